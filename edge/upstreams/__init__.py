@@ -1,0 +1,99 @@
+"""The upstream seam: `open(request)` gives a head and its bytes.
+
+Everything that answers model requests stands behind `Upstream`: the native HTTP transport, httpx,
+the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
+
+    UpstreamFailure
+    ├── ConnectFailed      no connection: refused, DNS, TLS, connect timeout, pool exhausted
+    ├── Disconnected       the connection broke before the response was complete
+    ├── Malformed          not HTTP, or over a bound of ours
+    └── TimedOut           `phase` says which limit: connect | first_byte | idle | total
+"""
+
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
+
+import msgspec
+
+Header = tuple[bytes, bytes]
+Phase = Literal["connect", "first_byte", "idle", "total"]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request to an upstream.
+
+    target: path and query as sent, e.g. b"/v1/chat/completions".
+    headers: lower-case names; `host`, `content-length` and `transfer-encoding` are the
+        transport's own and must not be given.
+    body: bytes, or an async iterator of bytes that is sent chunked, or None for no body.
+    """
+
+    method: bytes
+    target: bytes
+    headers: tuple[Header, ...] = ()
+    body: bytes | AsyncIterator[bytes] | None = None
+
+
+class Response(Protocol):
+    """A response whose head has arrived."""
+
+    status: int
+    headers: list[Header]
+    """Lower-case names, in the order received."""
+
+    async def read(self) -> bytes:
+        """What has arrived since the last read, waiting for at least one byte; b"" at the end.
+
+        Raises UpstreamFailure. Not reading slows the upstream down (bounded memory).
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go at once. A response read to its end returns its connection to the pool; any
+        other has its connection closed. Idempotent, never raises, never waits."""
+        ...
+
+
+class Upstream(Protocol):
+    """Something that answers requests."""
+
+    async def open(self, request: Request) -> Response:
+        """Send `request`, return when the response head is there.
+
+        Raises UpstreamFailure. Cancelling closes the connection.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close idle connections and refuse new requests."""
+        ...
+
+
+class UpstreamFailure(Exception):  # noqa: N818
+    """What failed, for logs. `sent` tells whether any byte of the request left us."""
+
+    def __init__(self, reason: str, *, sent: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sent = sent
+
+
+class ConnectFailed(UpstreamFailure):
+    """No connection could be had."""
+
+
+class Disconnected(UpstreamFailure):
+    """The connection broke before the response was complete."""
+
+
+class Malformed(UpstreamFailure):
+    """The upstream did not speak HTTP, or went over a bound."""
+
+
+class TimedOut(UpstreamFailure):
+    """A time limit passed; `phase` names it."""
+
+    def __init__(self, phase: Phase, seconds: float, *, sent: bool = False) -> None:
+        super().__init__(f"{phase} limit of {seconds:g} s passed", sent=sent)
+        self.phase = phase
+        self.seconds = seconds

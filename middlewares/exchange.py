@@ -1,0 +1,114 @@
+"""The one thing that travels up and down the chain.
+
+Every request has one `Exchange`. It lives in `scope["state"]`, so it survives the copies that
+servers and frameworks make of a scope. Each field names the one layer that writes it; every other
+layer only reads. What has no field here does not travel: no other state in scopes, context
+variables or globals.
+"""
+
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+
+from ._asgi import Scope
+
+Dialect = Literal["openai", "anthropic", "responses"]
+"""Wire dialect of a caller or of an upstream."""
+
+Outcome = Literal["", "completed", "refused", "failed", "cut", "hung_up"]
+"""How an exchange ended: answered in full; refused before an upstream was asked; failed before its
+first byte; broken by an error event after it; left by the client."""
+
+_KEY = "penstock.exchange"
+
+
+class House(msgspec.Struct, frozen=True):
+    """How the operator wants refusals to look.
+
+    `brand` stands in public messages; `details` adds `{"field", "issue"}` to the OpenAI envelope.
+    """
+
+    brand: str = "This service"
+    details: bool = False
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is calling, as established by authentication.
+
+    `models` and `endpoints` are allow-lists; None allows all. `plan` is the id of a plan or None.
+    """
+
+    id: str
+    owner: str = ""
+    name: str = ""
+    plan: str | None = None
+    models: frozenset[str] | None = None
+    endpoints: frozenset[str] | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One place a model can be served: a named upstream and the model's name there."""
+
+    upstream: str
+    model: str
+
+
+class Usage(msgspec.Struct):
+    """Tokens of one exchange, disjoint: the four figures add up to what was processed.
+
+    OpenAI counts cached tokens inside `prompt_tokens`, Anthropic beside `input_tokens`; here
+    `input` is always the uncached part. `reasoning` is a part of `output`, not an addition.
+    """
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+class Attempt(msgspec.Struct):
+    """One try at one target. Times are `perf_counter` seconds; `error` is for logs only."""
+
+    target: Target
+    started: float
+    status: int = 0
+    ended: float = 0.0
+    error: str = ""
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """What is known of one request so far. The comment on each field names its one writer."""
+
+    started: float = msgspec.field(default_factory=perf_counter)  # Exchange.of
+    house: House = House()  # errors
+    request_id: str = ""  # request_id
+    client_request_id: str = ""  # request_id
+    dialect: Dialect = "openai"  # the application's router
+    endpoint: str = ""  # the application's router; a metric label, e.g. "chat.completions"
+    client: str = ""  # the application's router: address of the caller
+    principal: Principal | None = None  # auth
+    model: str = ""  # intake: as the caller wrote it
+    stream: bool = False  # intake
+    served: str = ""  # forward: catalog id that answered
+    attempts: list[Attempt] = []  # forward
+    first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
+    upstream_seconds: float = 0.0  # forward: time spent waiting for the upstream's head
+    usage: Usage | None = None  # forward
+    outcome: Outcome = ""  # forward; Problem for refusals
+    problem: str = ""  # Problem: kind that was answered
+    reason: str = ""  # Problem: internal reason, for the log only
+    status: int = 0  # metrics: status that left
+    bytes_out: int = 0  # metrics: body bytes that left
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Exchange":
+        """The exchange of this request, created on first use, whatever the server put in scope."""
+        state = scope.get("state")
+        if state is None:
+            state = scope["state"] = {}
+        exchange = state.get(_KEY)
+        if exchange is None:
+            exchange = state[_KEY] = cls()
+        return exchange  # type: ignore[no-any-return]

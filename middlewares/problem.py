@@ -1,0 +1,248 @@
+"""The table of everything that can go wrong, and how one entry answers as ASGI.
+
+A `Problem` is at once an exception, an ASGI app and a stream event: raise it, `await` it with
+`(scope, receive, send)`, or put `problem.event(exchange)` on a stream that has already begun. What
+the client reads is written here; `reason` is for the log and never leaves.
+
+Envelopes, chosen by the caller's dialect:
+
+* OpenAI: `{"error": {"message", "type", "param", "code"}}`, with `"details": {"field", "issue"}`
+  inside `error` when the operator asks for it (`House.details`);
+* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ._asgi import Header, Receive, Scope, Send
+from .exchange import Exchange
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One row of the table. `anthropic_status` differs from `status` only for overload.
+
+    `code` None means the kind's own name; "" means that the OpenAI code is null.
+    """
+
+    status: int
+    openai_type: str
+    anthropic_type: str
+    message: str
+    code: str | None = None
+    anthropic_status: int = 0
+    retry_after: int = 0
+    should_retry: bool | None = None
+
+
+_INVALID = "invalid_request_error"
+
+KINDS: Mapping[str, Kind] = {
+    "missing_key": Kind(
+        401,
+        "authentication_error",
+        "authentication_error",
+        "No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+    ),
+    "invalid_key": Kind(
+        401,
+        "authentication_error",
+        "authentication_error",
+        "The API key is not valid: it is wrong, expired, revoked or disabled.",
+    ),
+    "endpoint_not_allowed": Kind(
+        403,
+        "permission_error",
+        "permission_error",
+        "{brand} does not offer this endpoint to this key.",
+    ),
+    "model_not_allowed": Kind(
+        403, "permission_error", "permission_error", "This key may not use this model."
+    ),
+    "model_not_found": Kind(
+        404,
+        _INVALID,
+        "not_found_error",
+        "The model does not exist or you do not have access to it.",
+    ),
+    "not_found": Kind(404, _INVALID, "not_found_error", "There is nothing at this address."),
+    "method_not_allowed": Kind(
+        405, _INVALID, _INVALID, "This endpoint does not answer this method.", code=""
+    ),
+    "invalid_request": Kind(400, _INVALID, _INVALID, "The request is not valid."),
+    "audio_not_supported_by_model": Kind(
+        400, _INVALID, _INVALID, "This model does not take audio. Transcribe it first."
+    ),
+    "context_length_exceeded": Kind(
+        400,
+        _INVALID,
+        _INVALID,
+        "This model's maximum context length was exceeded. "
+        "Please reduce the length of the messages.",
+    ),
+    "content_filtered": Kind(
+        400, _INVALID, _INVALID, "The request was declined by the content policy."
+    ),
+    "request_too_large": Kind(
+        413, _INVALID, "request_too_large", "The request body is larger than {brand} accepts."
+    ),
+    "unsupported_media_type": Kind(
+        415, _INVALID, _INVALID, "The content type or encoding of the body is not supported."
+    ),
+    "rate_limited": Kind(
+        429,
+        "rate_limit_error",
+        "rate_limit_error",
+        "Rate limit reached. Please try again in {retry_after}s.",
+        code="rate_limit_exceeded",
+        retry_after=1,
+    ),
+    "budget_exceeded": Kind(
+        429,
+        "insufficient_quota",
+        "rate_limit_error",
+        "The spend limit of the current window is reached.",
+        retry_after=1,
+        should_retry=False,
+    ),
+    "insufficient_credits": Kind(
+        429,
+        "insufficient_quota",
+        "rate_limit_error",
+        "The credits are used up.",
+        retry_after=1,
+        should_retry=False,
+    ),
+    "storage_limit_exceeded": Kind(413, _INVALID, _INVALID, "The storage limit is reached."),
+    "upstream_error": Kind(
+        502, "server_error", "api_error", "{brand} could not complete the request. Please retry."
+    ),
+    "upstream_unavailable": Kind(
+        503,
+        "server_error",
+        "overloaded_error",
+        "Overloaded: {brand} is currently overloaded. Please try again later.",
+        anthropic_status=529,
+        retry_after=1,
+    ),
+    "upstream_timeout": Kind(
+        504, "server_error", "api_error", "{brand} did not get an answer from the model in time."
+    ),
+    "internal": Kind(
+        500, "server_error", "api_error", "{brand} made a mistake; it has been recorded."
+    ),
+}
+
+
+class Problem(Exception):  # noqa: N818  (it is a value that answers, not only an error)
+    """One thing gone wrong: a kind of `KINDS` and what is particular about this case.
+
+    message: public text in place of the table's. Must be ours: no upstream text.
+    param: path of the field at fault, e.g. `messages[2].content[0].image_url.url`.
+    issue: what was expected of it; stands in `details` when the operator shows them.
+    reason: internal; logged under the request id, never sent.
+    retry_after: seconds, at least 1; only kinds with status 429 and 503 carry the header always.
+    headers: further response headers, e.g. `allow`.
+    extra: further members of the OpenAI `error` object, e.g. `reset_at`, `remaining`.
+
+    Raises ValueError for a kind that is not in the table.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        message: str | None = None,
+        param: str | None = None,
+        issue: str | None = None,
+        reason: str = "",
+        retry_after: int | None = None,
+        headers: tuple[Header, ...] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        row = KINDS.get(kind)
+        if row is None:
+            raise ValueError(f"unknown problem kind {kind!r}; one of {', '.join(sorted(KINDS))}")
+        super().__init__(kind, reason or message or "")
+        self.kind = kind
+        self.row = row
+        self.message = message
+        self.param = param
+        self.issue = issue
+        self.reason = reason
+        self.retry_after = max(1, retry_after) if retry_after is not None else row.retry_after
+        self.headers = headers
+        self.extra = extra
+
+    def status(self, exchange: Exchange) -> int:
+        """HTTP status in the caller's dialect."""
+        if exchange.dialect == "anthropic" and self.row.anthropic_status:
+            return self.row.anthropic_status
+        return self.row.status
+
+    def _text(self, exchange: Exchange) -> str:
+        if self.message is not None:
+            return self.message
+        return self.row.message.format(brand=exchange.house.brand, retry_after=self.retry_after)
+
+    def content(self, exchange: Exchange) -> dict[str, Any]:
+        """The error body in the caller's envelope, as JSON-ready data."""
+        if exchange.dialect == "anthropic":
+            return {
+                "type": "error",
+                "error": {"type": self.row.anthropic_type, "message": self._text(exchange)},
+                "request_id": exchange.request_id,
+            }
+        code = self.kind if self.row.code is None else self.row.code or None
+        error: dict[str, Any] = {
+            "message": self._text(exchange),
+            "type": self.row.openai_type,
+            "param": self.param,
+            "code": code,
+        }
+        if self.extra:
+            error.update(self.extra)
+        if exchange.house.details:
+            error["details"] = {
+                "field": self.param,
+                "issue": self.issue or self._text(exchange),
+            }
+        return {"error": error}
+
+    def event(self, exchange: Exchange) -> bytes:
+        """The error as the last event of a stream that has begun. Nothing may follow it."""
+        self._record(exchange, "cut")
+        body = _encode(self.content(exchange))
+        if exchange.dialect == "anthropic":
+            return b"event: error\ndata: " + body + b"\n\n"
+        return b"data: " + body + b"\n\n"
+
+    def _record(self, exchange: Exchange, outcome: str) -> None:
+        exchange.problem = self.kind
+        exchange.reason = self.reason
+        exchange.outcome = "failed" if outcome == "answer" and exchange.attempts else (
+            "cut" if outcome == "cut" else "refused"
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request with this problem."""
+        exchange = Exchange.of(scope)
+        self._record(exchange, "answer")
+        body = _encode(self.content(exchange))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *self.headers,
+        ]
+        if self.retry_after:
+            headers.append((b"retry-after", str(self.retry_after).encode()))
+        if self.row.should_retry is not None:
+            headers.append((b"x-should-retry", b"true" if self.row.should_retry else b"false"))
+        status = self.status(exchange)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if scope["method"] == "HEAD":
+            body = b""
+        await send({"type": "http.response.body", "body": body})
