@@ -111,4 +111,4 @@ class Exchange(msgspec.Struct, eq=False):
         exchange = state.get(_KEY)
         if exchange is None:
             exchange = state[_KEY] = cls()
-        return exchange  # type: ignore[no-any-return]
+        return exchange

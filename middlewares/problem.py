@@ -137,7 +137,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-class Problem(Exception):  # noqa: N818  (it is a value that answers, not only an error)
+class Problem(Exception):
     """One thing gone wrong: a kind of `KINDS` and what is particular about this case.
 
     message: public text in place of the table's. Must be ours: no upstream text.
@@ -223,8 +223,10 @@ class Problem(Exception):  # noqa: N818  (it is a value that answers, not only a
     def _record(self, exchange: Exchange, outcome: str) -> None:
         exchange.problem = self.kind
         exchange.reason = self.reason
-        exchange.outcome = "failed" if outcome == "answer" and exchange.attempts else (
-            "cut" if outcome == "cut" else "refused"
+        exchange.outcome = (
+            "failed"
+            if outcome == "answer" and exchange.attempts
+            else ("cut" if outcome == "cut" else "refused")
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

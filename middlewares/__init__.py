@@ -1,0 +1,63 @@
+"""Composable pure-ASGI middlewares for LLM gateways. Usable in any ASGI app.
+
+Names are loaded on first use, so that `import middlewares` costs next to nothing and a program
+pays only for the middlewares it takes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .auth import AuthMiddleware
+    from .errors import ErrorsMiddleware
+    from .exchange import Attempt, Exchange, House, Principal, Target, Usage
+    from .headers import HeaderStampMiddleware
+    from .metrics import Metrics, MetricsMiddleware
+    from .problem import KINDS, Problem
+    from .request_id import RequestIDMiddleware
+
+__all__ = [
+    "KINDS",
+    "Attempt",
+    "AuthMiddleware",
+    "ErrorsMiddleware",
+    "Exchange",
+    "HeaderStampMiddleware",
+    "House",
+    "Metrics",
+    "MetricsMiddleware",
+    "Principal",
+    "Problem",
+    "RequestIDMiddleware",
+    "Target",
+    "Usage",
+]
+
+_HOMES = {
+    "KINDS": "problem",
+    "Attempt": "exchange",
+    "AuthMiddleware": "auth",
+    "ErrorsMiddleware": "errors",
+    "Exchange": "exchange",
+    "HeaderStampMiddleware": "headers",
+    "House": "exchange",
+    "Metrics": "metrics",
+    "MetricsMiddleware": "metrics",
+    "Principal": "exchange",
+    "Problem": "problem",
+    "RequestIDMiddleware": "request_id",
+    "Target": "exchange",
+    "Usage": "exchange",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

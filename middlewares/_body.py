@@ -1,0 +1,85 @@
+"""Read a request body once, within a bound, and hand it on as often as needed."""
+
+import asyncio
+
+from ._asgi import Message, Receive, Scope, header
+from .problem import Problem
+
+
+class ClientLeft(Exception):
+    """The client hung up before its request was complete; there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) -> bytes:
+    """The whole body, at most `limit` bytes, never waiting longer than `idle` seconds for more.
+
+    Stops asking as soon as `content-length` bytes are there, which spares one `receive`.
+    Raises Problem (`request_too_large`, `invalid_request`) and ClientLeft.
+    """
+    expected = -1
+    length = header(scope, b"content-length")
+    if length is not None:
+        if not length.isdigit():
+            raise Problem("invalid_request", message="The content-length header is not a number.")
+        expected = int(length)
+        if expected > limit:
+            raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(idle) as patience:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                body = message.get("body", b"")
+                size += len(body)
+                if size > limit:
+                    raise _too_large(limit)
+                if size == expected or not message.get("more_body", False):
+                    if not parts:
+                        return bytes(body)
+                    parts.append(body)
+                    return b"".join(parts)
+                parts.append(body)
+                patience.reschedule(asyncio.get_running_loop().time() + idle)
+    except TimeoutError:
+        raise Problem(
+            "invalid_request",
+            message=f"The request body stopped arriving for {idle:g} seconds.",
+            reason=f"{size} bytes came",
+        ) from None
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("request_too_large", message=f"The request body is larger than {limit} bytes.")
+
+
+async def discard(receive: Receive, *, seconds: float) -> None:
+    """Read and drop what the client still sends, for so long at most.
+
+    A server that answers early and closes with unread bytes makes the kernel reset the
+    connection, and the client may lose the answer (RFC 9112, section 9.6).
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` first and then goes on with the original."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again

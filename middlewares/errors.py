@@ -1,0 +1,68 @@
+"""Turn whatever goes wrong inside into an answer in the caller's dialect."""
+
+import logging
+
+from ._asgi import ASGIApp, Message, Receive, Scope, Send
+from .exchange import Exchange, House
+from .problem import Problem
+
+_log = logging.getLogger(__name__)
+
+
+class ErrorsMiddleware:
+    """Everything inside may fail; nothing outside has to talk.
+
+    Before the response has begun a raised `Problem` answers for itself and any other exception
+    becomes `internal`, logged with its traceback under the request id. After it, an event stream
+    ends with an error event and never with a success marker; any other body can only be broken
+    off, so the exception goes on to the server, which closes the connection. Cancellation passes.
+
+    Reads:   request_id, dialect
+    Writes:  house
+    Rejects: internal
+    Order:   inside what stamps and counts, outside all that may refuse
+    Cost:    wraps send
+    """
+
+    __slots__ = ("_house", "app")
+
+    def __init__(self, app: ASGIApp, *, brand: str = House.brand, details: bool = False) -> None:
+        if not brand:
+            raise ValueError("brand '': expected the name that public messages carry")
+        self.app = app
+        self._house = House(brand, details)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = Exchange.of(scope)
+        exchange.house = self._house
+        started = streaming = ended = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal started, streaming, ended
+            if message["type"] == "http.response.body":
+                ended = not message.get("more_body", False)
+            elif message["type"] == "http.response.start":
+                started = True
+                streaming = any(
+                    name == b"content-type" and value.startswith(b"text/event-stream")
+                    for name, value in message.get("headers", ())
+                )
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_watched)
+        except Exception as raised:
+            if isinstance(raised, Problem):
+                problem = raised
+            else:
+                _log.exception("request %s failed inside", exchange.request_id)
+                problem = Problem("internal", reason=f"{type(raised).__name__}: {raised}")
+            if not started:
+                await problem(scope, receive, send)
+            elif streaming and not ended:
+                event = problem.event(exchange)
+                await send({"type": "http.response.body", "body": event})
+            elif not ended:
+                raise

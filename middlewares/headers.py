@@ -1,0 +1,39 @@
+"""Stamp response headers from the exchange."""
+
+from collections.abc import Callable, Iterable
+
+from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send
+from .exchange import Exchange
+
+Stamp = Callable[[Exchange], Iterable[Header]]
+
+
+class HeaderStampMiddleware:
+    """Append what `stamp` says to the response start, refusals and errors included.
+
+    Reads:   whatever `stamp` reads
+    Writes:  nothing
+    Rejects: never
+    Order:   outside everything whose outcome it reports
+    Cost:    wraps send; one list copy per response
+    """
+
+    __slots__ = ("_stamp", "app")
+
+    def __init__(self, app: ASGIApp, *, stamp: Stamp) -> None:
+        self.app = app
+        self._stamp = stamp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = Exchange.of(scope)
+        stamp = self._stamp
+
+        async def send_stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), *stamp(exchange)]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self.app(scope, receive, send_stamped)

@@ -1,0 +1,136 @@
+"""Server-sent events without I/O: cut a byte stream at event boundaries, read events, write them.
+
+Source: the event stream grammar of the WHATWG HTML standard, section 9.2. An event ends at a blank
+line; a line ends with LF, CRLF or CR. The forwarder passes whole events on as the bytes they came
+in, so nothing here re-encodes what it has read.
+
+Theory of operation. `Splitter.feed` takes chunks cut anywhere and gives back the longest prefix
+that ends at a boundary; what is left waits for the next chunk. Nearly every chunk of a live stream
+is exactly one event ending in LF LF: that case is one `endswith`. The tail grows in a bytearray
+and only its new part is searched, so a large event in many small chunks costs linear time.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\r|\r\n\n")
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class Overflow(ValueError):
+    """An event grew past the bound."""
+
+
+class Event(NamedTuple):
+    """One event: its `event:` name ("" when absent) and its data lines joined by LF."""
+
+    name: str
+    data: bytes
+
+
+def last_boundary(buffer: bytes | bytearray, start: int = 0) -> int:
+    """Index just past the last blank line at or after `start`, or -1.
+
+    A trailing CR CR or LF CR LF counts; a lone CR LF CR at the end waits, as LF may follow.
+    """
+    found = -1
+    for mark in (b"\n\n", b"\n\r\n", b"\r\r"):
+        at = buffer.rfind(mark, start)
+        if at >= 0:
+            found = max(found, at + len(mark))
+    return found
+
+
+class Splitter:
+    """Whole events out of chunks cut anywhere.
+
+    limit: most bytes one unfinished event may have; Overflow past it.
+    """
+
+    __slots__ = ("_limit", "_tail")
+
+    def __init__(self, limit: int = 16 << 20) -> None:
+        self._limit = limit
+        self._tail = bytearray()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The events completed by `chunk`, as one piece of whole events; b"" when none is."""
+        tail = self._tail
+        if not tail:
+            if chunk.endswith(b"\n\n"):
+                return chunk
+            cut = last_boundary(chunk)
+            if cut < 0:
+                tail += chunk
+                self._check()
+                return b""
+            tail += memoryview(chunk)[cut:]
+            self._check()
+            return chunk[:cut]
+        start = max(0, len(tail) - 3)
+        tail += chunk
+        cut = last_boundary(tail, start)
+        if cut < 0:
+            self._check()
+            return b""
+        whole = bytes(memoryview(tail)[:cut])
+        del tail[:cut]
+        self._check()
+        return whole
+
+    def _check(self) -> None:
+        if len(self._tail) > self._limit:
+            raise Overflow(f"an event is larger than {self._limit} bytes")
+
+    def rest(self) -> bytes:
+        """What is left at the end of the stream: an event without its blank line, or b""."""
+        rest = bytes(self._tail)
+        self._tail.clear()
+        return rest
+
+
+def split(block: bytes) -> Iterator[bytes]:
+    """The single events of a block of whole events, each with its blank line, bytes unchanged."""
+    start = 0
+    for match in _BLANK.finditer(block):
+        if match.end() > start:
+            yield block[start : match.end()]
+        start = match.end()
+    if start < len(block):
+        yield block[start:]
+
+
+def parse(event: bytes) -> Event | None:
+    """Name and data of one event; None for a comment, or an event without data."""
+    if (
+        event.startswith(b"data: ")
+        and event.endswith(b"\n\n")
+        and event.find(b"\n") == (len(event) - 2)
+    ):
+        return Event("", event[6:-2])
+    name = ""
+    data: list[bytes] = []
+    if event.startswith(b"\xef\xbb\xbf"):
+        event = event[3:]
+    for line in _LINE.split(event):
+        if line.startswith(b"data"):
+            if line == b"data":
+                data.append(b"")
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line.startswith(b"event:"):
+            name = line[6:].strip().decode("utf-8", "replace")
+    return Event(name, b"\n".join(data)) if data else None
+
+
+def encode(data: bytes, name: str = "") -> bytes:
+    """One event. `data` must not contain line ends (JSON never does)."""
+    if name:
+        return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"
+
+
+def comment(text: str) -> bytes:
+    """A comment line between events, which every parser ignores."""
+    return b": " + text.encode() + b"\n\n"
