@@ -1,0 +1,135 @@
+"""The models a client may name, as look-up tables.
+
+A name is an id or an alias, alone or behind the brand's prefix (`penstock/sim-1`), and may end in
+`[1m]`, the way coding clients ask for a long context. Exact names are one dict look-up; only names
+in no table are held against the few ids that end in `*`, longest first.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import msgspec
+
+from middlewares.exchange import Principal, Target
+
+from . import options
+from .settings import Settings
+
+LONG_CONTEXT = "[1m]"
+_LONGEST_NAME = 200
+_FORBIDDEN = frozenset(' "\\*')
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A catalog entry, ready for use.
+
+    id: what clients see. For an entry whose id ends in `*` it is the name the client wrote, less
+        prefix and `[1m]`; it is then safe in headers, but unbounded in number.
+    entry: the id as configured: use it for metric labels.
+    names: every name an allow-list may call it by.
+    price: nano-credits per million tokens (see `options.Price`), None when it costs nothing.
+    """
+
+    id: str
+    entry: str
+    display_name: str
+    names: frozenset[str]
+    aliases: tuple[str, ...]
+    context: int | None
+    max_output: int | None
+    modalities: tuple[str, ...]
+    output: tuple[str, ...]
+    targets: tuple[Target, ...]
+    fallbacks: tuple[str, ...]
+    plans: frozenset[str]
+    price: options.Price | None
+    created: int
+
+
+class Catalog:
+    """All models of one configuration. Immutable."""
+
+    __slots__ = ("_exact", "_listed", "_prefix", "_wild")
+
+    def __init__(self, exact: Mapping[str, Model], wild: Iterable[Model], prefix: str) -> None:
+        self._exact = exact
+        self._wild = tuple(sorted(wild, key=lambda model: -len(model.entry)))
+        self._prefix = prefix
+        self._listed = tuple({model.id: model for model in exact.values()}.values())
+
+    @classmethod
+    def build(cls, settings: Settings) -> Self:
+        """The catalog of `settings`, in the order of the configuration."""
+        prefix = f"{settings.slug}/"
+        exact: dict[str, Model] = {}
+        wild: list[Model] = []
+        for option in settings.models:
+            model = _model(option)
+            if option.id.endswith("*"):
+                wild.append(model)
+            else:
+                exact.update(dict.fromkeys((model.id, *model.aliases), model))
+        for name, model in list(exact.items()):
+            exact.setdefault(prefix + name, model)
+        return cls(exact, wild, prefix)
+
+    def find(self, name: str) -> Model | None:
+        """The model that `name` means, or None."""
+        model = self._exact.get(name)
+        if model is None and name.endswith(LONG_CONTEXT):
+            name = name[: -len(LONG_CONTEXT)]
+            model = self._exact.get(name)
+        if model is None and self._wild:
+            model = self._match(name.removeprefix(self._prefix))
+        return model
+
+    def _match(self, name: str) -> Model | None:
+        # The name goes into headers, logs and bodies: only what a configured id may hold passes.
+        if len(name) > _LONGEST_NAME or not name.isascii() or not name.isprintable():
+            return None
+        if not _FORBIDDEN.isdisjoint(name):
+            return None
+        for model in self._wild:
+            if len(name) >= len(model.entry) and name.startswith(model.entry[:-1]):
+                targets = tuple(_named(target, name) for target in model.targets)
+                return msgspec.structs.replace(model, id=name, display_name=name, targets=targets)
+        return None
+
+    def allows(self, principal: Principal, model: Model) -> bool:
+        """Whether `principal` may use `model`: by its own allow-list and by the model's plans."""
+        if model.plans and principal.plan not in model.plans:
+            return False
+        allowed = principal.models
+        return allowed is None or model.id in allowed or not allowed.isdisjoint(model.names)
+
+    def visible(self, principal: Principal) -> list[Model]:
+        """The models to list for `principal`, in the order of the configuration.
+
+        Entries whose id ends in `*` offer names without end and are not listed.
+        """
+        return [model for model in self._listed if self.allows(principal, model)]
+
+
+def _model(option: options.Model) -> Model:
+    return Model(
+        id=option.id,
+        entry=option.id,
+        display_name=option.name or option.id,
+        names=frozenset({option.id, *option.aliases}),
+        aliases=option.aliases,
+        context=option.context,
+        max_output=option.max_output,
+        modalities=option.modalities,
+        output=option.output,
+        targets=tuple(Target(*target.split("/", 1)) for target in option.targets),
+        fallbacks=option.fallbacks,
+        plans=frozenset(option.plans),
+        price=option.price,
+        created=option.created,
+    )
+
+
+def _named(target: Target, name: str) -> Target:
+    if not target.model.endswith("*"):
+        return target
+    return Target(target.upstream, target.model[:-1] + name)

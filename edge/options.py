@@ -1,0 +1,430 @@
+"""What may be written in a configuration file: one struct per table, one field per key.
+
+The description of a field is the user manual: `penstock schema` prints it and editors show it.
+Reading, checking and defaults that depend on each other are in `edge.settings`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .units import Credits, Duration, HttpUrl, Location, Network, Rate, Secret, Size, Span, network
+
+UpstreamDialect = Literal["openai", "responses", "anthropic", "claude-cli", "simulator"]
+Modality = Literal["text", "image", "audio", "video", "file", "embedding"]
+Endpoint = Literal[
+    "chat.completions",
+    "completions",
+    "responses",
+    "messages",
+    "messages.count_tokens",
+    "embeddings",
+    "models",
+]
+
+Positive = Annotated[int, Meta(ge=1)]
+_WORD = r"!#-)+-\[\]-~"  # visible ASCII less the quote, the backslash and the star
+Slug = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        extra={"expected": "lower-case letters, digits, - and _, at most 63"},
+    ),
+]
+ModelName = Annotated[
+    str,
+    Meta(
+        pattern=f"^[{_WORD}]+$",
+        max_length=200,
+        extra={"expected": "a name without spaces, quotes or *, at most 200 characters"},
+    ),
+]
+ModelPattern = Annotated[
+    str,
+    Meta(
+        pattern=f"^[{_WORD}]*[{_WORD}*]$",
+        max_length=200,
+        extra={"expected": "a name without spaces or quotes, with * only at its end"},
+    ),
+]
+TargetName = Annotated[
+    str,
+    Meta(
+        pattern=f"^[a-z0-9_-]+/[{_WORD}]*[{_WORD}*]$",
+        max_length=400,
+        extra={"expected": '"upstream/its-model-name", with * only at the end'},
+    ),
+]
+RoutePath = Annotated[
+    str,
+    Meta(
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        extra={"expected": 'an exact path such as "/openai/v1/chat/completions"'},
+    ),
+]
+
+ENDPOINT_OF_TAIL: dict[str, Endpoint] = {
+    "/chat/completions": "chat.completions",
+    "/completions": "completions",
+    "/responses": "responses",
+    "/messages": "messages",
+    "/messages/count_tokens": "messages.count_tokens",
+    "/embeddings": "embeddings",
+    "/models": "models",
+}
+"""The endpoint a route means when it names none: by the longest tail that ends its path."""
+
+PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
+    network(text)
+    for text in (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+    )
+)
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """How Penstock listens."""
+
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address to listen on. The default is reachable from this machine only; "
+            '"0.0.0.0" or "::" opens it to the network.',
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="TCP port. 0 lets the system choose a free one.")
+    ] = 8080
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description='Worker processes. More than one needs `store.counters = "redis://..."`, '
+            "so that limits are counted in one place.",
+        ),
+    ] = 1
+    max_body: Annotated[
+        Size, Meta(description="Largest request body accepted; a larger one is answered 413.")
+    ] = Size(32 * 2**20)
+    drain: Annotated[
+        Duration,
+        Meta(
+            description="How long running requests may go on after SIGTERM. Give your process "
+            "manager a longer grace time than this."
+        ),
+    ] = Duration(600)
+    trusted_proxies: Annotated[
+        tuple[Network, ...],
+        Meta(
+            description="Networks of the reverse proxies in front. Only from them is "
+            "`x-forwarded-for` believed, counted from the right."
+        ),
+    ] = ()
+    ops_networks: Annotated[
+        tuple[Network, ...],
+        Meta(
+            description="Networks that may read /metrics, /livez and /readyz; others get 404. "
+            "Loopback and private ranges unless given."
+        ),
+    ] = PRIVATE_NETWORKS
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Browser origins that may call the API, e.g. "
+            '"https://app.example.com". None unless given.'
+        ),
+    ] = ()
+    header_hold: Annotated[
+        Duration,
+        Meta(
+            description="How long the status line of a stream is held back while the model has "
+            "said nothing, so that an early failure keeps its true status."
+        ),
+    ] = Duration(10)
+    keep_alive: Annotated[
+        Duration,
+        Meta(description="A ping is put on a stream after this much silence. 0 sends none."),
+    ] = Duration(12)
+    body_timeout: Annotated[
+        Duration, Meta(description="Longest silence while a client uploads its request body.")
+    ] = Duration(30)
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """Where state lives. Relative paths are relative to the working directory."""
+
+    sql: Annotated[
+        Location,
+        Meta(
+            description='Keys and ledger: "sqlite:///var/penstock.db" (a file) or '
+            '"postgresql://user:password@host/database". "env:NAME" reads it from the environment.'
+        ),
+    ] = Location("sqlite:///var/penstock.db")
+    counters: Annotated[
+        Location,
+        Meta(
+            description='Limits and leases: "memory" for one worker process, '
+            '"redis://host:6379/0" (or rediss://) for more. "env:NAME" reads it from the '
+            "environment."
+        ),
+    ] = Location("memory")
+    objects: Annotated[
+        Location,
+        Meta(description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".'),
+    ] = Location("file:var/objects")
+
+
+class Auth(Struct, frozen=True, kw_only=True):
+    """Who may call."""
+
+    mode: Annotated[
+        Literal["keys", "none"],
+        Meta(
+            description='"keys": every call needs a key made with `penstock keys create`. "none": '
+            "no key is asked for and the client address is the caller."
+        ),
+    ] = "keys"
+    admin_token: Annotated[
+        Secret | None,
+        Meta(
+            description="Token of the management API, at least 16 characters, as "
+            '"env:PENSTOCK_ADMIN_TOKEN" or "file:/run/secrets/admin". Without one that API is off.'
+        ),
+    ] = None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Limits that hold whoever calls."""
+
+    address: Annotated[
+        Rate, Meta(description='Requests of one client address when `auth.mode = "none"`.')
+    ] = Rate(60, 60)
+    address_burst: Annotated[
+        int, Meta(ge=1, description="Requests of one address that may come at once.")
+    ] = 10
+    safety_net: Annotated[
+        Rate, Meta(description="Requests of one address over everything, counted before keys.")
+    ] = Rate(5000, 600)
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A spend cap over a length of time."""
+
+    length: Annotated[
+        Span, Meta(description='"5h", "1d", "7d" or "calendar month", from first use on.')
+    ]
+    credits: Annotated[Credits, Meta(description='Cap in credits, as text: "5.00".')]
+    aligned: Annotated[
+        bool, Meta(description="Begin at calendar boundaries (UTC) instead of at first use.")
+    ] = False
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What a key of this plan may use."""
+
+    id: Annotated[Slug, Meta(description="Name used by keys.")]
+    requests: Annotated[Rate | None, Meta(description='Requests of one key: "120/min".')] = None
+    burst: Annotated[
+        Positive | None, Meta(description="Requests of one key that may come at once.")
+    ] = None
+    tokens: Annotated[Rate | None, Meta(description='Tokens of one key: "200k/min".')] = None
+    concurrency: Annotated[
+        Positive | None, Meta(description="Requests of one key in flight at once.")
+    ] = None
+    on_excess: Annotated[
+        Literal["reject", "throttle"],
+        Meta(description='Over a rate: "reject" answers 429, "throttle" lets it wait its turn.'),
+    ] = "reject"
+    windows: Annotated[tuple[Window, ...], Meta(description="Spend caps; all of them hold.")] = ()
+    overflow: Annotated[
+        Literal["none", "credits"],
+        Meta(description='When a window is used up: "credits" goes on with prepaid credits.'),
+    ] = "none"
+
+
+class Upstream(Struct, frozen=True, kw_only=True):
+    """A provider of models."""
+
+    name: Annotated[Slug, Meta(description="Name used in `targets`.")]
+    dialect: Annotated[
+        UpstreamDialect,
+        Meta(
+            description="What it speaks: OpenAI Chat, OpenAI Responses or Anthropic Messages over "
+            "HTTP; the Claude command-line client on this host; the built-in simulator."
+        ),
+    ]
+    base_url: Annotated[
+        HttpUrl | None,
+        Meta(
+            description='Up to and including the version: "https://api.openai.com/v1". Needed by '
+            "the HTTP dialects."
+        ),
+    ] = None
+    api_key: Annotated[
+        Secret | None,
+        Meta(description='The provider\'s key, as "env:UP_KEY", "file:PATH" or literally.'),
+    ] = None
+    headers: Annotated[
+        dict[str, Secret],
+        Meta(description='Further request headers; values may be "env:NAME" or "file:PATH".'),
+    ] = {}
+    connect_timeout: Annotated[Duration, Meta(description="To a connection, TLS included.")] = (
+        Duration(5)
+    )
+    first_token_timeout: Annotated[Duration, Meta(description="To the first content.")] = Duration(
+        120
+    )
+    idle_timeout: Annotated[Duration, Meta(description="Between two events of a stream.")] = (
+        Duration(120)
+    )
+    total_timeout: Annotated[Duration, Meta(description="For one whole request.")] = Duration(1800)
+    transport: Annotated[
+        Literal["native", "httpx"],
+        Meta(
+            description='"native" is the fast HTTP/1.1 client; "httpx" adds HTTP/2, proxies and '
+            "client certificates."
+        ),
+    ] = "native"
+    ca: Annotated[
+        Path | None,
+        Meta(description="PEM file of authorities to trust instead of the system's."),
+    ] = None
+    client_cert: Annotated[
+        Path | None,
+        Meta(description='PEM file with certificate and key. Needs `transport = "httpx"`.'),
+    ] = None
+    proxy: Annotated[
+        Secret | None,
+        Meta(description='URL of an HTTP proxy on the way. Needs `transport = "httpx"`.'),
+    ] = None
+    connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="Most connections of one worker process.")
+    ] = 1000
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """Credits per million tokens, as text, unless the field says otherwise."""
+
+    input: Annotated[Credits, Meta(description="Uncached input tokens.")] = Credits(0)
+    output: Annotated[Credits, Meta(description="Output tokens.")] = Credits(0)
+    cache_read: Annotated[Credits, Meta(description="Input read from a prompt cache.")] = Credits(0)
+    cache_write: Annotated[Credits, Meta(description="Input written to one.")] = Credits(0)
+    image: Annotated[Credits, Meta(description="Per image made.")] = Credits(0)
+    audio_minute: Annotated[Credits, Meta(description="Per minute of audio.")] = Credits(0)
+    job: Annotated[Credits, Meta(description="Per video or music job.")] = Credits(0)
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A model as clients see it."""
+
+    id: Annotated[
+        ModelPattern,
+        Meta(
+            description="Name clients write. One `*` at its end offers every name that begins so.",
+        ),
+    ]
+    aliases: Annotated[
+        tuple[ModelName, ...],
+        Meta(description="Further names for the same model."),
+    ] = ()
+    name: Annotated[str, Meta(description="Display name; the id unless given.")] = ""
+    created: Annotated[
+        int, Meta(ge=0, description="Unix time shown in /v1/models as `created`.")
+    ] = 1_735_689_600
+    context: Annotated[
+        Positive | None, Meta(description="Context window in tokens, shown in /v1/models.")
+    ] = None
+    max_output: Annotated[
+        Positive | None, Meta(description="Most output tokens, shown in /v1/models.")
+    ] = None
+    modalities: Annotated[tuple[Modality, ...], Meta(description="What goes in.")] = ("text",)
+    output: Annotated[tuple[Modality, ...], Meta(description="What comes out.")] = ("text",)
+    targets: Annotated[
+        tuple[TargetName, ...],
+        Meta(
+            min_length=1,
+            description='Where it is served, best first: "upstream/its-model-name". A `*` at the '
+            "end stands for the name the client wrote, for ids that end in `*`.",
+        ),
+    ]
+    fallbacks: Annotated[
+        tuple[str, ...], Meta(description="Models to try when every target failed.")
+    ] = ()
+    price: Annotated[Price | None, Meta(description="What it costs the caller.")] = None
+    plans: Annotated[
+        tuple[str, ...], Meta(description="Plans that may use it; all unless given.")
+    ] = ()
+
+
+class Media(Struct, frozen=True, kw_only=True):
+    """Models that turn media into text for models that take text only."""
+
+    image: Annotated[str | None, Meta(description="Model that describes images.")] = None
+    audio: Annotated[str | None, Meta(description="Model that transcribes audio.")] = None
+    video: Annotated[str | None, Meta(description="Model that describes video.")] = None
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """A further path, or another dialect on a path that is there."""
+
+    path: Annotated[RoutePath, Meta(description="Exact path, no slash at its end.")]
+    dialect: Annotated[
+        Literal["openai", "anthropic", "responses", "auto"],
+        Meta(description='Dialect spoken there; "auto" goes by the shape of the request.'),
+    ]
+    endpoint: Annotated[
+        Endpoint | None,
+        Meta(description="What it does; told from the end of the path unless given."),
+    ] = None
+
+
+class Errors(Struct, frozen=True, kw_only=True):
+    """What error answers show."""
+
+    details: Annotated[
+        bool, Meta(description="Add `details` with field and issue to OpenAI-shaped errors.")
+    ] = False
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """The log, on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level written.")
+    ] = "info"
+    format: Annotated[
+        Literal["json", "console"], Meta(description='"json" for machines, "console" for people.')
+    ] = "json"
+    requests: Annotated[bool, Meta(description="One line for each finished request.")] = True
+
+
+class Configuration(Struct, frozen=True, kw_only=True):
+    """A configuration file of Penstock."""
+
+    brand: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=60,
+            description="Name that public messages carry and keys and model prefixes are made of.",
+        ),
+    ] = "Penstock"
+    server: Server = Server()
+    store: Store = Store()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    plans: tuple[Plan, ...] = ()
+    upstreams: tuple[Upstream, ...] = ()
+    models: tuple[Model, ...] = ()
+    media: Media = Media()
+    routes: tuple[Route, ...] = ()
+    errors: Errors = Errors()
+    log: Log = Log()
