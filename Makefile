@@ -1,0 +1,60 @@
+# Needs python3 (3.11 or newer), make and a package index; `.venv` is made on first use.
+# Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix bench schema lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' Makefile
+
+demo: $(READY)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
+	$(BIN)/penstock demo
+
+test: check  ## everything that has to hold: check, then all tests with branch coverage, none skipped
+	$(BIN)/python -m pytest --no-skips --cov --cov-report=term $(TESTS)
+
+check: $(READY)  ## lint, format and types, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(READY)  ## repair what lint and format can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## compare with other gateways on this machine; writes bench/results/ (PEERS=all for more)
+	$(BIN)/python -m bench.compare
+
+schema: $(READY)  ## write config/schema.json anew
+	$(BIN)/penstock schema > config/schema.json.new
+	mv config/schema.json.new config/schema.json
+
+lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+	  --all-extras --group dev --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" --output-file constraints.txt
+
+clean:  ## remove the environment and everything that can be made again
+	rm -rf $(VENV) .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+# An install that was broken off leaves `installing` behind, and starts from nothing the next time:
+# pip takes a half-copied package for a whole one.
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Penstock needs" \
+	  "Python 3.11 or newer as $(PYTHON); name another with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make environments: install" \
+	  "its venv package (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@if [ -e $(VENV)/installing ]; then rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(VENV)/installing
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm $(VENV)/installing && touch $@
