@@ -1,0 +1,132 @@
+"""Who is calling: an API key, or the client's address where no key is needed."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from time import time
+from typing import Literal
+
+from ._asgi import ASGIApp, Receive, Scope, Send
+from .exchange import Exchange, Principal
+from .problem import Problem
+from .stores.directory import KeyDirectory
+from .stores.keys import StoreUnavailable
+
+_LONGEST = 256
+"""Bytes; our keys have less than 100, and nobody makes us hash a megabyte."""
+
+
+class AuthMiddleware:
+    """Let through whoever has a valid key, as a principal; or everybody, by address.
+
+    The key comes as `Authorization: Bearer KEY` (RFC 6750) or `x-api-key: KEY`; two that differ
+    are refused. Only its SHA-256 leaves this file. Whatever is wrong with a key, the caller reads
+    the same; the log has the reason. In mode "none" no header is read.
+
+    Reads:   client, endpoint
+    Writes:  principal
+    Rejects: missing_key, invalid_key, endpoint_not_allowed, upstream_unavailable
+    Order:   inside the address limit, outside all that spends memory or money on a caller
+    Cost:    one SHA-256 and one look-up; a query for a key not seen lately
+    """
+
+    __slots__ = ("_clock", "_keys", "app")
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyDirectory | None = None,
+        mode: Literal["keys", "none"] = "keys",
+        clock: Callable[[], float] = time,
+    ) -> None:
+        if mode not in ("keys", "none"):
+            raise ValueError(f"mode {mode!r}: expected 'keys' or 'none'")
+        if mode == "keys" and keys is None:
+            raise ValueError("keys None: expected a KeyDirectory, as mode is 'keys'")
+        self.app = app
+        self._keys = keys if mode == "keys" else None
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http":
+            if kind == "lifespan":
+                return await self.app(scope, receive, send)
+            if kind == "websocket":
+                await receive()
+                return await send({"type": "websocket.close", "code": 1008})
+            raise RuntimeError(f"auth cannot judge a scope of type {kind!r}")
+        exchange = Exchange.of(scope)
+        keys = self._keys
+        if keys is None:
+            exchange.principal = Principal(_address(exchange, scope) or "unknown")
+            return await self.app(scope, receive, send)
+
+        secret = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if value[:7].lower() != b"bearer ":
+                    continue  # another scheme, or none: not a key
+                given = value[7:].strip()
+            elif name == b"x-api-key":
+                given = value.strip()
+            else:
+                continue
+            if given and given != secret:
+                if secret:
+                    return await _invalid("two different keys")(scope, receive, send)
+                secret = given
+        if not secret:
+            return await Problem("missing_key", reason="no key")(scope, receive, send)
+        if len(secret) > _LONGEST:
+            return await _invalid(f"a key of {len(secret)} bytes")(scope, receive, send)
+
+        digest = sha256(secret).digest()
+        grant = keys.peek(digest)
+        if grant is None:
+            try:
+                grant = await keys.find(digest)
+            except StoreUnavailable as raised:
+                problem = Problem("upstream_unavailable", reason=f"key store: {raised}")
+                return await problem(scope, receive, send)
+            if grant is None:
+                return await _invalid("no such key")(scope, receive, send)
+        if self._clock() >= grant.until:
+            problem = _invalid(f"key {grant.key.id} is {grant.key.refusal(digest)}")
+            return await problem(scope, receive, send)
+        if grant.networks is not None:
+            address = _address(exchange, scope)
+            if not _inside(address, grant.networks):
+                problem = _invalid(f"key {grant.key.id} may not be used from {address!r}")
+                return await problem(scope, receive, send)
+        principal = grant.principal
+        if principal.endpoints is not None and exchange.endpoint not in principal.endpoints:
+            problem = Problem(
+                "endpoint_not_allowed",
+                reason=f"key {grant.key.id} may not use {exchange.endpoint!r}",
+            )
+            return await problem(scope, receive, send)
+        exchange.principal = principal
+        await self.app(scope, receive, send)
+
+
+def _invalid(reason: str) -> Problem:
+    return Problem("invalid_key", reason=reason)
+
+
+def _address(exchange: Exchange, scope: Scope) -> str:
+    """The address of the caller, as the router worked it out, else as the socket has it."""
+    if exchange.client:
+        return exchange.client
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _inside(text: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
+    return any((mapped or address) in network for network in networks)

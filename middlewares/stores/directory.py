@@ -1,0 +1,262 @@
+"""The keys a worker has seen lately, kept true to the store.
+
+Theory of operation. A request asks `peek`, a dictionary look-up that never waits; only a secret
+not seen before goes to the store (`find`). A task asks the store several times a second for its
+revision, a single number, and fetches the keys written since. So a key that any process revokes,
+edits or rotates is changed here within the period and one query, and traffic costs the store
+nothing.
+
+A row read just before a change and delivered just after it would bring the old key back. So a
+look-up during which changes were applied is repeated, and a change replaces what has a lower
+revision only.
+
+When the store does not answer, the keys known here go on working for `grace` seconds after the
+last time it did; later, and for all other secrets at once, the answer is StoreUnavailable. A store
+outage is thus not a client outage, and no client is told that its good key is bad; the price is
+that a revocation which this worker cannot hear of takes effect at the end of the grace at latest.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from math import inf
+from time import monotonic
+
+import msgspec
+
+from middlewares.exchange import Principal
+
+from .keys import Key, KeyStore, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+_PAGE = 500
+_LOOK_UPS = 16
+_WAITING = 1024
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What one secret opens, prepared for the hot path.
+
+    `until`: Unix seconds; -inf when the key is revoked or disabled. `networks` None allows all.
+    """
+
+    key: Key
+    principal: Principal
+    until: float
+    networks: tuple[IPv4Network | IPv6Network, ...] | None
+
+
+def _grant(key: Key, digest: bytes) -> Grant:
+    principal = Principal(
+        id=key.id,
+        owner=key.owner,
+        name=key.name,
+        plan=key.plan,
+        models=None if key.models is None else frozenset(key.models),
+        endpoints=None if key.endpoints is None else frozenset(key.endpoints),
+    )
+    networks = None
+    if key.networks is not None:
+        try:
+            networks = tuple(ip_network(network) for network in key.networks)
+        except ValueError:
+            _log.warning("key %s: its networks cannot be read, so none is allowed", key.id)
+            networks = ()
+    return Grant(key, principal, key.usable_until(digest), networks)
+
+
+class KeyDirectory:
+    """A bounded cache of grants in front of a `KeyStore`.
+
+    period: seconds between two questions for changes. A revocation is in force everywhere after
+        one period and one query.
+    grace: seconds for which known keys outlive a store that does not answer.
+    patience: seconds that one look-up, or one catching up with the store, may take.
+    size: most secrets held; the least recently used goes first.
+    unknown: seconds for which a secret that the store does not know is not asked for again. Such
+        answers have a space of their own, also of `size`, so guesses push no good key out.
+
+    `start` before the first request, `aclose` after the last.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        period: float = 0.4,
+        grace: float = 300.0,
+        patience: float = 2.0,
+        size: int = 10_000,
+        unknown: float = 0.8,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        for name, value in (("period", period), ("patience", patience), ("size", size)):
+            if value <= 0:
+                raise ValueError(f"{name} {value}: expected more than 0")
+        for name, value in (("grace", grace), ("unknown", unknown)):
+            if value < 0:
+                raise ValueError(f"{name} {value}: expected 0 or more")
+        self._store = store
+        self._period = period
+        self._grace = grace
+        self._patience = patience
+        self._size = size
+        self._unknown_for = unknown
+        self._clock = clock
+        self._grants: OrderedDict[bytes, Grant] = OrderedDict()
+        self._digests: dict[str, set[bytes]] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._flights: dict[bytes, asyncio.Task[Grant | None]] = {}
+        self._slots = asyncio.Semaphore(_LOOK_UPS)
+        self._since = 0
+        self._trusted_until = -inf
+        self._down = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Ask the store where it stands and keep asking. Raises StoreUnavailable."""
+        if self._task is not None:
+            raise RuntimeError("KeyDirectory.start was called twice")
+        await self.refresh()
+        self._task = asyncio.create_task(self._keep_fresh(), name="key-directory")
+
+    async def aclose(self) -> None:
+        """Stop asking. Idempotent."""
+        self._trusted_until = -inf
+        tasks: list[asyncio.Task[None] | asyncio.Task[Grant | None]] = [*self._flights.values()]
+        if self._task is not None:
+            tasks.append(self._task)
+            self._task = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def peek(self, digest: bytes) -> Grant | None:
+        """The grant of a known secret, without waiting. None says nothing: ask `find`."""
+        grant = self._grants.get(digest)
+        if grant is None or self._clock() > self._trusted_until:
+            return None
+        self._grants.move_to_end(digest)
+        return grant
+
+    async def find(self, digest: bytes) -> Grant | None:
+        """The grant of a secret, or None when no key has it. Raises StoreUnavailable.
+
+        Any number of callers asking for the same secret at once cost one query.
+        """
+        grant = self.peek(digest)
+        if grant is not None:
+            return grant
+        if self._task is None:
+            raise RuntimeError("KeyDirectory.start was not called")
+        if self._down:
+            raise StoreUnavailable("the key store does not answer")
+        if self._unknown.get(digest, -inf) > self._clock():
+            return None
+        flight = self._flights.get(digest)
+        if flight is None:
+            if len(self._flights) >= _WAITING:
+                raise StoreUnavailable(f"{_WAITING} look-ups are waiting for the key store")
+            flight = self._flights[digest] = asyncio.create_task(self._look_up(digest))
+            flight.add_done_callback(lambda done: self._landed(digest, done))
+        return await asyncio.shield(flight)
+
+    async def refresh(self) -> None:
+        """Catch up with the store now, e.g. after writing to it. Raises StoreUnavailable."""
+        began = self._clock()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._catch_up()
+        except (StoreUnavailable, TimeoutError) as raised:
+            raise self._lost(raised) from raised
+        self._trusted_until = began + self._period + self._patience + self._grace
+        if self._down:
+            self._down = False
+            _log.warning("the key store answers again")
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._period)
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                continue
+            except Exception as raised:  # a row or a driver we did not foresee: as good as down
+                self._lost(raised)
+
+    async def _catch_up(self) -> None:
+        now = await self._store.revision()
+        if now < self._since:
+            _log.warning("the key store went back from revision %d to %d", self._since, now)
+            self._grants.clear()
+            self._digests.clear()
+            self._unknown.clear()
+            self._since = now
+        if not self._grants and not self._flights:
+            # Nothing is held, so nothing can be stale: no need to read what happened before.
+            self._unknown.clear()
+            self._since = now
+        while self._since < now:
+            changed = await self._store.changes(self._since, _PAGE)
+            for key in changed:
+                self._apply(key)
+                self._since = max(self._since, key.revision)
+            if len(changed) < _PAGE:
+                self._since = max(self._since, now)
+
+    def _apply(self, key: Key) -> None:
+        self._unknown.pop(key.digest, None)
+        for digest in list(self._digests.get(key.id, ())):
+            if self._grants[digest].key.revision >= key.revision:
+                continue
+            if key.holds(digest):
+                self._grants[digest] = _grant(key, digest)
+            else:
+                self._drop(digest)
+
+    async def _look_up(self, digest: bytes) -> Grant | None:
+        try:
+            async with asyncio.timeout(self._patience), self._slots:
+                while True:
+                    since = self._since
+                    key = await self._store.find(digest)
+                    if since == self._since:
+                        break
+        except TimeoutError:
+            raise StoreUnavailable("the key store did not answer in time") from None
+        if key is None:
+            while len(self._unknown) >= self._size:
+                del self._unknown[next(iter(self._unknown))]
+            self._unknown[digest] = self._clock() + self._unknown_for
+            return None
+        grant = self._grants[digest] = _grant(key, digest)
+        self._digests.setdefault(key.id, set()).add(digest)
+        while len(self._grants) > self._size:
+            self._drop(next(iter(self._grants)))
+        return grant
+
+    def _landed(self, digest: bytes, flight: asyncio.Task[Grant | None]) -> None:
+        del self._flights[digest]
+        if not flight.cancelled():
+            flight.exception()  # everybody who asked may have left
+
+    def _drop(self, digest: bytes) -> None:
+        key_id = self._grants.pop(digest).key.id
+        digests = self._digests[key_id]
+        digests.discard(digest)
+        if not digests:
+            del self._digests[key_id]
+
+    def _lost(self, raised: Exception) -> StoreUnavailable:
+        reason = str(raised) or "no answer in time"
+        if not self._down:
+            self._down = True
+            _log.error(
+                "the key store does not answer; known keys go on for up to %g s: %s",
+                self._grace,
+                reason,
+            )
+        return StoreUnavailable(reason)

@@ -1,0 +1,103 @@
+"""Keys in SQLite or PostgreSQL, through SQLAlchemy Core. All values are bound parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .database import Database, SchemaMismatch, needs_migration
+from .keys import Key, UnknownKey
+from .tables import api_keys, revisions
+
+__all__ = ["Database", "SchemaMismatch", "SqlKeyStore", "needs_migration"]
+
+_c = api_keys.c
+_ORDERED = select(api_keys).order_by(_c.created_at, _c.id)
+_BY_DIGEST = select(api_keys).where(
+    or_(_c.digest == bindparam("digest"), _c.previous_digest == bindparam("digest"))
+)
+_BY_ID = select(api_keys).where(_c.id == bindparam("id"))
+_MATCHING = _ORDERED.where(
+    or_(_c.id == bindparam("text"), _c.prefix == bindparam("text"), _c.name == bindparam("text"))
+)
+_CHANGED = (
+    select(api_keys)
+    .where(_c.revision > bindparam("since"))
+    .order_by(_c.revision)
+    .limit(bindparam("most"))
+)
+_REVISION = select(revisions.c.value).where(revisions.c.name == "keys")
+_NEXT_REVISION = (
+    update(revisions)
+    .where(revisions.c.name == "keys")
+    .values(value=revisions.c.value + 1)
+    .returning(revisions.c.value)
+)
+_INSERT = insert(api_keys)
+_REPLACE = update(api_keys).where(_c.id == bindparam("old_id"))
+
+
+def _key(row: Row[Any]) -> Key:
+    fields = dict(row._mapping)
+    for name in ("models", "endpoints", "networks"):
+        if fields[name] is not None:
+            fields[name] = tuple(fields[name])
+    return Key(**fields)
+
+
+class SqlKeyStore:
+    """A `KeyStore` in a SQL database, to be shared by any number of processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, digest: bytes) -> Key | None:
+        return await self._one(_BY_DIGEST, {"digest": digest})
+
+    async def get(self, key_id: str) -> Key | None:
+        return await self._one(_BY_ID, {"id": key_id})
+
+    async def match(self, text: str) -> list[Key]:
+        return await self._all(_MATCHING, {"text": text})
+
+    async def every(self) -> list[Key]:
+        return await self._all(_ORDERED, {})
+
+    async def changes(self, since: int, limit: int) -> list[Key]:
+        return await self._all(_CHANGED, {"since": since, "most": limit})
+
+    async def revision(self) -> int:
+        async with self._database.read() as connection:
+            return int((await connection.execute(_REVISION)).scalar_one())
+
+    async def insert(self, key: Key) -> Key:
+        async with self._database.write() as connection:
+            key = await self._stamped(connection, key)
+            await connection.execute(_INSERT, msgspec.structs.asdict(key))
+            return key
+
+    async def update(self, key_id: str, change: Callable[[Key], Key]) -> Key:
+        async with self._database.write() as connection:
+            # The counter comes first: whoever holds it is the only writer of keys until commit.
+            revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
+            row = (await connection.execute(_BY_ID, {"id": key_id})).one_or_none()
+            if row is None:
+                raise UnknownKey(key_id)
+            key = msgspec.structs.replace(change(_key(row)), revision=revision)
+            await connection.execute(_REPLACE, {"old_id": key_id, **msgspec.structs.asdict(key)})
+            return key
+
+    async def _stamped(self, connection: AsyncConnection, key: Key) -> Key:
+        revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
+        return msgspec.structs.replace(key, revision=revision)
+
+    async def _one(self, statement: Any, values: dict[str, Any]) -> Key | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, values)).one_or_none()
+        return None if row is None else _key(row)
+
+    async def _all(self, statement: Any, values: dict[str, Any]) -> list[Key]:
+        async with self._database.read() as connection:
+            return [_key(row) for row in await connection.execute(statement, values)]
