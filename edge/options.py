@@ -121,6 +121,13 @@ class Server(Struct, frozen=True, kw_only=True):
             "manager a longer grace time than this."
         ),
     ] = Duration(600)
+    drain_notice: Annotated[
+        Duration,
+        Meta(
+            description="How long /readyz says 503 after SIGTERM while new requests are still "
+            "taken, so that load balancers turn away first. SIGINT skips it."
+        ),
+    ] = Duration(1)
     trusted_proxies: Annotated[
         tuple[Network, ...],
         Meta(
@@ -315,11 +322,15 @@ class Price(Struct, frozen=True, kw_only=True):
 
     input: Annotated[Credits, Meta(description="Uncached input tokens.")] = Credits(0)
     output: Annotated[Credits, Meta(description="Output tokens.")] = Credits(0)
-    cache_read: Annotated[Credits, Meta(description="Input read from a prompt cache.")] = Credits(0)
-    cache_write: Annotated[Credits, Meta(description="Input written to one.")] = Credits(0)
-    image: Annotated[Credits, Meta(description="Per image made.")] = Credits(0)
-    audio_minute: Annotated[Credits, Meta(description="Per minute of audio.")] = Credits(0)
-    job: Annotated[Credits, Meta(description="Per video or music job.")] = Credits(0)
+    cache_read: Annotated[
+        Credits | None, Meta(description="Input read from a prompt cache; as input unless given.")
+    ] = None
+    cache_write: Annotated[
+        Credits | None, Meta(description="Input written to one; as input unless given.")
+    ] = None
+    image: Annotated[Credits | None, Meta(description="Per image made.")] = None
+    audio_minute: Annotated[Credits | None, Meta(description="Per minute of audio.")] = None
+    job: Annotated[Credits | None, Meta(description="Per video or music job.")] = None
 
 
 class Model(Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ class Metrics:
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """Count one exchange that has ended at `now` (perf_counter seconds)."""
-        model = exchange.served
+        model = exchange.entry
         endpoint = exchange.endpoint
         self._count(self.requests, endpoint, model, str(exchange.status), exchange.outcome).inc()
         if exchange.problem:

@@ -1,0 +1,112 @@
+"""The application: everything a worker process holds, and its life from start to end."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from middlewares import Exchange, Metrics
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.stores import KeyDirectory
+from middlewares.stores.database import Database
+from middlewares.stores.sql import SqlKeyStore
+
+from . import lifespan
+from .catalog import Catalog
+from .chain import Parts, compose
+from .forward import Forwarder
+from .models import ModelsApp
+from .ops import open_app
+from .settings import Settings
+from .upstreams.providers import providers_of
+
+UNREADY = signal.SIGUSR1
+"""By this signal the server tells a worker to say at /readyz that no new work is wanted."""
+
+
+class Endpoints:
+    """The bottom of the chain: models are answered from memory, all else is forwarded."""
+
+    def __init__(self, *, models: ASGIApp, forward: ASGIApp) -> None:
+        self._models = models
+        self._forward = forward
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._models if Exchange.of(scope).endpoint == "models" else self._forward
+        await app(scope, receive, send)
+
+
+class Gateway:
+    """One worker's application, as ASGI. Opened by its lifespan; `on_ready` is called after that.
+
+    settings: as loaded; checked by their loader.
+    """
+
+    def __init__(self, settings: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._wanted = True
+        self._open = AsyncExitStack()
+        self._chain: ASGIApp = _unopened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await lifespan.run(receive, send, start=self.start, stop=self.stop)
+        await self._chain(scope, receive, send)
+
+    def unready(self) -> None:
+        """Say at /readyz that no new work is wanted; it is still taken."""
+        self._wanted = False
+
+    async def start(self) -> None:
+        """Open everything. What was opened is closed again when a later part fails."""
+        async with AsyncExitStack() as stack:
+            self._chain = await self._assemble(stack)
+            asyncio.get_running_loop().add_signal_handler(UNREADY, self.unready)
+            self._open = stack.pop_all()
+        self._on_ready()
+
+    async def stop(self) -> None:
+        """Close everything, last opened first."""
+        self.unready()
+        await self._open.aclose()
+
+    async def _assemble(self, stack: AsyncExitStack) -> ASGIApp:
+        settings = self._settings
+        server = settings.server
+        catalog = Catalog.build(settings)
+        metrics = Metrics()
+        providers = providers_of(settings)
+        for provider in providers.values():
+            stack.push_async_callback(provider.upstream.aclose)
+        keys = None
+        if settings.auth.mode == "keys":
+            database = await Database.open(settings.store.sql)
+            stack.push_async_callback(database.aclose)
+            keys = KeyDirectory(SqlKeyStore(database))
+            stack.push_async_callback(keys.aclose)
+            await keys.start()
+        bottom = Endpoints(
+            models=ModelsApp(catalog, settings.brand),
+            forward=Forwarder(
+                catalog=catalog,
+                providers=providers,
+                hold=server.header_hold,
+                keep_alive=server.keep_alive or float("inf"),
+            ),
+        )
+        parts = Parts(
+            settings=settings,
+            catalog=catalog,
+            keys=keys,
+            metrics=metrics,
+            log=structlog.get_logger().info,
+            open_app=open_app(settings, catalog, metrics, lambda: self._wanted),
+        )
+        return compose(bottom, parts)
+
+
+async def _unopened(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("the lifespan has not been started; Penstock needs a server that runs it")

@@ -1,0 +1,112 @@
+"""`penstock demo`: the whole gateway on one machine with nothing configured, shown once."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from middlewares.stores.database import Database
+from middlewares.stores.sql import SqlKeyStore
+
+from . import keys
+from .server import AddressInUse, serve
+from .settings import Settings, demo_settings
+
+_PORT = 8080
+_MODEL = "sim-1"
+_PROMPT = "Say in a few words what a penstock does. [[sim rate=25]]"
+
+_HELLO = '"messages": [{"role": "user", "content": "Hello"}]'
+
+
+def run(port: int | None = None, *, say: Callable[[str], object] = sys.stdout.write) -> None:
+    """Serve the demo until interrupted. Its database is thrown away at the end.
+
+    port: None takes 8080, or any free one when that is in use.
+    Raises AddressInUse for a given port.
+    """
+    with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder:
+        settings = demo_settings(os.environ, Path(folder))
+        key = asyncio.run(_key(settings))
+
+        def show(url: str) -> None:
+            for text in _tour(url, key, settings):
+                say(text)
+                sys.stdout.flush()
+
+        try:
+            serve(_at(settings, _PORT if port is None else port), on_ready=show)
+        except AddressInUse:
+            if port is not None:
+                raise
+            serve(_at(settings, 0), on_ready=show)
+
+
+async def _key(settings: Settings) -> str:
+    database = await Database.open(settings.store.sql)
+    try:
+        _, secret = await keys.create(SqlKeyStore(database), settings.brand, name="demo")
+        return secret
+    finally:
+        await database.aclose()
+
+
+def _at(settings: Settings, port: int) -> Settings:
+    server = msgspec.structs.replace(settings.server, port=port, drain_notice=0)
+    return msgspec.structs.replace(settings, server=server)
+
+
+def _tour(url: str, key: str, settings: Settings) -> Iterator[str]:
+    """What the demo prints, a piece at a time, as it happens."""
+    yield f"\n{settings.brand} is up at {url}\nA key for you:  {key}\n"
+    yield f"\nA streamed chat completion from {_MODEL}, through the gateway:\n\n  "
+    body = {
+        "model": _MODEL,
+        "stream": True,
+        "messages": [{"role": "user", "content": _PROMPT}],
+    }
+    with (
+        httpx.Client(trust_env=False, timeout=60) as client,
+        client.stream(
+            "POST",
+            f"{url}/v1/chat/completions",
+            json=body,
+            headers={"authorization": f"Bearer {key}"},
+        ) as response,
+    ):
+        if response.status_code != 200:
+            response.read()
+            yield f"{response.status_code} {response.text}\n"
+            return
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                for choice in msgspec.json.decode(line[6:])["choices"]:
+                    yield choice["delta"].get("content") or ""
+        yield "\n\nStamped on the response:\n\n"
+        for name in ("x-request-id", "x-model-used", "server-timing"):
+            yield f"  {name}: {response.headers[name]}\n"
+    yield textwrap.dedent(f"""
+        Try it yourself:
+
+          curl -N {url}/v1/chat/completions \\
+            -H "Authorization: Bearer {key}" \\
+            -H "Content-Type: application/json" \\
+            -d '{{"model": "{_MODEL}", "stream": true, {_HELLO}}}'
+
+          curl -N {url}/v1/messages \\
+            -H "x-api-key: {key}" \\
+            -H "anthropic-version: 2023-06-01" \\
+            -H "Content-Type: application/json" \\
+            -d '{{"model": "{_MODEL}", "max_tokens": 256, "stream": true, {_HELLO}}}'
+
+        Models:  {", ".join(model.id for model in settings.models)}
+        Page:    {url}/
+
+        """)
+    yield f"ready {url}\nServing until Ctrl-C.\n"

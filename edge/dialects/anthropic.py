@@ -1,0 +1,154 @@
+"""Anthropic Messages, passed through.
+
+Theory of operation of `MessagesRelay`. The model's name stands only in `message_start`, usage in
+`message_start` and `message_delta`; after the first content a block of `content_block_*` events is
+therefore passed on after one look at its first bytes and one substring search. Thinking blocks and
+their signatures leave as the bytes they came in. Nothing leaves after `message_stop`.
+"""
+
+import msgspec
+
+from middlewares import sse
+from middlewares.exchange import Usage
+
+from .passthrough import (
+    Count,
+    Dialect,
+    Fields,
+    Renamer,
+    UpstreamBroke,
+    encode,
+    event_by_event,
+    rename,
+    tokens,
+)
+
+_BLOCK_EVENT = b"event: content_block_"
+
+
+class MessageUsage(msgspec.Struct):
+    """`usage` of Anthropic answers; cached tokens are beside `input_tokens`."""
+
+    input_tokens: Count = None
+    output_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+
+    def update(self, usage: Usage) -> Usage:
+        """`usage` with the figures present here in place of its own (they are cumulative)."""
+        return Usage(
+            input=_either(self.input_tokens, usage.input),
+            output=_either(self.output_tokens, usage.output),
+            cache_read=_either(self.cache_read_input_tokens, usage.cache_read),
+            cache_write=_either(self.cache_creation_input_tokens, usage.cache_write),
+        )
+
+
+def _either(new: Count, old: int) -> int:
+    return old if new is None else tokens(new)
+
+
+class _Message(msgspec.Struct):
+    model: str | None = None
+    usage: MessageUsage | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    message: _Message | None = None
+    usage: MessageUsage | None = None
+
+
+class _Answer(_Message):
+    type: str = ""
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
+def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+    """The upstream's body: the client's members as they came, another model."""
+    return encode({**fields, "model": msgspec.Raw(encode(model))})
+
+
+class MessagesRelay:
+    """One Messages stream on its way to the client."""
+
+    __slots__ = ("_renamer", "complete", "content", "usage")
+
+    def __init__(self, fields: Fields, asked: str) -> None:
+        self.usage: Usage | None = None
+        self.complete = False
+        self.content = False
+        self._renamer = Renamer(asked)
+
+    def feed(self, block: bytes) -> bytes:
+        """Pass a block of whole events on."""
+        if (
+            self.content
+            and not self.complete
+            and block.startswith(_BLOCK_EVENT)
+            and block.count(b"\nevent: ") == block.count(b"\n\nevent: content_block_")
+            and block.endswith(b"}\n\n")
+        ):
+            return block
+        return event_by_event(block, self._event)
+
+    def _event(self, event: bytes) -> bytes:
+        parsed = sse.parse(event)
+        if parsed is None or self.complete:
+            return event if event.lstrip().startswith(b":") and not self.complete else b""
+        try:
+            read = _decode_event(parsed.data)
+        except msgspec.DecodeError as error:
+            raise UpstreamBroke(f"a frame is not a Messages event: {error}") from None
+        kind = read.type
+        if kind == "message_start":
+            message = read.message
+            if message is not None and message.model is not None:
+                self._renamer.learn(event, message.model)
+                event = self._renamer.apply(event)
+            if message is not None and message.usage is not None:
+                self.usage = message.usage.update(Usage())
+        elif kind == "message_delta":
+            self.content = True
+            if read.usage is not None:
+                self.usage = read.usage.update(self.usage or Usage())
+        elif kind == "message_stop":
+            self.complete = True
+        elif kind == "error":
+            kind = (
+                "upstream_unavailable" if b"overloaded_error" in parsed.data else "upstream_error"
+            )
+            raise UpstreamBroke(f"error in the stream: {parsed.data!r}", kind)
+        elif kind.startswith("content_block_"):
+            self.content = True
+        return event
+
+    def end(self) -> bytes:
+        """Only `message_stop` ends a message."""
+        if self.complete:
+            return b""
+        raise UpstreamBroke("the stream ended before message_stop")
+
+
+def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
+    """The client's body and the usage of an unstreamed answer."""
+    try:
+        answer = _decode_answer(body)
+    except msgspec.DecodeError as error:
+        raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
+    if answer.type == "error":
+        raise UpstreamBroke(f"error in a 200: {body[:500]!r}")
+    if answer.model is not None:
+        body = rename(body, answer.model, asked)
+    return body, answer.usage.update(Usage()) if answer.usage is not None else None
+
+
+DIALECT = Dialect(
+    prepare=prepare,
+    relay=MessagesRelay,
+    finish_plain=finish_plain,
+    ping=b'event: ping\ndata: {"type":"ping"}\n\n',
+)

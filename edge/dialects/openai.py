@@ -1,0 +1,207 @@
+"""OpenAI Chat Completions and Embeddings, passed through.
+
+Theory of operation of `ChatRelay`. A live stream is thousands of chunks that differ in a few
+letters. The first chunk teaches the renamer how this upstream spells its model; from then on a
+block is passed after three substring searches and one replace, as long as it has the learnt member
+and neither usage nor an error. Everything else (first chunk, finish, usage, `[DONE]`, comments,
+anything strange) is looked at event by event.
+
+Usage is always asked from the upstream. When the client did not ask for it, `usage: null` members
+are cut out, the closing chunk that only carries usage is dropped, and usage inside a chunk with
+choices is removed from it.
+"""
+
+import msgspec
+
+from middlewares import sse
+from middlewares.exchange import Usage
+
+from .passthrough import (
+    Count,
+    Dialect,
+    Fields,
+    Renamer,
+    UpstreamBroke,
+    decode_fields,
+    encode,
+    event_by_event,
+    rename,
+    tokens,
+)
+
+_NULL_USAGE = b',"usage":null'
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: Count = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: Count = None
+
+
+class ChatUsage(msgspec.Struct):
+    """`usage` of OpenAI answers; cached tokens are inside `prompt_tokens`."""
+
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+    def normal(self) -> Usage:
+        """The same figures, disjoint."""
+        prompt = tokens(self.prompt_tokens)
+        details = self.prompt_tokens_details
+        cached = min(prompt, tokens(details.cached_tokens)) if details else 0
+        spent = self.completion_tokens_details
+        return Usage(
+            input=prompt - cached,
+            output=tokens(self.completion_tokens),
+            cache_read=cached,
+            reasoning=tokens(spent.reasoning_tokens) if spent else 0,
+        )
+
+
+class _Choice(msgspec.Struct):
+    delta: dict[str, msgspec.Raw] | None = None
+    finish_reason: str | None = None
+    text: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: ChatUsage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Answer(msgspec.Struct):
+    model: str | None = None
+    usage: ChatUsage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
+
+_TRUE = msgspec.Raw(b"true")
+_EMPTY = (b"null", b'""', b"[]", b"{}")
+
+
+def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+    """The upstream's body: the client's members as they came, another model, usage asked."""
+    out = {**fields, "model": msgspec.Raw(encode(model))}
+    if stream:
+        options = bytes(fields.get("stream_options", b"null"))
+        asked = decode_fields(options) if options != b"null" else {}
+        out["stream_options"] = msgspec.Raw(encode({**asked, "include_usage": _TRUE}))
+    return encode(out)
+
+
+def _wants_usage(fields: Fields) -> bool:
+    options = fields.get("stream_options")
+    if options is None:
+        return False
+    read = _decode_options(options)
+    return read is not None and bool(read.include_usage)
+
+
+class ChatRelay:
+    """One chat stream on its way to the client."""
+
+    __slots__ = ("_finished", "_renamer", "_strip", "complete", "content", "usage")
+
+    def __init__(self, fields: Fields, asked: str) -> None:
+        self.usage: Usage | None = None
+        self.complete = False
+        self.content = False
+        self._finished = False
+        self._renamer = Renamer(asked)
+        self._strip = not _wants_usage(fields)
+
+    def feed(self, block: bytes) -> bytes:
+        """Pass a block of whole events on."""
+        member = self._renamer.member
+        if self._strip and _NULL_USAGE in block:
+            block = block.replace(_NULL_USAGE, b"")
+        if (
+            self.content
+            and member in block
+            and block.count(b"\n\n") == block.count(member)
+            and b'"error"' not in block
+            and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))
+        ):
+            return block.replace(member, self._renamer.ours)
+        return event_by_event(block, self._event)
+
+    def _event(self, event: bytes) -> bytes:
+        parsed = sse.parse(event)
+        if parsed is None or self.complete:
+            return event if event.lstrip().startswith(b":") else b""
+        data = parsed.data
+        if data.startswith(b"[DONE]"):
+            self.complete = True
+            return event
+        try:
+            chunk = _decode_chunk(data)
+        except msgspec.DecodeError as error:
+            raise UpstreamBroke(f"a frame is not a chat chunk: {error}") from None
+        if bytes(chunk.error) != b"null":
+            raise UpstreamBroke(f"error in the stream: {bytes(chunk.error)!r}")
+        for choice in chunk.choices or ():
+            if choice.finish_reason is not None:
+                self._finished = self.content = True
+            elif not self.content:
+                self.content = bool(choice.text) or _has_content(choice.delta)
+        if chunk.model is not None:
+            member = self._renamer.member
+            if not member or member not in event:
+                self._renamer.learn(event, chunk.model)
+            event = self._renamer.apply(event)
+        if chunk.usage is not None:
+            self.usage = chunk.usage.normal()
+            if self._strip:
+                if not chunk.choices:
+                    return b""
+                fields = decode_fields(data)
+                del fields["usage"]
+                event = self._renamer.apply(b"data: " + encode(fields) + b"\n\n")
+        return event
+
+    def end(self) -> bytes:
+        """A stream may end without `[DONE]`, but not without a finish reason."""
+        if self.complete:
+            return b""
+        if self._finished:
+            self.complete = True
+            return b"data: [DONE]\n\n"
+        raise UpstreamBroke("the stream ended before its finish reason")
+
+
+def _has_content(delta: dict[str, msgspec.Raw] | None) -> bool:
+    if not delta:
+        return False
+    return any(key != "role" and bytes(value) not in _EMPTY for key, value in delta.items())
+
+
+def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
+    """The client's body and the usage of an unstreamed answer."""
+    try:
+        answer = _decode_answer(body)
+    except msgspec.DecodeError as error:
+        raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
+    if bytes(answer.error) != b"null":
+        raise UpstreamBroke(f"error in a 200: {bytes(answer.error)!r}")
+    if answer.model is not None:
+        body = rename(body, answer.model, asked)
+    return body, answer.usage.normal() if answer.usage is not None else None
+
+
+DIALECT = Dialect(
+    prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, ping=b": keep-alive\n\n"
+)

@@ -1,0 +1,132 @@
+"""What passing bytes through needs in any dialect: splice one value, rename one model.
+
+The model's name is the only thing rewritten. A rename never touches text: a name inside a JSON
+string is escaped (`\\"model\\"`), so the unescaped member can only be structure; where more than
+one such member stands in a body, the object is taken apart and put together again with every other
+value as the bytes it came in (`msgspec.Raw`).
+"""
+
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from middlewares import sse
+from middlewares.exchange import Usage
+
+Fields = dict[str, msgspec.Raw]
+
+
+encode = msgspec.json.Encoder().encode
+decode_fields = msgspec.json.Decoder(Fields).decode
+decode_text = msgspec.json.Decoder(str).decode
+
+_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+Count = int | float | None
+"""A token count as upstreams write it: some send 12.0, some null."""
+
+
+def tokens(count: Count) -> int:
+    """`count` as a whole number that is not negative."""
+    return max(0, int(count or 0))
+
+
+class UpstreamBroke(Exception):
+    """The upstream's bytes are not what its dialect promises, or say that it failed.
+
+    `kind` is the Problem kind it amounts to; `reason` is for the log: it may hold upstream text.
+    `passed` is what the client still gets of the block in which it happened.
+    """
+
+    def __init__(self, reason: str, kind: str = "upstream_error") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.kind = kind
+        self.passed = b""
+
+
+class Relay(Protocol):
+    """One upstream stream on its way to one client. An instance per attempt."""
+
+    usage: Usage | None
+    complete: bool
+    """Whether the stream has said that it ends well."""
+    content: bool
+    """Whether anything the model made has been seen. Pings and role frames do not count."""
+
+    def feed(self, block: bytes) -> bytes:
+        """What the client gets for a block of whole events; b"" for nothing.
+
+        Raises UpstreamBroke.
+        """
+        ...
+
+    def end(self) -> bytes:
+        """The upstream has ended: what the client still gets. Raises UpstreamBroke on a cut."""
+        ...
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How one dialect passes through. `asked` is the name the client reads as `model`."""
+
+    prepare: Callable[[Fields, str, bool], bytes]
+    """(fields, upstream model, stream) -> upstream body."""
+    relay: Callable[[Fields, str], Relay]
+    """(fields, asked) -> the relay of a streamed answer."""
+    finish_plain: Callable[[bytes, str], tuple[bytes, Usage | None]]
+    """(body, asked) -> client body and usage. Raises UpstreamBroke."""
+    ping: bytes
+    """What keeps a silent stream alive between two events."""
+
+
+def event_by_event(block: bytes, handle: Callable[[bytes], bytes]) -> bytes:
+    """`handle` over each event of a block; what came before a failure is not lost with it."""
+    out: list[bytes] = []
+    for event in sse.split(block):
+        try:
+            out.append(handle(event))
+        except UpstreamBroke as broke:
+            broke.passed = b"".join(out)
+            raise
+    return out[0] if len(out) == 1 else b"".join(out)
+
+
+def rename(body: bytes, theirs: str, asked: str) -> bytes:
+    """`body`, a JSON object whose top-level `model` is `theirs`, with `asked` in its place."""
+    if body.count(b'"model"') == 1:
+        match = _MODEL.search(body)
+        if match is not None and decode_text(match[1]) == theirs:
+            return body[: match.start(1)] + encode(asked) + body[match.end(1) :]
+    fields = decode_fields(body)
+    fields["model"] = msgspec.Raw(encode(asked))
+    return encode(fields)
+
+
+class Renamer:
+    """Rename the model in frame after frame of one stream at the speed of `bytes.replace`.
+
+    The exact bytes of the member are learnt from the first frame that has it, since an upstream
+    may answer with a longer name than it was asked for, and spaces as it likes.
+    """
+
+    __slots__ = ("member", "ours")
+
+    def __init__(self, asked: str) -> None:
+        self.member = b""
+        """The member as this upstream writes it; b"" until learnt."""
+        self.ours = b'"model":' + encode(asked)
+
+    def learn(self, event: bytes, theirs: str) -> None:
+        """Take the spelling of the member whose value is `theirs` from `event`."""
+        for match in _MODEL.finditer(event):
+            if decode_text(match[1]) == theirs:
+                self.member = match[0]
+                return
+        raise UpstreamBroke("the model's name is not where it should be")
+
+    def apply(self, event: bytes) -> bytes:
+        """`event` with every spelling of the learnt member replaced."""
+        return event.replace(self.member, self.ours) if self.member else event

@@ -1,0 +1,312 @@
+"""The forwarder: the ASGI app at the bottom of the chain.
+
+Theory of operation. A forwarded exchange goes through these phases:
+
+    connecting   `Upstream.open` until the head is there
+    holding      frames are read but not sent, until the first content; a failure here still has
+                 its true status and leaves no trace
+    streaming    the head has left; each upstream read becomes at most one `send`; a failure is an
+                 error event and then the end
+    ended        one way or another, the upstream response is closed in one `finally`
+
+If nothing has come after `hold` seconds the head leaves early with a ping, and holding goes on
+behind it. A client that leaves ends any phase (see `watch`).
+"""
+
+from collections.abc import Mapping
+from time import perf_counter, time
+
+from middlewares._asgi import Receive, Scope, Send
+from middlewares.exchange import Attempt, Exchange, Target
+from middlewares.problem import Problem
+from middlewares.sse import Overflow, Splitter
+
+from .catalog import Catalog
+from .dialects import DIALECTS
+from .dialects.passthrough import Dialect, UpstreamBroke
+from .upstreams import (
+    ConnectFailed,
+    Header,
+    Request,
+    Response,
+    TimedOut,
+    UpstreamFailure,
+)
+from .upstreams.provider import Provider, passed_on
+from .upstreams.refusal import problem_of
+from .watch import ClientGone, NoContent, Watch
+
+_STREAM_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+_JSON: Header = (b"content-type", b"application/json")
+_REFUSAL_BYTES = 64 << 10
+
+
+class Forwarder:
+    """Answer an exchange from the model's target.
+
+    hold: seconds the status line of a stream is held for its first content.
+    keep_alive: seconds of silence on a stream after which a ping is sent.
+    max_answer: bytes an unstreamed answer may have.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        providers: Mapping[str, Provider],
+        hold: float = 10.0,
+        keep_alive: float = 12.0,
+        max_answer: int = 256 << 20,
+    ) -> None:
+        self._catalog = catalog
+        self._providers = providers
+        self._hold = hold
+        self._keep_alive = keep_alive
+        self._max_answer = max_answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        model = self._catalog.find(exchange.model)
+        if model is None:
+            raise Problem("model_not_found", reason="the catalog changed under the request")
+        target = model.targets[0]
+        provider = self._providers[target.upstream]
+        if exchange.dialect not in provider.dialects:
+            raise _other_dialect(exchange, provider)
+        dialect = DIALECTS[exchange.dialect]
+        exchange.served = model.id
+        exchange.entry = model.entry
+        request = Request(
+            method=b"POST",
+            target=provider.target(exchange.endpoint, _query(exchange, scope)),
+            headers=(*provider.headers, *passed_on(exchange.dialect, scope["headers"])),
+            body=dialect.prepare(exchange.fields, target.model, exchange.stream),
+        )
+        attempt = Attempt(target=target, started=perf_counter())
+        exchange.attempts.append(attempt)
+        try:
+            if exchange.stream:
+                passage = _Passage(exchange, dialect, send)
+                await self._stream(passage, provider, request, attempt, receive)
+            else:
+                await self._plain(exchange, dialect, provider, request, attempt, receive, send)
+        except ClientGone:
+            exchange.outcome = "hung_up"
+            attempt.error = "the client left"
+        except NoContent as limit:
+            attempt.error = str(limit)
+            raise Problem("upstream_timeout", reason=_reason(target, str(limit))) from None
+        except UpstreamFailure as failure:
+            attempt.error = failure.reason
+            raise Problem(_kind_of(failure), reason=_reason(target, failure.reason)) from None
+        except UpstreamBroke as broke:
+            attempt.error = broke.reason
+            raise Problem(broke.kind, reason=_reason(target, broke.reason)) from None
+        finally:
+            attempt.ended = perf_counter()
+
+    async def _open(
+        self, exchange: Exchange, provider: Provider, request: Request, attempt: Attempt
+    ) -> Response:
+        """A response with status 200; anything else as the Problem it amounts to."""
+        response = await provider.upstream.open(request)
+        exchange.upstream_seconds = perf_counter() - attempt.started
+        attempt.status = response.status
+        if response.status == 200:
+            return response
+        try:
+            body = await _read_some(response, _REFUSAL_BYTES)
+        finally:
+            response.close()
+        problem = problem_of(
+            response.status, response.headers, body, dialect=exchange.dialect, now=time()
+        )
+        problem.reason = attempt.error = _reason(attempt.target, problem.reason)
+        raise problem
+
+    async def _plain(
+        self,
+        exchange: Exchange,
+        dialect: Dialect,
+        provider: Provider,
+        request: Request,
+        attempt: Attempt,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        async with Watch(receive):
+            response = await self._open(exchange, provider, request, attempt)
+            try:
+                body = await _read_all(response, self._max_answer)
+            finally:
+                response.close()
+        body, exchange.usage = dialect.finish_plain(body, exchange.model)
+        headers = [_JSON, (b"content-length", str(len(body)).encode())]
+        exchange.first_content = perf_counter()
+        exchange.outcome = "completed"
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(
+        self,
+        passage: "_Passage",
+        provider: Provider,
+        request: Request,
+        attempt: Attempt,
+        receive: Receive,
+    ) -> None:
+        exchange = passage.exchange
+        watch = Watch(
+            receive,
+            ping=passage.ping,
+            hold=self._hold,
+            silence=self._keep_alive,
+            first_content=provider.first_content,
+        )
+        async with watch:
+            response = await self._open(exchange, provider, request, attempt)
+            try:
+                _check_stream(response)
+                await passage.carry(response, watch)
+            finally:
+                response.close()
+        await passage.finish()
+
+
+class _Passage:
+    """One stream on its way from an upstream to a client."""
+
+    __slots__ = ("_dialect", "_relay", "_send", "exchange", "started")
+
+    def __init__(self, exchange: Exchange, dialect: Dialect, send: Send) -> None:
+        self.exchange = exchange
+        self.started = False
+        self._dialect = dialect
+        self._relay = dialect.relay(exchange.fields, exchange.model)
+        self._send = send
+
+    async def _start(self) -> None:
+        self.started = True
+        headers = list(_STREAM_HEADERS)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def ping(self) -> None:
+        """A sign of life, after the head if that has not left yet."""
+        if not self.started:
+            await self._start()
+        await self._send(
+            {"type": "http.response.body", "body": self._dialect.ping, "more_body": True}
+        )
+
+    async def carry(self, response: Response, watch: Watch) -> None:
+        """Hold frames until the first content, then pass each read on at once."""
+        relay = self._relay
+        send = self._send
+        splitter = Splitter()
+        held = b""
+        try:
+            while chunk := await response.read():
+                block = splitter.feed(chunk)
+                if not block:
+                    continue
+                block = relay.feed(block)
+                if not relay.content:
+                    held += block
+                    continue
+                if not self.exchange.first_content:
+                    self.exchange.first_content = perf_counter()
+                    watch.content()
+                    if not self.started:
+                        await self._start()
+                    block = held + block
+                if block:
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                    watch.beat()
+            rest = splitter.rest()
+            last = relay.feed(rest + b"\n\n") if rest else b""
+            last += relay.end()
+            if not self.exchange.first_content:
+                raise UpstreamBroke("the stream ended without content")
+            if last:
+                await send({"type": "http.response.body", "body": last, "more_body": True})
+        except Overflow as overflow:
+            raise UpstreamBroke(str(overflow)) from None
+        except UpstreamBroke as broke:
+            if broke.passed and self.exchange.first_content:
+                await send({"type": "http.response.body", "body": broke.passed, "more_body": True})
+            raise
+        finally:
+            self.exchange.usage = relay.usage
+
+    async def finish(self) -> None:
+        """The upstream has ended well and so does the client's stream."""
+        self.exchange.outcome = "completed"
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+def _check_stream(response: Response) -> None:
+    for name, value in response.headers:
+        if name == b"content-type":
+            if not value.strip().lower().startswith(b"text/event-stream"):
+                raise UpstreamBroke(f"a stream was asked for and {value[:80]!r} came")
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise UpstreamBroke(f"the stream is encoded as {value[:80]!r}")
+
+
+async def _read_all(response: Response, limit: int) -> bytes:
+    body = await response.read()
+    if not body:
+        return body
+    parts = [body]
+    size = len(body)
+    while more := await response.read():
+        parts.append(more)
+        size += len(more)
+        if size > limit:
+            raise UpstreamBroke(f"the answer is larger than {limit} bytes")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _read_some(response: Response, limit: int) -> bytes:
+    """At most about `limit` bytes of a body that only explains a refusal; its loss is no matter."""
+    body = b""
+    try:
+        while len(body) < limit and (more := await response.read()):
+            body += more
+    except UpstreamFailure:
+        pass
+    return body[:limit]
+
+
+def _query(exchange: Exchange, scope: Scope) -> bytes:
+    """Only Anthropic clients put meaning in the query (`?beta=true`)."""
+    if exchange.dialect == "anthropic" and b"beta=true" in scope["query_string"].split(b"&"):
+        return b"beta=true"
+    return b""
+
+
+def _kind_of(failure: UpstreamFailure) -> str:
+    if isinstance(failure, TimedOut):
+        return "upstream_timeout"
+    if isinstance(failure, ConnectFailed):
+        return "upstream_unavailable"
+    return "upstream_error"
+
+
+def _reason(target: Target, reason: str) -> str:
+    return f"{target.upstream}/{target.model}: {reason}"
+
+
+def _other_dialect(exchange: Exchange, provider: Provider) -> Problem:
+    paths = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+    offered = " or ".join(paths[name] for name in sorted(provider.dialects) if name in paths)
+    return Problem(
+        "invalid_request",
+        message=f"The model `{exchange.model}` is offered at {offered}, not at this endpoint.",
+        param="model",
+        reason=f"upstream {provider.name} does not speak {exchange.dialect}",
+    )

@@ -1,0 +1,158 @@
+"""Read what the client asks for: the body once, and of it only the members we act on."""
+
+from collections.abc import Collection
+
+import msgspec
+
+from middlewares._asgi import ASGIApp, Receive, Scope, Send, header
+from middlewares._body import ClientLeft, discard, read_body
+from middlewares.exchange import Dialect, Exchange
+from middlewares.problem import Problem
+
+from .catalog import Catalog
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_decode_bool = msgspec.json.Decoder(bool | None).decode
+
+_LINGER = 5.0
+
+_STREAMED = frozenset(("chat.completions", "messages"))
+
+_MEMBERS = {
+    "chat.completions": ("messages",),
+    "messages": ("messages",),
+    "embeddings": ("input",),
+}
+"""Members without which no upstream could answer, by endpoint."""
+
+
+class IntakeMiddleware:
+    """Read the body within its bound and find out which model is asked for.
+
+    Reads:   endpoint, principal
+    Writes:  fields, model, stream
+    Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
+             unsupported_media_type
+    Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
+    Cost:    one receive for most bodies; one msgspec decode that leaves values as they are
+    """
+
+    __slots__ = ("_catalog", "_endpoints", "_idle", "_limit", "app")
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        catalog: Catalog,
+        limit: int,
+        idle: float,
+        endpoints: Collection[str] = frozenset(_MEMBERS),
+    ) -> None:
+        self.app = app
+        self._catalog = catalog
+        self._limit = limit
+        self._idle = idle
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = Exchange.of(scope)
+        if exchange.endpoint not in self._endpoints:
+            return await self.app(scope, receive, send)
+        _check_media_type(scope)
+        try:
+            body = await read_body(scope, receive, limit=self._limit, idle=self._idle)
+        except ClientLeft:
+            exchange.outcome = "hung_up"
+            return
+        except Problem as problem:
+            await problem(scope, receive, send)
+            return await discard(receive, seconds=_LINGER)
+        fields = _members(body)
+        exchange.model = model = _text(fields, "model")
+        if not model.isprintable():
+            raise _expected("model", "a printable name")
+        exchange.fields = fields
+        exchange.stream = exchange.endpoint in _STREAMED and _flag(fields, "stream")
+        for name in _MEMBERS[exchange.endpoint]:
+            if bytes(fields.get(name, b"null")) in (b"null", b"[]", b'""'):
+                raise _expected(name, "a value that is not empty")
+        entry = self._catalog.find(model)
+        if entry is None:
+            raise _unknown(model, exchange.dialect)
+        principal = exchange.principal
+        if principal is not None and not self._catalog.allows(principal, entry):
+            raise Problem(
+                "model_not_allowed", message=f"This key may not use `{model}`.", param="model"
+            )
+        await self.app(scope, receive, send)
+
+
+def _check_media_type(scope: Scope) -> None:
+    kind = header(scope, b"content-type")
+    if kind is not None:
+        essence = kind.split(b";", 1)[0].strip().lower()
+        if essence != b"application/json" and not essence.endswith(b"+json"):
+            raise Problem(
+                "unsupported_media_type",
+                message="The body must be JSON: send `content-type: application/json`.",
+                param="content-type",
+            )
+    encoding = header(scope, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise Problem(
+            "unsupported_media_type",
+            message="The body must not be compressed: leave `content-encoding` out.",
+            param="content-encoding",
+        )
+
+
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _decode(body)
+    except msgspec.ValidationError:
+        said = "The body must be a JSON object."
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        said = f"The body is not valid JSON: {error}."
+    raise Problem("invalid_request", message=said)
+
+
+def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
+    raw = fields.get(name)
+    if raw is None:
+        raise _expected(name, "a string; it is missing")
+    try:
+        text = _decode_str(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _expected(name, "a string") from None
+    if not text or len(text) > 256:
+        raise _expected(name, "a string of 1 to 256 characters")
+    return text
+
+
+def _flag(fields: dict[str, msgspec.Raw], name: str) -> bool:
+    raw = fields.get(name)
+    if raw is None:
+        return False
+    try:
+        return bool(_decode_bool(raw))
+    except msgspec.DecodeError:
+        raise _expected(name, "true or false") from None
+
+
+def _expected(name: str, what: str) -> Problem:
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{name}`: expected {what}.",
+        param=name,
+        issue=f"expected {what}",
+    )
+
+
+def _unknown(model: str, dialect: Dialect) -> Problem:
+    said = f"The model `{model}` does not exist or you do not have access to it."
+    if dialect == "anthropic":  # the vendor's own wording, which its clients know
+        said = f"model: {model}"
+    return Problem("model_not_found", message=said, param="model")

@@ -1,0 +1,34 @@
+"""The ASGI lifespan protocol around a start and a stop. A failed start is told to the server."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from middlewares._asgi import Receive, Send
+
+_log = logging.getLogger(__name__)
+
+
+async def run(
+    receive: Receive,
+    send: Send,
+    *,
+    start: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve one lifespan scope."""
+    await receive()
+    try:
+        await start()
+    except Exception as raised:
+        _log.exception("start failed")
+        await send({"type": "lifespan.startup.failed", "message": str(raised)})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    try:
+        await stop()
+    except Exception as raised:
+        _log.exception("stop failed")
+        await send({"type": "lifespan.shutdown.failed", "message": str(raised)})
+        return
+    await send({"type": "lifespan.shutdown.complete"})

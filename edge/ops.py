@@ -1,0 +1,87 @@
+"""What is answered without a key: health, metrics and the front page. A small Starlette app."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from middlewares import Exchange, Metrics, Principal, Problem
+from middlewares._asgi import ASGIApp
+
+from .catalog import Catalog
+from .router import ROUTES, allowed_from
+from .settings import Settings
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+def open_app(
+    settings: Settings, catalog: Catalog, metrics: Metrics, ready: Callable[[], bool]
+) -> ASGIApp:
+    """The app beside the forwarder. `ready` says whether new work is wanted."""
+    templates = Jinja2Templates(_TEMPLATES)
+    networks = settings.server.ops_networks
+
+    def guard(request: Request) -> None:
+        if not allowed_from(Exchange.of(request.scope).client, networks):
+            raise Problem("not_found", reason="outside ops_networks")
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def livez(request: Request) -> Response:
+        guard(request)
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        guard(request)
+        if ready():
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "draining"}, status_code=503, headers={"retry-after": "1"})
+
+    async def scrape(request: Request) -> Response:
+        guard(request)
+        text, kind = await run_in_threadpool(metrics.exposition)
+        return Response(text, media_type=kind)
+
+    async def hello(request: Request) -> Response:
+        return Response(status_code=204)
+
+    async def home(request: Request) -> Response:
+        context = {
+            "brand": settings.brand,
+            "base": str(request.base_url).rstrip("/"),
+            "models": catalog.visible(Principal(id="")),
+            "needs_key": settings.auth.mode == "keys",
+            "endpoints": list(ROUTES),
+        }
+        return templates.TemplateResponse(request, "home.html", context, headers=_PAGE_HEADERS)
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route("/health", health),
+            Route("/healthz", health),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", scrape),
+            Route("/api/hello", hello),
+        ],
+        exception_handlers={Problem: _answer},
+    )
+
+
+async def _answer(request: Request, problem: Any) -> Any:
+    """A Problem is itself what Starlette wants here: something to call with scope and send."""
+    return problem

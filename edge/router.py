@@ -1,0 +1,216 @@
+"""Which endpoint and dialect a path means. The path table stands here and nowhere else.
+
+Decisions rest on `scope["path"]` alone; a Host header or a query has no part in them.
+"""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+import msgspec
+
+from middlewares._asgi import ASGIApp, Receive, Scope, Send, header
+from middlewares.exchange import Dialect, Exchange
+from middlewares.problem import Problem
+
+from .settings import Settings
+
+Network = IPv4Network | IPv6Network
+
+_POST = ("POST",)
+_GET = ("GET", "HEAD")
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One row. dialect None: the caller's, told by an `anthropic-version` header."""
+
+    endpoint: str
+    dialect: Dialect | None
+    methods: tuple[str, ...]
+    below: bool = False
+    """Whether everything below the path belongs to it too."""
+
+
+ROUTES: Mapping[str, Route] = {
+    "/v1/chat/completions": Route("chat.completions", "openai", _POST),
+    "/v1/messages": Route("messages", "anthropic", _POST),
+    "/v1/embeddings": Route("embeddings", "openai", _POST),
+    "/v1/models": Route("models", None, _GET, below=True),
+}
+"""The paths that need a key."""
+
+OPEN: Mapping[str, tuple[str, ...]] = {
+    "/": _GET,
+    "/health": _GET,
+    "/healthz": _GET,
+    "/livez": _GET,
+    "/readyz": _GET,
+    "/metrics": _GET,
+    "/api/hello": _GET,
+}
+"""The paths that need none. What they answer is in `ops`."""
+
+_CONVERSATION = {"openai": "chat.completions", "anthropic": "messages"}
+
+
+def routes_of(settings: Settings) -> dict[str, Route]:
+    """The table with the rows a profile adds or re-maps."""
+    table = dict(ROUTES)
+    for option in settings.routes:
+        endpoint: str | None = option.endpoint
+        dialect: Dialect | None = None
+        if option.dialect in ("openai", "anthropic"):
+            dialect = option.dialect
+        if endpoint in ("chat.completions", "messages"):
+            endpoint = _CONVERSATION[dialect] if dialect else ""
+        elif endpoint not in ("embeddings", "models"):
+            continue  # accepted in the file, reported by settings.not_enforced
+        models = endpoint == "models"
+        methods = _GET if models else _POST
+        table[option.path] = Route(endpoint, None if models else dialect, methods, below=models)
+    return table
+
+
+class RouterMiddleware:
+    """Name the endpoint, the dialect and the client, and refuse what is not offered.
+
+    Open paths go to `open_app`; a path of the table goes on inside.
+
+    Reads:   nothing
+    Writes:  endpoint, dialect, client
+    Rejects: endpoint_not_allowed, method_not_allowed, not_found
+    Order:   inside errors, which answers its refusals; outside auth, which needs the endpoint
+    Cost:    one dict look-up; a second one for paths written unusually
+    """
+
+    __slots__ = ("_below", "_open", "_table", "_trusted", "app")
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        table: Mapping[str, Route],
+        open_app: ASGIApp,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        self.app = app
+        self._table = table
+        self._below = tuple((path + "/", row) for path, row in table.items() if row.below)
+        self._open = open_app
+        self._trusted = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await _close(scope, receive, send)
+        exchange = Exchange.of(scope)
+        exchange.client = client_address(scope, self._trusted)
+        route = self._find(scope["path"])
+        if route is None:
+            return await self._other(exchange, scope, receive, send)
+        exchange.dialect = route.dialect or _dialect_of(scope)
+        exchange.endpoint = route.endpoint or _CONVERSATION[exchange.dialect]
+        if scope["method"] not in route.methods:
+            raise _wrong_method(route.methods)
+        await self.app(scope, receive, send)
+
+    def _find(self, path: str) -> Route | None:
+        route = self._table.get(path)
+        if route is not None:
+            return route
+        path = plain_path(path)
+        route = self._table.get(path)
+        if route is not None:
+            return route
+        for start, row in self._below:
+            if path.startswith(start):
+                return row
+        return None
+
+    async def _other(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange.dialect = _dialect_of(scope)
+        path = scope["path"]
+        methods = OPEN.get(path)
+        if methods is None:
+            if path == "/v1" or path.startswith("/v1/"):
+                raise Problem(
+                    "endpoint_not_allowed",
+                    message=f"{exchange.house.brand} does not offer this endpoint.",
+                )
+            raise Problem("not_found")
+        exchange.endpoint = "ops"
+        if scope["method"] not in methods:
+            raise _wrong_method(methods)
+        await self._open(scope, receive, send)
+
+
+def plain_path(path: str) -> str:
+    """`path` without a trailing slash and without the doubled /v1 of a base URL set twice."""
+    path = path.rstrip("/")
+    return path[3:] if path.startswith("/v1/v1/") else path
+
+
+def _dialect_of(scope: Scope) -> Dialect:
+    return "openai" if header(scope, b"anthropic-version") is None else "anthropic"
+
+
+def _wrong_method(methods: tuple[str, ...]) -> Problem:
+    return Problem("method_not_allowed", headers=((b"allow", ", ".join(methods).encode()),))
+
+
+async def _close(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "websocket":
+        raise RuntimeError(f"unknown scope type {scope['type']!r}")
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})
+
+
+def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
+    """The address of the caller: the socket's, or counted from the right of `x-forwarded-for`.
+
+    Each hop is believed only as far as the hop that reported it is a trusted proxy, so a caller
+    cannot choose its own address. "" when the server knows none (a Unix socket).
+    """
+    peer = scope.get("client")
+    address: str = peer[0] if peer else ""
+    if not trusted or not _within(address, trusted):
+        return address
+    hops: list[str] = []
+    for name, value in scope["headers"]:
+        if name == b"x-forwarded-for":
+            hops += value.decode("latin-1").split(",")
+    for hop in reversed(hops):
+        candidate = _bare(hop.strip())
+        if not candidate:
+            return address
+        address = candidate
+        if not _within(address, trusted):
+            break
+    return address
+
+
+def _bare(hop: str) -> str:
+    """A hop as a plain address, without port or brackets; "" when it is none."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    try:
+        return str(ip_address(hop))
+    except ValueError:
+        return ""
+
+
+def _within(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    ip = mapped or ip
+    return any(ip in network for network in networks)
+
+
+def allowed_from(address: str, networks: Sequence[Network]) -> bool:
+    """Whether `address` lies in `networks`; an address that is none, as on a Unix socket, does."""
+    return not address or _within(address, networks)

@@ -1,0 +1,183 @@
+"""Serve the gateway: the only importer of Granian.
+
+Theory of operation. The parent process checks the address, forks the workers and watches over
+them; it never serves. Each worker opens its part of the gateway in its lifespan and says so by one
+byte on a pipe; when all have, and the port answers, the parent prints `ready http://HOST:PORT`.
+SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
+balancers turn away, then closes the listening sockets and lets running requests end within
+`drain`. SIGINT skips the notice. A worker that dies is replaced.
+"""
+
+import gc
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.log import LogLevels
+from granian.server import MPServer
+
+from .settings import Settings
+from .telemetry import configure
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+_STREAMS = 100_000
+"""Requests one worker may have open; a stream is one for as long as it lasts."""
+_QUIET: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {},
+    "formatters": {},
+    "loggers": {"_granian": {"handlers": [], "propagate": True}},
+}
+
+
+class AddressInUse(OSError):
+    """Something else listens there."""
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Exits the process with 1 when a worker cannot start.
+
+    on_ready: called once with the base URL, from a thread; by default it is printed.
+    Raises AddressInUse.
+    """
+    configure(level=settings.log.level, form=settings.log.format)
+    multiprocessing.set_start_method("fork", force=True)  # workers inherit settings with secrets
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a worker has its handler
+    held = _hold_port(settings.server.host, settings.server.port)
+    metrics = tempfile.mkdtemp(prefix="penstock-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    started, tell = os.pipe()
+    try:
+        server = _Server(settings, port=held.getsockname()[1], started=started)
+        server.announce(on_ready or _print_ready)
+        server.serve(target_loader=lambda _target: _worker(settings, tell))
+    finally:
+        held.close()
+        shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _print_ready(url: str) -> None:
+    sys.stdout.write(f"ready {url}\n")
+    sys.stdout.flush()
+
+
+def _worker(settings: Settings, tell: int) -> Any:
+    """The application of one worker; runs in the worker, after the fork."""
+    from .app import Gateway  # prometheus_client must see its environment first
+
+    configure(level=settings.log.level, form=settings.log.format)
+
+    def on_ready() -> None:
+        gc.collect()
+        gc.freeze()  # what start-up made is there to stay and need not be looked at again
+        gc.set_threshold(20_000, 20, 50)
+        os.write(tell, b"1")
+
+    return Gateway(settings, on_ready=on_ready)
+
+
+class _Server(MPServer):
+    """Granian with our signals, our log and a word when it is ready."""
+
+    def __init__(self, settings: Settings, *, port: int, started: int) -> None:
+        options = settings.server
+        self._notice = options.drain_notice
+        self._started = started
+        self._stopping = False
+        self._url = f"http://{_bracketed(options.host)}:{port}"
+        self._connect_to = (_reachable(options.host), port)
+        super().__init__(
+            "penstock",
+            address=options.host,
+            port=port,
+            interface=Interfaces.ASGI,
+            workers=options.workers,
+            runtime_mode=RuntimeModes.st,
+            loop=Loops.uvloop,
+            http=HTTPModes.auto,
+            websockets=False,
+            backlog=_BACKLOG,
+            backpressure=_STREAMS,
+            log_dictconfig=_QUIET,
+            log_level=_granian_level(settings.log.level),
+            respawn_failed_workers=True,
+            workers_kill_timeout=max(1, round(options.drain)),
+        )
+
+    def announce(self, on_ready: Callable[[str], None]) -> None:
+        """Call `on_ready` once every worker has started and the port answers."""
+
+        def wait() -> None:
+            for _ in range(self.workers):
+                os.read(self._started, 1)
+            while not self._stopping:
+                try:
+                    socket.create_connection(self._connect_to, timeout=1).close()
+                except OSError:
+                    time.sleep(0.01)
+                else:
+                    return on_ready(self._url)
+
+        threading.Thread(target=wait, name="ready", daemon=True).start()
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Give notice first when it is SIGTERM; a second signal does not wait for it."""
+        patient = bool(args) and args[0] == signal.SIGTERM and not self._stopping
+        self._stopping = True
+        if not patient or not self._notice:
+            super().signal_handler_interrupt()
+            return
+        for worker in self.wrks:
+            os.kill(worker.inner.pid, signal.SIGUSR1)
+        stop = threading.Timer(self._notice, super().signal_handler_interrupt)
+        stop.daemon = True
+        stop.start()
+
+
+def _hold_port(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening, that keeps the port while workers come.
+
+    Workers share the port (SO_REUSEPORT), so a second gateway on it would not be refused but take
+    half of the connections; binding once without that option finds it.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise AddressInUse(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        address = (address[0], probe.getsockname()[1], *address[2:])
+    held = socket.socket(family, kind, protocol)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(address)
+    return held
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _reachable(host: str) -> str:
+    """An address by which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def _granian_level(level: str) -> LogLevels:
+    return LogLevels.debug if level == "debug" else LogLevels.warning

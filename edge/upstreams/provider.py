@@ -1,0 +1,69 @@
+"""A configured upstream with what every request to it shares, prepared once."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from middlewares.exchange import Dialect
+
+from . import Header, Upstream
+
+_PATHS = {
+    "chat.completions": b"/chat/completions",
+    "embeddings": b"/embeddings",
+    "messages": b"/messages",
+}
+"""Path of each forwarded endpoint below an upstream's base URL."""
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """One upstream, ready to be asked.
+
+    dialects: the wire dialects it speaks; the simulator speaks both.
+    headers: sent with every request: credentials and what the operator configured.
+    first_content: seconds until the first content of a stream.
+    """
+
+    name: str
+    upstream: Upstream
+    dialects: frozenset[Dialect]
+    base_path: bytes = b""
+    headers: tuple[Header, ...] = ()
+    first_content: float = 120.0
+
+    def target(self, endpoint: str, query: bytes = b"") -> bytes:
+        """Path and query of `endpoint` there."""
+        path = self.base_path + _PATHS[endpoint]
+        return path + b"?" + query if query else path
+
+
+def credentials(dialect: str, key: str | None) -> tuple[Header, ...]:
+    """The header by which `dialect` carries an API key; none without a key."""
+    if not key:
+        return ()
+    if dialect == "anthropic":
+        return ((b"x-api-key", key.encode("latin-1")),)
+    return ((b"authorization", b"Bearer " + key.encode("latin-1")),)
+
+
+_ANTHROPIC_VERSION: Header = (b"anthropic-version", b"2023-06-01")
+_OWN = frozenset((b"anthropic-dangerous-direct-browser-access",))
+
+
+def passed_on(dialect: Dialect, headers: Iterable[Header]) -> list[Header]:
+    """The caller's headers that go to an upstream of the same dialect: an allow-list.
+
+    Anthropic's are an open family (`anthropic-*`); OpenAI's organisation and project belong to
+    the caller's account, not to ours, and stay behind. Credentials never pass.
+    """
+    if dialect != "anthropic":
+        return [pair for pair in headers if pair[0] == b"idempotency-key"]
+    passed = [
+        pair
+        for pair in headers
+        if (pair[0].startswith(b"anthropic-") and pair[0] not in _OWN)
+        or pair[0] == b"idempotency-key"
+    ]
+    if not any(name == b"anthropic-version" for name, _ in passed):
+        passed.append(_ANTHROPIC_VERSION)
+    return passed

@@ -1,0 +1,68 @@
+"""The configured upstreams as providers: which implementation stands behind each."""
+
+from edge.options import Upstream as UpstreamOption
+from edge.settings import Settings
+from middlewares.exchange import Dialect
+
+from . import Header, Upstream
+from .http import upstream_for
+from .limits import Limits
+from .provider import Provider, credentials
+from .simulator import SimulatorUpstream
+
+_SPOKEN: dict[str, frozenset[Dialect]] = {
+    "openai": frozenset(("openai",)),
+    "anthropic": frozenset(("anthropic",)),
+    "simulator": frozenset(("openai", "anthropic")),
+}
+_FIXED: tuple[Header, ...] = (
+    (b"content-type", b"application/json"),
+    (b"accept-encoding", b"identity"),
+    (b"user-agent", b"penstock"),
+)
+
+
+def providers_of(settings: Settings) -> dict[str, Provider]:
+    """A provider for every configured upstream, by name. Opens no connection."""
+    return {option.name: _provider(option) for option in settings.upstreams}
+
+
+def _provider(option: UpstreamOption) -> Provider:
+    given = {
+        name.lower().encode("latin-1"): value.reveal().encode("latin-1")
+        for name, value in option.headers.items()
+    }
+    key = option.api_key.reveal() if option.api_key is not None else None
+    ours = {**dict(_FIXED), **dict(credentials(option.dialect, key)), **given}
+    base = option.base_url
+    return Provider(
+        name=option.name,
+        upstream=_upstream(option),
+        dialects=_SPOKEN.get(option.dialect, frozenset()),
+        base_path=_path_of(base) if base is not None else b"/v1",
+        headers=tuple(ours.items()),
+        first_content=option.first_token_timeout,
+    )
+
+
+def _upstream(option: UpstreamOption) -> Upstream:
+    if option.base_url is None:
+        return SimulatorUpstream()
+    return upstream_for(
+        option.base_url,
+        limits=Limits(
+            connect=option.connect_timeout,
+            first_byte=option.total_timeout,  # an unstreamed answer comes all at once, at its end
+            idle=option.idle_timeout,
+            total=option.total_timeout,
+            connections=option.connections,
+        ),
+        transport=option.transport,
+        ca=option.ca,
+        client_cert=option.client_cert,
+        proxy=option.proxy,
+    )
+
+
+def _path_of(base_url: str) -> bytes:
+    return ("/" + base_url.split("://", 1)[1].partition("/")[2].strip("/")).rstrip("/").encode()

@@ -1,0 +1,181 @@
+"""What an upstream's refusal means to the caller. Decides without I/O.
+
+Upstream text never crosses. What does cross is rebuilt from it: the class, the path of the field
+at fault, the numbers of a context overflow, and the few phrases by which coding agents decide to
+compact, to drop a thinking block or to leave a field out.
+"""
+
+import re
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from middlewares.exchange import Dialect
+from middlewares.problem import Problem
+
+from . import Header
+
+_LONGEST_WAIT = 3600
+
+_OVERFLOW = re.compile(
+    r"prompt is too long|input is too long|context[_ ](?:length|window|limit|size)"
+    r"|maximum (?:prompt|context) length|too many tokens"
+    r"|reduce the length of the (?:messages|prompt)"
+    r"|exceeds? the maximum (?:number of )?tokens|input token count|model token limit"
+    r"|greater than the context",
+    re.IGNORECASE,
+)
+_NOT_OVERFLOW = re.compile(r"rate limit|too many requests|quota|per minute", re.IGNORECASE)
+_SUM = re.compile(r"(\d+) \+ (\d+) > (\d+)")
+_USED_OVER_MAX = re.compile(r"(\d+)\D{0,20}>\D{0,20}(\d+)")
+_MAX_THEN_USED = re.compile(
+    r"maximum context length is (\d+).{0,80}?(?:resulted in|requested) (\d+)", re.DOTALL
+)
+_FILTERED = re.compile(r"content[_ ](?:policy|filter)|safety system", re.IGNORECASE)
+_PATH = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+|\[\d+\])*")
+_LEADING_PATH = re.compile(r"([a-z_]+(?:\.[\w-]+)*): (.*)", re.DOTALL)
+_UNSUPPORTED = re.compile(
+    r"unsupported parameter|is not supported|does not support|extra inputs are not permitted",
+    re.IGNORECASE,
+)
+_SECRET = re.compile(r"(sk-|Bearer |key[-_=: ]+)[\w.*-]{6,}", re.IGNORECASE)
+
+
+class _Detail(msgspec.Struct):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+    param: str | None = None
+
+
+class _Body(msgspec.Struct):
+    error: _Detail | str | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def _read(body: bytes) -> _Detail:
+    try:
+        error = _decode(body).error
+    except msgspec.DecodeError:
+        return _Detail()
+    if isinstance(error, str):
+        return _Detail(message=error)
+    return error or _Detail()
+
+
+def retry_after(headers: Iterable[Header], now: float) -> int | None:
+    """Seconds to wait as the upstream asked, at most an hour; None when it did not say.
+
+    now: Unix seconds, for a date (RFC 9110, section 10.2.3).
+    """
+    for name, value in headers:
+        if name == b"retry-after":
+            text = value.decode("latin-1").strip()
+            try:
+                seconds = float(text)
+            except ValueError:
+                try:
+                    seconds = parsedate_to_datetime(text).timestamp() - now
+                except ValueError:
+                    return None
+            if not 0 <= seconds < float("inf"):
+                return 1
+            return max(1, min(_LONGEST_WAIT, round(seconds)))
+    return None
+
+
+def problem_of(
+    status: int, headers: Iterable[Header], body: bytes, *, dialect: Dialect, now: float
+) -> Problem:
+    """The Problem that a response with a status other than 2xx amounts to.
+
+    dialect: the caller's; it decides the wording of a context overflow.
+    now: Unix seconds.
+    """
+    detail = _read(body)
+    text = detail.message or ""
+    said = _SECRET.sub(r"\1***", body[:500].decode("utf-8", "replace"))
+    reason = f"upstream said {status}: {said}"
+    code = str(detail.code or "")
+    if status == 429:
+        if "insufficient_quota" in (detail.type, code) or "billing" in code:
+            return Problem("upstream_unavailable", reason=reason)
+        return Problem("rate_limited", retry_after=retry_after(headers, now), reason=reason)
+    if status in (503, 529):
+        wait = retry_after(headers, now)
+        return Problem("upstream_unavailable", retry_after=wait, reason=reason)
+    if status in (408, 504):
+        return Problem("upstream_timeout", reason=reason)
+    if status in (400, 413, 422):
+        return _client_fault(status, detail, text, code, dialect, reason)
+    return Problem("upstream_error", reason=reason)
+
+
+def _client_fault(
+    status: int, detail: _Detail, text: str, code: str, dialect: Dialect, reason: str
+) -> Problem:
+    overflow = _OVERFLOW.search(text) and not _NOT_OVERFLOW.search(text)
+    if code == "context_length_exceeded" or overflow:
+        return Problem(
+            "context_length_exceeded",
+            message=_overflow(text, dialect),
+            param="messages",
+            reason=reason,
+        )
+    if status == 413:
+        return Problem("request_too_large", reason=reason)
+    if _FILTERED.search(code) or _FILTERED.search(text):
+        return Problem("content_filtered", reason=reason)
+    param = detail.param if detail.param and _PATH.fullmatch(detail.param) else None
+    if param is None and (found := _LEADING_PATH.match(text)):
+        param = found[1]
+    if _UNSUPPORTED.search(text):
+        issue = "Extra inputs are not permitted" if "xtra inputs" in text else "not supported"
+        if param is None:
+            return Problem("invalid_request", message=f"A field is {issue}.", reason=reason)
+        said = (
+            f"{param}: {issue}"
+            if issue[0] == "E"
+            else f"Unsupported parameter: '{param}' is {issue}."
+        )
+        return Problem("invalid_request", message=said, param=param, issue=issue, reason=reason)
+    if "signature" in text and "thinking" in text:
+        said = f"{param or 'messages'}: Invalid `signature` in `thinking` block"
+        return Problem("invalid_request", message=said, param=param or "messages", reason=reason)
+    if param is not None:
+        said = f"The model did not accept the value of `{param}`."
+        return Problem("invalid_request", message=said, param=param, reason=reason)
+    return Problem(
+        "invalid_request", message="The model did not accept the request.", reason=reason
+    )
+
+
+def _overflow(text: str, dialect: Dialect) -> str:
+    if found := _SUM.search(text):
+        used, more, most = found.groups()
+        if dialect == "anthropic":
+            return (
+                f"input length and `max_tokens` exceed context limit: {used} + {more} > {most}, "
+                "decrease input length or `max_tokens` and try again"
+            )
+        used = str(int(used) + int(more))
+    elif found := _USED_OVER_MAX.search(text):
+        used, most = found.groups()
+    elif found := _MAX_THEN_USED.search(text):
+        most, used = found.groups()
+    elif dialect == "anthropic":
+        return "prompt is too long"
+    else:
+        return (
+            "This model's maximum context length was exceeded. "
+            "Please reduce the length of the messages."
+        )
+    if dialect == "anthropic":
+        return f"prompt is too long: {used} tokens > {most} maximum"
+    return (
+        f"This model's maximum context length is {most} tokens. However, your messages resulted "
+        f"in {used} tokens. Please reduce the length of the messages."
+    )
