@@ -1,39 +1,75 @@
 """How conformance builds each exported middleware.
 
-A builder is given the module of the middleware and the app to wrap. This file imports no feature
-module itself: one case at a time also runs where nothing else may be imported.
+A case is given the module of the middleware and yields what wraps it around an app. This file
+imports no feature module itself: each case also runs where nothing else may be imported.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 
 from middlewares._asgi import ASGIApp
+from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
 
-Build = Callable[[ModuleType, ASGIApp], ASGIApp]
+Wrap = Callable[[ASGIApp], ASGIApp]
+
+SECRET = mint("conformance", "test")
 
 
 @dataclass(frozen=True)
 class Case:
-    """build: makes the middleware around an app.
+    """ready: what makes the middleware around an app, for as long as a test runs.
     headers: request headers with which it lets a request pass.
     gatekeeper: whether it refuses scopes that it does not know.
     answers_exceptions: whether an Exception raised before the start becomes an answer.
     """
 
-    build: Build
+    ready: Callable[[ModuleType], AbstractAsyncContextManager[Wrap]]
     headers: Mapping[str, str] = field(default_factory=dict)
     gatekeeper: bool = False
     answers_exceptions: bool = False
 
 
+@asynccontextmanager
+async def _auth(m: ModuleType) -> AsyncIterator[Wrap]:
+    store = MemoryKeyStore()
+    await store.insert(Key(id="k", digest=digest(SECRET), prefix=prefix(SECRET), created_at=0.0))
+    keys = KeyDirectory(store)
+    await keys.start()
+    try:
+        yield lambda app: m.AuthMiddleware(app, keys=keys)
+    finally:
+        await keys.aclose()
+
+
+@asynccontextmanager
+async def _errors(m: ModuleType) -> AsyncIterator[Wrap]:
+    yield lambda app: m.ErrorsMiddleware(app)
+
+
+@asynccontextmanager
+async def _headers(m: ModuleType) -> AsyncIterator[Wrap]:
+    yield lambda app: m.HeaderStampMiddleware(
+        app, stamp=lambda exchange: [(b"x-endpoint", exchange.endpoint.encode())]
+    )
+
+
+@asynccontextmanager
+async def _metrics(m: ModuleType) -> AsyncIterator[Wrap]:
+    metrics = m.Metrics()
+    yield lambda app: m.MetricsMiddleware(app, metrics=metrics)
+
+
+@asynccontextmanager
+async def _request_id(m: ModuleType) -> AsyncIterator[Wrap]:
+    yield lambda app: m.RequestIDMiddleware(app)
+
+
 CASES: Mapping[str, Case] = {
-    "ErrorsMiddleware": Case(lambda m, app: m.ErrorsMiddleware(app), answers_exceptions=True),
-    "HeaderStampMiddleware": Case(
-        lambda m, app: m.HeaderStampMiddleware(
-            app, stamp=lambda exchange: [(b"x-endpoint", exchange.endpoint.encode())]
-        )
-    ),
-    "MetricsMiddleware": Case(lambda m, app: m.MetricsMiddleware(app, metrics=m.Metrics())),
-    "RequestIDMiddleware": Case(lambda m, app: m.RequestIDMiddleware(app)),
+    "AuthMiddleware": Case(_auth, headers={"x-api-key": SECRET}, gatekeeper=True),
+    "ErrorsMiddleware": Case(_errors, answers_exceptions=True),
+    "HeaderStampMiddleware": Case(_headers),
+    "MetricsMiddleware": Case(_metrics),
+    "RequestIDMiddleware": Case(_request_id),
 }

@@ -7,6 +7,7 @@ import asyncio
 import copy
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import pytest
 
 import middlewares
 from middlewares import Exchange
-from middlewares._asgi import ASGIApp, Message, Receive, Scope, Send
+from middlewares._asgi import Message, Receive, Scope, Send
 from tests.asgi import Call, http_scope, lifespan
 
-from .cases import CASES, Case
+from .cases import CASES, Case, Wrap
 
 ROOT = Path(__file__).parents[2]
 EXPORTED = [name for name in middlewares.__all__ if name.endswith("Middleware")]
@@ -45,9 +46,11 @@ def case(name: str) -> Case:
     return CASES[name]
 
 
-def wrap(name: str, app: ASGIApp) -> ASGIApp:
+@pytest.fixture
+async def wrap(name: str, case: Case) -> AsyncIterator[Wrap]:
     module = import_module(getattr(middlewares, name).__module__)
-    return CASES[name].build(module, app)
+    async with case.ready(module) as make:
+        yield make
 
 
 def scope_for(case: Case, path: str = "/", **rest: Any) -> Scope:
@@ -59,7 +62,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await send(HELLO)
 
 
-async def test_lifespan_passes(name: str) -> None:
+async def test_lifespan_passes(wrap: Wrap) -> None:
     seen: list[Scope] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,11 +71,11 @@ async def test_lifespan_passes(name: str) -> None:
             assert await receive() == {"type": f"lifespan.{phase}"}
             await send({"type": f"lifespan.{phase}.complete"})
 
-    async with lifespan(wrap(name, inner)):
+    async with lifespan(wrap(inner)):
         assert [scope["type"] for scope in seen] == ["lifespan"]
 
 
-async def test_body_messages_pass_by_identity(name: str, case: Case) -> None:
+async def test_body_messages_pass_by_identity(wrap: Wrap, case: Case) -> None:
     received: list[Message] = []
     parts: list[Message] = [
         {"type": "http.response.body", "body": b"a", "more_body": True},
@@ -86,16 +89,16 @@ async def test_body_messages_pass_by_identity(name: str, case: Case) -> None:
         for part in parts:
             await send(part)
 
-    async with Call(wrap(name, inner), scope_for(case), body=[b"1", b"2"]) as call:
+    async with Call(wrap(inner), scope_for(case), body=[b"1", b"2"]) as call:
         record = await call.done()
     assert [message["body"] for message in received] == [b"1", b"2"]
     assert all(ours is theirs for ours, theirs in zip(received, call.received, strict=True))
     assert all(ours is theirs for ours, theirs in zip(parts, record.messages[1:], strict=True))
 
 
-async def test_the_inner_apps_start_is_not_touched(name: str, case: Case) -> None:
+async def test_the_inner_apps_start_is_not_touched(wrap: Wrap, case: Case) -> None:
     before = copy.deepcopy(START)
-    app = wrap(name, hello)
+    app = wrap(hello)
     lengths = []
     for _ in range(2):
         async with Call(app, scope_for(case)) as call:
@@ -107,16 +110,16 @@ async def test_the_inner_apps_start_is_not_touched(name: str, case: Case) -> Non
     assert lengths[0] == lengths[1]
 
 
-async def test_a_start_without_headers_is_enough(name: str, case: Case) -> None:
+async def test_a_start_without_headers_is_enough(wrap: Wrap, case: Case) -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204})
         await send({"type": "http.response.body"})
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         assert (await call.done()).status == 204
 
 
-async def test_each_chunk_is_out_before_the_next_exists(name: str, case: Case) -> None:
+async def test_each_chunk_is_out_before_the_next_exists(wrap: Wrap, case: Case) -> None:
     chunks: asyncio.Queue[Message] = asyncio.Queue()
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,7 +130,7 @@ async def test_each_chunk_is_out_before_the_next_exists(name: str, case: Case) -
             more = chunk["more_body"]
             await send(chunk)
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         await call.started()
         for n in range(5):
             data = b"data: %d\n\n" % n
@@ -137,16 +140,16 @@ async def test_each_chunk_is_out_before_the_next_exists(name: str, case: Case) -
         await call.done()
 
 
-async def test_works_without_state_in_the_scope(name: str, case: Case) -> None:
-    async with Call(wrap(name, hello), scope_for(case, with_state=False)) as call:
+async def test_works_without_state_in_the_scope(wrap: Wrap, case: Case) -> None:
+    async with Call(wrap(hello), scope_for(case, with_state=False)) as call:
         assert (await call.done()).body == b"hello"
 
 
-async def test_exceptions_before_the_start_propagate(name: str, case: Case) -> None:
+async def test_exceptions_before_the_start_propagate(wrap: Wrap, case: Case) -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError("inside")
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         raised = await call.ended()
     if case.answers_exceptions:
         assert raised is None
@@ -156,13 +159,13 @@ async def test_exceptions_before_the_start_propagate(name: str, case: Case) -> N
         assert not call.record.messages
 
 
-async def test_exceptions_after_the_start_propagate(name: str, case: Case) -> None:
+async def test_exceptions_after_the_start_propagate(wrap: Wrap, case: Case) -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise LookupError("inside")
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         assert isinstance(await call.ended(), LookupError)
     assert call.record.body == b"half"
     assert not call.record.complete
@@ -173,18 +176,18 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("when", ["before the start", "after the start"])
-async def test_base_exceptions_are_never_swallowed(name: str, case: Case, when: str) -> None:
+async def test_base_exceptions_are_never_swallowed(wrap: Wrap, case: Case, when: str) -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         if when == "after the start":
             await send(START)
         raise Stop
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         assert isinstance(await call.ended(), Stop)
 
 
 @pytest.mark.parametrize("when", ["before the start", "after the start"])
-async def test_cancellation_propagates(name: str, case: Case, when: str) -> None:
+async def test_cancellation_propagates(wrap: Wrap, case: Case, when: str) -> None:
     waiting = asyncio.Event()
     seen: list[str] = []
 
@@ -198,14 +201,14 @@ async def test_cancellation_propagates(name: str, case: Case, when: str) -> None
             seen.append("cancelled")
             raise
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         await waiting.wait()
         await call.cancel()
     assert seen == ["cancelled"]
     assert isinstance(call.record.raised, asyncio.CancelledError)
 
 
-async def test_a_hang_up_reaches_the_inner_app(name: str, case: Case) -> None:
+async def test_a_hang_up_reaches_the_inner_app(wrap: Wrap, case: Case) -> None:
     heard: list[str] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
@@ -213,14 +216,14 @@ async def test_a_hang_up_reaches_the_inner_app(name: str, case: Case) -> None:
         await send(START)
         heard.append((await receive())["type"])
 
-    async with Call(wrap(name, inner), scope_for(case)) as call:
+    async with Call(wrap(inner), scope_for(case)) as call:
         await call.started()
         call.hang_up()
         await call.done()
     assert heard == ["http.request", "http.disconnect"]
 
 
-async def test_a_hundred_interleaved_requests_share_nothing(name: str, case: Case) -> None:
+async def test_a_hundred_interleaved_requests_share_nothing(wrap: Wrap, case: Case) -> None:
     """All are inside at once, and go on in another order than they came."""
     count = 100
     inside = 0
@@ -242,7 +245,7 @@ async def test_a_hundred_interleaved_requests_share_nothing(name: str, case: Cas
         await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": mine.encode()})
 
-    app = wrap(name, inner)
+    app = wrap(inner)
     calls = [
         Call(app, scope_for(case, f"/{n}"), body=b"canary %d;" % n, timeout=60)
         for n in range(count)
@@ -270,8 +273,8 @@ async def test_a_hundred_interleaved_requests_share_nothing(name: str, case: Cas
     assert ids == [None] * count or len(set(ids)) == count
 
 
-async def test_nothing_is_kept_on_the_middleware(name: str, case: Case) -> None:
-    app = wrap(name, hello)
+async def test_nothing_is_kept_on_the_middleware(wrap: Wrap, case: Case) -> None:
+    app = wrap(hello)
     slots = [slot for kind in type(app).__mro__ for slot in getattr(kind, "__slots__", ())]
     assert slots, "a middleware has __slots__, so that nothing can be added to it later"
     assert not hasattr(app, "__dict__")
@@ -282,7 +285,7 @@ async def test_nothing_is_kept_on_the_middleware(name: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("kind", ["websocket", "unheard-of"])
-async def test_scopes_of_other_types(name: str, case: Case, kind: str) -> None:
+async def test_scopes_of_other_types(wrap: Wrap, case: Case, kind: str) -> None:
     """Gatekeepers let nothing in that they do not know; all others pass it on as it is."""
     seen: list[tuple[Scope, Any, Any]] = []
 
@@ -298,7 +301,7 @@ async def test_scopes_of_other_types(name: str, case: Case, kind: str) -> None:
     sent: list[Message] = []
     scope: Scope = {**scope_for(case), "type": kind}
     try:
-        await wrap(name, inner)(scope, receive, send)
+        await wrap(inner)(scope, receive, send)
     except Exception:
         assert case.gatekeeper
     if case.gatekeeper:
@@ -339,7 +342,7 @@ async def bare(scope, receive, send):
 async def main():
     case = CASES[name]
     scope = http_scope("POST", "/anything", headers=case.headers)
-    async with Call(case.build(module, bare), scope, body=b"hello") as call:
+    async with case.ready(module) as wrap, Call(wrap(bare), scope, body=b"hello") as call:
         record = await call.done()
     print(record.status, record.text)
 
