@@ -4,7 +4,7 @@ Everything that answers model requests stands behind `Upstream`: the native HTTP
 the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
 
     UpstreamFailure
-    ├── ConnectFailed      no connection: refused, DNS, TLS, connect timeout, pool exhausted
+    ├── ConnectFailed      no connection: refused, DNS, TLS, pool exhausted
     ├── Disconnected       the connection broke before the response was complete
     ├── Malformed          not HTTP, or over a bound of ours
     └── TimedOut           `phase` says which limit: connect | first_byte | idle | total
@@ -69,7 +69,7 @@ class Upstream(Protocol):
         ...
 
 
-class UpstreamFailure(Exception):  # noqa: N818
+class UpstreamFailure(Exception):
     """What failed, for logs. `sent` tells whether any byte of the request left us."""
 
     def __init__(self, reason: str, *, sent: bool = False) -> None:

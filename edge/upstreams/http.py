@@ -1,0 +1,65 @@
+"""Which client stands behind an HTTP upstream."""
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+from . import Upstream
+from .limits import Limits
+from .over_httpx import HttpxUpstream
+from .pooled import PooledHTTPTransport
+from .tls import tls_context
+from .transport import Transport
+
+__all__ = ["HTTP2", "HttpxUpstream", "PooledHTTPTransport", "upstream_for"]
+
+HTTP2 = importlib.util.find_spec("h2") is not None
+"""Whether httpx can speak HTTP/2 here (the `http2` extra is installed)."""
+
+
+def upstream_for(
+    base_url: str,
+    *,
+    limits: Limits | None = None,
+    transport: Literal["native", "httpx"] = "native",
+    ca: str | Path | None = None,
+    client_cert: str | Path | None = None,
+    client_key: str | Path | None = None,
+    proxy: str | None = None,
+) -> Upstream:
+    """The upstream for an origin; the path of `base_url` plays no part. Opens no connection.
+
+    ca, client_cert, client_key: PEM files, see `tls_context`.
+    proxy: URL of an HTTP proxy; only with `transport="httpx"`.
+
+    Raises ValueError for what cannot be read, meant or combined.
+    """
+    limits = limits or Limits()
+    if transport == "native":
+        if proxy is not None:
+            raise ValueError('a proxy needs transport = "httpx"')
+        context = None
+        if base_url.lower().startswith("https:"):
+            context = tls_context(ca=ca, client_cert=client_cert, client_key=client_key)
+        return Transport(base_url, limits=limits, ssl=context)
+    if transport != "httpx":
+        raise ValueError(f'transport must be "native" or "httpx", got {transport!r}')
+    context = tls_context(
+        ca=ca,
+        client_cert=client_cert,
+        client_key=client_key,
+        protocols=("h2", "http/1.1") if HTTP2 else ("http/1.1",),
+    )
+    inner = httpx.AsyncHTTPTransport(
+        verify=context,
+        http2=HTTP2,
+        proxy=proxy,
+        limits=httpx.Limits(
+            max_connections=limits.connections,
+            max_keepalive_connections=limits.connections,
+            keepalive_expiry=limits.keepalive,
+        ),
+    )
+    return HttpxUpstream(base_url, inner, limits=limits)

@@ -1,0 +1,223 @@
+"""The upstream seam over httpx, for what our own client does not speak: HTTP/2 and proxies."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Literal
+
+import httpx
+
+from . import (
+    ConnectFailed,
+    Disconnected,
+    Header,
+    Malformed,
+    Phase,
+    Request,
+    TimedOut,
+    UpstreamFailure,
+)
+from ._wire import SizedBody, encode_head
+from .limits import Limits
+
+
+class HttpxUpstream:
+    """An `Upstream` over an httpx transport, with our limits and our failures.
+
+    `Limits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads only when
+    it is read from, has a bound of its own for heads (100 KiB) and knows no `100-continue`.
+    """
+
+    def __init__(
+        self, base_url: str, transport: httpx.AsyncBaseTransport, *, limits: Limits
+    ) -> None:
+        url = httpx.URL(base_url)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError(f"base_url must be http://host or https://host, got {base_url!r}")
+        self._origin = url.copy_with(raw_path=b"/")
+        self._host_line = b"host: " + url.netloc + b"\r\n"
+        self._transport = transport
+        self.limits = limits
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def open(self, request: Request) -> "HttpxResponse":
+        """See `Upstream.open`."""
+        encode_head(request, self._host_line)  # the checks; httpx leaves some of them out
+        if self._closed:
+            raise ConnectFailed("the transport is closed")
+        limits = self.limits
+        end = asyncio.get_running_loop().time() + limits.total
+        async with _Bound(limits, end) as bound:
+            outgoing = httpx.Request(
+                request.method.decode("ascii"),
+                self._origin.copy_with(raw_path=request.target),
+                headers=[(b"host", self._origin.netloc), *request.headers, *_framing(request)],
+                stream=_RequestStream(request.body, bound),
+                extensions={
+                    "timeout": {
+                        "connect": limits.connect,
+                        "pool": limits.connect,
+                        "write": limits.idle,
+                        "read": None,  # the bound's
+                    }
+                },
+            )
+            response = await self._transport.handle_async_request(outgoing)
+        return HttpxResponse(self, response, end)
+
+    async def aclose(self) -> None:
+        """See `Upstream.aclose`. Responses still being read are broken off: httpx knows no other
+        way to close a pool."""
+        self._closed = True
+        while self._closing:
+            await asyncio.wait(set(self._closing))
+        await self._transport.aclose()
+
+    def let_go(self, stream: httpx.AsyncByteStream) -> None:
+        """Close `stream` soon. httpx closes by awaiting, which `Response.close` may not."""
+        task = asyncio.get_running_loop().create_task(_close(stream))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class HttpxResponse:
+    """A `Response` read from httpx. Closing an HTTP/2 response resets its stream only."""
+
+    def __init__(self, upstream: HttpxUpstream, response: httpx.Response, end: float) -> None:
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        self.status = response.status_code
+        self.headers: list[Header] = [(n.lower(), v) for n, v in response.headers.raw]
+        self._upstream = upstream
+        self._stream: httpx.AsyncByteStream | None = stream
+        self._chunks = aiter(stream)
+        self._end = end
+        self._received = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Nothing is left to read. With httpx that is known only after the empty read."""
+        return self._stream is None
+
+    async def read(self) -> bytes:
+        """See `Response.read`."""
+        if self._stream is None:
+            return b""
+        limits = self._upstream.limits
+        try:
+            data = b""
+            async with _Bound(limits, self._end) as bound:
+                bound.expect("idle")
+                while not data:
+                    chunk = await anext(self._chunks, None)
+                    if chunk is None:
+                        self.close()
+                        return b""
+                    data = chunk
+            self._received += len(data)
+            if limits.body_bytes and self._received > limits.body_bytes:
+                raise Malformed(f"body over {limits.body_bytes} bytes", sent=True)
+        except BaseException:
+            self.close()
+            raise
+        return data
+
+    def close(self) -> None:
+        """See `Response.close`."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._upstream.let_go(stream)
+
+
+class _Bound:
+    """Time limits and failures of ours around steps of httpx."""
+
+    def __init__(self, limits: Limits, end: float) -> None:
+        self._limits = limits
+        self._end = end
+        self._phase: Phase = "total"
+        self._timeout = asyncio.timeout_at(end)
+
+    async def __aenter__(self) -> "_Bound":
+        await self._timeout.__aenter__()
+        return self
+
+    def expect(self, phase: Literal["first_byte", "idle"]) -> None:
+        """From now on the upstream has the seconds of `phase`, within the total."""
+        deadline = asyncio.get_running_loop().time() + self._seconds(phase)
+        if deadline < self._end:
+            self._phase = phase
+            self._timeout.reschedule(deadline)
+
+    def _seconds(self, phase: Phase) -> float:
+        return float(getattr(self._limits, phase))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise TimedOut(self._phase, self._seconds(self._phase), sent=True) from None
+        if isinstance(error, httpx.LocalProtocolError):
+            raise ValueError(str(error)) from error
+        if isinstance(error, httpx.HTTPError):
+            raise self._failure(error) from error
+
+    def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
+        what = str(error) or type(error).__name__
+        if isinstance(error, httpx.PoolTimeout):
+            return ConnectFailed(f"no connection free within {self._limits.connect:g} s")
+        if isinstance(error, httpx.ConnectTimeout):
+            return TimedOut("connect", self._limits.connect)
+        if isinstance(error, httpx.WriteTimeout):
+            return TimedOut("idle", self._limits.idle, sent=True)
+        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+            return ConnectFailed(what)
+        if isinstance(error, httpx.NetworkError):
+            return Disconnected(what, sent=True)
+        # httpx says with one exception that the peer left and that it spoke no HTTP.
+        if "disconnected" in what or "peer closed" in what or "ConnectionTerminated" in what:
+            return Disconnected(what, sent=True)
+        return Malformed(what, sent=True)
+
+
+class _RequestStream(httpx.AsyncByteStream):
+    """A request body; the wait for the first byte of the answer starts at its end."""
+
+    def __init__(self, body: bytes | AsyncIterator[bytes] | None, bound: _Bound) -> None:
+        self._body = body
+        self._bound = bound
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body = self._body
+        if isinstance(body, bytes):
+            yield body
+        elif body is not None:
+            async for chunk in body:
+                if chunk:
+                    yield chunk
+        self._bound.expect("first_byte")
+
+
+def _framing(request: Request) -> tuple[Header, ...]:
+    body = request.body
+    if body is None:
+        length = 0 if request.method in (b"POST", b"PUT", b"PATCH") else None
+    elif isinstance(body, bytes):
+        length = len(body)
+    elif isinstance(body, SizedBody):
+        length = body.length
+    else:
+        return ((b"transfer-encoding", b"chunked"),)
+    return () if length is None else ((b"content-length", b"%d" % length),)
+
+
+async def _close(stream: httpx.AsyncByteStream) -> None:
+    with contextlib.suppress(httpx.HTTPError, OSError):
+        await stream.aclose()
