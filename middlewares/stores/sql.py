@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, bindparam, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .database import Database, SchemaMismatch, needs_migration
 from .keys import Key, UnknownKey
@@ -74,7 +73,8 @@ class SqlKeyStore:
 
     async def insert(self, key: Key) -> Key:
         async with self._database.write() as connection:
-            key = await self._stamped(connection, key)
+            revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
+            key = msgspec.structs.replace(key, revision=revision)
             await connection.execute(_INSERT, msgspec.structs.asdict(key))
             return key
 
@@ -88,10 +88,6 @@ class SqlKeyStore:
             key = msgspec.structs.replace(change(_key(row)), revision=revision)
             await connection.execute(_REPLACE, {"old_id": key_id, **msgspec.structs.asdict(key)})
             return key
-
-    async def _stamped(self, connection: AsyncConnection, key: Key) -> Key:
-        revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
-        return msgspec.structs.replace(key, revision=revision)
 
     async def _one(self, statement: Any, values: dict[str, Any]) -> Key | None:
         async with self._database.read() as connection:

@@ -1,0 +1,240 @@
+"""What an operator does with API keys: make, look at, change, rotate, revoke.
+
+Each operation takes a `KeyStore` and the time as Unix seconds, and prints nothing. A raw secret is
+the second member of what `create` and `rotate` return, and is nowhere else.
+"""
+
+import re
+import secrets
+import string
+from collections.abc import Callable, Collection, Sequence
+from ipaddress import ip_network
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from middlewares.stores.keys import Key, KeyStore, Mode, UnknownKey, digest, is_secret, mint, prefix
+
+_NAME = 200
+_ALPHABET = string.digits + string.ascii_lowercase
+_SECRET = re.compile(r"sk-\S*[0-9A-Za-z]{20}")
+
+
+class KeyRefused(ValueError):
+    """An operation on keys that cannot be done: `field` is at fault, `expected` says what was."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(f"{field}: {expected}")
+        self.field = field
+        self.expected = expected
+
+
+async def create(
+    store: KeyStore,
+    brand: str,
+    *,
+    now: float,
+    name: str,
+    owner: str = "",
+    plan: str | None = None,
+    mode: Mode = "live",
+    models: Sequence[str] | None = None,
+    endpoints: Sequence[str] | None = None,
+    networks: Sequence[str] | None = None,
+    limits: dict[str, Any] | None = None,
+    expires_in: float | None = None,
+    plans: Collection[str] | None = None,
+) -> tuple[Key, str]:
+    """A new key, and its secret, which cannot be had again.
+
+    `expires_in`: seconds from `now`. `plans`: the ids a plan may have; None does not check.
+    Raises KeyRefused, StoreUnavailable.
+    """
+    if mode not in ("live", "test"):
+        raise KeyRefused("mode", f"expected live or test, not {mode!r}")
+    secret = mint(brand, mode)
+    key = Key(
+        id="key_" + "".join(secrets.choice(_ALPHABET) for _ in range(20)),
+        digest=digest(secret),
+        prefix=prefix(secret),
+        created_at=now,
+        name=_text("name", name, required=True),
+        owner=_text("owner", owner),
+        plan=_plan(plan, plans),
+        models=_names("models", models),
+        endpoints=_names("endpoints", endpoints),
+        networks=_networks(networks),
+        limits=limits,
+        expires_at=None if expires_in is None else now + _seconds("expires_in", expires_in),
+    )
+    return await store.insert(key), secret
+
+
+async def show(store: KeyStore, text: str) -> Key:
+    """The one key with this id, display prefix (an ellipsis may follow it), name or secret.
+
+    Raises KeyRefused when there is none or more than one; a secret is never repeated in it.
+    """
+    if is_secret(text):
+        key = await store.find(digest(text))
+        if key is None:
+            raise KeyRefused("key", "no key has this secret")
+        return key
+    wanted = text.removesuffix("…").removesuffix("...")
+    shown = "…" if _SECRET.search(text) else repr(text)
+    found = await store.match(wanted) if wanted and wanted.isprintable() else []
+    by_id = [key for key in found if key.id == wanted]
+    found = by_id or found
+    if not found:
+        raise KeyRefused("key", f"no key has the id, display prefix or name {shown}")
+    if len(found) > 1:
+        ids = ", ".join(key.id for key in found[:5]) + (", …" if len(found) > 5 else "")
+        raise KeyRefused("key", f"{shown} is {len(found)} keys; say which by its id: {ids}")
+    return found[0]
+
+
+async def every(store: KeyStore) -> list[Key]:
+    """All keys, revoked ones too, oldest first."""
+    return await store.every()
+
+
+async def rotate(
+    store: KeyStore, brand: str, key_id: str, *, now: float, grace: float = 0.0
+) -> tuple[Key, str]:
+    """Give a key a new secret; identity, plan, limits and use stay.
+
+    The secret it had works for `grace` more seconds; the one before that ends at once.
+    Raises KeyRefused.
+    """
+    if not isfinite(grace) or grace < 0:
+        raise KeyRefused("grace", f"expected 0 seconds or more, not {grace:g}")
+
+    def change(key: Key) -> Key:
+        _living(key)
+        if key.expires_at is not None and key.expires_at <= now:
+            raise KeyRefused("key", f"{key.id} has expired; give it a later expiry first")
+        return msgspec.structs.replace(
+            key,
+            digest=digest(secret),
+            prefix=prefix(secret),
+            previous_digest=key.digest if grace else None,
+            previous_until=now + grace if grace else None,
+        )
+
+    *_, mode, _shown = (await _get(store, key_id)).prefix.split("-")
+    secret = mint(brand, "test" if mode == "test" else "live")
+    return await _update(store, key_id, change), secret
+
+
+async def revoke(store: KeyStore, key_id: str, *, now: float) -> Key:
+    """End a key for good. Again changes nothing. Raises KeyRefused."""
+    return await _update(
+        store,
+        key_id,
+        lambda key: (
+            key if key.revoked_at is not None else msgspec.structs.replace(key, revoked_at=now)
+        ),
+    )
+
+
+async def edit(
+    store: KeyStore,
+    key_id: str,
+    *,
+    now: float,
+    plans: Collection[str] | None = None,
+    **fields: Any,
+) -> Key:
+    """Change the given fields of a key: name, owner, plan, models, endpoints, networks, limits,
+    disabled, expires_in (seconds from `now`, None for never). Others stay.
+
+    Raises KeyRefused, also for any other field.
+    """
+    readers: dict[str, Callable[[Any], Any]] = {
+        "name": lambda value: _text("name", value, required=True),
+        "owner": lambda value: _text("owner", value),
+        "plan": lambda value: _plan(value, plans),
+        "models": lambda value: _names("models", value),
+        "endpoints": lambda value: _names("endpoints", value),
+        "networks": _networks,
+        "limits": lambda value: value,
+        "disabled": bool,
+        "expires_in": lambda value: None if value is None else now + _seconds("expires_in", value),
+    }
+    changed: dict[str, Any] = {}
+    for field, value in fields.items():
+        reader = readers.get(field)
+        if reader is None:
+            raise KeyRefused(field, f"cannot be edited; expected one of {', '.join(readers)}")
+        changed["expires_at" if field == "expires_in" else field] = reader(value)
+
+    def change(key: Key) -> Key:
+        _living(key)
+        return msgspec.structs.replace(key, **changed)
+
+    return await _update(store, key_id, change)
+
+
+async def _get(store: KeyStore, key_id: str) -> Key:
+    key = await store.get(key_id) if key_id.isprintable() else None
+    if key is None:
+        raise KeyRefused("key", "no key has this id")
+    return key
+
+
+async def _update(store: KeyStore, key_id: str, change: Callable[[Key], Key]) -> Key:
+    await _get(store, key_id)
+    try:
+        return await store.update(key_id, change)
+    except UnknownKey:
+        raise KeyRefused("key", "no key has this id") from None
+
+
+def _living(key: Key) -> None:
+    if key.revoked_at is not None:
+        raise KeyRefused("key", f"{key.id} is revoked, which is final; create another")
+
+
+def _text(field: str, value: str, *, required: bool = False) -> str:
+    value = value.strip()
+    if required and not value:
+        raise KeyRefused(field, "expected at least one character")
+    if len(value) > _NAME or not value.isprintable():
+        raise KeyRefused(field, f"expected at most {_NAME} printable characters")
+    if _SECRET.search(value):
+        raise KeyRefused(field, "looks like a secret, and would be shown in listings and logs")
+    return value
+
+
+def _plan(plan: str | None, plans: Collection[str] | None) -> str | None:
+    if plan is None:
+        return None
+    plan = _text("plan", plan, required=True)
+    if plans is not None and plan not in plans:
+        raise KeyRefused("plan", f"{plan!r} is none of the plans: {', '.join(sorted(plans))}")
+    return plan
+
+
+def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    if isinstance(values, str) or not values:
+        raise KeyRefused(field, "expected a list of at least one, or nothing to allow all")
+    return tuple(dict.fromkeys(_text(field, value, required=True) for value in values))
+
+
+def _networks(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    names = _names("networks", values)
+    if names is None:
+        return None
+    try:
+        return tuple(str(ip_network(name)) for name in names)
+    except ValueError as raised:
+        raise KeyRefused("networks", f"expected CIDR such as 10.0.0.0/8: {raised}") from None
+
+
+def _seconds(field: str, value: float) -> float:
+    if not isfinite(value) or value <= 0:
+        raise KeyRefused(field, f"expected more than 0 seconds, not {value:g}")
+    return value
