@@ -95,6 +95,13 @@ class Catalog:
                 return msgspec.structs.replace(model, id=name, display_name=name, targets=targets)
         return None
 
+    def grant(self, name: str) -> str | None:
+        """How an allow-list should name what `name` means: an id, or an entry that ends in `*`."""
+        if any(model.entry == name for model in self._wild):
+            return name
+        model = self.find(name)
+        return None if model is None else model.id
+
     def allows(self, principal: Principal, model: Model) -> bool:
         """Whether `principal` may use `model`: by its own allow-list and by the model's plans."""
         if model.plans and principal.plan not in model.plans:

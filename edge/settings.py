@@ -91,7 +91,8 @@ _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 )
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
-_SQL_SCHEMES = ("sqlite", "postgresql", "postgres")
+_SQL = ("sqlite:///", "postgresql://", "postgres://")
+_SERVED = ("chat.completions", "messages", "embeddings", "models")
 _REMOTE = ("openai", "responses", "anthropic")
 
 
@@ -213,7 +214,7 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
                 {
                     "name": provider.name,
                     "dialect": provider.name,
-                    "base_url": env.get(provider.url) or provider.base_url,
+                    "base_url": _versioned(env.get(provider.url) or provider.base_url),
                     "api_key": f"env:{provider.key}",
                 }
             )
@@ -229,6 +230,12 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
         "log": {"format": "console"},
     }
     return parse(document, directory, env=env)
+
+
+def _versioned(url: str) -> str:
+    # The Anthropic SDK reads ANTHROPIC_BASE_URL without the version, OpenAI's with it.
+    url = url.rstrip("/")
+    return url if url.endswith("/v1") else f"{url}/v1"
 
 
 class _Provider(msgspec.Struct, frozen=True):
@@ -266,7 +273,7 @@ def not_enforced(settings: Settings) -> list[str]:
 
 
 def _idle(settings: Settings) -> Iterator[str]:
-    if "limits" in settings.written:
+    if any(path.startswith("limits.") for path in settings.written):
         yield "limits: rates per address are not enforced by this version"
     for n, plan in enumerate(settings.plans):
         if plan.requests or plan.burst or plan.tokens or plan.concurrency:
@@ -286,7 +293,10 @@ def _idle(settings: Settings) -> Iterator[str]:
             yield f"models[{n}].fallbacks: this version does not fall back; {model.id} fails alone"
         if len(model.targets) > 1:
             yield f"models[{n}].targets: this version asks only {model.targets[0]}"
-    if "media" in settings.written:
+    for n, route in enumerate(settings.routes):
+        if route.dialect == "responses" or route.endpoint not in _SERVED:
+            yield f"routes[{n}]: {route.path} is not answered by this version"
+    if settings.media != Media():
         yield "media: this version does not turn media into text"
     if "store.objects" in settings.written:
         yield "store.objects: this version stores no files"
@@ -331,8 +341,8 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
             )
     if not server.body_timeout:
         yield "server.body_timeout: expected more than 0 seconds"
-    scheme = store.sql.partition(":")[0].partition("+")[0]
-    if scheme not in _SQL_SCHEMES or "://" not in store.sql:
+    file = store.sql.removeprefix("sqlite:///")
+    if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
         yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'
     redis = store.counters.startswith(("redis://", "rediss://", "unix://"))
     if store.counters != "memory" and not redis:
