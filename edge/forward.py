@@ -13,10 +13,10 @@ If nothing has come after `hold` seconds the head leaves early with a ping, and 
 behind it. A client that leaves ends any phase (see `watch`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from time import perf_counter, time
 
-from middlewares._asgi import Receive, Scope, Send
+from middlewares._asgi import Message, Receive, Scope, Send, offer
 from middlewares.exchange import Attempt, Exchange, Target
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
@@ -31,6 +31,7 @@ from .upstreams import (
     Response,
     TimedOut,
     UpstreamFailure,
+    pump,
 )
 from .upstreams.provider import Provider, passed_on
 from .upstreams.refusal import problem_of
@@ -180,14 +181,27 @@ class Forwarder:
 class _Passage:
     """One stream on its way from an upstream to a client."""
 
-    __slots__ = ("_dialect", "_relay", "_send", "exchange", "started")
+    __slots__ = (
+        "_dialect",
+        "_flowing",
+        "_held",
+        "_relay",
+        "_send",
+        "_splitter",
+        "_watch",
+        "exchange",
+        "started",
+    )
 
     def __init__(self, exchange: Exchange, dialect: Dialect, send: Send) -> None:
         self.exchange = exchange
         self.started = False
         self._dialect = dialect
+        self._flowing = False
+        self._held = b""
         self._relay = dialect.relay(exchange.fields, exchange.model)
         self._send = send
+        self._splitter = Splitter()
 
     async def _start(self) -> None:
         self.started = True
@@ -198,54 +212,62 @@ class _Passage:
         """A sign of life, after the head if that has not left yet."""
         if not self.started:
             await self._start()
-        await self._send(
-            {"type": "http.response.body", "body": self._dialect.ping, "more_body": True}
-        )
+        await self._send(_body(self._dialect.ping))
 
     async def carry(self, response: Response, watch: Watch) -> None:
         """Hold frames until the first content, then pass each read on at once."""
+        self._watch = watch
         relay = self._relay
-        send = self._send
-        splitter = Splitter()
-        held = b""
         try:
-            while chunk := await response.read():
-                block = splitter.feed(chunk)
-                if not block:
-                    continue
-                block = relay.feed(block)
-                if not relay.content:
-                    held += block
-                    continue
-                if not self.exchange.first_content:
-                    self.exchange.first_content = perf_counter()
-                    watch.content()
-                    if not self.started:
-                        await self._start()
-                    block = held + block
-                if block:
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-                    watch.beat()
-            rest = splitter.rest()
+            await pump(response, self._take)
+            rest = self._splitter.rest()
             last = relay.feed(rest + b"\n\n") if rest else b""
             last += relay.end()
             if not self.exchange.first_content:
                 raise UpstreamBroke("the stream ended without content")
             if last:
-                await send({"type": "http.response.body", "body": last, "more_body": True})
+                await self._send(_body(last))
         except Overflow as overflow:
             raise UpstreamBroke(str(overflow)) from None
         except UpstreamBroke as broke:
             if broke.passed and self.exchange.first_content:
-                await send({"type": "http.response.body", "body": broke.passed, "more_body": True})
+                await self._send(_body(broke.passed))
             raise
         finally:
             self.exchange.usage = relay.usage
+
+    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+        """Called for every read of the upstream: the hot path of the whole program."""
+        block = self._splitter.feed(chunk)
+        if not block:
+            return None
+        block = self._relay.feed(block)
+        if self._flowing:
+            if not block:
+                return None
+            self._watch.beat()
+            return offer(self._send, _body(block))
+        self._held += block
+        return self._commit() if self._relay.content else None
+
+    async def _commit(self) -> None:
+        """The first content: let go of what was held, the head before it if it has not left."""
+        self._flowing = True
+        self.exchange.first_content = perf_counter()
+        self._watch.content()
+        if not self.started:
+            await self._start()
+        await self._send(_body(self._held))
+        self._held = b""
 
     async def finish(self) -> None:
         """The upstream has ended well and so does the client's stream."""
         self.exchange.outcome = "completed"
         await self._send({"type": "http.response.body", "body": b""})
+
+
+def _body(block: bytes) -> Message:
+    return {"type": "http.response.body", "body": block, "more_body": True}
 
 
 def _check_stream(response: Response) -> None:

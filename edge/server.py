@@ -79,6 +79,10 @@ def _worker(settings: Settings, tell: int) -> Any:
     from .app import Gateway  # prometheus_client must see its environment first
 
     configure(level=settings.log.level, form=settings.log.format)
+    if hasattr(os, "SCHED_BATCH"):
+        # The loop and Granian's thread wake each other for every event. Under this policy (no
+        # less CPU share, Linux) the woken one does not throw the other off its core in mid-batch.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     def on_ready() -> None:
         gc.collect()

@@ -1,6 +1,6 @@
 """ASGI type aliases and header look-up. No I/O, no state."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -24,3 +24,41 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 def without(headers: Iterable[Header], *names: bytes) -> list[Header]:
     """`headers` as a new list, less every header whose name is in `names`."""
     return [pair for pair in headers if pair[0] not in names]
+
+
+def offer(send: Send, message: Message) -> Awaitable[None] | None:
+    """Start to send from a callback, where nothing can be awaited.
+
+    None when `send` took the message at once, as servers do while there is room; otherwise what is
+    left to await, in a task, before the next message.
+    """
+    steps = send(message).__await__()
+    try:
+        waits_for = next(steps)
+    except StopIteration:
+        return None
+    return _Rest(steps, waits_for)
+
+
+class _Rest:
+    """An awaitable whose first step has been taken elsewhere."""
+
+    __slots__ = ("_steps", "_waits_for")
+
+    def __init__(self, steps: Generator[Any, Any, None], waits_for: Any) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps, waits_for = self._steps, self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as raised:
+                step, given = steps.throw, raised
+            else:
+                step, given = steps.send, value
+            try:
+                waits_for = step(given)
+            except StopIteration:
+                return

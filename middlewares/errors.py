@@ -1,6 +1,7 @@
 """Turn whatever goes wrong inside into an answer in the caller's dialect."""
 
 import logging
+from collections.abc import Awaitable
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange, House
@@ -39,7 +40,7 @@ class ErrorsMiddleware:
         exchange.house = self._house
         started = streaming = ended = False
 
-        async def send_watched(message: Message) -> None:
+        def send_watched(message: Message) -> Awaitable[None]:
             nonlocal started, streaming, ended
             if message["type"] == "http.response.body":
                 ended = not message.get("more_body", False)
@@ -49,7 +50,7 @@ class ErrorsMiddleware:
                     name == b"content-type" and value.startswith(b"text/event-stream")
                     for name, value in message.get("headers", ())
                 )
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, send_watched)

@@ -1,6 +1,6 @@
 """Stamp response headers from the exchange."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from .exchange import Exchange
@@ -30,10 +30,10 @@ class HeaderStampMiddleware:
         exchange = Exchange.of(scope)
         stamp = self._stamp
 
-        async def send_stamped(message: Message) -> None:
+        def send_stamped(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), *stamp(exchange)]
                 message = {**message, "headers": headers}
-            await send(message)
+            return send(message)
 
         await self.app(scope, receive, send_stamped)

@@ -6,6 +6,7 @@ process writes files there and `exposition` adds them up: one scrape of any work
 """
 
 import os
+from collections.abc import Awaitable
 from time import perf_counter
 
 from prometheus_client import (
@@ -150,12 +151,12 @@ class MetricsMiddleware:
         metrics = self._metrics
         metrics.in_flight.inc()
 
-        async def send_counted(message: Message) -> None:
+        def send_counted(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.body":
                 exchange.bytes_out += len(message.get("body", b""))
             elif message["type"] == "http.response.start":
                 exchange.status = message["status"]
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, send_counted)

@@ -1,7 +1,7 @@
 """Give every request an id of our own."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import time_ns
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send, header
@@ -65,9 +65,9 @@ class RequestIDMiddleware:
             return await self.app(scope, receive, send)
         stamp = (name, request_id.encode("ascii"))
 
-        async def send_named(message: Message) -> None:
+        def send_named(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), stamp]}
-            await send(message)
+            return send(message)
 
         await self.app(scope, receive, send_named)

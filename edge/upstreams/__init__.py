@@ -10,8 +10,8 @@ the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
     └── TimedOut           `phase` says which limit: connect | first_byte | idle | total
 """
 
-from collections.abc import AsyncIterator
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -52,6 +52,34 @@ class Response(Protocol):
         """Let go at once. A response read to its end returns its connection to the pool; any
         other has its connection closed. Idempotent, never raises, never waits."""
         ...
+
+
+Sink = Callable[[bytes], Awaitable[None] | None]
+"""Takes a piece of a body; gives back what to wait for before the next, or None."""
+
+
+@runtime_checkable
+class Pumping(Protocol):
+    """A response that can hand its bytes on from the callback in which they arrive."""
+
+    async def pump(self, sink: Sink) -> None:
+        """See `pump`."""
+        ...
+
+
+async def pump(response: Response, sink: Sink) -> None:
+    """Give `sink` every piece of the body as it arrives; return at the end.
+
+    Where the response can, `sink` is called straight from the event loop: a piece then costs no
+    future, no task switch and no walk down the stack of whoever waits here. While `sink` has
+    something to wait for, nothing is read. Raises UpstreamFailure and whatever `sink` raises.
+    """
+    if isinstance(response, Pumping):
+        return await response.pump(sink)
+    while data := await response.read():
+        rest = sink(data)
+        if rest is not None:
+            await rest
 
 
 class Upstream(Protocol):

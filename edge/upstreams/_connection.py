@@ -18,13 +18,13 @@ it; events move `_deadline` and leave the timer alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from math import inf
 from typing import Any, Protocol
 
 import httptools
 
-from . import Disconnected, Header, Malformed, Phase, TimedOut
+from . import Disconnected, Header, Malformed, Phase, Sink, TimedOut
 from ._wire import Head, SizedBody
 from .limits import Limits
 
@@ -57,6 +57,9 @@ class HTTPResponse:
         "_connection",
         "_error",
         "_opening",
+        "_raised",
+        "_rest",
+        "_sink",
         "_taken",
         "_waiter",
         "complete",
@@ -82,6 +85,9 @@ class HTTPResponse:
         self._taken = 0
         self._chunks: list[bytes] = []
         self._error: Exception | None = None
+        self._sink: Sink | None = None
+        self._rest: Awaitable[None] | None = None
+        self._raised: Exception | None = None
         self._connection: Connection | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -131,10 +137,42 @@ class HTTPResponse:
         finally:
             self._waiter = None
 
+    async def pump(self, sink: Sink) -> None:
+        """Hand every piece to `sink` in the callback it arrives in; see `edge.upstreams.pump`."""
+        while True:
+            data = self.take()
+            if data is None:
+                self._sink = sink
+                try:
+                    await self.wait()
+                finally:
+                    self._sink = None
+                raised, self._raised = self._raised, None
+                if raised is not None:
+                    raise raised
+                rest, self._rest = self._rest, None
+            elif data:
+                rest = sink(data)
+            else:
+                return
+            if rest is not None:
+                await rest
+
     def wake(self) -> None:
+        """There is something new: for the sink if one is set, else for whoever waits."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is None or waiter.done():
+            return
+        sink = self._sink
+        if sink is not None and self._chunks:
+            try:
+                self._rest = sink(self.take() or b"")
+            except Exception as raised:
+                self._raised = raised
+            else:
+                if self._rest is None and not self.complete and self._error is None:
+                    return
+        waiter.set_result(None)
 
     @property
     def failure(self) -> Exception | None:
@@ -357,9 +395,8 @@ class Connection(asyncio.Protocol):
             self._arm()
         if received - exchange._taken > limits.buffer_bytes and not self.paused:
             self._pause()
-        waiter = exchange._waiter
-        if waiter is not None and (exchange._chunks or exchange._opening) and not waiter.done():
-            waiter.set_result(None)
+        if exchange._chunks or exchange._opening:
+            exchange.wake()
 
     def on_message_begin(self) -> None:
         exchange = self.exchange
