@@ -114,6 +114,8 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
         return _decode(body)
     except msgspec.ValidationError:
         said = "The body must be a JSON object."
+    except RecursionError:
+        said = "The body is nested too deeply."
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         said = f"The body is not valid JSON: {error}."
     raise Problem("invalid_request", message=said)

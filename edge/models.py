@@ -5,6 +5,7 @@ One object carries the members of both vendors, inside an envelope of both, so e
 Prices are decimal strings in credits per million tokens.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -120,7 +121,7 @@ def _cursor(query: dict[str, list[str]], name: str, ids: list[str]) -> int | Non
 
 def _limit(query: dict[str, list[str]]) -> int:
     text = query.get("limit", [str(_DEFAULT_PAGE)])[0]
-    if not text.isdigit() or not 1 <= int(text) <= _LONGEST_PAGE:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= _LONGEST_PAGE:
         raise Problem(
             "invalid_request",
             message=f"Invalid value for `limit`: expected 1 to {_LONGEST_PAGE}.",

@@ -40,7 +40,8 @@ class Watch:
 
     receive: the ASGI receive; nobody else may await it inside the context.
     ping: sends a sign of life; called only between events, never while the last call runs.
-    hold: seconds from here until the first ping; silence: seconds without `beat` until a later one.
+    hold: seconds from here until the first ping; silence: seconds without `beat` until a later one,
+        infinity for no pings at all.
     first_content: seconds until `content()` must have been called; None: no limit.
 
     Raises ClientGone and NoContent out of the context, where the wait was.
@@ -76,7 +77,9 @@ class Watch:
         self._silence = silence if ping is not None else _NEVER
         self._loop = loop = asyncio.get_running_loop()
         now = loop.time()
-        self._beat = now + hold - silence  # so that silence ends when the hold does
+        self._beat = now
+        if self._silence != _NEVER:
+            self._beat = now + hold - silence  # so that silence ends when the hold does
         self._first_content = first_content or 0.0
         self._content_by = now + first_content if first_content is not None else _NEVER
         self._cause: Exception | None = None
@@ -108,8 +111,8 @@ class Watch:
         cause = self._cause
         if (
             cause is not None
-            and isinstance(raised, asyncio.CancelledError)
             and self._task.uncancel() == 0
+            and isinstance(raised, asyncio.CancelledError)
         ):
             raise cause from None
 

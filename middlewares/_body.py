@@ -19,7 +19,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) 
     expected = -1
     length = header(scope, b"content-length")
     if length is not None:
-        if not length.isdigit():
+        if not length.isdigit() or len(length) > 20:
             raise Problem("invalid_request", message="The content-length header is not a number.")
         expected = int(length)
         if expected > limit:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\r|\r\n\n")
+_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\r|\r\n\n|\n\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -32,7 +32,7 @@ class Event(NamedTuple):
 def last_boundary(buffer: bytes | bytearray, start: int = 0) -> int:
     """Index just past the last blank line at or after `start`, or -1.
 
-    A trailing CR CR or LF CR LF counts; a lone CR LF CR at the end waits, as LF may follow.
+    A trailing CR CR or LF CR LF counts. LF CR waits for the next boundary, as LF may follow.
     """
     found = -1
     for mark in (b"\n\n", b"\n\r\n", b"\r\r"):
@@ -107,6 +107,7 @@ def parse(event: bytes) -> Event | None:
         event.startswith(b"data: ")
         and event.endswith(b"\n\n")
         and event.find(b"\n") == (len(event) - 2)
+        and b"\r" not in event
     ):
         return Event("", event[6:-2])
     name = ""

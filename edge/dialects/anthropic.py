@@ -12,6 +12,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 
 from .passthrough import (
+    UNREADABLE,
     Count,
     Dialect,
     Fields,
@@ -89,7 +90,7 @@ class MessagesRelay:
             self.content
             and not self.complete
             and block.startswith(_BLOCK_EVENT)
-            and block.count(b"\nevent: ") == block.count(b"\n\nevent: content_block_")
+            and block.count(b"\n\n") == block.count(b"\n\nevent: content_block_") + 1
             and block.endswith(b"}\n\n")
         ):
             return block
@@ -101,7 +102,7 @@ class MessagesRelay:
             return event if event.lstrip().startswith(b":") and not self.complete else b""
         try:
             read = _decode_event(parsed.data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UpstreamBroke(f"a frame is not a Messages event: {error}") from None
         kind = read.type
         if kind == "message_start":
@@ -137,7 +138,7 @@ def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
     try:
         answer = _decode_answer(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
     if answer.type == "error":
         raise UpstreamBroke(f"error in a 200: {body[:500]!r}")

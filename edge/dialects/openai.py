@@ -15,8 +15,10 @@ import msgspec
 
 from middlewares import sse
 from middlewares.exchange import Usage
+from middlewares.problem import Problem
 
 from .passthrough import (
+    UNREADABLE,
     Count,
     Dialect,
     Fields,
@@ -30,6 +32,8 @@ from .passthrough import (
 )
 
 _NULL_USAGE = b',"usage":null'
+_FINISH = b'"finish_reason"'
+_NO_FINISH = b'"finish_reason":null'
 
 
 class _PromptDetails(msgspec.Struct):
@@ -88,26 +92,35 @@ class _StreamOptions(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
+_NO_OPTIONS = msgspec.Raw(b"null")
 
 _TRUE = msgspec.Raw(b"true")
 _EMPTY = (b"null", b'""', b"[]", b"{}")
 
 
 def prepare(fields: Fields, model: str, stream: bool) -> bytes:
-    """The upstream's body: the client's members as they came, another model, usage asked."""
+    """The upstream's body: the client's members as they came, another model, usage asked.
+
+    Raises Problem for `stream_options` that cannot be understood.
+    """
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if stream:
-        options = bytes(fields.get("stream_options", b"null"))
-        asked = decode_fields(options) if options != b"null" else {}
+        options = fields.get("stream_options", _NO_OPTIONS)
+        try:
+            asked = decode_fields(options) if _decode_options(options) is not None else {}
+        except UNREADABLE:
+            raise Problem(
+                "invalid_request",
+                message="Invalid value for `stream_options`: expected an object in which "
+                "`include_usage` is true or false.",
+                param="stream_options",
+            ) from None
         out["stream_options"] = msgspec.Raw(encode({**asked, "include_usage": _TRUE}))
     return encode(out)
 
 
 def _wants_usage(fields: Fields) -> bool:
-    options = fields.get("stream_options")
-    if options is None:
-        return False
-    read = _decode_options(options)
+    read = _decode_options(fields.get("stream_options", _NO_OPTIONS))
     return read is not None and bool(read.include_usage)
 
 
@@ -126,6 +139,8 @@ class ChatRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
+        if self.complete:
+            return b""
         member = self._renamer.member
         if self._strip and _NULL_USAGE in block:
             block = block.replace(_NULL_USAGE, b"")
@@ -134,6 +149,7 @@ class ChatRelay:
             and member in block
             and block.count(b"\n\n") == block.count(member)
             and b'"error"' not in block
+            and block.count(_FINISH) == block.count(_NO_FINISH)
             and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))
         ):
             return block.replace(member, self._renamer.ours)
@@ -142,14 +158,14 @@ class ChatRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return event if event.lstrip().startswith(b":") else b""
+            return event if event.lstrip().startswith(b":") and not self.complete else b""
         data = parsed.data
         if data.startswith(b"[DONE]"):
             self.complete = True
             return event
         try:
             chunk = _decode_chunk(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UpstreamBroke(f"a frame is not a chat chunk: {error}") from None
         if bytes(chunk.error) != b"null":
             raise UpstreamBroke(f"error in the stream: {bytes(chunk.error)!r}")
@@ -193,7 +209,7 @@ def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
     try:
         answer = _decode_answer(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
     if bytes(answer.error) != b"null":
         raise UpstreamBroke(f"error in a 200: {bytes(answer.error)!r}")

@@ -25,6 +25,9 @@ decode_text = msgspec.json.Decoder(str).decode
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not the JSON they should be."""
+
 Count = int | float | None
 """A token count as upstreams write it: some send 12.0, some null."""
 
@@ -98,11 +101,18 @@ def rename(body: bytes, theirs: str, asked: str) -> bytes:
     """`body`, a JSON object whose top-level `model` is `theirs`, with `asked` in its place."""
     if body.count(b'"model"') == 1:
         match = _MODEL.search(body)
-        if match is not None and decode_text(match[1]) == theirs:
+        if match is not None and _says(match, theirs):
             return body[: match.start(1)] + encode(asked) + body[match.end(1) :]
     fields = decode_fields(body)
     fields["model"] = msgspec.Raw(encode(asked))
     return encode(fields)
+
+
+def _says(member: re.Match[bytes], name: str) -> bool:
+    try:
+        return decode_text(member[1]) == name
+    except UNREADABLE:  # a member deeper down, which nobody has decoded before
+        return False
 
 
 class Renamer:
@@ -122,7 +132,7 @@ class Renamer:
     def learn(self, event: bytes, theirs: str) -> None:
         """Take the spelling of the member whose value is `theirs` from `event`."""
         for match in _MODEL.finditer(event):
-            if decode_text(match[1]) == theirs:
+            if _says(match, theirs):
                 self.member = match[0]
                 return
         raise UpstreamBroke("the model's name is not where it should be")
