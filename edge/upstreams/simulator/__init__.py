@@ -1,0 +1,42 @@
+"""A deterministic OpenAI and Anthropic provider, for tests, benches and demos.
+
+One behaviour with three faces: `answer` turns a request into a head and timed steps without I/O;
+`SimulatorUpstream` stands behind the upstream seam in this process; `SimulatorServer` speaks HTTP.
+How a request asks for speed, shape and faults is told in `controls`.
+
+    POST /v1/chat/completions   POST /v1/messages   POST /v1/messages/count_tokens
+    POST /v1/embeddings         GET /v1/models      GET /v1/models/ID
+    GET /stats                  (server only) counters and hang-ups, see `stats`
+
+    controls    what a caller may ask for
+    prompt      request -> Prompt, for both dialects
+    reply       Prompt -> Reply, in tokens
+    chat, messages, embeddings, models      the bytes of each endpoint
+    answer      bytes -> timed steps, and the faults in them
+    behaviour   the endpoints together
+    upstream, server, wheel, command        the ways to reach it
+"""
+
+from .answer import Answer, Step
+from .behaviour import answer
+from .command import run_simulator
+from .controls import FAULTS, Controls
+from .refusals import SECRETS
+from .server import SimulatorServer, serve
+from .stats import HangUp, Stats
+from .upstream import SimulatorUpstream
+
+__all__ = [
+    "FAULTS",
+    "SECRETS",
+    "Answer",
+    "Controls",
+    "HangUp",
+    "SimulatorServer",
+    "SimulatorUpstream",
+    "Stats",
+    "Step",
+    "answer",
+    "run_simulator",
+    "serve",
+]

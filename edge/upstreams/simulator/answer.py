@@ -1,0 +1,178 @@
+"""An answer on the way to the wire: head, timed steps, ending; and the faults in it. No I/O.
+
+Theory of operation. An answer is a head and *steps*, each a time and the bytes written then, and
+an ending: `whole`, `cut` (the connection breaks) or `silent` (nothing more until the client hangs
+up). All times are seconds since the request was complete. A stream is made of one step per event;
+faults that count events are worked in first, those about bytes last.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from edge.upstreams import Header
+
+from .chat import Frame
+from .controls import Controls
+
+Step = tuple[float, bytes]
+Ending = Literal["whole", "cut", "silent"]
+
+_PING_GAP = 0.02
+_PART_GAP = 0.002
+JSON = b"application/json"
+EVENTS = b"text/event-stream; charset=utf-8"
+_HTML = (
+    b"<!DOCTYPE html><html><head><title>502</title></head>"
+    b"<body><h1>Bad gateway</h1><p>SimProvider sim-gpu-17.internal.example</p></body></html>"
+)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What to write, and when.
+
+    length: of the whole body, or None for a stream of unknown length. When the ending is not
+        `whole`, the steps hold less than `length`.
+    head_at: when the response head leaves.
+    """
+
+    status: int
+    headers: tuple[Header, ...]
+    length: int | None
+    head_at: float
+    steps: tuple[Step, ...]
+    ending: Ending = "whole"
+
+
+class Oddities(msgspec.Struct, frozen=True):
+    """A dialect's bytes for the faults of a stream."""
+
+    garbage: bytes
+    error: bytes
+    waiting: Iterable[bytes] = ()
+
+
+def plain(
+    body: bytes,
+    controls: Controls,
+    *,
+    headers: tuple[Header, ...] = (),
+    status: int = 200,
+    seconds: float = 0.0,
+) -> Answer:
+    """An unstreamed answer that is ready after `seconds`."""
+    fault = controls.fault
+    head_at = fault.get("slow-headers", 0.0) + fault.get("slow-first", 0.0) + seconds
+    kind = JSON
+    if "html" in fault:
+        kind, body = b"text/html", _HTML
+    elif "empty" in fault:
+        body = b""
+    elif "garbage" in fault:
+        body = body[:-2] + b',"'
+    ending = _ending(fault)
+    steps: tuple[Step, ...] = ((head_at, body),) if body else ()
+    if ending != "whole":
+        steps = ((head_at, body[: len(body) // 2]),)
+    return Answer(
+        status=status,
+        headers=((b"content-type", kind), *headers),
+        length=len(body),
+        head_at=head_at,
+        steps=_in_parts(steps, fault),
+        ending=ending,
+    )
+
+
+def stream(
+    frames: Iterable[Frame],
+    controls: Controls,
+    oddities: Oddities,
+    *,
+    headers: tuple[Header, ...] = (),
+) -> Answer:
+    """A streamed answer, an event a step."""
+    fault = controls.fault
+    if "html" in fault:
+        return plain(b"", controls, headers=headers)
+    head_at = fault.get("slow-headers", 0.0)
+    steps = _schedule(frames, controls, head_at + fault.get("slow-first", 0.0))
+    if "pings" in fault:
+        steps = _with_pings(steps, list(oddities.waiting))
+    if "empty" in fault:
+        steps = []
+    if "garbage" in fault:
+        at = int(fault["garbage"])
+        steps.insert(at, (_time_at(steps, at, head_at), oddities.garbage))
+    if "error-event" in fault:
+        at = int(fault["error-event"])
+        steps = [*steps[:at], (_time_at(steps, at, head_at), oddities.error)]
+    ending = _ending(fault)
+    if ending != "whole":
+        steps = steps[: int(fault["cut" if ending == "cut" else "stall"])]
+    if "crlf" in fault:
+        steps = [(at, event.replace(b"\n", b"\r\n")) for at, event in steps]
+    return Answer(
+        status=200,
+        headers=((b"content-type", EVENTS), (b"cache-control", b"no-cache"), *headers),
+        length=None,
+        head_at=head_at,
+        steps=_in_parts(steps, fault),
+        ending=ending,
+    )
+
+
+def seconds_for(tokens: int, controls: Controls) -> float:
+    """How long an unstreamed answer of so many tokens takes."""
+    return controls.first + (tokens / controls.rate if controls.rate else 0.0)
+
+
+def _ending(fault: Mapping[str, float]) -> Ending:
+    if "cut" in fault:
+        return "cut"
+    return "silent" if "stall" in fault else "whole"
+
+
+def _schedule(frames: Iterable[Frame], controls: Controls, start: float) -> list[Step]:
+    """Token n is due `first + n / rate` after the start, any other frame with the one before."""
+    gap = 1.0 / controls.rate if controls.rate else 0.0
+    steps: list[Step] = []
+    now = start
+    tokens = 0
+    for frame, is_token in frames:
+        if is_token:
+            now = start + controls.first + tokens * gap
+            tokens += 1
+        steps.append((now, frame))
+    return steps
+
+
+def _with_pings(steps: list[Step], waiting: list[bytes]) -> list[Step]:
+    start = steps[0][0]
+    delay = len(waiting) * _PING_GAP
+    pings = [(start + n * _PING_GAP, frame) for n, frame in enumerate(waiting, 1)]
+    return [steps[0], *pings, *((at + delay, event) for at, event in steps[1:])]
+
+
+def _time_at(steps: list[Step], index: int, otherwise: float) -> float:
+    """When the step at `index` is due, or else the last one."""
+    return steps[min(index, len(steps) - 1)][0] if steps else otherwise
+
+
+def _in_parts(steps: Iterable[Step], fault: Mapping[str, float]) -> tuple[Step, ...]:
+    if "byte-by-byte" in fault:
+        return tuple((at, piece[n : n + 1]) for at, piece in steps for n in range(len(piece)))
+    if "split-utf8" not in fault:
+        return tuple(steps)
+    parts: list[Step] = []
+    late = 0.0
+    for at, piece in steps:
+        start = 0
+        for n, byte in enumerate(piece):
+            if byte & 0xC0 == 0x80:  # a continuation byte: cut before it, inside the code point
+                parts.append((at + late, piece[start:n]))
+                late += _PART_GAP
+                start = n
+        parts.append((at + late, piece[start:]))
+    return tuple(parts)

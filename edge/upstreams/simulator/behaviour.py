@@ -1,0 +1,182 @@
+"""From a request to an `Answer`: the provider's endpoints, without I/O.
+
+The tail of the path decides, so a base URL with or without `/v1` both work. Everything is derived
+from the request: the same request is answered with the same bytes.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from edge.upstreams import Header
+
+from . import chat, embeddings, messages, models
+from .answer import Answer, Oddities, plain, seconds_for, stream
+from .controls import Controls
+from .prompt import Dialect, Prompt, Rejected, read_chat, read_messages
+from .refusals import error_body, error_event, overflow_body
+from .reply import reply_to
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request as the endpoints see it. `identity`: a digest of it, in hexadecimal."""
+
+    path: str
+    body: bytes
+    dialect: Dialect
+    identity: str
+    controls: Controls
+
+
+def answer(
+    method: bytes,
+    target: bytes,
+    headers: tuple[Header, ...],
+    body: bytes,
+    defaults: Controls,
+) -> Answer:
+    """The answer to one request. Never raises: what is wrong with a request is answered."""
+    path = target.partition(b"?")[0].decode("latin-1").rstrip("/")
+    given = dict(headers)
+    dialect: Dialect = "openai"
+    if "/messages" in path or b"anthropic-version" in given:
+        dialect = "anthropic"
+    digest = blake2b(target + b"\0" + body, digest_size=24).hexdigest()
+    asked = Asked(path, body, dialect, digest, defaults)
+    try:
+        if words := given.get(b"x-sim"):
+            asked = _controlled(asked, words.decode("latin-1"))
+        allowed, handle = _route(path)
+        if handle is None:
+            raise Rejected(404, f"Invalid URL ({method.decode('latin-1')} {path})")
+        if method != allowed:
+            raise Rejected(405, f"Not allowed to {method.decode('latin-1')} on {path}")
+        return handle(asked)
+    except Rejected as no:
+        refusal = error_body(dialect, no.status, digest, no.message, no.param)
+        return plain(refusal, Controls(), headers=_headers(asked), status=no.status)
+
+
+def _route(path: str) -> tuple[bytes, Callable[[Asked], Answer] | None]:
+    for tail, handle in _POSTS.items():
+        if path.endswith(tail):
+            return b"POST", handle
+    if path.endswith("/models") or "/models/" in path:
+        return b"GET", _models
+    return b"", None
+
+
+def _controlled(asked: Asked, words: str) -> Asked:
+    try:
+        return msgspec.structs.replace(asked, controls=asked.controls.with_words(words))
+    except ValueError as error:
+        raise Rejected(400, str(error)) from None
+
+
+def _refused(asked: Asked, tokens: int = 0) -> Answer | None:
+    """The error answer that the faults ask for, if they do."""
+    controls = asked.controls
+    slow = Controls(
+        fault={name: n for name, n in controls.fault.items() if name.startswith("slow-")}
+    )
+    headers = _headers(asked)
+    if controls.retry_after is not None:
+        headers += ((b"retry-after", b"%d" % controls.retry_after),)
+    if status := int(controls.fault.get("status", 0)):
+        body = error_body(asked.dialect, status, asked.identity)
+        return plain(body, slow, headers=headers, status=status)
+    if "overflow" in controls.fault:
+        body = overflow_body(asked.dialect, asked.identity, tokens)
+        return plain(body, slow, headers=headers, status=400)
+    return None
+
+
+def _chat(asked: Asked) -> Answer:
+    return _prompted(asked, read_chat(asked.body))
+
+
+def _messages(asked: Asked) -> Answer:
+    return _prompted(asked, read_messages(asked.body))
+
+
+def _prompted(asked: Asked, prompt: Prompt) -> Answer:
+    asked = _controlled(asked, prompt.directive)
+    if no := _refused(asked, prompt.tokens):
+        return no
+    controls = asked.controls
+    dialect = asked.dialect
+    try:
+        reply = reply_to(prompt, controls, asked.identity)
+    except ValueError as unfit:
+        raise Rejected(400, f"Invalid schema: {unfit}", "tools") from None
+    headers = _headers(asked)
+    if not prompt.stream:
+        if "error-event" in controls.fault:
+            status = 529 if dialect == "anthropic" else 503
+            body = error_body(dialect, status, asked.identity)
+            return plain(body, controls, headers=headers, status=status)
+        body = messages.body(reply) if dialect == "anthropic" else chat.body(reply)
+        seconds = seconds_for(reply.output_tokens, controls)
+        return plain(body, controls, headers=headers, seconds=seconds)
+    pings = int(controls.fault.get("pings", 0))
+    error = error_event(dialect, asked.identity)
+    if dialect == "anthropic":
+        oddities = Oddities(messages.GARBAGE, error, [messages.PING] * pings)
+        return stream(messages.frames(reply), controls, oddities, headers=headers)
+    oddities = Oddities(chat.GARBAGE, error, chat.waiting(prompt, reply, pings))
+    return stream(chat.frames(prompt, reply), controls, oddities, headers=headers)
+
+
+def _count_tokens(asked: Asked) -> Answer:
+    prompt = read_messages(asked.body, counting=True)
+    asked = _controlled(asked, prompt.directive)
+    counted = _encode({"input_tokens": prompt.tokens})
+    return _refused(asked) or plain(counted, asked.controls, headers=_headers(asked))
+
+
+def _embeddings(asked: Asked) -> Answer:
+    wanted = embeddings.read(asked.body)
+    asked = _controlled(asked, wanted.directive)
+    return _refused(asked, wanted.tokens) or plain(
+        embeddings.body(wanted), asked.controls, headers=_headers(asked)
+    )
+
+
+def _models(asked: Asked) -> Answer:
+    body = models.body(asked.path, asked.dialect)
+    return _refused(asked) or plain(body, asked.controls, headers=_headers(asked))
+
+
+_POSTS: dict[str, Callable[[Asked], Answer]] = {
+    "/chat/completions": _chat,
+    "/messages": _messages,
+    "/messages/count_tokens": _count_tokens,
+    "/embeddings": _embeddings,
+}
+
+
+def _headers(asked: Asked) -> tuple[Header, ...]:
+    """The headers a vendor adds; a gateway must let none of them through."""
+    request_id = f"req_{asked.identity[:24]}".encode()
+    if asked.dialect == "anthropic":
+        return (
+            (b"request-id", request_id),
+            (b"anthropic-organization-id", b"org-simsecret77"),
+            (b"anthropic-ratelimit-requests-limit", b"4000"),
+            (b"anthropic-ratelimit-requests-remaining", b"3999"),
+            (b"anthropic-ratelimit-requests-reset", b"2026-01-01T00:00:01Z"),
+            (b"server", b"SimProvider"),
+        )
+    return (
+        (b"x-request-id", request_id),
+        (b"openai-organization", b"org-simsecret77"),
+        (b"openai-processing-ms", b"7"),
+        (b"openai-version", b"2020-10-01"),
+        (b"x-ratelimit-limit-requests", b"10000"),
+        (b"x-ratelimit-remaining-requests", b"9999"),
+        (b"x-ratelimit-reset-requests", b"6ms"),
+        (b"server", b"SimProvider"),
+    )

@@ -1,0 +1,164 @@
+"""What a caller may ask of the simulator: speed, shape and faults.
+
+Controls are words `key=value`. They come, later ones winning, from the defaults of a server, from
+a request header `x-sim: tokens=50 rate=50`, and from a directive in the text of the last user
+message, `[[sim tokens=50 fault=cut:5]]`, which survives every SDK and gateway on the way.
+
+    tokens=N        text tokens of the answer; without it, an echo and a sentence. 0: no text
+    rate=R          tokens per second; 0 sends all at once. An unstreamed answer takes as long
+    first=S         seconds from the response head to the first token
+    tools=N         call tools N times, in turn, when the request has any
+    thinking=N      sentences of thinking; 0 switches thinking off, whatever the request says
+    cached=N        prompt tokens read from the cache
+    written=N       prompt tokens written to the cache
+    canary=1        every text token is the longest word of the last user message
+    dated=1         the answer names the model with a date: `sim-1` answers as `sim-1-2026-01-01`
+    refusal=1       the model declines: `content_filter`, stop reason `refusal`
+    retry-after=S   seconds, the header of an error answer
+    fault=A,B:N     see FAULTS
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+FAULTS: Mapping[str, float | None] = {
+    "status": None,  # N: this status, with an error body as the vendor writes it
+    "overflow": 0,  # 400: the prompt is longer than the context window
+    "html": 0,  # 200 with a page of text/html
+    "empty": 0,  # 200 and no byte of body
+    "slow-headers": 1.0,  # N seconds until the response head
+    "slow-first": 1.0,  # N seconds from the head to the first event of any kind
+    "pings": 5,  # N pings or role-only frames, 20 ms apart, before the first content
+    "garbage": 1,  # after N events, a frame that is not JSON; then the stream goes on
+    "error-event": 1,  # after N events, the dialect's error event; then the stream ends
+    "cut": 1,  # after N events the connection breaks
+    "stall": 1,  # after N events silence, until the client hangs up
+    "crlf": 0,  # lines of the stream end with CR LF
+    "split-utf8": 0,  # multi-byte text, cut inside code points, 2 ms between the parts
+    "byte-by-byte": 0,  # each byte is a write of its own
+}
+"""Fault names and the number each has when the request gives none; None: it must give one."""
+
+MAX_TOKENS = 100_000
+
+_DIRECTIVE = re.compile(r"\[\[sim\b([^\]]*)\]\]")
+
+
+class Controls(msgspec.Struct, frozen=True):
+    """The controls of one request; the module's docstring says what they mean."""
+
+    tokens: int | None = None
+    rate: float = 0.0
+    first: float = 0.0
+    tools: int | None = None
+    thinking: int | None = None
+    cached: int | None = None
+    written: int | None = None
+    canary: bool = False
+    dated: bool = False
+    refusal: bool = False
+    retry_after: int | None = None
+    fault: Mapping[str, float] = {}
+
+    def with_words(self, text: str) -> "Controls":
+        """These controls, changed by the words of `text`.
+
+        Raises ValueError that names every word that is no control.
+        """
+        values: dict[str, str] = {}
+        unknown: list[str] = []
+        for word in text.split():
+            key, equals, value = word.partition("=")
+            if key.replace("-", "_") not in _READERS:
+                unknown.append(key)
+            elif not equals:
+                raise ValueError(f"sim control {key!r} has no value")
+            else:
+                values[key] = value
+        if unknown:
+            known = ", ".join(sorted(name.replace("_", "-") for name in _READERS))
+            raise ValueError(f"unknown sim control {', '.join(unknown)}; one of {known}")
+        return self.with_values(values)
+
+    def with_values(self, values: Mapping[str, Any]) -> "Controls":
+        """These controls, changed by `values`: text or plain Python values, by key.
+
+        Raises ValueError that names the key and what it accepts.
+        """
+        changes: dict[str, Any] = {}
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            if name not in _READERS:
+                raise ValueError(f"unknown sim control {key}")
+            if value is not None:
+                text = str(int(value)) if isinstance(value, bool) else str(value)
+                changes[name] = _READERS[name](key, text)
+        return msgspec.structs.replace(self, **changes)
+
+
+def take_directive(text: str) -> tuple[str, str]:
+    """`text` without its directives, and the words of all of them."""
+    if "[[sim" not in text:
+        return text, ""
+    words = " ".join(_DIRECTIVE.findall(text))
+    return _DIRECTIVE.sub("", text).strip(), words
+
+
+def _count(key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_TOKENS):
+        raise ValueError(f"sim control {key}={text}: a whole number up to {MAX_TOKENS} is expected")
+    return int(text)
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise ValueError(f"sim control {key}={text}: a number of 0 or more is expected")
+    return value
+
+
+def _switch(key: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"sim control {key}={text}: 0 or 1 is expected")
+    return text == "1"
+
+
+def _faults(key: str, text: str) -> dict[str, float]:
+    return dict(_each_fault(text))
+
+
+def _each_fault(text: str) -> Iterator[tuple[str, float]]:
+    for item in filter(None, text.split(",")):
+        name, colon, number = item.partition(":")
+        if name not in FAULTS:
+            raise ValueError(f"unknown fault {name}; one of {', '.join(sorted(FAULTS))}")
+        default = FAULTS[name]
+        value = _number(f"fault {name}", number) if colon else default
+        if value is None:
+            raise ValueError(f"fault {name} needs a number, e.g. {name}:503")
+        if name == "status" and not (value.is_integer() and 400 <= value <= 599):
+            raise ValueError(f"fault status:{number}: a status from 400 to 599 is expected")
+        yield name, value
+
+
+_READERS: Mapping[str, Callable[[str, str], Any]] = {
+    "tokens": _count,
+    "rate": _number,
+    "first": _number,
+    "tools": _count,
+    "thinking": _count,
+    "cached": _count,
+    "written": _count,
+    "canary": _switch,
+    "dated": _switch,
+    "refusal": _switch,
+    "retry_after": _count,
+    "fault": _faults,
+}

@@ -1,0 +1,89 @@
+"""Error bodies as the two vendors write them, with text in them that must not leak."""
+
+from typing import Any
+
+import msgspec
+
+from .prompt import Dialect
+
+SECRETS = (
+    "sk-sim-secret-4f9d2c",
+    "org-simsecret77",
+    "sim-gpu-17.internal.example",
+    "SimProvider",
+)
+"""What errors of the simulator give away about it. No client of a gateway may ever see one."""
+
+_TEXT = (
+    "SimProvider failed on sim-gpu-17.internal.example for organization org-simsecret77 "
+    "with key sk-sim-secret-4f9d2c (status {status})."
+)
+_OPENAI = {
+    400: ("invalid_request_error", None),
+    401: ("invalid_request_error", "invalid_api_key"),
+    403: ("permission_error", None),
+    404: ("invalid_request_error", "model_not_found"),
+    405: ("invalid_request_error", None),
+    413: ("invalid_request_error", "request_too_large"),
+    429: ("requests", "rate_limit_exceeded"),
+    503: ("service_unavailable_error", "server_is_overloaded"),
+}
+_ANTHROPIC = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def error_body(
+    dialect: Dialect, status: int, identity: str, message: str = "", param: str | None = None
+) -> bytes:
+    """An error in the dialect's envelope; without a message, one full of SECRETS."""
+    return _encode(_error(dialect, status, identity, message or _TEXT.format(status=status), param))
+
+
+def _error(
+    dialect: Dialect, status: int, identity: str, message: str, param: str | None
+) -> dict[str, Any]:
+    if dialect == "anthropic":
+        kind = _ANTHROPIC.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        return {
+            "type": "error",
+            "error": {"type": kind, "message": message},
+            "request_id": f"req_{identity[:24]}",
+        }
+    fallback = ("server_error" if status >= 500 else "invalid_request_error", None)
+    kind, code = _OPENAI.get(status, fallback)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_event(dialect: Dialect, identity: str) -> bytes:
+    """The error as the last event of a stream: overloaded, in words that must not leak."""
+    if dialect == "anthropic":
+        return b"event: error\ndata: " + error_body(dialect, 529, identity) + b"\n\n"
+    return b"data: " + error_body(dialect, 503, identity) + b"\n\n"
+
+
+def overflow_body(dialect: Dialect, identity: str, tokens: int) -> bytes:
+    """A context overflow in the vendor's wording."""
+    used, most = tokens + 200_000, 200_000
+    if dialect == "anthropic":
+        return error_body(
+            dialect, 400, identity, f"prompt is too long: {used} tokens > {most} maximum"
+        )
+    message = (
+        f"This model's maximum context length is {most} tokens. However, your messages resulted "
+        f"in {used} tokens. Please reduce the length of the messages."
+    )
+    error = _error(dialect, 400, identity, message, "messages")
+    error["error"]["code"] = "context_length_exceeded"
+    return _encode(error)

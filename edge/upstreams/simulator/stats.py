@@ -1,0 +1,48 @@
+"""What a simulator has seen, for tests that ask it from outside."""
+
+from time import process_time, time
+from typing import Literal
+
+import msgspec
+
+Phase = Literal["head", "body"]
+
+
+class HangUp(msgspec.Struct, frozen=True):
+    """A client left before its answer was over.
+
+    at: Unix seconds. phase: whether the response head had left. written: steps of the body that
+    had been written.
+    """
+
+    at: float
+    target: str
+    phase: Phase
+    written: int
+
+
+class Stats(msgspec.Struct):
+    """Counters since the start; `connections`, `running` and `streams` are of this moment.
+
+    running: answers being waited for or written; streams: those of them that are streams.
+    last_hangups: the newest hundred.
+    """
+
+    connections: int = 0
+    accepted: int = 0
+    requests: int = 0
+    running: int = 0
+    streams: int = 0
+    paused: int = 0
+    hangups: int = 0
+    last_hangups: list[HangUp] = []
+
+    def hung_up(self, target: bytes, phase: Phase, written: int) -> None:
+        self.hangups += 1
+        self.last_hangups.append(HangUp(time(), target.decode("latin-1"), phase, written))
+        del self.last_hangups[:-100]
+
+    def report(self) -> bytes:
+        """As JSON, with `now` (Unix seconds) and `cpu_seconds` of this process."""
+        known = msgspec.to_builtins(self)
+        return msgspec.json.encode({**known, "now": time(), "cpu_seconds": process_time()})

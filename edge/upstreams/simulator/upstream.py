@@ -1,0 +1,133 @@
+"""The simulator as an upstream in this process: the same bytes as its server, no socket."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed, Request
+
+from .answer import Answer
+from .behaviour import answer
+from .controls import Controls
+from .stats import Stats
+
+_LARGEST_BODY = 64 << 20
+
+
+class SimulatorUpstream:
+    """An `Upstream` that answers by itself.
+
+    controls: defaults for every request. `stats` counts, `recent` holds the newest requests, with
+    their bodies as bytes.
+    """
+
+    def __init__(self, controls: Controls = Controls()) -> None:  # noqa: B008 - it is frozen
+        self.stats = Stats()
+        self.recent: deque[Request] = deque(maxlen=16)
+        self._controls = controls
+        self._closed = False
+
+    async def open(self, request: Request) -> "SimulatedResponse":
+        """Raises ConnectFailed after `aclose`. Cancelling is a hang-up."""
+        if self._closed:
+            raise ConnectFailed("the simulator is closed")
+        body = await _whole(request.body)
+        self.recent.append(Request(request.method, request.target, request.headers, body))
+        self.stats.requests += 1
+        found = answer(request.method, request.target, request.headers, body, self._controls)
+        started = asyncio.get_running_loop().time()
+        self.stats.running += 1
+        try:
+            await asyncio.sleep(found.head_at)
+        except asyncio.CancelledError:
+            self.stats.running -= 1
+            self.stats.hung_up(request.target, "head", 0)
+            raise
+        return SimulatedResponse(found, request.target, self.stats, started)
+
+    async def aclose(self) -> None:
+        """Refuse new requests."""
+        self._closed = True
+
+
+async def _whole(body: object) -> bytes:
+    if body is None or isinstance(body, bytes):
+        return body or b""
+    parts = bytearray()
+    async for part in body:  # type: ignore[attr-defined]
+        parts += part
+        if len(parts) > _LARGEST_BODY:
+            raise Malformed(f"the request body is larger than {_LARGEST_BODY} bytes", sent=True)
+    return bytes(parts)
+
+
+class SimulatedResponse:
+    """A `Response` whose reads give one step each, when it is due."""
+
+    def __init__(self, found: Answer, target: bytes, stats: Stats, started: float) -> None:
+        self.status = found.status
+        self.headers: list[Header] = list(found.headers)
+        if found.length is not None:
+            self.headers.append((b"content-length", b"%d" % found.length))
+        self._answer = found
+        self._target = target
+        self._stats = stats
+        self._started = started
+        self._next = 0
+        self._over = False
+        self._waiting: asyncio.Future[None] | None = None
+        stats.streams += found.length is None
+
+    async def read(self) -> bytes:
+        """Raises Disconnected at a cut, and after `close`."""
+        found = self._answer
+        if self._next < len(found.steps):
+            due, data = found.steps[self._next]
+            await self._until(self._started + due)
+            self._next += 1
+            return data
+        if not self._over:
+            if found.ending == "silent":
+                await self._until(None)
+            self._end()
+        if found.ending == "cut":
+            raise Disconnected("the simulator broke the connection", sent=True)
+        return b""
+
+    async def _until(self, when: float | None) -> None:
+        """Wait until the loop's time is `when`; None: until somebody closes the response."""
+        if self._over:
+            raise Disconnected("the response is closed", sent=True)
+        loop = asyncio.get_running_loop()
+        if when is not None and when <= loop.time():
+            return
+        self._waiting = waiting = loop.create_future()
+        timer = loop.call_at(when, _finish, waiting) if when is not None else None
+        try:
+            await waiting
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Before the end of the body it is a hang-up."""
+        if self._over:
+            return
+        done = self._next == len(self._answer.steps) and self._answer.ending == "whole"
+        if not done:
+            self._stats.hung_up(self._target, "body", self._next)
+        self._end()
+        if self._waiting is not None:
+            with suppress(asyncio.InvalidStateError):
+                self._waiting.set_exception(Disconnected("the response is closed", sent=True))
+
+    def _end(self) -> None:
+        self._over = True
+        self._stats.running -= 1
+        self._stats.streams -= self._answer.length is None
+
+
+def _finish(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)
