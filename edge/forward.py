@@ -34,7 +34,7 @@ from .upstreams import (
     pump,
 )
 from .upstreams.provider import Provider, passed_on
-from .upstreams.refusal import problem_of
+from .upstreams.refusal import problem_of, redacted
 from .watch import ClientGone, NoContent, Watch
 
 _STREAM_HEADERS: tuple[Header, ...] = (
@@ -124,7 +124,12 @@ class Forwarder:
         finally:
             response.close()
         problem = problem_of(
-            response.status, response.headers, body, dialect=exchange.dialect, now=time()
+            response.status,
+            response.headers,
+            body,
+            dialect=exchange.dialect,
+            members=exchange.fields,
+            now=time(),
         )
         problem.reason = attempt.error = _reason(attempt.target, problem.reason)
         raise problem
@@ -209,7 +214,9 @@ class _Passage:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def ping(self) -> None:
-        """A sign of life, after the head if that has not left yet."""
+        """A sign of life, after the head if that has not left yet; none after the end."""
+        if self._relay.complete:
+            return
         if not self.started:
             await self._start()
         await self._send(_body(self._dialect.ping))
@@ -280,11 +287,8 @@ def _check_stream(response: Response) -> None:
 
 
 async def _read_all(response: Response, limit: int) -> bytes:
-    body = await response.read()
-    if not body:
-        return body
-    parts = [body]
-    size = len(body)
+    parts: list[bytes] = []
+    size = 0
     while more := await response.read():
         parts.append(more)
         size += len(more)
@@ -320,7 +324,7 @@ def _kind_of(failure: UpstreamFailure) -> str:
 
 
 def _reason(target: Target, reason: str) -> str:
-    return f"{target.upstream}/{target.model}: {reason}"
+    return f"{target.upstream}/{target.model}: {redacted(reason)}"
 
 
 def _other_dialect(exchange: Exchange, provider: Provider) -> Problem:

@@ -70,7 +70,8 @@ class ModelsApp:
                 models = models[:before]
             limit = _limit(query)
             more = len(models) > limit
-            models = models[-limit:] if "before_id" in query else models[:limit]
+            backwards = "before_id" in query and "after_id" not in query
+            models = models[-limit:] if backwards else models[:limit]
         return {
             "object": "list",
             "data": [self._describe(model) for model in models],

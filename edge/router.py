@@ -129,7 +129,7 @@ class RouterMiddleware:
 
     async def _other(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         exchange.dialect = _dialect_of(scope)
-        path = scope["path"]
+        path = plain_path(scope["path"]) or "/"
         methods = OPEN.get(path)
         if methods is None:
             if path == "/v1" or path.startswith("/v1/"):
@@ -141,6 +141,8 @@ class RouterMiddleware:
         exchange.endpoint = "ops"
         if scope["method"] not in methods:
             raise _wrong_method(methods)
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
         await self._open(scope, receive, send)
 
 

@@ -6,7 +6,7 @@ compact, to drop a thinking block or to leave a field out.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -19,19 +19,20 @@ from . import Header
 _LONGEST_WAIT = 3600
 
 _OVERFLOW = re.compile(
-    r"prompt is too long|input is too long|context[_ ](?:length|window|limit|size)"
-    r"|maximum (?:prompt|context) length|too many tokens"
-    r"|reduce the length of the (?:messages|prompt)"
+    r"(?:prompt|input)[_ ](?:is[_ ])?too[_ ]long|context[_ ](?:length|window|limit|size)"
+    r"|maximum context|maximum prompt length|too many tokens|tokens exceed|reduce the length"
     r"|exceeds? the maximum (?:number of )?tokens|input token count|model token limit"
-    r"|greater than the context",
+    r"|exceeds the limit of \d|greater than the context|request entity too large",
     re.IGNORECASE,
 )
+_TOO_LONG = re.compile(r"string too long", re.IGNORECASE)
 _NOT_OVERFLOW = re.compile(r"rate limit|too many requests|quota|per minute", re.IGNORECASE)
 _SUM = re.compile(r"(\d+) \+ (\d+) > (\d+)")
 _USED_OVER_MAX = re.compile(r"(\d+)\D{0,20}>\D{0,20}(\d+)")
 _MAX_THEN_USED = re.compile(
     r"maximum context length is (\d+).{0,80}?(?:resulted in|requested) (\d+)", re.DOTALL
 )
+_COUNT = re.compile(r"\d[\d,]{2,}")
 _FILTERED = re.compile(r"content[_ ](?:policy|filter)|safety system", re.IGNORECASE)
 _PATH = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+|\[\d+\])*")
 _LEADING_PATH = re.compile(r"([a-z_]+(?:\.[\w-]+)*): (.*)", re.DOTALL)
@@ -39,7 +40,17 @@ _UNSUPPORTED = re.compile(
     r"unsupported parameter|is not supported|does not support|extra inputs are not permitted",
     re.IGNORECASE,
 )
-_SECRET = re.compile(r"(sk-|Bearer |key[-_=: ]+)[\w.*-]{6,}", re.IGNORECASE)
+_SYSTEM_ROLE = re.compile(r"role\W{1,3}system\W", re.IGNORECASE)
+_OUR_BILL = re.compile(r"credit balance|billing", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(\b(?:sk|pk|rk|gsk|xai)[-_]|\bAIza|\bBearer\s+"
+    r"|key\b(?:\W{1,3}[a-z]+){0,2}\W{1,3}(?=[\w.*-]*[\d*]))[\w.*-]{6,}",
+    re.IGNORECASE,
+)
+_READ = 4096
+"""Characters of a body that is not an error object of ours to know, searched all the same."""
+_ALWAYS = frozenset(("messages", "max_tokens", "model", "input"))
+"""Fields an upstream may name although the caller left them out."""
 
 
 class _Detail(msgspec.Struct):
@@ -87,21 +98,33 @@ def retry_after(headers: Iterable[Header], now: float) -> int | None:
     return None
 
 
+def redacted(text: str) -> str:
+    """`text` for the log, less what looks like a credential: upstreams echo them."""
+    return _SECRET.sub(r"\1***", text)
+
+
 def problem_of(
-    status: int, headers: Iterable[Header], body: bytes, *, dialect: Dialect, now: float
+    status: int,
+    headers: Iterable[Header],
+    body: bytes,
+    *,
+    dialect: Dialect,
+    members: Collection[str],
+    now: float,
 ) -> Problem:
     """The Problem that a response with a status other than 2xx amounts to.
 
     dialect: the caller's; it decides the wording of a context overflow.
+    members: names of the fields the caller sent. A path at fault crosses only when it begins with
+        one of them, since anything else may be a name of the upstream's.
     now: Unix seconds.
     """
     detail = _read(body)
-    text = detail.message or ""
-    said = _SECRET.sub(r"\1***", body[:500].decode("utf-8", "replace"))
-    reason = f"upstream said {status}: {said}"
+    text = detail.message or body[:_READ].decode("utf-8", "replace")
+    reason = f"upstream said {status}: {redacted(body[:500].decode('utf-8', 'replace'))}"
     code = str(detail.code or "")
     if status == 429:
-        if "insufficient_quota" in (detail.type, code) or "billing" in code:
+        if "insufficient_quota" in (detail.type, code) or _OUR_BILL.search(code):
             return Problem("upstream_unavailable", reason=reason)
         return Problem("rate_limited", retry_after=retry_after(headers, now), reason=reason)
     if status in (503, 529):
@@ -110,15 +133,23 @@ def problem_of(
     if status in (408, 504):
         return Problem("upstream_timeout", reason=reason)
     if status in (400, 413, 422):
-        return _client_fault(status, detail, text, code, dialect, reason)
+        return _client_fault(status, detail, text, code, dialect, members, reason)
     return Problem("upstream_error", reason=reason)
 
 
 def _client_fault(
-    status: int, detail: _Detail, text: str, code: str, dialect: Dialect, reason: str
+    status: int,
+    detail: _Detail,
+    text: str,
+    code: str,
+    dialect: Dialect,
+    members: Collection[str],
+    reason: str,
 ) -> Problem:
-    overflow = _OVERFLOW.search(text) and not _NOT_OVERFLOW.search(text)
-    if code == "context_length_exceeded" or overflow:
+    overflow = _OVERFLOW.search(text) or (
+        detail.param in ("messages", "input") and _TOO_LONG.search(text)
+    )
+    if _OVERFLOW.search(code) or (overflow and not _NOT_OVERFLOW.search(text)):
         return Problem(
             "context_length_exceeded",
             message=_overflow(text, dialect),
@@ -127,11 +158,14 @@ def _client_fault(
         )
     if status == 413:
         return Problem("request_too_large", reason=reason)
+    if _OUR_BILL.search(detail.message or "") or _OUR_BILL.search(detail.type or ""):
+        return Problem("upstream_unavailable", reason=reason)
     if _FILTERED.search(code) or _FILTERED.search(text):
         return Problem("content_filtered", reason=reason)
-    param = detail.param if detail.param and _PATH.fullmatch(detail.param) else None
-    if param is None and (found := _LEADING_PATH.match(text)):
-        param = found[1]
+    param = _field(detail, text, members)
+    if _SYSTEM_ROLE.search(text):
+        said = "messages: role `system` is not supported"
+        return Problem("invalid_request", message=said, param="messages", reason=reason)
     if _UNSUPPORTED.search(text):
         issue = "Extra inputs are not permitted" if "xtra inputs" in text else "not supported"
         if param is None:
@@ -153,6 +187,17 @@ def _client_fault(
     )
 
 
+def _field(detail: _Detail, text: str, members: Collection[str]) -> str | None:
+    """The path of the field at fault, when it is one of the caller's."""
+    path = detail.param if detail.param and _PATH.fullmatch(detail.param) else None
+    if path is None and (found := _LEADING_PATH.match(text)):
+        path = found[1]
+    if path is None:
+        return None
+    root = re.split(r"[.\[]", path, maxsplit=1)[0]
+    return path if root in _ALWAYS or root in members else None
+
+
 def _overflow(text: str, dialect: Dialect) -> str:
     if found := _SUM.search(text):
         used, more, most = found.groups()
@@ -166,6 +211,8 @@ def _overflow(text: str, dialect: Dialect) -> str:
         used, most = found.groups()
     elif found := _MAX_THEN_USED.search(text):
         most, used = found.groups()
+    elif len(counts := [int(n.replace(",", "")) for n in _COUNT.findall(text)]) == 2:
+        used, most = str(max(counts)), str(min(counts))
     elif dialect == "anthropic":
         return "prompt is too long"
     else:
