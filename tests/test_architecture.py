@@ -1,0 +1,332 @@
+"""The rooms of the house and who may walk into which, read from the source by `ast`."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import middlewares
+from middlewares import KINDS, Exchange
+
+ROOT = Path(__file__).parents[1]
+SHARED = {"_asgi", "_body", "exchange", "problem", "sse", "stores"}
+"""What a feature of `middlewares` may import of it: everything that is not a feature."""
+
+
+class Module(NamedTuple):
+    name: str
+    path: Path
+    tree: ast.Module
+
+    def imports(self) -> Iterator[str]:
+        """Absolute names of everything imported anywhere in the module, at any depth."""
+        package = self.name.split(".")
+        if self.path.name != "__init__.py":
+            package = package[:-1]
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = package[: len(package) - node.level + 1] if node.level else []
+                home = ".".join([*base, *([node.module] if node.module else [])])
+                yield home
+                yield from (f"{home}.{alias.name}" for alias in node.names)
+
+
+def modules(*packages: str) -> list[Module]:
+    found = []
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            tree = ast.parse(path.read_text(), str(path))
+            found.append(Module(name.removesuffix(".__init__"), path, tree))
+    return found
+
+
+LIBRARY = modules("middlewares")
+SOURCE = LIBRARY + modules("edge")
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+# Imports
+
+
+def test_the_library_never_imports_the_application() -> None:
+    wrong = {
+        (module.name, name)
+        for module in LIBRARY
+        for name in module.imports()
+        if inside(name, "edge") or inside(name, "tests")
+    }
+    assert not wrong
+
+
+def test_a_feature_never_imports_another() -> None:
+    """`middlewares/__init__.py` re-exports all of them; `stores` is one room of several files."""
+    features = {
+        module.name.split(".")[1] for module in LIBRARY if module.name != "middlewares"
+    } - SHARED
+    assert "auth" in features
+    wrong = {
+        (module.name, name)
+        for module in LIBRARY
+        if module.name != "middlewares"
+        for name in module.imports()
+        for feature in features
+        if inside(name, f"middlewares.{feature}") and module.name != f"middlewares.{feature}"
+    }
+    assert not wrong
+
+
+def test_the_library_does_not_import_itself_by_its_front_door() -> None:
+    """`from middlewares import X` inside it would load features by the way."""
+    exported = {f"middlewares.{name}" for name in middlewares.__all__}
+    wrong = {
+        (module.name, name) for module in LIBRARY for name in module.imports() if name in exported
+    }
+    assert not wrong
+
+
+def test_one_module_knows_the_server() -> None:
+    knows = {
+        module.name
+        for module in SOURCE
+        for name in module.imports()
+        if inside(name, "granian") or inside(name, "_granian")
+    }
+    assert knows == {"edge.server"}
+
+
+def test_no_room_for_odds_and_ends() -> None:
+    names = {
+        part for module in modules("edge", "middlewares", "tests") for part in module.path.parts
+    }
+    assert not {
+        name for name in names if re.match(r"_?(utils?|helpers?|common|misc)(\.py)?$", name)
+    }
+
+
+def test_every_export_has_a_home() -> None:
+    assert dir(middlewares) == sorted(middlewares.__all__)
+    assert len(set(middlewares.__all__)) == len(middlewares.__all__)
+    for name in middlewares.__all__:
+        value = getattr(middlewares, name)
+        home = getattr(value, "__module__", "middlewares.problem")
+        assert inside(home, "middlewares"), f"{name} comes from {home}"
+    with pytest.raises(AttributeError, match="no attribute 'NoSuchMiddleware'"):
+        getattr(middlewares, "NoSuchMiddleware")  # noqa: B009
+
+
+def test_importing_the_library_loads_next_to_nothing() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import middlewares"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = {
+        line.rpartition("|")[2].strip()
+        for line in ran.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert "middlewares" in loaded
+    foreign = (
+        "edge",
+        "starlette",
+        "httpx",
+        "granian",
+        "msgspec",
+        "prometheus_client",
+        "sqlalchemy",
+    )
+    assert not {name for name in loaded if name.partition(".")[0] in foreign}
+    assert not {name for name in loaded if name.startswith("middlewares.")}
+
+
+# The five lines of a middleware's docstring, against its code
+
+
+class Middleware(NamedTuple):
+    module: Module
+    node: ast.ClassDef
+
+    def contract(self) -> dict[str, str]:
+        """Label to text, in the order written; continuation lines are joined."""
+        lines: dict[str, str] = {}
+        label = ""
+        for line in (ast.get_docstring(self.node) or "").splitlines():
+            match = re.match(r"([A-Z][a-z]+):\s+(.*)", line)
+            if match:
+                label = match[1]
+                lines[label] = match[2]
+            elif label and line.startswith(" "):
+                lines[label] += " " + line.strip()
+            else:
+                label = ""
+        return lines
+
+
+MIDDLEWARES = [
+    pytest.param(Middleware(module, node), id=f"{module.name}.{node.name}")
+    for module in SOURCE
+    for node in module.tree.body
+    if isinstance(node, ast.ClassDef) and node.name.endswith("Middleware")
+]
+
+
+def listed(text: str, nothing: str) -> set[str]:
+    return set() if text == nothing else {name.strip() for name in text.split(",")}
+
+
+def test_the_exported_middlewares_are_among_them() -> None:
+    found = {str(param.id).rpartition(".")[2] for param in MIDDLEWARES}
+    assert {name for name in middlewares.__all__ if name.endswith("Middleware")} <= found
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_the_docstring_ends_with_its_five_lines(middleware: Middleware) -> None:
+    contract = middleware.contract()
+    assert list(contract) == ["Reads", "Writes", "Rejects", "Order", "Cost"]
+    assert all(contract.values())
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_writes_names_the_fields_that_are_written(middleware: Middleware) -> None:
+    fields = {field for field, _ in writes(middleware.module)}
+    assert listed(middleware.contract()["Writes"], "nothing") == fields
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_reads_names_fields_of_the_exchange(middleware: Middleware) -> None:
+    reads = middleware.contract()["Reads"]
+    if reads not in ("nothing", "every field", "whatever `stamp` reads"):
+        assert listed(reads, "") <= set(Exchange.__struct_fields__)
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> None:
+    """Made in its module, or in a function of `_body` that it imports."""
+    made = problems(middleware.module.tree)
+    imported = set(middleware.module.imports())
+    body = next(module for module in LIBRARY if module.name == "middlewares._body")
+    for node in body.tree.body:
+        if getattr(node, "name", "") and f"{body.name}.{node.name}" in imported:  # type: ignore[attr-defined]
+            made |= problems(body.tree)
+    assert listed(middleware.contract()["Rejects"], "never") == made
+
+
+def problems(tree: ast.AST) -> set[str]:
+    """First arguments of every `Problem(...)`, which have to be literal."""
+    kinds = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem":
+            first = node.args[0]
+            assert isinstance(first, ast.Constant), f"line {node.lineno}: a kind is a literal"
+            kinds.add(str(first.value))
+    return kinds
+
+
+def test_every_problem_made_anywhere_is_in_the_table() -> None:
+    """Kinds are often chosen on rare paths, where a wrong name would only fail in production."""
+    for module in SOURCE:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem":
+                first = node.args[0]
+                if isinstance(first, ast.Constant):
+                    assert first.value in KINDS, f"{module.name}:{node.lineno}"
+
+
+# One writer per field of the exchange
+
+CHANGING = {"append", "extend", "insert", "pop", "clear", "update", "setdefault", "remove", "add"}
+
+WRITERS = {
+    "Exchange.of": {"middlewares.exchange"},
+    "errors": {"middlewares.errors"},
+    "request_id": {"middlewares.request_id"},
+    "the application's router": {"edge.router"},
+    "auth": {"middlewares.auth"},
+    "intake": {"edge.intake"},
+    "forward": {"edge.forward"},
+    "metrics": {"middlewares.metrics"},
+    "intake when the client leaves early": {"edge.intake"},
+    "Problem": {"middlewares.problem"},
+    "Problem for refusals": {"middlewares.problem"},
+}
+"""The writers that the comments in exchange.py name, and the modules they are."""
+
+
+def writes(module: Module) -> Iterator[tuple[str, int]]:
+    """(field, line) of every assignment to a field of an exchange, or change of its value."""
+    if "Exchange" not in {name.rpartition(".")[2] for name in (module.name, *module.imports())}:
+        return  # what is called `exchange` there is another thing
+    for node in ast.walk(module.tree):
+        for target in changed(node):
+            for part in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(part, ast.Subscript):
+                    part = part.value
+                if isinstance(part, ast.Attribute) and is_exchange(part.value):
+                    yield part.attr, part.lineno
+
+
+def changed(node: ast.AST) -> list[ast.expr]:
+    """What a statement assigns to, or what a call of `append` and its like changes in place."""
+    match node:
+        case ast.Assign(targets=targets):
+            return targets
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+            return [target]
+        case ast.Call(func=ast.Attribute(value=value, attr=name)) if name in CHANGING:
+            return [value]
+    return []
+
+
+def is_exchange(node: ast.expr) -> bool:
+    """A variable, attribute or parameter called `exchange`, or `Exchange.of(...)` itself."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) == "Exchange.of"
+    return ast.unparse(node).rpartition(".")[2].lstrip("_") == "exchange"
+
+
+def declared_writers() -> dict[str, set[str]]:
+    """Field to modules, from the comment at the end of each field's line."""
+    source = (ROOT / "middlewares/exchange.py").read_text()
+    body = source.partition("class Exchange(")[2].partition("@classmethod")[0]
+    writers = {}
+    for field, comment in re.findall(r"^    (\w+): .*  # (.+)$", body, re.MULTILINE):
+        names = [re.split(r"[:,]", part)[0].strip() for part in comment.split("; ")]
+        known = [WRITERS[name] for name in names if name in WRITERS]
+        assert known, f"{field}: its comment {comment!r} names no writer"
+        writers[field] = set().union(*known)
+    return writers
+
+
+def test_every_field_of_the_exchange_names_its_writer() -> None:
+    assert set(declared_writers()) == set(Exchange.__struct_fields__)
+
+
+def test_nobody_else_writes_a_field_of_the_exchange() -> None:
+    declared = declared_writers()
+    wrong = {
+        f"{module.name}:{line} writes {field}; its writer is {' or '.join(sorted(declared[field]))}"
+        for module in SOURCE
+        for field, line in writes(module)
+        if module.name not in declared[field]
+    }
+    assert not wrong
+
+
+def test_every_field_of_the_exchange_is_written() -> None:
+    """A field that nobody writes any more is a field to delete."""
+    written = {field for module in SOURCE for field, _ in writes(module)}
+    assert set(Exchange.__struct_fields__) - written == {"started"}
