@@ -39,6 +39,7 @@ class ModelsApp:
         else:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             content = self._page(self._catalog.visible(principal), query, exchange)
+        exchange.outcome = "completed"
         body = orjson.dumps(content)
         headers = [
             (b"content-type", b"application/json"),

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from middlewares import Exchange, Metrics, Principal, Problem
-from middlewares._asgi import ASGIApp
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
 
 from .catalog import Catalog
 from .router import ROUTES, allowed_from
@@ -68,7 +68,7 @@ def open_app(
         }
         return templates.TemplateResponse(request, "home.html", context, headers=_PAGE_HEADERS)
 
-    return Starlette(
+    pages = Starlette(
         routes=[
             Route("/", home),
             Route("/health", health),
@@ -80,6 +80,13 @@ def open_app(
         ],
         exception_handlers={Problem: _answer},
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await pages(scope, receive, send)
+        exchange = Exchange.of(scope)
+        exchange.outcome = exchange.outcome or "completed"
+
+    return app
 
 
 async def _answer(request: Request, problem: Any) -> Any:

@@ -132,6 +132,7 @@ class RouterMiddleware:
         path = plain_path(scope["path"]) or "/"
         methods = OPEN.get(path)
         if methods is None:
+            exchange.endpoint = "unknown"
             if path == "/v1" or path.startswith("/v1/"):
                 raise Problem(
                     "endpoint_not_allowed",

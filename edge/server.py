@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
@@ -78,7 +79,8 @@ def _worker(settings: Settings, tell: int) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
     from .app import Gateway  # prometheus_client must see its environment first
 
-    configure(level=settings.log.level, form=settings.log.format)
+    sink = configure(level=settings.log.level, form=settings.log.format)
+    Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
     if hasattr(os, "SCHED_BATCH"):
         # The loop and Granian's thread wake each other for every event. Under this policy (no
         # less CPU share, Linux) the woken one does not throw the other off its core in mid-batch.

@@ -35,6 +35,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) 
                 body = message.get("body", b"")
                 size += len(body)
                 if size > limit:
+                    parts.clear()  # the traceback would keep them while the rest is discarded
                     raise _too_large(limit)
                 if size == expected or not message.get("more_body", False):
                     if not parts:
@@ -52,7 +53,8 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) 
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem("request_too_large", message=f"The request body is larger than {limit} bytes.")
+    said = f"The request body is larger than {int(limit)} bytes."
+    return Problem("request_too_large", message=said)
 
 
 async def discard(receive: Receive, *, seconds: float) -> None:
