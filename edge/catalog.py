@@ -90,7 +90,7 @@ class Catalog:
         if not _FORBIDDEN.isdisjoint(name):
             return None
         for model in self._wild:
-            if len(name) >= len(model.entry) and name.startswith(model.entry[:-1]):
+            if name.startswith(model.entry[:-1]):
                 targets = tuple(_named(target, name) for target in model.targets)
                 return msgspec.structs.replace(model, id=name, display_name=name, targets=targets)
         return None

@@ -72,7 +72,7 @@ class Duration(float):
             count = self / _SECONDS[unit]
             if count >= 1 and count == int(count):
                 return f"{int(count)}{unit}"
-        return f"{self * 1000:g}ms"
+        return f"{self * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
 
     def __repr__(self) -> str:
         return f"Duration({float(self)!r})"

@@ -1,0 +1,160 @@
+"""By which names a model is found, and by whom."""
+
+from typing import Any
+
+import pytest
+
+from edge.catalog import Catalog
+from edge.settings import parse
+from middlewares.exchange import Principal, Target
+
+MODELS: list[dict[str, Any]] = [
+    {"id": "small", "aliases": ["mini", "vendor/mini"], "targets": ["a/s/m-1", "b/s"]},
+    {"id": "big", "name": "Big One", "context": 8192, "targets": ["a/b"], "plans": ["pro"]},
+    {"id": "gpt-*", "targets": ["a/*"]},
+    {"id": "gpt-9-*", "targets": ["b/vendor/*", "a/fixed"]},
+    {"id": "house/odd", "targets": ["a/o"]},
+]
+
+
+def catalog(models: list[dict[str, Any]] | None = None) -> Catalog:
+    upstreams = [{"name": name, "dialect": "simulator"} for name in "ab"]
+    document = {
+        "brand": "House",
+        "plans": [{"id": "pro"}],
+        "upstreams": upstreams,
+        "models": MODELS if models is None else models,
+    }
+    return Catalog.build(parse(document, env={}))
+
+
+def caller(*models: str, plan: str | None = None) -> Principal:
+    return Principal(id="k", plan=plan, models=frozenset(models) if models else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "id_", "targets"),
+    [
+        ("small", "small", ["a s/m-1", "b s"]),
+        ("mini", "small", ["a s/m-1", "b s"]),
+        ("vendor/mini", "small", ["a s/m-1", "b s"]),
+        ("house/small", "small", ["a s/m-1", "b s"]),
+        ("house/mini", "small", ["a s/m-1", "b s"]),
+        ("house/vendor/mini", "small", ["a s/m-1", "b s"]),
+        ("small[1m]", "small", ["a s/m-1", "b s"]),
+        ("house/mini[1m]", "small", ["a s/m-1", "b s"]),
+        ("house/odd", "house/odd", ["a o"]),
+        ("house/house/odd", "house/odd", ["a o"]),
+        ("gpt-5", "gpt-5", ["a gpt-5"]),
+        ("house/gpt-5[1m]", "gpt-5", ["a gpt-5"]),
+        ("gpt-9-x", "gpt-9-x", ["b vendor/gpt-9-x", "a fixed"]),
+        ("gpt-", "gpt-", ["a gpt-"]),
+    ],
+)
+def test_a_model_is_found_by_each_of_its_names(name: str, id_: str, targets: list[str]) -> None:
+    model = catalog().find(name)
+    assert model is not None
+    assert model.id == id_
+    assert [f"{target.upstream} {target.model}" for target in model.targets] == targets
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "Small",
+        "odd",
+        "other/small",
+        "gpt",
+        "gpt-*",
+        "gpt-5 ",
+        "gpt-5\r\nx-evil: 1",
+        'gpt-"',
+        "gpt-\\",
+        "gpt-ü",
+        "gpt-\x00",
+        "gpt-" + "5" * 200,
+        "small[1m][1m]",
+        "[1m]" * 100_000,
+    ],
+)
+def test_nothing_else_is_found(name: str) -> None:
+    assert catalog().find(name) is None
+
+
+def test_a_name_of_a_family_keeps_its_entry_for_labels() -> None:
+    model = catalog().find("gpt-9-x")
+    assert model is not None
+    assert (model.id, model.entry, model.display_name) == ("gpt-9-x", "gpt-9-*", "gpt-9-x")
+
+
+def test_an_exact_id_goes_before_a_family() -> None:
+    models = [{"id": "gpt-*", "targets": ["a/*"]}, {"id": "gpt-5", "targets": ["b/five"]}]
+    model = catalog(models).find("gpt-5")
+    assert model is not None
+    assert model.targets == (Target("b", "five"),)
+
+
+def test_an_id_goes_before_another_behind_the_prefix() -> None:
+    models = [{"id": "x", "targets": ["a/plain"]}, {"id": "house/x", "targets": ["b/own"]}]
+    model = catalog(models).find("house/x")
+    assert model is not None
+    assert model.targets == (Target("b", "own"),)
+
+
+@pytest.mark.parametrize(
+    ("principal", "visible"),
+    [
+        (caller(), ["small", "house/odd"]),
+        (caller(plan="pro"), ["small", "big", "house/odd"]),
+        (caller("mini"), ["small"]),
+        (caller("big", "house/odd"), ["house/odd"]),
+        (caller("big", plan="pro"), ["big"]),
+        (caller("nothing"), []),
+    ],
+)
+def test_a_caller_sees_what_it_may_use(principal: Principal, visible: list[str]) -> None:
+    table = catalog()
+    assert [model.id for model in table.visible(principal)] == visible
+    for name in ("small", "big", "house/odd"):
+        model = table.find(name)
+        assert model is not None
+        assert table.allows(principal, model) is (name in visible)
+
+
+@pytest.mark.parametrize(
+    ("grant", "name", "allowed"),
+    [
+        ("gpt-*", "gpt-5", True),
+        ("gpt-5", "gpt-5", True),
+        ("gpt-5", "gpt-6", False),
+        ("gpt-*", "gpt-9-x", False),
+        ("gpt-9-*", "gpt-9-x", True),
+        ("small", "gpt-5", False),
+    ],
+)
+def test_a_family_is_granted_whole_or_by_name(grant: str, name: str, allowed: bool) -> None:
+    table = catalog()
+    model = table.find(name)
+    assert model is not None
+    assert table.allows(caller(grant), model) is allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "granted"),
+    [
+        ("house/mini[1m]", "small"),
+        ("gpt-*", "gpt-*"),
+        ("house/gpt-5", "gpt-5"),
+        ("none", None),
+        ("gpt*", None),
+    ],
+)
+def test_what_is_granted_is_named_as_the_catalog_does(name: str, granted: str | None) -> None:
+    assert catalog().grant(name) == granted
+
+
+def test_a_catalog_may_be_empty() -> None:
+    table = catalog([])
+    assert table.find("small") is None
+    assert table.visible(caller()) == []

@@ -1,0 +1,654 @@
+"""What a configuration file may say, and how each mistake in one is told."""
+
+import json
+import pickle
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge import schema
+from edge.settings import (
+    Credits,
+    Duration,
+    HttpUrl,
+    Location,
+    Rate,
+    Secret,
+    Settings,
+    SettingsError,
+    Size,
+    Span,
+    demo_settings,
+    load,
+    not_enforced,
+    parse,
+    slug,
+)
+from edge.units import network
+
+CONFIG = Path(__file__).parents[2] / "config"
+CANARY = "c4n4ry-51f0-secret"
+UPSTREAM = {"name": "up", "dialect": "openai", "base_url": "https://up.example/v1"}
+MODEL = {"id": "m", "targets": ["up/m"]}
+
+
+def faults(
+    document: object, directory: Path | None = None, env: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as raised:
+        parse(document, directory, env=env or {})
+    return raised.value.faults
+
+
+def upstream(**fields: Any) -> dict[str, Any]:
+    return {"upstreams": [{**UPSTREAM, **fields}]}
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    return {"upstreams": [UPSTREAM], "models": [{**MODEL, **fields}]}
+
+
+# Units
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("250ms", 0.25), ("2s", 2), ("10m", 600), ("1h30m", 5400), ("7d", 604800), (1.5, 1.5), (0, 0)],
+)
+def test_durations_are_seconds(text: object, seconds: float) -> None:
+    assert Duration.parse(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("32MiB", 33554432),
+        ("1GB", 10**9),
+        ("65536", 65536),
+        (7, 7),
+        ("1.5 KiB", 1536),
+        ("2kb", 2000),
+    ],
+)
+def test_sizes_are_bytes(text: object, count: int) -> None:
+    assert Size.parse(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "seconds"),
+    [("60/min", 60, 60), ("5000/10min", 5000, 600), ("200k/min", 200_000, 60), ("2/s", 2, 1)],
+)
+def test_rates_are_a_count_and_seconds(text: str, count: int, seconds: float) -> None:
+    assert Rate.parse(text) == Rate(count, seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "nano"),
+    [("3.00", 3 * 10**9), ("0.000000001", 1), (5, 5 * 10**9), ("999999999.999999999", 10**18 - 1)],
+)
+def test_credits_are_whole_nano_credits(text: object, nano: int) -> None:
+    assert Credits.parse(text) == nano
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *((Duration, text) for text in ("", "2", "s", "-1s", "2 weeks", -1, True, None, [1])),
+        *((Duration, number) for number in (float("inf"), float("nan"))),
+        *((Size, text) for text in ("", "MiB", "-1", "3q", 1.5, True, -1)),
+        *(
+            (Rate, text)
+            for text in ("", "60", "60/", "60/fortnight", "0/min", "1/0min", "0.5/s", 60)
+        ),
+        *((Credits, text) for text in (3.0, "", "-1", "1e3", "0.0000000001", "1,00", True, "NaN")),
+        *((Span, text) for text in ("", "month", "30s", "x")),
+        *((Location, text) for text in ("", "a b", "redis://h\r\n", 3)),
+    ],
+)
+def test_other_forms_are_refused(kind: Any, text: object) -> None:
+    with pytest.raises(ValueError, match="expected "):
+        kind.parse(text)
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_credits_survive_being_written(nano: int) -> None:
+    assert Credits.parse(str(Credits(nano))) == nano
+
+
+@given(st.integers(0, 10**9).map(lambda ms: ms / 1000))
+def test_durations_survive_being_written(seconds: float) -> None:
+    written = str(Duration(seconds))
+    assert Duration.parse(written) == pytest.approx(seconds)
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**6))
+def test_rates_and_sizes_survive_being_written(count: int, seconds: int) -> None:
+    assert Size.parse(str(Size(count))) == count
+    rate = Rate(count, seconds * 60)
+    assert Rate.parse(str(rate)).count == count
+    assert Rate.parse(str(rate)).seconds == rate.seconds
+
+
+def test_windows_are_a_length_or_the_calendar_month() -> None:
+    assert Span.parse("5h").seconds == 18000
+    assert Span.parse("calendar month").seconds is None
+    assert str(Span.parse("calendar month")) == "calendar month"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "up.example/v1",
+        "ftp://up.example",
+        "https://",
+        f"https://user:{CANARY}@up.example/v1",
+        f"https://up.example/v1?key={CANARY}",
+        f"https://up.example/v1#{CANARY}",
+        "https://up.example:port/v1",
+        "https://up.example/v1\r\nx: y",
+        "https://[::1/v1",
+    ],
+)
+def test_base_urls_with_more_than_a_base_are_refused_without_echo(url: str) -> None:
+    (fault,) = faults(upstream(base_url=url))
+    assert fault.startswith("upstreams[0].base_url: ")
+    assert CANARY not in fault
+
+
+def test_base_url_loses_its_last_slash() -> None:
+    assert HttpUrl.parse("http://[::1]:8080/v1/") == "http://[::1]:8080/v1"
+
+
+def test_a_network_with_host_bits_is_told_its_name() -> None:
+    with pytest.raises(ValueError, match=re.escape('did you mean "10.0.0.0/8"?')):
+        network("10.0.0.1/8")
+    assert str(network("10.1.2.3")) == "10.1.2.3/32"
+
+
+# Secrets
+
+
+def test_a_secret_shows_itself_nowhere() -> None:
+    settings = parse(
+        upstream(
+            api_key=CANARY,
+            headers={"x-extra": CANARY},
+            transport="httpx",
+            proxy=f"http://u:{CANARY}@p",
+        )
+        | {
+            "auth": {"admin_token": CANARY},
+            "store": {
+                "sql": f"postgresql://u:{CANARY}@db/p?password={CANARY}",
+                "counters": f"redis://:{CANARY}@cache:6379/0",
+            },
+        },
+        env={},
+    )
+    key = settings.upstreams[0].api_key
+    assert key is not None
+    assert key.reveal() == CANARY
+    shown = [repr(settings), f"{settings}", f"{key} {key:>20} {key!r} %s" % key, str(vars)]
+    shown.append(msgspec.json.encode(key, enc_hook=str).decode())
+    shown.append(json.dumps(key, default=str))
+    shown.append(str(pickle.dumps(key)))
+    shown += [settings.store.sql.shown, settings.store.counters.shown]
+    assert [text for text in shown if CANARY in text] == []
+    assert pickle.loads(pickle.dumps(key)).reveal() == "***"
+    assert settings.store.counters == f"redis://:{CANARY}@cache:6379/0"
+
+
+def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{CANARY}\n")
+    settings = parse(
+        upstream(api_key="env:UP_KEY") | {"auth": {"admin_token": "file:token"}},
+        tmp_path,
+        env={"UP_KEY": "sk-up"},
+    )
+    assert settings.upstreams[0].api_key == Secret("sk-up")
+    assert settings.auth.admin_token == Secret(CANARY)
+
+
+def test_a_secret_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    document = {
+        "upstreams": [
+            {**UPSTREAM, "api_key": "env:UP_KEY"},
+            {**UPSTREAM, "name": "b", "api_key": "env:EMPTY", "headers": {"x-a": "file:empty"}},
+            {**UPSTREAM, "name": "c", "api_key": "file:nowhere"},
+        ],
+        "store": {"sql": "env:DATABASE_URL"},
+    }
+    assert faults(document, tmp_path, {"EMPTY": ""}) == (
+        "store.sql: environment variable DATABASE_URL is not set",
+        "upstreams[0].api_key: environment variable UP_KEY is not set",
+        "upstreams[1].api_key: environment variable EMPTY is empty",
+        "upstreams[1].headers.x-a: file empty is empty",
+        "upstreams[2].api_key: file nowhere cannot be read: No such file or directory",
+    )
+
+
+@pytest.mark.parametrize("bad", [f"{CANARY}\r\nx-evil: 1", f"{CANARY} b", f"{CANARY}ü"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused_without_echo(bad: str) -> None:
+    (fault,) = faults(upstream(api_key="env:K"), env={"K": bad})
+    assert fault.startswith("upstreams[0].api_key: expected visible ASCII")
+    assert CANARY not in fault
+
+
+def test_a_secret_of_a_wrong_type_is_not_echoed() -> None:
+    (fault,) = faults(upstream(api_key={"value": CANARY}))
+    assert CANARY not in fault
+
+
+@pytest.mark.parametrize(
+    "token", ["admin", "changeme", "short-1234", "password12345678", "secret----------", "a" * 32]
+)
+def test_an_admin_token_that_anybody_would_try_is_refused(token: str) -> None:
+    (fault,) = faults({"auth": {"admin_token": token}})
+    assert fault.startswith("auth.admin_token: ")
+    assert token not in fault.removeprefix("auth.admin_token: ")
+
+
+# Mistakes in the file
+
+
+def test_an_unknown_key_anywhere_is_named_with_its_nearest() -> None:
+    document = {
+        "brnd": "x",
+        "server": {"prot": 1},
+        "upstreams": [UPSTREAM, {**UPSTREAM, "name": "b", "base_ulr": "https://b"}],
+        "plans": [{"id": "p", "windows": [{"length": "5h", "credits": "1", "lenght": 1}]}],
+        "models": [{**MODEL, "price": {"ouput": "1"}}],
+        "log": {"zzz": 1},
+    }
+    assert faults(document) == (
+        "brnd: unknown key; did you mean brand?",
+        "server.prot: unknown key; did you mean port?",
+        "plans[0].windows[0].lenght: unknown key; did you mean length?",
+        "upstreams[1].base_ulr: unknown key; did you mean base_url?",
+        "models[0].price.ouput: unknown key; did you mean output?",
+        "log.zzz: unknown key; known here: level, format, requests",
+    )
+
+
+def test_each_value_of_a_wrong_kind_is_told_at_once() -> None:
+    document = {
+        "brand": 3,
+        "server": {"port": "80", "workers": 0, "max_body": "3q", "trusted_proxies": ["x"]},
+        "auth": {"mode": "open"},
+        "log": [],
+        "errors": {"details": "yes"},
+        "upstreams": [{"dialect": "openai"}, "up"],
+        "models": [{"id": "a b", "targets": []}, {"id": "m", "targets": "up/m", "context": None}],
+    }
+    assert faults(document) == (
+        "brand: expected a text, found 3",
+        'server.port: expected a whole number, found "80"',
+        "server.workers: expected a whole number >= 1, found 0",
+        'server.max_body: expected a size such as "32MiB" or "1GB", or a number of bytes, '
+        'found "3q"',
+        'server.trusted_proxies[0]: expected a network such as "10.0.0.0/8" or "fd00::/8", '
+        'found "x"',
+        'auth.mode: expected one of "keys", "none", found "open"',
+        "upstreams[0].name: is missing",
+        'upstreams[1]: expected a table, found "up"',
+        "models[0].id: expected a name without spaces or quotes, with * only at its end, "
+        'found "a b"',
+        "models[0].targets: expected at least one entry, found none",
+        'models[1].targets: expected a list, found "up/m"',
+        'errors.details: expected true or false, found "yes"',
+        "log: expected a table, found a list",
+    )
+
+
+@pytest.mark.parametrize("document", [None, [], "x", 3])
+def test_a_document_that_is_no_table_is_refused(document: object) -> None:
+    (fault,) = faults(document)
+    assert fault.startswith("expected a table")
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (
+            {"server": {"workers": 2}},
+            "server.workers: 2 workers need Redis to count limits together; set store.counters = "
+            '"redis://HOST:6379/0", or server.workers = 1',
+        ),
+        (
+            {"store": {"sql": "mysql://h/d"}},
+            'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"',
+        ),
+        (
+            {"store": {"sql": "sqlite:///:memory:"}},
+            'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"',
+        ),
+        (
+            {"store": {"counters": "disk"}},
+            'store.counters: expected "memory" or "redis://HOST:PORT/0"',
+        ),
+        (
+            {"store": {"objects": "var"}},
+            'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"',
+        ),
+        (
+            {"server": {"cors_origins": ["app.example"]}},
+            'server.cors_origins[0]: expected an origin such as "https://app.example.com" or "*", '
+            'found "app.example"',
+        ),
+        ({"brand": "—"}, "brand: expected at least one ASCII letter or digit"),
+        ({"brand": "a\nb"}, "brand: expected printable text on one line"),
+        (
+            {"upstreams": [UPSTREAM, UPSTREAM]},
+            'upstreams: 2 entries have the name "up"; expected one',
+        ),
+        (
+            {"plans": [{"id": "p"}, {"id": "p"}]},
+            'plans: 2 entries have the id "p"; expected one',
+        ),
+        (
+            {"upstreams": [{"name": "up", "dialect": "anthropic"}]},
+            "upstreams[0].base_url: is missing; dialect anthropic needs it",
+        ),
+        (
+            upstream(dialect="simulator"),
+            "upstreams[0].base_url: has no meaning for dialect simulator",
+        ),
+        (upstream(idle_timeout=0), "upstreams[0].idle_timeout: expected more than 0 seconds"),
+        (
+            upstream(headers={"x y": "1"}),
+            "upstreams[0].headers.x y: is not a header name (RFC 9110 token)",
+        ),
+        (
+            upstream(headers={"Host": "h"}),
+            "upstreams[0].headers.Host: is set by the transport itself",
+        ),
+        (
+            upstream(headers={"x-a": "1", "X-A": "2"}),
+            "upstreams[0].headers.X-A: is written twice in different cases",
+        ),
+        (
+            upstream(headers={"x-a": "1\r\nx-b: 2"}),
+            "upstreams[0].headers.x-a: expected printable ASCII characters without line ends as "
+            "its value",
+        ),
+        (upstream(proxy="http://p:1"), 'upstreams[0].proxy: needs transport = "httpx"'),
+        (
+            upstream(proxy="p:1", transport="httpx"),
+            'upstreams[0].proxy: expected a URL such as "http://proxy.example.com:3128"',
+        ),
+        (
+            model(targets=["other/m"]),
+            "models[0].targets[0]: unknown upstream other; known: up",
+        ),
+        (
+            model(targets=["up"]),
+            'models[0].targets[0]: expected "upstream/its-model-name", with * only at the end, '
+            'found "up"',
+        ),
+        (model(targets=["up/*"]), "models[0].targets[0]: ends in *, but the id m does not"),
+        (model(aliases=["m"]), 'models[0].aliases[0]: "m" is also models[0].id'),
+        (
+            model(id="m-*", aliases=["x"]),
+            "models[0].aliases: a model whose id ends in * has none",
+        ),
+        (model(fallbacks=["n"]), "models[0].fallbacks[0]: unknown model n"),
+        (model(fallbacks=["m"]), "models[0].fallbacks[0]: m is this model itself"),
+        (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro"),
+        ({"media": {"image": "eye"}}, "media.image: unknown model eye"),
+        (
+            {
+                "upstreams": [UPSTREAM],
+                "models": [{**MODEL, "aliases": ["n"]}, {"id": "n", "targets": ["up/n"]}],
+            },
+            'models[1].id: "n" is also models[0].aliases[0]',
+        ),
+        (
+            {"routes": [{"path": "/v2/odd", "dialect": "openai"}]},
+            "routes[0].endpoint: is missing; /v2/odd ends in none of /chat/completions, "
+            "/completions, /responses, /messages, /messages/count_tokens, /embeddings, /models",
+        ),
+        (
+            {"routes": [{"path": "/x/models", "dialect": "openai"}] * 2},
+            'routes: 2 entries have the path "/x/models"; expected one',
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_told_in_a_sentence(
+    document: dict[str, Any], expected: str
+) -> None:
+    assert faults(document) == (expected,)
+
+
+def test_redis_allows_more_workers() -> None:
+    settings = parse({"server": {"workers": 4}, "store": {"counters": "redis://h"}}, env={})
+    assert settings.server.workers == 4
+
+
+def test_a_routes_endpoint_follows_from_its_path() -> None:
+    paths = {"/a/chat/completions": "chat.completions", "/b/completions": "completions"}
+    routes = [{"path": path, "dialect": "auto"} for path in paths]
+    settings = parse({"routes": routes}, env={})
+    assert {route.path: route.endpoint for route in settings.routes} == paths
+
+
+def test_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("x")
+    settings = parse(upstream(ca="ca.pem"), tmp_path, env={})
+    assert settings.upstreams[0].ca == tmp_path / "ca.pem"
+    (fault,) = faults(upstream(ca="cb.pem"), tmp_path)
+    assert fault.startswith(f"upstreams[0].ca: there is no file {tmp_path}/cb.pem")
+
+
+# Files
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    document = model(context=8192) | {"brand": "Claudin.io"}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    (tmp_path / "a.toml").write_text(
+        'brand = "Claudin.io"\n[[upstreams]]\nname = "up"\ndialect = "openai"\n'
+        'base_url = "https://up.example/v1"\n[[models]]\nid = "m"\ncontext = 8192\n'
+        'targets = ["up/m"]\n'
+    )
+    assert load(tmp_path / "a.json", env={}) == load(tmp_path / "a.toml", env={})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.toml", b"a = ", "is not TOML"),
+        ("a.json", b"{", "is not JSON"),
+        ("a.toml", b"\xff", "is not UTF-8 text"),
+        ("a.toml", None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError, match=f"{name}: {told}"):
+        load(tmp_path / name)
+
+
+def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[server]\nport = 1\nhost = "::1"\n')
+    server = load(tmp_path / "a.toml", env={}, server={"port": 0}).server
+    assert (server.port, server.host) == (0, "::1")
+    with pytest.raises(SettingsError, match="workers need Redis"):
+        load(tmp_path / "a.toml", env={}, server={"workers": 2})
+
+
+@pytest.mark.parametrize(
+    ("brand", "expected"),
+    [("Penstock", "penstock"), ("Claudin.io", "claudinio"), ("My  Own_Edge", "my-own-edge")],
+)
+def test_slug(brand: str, expected: str) -> None:
+    assert slug(brand) == expected
+
+
+# Defaults, documentation and schema
+
+
+def uncommented(text: str) -> str:
+    return "\n".join(re.sub(r"^#(?=[^ #\n])", "", line) for line in text.splitlines())
+
+
+ENV = dict.fromkeys(
+    (
+        "PENSTOCK_ADMIN_TOKEN",
+        "OPENAI_API_KEY",
+        "OPENAI_ORGANIZATION",
+        "ANTHROPIC_API_KEY",
+    ),
+    "0123456789abcdef-x",
+) | {"EGRESS_PROXY": "http://proxy:3128"}
+
+
+def test_the_default_file_changes_no_default() -> None:
+    settings = load(CONFIG / "penstock.toml", env={})
+    given = {"upstreams", "models", "written"}
+    assert not_enforced(settings) == []
+    for field in msgspec.structs.fields(Settings):
+        if field.name not in given:
+            assert getattr(settings, field.name) == field.default, field.name
+
+
+def test_what_the_default_file_shows_commented_out_is_true() -> None:
+    text = uncommented((CONFIG / "penstock.toml").read_text())
+    settings = parse(tomllib.loads(text), CONFIG, env=ENV)
+    plain = load(CONFIG / "penstock.toml", env={})
+    for name in ("server", "store", "limits", "errors", "log"):
+        assert getattr(settings, name) == getattr(plain, name), name
+    document = tomllib.loads(text)
+    for name in ("server", "store", "auth", "limits", "errors", "log"):
+        known = {field.name for field in msgspec.structs.fields(getattr(plain, name))}
+        assert set(document[name]) == known, name
+
+
+def test_the_schema_file_is_current() -> None:
+    assert (CONFIG / "schema.json").read_text() == schema.text(), "run `make schema`"
+
+
+def test_the_schema_takes_what_the_program_takes() -> None:
+    checker = jsonschema.Draft202012Validator(schema.schema())
+    jsonschema.Draft202012Validator.check_schema(schema.schema())
+    text = (CONFIG / "penstock.toml").read_text()
+    assert list(checker.iter_errors(tomllib.loads(text))) == []
+    assert list(checker.iter_errors(tomllib.loads(uncommented(text)))) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"brnd": "x"},
+        {"server": {"port": 70000}},
+        {"server": {"max_body": "3q"}},
+        {"server": {"trusted_proxies": ["x y"]}},
+        {"limits": {"address": "60"}},
+        {"models": [{"id": "m", "targets": []}]},
+        {"models": [{"id": "m", "targets": ["up/m"], "price": {"input": 0.5}}]},
+        {"models": [{"targets": ["up/m"]}]},
+        {"upstreams": [{"name": "UP", "dialect": "openai"}]},
+        {"auth": {"mode": "open"}},
+    ],
+)
+def test_the_schema_refuses_what_the_program_refuses(document: dict[str, Any]) -> None:
+    assert faults(document)
+    assert list(jsonschema.Draft202012Validator(schema.schema()).iter_errors(document))
+
+
+def test_every_key_says_what_it_is() -> None:
+    tables = schema.schema()["$defs"]
+    silent = [
+        f"{table}.{name}"
+        for table, kind in tables.items()
+        for name, field in kind["properties"].items()
+        if not field.get("description")
+    ]
+    assert silent == []
+
+
+def test_every_default_in_the_schema_can_be_written_in_a_file() -> None:
+    tables = schema.schema()["$defs"]
+    for name in ("server", "store", "auth", "limits", "errors", "log"):
+        fields = tables[name.capitalize()]["properties"]
+        defaults = {key: field["default"] for key, field in fields.items() if "default" in field}
+        assert getattr(parse({name: defaults}, env={}), name) == getattr(parse({}, env={}), name)
+
+
+# What is accepted and does nothing yet
+
+
+def test_what_is_not_enforced_is_told_only_when_written() -> None:
+    assert not_enforced(parse({"limits": {}, "store": {}, "media": {}}, env={})) == []
+    told = not_enforced(
+        parse(
+            {
+                "limits": {"address": "60/min"},
+                "store": {"objects": "file:var/objects"},
+                "plans": [
+                    {"id": "a", "requests": "1/s"},
+                    {"id": "b", "windows": [{"length": "5h", "credits": "5.00"}]},
+                    {"id": "c"},
+                ],
+                "upstreams": [UPSTREAM, {**UPSTREAM, "name": "r", "dialect": "responses"}],
+                "models": [
+                    {**MODEL, "targets": ["up/m", "up/n"], "fallbacks": ["n"]},
+                    {"id": "n", "targets": ["r/n"], "price": {"input": "1"}},
+                ],
+                "media": {"image": "m"},
+                "routes": [
+                    {"path": "/a/responses", "dialect": "responses"},
+                    {"path": "/a/messages", "dialect": "anthropic"},
+                ],
+            },
+            env={},
+        )
+    )
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "limits",
+        "plans[0]",
+        "plans[1]",
+        "upstreams[1]",
+        "models[0].fallbacks",
+        "models[0].targets",
+        "models[1].price",
+        "routes[0]",
+        "media",
+        "store.objects",
+    ]
+
+
+# The demo
+
+
+def test_the_demo_needs_nothing(tmp_path: Path) -> None:
+    settings = demo_settings({}, tmp_path)
+    assert settings.store.sql == f"sqlite:///{tmp_path}/penstock.db"
+    assert [one.dialect for one in settings.upstreams] == ["simulator"]
+    assert not_enforced(settings) == []
+
+
+def test_the_demo_takes_the_providers_whose_keys_are_there(tmp_path: Path) -> None:
+    env = {
+        "OPENAI_API_KEY": "sk-o",
+        "ANTHROPIC_API_KEY": "sk-a",
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:9/",
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+    }
+    found = {one.name: one for one in demo_settings(env, tmp_path).upstreams}
+    assert list(found) == ["simulator", "openai", "anthropic"]
+    assert found["openai"].base_url == found["anthropic"].base_url == "http://127.0.0.1:9/v1"
+    assert found["openai"].api_key == Secret("sk-o")
+    with pytest.raises(SettingsError, match=r"upstreams\[1\].base_url"):
+        demo_settings({**env, "OPENAI_BASE_URL": "nonsense"}, tmp_path)
