@@ -1,0 +1,227 @@
+"""The tests read the documentation: everything has its row, and no row is stale.
+
+A row that is missing or stale is printed whole, ready to be pasted into or cut from the table.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import Metric
+from typer.main import get_command
+
+from edge.cli import app
+from edge.router import OPEN, ROUTES
+from edge.schema import schema, text
+from middlewares import KINDS, Metrics
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = (ROOT / "docs/reference.md").read_text()
+
+
+def rows(heading: str) -> list[str]:
+    """The lines of the table below `## heading`, without its head."""
+    _, found, rest = REFERENCE.partition(f"\n## {heading}\n")
+    assert found, f"docs/reference.md has no section {heading!r}"
+    section = rest.partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [line for line in lines if line.startswith("| `")]
+
+
+def first_cells(heading: str) -> list[str]:
+    return [match[1] for row in rows(heading) if (match := re.match(r"\| `([^`]+)`", row))]
+
+
+def row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def compare(heading: str, expected: Iterable[str]) -> None:
+    written, wanted = rows(heading), list(expected)
+    missing = "\n".join(line for line in wanted if line not in written)
+    stale = "\n".join(line for line in written if line not in wanted)
+    assert not missing, f"{heading}: missing from docs/reference.md:\n{missing}"
+    assert not stale, f"{heading}: stale in docs/reference.md:\n{stale}"
+    assert len(written) == len(set(written)), f"{heading}: a row is there twice"
+
+
+# Errors
+
+
+def error_rows() -> Iterator[str]:
+    for name, kind in KINDS.items():
+        code = {None: f"`{name}`", "": "null"}.get(kind.code, f"`{kind.code}`")
+        status = str(kind.status)
+        if kind.anthropic_status:
+            status += f" ({kind.anthropic_status} to Anthropic clients)"
+        message = kind.message.replace("{brand}", "*brand*").replace("{retry_after}", "*n*")
+        yield row(
+            f"`{name}`", status, f"`{kind.openai_type}`", code, f"`{kind.anthropic_type}`", message
+        )
+
+
+def test_errors() -> None:
+    compare("Errors", error_rows())
+
+
+# Settings
+
+
+def setting_rows() -> Iterator[str]:
+    tree = schema()
+
+    def walk(table: dict[str, Any], prefix: str) -> Iterator[str]:
+        required = table.get("required", ())
+        for name, field in table["properties"].items():
+            inner, path = field, prefix + name
+            if field.get("type") == "array" and "$ref" in field["items"]:
+                inner, path = field["items"], f"{prefix}{name}[]"
+            if "$ref" in inner:
+                yield from walk(tree["$defs"][inner["$ref"].rpartition("/")[2]], path + ".")
+                continue
+            default = "*required*" if name in required else "none"
+            if "default" in field:
+                default = f"`{json.dumps(field['default'], ensure_ascii=False)}`"
+            yield row(f"`{path}`", default, " ".join(field.get("description", "").split()))
+
+    yield from walk(tree, "")
+
+
+def test_settings() -> None:
+    compare("Settings", setting_rows())
+
+
+def test_every_setting_says_what_it_does() -> None:
+    assert not [line for line in setting_rows() if line.endswith("|  |")]
+
+
+def test_the_schema_for_editors_is_current() -> None:
+    assert (ROOT / "config/schema.json").read_text() == text(), "run `make schema`"
+
+
+# Metrics
+
+
+def metric_rows() -> Iterator[str]:
+    metrics = Metrics()
+    labels = {
+        collector._name: collector._labelnames
+        for collector in vars(metrics).values()
+        if hasattr(collector, "_labelnames")
+    }
+
+    def shown(metric: Metric) -> str:
+        return metric.name + ("_total" if metric.type == "counter" else "")
+
+    for metric in metrics.registry.collect():
+        names = ", ".join(f"`{name}`" for name in labels[metric.name]) or "none"
+        yield row(f"`{shown(metric)}`", metric.type, names, metric.documentation)
+
+
+def test_metrics() -> None:
+    compare("Metrics", metric_rows())
+
+
+# Commands
+
+
+def command_rows() -> Iterator[str]:
+    def walk(command: Any, path: str) -> Iterator[str]:
+        if inner := getattr(command, "commands", None):
+            for name in inner:
+                yield from walk(inner[name], f"{path} {name}")
+        else:
+            summary = (command.help or "").partition("\n\n")[0]
+            yield row(f"`{path}`", " ".join(summary.split()))
+
+    yield from walk(get_command(app), "penstock")
+
+
+def test_commands() -> None:
+    compare("Commands", command_rows())
+
+
+def test_every_command_and_option_has_its_help() -> None:
+    assert not [line for line in command_rows() if line.endswith("|  |")]
+
+
+# Endpoints
+
+
+def endpoint_rows() -> dict[str, str]:
+    """Path to the beginning of its row; what it answers is written by hand."""
+    table = {}
+    for path, route in ROUTES.items():
+        shown = path + ("`, `" + path + "/{id}" if route.below else "")
+        table[path] = f"| `{shown}` | {', '.join(route.methods)} | key |"
+    for path, methods in OPEN.items():
+        table[path] = f"| `{path}` | {', '.join(methods)} | none |"
+    return table
+
+
+def test_endpoints() -> None:
+    expected = endpoint_rows()
+    assert sorted(first_cells("Endpoints")) == sorted(expected)
+    for start in expected.values():
+        assert any(line.startswith(start) for line in rows("Endpoints")), f"expected: {start} ..."
+
+
+# Response headers
+
+RESPONDING = ("middlewares", "edge")
+OUTWARD = {"edge/upstreams", "edge/demo.py"}
+"""What is written to upstreams, or to ourselves; no client sees it."""
+
+FRAMING = {"content-type", "content-length"}
+"""Of every HTTP response, not ours to explain."""
+
+
+def sent_headers() -> set[str]:
+    """Names in all `(b"name", value)` pairs and `headers={"name": ...}` dicts of what answers."""
+    found = set()
+    for package in RESPONDING:
+        for path in (ROOT / package).rglob("*.py"):
+            if any(path.is_relative_to(ROOT / outward) for outward in OUTWARD):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                match node:
+                    case ast.Tuple(elts=[ast.Constant(value=bytes() as name), _]):
+                        found.add(name.decode())
+                    case ast.keyword(arg="headers", value=ast.Dict(keys=keys)):
+                        found |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+    return {name for name in found if re.fullmatch(r"[a-z]+(-[a-z]+)*", name)} - FRAMING
+
+
+def test_response_headers() -> None:
+    assert set(first_cells("Response headers")) == sent_headers()
+
+
+# Pages
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        goal = (page.parent / file).resolve() if file else page
+        assert goal.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", goal.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+            assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_the_make_targets_that_pages_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"`make ([a-z]+)", page.read_text()))
+        assert named <= targets, f"{page.name}: {named - targets}"
