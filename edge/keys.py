@@ -18,7 +18,8 @@ from middlewares.stores.keys import Key, KeyStore, Mode, UnknownKey, digest, is_
 
 _NAME = 200
 _ALPHABET = string.digits + string.ascii_lowercase
-_SECRET = re.compile(r"sk-\S*[0-9A-Za-z]{20}")
+_SECRET = re.compile(r"\bsk-\S*[0-9A-Za-z]{20}")
+"""What may be a secret, of ours or of somebody else's: never stored, queried for or repeated."""
 
 
 class KeyRefused(ValueError):
@@ -81,16 +82,17 @@ async def show(store: KeyStore, text: str) -> Key:
         if key is None:
             raise KeyRefused("key", "no key has this secret")
         return key
+    if _SECRET.search(text):
+        raise KeyRefused("key", "looks like a secret, yet is no key's; say an id or name")
     wanted = text.removesuffix("…").removesuffix("...")
-    shown = "…" if _SECRET.search(text) else repr(text)
     found = await store.match(wanted) if wanted and wanted.isprintable() else []
     by_id = [key for key in found if key.id == wanted]
     found = by_id or found
     if not found:
-        raise KeyRefused("key", f"no key has the id, display prefix or name {shown}")
+        raise KeyRefused("key", f"no key has the id, display prefix or name {text!r}")
     if len(found) > 1:
         ids = ", ".join(key.id for key in found[:5]) + (", …" if len(found) > 5 else "")
-        raise KeyRefused("key", f"{shown} is {len(found)} keys; say which by its id: {ids}")
+        raise KeyRefused("key", f"{text!r} is {len(found)} keys; say which by its id: {ids}")
     return found[0]
 
 
@@ -177,7 +179,8 @@ async def edit(
 
 
 async def _get(store: KeyStore, key_id: str) -> Key:
-    key = await store.get(key_id) if key_id.isprintable() else None
+    askable = key_id.isprintable() and not _SECRET.search(key_id)
+    key = await store.get(key_id) if askable else None
     if key is None:
         raise KeyRefused("key", "no key has this id")
     return key

@@ -57,7 +57,8 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
             max_overflow=0,
             pool_timeout=patience or 60,
         )
-    raise ValueError(f"store.sql {scheme!r}: expected sqlite:///PATH or postgresql://…")
+    named = f" {scheme!r}" if found else ""  # without "://" it may be anything, a password even
+    raise ValueError(f"store.sql{named}: expected sqlite:///PATH or postgresql://…")
 
 
 def _sqlite(path: Path) -> AsyncEngine:
