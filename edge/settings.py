@@ -11,20 +11,17 @@ Secrets and files that the configuration names are relative to its own folder; w
 
 import json
 import os
-import string
 import tomllib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from .fit import endpoint_of, misfits, slug
 from .options import (
-    ENDPOINT_OF_TAIL,
     Auth,
     Configuration,
-    Endpoint,
     Errors,
     Limits,
     Log,
@@ -86,14 +83,7 @@ __all__ = [
     "slug",
 ]
 
-_TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
-_OWN_HEADERS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
-)
-_WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
-_SQL = ("sqlite:///", "postgresql://", "postgres://")
 _SERVED = ("chat.completions", "messages", "embeddings", "models")
-_REMOTE = ("openai", "responses", "anthropic")
 
 
 class Settings(Configuration, frozen=True, kw_only=True):
@@ -116,13 +106,6 @@ class SettingsError(ValueError):
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(self.faults))
-
-
-def slug(brand: str) -> str:
-    """`brand` in lower-case ASCII letters, digits and hyphens: "Claudin.io" → "claudinio"."""
-    spaced = "".join("-" if c in " _-" else c for c in brand.lower() if c.isascii())
-    kept = "".join(c for c in spaced if c.isalnum() or c == "-")
-    return "-".join(part for part in kept.split("-") if part)
 
 
 def load(
@@ -179,11 +162,11 @@ def parse(
     configuration = reader.read(Configuration, document)
     if configuration is None:
         raise SettingsError(reader.faults)
-    if faults := list(_misfits(configuration)):
+    if faults := list(misfits(configuration)):
         raise SettingsError(faults)
     fields = msgspec.structs.asdict(configuration)
     fields["routes"] = tuple(
-        msgspec.structs.replace(route, endpoint=route.endpoint or _endpoint(route.path))
+        msgspec.structs.replace(route, endpoint=route.endpoint or endpoint_of(route.path))
         for route in configuration.routes
     )
     return Settings(**fields, written=frozenset(_written(document)))
@@ -308,158 +291,3 @@ def _written(document: object) -> Iterator[str]:
             yield str(key)
             if isinstance(value, Mapping):
                 yield from (f"{key}.{inner}" for inner in value)
-
-
-def _misfits(configuration: Configuration) -> Iterator[str]:
-    """What is wrong although each value by itself can be read."""
-    if not slug(configuration.brand):
-        yield "brand: expected at least one ASCII letter or digit"
-    elif not configuration.brand.isprintable():
-        yield "brand: expected printable text on one line"
-    yield from _service_misfits(configuration)
-    plans = {plan.id for plan in configuration.plans}
-    yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
-    yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
-    for n, upstream in enumerate(configuration.upstreams):
-        for key, sentence in _upstream_misfits(upstream):
-            yield f"upstreams[{n}].{key}: {sentence}"
-    yield from _model_misfits(configuration, plans)
-    yield from _twice("routes", "path", (route.path for route in configuration.routes))
-    for n, route in enumerate(configuration.routes):
-        if route.endpoint is None and _endpoint(route.path) is None:
-            known = ", ".join(ENDPOINT_OF_TAIL)
-            yield f"routes[{n}].endpoint: is missing; {route.path} ends in none of {known}"
-
-
-def _service_misfits(configuration: Configuration) -> Iterator[str]:
-    server, store, auth = configuration.server, configuration.store, configuration.auth
-    for n, origin in enumerate(server.cors_origins):
-        if origin != "*" and not _is_origin(origin):
-            yield (
-                f'server.cors_origins[{n}]: expected an origin such as "https://app.example.com" '
-                f'or "*", found "{origin}"'
-            )
-    if not server.body_timeout:
-        yield "server.body_timeout: expected more than 0 seconds"
-    file = store.sql.removeprefix("sqlite:///")
-    if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
-        yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'
-    redis = store.counters.startswith(("redis://", "rediss://", "unix://"))
-    if store.counters != "memory" and not redis:
-        yield 'store.counters: expected "memory" or "redis://HOST:PORT/0"'
-    elif server.workers > 1 and not redis:
-        yield (
-            f"server.workers: {server.workers} workers need Redis to count limits together; set "
-            'store.counters = "redis://HOST:6379/0", or server.workers = 1'
-        )
-    if not store.objects.startswith(("file:", "s3://", "gs://", "az://")):
-        yield 'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"'
-    if auth.admin_token is not None:
-        token = auth.admin_token.reveal()
-        letters = token.lower().strip("0123456789!-_. ")
-        if len(token) < 16:
-            yield "auth.admin_token: expected at least 16 characters"
-        elif letters in _WELL_KNOWN or len(set(token)) < 6:
-            yield "auth.admin_token: is easily guessed; make one with `openssl rand -hex 32`"
-        elif not _visible(token):
-            yield "auth.admin_token: expected visible ASCII characters without spaces"
-
-
-def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
-    remote = upstream.dialect in _REMOTE
-    if remote and upstream.base_url is None:
-        yield "base_url", f"is missing; dialect {upstream.dialect} needs it"
-    if not remote:
-        for key in ("base_url", "api_key", "ca", "client_cert", "proxy"):
-            if getattr(upstream, key) is not None:
-                yield key, f"has no meaning for dialect {upstream.dialect}"
-    if upstream.api_key is not None and not _visible(upstream.api_key.reveal()):
-        yield "api_key", "expected visible ASCII characters without spaces or line ends"
-    seen: set[str] = set()
-    for name, value in upstream.headers.items():
-        key = f"headers.{name}"
-        text = value.reveal()
-        if not name or not _TOKEN.issuperset(name):
-            yield key, "is not a header name (RFC 9110 token)"
-        elif name.lower() in _OWN_HEADERS:
-            yield key, "is set by the transport itself"
-        elif name.lower() in seen:
-            yield key, "is written twice in different cases"
-        if not text.isascii() or not text.isprintable():
-            yield key, "expected printable ASCII characters without line ends as its value"
-        seen.add(name.lower())
-    for key in ("connect_timeout", "first_token_timeout", "idle_timeout", "total_timeout"):
-        if not getattr(upstream, key):
-            yield key, "expected more than 0 seconds"
-    if upstream.transport == "native":
-        for key in ("client_cert", "proxy"):
-            if getattr(upstream, key) is not None:
-                yield key, 'needs transport = "httpx"'
-    if upstream.proxy is not None and not upstream.proxy.reveal().startswith(
-        ("http://", "https://", "socks5://")
-    ):
-        yield "proxy", 'expected a URL such as "http://proxy.example.com:3128"'
-
-
-def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[str]:
-    upstreams = {upstream.name for upstream in configuration.upstreams}
-    owners: dict[str, str] = {}
-    for n, model in enumerate(configuration.models):
-        for key, name in _names(n, model):
-            if name in owners:
-                yield f'{key}: "{name}" is also {owners[name]}'
-            owners.setdefault(name, key)
-    for n, model in enumerate(configuration.models):
-        wild = model.id.endswith("*")
-        if wild and model.aliases:
-            yield f"models[{n}].aliases: a model whose id ends in * has none"
-        for m, target in enumerate(model.targets):
-            upstream, _, name = target.partition("/")
-            if upstream not in upstreams:
-                known = ", ".join(sorted(upstreams)) or "none"
-                yield f"models[{n}].targets[{m}]: unknown upstream {upstream}; known: {known}"
-            if name.endswith("*") and not wild:
-                yield f"models[{n}].targets[{m}]: ends in *, but the id {model.id} does not"
-        for m, fallback in enumerate(model.fallbacks):
-            if fallback not in owners:
-                yield f"models[{n}].fallbacks[{m}]: unknown model {fallback}"
-            elif fallback == model.id or fallback in model.aliases:
-                yield f"models[{n}].fallbacks[{m}]: {fallback} is this model itself"
-        for m, plan in enumerate(model.plans):
-            if plan not in plans:
-                yield f"models[{n}].plans[{m}]: unknown plan {plan}"
-    for kind in ("image", "audio", "video"):
-        describer = getattr(configuration.media, kind)
-        if describer is not None and describer not in owners:
-            yield f"media.{kind}: unknown model {describer}"
-
-
-def _names(n: int, model: Model) -> Iterator[tuple[str, str]]:
-    yield f"models[{n}].id", model.id
-    for m, alias in enumerate(model.aliases):
-        yield f"models[{n}].aliases[{m}]", alias
-
-
-def _twice(table: str, key: str, values: Iterable[str]) -> Iterator[str]:
-    for value, count in Counter(values).items():
-        if count > 1:
-            yield f'{table}: {count} entries have the {key} "{value}"; expected one'
-
-
-def _endpoint(path: str) -> Endpoint | None:
-    tails = [tail for tail in ENDPOINT_OF_TAIL if path.endswith(tail)]
-    return ENDPOINT_OF_TAIL[max(tails, key=len)] if tails else None
-
-
-def _visible(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
-
-
-def _is_origin(text: str) -> bool:
-    scheme, _, host = text.partition("://")
-    return (
-        scheme in ("http", "https")
-        and bool(host)
-        and _visible(host)
-        and not set(host) & set("/?#@")
-    )
