@@ -35,18 +35,27 @@ class SchemaMismatch(Exception):
     """The tables are not of the version that this program needs."""
 
 
+def _file_of(url: str) -> Path | None:
+    """The file of a SQLite URL; None for a URL of another kind."""
+    scheme, found, rest = url.partition("://")
+    if scheme != "sqlite" or not found:
+        return None
+    path = rest.removeprefix("/")
+    if not rest.startswith("/") or not path or path.startswith(":") or "?" in path:
+        raise ValueError("store.sql: expected sqlite:///PATH, the path of a file")
+    return Path(path)
+
+
 def connect(url: str, *, patience: float | None) -> AsyncEngine:
     """An engine for `sqlite:///PATH` or `postgresql://…`; connects when first used.
 
     A PostgreSQL URL means what it means to psql, parameters such as `sslmode` included.
     patience: seconds to connect, and to wait for a connection or an answer; None waits for ever.
     """
-    scheme, found, rest = url.partition("://")
-    if scheme == "sqlite" and found:
-        path = rest.removeprefix("/")
-        if not rest.startswith("/") or not path or path.startswith(":") or "?" in path:
-            raise ValueError("store.sql: expected sqlite:///PATH, the path of a file")
-        return _sqlite(Path(path))
+    path = _file_of(url)
+    if path is not None:
+        return _sqlite(path)
+    scheme, found, _ = url.partition("://")
     if scheme in ("postgresql", "postgres") and found:
         return create_async_engine(
             "postgresql+asyncpg://",
@@ -62,7 +71,10 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
 
 
 def _sqlite(path: Path) -> AsyncEngine:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as raised:
+        raise unavailable(raised) from raised
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         connect_args={"timeout": _BUSY},
@@ -110,7 +122,13 @@ def _version(connection: Connection) -> str | None:
 
 
 async def needs_migration(url: str) -> bool:
-    """Whether the tables at `url` are older than this program. Raises StoreUnavailable."""
+    """Whether the tables at `url` are missing or older than this program; makes no file.
+
+    Raises SchemaMismatch when they are newer, StoreUnavailable.
+    """
+    path = _file_of(url)
+    if path is not None and not path.exists():
+        return True
     engine = connect(url, patience=10)
     try:
         return await _state(engine) == "old"

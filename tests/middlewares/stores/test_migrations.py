@@ -47,6 +47,19 @@ async def test_an_empty_database_becomes_what_the_code_describes(empty_url: str)
     await engine.dispose()
 
 
+async def test_to_ask_makes_no_file(tmp_path: Path) -> None:
+    assert await needs_migration(f"sqlite:///{tmp_path}/new/keys.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_path_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match="file"):
+        await Database.open(f"sqlite:///{tmp_path}/file/keys.db")
+    with pytest.raises(StoreUnavailable, match="unable to open database file"):
+        await Database.open(f"sqlite:///{tmp_path}")
+
+
 async def test_again_changes_nothing(empty_url: str) -> None:
     await migrate(empty_url)
     database = await Database.open(empty_url)
