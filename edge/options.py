@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .units import Credits, Duration, HttpUrl, Location, Network, Rate, Secret, Size, Span, network
+from .references import HttpUrl, Location, Secret
+from .units import Credits, Duration, Network, Rate, Size, Span, network
 
 UpstreamDialect = Literal["openai", "responses", "anthropic", "claude-cli", "simulator"]
 Modality = Literal["text", "image", "audio", "video", "file", "embedding"]

@@ -11,16 +11,14 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from .options import Configuration
+from .references import HttpUrl, Location, Secret
 from .units import (
     NETWORK_SCHEMA,
     Credits,
     Duration,
-    HttpUrl,
-    Location,
     Network,
     Rate,
     Schema,
-    Secret,
     Size,
     Span,
     plain,

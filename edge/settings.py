@@ -35,16 +35,13 @@ from .options import (
     Upstream,
     Window,
 )
+from .references import HttpUrl, Location, References, Secret
 from .strict import Reader
 from .units import (
     Credits,
     Duration,
-    HttpUrl,
-    Location,
     Network,
     Rate,
-    References,
-    Secret,
     Size,
     Span,
     network,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from .units import HttpUrl, Location, Secret
+from .references import HttpUrl, Location, Secret
 
 S = TypeVar("S", bound=msgspec.Struct)
 Parsers = Mapping[Any, Callable[[object], object]]

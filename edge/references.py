@@ -1,0 +1,174 @@
+"""The texts of a configuration that point somewhere: secrets, stores, providers, files.
+
+Any of them may hold a credential, so no message here repeats what was found, and what is shown of
+one hides it. `References` reads what stands behind `env:NAME` and `file:PATH`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from .units import Schema
+
+_VISIBLE = re.compile(r"[!-~]+")
+
+
+class Secret:
+    """A text that shows itself as `***` everywhere but in `reveal()`.
+
+    It is `***` in repr, str, format, logs, JSON and pickles too, so a configuration that is dumped,
+    logged or sent to another process does not carry it along. Load the file again there.
+    """
+
+    __slots__ = ("_text",)
+    expected: ClassVar[str] = '"env:NAME", "file:PATH" or the text itself'
+    schema: ClassVar[Schema] = {"type": "string", "minLength": 1}
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """A secret given literally; `References.resolve` reads the `env:` and `file:` forms."""
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"expected {cls.expected}")
+        return cls(value)
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __reduce__(self) -> tuple[type["Secret"], tuple[str]]:
+        return (Secret, ("***",))
+
+    def __eq__(self, other: object) -> bool:
+        return self._text == other._text if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Location(str):
+    """Where a store is, as a URL. A string like any other, but its repr hides a password."""
+
+    __slots__ = ()
+    expected: ClassVar[str] = 'a location, or "env:NAME" for the variable that holds it'
+    schema: ClassVar[Schema] = {"type": "string", "minLength": 1}
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """A non-empty line of visible text."""
+        if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
+            raise ValueError(f"expected {cls.expected}")
+        return cls(value)
+
+    @property
+    def shown(self) -> str:
+        """The URL with `***` for its password and without its query, for people and logs."""
+        try:
+            parts = urlsplit(self)
+        except ValueError:
+            return "***"
+        host = parts.netloc.rpartition("@")
+        netloc = f"***@{host[2]}" if host[1] else parts.netloc
+        if not parts.netloc:
+            return str(self).partition("?")[0]
+        return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+
+    def __repr__(self) -> str:
+        return f"Location({self.shown!r})"
+
+
+class HttpUrl(str):
+    """The base of an HTTP API: scheme, host, optional port and path, no slash at its end."""
+
+    __slots__ = ()
+    expected: ClassVar[str] = 'a URL such as "https://api.example.com/v1"'
+    schema: ClassVar[Schema] = {"type": "string", "pattern": r"^https?://[^\s?#@]+$"}
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """An http or https URL without credentials, query or fragment. Nothing of it is echoed."""
+        if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
+            raise ValueError(f"expected {cls.expected}")
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:
+            raise ValueError(f"expected {cls.expected}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"expected {cls.expected}, with http or https and a host")
+        if "@" in parts.netloc:
+            raise ValueError("must not carry credentials; put them in api_key or headers")
+        if "?" in value or "#" in value:
+            raise ValueError("must not carry a query or a fragment")
+        return cls(value.rstrip("/"))
+
+
+class References:
+    """What the texts of a configuration may point to: environment variables and files.
+
+    Relative paths are relative to `directory`, the folder of the configuration file.
+    """
+
+    def __init__(self, env: Mapping[str, str], directory: Path) -> None:
+        self._env = env
+        self._directory = directory
+
+    def resolve(self, value: object) -> object:
+        """The text that `env:NAME` or `file:PATH` stands for; anything else as it is.
+
+        Raises ValueError that names the variable or the file, never what is in it.
+        """
+        if not isinstance(value, str):
+            return value
+        scheme, _, name = value.partition(":")
+        if scheme == "env":
+            if not self._env.get(name):
+                state = "is empty" if name in self._env else "is not set"
+                raise ValueError(f"environment variable {name} {state}")
+            return self._env[name]
+        if scheme == "file":
+            try:
+                text = self.path(name).read_text("utf-8").rstrip("\r\n")
+            except OSError as error:
+                raise ValueError(f"file {name} cannot be read: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"file {name} is not UTF-8 text") from None
+            if not text:
+                raise ValueError(f"file {name} is empty")
+            return text
+        return value
+
+    def secret(self, value: object) -> Secret:
+        """A secret, literal or referred to."""
+        return Secret.parse(self.resolve(value))
+
+    def location(self, value: object) -> Location:
+        """A location, literal or `env:NAME`. `file:` is a location of its own here."""
+        by_name = isinstance(value, str) and value.startswith("env:")
+        return Location.parse(self.resolve(value) if by_name else value)
+
+    def path(self, value: object) -> Path:
+        """A path relative to the configuration file. It need not exist."""
+        if not isinstance(value, str) or not value:
+            raise ValueError("expected the path of a file")
+        return self._directory / Path(value).expanduser()
+
+    def existing(self, value: object) -> Path:
+        """A path that is a readable file."""
+        path = self.path(value)
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
