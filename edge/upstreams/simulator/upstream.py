@@ -75,12 +75,15 @@ class SimulatedResponse:
         self._started = started
         self._next = 0
         self._over = False
+        self._closed = False
         self._waiting: asyncio.Future[None] | None = None
         stats.streams += found.length is None
 
     async def read(self) -> bytes:
-        """Raises Disconnected at a cut, and after `close`."""
+        """Raises Disconnected at a cut, and once closed before the end."""
         found = self._answer
+        if self._closed:
+            raise Disconnected("the response is closed", sent=True)
         if self._next < len(found.steps):
             due, data = found.steps[self._next]
             await self._until(self._started + due)
@@ -96,8 +99,6 @@ class SimulatedResponse:
 
     async def _until(self, when: float | None) -> None:
         """Wait until the loop's time is `when`; None: until somebody closes the response."""
-        if self._over:
-            raise Disconnected("the response is closed", sent=True)
         loop = asyncio.get_running_loop()
         if when is not None and when <= loop.time():
             return
@@ -114,6 +115,7 @@ class SimulatedResponse:
         """Before the end of the body it is a hang-up."""
         if self._over:
             return
+        self._closed = True
         done = self._next == len(self._answer.steps) and self._answer.ending == "whole"
         if not done:
             self._stats.hung_up(self._target, "body", self._next)
