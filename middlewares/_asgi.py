@@ -1,6 +1,13 @@
 """ASGI type aliases and header look-up. No I/O, no state."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    MutableMapping,
+)
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -45,20 +52,23 @@ class _Rest:
 
     __slots__ = ("_steps", "_waits_for")
 
-    def __init__(self, steps: Generator[Any, Any, None], waits_for: Any) -> None:
+    def __init__(self, steps: Iterator[Any], waits_for: Any) -> None:
         self._steps = steps
         self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, None]:
+        # As `yield from` would go on: the awaitables of servers are often plain iterators, which
+        # have neither `send` nor `throw`.
         steps, waits_for = self._steps, self._waits_for
         while True:
             try:
-                value = yield waits_for
-            except BaseException as raised:
-                step, given = steps.throw, raised
-            else:
-                step, given = steps.send, value
-            try:
-                waits_for = step(given)
+                try:
+                    yield waits_for
+                except BaseException as raised:
+                    if not isinstance(steps, Generator):
+                        raise
+                    waits_for = steps.throw(raised)
+                else:
+                    waits_for = next(steps)
             except StopIteration:
                 return
