@@ -22,7 +22,7 @@ from .behaviour import answer
 from .command import run_simulator
 from .controls import FAULTS, Controls
 from .refusals import SECRETS
-from .server import SimulatorServer, serve
+from .server import Bounds, SimulatorServer, serve
 from .stats import HangUp, Stats
 from .upstream import SimulatorUpstream
 
@@ -30,6 +30,7 @@ __all__ = [
     "FAULTS",
     "SECRETS",
     "Answer",
+    "Bounds",
     "Controls",
     "HangUp",
     "SimulatorServer",

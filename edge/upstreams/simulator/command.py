@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import controls
 from .controls import Controls
 from .server import serve
 
@@ -44,12 +45,15 @@ async def _serve_until_told(host: str, port: int, defaults: dict[str, Any]) -> N
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: an address, and every control as an option."""
     parser = argparse.ArgumentParser(
-        prog="penstock simulate", description="A deterministic OpenAI and Anthropic provider."
+        prog="penstock simulate",
+        description="A deterministic OpenAI and Anthropic provider.",
+        epilog=f"The controls, also for single requests:\n{controls.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8100, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
     for name in Controls.__struct_fields__:
-        parser.add_argument(f"--{name.replace('_', '-')}", help="a control, see the README")
+        parser.add_argument(f"--{name.replace('_', '-')}", help="a control, see below")
     options = vars(parser.parse_args(arguments))
     host, port = options.pop("host"), options.pop("port")
     try:

@@ -15,7 +15,27 @@ message, `[[sim tokens=50 fault=cut:5]]`, which survives every SDK and gateway o
     dated=1         the answer names the model with a date: `sim-1` answers as `sim-1-2026-01-01`
     refusal=1       the model declines: `content_filter`, stop reason `refusal`
     retry-after=S   seconds, the header of an error answer
-    fault=A,B:N     see FAULTS
+    fault=A,B:N     one fault or several, some with a number
+
+Faults; N counts events, or is seconds:
+
+    status:N        this status, with an error body as the vendor writes it
+    overflow        400: the prompt is longer than the context window
+    html            200 with a page of text/html
+    empty           200 and no byte of body
+    slow-headers:N  N seconds until the response head
+    slow-first:N    N seconds from the head to the first event of any kind
+    pings:N         N pings or role-only frames, 20 ms apart, before the first content
+    garbage:N       after N events a frame that is not JSON; then the stream goes on
+    error-event:N   after N events the dialect's error event; then the stream ends
+    cut:N           after N events the connection breaks
+    stall:N         after N events silence, until the client hangs up
+    crlf            lines of the stream end with CR LF
+    split-utf8      multi-byte text, cut inside code points, 2 ms between the parts
+    byte-by-byte    each byte is a write of its own
+
+An unstreamed answer is cut or stalls in its middle, and is an error where a stream has an error
+event.
 """
 
 import math
@@ -26,20 +46,20 @@ from typing import Any
 import msgspec
 
 FAULTS: Mapping[str, float | None] = {
-    "status": None,  # N: this status, with an error body as the vendor writes it
-    "overflow": 0,  # 400: the prompt is longer than the context window
-    "html": 0,  # 200 with a page of text/html
-    "empty": 0,  # 200 and no byte of body
-    "slow-headers": 1.0,  # N seconds until the response head
-    "slow-first": 1.0,  # N seconds from the head to the first event of any kind
-    "pings": 5,  # N pings or role-only frames, 20 ms apart, before the first content
-    "garbage": 1,  # after N events, a frame that is not JSON; then the stream goes on
-    "error-event": 1,  # after N events, the dialect's error event; then the stream ends
-    "cut": 1,  # after N events the connection breaks
-    "stall": 1,  # after N events silence, until the client hangs up
-    "crlf": 0,  # lines of the stream end with CR LF
-    "split-utf8": 0,  # multi-byte text, cut inside code points, 2 ms between the parts
-    "byte-by-byte": 0,  # each byte is a write of its own
+    "status": None,
+    "overflow": 0,
+    "html": 0,
+    "empty": 0,
+    "slow-headers": 1.0,
+    "slow-first": 1.0,
+    "pings": 5,
+    "garbage": 1,
+    "error-event": 1,
+    "cut": 1,
+    "stall": 1,
+    "crlf": 0,
+    "split-utf8": 0,
+    "byte-by-byte": 0,
 }
 """Fault names and the number each has when the request gives none; None: it must give one."""
 
@@ -143,6 +163,8 @@ def _each_fault(text: str) -> Iterator[tuple[str, float]]:
         value = _number(f"fault {name}", number) if colon else default
         if value is None:
             raise ValueError(f"fault {name} needs a number, e.g. {name}:503")
+        if value > MAX_TOKENS:
+            raise ValueError(f"fault {item}: a number up to {MAX_TOKENS} is expected")
         if name == "status" and not (value.is_integer() and 400 <= value <= 599):
             raise ValueError(f"fault status:{number}: a status from 400 to 599 is expected")
         yield name, value

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edge.upstreams.simulator import FAULTS, Controls
+from edge.upstreams.simulator import FAULTS, Controls, controls
 from edge.upstreams.simulator.controls import take_directive
 
 from .simulated import CHAT, ask, ask_json, chat, messages, post, whole
@@ -44,6 +44,7 @@ def test_values_may_be_plain_python_and_none_says_nothing() -> None:
         ("fault=status", "fault status needs a number"),
         ("fault=status:200", "from 400 to 599"),
         ("fault=cut:x", "fault cut=x"),
+        ("fault=pings:1e9", "fault pings:1e9: a number up to 100000"),
     ],
 )
 def test_what_cannot_be_meant_is_named(words: str, complaint: str) -> None:
@@ -56,6 +57,14 @@ def test_every_fault_has_a_default_or_asks_for_a_number() -> None:
         number = ":503" if default is None else ""
         expected = 503 if default is None else default
         assert Controls().with_words(f"fault={name}{number}").fault == {name: expected}
+
+
+def test_every_control_and_fault_is_in_the_manual() -> None:
+    lines = (controls.__doc__ or "").splitlines()
+    manual = {line.split()[0] for line in lines if line.startswith("    ")}
+    said = {entry.partition("=")[0].partition(":")[0] for entry in manual}
+    known = {name.replace("_", "-") for name in Controls.__struct_fields__}
+    assert said == known | set(FAULTS)
 
 
 def test_directives_are_taken_out_of_the_text() -> None:

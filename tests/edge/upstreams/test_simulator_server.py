@@ -11,8 +11,7 @@ import pytest
 import uvloop
 
 from edge.upstreams import Request
-from edge.upstreams.simulator import Controls, SimulatorServer, serve
-from edge.upstreams.simulator.server import Bounds
+from edge.upstreams.simulator import Bounds, Controls, SimulatorServer, serve
 from edge.upstreams.simulator.wheel import TICK, Wheel
 
 from .simulated import (
@@ -253,7 +252,7 @@ def test_the_wheel_calls_in_order_and_never_early(new_loop: object) -> None:
         runner.run(turn())
 
 
-async def test_the_command_serves_until_it_is_told_to_stop() -> None:
+async def test_the_command_serves_and_sees_clients_leave_until_it_is_told_to_stop() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "edge.upstreams.simulator", "--port", "0", "--tokens", "3"),
         stdout=asyncio.subprocess.PIPE,
@@ -266,6 +265,14 @@ async def test_the_command_serves_until_it_is_told_to_stop() -> None:
         data = json.dumps(chat()).encode()
         found = await asyncio.to_thread(_read, f"{url}/v1/chat/completions", data)
         assert json.loads(found)["usage"]["completion_tokens"] == 3
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(wire(post(CHAT, chat("Hi [[sim fault=stall:1]]", stream=True))))
+        await reader.readuntil(b"\n\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(5):
+            while not json.loads(await asyncio.to_thread(_read, f"{url}/stats"))["hangups"]:
+                await asyncio.sleep(0.005)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
     finally:
@@ -274,7 +281,7 @@ async def test_the_command_serves_until_it_is_told_to_stop() -> None:
             await process.wait()
 
 
-def _read(url: str, data: bytes) -> bytes:
+def _read(url: str, data: bytes | None = None) -> bytes:
     with urlopen(url, data) as response:
         return bytes(response.read())
 

@@ -185,6 +185,19 @@ def test_the_answer_stops_at_its_limit(limit: int) -> None:
     assert other.usage.output_tokens == limit
 
 
+def test_a_tool_call_can_be_cut_by_the_limit() -> None:
+    plain, _ = chat_twins("Hi [[sim tools=2]]", tools=CHAT_TOOLS, max_tokens=2)
+    (call,) = plain.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.arguments == '{"city":"sample","'
+    assert plain.choices[0].finish_reason == "length"
+    other, _ = messages_twins("Hi [[sim tools=2]]", tools=MESSAGES_TOOLS, max_tokens=2)
+    (block,) = other.content
+    assert block.type == "tool_use"
+    assert block.input == {}
+    assert other.stop_reason == "max_tokens"
+
+
 def test_stop_strings_end_the_text_before_them() -> None:
     plain, _ = chat_twins("one two three", stop=["three", "two"])
     assert plain.choices[0].message.content == "You said: one "
@@ -363,6 +376,26 @@ def test_a_single_embedding_has_the_default_length(given: Any) -> None:
     assert len(found["data"]) == 1
     assert len(found["data"][0]["embedding"]) == 1536
     assert found["usage"]["prompt_tokens"] == (3 if isinstance(given, list) else 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"input": ""}, {"input": []}, {"dimensions": 0}, {"encoding_format": "hex"}, {"input": {}}],
+)
+def test_what_cannot_be_embedded_is_a_400(fields: dict[str, Any]) -> None:
+    found = ask(post(b"/v1/embeddings", {"model": "m", "input": "a", **fields}))
+    assert found.status == 400
+    (field,) = fields
+    assert json.loads(whole(found))["error"]["param"] == field
+
+
+def test_a_choice_of_a_tool_that_is_not_there_is_a_400() -> None:
+    chosen = {"type": "function", "function": {"name": "gone"}}
+    found = ask(post(CHAT, chat(tools=CHAT_TOOLS, tool_choice=chosen)))
+    assert (found.status, b"gone" in whole(found)) == (400, True)
+    chosen = {"type": "tool", "name": "gone"}
+    found = ask(post(MESSAGES, messages(tools=MESSAGES_TOOLS, tool_choice=chosen)))
+    assert (found.status, b"gone" in whole(found)) == (400, True)
 
 
 def test_models_in_the_shape_of_the_asking_dialect() -> None:
