@@ -259,9 +259,10 @@ WRITERS = {
     "intake": {"edge.intake"},
     "forward": {"edge.forward"},
     "metrics": {"middlewares.metrics"},
-    "intake when the client leaves early": {"edge.intake"},
     "Problem": {"middlewares.problem"},
-    "Problem for refusals": {"middlewares.problem"},
+    "who answers": {"edge.forward", "edge.models", "edge.ops"},
+    "else Problem": {"middlewares.problem"},
+    "or intake on a hang-up": {"edge.intake"},
 }
 """The writers that the comments in exchange.py name, and the modules they are."""
 
@@ -304,7 +305,7 @@ def declared_writers() -> dict[str, set[str]]:
     body = source.partition("class Exchange(")[2].partition("@classmethod")[0]
     writers = {}
     for field, comment in re.findall(r"^    (\w+): .*  # (.+)$", body, re.MULTILINE):
-        names = [re.split(r"[:,]", part)[0].strip() for part in comment.split("; ")]
+        names = [part.strip() for part in re.split(r"[:,;]", comment)]
         known = [WRITERS[name] for name in names if name in WRITERS]
         assert known, f"{field}: its comment {comment!r} names no writer"
         writers[field] = set().union(*known)
