@@ -70,7 +70,7 @@ _decode = msgspec.json.Decoder(_Body).decode
 def _read(body: bytes) -> _Detail:
     try:
         error = _decode(body).error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Detail()
     if isinstance(error, str):
         return _Detail(message=error)

@@ -1,0 +1,219 @@
+"""An upstream in memory that plays a script, and the whole chain over it.
+
+    up = Scripted(Answer(body=[b"data: ...\\n\\n", gate, Disconnected("cut")]))
+    house = House(up)
+    answer = await request(house.app, "POST", "/v1/chat/completions", json=...)
+
+A script is data: bytes are given to whoever reads, an event is waited for, an exception is raised.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.app import Endpoints
+from edge.catalog import Catalog
+from edge.chain import Parts, compose
+from edge.forward import Forwarder
+from edge.models import ModelsApp
+from edge.ops import open_app
+from edge.settings import parse
+from edge.upstreams import Header, Request, Response, Sink
+from edge.upstreams.provider import Provider
+from middlewares import Exchange, Metrics, Principal
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import Dialect
+
+SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+JSON: Header = (b"content-type", b"application/json")
+
+Step = bytes | asyncio.Event | BaseException
+
+
+@dataclass
+class Answer:
+    """status, headers and body of one answer. `before` happens in place of or before the head.
+
+    pumping: whether the bytes are pushed from event loop callbacks, as the native transport does.
+    """
+
+    body: Sequence[Step] = ()
+    status: int = 200
+    headers: Sequence[Header] = (SSE,)
+    before: Sequence[Step] = ()
+    pumping: bool = False
+
+
+class _Response:
+    def __init__(self, answer: Answer) -> None:
+        self.status = answer.status
+        self.headers = list(answer.headers)
+        self.reads = 0
+        self.closed = asyncio.Event()
+        self._steps = list(answer.body)
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        while self._steps:
+            step = self._steps.pop(0)
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, BaseException):
+                raise step
+            elif step:
+                return step
+        return b""
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class _PumpingResponse(_Response):
+    async def pump(self, sink: Sink) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await self.read():
+            taken: asyncio.Future[Any] = loop.create_future()
+
+            def push(data: bytes = data, taken: asyncio.Future[Any] = taken) -> None:
+                if taken.done():
+                    return
+                try:
+                    taken.set_result(sink(data))
+                except Exception as raised:
+                    taken.set_exception(raised)
+
+            loop.call_soon(push)
+            rest = await taken
+            if rest is not None:
+                await rest
+
+
+class Scripted:
+    """Plays `answers` one after the other, the last one again and again."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[Request] = []
+        self.responses: list[_Response] = []
+        self.opening = asyncio.Event()
+        """Set when a request has come."""
+        self.abandoned = asyncio.Event()
+        """Set when `open` was cancelled before the head."""
+
+    async def open(self, request: Request) -> Response:
+        self.requests.append(request)
+        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        self.opening.set()
+        try:
+            for step in answer.before:
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                elif isinstance(step, BaseException):
+                    raise step
+        except asyncio.CancelledError:
+            self.abandoned.set()
+            raise
+        response = _PumpingResponse(answer) if answer.pumping else _Response(answer)
+        self.responses.append(response)
+        return response
+
+    async def aclose(self) -> None:
+        return
+
+    def header(self, name: bytes) -> list[bytes]:
+        """Values of a header of the last request."""
+        return [value for key, value in self.requests[-1].headers if key == name]
+
+
+DOCUMENT: dict[str, Any] = {
+    "brand": "Acme",
+    "auth": {"mode": "none"},
+    "server": {"max_body": 10_000, "trusted_proxies": ["10.0.0.0/8"]},
+    "upstreams": [
+        {"name": "both", "dialect": "simulator"},
+        {"name": "oai", "dialect": "openai", "base_url": "http://127.0.0.1:9/v1"},
+        {"name": "ant", "dialect": "anthropic", "base_url": "http://127.0.0.1:9/v1"},
+    ],
+    "models": [
+        {"id": "m1", "aliases": ["m1-alias"], "targets": ["both/upstream-model-x"]},
+        {"id": "only-oai", "targets": ["oai/o1"]},
+        {"id": "only-ant", "targets": ["ant/a1"]},
+        {
+            "id": "priced",
+            "name": "Priced One",
+            "context": 128000,
+            "max_output": 4096,
+            "targets": ["both/p"],
+            "price": {"input": "3.00", "output": "15", "cache_read": "0.3"},
+        },
+    ],
+}
+
+UPSTREAM_KEY = b"sk-upstream-canary-0123456789"
+
+
+@dataclass
+class House:
+    """The whole chain over one scripted upstream. `log` gathers the lines."""
+
+    upstream: Scripted
+    hold: float = 10.0
+    keep_alive: float = 12.0
+    first_content: float = 120.0
+    max_answer: int = 1 << 20
+    principal: Principal | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+    ready: bool = True
+
+    def __post_init__(self) -> None:
+        self.settings = parse({**DOCUMENT, **self.document})
+        self.catalog = Catalog.build(self.settings)
+        self.exchanges: list[Exchange] = []
+        spoken: dict[str, tuple[Dialect, ...]] = {
+            "both": ("openai", "anthropic"),
+            "oai": ("openai",),
+            "ant": ("anthropic",),
+        }
+        providers = {
+            name: Provider(
+                name=name,
+                upstream=self.upstream,
+                dialects=frozenset(dialects),
+                base_path=b"/v1",
+                headers=((b"authorization", b"Bearer " + UPSTREAM_KEY),),
+                first_content=self.first_content,
+            )
+            for name, dialects in spoken.items()
+        }
+        bottom: ASGIApp = Endpoints(
+            models=ModelsApp(self.catalog, self.settings.brand),
+            forward=Forwarder(
+                catalog=self.catalog,
+                providers=providers,
+                hold=self.hold,
+                keep_alive=self.keep_alive,
+                max_answer=self.max_answer,
+            ),
+        )
+        parts = Parts(
+            settings=self.settings,
+            catalog=self.catalog,
+            keys=None,
+            metrics=self.metrics,
+            log=lambda event, **fields: self.log.append({"event": event, **fields}),
+            open_app=open_app(self.settings, self.catalog, self.metrics, lambda: self.ready),
+        )
+        self._app = compose(bottom, parts)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The chain; what it knows of each request is kept in `exchanges`."""
+        if scope["type"] == "http":
+            self.exchanges.append(Exchange.of(scope))
+        await self._app(scope, receive, send)
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """The value of one metric."""
+        return self.metrics.registry.get_sample_value(name, labels)
