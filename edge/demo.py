@@ -7,6 +7,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time
 
 import httpx
 import msgspec
@@ -51,7 +52,9 @@ def run(port: int | None = None, *, say: Callable[[str], object] = sys.stdout.wr
 async def _key(settings: Settings) -> str:
     database = await Database.open(settings.store.sql)
     try:
-        _, secret = await keys.create(SqlKeyStore(database), settings.brand, name="demo")
+        _, secret = await keys.create(
+            SqlKeyStore(database), settings.brand, name="demo", now=time()
+        )
         return secret
     finally:
         await database.aclose()
