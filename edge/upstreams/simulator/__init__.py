@@ -9,20 +9,22 @@ How a request asks for speed, shape and faults is told in `controls`.
     GET /stats                  (server only) counters and hang-ups, see `stats`
 
     controls    what a caller may ask for
-    prompt      request -> Prompt, for both dialects
+    prompt      request -> Prompt, for both dialects; turns: what messages say and weigh
     reply       Prompt -> Reply, in tokens
     chat, messages, embeddings, models      the bytes of each endpoint
     answer      bytes -> timed steps, and the faults in them
     behaviour   the endpoints together
-    upstream, server, wheel, command        the ways to reach it
+    upstream    the way to reach it in this process
+    server      the way over HTTP: connection, wire, wheel, stats; command
 """
 
 from .answer import Answer, Step
 from .behaviour import answer
 from .command import run_simulator
+from .connection import Bounds
 from .controls import FAULTS, Controls
 from .refusals import SECRETS
-from .server import Bounds, SimulatorServer, serve
+from .server import SimulatorServer, serve
 from .stats import HangUp, Stats
 from .upstream import SimulatorUpstream
 

@@ -18,6 +18,9 @@ from .prompt import Dialect, Prompt, Rejected, read_chat, read_messages
 from .refusals import error_body, error_event, overflow_body
 from .reply import reply_to
 
+STEERING = (b"x-sim", b"anthropic-version")
+"""The request headers that change an answer."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,6 +58,9 @@ def answer(
         if method != allowed:
             raise Rejected(405, f"Not allowed to {method.decode('latin-1')} on {path}")
         return handle(asked)
+    except RecursionError:
+        refusal = error_body(dialect, 400, digest, "The request is nested too deeply.")
+        return plain(refusal, Controls(), headers=_headers(asked), status=400)
     except Rejected as no:
         refusal = error_body(dialect, no.status, digest, no.message, no.param)
         return plain(refusal, Controls(), headers=_headers(asked), status=no.status)

@@ -8,11 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from .controls import take_directive
-from .tokens import count
+from .turns import Content, Message, marked_tokens, text_of, weights
 
 Dialect = Literal["openai", "anthropic"]
-_PICTURE = 85
-_PER_MESSAGE = 3
 _CACHEABLE = 1024
 _CACHE_STEP = 128
 
@@ -64,15 +62,6 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     written: int = 0
 
 
-Content = str | list[dict[str, Any]] | None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: Content = None
-    tool_calls: list[dict[str, Any]] | None = None
-
-
 class _Function(msgspec.Struct):
     name: str
     parameters: Any = None
@@ -89,7 +78,7 @@ class _StreamOptions(msgspec.Struct):
 
 class _Chat(msgspec.Struct):
     model: str
-    messages: list[_Message]
+    messages: list[Message]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
@@ -126,7 +115,7 @@ class _OutputConfig(msgspec.Struct):
 
 class _Messages(msgspec.Struct):
     model: str
-    messages: list[_Message]
+    messages: list[Message]
     system: Content = None
     max_tokens: int | None = None
     stream: bool | None = None
@@ -140,7 +129,6 @@ class _Messages(msgspec.Struct):
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_messages = msgspec.json.Decoder(_Messages).decode
-_encode = msgspec.json.Encoder().encode
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PATH = re.compile(r" - at `\$\.?(.*)`")
 
@@ -170,7 +158,7 @@ def read_chat(body: bytes) -> Prompt:
         if not tools:
             raise Rejected(400, f"Tool choice {name!r} is not among the tools.", "tool_choice")
     text, directive = take_directive(_last_text(asked.messages))
-    tokens, before = _weights(asked.messages, asked.tools or ())
+    tokens, before = weights(asked.messages, asked.tools or ())
     limit = asked.max_completion_tokens or asked.max_tokens
     if limit is not None and limit < 1:
         raise Rejected(400, "Invalid 'max_completion_tokens': at least 1.", "max_completion_tokens")
@@ -214,10 +202,10 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
         if not tools:
             raise Rejected(400, f"tool_choice: tool {choice.name!r} is not among the tools")
     text, directive = take_directive(_last_text(asked.messages))
-    system = _Message("system", asked.system)
+    system = Message("system", asked.system)
     turns = [system, *asked.messages] if asked.system else asked.messages
-    tokens, before = _weights(turns, asked.tools or ())
-    marked = _marked(asked, turns, tokens)
+    tokens, before = weights(turns, asked.tools or ())
+    marked = tokens if asked.cache_control else marked_tokens(turns, asked.tools or ())
     cached = min(marked, before) if any(m.role == "assistant" for m in turns) else 0
     config = asked.output_config
     return Prompt(
@@ -246,7 +234,7 @@ def sign(thinking: str) -> str:
     return b64encode(b"sim\x01" + blake2b(thinking.encode(), digest_size=62).digest()).decode()
 
 
-def _check_signatures(messages: list[_Message]) -> None:
+def _check_signatures(messages: list[Message]) -> None:
     for at, message in enumerate(messages):
         if message.role != "assistant" or not isinstance(message.content, list):
             continue
@@ -269,25 +257,14 @@ def _schema(wanted: dict[str, Any] | None) -> Any:
     return {"type": "object", "properties": {"answer": {"type": "string"}}}
 
 
-def text_of(content: Any) -> str:
-    """The texts of a content, one a line; what is not text is left out."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = [part for part in content if isinstance(part, dict)]
-    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
-    return "\n".join(texts)
-
-
-def _last_text(messages: list[_Message]) -> str:
+def _last_text(messages: list[Message]) -> str:
     for message in reversed(messages):
         if message.role == "user" and (text := text_of(message.content)):
             return text
     return ""
 
 
-def _results_of_chat(messages: list[_Message]) -> tuple[str, ...]:
+def _results_of_chat(messages: list[Message]) -> tuple[str, ...]:
     results = []
     for message in reversed(messages):
         if message.role != "tool":
@@ -300,62 +277,3 @@ def _results_of_messages(content: Content) -> tuple[str, ...]:
     if not isinstance(content, list):
         return ()
     return tuple(text_of(b.get("content")) for b in content if b.get("type") == "tool_result")
-
-
-def _weigh(content: Any) -> int:
-    if isinstance(content, str):
-        return count(content)
-    if not isinstance(content, list):
-        return 0
-    return sum(_weigh_part(part) for part in content if isinstance(part, dict))
-
-
-def _weigh_part(part: dict[str, Any]) -> int:
-    for member in ("text", "thinking"):
-        if isinstance(part.get(member), str):
-            return count(part[member])
-    kind = part.get("type")
-    if kind == "tool_result":
-        return _PER_MESSAGE + _weigh(part.get("content"))
-    if kind == "tool_use":
-        return _PER_MESSAGE + count(_encode(part.get("input")).decode())
-    return _PICTURE
-
-
-def _weigh_message(message: _Message) -> int:
-    calls = len(_encode(message.tool_calls)) // 4 if message.tool_calls else 0
-    return _PER_MESSAGE + _weigh(message.content) + calls
-
-
-def _weigh_tools(tools: Any) -> int:
-    return sum(len(_encode(tool)) for tool in tools) // 4
-
-
-def _weights(messages: list[_Message], tools: Any) -> tuple[int, int]:
-    """Tokens of the whole prompt, and of what an earlier request may have carried already: all
-    before the last assistant message, or else before the last message."""
-    last = len(messages) - 1
-    for at, message in enumerate(messages):
-        if message.role == "assistant":
-            last = at
-    fixed = _weigh_tools(tools)
-    each = [_weigh_message(message) for message in messages]
-    return fixed + sum(each), fixed + sum(each[:last])
-
-
-def _marked(asked: _Messages, turns: list[_Message], tokens: int) -> int:
-    """Tokens up to the last cache mark, 0 without one."""
-    if asked.cache_control:
-        return tokens
-    so_far = _weigh_tools(asked.tools or ())
-    marked = so_far if any(tool.cache_control for tool in asked.tools or ()) else 0
-    for turn in turns:
-        so_far += _PER_MESSAGE
-        if isinstance(turn.content, list):
-            for part in turn.content:
-                so_far += _weigh_part(part)
-                if part.get("cache_control"):
-                    marked = so_far
-        else:
-            so_far += _weigh(turn.content)
-    return marked

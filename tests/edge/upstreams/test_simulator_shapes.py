@@ -433,6 +433,10 @@ def test_the_tail_of_the_path_decides() -> None:
         b'{"model":"m","messages":[{"role":"user","content":"a"}],"tools":[{"function":{"name":'
         b'"f","parameters":{"type":"object","properties":["a"]}}}],"tool_choice":"required"}',
         b"[" * 200_000,
+        b'{"model":"m","messages":[{"role":"user","content":['
+        + b'{"type":"tool_result","content":[' * 400
+        + b"]}" * 400
+        + b"]}]}",
     ],
 )
 def test_a_body_that_is_no_chat_request_is_a_400(body: bytes) -> None:

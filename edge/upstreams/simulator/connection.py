@@ -1,0 +1,244 @@
+"""One client of the server: requests in, answers out, one after the other."""
+
+import asyncio
+import socket
+from collections import deque
+from typing import Protocol
+
+import httptools
+import msgspec
+
+from edge.upstreams import Header, Request
+
+from .stats import Stats
+from .wheel import Wheel
+from .wire import REASONS, Wire
+
+_PIPELINE = 64
+_HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host")
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Bytes a request may have in headers and body; answers kept, by count and by bytes."""
+
+    headers: int = 64 << 10
+    body: int = 32 << 20
+    answers: int = 1024
+    answer_bytes: int = 64 << 20
+
+
+class Site(Protocol):
+    """What a connection needs of its server."""
+
+    bounds: Bounds
+    stats: Stats
+    wheel: Wheel
+    connections: "set[Connection]"
+
+    def wire(self, request: Request, body: bytes) -> Wire: ...
+
+
+class Connection(asyncio.Protocol):
+    """One client. At most one answer is under way; further requests wait their turn."""
+
+    def __init__(self, server: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[tuple[Request, bytes, bool]] = deque()
+        self._target = b""
+        self._headers: list[Header] = []
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._paused = False
+        self._wire: Wire | None = None
+        self._answering = b""
+        self._keep_alive = True
+        self._started = 0.0
+        self._written = 0
+        self._next_call = 0.0
+        self._over = False
+
+    # Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._server.connections.add(self)
+        self._server.stats.connections += 1
+        self._server.stats.accepted += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+        server = self._server
+        server.connections.discard(self)
+        server.stats.connections -= 1
+        if self._paused:
+            server.stats.paused -= 1
+            self._paused = False
+        wire = self._wire
+        if wire is not None:
+            if self._next_call:
+                server.wheel.remove(self, self._next_call)
+            steps = max(0, self._written - wire.head_alone)
+            server.stats.hung_up(self._answering, "body" if self._written else "head", steps)
+            self._finish(wire)
+        self._queue.clear()
+
+    def data_received(self, data: bytes) -> None:
+        # The parser holds no bound on a request line or header line that never ends.
+        self._header_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._refuse(400)
+        else:
+            if self._header_bytes > self._server.bounds.headers:
+                self._refuse(431)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._server.stats.paused += 1
+
+    def resume_writing(self) -> None:
+        if not self._paused:
+            return
+        self._paused = False
+        self._server.stats.paused -= 1
+        if self._wire is not None and not self._next_call:
+            self._schedule(self.due(self._loop.time()))
+
+    def abort(self) -> None:
+        """Break the connection; not a hang-up of the client's."""
+        if self._wire is not None:
+            if self._next_call:
+                self._server.wheel.remove(self, self._next_call)
+            self._finish(self._wire)
+        self._over = True
+        self._transport.abort()
+
+    # Parser
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers = []
+        self._body = []
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._header_bytes = 0
+        for name, value in self._headers:
+            if name == b"expect" and value.lower() == b"100-continue" and self._wire is None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._header_bytes = 0
+        self._body_bytes += len(body)
+        if self._body_bytes > self._server.bounds.body:
+            self._refuse(413)
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        self._header_bytes = 0
+        if self._over:
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        request = Request(
+            method=self._parser.get_method(),
+            target=self._target,
+            headers=tuple(pair for pair in self._headers if pair[0] not in _HOP_BY_HOP),
+            body=body,
+        )
+        keep_alive = self._parser.should_keep_alive()
+        if self._wire is not None:
+            self._queue.append((request, body, keep_alive))
+            if len(self._queue) > _PIPELINE:
+                self._refuse(400)
+            return
+        self._answer(request, body, keep_alive)
+
+    # Answers
+
+    def _answer(self, request: Request, body: bytes, keep_alive: bool) -> None:
+        server = self._server
+        self._wire = wire = server.wire(request, body)
+        self._answering = request.target
+        self._keep_alive = keep_alive
+        self._written = 0
+        self._started = now = self._loop.time()
+        server.stats.running += 1
+        server.stats.streams += wire.streams
+        self._schedule(self.due(now))
+
+    def _schedule(self, when: float) -> None:
+        if when:
+            self._server.wheel.add(self, when)
+
+    def due(self, now: float) -> float:
+        """Write what is due; the loop time of the next write, 0 when there is none to wait for."""
+        self._next_call = 0.0
+        wire = self._wire
+        if wire is None or self._over:
+            return 0.0
+        times = wire.times
+        count = len(times)
+        at = self._written
+        elapsed = now - self._started
+        write = self._transport.write
+        while at < count and times[at] <= elapsed:
+            if self._paused:
+                self._written = at
+                return 0.0
+            self._written = at + 1  # before the write, which may fail and end the connection
+            write(wire.writes[at])
+            at += 1
+        if at < count:
+            self._next_call = self._started + times[at]
+            return self._next_call
+        if wire.ending == "silent":
+            return 0.0
+        self._finish(wire)
+        if wire.ending == "cut" or not self._keep_alive:
+            self._over = True
+            self._transport.close()
+        elif self._queue:
+            self._loop.call_soon(self._next_request)
+        return 0.0
+
+    def _next_request(self) -> None:
+        if self._queue and self._wire is None and not self._over:
+            self._answer(*self._queue.popleft())
+
+    def _finish(self, wire: Wire) -> None:
+        self._wire = None
+        self._server.stats.running -= 1
+        self._server.stats.streams -= wire.streams
+
+    def _refuse(self, status: int) -> None:
+        """Say why and close; a client whose answer is under way is just closed."""
+        if self._over:
+            return
+        self._over = True
+        if self._wire is not None:
+            self._finish(self._wire)
+        else:
+            reason = REASONS[status]
+            self._transport.write(
+                b"HTTP/1.1 %d %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                % (status, reason)
+            )
+        self._transport.close()
