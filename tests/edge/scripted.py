@@ -28,7 +28,16 @@ from middlewares.exchange import Dialect
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
 
-Step = bytes | asyncio.Event | BaseException
+
+@dataclass(frozen=True)
+class Pulse:
+    """The same bytes again and again, `every` so many seconds, for ever."""
+
+    data: bytes
+    every: float
+
+
+Step = bytes | asyncio.Event | BaseException | Pulse
 
 
 @dataclass
@@ -61,6 +70,10 @@ class _Response:
                 await step.wait()
             elif isinstance(step, BaseException):
                 raise step
+            elif isinstance(step, Pulse):
+                self._steps.insert(0, step)
+                await asyncio.sleep(step.every)
+                return step.data
             elif step:
                 return step
         return b""

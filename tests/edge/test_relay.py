@@ -682,6 +682,8 @@ def test_pings_and_role_frames_are_not_content(dialect: str, event: str, content
 
 # Unstreamed twins
 
+DEEP = b'{"a":' + b"[" * 3000 + b"]" * 3000 + b"}"
+
 
 def test_a_chat_answer_and_its_stream_cost_the_same_and_name_the_same_model() -> None:
     body = f'{{"id":"c1","model":"up","choices":[]{USAGE}}}'.encode()

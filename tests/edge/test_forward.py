@@ -1,0 +1,721 @@
+"""The forwarder inside the whole chain, over a scripted upstream."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from edge.upstreams import ConnectFailed, Disconnected, Malformed, TimedOut, UpstreamFailure
+from middlewares.exchange import Usage
+from tests.asgi import Call, Recorded, http_scope, request
+from tests.edge.scripted import JSON, SSE, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
+
+CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
+PATHS = {"openai": CHAT, "anthropic": MESSAGES}
+
+ROLE = b'data: {"model":"up","choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+HI = b'data: {"model":"up","choices":[{"delta":{"content":"Hi"}}]}\n\n'
+MORE = b'data: {"model":"up","choices":[{"delta":{"content":" you"}}]}\n\n'
+STOP = b'data: {"model":"up","choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+COST = b'data: {"model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+START = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"model":"up",'
+    b'"usage":{"input_tokens":3,"output_tokens":1}}}\n\n'
+)
+BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start","index":0}\n\n'
+TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
+DELTA = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":2}}\n\n'
+END = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+
+HELD = {"openai": [ROLE, b": wait\n\n"], "anthropic": [START, PING]}
+FIRST = {"openai": HI, "anthropic": BLOCK}
+REST = {"openai": [MORE, STOP, COST, DONE], "anthropic": [TEXT, DELTA, END]}
+OUR_PING = {"openai": b": keep-alive\n\n", "anthropic": PING}
+USED = Usage(input=3, output=2)
+
+both = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+either_way = pytest.mark.parametrize("pumping", [False, True])
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left_running() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before <= {asyncio.current_task()}
+
+
+def body(model: str = "m1", **members: Any) -> bytes:
+    return json.dumps({"model": model, "messages": [{"role": "user"}], **members}).encode()
+
+
+def streaming(dialect: str, house: House, *, window: int | None = None) -> Call:
+    sent = body(stream=True)
+    scope = http_scope("POST", PATHS[dialect], headers={"content-length": str(len(sent))})
+    return Call(house.app, scope, body=sent, window=window)
+
+
+async def ask(
+    house: House, dialect: str = "openai", *, model: str = "m1", **members: Any
+) -> Recorded:
+    return await request(house.app, "POST", PATHS[dialect], body=body(model, **members))
+
+
+def ours(block: bytes) -> bytes:
+    return block.replace(b'"model":"up"', b'"model":"m1"')
+
+
+def error_of(answer: Recorded) -> dict[str, Any]:
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+# Answers
+
+
+@both
+@either_way
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_stream(dialect: str, pumping: bool, at_once: bool) -> None:
+    steps: list[Step] = [*HELD[dialect], FIRST[dialect], *REST[dialect]]
+    sent = [step for step in steps if isinstance(step, bytes)]
+    up = Scripted(Answer([b"".join(sent)] if at_once else sent, pumping=pumping))
+    house = House(up)
+    answer = await ask(house, dialect, stream=True)
+    assert answer.status == 200
+    expected = [ours(block) for block in sent if block != COST]
+    assert answer.body == b"".join(expected)
+    assert answer.header("content-type") == "text/event-stream; charset=utf-8"
+    assert answer.header("cache-control") == "no-cache"
+    assert answer.header("x-accel-buffering") == "no"
+    assert answer.header("content-length") is None
+    assert answer.header("x-model-used") == "m1"
+    exchange = house.exchanges[0]
+    assert (exchange.usage, exchange.outcome, exchange.stream) == (USED, "completed", True)
+    assert exchange.started < exchange.first_content
+    assert up.responses[0].closed.is_set()
+    attempt = exchange.attempts[0]
+    assert (attempt.status, attempt.error) == (200, "")
+    assert attempt.started < attempt.ended
+    assert (attempt.target.upstream, attempt.target.model) == ("both", "upstream-model-x")
+
+
+@both
+@either_way
+async def test_each_event_is_out_before_the_next_one_exists(dialect: str, pumping: bool) -> None:
+    gates = [asyncio.Event() for _ in REST[dialect]]
+    steps: list[Step] = [*HELD[dialect], FIRST[dialect]]
+    for gate, block in zip(gates, REST[dialect], strict=True):
+        steps += [gate, block]
+    house = House(Scripted(Answer(steps, pumping=pumping)))
+    async with streaming(dialect, house) as call:
+        held = b"".join(HELD[dialect]) + FIRST[dialect]
+        assert await call.chunk() == ours(held)
+        for gate, block in zip(gates, REST[dialect], strict=True):
+            gate.set()
+            if block != COST:
+                assert await call.chunk() == ours(block)
+        assert await call.rest() == b""
+        await call.done()
+
+
+@both
+async def test_an_unstreamed_answer(dialect: str) -> None:
+    usage = {
+        "openai": '{"prompt_tokens":3,"completion_tokens":2}',
+        "anthropic": '{"input_tokens":3,"output_tokens":2}',
+    }[dialect]
+    sent = f'{{ "id":"x","model":"up", "novel":1.0,"usage":{usage}}}'.encode()
+    up = Scripted(Answer([sent[:9], sent[9:]], headers=[JSON, (b"x-upstream-canary", b"1")]))
+    house = House(up)
+    answer = await ask(house, dialect, model="m1-alias")
+    assert answer.body == sent.replace(b'"up"', b'"m1-alias"')
+    assert answer.header("content-type") == "application/json"
+    assert answer.header("content-length") == str(len(answer.body))
+    assert answer.header("x-upstream-canary") is None
+    assert answer.header("x-model-used") == "m1"
+    assert house.exchanges[0].usage == USED
+    assert house.exchanges[0].outcome == "completed"
+    assert up.responses[0].closed.is_set()
+
+
+async def test_embeddings() -> None:
+    sent = b'{"data":[],"model":"up","usage":{"prompt_tokens":5,"total_tokens":5}}'
+    up = Scripted(Answer([sent], headers=[JSON]))
+    house = House(up)
+    answer = await request(
+        house.app, "POST", "/v1/embeddings", json={"model": "m1", "input": "x", "stream": True}
+    )
+    assert answer.body == ours(sent)
+    assert up.requests[0].target == b"/v1/embeddings"
+    assert house.exchanges[0].usage == Usage(input=5)
+    assert house.exchanges[0].stream is False
+
+
+# What the upstream is asked
+
+
+CALLER: dict[str, str] = {
+    "authorization": "Bearer sk-caller-canary",
+    "x-api-key": "sk-caller-canary",
+    "cookie": "session=sk-caller-canary",
+    "proxy-authorization": "Basic sk-caller-canary",
+    "anthropic-version": "2026-10-21",
+    "anthropic-beta": "novel-2030-01-01,other",
+    "anthropic-novelty": "1",
+    "anthropic-dangerous-direct-browser-access": "true",
+    "idempotency-key": "i-1",
+    "openai-organization": "org-x",
+    "openai-project": "proj-x",
+    "user-agent": "agent",
+    "x-stainless-lang": "py",
+    "x-forwarded-for": "1.2.3.4",
+    "host": "gateway.example",
+    "accept-encoding": "gzip",
+    "connection": "close",
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "passed"),
+    [
+        ("openai", {b"idempotency-key": b"i-1"}),
+        (
+            "anthropic",
+            {
+                b"anthropic-version": b"2026-10-21",
+                b"anthropic-beta": b"novel-2030-01-01,other",
+                b"anthropic-novelty": b"1",
+                b"idempotency-key": b"i-1",
+            },
+        ),
+    ],
+)
+async def test_only_listed_headers_go_on_and_no_credential_does(
+    dialect: str, passed: dict[bytes, bytes]
+) -> None:
+    up = Scripted(Answer([b"{}"], headers=[JSON]))
+    await request(House(up).app, "POST", PATHS[dialect], headers=CALLER, body=body())
+    assert dict(up.requests[0].headers) == {
+        **passed,
+        b"authorization": b"Bearer " + UPSTREAM_KEY,
+    }
+    assert b"sk-caller-canary" not in repr(up.requests[0]).encode()
+
+
+async def test_anthropic_callers_without_a_version_get_one() -> None:
+    up = Scripted(Answer([b"{}"], headers=[JSON]))
+    await ask(House(up), "anthropic")
+    assert up.header(b"anthropic-version") == [b"2023-06-01"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "query", "target"),
+    [
+        ("anthropic", "beta=true", b"/v1/messages?beta=true"),
+        ("anthropic", "x=1&beta=true", b"/v1/messages?beta=true"),
+        ("anthropic", "beta=false&key=secret", b"/v1/messages"),
+        ("anthropic", "", b"/v1/messages"),
+        ("openai", "beta=true", b"/v1/chat/completions"),
+    ],
+)
+async def test_the_query_goes_no_further_than_beta(dialect: str, query: str, target: bytes) -> None:
+    up = Scripted(Answer([b"{}"], headers=[JSON]))
+    house = House(up)
+    await request(house.app, "POST", PATHS[dialect], body=body(), query=query)
+    assert up.requests[0].target == target
+    assert up.requests[0].method == b"POST"
+
+
+async def test_the_body_is_the_callers_with_another_model_and_usage_asked() -> None:
+    up = Scripted(Answer([HI, STOP]))
+    await ask(House(up), stream=True, novel={"a": [1.0]})
+    assert isinstance(up.requests[0].body, bytes)
+    assert json.loads(up.requests[0].body) == {
+        "model": "upstream-model-x",
+        "messages": [{"role": "user"}],
+        "stream": True,
+        "novel": {"a": [1.0]},
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "dialect", "offered"),
+    [("only-ant", "openai", "/v1/messages"), ("only-oai", "anthropic", "/v1/chat/completions")],
+)
+async def test_a_model_of_another_dialect_says_where_it_is(
+    model: str, dialect: str, offered: str
+) -> None:
+    up = Scripted(Answer())
+    house = House(up)
+    answer = await ask(house, dialect, model=model)
+    assert answer.status == 400
+    assert offered in error_of(answer)["message"]
+    assert up.requests == []
+    assert house.exchanges[0].outcome == "refused"
+
+
+async def test_stream_options_that_make_no_sense_are_a_400() -> None:
+    answer = await ask(House(Scripted(Answer())), stream=True, stream_options={"include_usage": 3})
+    assert (answer.status, error_of(answer)["param"]) == (400, "stream_options")
+
+
+# Failures before the first content: true status, no trace
+
+
+@both
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (ConnectFailed("canary"), {"openai": 503, "anthropic": 529}),
+        (Disconnected("canary"), {"openai": 502, "anthropic": 502}),
+        (Malformed("canary"), {"openai": 502, "anthropic": 502}),
+        (TimedOut("connect", 1), {"openai": 504, "anthropic": 504}),
+        (TimedOut("first_byte", 1), {"openai": 504, "anthropic": 504}),
+    ],
+)
+async def test_no_head(
+    dialect: str, stream: bool, failure: UpstreamFailure, status: dict[str, int]
+) -> None:
+    house = House(Scripted(Answer(before=[failure])))
+    answer = await ask(house, dialect, stream=stream)
+    assert answer.status == status[dialect]
+    assert answer.header("content-type") == "application/json"
+    assert "canary" not in answer.text
+    assert (answer.header("retry-after") is not None) == (answer.status in (503, 529))
+    exchange = house.exchanges[0]
+    assert exchange.outcome == "failed"
+    assert exchange.attempts[0].error == failure.reason
+    assert failure.reason in exchange.reason
+    assert exchange.attempts[0].ended > 0
+
+
+@both
+@either_way
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [
+        (Disconnected("canary"), 502),
+        (TimedOut("idle", 1), 504),
+        (b"data: canary\n\n", 502),
+        (b'data: {"type":"error","error":{"message":"canary"}}\n\n', 502),
+        (b"", 502),
+        (b"data: " + b"x" * (17 << 20), 502),
+    ],
+)
+async def test_failure_while_frames_are_held_leaves_no_trace(
+    dialect: str, pumping: bool, step: Step, status: int
+) -> None:
+    up = Scripted(Answer([*HELD[dialect], step], pumping=pumping))
+    house = House(up)
+    answer = await ask(house, dialect, stream=True)
+    assert answer.status == status
+    assert set(answer.json()) == (
+        {"error"} if dialect == "openai" else {"type", "error", "request_id"}
+    )
+    assert "canary" not in answer.text
+    assert up.responses[0].closed.is_set()
+    exchange = house.exchanges[0]
+    assert (exchange.outcome, exchange.first_content) == ("failed", 0.0)
+    assert exchange.attempts[0].error
+
+
+async def test_a_good_event_and_an_error_in_the_first_read_is_a_failure_before_content() -> None:
+    up = Scripted(Answer([ROLE + HI + b'data: {"error":{}}\n\n']))
+    assert (await ask(House(up), stream=True)).status == 502
+
+
+async def test_an_overloaded_stream_is_told_as_such() -> None:
+    event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
+    answer = await ask(House(Scripted(Answer([event]))), "anthropic", stream=True)
+    assert (answer.status, error_of(answer)["type"]) == (529, "overloaded_error")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [JSON],
+        [(b"content-type", b"text/html")],
+        [SSE, (b"content-encoding", b"gzip")],
+    ],
+)
+async def test_a_200_that_is_no_stream(headers: list[tuple[bytes, bytes]]) -> None:
+    up = Scripted(Answer([HI, STOP], headers=headers))
+    assert (await ask(House(up), stream=True)).status == 502
+    assert up.responses[0].closed.is_set()
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-type", b"Text/Event-Stream")], [SSE]])
+async def test_stream_headers_that_will_do(headers: list[tuple[bytes, bytes]]) -> None:
+    headers = [*headers, (b"content-encoding", b"identity")]
+    up = Scripted(Answer([HI, STOP], headers=headers))
+    assert (await ask(House(up), stream=True)).status == 200
+
+
+@both
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_is_retold(dialect: str, stream: bool) -> None:
+    said = json.dumps(
+        {"error": {"message": "prompt is too long: 9000 tokens > 8000 maximum canary"}}
+    )
+    up = Scripted(Answer([said.encode(), b"x" * 100_000], status=400, headers=[JSON]))
+    house = House(up)
+    answer = await ask(house, dialect, stream=stream)
+    assert answer.status == 400
+    assert "9000" in answer.text and "8000" in answer.text and "canary" not in answer.text
+    assert up.responses[0].closed.is_set()
+    exchange = house.exchanges[0]
+    assert (exchange.problem, exchange.outcome) == ("context_length_exceeded", "failed")
+    assert exchange.attempts[0].status == 400
+    assert exchange.reason.startswith("both/upstream-model-x: upstream said 400")
+
+
+async def test_a_refusal_whose_body_breaks_off_keeps_its_status() -> None:
+    up = Scripted(
+        Answer([b"{", Disconnected("gone")], status=429, headers=[(b"retry-after", b"9")])
+    )
+    answer = await ask(House(up))
+    assert (answer.status, answer.header("retry-after")) == (429, "9")
+    assert up.responses[0].closed.is_set()
+
+
+async def test_an_endless_refusal_is_not_read_to_its_end() -> None:
+    up = Scripted(Answer([b"x" * 10_000] * 100, status=500))
+    assert (await ask(House(up))).status == 502
+    assert up.responses[0].reads < 10
+
+
+@pytest.mark.parametrize(
+    "sent", [[b"<html>"], [b""], [b'{"error":{"message":"canary"}}'], [b"{" + b" " * 2000]]
+)
+async def test_an_unstreamed_answer_that_is_none(sent: list[bytes]) -> None:
+    up = Scripted(Answer(sent, headers=[JSON]))
+    answer = await ask(House(up, max_answer=1000))
+    assert answer.status == 502
+    assert "canary" not in answer.text
+    assert up.responses[0].closed.is_set()
+
+
+async def test_an_answer_past_the_bound_is_let_go() -> None:
+    up = Scripted(Answer([b'{"a":1', b" " * 600, b" " * 600, b"}"], headers=[JSON]))
+    house = House(up, max_answer=1000)
+    assert (await ask(house)).status == 502
+    assert up.responses[0].reads == 3
+    assert "larger than 1000 bytes" in house.exchanges[0].reason
+
+
+async def test_a_credential_in_a_broken_answer_does_not_reach_the_log() -> None:
+    up = Scripted(
+        Answer([b'{"error":{"message":"bad key ' + UPSTREAM_KEY + b'"}}'], headers=[JSON])
+    )
+    house = House(up)
+    await ask(house)
+    assert UPSTREAM_KEY.decode() not in json.dumps(house.log)
+    assert "error in a 200" in house.log[0]["reason"]
+
+
+# Failures after it: an error event, then the end
+
+
+@both
+@either_way
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (Disconnected("canary"), "upstream_error"),
+        (TimedOut("idle", 1), "upstream_timeout"),
+        (b"data: canary\n\n", "upstream_error"),
+        (b'data: {"type":"error","error":{"message":"canary"}}\n\n', "upstream_error"),
+        (b"", "upstream_error"),
+        (b"data: " + b"x" * (17 << 20), "upstream_error"),
+    ],
+)
+async def test_failure_after_content_is_an_error_event_and_no_success(
+    dialect: str, pumping: bool, step: Step, kind: str
+) -> None:
+    up = Scripted(Answer([*HELD[dialect], FIRST[dialect], step], pumping=pumping))
+    house = House(up)
+    answer = await ask(house, dialect, stream=True)
+    assert answer.status == 200
+    good = ours(b"".join(HELD[dialect]) + FIRST[dialect])
+    assert answer.body.startswith(good)
+    event = answer.body.removeprefix(good)
+    if dialect == "anthropic":
+        assert event.startswith(b"event: error\ndata: {") and event.endswith(b"}\n\n")
+        told = json.loads(event.removeprefix(b"event: error\ndata: "))
+        assert (told["type"], told["error"]["type"]) == ("error", "api_error")
+        assert told["request_id"] == answer.header("request-id")
+    else:
+        told = json.loads(event.removeprefix(b"data: "))
+        assert told["error"]["code"] == kind
+    assert event.count(b"\n\n") == 1
+    assert b"canary" not in answer.body
+    assert answer.complete
+    assert up.responses[0].closed.is_set()
+    assert (house.exchanges[0].outcome, house.exchanges[0].problem) == ("cut", kind)
+
+
+@both
+@either_way
+async def test_what_was_good_of_the_last_read_is_not_lost(dialect: str, pumping: bool) -> None:
+    last = REST[dialect][0]
+    steps = [FIRST[dialect], last + b'data: {"type":"error","error":{"message":"x"}}\n\n' + last]
+    house = House(Scripted(Answer(steps, pumping=pumping)))
+    answer = await ask(house, dialect, stream=True)
+    assert answer.body.startswith(ours(FIRST[dialect] + last))
+    assert answer.body.count(ours(last)) == 1
+
+
+@either_way
+async def test_usage_that_came_before_the_cut_is_kept(pumping: bool) -> None:
+    house = House(Scripted(Answer([START, BLOCK, DELTA, Disconnected("x")], pumping=pumping)))
+    await ask(house, "anthropic", stream=True)
+    assert house.exchanges[0].usage == USED
+
+
+@either_way
+async def test_a_last_event_without_its_blank_line_is_taken(pumping: bool) -> None:
+    house = House(Scripted(Answer([HI, STOP, COST[:-2]], pumping=pumping)))
+    answer = await ask(house, stream=True)
+    assert answer.body == ours(HI + STOP) + DONE
+    assert house.exchanges[0].usage == USED
+
+
+# Holding the head, pings, limits
+
+
+@both
+@either_way
+async def test_no_first_content_in_time(dialect: str, pumping: bool) -> None:
+    up = Scripted(Answer([*HELD[dialect], asyncio.Event()], pumping=pumping))
+    house = House(up, first_content=0.15)
+    answer = await ask(house, dialect, stream=True)
+    assert answer.status == 504
+    assert up.responses[0].closed.is_set()
+    assert house.exchanges[0].problem == "upstream_timeout"
+    assert "no content within 0.15 s" in house.exchanges[0].attempts[0].error
+
+
+async def test_no_head_in_time() -> None:
+    up = Scripted(Answer(before=[asyncio.Event()]))
+    assert (await ask(House(up, first_content=0.12), stream=True)).status == 504
+    assert up.abandoned.is_set()
+
+
+@both
+async def test_pings_of_the_upstream_do_not_extend_the_limit(dialect: str) -> None:
+    up = Scripted(Answer([*HELD[dialect], Pulse(OUR_PING[dialect], 0.01)]))
+    answer = await ask(House(up, first_content=0.2), dialect, stream=True)
+    assert answer.status == 504
+    assert up.responses[0].reads > 5
+    assert up.responses[0].closed.is_set()
+
+
+@both
+@either_way
+async def test_head_and_pings_leave_early_then_the_answer(dialect: str, pumping: bool) -> None:
+    gate = asyncio.Event()
+    steps: list[Step] = [*HELD[dialect], gate, FIRST[dialect], *REST[dialect]]
+    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)
+    async with streaming(dialect, house) as call:
+        for _ in range(3):
+            assert await call.chunk() == OUR_PING[dialect]
+        assert call.status == 200
+        gate.set()
+        rest = await call.rest()
+        assert rest.replace(OUR_PING[dialect], b"").endswith(
+            ours(b"".join(block for block in REST[dialect] if block != COST)).replace(
+                OUR_PING[dialect], b""
+            )
+        )
+        await call.done()
+    assert house.exchanges[0].outcome == "completed"
+
+
+@both
+@either_way
+async def test_early_head_then_failure_is_an_error_event(dialect: str, pumping: bool) -> None:
+    gate = asyncio.Event()
+    steps: list[Step] = [*HELD[dialect], gate, Disconnected("canary")]
+    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=60)
+    async with streaming(dialect, house) as call:
+        assert await call.chunk() == OUR_PING[dialect]
+        gate.set()
+        rest = await call.rest()
+        await call.done()
+    assert rest.count(b"\n\n") == 1
+    assert json.loads(rest.split(b"data: ")[1])["error"]
+    assert b"message_start" not in rest and b"[DONE]" not in rest
+    assert house.exchanges[0].outcome == "cut"
+
+
+async def test_early_head_then_no_content_in_time() -> None:
+    house = House(
+        Scripted(Answer(before=[asyncio.Event()])), hold=0.1, keep_alive=60, first_content=0.2
+    )
+    async with streaming("anthropic", house) as call:
+        assert await call.chunk() == PING
+        assert b'"type":"api_error"' in await call.rest()
+
+
+async def test_early_head_then_a_refusal_is_an_error_event() -> None:
+    gate = asyncio.Event()
+    up = Scripted(Answer(before=[gate], status=429))
+    async with streaming("openai", House(up, hold=0.1, keep_alive=60)) as call:
+        assert await call.chunk() == OUR_PING["openai"]
+        gate.set()
+        assert b'"rate_limit_exceeded"' in await call.rest()
+
+
+@both
+@either_way
+async def test_silence_in_the_middle_is_filled_between_events_only(
+    dialect: str, pumping: bool
+) -> None:
+    gate = asyncio.Event()
+    half = REST[dialect][0]
+    steps: list[Step] = [FIRST[dialect], half[:20], gate, half[20:], *REST[dialect][1:]]
+    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.05)
+    async with streaming(dialect, house) as call:
+        assert await call.chunk() == ours(FIRST[dialect])
+        assert await call.chunk() == OUR_PING[dialect]
+        assert await call.chunk() == OUR_PING[dialect]
+        gate.set()
+        rest = await call.rest()
+        await call.done()
+    good = [ours(block) for block in REST[dialect] if block != COST]
+    assert rest.replace(OUR_PING[dialect], b"") == b"".join(good)
+
+
+@both
+@either_way
+async def test_no_ping_after_the_end(dialect: str, pumping: bool) -> None:
+    lingering = asyncio.Event()
+    steps: list[Step] = [FIRST[dialect], *REST[dialect], lingering]
+    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)
+    async with streaming(dialect, house) as call:
+        seen = b""
+        while not seen.endswith(REST[dialect][-1]):
+            seen += await call.chunk()
+        await asyncio.sleep(0.3)  # many silences
+        lingering.set()
+        assert await call.rest() == b""
+        await call.done()
+    assert house.exchanges[0].outcome == "completed"
+
+
+# The client leaves
+
+
+@both
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("phase", ["connecting", "waiting", "streaming"])
+@either_way
+async def test_a_client_that_leaves_closes_the_upstream(
+    dialect: str, stream: bool, phase: str, pumping: bool
+) -> None:
+    never = asyncio.Event()
+    answers: dict[str, Answer] = {
+        "connecting": Answer(before=[never]),
+        "waiting": Answer([*HELD[dialect], never], pumping=pumping),
+        "streaming": Answer([*HELD[dialect], FIRST[dialect], never], pumping=pumping),
+    }
+    up = Scripted(answers[phase])
+    house = House(up)
+    sent = body(stream=stream)
+    scope = http_scope("POST", PATHS[dialect], headers={"content-length": str(len(sent))})
+    async with Call(house.app, scope, body=sent) as call:
+        await asyncio.wait_for(up.opening.wait(), 5)
+        if phase == "streaming" and stream:
+            await call.chunk()
+        call.hang_up()
+        record = await call.done()
+    if phase == "connecting":
+        assert up.abandoned.is_set()
+    else:
+        assert up.responses[0].closed.is_set()
+    assert record.has_started == (phase == "streaming" and stream)
+    assert b"error" not in record.body
+    exchange = house.exchanges[0]
+    assert (exchange.outcome, exchange.problem) == ("hung_up", "")
+    assert exchange.attempts[0].error == "the client left"
+
+
+@either_way
+async def test_usage_seen_before_a_hang_up_is_kept(pumping: bool) -> None:
+    house = House(Scripted(Answer([START, BLOCK, DELTA, asyncio.Event()], pumping=pumping)))
+    async with streaming("anthropic", house) as call:
+        while DELTA not in call.record.body:
+            await call.chunk()
+        call.hang_up()
+        await call.done()
+    assert house.exchanges[0].usage == USED
+
+
+# Slow clients, cancellation
+
+
+@either_way
+async def test_a_slow_client_slows_the_reading(pumping: bool) -> None:
+    up = Scripted(Answer([HI, *[MORE] * 50, STOP, DONE], pumping=pumping))
+    house = House(up)
+    async with streaming("openai", house, window=3) as call:
+        await call.stalled()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert up.responses[0].reads <= 6
+        assert await call.rest() == ours(HI + MORE * 50 + STOP) + DONE
+        await call.done()
+
+
+@either_way
+async def test_a_client_that_leaves_while_it_holds_us_up(pumping: bool) -> None:
+    up = Scripted(Answer([HI, *[MORE] * 50, asyncio.Event()], pumping=pumping))
+    async with streaming("openai", House(up), window=3) as call:
+        await call.stalled()
+        call.hang_up()
+        await call.done()
+    assert up.responses[0].closed.is_set()
+
+
+@pytest.mark.parametrize("phase", ["connecting", "waiting", "streaming"])
+@either_way
+async def test_the_servers_cancellation_goes_through_and_closes_the_upstream(
+    phase: str, pumping: bool
+) -> None:
+    never = asyncio.Event()
+    up = Scripted(
+        {
+            "connecting": Answer(before=[never]),
+            "waiting": Answer([ROLE, never], pumping=pumping),
+            "streaming": Answer([HI, never], pumping=pumping),
+        }[phase]
+    )
+    house = House(up)
+    async with streaming("openai", house) as call:
+        await asyncio.wait_for(up.opening.wait(), 5)
+        if phase == "streaming":
+            await call.chunk()
+        await call.cancel()
+        assert isinstance(call.record.raised, asyncio.CancelledError)
+    assert up.abandoned.is_set() if phase == "connecting" else up.responses[0].closed.is_set()
+    assert b"error" not in call.record.body
+    assert house.exchanges[0].attempts[0].ended > 0
+    assert house.sample("penstock_requests_in_flight") == 0
+
+
+async def test_a_bug_in_an_upstream_is_internal_and_closes_it() -> None:
+    up = Scripted(Answer([HI, ZeroDivisionError("canary")]))
+    house = House(up)
+    answer = await ask(house, stream=True)
+    assert b'"code":"internal"' in answer.body and b"canary" not in answer.body
+    assert up.responses[0].closed.is_set()
