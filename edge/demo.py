@@ -6,6 +6,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import time
 
@@ -37,9 +38,10 @@ def run(port: int | None = None, *, say: Callable[[str], object] = sys.stdout.wr
         key = asyncio.run(_key(settings))
 
         def show(url: str) -> None:
-            for text in _tour(url, key, settings):
-                say(text)
-                sys.stdout.flush()
+            with suppress(httpx.HTTPError):  # stopped while it was streaming
+                for text in _tour(url, key, settings):
+                    say(text)
+                    sys.stdout.flush()
 
         try:
             serve(_at(settings, _PORT if port is None else port), on_ready=show)

@@ -8,6 +8,7 @@ balancers turn away, then closes the listening sockets and lets running requests
 `drain`. SIGINT skips the notice. A worker that dies is replaced.
 """
 
+import asyncio
 import gc
 import logging
 import multiprocessing
@@ -20,9 +21,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.util import Finalize
 from typing import Any
 
+from granian import _signals
+from granian._granian import WorkerSignal
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
 from granian.server import MPServer
@@ -81,6 +85,7 @@ def _worker(settings: Settings, tell: int) -> Any:
 
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
+    _signals.set_loop_signals = _stop_once
     if hasattr(os, "SCHED_BATCH"):
         # The loop and Granian's thread wake each other for every event. Under this policy (no
         # less CPU share, Linux) the woken one does not throw the other off its core in mid-batch.
@@ -93,6 +98,28 @@ def _worker(settings: Settings, tell: int) -> Any:
         os.write(tell, b"1")
 
     return Gateway(settings, on_ready=on_ready)
+
+
+def _stop_once(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
+    """Granian's `set_loop_signals` for a worker that may be told to stop more than once.
+
+    Ctrl-C reaches the whole process group and systemd signals the whole control group, so a worker
+    hears of the end from outside and again from its parent. Granian 2.8 then sets its event twice,
+    and the second `set` can wait for ever, with the GIL, for a thread that wants the GIL. Here the
+    parent decides: SIGINT is left to it, and of several SIGTERM the first counts.
+    """
+    event = WorkerSignal()
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            event.set()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    return event
 
 
 class _Server(MPServer):
@@ -143,12 +170,13 @@ class _Server(MPServer):
         """Give notice first when it is SIGTERM; a second signal does not wait for it."""
         patient = bool(args) and args[0] == signal.SIGTERM and not self._stopping
         self._stopping = True
+        interrupt: Callable[[], None] = super().signal_handler_interrupt
         if not patient or not self._notice:
-            super().signal_handler_interrupt()
-            return
+            return interrupt()
         for worker in self.wrks:
-            os.kill(worker.inner.pid, signal.SIGUSR1)
-        stop = threading.Timer(self._notice, super().signal_handler_interrupt)
+            with suppress(ProcessLookupError):  # it died, and is about to be replaced
+                os.kill(worker.inner.pid, signal.SIGUSR1)
+        stop = threading.Timer(self._notice, interrupt)
         stop.daemon = True
         stop.start()
 

@@ -60,7 +60,7 @@ def _upstream(option: UpstreamOption) -> Upstream:
         transport=option.transport,
         ca=option.ca,
         client_cert=option.client_cert,
-        proxy=option.proxy,
+        proxy=option.proxy.reveal() if option.proxy is not None else None,
     )
 
 
