@@ -67,7 +67,7 @@ async def nothing_is_left_behind() -> AsyncIterator[None]:
             made.append(handle)
         return handle
 
-    loop.call_at = noted  # type: ignore[assignment,method-assign]
+    loop.call_at = noted  # type: ignore[method-assign]
     before = asyncio.all_tasks()
     yield
     await asyncio.sleep(0)

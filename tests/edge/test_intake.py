@@ -1,0 +1,359 @@
+"""What the intake reads, refuses and never holds."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from edge.catalog import Catalog
+from edge.intake import IntakeMiddleware
+from edge.settings import parse
+from middlewares import ErrorsMiddleware, Exchange, Principal
+from middlewares._asgi import Receive, Scope, Send
+from middlewares.exchange import Dialect
+from tests.asgi import Call, Headers, Recorded, http_scope, request
+from tests.edge.scripted import DOCUMENT
+
+LIMIT = 1000
+GOOD = b'{"model":"m1","messages":[{}]}'
+
+
+class Inside:
+    """Where requests go that were let in."""
+
+    def __init__(self) -> None:
+        self.seen: list[Exchange] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.seen.append(Exchange.of(scope))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Door:
+    """The intake with an endpoint and a principal already found. `inside` says who came through."""
+
+    def __init__(
+        self,
+        endpoint: str = "chat.completions",
+        dialect: Dialect = "openai",
+        principal: Principal | None = None,
+        idle: float = 5.0,
+    ) -> None:
+        self.inside = Inside()
+        self.exchange: Exchange | None = None
+        catalog = Catalog.build(parse(DOCUMENT))
+        intake = IntakeMiddleware(self.inside, catalog=catalog, limit=LIMIT, idle=idle)
+
+        async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+            exchange = self.exchange = Exchange.of(scope)
+            exchange.endpoint = endpoint
+            exchange.dialect = dialect
+            exchange.principal = principal
+            await intake(scope, receive, send)
+
+        self.app = ErrorsMiddleware(routed)
+
+    async def post(self, body: bytes, headers: Headers = ()) -> Recorded:
+        return await request(self.app, "POST", "/", headers=headers, body=body)
+
+
+def error_of(answer: Recorded) -> dict[str, Any]:
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+async def test_what_is_read() -> None:
+    door = Door()
+    body = b'{"stream":true,"model":"m1-alias","messages":[ 1.50 ],"x":{"b":1}}'
+    assert (await door.post(body)).status == 204
+    exchange = door.inside.seen[0]
+    assert (exchange.model, exchange.stream) == ("m1-alias", True)
+    assert bytes(exchange.fields["messages"]) == b"[ 1.50 ]"
+    assert bytes(exchange.fields["x"]) == b'{"b":1}'
+
+
+@pytest.mark.parametrize(
+    ("stream", "means"),
+    [("true", True), ("false", False), ("null", False), (None, False)],
+)
+async def test_stream(stream: str | None, means: bool) -> None:
+    door = Door()
+    tail = f',"stream":{stream}' if stream else ""
+    await door.post(GOOD[:-1] + tail.encode() + b"}")
+    assert door.inside.seen[0].stream is means
+
+
+@pytest.mark.parametrize("endpoint", ["models", "ops", ""])
+async def test_other_endpoints_are_none_of_its_business(endpoint: str) -> None:
+    door = Door(endpoint)
+    assert (await door.post(b"not json at all")).status == 204
+
+
+async def test_a_lifespan_passes() -> None:
+    reached: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    catalog = Catalog.build(parse(DOCUMENT))
+    intake = IntakeMiddleware(app, catalog=catalog, limit=1, idle=1)
+    await intake({"type": "lifespan"}, nothing, nothing)
+    assert reached == ["lifespan"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"model":3,"messages":[{}]}', "model"),
+        (b'{"model":null,"messages":[{}]}', "model"),
+        (b'{"model":["m1"],"messages":[{}]}', "model"),
+        (b'{"model":{"a":"m1"},"messages":[{}]}', "model"),
+        (b'{"model":"","messages":[{}]}', "model"),
+        (b'{"model":"' + b"m" * 257 + b'","messages":[{}]}', "model"),
+        (b'{"model":"m1\\n","messages":[{}]}', "model"),
+        (b'{"model":"\xff","messages":[{}]}', "model"),
+        (b'{"messages":[{}]}', "model"),
+        (b'{"model":"m1"}', "messages"),
+        (b'{"model":"m1","messages":[]}', "messages"),
+        (b'{"model":"m1","messages":null}', "messages"),
+        (b'{"model":"m1","messages":[{}],"stream":"yes"}', "stream"),
+        (b'{"model":"m1","messages":[{}],"stream":1}', "stream"),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_the_field_at_fault_is_named(dialect: Dialect, body: bytes, param: str) -> None:
+    door = Door(dialect=dialect)
+    answer = await door.post(body)
+    assert answer.status == 400
+    assert f"`{param}`" in error_of(answer)["message"]
+    if dialect == "openai":
+        assert error_of(answer)["param"] == param
+    assert error_of(answer)["type"] == "invalid_request_error"
+    assert door.inside.seen == []
+    assert door.exchange is not None and door.exchange.outcome == "refused"
+
+
+async def test_embeddings_need_an_input() -> None:
+    door = Door("embeddings")
+    assert error_of(await door.post(b'{"model":"m1","input":""}'))["param"] == "input"
+    assert (await door.post(b'{"model":"m1","input":"x"}')).status == 204
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b'"m1"',
+        b"null",
+        GOOD[:-1],
+        GOOD + GOOD,
+        b'{"model":"m1","messages":[1,}',
+        b'{"model":"m1","messages":' + b"[" * 400 + b"]" * 400 + b"}",
+        b'{"a\xff":1}',
+        b"\xef\xbb\xbf" + GOOD,
+        "{}".encode("utf-16"),
+        b'{"model":"m1","messages":["\\ud800"]}',
+    ],
+)
+async def test_what_is_no_json_object_is_a_400(body: bytes) -> None:
+    door = Door()
+    answer = await door.post(body)
+    if body.count(b"[") == 400 and answer.status == 204:
+        return  # deep, but not deeper than this interpreter's parser goes
+    assert answer.status == 400
+    assert error_of(answer)["code"] == "invalid_request"
+
+
+async def test_nesting_without_end_is_a_400() -> None:
+    catalog = Catalog.build(parse(DOCUMENT))
+    inside = Inside()
+    app = ErrorsMiddleware(
+        IntakeMiddleware(
+            inside, catalog=catalog, limit=1 << 20, idle=5, endpoints=frozenset(("", "messages"))
+        )
+    )
+    answer = await request(app, "POST", body=b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    assert answer.status == 400
+    assert "nested" in error_of(answer)["message"]
+
+
+# Models
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m1","messages":[{}],"model":"only-oai"}',
+        b'{"model":"m1","messages":[{}],"mod\\u0065l":"only-oai"}',
+        b'{"mod\\u0065l":"only-oai","messages":[{}]}',
+        b'{"model":"only\\u002doai","messages":[{}]}',
+    ],
+)
+async def test_no_other_model_is_smuggled_past_the_allow_list(body: bytes) -> None:
+    door = Door(principal=Principal("k", models=frozenset(("m1",))))
+    answer = await door.post(body)
+    assert (answer.status, error_of(answer)["code"]) == (403, "model_not_allowed")
+    assert door.inside.seen == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"only-oai","messages":[{}],"model":"m1"}',
+        b'{"model":"only-oai","messages":[{}],"mod\\u0065l":"m1"}',
+    ],
+)
+async def test_of_two_models_only_the_judged_one_is_left(body: bytes) -> None:
+    door = Door(principal=Principal("k", models=frozenset(("m1",))))
+    assert (await door.post(body)).status == 204
+    exchange = door.inside.seen[0]
+    assert exchange.model == "m1"
+    assert sorted(exchange.fields) == ["messages", "model"]
+
+
+@pytest.mark.parametrize(
+    ("models", "asked", "status"),
+    [
+        (None, "m1", 204),
+        ({"m1"}, "m1", 204),
+        ({"m1"}, "m1-alias", 204),
+        ({"m1-alias"}, "m1", 204),
+        ({"m1"}, "only-oai", 403),
+        (set(), "m1", 403),
+    ],
+)
+async def test_allow_lists(models: set[str] | None, asked: str, status: int) -> None:
+    allowed = None if models is None else frozenset(models)
+    door = Door(principal=Principal("k", models=allowed))
+    answer = await door.post(json.dumps({"model": asked, "messages": [{}]}).encode())
+    assert answer.status == status
+
+
+async def test_an_unknown_model_is_named_as_each_vendor_does() -> None:
+    body = GOOD.replace(b"m1", b"nope")
+    chat = await Door().post(body)
+    assert (chat.status, error_of(chat)["code"]) == (404, "model_not_found")
+    assert error_of(chat)["message"] == (
+        "The model `nope` does not exist or you do not have access to it."
+    )
+    messages = await Door(dialect="anthropic").post(body)
+    assert messages.status == 404
+    assert error_of(messages) == {"type": "not_found_error", "message": "model: nope"}
+
+
+# Media types
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 204),
+        ({"content-type": "application/json"}, 204),
+        ({"content-type": "Application/JSON; charset=utf-8"}, 204),
+        ({"content-type": "application/vnd.x+json"}, 204),
+        ({"content-encoding": "identity"}, 204),
+        ({"content-encoding": ""}, 204),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "multipart/form-data; boundary=application/json"}, 415),
+        ({"content-type": ""}, 415),
+        ({"content-encoding": "gzip"}, 415),
+        ({"content-encoding": "identity, gzip"}, 415),
+    ],
+)
+async def test_media_types(headers: dict[str, str], status: int) -> None:
+    answer = await Door().post(GOOD, headers)
+    assert answer.status == status
+    if status == 415:
+        assert error_of(answer)["param"] in headers
+
+
+# Size and time
+
+
+async def test_a_body_announced_too_large_is_refused_unread() -> None:
+    scope = http_scope("POST", headers={"content-length": str(LIMIT + 1)})
+    async with Call(Door().app, scope, body=None) as call:
+        await call.started()
+        assert call.status == 413
+        assert (await call.done()).complete
+        assert all(message["type"] == "http.disconnect" for message in call.received)
+
+
+async def test_a_body_that_grows_too_large_is_refused_when_it_does() -> None:
+    door = Door()
+    async with Call(door.app, http_scope("POST"), body=None) as call:
+        for _ in range(3):
+            call.feed(b"x" * (LIMIT // 3), more=True)
+        await call.received_all()
+        assert not call.record.has_started
+        call.feed(b"xx", more=True)
+        await call.started()
+        assert call.status == 413
+        assert f"{LIMIT} bytes" in call.record.text
+        await call.done()
+    assert door.exchange is not None and door.exchange.fields == {}
+
+
+async def test_a_body_of_exactly_the_limit_is_read() -> None:
+    body = GOOD + b" " * (LIMIT - len(GOOD))
+    assert (await Door().post(body)).status == 204
+
+
+@pytest.mark.parametrize("length", ["-1", "+3", "x", "", "1 ", "9" * 5000])
+async def test_a_length_that_is_no_number(length: str) -> None:
+    answer = await Door().post(GOOD, {"content-length": length})
+    assert (answer.status, error_of(answer)["code"]) == (400, "invalid_request")
+
+
+async def test_a_body_in_pieces_is_put_together_and_no_more_is_asked() -> None:
+    scope = http_scope("POST", headers={"content-length": str(len(GOOD))})
+    door = Door()
+    async with Call(door.app, scope, body=None) as call:
+        for i in range(len(GOOD)):
+            call.feed(GOOD[i : i + 1], more=True)  # the server has not seen the end yet
+        await call.done()
+    assert door.inside.seen[0].model == "m1"
+
+
+async def test_a_body_without_a_length_ends_where_it_says() -> None:
+    async with Call(Door().app, http_scope("POST"), body=[GOOD[:5], b"", GOOD[5:]]) as call:
+        assert (await call.done()).status == 204
+
+
+async def test_a_body_that_stalls_is_given_up() -> None:
+    async with Call(Door(idle=0.05).app, http_scope("POST"), body=None) as call:
+        call.feed(GOOD[:5], more=True)
+        await call.started()
+        assert call.status == 400
+        assert "stopped arriving" in call.record.text
+        await call.done()
+
+
+async def test_a_body_that_drips_is_not_a_stall() -> None:
+    door = Door(idle=0.2)
+    async with Call(door.app, http_scope("POST"), body=None) as call:
+        for i in range(0, len(GOOD), 5):
+            call.feed(GOOD[i : i + 5], more=True)
+            await call.received_all()
+            await asyncio.sleep(0.05)
+        call.feed(b"")
+        assert (await call.done()).status == 204
+
+
+async def test_a_client_that_leaves_while_uploading_gets_nothing() -> None:
+    door = Door()
+    async with Call(door.app, http_scope("POST"), body=None) as call:
+        call.feed(GOOD[:5], more=True)
+        await call.received_all()
+        call.hang_up()
+        record = await call.done()
+    assert record.messages == []
+    assert door.exchange is not None and door.exchange.outcome == "hung_up"
+    assert door.inside.seen == []

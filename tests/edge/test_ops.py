@@ -1,0 +1,115 @@
+"""What is answered without a key, and to whom."""
+
+import pytest
+
+from tests.asgi import Recorded, request
+from tests.edge.scripted import Answer, House, Scripted
+
+GUARDED = ["/livez", "/readyz", "/metrics"]
+
+
+async def get(
+    path: str, *, method: str = "GET", client: str | None = "127.0.0.1", house: House | None = None
+) -> Recorded:
+    home = house or House(Scripted(Answer()))
+    return await request(home.app, method, path, client=(client, 1) if client else None)
+
+
+@pytest.mark.parametrize("path", ["/health", "/healthz"])
+@pytest.mark.parametrize("client", ["127.0.0.1", "8.8.8.8"])
+async def test_health_is_for_everybody(path: str, client: str) -> None:
+    answer = await get(path, client=client)
+    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+    assert answer.header("x-request-id")
+
+
+@pytest.mark.parametrize("path", GUARDED)
+@pytest.mark.parametrize(
+    ("client", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("10.9.9.9", 200),
+        ("192.168.1.1", 200),
+        ("::1", 200),
+        ("::ffff:127.0.0.1", 200),
+        (None, 200),
+        ("8.8.8.8", 404),
+        ("2001:db8::1", 404),
+        ("::ffff:8.8.8.8", 404),
+    ],
+)
+async def test_the_rest_is_for_ops_networks_only(
+    path: str, client: str | None, status: int
+) -> None:
+    answer = await get(path, client=client)
+    assert answer.status == status
+    if status == 404:
+        elsewhere = await get("/nothing", client=client)
+        assert answer.json() == elsewhere.json()
+
+
+async def test_ops_networks_can_be_named() -> None:
+    house = House(Scripted(Answer()), document={"server": {"ops_networks": ["8.8.8.0/24"]}})
+    assert (await get("/metrics", client="8.8.8.8", house=house)).status == 200
+    assert (await get("/metrics", client="127.0.0.1", house=house)).status == 404
+
+
+async def test_readiness_is_apart_from_liveness() -> None:
+    house = House(Scripted(Answer()))
+    assert (await get("/readyz", house=house)).json() == {"status": "ok"}
+    house.ready = False
+    answer = await get("/readyz", house=house)
+    assert (answer.status, answer.header("retry-after")) == (503, "1")
+    assert answer.json() == {"status": "draining"}
+    assert (await get("/livez", house=house)).status == 200
+    assert (await get("/health", house=house)).status == 200
+
+
+async def test_a_scrape() -> None:
+    house = House(Scripted(Answer()))
+    await get("/health", house=house)
+    answer = await get("/metrics", house=house)
+    kind = answer.header("content-type")
+    assert kind is not None and kind.startswith("text/plain")
+    line = 'penstock_requests_total{endpoint="ops",model="",outcome="completed",status="200"}'
+    assert line in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/api/hello", "/readyz"])
+async def test_head_is_answered_without_a_key(path: str) -> None:
+    answer = await get(path, method="HEAD")
+    assert answer.status in (200, 204)
+    assert answer.complete
+
+
+async def test_hello() -> None:
+    assert (await get("/api/hello", client="8.8.8.8")).status == 204
+
+
+async def test_the_front_page_lists_the_models_and_runs_nothing() -> None:
+    answer = await get("/", client="8.8.8.8")
+    assert answer.status == 200
+    kind = answer.header("content-type")
+    assert kind is not None and kind.startswith("text/html")
+    for word in ("Acme", "m1", "m1-alias", "Priced One", "/v1/messages"):
+        assert word in answer.text
+    assert "upstream-model-x" not in answer.text
+    policy = answer.header("content-security-policy")
+    assert policy is not None and "default-src 'none'" in policy
+    assert "<script" not in answer.text
+
+
+async def test_the_front_page_escapes_the_brand_and_the_host() -> None:
+    house = House(Scripted(Answer()), document={"brand": "Ac<b>me"})
+    answer = await request(house.app, "GET", "/", headers={"host": '"><script>x</script>'})
+    assert answer.status == 200
+    assert "<b>me" not in answer.text
+    assert "<script" not in answer.text
+
+
+async def test_a_page_without_public_models_says_where_to_ask() -> None:
+    plans = [{"id": "gold"}]
+    models = [{"id": "m1", "targets": ["both/x"], "plans": ["gold"]}]
+    house = House(Scripted(Answer()), document={"plans": plans, "models": models})
+    answer = await get("/", house=house)
+    assert "No model is listed publicly" in answer.text
