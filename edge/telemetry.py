@@ -32,7 +32,8 @@ class LineSink:
         self._lines: list[bytes] = []
         self._size = 0
         self._lock = threading.Lock()
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.AbstractEventLoop | None = None
+        """The loop whose timer will flush; a loop that has ended will not."""
 
     def line(self, text: bytes) -> None:
         """Take one line without its end."""
@@ -42,17 +43,19 @@ class LineSink:
             full = self._size >= _BUFFER_BYTES
         if full:
             return self.flush()
-        if self._timer is None:
+        waiting = self._waiting
+        if waiting is None or waiting.is_closed():
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 return self.flush()
-            self._timer = loop.call_later(_FLUSH_SECONDS, self._tick)
+            self._waiting = loop
+            loop.call_later(_FLUSH_SECONDS, self._tick)
 
     msg = info = debug = warning = warn = error = critical = exception = fatal = log = line
 
     def _tick(self) -> None:
-        self._timer = None
+        self._waiting = None
         self.flush()
 
     def flush(self) -> None:
@@ -75,7 +78,13 @@ def _stamp(_logger: Any, level: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _render(_logger: Any, _level: str, event: dict[str, Any]) -> bytes:
-    return orjson.dumps(event, default=str)
+    try:
+        return orjson.dumps(event, default=str)
+    except TypeError:  # half a surrogate pair, from a path or a header somebody made up
+        for name, value in event.items():
+            if isinstance(value, str):
+                event[name] = value.encode("utf-8", "backslashreplace").decode()
+        return orjson.dumps(event, default=str)
 
 
 class _ToStructlog(logging.Handler):
