@@ -88,10 +88,10 @@ class Peer(asyncio.Protocol):
         """The body that `head` announces, chunked or by length."""
         if head.header(b"transfer-encoding") is not None:
             assert head.header(b"content-length") is None
-            body = b""
+            chunks = []
             while chunk := await self.chunk():
-                body += chunk
-            return body
+                chunks.append(chunk)
+            return b"".join(chunks)
         return await self.exactly(int(head.header(b"content-length") or 0))
 
     async def chunk(self) -> bytes:
