@@ -1,0 +1,127 @@
+"""What becomes of an exception, by when it comes."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from middlewares import ErrorsMiddleware, Exchange, Problem
+from middlewares._asgi import Receive, Scope, Send
+from middlewares.exchange import Dialect
+from tests.asgi import Call, Recorded, http_scope
+
+SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+def fails(
+    raised: Exception,
+    *,
+    start: tuple[bytes, bytes] | None = None,
+    chunks: tuple[bytes, ...] = (),
+    ended: bool = False,
+    dialect: Dialect = "openai",
+) -> ErrorsMiddleware:
+    """An app that starts with `start`, sends `chunks`, perhaps ends, and then raises."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).dialect = dialect
+        Exchange.of(scope).request_id = "r-1"
+        if start is not None:
+            await send({"type": "http.response.start", "status": 200, "headers": [start]})
+        for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if ended:
+            await send({"type": "http.response.body", "body": b""})
+        raise raised
+
+    return ErrorsMiddleware(app, brand="Acme")
+
+
+async def run(app: ErrorsMiddleware) -> tuple[Recorded, BaseException | None, Exchange]:
+    scope = http_scope()
+    async with Call(app, scope) as call:
+        raised = await call.ended()
+    return call.record, raised, Exchange.of(scope)
+
+
+async def test_a_problem_answers_for_itself() -> None:
+    answer, raised, exchange = await run(fails(Problem("not_found")))
+    assert (answer.status, raised, exchange.problem) == (404, None, "not_found")
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_any_other_exception_is_internal_and_logged_but_not_told(
+    dialect: Dialect, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer, raised, exchange = await run(fails(KeyError("canary"), dialect=dialect))
+    assert (answer.status, raised) == (500, None)
+    assert "canary" not in answer.text and "Acme" in answer.text
+    assert exchange.reason == "KeyError: 'canary'"
+    (record,) = caplog.records
+    assert "r-1" in record.getMessage()
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("raised", [Problem("upstream_error"), KeyError("canary")])
+@pytest.mark.parametrize("chunks", [(), (b"data: 1\n\n",)])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_a_stream_that_has_begun_ends_with_an_error_event(
+    dialect: Dialect, chunks: tuple[bytes, ...], raised: Exception
+) -> None:
+    answer, out, exchange = await run(fails(raised, start=SSE, chunks=chunks, dialect=dialect))
+    assert out is None
+    event = answer.body.removeprefix(b"".join(chunks))
+    assert event.startswith(b"event: error\n" if dialect == "anthropic" else b'data: {"error"')
+    assert event.endswith(b"\n\n") and event.count(b"\n\n") == 1
+    assert b"canary" not in event
+    assert answer.complete
+    assert exchange.outcome == "cut"
+
+
+async def test_a_stream_that_has_ended_stays_ended() -> None:
+    answer, raised, _ = await run(fails(KeyError("x"), start=SSE, chunks=(b"1",), ended=True))
+    assert (answer.body, raised) == (b"1", None)
+
+
+async def test_another_body_that_has_begun_is_broken_off() -> None:
+    error = KeyError("x")
+    json_type = (b"content-type", b"application/json")
+    answer, raised, _ = await run(fails(error, start=json_type, chunks=(b"{",)))
+    assert raised is error
+    assert (answer.body, answer.complete) == (b"{", False)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+async def test_what_is_no_exception_passes(stop: type[BaseException]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise stop
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    with pytest.raises(stop):
+        await ErrorsMiddleware(app)(http_scope(), receive, send)
+    assert sent == []
+
+
+async def test_details_are_shown_when_the_operator_asks() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Problem("invalid_request", param="model", issue="expected a string")
+
+    answer, _, _ = await run(ErrorsMiddleware(app, details=True))
+    assert answer.json()["error"]["details"] == {"field": "model", "issue": "expected a string"}
+    answer, _, _ = await run(ErrorsMiddleware(app))
+    assert "details" not in answer.json()["error"]
+
+
+def test_a_brand_must_be_something() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    with pytest.raises(ValueError, match="brand"):
+        ErrorsMiddleware(app, brand="")

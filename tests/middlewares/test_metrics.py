@@ -1,0 +1,138 @@
+"""What is counted, by label, once; and one scrape for several processes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from middlewares import Attempt, Exchange, Metrics, MetricsMiddleware, Target, Usage
+from middlewares._asgi import Receive, Scope, Send
+from tests.asgi import Call, http_scope, request
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+async def test_status_size_and_outcome() -> None:
+    metrics = Metrics()
+    exchanges = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        exchanges.append(exchange)
+        exchange.endpoint, exchange.entry, exchange.outcome = "chat", "m1", "completed"
+        assert sample(metrics, "penstock_requests_in_flight") == 1
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await send({"type": "http.response.body", "body": b"de"})
+
+    app_ = MetricsMiddleware(app, metrics=metrics)
+    for _ in range(3):
+        await request(app_)
+    labels = {"endpoint": "chat", "model": "m1", "status": "201", "outcome": "completed"}
+    assert sample(metrics, "penstock_requests_total", **labels) == 3
+    assert sample(metrics, "penstock_request_duration_seconds_count", endpoint="chat") == 3
+    assert sample(metrics, "penstock_requests_in_flight") == 0
+    assert [(exchange.status, exchange.bytes_out) for exchange in exchanges] == [(201, 5)] * 3
+
+
+async def test_crashes_and_cancellations_are_counted_and_pass() -> None:
+    metrics = Metrics()
+    waiting = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/crash":
+            raise ZeroDivisionError
+        waiting.set()
+        await asyncio.Event().wait()
+
+    app_ = MetricsMiddleware(app, metrics=metrics)
+    with pytest.raises(ZeroDivisionError):
+        await request(app_, path="/crash")
+    async with Call(app_, http_scope()) as call:
+        await waiting.wait()
+        await call.cancel()
+    labels = {"endpoint": "", "model": "", "status": "0", "outcome": ""}
+    assert sample(metrics, "penstock_requests_total", **labels) == 2
+    assert sample(metrics, "penstock_requests_in_flight") == 0
+
+
+def test_figures_of_an_exchange() -> None:
+    metrics = Metrics()
+    exchange = Exchange(started=100.0)
+    exchange.endpoint, exchange.entry, exchange.stream = "messages", "m1", True
+    exchange.first_content = 100.3
+    exchange.problem = "upstream_error"
+    exchange.usage = Usage(input=5, output=7, cache_read=11, cache_write=13, reasoning=3)
+    exchange.attempts = [
+        Attempt(Target("a", "x"), 0.0, status=503),
+        Attempt(Target("a", "x"), 0.0, status=503),
+        Attempt(Target("b", "x"), 0.0),
+    ]
+    metrics.finished(exchange, 102.0)
+    for kind, tokens in (("input", 5), ("output", 7), ("cache_read", 11), ("cache_write", 13)):
+        assert sample(metrics, "penstock_tokens_total", model="m1", kind=kind) == tokens
+    attempts = "penstock_upstream_attempts_total"
+    assert sample(metrics, attempts, upstream="a", status="503") == 2
+    assert sample(metrics, attempts, upstream="b", status="0") == 1
+    assert sample(metrics, "penstock_problems_total", kind="upstream_error") == 1
+    first = "penstock_time_to_first_content_seconds"
+    assert sample(metrics, f"{first}_sum", model="m1") == pytest.approx(0.3)
+    assert sample(metrics, f"{first}_bucket", model="m1", le="0.25") == 0
+    assert sample(metrics, f"{first}_bucket", model="m1", le="0.5") == 1
+    assert sample(metrics, "penstock_request_duration_seconds_sum", endpoint="messages") == 2.0
+
+
+def test_an_unstreamed_answer_has_no_time_to_first_content() -> None:
+    metrics = Metrics()
+    exchange = Exchange()
+    exchange.entry, exchange.first_content = "m1", exchange.started + 1
+    metrics.finished(exchange, exchange.started + 2)
+    assert sample(metrics, "penstock_time_to_first_content_seconds_count", model="m1") is None
+
+
+def test_a_scrape_reads_as_prometheus_text() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.finished(Exchange(), 0.0)
+    text, kind = metrics.exposition()
+    assert kind.startswith("text/plain")
+    names = {family.name for family in text_string_to_metric_families(text.decode())}
+    assert {"penstock_requests", "penstock_requests_in_flight", "penstock_tokens"} <= names
+
+
+COUNT = """
+import sys
+from middlewares import Exchange, Metrics
+metrics = Metrics()
+for _ in range(int(sys.argv[1])):
+    metrics.finished(Exchange(), 0.0)
+metrics.in_flight.inc()
+print(metrics.exposition()[0].decode())
+"""
+
+
+def test_one_scrape_is_right_for_all_processes(tmp_path: Path) -> None:
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    totals = []
+    for count in (3, 4):
+        told = subprocess.run(
+            [sys.executable, "-c", COUNT, str(count)],
+            env=env,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        samples = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(told)
+            for sample in family.samples
+        }
+        totals.append(samples["penstock_requests_total"])
+    assert totals == [3, 7]

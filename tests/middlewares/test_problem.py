@@ -1,0 +1,110 @@
+"""Every kind in every envelope."""
+
+import json
+from typing import Any
+
+import pytest
+
+from middlewares import KINDS, Exchange, House, Problem
+from middlewares.exchange import Attempt, Dialect, Target
+from tests.asgi import request
+
+KIND = pytest.mark.parametrize("kind", sorted(KINDS))
+
+
+def exchange(dialect: Dialect = "openai", **house: Any) -> Exchange:
+    return Exchange(dialect=dialect, request_id="r-1", house=House(**{"brand": "Acme", **house}))
+
+
+@KIND
+def test_the_openai_envelope(kind: str) -> None:
+    content = Problem(kind, param="model").content(exchange())
+    assert set(content) == {"error"}
+    assert set(content["error"]) == {"message", "type", "param", "code"}
+    assert content["error"]["param"] == "model"
+    assert isinstance(content["error"]["message"], str)
+
+
+@KIND
+def test_the_anthropic_envelope(kind: str) -> None:
+    content = Problem(kind, param="model").content(exchange("anthropic"))
+    assert content["type"] == "error"
+    assert set(content["error"]) == {"type", "message"}
+    assert content["request_id"] == "r-1"
+
+
+@KIND
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_every_kind_answers(kind: str, dialect: Dialect) -> None:
+    ours = exchange(dialect)
+    answer = await request(Problem(kind, reason="canary"), state={"penstock.exchange": ours})
+    row = KINDS[kind]
+    overloaded = dialect == "anthropic" and kind == "upstream_unavailable"
+    assert answer.status == (529 if overloaded else row.status)
+    assert answer.header("content-type") == "application/json"
+    assert answer.header("content-length") == str(len(answer.body))
+    assert "canary" not in answer.text
+    assert "{" not in answer.json()["error"]["message"]
+    assert (ours.problem, ours.reason, ours.outcome) == (kind, "canary", "refused")
+    if row.status in (429, 503):
+        assert int(answer.header("retry-after") or 0) >= 1
+    else:
+        assert answer.header("retry-after") is None
+    stops = kind in ("budget_exceeded", "insufficient_credits")
+    assert answer.header("x-should-retry") == ("false" if stops else None)
+
+
+@KIND
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_every_kind_is_an_event(kind: str, dialect: Dialect) -> None:
+    ours = exchange(dialect)
+    event = Problem(kind, message="two\nlines").event(ours)
+    head = b"event: error\ndata: " if dialect == "anthropic" else b"data: "
+    assert event.startswith(head) and event.endswith(b"\n\n") and event.count(b"\n\n") == 1
+    assert json.loads(event.removeprefix(head)) == Problem(kind, message="two\nlines").content(ours)
+    assert ours.outcome == "cut"
+
+
+def test_public_messages_carry_the_brand_and_the_wait() -> None:
+    told = Problem("rate_limited", retry_after=17).content(exchange())["error"]
+    assert "try again in 17s" in told["message"]
+    assert told["code"] == "rate_limit_exceeded"
+    assert "Acme" in Problem("upstream_error").content(exchange())["error"]["message"]
+    assert Problem("rate_limited", retry_after=0).retry_after == 1
+    assert Problem("method_not_allowed").content(exchange())["error"]["code"] is None
+
+
+def test_braces_in_a_message_or_a_brand_are_only_braces() -> None:
+    assert Problem("internal", message="{x}").content(exchange())["error"]["message"] == "{x}"
+    told = Problem("internal").content(exchange(brand="{x}"))["error"]["message"]
+    assert told.startswith("{x}")
+
+
+def test_details_and_extras() -> None:
+    problem = Problem(
+        "budget_exceeded", param="model", issue="too dear", extra={"remaining": "0.00"}
+    )
+    assert problem.content(exchange())["error"]["remaining"] == "0.00"
+    told = problem.content(exchange(details=True))["error"]
+    assert told["details"] == {"field": "model", "issue": "too dear"}
+    bare = Problem("internal", message="m").content(exchange(details=True))["error"]
+    assert bare["details"] == {"field": None, "issue": "m"}
+
+
+async def test_headers_of_its_own_and_none_of_the_body_for_head() -> None:
+    problem = Problem("method_not_allowed", headers=((b"allow", b"POST"),))
+    answer = await request(problem, "HEAD")
+    assert (answer.header("allow"), answer.body) == ("POST", b"")
+    assert int(answer.header("content-length") or 0) > 0
+
+
+async def test_after_an_attempt_it_is_a_failure_and_no_refusal() -> None:
+    ours = exchange()
+    ours.attempts.append(Attempt(Target("a", "b"), 0.0))
+    await request(Problem("upstream_error"), state={"penstock.exchange": ours})
+    assert ours.outcome == "failed"
+
+
+def test_an_unknown_kind_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="teapot"):
+        Problem("teapot")
