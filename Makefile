@@ -37,7 +37,7 @@ schema: $(READY)  ## write config/schema.json anew
 	mv config/schema.json.new config/schema.json
 
 lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt
-	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	  --all-extras --group dev --generate-hashes --no-annotate --system-certs \
 	  --custom-compile-command "make lock" --output-file constraints.txt
@@ -55,6 +55,6 @@ $(READY): constraints.txt pyproject.toml
 	@if [ -e $(VENV)/installing ]; then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(VENV)/installing
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm $(VENV)/installing && touch $@
