@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from edge.forward import Forwarder
 from edge.upstreams import ConnectFailed, Disconnected, Malformed, TimedOut, UpstreamFailure
+from edge.upstreams.provider import credentials
+from middlewares import Exchange, Problem
 from middlewares.exchange import Usage
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, SSE, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
@@ -719,3 +722,44 @@ async def test_a_bug_in_an_upstream_is_internal_and_closes_it() -> None:
     answer = await ask(house, stream=True)
     assert b'"code":"internal"' in answer.body and b"canary" not in answer.body
     assert up.responses[0].closed.is_set()
+
+
+@either_way
+async def test_the_servers_cancellation_reaches_a_send_that_waits(pumping: bool) -> None:
+    up = Scripted(Answer([HI, *[MORE] * 50, asyncio.Event()], pumping=pumping))
+    async with streaming("openai", House(up), window=3) as call:
+        await call.stalled()
+        for _ in range(5):  # until the application waits for it too
+            await asyncio.sleep(0)
+        await call.cancel()
+        assert isinstance(call.record.raised, asyncio.CancelledError)
+        assert call.blocked == 0
+    assert up.responses[0].closed.is_set()
+
+
+@either_way
+@pytest.mark.parametrize(("dialect", "steps"), [("openai", [DONE]), ("anthropic", [END])])
+async def test_a_stream_that_ends_well_without_content_is_a_failure(
+    dialect: str, steps: list[Step], pumping: bool
+) -> None:
+    answer = await ask(
+        House(Scripted(Answer([*HELD[dialect], *steps], pumping=pumping))), dialect, stream=True
+    )
+    assert answer.status == 502
+
+
+async def test_a_model_that_left_the_catalog_under_the_request_is_not_found() -> None:
+    house = House(Scripted(Answer()))
+    forwarder = Forwarder(catalog=house.catalog, providers={})
+    scope = http_scope("POST", CHAT)
+    Exchange.of(scope).model = "gone"
+    async with Call(forwarder, scope) as call:
+        raised = await call.ended()
+    assert isinstance(raised, Problem)
+    assert raised.kind == "model_not_found"
+
+
+def test_credentials_stand_where_each_dialect_has_them() -> None:
+    assert credentials("openai", "k") == ((b"authorization", b"Bearer k"),)
+    assert credentials("anthropic", "k") == ((b"x-api-key", b"k"),)
+    assert credentials("openai", None) == credentials("anthropic", "") == ()
