@@ -1,0 +1,83 @@
+"""The processes that tests share. Those that tests only read live for the whole session."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .program import Gateway, Program
+
+UPSTREAM_KEY = "up-canary-6f1c7d02b9"
+ADMIN_TOKEN = "admin-canary-51e0b7aa43"
+
+Start = Callable[..., Gateway]
+
+
+def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
+    """A configuration: `sim-1` in process, `chat` and `claude` at a simulator over HTTP."""
+    upstreams = [
+        {
+            "name": f"far-{dialect}",
+            "dialect": dialect,
+            "base_url": f"{simulator}/v1",
+            "api_key": "env:UPSTREAM_KEY",
+            **limits,
+        }
+        for dialect in ("openai", "anthropic")
+    ]
+    return {
+        "auth": {"admin_token": "env:ADMIN_TOKEN"},
+        "upstreams": [{"name": "near", "dialect": "simulator"}, *upstreams],
+        "models": [
+            {"id": "sim-1", "targets": ["near/sim-1"]},
+            {"id": "chat", "targets": ["far-openai/far-model"]},
+            {"id": "claude", "targets": ["far-anthropic/far-model"]},
+        ],
+    }
+
+
+SECRETS = {"UPSTREAM_KEY": UPSTREAM_KEY, "ADMIN_TOKEN": ADMIN_TOKEN}
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The simulator as a provider of its own."""
+    program = Program("simulate", "--port", "0", folder=tmp_path_factory.mktemp("simulator"))
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
+    """A gateway that nobody changes; upstreams that stall are given up after a second."""
+    document = over_http(simulator.url, first_token_timeout="1s", idle_timeout="1s")
+    document["server"] = {"max_body": "1MiB"}
+    program = Gateway(tmp_path_factory.mktemp("gateway"), document, env=SECRETS)
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start gateways that the test may maltreat; what still runs at its end is stopped."""
+    started: list[Gateway] = []
+
+    def begin(document: Mapping[str, Any], **options: Any) -> Gateway:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        program = Gateway(folder, document, env=SECRETS, **options)
+        started.append(program)
+        return program
+
+    try:
+        yield begin
+        for program in started:
+            assert program.process.poll() is not None or program.stop() == 0, program.stderr
+    finally:
+        for program in started:
+            program.kill()

@@ -1,0 +1,252 @@
+"""The real program as a process of its own: started, asked, told to stop, seen to be gone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(sys.executable).with_name("penstock")
+DEADLINE = 30.0
+"""Seconds for what should happen at once; only a failing test waits so long."""
+
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def until(look: Callable[[], T | None], *, within: float = DEADLINE, what: str = "") -> T:
+    """The first true thing that `look` returns; for what only the system can tell."""
+    end = time.monotonic() + within
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {within} s: {what or look}"
+        time.sleep(0.02)
+    return found
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of the installed program; under coverage when this run is."""
+    measured = ["-m", "coverage", "run"] if "COVERAGE_PROCESS_START" in os.environ else []
+    return [sys.executable, *measured, str(SCRIPT), *arguments]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would change the program's mind."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.endswith(("_API_KEY", "_BASE_URL")) and not name.startswith("PENSTOCK_")
+    }
+    return {**kept, **(extra or {})}
+
+
+class Program:
+    """A running `penstock ARGUMENTS`, in a session of its own.
+
+    url: as its `ready` line says. Raises AssertionError when that does not come in time.
+    """
+
+    def __init__(self, *arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        self._errors = folder / f"stderr-{time.monotonic_ns()}.log"
+        self._lines: list[str] = []
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                command(*arguments),
+                cwd=ROOT,
+                env=environment(env),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            ready = until(self._ready, what="a ready line")
+        except BaseException:
+            self.kill()
+            raise
+        self.url = ready.removeprefix("ready ")
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line.rstrip("\n"))
+
+    def _ready(self) -> str | None:
+        assert self.process.poll() is None, self.stderr
+        return next((line for line in self._lines if line.startswith("ready ")), None)
+
+    @property
+    def stdout(self) -> str:
+        """All it has said."""
+        return "\n".join(self._lines)
+
+    @property
+    def stderr(self) -> str:
+        """All it has logged."""
+        return self._errors.read_text()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Its log so far; every line must be JSON, but for one that is being written."""
+        whole, _, _ = self.stderr.rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def request_line(self, request_id: str) -> dict[str, Any]:
+        """The one line that the log has for a request."""
+        lines = until(
+            lambda: [line for line in self.log if line.get("request_id") == request_id],
+            what=f"a log line for {request_id}",
+        )
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes."""
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
+        return children
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal every process of it, as a terminal or a service manager does."""
+        os.killpg(self.process.pid, number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, within: float = DEADLINE) -> int:
+        """Tell it to stop; its exit status. Asserts that it ends in time."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.ended(within=within)
+
+    def ended(self, *, within: float = DEADLINE) -> int:
+        """Its exit status once it has ended. Asserts that no process of it is left."""
+        try:
+            status = self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it did not end within {within} s\n{self.stderr}") from None
+        self._reader.join(DEADLINE)
+        left = self._group()
+        self.kill()
+        assert not left, f"left behind: {left}"
+        return status
+
+    def kill(self) -> None:
+        """End whatever is left of it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join(DEADLINE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _group(self) -> list[psutil.Process]:
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.pid != self.process.pid and _group_of(process.pid) == self.process.pid
+        ]
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+class Gateway(Program):
+    """`penstock serve` with a configuration of its own, a key, and a client for quick questions.
+
+    document: the configuration; where it listens and keeps its keys is filled in.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        document: Mapping[str, Any],
+        *,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.file = folder / "penstock.json"
+        self.database = folder / "penstock.db"
+        self._env = env
+        server = {"port": 0, "drain_notice": "0s", **document.get("server", {})}
+        store = {"sql": f"sqlite:///{self.database}", **document.get("store", {})}
+        self.file.write_text(json.dumps({**document, "server": server, "store": store}))
+        self.key = self.make_key("first")
+        super().__init__("serve", "--config", str(self.file), folder=folder, env=env)
+        self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=DEADLINE)
+
+    def kill(self) -> None:
+        if hasattr(self, "_client"):
+            self._client.close()
+        super().kill()
+
+    def run(self, *arguments: str) -> str:
+        """What `penstock ARGUMENTS --config FILE` prints."""
+        done = subprocess.run(
+            command(*arguments, "--config", str(self.file)),
+            cwd=ROOT,
+            env=environment(self._env),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def make_key(self, name: str, *options: str) -> str:
+        """A new key."""
+        return self.run("keys", "create", "--quiet", "--name", name, *options)
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that carries the first key."""
+        return {"authorization": f"Bearer {self.key}"}
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """GET without a key, on a connection that may be an old one."""
+        return self._client.get(path, **options)
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """POST JSON with the first key."""
+        return self._client.post(path, json=body, headers={**self.bearer, **headers})
+
+    def metrics(self) -> dict[Sample, float]:
+        """One scrape: value by sample name and labels."""
+        response = self.get("/metrics")
+        assert response.status_code == 200
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+        }
+
+    def in_flight(self) -> float:
+        """Requests being served now, less the one that asks."""
+        return self.metrics()["penstock_requests_in_flight", ()] - 1
+
+    def rss(self) -> int:
+        """Resident bytes of all workers."""
+        return sum(worker.memory_info().rss for worker in self.workers)
+
+
+def peak_rss(pid: int) -> int:
+    """Most resident bytes a process ever had (VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError(f"no VmHWM for {pid}")

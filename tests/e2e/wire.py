@@ -1,0 +1,162 @@
+"""A raw HTTP/1.1 client, to see every byte and to do what no library does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
+PATIENCE = 30.0
+
+
+class Reply(msgspec.Struct):
+    """A response. whole: whether its framing came to its end."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    whole: bool = False
+    head: bytes = b""
+
+    def header(self, name: str) -> str:
+        """The value of a header that must be there once."""
+        values = [value for key, value in self.headers if key == name]
+        assert len(values) == 1, f"{name}: {values}"
+        return values[0]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object of either envelope."""
+        found: dict[str, Any] = self.json()["error"]
+        return found
+
+
+class Line:
+    """One connection. Everything may be cut, delayed or left out by whoever uses it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def head(self) -> Reply:
+        """The next response head that is final."""
+        async with asyncio.timeout(PATIENCE):
+            block = await self.reader.readuntil(b"\r\n\r\n")
+        start, *lines = block[:-4].decode("latin-1").split("\r\n")
+        status = int(start.split(" ")[1])
+        if status == 100:
+            return await self.head()
+        headers = [(name.lower(), value) for name, _, value in (x.partition(": ") for x in lines)]
+        return Reply(status, headers, head=block)
+
+    async def parts(self, reply: Reply) -> AsyncIterator[bytes]:
+        """The body in the pieces in which it comes; `reply.whole` tells how it ended."""
+        headers = dict(reply.headers)
+        async with asyncio.timeout(PATIENCE):
+            try:
+                if headers.get("transfer-encoding") == "chunked":
+                    while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                        yield await self.reader.readexactly(size)
+                        await self.reader.readexactly(2)
+                    await self.reader.readexactly(2)
+                elif "content-length" in headers:
+                    yield await self.reader.readexactly(int(headers["content-length"]))
+                elif reply.status not in (204, 304):
+                    yield await self.reader.read()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            reply.whole = True
+
+    async def reply(self, *, bodyless: bool = False) -> Reply:
+        """The next response with its body."""
+        reply = await self.head()
+        if bodyless:
+            reply.whole = True
+            return reply
+        async for part in self.parts(reply):
+            reply.body += part
+        return reply
+
+
+@asynccontextmanager
+async def line(url: str, **options: Any) -> AsyncIterator[Line]:
+    """A connection to the origin of `url`."""
+    place = urlsplit(url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port, **options)
+    try:
+        yield Line(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def request(
+    path: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    *,
+    method: str = "",
+    host: str = "penstock.test",
+) -> bytes:
+    """A request as HTTP/1.1; a body that is no bytes goes as JSON."""
+    method = method or ("GET" if body is None else "POST")
+    lines = [f"{method} {path} HTTP/1.1", f"host: {host}"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    data = b""
+    if body is not None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines += ["content-type: application/json", f"content-length: {len(data)}"]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + data
+
+
+async def ask(
+    url: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **options: Any
+) -> Reply:
+    """One request on a connection of its own."""
+    async with line(url) as connection:
+        await connection.send(request(path, body, headers, **options))
+        return await connection.reply(bodyless=options.get("method") == "HEAD")
+
+
+def chat(text: str = "Hello", model: str = "sim-1", **fields: Any) -> dict[str, Any]:
+    """A body of a conversation that both dialects take."""
+    conversation = [{"role": "user", "content": text}]
+    return {"model": model, "max_tokens": 200_000, "messages": conversation, **fields}
+
+
+def events(body: bytes) -> list[Any]:
+    """The data of each event of a stream, decoded; `[DONE]` as text."""
+    found: list[Any] = []
+    for block in body.decode().replace("\r\n", "\n").split("\n\n"):
+        for text in block.split("\n"):
+            if text.startswith("data: "):
+                data = text[6:]
+                found.append(data if data == "[DONE]" else json.loads(data))
+    return found
+
+
+def text_of(body: bytes) -> str:
+    """The text of a stream in either dialect."""
+    text = ""
+    for event in events(body):
+        if not isinstance(event, dict):
+            continue
+        for choice in event.get("choices", ()):
+            text += choice["delta"].get("content") or ""
+        if event.get("type") == "content_block_delta":
+            text += event["delta"].get("text", "")
+    return text
