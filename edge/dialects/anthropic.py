@@ -90,7 +90,7 @@ class MessagesRelay:
             self.content
             and not self.complete
             and block.startswith(_BLOCK_EVENT)
-            and block.count(b"\n\n") == block.count(b"\n\nevent: content_block_") + 1
+            and block.count(b"\n\n") == block.count(b"}\n\nevent: content_block_") + 1
             and block.endswith(b"}\n\n")
         ):
             return block
