@@ -113,7 +113,8 @@ class HttpxResponse:
                 while not data:
                     chunk = await anext(self._chunks, None)
                     if chunk is None:
-                        self.close()
+                        await self._stream.aclose()  # so that the connection can be used again
+                        self._stream = None
                         return b""
                     data = chunk
             self._received += len(data)
