@@ -1,0 +1,1 @@
+"""Benchmarks. `make bench` runs `bench.compare`; bench/README.md says what each figure means."""

@@ -1,0 +1,167 @@
+"""One subject in one round: start it, put it through the phases, stop it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from . import processes
+from .client import Target
+from .subjects import Ready
+
+SUBJECT_CORE = 0
+LOAD_CORE = 1
+_PATIENCE = 60.0
+_MOST_RATE = 1000.0
+
+
+class Failed(Exception):
+    """A subject gave no result; the text says what happened."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Sizes and seconds of the phases."""
+
+    plain_connections: int = 32
+    streams: int = 200
+    firsts: int = 100
+    held: int = 1000
+    event_rate: float = 50
+    saturate: float = 3.0
+    rate: float = 4.0
+    stream: float = 5.0
+    first: float = 4.0
+
+    @classmethod
+    def quick(cls) -> "Plan":
+        """Shorter windows, for a first look."""
+        return cls(saturate=1.5, rate=2.0, stream=2.0, first=2.0)
+
+
+def load(target: Target, phase: str, *, pid: int | None, **sizes: Any) -> dict[str, Any]:
+    """Run one phase in a process of its own on the load core. Raises Failed."""
+    job = {"phase": phase, "target": target, "pid": pid, "core": LOAD_CORE, **sizes}
+    command = [sys.executable, "-m", "bench.load", msgspec.json.encode(job).decode()]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=300)
+    if done.returncode:
+        raise Failed(f"{phase}: {done.stderr.decode().strip()[-400:]}")
+    result: dict[str, Any] = msgspec.json.decode(done.stdout)
+    if result["faults"]:
+        raise Failed(f"{phase}: {result['faults']} wrong answers, the first: {result['errors'][0]}")
+    return result
+
+
+def plain(target: Target, plan: Plan, pid: int | None) -> dict[str, Any]:
+    """Requests per second at saturation, then CPU per request at a rate well below it."""
+    most = load(
+        target, "saturate", pid=pid, connections=plan.plain_connections, window=plan.saturate
+    )
+    per_second = most["requests"] / most["seconds"]
+    rate = min(_MOST_RATE, 0.4 * per_second)
+    pace = load(
+        target,
+        "rate",
+        pid=pid,
+        connections=plan.plain_connections,
+        rate=rate,
+        window=plan.rate,
+    )
+    if pace["requests"] < 0.9 * rate * pace["seconds"]:
+        raise Failed(f"rate: {pace['requests']} answers in {pace['seconds']:.1f} s at {rate:.0f}/s")
+    return {
+        "plain_us": pace["cpu_us"] / pace["requests"],
+        "plain_rate": pace["requests"] / pace["seconds"],
+        "plain_ms": pace["latency_ms"],
+        "saturated_us": most["cpu_us"] / most["requests"],
+        "saturated_rps": per_second,
+        "saturated_busy": most["busy"],
+    }
+
+
+def streamed(target: Target, plan: Plan, pid: int | None) -> dict[str, Any]:
+    """CPU per event of many streams that run side by side."""
+    run = load(
+        target,
+        "streams",
+        pid=pid,
+        connections=plan.streams,
+        rate=plan.event_rate,
+        window=plan.stream,
+    )
+    wanted = plan.streams * plan.event_rate * run["seconds"]
+    if run["events"] < 0.9 * wanted:
+        raise Failed(f"streams: {run['events']} events where {wanted:.0f} were due: overloaded")
+    return {"event_us": run["cpu_us"] / run["events"], "events": run["events"]}
+
+
+def first_tokens(target: Target, plan: Plan) -> dict[str, Any]:
+    """Times to first token, with so many streams open at any time."""
+    run = load(
+        target,
+        "first",
+        pid=None,
+        connections=plan.firsts,
+        rate=plan.event_rate,
+        window=plan.first,
+    )
+    return {"first_ms": run["first_ms"]}
+
+
+def held(target: Target, plan: Plan, pid: int) -> dict[str, Any]:
+    """Memory before and while so many streams are open."""
+    load(target, "first", pid=pid, connections=10, rate=50, warmup=0.5, window=0.5)
+    run = load(target, "hold", pid=pid, connections=plan.held, rate=2, warmup=2, window=4)
+    before, open_ = run["memory_before_kib"], run["memory_kib"]
+    return {
+        "held_kib": open_,
+        "stream_kib": (open_["rss"] - before["rss"]) / plan.held,
+        "streams_held": plan.held,
+    }
+
+
+def round_of(ready: Ready, plan: Plan, folder: Path) -> dict[str, Any]:
+    """All figures of a subject, from start to stop. Raises Failed."""
+    target = Target(ready.url, ready.model, ready.headers)
+    log = folder / "output.log"
+    began = time.perf_counter()
+    process = processes.start(ready.command, core=SUBJECT_CORE, log=log, env=ready.env, cwd=folder)
+    try:
+        answered = answers(process, target, log, began)
+        rest = processes.memory_kib(process.pid)
+        return {
+            "start_ms": answered,
+            "rest_kib": rest,
+            **held(target, plan, process.pid),
+            **plain(target, plan, process.pid),
+            **streamed(target, plan, process.pid),
+            **first_tokens(target, plan),
+        }
+    finally:
+        processes.stop(process)
+
+
+def answers(process: "subprocess.Popen[bytes]", target: Target, log: Path, began: float) -> float:
+    """Milliseconds from `began` (perf_counter) until a request was answered well. Raises Failed."""
+    request, _ = target.request(0, tokens=1)
+    body = request.partition(b"\r\n\r\n")[2]
+    headers = {"content-type": "application/json", **target.headers}
+    last = ""
+    with httpx.Client(trust_env=False, timeout=5) as client:
+        while time.perf_counter() < began + _PATIENCE:
+            if process.poll() is not None:
+                last = f"exit status {process.returncode}"
+                break
+            try:
+                answer = client.post(target.url, content=body, headers=headers)
+            except httpx.HTTPError as error:
+                last = repr(error)
+            else:
+                if answer.status_code == 200:
+                    return (time.perf_counter() - began) * 1000
+                last = f"{answer.status_code} {answer.text[:200]}"
+            time.sleep(0.005)
+    raise Failed(f"did not start: {last}; {log.read_text(errors='replace').strip()[-400:]}")
