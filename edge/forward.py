@@ -44,6 +44,7 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 )
 _JSON: Header = (b"content-type", b"application/json")
 _REFUSAL_BYTES = 64 << 10
+_HELD_BYTES = 1 << 20
 
 
 class Forwarder:
@@ -96,7 +97,8 @@ class Forwarder:
             else:
                 await self._plain(exchange, dialect, provider, request, attempt, receive, send)
         except ClientGone:
-            exchange.outcome = "hung_up"
+            if exchange.outcome != "completed":
+                exchange.outcome = "hung_up"
             attempt.error = "the client left"
         except NoContent as limit:
             attempt.error = str(limit)
@@ -234,6 +236,9 @@ class _Passage:
                 raise UpstreamBroke("the stream ended without content")
             if last:
                 await self._send(_body(last))
+        except UpstreamFailure:
+            if not relay.complete:  # after its end marker a stream has nothing left to lose
+                raise
         except Overflow as overflow:
             raise UpstreamBroke(str(overflow)) from None
         except UpstreamBroke as broke:
@@ -242,6 +247,8 @@ class _Passage:
             raise
         finally:
             self.exchange.usage = relay.usage
+            if relay.complete and self._flowing:  # whatever the upstream's connection does now
+                self.exchange.outcome = "completed"
 
     def _take(self, chunk: bytes) -> Awaitable[None] | None:
         """Called for every read of the upstream: the hot path of the whole program."""
@@ -255,7 +262,11 @@ class _Passage:
             self._watch.beat()
             return offer(self._send, _body(block))
         self._held += block
-        return self._commit() if self._relay.content else None
+        if self._relay.content:
+            return self._commit()
+        if len(self._held) > _HELD_BYTES:
+            raise UpstreamBroke(f"{_HELD_BYTES} bytes came and no content")
+        return None
 
     async def _commit(self) -> None:
         """The first content: let go of what was held, the head before it if it has not left."""

@@ -94,7 +94,7 @@ def _worker(settings: Settings, tell: int) -> Any:
     def on_ready() -> None:
         gc.collect()
         gc.freeze()  # what start-up made is there to stay and need not be looked at again
-        gc.set_threshold(20_000, 20, 50)
+        gc.set_threshold(10_000, 10, 10)
         os.write(tell, b"1")
 
     return Gateway(settings, on_ready=on_ready)

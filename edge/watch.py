@@ -108,7 +108,8 @@ class Watch:
         if self._ping_task is not None:
             self._ping_task.cancel()
             await asyncio.wait((self._ping_task,))
-        cause = self._cause
+        self._ping = None  # it may refer to what refers to this
+        cause, self._cause = self._cause, None  # its traceback will
         if (
             cause is not None
             and self._task.uncancel() == 0

@@ -55,15 +55,20 @@ class ErrorsMiddleware:
         try:
             await self.app(scope, receive, send_watched)
         except Exception as raised:
-            if isinstance(raised, Problem):
-                problem = raised
-            else:
+            # No second name for what was raised: its traceback holds this frame, and the two would
+            # stay until the next garbage collection.
+            if not isinstance(raised, Problem):
                 _log.exception("request %s failed inside", exchange.request_id)
-                problem = Problem("internal", reason=f"{type(raised).__name__}: {raised}")
             if not started:
-                await problem(scope, receive, send)
+                await _problem_of(raised)(scope, receive, send)
             elif streaming and not ended:
-                event = problem.event(exchange)
+                event = _problem_of(raised).event(exchange)
                 await send({"type": "http.response.body", "body": event})
             elif not ended:
                 raise
+
+
+def _problem_of(raised: Exception) -> Problem:
+    if isinstance(raised, Problem):
+        return raised
+    return Problem("internal", reason=f"{type(raised).__name__}: {raised}")
