@@ -3,8 +3,9 @@
 What it is for: streaming many small answers at the least CPU. What it does not do — HTTP/2,
 proxies — `edge.upstreams.http` gets from httpx behind the same seam.
 
-Modules: `_wire` writes request heads, `_connection` carries one exchange after another, `_dial`
-opens sockets, `limits` holds the bounds, and this one lends connections out.
+Modules: `_wire` writes request heads, `_connection` carries one exchange after another,
+`_response` is what the caller reads, `_dial` opens sockets, `limits` holds the bounds, and this
+one lends connections out.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ from collections.abc import Callable
 import httpx
 
 from . import ConnectFailed, Disconnected, Request, TimedOut
-from ._connection import Connection, HTTPResponse
+from ._connection import Connection
 from ._dial import dial
+from ._response import HTTPResponse
 from ._wire import Head, SizedBody, encode_head
 from .limits import Limits
 from .tls import tls_context

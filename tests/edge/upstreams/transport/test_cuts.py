@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.upstreams import Header, UpstreamFailure
-from edge.upstreams._connection import Connection, HTTPResponse
+from edge.upstreams._connection import Connection
+from edge.upstreams._response import HTTPResponse
 from edge.upstreams._wire import encode_head
 from edge.upstreams.limits import Limits
 from tests.edge.upstreams.fake import answer, chunked
