@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.util import Finalize
 from typing import Any
@@ -36,6 +36,9 @@ from .telemetry import configure
 
 _log = logging.getLogger(__name__)
 
+_STOP = (signal.SIGINT, signal.SIGTERM)
+_HEED = signal.SIGUSR2
+"""By this signal the parent tells a worker to heed the stop signals it has got and will get."""
 _BACKLOG = 2048
 _STREAMS = 100_000
 """Requests one worker may have open; a stream is one for as long as it lasts."""
@@ -60,7 +63,9 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     """
     configure(level=settings.log.level, form=settings.log.format)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit settings with secrets
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a worker has its handler
+    for told in (signal.SIGUSR1, _HEED):
+        signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
+    os.register_at_fork(before=_hold_signals, after_in_parent=_heed_signals)
     held = _hold_port(settings.server.host, settings.server.port)
     metrics = tempfile.mkdtemp(prefix="penstock-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
@@ -95,6 +100,7 @@ def _worker(settings: Settings, tell: int) -> Any:
         gc.collect()
         gc.freeze()  # what start-up made is there to stay and need not be looked at again
         gc.set_threshold(10_000, 10, 10)
+        _listen_to_parent()
         os.write(tell, b"1")
 
     return Gateway(settings, on_ready=on_ready)
@@ -122,6 +128,30 @@ def _stop_once(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
     return event
 
 
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOP, _HEED))
+
+
+def _heed_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP, _HEED))
+
+
+def _listen_to_parent() -> None:
+    """In a worker: heed stop signals once the parent says so, and stop when it has died."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(_HEED, _heed_signals)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (_HEED,))
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop.add_reader(parent.sentinel, _orphaned, loop, parent.sentinel)
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+    loop.remove_reader(sentinel)
+    _heed_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class _Server(MPServer):
     """Granian with our signals, our log and a word when it is ready."""
 
@@ -140,7 +170,7 @@ class _Server(MPServer):
             workers=options.workers,
             runtime_mode=RuntimeModes.st,
             loop=Loops.uvloop,
-            http=HTTPModes.auto,
+            http=HTTPModes.auto if options.http2 else HTTPModes.http1,
             websockets=False,
             backlog=_BACKLOG,
             backpressure=_STREAMS,
@@ -173,12 +203,24 @@ class _Server(MPServer):
         interrupt: Callable[[], None] = super().signal_handler_interrupt
         if not patient or not self._notice:
             return interrupt()
-        for worker in self.wrks:
-            with suppress(ProcessLookupError):  # it died, and is about to be replaced
-                os.kill(worker.inner.pid, signal.SIGUSR1)
+        self._tell(self.wrks, signal.SIGUSR1)
         stop = threading.Timer(self._notice, interrupt)
         stop.daemon = True
         stop.start()
+
+    def _stop_workers(self) -> None:
+        self._tell(self.wrks, _HEED)
+        super()._stop_workers()
+
+    def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
+        self._tell([self.wrks[index] for index in workers], _HEED)
+        super()._respawn_workers(workers, *args, **kwargs)
+
+    @staticmethod
+    def _tell(workers: Iterable[Any], number: signal.Signals) -> None:
+        for worker in workers:
+            with suppress(ProcessLookupError):  # it died, and is about to be replaced
+                os.kill(worker.inner.pid, number)
 
 
 def _hold_port(host: str, port: int) -> socket.socket:
