@@ -210,7 +210,8 @@ class _Server(MPServer):
 
     def _stop_workers(self) -> None:
         self._tell(self.wrks, _HEED)
-        super()._stop_workers()
+        stop: Callable[[], None] = super()._stop_workers
+        stop()
 
     def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
         self._tell([self.wrks[index] for index in workers], _HEED)
