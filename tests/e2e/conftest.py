@@ -77,7 +77,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     try:
         yield begin
         for program in started:
-            assert program.process.poll() is not None or program.stop() == 0, program.stderr
+            if program.process.poll() is None:
+                assert program.stop() == 0, program.stderr
     finally:
         for program in started:
             program.kill()

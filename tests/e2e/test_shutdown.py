@@ -1,0 +1,158 @@
+"""Stopping: running streams end whole, nothing new is taken, no process is left."""
+
+import asyncio
+import os
+import signal
+import socket
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from .conftest import Start, over_http
+from .program import Gateway, Program, command, until
+from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat, events, line, request
+
+NEAR: dict[str, Any] = {
+    "upstreams": [{"name": "near", "dialect": "simulator"}],
+    "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
+}
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def unready(gateway: Gateway) -> bool:
+    """Asked on a new connection, as a load balancer does."""
+    with httpx.Client(trust_env=False) as client:
+        return client.get(f"{gateway.url}/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+async def test_running_streams_end_whole_after_sigterm(
+    start: Start, simulator: Program, everybody: bool
+) -> None:
+    """Whether the parent alone is told or, as service managers do, every process."""
+    document = over_http(simulator.url)
+    document["server"] = {"drain_notice": "1s", "drain": "20s"}
+    gateway = await asyncio.to_thread(start, document)
+    (worker,) = gateway.workers
+    long = "[[sim tokens=60 rate=20]]"
+    async with line(gateway.url) as first, line(gateway.url) as second, line(gateway.url) as idle:
+        await idle.send(request("/health"))
+        assert (await idle.reply()).status == 200
+        await first.send(request(CHAT, chat(long, "chat", stream=True), gateway.bearer))
+        headers = {**gateway.bearer, **ANTHROPIC}
+        await second.send(request(MESSAGES, chat(long, "sim-1", stream=True), headers))
+        replies = [await first.head(), await second.head()]
+        if everybody:
+            gateway.signal_group(signal.SIGTERM)
+        else:
+            gateway.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(until, lambda: unready(gateway), what="/readyz saying 503")
+        # New work is still taken while load balancers turn away.
+        assert (await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)).status == 200
+        await asyncio.to_thread(until, lambda: refuses(gateway.port), what="a closed port")
+        assert gateway.process.poll() is None
+        for connection, reply in zip((first, second), replies, strict=True):
+            async for part in connection.parts(reply):
+                reply.body += part
+            assert reply.whole
+    assert events(replies[0].body)[-1] == "[DONE]"
+    assert events(replies[0].body)[-2]["choices"][0]["finish_reason"] == "stop"
+    assert events(replies[1].body)[-1] == {"type": "message_stop"}
+    assert gateway.ended() == 0
+    assert not worker.is_running()
+    done = [line["outcome"] for line in gateway.log if line["event"] == "request"]
+    assert done == ["completed"] * 3
+    assert not [line for line in gateway.log if line["level"] != "info"]
+
+
+async def test_what_outlasts_the_drain_is_ended(start: Start, simulator: Program) -> None:
+    document = over_http(simulator.url)
+    document["server"] = {"drain": "1s"}
+    gateway = await asyncio.to_thread(start, document)
+    async with line(gateway.url) as endless:
+        words = "[[sim tokens=100 rate=1]]"
+        await endless.send(request(CHAT, chat(words, "chat", stream=True), gateway.bearer))
+        reply = await endless.head()
+        gateway.process.send_signal(signal.SIGTERM)
+        async for _ in endless.parts(reply):
+            pass
+    assert not reply.whole
+    assert gateway.ended() == 0
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        (signal.SIGINT,),
+        (signal.SIGTERM,),
+        (signal.SIGINT, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+    ],
+)
+async def test_an_idle_gateway_ends_at_once(start: Start, signals: tuple[signal.Signals]) -> None:
+    """However often and to however many of its processes it is said, and whoever is connected."""
+    gateway = await asyncio.to_thread(start, NEAR)
+    (worker,) = gateway.workers
+    async with line(gateway.url) as silent, line(gateway.url) as idle:
+        await idle.send(request("/health"))
+        assert (await idle.reply()).status == 200
+        for number in signals:
+            gateway.signal_group(number)
+            if worker.is_running():
+                worker.send_signal(number)
+        status = await asyncio.to_thread(gateway.ended)
+        assert await silent.reader.read() == b""
+    # A second signal may come when all is done and Python is about to exit.
+    assert status == 0 or (status == -signal.SIGINT and len(signals) > 1)
+
+
+def test_a_signal_during_the_start_is_not_lost(start: Start) -> None:
+    gateway = start(NEAR)
+    assert gateway.stop() == 0
+    for _ in range(3):
+        with psutil.Popen(
+            command("serve", "--config", str(gateway.file)), start_new_session=True
+        ) as process:
+            until(process.children, what="a worker that has just been forked")
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(20) == 0
+
+
+def test_workers_do_not_outlive_their_parent(start: Start) -> None:
+    gateway = start(NEAR)
+    (worker,) = gateway.workers
+    gateway.process.kill()
+    until(lambda: not worker.is_running(), what="the worker seeing that it is alone")
+    assert refuses(gateway.port)
+    assert gateway.ended() == -signal.SIGKILL
+
+
+def test_starting_and_stopping_again_and_again(start: Start) -> None:
+    gateway = start(NEAR)
+    assert gateway.stop() == 0
+    for _ in range(4):
+        again = Program("serve", "--config", str(gateway.file), folder=gateway.file.parent)
+        assert httpx.get(f"{again.url}/readyz", trust_env=False).status_code == 200
+        assert again.stop(signal.SIGINT) == 0
+
+
+def test_a_port_in_use_is_said(start: Start) -> None:
+    gateway = start(NEAR)
+    with psutil.Popen(
+        command("serve", "--config", str(gateway.file), "--port", str(gateway.port)),
+        stderr=-1,
+        text=True,
+    ) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {gateway.port}" in said
+    assert gateway.get("/health").status_code == 200
