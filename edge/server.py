@@ -214,8 +214,13 @@ class _Server(MPServer):
         stop()
 
     def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
-        self._tell([self.wrks[index] for index in workers], _HEED)
+        from prometheus_client.multiprocess import mark_process_dead  # as in _worker
+
+        old = [self.wrks[index] for index in workers]
+        self._tell(old, _HEED)
         super()._respawn_workers(workers, *args, **kwargs)
+        for worker in old:  # what it had in flight is in flight no more; what it counted stays
+            mark_process_dead(worker.inner.pid)  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _tell(workers: Iterable[Any], number: signal.Signals) -> None:
