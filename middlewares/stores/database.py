@@ -73,7 +73,9 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
 def _sqlite(path: Path) -> AsyncEngine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as raised:
+        # aiosqlite leaves a thread behind when it cannot open a file, which may outlive its loop.
+        sqlite3.connect(path).close()
+    except (OSError, sqlite3.Error) as raised:
         raise unavailable(raised) from raised
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
