@@ -1,10 +1,15 @@
 """OpenAI Chat Completions and Embeddings, passed through.
 
 Theory of operation of `ChatRelay`. A live stream is thousands of chunks that differ in a few
-letters. The first chunk teaches the renamer how this upstream spells its model; from then on a
-block is passed after three substring searches and one replace, as long as it has the learnt member
-and neither usage nor an error. Everything else (first chunk, finish, usage, `[DONE]`, comments,
-anything strange) is looked at event by event.
+letters. Three ways through, the quickest first:
+
+* The block begins and ends as the last ordinary text chunk did, and between the two there is no
+  quote, no backslash and no line end: it differs in the inside of one JSON string only, so what
+  was true of that chunk is true of it, and its ends are replaced by ours.
+* The block has the learnt spelling of the model once in each event and neither usage nor an error
+  nor a finish reason: a replace. Such a block is the pattern of the first way.
+* Everything else (first chunk, finish, usage, `[DONE]`, comments, anything strange) is looked at
+  event by event.
 
 Usage is always asked from the upstream. When the client did not ask for it, `usage: null` members
 are cut out, the closing chunk that only carries usage is dropped, and usage inside a chunk with
@@ -32,6 +37,7 @@ from .passthrough import (
 )
 
 _NULL_USAGE = b',"usage":null'
+_TEXT = b'"content":"'
 _FINISH = b'"finish_reason"'
 _NO_FINISH = b'"finish_reason":null'
 
@@ -127,9 +133,23 @@ def _wants_usage(fields: Fields) -> bool:
 class ChatRelay:
     """One chat stream on its way to the client."""
 
-    __slots__ = ("_finished", "_renamer", "_strip", "complete", "content", "usage")
+    __slots__ = (
+        "_finished",
+        "_head",
+        "_least",
+        "_our_head",
+        "_our_tail",
+        "_renamer",
+        "_strip",
+        "_tail",
+        "complete",
+        "content",
+        "usage",
+    )
 
     def __init__(self, fields: Fields, asked: str) -> None:
+        self._head = self._tail = self._our_head = self._our_tail = b""
+        self._least = 1 << 62  # until a text chunk has been seen, no block is long enough
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
@@ -139,8 +159,17 @@ class ChatRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
+        if (
+            len(block) >= self._least
+            and block.startswith(self._head)
+            and block.endswith(self._tail)
+        ):
+            text = block[len(self._head) : -len(self._tail)]
+            if b'"' not in text and b"\\" not in text and b"\n" not in text:
+                return self._our_head + text + self._our_tail
         if self.complete:
             return b""
+        raw = block
         member = self._renamer.member
         if self._strip and _NULL_USAGE in block:
             block = block.replace(_NULL_USAGE, b"")
@@ -152,8 +181,23 @@ class ChatRelay:
             and block.count(_FINISH) == block.count(_NO_FINISH)
             and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))
         ):
+            self._learn(raw)
             return block.replace(member, self._renamer.ours)
         return event_by_event(block, self._event)
+
+    def _learn(self, block: bytes) -> None:
+        """Take `block`, looked through and found to be ordinary, as the shape of those to come."""
+        start = block.rfind(_TEXT) + len(_TEXT)
+        end = block.find(b'"', start)
+        if start < len(_TEXT) or block.find(b"\n\n") != len(block) - 2:
+            return
+        self._head, self._tail = block[:start], block[end:]
+        self._least = start + len(self._tail)
+        self._our_head = self._renamer.apply(self._head)
+        self._our_tail = self._renamer.apply(self._tail)
+        if self._strip:
+            self._our_head = self._our_head.replace(_NULL_USAGE, b"")
+            self._our_tail = self._our_tail.replace(_NULL_USAGE, b"")
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
@@ -162,6 +206,7 @@ class ChatRelay:
         data = parsed.data
         if data.startswith(b"[DONE]"):
             self.complete = True
+            self._least = 1 << 62
             return event
         try:
             chunk = _decode_chunk(data)
