@@ -55,6 +55,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
     """A gateway that nobody changes; upstreams that stall are given up after a second."""
     document = over_http(simulator.url, first_token_timeout="1s", idle_timeout="1s")
     document["server"] = {"max_body": "1MiB"}
+    nowhere = {"name": "nowhere", "dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}
+    document["upstreams"].append(nowhere)
+    document["models"].append({"id": "nowhere", "targets": ["nowhere/far-model"]})
     program = Gateway(tmp_path_factory.mktemp("gateway"), document, env=SECRETS)
     try:
         yield program

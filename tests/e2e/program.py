@@ -58,6 +58,7 @@ class Program:
     """
 
     def __init__(self, *arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
         self._errors = folder / f"stderr-{time.monotonic_ns()}.log"
         self._lines: list[str] = []
         with self._errors.open("wb") as errors:
