@@ -20,6 +20,8 @@ import structlog
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Exchange
 
+from .upstreams.refusal import redacted
+
 _FLUSH_SECONDS = 0.2
 _BUFFER_BYTES = 64 << 10
 
@@ -128,7 +130,7 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     line: dict[str, Any] = {
         "request_id": exchange.request_id,
         "method": scope["method"],
-        "path": scope["path"],
+        "path": _clean(scope["path"]),
         "status": exchange.status,
         "outcome": exchange.outcome,
         "duration_ms": round((now - exchange.started) * 1000, 3),
@@ -136,12 +138,12 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         "client": exchange.client,
     }
     if exchange.client_request_id:
-        line["client_request_id"] = exchange.client_request_id
+        line["client_request_id"] = _clean(exchange.client_request_id)
     principal = exchange.principal
     if principal is not None:
         line["key"] = principal.id
     if exchange.model:
-        line["model"] = exchange.model
+        line["model"] = _clean(exchange.model)
         line["stream"] = exchange.stream
     if exchange.problem:
         line["problem"] = exchange.problem
@@ -162,6 +164,11 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         line["cache_read_tokens"] = usage.cache_read
         line["cache_write_tokens"] = usage.cache_write
     return line
+
+
+def _clean(text: str) -> str:
+    """What a client wrote, less a key that it put where none belongs."""
+    return redacted(text) if "sk-" in text else text
 
 
 class RequestLogMiddleware:
