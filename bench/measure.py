@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,25 @@ import msgspec
 
 from . import processes
 from .client import Target
-from .subjects import Ready
+from .subjects import Ready, Subject
 
 SUBJECT_CORE = 0
 LOAD_CORE = 1
-_PATIENCE = 60.0
+_PATIENCE = 90.0
 _MOST_RATE = 1000.0
 
 
 class Failed(Exception):
     """A subject gave no result; the text says what happened."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A subject that answers. start_ms: from its start to its first good answer."""
+
+    target: Target
+    pid: int
+    start_ms: float
+    rest_kib: dict[str, int]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -123,25 +134,49 @@ def held(target: Target, plan: Plan, pid: int) -> dict[str, Any]:
     }
 
 
-def round_of(ready: Ready, plan: Plan, folder: Path) -> dict[str, Any]:
-    """All figures of a subject, from start to stop. Raises Failed."""
-    target = Target(ready.url, ready.model, ready.headers)
+@contextmanager
+def running(subject: Subject, ready: Ready, folder: Path) -> Iterator[Running]:
+    """Start a subject on its core, wait until it answers as it should, stop it. Raises Failed."""
     log = folder / "output.log"
     began = time.perf_counter()
     process = processes.start(ready.command, core=SUBJECT_CORE, log=log, env=ready.env, cwd=folder)
     try:
-        answered = answers(process, target, log, began)
+        target = Target(_url(ready, folder), ready.model, ready.headers)
+        start_ms = answers(process, target, log, began)
         rest = processes.memory_kib(process.pid)
-        return {
-            "start_ms": answered,
-            "rest_kib": rest,
-            **held(target, plan, process.pid),
-            **plain(target, plan, process.pid),
-            **streamed(target, plan, process.pid),
-            **first_tokens(target, plan),
-        }
+        missing = subject.verify(target, log)
+        if missing:
+            raise Failed(f"does not do what is to be measured: {missing}")
+        yield Running(target, process.pid, start_ms, rest)
     finally:
         processes.stop(process)
+
+
+def round_of(subject: Subject, ready: Ready, plan: Plan, folder: Path) -> dict[str, Any]:
+    """All figures of a subject, from start to stop. Raises Failed."""
+    with running(subject, ready, folder) as it:
+        return {
+            "start_ms": it.start_ms,
+            "rest_kib": it.rest_kib,
+            **held(it.target, plan, it.pid),
+            **plain(it.target, plan, it.pid),
+            **streamed(it.target, plan, it.pid),
+            **first_tokens(it.target, plan),
+        }
+
+
+def _url(ready: Ready, folder: Path) -> str:
+    """The endpoint; a subject that chooses its own port has written it down in time."""
+    if not ready.url_file:
+        return ready.url
+    file = folder / ready.url_file
+    deadline = time.monotonic() + _PATIENCE
+    while not file.exists():
+        if time.monotonic() > deadline:
+            output = (folder / "output.log").read_text(errors="replace").strip()
+            raise Failed(f"did not say its address; {output[-400:]}")
+        time.sleep(0.01)
+    return file.read_text().rstrip("/") + "/chat/completions"
 
 
 def answers(process: "subprocess.Popen[bytes]", target: Target, log: Path, began: float) -> float:

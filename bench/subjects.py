@@ -9,12 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
+from .client import Target
 from .environments import Unavailable, python_environment
 
 CHAT = "/v1/chat/completions"
@@ -23,8 +26,9 @@ CHAT = "/v1/chat/completions"
 class Ready(msgspec.Struct, frozen=True):
     """A prepared subject.
 
-    command: starts it in the foreground. env: added to its environment. files: configuration by
-    name, for the report. headers: sent with each request. note: what is switched on, for the report.
+    command: starts it in the foreground, in its folder. url_file: a file it writes its base URL
+    to, for one that chooses its own port. env: added to its environment. files: configuration by
+    name, for the report. headers: sent with each request. note: what is on or off in it.
     """
 
     command: Sequence[str]
@@ -35,13 +39,15 @@ class Ready(msgspec.Struct, frozen=True):
     files: Mapping[str, str] = {}
     headers: dict[str, str] = {}
     note: str = ""
+    url_file: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a subject is prepared: its own folder, its port, and the upstream's base URL."""
+    """Where a subject is prepared: its own folder, two ports, and the upstream's base URL."""
 
     folder: Path
     port: int
+    spare_port: int
     upstream: str
 
     @property
@@ -62,11 +68,16 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """Something to measure. prepare: may take minutes; raises Unavailable."""
+    """Something to measure.
+
+    prepare: may take minutes; raises Unavailable. verify: given the running subject, its endpoint
+    and the file of its output, says what of the promised work it does not do, or "".
+    """
 
     name: str
     what: str
     prepare: Callable[[Place], Ready]
+    verify: Callable[[Target, Path], str] = lambda _target, _log: ""
 
 
 def said(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
@@ -206,7 +217,7 @@ def _envoy(place: Place) -> Ready:
         ],
         url=place.url,
         model="sim-1",
-        version=said([program, "--version"]).split("/")[1],
+        version=said([program, "--version"]).rpartition("version:")[2].split("/")[1],
         files={"envoy.yaml": text},
     )
 
@@ -250,7 +261,10 @@ def _penstock(place: Place) -> Ready:
     for old in place.folder.glob("penstock.db*"):
         old.unlink()
     file = place.write("penstock.toml", text)
-    program = [sys.executable, "-m", "edge.cli"] if not _script() else [str(_script())]
+    script = Path(sys.executable).with_name("penstock")
+    if not script.exists():
+        raise Unavailable("penstock is not installed beside this Python; run make bench")
+    program = [str(script)]
     create = [*program, "keys", "create", "--config", str(file), "--name", "bench", "--quiet"]
     key = said(create).split()[-1]
     return Ready(
@@ -264,11 +278,28 @@ def _penstock(place: Place) -> Ready:
     )
 
 
-def _script() -> Path | None:
-    script = Path(sys.executable).with_name("penstock")
-    return script if script.exists() else None
+def _penstock_is_whole(target: Target, log: Path) -> str:
+    """Whether the chain that is measured is the full one."""
+    request, _ = target.request(0, tokens=1)
+    content = request.partition(b"\r\n\r\n")[2]
+    kind = {"content-type": "application/json"}
+    with httpx.Client(trust_env=False, timeout=5) as client:
+        stranger = client.post(target.url, content=content, headers=kind)
+        answer = client.post(target.url, content=content, headers={**kind, **target.headers})
+        metrics = client.get(target.url.removesuffix(CHAT) + "/metrics").text
+        deadline = time.monotonic() + 5
+        while b'"event":"request"' not in log.read_bytes() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    wanted = {
+        "keys": stranger.status_code == 401,
+        "headers": "x-request-id" in answer.headers and "x-model-used" in answer.headers,
+        "model rewriting": answer.json().get("model") == target.model,
+        "metrics": target.model in metrics,
+        "request log": b'"event":"request"' in log.read_bytes(),
+    }
+    return ", ".join(name for name, there in wanted.items() if not there)
 
 
-PENSTOCK = Subject("penstock", "this gateway, full chain", _penstock)
+PENSTOCK = Subject("penstock", "this gateway, full chain", _penstock, _penstock_is_whole)
 NGINX = Subject("nginx", "a reverse proxy in C, the yardstick", _nginx)
 ENVOY = Subject("envoy", "a reverse proxy in C++", _envoy)

@@ -1,0 +1,155 @@
+"""Other gateways to measure beside this one: `PEERS=all make bench`.
+
+Each is installed in an environment of its own on first use and runs with one worker on one core,
+logs turned down as its manual has it. What cannot be installed or started is named in the report.
+"""
+
+import json
+
+from .environments import node_environment, python_environment
+from .subjects import Place, Ready, Subject, said
+
+_UPSTREAM_KEY = "sk-bench-upstream"
+
+
+def _vllm_router(place: Place) -> Ready:
+    home = python_environment("vllm-router", ["vllm-router==0.1.17"])
+    command = f"""{home}/bin/vllm-router --host 127.0.0.1 --port {place.port}
+        --worker-urls {place.upstream} --policy round_robin --log-level error
+        --health-check-endpoint /v1/models --max-concurrent-requests 8192
+        --prometheus-port {place.spare_port}"""
+    return Ready(
+        command=command.split(),
+        url=place.url,
+        model="sim-1",
+        version="0.1.17",
+        note="passes requests through: no keys, no model names of its own",
+    )
+
+
+_TENSORZERO = """\
+[gateway]
+observability.enabled = false
+
+[models.bench]
+routing = ["provider"]
+
+[models.bench.providers.provider]
+type = "openai"
+model_name = "sim-1"
+api_base = "{upstream}/v1/"
+"""
+
+_TENSORZERO_HOST = """\
+import os, threading
+from openai import OpenAI
+from tensorzero import patch_openai_client
+
+client = patch_openai_client(OpenAI(api_key="x"), config_file="tensorzero.toml", async_setup=False)
+open("base_url.new", "w").write(str(client.base_url))
+os.replace("base_url.new", "base_url")
+threading.Event().wait()
+"""
+
+
+def _tensorzero(place: Place) -> Ready:
+    home = python_environment("tensorzero", ["tensorzero==2026.6.*", "openai"])
+    config = _TENSORZERO.format(upstream=place.upstream)
+    place.write("tensorzero.toml", config)
+    place.write("host.py", _TENSORZERO_HOST)
+    python = f"{home}/bin/python"
+    return Ready(
+        command=[python, "host.py"],
+        url="",
+        url_file="base_url",
+        model="tensorzero::model_name::bench",
+        version=_version(python, "tensorzero"),
+        env={"OPENAI_API_KEY": _UPSTREAM_KEY, "RUST_LOG": "error"},
+        files={"tensorzero.toml": config, "host.py": _TENSORZERO_HOST},
+        note="the gateway embedded in its Python client, which opens an HTTP port; "
+        "no keys, observability off",
+    )
+
+
+def _portkey(place: Place) -> Ready:
+    home = node_environment(
+        "portkey",
+        {"@portkey-ai/gateway": "1.15.2"},
+        {"@hono/node-server": "1.13.8", "hono": "4.9.7"},
+    )
+    package = home / "node_modules" / "@portkey-ai" / "gateway"
+    return Ready(
+        command=[
+            "node",
+            str(package / "build" / "start-server.js"),
+            f"--port={place.port}",
+            "--headless",
+        ],
+        url=place.url,
+        model="sim-1",
+        version=json.loads((package / "package.json").read_text())["version"],
+        env={"NODE_ENV": "production"},
+        headers={
+            "authorization": f"Bearer {_UPSTREAM_KEY}",
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": f"{place.upstream}/v1",
+        },
+        note="no keys of its own; the provider is named by request headers",
+    )
+
+
+_LITELLM = """\
+model_list:
+- model_name: bench-model
+  litellm_params:
+    model: openai/sim-1
+    api_base: {upstream}/v1
+    api_key: {key}
+general_settings:
+  master_key: sk-bench-master
+litellm_settings:
+  request_timeout: 600
+  num_retries: 0
+"""
+
+
+def _litellm(place: Place) -> Ready:
+    home = python_environment("litellm", ["litellm[proxy]==1.106.*"])
+    config = _LITELLM.format(upstream=place.upstream, key=_UPSTREAM_KEY)
+    file = place.write("litellm.yaml", config)
+    return Ready(
+        command=[
+            f"{home}/bin/litellm",
+            "--config",
+            str(file),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(place.port),
+            "--num_workers",
+            "1",
+        ],
+        url=place.url,
+        model="bench-model",
+        version=_version(f"{home}/bin/python", "litellm"),
+        env={
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_MODE": "PRODUCTION",
+        },
+        files={"litellm.yaml": config},
+        headers={"authorization": "Bearer sk-bench-master"},
+        note="one master key, no database",
+    )
+
+
+def _version(python: str, package: str) -> str:
+    return said([python, "-c", f"import importlib.metadata as m; print(m.version({package!r}))"])
+
+
+PEERS = (
+    Subject("vllm-router", "a pass-through router in Rust", _vllm_router),
+    Subject("tensorzero", "a gateway in Rust", _tensorzero),
+    Subject("portkey", "a gateway in TypeScript on Node", _portkey),
+    Subject("litellm", "a gateway in Python", _litellm),
+)

@@ -1,0 +1,126 @@
+"""Render a run as Markdown: the verdicts and the table below what they were measured on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from .figures import FIGURES, Figure, Result, Run, Spread, ratio, spread, verdicts
+
+_MET = {True: "**met**", False: "**not met**", None: "not measured"}
+
+
+def render(run: Run, hide: Mapping[str, str] | None = None) -> str:
+    """The report. hide: texts and what to write in their place, such as paths of this machine."""
+    text = "\n".join(_lines(run)) + "\n"
+    for secret, shown in (hide or {}).items():
+        text = text.replace(secret, shown)
+    return text
+
+
+def _lines(run: Run) -> Iterator[str]:
+    machine = run.machine
+    libraries = ", ".join(f"{name} {found}" for name, found in machine["libraries"].items())
+    rounds = max((len(result.rounds) for result in run.subjects.values()), default=0)
+    yield f"# Comparison of {run.date}"
+    yield ""
+    yield "What the figures mean and how they are measured: [README](../README.md)."
+    yield ""
+    yield f"- commit: `{run.commit}`{', with changes that are not committed' if run.dirty else ''}"
+    yield f"- machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+    yield f"- system: {machine['kernel']}, {machine['python']}"
+    yield f"- libraries: {libraries}"
+    yield f"- command: `{run.command}`, {rounds} rounds; median (least to most) of the rounds"
+    for name, result in run.subjects.items():
+        yield f"- {name}: {result.version or 'not run'}, {result.what}"
+    yield ""
+    yield from _table(run)
+    yield from _direct(run)
+    yield from _failures(run.subjects)
+    yield from _targets(run)
+    yield from _configurations(run.subjects)
+
+
+def _table(run: Run) -> Iterator[str]:
+    shown = {name: result for name, result in run.subjects.items() if any(result.rounds)}
+    base = shown.get("nginx")
+    yield _row(["", *shown])
+    yield _row(["---", *["---:"] * len(shown)])
+    for figure in FIGURES.values():
+        cells = [_cell(spread(result, figure), figure.digits) for result in shown.values()]
+        yield _row([figure.title, *cells])
+        if figure.ratio and base is not None:
+            ratios = (ratio(result, base, figure) for result in shown.values())
+            yield _row(["… x nginx", *(_cell(one, 2) for one in ratios)])
+    yield ""
+
+
+def _direct(run: Run) -> Iterator[str]:
+    if run.direct:
+        rps = Spread.over([one["saturated_rps"] for one in run.direct])
+        first = Spread.over([one["first_ms"]["p50"] for one in run.direct])
+        yield (
+            f"Straight to the simulator: {_cell(rps, 0)} requests/s, "
+            f"first token p50 {_cell(first, 2)} ms."
+        )
+        yield ""
+
+
+def _failures(subjects: Mapping[str, Result]) -> Iterator[str]:
+    for name, result in subjects.items():
+        if result.failed:
+            yield f"- {name} gave no result{' in a round' if any(result.rounds) else ''}:"
+            yield f"  `{' '.join(result.failed.replace('`', '').split())}`"
+            yield ""
+
+
+def _targets(run: Run) -> Iterator[str]:
+    found = verdicts(run)
+    if found:
+        yield "## Targets"
+        yield ""
+        yield _row(["target", "found", ""])
+        yield _row(["---", "---", "---"])
+        for verdict in found:
+            yield _row([verdict.target, verdict.found, _MET[verdict.met]])
+        yield ""
+
+
+def _configurations(subjects: Mapping[str, Result]) -> Iterator[str]:
+    yield "## Commands and configurations"
+    for name, result in subjects.items():
+        if not result.command:
+            continue
+        yield ""
+        yield f"### {name}"
+        yield ""
+        if result.note:
+            yield f"{result.note[0].upper()}{result.note[1:]}."
+            yield ""
+        yield f"    {' '.join(result.command)}"
+        for file, text in result.files.items():
+            yield ""
+            yield f"`{file}`:"
+            yield ""
+            yield "```"
+            yield text.rstrip()
+            yield "```"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(found: Spread | None, digits: int) -> str:
+    if found is None:
+        return "-"
+    shown = f"{found.median:,.{digits}f}"
+    if found.low == found.high:
+        return shown
+    return f"{shown} ({found.low:,.{digits}f} to {found.high:,.{digits}f})"
+
+
+def summary(name: str, figures: Mapping[str, object]) -> str:
+    """One line about a round, for people who wait."""
+    parts: list[str] = []
+    for key in ("plain", "event", "first50", "stream"):
+        figure: Figure = FIGURES[key]
+        parts.append(f"{figure.title} {figure.of(figures):.{figure.digits}f}")
+    return f"{name}: " + "; ".join(parts)
