@@ -229,9 +229,10 @@ class ChatRelay:
             if self._strip:
                 if not chunk.choices:
                     return b""
-                fields = decode_fields(data)
+                # Renamed before it is encoded again, which drops the spaces of the learnt spelling.
+                fields = decode_fields(self._renamer.apply(data))
                 del fields["usage"]
-                event = self._renamer.apply(b"data: " + encode(fields) + b"\n\n")
+                event = b"data: " + encode(fields) + b"\n\n"
         return event
 
     def end(self) -> bytes:

@@ -307,6 +307,19 @@ CHAT: dict[str, tuple[list[E], Usage | None]] = {
         ],
         None,
     ),
+    "spaces in a finish chunk with usage": (
+        [
+            E(
+                'data: {"model": "up", "choices": [{"delta": {}, "finish_reason": "stop"}], '
+                '"usage": {"prompt_tokens": 12, "completion_tokens": 1}}\n\n',
+                'data: {"model":"ours", "choices": [{"delta": {}, "finish_reason": "stop"}], '
+                '"usage": {"prompt_tokens": 12, "completion_tokens": 1}}\n\n',
+                'data: {"model":"ours","choices":[{"delta": {}, "finish_reason": "stop"}]}\n\n',
+            ),
+            DONE,
+        ],
+        Usage(input=12, output=1),
+    ),
     "the model is named deeper down too": (
         [
             E(
