@@ -27,6 +27,11 @@ from .tls import tls_context
 
 __all__ = ["HTTPResponse", "Limits", "SizedBody", "Transport"]
 
+_CLOSED_BEFORE = 1.0
+"""Seconds. A server that closed an idle connection before our request reached it lets us know
+within a round trip. One that goes away later had the request, and may have worked on it and charged
+for it (RFC 9110 section 9.2.2)."""
+
 
 class Transport:
     """An `Upstream` for one origin. Belongs to the event loop that first opens a request.
@@ -38,9 +43,9 @@ class Transport:
     ssl: context for https; by default `tls_context()`, which verifies chain and host name.
     clock: seconds, monotonic.
 
-    A connection that carried a response before and dies before the first byte of the next one is
-    replaced once by a fresh one, if the body can be sent again: bytes, None, or a source that has
-    not been asked for its first chunk. Nothing else is ever retried here.
+    A connection that carried a response before and dies before the first byte of the next one,
+    within a second, is replaced once by a fresh one, if the body can be sent again: bytes, None, or
+    a source that has not been asked for its first chunk. Nothing else is ever retried here.
     """
 
     __slots__ = (
@@ -128,6 +133,7 @@ class Transport:
         if connection is None:
             connection = await self._acquire(started)
         reused = connection.reused
+        written = self.clock()
         await self._exchange(connection, response, head, request)
         if response.status:
             return response
@@ -138,6 +144,7 @@ class Transport:
             and response.untouched
             and not response.started
             and isinstance(error, Disconnected)
+            and self.clock() - written < _CLOSED_BEFORE
         ):
             response = HTTPResponse(started + self.limits.total)
             connection = await self._acquire(self.clock(), fresh=True)

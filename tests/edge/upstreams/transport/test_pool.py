@@ -183,6 +183,26 @@ async def test_a_fresh_connection_that_dies_is_not_replaced() -> None:
         assert len(upstream.peers) == 1
 
 
+async def test_a_request_that_was_worked_on_is_not_sent_again() -> None:
+    now = 0.0
+
+    async def script(peer: Peer) -> None:
+        nonlocal now
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        now += 1.5  # it thinks, and dies
+
+    async with Fake(script) as upstream:
+        transport = Transport(upstream.url, clock=lambda: now)
+        await ask(transport)
+        with pytest.raises(Disconnected) as failure:
+            await ask(transport, post(b"bill me once"))
+        assert failure.value.sent
+        assert len(upstream.requests) == 2
+        await transport.aclose()
+
+
 async def test_a_started_body_is_not_sent_again() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
