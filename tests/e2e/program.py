@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -169,7 +170,7 @@ def _group_of(pid: int) -> int:
 
 
 class Gateway(Program):
-    """`penstock serve` with a configuration of its own, a key, and a client for quick questions.
+    """`penstock serve` with a configuration of its own, and a client for quick questions.
 
     document: the configuration; where it listens and keeps its keys is filled in.
     """
@@ -187,7 +188,6 @@ class Gateway(Program):
         server = {"port": 0, "drain_notice": "0s", **document.get("server", {})}
         store = {"sql": f"sqlite:///{self.database}", **document.get("store", {})}
         self.file.write_text(json.dumps({**document, "server": server, "store": store}))
-        self.key = self.make_key("first")
         super().__init__("serve", "--config", str(self.file), folder=folder, env=env)
         self._client = self._new_client()
 
@@ -220,6 +220,11 @@ class Gateway(Program):
     def make_key(self, name: str, *options: str) -> str:
         """A new key."""
         return self.run("keys", "create", "--quiet", "--name", name, *options)
+
+    @cached_property
+    def key(self) -> str:
+        """A key, made when first wanted; its name is `first`."""
+        return self.make_key("first")
 
     @property
     def bearer(self) -> dict[str, str]:

@@ -247,31 +247,45 @@ async def test_pings_fill_the_silence_and_the_status_waits_for_its_turn(
     document = over_http(simulator.url)
     document["server"] = {"header_hold": "200ms", "keep_alive": "200ms"}
     gateway = await asyncio.to_thread(start, document)
-    quiet = "[[sim tokens=3 rate=2 fault=slow-first:0.7]]"
-    reply = await ask(gateway.url, CHAT, chat(quiet, "chat", stream=True), gateway.bearer)
-    early, _, late = reply.body.partition(b"data: ")
-    assert early.count(b": keep-alive\n\n") >= 2
-    assert b"\n\n: keep-alive\n\n" in late
-    assert late.endswith(b"data: [DONE]\n\n")
     headers = {**gateway.bearer, **ANTHROPIC}
-    reply = await ask(gateway.url, MESSAGES, chat(quiet, "claude", stream=True), headers)
+
+    async def chatted(words: str) -> Reply:
+        body = chat(f"[[sim {words}]]", "chat", stream=True)
+        return await ask(gateway.url, CHAT, body, gateway.bearer)
+
+    async def messaged(words: str) -> Reply:
+        body = chat(f"[[sim {words}]]", "claude", stream=True)
+        return await ask(gateway.url, MESSAGES, body, headers)
+
+    quiet = "tokens=3 rate=2 fault=slow-first:0.7"
+    failing = "fault=slow-headers:0.7,status:429"
+    chat_reply, reply, early, late_chat, late = await asyncio.gather(
+        chatted(quiet),
+        messaged(quiet),
+        chatted("fault=status:429"),
+        chatted(failing),
+        messaged(failing),
+    )
+    waiting, _, streaming = chat_reply.body.partition(b"data: ")
+    assert waiting.count(b": keep-alive\n\n") >= 2
+    assert b"\n\n: keep-alive\n\n" in streaming
+    assert streaming.endswith(b"data: [DONE]\n\n")
     kinds = [event["type"] for event in events(reply.body)]
     assert kinds[:2] == ["ping", "ping"]
     assert "ping" in kinds[kinds.index("content_block_delta") :]
     assert kinds[-1] == "message_stop"
     # A failure within the hold keeps its status; after it, it is an event.
-    quick = "[[sim fault=status:429]]"
-    reply = await ask(gateway.url, CHAT, chat(quick, "chat", stream=True), gateway.bearer)
-    assert reply.status == 429
-    slow = "[[sim fault=slow-headers:0.8,status:429]]"
-    reply = await ask(gateway.url, CHAT, chat(slow, "chat", stream=True), gateway.bearer)
-    assert reply.status == 200
-    assert events(reply.body)[-1]["error"]["code"] == "rate_limit_exceeded"
-    reply = await ask(gateway.url, MESSAGES, chat(slow, "claude", stream=True), headers)
-    assert events(reply.body)[-1]["error"]["type"] == "rate_limit_error"
+    assert early.status == 429
+    assert late_chat.status == late.status == 200
+    assert events(late_chat.body)[-1]["error"]["code"] == "rate_limit_exceeded"
+    assert events(late.body)[-1]["error"]["type"] == "rate_limit_error"
 
 
-async def test_http2_without_tls(gateway: Gateway) -> None:
+async def test_http2_without_tls_where_it_is_switched_on(start: Start, simulator: Program) -> None:
+    document = over_http(simulator.url)
+    document["server"] = {"http2": True}
+    gateway = await asyncio.to_thread(start, document)
+    assert (await ask(gateway.url, "/health")).status == 200
     async with httpx.AsyncClient(http1=False, http2=True, trust_env=False, timeout=30) as client:
         responses = await asyncio.gather(
             *(

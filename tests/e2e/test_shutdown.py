@@ -139,7 +139,7 @@ def test_workers_do_not_outlive_their_parent(start: Start) -> None:
 def test_starting_and_stopping_again_and_again(start: Start) -> None:
     gateway = start(NEAR)
     assert gateway.stop() == 0
-    for _ in range(4):
+    for _ in range(3):
         again = Program("serve", "--config", str(gateway.file), folder=gateway.file.parent)
         assert httpx.get(f"{again.url}/readyz", trust_env=False).status_code == 200
         assert again.stop(signal.SIGINT) == 0
