@@ -138,13 +138,20 @@ class RouterMiddleware:
                     "endpoint_not_allowed",
                     message=f"{exchange.house.brand} does not offer this endpoint.",
                 )
-            raise Problem("not_found")
+            raise self._not_found(path)
         exchange.endpoint = "ops"
         if scope["method"] not in methods:
             raise _wrong_method(methods)
         if path != scope["path"]:
             scope = {**scope, "path": path}
         await self._open(scope, receive, send)
+
+    def _not_found(self, path: str) -> Problem:
+        """Nothing; a base URL without its /v1 is the usual reason, so say so."""
+        if self._find(f"/v1{path}") is None:
+            return Problem("not_found")
+        said = "There is nothing at this address. Put /v1 at the end of the base URL."
+        return Problem("not_found", message=said)
 
 
 def plain_path(path: str) -> str:
@@ -190,6 +197,14 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
         if not _within(address, trusted):
             break
     return address
+
+
+def behind_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Whether a proxy that is not trusted says it forwards: `client_address` is then its own."""
+    if header(scope, b"x-forwarded-for") is None and header(scope, b"forwarded") is None:
+        return False
+    peer = scope.get("client")
+    return not _within(peer[0] if peer else "", trusted)
 
 
 def _bare(hop: str) -> str:

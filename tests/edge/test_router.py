@@ -109,6 +109,13 @@ async def test_everything_else_is_not_found(path: str) -> None:
     assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/messages/", "/models", "/models/m1"])
+async def test_a_base_url_without_v1_is_told_what_it_lacks(path: str) -> None:
+    answer, _ = await get(path, "POST")
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "Put /v1 at the end of the base URL" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/v1/messages", "/health"])
 async def test_refusals_speak_the_callers_dialect(path: str) -> None:
     answer, _ = await get(path, "PATCH", headers={"anthropic-version": "2023-06-01"})
