@@ -46,12 +46,14 @@ KINDS: Mapping[str, Kind] = {
         "authentication_error",
         "authentication_error",
         "No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+        should_retry=False,
     ),
     "invalid_key": Kind(
         401,
         "authentication_error",
         "authentication_error",
         "The API key is not valid: it is wrong, expired, revoked or disabled.",
+        should_retry=False,
     ),
     "endpoint_not_allowed": Kind(
         403,
