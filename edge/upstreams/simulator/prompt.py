@@ -95,7 +95,13 @@ class _Chat(msgspec.Struct):
 class _MessagesTool(msgspec.Struct):
     name: str = ""
     input_schema: Any = None
+    defer_loading: bool | None = None
     cache_control: Any = None
+
+    @property
+    def callable(self) -> bool:
+        """Not a tool of the provider's own, nor one that waits for a search to load it."""
+        return self.input_schema is not None and not self.defer_loading
 
 
 class _Choice(msgspec.Struct):
@@ -194,7 +200,7 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
     if not asked.messages:
         raise Rejected(400, "messages: at least one message is required")
     _check_signatures(asked.messages)
-    tools = [Tool(t.name, t.input_schema) for t in asked.tools or () if t.input_schema is not None]
+    tools = [Tool(t.name, t.input_schema) for t in asked.tools or () if t.callable]
     choice = asked.tool_choice or _Choice()
     kind = choice.type
     if kind == "tool":

@@ -1,5 +1,6 @@
 """A value that fits a JSON Schema: arguments of tool calls, structured answers."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,10 +63,21 @@ def _of_type(kind: Any, schema: Mapping[str, Any], root: Any, depth: int) -> Any
         text = _STRINGS.get(schema.get("format", ""), "sample")
         return text.ljust(min(int(schema.get("minLength") or 0), 1000), "x")
     if kind == "integer":
-        return int(schema.get("minimum") or 1)
+        return math.ceil(_number(schema, 1))
     if kind == "number":
-        return float(schema.get("minimum") or 1.5)
+        return _number(schema, 1.5)
     return True if kind == "boolean" else None
+
+
+def _number(schema: Mapping[str, Any], usual: float) -> float:
+    """The usual number, or the one nearest to it that lies within the bounds."""
+
+    def bound(name: str, none: float) -> float:
+        given = schema.get(name)
+        return none if given is None or isinstance(given, bool) else float(given)
+
+    value = min(usual, bound("maximum", math.inf), bound("exclusiveMaximum", math.inf) - 1)
+    return max(value, bound("minimum", -math.inf), bound("exclusiveMinimum", -math.inf) + 1)
 
 
 def _resolve(root: Any, ref: str) -> Any:

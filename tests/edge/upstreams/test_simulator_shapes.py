@@ -285,6 +285,13 @@ def test_tool_choice_of_messages(choice: Any, names: list[str]) -> None:
     assert [block.name for block in plain.content if block.type == "tool_use"] == names
 
 
+def test_a_deferred_tool_is_not_called() -> None:
+    waiting = {"name": "later", "input_schema": {"type": "object"}, "defer_loading": True}
+    tools = [waiting, {**MESSAGES_TOOLS[0], "defer_loading": False}]
+    plain, _ = messages_twins("Hi [[sim tools=2]]", tools=tools)
+    assert [b.name for b in plain.content if b.type == "tool_use"] == ["weather", "weather"]
+
+
 def test_a_tool_result_is_answered_with_text_that_mentions_it() -> None:
     text = "Hi [[sim tools=1]]"
     call = ask_json(post(CHAT, chat(text, tools=CHAT_TOOLS)))["choices"][0]["message"]
@@ -478,6 +485,11 @@ def test_tokens_joined_are_the_text() -> None:
         ({"type": "array", "items": {"type": "boolean"}, "minItems": 2}, [True, True]),
         ({"type": "string", "minLength": 9}, "samplexxx"),
         ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer"}}}, 1),
+        ({"type": "integer", "minimum": -9007199254740991, "exclusiveMinimum": 0}, 1),
+        ({"type": "integer", "minimum": 0, "maximum": 0}, 0),
+        ({"type": "number", "exclusiveMinimum": 4}, 5),
+        ({"type": "number", "minimum": -1, "exclusiveMaximum": 1}, 0),
+        ({"type": "number", "minimum": 7, "exclusiveMinimum": True}, 7),
         ({"$ref": "#/$defs/gone"}, None),
         ({"$ref": "#"}, None),
     ],
