@@ -1,5 +1,6 @@
 """One SQL database: its address, its connections, and whether its tables are of this version."""
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -73,6 +74,8 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
 def _sqlite(path: Path) -> AsyncEngine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # its -wal and -shm files take their mode from it
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
         # aiosqlite leaves a thread behind when it cannot open a file, which may outlive its loop.
         sqlite3.connect(path).close()
     except (OSError, sqlite3.Error) as raised:

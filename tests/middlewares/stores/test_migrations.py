@@ -117,6 +117,15 @@ async def test_processes_may_race(empty_url: str) -> None:
     await database.aclose()
 
 
+async def test_a_new_sqlite_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path}/keys.db")
+    try:
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    finally:
+        await database.aclose()
+    assert modes == dict.fromkeys(("keys.db", "keys.db-wal", "keys.db-shm"), 0o600)
+
+
 async def test_sqlite_is_migrated_when_opened(tmp_path: Path) -> None:
     database = await Database.open(f"sqlite:///{tmp_path}/new/folder/keys.db")
     assert await SqlKeyStore(database).every() == []
