@@ -1,6 +1,6 @@
 """What is answered without a key: health, metrics and the front page. A small Starlette app."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from middlewares import Exchange, Metrics, Principal, Problem
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares._asgi import ASGIApp, Receive, Scope, Send, header
 
 from .catalog import Catalog
-from .router import ROUTES, allowed_from
+from .router import ROUTES, Network, allowed_from
 from .settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -32,10 +32,13 @@ def open_app(
     """The app beside the forwarder. `ready` says whether new work is wanted."""
     templates = Jinja2Templates(_TEMPLATES)
     networks = settings.server.ops_networks
+    proxies = settings.server.trusted_proxies
 
     def guard(request: Request) -> None:
         if not allowed_from(Exchange.of(request.scope).client, networks):
             raise Problem("not_found", reason="outside ops_networks")
+        if _behind_a_stranger(request.scope, proxies):
+            raise Problem("not_found", reason="forwarded by a proxy not in trusted_proxies")
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -87,6 +90,14 @@ def open_app(
         exchange.outcome = exchange.outcome or "completed"
 
     return app
+
+
+def _behind_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Whether a proxy that nobody named says it forwards: the address we know is then its own."""
+    if header(scope, b"x-forwarded-for") is None and header(scope, b"forwarded") is None:
+        return False
+    peer = scope.get("client")
+    return not peer or not allowed_from(peer[0], trusted)
 
 
 async def _answer(request: Request, problem: Any) -> Any:

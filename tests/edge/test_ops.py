@@ -54,6 +54,31 @@ async def test_ops_networks_can_be_named() -> None:
     assert (await get("/metrics", client="127.0.0.1", house=house)).status == 404
 
 
+@pytest.mark.parametrize("path", GUARDED)
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
+@pytest.mark.parametrize("peer", [("192.168.1.1", 1), None])
+async def test_a_proxy_nobody_named_does_not_open_them(
+    path: str, header: str, peer: tuple[str, int] | None
+) -> None:
+    """The world must not pass for the private address of the balancer in front."""
+    house = House(Scripted(Answer()))
+    answer = await request(house.app, "GET", path, client=peer, headers={header: "for=8.8.8.8"})
+    assert answer.status == 404
+
+
+async def test_a_named_proxy_is_believed() -> None:
+    house = House(Scripted(Answer()), document={"server": {"trusted_proxies": ["10.0.0.1/32"]}})
+    for said, status in (("192.168.1.1", 200), ("8.8.8.8", 404)):
+        answer = await request(
+            house.app,
+            "GET",
+            "/metrics",
+            client=("10.0.0.1", 1),
+            headers={"x-forwarded-for": said},
+        )
+        assert answer.status == status
+
+
 async def test_readiness_is_apart_from_liveness() -> None:
     house = House(Scripted(Answer()))
     assert (await get("/readyz", house=house)).json() == {"status": "ok"}
