@@ -199,14 +199,6 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     return address
 
 
-def behind_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
-    """Whether a proxy that is not trusted says it forwards: `client_address` is then its own."""
-    if header(scope, b"x-forwarded-for") is None and header(scope, b"forwarded") is None:
-        return False
-    peer = scope.get("client")
-    return not _within(peer[0] if peer else "", trusted)
-
-
 def _bare(hop: str) -> str:
     """A hop as a plain address, without port or brackets; "" when it is none."""
     if hop.startswith("["):
