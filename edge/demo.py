@@ -21,6 +21,7 @@ from .server import AddressInUse, serve
 from .settings import Settings, demo_settings
 
 _PORT = 8080
+_DRAIN = 5.0
 _MODEL = "sim-1"
 _PROMPT = "Say in a few words what a penstock does. [[sim rate=25]]"
 
@@ -63,7 +64,7 @@ async def _key(settings: Settings) -> str:
 
 
 def _at(settings: Settings, port: int) -> Settings:
-    server = msgspec.structs.replace(settings.server, port=port, drain_notice=0)
+    server = msgspec.structs.replace(settings.server, port=port, drain_notice=0, drain=_DRAIN)
     return msgspec.structs.replace(settings, server=server)
 
 

@@ -5,7 +5,8 @@ them; it never serves. Each worker opens its part of the gateway in its lifespan
 byte on a pipe; when all have, and the port answers, the parent prints `ready http://HOST:PORT`.
 SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
-`drain`. SIGINT skips the notice. A worker that dies is replaced.
+`drain`. SIGINT skips the notice, and a signal during the drain cuts it short. A worker that dies is
+replaced.
 """
 
 import asyncio
@@ -197,7 +198,9 @@ class _Server(MPServer):
         threading.Thread(target=wait, name="ready", daemon=True).start()
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """Give notice first when it is SIGTERM; a second signal does not wait for it."""
+        """Give notice first when it is SIGTERM; the next signal skips that, one more the drain."""
+        if self.interrupt_signal:
+            return self._tell(self.wrks, signal.SIGKILL)
         patient = bool(args) and args[0] == signal.SIGTERM and not self._stopping
         self._stopping = True
         interrupt: Callable[[], None] = super().signal_handler_interrupt

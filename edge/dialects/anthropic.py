@@ -54,9 +54,21 @@ class _Message(msgspec.Struct):
     usage: MessageUsage | None = None
 
 
+class _Block(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """A text that begins empty says nothing yet; a tool call already names its tool."""
+        return self.type not in ("text", "thinking") or bool(self.text or self.thinking)
+
+
 class _Event(msgspec.Struct):
     type: str
     message: _Message | None = None
+    content_block: _Block | None = None
     usage: MessageUsage | None = None
 
 
@@ -123,8 +135,10 @@ class MessagesRelay:
                 "upstream_unavailable" if b"overloaded_error" in parsed.data else "upstream_error"
             )
             raise UpstreamBroke(f"error in the stream: {parsed.data!r}", kind)
-        elif kind.startswith("content_block_"):
+        elif kind == "content_block_delta":
             self.content = True
+        elif kind == "content_block_start" and read.content_block is not None:
+            self.content = self.content or read.content_block.says_something
         return event
 
     def end(self) -> bytes:

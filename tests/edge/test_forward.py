@@ -30,7 +30,10 @@ START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"model":"up",'
     b'"usage":{"input_tokens":3,"output_tokens":1}}}\n\n'
 )
-BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start","index":0}\n\n'
+BLOCK = (
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
+    b'"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}\n\n'
+)
 TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
 DELTA = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":2}}\n\n'
 END = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -424,6 +427,16 @@ async def test_a_credential_in_a_broken_answer_does_not_reach_the_log() -> None:
     await ask(house)
     assert UPSTREAM_KEY.decode() not in json.dumps(house.log)
     assert "error in a 200" in house.log[0]["reason"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_upstream_cannot_fill_the_log(stream: bool) -> None:
+    said = b'{"error":"' + b"z" * 100_000 + b'"}'
+    answer = Answer([b"data: " + said + b"\n\n"]) if stream else Answer([said], headers=[JSON])
+    house = House(Scripted(answer))
+    await ask(house, "openai", stream=stream)
+    assert "zzz" in house.log[0]["reason"]
+    assert len(house.log[0]["reason"]) < 2000
 
 
 # Failures after it: an error event, then the end

@@ -683,7 +683,10 @@ def test_a_frame_that_is_not_utf_8_breaks_the_stream(dialect: str) -> None:
         ("anthropic", message_start().sent, False),
         ("anthropic", PING.sent, False),
         ("anthropic", event('{"type":"novelty"}').sent, False),
-        ("anthropic", block_start(0, TEXT).sent, True),
+        ("anthropic", block_start(0, TEXT).sent, False),
+        ("anthropic", block_start(0, '{"type":"thinking","thinking":""}').sent, False),
+        ("anthropic", block_start(0, '{"type":"text","text":"a"}').sent, True),
+        ("anthropic", block_start(0, '{"type":"tool_use","name":"n"}').sent, True),
         ("anthropic", message_delta('{"output_tokens":0}').sent, True),
     ],
 )
