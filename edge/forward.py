@@ -45,6 +45,8 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 _JSON: Header = (b"content-type", b"application/json")
 _REFUSAL_BYTES = 64 << 10
 _HELD_BYTES = 1 << 20
+_REASON = 1000
+"""Characters of what an upstream said that a log line may hold."""
 
 
 class Forwarder:
@@ -335,7 +337,7 @@ def _kind_of(failure: UpstreamFailure) -> str:
 
 
 def _reason(target: Target, reason: str) -> str:
-    return f"{target.upstream}/{target.model}: {redacted(reason)}"
+    return f"{target.upstream}/{target.model}: {redacted(reason[:_REASON])}"
 
 
 def _other_dialect(exchange: Exchange, provider: Provider) -> Problem:
