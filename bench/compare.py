@@ -87,7 +87,7 @@ def compare(subjects: Sequence[Subject], plan: Plan, rounds: int, work: Path) ->
             except Unavailable as error:
                 if subject is NGINX:
                     raise
-                result.failed = str(error)
+                result.failed.append(str(error))
                 continue
             ready, _ = prepared[subject.name]
             result.version, result.note = ready.version, ready.note
@@ -113,18 +113,20 @@ def one_round(
     for subject in subjects:
         result = run.subjects[subject.name]
         if subject.name not in prepared:
-            result.rounds.append(None)
+            result.rounds.append({})
             continue
         ready, folder = prepared[subject.name]
         try:
-            figures = measure.round_of(subject, ready, plan, folder)
+            figures, failures = measure.round_of(subject, ready, plan, folder)
         except Failed as error:
-            result.failed = str(error)
-            result.rounds.append(None)
-            say(f"  {subject.name} gave no result: {error}")
-            continue
-        figures["added_ms"] = added(figures["first_ms"], direct["first_ms"])
+            figures, failures = {}, [str(error)]
+        if "first_ms" in figures:
+            figures["added_ms"] = added(figures["first_ms"], direct["first_ms"])
         result.rounds.append(figures)
+        for failure in failures:
+            if failure not in result.failed:
+                result.failed.append(failure)
+            say(f"  {subject.name}: {failure}")
         say(f"  {report.summary(subject.name, figures)}")
 
 
@@ -143,11 +145,11 @@ def attach(pid: int, target: Target, plan: Plan, work: Path) -> None:
 def _cpu(name: str, target: Target, plan: Plan, pid: int) -> tuple[float, float, float]:
     figures = {**measure.plain(target, plan, pid), **measure.streamed(target, plan, pid)}
     say(
-        f"{name:<12} {figures['saturated_us']:>6.1f} µs/request {figures['plain_us']:>7.1f} "
-        f"µs/request at {figures['plain_rate']:.0f}/s {figures['event_us']:>6.1f} µs/event; "
+        f"{name:<12} {figures['saturated_us']:>6.1f} µs/request {figures['paced_us']:>7.1f} "
+        f"µs/request at {figures['paced_rps']:.0f}/s {figures['event_us']:>6.1f} µs/event; "
         f"at most {figures['saturated_rps']:.0f}/s, its core {figures['saturated_busy']:.0%} busy"
     )
-    return figures["saturated_us"], figures["plain_us"], figures["event_us"]
+    return figures["saturated_us"], figures["paced_us"], figures["event_us"]
 
 
 def say(line: str) -> None:

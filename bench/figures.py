@@ -28,15 +28,15 @@ class Run(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """One subject. A round that failed is None and its reason is in `failed`."""
+    """One subject. A round lacks what failed in it; the reasons are in `failed`."""
 
     what: str
     version: str = ""
     command: list[str] = []
     note: str = ""
     files: dict[str, str] = {}
-    failed: str = ""
-    rounds: list[dict[str, Any] | None] = []
+    failed: list[str] = []
+    rounds: list[dict[str, Any]] = []
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -47,11 +47,18 @@ class Figure(msgspec.Struct, frozen=True):
     digits: int = 1
     ratio: bool = False
 
+    def value(self, one: Round) -> float | None:
+        """None when the round has no such figure."""
+        try:
+            return self.of(one)
+        except KeyError:
+            return None
+
 
 FIGURES: Mapping[str, Figure] = {
     "plain": Figure("CPU µs / plain request", lambda r: r["saturated_us"], ratio=True),
     "event": Figure("CPU µs / streamed event", lambda r: r["event_us"], ratio=True),
-    "paced": Figure("CPU µs / request, paced", lambda r: r["plain_us"], ratio=True),
+    "paced": Figure("CPU µs / request, paced", lambda r: r["paced_us"], ratio=True),
     "first50": Figure("added to first token p50, ms", lambda r: r["added_ms"]["p50"], 2),
     "first99": Figure("added to first token p99, ms", lambda r: r["added_ms"]["p99"], 2),
     "most": Figure("requests/s at saturation", lambda r: r["saturated_rps"], 0),
@@ -80,13 +87,15 @@ class Spread(msgspec.Struct, frozen=True):
 
 def spread(result: Result, figure: Figure) -> Spread | None:
     """A figure over the rounds of a subject."""
-    return Spread.over([figure.of(one) for one in result.rounds if one is not None])
+    values = (figure.value(one) for one in result.rounds)
+    return Spread.over([value for value in values if value is not None])
 
 
 def ratio(result: Result, base: Result, figure: Figure) -> Spread | None:
     """A figure relative to another subject's, each round against the same round."""
     pairs = zip(result.rounds, base.rounds, strict=True)
-    return Spread.over([figure.of(a) / figure.of(b) for a, b in pairs if a and b])
+    values = ((figure.value(ours), figure.value(theirs)) for ours, theirs in pairs)
+    return Spread.over([ours / theirs for ours, theirs in values if ours is not None and theirs])
 
 
 def added(through: Mapping[str, float], direct: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,8 @@ is checked against what was asked for; a result with errors is no result.
 
     saturate    plain requests, each connection sends the next when it has its answer
     rate        plain requests, `rate` per second over the connections
-    streams     one long stream per connection, `rate` events per second each
+    streams     one long stream per connection, `rate` events per second each; `behind` tells
+                that the target could not keep up, and then the ends are not waited for
     first       short streams one after another on each connection: times to first token
     hold        streams that hardly speak, all open at once: memory
 """
@@ -32,6 +33,8 @@ _PLAIN_TOKENS = 20
 _SETTLE = 0.5
 _SHOWN_ERRORS = 5
 _DEADLINE = 60.0
+_KEEPS_UP = 0.9
+"""Of the events that are due, the share that must come for a target to count as keeping up."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -211,8 +214,11 @@ async def streams(fleet: Fleet) -> dict[str, Any]:
     result = fleet.close_window()
     if ended.done() or result["requests"]:
         raise SystemExit("streams ended inside the measuring window")
-    await asyncio.wait_for(ended, _DEADLINE)
-    return result
+    due = job.connections * job.rate * result["seconds"]
+    behind = result["events"] < _KEEPS_UP * due
+    if not behind:
+        await asyncio.wait_for(ended, _DEADLINE)
+    return {**result, "behind": behind}
 
 
 async def first(fleet: Fleet) -> dict[str, Any]:

@@ -14,16 +14,18 @@ _UPSTREAM_KEY = "sk-bench-upstream"
 
 def _vllm_router(place: Place) -> Ready:
     home = python_environment("vllm-router", ["vllm-router==0.1.17"])
-    command = f"""{home}/bin/vllm-router --host 127.0.0.1 --port {place.port}
-        --worker-urls {place.upstream} --policy round_robin --log-level error
-        --health-check-endpoint /v1/models --max-concurrent-requests 8192
-        --prometheus-port {place.spare_port}"""
+    command = f"""{home}/bin/vllm-router --host 127.0.0.1 --port {place.port} --enable-igw
+        --policy round_robin --log-level error --health-check-endpoint /v1/models
+        --max-concurrent-requests 32768 --prometheus-port {place.spare_port}"""
+    worker = json.dumps({"url": place.upstream, "model_id": "sim-1"})
     return Ready(
         command=command.split(),
         url=place.url,
         model="sim-1",
         version="0.1.17",
-        note="passes requests through: no keys, no model names of its own",
+        introduce=(f"http://127.0.0.1:{place.port}/workers", worker),
+        note="passes requests through: no keys, no model names of its own; the simulator was added "
+        "by its management interface, as workers on the command line must answer /health",
     )
 
 
@@ -136,10 +138,11 @@ def _litellm(place: Place) -> Ready:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_LOG": "ERROR",
             "LITELLM_MODE": "PRODUCTION",
+            "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",
         },
         files={"litellm.yaml": config},
         headers={"authorization": "Bearer sk-bench-master"},
-        note="one master key, no database",
+        note="one master key, no database; its check for repetition is off",
     )
 
 

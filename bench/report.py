@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from .figures import FIGURES, Figure, Result, Run, Spread, ratio, spread, verdicts
+from .figures import FIGURES, Result, Run, Spread, ratio, spread, verdicts
 
 _MET = {True: "**met**", False: "**not met**", None: "not measured"}
 
@@ -65,10 +65,19 @@ def _direct(run: Run) -> Iterator[str]:
 
 def _failures(subjects: Mapping[str, Result]) -> Iterator[str]:
     for name, result in subjects.items():
-        if result.failed:
-            yield f"- {name} gave no result{' in a round' if any(result.rounds) else ''}:"
-            yield f"  `{' '.join(result.failed.replace('`', '').split())}`"
-            yield ""
+        fewer = {one["event_streams"] for one in result.rounds if "event_streams" in one}
+        if fewer and min(fewer) < _most_streams(subjects):
+            counts = " to ".join(str(count) for count in sorted({min(fewer), max(fewer)}))
+            yield f"- {name}: events with {counts} streams, it cannot keep up with more"
+        for failure in result.failed:
+            words = " ".join(failure.replace("`", "").split())
+            yield f"- {name}, not measured in a round: `{words}`"
+    yield ""
+
+
+def _most_streams(subjects: Mapping[str, Result]) -> int:
+    every = (one.get("event_streams", 0) for result in subjects.values() for one in result.rounds)
+    return max(every, default=0)
 
 
 def _targets(run: Run) -> Iterator[str]:
@@ -121,6 +130,8 @@ def summary(name: str, figures: Mapping[str, object]) -> str:
     """One line about a round, for people who wait."""
     parts: list[str] = []
     for key in ("plain", "event", "first50", "stream"):
-        figure: Figure = FIGURES[key]
-        parts.append(f"{figure.title} {figure.of(figures):.{figure.digits}f}")
-    return f"{name}: " + "; ".join(parts)
+        figure = FIGURES[key]
+        value = figure.value(figures)
+        if value is not None:
+            parts.append(f"{figure.title} {value:.{figure.digits}f}")
+    return f"{name}: {'; '.join(parts) or 'no result'}"

@@ -29,6 +29,7 @@ class Ready(msgspec.Struct, frozen=True):
     command: starts it in the foreground, in its folder. url_file: a file it writes its base URL
     to, for one that chooses its own port. env: added to its environment. files: configuration by
     name, for the report. headers: sent with each request. note: what is on or off in it.
+    introduce: a URL and JSON to post there when it listens, before the first request.
     """
 
     command: Sequence[str]
@@ -40,6 +41,7 @@ class Ready(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     note: str = ""
     url_file: str = ""
+    introduce: tuple[str, str] | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
