@@ -1,18 +1,19 @@
 """Structured logs: one JSON line per request, and the same form for everything else we say.
 
-Lines are written through a buffer that a loop timer empties every 0.2 s, and at exit: a write per
-request would cost more than making the line. `logging` of libraries goes the same way.
+Whoever logs never waits for the log: lines go to a bounded buffer that a thread writes out every
+0.2 s, so that a pipe nobody reads, or a slow disk, costs lines and not requests. `logging` of
+libraries goes the same way.
 """
 
-import asyncio
 import atexit
 import logging
 import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from time import perf_counter, time
-from typing import Any, BinaryIO
+from io import FileIO
+from time import perf_counter, sleep, time
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -22,55 +23,89 @@ from middlewares.exchange import Exchange
 
 from .upstreams.refusal import redacted
 
-_FLUSH_SECONDS = 0.2
-_BUFFER_BYTES = 64 << 10
+_GATHER_SECONDS = 0.2
+_MOST_BYTES = 8 << 20
+"""Of lines that wait to be written; what comes beyond is dropped, counted, and the count logged."""
+
+
+class Out(Protocol):
+    """Where lines go: a binary file, or what looks like one."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+    def flush(self) -> None: ...
 
 
 class LineSink:
-    """A bounded buffer of lines before a binary file; safe to use from any thread."""
+    """Lines on their way to a binary file; safe to use from any thread, waits for nothing."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: Out) -> None:
         self._out = out
         self._lines: list[bytes] = []
         self._size = 0
-        self._lock = threading.Lock()
-        self._waiting: asyncio.AbstractEventLoop | None = None
-        """The loop whose timer will flush; a loop that has ended will not."""
+        self._dropped = 0
+        self._writing = False
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._some = threading.Event()
+        self._hurry = threading.Event()
 
     def line(self, text: bytes) -> None:
         """Take one line without its end."""
-        with self._lock:
+        with self._changed:
+            if self._size + len(text) > _MOST_BYTES:
+                self._dropped += 1
+                return
             self._lines.append(text)
             self._size += len(text) + 1
-            full = self._size >= _BUFFER_BYTES
-        if full:
-            return self.flush()
-        waiting = self._waiting
-        if waiting is None or waiting.is_closed():
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                return self.flush()
-            self._waiting = loop
-            loop.call_later(_FLUSH_SECONDS, self._tick)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
+                self._thread.start()
+        if not self._some.is_set():
+            self._some.set()
 
     msg = info = debug = warning = warn = error = critical = exception = fatal = log = line
 
-    def _tick(self) -> None:
-        self._waiting = None
-        self.flush()
+    def flush(self, seconds: float = 1.0) -> None:
+        """Wait until all is written that was taken, for so long at most."""
+        self._hurry.set()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines and not self._writing, seconds)
+        self._hurry.clear()
 
-    def flush(self) -> None:
-        """Write what has gathered. A log that cannot be written must not stop the service."""
-        with self._lock:
-            lines, self._lines, self._size = self._lines, [], 0
-        if lines:
-            lines.append(b"")
-            try:
-                self._out.write(b"\n".join(lines))
-                self._out.flush()
-            except (OSError, ValueError):
-                pass
+    def _write_on(self) -> None:
+        while True:
+            self._some.wait()
+            self._hurry.wait(_GATHER_SECONDS)
+            self._some.clear()
+            with self._changed:
+                lines, self._lines, self._size = self._lines, [], 0
+                dropped, self._dropped = self._dropped, 0
+                self._writing = True
+            if dropped:
+                lines.append(_render(None, "", _stamp(None, "error", _lost(dropped))))
+            if lines:
+                self._write(b"\n".join((*lines, b"")))
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+    def _write(self, block: bytes) -> None:
+        """A log that cannot be written must not stop the service."""
+        left = memoryview(block)
+        try:
+            while left:
+                written = self._out.write(left)
+                if written is None:  # a pipe that does not block and is full
+                    sleep(0.05)
+                else:
+                    left = left[written:]
+            self._out.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def _lost(lines: int) -> dict[str, Any]:
+    return {"event": "log lines dropped: they came faster than they could be written", "n": lines}
 
 
 def _stamp(_logger: Any, level: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -99,12 +134,13 @@ class _ToStructlog(logging.Handler):
         structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
 
 
-def configure(*, level: str = "info", form: str = "json", out: BinaryIO | None = None) -> LineSink:
+def configure(*, level: str = "info", form: str = "json", out: Out | None = None) -> LineSink:
     """Set structlog and `logging` up for this process; call once, at start.
 
-    level: debug | info | warning | error. form: json | console. out: standard error by default.
+    level: debug | info | warning | error. form: json | console. out: standard error by default,
+    by its number: a buffered file has a lock, and a fork could find it taken.
     """
-    sink = LineSink(out if out is not None else sys.stderr.buffer)
+    sink = LineSink(out if out is not None else FileIO(2, "wb", closefd=False))
     number = logging.getLevelNamesMapping()[level.upper()]
     processors: list[Any] = [_stamp]
     if form == "console":

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -256,34 +257,37 @@ async def test_lines_are_gathered_and_written_together() -> None:
     assert (out.writes, out.getvalue()[-2:]) == (2, b"5\n")
 
 
-async def test_a_full_buffer_does_not_wait() -> None:
-    out = Out()
-    LineSink(out).line(b"x" * (64 << 10))
-    assert out.writes == 1
+def test_a_pipe_that_nobody_reads_costs_lines_and_never_a_wait() -> None:
+    reading, writing = os.pipe()
+    sink = LineSink(io.FileIO(writing, "wb"))
+    for i in range(20):
+        sink.line(b"%d " % i + b"x" * (1 << 20))  # more than pipe and buffer hold
+    sink.flush(0.05)
+    sink.line(b"after")
+    kept = b""
+    with io.FileIO(reading) as pipe:
+        while b"after\n" not in kept or b"dropped" not in kept:
+            kept += pipe.read(1 << 20) or b""
+    lines = kept.splitlines()
+    whole = [line for line in lines if line.endswith(b"x" * (1 << 20))]
+    assert [line.split()[0] for line in whole] == [b"%d" % i for i in range(len(whole))]
+    (lost,) = [json.loads(line) for line in lines if b"dropped" in line]
+    assert lost["level"] == "error"
+    assert len(whole) + lost["n"] + (b"after" in lines) == 21
+    assert 0 < len(whole) < 20
 
 
-def test_without_a_loop_a_line_is_written_at_once() -> None:
-    out = Out()
-    LineSink(out).line(b"early")
-    assert out.getvalue() == b"early\n"
+async def test_a_full_pipe_that_does_not_block_is_tried_again() -> None:
+    class Full(Out):
+        def write(self, data: Any) -> Any:
+            self.writes += 1
+            return None if self.writes < 3 else io.BytesIO.write(self, data[:2])
 
-
-def test_lines_of_a_second_loop_are_written_though_the_first_one_ended_early() -> None:
-    out = Out()
+    out = Full()
     sink = LineSink(out)
-
-    async def one_line_and_away() -> None:
-        sink.line(b"first")
-
-    async def one_line_and_wait() -> None:
-        sink.line(b"second")
-        async with asyncio.timeout(5):
-            while not out.writes:
-                await asyncio.sleep(0.02)
-
-    asyncio.run(one_line_and_away())
-    asyncio.run(one_line_and_wait())
-    assert out.getvalue() == b"first\nsecond\n"
+    sink.line(b"whole")
+    sink.flush()
+    assert out.getvalue() == b"whole\n"
 
 
 def test_lines_of_many_threads_stay_whole() -> None:
@@ -299,6 +303,7 @@ def test_lines_of_many_threads_stay_whole() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    sink.flush()
     expected = {b"%d-%d" % (n, i) for n in range(4) for i in range(200)}
     lines = out.getvalue().split(b"\n")[:-1]
     assert (len(lines), set(lines)) == (800, expected)
@@ -344,15 +349,17 @@ def test_json_lines(restored: None) -> None:
 
 def test_a_line_that_is_not_utf_8_is_written_all_the_same(restored: None) -> None:
     out = Out()
-    configure(out=out).flush()
+    sink = configure(out=out)
     structlog.get_logger().info("request", path="/\udcff", model="\ud800")
+    sink.flush()
     assert len(lines(out)) == 1
 
 
 def test_the_console_form_is_for_people(restored: None) -> None:
     out = Out()
-    configure(out=out, form="console")
+    sink = configure(out=out, form="console")
     structlog.get_logger().info("hello", answer=42)
+    sink.flush()
     assert b"hello" in out.getvalue() and b"answer=42" in out.getvalue()
 
 
