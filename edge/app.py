@@ -38,8 +38,19 @@ class Endpoints:
         await app(scope, receive, send)
 
 
+async def check_store(settings: Settings) -> None:
+    """See that the SQL store answers and its tables are of this version; make those of SQLite.
+
+    Raises StoreUnavailable and SchemaMismatch, for an operator to read.
+    """
+    if settings.auth.mode == "keys":
+        database = await Database.open(settings.store.sql)
+        await database.aclose()
+
+
 class Gateway:
     """One worker's application, as ASGI. Opened by its lifespan; `on_ready` is called after that.
+    The store has been looked at before (`check_store`).
 
     settings: as loaded; checked by their loader.
     """
@@ -83,11 +94,12 @@ class Gateway:
             stack.push_async_callback(provider.upstream.aclose)
         keys = None
         if settings.auth.mode == "keys":
-            database = await Database.open(settings.store.sql)
+            database = Database.at(settings.store.sql)
             stack.push_async_callback(database.aclose)
             keys = KeyDirectory(SqlKeyStore(database))
             stack.push_async_callback(keys.aclose)
-            await keys.start()
+            # A worker that replaces a dead one during an outage of the store waits for its end.
+            await keys.start(must_answer=False)
         bottom = Endpoints(
             models=ModelsApp(catalog, settings.brand),
             forward=Forwarder(
@@ -103,7 +115,9 @@ class Gateway:
             keys=keys,
             metrics=metrics,
             log=structlog.get_logger().info,
-            open_app=open_app(settings, catalog, metrics, lambda: self._wanted),
+            open_app=open_app(
+                settings, catalog, metrics, lambda: self._wanted and (keys is None or keys.usable)
+            ),
         )
         return compose(bottom, parts)
 

@@ -92,12 +92,14 @@ class Forwarder:
         )
         attempt = Attempt(target=target, started=perf_counter())
         exchange.attempts.append(attempt)
+        opening = self._open(exchange, provider, request, attempt)
+        del request  # a prompt can be megabytes; its last holder is now what sends it
         try:
             if exchange.stream:
                 passage = _Passage(exchange, dialect, send)
-                await self._stream(passage, provider, request, attempt, receive)
+                await self._stream(passage, opening, provider.first_content, receive)
             else:
-                await self._plain(exchange, dialect, provider, request, attempt, receive, send)
+                await self._plain(exchange, dialect, opening, receive, send)
         except ClientGone:
             if exchange.outcome != "completed":
                 exchange.outcome = "hung_up"
@@ -142,14 +144,13 @@ class Forwarder:
         self,
         exchange: Exchange,
         dialect: Dialect,
-        provider: Provider,
-        request: Request,
-        attempt: Attempt,
+        opening: Awaitable[Response],
         receive: Receive,
         send: Send,
     ) -> None:
         async with Watch(receive):
-            response = await self._open(exchange, provider, request, attempt)
+            response = await opening
+            exchange.fields = {}
             try:
                 body = await _read_all(response, self._max_answer)
             finally:
@@ -164,21 +165,19 @@ class Forwarder:
     async def _stream(
         self,
         passage: "_Passage",
-        provider: Provider,
-        request: Request,
-        attempt: Attempt,
+        opening: Awaitable[Response],
+        first_content: float,
         receive: Receive,
     ) -> None:
-        exchange = passage.exchange
         watch = Watch(
             receive,
             ping=passage.ping,
             hold=self._hold,
             silence=self._keep_alive,
-            first_content=provider.first_content,
+            first_content=first_content,
         )
         async with watch:
-            response = await self._open(exchange, provider, request, attempt)
+            response = await opening
             try:
                 _check_stream(response)
                 await passage.carry(response, watch)
@@ -273,6 +272,7 @@ class _Passage:
     async def _commit(self) -> None:
         """The first content: let go of what was held, the head before it if it has not left."""
         self._flowing = True
+        self.exchange.fields = {}
         self.exchange.first_content = perf_counter()
         self._watch.content()
         if not self.started:

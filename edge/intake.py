@@ -87,6 +87,7 @@ class IntakeMiddleware:
             raise Problem(
                 "model_not_allowed", message=f"This key may not use `{model}`.", param="model"
             )
+        del body, fields  # the exchange holds them, until they are sent
         await self.app(scope, receive, send)
 
 

@@ -51,7 +51,7 @@ def open_app(
         guard(request)
         if ready():
             return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "draining"}, status_code=503, headers={"retry-after": "1"})
+        return JSONResponse({"status": "not ready"}, status_code=503, headers={"retry-after": "1"})
 
     async def scrape(request: Request) -> Response:
         guard(request)

@@ -84,7 +84,10 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
         "10.0.0.0/8",
         "172.16.0.0/12",
         "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
         "fc00::/7",
+        "fe80::/10",
     )
 )
 
@@ -147,7 +150,7 @@ class Server(Struct, frozen=True, kw_only=True):
         tuple[Network, ...],
         Meta(
             description="Networks that may read /metrics, /livez and /readyz; others get 404. "
-            "Loopback and private ranges unless given."
+            "Loopback, private, shared and link-local ranges unless given."
         ),
     ] = PRIVATE_NETWORKS
     cors_origins: Annotated[

@@ -14,6 +14,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -60,9 +61,10 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     """Serve until SIGTERM or SIGINT. Exits the process with 1 when a worker cannot start.
 
     on_ready: called once with the base URL, from a thread; by default it is printed.
-    Raises AddressInUse.
+    Raises AddressInUse, StoreUnavailable, SchemaMismatch.
     """
     configure(level=settings.log.level, form=settings.log.format)
+    _raise_descriptors(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit settings with secrets
     for told in (signal.SIGUSR1, _HEED):
         signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
@@ -72,12 +74,28 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     started, tell = os.pipe()
     try:
+        from .app import check_store  # prometheus_client must see its environment first
+
+        asyncio.run(check_store(settings))
         server = _Server(settings, port=held.getsockname()[1], started=started)
         server.announce(on_ready or _print_ready)
         server.serve(target_loader=lambda _target: _worker(settings, tell))
     finally:
         held.close()
         shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _raise_descriptors(settings: Settings) -> None:
+    """As many file descriptors as we may have: a stream takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = 2 * sum(upstream.connections for upstream in settings.upstreams)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        _log.warning(
+            "%d file descriptors are allowed; upstreams with %d connections want %d",
+            *(hard, wanted // 2, wanted),
+        )
 
 
 def _print_ready(url: str) -> None:
@@ -87,7 +105,7 @@ def _print_ready(url: str) -> None:
 
 def _worker(settings: Settings, tell: int) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
-    from .app import Gateway  # prometheus_client must see its environment first
+    from .app import Gateway  # as in serve
 
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit

@@ -32,9 +32,12 @@ Count = int | float | None
 """A token count as upstreams write it: some send 12.0, some null."""
 
 
+_MOST_TOKENS = 1 << 53
+
+
 def tokens(count: Count) -> int:
-    """`count` as a whole number that is not negative."""
-    return max(0, int(count or 0))
+    """`count` as a whole number, neither negative nor more than any model could mean."""
+    return max(0, int(min(count or 0, _MOST_TOKENS)))
 
 
 class UpstreamBroke(Exception):

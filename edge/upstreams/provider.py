@@ -53,17 +53,13 @@ _OWN = frozenset((b"anthropic-dangerous-direct-browser-access",))
 def passed_on(dialect: Dialect, headers: Iterable[Header]) -> list[Header]:
     """The caller's headers that go to an upstream of the same dialect: an allow-list.
 
-    Anthropic's are an open family (`anthropic-*`); OpenAI's organisation and project belong to
-    the caller's account, not to ours, and stay behind. Credentials never pass.
+    Anthropic's are an open family (`anthropic-*`). OpenAI's organisation and project belong to the
+    caller's account, not to ours, and stay behind, as does `idempotency-key`: two callers who
+    chose the same one would get each other's answers. Credentials never pass.
     """
     if dialect != "anthropic":
-        return [pair for pair in headers if pair[0] == b"idempotency-key"]
-    passed = [
-        pair
-        for pair in headers
-        if (pair[0].startswith(b"anthropic-") and pair[0] not in _OWN)
-        or pair[0] == b"idempotency-key"
-    ]
+        return []
+    passed = [pair for pair in headers if pair[0].startswith(b"anthropic-") and pair[0] not in _OWN]
     if not any(name == b"anthropic-version" for name, _ in passed):
         passed.append(_ANTHROPIC_VERSION)
     return passed

@@ -197,6 +197,14 @@ class Database:
             raise
         return cls(engine)
 
+    @classmethod
+    def at(cls, url: str, *, patience: float = 2.0) -> "Database":
+        """`open` without a look: for a process whose parent has just opened it.
+
+        Raises ValueError for another URL, and StoreUnavailable for a file that cannot be opened.
+        """
+        return cls(connect(url, patience=patience))
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._engine.dispose()

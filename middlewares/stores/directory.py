@@ -116,11 +116,24 @@ class KeyDirectory:
         self._down = False
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Ask the store where it stands and keep asking. Raises StoreUnavailable."""
+    @property
+    def usable(self) -> bool:
+        """Whether grants can be given: the store answers, or has answered within the grace."""
+        return self._clock() <= self._trusted_until
+
+    async def start(self, *, must_answer: bool = True) -> None:
+        """Ask the store where it stands and keep asking.
+
+        must_answer: raise StoreUnavailable when it does not answer now. Otherwise every key is
+            refused with StoreUnavailable until it does.
+        """
         if self._task is not None:
             raise RuntimeError("KeyDirectory.start was called twice")
-        await self.refresh()
+        try:
+            await self.refresh()
+        except StoreUnavailable:
+            if must_answer:
+                raise
         self._task = asyncio.create_task(self._keep_fresh(), name="key-directory")
 
     async def aclose(self) -> None:

@@ -192,14 +192,13 @@ CALLER: dict[str, str] = {
 @pytest.mark.parametrize(
     ("dialect", "passed"),
     [
-        ("openai", {b"idempotency-key": b"i-1"}),
+        ("openai", {}),
         (
             "anthropic",
             {
                 b"anthropic-version": b"2026-10-21",
                 b"anthropic-beta": b"novel-2030-01-01,other",
                 b"anthropic-novelty": b"1",
-                b"idempotency-key": b"i-1",
             },
         ),
     ],
