@@ -27,7 +27,7 @@ def _lines(run: Run) -> Iterator[str]:
     yield f"- machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
     yield f"- system: {machine['kernel']}, {machine['python']}"
     yield f"- libraries: {libraries}"
-    yield f"- command: `{run.command}`, {rounds} rounds; median (least to most) of the rounds"
+    yield f"- command: `{run.command}`, {rounds} round{'s' * (rounds != 1)}; median (least to most)"
     for name, result in run.subjects.items():
         yield f"- {name}: {result.version or 'not run'}, {result.what}"
     yield ""
