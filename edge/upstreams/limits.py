@@ -16,6 +16,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     continue_after: how long `expect: 100-continue` waits before the body is sent anyway
         (RFC 9110 section 10.1.1).
     connections: open connections at a time; requests beyond wait in order of arrival.
+    waiting: requests that may wait so; one more fails at once.
     keepalive: how long an unused connection is kept; a server's shorter `keep-alive: timeout=`
         wins.
     header_bytes: all of a response head, interim responses and trailers included.
@@ -30,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     total: float = 1800.0
     continue_after: float = 1.0
     connections: int = 1000
+    waiting: int = 1000
     keepalive: float = 30.0
     header_bytes: int = 64 * 1024
     body_bytes: int = 0
@@ -41,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be above 0 seconds, got {getattr(self, name)!r}")
         if not self.keepalive >= 0:
             raise ValueError(f"keepalive must be 0 or more seconds, got {self.keepalive!r}")
-        for name in ("connections", "header_bytes", "buffer_bytes"):
+        for name in ("connections", "waiting", "header_bytes", "buffer_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         if self.body_bytes < 0:

@@ -218,8 +218,8 @@ class Transport:
 
     async def _wait_in_line(self, deadline: float, first: bool) -> Connection | None:
         """A connection handed over by its last user, or None for the right to open one."""
-        if len(self._waiters) >= self.limits.connections and not first:
-            raise ConnectFailed(f"as many requests wait for {self.origin} as may be answered")
+        if len(self._waiters) >= self.limits.waiting and not first:
+            raise ConnectFailed(f"{self.limits.waiting} requests wait for {self.origin} already")
         waiter: asyncio.Future[Connection | None]
         waiter = asyncio.get_running_loop().create_future()
         if first:

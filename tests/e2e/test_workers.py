@@ -1,9 +1,10 @@
 """Two worker processes and a real Redis: one gateway to whoever looks at it from outside."""
 
 import asyncio
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 import httpx
 import psutil
@@ -201,3 +202,36 @@ def test_two_workers_need_redis(start: Start, simulator: Program) -> None:
     assert "redis://" in said
     assert "Traceback" not in done.stderr
     assert httpx.get(f"{gateway.url}/health", trust_env=False).status_code == 200
+
+
+def test_a_worker_is_replaced_while_the_key_store_is_broken(start: Start) -> None:
+    """It starts, says that it is not ready, and recovers with the store; the gateway goes on."""
+    near = {"name": "near", "dialect": "simulator"}
+    gateway = start({"upstreams": [near], "models": [{"id": "m", "targets": ["near/sim-1"]}]})
+    body = chat("Hi", "m")
+    assert gateway.post(CHAT, body).status_code == 200
+    with closing(sqlite3.connect(gateway.database)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = gateway.database.read_bytes()
+    gateway.database.write_bytes(b"no database " * 1000)
+    for rest in gateway.database.parent.glob("penstock.db-*"):
+        rest.unlink()
+    (worker,) = gateway.workers
+    worker.kill()
+    worker.wait(DEADLINE)
+
+    def answers(path: str, status: int) -> bool:
+        gateway.forget_connections()
+        try:
+            return gateway.get(path).status_code == status
+        except httpx.TransportError:
+            return False
+
+    until(lambda: answers("/livez", 200), what="a new worker")
+    assert answers("/readyz", 503)
+    refused = gateway.post(CHAT, body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_unavailable")
+    assert int(refused.headers["retry-after"]) >= 1
+    gateway.database.write_bytes(whole)
+    until(lambda: answers("/readyz", 200), what="a store that answers again")
+    assert gateway.post(CHAT, body).status_code == 200

@@ -401,6 +401,24 @@ async def test_it_does_not_start_without_its_store(
         await open_directory().start()
 
 
+async def test_it_can_begin_before_its_store_answers(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    key, secret = await watched.put()
+    watched.down = True
+    directory = open_directory()
+    await directory.start(must_answer=False)
+    usable = [directory.usable]
+    with pytest.raises(StoreUnavailable):
+        await directory.find(secret)
+    watched.down = False
+    await directory.refresh()
+    usable.append(directory.usable)
+    assert usable == [False, True]
+    grant = await directory.find(secret)
+    assert grant is not None and grant.key.id == key.id
+
+
 @pytest.mark.parametrize("option", ["period", "patience", "size", "grace", "unknown"])
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} -1: expected"):

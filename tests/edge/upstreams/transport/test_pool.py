@@ -302,6 +302,24 @@ async def test_waiting_in_line_ends_after_the_connect_limit() -> None:
             await first
 
 
+async def test_a_full_line_is_not_joined() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.gone()
+
+    async with between(script, connections=1, waiting=2) as (transport, _):
+        tasks = [asyncio.create_task(ask(transport)) for _ in range(3)]
+        while transport.waiting < 2:
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectFailed, match="2 requests wait") as failure:
+            await ask(transport)
+        assert not failure.value.sent
+        assert transport.waiting == 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_waiter_that_is_cancelled_leaves_the_line() -> None:
     go = asyncio.Event()
 
