@@ -89,6 +89,7 @@ class Gateway:
         server = settings.server
         catalog = Catalog.build(settings)
         metrics = Metrics()
+        stack.callback(metrics.flush)
         providers = providers_of(settings)
         for provider in providers.values():
             stack.push_async_callback(provider.upstream.aclose)

@@ -55,6 +55,7 @@ def open_app(
 
     async def scrape(request: Request) -> Response:
         guard(request)
+        metrics.flush()
         text, kind = await run_in_threadpool(metrics.exposition)
         return Response(text, media_type=kind)
 

@@ -229,4 +229,5 @@ class House:
 
     def sample(self, name: str, **labels: str) -> float | None:
         """The value of one metric."""
+        self.metrics.flush()
         return self.metrics.registry.get_sample_value(name, labels)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from middlewares import Attempt, Exchange, Metrics, MetricsMiddleware, Target, Usage
@@ -16,6 +16,7 @@ from tests.asgi import Call, http_scope, request
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    metrics.flush()
     return metrics.registry.get_sample_value(name, labels)
 
 
@@ -100,6 +101,7 @@ def test_an_unstreamed_answer_has_no_time_to_first_content() -> None:
 def test_a_scrape_reads_as_prometheus_text() -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.finished(Exchange(), 0.0)
+    metrics.flush()
     text, kind = metrics.exposition()
     assert kind.startswith("text/plain")
     names = {family.name for family in text_string_to_metric_families(text.decode())}
@@ -112,7 +114,8 @@ from middlewares import Exchange, Metrics
 metrics = Metrics()
 for _ in range(int(sys.argv[1])):
     metrics.finished(Exchange(), 0.0)
-metrics.in_flight.inc()
+metrics.began()
+metrics.flush()
 print(metrics.exposition()[0].decode())
 """
 
@@ -136,3 +139,39 @@ def test_one_scrape_is_right_for_all_processes(tmp_path: Path) -> None:
         }
         totals.append(samples["penstock_requests_total"])
     assert totals == [3, 7]
+
+
+def test_durations_fall_into_the_buckets_that_prometheus_would_choose() -> None:
+    metrics = Metrics()
+    bounds = [float(bound) for bound in metrics.duration._upper_bounds[:-1]]
+    seconds = [0.0, *bounds, *(bound * 1.01 for bound in bounds), 1e6]
+    reference = Histogram("reference", "", buckets=bounds, registry=None)
+    for value in seconds:
+        reference.observe(value)
+        metrics.finished(Exchange(started=0.0, endpoint="e"), value)
+    metrics.flush()
+    (ours,) = metrics.duration.collect()
+    (theirs,) = reference.collect()
+    assert [
+        (sample.name.rpartition("_")[2], sample.labels.get("le"), sample.value)
+        for sample in ours.samples
+        if not sample.name.endswith("_created")
+    ] == [
+        (sample.name.rpartition("_")[2], sample.labels.get("le"), sample.value)
+        for sample in theirs.samples
+        if not sample.name.endswith("_created")
+    ]
+
+
+async def test_what_was_gathered_is_written_without_being_asked() -> None:
+    metrics = Metrics()
+    metrics.began()
+    async with asyncio.timeout(5):
+        while metrics.registry.get_sample_value("penstock_requests_in_flight") != 1:
+            await asyncio.sleep(0.02)
+    metrics.finished(Exchange(endpoint="e"), 0.0)
+    labels = {"endpoint": "e", "model": "", "status": "0", "outcome": ""}
+    async with asyncio.timeout(5):
+        while metrics.registry.get_sample_value("penstock_requests_total", labels) != 1:
+            await asyncio.sleep(0.02)
+    assert metrics.registry.get_sample_value("penstock_requests_in_flight") == 0
