@@ -38,19 +38,9 @@ class Endpoints:
         await app(scope, receive, send)
 
 
-async def check_store(settings: Settings) -> None:
-    """See that the SQL store answers and its tables are of this version; make those of SQLite.
-
-    Raises StoreUnavailable and SchemaMismatch, for an operator to read.
-    """
-    if settings.auth.mode == "keys":
-        database = await Database.open(settings.store.sql)
-        await database.aclose()
-
-
 class Gateway:
     """One worker's application, as ASGI. Opened by its lifespan; `on_ready` is called after that.
-    The store has been looked at before (`check_store`).
+    The store has been looked at before (`edge.store`).
 
     settings: as loaded; checked by their loader.
     """

@@ -34,6 +34,7 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from .settings import Settings
+from .store import check_store
 from .telemetry import configure
 
 _log = logging.getLogger(__name__)
@@ -74,8 +75,6 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     started, tell = os.pipe()
     try:
-        from .app import check_store  # prometheus_client must see its environment first
-
         asyncio.run(check_store(settings))
         server = _Server(settings, port=held.getsockname()[1], started=started)
         server.announce(on_ready or _print_ready)
@@ -105,7 +104,7 @@ def _print_ready(url: str) -> None:
 
 def _worker(settings: Settings, tell: int) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
-    from .app import Gateway  # as in serve
+    from .app import Gateway  # prometheus_client must see its environment first
 
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from io import FileIO
 from time import perf_counter, sleep, time
 from typing import Any, Protocol
@@ -108,9 +109,15 @@ def _lost(lines: int) -> dict[str, Any]:
     return {"event": "log lines dropped: they came faster than they could be written", "n": lines}
 
 
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _stamp(_logger: Any, level: str, event: dict[str, Any]) -> dict[str, Any]:
+    seconds, milliseconds = divmod(int(time() * 1000), 1000)
     event["level"] = level
-    event["time"] = datetime.fromtimestamp(time(), UTC).isoformat(timespec="milliseconds")
+    event["time"] = f"{_second(seconds)}.{milliseconds:03d}+00:00"
     return event
 
 
