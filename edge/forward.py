@@ -238,7 +238,8 @@ class _Passage:
             if last:
                 await self._send(_body(last))
         except UpstreamFailure:
-            if not relay.complete:  # after its end marker a stream has nothing left to lose
+            # After its end marker a stream that has given something has nothing left to lose.
+            if not (relay.complete and self._flowing):
                 raise
         except Overflow as overflow:
             raise UpstreamBroke(str(overflow)) from None

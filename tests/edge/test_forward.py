@@ -775,3 +775,23 @@ def test_credentials_stand_where_each_dialect_has_them() -> None:
     assert credentials("openai", "k") == ((b"authorization", b"Bearer k"),)
     assert credentials("anthropic", "k") == ((b"x-api-key", b"k"),)
     assert credentials("openai", None) == credentials("anthropic", "") == ()
+
+
+@pytest.mark.parametrize("pumping", [False, True])
+async def test_an_end_without_content_that_is_cut_keeps_its_true_status(pumping: bool) -> None:
+    role = b'data: {"model":"up","choices":[{"delta":{"role":"assistant"}}]}\n\n'
+    answer = Answer([role + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
+    house = House(Scripted(answer))
+    told = await request(house.app, "POST", PATHS["openai"], body=body(stream=True))
+    assert told.status == 502
+    assert b"[DONE]" not in told.body
+
+
+@pytest.mark.parametrize("pumping", [False, True])
+async def test_a_connection_lost_after_the_end_marker_is_no_failure(pumping: bool) -> None:
+    answer = Answer([HI + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
+    house = House(Scripted(answer))
+    told = await request(house.app, "POST", PATHS["openai"], body=body(stream=True))
+    assert told.status == 200
+    assert told.body.endswith(b"data: [DONE]\n\n")
+    assert house.exchanges[0].outcome == "completed"
