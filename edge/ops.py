@@ -12,10 +12,10 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from middlewares import Exchange, Metrics, Principal, Problem
-from middlewares._asgi import ASGIApp, Receive, Scope, Send, header
+from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header
 
 from .catalog import Catalog
-from .router import ROUTES, Network, allowed_from
+from .router import ROUTES, allowed_from
 from .settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"

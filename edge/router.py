@@ -4,17 +4,15 @@ Decisions rest on `scope["path"]` alone; a Host header or a query has no part in
 """
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 
 import msgspec
 
-from middlewares._asgi import ASGIApp, Receive, Scope, Send, header
+from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header, refuse_scope, within
 from middlewares.exchange import Dialect, Exchange
 from middlewares.problem import Problem
 
 from .settings import Settings
-
-Network = IPv4Network | IPv6Network
 
 _POST = ("POST",)
 _GET = ("GET", "HEAD")
@@ -102,7 +100,7 @@ class RouterMiddleware:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
-            return await _close(scope, receive, send)
+            return await refuse_scope(scope, receive, send)
         exchange = Exchange.of(scope)
         exchange.client = client_address(scope, self._trusted)
         route = self._find(scope["path"])
@@ -168,13 +166,6 @@ def _wrong_method(methods: tuple[str, ...]) -> Problem:
     return Problem("method_not_allowed", headers=((b"allow", ", ".join(methods).encode()),))
 
 
-async def _close(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "websocket":
-        raise RuntimeError(f"unknown scope type {scope['type']!r}")
-    await receive()
-    await send({"type": "websocket.close", "code": 1008})
-
-
 def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     """The address of the caller: the socket's, or counted from the right of `x-forwarded-for`.
 
@@ -183,7 +174,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     """
     peer = scope.get("client")
     address: str = peer[0] if peer else ""
-    if not trusted or not _within(address, trusted):
+    if not trusted or not within(address, trusted):
         return address
     hops: list[str] = []
     for name, value in scope["headers"]:
@@ -194,7 +185,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
         if not candidate:
             return address
         address = candidate
-        if not _within(address, trusted):
+        if not within(address, trusted):
             break
     return address
 
@@ -211,16 +202,6 @@ def _bare(hop: str) -> str:
         return ""
 
 
-def _within(address: str, networks: Sequence[Network]) -> bool:
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    ip = mapped or ip
-    return any(ip in network for network in networks)
-
-
 def allowed_from(address: str, networks: Sequence[Network]) -> bool:
     """Whether `address` lies in `networks`; an address that is none, as on a Unix socket, does."""
-    return not address or _within(address, networks)
+    return not address or within(address, networks)

@@ -5,8 +5,7 @@ them; it never serves. Each worker opens its part of the gateway in its lifespan
 byte on a pipe; when all have, and the port answers, the parent prints `ready http://HOST:PORT`.
 SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
-`drain`. SIGINT skips the notice, and a signal during the drain cuts it short. A worker that dies is
-replaced.
+`drain`. SIGINT skips the notice. A worker that dies is replaced.
 """
 
 import asyncio
@@ -30,6 +29,7 @@ from typing import Any
 from granian import _signals
 from granian._granian import WorkerSignal
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
@@ -43,6 +43,8 @@ _STOP = (signal.SIGINT, signal.SIGTERM)
 _HEED = signal.SIGUSR2
 """By this signal the parent tells a worker to heed the stop signals it has got and will get."""
 _BACKLOG = 2048
+_HEAD_MILLISECONDS = 10_000
+"""For a request head; a connection caught without one can hold a stopping worker for so long."""
 _STREAMS = 100_000
 """Requests one worker may have open; a stream is one for as long as it lasts."""
 _QUIET: dict[str, Any] = {
@@ -189,6 +191,7 @@ class _Server(MPServer):
             runtime_mode=RuntimeModes.st,
             loop=Loops.uvloop,
             http=HTTPModes.auto if options.http2 else HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS),
             websockets=False,
             backlog=_BACKLOG,
             backpressure=_STREAMS,
@@ -215,9 +218,9 @@ class _Server(MPServer):
         threading.Thread(target=wait, name="ready", daemon=True).start()
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """Give notice first when it is SIGTERM; the next signal skips that, one more the drain."""
+        """Give notice first when it is SIGTERM; the next signal skips that, and no more count."""
         if self.interrupt_signal:
-            return self._tell(self.wrks, signal.SIGKILL)
+            return
         patient = bool(args) and args[0] == signal.SIGTERM and not self._stopping
         self._stopping = True
         interrupt: Callable[[], None] = super().signal_handler_interrupt

@@ -1,4 +1,4 @@
-"""ASGI type aliases and header look-up. No I/O, no state."""
+"""ASGI type aliases, and the few things every gatekeeper does with a scope. No state."""
 
 from collections.abc import (
     Awaitable,
@@ -8,6 +8,7 @@ from collections.abc import (
     Iterator,
     MutableMapping,
 )
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -28,9 +29,28 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def without(headers: Iterable[Header], *names: bytes) -> list[Header]:
-    """`headers` as a new list, less every header whose name is in `names`."""
-    return [pair for pair in headers if pair[0] not in names]
+async def refuse_scope(scope: Scope, receive: Receive, send: Send) -> None:
+    """What a gatekeeper answers to a scope it cannot judge: a WebSocket is closed (RFC 6455, 1008).
+
+    Raises RuntimeError for a type it does not know.
+    """
+    if scope["type"] != "websocket":
+        raise RuntimeError(f"cannot judge a scope of type {scope['type']!r}")
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})
+
+
+Network = IPv4Network | IPv6Network
+
+
+def within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether `address` lies in one of `networks`; a text that is no address lies in none."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
+    return any((mapped or ip) in network for network in networks)
 
 
 def offer(send: Send, message: Message) -> Awaitable[None] | None:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from time import time
 from typing import Literal
 
-from ._asgi import ASGIApp, Receive, Scope, Send
+from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope, within
 from .exchange import Exchange, Principal
 from .problem import Problem
 from .stores.directory import KeyDirectory
@@ -53,10 +52,7 @@ class AuthMiddleware:
         if kind != "http":
             if kind == "lifespan":
                 return await self.app(scope, receive, send)
-            if kind == "websocket":
-                await receive()
-                return await send({"type": "websocket.close", "code": 1008})
-            raise RuntimeError(f"auth cannot judge a scope of type {kind!r}")
+            return await refuse_scope(scope, receive, send)
         exchange = Exchange.of(scope)
         keys = self._keys
         if keys is None:
@@ -97,7 +93,7 @@ class AuthMiddleware:
             return await problem(scope, receive, send)
         if grant.networks is not None:
             address = _address(exchange, scope)
-            if not _inside(address, grant.networks):
+            if not within(address, grant.networks):
                 problem = _invalid(f"key {grant.key.id} may not be used from {address!r}")
                 return await problem(scope, receive, send)
         principal = grant.principal
@@ -121,12 +117,3 @@ def _address(exchange: Exchange, scope: Scope) -> str:
         return exchange.client
     client = scope.get("client")
     return str(client[0]) if client else ""
-
-
-def _inside(text: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
-    return any((mapped or address) in network for network in networks)

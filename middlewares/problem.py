@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from . import sse
 from ._asgi import Header, Receive, Scope, Send
 from .exchange import Exchange
 
@@ -219,8 +220,8 @@ class Problem(Exception):
         self._record(exchange, "cut")
         body = _encode(self.content(exchange))
         if exchange.dialect == "anthropic":
-            return b"event: error\ndata: " + body + b"\n\n"
-        return b"data: " + body + b"\n\n"
+            return sse.encode(body, "error")
+        return sse.encode(body)
 
     def _record(self, exchange: Exchange, outcome: str) -> None:
         exchange.problem = self.kind

@@ -165,5 +165,5 @@ DIALECT = Dialect(
     prepare=prepare,
     relay=MessagesRelay,
     finish_plain=finish_plain,
-    ping=b'event: ping\ndata: {"type":"ping"}\n\n',
+    ping=sse.encode(b'{"type":"ping"}', "ping"),
 )

@@ -241,7 +241,7 @@ class ChatRelay:
             return b""
         if self._finished:
             self.complete = True
-            return b"data: [DONE]\n\n"
+            return sse.encode(b"[DONE]")
         raise UpstreamBroke("the stream ended before its finish reason")
 
 
@@ -265,5 +265,5 @@ def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
 
 
 DIALECT = Dialect(
-    prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, ping=b": keep-alive\n\n"
+    prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, ping=sse.comment("keep-alive")
 )

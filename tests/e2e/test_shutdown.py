@@ -89,21 +89,6 @@ async def test_what_outlasts_the_drain_is_ended(start: Start, simulator: Program
     assert gateway.ended() == 0
 
 
-async def test_a_signal_during_the_drain_cuts_it_short(start: Start, simulator: Program) -> None:
-    document = over_http(simulator.url)
-    document["server"] = {"drain_notice": "1ms", "drain": "10m"}
-    gateway = await asyncio.to_thread(start, document)
-    async with line(gateway.url) as endless:
-        words = chat("[[sim tokens=100000 rate=20]]", "chat", stream=True)
-        await endless.send(request(CHAT, words, gateway.bearer))
-        await endless.head()
-        gateway.process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(until, lambda: refuses(gateway.port), what="a closed port")
-        assert gateway.process.poll() is None
-        gateway.process.send_signal(signal.SIGINT)
-        await asyncio.to_thread(gateway.ended)
-
-
 @pytest.mark.parametrize(
     "signals",
     [
