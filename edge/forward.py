@@ -22,7 +22,7 @@ from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
 
 from .catalog import Catalog
-from .dialects import DIALECTS
+from .dialects.crossing import PASSTHROUGH
 from .dialects.passthrough import Dialect, UpstreamBroke
 from .upstreams import (
     ConnectFailed,
@@ -81,7 +81,7 @@ class Forwarder:
         provider = self._providers[target.upstream]
         if exchange.dialect not in provider.dialects:
             raise _other_dialect(exchange, provider)
-        dialect = DIALECTS[exchange.dialect]
+        dialect = PASSTHROUGH[exchange.dialect]
         exchange.served = model.id
         exchange.entry = model.entry
         request = Request(

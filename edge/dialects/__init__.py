@@ -1,13 +1,18 @@
-"""Wire dialects: one module each, no I/O.
+"""Wire dialects: one package each, no I/O.
 
-Where caller and upstream speak the same dialect the bytes pass through: a dialect then only says
-what to ask for (`prepare`), which event carries content, usage or an error (`Relay`), and how an
-unstreamed answer names its model and usage (`finish_plain`). `passthrough.py` holds what both
-share.
+Where caller and upstream speak the same dialect the bytes pass through (`passthrough.py` here and
+in each package). Everywhere else an answer goes through the neutral form:
+
+    neutral     a conversation, and a reply as a sequence of events
+    sides       what a dialect offers: ClientSide, UpstreamSide
+    crossing    joins two sides for one attempt
+    undo        takes back in an answer what was changed in its request
+    opaque      thinking signatures and encrypted reasoning in a foreign dialect
+    names       ids and tool names as each dialect allows them
+
+    openai_chat, openai_completions, openai_responses, anthropic_messages
+        read_request    the caller's body -> Conversation
+        write_answer    events -> the caller's bytes
+        write_request   Conversation -> the upstream's body
+        read_answer     the upstream's bytes -> events
 """
-
-from . import anthropic, openai
-from .passthrough import Dialect
-
-DIALECTS: dict[str, Dialect] = {"openai": openai.DIALECT, "anthropic": anthropic.DIALECT}
-"""Dialects by name."""

@@ -18,7 +18,7 @@ from . import Header
 
 _LONGEST_WAIT = 3600
 
-_OVERFLOW = re.compile(
+OVERFLOW = re.compile(
     r"(?:prompt|input)[_ ](?:is[_ ])?too[_ ]long|context[_ ](?:length|window|limit|size)"
     r"|maximum context|maximum prompt length|too many tokens|tokens exceed|reduce the length"
     r"|exceeds? the maximum (?:number of )?tokens|input token count|model token limit"
@@ -146,10 +146,10 @@ def _client_fault(
     members: Collection[str],
     reason: str,
 ) -> Problem:
-    overflow = _OVERFLOW.search(text) or (
+    overflow = OVERFLOW.search(text) or (
         detail.param in ("messages", "input") and _TOO_LONG.search(text)
     )
-    if _OVERFLOW.search(code) or (overflow and not _NOT_OVERFLOW.search(text)):
+    if OVERFLOW.search(code) or (overflow and not _NOT_OVERFLOW.search(text)):
         return Problem(
             "context_length_exceeded",
             message=_overflow(text, dialect),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from edge.dialects import DIALECTS
+from edge.dialects.crossing import PASSTHROUGH
 from edge.dialects.passthrough import UpstreamBroke, rename
 from middlewares import sse
 from middlewares.exchange import Usage
@@ -51,7 +51,7 @@ UNASKED = fields_of({})
 
 def run(dialect: str, chunks: list[bytes], fields: dict[str, msgspec.Raw]) -> Result:
     """One stream through the relay as the forwarder drives it."""
-    relay = DIALECTS[dialect].relay(fields, "ours")
+    relay = PASSTHROUGH[dialect].relay(fields, "ours")
     splitter = Splitter()
     out: list[bytes] = []
     try:
@@ -691,7 +691,7 @@ def test_a_frame_that_is_not_utf_8_breaks_the_stream(dialect: str) -> None:
     ],
 )
 def test_pings_and_role_frames_are_not_content(dialect: str, event: str, content: bool) -> None:
-    relay = DIALECTS[dialect].relay({}, "ours")
+    relay = PASSTHROUGH[dialect].relay({}, "ours")
     relay.feed(event.encode())
     assert relay.content is content
 
@@ -703,7 +703,7 @@ DEEP = b'{"a":' + b"[" * 3000 + b"]" * 3000 + b"}"
 
 def test_a_chat_answer_and_its_stream_cost_the_same_and_name_the_same_model() -> None:
     body = f'{{"id":"c1","model":"up","choices":[]{USAGE}}}'.encode()
-    out, usage = DIALECTS["openai"].finish_plain(body, "ours")
+    out, usage = PASSTHROUGH["openai"].finish_plain(body, "ours")
     assert out == body.replace(b'"model":"up"', b'"model":"ours"')
     assert usage == COUNTED == run("openai", cuts_of("usage in a closing chunk"), UNASKED).usage
 
@@ -719,7 +719,7 @@ def test_a_message_and_its_stream_cost_the_same() -> None:
         b'"usage":{"input_tokens":11,"output_tokens":9,"cache_read_input_tokens":100,'
         b'"cache_creation_input_tokens":5,"novel":1}}'
     )
-    out, usage = DIALECTS["anthropic"].finish_plain(body, "ours")
+    out, usage = PASSTHROUGH["anthropic"].finish_plain(body, "ours")
     assert out == body.replace(b'"up-1"', b'"ours"')
     assert usage == streamed
 
@@ -739,19 +739,19 @@ def test_a_message_and_its_stream_cost_the_same() -> None:
 )
 def test_an_answer_that_is_none_breaks(dialect: str, body: bytes) -> None:
     with pytest.raises(UpstreamBroke):
-        DIALECTS[dialect].finish_plain(body, "ours")
+        PASSTHROUGH[dialect].finish_plain(body, "ours")
 
 
 def test_an_error_in_a_200_breaks() -> None:
     with pytest.raises(UpstreamBroke):
-        DIALECTS["openai"].finish_plain(b'{"error":{"message":"x"}}', "ours")
+        PASSTHROUGH["openai"].finish_plain(b'{"error":{"message":"x"}}', "ours")
     with pytest.raises(UpstreamBroke):
-        DIALECTS["anthropic"].finish_plain(b'{"type":"error","error":{}}', "ours")
+        PASSTHROUGH["anthropic"].finish_plain(b'{"type":"error","error":{}}', "ours")
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 def test_an_answer_may_name_neither_model_nor_usage(dialect: str) -> None:
-    assert DIALECTS[dialect].finish_plain(b'{"data":[]}', "ours") == (b'{"data":[]}', None)
+    assert PASSTHROUGH[dialect].finish_plain(b'{"data":[]}', "ours") == (b'{"data":[]}', None)
 
 
 @pytest.mark.parametrize(
@@ -779,7 +779,7 @@ def test_rename(body: bytes, expected: bytes | None) -> None:
 def test_any_name_is_written_as_json(name: str) -> None:
     renamed = rename(b'{"model":"up\\/x"}', "up/x", name)
     assert json.loads(renamed) == {"model": name}
-    relay = DIALECTS["openai"].relay({}, name)
+    relay = PASSTHROUGH["openai"].relay({}, name)
     out = relay.feed(chunk(delta('{"content":"a"}')).sent.encode())
     assert json.loads(out.removeprefix(b"data: "))["model"] == name
 
@@ -790,10 +790,10 @@ def test_any_name_is_written_as_json(name: str) -> None:
 def test_prepare_keeps_every_member_as_it_came() -> None:
     raw = b'{"model":"ours","temperature":1.0,"messages":[ {"role":"user"} ],"x":{"b":1,"a":2}}'
     fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    for dialect in DIALECTS.values():
+    for dialect in PASSTHROUGH.values():
         body = dialect.prepare(fields, "up/é", False)
         assert body == raw.replace(b'"ours"', '"up/é"'.encode())
-    assert DIALECTS["anthropic"].prepare(fields, "up/é", True) == body
+    assert PASSTHROUGH["anthropic"].prepare(fields, "up/é", True) == body
     assert bytes(fields["model"]) == b'"ours"'
 
 
@@ -808,7 +808,7 @@ def test_prepare_keeps_every_member_as_it_came() -> None:
 )
 def test_usage_is_always_asked_from_a_chat_upstream(options: Any, sent: dict[str, Any]) -> None:
     for fields in (fields_of({"stream_options": options}), fields_of({}) if not options else {}):
-        body = json.loads(DIALECTS["openai"].prepare(fields, "up", True))
+        body = json.loads(PASSTHROUGH["openai"].prepare(fields, "up", True))
         assert body["stream_options"] == (sent if fields else {"include_usage": True})
         assert body["model"] == "up"
 
@@ -816,5 +816,5 @@ def test_usage_is_always_asked_from_a_chat_upstream(options: Any, sent: dict[str
 @pytest.mark.parametrize("options", [3, "x", [], {"include_usage": "yes"}, {"include_usage": 1}])
 def test_stream_options_that_make_no_sense_are_the_callers_fault(options: Any) -> None:
     with pytest.raises(Problem) as raised:
-        DIALECTS["openai"].prepare(fields_of({"stream_options": options}), "up", True)
+        PASSTHROUGH["openai"].prepare(fields_of({"stream_options": options}), "up", True)
     assert (raised.value.kind, raised.value.param) == ("invalid_request", "stream_options")

@@ -11,7 +11,7 @@ import msgspec
 from middlewares import sse
 from middlewares.exchange import Usage
 
-from .passthrough import (
+from edge.dialects.passthrough import (
     UNREADABLE,
     Count,
     Dialect,

@@ -22,7 +22,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
-from .passthrough import (
+from edge.dialects.passthrough import (
     UNREADABLE,
     Count,
     Dialect,

@@ -1,0 +1,70 @@
+"""Carry what only one vendor can read (`neutral.Opaque`) through a dialect of another.
+
+A caller keeps thinking signatures and encrypted reasoning for the next turn. What goes to a caller
+whose dialect is not the maker's is packed into text that the caller's dialect has a place for, with
+a mark and the maker's fingerprint; coming back it is unpacked, and sent on only to its maker. The
+text is no secret and needs no protection: whoever alters it spoils a signature of his own. It does
+not name the model behind it.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+
+import msgspec
+
+from .neutral import Opaque, Origin
+
+MARK = "pk1-"
+"""What packed text begins with. Neither vendor's own data (base64) can: it has no hyphen."""
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    dialect: str
+    model: str
+    data: str
+    id: str
+    redacted: bool
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Packed).decode
+
+
+def fingerprint(dialect: str, model: str) -> str:
+    """A short name for an upstream's model that does not tell which one it is."""
+    return blake2b(f"{dialect}\0{model}".encode(), digest_size=6, person=b"origin").hexdigest()
+
+
+def pack(opaque: Opaque) -> str:
+    """`opaque` as ASCII text without spaces."""
+    origin = opaque.origin
+    packed = _Packed(origin.dialect, origin.model, opaque.data, opaque.id, opaque.redacted)
+    return MARK + urlsafe_b64encode(_encode(packed)).decode()
+
+
+def unpack(text: str) -> Opaque | None:
+    """What `pack` made `text` of; None for anything else."""
+    if not text.startswith(MARK):
+        return None
+    try:
+        packed = _decode(urlsafe_b64decode(text[len(MARK) :]))
+    except (ValueError, msgspec.DecodeError):
+        return None
+    return Opaque(
+        origin=Origin(packed.dialect, packed.model),
+        data=packed.data,
+        id=packed.id,
+        redacted=packed.redacted,
+    )
+
+
+def readable(opaque: Opaque | None, dialect: str, model: str) -> bool:
+    """Whether an upstream of `dialect` whose fingerprint is `model` made `opaque`.
+
+    What came in the vendor's own form is believed to be its own.
+    """
+    return (
+        opaque is not None
+        and opaque.origin.dialect == dialect
+        and opaque.origin.model in ("", model)
+    )

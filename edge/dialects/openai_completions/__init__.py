@@ -1,0 +1,1 @@
+"""OpenAI Completions, the legacy endpoint: spoken by callers only."""
