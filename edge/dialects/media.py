@@ -1,0 +1,77 @@
+"""Read and write data URLs (RFC 2397), and tell what an image really is."""
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error, a2b_base64
+from urllib.parse import unquote, unquote_to_bytes
+
+_URL = re.compile(r"data:([^,]*),", re.IGNORECASE)
+_SPACE = re.compile(r"\s")
+_URLSAFE = str.maketrans("-_", "+/")
+_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
+_HEAD = 16  # characters of base64 that hold the 12 bytes by which every format is known
+
+
+def read_data_url(url: str) -> tuple[str, str] | None:
+    """Media type and base64 data of a data URL; None for any other URL.
+
+    The type is in small letters, without parameters, and by its registered name. Data that is not
+    base64 is made so. Raises ValueError for a data URL that cannot be read or holds nothing.
+    """
+    if url[:5].lower() != "data:":
+        return None
+    head = _URL.match(url)
+    if head is None:
+        raise ValueError("a data URL has a comma before its data")
+    type_, *parameters = head[1].split(";")
+    type_ = type_.strip().lower() or "text/plain"
+    data = url[head.end() :]
+    if any(parameter.strip().lower() == "base64" for parameter in parameters):
+        data = _clean(data)
+    else:
+        data = b64encode(unquote_to_bytes(data)).decode()
+    if not data:
+        raise ValueError("the data URL holds no data")
+    return _ALIASES.get(type_, type_), data
+
+
+def _clean(data: str) -> str:
+    """Base64 in its standard alphabet, padded. Raises ValueError for what is not base64."""
+    if "%" in data:
+        data = unquote(data)
+    if not data.isascii() or _SPACE.search(data):
+        data = _SPACE.sub("", data)
+    if "-" in data or "_" in data:
+        data = data.translate(_URLSAFE)
+    data = data.rstrip("=")
+    data += "=" * (-len(data) % 4)
+    try:
+        a2b_base64(data, strict_mode=True)
+    except (Error, ValueError):
+        raise ValueError("the data URL is not valid base64") from None
+    return data
+
+
+def data_url(media_type: str, data: str) -> str:
+    """The data URL of base64 `data`."""
+    return f"data:{media_type};base64,{data}"
+
+
+def sniffed(data: str, media_type: str) -> str:
+    """The type an image's first bytes show (JPEG, PNG, GIF, WebP), else `media_type`.
+
+    data: base64. Clients name types by a file's name; vendors look at the bytes.
+    """
+    try:
+        head = b64decode(data[:_HEAD])
+    except ValueError:
+        return media_type
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "image/webp"
+    return media_type

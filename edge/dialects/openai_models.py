@@ -1,0 +1,71 @@
+"""What differs between OpenAI's models, told by their names.
+
+A name may carry a vendor's prefix ("openai/gpt-5"). Of a name nobody knows nothing is assumed: it
+is some other server's, which takes the older, plainer forms. Source: OpenAI's model pages and
+guide to reasoning models.
+"""
+
+import re
+
+_REASONING = re.compile(r"o[1-9]|codex")
+_GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?")
+
+_OLDEST = ("low", "medium", "high")
+_FIRST_FIVE = ("minimal", "low", "medium", "high")
+_FIVE_ONE = ("none", "low", "medium", "high")
+_NEWEST = ("none", "low", "medium", "high", "xhigh")
+_ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def is_openai(model: str) -> bool:
+    """Whether `model` is one that OpenAI itself serves. Its open weights (gpt-oss) are not."""
+    name = _bare(model)
+    if name.startswith("gpt-oss"):
+        return False
+    return name.startswith(("gpt-", "chatgpt-", "codex-")) or bool(_REASONING.match(name))
+
+
+def reasons(model: str) -> bool:
+    """Whether `model` is one of OpenAI's that think: the o-series, GPT-5 and later, Codex.
+
+    They have the role `developer`, count their thinking in `max_completion_tokens` and know no
+    `max_tokens`, and take neither `stop` nor, while they think, anything about sampling.
+    """
+    name = _bare(model)
+    if _REASONING.match(name):
+        return True
+    version = _GPT.match(name)
+    return version is not None and int(version[1]) >= 5 and "-chat" not in name
+
+
+def takes_sampling(model: str, effort: str | None) -> bool:
+    """Whether `temperature`, `top_p`, penalties and `logprobs` may be sent.
+
+    effort: as it will be sent. GPT-5.1 and later take them when told not to think.
+    """
+    return not reasons(model) or effort == "none"
+
+
+def nearest_effort(model: str, effort: str) -> str:
+    """The level nearest to `effort` that `model` has; of two as near, the higher one."""
+    levels = _levels(_bare(model)) if reasons(model) else ("none", *_OLDEST)
+    if effort in levels:
+        return effort
+    wanted = _ORDER.index(effort)
+    return min(levels[::-1], key=lambda level: abs(_ORDER.index(level) - wanted))
+
+
+def _levels(name: str) -> tuple[str, ...]:
+    version = _GPT.match(name)
+    if version is None:
+        return _OLDEST
+    number = (int(version[1]), int(version[2] or 0))
+    if "codex" in name:
+        return (*_OLDEST, "xhigh") if number > (5, 1) or "-max" in name else _OLDEST
+    if number == (5, 0):
+        return _FIRST_FIVE
+    return _FIVE_ONE if number == (5, 1) else _NEWEST
+
+
+def _bare(model: str) -> str:
+    return model.rsplit("/", 1)[-1].lower()
