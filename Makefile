@@ -5,20 +5,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+NODE := tests/clients/node
+CLIENTS := $(NODE)/node_modules/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench schema lock clean
+.PHONY: help demo test test-clients check fix bench schema lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
-	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
 
 demo: $(READY)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
 	$(BIN)/penstock demo
 
-test: check  ## everything that has to hold: check, then all tests with branch coverage, none skipped
+test: check $(CLIENTS)  ## everything that has to hold: check, then all tests with branch coverage, none skipped
 	$(BIN)/python -m pytest --no-skips --cov --cov-report=term $(TESTS)
+
+test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs, Claude Code, Codex, llama.cpp
+	$(BIN)/python -m pytest --no-skips tests/clients
 
 check: $(READY)  ## lint, format and types, without changing anything
 	$(BIN)/ruff check .
@@ -41,9 +46,10 @@ lock: $(READY)  ## pin the newest versions of everything, with hashes, in constr
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	  --all-extras --group dev --generate-hashes --no-annotate --system-certs \
 	  --custom-compile-command "make lock" --output-file constraints.txt
+	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm run lock
 
 clean:  ## remove the environment and everything that can be made again
-	rm -rf $(VENV) .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(NODE)/node_modules .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 # An install that was broken off leaves `installing` behind, and starts from nothing the next time:
 # pip takes a half-copied package for a whole one.
@@ -55,6 +61,11 @@ $(READY): constraints.txt pyproject.toml
 	@if [ -e $(VENV)/installing ]; then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(VENV)/installing
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm $(VENV)/installing && touch $@
+
+# Node.js itself is in the environment: a wheel of it is pinned in constraints.txt.
+$(CLIENTS): $(NODE)/package-lock.json $(NODE)/package.json | $(READY)
+	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm ci --loglevel=error
+	@touch $@

@@ -76,13 +76,14 @@ def _explain(error: Exception) -> int | None:
     from middlewares.stores.keys import StoreUnavailable
 
     from .keys import KeyRefused
+    from .local_model import LocalModelUnavailable
     from .settings import SettingsError
 
     if isinstance(error, SettingsError):
         for fault in error.faults:
             _say(fault)
         return 2
-    if isinstance(error, KeyRefused | SchemaMismatch):
+    if isinstance(error, KeyRefused | SchemaMismatch | LocalModelUnavailable):
         _say(f"error: {error}")
         return 1
     if isinstance(error, StoreUnavailable):
@@ -142,11 +143,17 @@ def serve(
 
 
 @app.command()
-def demo(port: Port = None) -> None:
+def demo(
+    port: Port = None,
+    local_model: Annotated[
+        bool,
+        typer.Option("--local-model", help="Serve a small real model on this machine as well."),
+    ] = False,
+) -> None:
     """Serve the built-in configuration, show one streamed call, and keep serving."""
     from .demo import run
 
-    run(port)
+    run(port, local=local_model)
 
 
 @app.command()

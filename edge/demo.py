@@ -6,7 +6,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import time
 
@@ -17,30 +17,41 @@ from middlewares.stores.database import Database
 from middlewares.stores.sql import SqlKeyStore
 
 from . import keys
+from .local_model import local_model
 from .server import AddressInUse, serve
 from .settings import Settings, demo_settings
 
 _PORT = 8080
 _DRAIN = 5.0
-_MODEL = "sim-1"
 _PROMPT = "Say in a few words what a penstock does. [[sim rate=25]]"
+_LOCAL_PROMPT = "Say in a few words what water is."
+_LOCAL_TOKENS = 100
 
 _HELLO = '"messages": [{"role": "user", "content": "Hello"}]'
 
 
-def run(port: int | None = None, *, say: Callable[[str], object] = sys.stdout.write) -> None:
+def run(
+    port: int | None = None,
+    *,
+    local: bool = False,
+    say: Callable[[str], object] = sys.stdout.write,
+) -> None:
     """Serve the demo until interrupted. Its database is thrown away at the end.
 
     port: None takes 8080, or any free one when that is in use.
-    Raises AddressInUse for a given port.
+    local: serve a model that runs on this machine as well, and show that one.
+    Raises AddressInUse for a given port, LocalModelUnavailable.
     """
-    with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-demo-"))
         settings = demo_settings(os.environ, Path(folder))
+        if local:
+            settings = stack.enter_context(local_model()).served_by(settings)
         key = asyncio.run(_key(settings))
 
         def show(url: str) -> None:
             with suppress(httpx.HTTPError):  # stopped while it was streaming
-                for text in _tour(url, key, settings):
+                for text in _tour(url, key, settings, local=local):
                     say(text)
                     sys.stdout.flush()
 
@@ -68,14 +79,17 @@ def _at(settings: Settings, port: int) -> Settings:
     return msgspec.structs.replace(settings, server=server)
 
 
-def _tour(url: str, key: str, settings: Settings) -> Iterator[str]:
+def _tour(url: str, key: str, settings: Settings, *, local: bool) -> Iterator[str]:
     """What the demo prints, a piece at a time, as it happens."""
+    model = settings.models[0].id
     yield f"\n{settings.brand} is up at {url}\nA key for you:  {key}\n"
-    yield f"\nA streamed chat completion from {_MODEL}, through the gateway:\n\n  "
+    yield f"\nA streamed chat completion from {model}, through the gateway:\n\n  "
+    prompt = _LOCAL_PROMPT if local else _PROMPT
     body = {
-        "model": _MODEL,
+        "model": model,
         "stream": True,
-        "messages": [{"role": "user", "content": _PROMPT}],
+        "messages": [{"role": "user", "content": prompt}],
+        **({"max_tokens": _LOCAL_TOKENS} if local else {}),
     }
     with (
         httpx.Client(trust_env=False, timeout=60) as client,
@@ -103,15 +117,15 @@ def _tour(url: str, key: str, settings: Settings) -> Iterator[str]:
           curl -N {url}/v1/chat/completions \\
             -H "Authorization: Bearer {key}" \\
             -H "Content-Type: application/json" \\
-            -d '{{"model": "{_MODEL}", "stream": true, {_HELLO}}}'
+            -d '{{"model": "{model}", "stream": true, {_HELLO}}}'
 
           curl -N {url}/v1/messages \\
             -H "x-api-key: {key}" \\
             -H "anthropic-version: 2023-06-01" \\
             -H "Content-Type: application/json" \\
-            -d '{{"model": "{_MODEL}", "max_tokens": 256, "stream": true, {_HELLO}}}'
+            -d '{{"model": "{model}", "max_tokens": 256, "stream": true, {_HELLO}}}'
 
-        Models:  {", ".join(model.id for model in settings.models)}
+        Models:  {", ".join(one.id for one in settings.models)}
         Page:    {url}/
 
         """)

@@ -1,5 +1,6 @@
-"""constraints.txt: everything pinned and hashed, from any index, and nothing forgotten."""
+"""constraints.txt and the clients' package-lock.json: all pinned and hashed, from any index."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "constraints.txt").read_text()
+CLIENTS = ROOT / "tests/clients/node"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -51,3 +53,27 @@ def test_what_the_project_asks_for_is_locked() -> None:
         for one in found:
             (pin,) = SpecifierSet(str(one.specifier))
             assert requirement.specifier.contains(pin.version, prereleases=True), f"{one}: {text}"
+
+
+def test_what_is_left_out_of_the_lock_is_not_in_it() -> None:
+    """`make` installs the lock as it is, without asking packages what they depend on."""
+    left_out = PROJECT["tool"]["uv"]["exclude-dependencies"]
+    assert left_out
+    assert not locked().keys() & {canonicalize_name(name) for name in left_out}
+    assert "--no-deps --require-hashes -r constraints.txt" in (ROOT / "Makefile").read_text()
+
+
+def test_every_client_has_one_version_and_its_hash() -> None:
+    wanted = json.loads((CLIENTS / "package.json").read_text())["dependencies"]
+    lock = json.loads((CLIENTS / "package-lock.json").read_text())["packages"]
+    assert lock.pop("")["dependencies"] == wanted
+    for name, version in wanted.items():
+        assert lock[f"node_modules/{name}"]["version"] == version
+    for path, entry in lock.items():
+        assert re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", entry["integrity"]), path
+
+
+def test_the_lock_of_the_clients_names_no_place() -> None:
+    text = (CLIENTS / "package-lock.json").read_text()
+    for word in ("://", "resolved", "funding", "file:", "git+"):
+        assert word not in text

