@@ -7,8 +7,8 @@ value as the bytes it came in (`msgspec.Raw`).
 """
 
 import re
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,6 +16,9 @@ from middlewares import sse
 from middlewares.exchange import Usage
 
 Fields = dict[str, msgspec.Raw]
+Echo = Mapping[str, Any]
+"""Members of an answer that this gateway decided, not the upstream (`Exchange.echo`)."""
+NO_ECHO: Echo = {}
 
 
 encode = msgspec.json.Encoder().encode
@@ -62,6 +65,12 @@ class Relay(Protocol):
     """Whether the stream has said that it ends well."""
     content: bool
     """Whether anything the model made has been seen. Pings and role frames do not count."""
+    enough: bool
+    """Whether the caller has all it asked for while the upstream still goes on."""
+    answer: bytes
+    """The finished answer as an object, for dialects that keep answers; else b""."""
+    failure: Callable[[dict[str, Any]], bytes] | None
+    """How a stream that broke ends, given `Problem.content`, for dialects that number events."""
 
     def feed(self, block: bytes) -> bytes:
         """What the client gets for a block of whole events; b"" for nothing.
@@ -80,10 +89,10 @@ class Dialect(msgspec.Struct, frozen=True):
 
     prepare: Callable[[Fields, str, bool], bytes]
     """(fields, upstream model, stream) -> upstream body."""
-    relay: Callable[[Fields, str], Relay]
-    """(fields, asked) -> the relay of a streamed answer."""
-    finish_plain: Callable[[bytes, str], tuple[bytes, Usage | None]]
-    """(body, asked) -> client body and usage. Raises UpstreamBroke."""
+    relay: Callable[[Fields, str, Echo], Relay]
+    """(fields, asked, echo) -> the relay of a streamed answer."""
+    finish_plain: Callable[[bytes, str, Echo], tuple[bytes, Usage | None]]
+    """(body, asked, echo) -> client body and usage. Raises UpstreamBroke."""
     ping: bytes
     """What keeps a silent stream alive between two events."""
 

@@ -66,7 +66,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     model: the name the caller wrote. id: hexadecimal, one for each request. created: Unix seconds.
     fields: members of the caller's body. echo: members of a Responses object that state decided.
     estimate: input tokens, for those who read them before the upstream has counted.
-    sealing: dialect and fingerprint of who answers, for what only it can read back.
+    owner: id of the principal, for what is sealed to it.
     """
 
     model: str
@@ -76,7 +76,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     echo: dict[str, Any] = {}
     estimate: int = 0
     stream: bool = True
-    origin: str = ""
+    owner: str = ""
 
 
 class Writer(Protocol):

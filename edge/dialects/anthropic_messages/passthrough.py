@@ -8,13 +8,12 @@ their signatures leave as the bytes they came in. Nothing leaves after `message_
 
 import msgspec
 
-from middlewares import sse
-from middlewares.exchange import Usage
-
 from edge.dialects.passthrough import (
+    NO_ECHO,
     UNREADABLE,
     Count,
     Dialect,
+    Echo,
     Fields,
     Renamer,
     UpstreamBroke,
@@ -23,6 +22,8 @@ from edge.dialects.passthrough import (
     rename,
     tokens,
 )
+from middlewares import sse
+from middlewares.exchange import Usage
 
 _BLOCK_EVENT = b"event: content_block_"
 
@@ -90,7 +91,11 @@ class MessagesRelay:
 
     __slots__ = ("_renamer", "complete", "content", "usage")
 
-    def __init__(self, fields: Fields, asked: str) -> None:
+    enough = False
+    answer = b""
+    failure: None = None
+
+    def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
@@ -148,7 +153,7 @@ class MessagesRelay:
         raise UpstreamBroke("the stream ended before message_stop")
 
 
-def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
+def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
     try:
         answer = _decode_answer(body)

@@ -18,14 +18,12 @@ choices is removed from it.
 
 import msgspec
 
-from middlewares import sse
-from middlewares.exchange import Usage
-from middlewares.problem import Problem
-
 from edge.dialects.passthrough import (
+    NO_ECHO,
     UNREADABLE,
     Count,
     Dialect,
+    Echo,
     Fields,
     Renamer,
     UpstreamBroke,
@@ -35,6 +33,9 @@ from edge.dialects.passthrough import (
     rename,
     tokens,
 )
+from middlewares import sse
+from middlewares.exchange import Usage
+from middlewares.problem import Problem
 
 _NULL_USAGE = b',"usage":null'
 _TEXT = b'"content":"'
@@ -147,7 +148,11 @@ class ChatRelay:
         "usage",
     )
 
-    def __init__(self, fields: Fields, asked: str) -> None:
+    enough = False
+    answer = b""
+    failure: None = None
+
+    def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
         self._least = 1 << 62  # until a text chunk has been seen, no block is long enough
         self.usage: Usage | None = None
@@ -251,7 +256,7 @@ def _has_content(delta: dict[str, msgspec.Raw] | None) -> bool:
     return any(key != "role" and bytes(value) not in _EMPTY for key, value in delta.items())
 
 
-def finish_plain(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
+def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
     try:
         answer = _decode_answer(body)

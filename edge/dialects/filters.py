@@ -1,0 +1,138 @@
+"""Filters for the text of an answer, fed in pieces of any size.
+
+    StopStrings   end the text before the first of some strings
+    Fence         take a code fence away from around the text
+    Unwrapped     give {"value": X} as X
+
+Each holds back only what it must: a stop string could still begin in the held part, a fence could
+still open. What comes out for the pieces of a text is what comes out for the whole.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+_FENCE = "```"
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class StopStrings:
+    """Let text through up to the first of `strings`; `found` is then the one.
+
+    The one that is complete first wins; of two that end together, the longer one.
+    """
+
+    __slots__ = ("_held", "_longest", "_strings", "found")
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        self._strings = tuple(sorted(filter(None, strings), key=len, reverse=True))
+        self._longest = len(self._strings[0]) if self._strings else 0
+        self._held = ""
+        self.found: str | None = None
+
+    def feed(self, text: str) -> str:
+        """What of the text so far may be shown now."""
+        if self.found is not None:
+            return ""
+        text = self._held + text
+        ends = [
+            (place + len(string), place, string)
+            for string in self._strings
+            if (place := text.find(string)) >= 0
+        ]
+        if ends:
+            _, place, self.found = min(ends)
+            self._held = ""
+            return text[:place]
+        keep = self._tail(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def _tail(self, text: str) -> int:
+        """Length of the longest end of `text` that begins one of the strings."""
+        for size in range(min(self._longest - 1, len(text)), 0, -1):
+            end = text[-size:]
+            if any(string.startswith(end) for string in self._strings):
+                return size
+        return 0
+
+    def end(self) -> str:
+        """What was held back of a text in which none of the strings came."""
+        held, self._held = self._held, ""
+        return held
+
+
+class Fence:
+    """Take one code fence away from around a text that is nothing but a fenced block."""
+
+    __slots__ = ("_held", "_open")
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._open = True
+
+    def feed(self, text: str) -> str:
+        """The text as it comes, unless it begins with a fence: then nothing yet."""
+        if not self._open:
+            return text
+        self._held += text
+        start = self._held.lstrip()
+        if start.startswith(_FENCE) or _FENCE.startswith(start):
+            return ""
+        self._open = False
+        held, self._held = self._held, ""
+        return held
+
+    def end(self) -> str:
+        """What a fence was around, or the text itself when the fence does not close at its end."""
+        held, self._held = self._held, ""
+        inner = held.strip()
+        if not inner.startswith(_FENCE) or not inner.endswith(_FENCE) or "\n" not in inner:
+            return held
+        return inner[len(_FENCE) : -len(_FENCE)].partition("\n")[2].rstrip("\n")
+
+
+class Unwrapped:
+    """Give a text that is {"value": X} as X, and any other as it is."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+
+    def feed(self, text: str) -> str:
+        """Nothing yet: only the whole can be told."""
+        self._parts.append(text)
+        return ""
+
+    def end(self) -> str:
+        """The value."""
+        whole = "".join(self._parts)
+        self._parts.clear()
+        return unwrapped(whole)
+
+
+def unwrapped(text: str) -> str:
+    """`X` for the JSON text `{"value": X}`, else `text`."""
+    members = _members(text)
+    if members is None or members.keys() != {"value"}:
+        return text
+    return bytes(members["value"]).decode()
+
+
+def custom_input(text: str) -> str:
+    """The raw input in the JSON text `{"input": "..."}`, else `text`."""
+    members = _members(text)
+    if members is None or "input" not in members:
+        return text
+    try:
+        return msgspec.json.decode(members["input"], type=str)
+    except msgspec.DecodeError:
+        return bytes(members["input"]).decode()
+
+
+def _members(text: str) -> dict[str, msgspec.Raw] | None:
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None

@@ -1,0 +1,48 @@
+"""Errors inside a 200, by kind."""
+
+import json
+
+import pytest
+
+from edge.dialects.failures import broken, failed_by
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"type": "overloaded_error"}, "upstream_unavailable"),
+        ({"type": "server_error", "code": "server_is_overloaded"}, "upstream_unavailable"),
+        ({"code": "slow_down"}, "upstream_unavailable"),
+        ({"code": "insufficient_quota"}, "upstream_unavailable"),
+        ({"type": "rate_limit_error"}, "rate_limited"),
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, "rate_limited"),
+        ({"code": 429}, "rate_limited"),
+        ({"code": 503, "message": "x"}, "upstream_unavailable"),
+        ({"type": "timeout_error"}, "upstream_timeout"),
+        ({"code": "context_length_exceeded"}, "context_length_exceeded"),
+        ({"message": "prompt is too long: 9 tokens > 8 maximum"}, "context_length_exceeded"),
+        ({"code": "content_filter"}, "content_filtered"),
+        ({"type": "api_error", "message": "x"}, "upstream_error"),
+        ({}, "upstream_error"),
+        ("words", "upstream_error"),
+    ],
+)
+def test_the_kind_of_an_error(error: object, kind: str) -> None:
+    """openai/codex#43337, tontinton/maki#777: by code, not by status; overload is no 400."""
+    for wrapped in (
+        {"error": error},
+        {"type": "error", "error": error},
+        {"type": "response.failed", "response": {"status": "failed", "error": error}},
+    ):
+        assert failed_by(json.dumps(wrapped).encode()).kind == kind
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"error":1}'])
+def test_what_is_no_error_object_is_an_error_all_the_same(data: bytes) -> None:
+    assert failed_by(data).kind == "upstream_error"
+
+
+def test_secrets_in_an_error_do_not_reach_the_log() -> None:
+    said = failed_by(b'{"error":{"message":"bad key sk-abcdefghijklmnop"}}').reason
+    assert "abcdefghijkl" not in said
+    assert "abcdefghijkl" not in broken("not JSON", b"Bearer abcdefghijklmnop").reason
