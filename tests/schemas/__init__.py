@@ -8,10 +8,12 @@ the first use in a run.
     summary         what an unstreamed body says; `check_stream` gives the same of a stream
     check_request   what is sent to an upstream
 
-    surfaces        SDK type, rule and laws of each surface; rules, openresponses, laws
+    surfaces        SDK type, rule and law of each surface
+    presence, openresponses, laws; rules: the words in which they are written
     validators      SDK type -> schema -> Checker
     framing, streams; chunks, message_events, response_events, response_items: the grammars
     requests, summary
+    samples, faults: for the tests of all this, which stand beside it
 """
 
 from .requests import check_request

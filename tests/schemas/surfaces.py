@@ -1,7 +1,8 @@
 """Each JSON value the gateway makes: the SDK type that reads it, what is always in it, its laws.
 
 The types of the SDKs are lenient: optional means "may be missing" there, although the vendors
-always send many of these keys. Those stand in the rules. A law relates parts of one value.
+always send many of these keys. Those stand in `presence` and `openresponses`. A law relates parts
+of one value.
 """
 
 import json
@@ -19,21 +20,15 @@ from openai.types.responses.response_item import ResponseItem
 from openai.types.responses.response_item_list import ResponseItemList
 from typing_extensions import TypedDict
 
-from . import laws, openresponses
+from . import laws, openresponses, presence
 from .rules import (
     COUNT,
-    INSTANT,
     NAME,
-    NULL,
-    OBJECT,
     STRING,
     Rule,
-    among,
-    by,
     nullable,
     record,
     several,
-    starting,
 )
 from .validators import Checker, schema_of
 
@@ -120,183 +115,6 @@ class _OpenAIModels(TypedDict):
     data: list[openai.Model]
 
 
-# What is always there -----------------------------------------------------------------------------
-
-_COMPLETION_USAGE = record(
-    {
-        "prompt_tokens": COUNT,
-        "completion_tokens": COUNT,
-        "total_tokens": COUNT,
-        "prompt_tokens_details": record({"cached_tokens": COUNT}),
-        "completion_tokens_details": record({"reasoning_tokens": COUNT}),
-    }
-)
-_TEXT_USAGE = record({"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT})
-_TOOL_CALL = record(
-    {"id": NAME, "type": among("function", "custom")},
-    {"function": record({"name": NAME, "arguments": STRING})},
-)
-_CHAT_MESSAGE = record(
-    {"role": among("assistant"), "content": nullable(STRING), "refusal": nullable(STRING)},
-    {"tool_calls": several(_TOOL_CALL, least=1), "reasoning_content": STRING},
-)
-_CHAT = record(
-    {
-        "id": starting("chatcmpl-"),
-        "object": among("chat.completion"),
-        "created": COUNT,
-        "model": NAME,
-        "choices": several(
-            record(
-                {
-                    "index": COUNT,
-                    "message": _CHAT_MESSAGE,
-                    "logprobs": nullable(OBJECT),
-                    "finish_reason": NAME,
-                }
-            ),
-            least=1,
-        ),
-        "usage": _COMPLETION_USAGE,
-    },
-    {"service_tier": NAME, "system_fingerprint": NAME},
-)
-_CHUNK = record(
-    {
-        "id": starting("chatcmpl-"),
-        "object": among("chat.completion.chunk"),
-        "created": COUNT,
-        "model": NAME,
-        "choices": several(
-            record(
-                {
-                    "index": COUNT,
-                    "delta": record(
-                        {},
-                        {
-                            "tool_calls": several(record({"index": COUNT}), least=1),
-                            "reasoning_content": STRING,
-                        },
-                    ),
-                    "finish_reason": nullable(NAME),
-                }
-            )
-        ),
-    },
-    {"usage": nullable(_COMPLETION_USAGE), "service_tier": NAME, "system_fingerprint": NAME},
-)
-
-
-def _text_completion(finish: Rule, usage: Rule | None, least: int) -> Rule:
-    choice = record({"index": COUNT, "text": STRING, "logprobs": NULL, "finish_reason": finish})
-    return record(
-        {
-            "id": starting("cmpl-"),
-            "object": among("text_completion"),
-            "created": COUNT,
-            "model": NAME,
-            "choices": several(choice, least=least),
-            **({"usage": usage} if usage else {}),
-        },
-        {"usage": usage or nullable(_TEXT_USAGE)},
-    )
-
-
-_CLAUDE_USAGE = record(
-    {
-        "input_tokens": COUNT,
-        "cache_creation_input_tokens": COUNT,
-        "cache_read_input_tokens": COUNT,
-        "output_tokens": COUNT,
-    }
-)
-_TOOL_USE = {"id": {"type": "string", "pattern": "^[a-zA-Z0-9_-]+$"}, "name": NAME}
-_BLOCK = by("type", {"text": record({"text": NAME}), "tool_use": record(_TOOL_USE)})
-_EMPTY_OBJECT: Rule = {"type": "object", "maxProperties": 0}
-_OPENED = by(
-    "type",
-    {
-        "text": record({"text": among("")}),
-        "thinking": record({"thinking": among(""), "signature": among("")}),
-        "tool_use": record({**_TOOL_USE, "input": _EMPTY_OBJECT}),
-        "server_tool_use": record({**_TOOL_USE, "input": _EMPTY_OBJECT}),
-    },
-)
-
-
-def _message(content: Rule, stop: Rule) -> Rule:
-    return record(
-        {
-            "id": starting("msg_"),
-            "type": among("message"),
-            "role": among("assistant"),
-            "model": NAME,
-            "content": content,
-            "stop_reason": stop,
-            "stop_sequence": nullable(STRING),
-            "usage": _CLAUDE_USAGE,
-        }
-    )
-
-
-_CLAUDE_ERROR = record(
-    {
-        "type": among("error"),
-        "error": record(
-            {
-                "type": among(
-                    "invalid_request_error",
-                    "authentication_error",
-                    "billing_error",
-                    "permission_error",
-                    "not_found_error",
-                    "conflict_error",
-                    "request_too_large",
-                    "rate_limit_error",
-                    "api_error",
-                    "timeout_error",
-                    "overloaded_error",
-                ),
-                "message": NAME,
-            }
-        ),
-        "request_id": NAME,
-    }
-)
-_CLAUDE_EVENT = by(
-    "type",
-    {
-        "message_start": record({"message": _message(several(OBJECT, most=0), NULL)}),
-        "content_block_start": record({"index": COUNT, "content_block": _OPENED}),
-        "content_block_delta": record({"index": COUNT}),
-        "content_block_stop": record({"index": COUNT}),
-        "message_delta": record(
-            {
-                "delta": record({"stop_reason": nullable(NAME), "stop_sequence": nullable(STRING)}),
-                "usage": record({"output_tokens": COUNT}),
-            }
-        ),
-        "error": _CLAUDE_ERROR,
-    },
-)
-_CLAUDE_MODEL = record(
-    {"id": NAME, "type": among("model"), "display_name": NAME, "created_at": INSTANT}
-)
-_MODEL = record({"id": NAME, "object": among("model"), "created": COUNT, "owned_by": NAME})
-_OPENAI_ERROR = record(
-    {
-        "error": record(
-            {
-                "message": NAME,
-                "type": NAME,
-                "param": nullable(STRING),
-                "code": nullable(STRING),
-            }
-        )
-    }
-)
-
-
 # All together -------------------------------------------------------------------------------------
 
 
@@ -311,29 +129,35 @@ class _Known(NamedTuple):
 _ClaudeEvent = anthropic.RawMessageStreamEvent | _Ping
 
 _SURFACES: Mapping[Surface, _Known] = {
-    "chat.completion": _Known(ChatCompletion, _CHAT, laws.chat),
-    "chat.completion.chunk": _Known(ChatCompletionChunk, _CHUNK, laws.chunk),
+    "chat.completion": _Known(ChatCompletion, presence.CHAT, laws.chat),
+    "chat.completion.chunk": _Known(ChatCompletionChunk, presence.CHUNK, laws.chunk),
     "text_completion": _Known(
-        openai.Completion, _text_completion(NAME, _TEXT_USAGE, 1), laws.text_completion
+        openai.Completion,
+        presence.text_completion(NAME, presence.TEXT_USAGE, 1),
+        laws.text_completion,
     ),
     # the SDK's one type for both forms has finish_reason never null
-    "text_completion.chunk": _Known(None, _text_completion(nullable(NAME), None, 0), laws.chunk),
+    "text_completion.chunk": _Known(
+        None, presence.text_completion(nullable(NAME), None, 0), laws.chunk
+    ),
     "response": _Known(responses.Response, openresponses.RESPONSE, laws.response),
     "response.event": _Known(responses.ResponseStreamEvent, openresponses.EVENT, laws.event),
     "response.compaction": _Known(_Compaction, openresponses.COMPACTION),
     "response.items": _Known(ResponseItemList, record({"data": several(openresponses.ITEM)})),
     "response.input_tokens": _Known(InputTokenCountResponse, record({"input_tokens": COUNT})),
-    "message": _Known(anthropic.Message, _message(several(_BLOCK), NAME), laws.message),
-    "message.event": _Known(_ClaudeEvent, _CLAUDE_EVENT),
+    "message": _Known(
+        anthropic.Message, presence.message(several(presence.BLOCK), NAME), laws.message
+    ),
+    "message.event": _Known(_ClaudeEvent, presence.CLAUDE_EVENT),
     "message.count": _Known(anthropic.MessageTokensCount, record({"input_tokens": COUNT})),
-    "openai.model": _Known(openai.Model, _MODEL),
-    "openai.models": _Known(_OpenAIModels, record({"data": several(_MODEL)})),
-    "anthropic.model": _Known(anthropic.ModelInfo, _CLAUDE_MODEL),
+    "openai.model": _Known(openai.Model, presence.MODEL),
+    "openai.models": _Known(_OpenAIModels, record({"data": several(presence.MODEL)})),
+    "anthropic.model": _Known(anthropic.ModelInfo, presence.CLAUDE_MODEL),
     "anthropic.models": _Known(
         SyncPage[anthropic.ModelInfo],
         record(
             {
-                "data": several(_CLAUDE_MODEL),
+                "data": several(presence.CLAUDE_MODEL),
                 "first_id": nullable(NAME),
                 "last_id": nullable(NAME),
                 "has_more": {"type": "boolean"},
@@ -347,8 +171,8 @@ _SURFACES: Mapping[Surface, _Known] = {
         ),
         laws.embeddings,
     ),
-    "openai.error": _Known(None, _OPENAI_ERROR),
-    "anthropic.error": _Known(None, _CLAUDE_ERROR),
+    "openai.error": _Known(None, presence.OPENAI_ERROR),
+    "anthropic.error": _Known(None, presence.CLAUDE_ERROR),
 }
 
 
