@@ -1,0 +1,412 @@
+"""Answers of an upstream that speaks chat completions, read into events.
+
+Theory of operation. What is open is nothing, a text (of one of three kinds) or a tool call. Text
+and thinking close as soon as anything else comes. A call closes only when its arguments are whole:
+servers send fragments of parallel calls in turns, and a block must not open again. What comes
+before that waits in line, in the order of its first fragment.
+
+    open        comes                    then
+    nothing     text, thinking           open it
+                part of a call           open the call once its name and an argument are known
+    text        the same kind            more of it
+                anything else            close, open the other
+    call        its own fragment         more of it; whole and others wait: close, next in line
+                anything else            whole: close, open it; not whole: it waits in line
+
+A finish reason is noted, as usage may follow it. The end comes with `[DONE]`, or with the end of
+the input once there is a finish reason; then all that waits is passed on. An upstream that stops
+talking without either has broken off.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from edge.dialects import failures
+from edge.dialects.neutral import (
+    Citation,
+    Cited,
+    Closed,
+    Counted,
+    Event,
+    Failed,
+    Opaque,
+    Origin,
+    RefusalDelta,
+    Signed,
+    Started,
+    Stop,
+    Stopped,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    ToolOpened,
+)
+from edge.dialects.passthrough import UNREADABLE
+from middlewares import sse
+from middlewares.exchange import Usage
+
+from .calls import Call, Calls
+from .wire import NULL, Annotation, CallFragment, Choice, Chunk, Delta, Part, decode_chunk
+
+Kind = Literal["text", "refusal", "thinking"]
+
+_DELTA: dict[Kind, type[TextDelta] | type[RefusalDelta] | type[ThinkingDelta]] = {
+    "text": TextDelta,
+    "refusal": RefusalDelta,
+    "thinking": ThinkingDelta,
+}
+_REASONS: dict[str, Stop] = {
+    "stop": "end",
+    "length": "length",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+_ORIGIN = Origin("openai")
+_LEGACY = -1  # the index of the one call of `function_call`
+
+_encode = msgspec.json.Encoder().encode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class ChatReader:
+    """One streamed answer. See `sides.Reader`."""
+
+    __slots__ = (
+        "_calls",
+        "_citations",
+        "_counted",
+        "_finish",
+        "_line",
+        "_open",
+        "_over",
+        "_reasoning",
+        "_said",
+        "_sequence",
+        "_started",
+        "_usage",
+    )
+
+    def __init__(self) -> None:
+        self._calls = Calls()
+        self._citations: list[Citation] = []
+        self._counted = False
+        self._finish: str | None = None
+        self._line: list[Call | _Held] = []
+        self._open: Kind | Call | None = None
+        self._over = False
+        self._reasoning = ""
+        """Which of the members that hold reasoning is read: servers fill several alike."""
+        self._said = False
+        self._sequence: str | None = None
+        self._started = False
+        self._usage: Usage | None = None
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events in a block of whole SSE events."""
+        out: list[Event] = []
+        if self._over:
+            return out
+        if block.find(b"\n\n") == len(block) - 2 and b"\r" not in block:
+            self._event(block, out)
+            return out
+        for event in sse.split(block):
+            if not self._over:
+                self._event(event, out)
+        return out
+
+    def end(self) -> list[Event]:
+        """The upstream has ended: what waited, and whether that was the end of the answer."""
+        out: list[Event] = []
+        if not self._over:
+            if self._finish is None:
+                self._fail(failures.broken("the stream ended before its finish reason"), out)
+            else:
+                self._stop(out)
+        return out
+
+    def whole(self, body: bytes) -> list[Event]:
+        """The events of an unstreamed answer. The reader is used up."""
+        out: list[Event] = []
+        try:
+            answer = decode_chunk(body)
+        except UNREADABLE:
+            return [failures.broken("the answer is not a chat completion", body)]
+        if self._is_error(answer):
+            return [failures.failed_by(body)]
+        message = answer.choices[0].message if answer.choices else None
+        if message is None:
+            return [failures.broken("the answer has no message", body)]
+        for at, call in enumerate(message.tool_calls or ()):
+            call.index = at  # each entry is a call of its own, whatever its id
+        self._take(answer, body, out)
+        if not self._over:
+            self._stop(out)
+        return out
+
+    def _event(self, event: bytes, out: list[Event]) -> None:
+        parsed = sse.parse(event)
+        if parsed is None:
+            return
+        data = parsed.data
+        if data.startswith((b"[DONE]", b" ")):
+            data = data.strip()
+            if data == b"[DONE]":
+                self._stop(out)
+                return
+        if not data:
+            return
+        try:
+            chunk = decode_chunk(data)
+        except UNREADABLE:
+            self._fail(failures.broken("a frame is not a chat chunk", data), out)
+            return
+        if parsed.name == "error" or self._is_error(chunk):
+            self._fail(failures.failed_by(data), out)
+            return
+        self._take(chunk, data, out)
+
+    @staticmethod
+    def _is_error(chunk: Chunk) -> bool:
+        error = chunk.error
+        return (error is not NULL and bytes(error) != b"null") or chunk.object == "error"
+
+    def _take(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
+        if not self._started:
+            self._started = True
+            out.append(Started())
+        if chunk.choices:
+            choice = chunk.choices[0]
+            if choice.index:  # one was asked for
+                return
+            delta = choice.delta or choice.message
+            if delta is not None:
+                if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
+                    self._think(delta, out)
+                content = delta.content
+                if content:
+                    if isinstance(content, str):
+                        self._text("text", content, out)
+                    else:
+                        self._parts(content, out)
+                if delta.refusal:
+                    self._text("refusal", delta.refusal, out)
+                if delta.annotations:
+                    self._cite(delta.annotations)
+                if delta.tool_calls:
+                    for fragment in delta.tool_calls:
+                        self._call(fragment, out)
+                if delta.function_call is not None:
+                    self._call(CallFragment(index=_LEGACY, function=delta.function_call), out)
+            if choice.finish_reason:
+                self._finished(choice, data, out)
+        if chunk.usage is not None and not self._over:
+            usage = chunk.usage.normal()
+            if usage != Usage():
+                self._usage = usage
+                self._counted = False
+                if self._open is None:
+                    self._count(out)
+
+    def _finished(self, choice: Choice, data: bytes, out: list[Event]) -> None:
+        if choice.finish_reason == "error":
+            self._fail(failures.failed_by(data), out)
+            return
+        self._finish = choice.finish_reason
+        for raw in (choice.stop_reason, choice.matched_stop):
+            if bytes(raw).startswith(b'"'):
+                self._sequence = _decode_any(raw)
+
+    # Blocks --------------------------------------------------------------------------------------
+
+    def _text(self, kind: Kind, text: str, out: list[Event]) -> None:
+        if self._open != kind and not self._turn_to(_Held(kind, text), out):
+            return
+        out.append(_DELTA[kind](text))
+
+    def _turn_to(self, held: "_Held", out: list[Event]) -> bool:
+        """Close what is open and open `held`; False if it has to wait in line."""
+        if isinstance(self._open, Call) or self._line:
+            last = self._line[-1] if self._line else None
+            if isinstance(last, _Held) and last.kind == held.kind and last.opaque is None:
+                last.add(held)
+            else:
+                self._line.append(held)
+            self._advance(out)
+            return False
+        self._close(out)
+        self._open = held.kind
+        self._said = True
+        return True
+
+    def _call(self, fragment: CallFragment, out: list[Event]) -> None:
+        call, new = self._calls.find(fragment)
+        if new:
+            self._line.append(call)
+        if call is self._open:
+            self._pass(call, out)
+        if self._line:
+            self._advance(out)
+
+    def _advance(self, out: list[Event], *, ending: bool = False) -> None:
+        """Open what waits in line, as far as what is open lets it."""
+        while self._line:
+            if isinstance(self._open, Call) and not (ending or self._open.whole()):
+                return
+            first = self._line[0]
+            if isinstance(first, Call):
+                told = len(self._line) > 1 or ending
+                if not first.name or not (first.said or told):
+                    if not ending:
+                        return
+                    self._line.pop(0)
+                    if first.said:
+                        self._fail(failures.broken("a tool call without a name"), out)
+                        return
+                    continue
+                self._close(out)
+                self._open = first
+                first.opened = self._said = True
+                out.append(ToolOpened(first.id, first.name, first.custom))
+                self._pass(first, out)
+            else:
+                self._close(out)
+                first.flush(out)
+                self._open = first.kind if first.opaque is None else None
+                self._said = True
+                if first.opaque is not None:
+                    out.append(Closed())
+            self._line.pop(0)
+
+    def _pass(self, call: Call, out: list[Event]) -> None:
+        out.extend(map(ToolDelta, call.waiting))
+        call.waiting.clear()
+
+    def _close(self, out: list[Event]) -> None:
+        if self._open is None:
+            return
+        if self._open == "text" and self._citations:
+            out.extend(map(Cited, self._citations))
+            self._citations.clear()
+        self._open = None
+        out.append(Closed())
+        self._count(out)
+
+    def _count(self, out: list[Event]) -> None:
+        """Tell the usage, if it has not been told: between blocks, or before a failure."""
+        if not self._counted and self._usage is not None:
+            self._counted = True
+            out.append(Counted(self._usage))
+
+    # Particular members --------------------------------------------------------------------------
+
+    def _think(self, delta: Delta, out: list[Event]) -> None:
+        details = delta.reasoning_details or ()
+        for member, text in (
+            ("reasoning_content", delta.reasoning_content),
+            ("reasoning", delta.reasoning if isinstance(delta.reasoning, str) else ""),
+            ("reasoning_details", "".join(_detail_text(detail) for detail in details)),
+        ):
+            if text and self._reasoning in ("", member):
+                self._reasoning = member
+                self._text("thinking", text, out)
+        for detail in details:
+            if detail.get("signature") or detail.get("data"):
+                self._sign(detail, out)
+
+    def _sign(self, detail: dict[str, Any], out: list[Event]) -> None:
+        """Keep all of a detail but its text, for the server to have it back as it was."""
+        rest = {key: value for key, value in detail.items() if key not in ("text", "summary")}
+        opaque = Opaque(
+            origin=_ORIGIN,
+            data=_encode(rest).decode(),
+            id=detail["id"] if isinstance(detail.get("id"), str) else "",
+            redacted="data" in detail and self._open != "thinking",
+        )
+        if self._open == "thinking" or self._turn_to(_Held("thinking", "", opaque), out):
+            out.append(Signed(opaque))
+            self._close(out)
+
+    def _parts(self, parts: list[Part], out: list[Event]) -> None:
+        for part in parts:
+            if part.thinking:
+                inner = part.thinking
+                text = inner if isinstance(inner, str) else "".join(p.text or "" for p in inner)
+                if text:
+                    self._text("thinking", text, out)
+            if part.text:
+                self._text("text", part.text, out)
+            if part.refusal:
+                self._text("refusal", part.refusal, out)
+
+    def _cite(self, annotations: list[Annotation]) -> None:
+        for annotation in annotations:
+            cited = annotation.url_citation
+            if cited is not None:
+                self._citations.append(
+                    Citation(
+                        cited.url,
+                        cited.title or "",
+                        cited.content or "",
+                        cited.start_index,
+                        cited.end_index,
+                    )
+                )
+
+    # Endings -------------------------------------------------------------------------------------
+
+    def _stop(self, out: list[Event]) -> None:
+        """The answer is complete, unless there was none."""
+        self._advance(out, ending=True)
+        if self._over:
+            return
+        if self._finish is None and not self._said:
+            self._fail(failures.broken("the answer ended before it began"), out)
+            return
+        self._close(out)
+        self._over = True
+        reason = _REASONS.get(self._finish or "stop", "end")
+        if reason == "end" and self._sequence is not None:
+            reason = "stop_sequence"
+        out.append(Stopped(reason, self._sequence, usage=self._usage))
+
+    def _fail(self, failed: Failed, out: list[Event]) -> None:
+        self._over = True
+        self._count(out)
+        out.append(failed)
+
+
+class _Held:
+    """Text, or a signature, that waits for a call to be whole."""
+
+    __slots__ = ("kind", "opaque", "texts")
+
+    def __init__(self, kind: Kind, text: str, opaque: Opaque | None = None) -> None:
+        self.kind = kind
+        self.texts = [text] if text else []
+        self.opaque = opaque
+
+    def add(self, more: "_Held") -> None:
+        self.texts += more.texts
+        if more.opaque is not None:
+            self.opaque = replace(more.opaque, redacted=False)
+
+    def flush(self, out: list[Event]) -> None:
+        out.extend(map(_DELTA[self.kind], self.texts))
+        if self.opaque is not None:
+            out.append(Signed(self.opaque))
+
+
+def _detail_text(detail: dict[str, Any]) -> str:
+    for member in ("text", "summary"):
+        text = detail.get(member)
+        if isinstance(text, str):
+            return text
+    return ""
+
+
+def read(body: bytes) -> list[Event]:
+    """A whole unstreamed answer as events."""
+    return ChatReader().whole(body)

@@ -1,0 +1,342 @@
+"""Answers for a caller that speaks chat completions.
+
+Theory of operation. Nearly all of a chunk is the same each time, so it is encoded once: what stands
+before the delta (id, time, model) and what stands behind it. A delta is then one `encode` of its
+text between two constants.
+
+    event                      chunk
+    Started                    the role
+    text, refusal, thinking    content, refusal, reasoning_content
+    Signed                     reasoning_details: the thinking so far, and what its maker needs
+    ToolOpened                 id and name, numbered 0, 1, 2...
+    ToolDelta                  arguments
+    Closed                     of a call without arguments: `{}`; of a text: its annotations
+    Stopped                    finish reason; usage if it was asked for; [DONE]
+
+Thinking that only another vendor can read back is packed (`opaque`), as no chat upstream ever takes
+it as it is. A caller of the older `functions` reads one call, as `function_call`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from edge.dialects import opaque
+from edge.dialects.neutral import (
+    Citation,
+    Cited,
+    Closed,
+    Event,
+    Opaque,
+    Refusal,
+    RefusalDelta,
+    Reply,
+    Signed,
+    Started,
+    Stopped,
+    Text,
+    TextDelta,
+    Thinking,
+    ThinkingDelta,
+    ToolCall,
+    ToolDelta,
+    ToolOpened,
+)
+from edge.dialects.passthrough import UNREADABLE, Fields, encode
+from edge.dialects.sides import Caller
+from middlewares.exchange import Usage
+
+DONE = b"data: [DONE]\n\n"
+DECLINED = "The model declined to answer."
+
+_FINISH = {
+    "end": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "pause": "stop",
+}
+_NULL = msgspec.Raw(b"null")
+
+
+class _Asked(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_decode_asked = msgspec.json.Decoder(_Asked | None).decode
+
+
+def wants_usage(fields: Fields) -> bool:
+    """Whether the caller asked for a chunk of usage at the end of its stream."""
+    try:
+        asked = _decode_asked(fields.get("stream_options", _NULL))
+    except UNREADABLE:
+        return False
+    return asked is not None and bool(asked.include_usage)
+
+
+def usage_of(usage: Usage | None) -> dict[str, Any]:
+    """`usage` as OpenAI writes it: cached tokens are part of the prompt's."""
+    usage = usage or Usage()
+    prompt = usage.input + usage.cache_read + usage.cache_write
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": usage.output,
+        "total_tokens": prompt + usage.output,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+class ChatWriter:
+    """One answer. See `sides.Writer`."""
+
+    __slots__ = (
+        "_base",
+        "_citations",
+        "_content",
+        "_delta",
+        "_details",
+        "_fragment",
+        "_head",
+        "_legacy",
+        "_length",
+        "_next",
+        "_refused",
+        "_start",
+        "_tail",
+        "_thinking",
+        "_thought",
+        "_unfilled",
+        "_usage",
+        "answer",
+    )
+
+    def __init__(self, caller: Caller) -> None:
+        self.answer = b""
+        self._base = {
+            "id": f"chatcmpl-{caller.id}",
+            "object": "chat.completion",
+            "created": caller.created,
+            "model": caller.model,
+        }
+        self._usage = wants_usage(caller.fields)
+        fields = caller.fields
+        self._legacy = "tools" not in fields and bytes(fields.get("functions", b"null")) != b"null"
+        base = encode({**self._base, "object": "chat.completion.chunk"})[:-1]
+        self._head = b"data: " + base + b',"choices":'
+        self._delta = self._head + b'[{"index":0,"delta":'
+        self._tail = b',"logprobs":null,"finish_reason":null}]' + self._end()
+        self._content = self._delta + b'{"content":'
+        self._thinking = self._delta + b'{"reasoning_content":'
+        self._fragment = b""
+        """What stands before the arguments of the open call; b"" while none is open."""
+        self._unfilled = b""
+        """What the open call still lacks, as long as no argument came."""
+        self._next = 0
+        self._details = 0
+        self._thought: list[str] = []
+        self._citations: list[Citation] = []
+        self._start = self._length = 0  # characters: of the open text's start, and of all texts
+        self._refused = False
+
+    def _end(self) -> bytes:
+        return b',"usage":null}\n\n' if self._usage else b"}\n\n"
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """The chunks for the next events."""
+        if len(events) == 1:
+            return self._event(events[0])
+        return b"".join(map(self._event, events))
+
+    def _event(self, event: Event) -> bytes:
+        if isinstance(event, TextDelta):
+            self._length += len(event.text)
+            return self._content + encode(event.text) + b"}" + self._tail
+        if isinstance(event, ToolDelta):
+            self._unfilled = b""
+            return self._arguments(event.text) if self._fragment else b""
+        if isinstance(event, ThinkingDelta):
+            self._thought.append(event.text)
+            return self._thinking + encode(event.text) + b"}" + self._tail
+        match event:
+            case Started():
+                return self._chunk({"role": "assistant", "content": ""})
+            case RefusalDelta():
+                self._refused = True
+                return self._chunk({"refusal": event.text})
+            case Signed():
+                detail = detail_of("".join(self._thought), event.opaque, self._details)
+                self._details += 1
+                return self._chunk({"reasoning_details": [detail]})
+            case ToolOpened():
+                return self._opened(event)
+            case Cited():
+                self._citations.append(event.citation)
+                return b""
+            case Closed():
+                return self._closed()
+            case Stopped():
+                return self._stopped(event)
+        return b""
+
+    def _chunk(self, delta: dict[str, Any]) -> bytes:
+        return self._delta + encode(delta) + self._tail
+
+    def _opened(self, event: ToolOpened) -> bytes:
+        number, self._next = self._next, self._next + 1
+        name = _full_name(event.namespace, event.name)
+        if self._legacy:
+            if number:  # the shape holds one call
+                return b""
+            self._fragment = self._delta + b'{"function_call":{"arguments":'
+            self._unfilled = self._arguments("{}")
+            return self._chunk({"function_call": {"name": name, "arguments": ""}})
+        begin = self._delta + b'{"tool_calls":[{"index":%d,' % number
+        if event.custom:
+            self._fragment = begin + b'"custom":{"input":'
+            call = {"type": "custom", "custom": {"name": name, "input": ""}}
+        else:
+            self._fragment = begin + b'"function":{"arguments":'
+            self._unfilled = self._arguments("{}")
+            call = {"type": "function", "function": {"name": name, "arguments": ""}}
+        return self._chunk({"tool_calls": [{"index": number, "id": event.id, **call}]})
+
+    def _arguments(self, text: str) -> bytes:
+        closing = b"}}" if self._legacy else b"}}]}"
+        return self._fragment + encode(text) + closing + self._tail
+
+    def _closed(self) -> bytes:
+        out, self._unfilled = self._unfilled, b""
+        self._fragment = b""
+        self._thought.clear()
+        if self._citations:
+            cited = annotations(self._citations, self._start, self._length)
+            self._citations.clear()
+            if cited:
+                out += self._chunk({"annotations": cited})
+        self._start = self._length
+        return out
+
+    def _stopped(self, event: Stopped) -> bytes:
+        out = b""
+        if event.reason == "refusal" and not self._refused:
+            out = self._chunk({"refusal": event.explanation or DECLINED})
+        finish = b'[{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}]' % (
+            self._finish(event.reason).encode()
+        )
+        out += self._head + finish + self._end()
+        if self._usage:
+            usage = encode(usage_of(event.usage))
+            out += self._head + b'[],"usage":' + usage + b"}\n\n"
+        return out + DONE
+
+    def _finish(self, reason: str) -> str:
+        if self._legacy and reason == "tool_use":
+            return "function_call"
+        return _FINISH[reason]
+
+    def body(self, reply: Reply) -> bytes:
+        """The whole unstreamed answer."""
+        return encode(
+            {
+                **self._base,
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": self._message(reply),
+                        "logprobs": None,
+                        "finish_reason": self._finish(reply.stop),
+                    }
+                ],
+                "usage": usage_of(reply.usage),
+            }
+        )
+
+    def _message(self, reply: Reply) -> dict[str, Any]:
+        texts: list[str] = []
+        refusals: list[str] = []
+        thoughts: list[str] = []
+        details: list[dict[str, Any]] = []
+        calls: list[ToolCall] = []
+        cited: list[dict[str, Any]] = []
+        length = 0
+        for block in reply.blocks:
+            match block:
+                case Text():
+                    texts.append(block.text)
+                    start, length = length, length + len(block.text)
+                    cited += annotations(block.citations, start, length)
+                case Refusal():
+                    refusals.append(block.text)
+                case Thinking():
+                    thoughts.append(block.text)
+                    if block.opaque is not None:
+                        details.append(detail_of(block.text, block.opaque, len(details)))
+                case ToolCall():
+                    calls.append(block)
+        if reply.stop == "refusal" and not refusals:
+            refusals.append(reply.explanation or DECLINED)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(texts) if texts or not (calls or refusals) else None,
+            "refusal": "".join(refusals) or None,
+        }
+        if cited:
+            message["annotations"] = cited
+        if any(thoughts):
+            message["reasoning_content"] = "".join(thoughts)
+        if details:
+            message["reasoning_details"] = details
+        if calls and self._legacy:
+            call = calls[0]
+            message["function_call"] = {"name": call.name, "arguments": call.arguments or "{}"}
+        elif calls:
+            message["tool_calls"] = [_call(call) for call in calls]
+        return message
+
+    def failure(self, content: dict[str, Any]) -> bytes:
+        """The last bytes of a stream that broke."""
+        return b"data: " + encode(content) + b"\n\n"
+
+
+def _full_name(namespace: str, name: str) -> str:
+    return f"{namespace}__{name}" if namespace else name
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    name = _full_name(call.namespace, call.name)
+    if call.custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": name, "input": call.arguments}}
+    function = {"name": name, "arguments": call.arguments or "{}"}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def detail_of(text: str, sealed: Opaque, index: int) -> dict[str, Any]:
+    """An entry of `reasoning_details` that a caller may send back as it is."""
+    packed = opaque.pack(sealed)
+    if sealed.redacted:
+        return {"type": "reasoning.encrypted", "data": packed, "index": index}
+    return {"type": "reasoning.text", "text": text, "signature": packed, "index": index}
+
+
+def annotations(citations: Sequence[Citation], start: int, end: int) -> list[dict[str, Any]]:
+    """The citations that have an address. start, end: of the text they stand in."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": cited.url,
+                "title": cited.title,
+                "start_index": start if cited.start is None else cited.start,
+                "end_index": end if cited.end is None else cited.end,
+            },
+        }
+        for cited in citations
+        if cited.url
+    ]
