@@ -1,17 +1,22 @@
 """A deterministic OpenAI and Anthropic provider, for tests, benches and demos.
 
-One behaviour with three faces: `answer` turns a request into a head and timed steps without I/O;
-`SimulatorUpstream` stands behind the upstream seam in this process; `SimulatorServer` speaks HTTP.
-How a request asks for speed, shape and faults is told in `controls`.
+It speaks Chat Completions, Messages and Responses. One behaviour with three ways in: `answer`
+turns a request into a head and timed steps without I/O; `SimulatorUpstream` stands behind the
+upstream seam in this process; `SimulatorServer` speaks HTTP. How a request asks for speed, shape
+and faults is told in `controls`.
 
     POST /v1/chat/completions   POST /v1/messages   POST /v1/messages/count_tokens
+    POST /v1/responses          POST /v1/responses/compact   POST /v1/responses/input_tokens
     POST /v1/embeddings         GET /v1/models      GET /v1/models/ID
     GET /stats                  (server only) counters and hang-ups, see `stats`
 
     controls    what a caller may ask for
-    prompt      request -> Prompt, for both dialects; turns: what messages say and weigh
+    prompt      what a request says, in one form for all dialects
+    read_chat, read_messages, read_responses    request -> Prompt; conversation: its input items
+    turns       what messages say and weigh; script: where directives stand in them
     reply       Prompt -> Reply, in tokens
-    chat, messages, embeddings, models      the bytes of each endpoint
+    strictness  what the vendors would refuse
+    chat, messages, responses, response_items, embeddings, models   the bytes of each endpoint
     answer      bytes -> timed steps, and the faults in them
     behaviour   the endpoints together
     upstream    the way to reach it in this process
@@ -22,7 +27,7 @@ from .answer import Answer, Step
 from .behaviour import answer
 from .command import run_simulator
 from .connection import Bounds
-from .controls import FAULTS, Controls
+from .controls import FAULTS, Controls, call_word
 from .refusals import SECRETS
 from .server import SimulatorServer, serve
 from .stats import HangUp, Stats
@@ -40,6 +45,7 @@ __all__ = [
     "Stats",
     "Step",
     "answer",
+    "call_word",
     "run_simulator",
     "serve",
 ]

@@ -4,19 +4,23 @@ The tail of the path decides, so a base URL with or without `/v1` both work. Eve
 from the request: the same request is answered with the same bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 import msgspec
 
 from edge.upstreams import Header
 
-from . import chat, embeddings, messages, models
+from . import chat, embeddings, messages, models, responses
 from .answer import Answer, Oddities, plain, seconds_for, stream
+from .chat import Frame
 from .controls import Controls
-from .prompt import Dialect, Prompt, Rejected, read_chat, read_messages
+from .prompt import Dialect, Prompt, Rejected
+from .read_chat import read_chat
+from .read_messages import read_messages
+from .read_responses import read_responses
 from .refusals import error_body, error_event, overflow_body
-from .reply import reply_to
+from .reply import Reply, reply_to
 
 STEERING = (b"x-sim", b"anthropic-version")
 """The request headers that change an answer."""
@@ -47,6 +51,8 @@ def answer(
     dialect: Dialect = "openai"
     if "/messages" in path or b"anthropic-version" in given:
         dialect = "anthropic"
+    elif "/responses" in path:
+        dialect = "responses"
     digest = blake2b(target + b"\0" + body, digest_size=24).hexdigest()
     asked = Asked(path, body, dialect, digest, defaults)
     try:
@@ -62,7 +68,7 @@ def answer(
         refusal = error_body(dialect, 400, digest, "The request is nested too deeply.")
         return plain(refusal, Controls(), headers=_headers(asked), status=400)
     except Rejected as no:
-        refusal = error_body(dialect, no.status, digest, no.message, no.param)
+        refusal = error_body(dialect, no.status, digest, no.message, no.param, no.code)
         return plain(refusal, Controls(), headers=_headers(asked), status=no.status)
 
 
@@ -108,6 +114,10 @@ def _messages(asked: Asked) -> Answer:
     return _prompted(asked, read_messages(asked.body))
 
 
+def _responses(asked: Asked) -> Answer:
+    return _prompted(asked, read_responses(asked.body))
+
+
 def _prompted(asked: Asked, prompt: Prompt) -> Answer:
     asked = _controlled(asked, prompt.directive)
     if no := _refused(asked, prompt.tokens):
@@ -124,16 +134,49 @@ def _prompted(asked: Asked, prompt: Prompt) -> Answer:
             status = 529 if dialect == "anthropic" else 503
             body = error_body(dialect, status, asked.identity)
             return plain(body, controls, headers=headers, status=status)
-        body = messages.body(reply) if dialect == "anthropic" else chat.body(reply)
         seconds = seconds_for(reply.output_tokens, controls)
-        return plain(body, controls, headers=headers, seconds=seconds)
-    pings = int(controls.fault.get("pings", 0))
-    error = error_event(dialect, asked.identity)
-    if dialect == "anthropic":
-        oddities = Oddities(messages.GARBAGE, error, [messages.PING] * pings)
-        return stream(messages.frames(reply), controls, oddities, headers=headers)
-    oddities = Oddities(chat.GARBAGE, error, chat.waiting(prompt, reply, pings))
-    return stream(chat.frames(prompt, reply), controls, oddities, headers=headers)
+        return plain(_body(prompt, reply), controls, headers=headers, seconds=seconds)
+    frames, oddities = _events(asked, prompt, reply)
+    return stream(frames, controls, oddities, headers=headers)
+
+
+def _body(prompt: Prompt, reply: Reply) -> bytes:
+    if prompt.dialect == "responses":
+        return responses.body(prompt, reply)
+    return messages.body(reply) if prompt.dialect == "anthropic" else chat.body(reply)
+
+
+def _events(asked: Asked, prompt: Prompt, reply: Reply) -> tuple[Iterable[Frame], Oddities]:
+    fault = asked.controls.fault
+    pings = int(fault.get("pings", 0))
+    if prompt.dialect == "responses":
+        events = responses.Events(prompt, reply, pings)
+        failing = events.failing(int(fault["error-event"])) if "error-event" in fault else b""
+        return events.frames, Oddities(responses.GARBAGE, failing, events.waiting)
+    error = error_event(prompt.dialect, asked.identity)
+    if prompt.dialect == "anthropic":
+        return messages.frames(reply), Oddities(messages.GARBAGE, error, [messages.PING] * pings)
+    waiting = chat.waiting(prompt, reply, pings)
+    return chat.frames(prompt, reply), Oddities(chat.GARBAGE, error, waiting)
+
+
+def _compact(asked: Asked) -> Answer:
+    prompt = read_responses(asked.body)
+    asked = _controlled(asked, prompt.directive)
+    if no := _refused(asked, prompt.tokens):
+        return no
+    told = msgspec.structs.replace(prompt, tools=(), choice="none", schema=None)
+    reply = reply_to(told, asked.controls, asked.identity)
+    body = responses.compacted(prompt, reply)
+    seconds = seconds_for(reply.output_tokens, asked.controls)
+    return plain(body, asked.controls, headers=_headers(asked), seconds=seconds)
+
+
+def _count_input(asked: Asked) -> Answer:
+    prompt = read_responses(asked.body)
+    asked = _controlled(asked, prompt.directive)
+    body = responses.count(prompt)
+    return _refused(asked, prompt.tokens) or plain(body, asked.controls, headers=_headers(asked))
 
 
 def _count_tokens(asked: Asked) -> Answer:
@@ -160,6 +203,9 @@ _POSTS: dict[str, Callable[[Asked], Answer]] = {
     "/chat/completions": _chat,
     "/messages": _messages,
     "/messages/count_tokens": _count_tokens,
+    "/responses": _responses,
+    "/responses/compact": _compact,
+    "/responses/input_tokens": _count_input,
     "/embeddings": _embeddings,
 }
 

@@ -14,6 +14,8 @@ message, `[[sim tokens=50 fault=cut:5]]`, which survives every SDK and gateway o
     canary=1        every text token is the longest word of the last user message
     dated=1         the answer names the model with a date: `sim-1` answers as `sim-1-2026-01-01`
     refusal=1       the model declines: `content_filter`, stop reason `refusal`
+    strict=1        refuse what the vendor refuses, in its words; see `strictness`
+    call=NAME:ARGS  a step of a tool script, see below
     retry-after=S   seconds, the header of an error answer
     fault=A,B:N     one fault or several, some with a number
 
@@ -34,6 +36,15 @@ Faults; N counts events, or is seconds:
     split-utf8      multi-byte text, cut inside code points, 2 ms between the parts
     byte-by-byte    each byte is a write of its own
 
+A tool script leads a coding client through a task: `[[sim call=Bash:%7B%22command%22%3A%22ls%22%7D
+call=Read:...]]` in a user message. Each assistant turn after it makes the call that is due: the
+first, and after n tool results the one with the index n; when all are done, it says the last result
+in text. NAME is a tool as the request offers it. ARGS is percent-encoded (`call_word` does it): a
+JSON object, or the text for a custom tool, or for the only argument of any other. The script is
+found although the client puts other user text behind it, and the other words of its directive hold
+for all its turns. It is over with an assistant turn that calls nothing. A request without tools, as
+clients make them for titles, is answered plainly.
+
 An unstreamed answer is cut or stalls in its middle, and is an error where a stream has an error
 event.
 """
@@ -42,6 +53,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -81,6 +93,8 @@ class Controls(msgspec.Struct, frozen=True):
     canary: bool = False
     dated: bool = False
     refusal: bool = False
+    strict: bool = False
+    call: tuple[tuple[str, str], ...] = ()
     retry_after: int | None = None
     fault: Mapping[str, float] = {}
 
@@ -97,6 +111,8 @@ class Controls(msgspec.Struct, frozen=True):
                 unknown.append(key)
             elif not equals:
                 raise ValueError(f"sim control {key!r} has no value")
+            elif key == "call" and key in values:
+                values[key] += f" {value}"
             else:
                 values[key] = value
         if unknown:
@@ -126,6 +142,32 @@ def take_directive(text: str) -> tuple[str, str]:
         return text, ""
     words = " ".join(_DIRECTIVE.findall(text))
     return _DIRECTIVE.sub("", text).strip(), words
+
+
+def has_calls(text: str) -> bool:
+    """Whether a directive in `text` tells a tool script."""
+    return any(
+        word.startswith("call=") for found in _DIRECTIVE.findall(text) for word in found.split()
+    )
+
+
+def call_word(name: str, arguments: Mapping[str, Any] | str) -> str:
+    """The word of a directive that has the tool `name` called: `call=NAME:ARGS`.
+
+    arguments: a JSON object, or the text for a custom tool.
+    """
+    text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    return f"call={quote(name, safe='')}:{quote(text, safe='')}"
+
+
+def _calls(key: str, text: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    for word in text.split():
+        name, colon, arguments = word.partition(":")
+        if not (name and colon):
+            raise ValueError(f"sim control {key}={word}: NAME:ARGS is expected")
+        found.append((unquote(name), unquote(arguments)))
+    return tuple(found)
 
 
 def _count(key: str, text: str) -> int:
@@ -181,6 +223,8 @@ _READERS: Mapping[str, Callable[[str, str], Any]] = {
     "canary": _switch,
     "dated": _switch,
     "refusal": _switch,
+    "strict": _switch,
+    "call": _calls,
     "retry_after": _count,
     "fault": _faults,
 }

@@ -19,7 +19,7 @@ def body(path: str, dialect: Dialect) -> bytes:
     if wanted:
         return _encode(describe(wanted))
     data = [describe(name) for name in MODELS]
-    if dialect == "openai":
+    if dialect != "anthropic":
         return _encode({"object": "list", "data": data})
     ends = {"first_id": MODELS[0], "last_id": MODELS[-1], "has_more": False}
     return _encode({"data": data, **ends})

@@ -1,4 +1,4 @@
-"""Error bodies as the two vendors write them, with text in them that must not leak."""
+"""Error bodies as the vendors write them, with text in them that must not leak."""
 
 from typing import Any
 
@@ -45,10 +45,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 def error_body(
-    dialect: Dialect, status: int, identity: str, message: str = "", param: str | None = None
+    dialect: Dialect,
+    status: int,
+    identity: str,
+    message: str = "",
+    param: str | None = None,
+    code: str | None = None,
 ) -> bytes:
     """An error in the dialect's envelope; without a message, one full of SECRETS."""
-    return _encode(_error(dialect, status, identity, message or _TEXT.format(status=status), param))
+    error = _error(dialect, status, identity, message or _TEXT.format(status=status), param)
+    if code is not None and dialect != "anthropic":
+        error["error"]["code"] = code
+    return _encode(error)
+
+
+def failure(status: int) -> dict[str, Any]:
+    """The inside of an OpenAI error, full of SECRETS."""
+    error: dict[str, Any] = _error("openai", status, "", _TEXT.format(status=status), None)["error"]
+    return error
 
 
 def _error(
@@ -67,7 +81,10 @@ def _error(
 
 
 def error_event(dialect: Dialect, identity: str) -> bytes:
-    """The error as the last event of a stream: overloaded, in words that must not leak."""
+    """The error as the last event of a stream: overloaded, in words that must not leak.
+
+    Responses counts its events, so `responses` writes that one.
+    """
     if dialect == "anthropic":
         return b"event: error\ndata: " + error_body(dialect, 529, identity) + b"\n\n"
     return b"data: " + error_body(dialect, 503, identity) + b"\n\n"
@@ -80,10 +97,15 @@ def overflow_body(dialect: Dialect, identity: str, tokens: int) -> bytes:
         return error_body(
             dialect, 400, identity, f"prompt is too long: {used} tokens > {most} maximum"
         )
+    code = "context_length_exceeded"
+    if dialect == "responses":
+        message = (
+            "Your input exceeds the context window of this model. "
+            "Please adjust your input and try again."
+        )
+        return error_body(dialect, 400, identity, message, "input", code)
     message = (
         f"This model's maximum context length is {most} tokens. However, your messages resulted "
         f"in {used} tokens. Please reduce the length of the messages."
     )
-    error = _error(dialect, 400, identity, message, "messages")
-    error["error"]["code"] = "context_length_exceeded"
-    return _encode(error)
+    return error_body(dialect, 400, identity, message, "messages", code)

@@ -31,6 +31,8 @@ class Call(msgspec.Struct, frozen=True):
     id: str
     name: str
     fragments: tuple[str, ...]
+    custom: bool = False
+    namespace: str | None = None
 
     @property
     def arguments(self) -> str:
@@ -115,8 +117,9 @@ def _text(prompt: Prompt, controls: Controls, calling: bool) -> list[str]:
         return [word + " "] * (16 if controls.tokens is None else controls.tokens)
     if prompt.schema is not None and not calling:
         return pieces(_encode(sample(prompt.schema)).decode())
-    if prompt.results:
-        text = "The tool returned: " + " and ".join(prompt.results)[:_ECHO]
+    results = prompt.since[-1:] if _playing(prompt, controls) else prompt.results
+    if results:
+        text = "The tool returned: " + " and ".join(results)[:_ECHO]
     else:
         text = "You said: " + prompt.text[:_ECHO]
     if "split-utf8" in controls.fault:
@@ -142,6 +145,11 @@ def _calls(prompt: Prompt, controls: Controls, identity: str) -> list[Call]:
     if not prompt.tools or prompt.choice == "none":
         return []
     forced = prompt.choice in ("any", "only")
+    if _playing(prompt, controls):
+        if call := _scripted(prompt, controls, identity):
+            return [call]
+        if not forced:
+            return []
     if prompt.results and not forced:
         return []
     wanted = controls.tools if controls.tools is not None else 0
@@ -155,16 +163,51 @@ def _calls(prompt: Prompt, controls: Controls, identity: str) -> list[Call]:
     ]
 
 
+def _playing(prompt: Prompt, controls: Controls) -> bool:
+    """Whether a tool script decides this turn."""
+    return bool(controls.call and prompt.tools and not prompt.over)
+
+
+def _scripted(prompt: Prompt, controls: Controls, identity: str) -> Call | None:
+    """The call of the script that is due, if there is one and the request offers its tool."""
+    due = len(prompt.since)
+    if due >= len(controls.call):
+        return None
+    name, text = controls.call[due]
+    tool = next((tool for tool in prompt.tools if tool.name == name), None)
+    return _call_of(prompt, tool, _fitted(tool, text), identity, 0) if tool else None
+
+
+def _fitted(tool: Tool, text: str) -> str:
+    """Arguments as they are told; text for a tool that takes an object is its only argument."""
+    properties = tool.schema.get("properties") if isinstance(tool.schema, dict) else None
+    if tool.custom or not isinstance(properties, dict) or len(properties) != 1:
+        return text
+    try:
+        if isinstance(msgspec.json.decode(text), dict):
+            return text
+    except msgspec.DecodeError:
+        pass  # text it is
+    return _encode({next(iter(properties)): text}).decode()
+
+
 def _call(prompt: Prompt, tool: Tool, identity: str, number: int) -> Call:
+    if tool.custom:
+        return _call_of(prompt, tool, "sample", identity, number)
     value = sample(tool.schema)
     arguments = _encode(value if isinstance(value, dict) else {}).decode()
-    prefix = "call_" if prompt.dialect == "openai" else "toolu_"
+    return _call_of(prompt, tool, arguments, identity, number)
+
+
+def _call_of(prompt: Prompt, tool: Tool, text: str, identity: str, number: int) -> Call:
+    prefix = "toolu_" if prompt.dialect == "anthropic" else "call_"
+    fragments = tuple(text[at : at + _FRAGMENT] for at in range(0, len(text), _FRAGMENT))
     return Call(
         id=f"{prefix}{identity[:20]}{number:02d}",
         name=tool.name,
-        fragments=tuple(
-            arguments[at : at + _FRAGMENT] for at in range(0, len(arguments), _FRAGMENT)
-        ),
+        fragments=fragments,
+        custom=tool.custom,
+        namespace=tool.namespace,
     )
 
 

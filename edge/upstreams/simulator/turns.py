@@ -1,4 +1,4 @@
-"""Messages of either dialect: their text, and their weight in tokens."""
+"""Messages of any dialect: their text, their tool results, and their weight in tokens."""
 
 from typing import Any
 
@@ -18,6 +18,25 @@ class Message(msgspec.Struct):
     content: Content = None
     tool_calls: list[dict[str, Any]] | None = None
 
+    @property
+    def calls(self) -> bool:
+        """Whether it calls a tool."""
+        return bool(self.tool_calls) or any(
+            block.get("type") == "tool_use" for block in self._blocks
+        )
+
+    @property
+    def results(self) -> list[str]:
+        """The texts of the tool results it brings."""
+        if self.role == "tool":
+            return [text_of(self.content)]
+        blocks = [block for block in self._blocks if block.get("type") == "tool_result"]
+        return [text_of(block.get("content")) for block in blocks]
+
+    @property
+    def _blocks(self) -> list[dict[str, Any]]:
+        return self.content if isinstance(self.content, list) else []
+
 
 def text_of(content: Any) -> str:
     """The texts of a content, one a line; what is not text is left out."""
@@ -28,6 +47,16 @@ def text_of(content: Any) -> str:
     parts = [part for part in content if isinstance(part, dict)]
     texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
     return "\n".join(texts)
+
+
+def trailing_results(messages: list[Message]) -> tuple[str, ...]:
+    """The texts of the `tool` messages that stand at the end."""
+    results: list[str] = []
+    for message in reversed(messages):
+        if message.role != "tool":
+            break
+        results += message.results
+    return tuple(reversed(results))
 
 
 def _weigh(content: Any) -> int:

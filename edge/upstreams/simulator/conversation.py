@@ -1,0 +1,159 @@
+"""The input items of a Responses request, as messages; refuses what OpenAI refuses about them."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+from typing import Any
+
+from .prompt import Rejected
+from .turns import Message
+
+_VERSION = b"sim\x02"
+_DIGEST = 32
+_PARTS = {
+    "user": ("input_text", "input_image", "input_file"),
+    "assistant": ("output_text", "refusal"),
+}
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+_RESULTS = {
+    "function_call_output": ("function_call", "function call output"),
+    "custom_tool_call_output": ("custom_tool_call", "custom tool call output"),
+}
+_SEALED = {"reasoning", "compaction", "compaction_summary"}
+_KNOWN = {"message", "additional_tools", "item_reference", *_CALLS, *_RESULTS, *_SEALED}
+_HOSTED = ("_call", "_call_output", "_output", "mcp_list_tools", "mcp_approval_request")
+"""How the types of items end that belong to tools of the vendor; they are passed over."""
+
+
+def seal(text: str) -> str:
+    """`text` as `encrypted_content` that only this simulator takes back."""
+    data = text.encode()
+    digest = blake2b(_VERSION + data, digest_size=_DIGEST).digest()
+    return urlsafe_b64encode(_VERSION + digest + data).decode()
+
+
+def unseal(sealed: str) -> str:
+    """The text in what `seal` made. Raises ValueError for anything else."""
+    data = urlsafe_b64decode(sealed.encode())
+    text = data[len(_VERSION) + _DIGEST :].decode()
+    if seal(text) != sealed:
+        raise ValueError("not sealed here")
+    return text
+
+
+def read_items(given: str | list[Any]) -> list[Message]:
+    """The input as messages, with what the model did in a row as one. Raises Rejected."""
+    if isinstance(given, str):
+        return [Message("user", given)]
+    messages: list[Message] = []
+    called: dict[str, set[str]] = {kind: set() for kind in _CALLS}
+    answered: set[str] = set()
+    for at, item in enumerate(given):
+        where = f"input[{at}]"
+        if not isinstance(item, dict):
+            raise Rejected(400, f"Invalid type for '{where}': expected an object.", where)
+        kind = item.get("type") or ("message" if "role" in item else None)
+        if kind == "message":
+            messages.append(_message(item, where))
+        elif kind in _CALLS:
+            call_id = _text(item, "call_id", where)
+            called[kind].add(call_id)
+            _text(item, "name", where)
+            _text(item, _CALLS[kind], where)
+            messages.append(Message("assistant", None, [item]))
+        elif kind in _RESULTS:
+            call_id = _text(item, "call_id", where)
+            call, words = _RESULTS[kind]
+            if call_id not in called[call]:
+                raise Rejected(
+                    400, f"No tool call found for {words} with call_id {call_id}.", "input"
+                )
+            answered.add(call_id)
+            messages.append(Message("tool", item.get("output")))
+        elif kind in _SEALED:
+            messages.append(_sealed(item, where))
+        elif kind == "item_reference":
+            raise Rejected(404, f"Item with id '{item.get('id')}' not found.", "input")
+        elif kind != "additional_tools" and not str(kind).endswith(_HOSTED):
+            values = ", ".join(f"'{name}'" for name in sorted(_KNOWN))
+            raise Rejected(
+                400,
+                f"Invalid value: '{kind}'. Supported values are: {values}.",
+                f"{where}.type",
+                "invalid_value",
+            )
+    for kind in _CALLS:
+        for call_id in sorted(called[kind] - answered):
+            words = kind.replace("_", " ")
+            raise Rejected(400, f"No tool output found for {words} {call_id}.", "input")
+    return messages
+
+
+def _message(item: dict[str, Any], where: str) -> Message:
+    role = item.get("role")
+    if role not in ("user", "system", "developer", "assistant"):
+        raise Rejected(
+            400,
+            f"Invalid value: '{role}'. Supported values are: "
+            "'assistant', 'system', 'developer', and 'user'.",
+            f"{where}.role",
+            "invalid_value",
+        )
+    content = item.get("content")
+    if isinstance(content, str):
+        return Message(role, content)
+    if not isinstance(content, list):
+        raise _missing(f"{where}.content")
+    allowed = _PARTS["assistant" if role == "assistant" else "user"]
+    for n, part in enumerate(content):
+        path = f"{where}.content[{n}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in allowed:
+            values = " and ".join(f"'{name}'" for name in allowed)
+            raise Rejected(
+                400,
+                f"Invalid value: '{kind}'. Supported values are: {values}.",
+                path,
+                "invalid_value",
+            )
+        if kind.endswith("_text"):
+            _text(part, "text", path)
+    return Message(role, content)
+
+
+def _sealed(item: dict[str, Any], where: str) -> Message:
+    """Its own text is not looked at: what the model reads is what was sealed."""
+    sealed = item.get("encrypted_content")
+    if sealed is None and item["type"] == "reasoning":
+        return Message("assistant", item.get("summary") or None)
+    if sealed is None:
+        raise _missing(f"{where}.encrypted_content")
+    try:
+        return Message("assistant", [{"type": "thinking", "thinking": unseal(sealed)}])
+    except (ValueError, AttributeError):
+        raise Rejected(
+            400,
+            f"The encrypted content for item {item.get('id')} could not be verified. "
+            "Reason: Encrypted content could not be decrypted or parsed.",
+            None,
+            "invalid_encrypted_content",
+        ) from None
+
+
+def _text(item: dict[str, Any], key: str, where: str) -> str:
+    value = item.get(key)
+    if value is None:
+        raise _missing(f"{where}.{key}")
+    if not isinstance(value, str):
+        raise Rejected(
+            400,
+            f"Invalid type for '{where}.{key}': expected a string.",
+            f"{where}.{key}",
+            "invalid_type",
+        )
+    return value
+
+
+def _missing(path: str) -> Rejected:
+    return Rejected(
+        400, f"Missing required parameter: '{path}'.", path, "missing_required_parameter"
+    )

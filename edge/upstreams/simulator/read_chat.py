@@ -1,0 +1,96 @@
+"""A request of Chat Completions, as a `Prompt`."""
+
+from typing import Any
+
+import msgspec
+
+from .prompt import (
+    UNREADABLE,
+    Prompt,
+    Rejected,
+    Tool,
+    automatic_cache,
+    rejected,
+    schema_of,
+)
+from .script import script_of
+from .turns import Message, trailing_results, weights
+
+
+class _Function(msgspec.Struct):
+    name: str
+    parameters: Any = None
+
+
+class _ChatTool(msgspec.Struct):
+    type: str = "function"
+    function: _Function | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Chat(msgspec.Struct):
+    model: str
+    messages: list[Message]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    tools: list[_ChatTool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    response_format: dict[str, Any] | None = None
+    stop: str | list[str] | None = None
+    n: int | None = None
+
+
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+
+
+def read_chat(body: bytes) -> Prompt:
+    """A body of POST /v1/chat/completions. Raises Rejected."""
+    try:
+        asked = _decode_chat(body)
+    except UNREADABLE as error:
+        raise rejected(error) from None
+    if not asked.messages:
+        raise Rejected(400, "Invalid 'messages': empty array.", "messages")
+    if asked.n not in (None, 1):
+        raise Rejected(400, "Unsupported value: 'n' does not support other than 1.", "n")
+    tools = [Tool(t.function.name, t.function.parameters) for t in asked.tools or () if t.function]
+    choice = asked.tool_choice or "auto"
+    if isinstance(choice, dict):
+        named = choice.get("function")
+        name = named.get("name") if isinstance(named, dict) else None
+        tools, choice = [tool for tool in tools if tool.name == name], "only"
+        if not tools:
+            raise Rejected(400, f"Tool choice {name!r} is not among the tools.", "tool_choice")
+    place = script_of(asked.messages)
+    tokens, before = weights(asked.messages, asked.tools or ())
+    limit = asked.max_completion_tokens or asked.max_tokens
+    if limit is not None and limit < 1:
+        raise Rejected(400, "Invalid 'max_completion_tokens': at least 1.", "max_completion_tokens")
+    stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or ()
+    return Prompt(
+        dialect="openai",
+        model=asked.model,
+        stream=bool(asked.stream),
+        include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
+        text=place.text,
+        directive=place.directive,
+        since=place.results,
+        over=place.over,
+        results=trailing_results(asked.messages),
+        tools=tuple(tools),
+        choice={"required": "any"}.get(choice, choice),
+        parallel=asked.parallel_tool_calls is not False,
+        limit=limit,
+        stops=tuple(filter(None, stop)),
+        thinks=asked.reasoning_effort not in (None, "none", "minimal"),
+        schema=schema_of(asked.response_format),
+        tokens=tokens,
+        cached=automatic_cache(tokens, before),
+    )

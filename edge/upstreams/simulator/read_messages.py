@@ -1,0 +1,113 @@
+"""A request of Messages, as a `Prompt`."""
+
+from typing import Any
+
+import msgspec
+
+from .prompt import UNREADABLE, Prompt, Rejected, Tool, rejected, schema_of, sign
+from .script import script_of
+from .turns import Content, Message, marked_tokens, weights
+
+
+class _MessagesTool(msgspec.Struct):
+    name: str = ""
+    input_schema: Any = None
+    defer_loading: bool | None = None
+    cache_control: Any = None
+
+    @property
+    def callable(self) -> bool:
+        """Not a tool of the provider's own, nor one that waits for a search to load it."""
+        return self.input_schema is not None and not self.defer_loading
+
+
+class _Choice(msgspec.Struct):
+    type: str = "auto"
+    name: str = ""
+    disable_parallel_tool_use: bool = False
+
+
+class _Thinking(msgspec.Struct):
+    type: str
+    display: str | None = None
+
+
+class _OutputConfig(msgspec.Struct):
+    format: dict[str, Any] | None = None
+
+
+class _Messages(msgspec.Struct):
+    model: str
+    messages: list[Message]
+    system: Content = None
+    max_tokens: int | None = None
+    stream: bool | None = None
+    tools: list[_MessagesTool] | None = None
+    tool_choice: _Choice | None = None
+    thinking: _Thinking | None = None
+    output_config: _OutputConfig | None = None
+    stop_sequences: list[str] | None = None
+    cache_control: Any = None
+
+
+_decode_messages = msgspec.json.Decoder(_Messages).decode
+
+
+def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
+    """A body of POST /v1/messages, or of its count_tokens when `counting`. Raises Rejected."""
+    try:
+        asked = _decode_messages(body)
+    except UNREADABLE as error:
+        raise rejected(error) from None
+    if asked.max_tokens is None and not counting:
+        raise Rejected(400, "max_tokens: Field required")
+    if not asked.messages:
+        raise Rejected(400, "messages: at least one message is required")
+    _check_signatures(asked.messages)
+    tools = [Tool(t.name, t.input_schema) for t in asked.tools or () if t.callable]
+    choice = asked.tool_choice or _Choice()
+    kind = choice.type
+    if kind == "tool":
+        tools, kind = [tool for tool in tools if tool.name == choice.name], "only"
+        if not tools:
+            raise Rejected(400, f"tool_choice: tool {choice.name!r} is not among the tools")
+    place = script_of(asked.messages)
+    system = Message("system", asked.system)
+    turns = [system, *asked.messages] if asked.system else asked.messages
+    tokens, before = weights(turns, asked.tools or ())
+    marked = tokens if asked.cache_control else marked_tokens(turns, asked.tools or ())
+    cached = min(marked, before) if any(m.role == "assistant" for m in turns) else 0
+    config = asked.output_config
+    return Prompt(
+        dialect="anthropic",
+        model=asked.model,
+        stream=bool(asked.stream),
+        text=place.text,
+        directive=place.directive,
+        since=place.results,
+        over=place.over,
+        results=tuple(asked.messages[-1].results),
+        tools=tuple(tools),
+        choice=kind,
+        parallel=not choice.disable_parallel_tool_use,
+        limit=asked.max_tokens,
+        stops=tuple(filter(None, asked.stop_sequences or ())),
+        thinks=asked.thinking is not None and asked.thinking.type in ("enabled", "adaptive"),
+        shows=asked.thinking is None or asked.thinking.display != "omitted",
+        schema=schema_of(config.format) if config else None,
+        tokens=tokens,
+        cached=cached,
+        written=marked - cached,
+    )
+
+
+def _check_signatures(messages: list[Message]) -> None:
+    for at, message in enumerate(messages):
+        if message.role != "assistant" or not isinstance(message.content, list):
+            continue
+        for index, block in enumerate(message.content):
+            if block.get("type") != "thinking":
+                continue
+            if block.get("signature") != sign(str(block.get("thinking", ""))):
+                where = f"messages.{at}.content.{index}"
+                raise Rejected(400, f"{where}: Invalid `signature` in `thinking` block")
