@@ -1,10 +1,14 @@
-"""Keys in this process's memory: for tests, demos and programs that load their keys at start."""
+"""Keys, responses and secrets in this process's memory: for tests, demos and programs that load
+their keys at start."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from .keys import Key, UnknownKey
+from .responses import Kept, KeptTurn
+from .secret import SECRET_BYTES
 
 
 class MemoryKeyStore:
@@ -57,3 +61,81 @@ class MemoryKeyStore:
         if key.previous_digest is not None:
             self._ids[key.previous_digest] = key.id
         return key
+
+
+class MemoryResponseStore:
+    """A `ResponseStore` that forgets when the process ends and is seen by no other process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Kept] = {}
+        self._deleted: set[tuple[str, str]] = set()
+
+    async def save(self, kept: Kept) -> None:
+        if (kept.owner, kept.id) in self._kept:
+            raise ValueError(f"id {kept.id!r}: a response with this id exists")
+        if kept.previous is not None and (kept.owner, kept.previous) not in self._kept:
+            raise ValueError(f"previous {kept.previous!r}: there is no such response")
+        self._kept[kept.owner, kept.id] = kept
+
+    async def get(self, owner: str, response_id: str, now: float) -> Kept | None:
+        kept = self._kept.get((owner, response_id))
+        if kept is None or not self._living(kept, now):
+            return None
+        return msgspec.structs.replace(kept, items=())
+
+    async def conversation(
+        self, owner: str, response_id: str, now: float, most: int
+    ) -> list[KeptTurn]:
+        turns: list[KeptTurn] = []
+        kept = self._kept.get((owner, response_id))
+        if kept is None or not self._living(kept, now):
+            return turns
+        while kept is not None and len(turns) < most:
+            turns.append(KeptTurn(kept.id, kept.input, kept.output))
+            kept = self._kept.get((owner, kept.previous or ""))
+        return turns[::-1]
+
+    async def holding(self, owner: str, items: Collection[str], now: float) -> list[KeptTurn]:
+        wanted = frozenset(items)
+        return [
+            KeptTurn(kept.id, kept.input, kept.output)
+            for kept in self._kept.values()
+            if kept.owner == owner and self._living(kept, now) and wanted.intersection(kept.items)
+        ]
+
+    async def delete(self, owner: str, response_id: str, now: float) -> bool:
+        kept = self._kept.get((owner, response_id))
+        if kept is None or not self._living(kept, now):
+            return False
+        self._deleted.add((owner, response_id))
+        self._kept[owner, response_id] = msgspec.structs.replace(kept, expires_at=now)
+        return True
+
+    async def purge(self, before: float) -> int:
+        removed = 0
+        while True:
+            needed = {(kept.owner, kept.previous) for kept in self._kept.values()}
+            ended = [
+                key
+                for key, kept in self._kept.items()
+                if kept.expires_at <= before and key not in needed
+            ]
+            if not ended:
+                return removed
+            for key in ended:
+                del self._kept[key]
+                self._deleted.discard(key)
+            removed += len(ended)
+
+    def _living(self, kept: Kept, now: float) -> bool:
+        return kept.expires_at > now and (kept.owner, kept.id) not in self._deleted
+
+
+class MemorySecretStore:
+    """A `SecretStore` of this process alone."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[str, bytes] = {}
+
+    async def secret(self, name: str) -> bytes:
+        return self._secrets.setdefault(name, secrets.token_bytes(SECRET_BYTES))

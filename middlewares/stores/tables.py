@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Double,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -51,3 +52,42 @@ api_keys = Table(
     Index("api_keys_name", "name"),
 )
 """Columns are the fields of `keys.Key`."""
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("previous", String),
+    Column("model", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+    Column("output", LargeBinary, nullable=False),
+    Column("answer", LargeBinary),
+    ForeignKeyConstraint(["owner", "previous"], ["responses.owner", "responses.id"]),
+    Index("responses_previous", "owner", "previous"),
+    Index("responses_expires_at", "expires_at", "owner", "id"),
+)
+"""Columns are fields of `responses.Kept`. Without `answer` it is a turn that later ones need."""
+
+response_items = Table(
+    "response_items",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("item", String, primary_key=True),
+    Column("response", String, primary_key=True),
+    ForeignKeyConstraint(
+        ["owner", "response"], ["responses.owner", "responses.id"], ondelete="CASCADE"
+    ),
+    Index("response_items_response", "owner", "response"),
+)
+"""Which response made an item."""
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+"""Random bytes that all processes share."""

@@ -1,0 +1,241 @@
+"""Responses and shared secrets in SQLite or PostgreSQL. All values are bound parameters."""
+
+import asyncio
+import secrets as random
+import zlib
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import (
+    and_,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal,
+    null,
+    select,
+    tuple_,
+    update,
+)
+
+from .database import Database
+from .responses import Kept, KeptTurn
+from .secret import SECRET_BYTES
+from .tables import response_items, responses, secrets
+
+_SMALL = 512
+_SLOW = 64 << 10
+"""Bytes from which packing would hold up the event loop for more than about a millisecond."""
+_ASKED = 500
+_PURGED = 200
+
+_c = responses.c
+_LIVING = and_(
+    _c.owner == bindparam("whose"),
+    _c.id == bindparam("which"),
+    _c.answer.is_not(None),
+    _c.expires_at > bindparam("now"),
+)
+_GET = select(responses).where(_LIVING)
+_DELETE = (
+    update(responses)
+    .where(_LIVING)
+    .values(answer=null(), expires_at=bindparam("now"))
+    .returning(_c.id)
+)
+_walk = select(_c.owner, _c.id, _c.previous, literal(1).label("depth")).where(_LIVING)
+_walked = _walk.cte("walked", recursive=True)
+_older = responses.alias("older")
+_walked = _walked.union_all(
+    select(_older.c.owner, _older.c.id, _older.c.previous, _walked.c.depth + 1)
+    .join(
+        _walked,
+        and_(_older.c.owner == _walked.c.owner, _older.c.id == _walked.c.previous),
+    )
+    .where(_walked.c.depth < bindparam("most"))
+)
+_CONVERSATION = (
+    select(_c.id, _c.input, _c.output)
+    .join(_walked, and_(_c.owner == _walked.c.owner, _c.id == _walked.c.id))
+    .order_by(_walked.c.depth.desc())
+)
+_HOLDING = select(_c.id, _c.input, _c.output).where(
+    _c.owner == bindparam("whose"),
+    _c.answer.is_not(None),
+    _c.expires_at > bindparam("now"),
+    _c.id.in_(
+        select(response_items.c.response).where(
+            response_items.c.owner == bindparam("whose"),
+            response_items.c.item.in_(bindparam("items", expanding=True)),
+        )
+    ),
+)
+_ENDED = (
+    select(_c.expires_at, _c.owner, _c.id)
+    .where(
+        _c.expires_at <= bindparam("before"),
+        tuple_(_c.expires_at, _c.owner, _c.id)
+        > tuple_(bindparam("at"), bindparam("whose"), bindparam("which")),
+    )
+    .order_by(_c.expires_at, _c.owner, _c.id)
+    .limit(bindparam("most"))
+)
+_later = responses.alias("later")
+_AMONG = tuple_(_c.owner, _c.id).in_(bindparam("rows", expanding=True))
+_REMOVE = (
+    delete(responses)
+    .where(
+        _AMONG,
+        _c.expires_at <= bindparam("before"),
+        ~exists().where(_later.c.owner == _c.owner, _later.c.previous == _c.id),
+    )
+    .returning(_c.owner, _c.previous)
+)
+_STRIP = (
+    update(responses)
+    .where(_AMONG, _c.expires_at <= bindparam("before"), _c.answer.is_not(None))
+    .values(answer=null())
+)
+_SECRET = select(secrets.c.value).where(secrets.c.name == bindparam("name"))
+
+
+class SqlResponseStore:
+    """A `ResponseStore` in a SQL database, to be shared by any number of processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, kept: Kept) -> None:
+        row = {
+            "owner": kept.owner,
+            "id": kept.id,
+            "previous": kept.previous,
+            "model": kept.model,
+            "created_at": kept.created_at,
+            "expires_at": kept.expires_at,
+            "input": await _packed(kept.input),
+            "output": await _packed(kept.output),
+            "answer": await _packed(kept.answer),
+        }
+        items = [
+            {"owner": kept.owner, "item": item, "response": kept.id}
+            for item in dict.fromkeys(kept.items)
+        ]
+        async with self._database.write() as connection:
+            await connection.execute(insert(responses), row)
+            if items:
+                await connection.execute(insert(response_items), items)
+
+    async def get(self, owner: str, response_id: str, now: float) -> Kept | None:
+        values = {"whose": owner, "which": response_id, "now": now}
+        async with self._database.read() as connection:
+            row = (await connection.execute(_GET, values)).one_or_none()
+        if row is None:
+            return None
+        fields = dict(row._mapping)
+        for name in ("input", "output", "answer"):
+            fields[name] = await _unpacked(fields[name])
+        return Kept(**fields)
+
+    async def conversation(
+        self, owner: str, response_id: str, now: float, most: int
+    ) -> list[KeptTurn]:
+        values = {"whose": owner, "which": response_id, "now": now, "most": most}
+        return await self._turns(_CONVERSATION, values)
+
+    async def holding(self, owner: str, items: Collection[str], now: float) -> list[KeptTurn]:
+        found: dict[str, KeptTurn] = {}
+        wanted = list(dict.fromkeys(items))
+        for start in range(0, len(wanted), _ASKED):
+            values = {"whose": owner, "now": now, "items": wanted[start : start + _ASKED]}
+            found |= {turn.id: turn for turn in await self._turns(_HOLDING, values)}
+        return list(found.values())
+
+    async def delete(self, owner: str, response_id: str, now: float) -> bool:
+        values = {"whose": owner, "which": response_id, "now": now}
+        async with self._database.write() as connection:
+            return (await connection.execute(_DELETE, values)).one_or_none() is not None
+
+    async def purge(self, before: float) -> int:
+        removed = 0
+        last: dict[str, Any] = {"at": -1.0, "whose": "", "which": ""}
+        while True:
+            values = {"before": before, "most": _PURGED, **last}
+            async with self._database.read() as connection:
+                page = (await connection.execute(_ENDED, values)).all()
+            if not page:
+                return removed
+            last = dict(zip(("at", "whose", "which"), page[-1], strict=True))
+            rows = {(owner, id_) for _, owner, id_ in page}
+            while rows:  # a row that goes may have been the last that needed another
+                gone = await self._remove(rows, before)
+                removed += len(gone)
+                rows = {(owner, previous) for owner, previous in gone if previous is not None}
+
+    async def _remove(
+        self, rows: Collection[tuple[str, str]], before: float
+    ) -> list[tuple[str, str | None]]:
+        """Remove those of `rows` that nothing continues, strip the others of what no turn needs.
+
+        Returns owner and predecessor of each that is gone. One short transaction.
+        """
+        values = {"rows": sorted(rows), "before": before}
+        async with self._database.write() as connection:
+            gone = [tuple(row) for row in await connection.execute(_REMOVE, values)]
+            await connection.execute(_STRIP, values)
+        return gone
+
+    async def _turns(self, statement: Any, values: dict[str, Any]) -> list[KeptTurn]:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(statement, values)).all()
+        return [KeptTurn(id_, await _unpacked(new), await _unpacked(out)) for id_, new, out in rows]
+
+
+class SqlSecretStore:
+    """A `SecretStore` in a SQL database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def secret(self, name: str) -> bytes:
+        found = await self._find(name)
+        if found is not None:
+            return found
+        row = {"name": name, "value": random.token_bytes(SECRET_BYTES)}
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(insert(secrets), row)
+        except ValueError:
+            pass  # somebody else was first
+        found = await self._find(name)
+        if found is None:
+            raise RuntimeError(f"secret {name!r} was written and is not there")
+        return found
+
+    async def _find(self, name: str) -> bytes | None:
+        async with self._database.read() as connection:
+            value = (await connection.execute(_SECRET, {"name": name})).scalar_one_or_none()
+        return None if value is None else bytes(value)
+
+
+async def _packed(text: bytes) -> bytes:
+    """`text`, JSON, as it is kept: deflated if that makes it smaller.
+
+    No JSON text begins as zlib's format does (RFC 1950), so both are told apart.
+    """
+    if len(text) < _SMALL:
+        return text
+    if len(text) < _SLOW:
+        packed = zlib.compress(text, 1)
+    else:
+        packed = await asyncio.to_thread(zlib.compress, text, 1)
+    return packed if len(packed) < len(text) else text
+
+
+async def _unpacked(kept: bytes) -> bytes:
+    if kept[:1] != b"\x78":
+        return kept
+    if len(kept) < _SLOW:
+        return zlib.decompress(kept)
+    return await asyncio.to_thread(zlib.decompress, kept)
