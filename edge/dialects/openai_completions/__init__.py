@@ -1,1 +1,9 @@
-"""OpenAI Completions, the legacy endpoint: spoken by callers only."""
+"""OpenAI's older Completions, for callers only: no upstream is asked in this dialect."""
+
+from edge.dialects.sides import ClientSide
+from middlewares import sse
+
+from .read_request import read
+from .write_answer import CompletionWriter
+
+CLIENT = ClientSide(read=read, writer=CompletionWriter, ping=sse.comment("keep-alive"))

@@ -1,0 +1,141 @@
+"""Values of a caller's body, each checked and refused by its path in the caller's own spelling."""
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from edge.dialects.passthrough import UNREADABLE, Fields
+from middlewares.problem import Problem
+
+_decode = msgspec.json.Decoder().decode
+
+
+def wrong(path: str, expected: str, *, code: str = "") -> Problem:
+    """The refusal of the value at `path`. expected: what it should be, as half a sentence."""
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{path}`: expected {expected}.",
+        param=path,
+        issue=f"expected {expected}",
+        extra={"code": code} if code else None,
+    )
+
+
+def unsupported(path: str, why: str) -> Problem:
+    """The refusal of something that no other dialect can express."""
+    return Problem(
+        "invalid_request",
+        message=f"Unsupported parameter: `{path}` {why}.",
+        param=path,
+        issue=why,
+        extra={"code": "unsupported_parameter"},
+    )
+
+
+class Members:
+    """Members of a body: those asked for are remembered, so that the rest can be told.
+
+    null is the same as absent.
+    """
+
+    __slots__ = ("_fields", "_known")
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
+        self._known: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        """The value, or None. Raises Problem for what cannot be read."""
+        self._known.add(name)
+        raw = self._fields.get(name)
+        if raw is None:
+            return None
+        try:
+            return _decode(raw)
+        except UNREADABLE:
+            raise wrong(name, "valid JSON") from None
+
+    def rest(self) -> Fields:
+        """The members that nobody asked for."""
+        return {name: raw for name, raw in self._fields.items() if name not in self._known}
+
+    def text(self, name: str) -> str:
+        """A string, "" when absent."""
+        value = self.get(name)
+        return "" if value is None else string(value, name)
+
+    def flag(self, name: str) -> bool | None:
+        """true, false, or None when absent."""
+        value = self.get(name)
+        if value is None or isinstance(value, bool):
+            return value
+        raise wrong(name, "true or false")
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """A number in [low, high]."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong(name, f"a number between {low:g} and {high:g}")
+        if not low <= value <= high:
+            raise wrong(name, f"a number between {low:g} and {high:g}")
+        return value
+
+    def count(self, name: str, low: int) -> int | None:
+        """A whole number of at least `low`."""
+        value = self.get(name)
+        return None if value is None else whole(value, name, low)
+
+    def word(self, name: str, words: Collection[str]) -> str | None:
+        """One of `words`."""
+        value = self.get(name)
+        return None if value is None else one_of(value, name, words)
+
+    def members(self, name: str) -> dict[str, Any] | None:
+        """An object."""
+        value = self.get(name)
+        return None if value is None else mapping(value, name)
+
+    def items(self, name: str) -> list[Any] | None:
+        """An array."""
+        value = self.get(name)
+        return None if value is None else array(value, name)
+
+
+def string(value: Any, path: str, *, filled: bool = False) -> str:
+    """`value` if it is a string, and not an empty one if `filled`."""
+    if isinstance(value, str) and (value or not filled):
+        return value
+    raise wrong(path, "a string that is not empty" if filled else "a string")
+
+
+def whole(value: Any, path: str, low: int) -> int:
+    """`value` if it is a whole number of at least `low`, also one written as 10.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= low:
+        return value
+    raise wrong(path, f"a whole number of at least {low}")
+
+
+def one_of(value: Any, path: str, words: Collection[str]) -> str:
+    """`value` if it is one of `words`."""
+    if isinstance(value, str) and value in words:
+        return value
+    raise wrong(path, "one of " + ", ".join(f"`{word}`" for word in words))
+
+
+def mapping(value: Any, path: str) -> dict[str, Any]:
+    """`value` if it is an object."""
+    if isinstance(value, dict):
+        return value
+    raise wrong(path, "an object")
+
+
+def array(value: Any, path: str) -> list[Any]:
+    """`value` if it is an array."""
+    if isinstance(value, list):
+        return value
+    raise wrong(path, "an array")

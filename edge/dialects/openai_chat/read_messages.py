@@ -1,0 +1,152 @@
+"""The messages of a chat: instructions at the beginning, then turns.
+
+A `tool` message is a turn of the user. What the history lacks or has twice is not this module's
+matter (`repair`), except one call told in two spellings within a message, and the ids that the
+older `function_call` never had.
+"""
+
+from typing import Any
+
+import msgspec
+
+from edge.dialects.neutral import (
+    Block,
+    Cache,
+    Document,
+    Image,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+
+from .calls import text_of
+from .check import array, mapping, one_of, string, wrong
+from .read_parts import cache_of, read_content, read_thinking, result_content
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_INSTRUCTING = ("system", "developer")
+
+
+def read_messages(messages: list[Any]) -> tuple[list[Text], list[Turn]]:
+    """Leading instructions, and the turns after them. Raises Problem with the message's path."""
+    if not messages:
+        raise wrong("messages", "at least one message")
+    system: list[Text] = []
+    turns: list[Turn] = []
+    legacy = _LegacyIds()
+    for at, entry in enumerate(messages):
+        path = f"messages[{at}]"
+        message = mapping(entry, path)
+        role = one_of(message.get("role"), f"{path}.role", _ROLES)
+        if role in _INSTRUCTING:
+            texts = _instruction(message, path)
+            if turns:
+                turns.append(Turn("system", list(texts)))
+            else:
+                system += texts
+        elif role == "assistant":
+            turns.append(Turn("assistant", _assistant(message, path, legacy)))
+        elif role == "user":
+            blocks = read_content(message.get("content"), f"{path}.content")
+            turns.append(Turn("user", _marked(blocks, message)))
+        else:
+            turns.append(Turn("user", [_result(message, role, path, legacy)]))
+    return system, turns
+
+
+class _LegacyIds:
+    """Ids for calls of the older functions, which belong to their results by name and order."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._open: dict[str, str] = {}
+
+    def call(self, name: str) -> str:
+        """The id of a call of `name`."""
+        self._count += 1
+        self._open[name] = f"call_function_{self._count}"
+        return self._open[name]
+
+    def result(self, name: str) -> str:
+        """The id of the last call of `name`; "" when there was none."""
+        return self._open.pop(name, "")
+
+
+def _instruction(message: dict[str, Any], path: str) -> list[Text]:
+    texts: list[Text] = []
+    blocks = read_content(message.get("content"), f"{path}.content")
+    for at, block in enumerate(_marked(blocks, message)):
+        if not isinstance(block, Text):
+            raise wrong(f"{path}.content[{at}].type", "`text`")
+        texts.append(block)
+    return texts
+
+
+def _marked(blocks: list[Block], message: dict[str, Any]) -> list[Block]:
+    """The blocks, with the cache mark of the message on the last one that can hold it."""
+    mark = cache_of(message)
+    if mark is not None:
+        for block in reversed(blocks):
+            if isinstance(block, Text | Image | Document | ToolCall | ToolResult):
+                block.cache = block.cache or mark
+                break
+    return blocks
+
+
+def _assistant(message: dict[str, Any], path: str, legacy: _LegacyIds) -> list[Block]:
+    blocks = read_thinking(message, path)
+    content = message.get("content")
+    if content is not None:
+        blocks += read_content(content, f"{path}.content")
+    refusal = message.get("refusal")
+    if refusal:
+        blocks.append(Refusal(text=string(refusal, f"{path}.refusal")))
+    told = {block.id for block in blocks if isinstance(block, ToolCall) and block.id}
+    where = f"{path}.tool_calls"
+    for at, entry in enumerate(array(message.get("tool_calls") or [], where)):
+        call = _call(mapping(entry, f"{where}[{at}]"), f"{where}[{at}]")
+        if call.id not in told:
+            blocks.append(call)
+    function = message.get("function_call")
+    if function is not None:
+        where = f"{path}.function_call"
+        name, arguments = _function(mapping(function, where), where)
+        blocks.append(ToolCall(id=legacy.call(name), name=name, arguments=arguments))
+    return _marked(blocks, message)
+
+
+def _call(call: dict[str, Any], path: str) -> ToolCall:
+    id_ = string(call.get("id") or "", f"{path}.id")
+    cache = cache_of(call)
+    if call.get("type") == "custom":
+        custom = mapping(call.get("custom"), f"{path}.custom")
+        return ToolCall(
+            id=id_,
+            name=string(custom.get("name"), f"{path}.custom.name", filled=True),
+            arguments=string(custom.get("input") or "", f"{path}.custom.input"),
+            custom=True,
+            cache=cache,
+        )
+    where = f"{path}.function"
+    name, arguments = _function(mapping(call.get("function"), where), where)
+    return ToolCall(id=id_, name=name, arguments=arguments, cache=cache)
+
+
+def _function(function: dict[str, Any], path: str) -> tuple[str, str]:
+    name = string(function.get("name"), f"{path}.name", filled=True)
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):
+        return name, msgspec.json.encode(arguments).decode()
+    return name, string(text_of(arguments), f"{path}.arguments")
+
+
+def _result(message: dict[str, Any], role: str, path: str, legacy: _LegacyIds) -> ToolResult:
+    content = result_content(message.get("content"), f"{path}.content")
+    mark: Cache | None = cache_of(message)
+    if role == "function":
+        name = string(message.get("name"), f"{path}.name", filled=True)
+        return ToolResult(id=legacy.result(name), content=content, cache=mark)
+    id_ = string(message.get("tool_call_id"), f"{path}.tool_call_id")
+    return ToolResult(id=id_, content=content, cache=mark)

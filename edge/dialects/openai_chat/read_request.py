@@ -1,0 +1,168 @@
+"""A chat completion as a caller asks for it, read into a conversation.
+
+Every value is checked here, before anything is sent: what is wrong is refused by its path. What has
+no place in any other dialect goes into the bag and is noted; only what would change what the caller
+gets back (several choices, sound) is refused.
+"""
+
+from typing import Any
+
+from edge.dialects.neutral import EFFORTS, Conversation, OutputFormat, Reasoning
+from edge.dialects.passthrough import Fields
+
+from .check import Members, array, mapping, one_of, string, unsupported, whole, wrong
+from .read_messages import read_messages
+from .read_parts import cache_of
+from .read_tools import read_choice, read_tools
+
+_TIERS = {
+    "auto": "auto",
+    "default": "default",
+    "flex": "flex",
+    "priority": "priority",
+    "fast": "priority",
+    "scale": "priority",
+}
+_SEEN = ("model", "stream_options", "tool_choice", "function_call", "parallel_tool_calls")
+"""Read elsewhere, or without a meaning where there are no tools."""
+
+
+def read(fields: Fields) -> Conversation:
+    """The conversation in a body of chat completions. Raises Problem."""
+    members = Members(fields)
+    messages = members.items("messages")
+    if messages is None:
+        raise wrong("messages", "an array of messages", code="missing_required_parameter")
+    dropped: list[str] = []
+    system, turns = read_messages(messages)
+    tools, legacy = read_tools(members, dropped)
+    _refuse_sound(members)
+    alternatives = members.count("top_logprobs", 0)
+    conversation = Conversation(
+        turns=turns,
+        system=system,
+        tools=tools,
+        tool_choice=read_choice(members, legacy=legacy) if tools else None,
+        parallel=members.flag("parallel_tool_calls") if tools else None,
+        reasoning=_reasoning(members),
+        output=_output(members),
+        verbosity=members.word("verbosity", ("low", "medium", "high")),
+        top_logprobs=alternatives if members.flag("logprobs") else None,
+        legacy_functions=legacy,
+        dropped=dropped,
+    )
+    read_settings(members, conversation)
+    return conversation
+
+
+def read_settings(members: Members, into: Conversation) -> None:
+    """What chats and the older completions have in common, and all that is left over."""
+    for name in _SEEN:
+        members.get(name)
+    if (members.count("n", 1) or 1) > 1:
+        raise unsupported("n", "must be 1: this model gives one choice")
+    longest, older = members.get("max_completion_tokens"), members.get("max_tokens")
+    if longest is not None:
+        into.max_tokens = whole(longest, "max_completion_tokens", 1)
+    elif older is not None:
+        into.max_tokens = whole(older, "max_tokens", 1)
+    into.temperature = members.number("temperature", 0, 2)
+    into.top_p = members.number("top_p", 0, 1)
+    into.top_k = members.count("top_k", 0)
+    into.stop = _stop(members)
+    into.stream = bool(members.flag("stream"))
+    tier = members.get("service_tier")
+    if tier is not None:
+        into.tier = _TIERS.get(string(tier, "service_tier"))
+    user, older = members.text("safety_identifier"), members.text("user")
+    into.user = user or older
+    into.session = members.text("prompt_cache_key")
+    into.metadata = members.members("metadata")
+    into.cache = cache_of({"cache_control": members.get("cache_control")})
+    into.bag = members.rest()
+    into.dropped += [f"`{name}`" for name in into.bag]
+
+
+def _refuse_sound(members: Members) -> None:
+    for at, modality in enumerate(members.items("modalities") or ()):
+        if modality != "text":
+            raise unsupported(f"modalities[{at}]", "must be `text`: this model gives text only")
+    if members.get("audio") is not None:
+        raise unsupported("audio", "is not available: this model gives text only")
+
+
+def _stop(members: Members) -> tuple[str, ...]:
+    stop = members.get("stop")
+    if stop is None:
+        return ()
+    if isinstance(stop, str):
+        return (stop,) if stop else ()
+    strings = [string(each, f"stop[{at}]") for at, each in enumerate(array(stop, "stop"))]
+    return tuple(filter(None, strings))
+
+
+def _reasoning(members: Members) -> Reasoning | None:
+    """OpenAI's `reasoning_effort`; and, as clients of other gateways send them, `reasoning` and
+
+    Anthropic's `thinking`. What is thought is always shown to a chat: it has a place for it.
+    """
+    effort = members.get("reasoning_effort")
+    if effort is not None:
+        return Reasoning(effort=one_of(effort, "reasoning_effort", EFFORTS), shown=True)
+    wanted = members.members("reasoning")
+    if wanted is not None:
+        effort = wanted.get("effort")
+        if effort is not None:
+            effort = one_of(effort, "reasoning.effort", EFFORTS)
+        budget = wanted.get("max_tokens")
+        if budget is not None:
+            budget = whole(budget, "reasoning.max_tokens", 1)
+        if effort is None and budget is None and wanted.get("enabled") is False:
+            effort = "none"
+        return Reasoning(
+            effort=effort,
+            mode="enabled" if budget is not None else "",
+            budget=budget,
+            shown=wanted.get("exclude") is not True,
+        )
+    thinking = members.members("thinking")
+    if thinking is None:
+        return None
+    return _thinking(thinking)
+
+
+def _thinking(thinking: dict[str, Any]) -> Reasoning:
+    match thinking.get("type"):
+        case "enabled":
+            budget = thinking.get("budget_tokens")
+            if budget is not None:
+                budget = whole(budget, "thinking.budget_tokens", 1)
+            return Reasoning(mode="enabled", budget=budget, shown=True)
+        case "adaptive":
+            return Reasoning(mode="adaptive", shown=True)
+        case "disabled":
+            return Reasoning(mode="disabled")
+    raise wrong("thinking.type", "one of `enabled`, `adaptive`, `disabled`")
+
+
+def _output(members: Members) -> OutputFormat | None:
+    format_ = members.members("response_format")
+    if format_ is None:
+        return None
+    path = "response_format"
+    kind = one_of(format_.get("type"), f"{path}.type", ("text", "json_object", "json_schema"))
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return OutputFormat(kind="json_object")
+    path = f"{path}.json_schema"
+    wanted = mapping(format_.get("json_schema"), path)
+    schema = wanted.get("schema")
+    strict = wanted.get("strict")
+    return OutputFormat(
+        kind="json_schema",
+        name=string(wanted.get("name"), f"{path}.name", filled=True),
+        description=string(wanted.get("description") or "", f"{path}.description"),
+        schema=mapping({} if schema is None else schema, f"{path}.schema"),
+        strict=strict if isinstance(strict, bool) else None,
+    )

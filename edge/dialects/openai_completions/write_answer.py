@@ -1,0 +1,82 @@
+"""Answers for callers of the older completions: text, and how it ended.
+
+Thinking is not shown, and tools cannot be called, as none were offered. With `echo` the text begins
+with the prompt.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from edge.dialects.neutral import Event, Refusal, RefusalDelta, Reply, Started, Stopped, Text
+from edge.dialects.neutral import TextDelta as Delta
+from edge.dialects.openai_chat.write_answer import DONE, usage_of, wants_usage
+from edge.dialects.passthrough import encode
+from edge.dialects.sides import Caller
+
+_FINISH = {"length": "length", "refusal": "content_filter"}
+_NULL = msgspec.Raw(b"null")
+_decode = msgspec.json.Decoder().decode
+
+
+class CompletionWriter:
+    """One answer. See `sides.Writer`."""
+
+    __slots__ = ("_base", "_echo", "_head", "_tail", "_text", "_usage", "answer")
+
+    def __init__(self, caller: Caller) -> None:
+        self.answer = b""
+        self._base = {
+            "id": f"cmpl-{caller.id}",
+            "object": "text_completion",
+            "created": caller.created,
+            "model": caller.model,
+        }
+        self._usage = wants_usage(caller.fields)
+        self._echo = ""
+        if _decode(caller.fields.get("echo", _NULL)):
+            prompt = _decode(caller.fields.get("prompt", _NULL))
+            self._echo = prompt[0] if isinstance(prompt, list) else prompt
+        self._head = b"data: " + encode(self._base)[:-1] + b',"choices":'
+        self._text = self._head + b'[{"text":'
+        self._tail = b',"index":0,"logprobs":null,"finish_reason":null}]' + self._end()
+
+    def _end(self) -> bytes:
+        return b',"usage":null}\n\n' if self._usage else b"}\n\n"
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """The chunks for the next events."""
+        if len(events) == 1:
+            return self._event(events[0])
+        return b"".join(map(self._event, events))
+
+    def _event(self, event: Event) -> bytes:
+        if isinstance(event, Delta | RefusalDelta):
+            return self._text + encode(event.text) + self._tail
+        if isinstance(event, Started) and self._echo:
+            return self._text + encode(self._echo) + self._tail
+        if isinstance(event, Stopped):
+            return self._stopped(event)
+        return b""
+
+    def _stopped(self, event: Stopped) -> bytes:
+        out = self._head + encode([_choice("", event.reason)]) + self._end()
+        if self._usage:
+            out += self._head + b'[],"usage":' + encode(usage_of(event.usage)) + b"}\n\n"
+        return out + DONE
+
+    def body(self, reply: Reply) -> bytes:
+        """The whole unstreamed answer."""
+        text = "".join(b.text for b in reply.blocks if isinstance(b, Text | Refusal))
+        choices = [_choice(self._echo + text, reply.stop)]
+        return encode({**self._base, "choices": choices, "usage": usage_of(reply.usage)})
+
+    def failure(self, content: dict[str, Any]) -> bytes:
+        """The last bytes of a stream that broke."""
+        return b"data: " + encode(content) + b"\n\n"
+
+
+def _choice(text: str, reason: str) -> dict[str, Any]:
+    finish = _FINISH.get(reason, "stop")
+    return {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
