@@ -16,12 +16,14 @@ are cut out, the closing chunk that only carries usage is dropped, and usage ins
 choices is removed from it.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from edge.dialects.passthrough import (
     NO_ECHO,
     UNREADABLE,
-    Count,
     Dialect,
     Echo,
     Fields,
@@ -31,46 +33,18 @@ from edge.dialects.passthrough import (
     encode,
     event_by_event,
     rename,
-    tokens,
 )
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
+from .seals import without_seals
+from .wire import ChatUsage
+
 _NULL_USAGE = b',"usage":null'
 _TEXT = b'"content":"'
 _FINISH = b'"finish_reason"'
 _NO_FINISH = b'"finish_reason":null'
-
-
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: Count = None
-
-
-class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: Count = None
-
-
-class ChatUsage(msgspec.Struct):
-    """`usage` of OpenAI answers; cached tokens are inside `prompt_tokens`."""
-
-    prompt_tokens: Count = None
-    completion_tokens: Count = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-    def normal(self) -> Usage:
-        """The same figures, disjoint."""
-        prompt = tokens(self.prompt_tokens)
-        details = self.prompt_tokens_details
-        cached = min(prompt, tokens(details.cached_tokens)) if details else 0
-        spent = self.completion_tokens_details
-        return Usage(
-            input=prompt - cached,
-            output=tokens(self.completion_tokens),
-            cache_read=cached,
-            reasoning=tokens(spent.reasoning_tokens) if spent else 0,
-        )
 
 
 class _Choice(msgspec.Struct):
@@ -108,9 +82,13 @@ _EMPTY = (b"null", b'""', b"[]", b"{}")
 def prepare(fields: Fields, model: str, stream: bool) -> bytes:
     """The upstream's body: the client's members as they came, another model, usage asked.
 
+    Thinking that was packed for another vendor stays behind (`seals`).
+
     Raises Problem for `stream_options` that cannot be understood.
     """
     out = {**fields, "model": msgspec.Raw(encode(model))}
+    if "messages" in out:
+        out["messages"] = without_seals(out["messages"])
     if stream:
         options = fields.get("stream_options", _NO_OPTIONS)
         try:
@@ -150,7 +128,7 @@ class ChatRelay:
 
     enough = False
     answer = b""
-    failure: None = None
+    failure: Callable[[dict[str, Any]], bytes] | None = None
 
     def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""

@@ -23,7 +23,7 @@ _TIERS = {
     "fast": "priority",
     "scale": "priority",
 }
-_SEEN = ("model", "stream_options", "tool_choice", "function_call", "parallel_tool_calls")
+_SEEN = ("model", "tool_choice", "function_call", "parallel_tool_calls")
 """Read elsewhere, or without a meaning where there are no tools."""
 
 
@@ -71,6 +71,9 @@ def read_settings(members: Members, into: Conversation) -> None:
     into.top_k = members.count("top_k", 0)
     into.stop = _stop(members)
     into.stream = bool(members.flag("stream"))
+    options = members.members("stream_options") or {}
+    if not isinstance(options.get("include_usage"), bool | None):
+        raise wrong("stream_options.include_usage", "true or false")
     tier = members.get("service_tier")
     if tier is not None:
         into.tier = _TIERS.get(string(tier, "service_tier"))

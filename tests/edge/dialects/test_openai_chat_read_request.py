@@ -645,6 +645,7 @@ def test_output_formats() -> None:
         ({"stop": 1}, "stop"),
         ({"stop": ["a", 1]}, "stop[1]"),
         ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"reasoning": {"effort": "very"}}, "reasoning.effort"),
         ({"thinking": {"type": "x"}}, "thinking.type"),
         ({"verbosity": "loud"}, "verbosity"),

@@ -1,0 +1,55 @@
+"""Take out of a passed-through history what only another vendor can read.
+
+A conversation may have begun on a model of another dialect: the caller then sends back thinking
+that was packed for it (`opaque`). A chat upstream can make nothing of it, and some refuse it. All
+else passes as the bytes it came in; of a history without the mark not one is looked at twice.
+"""
+
+import msgspec
+
+from edge.dialects.opaque import MARK
+from edge.dialects.passthrough import UNREADABLE, decode_fields, encode
+
+_MARK = MARK.encode()
+_HOLDERS = ("reasoning_details", "thinking_blocks")
+
+
+class _Entry(msgspec.Struct):
+    signature: str | None = None
+    data: str | None = None
+
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_entry = msgspec.json.Decoder(_Entry).decode
+
+
+def without_seals(messages: msgspec.Raw) -> msgspec.Raw:
+    """`messages`, a JSON array, without packed thinking. What cannot be read stays as it is."""
+    if _MARK not in bytes(messages):
+        return messages
+    try:
+        return msgspec.Raw(encode([_cleaned(each) for each in _decode_list(messages)]))
+    except UNREADABLE:
+        return messages
+
+
+def _cleaned(message: msgspec.Raw) -> msgspec.Raw:
+    if _MARK not in bytes(message):
+        return message
+    fields = decode_fields(message)
+    for holder in _HOLDERS:
+        if holder not in fields or _MARK not in bytes(fields[holder]):
+            continue
+        kept = [entry for entry in _decode_list(fields[holder]) if not _is_packed(entry)]
+        if kept:
+            fields[holder] = msgspec.Raw(encode(kept))
+        else:
+            del fields[holder]
+    return msgspec.Raw(encode(fields))
+
+
+def _is_packed(entry: msgspec.Raw) -> bool:
+    read = _decode_entry(entry)
+    return any(
+        sealed is not None and sealed.startswith(MARK) for sealed in (read.signature, read.data)
+    )

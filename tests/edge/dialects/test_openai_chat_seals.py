@@ -1,0 +1,53 @@
+"""Histories that began on a model of another dialect, passed through to a chat upstream."""
+
+import json
+
+import msgspec
+import pytest
+
+from edge.dialects.neutral import Opaque, Origin
+from edge.dialects.opaque import pack
+from edge.dialects.openai_chat.passthrough import prepare
+from edge.dialects.openai_chat.seals import without_seals
+
+PACKED = pack(Opaque(origin=Origin("anthropic", "x"), data="c2ln"))
+
+
+def cleaned(text: str) -> str:
+    return bytes(without_seals(msgspec.Raw(text.encode()))).decode()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        '[ {"role": "user", "content": "h\\u0069"} ]',
+        '[{"role":"user","content":"pk1- is no seal"}]',
+        '[{"role":"assistant","content":"x","reasoning_details":[{"text":"pk1-"}]}]',
+        '[{"role":"assistant","reasoning_details":[{"signature":"own, with pk1- inside"}]}]',
+        '[{"role":"assistant","reasoning_details":["pk1-"]}]',
+        '{"pk1-":1}',
+    ],
+)
+def test_what_is_no_seal_passes(messages: str) -> None:
+    assert cleaned(messages) == messages
+
+
+def test_seals_go_and_nothing_else_changes() -> None:
+    own = '{"type": "reasoning.text", "signature": "own"}'
+    history = (
+        '[{"role": "user", "content":  "h\\u0069"},'
+        '{"role":"assistant","content": "a",'
+        f'"reasoning_details":[{own},{{"signature":"{PACKED}"}}],'
+        f'"thinking_blocks":[{{"type":"redacted_thinking","data":"{PACKED}"}}],"x" : 1.0}}]'
+    )
+    assert cleaned(history) == (
+        '[{"role": "user", "content":  "h\\u0069"},'
+        f'{{"role":"assistant","content":"a","reasoning_details":[{own}],"x":1.0}}]'
+    )
+
+
+def test_a_request_is_cleaned_on_its_way() -> None:
+    message = {"role": "assistant", "reasoning_details": [{"data": PACKED}], "content": "x"}
+    fields = {"messages": msgspec.Raw(json.dumps([message]).encode())}
+    body = json.loads(prepare(fields, "m", False))
+    assert body["messages"] == [{"role": "assistant", "content": "x"}]
