@@ -1,0 +1,7 @@
+"""The state of the Responses API: kept answers, and requests that refer to them."""
+
+from .app import ResponsesApp
+from .expand import Expanded, expand
+from .sweep import Sweeper
+
+__all__ = ["Expanded", "ResponsesApp", "Sweeper", "expand"]

@@ -1,0 +1,218 @@
+"""/v1/responses and what lies below: the state of the Responses API, for any upstream.
+
+POST /v1/responses                  what the request refers to is put in its place, the request
+                                    forwarded, the answer kept before the client has its end
+GET, DELETE /v1/responses/{id}      a kept answer
+GET /v1/responses/{id}/input_items  what it was made from
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from time import time
+
+import msgspec
+
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import Exchange, Keeper
+from middlewares.problem import Problem
+from middlewares.stores.keys import StoreUnavailable
+from middlewares.stores.responses import ResponseStore
+
+from .expand import MOST_TURNS, Fields, expand, invalid, unavailable, value_of
+from .items import is_id, shown_id
+from .page import Query, page, query_of
+from .record import put_together, taken_apart
+
+_log = logging.getLogger(__name__)
+
+_FALSE = msgspec.Raw(b"false")
+_READ = ("GET", "HEAD")
+_ITEMS = "/input_items"
+_LARGEST = 64 << 20
+
+
+class ResponsesApp:
+    """Requests of the endpoint "responses", around the forwarder.
+
+    forward: answers POST. store: None keeps nothing and knows nothing.
+    keep: seconds for which an answer is kept; 0 keeps none.
+    limit: bytes that a request may have together with the conversation it continues.
+    patience: seconds the end of an answer may wait for the store.
+    lost: called for each answer that should have been kept and was not.
+    clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        forward: ASGIApp,
+        *,
+        store: ResponseStore | None,
+        keep: float = 30 * 86400.0,
+        limit: int = 32 << 20,
+        patience: float = 5.0,
+        lost: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._forward = forward
+        self._store = store
+        self._keep = keep
+        self._limit = limit
+        self._patience = patience
+        self._lost = lost
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        if scope["method"] == "POST":
+            await self._prepare(exchange)
+            return await self._forward(scope, receive, send)
+        path: str = scope["path"].rstrip("/")
+        of_items = path.endswith(_ITEMS)
+        response_id = path.removesuffix(_ITEMS).rpartition("/")[2]
+        if scope["method"] in _READ:
+            read = self._input_items if of_items else self._get
+            body = await read(exchange, response_id, query_of(scope["query_string"]))
+        elif of_items:
+            raise Problem("method_not_allowed", headers=((b"allow", b"GET, HEAD"),))
+        else:
+            body = await self._delete(exchange, response_id)
+        exchange.outcome = "completed"
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _prepare(self, exchange: Exchange) -> None:
+        """Make a request of its own out of one that refers to what is kept."""
+        fields = exchange.fields
+        _check(fields)
+        owner = _owner(exchange)
+        asked = _flag(fields, "store") is not False
+        stored = asked and self._store is not None and self._keep > 0 and owner is not None
+        expanded = await expand(fields, owner, self._store, now=self._clock(), limit=self._limit)
+        exchange.fields = expanded.fields
+        exchange.echo = {"previous_response_id": expanded.previous, "store": stored}
+        if stored and self._store is not None and owner is not None:
+            exchange.keeper = self._keeper(
+                exchange, self._store, owner, expanded.previous, expanded.new
+            )
+        else:  # an upstream with a store of its own is not to keep it either
+            exchange.fields["store"] = _FALSE
+
+    def _keeper(
+        self,
+        exchange: Exchange,
+        store: ResponseStore,
+        owner: str,
+        previous: str | None,
+        new: bytes,
+    ) -> Keeper:
+        async def keep(answer: bytes) -> None:
+            """Never fails: an answer that cannot be kept is still an answer."""
+            try:
+                kept = taken_apart(
+                    answer,
+                    owner=owner,
+                    model=exchange.model,
+                    previous=previous,
+                    new=new,
+                    now=self._clock(),
+                    keep=self._keep,
+                )
+                if len(new) + len(answer) > _LARGEST:
+                    raise ValueError(f"it has more than {_LARGEST} bytes")
+                async with asyncio.timeout(self._patience):
+                    await store.save(kept)
+            except Exception as raised:
+                self._lost()
+                expected = isinstance(raised, StoreUnavailable | TimeoutError | ValueError)
+                _log.error(
+                    "the answer to %s was not kept: %s",
+                    exchange.request_id,
+                    str(raised) or "no answer in time",
+                    exc_info=None if expected else raised,
+                )
+
+        return keep
+
+    async def _get(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
+        if query.get("stream", ["false"])[-1] not in ("false", ""):
+            raise invalid("stream", "false: a kept response is not streamed again")
+        store, owner = self._allowed(exchange, response_id)
+        try:
+            kept = await store.get(owner, response_id, self._clock())
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        if kept is None:
+            raise _unknown(response_id)
+        return put_together(kept)
+
+    async def _delete(self, exchange: Exchange, response_id: str) -> bytes:
+        store, owner = self._allowed(exchange, response_id)
+        try:
+            found = await store.delete(owner, response_id, self._clock())
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        if not found:
+            raise _unknown(response_id)
+        return json.dumps({"id": response_id, "object": "response", "deleted": True}).encode()
+
+    async def _input_items(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
+        store, owner = self._allowed(exchange, response_id)
+        try:
+            turns = await store.conversation(owner, response_id, self._clock(), MOST_TURNS)
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        if not turns:
+            raise _unknown(response_id)
+        return json.dumps(page(turns, query)).encode()
+
+    def _allowed(self, exchange: Exchange, response_id: str) -> tuple[ResponseStore, str]:
+        """The store and whose responses to look for."""
+        owner = _owner(exchange)
+        if self._store is None or owner is None or not is_id(response_id):
+            raise _unknown(response_id)
+        return self._store, owner
+
+
+def _owner(exchange: Exchange) -> str | None:
+    """Whose responses these are; None for a caller who is nobody in particular."""
+    principal = exchange.principal
+    if principal is None or principal.id in ("", "unknown"):
+        return None
+    return principal.id
+
+
+def _check(fields: Fields) -> None:
+    """Refuse what would need more than kept responses (OpenAI's `code` for it)."""
+    if _flag(fields, "background"):
+        raise _unsupported("background", "responses are not made in the background")
+    for name in ("conversation", "prompt"):
+        if bytes(fields.get(name, b"null")) != b"null":
+            raise _unsupported(name, "it refers to an object that only its vendor has")
+
+
+def _flag(fields: Fields, name: str) -> bool | None:
+    value = value_of(fields, name)
+    if value is not None and not isinstance(value, bool):
+        raise invalid(name, "true or false")
+    return value
+
+
+def _unsupported(name: str, why: str) -> Problem:
+    return Problem(
+        "invalid_request",
+        message=f"Unsupported parameter: `{name}` is not supported here; {why}.",
+        param=name,
+        issue="expected to be left out",
+        extra={"code": "unsupported_parameter"},
+    )
+
+
+def _unknown(response_id: str) -> Problem:
+    return Problem("not_found", message=f"Response with id '{shown_id(response_id)}' not found.")

@@ -1,0 +1,222 @@
+"""Put a conversation that is kept here in front of what a request newly says.
+
+`previous_response_id` and `item_reference` mean something only to who keeps the responses; behind
+this every dialect and upstream sees plain input. `instructions` of the former response are not
+taken over (OpenAI API reference, "Create a model response").
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from middlewares.problem import Problem
+from middlewares.stores.keys import StoreUnavailable
+from middlewares.stores.responses import KeptTurn, ResponseStore
+
+from .items import (
+    UNREADABLE,
+    KeptItem,
+    head_of,
+    history,
+    is_id,
+    items_of,
+    joined,
+    made,
+    shown_id,
+    user_message,
+)
+
+Fields = dict[str, msgspec.Raw]
+
+MOST_TURNS = 10_000
+"""Responses of one conversation that are read at most."""
+
+_NULL = b"null"
+_decode_any = msgspec.json.Decoder(Any).decode
+
+
+class Expanded(msgspec.Struct, frozen=True):
+    """A request that needs no store any more.
+
+    fields: its members, with the whole `input` and without `previous_response_id`.
+    previous: the response it continues. new: JSON array of the items it added to that.
+    """
+
+    fields: Fields
+    previous: str | None
+    new: bytes
+
+
+async def expand(
+    fields: Fields,
+    owner: str | None,
+    store: ResponseStore | None,
+    *,
+    now: float,
+    limit: int,
+) -> Expanded:
+    """`fields` with everything it refers to put in its place. `fields` itself is not changed.
+
+    owner: whose responses may be referred to; None, like a store that is None: there are none.
+    now: Unix seconds. limit: bytes that the whole input may have.
+
+    Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
+    request_too_large, upstream_unavailable (no answer from the store).
+    """
+    kept = _Kept(owner, store, now)
+    previous = _previous(fields)
+    turns = [] if previous is None else await kept.conversation(previous)
+    new = _new_items(fields.get("input"))
+    before = list(history(turns))
+    resolved = await _resolved(new, before, kept)
+    rest = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
+    added = joined(resolved)
+    if previous is not None:
+        whole = joined([*(item.raw for item in before), *resolved])
+        if len(whole) > limit:
+            raise Problem(
+                "request_too_large",
+                message=f"The conversation behind `previous_response_id` has {len(whole)} bytes, "
+                f"more than the {limit} a request may have.",
+                param="previous_response_id",
+            )
+        rest["input"] = msgspec.Raw(whole)
+    elif resolved is not new:
+        rest["input"] = msgspec.Raw(added)
+    return Expanded(rest, previous, added)
+
+
+class _Kept:
+    """What one owner may refer to."""
+
+    def __init__(self, owner: str | None, store: ResponseStore | None, now: float) -> None:
+        self._owner = owner
+        self._store = store
+        self._now = now
+
+    async def conversation(self, response_id: str) -> list[KeptTurn]:
+        """The turns up to a response, oldest first."""
+        turns: list[KeptTurn] = []
+        if self._store is not None and self._owner is not None and is_id(response_id):
+            try:
+                turns = await self._store.conversation(
+                    self._owner, response_id, self._now, MOST_TURNS + 1
+                )
+            except StoreUnavailable as raised:
+                raise unavailable(raised) from raised
+        if not turns:
+            raise Problem(
+                "previous_response_not_found",
+                message=f"Previous response with id '{shown_id(response_id)}' not found.",
+                param="previous_response_id",
+            )
+        if len(turns) > MOST_TURNS:
+            raise Problem(
+                "request_too_large",
+                message="The conversation behind `previous_response_id` has more than "
+                f"{MOST_TURNS} responses.",
+                param="previous_response_id",
+            )
+        return turns
+
+    async def items(self, ids: Iterable[str]) -> list[KeptItem]:
+        """Items the models made, of whatever response."""
+        askable = [id_ for id_ in ids if is_id(id_)]
+        if self._store is None or self._owner is None or not askable:
+            return []
+        try:
+            turns = await self._store.holding(self._owner, askable, self._now)
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        return [item for turn in turns for item in made(turn)]
+
+
+def unavailable(raised: StoreUnavailable) -> Problem:
+    """What a caller is answered while the store is not there."""
+    return Problem("upstream_unavailable", reason=f"response store: {raised}")
+
+
+def invalid(name: str, what: str) -> Problem:
+    """A member at fault. what: what was expected of it."""
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{name}`: expected {what}.",
+        param=name,
+        issue=f"expected {what}",
+    )
+
+
+def value_of(fields: Fields, name: str) -> Any:
+    """A member's value, None when there is none. Raises Problem for what is no JSON."""
+    try:
+        return _decode_any(fields.get(name, _NULL))
+    except UNREADABLE:
+        raise invalid(name, "valid JSON") from None
+
+
+def _previous(fields: Fields) -> str | None:
+    value = value_of(fields, "previous_response_id")
+    if value is not None and not isinstance(value, str):
+        raise invalid("previous_response_id", "the id of a response")
+    return value
+
+
+def _new_items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    """The items of an `input` member; a string is one message."""
+    if raw is None or bytes(raw) == _NULL:
+        return []
+    match bytes(raw)[:1]:
+        case b'"':
+            return [user_message(raw)]
+        case b"[":
+            return items_of(raw)
+        case _:
+            raise invalid("input", "a string or an array of items")
+
+
+async def _resolved(
+    new: list[msgspec.Raw], before: list[KeptItem], kept: _Kept
+) -> list[msgspec.Raw]:
+    """`new`, itself when it has no references, else with what they point to.
+
+    A reference to an item that the conversation already has adds nothing: a tool call that came
+    twice would be refused.
+    """
+    references = _references(new)
+    if not references:
+        return new
+    known = {item.id for item in before}
+    wanted = dict.fromkeys(id_ for id_ in references.values() if id_ not in known)
+    found = {item.id: item.raw for item in await kept.items(wanted)} if wanted else {}
+    resolved: list[msgspec.Raw] = []
+    for n, raw in enumerate(new):
+        id_ = references.get(n)
+        if id_ is None:
+            resolved.append(raw)
+        elif id_ not in known:
+            item = found.get(id_)
+            if item is None:
+                raise Problem(
+                    "not_found",
+                    message=f"Item with id '{shown_id(id_)}' not found.",
+                    param=f"input[{n}].id",
+                )
+            resolved.append(item)
+            known.add(id_)
+    return resolved
+
+
+def _references(items: list[msgspec.Raw]) -> dict[int, str]:
+    """By position: the ids that items of an input only point to."""
+    references: dict[int, str] = {}
+    for n, raw in enumerate(items):
+        try:
+            head = head_of(raw)
+        except UNREADABLE:
+            raise invalid(f"input[{n}]", "an object") from None
+        if head.is_reference:
+            if not isinstance(head.id, str):
+                raise invalid(f"input[{n}].id", "the id of an item")
+            references[n] = head.id
+    return references
