@@ -673,3 +673,58 @@ def test_nothing_is_lost_or_changed_however_it_is_cut(
     assert said == text
     assert told == wanted
     assert reply == reply_to(*stream)
+
+
+_SMALL = st.sampled_from(["", "a", "{", "}", '{"x":1}', " ", "w", "v"])
+_MAYBE = st.none() | _SMALL
+_FRAGMENT = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.none() | st.integers(0, 2),
+        "id": _MAYBE,
+        "function": st.none()
+        | st.fixed_dictionaries({}, optional={"name": _MAYBE, "arguments": _MAYBE}),
+        "custom": st.none() | st.fixed_dictionaries({}, optional={"name": _MAYBE, "input": _MAYBE}),
+    },
+)
+_DETAIL = st.fixed_dictionaries(
+    {}, optional={"type": _SMALL, "text": _MAYBE, "signature": _MAYBE, "data": _MAYBE, "id": _MAYBE}
+)
+_DELTA = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": _MAYBE
+        | st.lists(st.fixed_dictionaries({"type": _SMALL, "text": _MAYBE, "thinking": _MAYBE})),
+        "reasoning_content": _MAYBE,
+        "reasoning": _MAYBE,
+        "reasoning_details": st.none() | st.lists(_DETAIL, max_size=2),
+        "refusal": _MAYBE,
+        "tool_calls": st.none() | st.lists(_FRAGMENT, max_size=3),
+        "function_call": st.none() | st.fixed_dictionaries({"name": _MAYBE, "arguments": _MAYBE}),
+        "annotations": st.just([{"url_citation": {"url": "u"}}]),
+    },
+)
+_FINISH = st.none() | st.sampled_from(["stop", "tool_calls", "", "error"])
+_USAGES = st.none() | st.just({"prompt_tokens": 3, "completion_tokens": 1.0})
+
+
+@given(st.lists(st.tuples(_DELTA, _FINISH, _USAGES), max_size=8), st.booleans())
+def test_whatever_comes_is_read_in_order(
+    told: list[tuple[dict[str, Any], str | None, Any]], done: bool
+) -> None:
+    stream = [chunk(delta, finish, usage=usage) for delta, finish, usage in told]
+    events = events_of([*stream, DONE] if done else stream)
+    said = "".join(each.text for each in events if isinstance(each, TextDelta | ThinkingDelta))
+    if isinstance(events[-1], Stopped):
+        contents = [delta.get("content") for delta, _, _ in told]
+        assert all(c in said for c in contents if isinstance(c, str))
+    for delta, finish, usage in told:
+        whole(delta, finish, usage=usage)
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_no_bytes_make_it_raise(data: bytes, framed: bool) -> None:
+    reader = ChatReader()
+    events = reader.feed(b"data: " + data + b"\n\n" if framed else data) + reader.end()
+    assert isinstance(events[-1], Failed | Stopped)
+    assert isinstance(read(data)[-1], Failed)
