@@ -11,7 +11,7 @@ import msgspec
 
 from edge.upstreams import Header
 
-from . import chat, embeddings, messages, models, responses
+from . import chat, embeddings, messages, models, responses, strictness
 from .answer import Answer, Oddities, plain, seconds_for, stream
 from .chat import Frame
 from .controls import Controls
@@ -22,20 +22,25 @@ from .read_responses import read_responses
 from .refusals import error_body, error_event, overflow_body
 from .reply import Reply, reply_to
 
-STEERING = (b"x-sim", b"anthropic-version")
+STEERING = (b"x-sim", b"anthropic-version", b"anthropic-beta")
 """The request headers that change an answer."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request as the endpoints see it. `identity`: a digest of it, in hexadecimal."""
+    """A request as the endpoints see it. `identity`: a digest of it, in hexadecimal.
+
+    version, betas: what its headers say of the Anthropic API.
+    """
 
     path: str
     body: bytes
     dialect: Dialect
     identity: str
     controls: Controls
+    version: str = ""
+    betas: bool = False
 
 
 def answer(
@@ -54,7 +59,9 @@ def answer(
     elif "/responses" in path:
         dialect = "responses"
     digest = blake2b(target + b"\0" + body, digest_size=24).hexdigest()
-    asked = Asked(path, body, dialect, digest, defaults)
+    version = given.get(b"anthropic-version", b"").decode("latin-1")
+    betas = bool(given.get(b"anthropic-beta"))
+    asked = Asked(path, body, dialect, digest, defaults, version, betas)
     try:
         if words := given.get(b"x-sim"):
             asked = _controlled(asked, words.decode("latin-1"))
@@ -124,6 +131,8 @@ def _prompted(asked: Asked, prompt: Prompt) -> Answer:
         return no
     controls = asked.controls
     dialect = asked.dialect
+    if controls.strict:
+        strictness.check(dialect, asked.body, version=asked.version, betas=asked.betas)
     try:
         reply = reply_to(prompt, controls, asked.identity)
     except ValueError as unfit:

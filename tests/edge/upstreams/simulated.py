@@ -11,6 +11,7 @@ from edge.upstreams.simulator import Answer, Controls, SimulatorServer, answer
 
 CHAT = b"/v1/chat/completions"
 MESSAGES = b"/v1/messages"
+RESPONSES = b"/v1/responses"
 WEATHER: dict[str, object] = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 3}},
@@ -22,6 +23,11 @@ CHAT_TOOLS = [
 ]
 MESSAGES_TOOLS = [{"name": name, "input_schema": WEATHER} for name in ("weather", "forecast")]
 
+RESPONSES_TOOLS = [
+    {"type": "function", "name": name, "parameters": WEATHER, "strict": False}
+    for name in ("weather", "forecast")
+]
+
 
 def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
     """A body of POST /v1/chat/completions with one user message."""
@@ -31,6 +37,11 @@ def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
 def messages(text: str = "Hello", **fields: Any) -> dict[str, Any]:
     """A body of POST /v1/messages with one user message."""
     return {"max_tokens": 1000, **chat(text, **fields)}
+
+
+def responses(said: str = "Hello", /, **fields: Any) -> dict[str, Any]:
+    """A body of POST /v1/responses with one user message."""
+    return {"model": "sim-1", "input": [{"role": "user", "content": said}], **fields}
 
 
 def post(target: bytes, body: dict[str, Any] | bytes, x_sim: bytes = b"") -> Request:
