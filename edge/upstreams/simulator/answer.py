@@ -111,6 +111,8 @@ def stream(
     ending = _ending(fault)
     if ending != "whole":
         steps = steps[: int(fault["cut" if ending == "cut" else "stall"])]
+    if "end" in fault:
+        steps = steps[: int(fault["end"])]
     if "crlf" in fault:
         steps = [(at, event.replace(b"\n", b"\r\n")) for at, event in steps]
     return Answer(

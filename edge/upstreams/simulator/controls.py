@@ -31,6 +31,7 @@ Faults; N counts events, or is seconds:
     garbage:N       after N events a frame that is not JSON; then the stream goes on
     error-event:N   after N events the dialect's error event; then the stream ends
     cut:N           after N events the connection breaks
+    end:N           after N events the stream ends as if it were whole
     stall:N         after N events silence, until the client hangs up
     crlf            lines of the stream end with CR LF
     split-utf8      multi-byte text, cut inside code points, 2 ms between the parts
@@ -68,6 +69,7 @@ FAULTS: Mapping[str, float | None] = {
     "garbage": 1,
     "error-event": 1,
     "cut": 1,
+    "end": 1,
     "stall": 1,
     "crlf": 0,
     "split-utf8": 0,

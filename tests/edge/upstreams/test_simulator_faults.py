@@ -122,6 +122,14 @@ def test_a_cut_ends_after_so_many_events(target: bytes, body: object) -> None:
     assert events_of(whole(found)) == 3
 
 
+@STREAMS
+def test_an_end_too_early_looks_whole(target: bytes, body: object) -> None:
+    found = ask(fault(target, "end:3"))
+    assert found.ending == "whole"
+    assert events_of(whole(found)) == 3
+    assert events_of(whole(ask(fault(target, "end:99")))) > 3
+
+
 def test_a_plain_answer_is_cut_in_its_middle() -> None:
     found = ask(fault(CHAT, "cut", stream=False))
     assert found.length is not None
