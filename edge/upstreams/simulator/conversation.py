@@ -51,7 +51,7 @@ def read_items(given: str | list[Any]) -> list[Message]:
         where = f"input[{at}]"
         if not isinstance(item, dict):
             raise Rejected(400, f"Invalid type for '{where}': expected an object.", where)
-        kind = item.get("type") or ("message" if "role" in item else None)
+        kind = str(item.get("type") or ("message" if "role" in item else None))
         if kind == "message":
             messages.append(_message(item, where))
         elif kind in _CALLS:
@@ -68,12 +68,13 @@ def read_items(given: str | list[Any]) -> list[Message]:
                     400, f"No tool call found for {words} with call_id {call_id}.", "input"
                 )
             answered.add(call_id)
-            messages.append(Message("tool", item.get("output")))
+            output = item.get("output")
+            messages.append(Message("tool", output if isinstance(output, str) else _dicts(output)))
         elif kind in _SEALED:
             messages.append(_sealed(item, where))
         elif kind == "item_reference":
             raise Rejected(404, f"Item with id '{item.get('id')}' not found.", "input")
-        elif kind != "additional_tools" and not str(kind).endswith(_HOSTED):
+        elif kind != "additional_tools" and not kind.endswith(_HOSTED):
             values = ", ".join(f"'{name}'" for name in sorted(_KNOWN))
             raise Rejected(
                 400,
@@ -124,7 +125,7 @@ def _sealed(item: dict[str, Any], where: str) -> Message:
     """Its own text is not looked at: what the model reads is what was sealed."""
     sealed = item.get("encrypted_content")
     if sealed is None and item["type"] == "reasoning":
-        return Message("assistant", item.get("summary") or None)
+        return Message("assistant", _dicts(item.get("summary")))
     if sealed is None:
         raise _missing(f"{where}.encrypted_content")
     try:
@@ -137,6 +138,10 @@ def _sealed(item: dict[str, Any], where: str) -> Message:
             None,
             "invalid_encrypted_content",
         ) from None
+
+
+def _dicts(parts: Any) -> list[dict[str, Any]]:
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
 def _text(item: dict[str, Any], key: str, where: str) -> str:

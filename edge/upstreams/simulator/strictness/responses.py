@@ -114,7 +114,7 @@ def _part(part: dict[str, Any], path: str, *, results: bool) -> None:
 
 def _after_reasoning(items: list[dict[str, Any]]) -> None:
     """Reasoning stands right before what it led to."""
-    for item, after in zip(items, [*items[1:], {}], strict=True):
+    for item, after in zip(items, [*items, {}][1:], strict=True):
         led = after.get("type") in ("reasoning", "function_call", "custom_tool_call", "compaction")
         if item.get("type") == "reasoning" and not led and after.get("role") != "assistant":
             raise Rejected(
