@@ -1,0 +1,323 @@
+"""JSON Schemas in the subsets that vendors take, for tools and for structured answers.
+
+Nothing here changes its input, and the same schema always gives the same result: a prompt cache is
+lost with every byte. Sources: Anthropic, "Structured outputs" (JSON Schema limitations) and "Define
+tools"; OpenAI, "Structured model outputs" (supported schemas); JSON Schema 2020-12.
+"""
+
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
+
+_DEFINITIONS = ("$defs", "definitions")
+_BRANCHES = ("oneOf", "anyOf", "allOf")
+_DATA = ("const", "default", "enum", "examples")
+"""Keywords that hold values, in which nothing is a keyword."""
+_DEEP = "a schema that is not nested this deep"
+
+
+def input_schema(schema: Schema | None) -> tuple[Schema, bool]:
+    """The parameters of a tool, as every vendor takes them; and whether they were wrapped.
+
+    All want an object at the top. What is not one, or is a choice between several, goes inside
+    `{"value": ...}`. Raises ValueError for a schema nested too deep.
+    """
+    if not schema:
+        return {"type": "object", "properties": {}}, False
+    kinds = schema.get("type")
+    properties = schema.get("properties")
+    if "$ref" in schema or any(branch in schema for branch in _BRANCHES):
+        return _wrapped(schema), True
+    if isinstance(kinds, str | list) and "object" not in kinds and properties is None:
+        return _wrapped(schema), True
+    if kinds == "object" and isinstance(properties, dict):
+        return schema, False
+    properties = properties if isinstance(properties, dict) else {}
+    return {**schema, "type": "object", "properties": properties}, False
+
+
+def _wrapped(schema: Schema) -> Schema:
+    """`schema` as the required member `value` of an object; definitions stay at the top."""
+    inner = {name: value for name, value in schema.items() if name not in _DEFINITIONS}
+    try:
+        out: Schema = {
+            "type": "object",
+            "properties": {"value": _moved(inner)},
+            "required": ["value"],
+        }
+        for name in _DEFINITIONS:
+            if name in schema:
+                out[name] = _moved(schema[name])
+    except RecursionError:
+        raise ValueError(f"expected {_DEEP}") from None
+    return out
+
+
+def _moved(node: Any) -> Any:
+    """`node` with its references to places in the schema, definitions apart, as they are now."""
+    if isinstance(node, list):
+        return [_moved(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    out = {name: v if name in _DATA else _moved(v) for name, v in node.items()}
+    ref = out.get("$ref")
+    if isinstance(ref, str) and ref.startswith("#") and _defined(ref) is None:
+        out["$ref"] = "#/properties/value" + ref[1:]
+    return out
+
+
+def _defined(ref: str) -> str | None:
+    """The name behind a reference to a definition, escaped as it came; None for any other."""
+    for holder in _DEFINITIONS:
+        head = f"#/{holder}/"
+        if ref.startswith(head) and "/" not in ref[len(head) :]:
+            return ref[len(head) :]
+    return None
+
+
+# OpenAI's strict subset --------------------------------------------------------------------------
+
+_STRICT = frozenset(
+    (
+        *("$schema", "$ref", "$defs", "definitions", "title", "description"),
+        *("type", "enum", "const", "anyOf", "pattern", "format"),
+        *("properties", "required", "additionalProperties", "items", "minItems", "maxItems"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    )
+)
+_STRICT_FORMATS = frozenset(
+    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+)
+
+
+def is_strict(schema: Schema) -> bool:
+    """Whether OpenAI takes `schema` with `strict: true`.
+
+    Each object names all its properties as required and allows no others, the top is an object,
+    and only keywords of the subset occur. In doubt it is not: a refusal costs more than a promise.
+    """
+    try:
+        return schema.get("type") == "object" and _strict(schema)
+    except RecursionError:
+        return False
+
+
+def _strict(node: Any) -> bool:
+    if not isinstance(node, dict) or not node.keys() <= _STRICT:
+        return False
+    if "$ref" in node:
+        return node.keys() <= {"$ref", "$defs", "definitions"}
+    if not node.keys() & {"type", "anyOf", "enum", "const"}:
+        return False
+    kinds = node.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "object" in kinds or "properties" in node:
+        properties, required = node.get("properties"), node.get("required")
+        if not isinstance(properties, dict) or not isinstance(required, list):
+            return False
+        if node.get("additionalProperties") is not False or len(required) != len(properties):
+            return False
+        if not all(name in required for name in properties):
+            return False
+    if "array" in kinds and not isinstance(node.get("items"), dict):
+        return False
+    if "format" in node and node["format"] not in _STRICT_FORMATS:
+        return False
+    return all(map(_strict, _children(node)))
+
+
+def _children(node: Schema) -> list[Any]:
+    """The schemas inside a schema of the strict subset."""
+    out: list[Any] = []
+    for holder in ("properties", *_DEFINITIONS):
+        inner = node.get(holder)
+        if inner is not None:
+            out += inner.values() if isinstance(inner, dict) else [None]
+    if "anyOf" in node:
+        out += node["anyOf"] if isinstance(node["anyOf"], list) else [None]
+    if "items" in node:
+        out.append(node["items"])
+    return out
+
+
+# Anthropic's structured answers ------------------------------------------------------------------
+
+_KEPT = ("type", "title", "description", "enum", "const", "default")
+_FORMATS = _STRICT_FORMATS | {"uri"}
+_SILENT = frozenset(
+    (
+        *("$schema", "$id", "$anchor", "$comment", "$vocabulary", "examples"),
+        *("deprecated", "readOnly", "writeOnly", "additionalProperties", "strict"),
+    )
+)
+"""Words about the schema, not the value; and `additionalProperties`, which is always false."""
+
+
+def for_anthropic(schema: Schema) -> tuple[Schema, bool]:
+    """A schema of a structured answer as Claude takes it; and whether it was wrapped.
+
+    Limits the vendor cannot keep are told to the model in the description. A schema that is no
+    object at the top goes inside `{"value": ...}`. Raises ValueError, saying what was expected, for
+    what cannot be said at all: references that recurse or lead out of the schema.
+    """
+    try:
+        return _Cleaner(schema).result()
+    except RecursionError:
+        raise ValueError(f"expected {_DEEP}") from None
+
+
+class _Cleaner:
+    """One schema on its way into Anthropic's subset.
+
+    References to definitions stay, since the vendor knows them; any other is replaced by what it
+    refers to.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._root = schema
+        self._open: list[str] = []
+
+    def result(self) -> tuple[Schema, bool]:
+        self._refuse_recursion()
+        top = self._resolved({k: v for k, v in self._root.items() if k not in _DEFINITIONS})
+        if not top:
+            top = {"type": "object"}
+        cleaned = self._node(top)
+        wrapped = cleaned.get("type") != "object"
+        if wrapped:
+            cleaned = {
+                "type": "object",
+                "properties": {"value": cleaned},
+                "required": ["value"],
+                "additionalProperties": False,
+            }
+        for holder in _DEFINITIONS:
+            inner = self._root.get(holder)
+            if isinstance(inner, dict) and inner:
+                cleaned[holder] = {name: self._node(each) for name, each in inner.items()}
+        return cleaned, wrapped
+
+    def _refuse_recursion(self) -> None:
+        """Follow all references once: no definition may lead to itself."""
+        done: set[str] = set()
+
+        def follow(ref: str) -> None:
+            if ref in self._open:
+                raise ValueError(f"expected no recursion, but `{ref}` contains itself")
+            if ref in done:
+                return
+            self._open.append(ref)
+            for inner in _references(self._target(ref)):
+                follow(inner)
+            self._open.pop()
+            done.add(ref)
+
+        for ref in _references(self._root):
+            follow(ref)
+
+    def _target(self, ref: str) -> Any:
+        """What `ref` (RFC 6901, as a fragment) refers to."""
+        node: Any = self._root
+        if ref != "#" and not ref.startswith("#/"):
+            raise ValueError(f"expected references within the schema, not `{ref[:100]}`")
+        for step in ref[2:].split("/") if len(ref) > 1 else ():
+            step = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(node, dict) and step in node:
+                node = node[step]
+            elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+                node = node[int(step)]
+            else:
+                raise ValueError(f"expected `{ref[:100]}` to refer to a part of the schema")
+        return node
+
+    def _resolved(self, node: Any) -> Any:
+        """`node`, or what it refers to."""
+        while isinstance(node, dict) and isinstance(node.get("$ref"), str):
+            node = self._target(node["$ref"])
+        return node
+
+    def _node(self, node: Any) -> Schema:
+        if not isinstance(node, dict):
+            return {}
+        ref = node.get("$ref")
+        if isinstance(ref, str):
+            return {"$ref": ref} if _defined(ref) is not None else self._node(self._target(ref))
+        if isinstance(node.get("allOf"), list):
+            node = self._merged(node)
+        out: Schema = {name: node[name] for name in _KEPT if name in node}
+        untold: dict[str, Any] = {}
+        for name, value in node.items():
+            if name in out or name in _SILENT or name in _DEFINITIONS:
+                continue
+            if not self._inner(name, value, out):
+                untold[name] = value
+        kinds = out.get("type")
+        if "properties" in out or kinds == "object" or (kinds is None and "required" in out):
+            out.setdefault("type", "object")
+            out.setdefault("properties", {})
+        if out.get("type") == "object" or (isinstance(kinds, list) and "object" in kinds):
+            out["additionalProperties"] = False
+        if isinstance(node.get("additionalProperties"), dict):
+            untold["additionalProperties"] = node["additionalProperties"]
+        if untold:
+            told = "; ".join(f"{name}: {_encode(value).decode()}" for name, value in untold.items())
+            before = out.get("description")
+            out["description"] = f"{before}\n\n{told}" if before else told
+        return out
+
+    def _inner(self, name: str, value: Any, out: Schema) -> bool:
+        """Take a keyword that holds schemas, or is kept for some values only."""
+        match name, value:
+            case "properties", dict():
+                out["properties"] = {key: self._node(each) for key, each in value.items()}
+            case "required", list():
+                out["required"] = value
+            case "items", dict():
+                out["items"] = self._node(value)
+            case (("anyOf" | "oneOf"), list()):
+                out["anyOf"] = [*out.get("anyOf", ()), *map(self._node, value)]
+            case "format", str() if value in _FORMATS:
+                out["format"] = value
+            case "minItems", 0 | 1:
+                out["minItems"] = value
+            case _:
+                return False
+        return True
+
+    def _merged(self, node: Schema) -> Schema:
+        """`node` with the parts of its `allOf` in it: closed objects cannot all hold at once."""
+        out = {name: value for name, value in node.items() if name != "allOf"}
+        for part in node["allOf"]:
+            part = self._resolved(part)
+            if not isinstance(part, dict):
+                continue
+            if isinstance(part.get("allOf"), list):
+                part = self._merged(part)
+            for name, value in part.items():
+                mine = out.get(name)
+                if name == "properties" and isinstance(mine, dict) and isinstance(value, dict):
+                    out[name] = {**mine, **value}
+                elif name == "required" and isinstance(mine, list) and isinstance(value, list):
+                    out[name] = [*mine, *(each for each in value if each not in mine)]
+                elif name == "description" and isinstance(mine, str) and isinstance(value, str):
+                    out[name] = f"{mine}\n\n{value}"
+                elif name not in out:
+                    out[name] = value
+        return out
+
+
+def _references(node: Any) -> list[str]:
+    """Every `$ref` inside `node`."""
+    if isinstance(node, list):
+        return [ref for each in node for ref in _references(each)]
+    if not isinstance(node, dict):
+        return []
+    ref = node.get("$ref")
+    found = [ref] if isinstance(ref, str) else []
+    return found + [
+        ref for name, value in node.items() if name not in _DATA for ref in _references(value)
+    ]
