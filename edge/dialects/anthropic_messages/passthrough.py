@@ -6,12 +6,14 @@ therefore passed on after one look at its first bytes and one substring search. 
 their signatures leave as the bytes they came in. Nothing leaves after `message_stop`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from edge.dialects.passthrough import (
     NO_ECHO,
     UNREADABLE,
-    Count,
     Dialect,
     Echo,
     Fields,
@@ -20,34 +22,13 @@ from edge.dialects.passthrough import (
     encode,
     event_by_event,
     rename,
-    tokens,
 )
 from middlewares import sse
 from middlewares.exchange import Usage
 
+from .wire import MessageUsage
+
 _BLOCK_EVENT = b"event: content_block_"
-
-
-class MessageUsage(msgspec.Struct):
-    """`usage` of Anthropic answers; cached tokens are beside `input_tokens`."""
-
-    input_tokens: Count = None
-    output_tokens: Count = None
-    cache_read_input_tokens: Count = None
-    cache_creation_input_tokens: Count = None
-
-    def update(self, usage: Usage) -> Usage:
-        """`usage` with the figures present here in place of its own (they are cumulative)."""
-        return Usage(
-            input=_either(self.input_tokens, usage.input),
-            output=_either(self.output_tokens, usage.output),
-            cache_read=_either(self.cache_read_input_tokens, usage.cache_read),
-            cache_write=_either(self.cache_creation_input_tokens, usage.cache_write),
-        )
-
-
-def _either(new: Count, old: int) -> int:
-    return old if new is None else tokens(new)
 
 
 class _Message(msgspec.Struct):
@@ -93,7 +74,7 @@ class MessagesRelay:
 
     enough = False
     answer = b""
-    failure: None = None
+    failure: Callable[[dict[str, Any]], bytes] | None = None
 
     def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
         self.usage: Usage | None = None

@@ -1,0 +1,344 @@
+"""Answers of an upstream that speaks Messages, read into events.
+
+Theory of operation. One block is open at a time; what is open decides what a delta means:
+
+    open \\ comes    text       thinking   signature   input      citation
+    nothing         open text  open it    -           broken     -
+    text            more       (1)        -           -          kept
+    thinking        (1)        more       kept        -          -
+    tool            (1)        (1)        -           more       -
+    ignored         -          -          -           -          -
+
+    (1) close what is open, and open the other: a server that skips the start of a block
+     -  nothing: a delta nobody knows yet, or one of a block that is not passed on
+
+A block that is ignored is one the vendor runs itself (web search and its results, MCP), or a kind
+nobody knows yet. What is kept comes out when the block closes: its citations or its signature; for
+a tool without fragments the input it was opened with. A block without content does not come out.
+
+The end is `message_stop`; also the end of the input, once there is a reason to stop.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from edge.dialects import failures
+from edge.dialects.neutral import (
+    Citation,
+    Cited,
+    Closed,
+    Counted,
+    Event,
+    Failed,
+    Opaque,
+    Origin,
+    Signed,
+    Started,
+    Stop,
+    Stopped,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    ToolOpened,
+)
+from edge.dialects.passthrough import UNREADABLE
+from middlewares import sse
+from middlewares.exchange import Usage
+
+from .wire import (
+    NULL,
+    STOPS,
+    Block,
+    Delta,
+    Message,
+    MessageUsage,
+    StopDetails,
+    StreamEvent,
+    decode_event,
+    decode_message,
+)
+
+Kind = Literal["text", "thinking", "tool", "ignored"]
+
+_HEAD = b"event: content_block_delta\ndata: "
+_ORIGIN = Origin("anthropic")
+_NOTHING = (b"null", b"{}")
+
+
+class MessagesReader:
+    """One streamed answer. See `sides.Reader`."""
+
+    __slots__ = (
+        "_citations",
+        "_explanation",
+        "_input",
+        "_open",
+        "_over",
+        "_reason",
+        "_said",
+        "_sequence",
+        "_signature",
+        "_started",
+        "_usage",
+    )
+
+    def __init__(self) -> None:
+        self._open: Kind | None = None
+        self._said = False
+        """Whether the caller has seen anything of the open block."""
+        self._citations: list[Citation] = []
+        self._signature = ""
+        self._input = ""
+        self._started = False
+        self._over = False
+        self._reason: Stop | None = None
+        self._sequence: str | None = None
+        self._explanation: str | None = None
+        self._usage: Usage | None = None
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events in a block of whole SSE events."""
+        out: list[Event] = []
+        if self._over:
+            return out
+        if block.find(b"\n\n") == len(block) - 2 and b"\r" not in block:
+            self._event(block, out)
+            return out
+        for event in sse.split(block):
+            if not self._over:
+                self._event(event, out)
+        return out
+
+    def end(self) -> list[Event]:
+        """The upstream has ended: whether that was the end of the answer."""
+        out: list[Event] = []
+        if not self._over:
+            if self._reason is None:
+                self._fail(failures.broken("the stream ended before message_stop"), out)
+            else:
+                self._stop(out)
+        return out
+
+    def whole(self, body: bytes) -> list[Event]:
+        """The events of an unstreamed answer. The reader is used up."""
+        out: list[Event] = []
+        try:
+            message = decode_message(body)
+        except UNREADABLE:
+            return [failures.broken("the answer is not a message", body)]
+        if message.type == "error" or _is_set(message.error):
+            return [failures.failed_by(body)]
+        if message.content is None:
+            return [failures.broken("the answer has no content", body)]
+        self._start(message, out)
+        for block in message.content:
+            self._begin(block, out)
+            self._close(out)
+        self._ended(message.stop_reason, message.stop_sequence, message.stop_details)
+        if not self._over:
+            self._stop(out)
+        return out
+
+    def _event(self, event: bytes, out: list[Event]) -> None:
+        name = ""
+        if event.startswith(_HEAD) and event.count(b"\n") == 3:
+            data = event[len(_HEAD) : -2]
+        else:
+            parsed = sse.parse(event)
+            if parsed is None:
+                return
+            name, data = parsed
+        try:
+            read = decode_event(data)
+        except UNREADABLE:
+            if data.strip() not in (b"", b"[DONE]"):
+                self._fail(failures.broken("a frame is not a Messages event", data), out)
+            return
+        kind = read.type or name
+        if kind == "content_block_delta":
+            if read.delta is not None:
+                self._delta(read.delta, data, out)
+        elif kind == "error" or _is_set(read.error):
+            self._fail(failures.failed_by(data), out)
+        else:
+            self._turn(kind, read, data, out)
+
+    def _turn(self, kind: str, read: StreamEvent, data: bytes, out: list[Event]) -> None:
+        """Everything but a delta of a block."""
+        match kind:
+            case "message_start":
+                self._start(read.message or Message(), out)
+            case "content_block_start" if read.content_block is not None:
+                self._begin(read.content_block, out)
+            case "content_block_stop":
+                self._close(out)
+            case "message_delta":
+                self._close(out)
+                self._count(read.usage, out)
+                if (delta := read.delta) is not None:
+                    self._ended(delta.stop_reason, delta.stop_sequence, delta.stop_details)
+            case "message_stop":
+                self._stop(out)
+
+    # Blocks --------------------------------------------------------------------------------------
+
+    def _delta(self, delta: Delta, data: bytes, out: list[Event]) -> None:
+        kind = delta.type
+        if self._open == "ignored":
+            return
+        if kind == "text_delta":
+            if delta.text:
+                self._text(delta.text, out)
+        elif kind == "input_json_delta":
+            if self._open == "tool":
+                if delta.partial_json:
+                    self._input = ""
+                    out.append(ToolDelta(delta.partial_json))
+            elif self._open is None:
+                self._fail(failures.broken("a tool's input without the tool", data), out)
+        elif kind == "thinking_delta":
+            if delta.thinking:
+                self._think(delta.thinking, out)
+        elif kind == "signature_delta":
+            if self._open == "thinking" and delta.signature:
+                self._signature = delta.signature
+        elif kind == "citations_delta" and self._open == "text" and delta.citation is not None:
+            self._citations.append(citation_of(delta.citation))
+
+    def _begin(self, block: Block, out: list[Event]) -> None:
+        self._close(out)
+        self._greet(out)
+        match block.type:
+            case "text":
+                self._open = "text"
+                self._citations += map(citation_of, block.citations or ())
+                if block.text:
+                    self._text(block.text, out)
+            case "thinking":
+                self._open = "thinking"
+                self._signature = block.signature or ""
+                if block.thinking:
+                    self._think(block.thinking, out)
+            case "redacted_thinking":
+                self._open = "ignored"
+                if block.data:
+                    self._said = True
+                    out.append(Signed(Opaque(origin=_ORIGIN, data=block.data, redacted=True)))
+            case "tool_use":
+                self._open = "tool"
+                if not block.name:
+                    self._fail(failures.broken("a tool call without a name"), out)
+                    return
+                given = bytes(block.input)
+                if given not in _NOTHING:
+                    self._input = msgspec.json.format(given, indent=-1).decode()
+                self._said = True
+                out.append(ToolOpened(block.id or "", block.name))
+            case _:
+                self._open = "ignored"
+
+    def _text(self, text: str, out: list[Event]) -> None:
+        if self._open != "text":
+            self._switch("text", out)
+        self._said = True
+        out.append(TextDelta(text))
+
+    def _think(self, text: str, out: list[Event]) -> None:
+        if self._open != "thinking":
+            self._switch("thinking", out)
+        self._said = True
+        out.append(ThinkingDelta(text))
+
+    def _switch(self, kind: Kind, out: list[Event]) -> None:
+        self._close(out)
+        self._greet(out)
+        self._open = kind
+
+    def _close(self, out: list[Event]) -> None:
+        if self._open is None or self._over:
+            return
+        if self._open == "text":
+            if self._said:
+                out.extend(map(Cited, self._citations))
+            self._citations.clear()
+        elif self._open == "thinking" and self._signature:
+            self._said = True
+            out.append(Signed(Opaque(origin=_ORIGIN, data=self._signature)))
+            self._signature = ""
+        elif self._open == "tool" and self._input:
+            out.append(ToolDelta(self._input))
+            self._input = ""
+        if self._said:
+            out.append(Closed())
+        self._open = None
+        self._said = False
+
+    # The message ---------------------------------------------------------------------------------
+
+    def _greet(self, out: list[Event]) -> None:
+        if not self._started:
+            self._started = True
+            out.append(Started())
+
+    def _start(self, message: Message, out: list[Event]) -> None:
+        self._greet(out)
+        self._count(message.usage, out)
+
+    def _count(self, usage: MessageUsage | None, out: list[Event]) -> None:
+        if usage is None:
+            return
+        counted = usage.update(self._usage or Usage())
+        if counted != Usage():
+            self._usage = counted
+            if self._open is None and self._started:
+                out.append(Counted(counted))
+
+    def _ended(self, reason: str | None, sequence: str | None, details: StopDetails | None) -> None:
+        if reason is None:
+            return
+        self._reason = STOPS.get(reason, "end")
+        if self._reason == "stop_sequence":
+            self._sequence = sequence
+        if details is not None:
+            self._explanation = details.explanation
+
+    def _stop(self, out: list[Event]) -> None:
+        if not self._started:
+            self._fail(failures.broken("the answer ended before it began"), out)
+            return
+        self._close(out)
+        self._over = True
+        reason = self._reason or "end"
+        explanation = self._explanation if reason == "refusal" else None
+        out.append(Stopped(reason, self._sequence, explanation, self._usage))
+
+    def _fail(self, failed: Failed, out: list[Event]) -> None:
+        self._over = True
+        out.append(failed)
+
+
+def read(body: bytes) -> list[Event]:
+    """A whole unstreamed answer as events."""
+    return MessagesReader().whole(body)
+
+
+def citation_of(cited: dict[str, Any]) -> Citation:
+    """A source as Anthropic names it, of whatever kind; what it does not say is ""."""
+
+    def word(*members: str) -> str:
+        for member in members:
+            if isinstance(cited.get(member), str):
+                return str(cited[member])
+        return ""
+
+    url = word("url", "source")
+    return Citation(
+        url=url if url.startswith(("http://", "https://")) else "",
+        title=word("title", "document_title"),
+        quoted=word("cited_text"),
+    )
+
+
+def _is_set(error: msgspec.Raw) -> bool:
+    return error is not NULL and bytes(error) != b"null"

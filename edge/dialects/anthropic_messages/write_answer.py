@@ -1,0 +1,336 @@
+"""Answers for a caller that speaks Messages.
+
+Theory of operation. Blocks are numbered as they open. All of a delta but its text is the same
+within a block, so it is encoded once when the block opens.
+
+    event                     events of the stream
+    Started                   message_start, with an estimate of the input; a ping
+    text, refusal, thinking   content_block_start with the first; a delta
+    Cited                     citations_delta, of what has an address
+    Signed                    kept: the signature is the last delta of its block
+    ToolOpened                content_block_start
+    ToolDelta                 input_json_delta; nothing yet if it is not the text of an object
+    Closed                    signature_delta of thinking, content_block_stop
+    Stopped                   message_delta with the usage, message_stop
+
+Every thinking block gets a signature, as clients throw away those without. It is the maker's own
+where the maker is Anthropic. All others are packed (`opaque`), and so are sources of other vendors,
+so that both can be told and taken out again before a Claude model sees them (`history`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from edge.dialects import opaque
+from edge.dialects.neutral import (
+    Citation,
+    Cited,
+    Closed,
+    Counted,
+    Event,
+    Opaque,
+    Origin,
+    Refusal,
+    RefusalDelta,
+    Reply,
+    Signed,
+    Started,
+    Stop,
+    Stopped,
+    Text,
+    TextDelta,
+    Thinking,
+    ThinkingDelta,
+    ToolCall,
+    ToolDelta,
+    ToolOpened,
+)
+from edge.dialects.passthrough import encode
+from edge.dialects.sides import Caller
+from middlewares import sse
+from middlewares.exchange import Usage
+
+from .arguments import input_of
+
+PING = sse.encode(b'{"type":"ping"}', "ping")
+
+_REASONS: dict[Stop, str] = {
+    "end": "end_turn",
+    "stop_sequence": "stop_sequence",
+    "length": "max_tokens",
+    "tool_use": "tool_use",
+    "pause": "pause_turn",
+    "refusal": "refusal",
+}
+_UNSIGNED = opaque.pack(Opaque(origin=Origin("openai"), data=""))
+"""The signature of thinking to which its maker gave none."""
+_STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{'
+_TEXT = _DELTA + b'"type":"text_delta","text":'
+_THINKING = _DELTA + b'"type":"thinking_delta","thinking":'
+_INPUT = _DELTA + b'"type":"input_json_delta","partial_json":'
+_TAIL = b"}}\n\n"
+
+_Open = Literal["", "text", "thinking", "tool", "held", "custom", "redacted"]
+
+
+class MessagesWriter:
+    """One answer. See `sides.Writer`."""
+
+    __slots__ = (
+        "_caller",
+        "_head",
+        "_index",
+        "_kept",
+        "_open",
+        "_refused",
+        "_signature",
+        "_usage",
+        "answer",
+    )
+
+    def __init__(self, caller: Caller) -> None:
+        self.answer = b""
+        self._caller = caller
+        self._index = -1
+        self._open: _Open = ""
+        """The open block; "held" and "custom": tools whose input is not passed as it comes."""
+        self._head = b""
+        """What stands before the text of a delta of the open block."""
+        self._kept: list[str] = []
+        self._signature = _UNSIGNED
+        self._refused = False
+        self._usage: Usage | None = None
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """The bytes of a stream for the next events."""
+        if len(events) == 1:
+            return self._event(events[0])
+        if isinstance(events[0], Started):
+            for event in events:
+                if isinstance(event, Counted):
+                    self._usage = event.usage
+        return b"".join(map(self._event, events))
+
+    def _event(self, event: Event) -> bytes:
+        if isinstance(event, TextDelta):
+            if self._open == "text":
+                return self._head + encode(event.text) + _TAIL
+            return self._begin("text", _TEXT, {"type": "text", "text": ""}, event.text)
+        if isinstance(event, ToolDelta):
+            return self._fragment(event.text)
+        if isinstance(event, ThinkingDelta):
+            if self._open == "thinking":
+                return self._head + encode(event.text) + _TAIL
+            return self._think(event.text)
+        match event:
+            case Started():
+                return self._started()
+            case ToolOpened():
+                return self._opened(event)
+            case RefusalDelta():
+                self._refused = True
+                return self._event(TextDelta(event.text))
+            case Cited():
+                return self._cited(event.citation)
+            case Signed():
+                return self._signed(event.opaque)
+            case Closed():
+                return self._closed()
+            case Counted():
+                self._usage = event.usage
+            case Stopped():
+                return self._stopped(event)
+        return b""
+
+    # Blocks --------------------------------------------------------------------------------------
+
+    def _begin(self, open_: _Open, head: bytes, block: dict[str, Any], text: str) -> bytes:
+        self._index += 1
+        self._open = open_
+        started = _event("content_block_start", index=self._index, content_block=block)
+        if not head:
+            return started
+        self._head = head % self._index
+        return started + self._head + encode(text) + _TAIL if text else started
+
+    def _think(self, text: str) -> bytes:
+        block = {"type": "thinking", "thinking": "", "signature": ""}
+        return self._begin("thinking", _THINKING, block, text)
+
+    def _signed(self, sealed: Opaque) -> bytes:
+        if sealed.redacted and self._is_native(sealed):
+            return self._begin("redacted", b"", _redacted(sealed), "")
+        self._signature = _signature(sealed)
+        return b"" if self._open == "thinking" else self._think("")
+
+    @staticmethod
+    def _is_native(sealed: Opaque) -> bool:
+        return sealed.origin.dialect == "anthropic"
+
+    def _opened(self, event: ToolOpened) -> bytes:
+        block = {
+            "type": "tool_use",
+            "id": event.id,
+            "name": _full_name(event.namespace, event.name),
+            "input": {},
+        }
+        return self._begin("custom" if event.custom else "held", _INPUT, block, "")
+
+    def _fragment(self, text: str) -> bytes:
+        if self._open == "tool":
+            return self._head + encode(text) + _TAIL
+        self._kept.append(text)
+        if self._open == "custom" or not (begun := "".join(self._kept)).lstrip().startswith("{"):
+            return b""
+        self._open = "tool"
+        self._kept.clear()
+        return self._head + encode(begun) + _TAIL
+
+    def _cited(self, citation: Citation) -> bytes:
+        if not citation.url or self._open != "text":
+            return b""
+        delta = {"type": "citations_delta", "citation": _source(citation)}
+        return _event("content_block_delta", index=self._index, delta=delta)
+
+    def _closed(self) -> bytes:
+        out = b""
+        if self._open == "thinking":
+            delta = {"type": "signature_delta", "signature": self._signature}
+            out = _event("content_block_delta", index=self._index, delta=delta)
+            self._signature = _UNSIGNED
+        elif self._open in ("held", "custom"):
+            value = input_of("".join(self._kept), custom=self._open == "custom")
+            out = self._head + encode(bytes(value).decode()) + _TAIL
+            self._kept.clear()
+        self._open = ""
+        return out + _event("content_block_stop", index=self._index)
+
+    # The message ---------------------------------------------------------------------------------
+
+    def _started(self) -> bytes:
+        usage = self._usage or Usage(input=self._caller.estimate)
+        message = self._message([], None, None, None, usage)
+        return _event("message_start", message=message) + PING
+
+    def _message(
+        self,
+        content: list[Any],
+        reason: str | None,
+        sequence: str | None,
+        details: dict[str, Any] | None,
+        usage: Usage,
+    ) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "id": f"msg_{self._caller.id}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._caller.model,
+            "content": content,
+            "stop_reason": reason,
+            "stop_sequence": sequence,
+        }
+        if details is not None:
+            message["stop_details"] = details
+        return {**message, "usage": usage_of(usage)}
+
+    def _stopped(self, event: Stopped) -> bytes:
+        reason, sequence, details = self._ending(event.reason, event.sequence, event.explanation)
+        delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
+        if details is not None:
+            delta["stop_details"] = details
+        usage = event.usage or self._usage or Usage(input=self._caller.estimate)
+        return _event("message_delta", delta=delta, usage=usage_of(usage)) + _STOP
+
+    def _ending(
+        self, stop: Stop, sequence: str | None, explanation: str | None
+    ) -> tuple[str, str | None, dict[str, Any] | None]:
+        if stop == "stop_sequence":
+            return (_REASONS[stop], sequence, None) if sequence else (_REASONS["end"], None, None)
+        if stop == "refusal" or (stop == "end" and self._refused):
+            details = {"type": "refusal", "category": None, "explanation": explanation}
+            return "refusal", None, details
+        return _REASONS[stop], None, None
+
+    def body(self, reply: Reply) -> bytes:
+        """The whole unstreamed answer."""
+        content: list[dict[str, Any]] = []
+        for block in reply.blocks:
+            match block:
+                case Text():
+                    content.append(_text(block))
+                case Refusal():
+                    self._refused = True
+                    content.append({"type": "text", "text": block.text})
+                case Thinking():
+                    content.append(self._thinking(block))
+                case ToolCall():
+                    content.append(_tool_use(block))
+        ending = self._ending(reply.stop, reply.sequence, reply.explanation)
+        usage = reply.usage or Usage(input=self._caller.estimate)
+        return encode(self._message(content, *ending, usage))
+
+    def _thinking(self, block: Thinking) -> dict[str, Any]:
+        sealed = block.opaque
+        if sealed is None:
+            return {"type": "thinking", "thinking": block.text, "signature": _UNSIGNED}
+        if sealed.redacted and self._is_native(sealed):
+            return _redacted(sealed)
+        return {"type": "thinking", "thinking": block.text, "signature": _signature(sealed)}
+
+    def failure(self, content: dict[str, Any]) -> bytes:
+        """The last bytes of a stream that broke."""
+        return sse.encode(encode(content), "error")
+
+
+def usage_of(usage: Usage) -> dict[str, Any]:
+    """`usage` as Anthropic writes it: cached tokens stand beside the input."""
+    return {
+        "input_tokens": usage.input,
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_read_input_tokens": usage.cache_read,
+        "output_tokens": usage.output,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
+    }
+
+
+def _event(kind: str, **members: Any) -> bytes:
+    return sse.encode(encode({"type": kind, **members}), kind)
+
+
+def _full_name(namespace: str, name: str) -> str:
+    return f"{namespace}__{name}" if namespace else name
+
+
+def _signature(sealed: Opaque) -> str:
+    return sealed.data if sealed.origin.dialect == "anthropic" else opaque.pack(sealed)
+
+
+def _redacted(sealed: Opaque) -> dict[str, Any]:
+    return {"type": "redacted_thinking", "data": sealed.data}
+
+
+def _text(text: Text) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "text", "text": text.text}
+    if cited := [_source(citation) for citation in text.citations if citation.url]:
+        block["citations"] = cited
+    return block
+
+
+def _source(citation: Citation) -> dict[str, Any]:
+    return {
+        "type": "web_search_result_location",
+        "url": citation.url,
+        "title": citation.title or None,
+        "cited_text": citation.quoted,
+        "encrypted_index": opaque.MARK,
+    }
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "tool_use",
+        "id": call.id,
+        "name": _full_name(call.namespace, call.name),
+        "input": input_of(call.arguments, custom=call.custom),
+    }
