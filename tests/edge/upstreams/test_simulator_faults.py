@@ -13,6 +13,7 @@ from .simulated import (
     CHAT,
     CHAT_TOOLS,
     MESSAGES,
+    RESPONSES,
     ask,
     chat,
     connect,
@@ -21,12 +22,14 @@ from .simulated import (
     messages,
     post,
     read_answer,
+    responses,
     until,
     whole,
     wire,
 )
 
-STREAMS = pytest.mark.parametrize(("target", "body"), [(CHAT, chat), (MESSAGES, messages)])
+BODIES = {CHAT: chat, MESSAGES: messages, RESPONSES: responses}
+STREAMS = pytest.mark.parametrize("target", list(BODIES))
 
 
 @pytest.fixture
@@ -36,8 +39,7 @@ async def server() -> AsyncIterator[SimulatorServer]:
 
 
 def fault(target: bytes, words: str, *, stream: bool = True) -> Request:
-    body = chat if target == CHAT else messages
-    return post(target, body(f"Hi [[sim tokens=8 fault={words}]]", stream=stream))
+    return post(target, BODIES[target](f"Hi [[sim tokens=8 fault={words}]]", stream=stream))
 
 
 def events_of(found: bytes) -> int:
@@ -73,7 +75,7 @@ EVERY = [
 
 @pytest.mark.parametrize("words", EVERY)
 @pytest.mark.parametrize("streamed", [True, False])
-@pytest.mark.parametrize("target", [CHAT, MESSAGES])
+@STREAMS
 async def test_in_process_and_server_give_the_same_bytes(
     server: SimulatorServer, target: bytes, streamed: bool, words: str
 ) -> None:
@@ -87,16 +89,14 @@ async def test_in_process_and_server_give_the_same_bytes(
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 429, 500, 503, 529])
 @STREAMS
-def test_a_status_comes_with_the_vendor_s_error_and_its_secrets(
-    target: bytes, body: object, status: int
-) -> None:
+def test_a_status_comes_with_the_vendor_s_error_and_its_secrets(target: bytes, status: int) -> None:
     found = ask(fault(target, f"status:{status} retry-after=7"))
     assert found.status == status
     assert (b"retry-after", b"7") in found.headers
     error = json.loads(whole(found))
     text = whole(found).decode()
     assert all(secret in text for secret in SECRETS)
-    if target == CHAT:
+    if target != MESSAGES:
         assert set(error["error"]) == {"message", "type", "param", "code"}
     else:
         assert error["type"] == "error"
@@ -114,8 +114,8 @@ def test_an_overflow_is_worded_as_the_vendor_words_it() -> None:
 
 
 @STREAMS
-def test_a_cut_ends_after_so_many_events(target: bytes, body: object) -> None:
-    clean = whole(ask(post(target, chat() if target == CHAT else messages())))
+def test_a_cut_ends_after_so_many_events(target: bytes) -> None:
+    clean = whole(ask(post(target, BODIES[target]())))
     assert clean
     found = ask(fault(target, "cut:3"))
     assert found.ending == "cut"
@@ -123,7 +123,7 @@ def test_a_cut_ends_after_so_many_events(target: bytes, body: object) -> None:
 
 
 @STREAMS
-def test_an_end_too_early_looks_whole(target: bytes, body: object) -> None:
+def test_an_end_too_early_looks_whole(target: bytes) -> None:
     found = ask(fault(target, "end:3"))
     assert found.ending == "whole"
     assert events_of(whole(found)) == 3
@@ -137,13 +137,15 @@ def test_a_plain_answer_is_cut_in_its_middle() -> None:
 
 
 @STREAMS
-def test_garbage_stands_between_good_events(target: bytes, body: object) -> None:
+def test_garbage_stands_between_good_events(target: bytes) -> None:
     found = whole(ask(fault(target, "garbage:2")))
     blocks = found.split(b"\n\n")
     with pytest.raises(json.JSONDecodeError):
         json.loads(blocks[2].split(b"data: ")[1])
     rest = b"\n\n".join(blocks[:2] + blocks[3:])
-    assert events(rest)[-1] in ("[DONE]", {"type": "message_stop"})
+    last = events(rest)[-1]
+    ends = ("[DONE]", {"type": "message_stop"})
+    assert last in ends or last["type"] == "response.completed"
 
 
 def test_garbage_in_a_plain_answer() -> None:
@@ -152,8 +154,12 @@ def test_garbage_in_a_plain_answer() -> None:
 
 
 @STREAMS
-def test_an_error_event_is_the_last(target: bytes, body: object) -> None:
+def test_an_error_event_is_the_last(target: bytes) -> None:
     found = events(whole(ask(fault(target, "error-event:4"))))
+    if target == RESPONSES:
+        failed = found.pop()
+        assert failed["type"] == "response.failed"
+        assert failed["response"]["error"]["message"] == found[-1]["message"]
     assert "error" in found[-1]
     assert all("error" not in event for event in found[:-1])
     assert SECRETS[0] in json.dumps(found[-1])
@@ -161,7 +167,7 @@ def test_an_error_event_is_the_last(target: bytes, body: object) -> None:
 
 
 @STREAMS
-def test_html_in_place_of_a_stream(target: bytes, body: object) -> None:
+def test_html_in_place_of_a_stream(target: bytes) -> None:
     found = ask(fault(target, "html"))
     assert found.status == 200
     assert (b"content-type", b"text/html") in found.headers
@@ -169,14 +175,14 @@ def test_html_in_place_of_a_stream(target: bytes, body: object) -> None:
 
 
 @STREAMS
-def test_an_empty_stream_is_a_stream_without_a_byte(target: bytes, body: object) -> None:
+def test_an_empty_stream_is_a_stream_without_a_byte(target: bytes) -> None:
     found = ask(fault(target, "empty"))
     assert (b"content-type", b"text/event-stream; charset=utf-8") in found.headers
     assert (found.status, whole(found), found.ending) == (200, b"", "whole")
 
 
 @STREAMS
-def test_split_text_is_cut_inside_code_points_only_on_the_way(target: bytes, body: object) -> None:
+def test_split_text_is_cut_inside_code_points_only_on_the_way(target: bytes) -> None:
     found = ask(fault(target, "split-utf8"))
     broken = 0
     for _, part in found.steps:
@@ -199,24 +205,23 @@ def test_byte_by_byte_is_a_step_for_each_byte() -> None:
 
 
 @STREAMS
-def test_crlf_ends_every_line(target: bytes, body: object) -> None:
+def test_crlf_ends_every_line(target: bytes) -> None:
     found = whole(ask(fault(target, "crlf")))
     assert found.count(b"\n") == found.count(b"\r\n") > 10
 
 
 @STREAMS
-def test_pings_come_before_content_and_say_nothing(target: bytes, body: object) -> None:
+def test_pings_come_before_content_and_say_nothing(target: bytes) -> None:
     clean = ask(fault(target, "crlf:0"))
     found = ask(fault(target, "pings:6"))
     assert len(found.steps) == len(clean.steps) + 6
     waiting = [data for _, data in found.steps[1:7]]
     for data in waiting:
         for event in events(data):
-            assert (
-                event["type"] == "ping"
-                if target == MESSAGES
-                else not event["choices"][0]["delta"]["content"]
-            )
+            if target == CHAT:
+                assert not event["choices"][0]["delta"]["content"]
+            else:
+                assert event["type"] == ("ping" if target == MESSAGES else "keepalive")
     assert found.steps[7][0] >= 6 * 0.02
 
 
@@ -239,6 +244,8 @@ def test_faults_reach_the_other_endpoints() -> None:
     text = "a [[sim fault=status:500]]"
     assert ask(post(b"/v1/embeddings", {"model": "m", "input": text})).status == 500
     assert ask(post(b"/v1/messages/count_tokens", messages(text))).status == 500
+    assert ask(post(RESPONSES + b"/input_tokens", responses(text))).status == 500
+    assert ask(post(RESPONSES + b"/compact", responses(text))).status == 500
     steering = ((b"x-sim", b"fault=status:500"),)
     assert ask(Request(b"GET", b"/v1/models", steering, b"")).status == 500
     assert ask(Request(b"GET", b"/v1/models", ((b"x-sim", b"a=1"),), b"")).status == 400

@@ -172,3 +172,75 @@ async def test_anthropic_counts_lists_and_errors(claude: anthropic.AsyncAnthropi
             messages=[{"role": "user", "content": "Hi [[sim fault=error-event:4]]"}],
         ) as stream:
             await stream.get_final_message()
+
+
+async def test_responses_plain_and_streamed(chat: openai.AsyncOpenAI) -> None:
+    plain = await chat.responses.create(
+        model="sim-1",
+        input="Hello [[sim tools=2 tokens=7]]",
+        tools=[
+            {"type": "function", "name": "weather", "parameters": WEATHER, "strict": False},
+            {"type": "custom", "name": "patch"},
+        ],
+        reasoning={"effort": "low", "summary": "auto"},
+        include=["reasoning.encrypted_content"],
+    )
+    async with chat.responses.stream(
+        model="sim-1",
+        input="Hello [[sim tools=2 tokens=7]]",
+        tools=[
+            {"type": "function", "name": "weather", "parameters": WEATHER, "strict": False},
+            {"type": "custom", "name": "patch"},
+        ],
+        reasoning={"effort": "low", "summary": "auto"},
+        include=["reasoning.encrypted_content"],
+    ) as stream:
+        text = "".join(
+            [event.delta async for event in stream if event.type == "response.output_text.delta"]
+        )
+        final = await stream.get_final_response()
+    kinds = ["reasoning", "message", "function_call", "custom_tool_call"]
+    assert [item.type for item in final.output] == [item.type for item in plain.output] == kinds
+    assert text == final.output_text == plain.output_text
+    assert final.usage == plain.usage
+
+
+async def test_a_responses_tool_loop_with_reasoning(chat: openai.AsyncOpenAI) -> None:
+    tool: openai.types.responses.FunctionToolParam = {
+        "type": "function",
+        "name": "weather",
+        "parameters": WEATHER,
+        "strict": False,
+    }
+    first = await chat.responses.create(
+        model="sim-1",
+        input="Hi [[sim tools=1 thinking=1 strict=1]]",
+        tools=[tool],
+        include=["reasoning.encrypted_content"],
+        store=False,
+    )
+    call = first.output[-1]
+    assert call.type == "function_call"
+    history: list[openai.types.responses.ResponseInputItemParam] = [
+        {"role": "user", "content": "Hi [[sim tools=1 thinking=1 strict=1]]"},
+        *[item.to_dict() for item in first.output],  # type: ignore[list-item]
+        {"type": "function_call_output", "call_id": call.call_id, "output": "rain"},
+    ]
+    second = await chat.responses.create(model="sim-1", input=history, tools=[tool])
+    assert "rain" in second.output_text
+
+
+async def test_responses_compaction_counts_and_errors(chat: openai.AsyncOpenAI) -> None:
+    compacted = await chat.responses.compact(model="sim-1", input="A long story")
+    assert [item.type for item in compacted.output] == ["compaction"]
+    counted = await chat.responses.input_tokens.count(model="sim-1", input="Hello")
+    assert counted.input_tokens > 0
+    with pytest.raises(openai.BadRequestError) as gone:
+        await chat.responses.create(model="sim-1", input="Hi", previous_response_id="resp_1")
+    assert gone.value.code == "previous_response_not_found"
+    stream = await chat.responses.create(
+        model="sim-1", input="Hi [[sim fault=error-event:4]]", stream=True
+    )
+    with pytest.raises(openai.APIError, match="SimProvider"):
+        async for _ in stream:
+            pass
