@@ -1,9 +1,15 @@
 """OpenAI Chat Completions."""
 
-from edge.dialects.sides import ClientSide
+from edge.dialects.sides import ClientSide, UpstreamSide
 from middlewares import sse
 
-from .read_request import read
+from . import read_answer, read_request, write_request
 from .write_answer import ChatWriter
 
-CLIENT = ClientSide(read=read, writer=ChatWriter, ping=sse.comment("keep-alive"))
+CLIENT = ClientSide(read=read_request.read, writer=ChatWriter, ping=sse.comment("keep-alive"))
+UPSTREAM = UpstreamSide(
+    endpoint="chat.completions",
+    write=write_request.write,
+    reader=read_answer.ChatReader,
+    read=read_answer.read,
+)

@@ -1,0 +1,251 @@
+"""The messages of a chat upstream.
+
+A chat's `tool` message holds text only. Images and files of results are named there, and stand in
+one message of the user behind the whole run of results: between two results nothing may come.
+"""
+
+from base64 import b64decode
+from typing import Any
+
+import msgspec
+
+from edge.dialects.media import data_url
+from edge.dialects.neutral import (
+    Audio,
+    Block,
+    Conversation,
+    Document,
+    Image,
+    Opaque,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from edge.dialects.opaque import readable
+from edge.dialects.openai_models import is_openai, reasons
+from edge.dialects.repair import paired
+from edge.dialects.sides import Aim
+from middlewares.problem import Problem
+
+from .families import call_id, user_may_follow_tool, wants_thinking
+from .write_tools import Tools
+
+_BILLING = "x-anthropic-billing-header:"
+_IMAGE_BELOW = "[image attached below]"
+_FILE_BELOW = "[file attached below]"
+_ERROR = "Error: "
+_BETWEEN = "OK."
+_PARAGRAPH = "\n\n"
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+Message = dict[str, Any]
+
+
+def write_messages(conversation: Conversation, aim: Aim, tools: Tools) -> list[Message]:
+    """All messages, instructions first. Raises Problem for a block that cannot be said."""
+    out: list[Message] = []
+    role = "developer" if reasons(aim.model) else "system"
+    instructions = _joined(_without_billing(conversation.system))
+    if instructions:
+        out.append({"role": role, "content": instructions})
+    for turn in paired(conversation.turns):
+        if turn.role == "system":
+            content = _joined([block for block in turn.blocks if isinstance(block, Text)])
+            if content:
+                out.append({"role": role, "content": content})
+        elif turn.role == "user":
+            out += _user(turn, aim)
+        else:
+            out += _assistant(turn, aim, tools)
+    return out
+
+
+def _without_billing(system: list[Text]) -> list[Text]:
+    """Claude Code's first line tells its maker who pays. It changes often, and so would spoil the
+    cache of whoever else reads the prompt.
+    """
+    if system and system[0].text.startswith(_BILLING):
+        rest = system[0].text.partition("\n")[2].lstrip("\n")
+        return [*([Text(text=rest)] if rest else []), *system[1:]]
+    return system
+
+
+def _joined(texts: list[Text]) -> str:
+    return _PARAGRAPH.join(text.text for text in texts if text.text.strip())
+
+
+def _user(turn: Turn, aim: Aim) -> list[Message]:
+    out: list[Message] = []
+    attached: list[Block] = []
+    said: list[Block] = []
+    for block in turn.blocks:
+        if isinstance(block, ToolResult):
+            out.append(_result(block, aim.model, attached))
+        else:
+            said.append(block)
+    said = attached + said
+    if not said:
+        return out
+    if out and not user_may_follow_tool(aim.model):
+        out.append({"role": "assistant", "content": _BETWEEN})
+    if all(isinstance(block, Text) for block in said) and (
+        len(said) == 1 or not is_openai(aim.model)
+    ):
+        content: Any = _joined([block for block in said if isinstance(block, Text)])
+    else:
+        content = [part for block in said for part in _parts(block)]
+    out.append({"role": "user", "content": content})
+    return out
+
+
+def _result(result: ToolResult, model: str, attached: list[Block]) -> Message:
+    """The message of a result; what it cannot hold goes to `attached`."""
+    lines: list[str] = []
+    for block in result.content:
+        match block:
+            case Text():
+                lines.append(block.text)
+            case Image():
+                lines.append(_IMAGE_BELOW)
+                attached.append(block)
+            case Document() if (text := _text_of(block)) is not None:
+                lines.append(text)
+            case Document():
+                lines.append(_FILE_BELOW)
+                attached.append(block)
+    content = "\n".join(lines)
+    if result.failed and not content.startswith(_ERROR):
+        content = _ERROR + content
+    return {
+        "role": "tool",
+        "tool_call_id": call_id(result.id, model),
+        "content": content,
+    }
+
+
+def _text_of(document: Document) -> str | None:
+    """A document that is nothing but text, headed by its name; None for any other."""
+    text = document.text
+    if document.blocks:
+        if not all(isinstance(block, Text) for block in document.blocks):
+            return None
+        text = "\n".join(block.text for block in document.blocks if isinstance(block, Text))
+    elif document.data and document.media_type.startswith("text/"):
+        text = b64decode(document.data).decode("utf-8", "replace")
+    elif not text:
+        return None
+    heads = [head for head in (document.name, document.context) if head]
+    return "\n".join([*heads, text])
+
+
+def _parts(block: Block) -> list[dict[str, Any]]:
+    """The content parts of a user's block."""
+    match block:
+        case Text():
+            return [{"type": "text", "text": block.text}]
+        case Image():
+            return [_image(block)]
+        case Document():
+            return _document(block)
+        case Audio():
+            sound = {"data": block.data, "format": block.format}
+            return [{"type": "input_audio", "input_audio": sound}]
+        case Refusal():
+            return [{"type": "text", "text": block.text}]
+    return []
+
+
+def _image(image: Image) -> dict[str, Any]:
+    if image.file_id:
+        raise _foreign(image.file_id, image.at)
+    url = data_url(image.media_type, image.data) if image.data else image.url
+    held = {"url": url}
+    if image.detail:
+        held["detail"] = image.detail
+    return {"type": "image_url", "image_url": held}
+
+
+def _document(document: Document) -> list[dict[str, Any]]:
+    text = _text_of(document)
+    if text is not None:
+        return [{"type": "text", "text": text}]
+    if document.blocks:
+        heads = [head for head in (document.name, document.context) if head]
+        parts = [{"type": "text", "text": "\n".join(heads)}] if heads else []
+        return parts + [part for block in document.blocks for part in _parts(block)]
+    if document.file_id:
+        raise _foreign(document.file_id, document.at)
+    if document.url:
+        raise _refused(document.at, "this model takes files inline only, as base64")
+    media_type = document.media_type or "application/pdf"
+    name = document.name or f"document.{media_type.rpartition('/')[2]}"
+    held = {"filename": name, "file_data": data_url(media_type, document.data)}
+    return [{"type": "file", "file": held}]
+
+
+def _foreign(file_id: str, at: str) -> Problem:
+    return _refused(at, f"the file `{file_id}` is not known to this model's vendor")
+
+
+def _refused(at: str, why: str) -> Problem:
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{at}`: {why}.",
+        param=at or None,
+        issue=why,
+    )
+
+
+def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Message]:
+    texts: list[str] = []
+    refusals: list[str] = []
+    thoughts: list[str] = []
+    details: list[Any] = []
+    calls: list[dict[str, Any]] = []
+    for block in turn.blocks:
+        match block:
+            case Text():
+                texts.append(block.text)
+            case Refusal():
+                refusals.append(block.text)
+            case ToolCall():
+                calls.append(tools.call(block))
+            case Thinking() if block.opaque is not None and block.opaque.data:
+                details += _details(block.text, block.opaque, aim)
+            case Thinking():
+                thoughts.append(block.text)
+    message: Message = {"role": "assistant"}
+    if refusals and not is_openai(aim.model):
+        texts += refusals
+        refusals = []
+    if texts:
+        message["content"] = "".join(texts)
+    elif calls or refusals:
+        message["content"] = None
+    else:
+        return []
+    if refusals:
+        message["refusal"] = "".join(refusals)
+    if thoughts and wants_thinking(aim.model):
+        message["reasoning_content"] = "".join(thoughts)
+    if details:
+        message["reasoning_details"] = details
+    if calls:
+        message["tool_calls"] = calls
+    return [message]
+
+
+def _details(text: str, opaque: Opaque, aim: Aim) -> list[dict[str, Any]]:
+    """A detail as its server gave it (`read_answer` keeps all but the text); [] if another did."""
+    if not readable(opaque, "openai", aim.origin):
+        return []
+    try:
+        detail = _decode(opaque.data)
+    except msgspec.DecodeError:  # the caller changed it
+        return []
+    member = "summary" if detail.get("type") == "reasoning.summary" else "text"
+    return [{**detail, member: text}] if text else [detail]

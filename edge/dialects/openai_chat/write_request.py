@@ -1,0 +1,143 @@
+"""A conversation, asked of an upstream that speaks chat completions.
+
+OpenAI's own models and the many other servers of this dialect take different things; the model's
+name tells (`openai_models`). To OpenAI go the members it documents. To others go only those that
+the plainest of them know: an unknown member is an error to some, and a wrong level of reasoning to
+more. What is left out is noted.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from edge.dialects import names
+from edge.dialects.effort import level_of
+from edge.dialects.json_schema import is_strict
+from edge.dialects.neutral import Conversation, OutputFormat
+from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
+from edge.dialects.sides import Aim, Sent
+
+from .write_messages import write_messages
+from .write_tools import Tools
+
+_MOST_STOPS = 4
+_LONGEST_ID = 64
+
+_encode = msgspec.json.Encoder().encode
+
+
+def write(conversation: Conversation, aim: Aim) -> Sent:
+    """The request for `aim.model`. Raises Problem for what a chat cannot say."""
+    model = aim.model
+    openai = is_openai(model)
+    dropped: list[str] = []
+    tools = Tools(conversation, model, dropped)
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": write_messages(conversation, aim, tools),
+        **tools.members(),
+    }
+    stops = _stops(conversation, model, body)
+    effort = _effort(conversation, model, dropped)
+    if effort is not None:
+        body["reasoning_effort"] = effort
+    _limit(conversation, aim, body)
+    _sampling(conversation, model, effort, body, dropped)
+    if conversation.output is not None:
+        body["response_format"] = _format(conversation.output)
+    if openai:
+        if conversation.verbosity is not None and reasons(model):
+            body["verbosity"] = conversation.verbosity
+        if conversation.tier is not None:
+            body["service_tier"] = conversation.tier
+        if conversation.session:
+            body["prompt_cache_key"] = _short(conversation.session)
+    if conversation.user:
+        body["safety_identifier" if openai else "user"] = _short(conversation.user)
+    if conversation.top_logprobs:
+        dropped.append("log probabilities")
+    if conversation.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    return Sent(
+        body=_encode(body),
+        names=tools.sent,
+        wrapped=frozenset(tools.wrapped),
+        stops=stops,
+        dropped=dropped,
+    )
+
+
+def _stops(conversation: Conversation, model: str, body: dict[str, Any]) -> tuple[str, ...]:
+    """Those that have to be enforced here: models that think refuse them, others take four."""
+    stops = tuple(stop for stop in conversation.stop if stop)
+    if not stops or reasons(model):
+        return stops
+    body["stop"] = list(stops[:_MOST_STOPS])
+    return stops if len(stops) > _MOST_STOPS else ()
+
+
+def _effort(conversation: Conversation, model: str, dropped: list[str]) -> str | None:
+    level = level_of(conversation.reasoning) if conversation.reasoning is not None else None
+    if level is None:
+        return None
+    if is_openai(model) and not reasons(model):
+        if level != "none":
+            dropped.append("reasoning: the model does not think")
+        return None
+    level = nearest_effort(model, level)
+    if level == "none" and not is_openai(model):
+        dropped.append("reasoning `none`: not every server knows it")
+        return None
+    return level
+
+
+def _limit(conversation: Conversation, aim: Aim, body: dict[str, Any]) -> None:
+    """One spelling of the output's limit: what OpenAI asks for, or what all others know."""
+    limit = conversation.max_tokens
+    if limit is None:
+        return
+    limit = max(limit, 1)
+    if aim.max_output:
+        limit = min(limit, aim.max_output)
+    body["max_completion_tokens" if is_openai(aim.model) else "max_tokens"] = limit
+
+
+def _sampling(
+    conversation: Conversation,
+    model: str,
+    effort: str | None,
+    body: dict[str, Any],
+    dropped: list[str],
+) -> None:
+    wanted: dict[str, Any] = {
+        "temperature": conversation.temperature,
+        "top_p": conversation.top_p,
+        "top_k": conversation.top_k,
+    }
+    for member, value in wanted.items():
+        if value is None:
+            continue
+        if not takes_sampling(model, effort) or (member == "top_k" and is_openai(model)):
+            dropped.append(f"`{member}`")
+        else:
+            body[member] = value
+
+
+def _format(output: OutputFormat) -> dict[str, Any]:
+    if output.kind == "json_object" or output.schema is None:
+        return {"type": "json_object"}
+    wanted: dict[str, Any] = {"name": names.tool_name(output.name)}
+    if output.description:
+        wanted["description"] = output.description
+    wanted["schema"] = output.schema
+    wanted["strict"] = output.strict is not False and is_strict(output.schema)
+    return {"type": "json_schema", "json_schema": wanted}
+
+
+def _short(id_: str) -> str:
+    """`id_`, or its digest if it is longer than OpenAI takes, or an address of mail."""
+    if len(id_) <= _LONGEST_ID and "@" not in id_:
+        return id_
+    return sha256(id_.encode()).hexdigest()

@@ -1,0 +1,208 @@
+"""The tools of a conversation as a chat upstream takes them, and under which names.
+
+A tool that takes free text is one natively only for OpenAI's models that think. To all others it
+is a function with one string, `input`; `undo` gives the caller its own kind back.
+"""
+
+from typing import Any
+
+import msgspec
+
+from edge.dialects import names
+from edge.dialects.json_schema import input_schema, is_strict
+from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
+from edge.dialects.openai_models import is_openai, reasons
+from edge.dialects.sides import SentTool
+from middlewares.problem import Problem
+
+from .families import call_id
+
+_encode = msgspec.json.Encoder().encode
+_FREE_TEXT = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+_WEB_SEARCH = "web_search"
+_MODES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+class Tools:
+    """How each tool is called upstream: in its definition, in the choice and in the history.
+
+    sent: what `undo` has to know of tools that changed. wrapped: those whose schema did.
+    """
+
+    def __init__(self, conversation: Conversation, model: str, dropped: list[str]) -> None:
+        self.sent: dict[str, SentTool] = {}
+        self.wrapped: set[str] = set()
+        self._openai = is_openai(model)
+        self._native = self._openai and reasons(model)
+        self._model = model
+        self._parallel = conversation.parallel
+        self._choice = conversation.tool_choice
+        self._names: dict[str, str] = {}
+        self._custom: set[str] = set()
+        self._definitions: dict[str, dict[str, Any]] = {}
+        self._search: dict[str, Any] | None = None
+        for tool in conversation.tools:
+            if tool.kind == "hosted":
+                self._host(tool, dropped)
+            else:
+                self._define(tool)
+
+    def _host(self, tool: Tool, dropped: list[str]) -> None:
+        """A tool the vendor runs. The chat dialect knows web search, for models made for it."""
+        if tool.name == _WEB_SEARCH and self._openai and "-search" in self._model:
+            self._search = _search_options(tool.raw or {})
+            return
+        if self._choice is not None and self._choice.name == tool.name:
+            raise Problem(
+                "invalid_request",
+                message=f"Invalid value for `tool_choice`: `{tool.name}` is not available with "
+                "this model.",
+                param="tool_choice",
+                issue="expected a tool that the model has",
+            )
+        dropped.append(f"hosted tool `{tool.name}`")
+
+    def _define(self, tool: Tool) -> None:
+        full = tool.full_name
+        name = names.tool_name(full, self._definitions)
+        custom = tool.kind == "custom"
+        self._names[full] = name
+        if custom:
+            self._custom.add(full)
+        if custom or tool.namespace or name != tool.name:
+            self.sent[name] = SentTool(tool.name, custom, tool.namespace)
+        if custom and self._native:
+            self._definitions[name] = {"type": "custom", "custom": _custom(tool, name)}
+            return
+        function: dict[str, Any] = {"name": name}
+        description = _described(tool) if custom else tool.description
+        if description:
+            function["description"] = description
+        if custom:
+            function["parameters"] = _FREE_TEXT
+        else:
+            function["parameters"] = self._schema(tool, name)
+            if tool.strict and is_strict(function["parameters"]):
+                function["strict"] = True
+        self._definitions[name] = {"type": "function", "function": function}
+
+    def _schema(self, tool: Tool, name: str) -> dict[str, Any]:
+        try:
+            schema, wrapped = input_schema(tool.schema)
+        except ValueError as error:
+            raise Problem(
+                "invalid_request",
+                message=f"Invalid value for `tools`: the parameters of `{tool.name}`: {error}.",
+                param="tools",
+                issue=str(error),
+            ) from None
+        if wrapped:
+            self.wrapped.add(name)
+        return schema
+
+    def members(self) -> dict[str, Any]:
+        """The members of the body about tools; none when there are no tools."""
+        out: dict[str, Any] = {}
+        if self._search is not None:
+            out["web_search_options"] = self._search
+        definitions = self._definitions
+        choice = self._choice
+        if choice is not None and choice.allowed is not None and not self._openai:
+            allowed = {self._name(name) for name in choice.allowed}
+            definitions = {name: tool for name, tool in definitions.items() if name in allowed}
+        if not definitions:
+            return out
+        out["tools"] = list(definitions.values())
+        if choice is not None:
+            out["tool_choice"] = self._chosen(choice)
+        if self._parallel is False and not _is_o_series(self._model):
+            out["parallel_tool_calls"] = False
+        return out
+
+    def _chosen(self, choice: ToolChoice) -> Any:
+        if choice.mode == "one":
+            return self._reference(choice.name)
+        mode = _MODES[choice.mode]
+        if choice.allowed is None or not self._openai or choice.mode == "none":
+            return mode
+        tools = [self._reference(name) for name in choice.allowed]
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+    def _reference(self, full: str) -> dict[str, Any]:
+        name = self._name(full)
+        if name not in self._definitions:
+            raise Problem(
+                "invalid_request",
+                message=f"Invalid value for `tool_choice`: `{full}` is not one of the tools.",
+                param="tool_choice",
+                issue="expected a tool of this request",
+            )
+        kind = "custom" if full in self._custom and self._native else "function"
+        return {"type": kind, kind: {"name": name}}
+
+    def _name(self, full: str) -> str:
+        return self._names.get(full) or names.tool_name(full)
+
+    def call(self, call: ToolCall) -> dict[str, Any]:
+        """An entry of `tool_calls` in the history."""
+        id_ = call_id(call.id, self._model)
+        full = f"{call.namespace}__{call.name}" if call.namespace else call.name
+        name = self._name(full)
+        if not call.custom:
+            arguments = call.arguments.strip() or "{}"
+            if name in self.wrapped:
+                arguments = f'{{"value":{arguments}}}'
+            function = {"name": name, "arguments": arguments}
+            return {"id": id_, "type": "function", "function": function}
+        if self._native:
+            custom = {"name": name, "input": call.arguments}
+            return {"id": id_, "type": "custom", "custom": custom}
+        arguments = _encode({"input": call.arguments}).decode()
+        function = {"name": name, "arguments": arguments}
+        return {"id": id_, "type": "function", "function": function}
+
+
+def _custom(tool: Tool, name: str) -> dict[str, Any]:
+    custom: dict[str, Any] = {"name": name}
+    if tool.description:
+        custom["description"] = tool.description
+    if tool.format is not None:
+        grammar = {key: value for key, value in tool.format.items() if key != "type"}
+        if grammar and "grammar" not in grammar:
+            custom["format"] = {"type": "grammar", "grammar": grammar}
+        else:
+            custom["format"] = tool.format
+    return custom
+
+
+def _described(tool: Tool) -> str:
+    """A free-text tool's description, with the grammar of its text."""
+    grammar = tool.format or {}
+    inner = grammar.get("grammar", grammar)
+    definition = inner.get("definition") if isinstance(inner, dict) else None
+    if not definition:
+        return tool.description
+    syntax = inner.get("syntax") or "grammar"
+    rule = f"The input must match this {syntax} grammar:\n{definition}"
+    return f"{tool.description}\n\n{rule}" if tool.description else rule
+
+
+def _search_options(raw: dict[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "search_context_size" in raw:
+        options["search_context_size"] = raw["search_context_size"]
+    place = raw.get("user_location")
+    if isinstance(place, dict):
+        where = {key: value for key, value in place.items() if key != "type"}
+        options["user_location"] = {"type": "approximate", "approximate": where}
+    return options
+
+
+def _is_o_series(model: str) -> bool:
+    name = model.rsplit("/", 1)[-1].lower()
+    return reasons(model) and name.startswith("o")
