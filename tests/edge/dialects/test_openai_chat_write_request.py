@@ -5,8 +5,11 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.dialects.neutral import (
+    EFFORTS,
     Audio,
     Block,
     Citation,
@@ -27,7 +30,9 @@ from edge.dialects.neutral import (
     Turn,
 )
 from edge.dialects.openai_chat import UPSTREAM
+from edge.dialects.openai_models import is_openai
 from edge.dialects.sides import Aim, Sent, SentTool
+from edge.upstreams.simulator import strictness
 from middlewares.problem import Problem
 from tests.schemas import check_request
 
@@ -43,6 +48,8 @@ def write(*turns: Turn, model: str = OPEN, max_output: int | None = None, **more
     sent = UPSTREAM.write(conversation, aim)
     assert UPSTREAM.write(conversation, aim) == sent, "not the same bytes again"
     check_request("chat", sent.body, extensions=EXTENSIONS)
+    if is_openai(model):
+        strictness.check("openai", sent.body)
     return sent
 
 
@@ -593,3 +600,55 @@ def test_usage_is_always_asked_of_a_stream() -> None:
     assert told["stream"] is True
     assert told["stream_options"] == {"include_usage": True}
     assert not {"stream", "stream_options"} & body().keys()
+
+
+# Any conversation --------------------------------------------------------------------------------
+
+_WORDS = st.sampled_from(["", " ", "one", "two"])
+_IDS = st.sampled_from(["", "a", "b", "functions.w:0", "x" * 50])
+_SAID = st.builds(Text, text=_WORDS)
+_BLOCKS: dict[str, st.SearchStrategy[Any]] = {
+    "user": st.one_of(
+        _SAID,
+        st.just(IMAGE),
+        st.builds(
+            ToolResult, id=_IDS, content=st.tuples(_SAID | st.just(IMAGE)), failed=st.booleans()
+        ),
+    ),
+    "assistant": st.one_of(
+        _SAID,
+        st.builds(Refusal, text=_WORDS),
+        st.builds(Thinking, text=_WORDS),
+        st.builds(call, _IDS, st.sampled_from(["w", LONG, "a.b"])),
+        st.builds(ToolCall, id=_IDS, name=st.just("p"), arguments=_WORDS, custom=st.just(True)),
+    ),
+    "system": _SAID,
+}
+_TURNS = st.sampled_from(sorted(_BLOCKS)).flatmap(
+    lambda role: st.builds(Turn, st.just(role), st.lists(_BLOCKS[role], max_size=3))
+)
+_TOOLS = [Tool(name="w"), Tool(name=LONG), Tool(name="p", kind="custom")]
+
+
+@given(
+    st.lists(_TURNS, max_size=6),
+    st.sampled_from([OPEN, "gpt-4o", "gpt-5.2", "o3", "mistral-small", "kimi-k2"]),
+    st.lists(st.sampled_from(_TOOLS), unique_by=lambda tool: tool.name),
+    st.sampled_from([None, *(Reasoning(effort=effort) for effort in EFFORTS)]),
+)
+def test_every_conversation_is_one_that_is_taken(
+    turns: list[Turn], model: str, tools: list[Tool], reasoning: Reasoning | None
+) -> None:
+    write(
+        HI,
+        *turns,
+        model=model,
+        tools=tools,
+        tool_choice=ToolChoice(mode="any"),
+        parallel=False,
+        reasoning=reasoning,
+        stop=("a", "b", "c", "d", "e"),
+        max_tokens=0,
+        stream=True,
+        **SAMPLING,
+    )
