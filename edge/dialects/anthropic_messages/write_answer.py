@@ -106,10 +106,6 @@ class MessagesWriter:
         """The bytes of a stream for the next events."""
         if len(events) == 1:
             return self._event(events[0])
-        if isinstance(events[0], Started):
-            for event in events:
-                if isinstance(event, Counted):
-                    self._usage = event.usage
         return b"".join(map(self._event, events))
 
     def _event(self, event: Event) -> bytes:

@@ -128,12 +128,6 @@ def test_an_estimate_stands_at_the_beginning_and_the_truth_at_the_end() -> None:
     }
 
 
-def test_figures_that_come_with_the_beginning_stand_in_it() -> None:
-    stream = writer().write([Started(), Counted(Usage(input=55, cache_read=9)), TextDelta("x")])
-    usage = parsed(stream)[0]["message"]["usage"]
-    assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (55, 9)
-
-
 def test_foreign_thinking_comes_back_to_its_maker_as_it_was() -> None:
     signature = next(d for d in deltas_of(stream_of(EVENTS)) if d["type"] == "signature_delta")
     assert opaque.unpack(signature["signature"]) == FOREIGN
