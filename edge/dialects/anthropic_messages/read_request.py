@@ -1,0 +1,196 @@
+"""A request of Messages as a caller writes it, read into a conversation.
+
+Every value is checked here, before anything is sent: what is wrong is refused by its path. A
+content block nobody knows is refused too, as it is something the user said. Members nobody knows go
+into the bag and are noted, for the vendor adds some with each of its clients' releases.
+"""
+
+import re
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
+from edge.dialects.openai_chat.check import Members, mapping, one_of, string, whole, wrong
+from edge.dialects.passthrough import UNREADABLE, Fields
+from middlewares.problem import Problem
+
+from .read_blocks import Blocks, cache_of
+from .read_tools import read_choice, read_tools
+
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_TIERS = {"auto": "auto", "standard_only": "default"}
+_BILLING = "x-anthropic-billing-header:"
+_SESSION = re.compile(r"(?:^|_)session_([0-9a-f-]{32,36})$")
+
+
+def read(fields: Fields) -> Conversation:
+    """The conversation in a body of Messages. Raises Problem."""
+    return _read(fields, counted=False)
+
+
+def read_counted(fields: Fields) -> Conversation:
+    """The conversation whose tokens are to be counted: it needs no `max_tokens`."""
+    return _read(fields, counted=True)
+
+
+def _read(fields: Fields, *, counted: bool) -> Conversation:
+    members = Members(fields)
+    dropped: list[str] = []
+    blocks = Blocks(dropped)
+    turns = _turns(members, blocks)
+    tools = read_tools(members)
+    choice, parallel = read_choice(members)
+    user = _user(members)
+    conversation = Conversation(
+        turns=turns,
+        system=_system(members, blocks),
+        tools=tools,
+        tool_choice=choice if tools else None,
+        parallel=parallel if tools else None,
+        max_tokens=_max_tokens(members, counted=counted),
+        temperature=members.number("temperature", 0, 2),
+        top_p=members.number("top_p", 0, 1),
+        top_k=members.count("top_k", 0),
+        stop=_stop(members),
+        tier=_tier(members),
+        user=user,
+        session=_session(user),
+        stream=bool(members.flag("stream")),
+        cache=cache_of({"cache_control": members.get("cache_control")}),
+        dropped=dropped,
+    )
+    conversation.reasoning, conversation.output = _thinking_and_output(members, dropped)
+    members.get("model")
+    conversation.bag = members.rest()
+    dropped += [f"`{name}`" for name in conversation.bag]
+    return conversation
+
+
+def _max_tokens(members: Members, *, counted: bool) -> int | None:
+    """At least one: 0 asks to fill a cache that only its own vendor has."""
+    value = members.get("max_tokens")
+    if value is None:
+        if counted:
+            return None
+        raise Problem(
+            "invalid_request",
+            message="max_tokens: Field required",
+            param="max_tokens",
+            issue="required",
+        )
+    return max(1, whole(value, "max_tokens", 0))
+
+
+def _system(members: Members, blocks: Blocks) -> list[Text]:
+    """The instructions, without Claude Code's first line.
+
+    It tells Anthropic who pays, and changes often: any other vendor's cache it would spoil.
+    """
+    system = members.get("system")
+    if system is None:
+        return []
+    texts = blocks.texts(system, "system")
+    if texts and texts[0].text.startswith(_BILLING):
+        rest = texts[0].text.partition("\n")[2].lstrip("\n")
+        if isinstance(system, str) and rest:
+            texts[0].text = rest
+        else:
+            del texts[0]
+    return texts
+
+
+def _turns(members: Members, blocks: Blocks) -> list[Turn]:
+    messages = members.items("messages")
+    if not messages:
+        raise wrong("messages", "at least one message")
+    turns: list[Turn] = []
+    for at, entry in enumerate(messages):
+        path = f"messages[{at}]"
+        message = mapping(entry, path)
+        content = message.get("content")
+        match one_of(message.get("role"), f"{path}.role", ("user", "assistant", "system")):
+            case "system":
+                turns.append(Turn("system", [*blocks.texts(content, f"{path}.content")]))
+            case "assistant":
+                turns.append(Turn("assistant", blocks.content(content, f"{path}.content")))
+            case _:
+                turns.append(Turn("user", blocks.content(content, f"{path}.content")))
+    return turns
+
+
+def _stop(members: Members) -> tuple[str, ...]:
+    strings = enumerate(members.items("stop_sequences") or ())
+    return tuple(filter(None, (string(each, f"stop_sequences[{at}]") for at, each in strings)))
+
+
+def _tier(members: Members) -> str | None:
+    tier, speed = members.get("service_tier"), members.get("speed")
+    if speed == "fast":
+        return "priority"
+    return None if tier is None else _TIERS.get(string(tier, "service_tier"))
+
+
+def _user(members: Members) -> str:
+    metadata = members.members("metadata") or {}
+    user = metadata.get("user_id")
+    return "" if user is None else string(user, "metadata.user_id")
+
+
+def _session(user: str) -> str:
+    """A stable name of the conversation, from the id that Claude Code composes.
+
+    Older releases join parts by underscores, newer ones write JSON. The parts stay with us.
+    """
+    found = _SESSION.search(user)
+    session: Any = found[1] if found else None
+    if user.startswith("{"):
+        try:
+            session = msgspec.json.decode(user, type=dict[str, Any]).get("session_id")
+        except UNREADABLE:
+            session = None
+    if not isinstance(session, str) or not session:
+        return ""
+    return sha256(session.encode()).hexdigest()[:32]
+
+
+def _thinking_and_output(
+    members: Members, dropped: list[str]
+) -> tuple[Reasoning | None, OutputFormat | None]:
+    config = members.members("output_config") or {}
+    effort = config.get("effort")
+    if effort is not None:
+        effort = one_of(effort, "output_config.effort", _EFFORTS)
+    dropped += [f"`output_config.{name}`" for name in config if name not in ("effort", "format")]
+    older = members.get("output_format")
+    if config.get("format") is not None:
+        output: OutputFormat | None = _output(config["format"], "output_config.format")
+    else:
+        output = None if older is None else _output(older, "output_format")
+    thinking = members.members("thinking")
+    if thinking is None:
+        return (None if effort is None else Reasoning(effort=effort)), output
+    return _thinking(thinking, effort), output
+
+
+def _thinking(thinking: dict[str, Any], effort: str | None) -> Reasoning:
+    display = thinking.get("display")
+    shown = None if display is None else display != "omitted"
+    match thinking.get("type"):
+        case "enabled":
+            budget = whole(thinking.get("budget_tokens"), "thinking.budget_tokens", 1)
+            return Reasoning(effort=effort, mode="enabled", budget=budget, shown=shown)
+        case "adaptive":
+            return Reasoning(effort=effort, mode="adaptive", shown=shown)
+        case "between_tools":
+            return Reasoning(effort=effort, mode="between_tools", shown=shown)
+        case "disabled":
+            return Reasoning(effort=effort, mode="disabled", shown=shown)
+    raise wrong("thinking.type", "one of `enabled`, `adaptive`, `between_tools`, `disabled`")
+
+
+def _output(format_: Any, path: str) -> OutputFormat:
+    format_ = mapping(format_, path)
+    one_of(format_.get("type"), f"{path}.type", ("json_schema",))
+    return OutputFormat(kind="json_schema", schema=mapping(format_.get("schema"), f"{path}.schema"))
