@@ -8,7 +8,7 @@ from typing import Any
 from . import laws
 from .framing import DONE, Event
 from .laws import expect
-from .summary import Summary, call_of, of_choices, stop_of_finish
+from .summary import Summary, call_of, custom_call_of, of_choices, stop_of_finish
 from .surfaces import check
 
 
@@ -72,16 +72,19 @@ class _Choice:
     def _fragment(self, fragment: dict[str, Any], at: str) -> None:
         index = fragment["index"]
         expect(index <= len(self.calls), at, f"call {index} after {len(self.calls)} calls")
-        function = fragment.get("function") or {}
+        kind = "custom" if "custom" in fragment else "function"
+        part = fragment.get(kind) or {}
         if index == len(self.calls):
             expect(fragment.get("id"), at, "the first fragment of a call has no id")
-            expect(fragment.get("type") == "function", at, "the first fragment has no type")
-            expect(function.get("name"), at, "the first fragment of a call has no name")
-            self.calls.append({"id": fragment["id"], "name": function["name"], "text": ""})
+            expect(fragment.get("type") == kind, at, "the first fragment has no type")
+            expect(part.get("name"), at, "the first fragment of a call has no name")
+            call = {"id": fragment["id"], "name": part["name"], "kind": kind, "text": ""}
+            self.calls.append(call)
         else:
-            extra = sorted({"id", "type", "name"} & {*fragment, *function})
+            extra = sorted({"id", "type", "name"} & {*fragment, *part})
             expect(not extra, at, f"a later fragment of call {index} has {extra}")
-        text = function.get("arguments")
+            expect(self.calls[index]["kind"] == kind, at, f"call {index} is no {kind} call")
+        text = part.get("input" if kind == "custom" else "arguments")
         expect(isinstance(text, str), at, "a fragment without arguments")
         self.calls[index]["text"] += text
 
@@ -97,6 +100,9 @@ class _Choice:
         finish = self.finish
         calls = []
         for n, call in enumerate(self.calls):
+            if call["kind"] == "custom":
+                calls.append(custom_call_of(call["id"], call["name"], call["text"]))
+                continue
             if finish is not None:
                 laws.input_of_call(call["text"], f"{at}, call {n}", finish)
             calls.append(call_of(call["id"], call["name"], call["text"]))

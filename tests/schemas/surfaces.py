@@ -26,6 +26,7 @@ from .rules import (
     NAME,
     STRING,
     Rule,
+    among,
     nullable,
     record,
     several,
@@ -186,8 +187,9 @@ def _checkers(surface: Surface) -> tuple[Checker, ...]:
 def _widened(surface: Surface, schema: Rule) -> Rule:
     """`schema` with what the vendor sends and its SDK's types do not list.
 
-    These are two events, and the codes of a failed response: an SDK takes any without a word, and
-    clients act on some that are not in its list (overload, context length, quota).
+    These are two events, streamed calls of custom tools, and the codes of a failed response: an SDK
+    takes any without a word, and clients act on some that are not in its list (overload, context
+    length, quota).
     """
     missing = {
         "message.event": {"error"},
@@ -196,6 +198,8 @@ def _widened(surface: Surface, schema: Rule) -> Rule:
     if missing is not None:
         branches = [record({"type": {"const": name}}) for name in sorted(missing)]
         schema = {**schema, "anyOf": [*schema["anyOf"], *branches]}
+    if surface == "chat.completion.chunk":
+        schema["$defs"]["ChoiceDeltaToolCall"]["properties"]["type"] = among("function", "custom")
     if surface in ("response", "response.event"):
         schema["$defs"]["ResponseError"]["properties"]["code"] = STRING
     return schema
