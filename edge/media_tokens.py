@@ -1,0 +1,135 @@
+"""Tokens of pictures, documents and sound, by the dearest of the vendors' published rules.
+
+Only the first bytes of a picture are decoded, as far as its size stands there. What cannot be read,
+or is not sent along (a URL, a file id), counts as the largest.
+"""
+
+from binascii import a2b_base64
+from math import ceil
+
+LARGEST_IMAGE = 4784
+"""Anthropic, models of high resolution: 2576 pixels on the long edge."""
+_LONG_EDGE = 2576
+_PER_TOKEN = 750  # Anthropic: pixels
+_TILE, _TILE_TOKENS, _BASE_TOKENS = 512, 170, 85  # OpenAI: GPT-4o and its kin
+_FIT, _SHORT_EDGE = 2048, 768
+_PATCH, _MOST_PATCHES, _PATCH_TOKENS = 32, 1536, 2.46  # OpenAI: GPT-4.1 nano, the dearest
+_HEAD = 64
+"""Bytes in which PNG, GIF and WebP have their size."""
+_JPEG_HEAD = 256 << 10
+"""Bytes in which a JPEG has its size, after its metadata and thumbnail."""
+
+_PAGE = 4500
+"""Anthropic: up to 3,000 of text and the picture of the page."""
+_PAGE_BYTES = 20_000
+"""A page has seldom less, where the file does not show its pages."""
+_MOST_PAGES = 1000
+
+_PER_SECOND = 32
+_SLOWEST = 4000
+"""Bytes in a second of compressed speech, at the least."""
+
+
+def image_tokens(data: str) -> int:
+    """Tokens of a picture given as base64; the largest for one whose size is not known."""
+    size = image_size(data)
+    if size is None or 0 in size:
+        return LARGEST_IMAGE
+    return max(_by_area(*size), _by_tiles(*size), _by_patches(*size))
+
+
+def _by_area(width: int, height: int) -> int:
+    scale = min(1.0, _LONG_EDGE / max(width, height))
+    return min(LARGEST_IMAGE, ceil(width * height * scale * scale / _PER_TOKEN))
+
+
+def _by_tiles(width: int, height: int) -> int:
+    scale = min(1.0, _FIT / max(width, height))
+    scale = min(scale, _SHORT_EDGE / min(width, height))
+    tiles = ceil(width * scale / _TILE) * ceil(height * scale / _TILE)
+    return _BASE_TOKENS + _TILE_TOKENS * tiles
+
+
+def _by_patches(width: int, height: int) -> int:
+    patches = min(_MOST_PATCHES, ceil(width / _PATCH) * ceil(height / _PATCH))
+    return ceil(patches * _PATCH_TOKENS)
+
+
+def image_size(data: str) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64; None when not to be read.
+
+    Sources: PNG 3rd edition, 11.2.1; GIF89a, 18; RFC 9649; ITU-T T.81, B.2.2.
+    """
+    head = _decoded(data, _HEAD)
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 24:
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if head.startswith((b"GIF87a", b"GIF89a")) and len(head) >= 10:
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and len(head) >= 30:
+        return _webp(head)
+    if head.startswith(b"\xff\xd8\xff"):
+        return _jpeg(_decoded(data, _JPEG_HEAD))
+    return None
+
+
+def _webp(head: bytes) -> tuple[int, int] | None:
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = head[26:28], head[28:30]
+        return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+    return None
+
+
+def _jpeg(head: bytes) -> tuple[int, int] | None:
+    """Walk from segment to segment to the frame header."""
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = head[at + 5 : at + 7], head[at + 7 : at + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return None
+
+
+def _decoded(data: str, most: int) -> bytes:
+    """The first bytes of base64 data; b"" for what is none."""
+    length = (most + 2) // 3 * 4
+    piece = data[:length]
+    try:
+        return a2b_base64(piece[: len(piece) // 4 * 4])
+    except ValueError:
+        return b""
+
+
+def file_tokens(size: int) -> int:
+    """Tokens of a file of so many bytes of which nothing else is known."""
+    return _PAGE * min(_MOST_PAGES, max(1, ceil(size / _PAGE_BYTES)))
+
+
+def pdf_tokens(data: str) -> int:
+    """Tokens of a PDF given as base64: by its pages, where they are not compressed away."""
+    try:
+        content = a2b_base64(data)
+    except ValueError:
+        return file_tokens(len(data) * 3 // 4)
+    pages = content.count(b"/Type/Page") + content.count(b"/Type /Page")
+    pages -= content.count(b"/Type/Pages") + content.count(b"/Type /Pages")
+    return _PAGE * min(_MOST_PAGES, pages) if pages > 0 else file_tokens(len(content))
+
+
+def audio_tokens(data: str, kind: str) -> int:
+    """Tokens of sound given as base64. A WAV tells its bytes in a second (RIFF, `fmt `)."""
+    rate = _SLOWEST
+    if kind == "wav":
+        head = _decoded(data, _HEAD)
+        rate = int.from_bytes(head[28:32], "little") or _SLOWEST
+    return ceil(len(data) * 3 / 4 / rate * _PER_SECOND)
