@@ -61,13 +61,7 @@ def read_chat(body: bytes) -> Prompt:
     if asked.n not in (None, 1):
         raise Rejected(400, "Unsupported value: 'n' does not support other than 1.", "n")
     tools = [Tool(t.function.name, t.function.parameters) for t in asked.tools or () if t.function]
-    choice = asked.tool_choice or "auto"
-    if isinstance(choice, dict):
-        named = choice.get("function")
-        name = named.get("name") if isinstance(named, dict) else None
-        tools, choice = [tool for tool in tools if tool.name == name], "only"
-        if not tools:
-            raise Rejected(400, f"Tool choice {name!r} is not among the tools.", "tool_choice")
+    choice, tools = _choice(asked.tool_choice, tools)
     place = script_of(asked.messages)
     tokens, before = weights(asked.messages, asked.tools or ())
     limit = asked.max_completion_tokens or asked.max_tokens
@@ -85,7 +79,7 @@ def read_chat(body: bytes) -> Prompt:
         over=place.over,
         results=trailing_results(asked.messages),
         tools=tuple(tools),
-        choice={"required": "any"}.get(choice, choice),
+        choice=choice,
         parallel=asked.parallel_tool_calls is not False,
         limit=limit,
         stops=tuple(filter(None, stop)),
@@ -94,3 +88,28 @@ def read_chat(body: bytes) -> Prompt:
         tokens=tokens,
         cached=automatic_cache(tokens, before),
     )
+
+
+def _choice(given: str | dict[str, Any] | None, tools: list[Tool]) -> tuple[str, list[Tool]]:
+    """The kind of choice, and the tools it leaves. Tools that take free text are never called.
+
+    Raises Rejected.
+    """
+    if not isinstance(given, dict):
+        return {"required": "any"}.get(given or "auto", given or "auto"), tools
+    if isinstance(allowed := given.get("allowed_tools"), dict):
+        names = [_name(tool) for tool in allowed.get("tools") or ()]
+        mode = "any" if allowed.get("mode") == "required" else "auto"
+        return mode, [tool for tool in tools if tool.name in names]
+    if given.get("type") == "custom":
+        return "auto", []
+    name = _name(given)
+    chosen = [tool for tool in tools if tool.name == name]
+    if not chosen:
+        raise Rejected(400, f"Tool choice {name!r} is not among the tools.", "tool_choice")
+    return "only", chosen
+
+
+def _name(reference: Any) -> Any:
+    named = reference.get("function") if isinstance(reference, dict) else None
+    return named.get("name") if isinstance(named, dict) else None
