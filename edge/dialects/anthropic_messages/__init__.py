@@ -1,1 +1,14 @@
 """Anthropic Messages."""
+
+from edge.dialects.sides import ClientSide, UpstreamSide
+
+from . import read_answer, read_request, write_request
+from .write_answer import PING, MessagesWriter
+
+CLIENT = ClientSide(read=read_request.read, writer=MessagesWriter, ping=PING)
+UPSTREAM = UpstreamSide(
+    endpoint="messages",
+    write=write_request.write,
+    reader=read_answer.MessagesReader,
+    read=read_answer.read,
+)

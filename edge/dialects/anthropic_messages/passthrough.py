@@ -26,6 +26,7 @@ from edge.dialects.passthrough import (
 from middlewares import sse
 from middlewares.exchange import Usage
 
+from .history import without_foreign
 from .wire import MessageUsage
 
 _BLOCK_EVENT = b"event: content_block_"
@@ -63,8 +64,11 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def prepare(fields: Fields, model: str, stream: bool) -> bytes:
-    """The upstream's body: the client's members as they came, another model."""
-    return encode({**fields, "model": msgspec.Raw(encode(model))})
+    """The upstream's body: the client's members as they came, another model.
+
+    Only what other vendors' models left in the history does not go along.
+    """
+    return encode({**without_foreign(fields), "model": msgspec.Raw(encode(model))})
 
 
 class MessagesRelay:

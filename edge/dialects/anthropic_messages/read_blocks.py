@@ -1,5 +1,6 @@
 """Content blocks of a caller's Messages."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -53,8 +54,11 @@ class Blocks:
     def __init__(self, dropped: list[str]) -> None:
         self._dropped = dropped
 
-    def content(self, content: Any, path: str) -> list[Block]:
-        """The blocks of `content`: a string, or an array. Raises Problem with the path."""
+    def content(self, content: Any, path: str, *, never: Collection[str] = ()) -> list[Block]:
+        """The blocks of `content`: a string, or an array. Raises Problem with the path.
+
+        never: types that do not belong into this content.
+        """
         if isinstance(content, str):
             return [Text(text=content)]
         if not isinstance(content, list):
@@ -62,7 +66,10 @@ class Blocks:
         blocks: list[Block] = []
         for at, entry in enumerate(content):
             here = f"{path}[{at}]"
-            block = self._block(mapping(entry, here), here)
+            held = mapping(entry, here)
+            if held.get("type") in never:
+                raise wrong(f"{here}.type", f"a block of another type than `{held['type']}`")
+            block = self._block(held, here)
             if block is not None:
                 blocks.append(block)
         return blocks

@@ -21,6 +21,8 @@ from .read_tools import read_choice, read_tools
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TIERS = {"auto": "auto", "standard_only": "default"}
+_NOT_BY_ASSISTANT = ("tool_result", "image", "document", "search_result")
+_NOT_BY_USER = ("tool_use", "thinking", "redacted_thinking")
 _BILLING = "x-anthropic-billing-header:"
 _SESSION = re.compile(r"(?:^|_)session_([0-9a-f-]{32,36})$")
 
@@ -109,14 +111,15 @@ def _turns(members: Members, blocks: Blocks) -> list[Turn]:
     for at, entry in enumerate(messages):
         path = f"messages[{at}]"
         message = mapping(entry, path)
-        content = message.get("content")
+        content, where = message.get("content"), f"{path}.content"
         match one_of(message.get("role"), f"{path}.role", ("user", "assistant", "system")):
             case "system":
-                turns.append(Turn("system", [*blocks.texts(content, f"{path}.content")]))
+                turns.append(Turn("system", [*blocks.texts(content, where)]))
             case "assistant":
-                turns.append(Turn("assistant", blocks.content(content, f"{path}.content")))
+                said = blocks.content(content, where, never=_NOT_BY_ASSISTANT)
+                turns.append(Turn("assistant", said))
             case _:
-                turns.append(Turn("user", blocks.content(content, f"{path}.content")))
+                turns.append(Turn("user", blocks.content(content, where, never=_NOT_BY_USER)))
     return turns
 
 

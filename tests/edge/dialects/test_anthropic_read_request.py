@@ -440,6 +440,14 @@ def test_a_limit_is_needed_except_to_count() -> None:
             },
             "messages[0].content[0].source.data",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "thinking"}]}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [{"type": "tool_result"}]}]},
+            "messages[0].content[0].type",
+        ),
         ({"system": [{"type": "image"}]}, "system[0].source"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"max_tokens": "9"}, "max_tokens"),

@@ -1,0 +1,142 @@
+"""Take out of a caller's history what no upstream of this dialect can read.
+
+A conversation that other vendors' models took part in holds thinking with packed signatures, and
+sources with the same mark (see `write_answer`). Anthropic checks signatures, so both have to go.
+All that is left stays byte for byte as it came: it may be signed, and cached.
+"""
+
+import msgspec
+from msgspec import Raw
+
+from edge.dialects.opaque import MARK
+from edge.dialects.passthrough import UNREADABLE, Fields, encode
+
+_MARK = MARK.encode()
+_THINKING = ("thinking", "redacted_thinking")
+
+Message = dict[str, Raw]
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    signature: str | None = None
+    data: str | None = None
+    citations: list[Raw] | None = None
+
+
+class _Citation(msgspec.Struct):
+    encrypted_index: str | None = None
+
+
+class _Thinking(msgspec.Struct):
+    type: str = ""
+
+
+_decode_messages = msgspec.json.Decoder(list[Message]).decode
+_decode_blocks = msgspec.json.Decoder(list[Raw]).decode
+_decode_block = msgspec.json.Decoder(_Block).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_citation = msgspec.json.Decoder(_Citation).decode
+_decode_thinking = msgspec.json.Decoder(_Thinking).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def without_foreign(fields: Fields) -> Fields:
+    """`fields` without what other vendors' models left in the history; itself if nothing did.
+
+    What cannot be read is left to the upstream to refuse.
+    """
+    raw = fields.get("messages")
+    if raw is None or _MARK not in bytes(raw):
+        return fields
+    try:
+        return _cleaned(fields, _decode_messages(raw))
+    except UNREADABLE:
+        return fields
+
+
+def _cleaned(fields: Fields, messages: list[Message]) -> Fields:
+    kept: list[Message] = []
+    changed = False
+    for message in messages:
+        content = message.get("content", Raw(b"null"))
+        if _MARK not in bytes(content) or not bytes(content).startswith(b"["):
+            kept.append(message)
+            continue
+        came = _decode_blocks(content)
+        blocks = [block for block in map(_own, came) if block is not None]
+        if len(blocks) == len(came) and all(a is b for a, b in zip(blocks, came, strict=True)):
+            kept.append(message)
+            continue
+        changed = True
+        if blocks:  # a turn that was nothing but thinking goes; its neighbours merge upstream
+            kept.append({**message, "content": Raw(encode(blocks))})
+    if not changed:
+        return fields
+    cleaned = {**fields, "messages": Raw(encode(kept))}
+    return _without_thinking(cleaned) if _is_unthought(kept) else cleaned
+
+
+def _own(block: Raw) -> Raw | None:
+    """The block without what is foreign in it; itself if nothing is; None if it all is."""
+    if _MARK not in bytes(block):
+        return block
+    read = _decode_block(block)
+    if read.type in _THINKING:
+        sealed = read.signature or read.data or ""
+        return None if sealed.startswith(MARK) else block
+    if read.type != "text" or not read.citations:
+        return block
+    own = [each for each in read.citations if not _is_marked(each)]
+    if len(own) == len(read.citations):
+        return block
+    members = _decode_members(block)
+    if own:
+        members["citations"] = Raw(encode(own))
+    else:
+        del members["citations"]
+    return Raw(encode(members))
+
+
+def _is_marked(citation: Raw) -> bool:
+    return (_decode_citation(citation).encrypted_index or "").startswith(MARK)
+
+
+def _is_unthought(messages: list[Message]) -> bool:
+    """Whether the last turn of the assistant calls tools without having thought first."""
+    kinds: list[str] = []
+    for message in reversed(messages):
+        if _decode_text(message.get("role", Raw(b'""'))) != "assistant":
+            if kinds:
+                break
+            continue
+        content = message.get("content", Raw(b"null"))
+        if bytes(content).startswith(b"["):
+            kinds = [_decode_block(block).type for block in _decode_blocks(content)] + kinds
+        else:
+            kinds.insert(0, "text")
+    return "tool_use" in kinds and kinds[0] not in _THINKING
+
+
+def _without_thinking(fields: Fields) -> Fields:
+    """`fields` with thinking by a budget switched off: it wants all thinking before a call back.
+
+    What clears old thinking goes along: the vendor refuses it where there is none.
+    """
+    raw = fields.get("thinking")
+    if raw is None or _decode_thinking(raw).type != "enabled":
+        return fields
+    out = {name: value for name, value in fields.items() if name != "thinking"}
+    management = fields.get("context_management")
+    if management is not None and b"clear_thinking" in bytes(management):
+        members = _decode_members(management)
+        edits = [
+            edit
+            for edit in _decode_blocks(members.get("edits", Raw(b"[]")))
+            if not _decode_block(edit).type.startswith("clear_thinking")
+        ]
+        if edits:
+            out["context_management"] = Raw(encode({**members, "edits": edits}))
+        else:
+            del out["context_management"]
+    return out

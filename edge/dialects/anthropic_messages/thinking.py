@@ -1,0 +1,127 @@
+"""How much a model of this dialect is told to think, and what that leaves of the other settings.
+
+Which form it takes is the model's (`claude`): a level, with the model free to think less, or a
+budget of tokens that must fit into the answer's limit. Where the two collide with what the caller
+asked for itself, the caller's own words win: its limit shrinks a budget, its forced tool call ends
+the thinking.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from edge.dialects.effort import LEAST_BUDGET, budget_of, level_of
+from edge.dialects.neutral import EFFORTS, Conversation, Reasoning
+
+from .claude import Claude
+
+UNKNOWN_LIMIT = 4096
+"""Tokens of output that every model can give."""
+_LEAST_BESIDE = 1024
+_UNSAID = "high"
+"""The level of thinking when it is only said that there is to be some; the vendor's default."""
+
+
+class Plan(Struct, kw_only=True):
+    """Members of a request. limit: `max_tokens`."""
+
+    limit: int
+    thinking: dict[str, Any] | None = None
+    effort: str | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the model is asked to think."""
+        return self.thinking is not None and self.thinking["type"] != "disabled"
+
+
+def plan(
+    conversation: Conversation,
+    model: Claude,
+    most: int | None,
+    *,
+    obstacle: str,
+    dropped: list[str],
+) -> Plan:
+    """What to send.
+
+    most: tokens of output the model can give, None if unknown. obstacle: why a model that thinks by
+    a budget must not do so here, "" if nothing is in its way.
+    """
+    asked = conversation.max_tokens
+    limit = most or UNKNOWN_LIMIT
+    if asked is not None:
+        limit = max(1, asked if most is None else min(asked, most))
+    out = Plan(limit=limit)
+    reasoning = conversation.reasoning
+    if reasoning is None:
+        return out
+    if model.adaptive:
+        _adapt(out, reasoning, model)
+        return out
+    level = level_of(reasoning)
+    if level == "none" or (level is None and not reasoning.mode):
+        return out
+    if model.thinking == "never":
+        obstacle = "the model does not think"
+    if obstacle:
+        dropped.append(f"thinking: {obstacle}")
+        return out
+    budget = max(LEAST_BUDGET, reasoning.budget or budget_of(level or _UNSAID, most))
+    if asked is None:
+        out.limit = budget + limit if most is None else min(budget + limit, most)
+    budget = min(budget, out.limit - _LEAST_BESIDE)
+    if budget < LEAST_BUDGET:
+        dropped.append("thinking: the limit of the answer leaves no room for it")
+    else:
+        out.thinking = {"type": "enabled", "budget_tokens": budget}
+    return out
+
+
+def _adapt(out: Plan, reasoning: Reasoning, model: Claude) -> None:
+    level = level_of(reasoning)
+    if level == "none":
+        if model.thinking == "always":
+            out.effort = model.efforts[0]
+        else:
+            out.thinking = {"type": "disabled"}
+        return
+    if level is not None or reasoning.mode or (reasoning.shown and model.unasked):
+        out.thinking = {"type": "adaptive"}
+        if reasoning.shown:
+            out.thinking["display"] = "summarized"
+    if level is not None:
+        out.effort = _nearest(level, model.efforts)
+
+
+def _nearest(level: str, efforts: tuple[str, ...]) -> str:
+    """The lowest of `efforts` that is at least `level`."""
+    rank = EFFORTS.index(level)
+    return next((one for one in efforts if EFFORTS.index(one) >= rank), efforts[-1])
+
+
+def sampling(
+    conversation: Conversation, model: Claude, *, thinks: bool, dropped: list[str]
+) -> dict[str, Any]:
+    """`temperature`, `top_p` and `top_k`, as far as the model takes them now."""
+    wanted: dict[str, Any] = {
+        "temperature": conversation.temperature,
+        "top_p": conversation.top_p,
+        "top_k": conversation.top_k,
+    }
+    out = {name: value for name, value in wanted.items() if value is not None}
+    if not model.vendor:
+        return out
+    if "temperature" in out:
+        out["temperature"] = min(out["temperature"], 1)
+    refused: set[str] = set()
+    if model.sampling == "none":
+        refused = set(out)
+    elif thinks:
+        refused = {"temperature", "top_k"}
+        if not 0.95 <= out.get("top_p", 1) <= 1:
+            refused.add("top_p")
+    elif model.sampling == "one" and "temperature" in out:
+        refused = {"top_p"}
+    dropped += [f"`{name}`" for name in out if name in refused]
+    return {name: value for name, value in out.items() if name not in refused}

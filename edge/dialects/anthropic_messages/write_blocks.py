@@ -1,0 +1,169 @@
+"""Content blocks of a request to a Messages upstream."""
+
+from base64 import b64decode
+from typing import Any
+
+from edge.dialects import names
+from edge.dialects.media import sniffed
+from edge.dialects.neutral import (
+    Audio,
+    Block,
+    Cache,
+    Document,
+    Image,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from edge.dialects.opaque import readable
+from edge.dialects.sides import Aim
+from middlewares.problem import Problem
+
+from .claude import Claude
+from .write_tools import Tools
+
+Written = dict[str, Any]
+
+_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+
+
+class Blocks:
+    """Writes the blocks of one request."""
+
+    def __init__(self, aim: Aim, model: Claude, tools: Tools, dropped: list[str]) -> None:
+        self._origin = aim.origin
+        self._thinks = model.thinking != "never"
+        self._tools = tools
+        self._dropped = dropped
+
+    def write(self, block: Block) -> Written | None:
+        """The block, or None if it says nothing. Raises Problem for what cannot be said."""
+        match block:
+            case Text():
+                return _marked({"type": "text", "text": block.text}, block.cache)
+            case Refusal():
+                return {"type": "text", "text": block.text}
+            case Image():
+                return _image(block)
+            case Document():
+                return _document(block)
+            case ToolCall():
+                return _marked(self._tools.call(block), block.cache)
+            case ToolResult():
+                return self._result(block)
+            case Thinking():
+                return self._thinking(block)
+            case Audio():
+                raise Problem("audio_not_supported_by_model", param=block.at or None)
+
+    def drop(self, what: str) -> None:
+        """Note what is left out, once."""
+        if what not in self._dropped:
+            self._dropped.append(what)
+
+    def _result(self, result: ToolResult) -> Written:
+        written: Written = {
+            "type": "tool_result",
+            "tool_use_id": names.call_id(result.id, "anthropic"),
+        }
+        content = [part for part in map(self.write, result.content) if part is not None]
+        if len(content) == 1 and content[0].keys() == {"type", "text"}:
+            written["content"] = content[0]["text"]
+        elif content:
+            written["content"] = content
+        if result.failed:
+            written["is_error"] = True
+        return _marked(written, result.cache)
+
+    def _thinking(self, block: Thinking) -> Written | None:
+        """Thinking goes back to its maker, unchanged, and to nobody else."""
+        sealed = block.opaque
+        if sealed is None or not self._thinks or not readable(sealed, "anthropic", self._origin):
+            self.drop("thinking of another model")
+            return None
+        if sealed.redacted:
+            return {"type": "redacted_thinking", "data": sealed.data}
+        return {"type": "thinking", "thinking": block.text, "signature": sealed.data}
+
+
+def _marked(written: Written, cache: Cache | None) -> Written:
+    if cache is not None:
+        written["cache_control"] = {"type": "ephemeral"}
+        if cache.ttl:
+            written["cache_control"]["ttl"] = cache.ttl
+    return written
+
+
+def _image(image: Image) -> Written:
+    if image.file_id:
+        raise _foreign(image.file_id, image.at)
+    if not image.data:
+        source = {"type": "url", "url": image.url}
+    else:
+        media_type = sniffed(image.data, image.media_type)
+        if media_type not in _IMAGES:
+            raise _refused(
+                image.at, f"an image of type `{media_type}` is none of {', '.join(_IMAGES)}"
+            )
+        source = {"type": "base64", "media_type": media_type, "data": image.data}
+    return _marked({"type": "image", "source": source}, image.cache)
+
+
+def _document(document: Document) -> Written | None:
+    source = _source(document)
+    if source is None:
+        return None
+    written: Written = {"type": "document", "source": source}
+    if document.name:
+        written["title"] = document.name
+    if document.context:
+        written["context"] = document.context
+    return _marked(written, document.cache)
+
+
+def _source(document: Document) -> Written | None:
+    if document.file_id:
+        raise _foreign(document.file_id, document.at)
+    if document.url:
+        return {"type": "url", "url": document.url}
+    if document.blocks:
+        parts: list[Written] = []
+        for part in document.blocks:
+            if isinstance(part, Image):
+                parts.append(_image(part))
+            elif part.text.strip():
+                parts.append({"type": "text", "text": part.text})
+        return {"type": "content", "content": parts} if parts else None
+    text = document.text
+    if document.data:
+        if document.media_type == "application/pdf":
+            return {"type": "base64", "media_type": document.media_type, "data": document.data}
+        if not _is_text(document.media_type):
+            raise _refused(
+                document.at,
+                f"a file of type `{document.media_type}` is neither PDF nor text nor an image",
+            )
+        text = b64decode(document.data).decode("utf-8", "replace")
+    if not text.strip():
+        return None
+    return {"type": "text", "media_type": "text/plain", "data": text}
+
+
+def _is_text(media_type: str) -> bool:
+    return media_type.startswith("text/") or media_type in (
+        "application/json",
+        "application/xml",
+        "application/yaml",
+    )
+
+
+def _foreign(file_id: str, at: str) -> Problem:
+    return _refused(at, f"the file `{file_id}` is not known to this model's vendor")
+
+
+def _refused(at: str, why: str) -> Problem:
+    return Problem(
+        "invalid_request", message=f"Invalid value for `{at}`: {why}.", param=at or None, issue=why
+    )

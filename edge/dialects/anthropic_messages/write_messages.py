@@ -1,0 +1,134 @@
+"""The turns of a conversation in the order and shape that Messages must have.
+
+The first turn is the user's, and so is the last, but where the model goes on from the assistant's
+words; an instruction in between stands where the model allows it, else it is the user's. The words
+added are fixed, so that a conversation that grows keeps the beginning it had.
+"""
+
+from typing import Any
+
+from edge.dialects.neutral import (
+    Audio,
+    Block,
+    Conversation,
+    Document,
+    Image,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from edge.dialects.repair import paired
+from middlewares.problem import Problem
+
+from .claude import Claude
+from .write_blocks import Blocks, Written
+
+CONTINUE = "Continue."
+_MOST_MARKS = 4
+
+Message = dict[str, Any]
+
+_NOT_BY: dict[str, tuple[type[Block], ...]] = {
+    "user": (ToolCall, Thinking),
+    "assistant": (ToolResult, Image, Document, Audio),
+    "system": (ToolCall, ToolResult, Thinking),
+}
+"""What the vendor does not take from whom."""
+
+
+class Messages:
+    """system, messages: as they are sent. `finish` has to be called before."""
+
+    def __init__(self, conversation: Conversation, model: Claude, blocks: Blocks) -> None:
+        self._model = model
+        self._blocks = blocks
+        instructions = [text for text in conversation.system if text.text.strip()]
+        turns = paired(conversation.turns)
+        if not turns and instructions:
+            turns = [Turn("user", [instructions.pop()])]
+        self.system = self._written("user", [*instructions])
+        self.messages: list[Message] = []
+        for at, turn in enumerate(turns):
+            before = turns[at - 1].role if at else ""
+            behind = turns[at + 1].role if at + 1 < len(turns) else ""
+            self._add(turn, before, behind)
+        if not self.messages:
+            raise Problem(
+                "invalid_request",
+                message="The conversation has no content.",
+                issue="expected at least one message with content",
+            )
+        if self.messages[0]["role"] != "user":
+            self.messages.insert(0, _user(CONTINUE))
+
+    def _add(self, turn: Turn, before: str, behind: str) -> None:
+        role: str = turn.role
+        if role == "system" and not (
+            self._model.system_turns and before == "user" and behind in ("", "assistant")
+        ):
+            role = "user"
+        content = self._written(role, turn.blocks)
+        if not content:
+            return
+        if self.messages and self.messages[-1]["role"] == role:
+            self.messages[-1]["content"] += content
+        else:
+            self.messages.append({"role": role, "content": content})
+
+    def _written(self, role: str, blocks: list[Block]) -> list[Written]:
+        content: list[Written] = []
+        for block in blocks:
+            if isinstance(block, _NOT_BY[role]):
+                self._blocks.drop(f"{type(block).__name__} in a turn of the {role}")
+                continue
+            written = self._blocks.write(block)
+            if written is not None:
+                content.append(written)
+        return content
+
+    @property
+    def unthought(self) -> bool:
+        """Whether the last calls have lost the thinking that led to them."""
+        for message in reversed(self.messages):
+            if message["role"] == "assistant":
+                kinds = [block["type"] for block in message["content"]]
+                return "tool_use" in kinds and "thinking" not in kinds[0]
+        return False
+
+    def finish(self, *, free: bool) -> None:
+        """Settle how it ends. free: nothing is asked of the answer but to go on."""
+        if self.messages[-1]["role"] != "assistant":
+            return
+        last = self.messages[-1]["content"][-1]
+        if self._model.prefill and free and last["type"] == "text":
+            last["text"] = last["text"].rstrip()
+        else:
+            self.messages.append(_user(CONTINUE))
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": [{"type": "text", "text": text}]}
+
+
+def limit_marks(body: dict[str, Any]) -> None:
+    """Take the first cache marks away where there are more than the vendor takes.
+
+    The later a mark, the more of the prompt it covers.
+    """
+    marked = [block for block in _blocks_of(body) if "cache_control" in block]
+    most = _MOST_MARKS - ("cache_control" in body)
+    for block in marked[: max(0, len(marked) - most)]:
+        del block["cache_control"]
+
+
+def _blocks_of(body: dict[str, Any]) -> list[Written]:
+    """Everything that may have a mark, in the order of the prompt."""
+    found: list[Written] = [*body.get("tools", ()), *body.get("system", ())]
+    for message in body["messages"]:
+        for block in message["content"]:
+            inner = block.get("content")
+            if isinstance(inner, list):
+                found += inner
+            found.append(block)
+    return found

@@ -1,0 +1,125 @@
+"""A conversation, asked of an upstream that speaks Messages.
+
+Each generation of Claude refuses what another asks for (`claude`), and refuses it outright: nothing
+is sent that the model is known not to take. What is left out is noted.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from edge.dialects.json_schema import for_anthropic
+from edge.dialects.neutral import Conversation, Text
+from edge.dialects.sides import Aim, Sent
+
+from .claude import Claude, claude
+from .thinking import plan, sampling
+from .write_blocks import Blocks
+from .write_messages import Messages, limit_marks
+from .write_tools import Tools
+
+_AS_JSON = "Reply with a single JSON object and nothing else."
+_TIERS = {"auto": "auto", "default": "standard_only", "priority": "auto", "flex": "auto"}
+_LONGEST_ID = 256
+
+_encode = msgspec.json.Encoder().encode
+
+
+def write(conversation: Conversation, aim: Aim) -> Sent:
+    """The request for `aim.model`. Raises Problem for what Messages cannot say."""
+    model = claude(aim.model)
+    dropped: list[str] = []
+    tools = Tools(conversation, model, dropped)
+    format_, answer_wrapped = _structured(conversation, model, tools)
+    fenced = conversation.output is not None and conversation.output.kind == "json_object"
+    if fenced:
+        system = [*conversation.system, Text(text=_AS_JSON)]
+        conversation = replace(conversation, system=system)
+    messages = Messages(conversation, model, Blocks(aim, model, tools, dropped))
+    planned = plan(
+        conversation,
+        model,
+        aim.max_output or model.max_output,
+        obstacle=_obstacle(tools, messages),
+        dropped=dropped,
+    )
+    messages.finish(free=not (planned.on or tools.forces or format_))
+    body: dict[str, Any] = {"model": aim.model, "max_tokens": planned.limit}
+    if messages.system:
+        body["system"] = messages.system
+    body["messages"] = messages.messages
+    body |= tools.members()
+    body |= sampling(conversation, model, thinks=planned.on, dropped=dropped)
+    told = [stop for stop in conversation.stop if stop.strip()]
+    if told:
+        body["stop_sequences"] = told
+    if planned.thinking is not None:
+        body["thinking"] = planned.thinking
+    config = {"effort": planned.effort, "format": format_}
+    config = {name: value for name, value in config.items() if value is not None}
+    if config:
+        body["output_config"] = config
+    _surroundings(conversation, model, body, dropped)
+    limit_marks(body)
+    if conversation.stream:
+        body["stream"] = True
+    return Sent(
+        body=_encode(body),
+        names=tools.sent,
+        wrapped=frozenset(tools.wrapped),
+        answer_tool=tools.answer_tool,
+        answer_wrapped=answer_wrapped,
+        fenced=fenced,
+        stops=tuple(stop for stop in conversation.stop if stop and not stop.strip()),
+        dropped=dropped,
+    )
+
+
+def _structured(
+    conversation: Conversation, model: Claude, tools: Tools
+) -> tuple[dict[str, Any] | None, bool]:
+    """The format of the answer, and whether it is wrapped; None when a tool brings the answer.
+
+    The tool takes any schema, so it also serves where the model's own way cannot (recursion).
+    """
+    output = conversation.output
+    if output is None or output.schema is None:
+        return None, False
+    if model.structured:
+        try:
+            schema, wrapped = for_anthropic(output.schema)
+        except ValueError:
+            pass
+        else:
+            return {"type": "json_schema", "schema": schema}, wrapped
+    tools.answer_by(output)
+    return None, tools.answer_wrapped
+
+
+def _obstacle(tools: Tools, messages: Messages) -> str:
+    if tools.forces:
+        return "a tool has to be called"
+    return "that of the last turn is gone" if messages.unthought else ""
+
+
+def _surroundings(
+    conversation: Conversation, model: Claude, body: dict[str, Any], dropped: list[str]
+) -> None:
+    """What does not change the answer; and what has no word here."""
+    if conversation.cache is not None and model.vendor:
+        body["cache_control"] = {"type": "ephemeral"}
+        if conversation.cache.ttl:
+            body["cache_control"]["ttl"] = conversation.cache.ttl
+    if conversation.user:
+        user = conversation.user
+        if len(user) > _LONGEST_ID or "@" in user:
+            user = sha256(user.encode()).hexdigest()
+        body["metadata"] = {"user_id": user}
+    if conversation.tier is not None and model.vendor:
+        body["service_tier"] = _TIERS.get(conversation.tier, "auto")
+    if conversation.verbosity is not None:
+        dropped.append("verbosity")
+    if conversation.top_logprobs is not None:
+        dropped.append("log probabilities")
