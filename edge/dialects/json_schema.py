@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from middlewares.problem import Problem
+
 Schema = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
@@ -17,14 +19,13 @@ _DEFINITIONS = ("$defs", "definitions")
 _BRANCHES = ("oneOf", "anyOf", "allOf")
 _DATA = ("const", "default", "enum", "examples")
 """Keywords that hold values, in which nothing is a keyword."""
-_DEEP = "a schema that is not nested this deep"
 
 
 def input_schema(schema: Schema | None) -> tuple[Schema, bool]:
     """The parameters of a tool, as every vendor takes them; and whether they were wrapped.
 
     All want an object at the top. What is not one, or is a choice between several, goes inside
-    `{"value": ...}`. Raises ValueError for a schema nested too deep.
+    `{"value": ...}`. Raises Problem for a schema nested too deep.
     """
     if not schema:
         return {"type": "object", "properties": {}}, False
@@ -53,8 +54,12 @@ def _wrapped(schema: Schema) -> Schema:
             if name in schema:
                 out[name] = _moved(schema[name])
     except RecursionError:
-        raise ValueError(f"expected {_DEEP}") from None
+        raise _too_deep() from None
     return out
+
+
+def _too_deep() -> Problem:
+    return Problem("invalid_request", message="A JSON Schema of this request is nested too deep.")
 
 
 def _moved(node: Any) -> Any:
@@ -161,13 +166,15 @@ def for_anthropic(schema: Schema) -> tuple[Schema, bool]:
     """A schema of a structured answer as Claude takes it; and whether it was wrapped.
 
     Limits the vendor cannot keep are told to the model in the description. A schema that is no
-    object at the top goes inside `{"value": ...}`. Raises ValueError, saying what was expected, for
-    what cannot be said at all: references that recurse or lead out of the schema.
+    object at the top goes inside `{"value": ...}`.
+
+    Raises ValueError, saying what was expected, for what cannot be said at all: references that
+    recurse or lead out of the schema. Raises Problem for a schema nested too deep.
     """
     try:
         return _Cleaner(schema).result()
     except RecursionError:
-        raise ValueError(f"expected {_DEEP}") from None
+        raise _too_deep() from None
 
 
 class _Cleaner:
