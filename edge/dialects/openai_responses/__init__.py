@@ -1,1 +1,13 @@
 """OpenAI Responses."""
+
+from edge.dialects.sides import ClientSide, UpstreamSide
+from middlewares import sse
+
+from .read_answer import ResponsesReader
+from .read_answer import read as read_answer
+from .read_request import read
+from .write_answer import ResponsesWriter
+from .write_request import write
+
+CLIENT = ClientSide(read=read, writer=ResponsesWriter, ping=sse.comment("keep-alive"))
+UPSTREAM = UpstreamSide(endpoint="responses", write=write, reader=ResponsesReader, read=read_answer)

@@ -1,0 +1,221 @@
+"""The input items of a request, read into turns.
+
+Items are flat, one behind the other: those of the model that follow each other are one turn of the
+assistant, results of tools and what the user says behind them are one of the user.
+
+    item                                                  becomes
+    message, also without `type`                          text, images, files of its role
+    function_call, custom_tool_call                       a call
+    ..._output                                            a result
+    shell_call, local_shell_call, apply_patch_call        a call of a tool of that name
+    reasoning                                             thinking, for its maker only
+    additional_tools                                      tools
+    calls of tools that the vendor runs                   nothing, and a note
+
+Anything else is refused: nothing a user said is dropped in silence.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edge.dialects.neutral import (
+    Block,
+    Opaque,
+    Origin,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from edge.dialects.opaque import unpack
+from edge.dialects.openai_chat.check import array, mapping, one_of, string, wrong
+
+from .read_parts import parts_text, read_content, read_output
+from .read_tools import read_tool_list
+
+_ROLES = ("user", "assistant", "system", "developer")
+_VENDORS = (
+    "web_search_",
+    "file_search_",
+    "code_interpreter_",
+    "image_generation_",
+    "computer_",
+    "mcp_",
+    "tool_search_",
+)
+"""How the types of items begin that belong to tools of the vendor's."""
+_LOCAL = {
+    "local_shell_call": ("local_shell", "action"),
+    "shell_call": ("shell", "action"),
+    "apply_patch_call": ("apply_patch", "operation"),
+}
+"""Tools of OpenAI's that the caller runs: their name, and where their arguments stand."""
+_LOCAL_OUTPUTS = frozenset(f"{kind}_output" for kind in _LOCAL)
+_COMPACTIONS = ("compaction", "compaction_summary", "compaction_trigger", "context_compaction")
+
+_encode = msgspec.json.Encoder().encode
+
+Item = dict[str, Any]
+
+
+class Input:
+    """What the items of one request come to. Raises Problem with the item's path."""
+
+    def __init__(self) -> None:
+        self.system: list[Text] = []
+        self.turns: list[Turn] = []
+        self.tools: list[Tool] = []
+        self.dropped: list[str] = []
+
+    def read(self, given: Any) -> None:
+        """Take in the member `input`: a string, or an array of items."""
+        if isinstance(given, str):
+            self._add("user", [Text(text=given)])
+            return
+        if not isinstance(given, list):
+            code = "missing_required_parameter" if given is None else ""
+            raise wrong("input", "a string or an array of items", code=code)
+        for at, item in enumerate(given):
+            path = f"input[{at}]"
+            if isinstance(item, str):
+                self._add("user", [Text(text=item)])
+            else:
+                self._item(mapping(item, path), path)
+
+    def _item(self, item: Item, path: str) -> None:
+        kind = item.get("type")
+        if kind is None:
+            kind = "message" if "role" in item else "item_reference" if "id" in item else ""
+        kind = string(kind, f"{path}.type")
+        read = _READERS.get(kind)
+        if read is not None:
+            read(self, item, path)
+        elif kind in _COMPACTIONS:
+            raise wrong(path, "no compaction: it was made by another model and cannot be read here")
+        elif kind.startswith(_VENDORS):
+            self.dropped.append(f"{path}: `{kind}`")
+        else:
+            raise wrong(f"{path}.type", "a known type of item", code="invalid_value")
+
+    def _add(self, role: Any, blocks: list[Block]) -> None:
+        """Append to the turn of that role, or begin one."""
+        if self.turns and self.turns[-1].role == role:
+            self.turns[-1].blocks += blocks
+        else:
+            self.turns.append(Turn(role, blocks))
+
+    def message(self, item: Item, path: str) -> None:
+        """Something said. Instructions before all turns are the system's."""
+        role = one_of(item.get("role"), f"{path}.role", _ROLES)
+        blocks = read_content(item.get("content"), f"{path}.content", assistant=role == "assistant")
+        if role in ("user", "assistant"):
+            self._add(role, blocks)
+            return
+        texts = [_text_of(block, f"{path}.content[{n}]") for n, block in enumerate(blocks)]
+        if self.turns:
+            self._add("system", [*texts])
+        else:
+            self.system += texts
+
+    def call(self, item: Item, path: str) -> None:
+        """A call of one of the caller's tools."""
+        custom = item["type"] == "custom_tool_call"
+        member = "input" if custom else "arguments"
+        self._add(
+            "assistant",
+            [
+                ToolCall(
+                    id=_call_id(item, path),
+                    name=string(item.get("name"), f"{path}.name", filled=True),
+                    arguments=_arguments(item.get(member), f"{path}.{member}"),
+                    custom=custom,
+                    namespace=string(item.get("namespace") or "", f"{path}.namespace"),
+                )
+            ],
+        )
+
+    def local_call(self, item: Item, path: str) -> None:
+        """A call of a tool that OpenAI defines and the caller runs."""
+        name, member = _LOCAL[item["type"]]
+        arguments = _encode(mapping(item.get(member), f"{path}.{member}")).decode()
+        call = ToolCall(id=_call_id(item, path), name=name, arguments=arguments)
+        self._add("assistant", [call])
+
+    def result(self, item: Item, path: str) -> None:
+        """What a tool gave back."""
+        result = ToolResult(
+            id=_call_id(item, path),
+            content=read_output(item.get("output"), f"{path}.output"),
+            custom=item["type"] == "custom_tool_call_output",
+        )
+        self._add("user", [result])
+
+    def local_result(self, item: Item, path: str) -> None:
+        """What a tool gave back whose output has a form of its own."""
+        output = item.get("output")
+        text = output if isinstance(output, str) else _encode(output).decode()
+        content = () if output is None else (Text(text=text),)
+        failed = item.get("status") == "failed"
+        self._add("user", [ToolResult(id=_call_id(item, path), content=content, failed=failed)])
+
+    def reasoning(self, item: Item, path: str) -> None:
+        """What the model thought. In whose words only its maker knows."""
+        text = parts_text(item.get("summary"), f"{path}.summary")
+        text = text or parts_text(item.get("content"), f"{path}.content")
+        sealed = string(item.get("encrypted_content") or "", f"{path}.encrypted_content")
+        opaque = unpack(sealed)
+        if opaque is None and sealed:
+            id_ = string(item.get("id") or "", f"{path}.id")
+            opaque = Opaque(origin=Origin("responses"), data=sealed, id=id_, redacted=not text)
+        if text or opaque is not None:
+            self._add("assistant", [Thinking(text=text, opaque=opaque)])
+
+    def more_tools(self, item: Item, path: str) -> None:
+        """Tools that came up in the middle of the conversation."""
+        tools = array(item.get("tools") or [], f"{path}.tools")
+        self.tools += read_tool_list(tools, f"{path}.tools", self.dropped)
+
+    def reference(self, item: Item, path: str) -> None:
+        """Whoever keeps responses has put the item in its place; what is left nobody knows."""
+        raise wrong(path, "an item that is still kept", code="item_not_found")
+
+
+def _text_of(block: Block, path: str) -> Text:
+    if isinstance(block, Text):
+        return block
+    if isinstance(block, Refusal):
+        return Text(text=block.text)
+    raise wrong(f"{path}.type", "`input_text`: instructions are text", code="invalid_value")
+
+
+def _call_id(item: Item, path: str) -> str:
+    """The id by which a call and its output belong together; never that of the item."""
+    given = item.get("call_id")
+    if given is None and item["type"].startswith("local_shell"):
+        given = item.get("id")
+    return string(given, f"{path}.call_id")
+
+
+def _arguments(given: Any, path: str) -> str:
+    if given is None:
+        return ""
+    return _encode(given).decode() if isinstance(given, dict) else string(given, path)
+
+
+_READERS: dict[str, Callable[[Input, Item, str], None]] = {
+    "message": Input.message,
+    "function_call": Input.call,
+    "custom_tool_call": Input.call,
+    "function_call_output": Input.result,
+    "custom_tool_call_output": Input.result,
+    "reasoning": Input.reasoning,
+    "additional_tools": Input.more_tools,
+    "item_reference": Input.reference,
+    **dict.fromkeys(_LOCAL, Input.local_call),
+    **dict.fromkeys(_LOCAL_OUTPUTS, Input.local_result),
+}

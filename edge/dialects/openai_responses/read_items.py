@@ -1,0 +1,265 @@
+"""The items of an upstream's answer as they come, each read into blocks.
+
+An item is told by its events, and once more as a whole when it is done. What the events left out is
+taken from the whole, so that nothing is lost of servers that send only one of the two; what they
+said is not said again. It is told by counting characters, since a whole repeats its deltas.
+
+    item                             blocks
+    message                          a text or a refusal for each part
+    reasoning                        one thinking; its parts with an empty line between
+    function_call, custom_tool_call  one call
+    all others                       none: the vendor's own business
+"""
+
+from msgspec import Raw
+
+from edge.dialects.neutral import (
+    Citation,
+    Cited,
+    Closed,
+    Event,
+    Opaque,
+    Origin,
+    RefusalDelta,
+    Signed,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    ToolOpened,
+)
+
+from . import wire
+
+_ORIGIN = Origin("responses")
+_PARAGRAPH = "\n\n"
+
+
+class _Item:
+    """What all items have.
+
+    waiting: its events, while another item is being passed on. done: it is complete.
+    """
+
+    __slots__ = ("done", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[wire.Event] = []
+        self.done = False
+
+
+class Silent(_Item):
+    """An item of which nothing is passed on. It is done from the beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = True
+
+    def take(self, event: wire.Event, out: list[Event]) -> None:
+        """One of its events."""
+
+    def whole(self, item: wire.Item, out: list[Event]) -> None:
+        """Say what of the finished item has not been said yet."""
+
+    def close(self, out: list[Event]) -> None:
+        """Close what is open."""
+
+
+class Message(_Item):
+    """What the model says. text: holds the number of characters of text in the answer so far."""
+
+    __slots__ = ("_begun", "_cited", "_kind", "_part", "_place", "_said", "_text")
+
+    def __init__(self, text: list[int]) -> None:
+        super().__init__()
+        self._text = text
+        self._said: dict[int, int] = {}
+        self._cited: list[Raw] = []
+        self._place = 0
+        self._begun = 0
+        self._kind = ""
+
+    def take(self, event: wire.Event, out: list[Event]) -> None:
+        """One of its events."""
+        place = event.content_index or 0
+        match event.type:
+            case "response.output_text.delta":
+                self._say("text", place, event.delta, out)
+            case "response.refusal.delta":
+                self._say("refusal", place, event.delta, out)
+            case "response.output_text.done":
+                self._rest("text", place, event.text, out)
+            case "response.refusal.done":
+                self._rest("refusal", place, event.refusal, out)
+            case "response.output_text.annotation.added":
+                self._cited.append(event.annotation)
+
+    def _say(self, kind: str, place: int, text: str, out: list[Event]) -> None:
+        if not text:
+            return
+        if self._kind != kind or self._place != place:
+            self.close(out)
+            self._kind, self._place, self._begun = kind, place, self._text[0]
+        self._said[place] = self._said.get(place, 0) + len(text)
+        if kind == "text":
+            self._text[0] += len(text)
+            out.append(TextDelta(text))
+        else:
+            out.append(RefusalDelta(text))
+
+    def _rest(self, kind: str, place: int, text: str | None, out: list[Event]) -> None:
+        if text:
+            self._say(kind, place, text[self._said.get(place, 0) :], out)
+
+    def whole(self, item: wire.Item, out: list[Event]) -> None:
+        """Say what of the finished item has not been said yet."""
+        for place, part in enumerate(item.content or ()):
+            if part.type == "refusal":
+                self._rest("refusal", place, part.refusal, out)
+                continue
+            self._rest("text", place, part.text, out)
+            if part.annotations and not self._cited and self._place == place:
+                self._cited = part.annotations
+
+    def close(self, out: list[Event]) -> None:
+        """Close what is open."""
+        if not self._kind:
+            return
+        if self._kind == "text":
+            found = map(wire.annotation_of, self._cited)
+            out += [Cited(self._citation(each)) for each in found if each is not None]
+        self._cited = []
+        self._kind = ""
+        out.append(Closed())
+
+    def _citation(self, annotation: wire.Annotation) -> Citation:
+        start, end = annotation.start_index, annotation.end_index
+        return Citation(
+            annotation.url or "",
+            annotation.title or "",
+            "",
+            None if start is None else start + self._begun,
+            None if end is None else end + self._begun,
+        )
+
+
+class Thought(_Item):
+    """What the model thought: its summary, or its very words. Servers may give the same in both."""
+
+    __slots__ = ("_open", "_place", "_said", "_source")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = False
+        self._place = 0
+        self._said: dict[int, int] = {}
+        self._source = ""
+
+    def take(self, event: wire.Event, out: list[Event]) -> None:
+        """One of its events."""
+        match event.type:
+            case "response.reasoning_summary_text.delta":
+                self._say("summary", event.summary_index or 0, event.delta, out)
+            case "response.reasoning_text.delta" | "response.reasoning.delta":
+                self._say("content", event.content_index or 0, event.delta, out)
+            case "response.reasoning_summary_text.done":
+                self._rest("summary", event.summary_index or 0, event.text, out)
+            case "response.reasoning_text.done" | "response.reasoning.done":
+                self._rest("content", event.content_index or 0, event.text, out)
+
+    def _say(self, source: str, place: int, text: str, out: list[Event]) -> None:
+        if not text or self._source not in ("", source):
+            return
+        if self._open and self._place != place:
+            out.append(ThinkingDelta(_PARAGRAPH))
+        self._open, self._source, self._place = True, source, place
+        self._said[place] = self._said.get(place, 0) + len(text)
+        out.append(ThinkingDelta(text))
+
+    def _rest(self, source: str, place: int, text: str | None, out: list[Event]) -> None:
+        if text and self._source in ("", source):
+            self._say(source, place, text[self._said.get(place, 0) :], out)
+
+    def whole(self, item: wire.Item, out: list[Event]) -> None:
+        """Say what of the finished item has not been said yet."""
+        for source, parts in (("summary", item.summary), ("content", item.content)):
+            for place, part in enumerate(parts or ()):
+                self._rest(source, place, part.text, out)
+        if item.encrypted_content:
+            self._open = True
+            opaque = Opaque(
+                origin=_ORIGIN,
+                data=item.encrypted_content,
+                id=item.id or "",
+                redacted=not self._said,
+            )
+            out.append(Signed(opaque))
+
+    def close(self, out: list[Event]) -> None:
+        """Close what is open."""
+        if self._open:
+            self._open = False
+            out.append(Closed())
+
+
+class Call(_Item):
+    """A call of a tool. It waits for its name, if a server tells that later."""
+
+    __slots__ = ("_custom", "_item", "_open", "_said")
+
+    def __init__(self, item: wire.Item) -> None:
+        super().__init__()
+        self._custom = item.type == "custom_tool_call"
+        self._item = item
+        self._open = False
+        self._said = 0
+
+    def take(self, event: wire.Event, out: list[Event]) -> None:
+        """One of its events."""
+        match event.type:
+            case "response.output_item.added":
+                self._begin(self._item, out)
+            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
+                self._say(event.delta, out)
+            case "response.function_call_arguments.done":
+                self._say((event.arguments or "")[self._said :], out)
+            case "response.custom_tool_call_input.done":
+                self._say((event.input or "")[self._said :], out)
+
+    def _begin(self, item: wire.Item, out: list[Event]) -> None:
+        if not self._open and item.name:
+            self._open = True
+            id_ = item.call_id or item.id or ""
+            out.append(ToolOpened(id_, item.name, self._custom, item.namespace or ""))
+
+    def _say(self, text: str, out: list[Event]) -> None:
+        if text and self._open:
+            self._said += len(text)
+            out.append(ToolDelta(text))
+
+    def whole(self, item: wire.Item, out: list[Event]) -> None:
+        """Say what of the finished item has not been said yet."""
+        self._begin(item, out)
+        text = item.input if self._custom else item.arguments
+        self._say((text or "")[self._said :], out)
+
+    def close(self, out: list[Event]) -> None:
+        """Close what is open."""
+        if self._open:
+            self._open = False
+            out.append(Closed())
+
+
+Item = Silent | Message | Thought | Call
+"""take: one of its events. whole: the finished item, of which the rest is said. close: its end."""
+
+
+def reader_of(kind: str, item: wire.Item, text: list[int]) -> Item:
+    """The reader of an item of that type. text: see `Message`."""
+    match kind:
+        case "message":
+            return Message(text)
+        case "reasoning":
+            return Thought()
+        case "function_call" | "custom_tool_call":
+            return Call(item)
+    return Silent()

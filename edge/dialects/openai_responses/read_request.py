@@ -1,0 +1,126 @@
+"""A response as a caller asks for it, read into a conversation.
+
+Every value is checked here, before anything is sent: what is wrong is refused by its path. Members
+that refer to what is kept (`previous_response_id`, `conversation`, `prompt`, `background`) have
+been dealt with before (`edge.responses`).
+"""
+
+from typing import Any
+
+from edge.dialects.neutral import EFFORTS, Conversation, OutputFormat, Reasoning, Text
+from edge.dialects.openai_chat.check import Members, mapping, one_of, string
+from edge.dialects.passthrough import Fields
+
+from .read_input import Input
+from .read_tools import read_choice, read_tool_list
+
+_TIERS = {
+    "auto": "auto",
+    "default": "default",
+    "flex": "flex",
+    "priority": "priority",
+    "fast": "priority",
+    "scale": "priority",
+}
+_SUMMARIES = ("auto", "concise", "detailed", "none")
+_SEEN = (
+    *("model", "store", "stream_options", "client_metadata", "context_management"),
+    *("background", "conversation", "previous_response_id", "prompt"),
+)
+"""Read elsewhere, or without a meaning where nothing is kept by the vendor."""
+
+
+def read(fields: Fields) -> Conversation:
+    """The conversation in a request for a response. Raises Problem."""
+    members = Members(fields)
+    dropped: list[str] = []
+    tools = read_tool_list(members.items("tools") or [], "tools", dropped)
+    given = Input()
+    instructions = members.text("instructions")
+    if instructions:
+        given.system.append(Text(text=instructions))
+    given.read(members.get("input"))
+    tools += [tool for tool in given.tools if tool.full_name not in {t.full_name for t in tools}]
+    choice = read_choice(members, tools)
+    parallel = members.flag("parallel_tool_calls")
+    output, verbosity = _text(members)
+    conversation = Conversation(
+        turns=given.turns,
+        system=given.system,
+        tools=tools,
+        tool_choice=choice if tools else None,
+        parallel=parallel if tools else None,
+        max_tokens=members.count("max_output_tokens", 1),
+        temperature=members.number("temperature", 0, 2),
+        top_p=members.number("top_p", 0, 1),
+        reasoning=_reasoning(members),
+        output=output,
+        verbosity=verbosity,
+        user=members.text("safety_identifier") or members.text("user"),
+        session=members.text("prompt_cache_key"),
+        metadata=members.members("metadata"),
+        top_logprobs=members.count("top_logprobs", 0) or None,
+        stream=bool(members.flag("stream")),
+        dropped=[*dropped, *given.dropped],
+    )
+    tier = members.get("service_tier")
+    if tier is not None:
+        conversation.tier = _TIERS.get(string(tier, "service_tier"))
+    members.word("truncation", ("auto", "disabled"))
+    members.count("max_tool_calls", 0)
+    for at, entry in enumerate(members.items("include") or ()):
+        string(entry, f"include[{at}]")
+    for name in ("safety_identifier", "user", *_SEEN):
+        members.get(name)
+    conversation.bag = members.rest()
+    conversation.dropped += [f"`{name}`" for name in conversation.bag]
+    return conversation
+
+
+def _reasoning(members: Members) -> Reasoning | None:
+    """What is thought is shown where a summary was asked for."""
+    wanted = members.members("reasoning")
+    if wanted is None:
+        return None
+    effort = wanted.get("effort")
+    if effort is not None:
+        effort = one_of(effort, "reasoning.effort", EFFORTS)
+    summary, where = wanted.get("summary"), "reasoning.summary"
+    if summary is None:
+        summary, where = wanted.get("generate_summary"), "reasoning.generate_summary"
+    if summary is not None:
+        summary = one_of(summary, where, _SUMMARIES)
+    if effort is None and summary is None:
+        return None
+    return Reasoning(effort=effort, shown=summary not in (None, "none"))
+
+
+def _text(members: Members) -> tuple[OutputFormat | None, str | None]:
+    """The form of the answer, and how much it says."""
+    text = members.members("text")
+    if text is None:
+        return None, None
+    verbosity = text.get("verbosity")
+    if verbosity is not None:
+        verbosity = one_of(verbosity, "text.verbosity", ("low", "medium", "high"))
+    form = text.get("format")
+    if form is None:
+        return None, verbosity
+    return _format(mapping(form, "text.format")), verbosity
+
+
+def _format(form: dict[str, Any]) -> OutputFormat | None:
+    path = "text.format"
+    kind = one_of(form.get("type"), f"{path}.type", ("text", "json_object", "json_schema"))
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return OutputFormat(kind="json_object")
+    strict = form.get("strict")
+    return OutputFormat(
+        kind="json_schema",
+        name=string(form.get("name"), f"{path}.name", filled=True),
+        description=string(form.get("description") or "", f"{path}.description"),
+        schema=mapping(form.get("schema"), f"{path}.schema"),
+        strict=strict if isinstance(strict, bool) else None,
+    )

@@ -1,0 +1,159 @@
+"""Shapes of the answers of upstreams that speak Responses: only the members acted on.
+
+They are read leniently: new events, items and members come with every month, and other servers
+write this dialect too. So items are decoded only once their type is known to be acted on.
+"""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from edge.dialects.passthrough import UNREADABLE, Count, tokens
+from middlewares.exchange import Usage
+
+NULL = Raw(b"null")
+
+
+class _InputDetails(Struct):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+
+
+class _OutputDetails(Struct):
+    reasoning_tokens: Count = None
+
+
+class ResponseUsage(Struct):
+    """`usage`: cached tokens are inside `input_tokens`."""
+
+    input_tokens: Count = None
+    output_tokens: Count = None
+    total_tokens: Count = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+    def normal(self) -> Usage:
+        """The same figures, disjoint.
+
+        More cached tokens than input: the server counts them beside it. A total larger than its
+        parts: the server keeps the reasoning out of the output.
+        """
+        given, output = tokens(self.input_tokens), tokens(self.output_tokens)
+        details, spent = self.input_tokens_details, self.output_tokens_details
+        read = tokens(details.cached_tokens) if details else 0
+        written = tokens(details.cache_write_tokens) if details else 0
+        fresh = given
+        if read <= given:
+            fresh = max(0, given - read - written)
+            output = max(output, tokens(self.total_tokens) - given)
+        return Usage(
+            input=fresh,
+            output=output,
+            cache_read=read,
+            cache_write=written,
+            reasoning=tokens(spent.reasoning_tokens) if spent else 0,
+        )
+
+
+class Annotation(Struct):
+    """Where a text comes from."""
+
+    type: str = ""
+    url: str | None = None
+    title: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
+
+
+class Part(Struct):
+    """A part of a message's content, or of a reasoning item's content or summary."""
+
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+    annotations: list[Raw] | None = None
+
+
+class Item(Struct):
+    """An output item. `summary` and `content` are lists of parts in the kinds acted on."""
+
+    type: str = ""
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    content: list[Part] | None = None
+    summary: list[Part] | None = None
+    encrypted_content: str | None = None
+
+
+class Incomplete(Struct):
+    """Why a response is incomplete."""
+
+    reason: str | None = None
+
+
+class Response(Struct):
+    """The response object."""
+
+    status: str | None = None
+    output: list[Raw] | None = None
+    incomplete_details: Incomplete | None = None
+    usage: ResponseUsage | None = None
+    error: Raw = NULL
+
+
+class Event(Struct):
+    """An event of a stream."""
+
+    type: str = ""
+    delta: str = ""
+    output_index: int | None = None
+    item_id: str | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
+    text: str | None = None
+    refusal: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    item: Raw = NULL
+    annotation: Raw = NULL
+    response: Response | None = None
+    error: Raw = NULL
+
+
+class Typed(Struct):
+    """An event or an item of which only the type is asked."""
+
+    type: str = ""
+
+
+ACTED_ON = frozenset(("message", "reasoning", "function_call", "custom_tool_call"))
+"""Types of items that are passed on."""
+
+decode_event = msgspec.json.Decoder(Event).decode
+decode_typed = msgspec.json.Decoder(Typed).decode
+decode_response = msgspec.json.Decoder(Response).decode
+_decode_item = msgspec.json.Decoder(Item).decode
+_decode_annotation = msgspec.json.Decoder(Annotation).decode
+
+
+def item_of(raw: Raw) -> Item | None:
+    """An item, with nothing but its type if it is not acted on; None for null.
+
+    Raises one of UNREADABLE for one that should be read and cannot.
+    """
+    if raw is NULL or bytes(raw) == b"null":
+        return None
+    kind = decode_typed(raw).type
+    return _decode_item(raw) if kind in ACTED_ON else Item(type=kind)
+
+
+def annotation_of(raw: Raw) -> Annotation | None:
+    """An annotation that has an address; None for any other."""
+    try:
+        annotation = _decode_annotation(raw)
+    except UNREADABLE:
+        return None
+    return annotation if annotation.url else None

@@ -1,0 +1,230 @@
+"""Answers for a caller that speaks Responses.
+
+Theory of operation. An answer is a list of items, and each has a life that is told event by event
+(`output_items`). What is open when an event of the neutral form comes, and what it does:
+
+    event             open            then
+    text, refusal     a message       more of it, in a part of that kind
+                      anything else   finish it, begin a message
+    thinking, signed  a thought       more of it
+                      anything else   finish it, begin a thought
+    ToolOpened        anything        finish it, begin a call
+    Closed            a thought       finish it
+                      anything else   it may be finished, when something else begins
+    Stopped           anything        finish it, with the status that the reason calls for
+
+So texts that follow each other are one message, as citations cut one sentence into several blocks;
+and the last item is known to be cut short before it is finished. Every event has a number, and the
+finished answer is the items as they were told. An unstreamed answer is the end of a stream that is
+not sent.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from time import time
+from typing import Any
+
+from edge.dialects.neutral import (
+    Cited,
+    Closed,
+    Event,
+    RefusalDelta,
+    Reply,
+    Signed,
+    Started,
+    Stopped,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    ToolOpened,
+    unfold,
+)
+from edge.dialects.sides import Caller
+from middlewares.exchange import Usage
+
+from .failure import Numbered, failing
+from .output_items import Call, Item, Message, Pair, Thought
+from .response_object import ResponseObject
+
+DECLINED = "The model declined to answer."
+
+_INCOMPLETE = {
+    "length": "max_output_tokens",
+    "pause": "max_output_tokens",
+    "refusal": "content_filter",
+}
+"""Why an answer is not complete, by how it stopped; those not here are complete."""
+
+
+class ResponsesWriter:
+    """One answer. See `sides.Writer`. clock: Unix seconds."""
+
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_created",
+        "_done",
+        "_id",
+        "_open",
+        "_refused",
+        "_response",
+        "_said",
+        "_started",
+        "_stream",
+        "answer",
+    )
+
+    def __init__(self, caller: Caller, clock: Callable[[], float] = time) -> None:
+        self.answer = b""
+        self._clock = clock
+        self._created = caller.created
+        self._id = caller.id
+        self._response = ResponseObject(caller)
+        self._stream = Numbered()
+        self._started = False
+        self._open: Item | None = None
+        self._closed = False
+        """Whether the open item has all it will have, if nothing is added to it."""
+        self._done: list[bytes] = []
+        self._said = 0
+        """Characters of text in the finished items."""
+        self._refused = False
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """The SSE events for the next events."""
+        if len(events) == 1:
+            return self._event(events[0])
+        return b"".join(map(self._event, events))
+
+    def _event(self, event: Event) -> bytes:
+        kind = type(event)
+        item = self._open
+        if kind is TextDelta and type(item) is Message and item.kind == "text":
+            self._closed = False
+            return self._stream.event(item.delta, item.say(event.text))  # type: ignore[union-attr]
+        if kind is ToolDelta and type(item) is Call:
+            return self._stream.event(item.delta, item.say(event.text))  # type: ignore[union-attr]
+        match event:
+            case TextDelta():
+                return self._speak("text", event.text)
+            case RefusalDelta():
+                self._refused = True
+                return self._speak("refusal", event.text)
+            case ThinkingDelta():
+                out, thought = self._thought()
+                out += self._told(thought.part())
+                return out + self._stream.event(thought.delta, thought.say(event.text))
+            case Signed():
+                out, thought = self._thought()
+                thought.seal = event.opaque
+                return out
+            case ToolOpened():
+                return self._call(event)
+            case Cited() if isinstance(item, Message):
+                return self._told(item.cite(event.citation, self._said))
+            case Closed():
+                return self._close()
+            case Started():
+                return self._start()
+            case Stopped():
+                return self._stopped(event)
+        return b""
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        running = b'"response":' + self._response.running()
+        return self._told(
+            ((b"response.created", running), (b"response.in_progress", running)),
+        )
+
+    def _told(self, pairs: Iterable[Pair]) -> bytes:
+        return b"".join([self._stream.event(kind, members) for kind, members in pairs])
+
+    def _named(self, prefix: str) -> tuple[str, int]:
+        place = len(self._done)
+        return f"{prefix}_{self._id}{place:02x}", place
+
+    def _begin(self, item: Item) -> bytes:
+        self._open = item
+        self._closed = False
+        return self._told(item.opened())
+
+    def _speak(self, kind: str, text: str) -> bytes:
+        out = b""
+        item = self._open
+        if not isinstance(item, Message):
+            out = self._finish("completed")
+            item = Message(*self._named("msg"))
+            out += self._begin(item)
+        self._closed = False
+        if item.kind != kind:
+            out += self._told(item.part(kind))
+        return out + self._stream.event(item.delta, item.say(text))
+
+    def _thought(self) -> tuple[bytes, Thought]:
+        if isinstance(self._open, Thought):
+            return b"", self._open
+        out = self._finish("completed")
+        thought = Thought(*self._named("rs"))
+        return out + self._begin(thought), thought
+
+    def _call(self, event: ToolOpened) -> bytes:
+        out = self._finish("completed")
+        call = Call(
+            *self._named("ctc" if event.custom else "fc"),
+            call_id=event.id,
+            name=event.name,
+            namespace=event.namespace,
+            custom=event.custom,
+        )
+        return out + self._begin(call)
+
+    def _close(self) -> bytes:
+        self._closed = True
+        if isinstance(self._open, Thought):
+            return self._finish("completed")
+        if isinstance(self._open, Message):
+            self._open.block_end()
+        return b""
+
+    def _finish(self, status: str) -> bytes:
+        item, self._open = self._open, None
+        if item is None:
+            return b""
+        out = self._told(item.finished(status))
+        self._done.append(item.whole)
+        if isinstance(item, Message):
+            self._said += item.length()
+        return out
+
+    def _stopped(self, event: Stopped) -> bytes:
+        out = self._start()
+        if event.reason == "refusal" and not self._refused:
+            out += self._speak("refusal", event.explanation or DECLINED)
+        reason = _INCOMPLETE.get(event.reason)
+        usage = event.usage or Usage()
+        if reason is None:
+            out += self._finish("completed")
+            at = max(self._created, int(self._clock()))
+            self.answer = self._response.completed(self._done, usage, at)
+            return out + self._stream.event(b"response.completed", b'"response":' + self.answer)
+        out += self._finish("incomplete")
+        self.answer = self._response.incomplete(self._done, usage, reason)
+        return out + self._stream.event(b"response.incomplete", b'"response":' + self.answer)
+
+    def body(self, reply: Reply) -> bytes:
+        """The whole unstreamed answer."""
+        self.write(list(unfold(reply)))
+        return self.answer
+
+    def failure(self, content: dict[str, Any]) -> bytes:
+        """The last bytes of a stream that broke. An item that was not whole is not told of."""
+        out = self._start()
+        if self._closed:
+            out += self._finish("completed")
+        return out + failing(
+            self._stream,
+            content,
+            lambda code, message: self._response.failed(self._done, code, message),
+        )

@@ -1,0 +1,226 @@
+"""The instructions and input items of a Responses upstream."""
+
+from base64 import b64encode
+from hashlib import sha256
+from typing import Any
+
+from edge.dialects import names
+from edge.dialects.media import data_url
+from edge.dialects.neutral import (
+    Audio,
+    Block,
+    Conversation,
+    Document,
+    Image,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from edge.dialects.opaque import readable
+from edge.dialects.openai_models import reasons
+from edge.dialects.repair import paired
+from edge.dialects.sides import Aim
+from middlewares.problem import Problem
+
+from .write_tools import Json, Tools
+
+_BILLING = "x-anthropic-billing-header:"
+_ERROR = "Error: "
+_LED_TO = ("reasoning", "function_call", "custom_tool_call")
+
+
+def write_input(conversation: Conversation, aim: Aim, tools: Tools) -> Json:
+    """`instructions`, if they are one text, and `input`. Raises Problem for what cannot be said."""
+    role = "developer" if reasons(aim.model) else "system"
+    system = [text.text for text in _without_billing(conversation.system) if text.text.strip()]
+    items: list[Json] = []
+    for turn in paired(conversation.turns):
+        if turn.role == "system":
+            items.append(_message(role, [part for b in turn.blocks for part in _parts(b)]))
+        elif turn.role == "user":
+            items += _user(turn)
+        else:
+            items += _assistant(turn, aim, tools)
+    items = _without_lone_thoughts(items)
+    if len(system) == 1 and items and not _names_json(conversation):
+        return {"instructions": system[0], "input": items}
+    parts = [{"type": "input_text", "text": text} for text in system]
+    return {"input": [_message(role, parts), *items] if parts else items}
+
+
+def _names_json(conversation: Conversation) -> bool:
+    """With `json_object` the API wants the word "json" in the input; instructions do not count."""
+    return conversation.output is not None and conversation.output.kind == "json_object"
+
+
+def _without_billing(system: list[Text]) -> list[Text]:
+    """Claude Code's first line tells its maker who pays. It changes often, and so would spoil the
+    cache of whoever else reads the prompt.
+    """
+    if system and system[0].text.startswith(_BILLING):
+        rest = system[0].text.partition("\n")[2].lstrip("\n")
+        return [*([Text(text=rest)] if rest else []), *system[1:]]
+    return system
+
+
+def _message(role: str, content: Any) -> Json:
+    return {"type": "message", "role": role, "content": content}
+
+
+def _user(turn: Turn) -> list[Json]:
+    items: list[Json] = []
+    parts: list[Json] = []
+    for block in turn.blocks:
+        if isinstance(block, ToolResult):
+            items.append(_result(block))
+        else:
+            parts += _parts(block)
+    return [*items, _message("user", parts)] if parts else items
+
+
+def _result(result: ToolResult) -> Json:
+    """Text alone is one string; images and files stand in a list, as themselves."""
+    if all(isinstance(block, Text) for block in result.content):
+        output: Any = "\n".join(block.text for block in result.content if isinstance(block, Text))
+        if result.failed and not output.startswith(_ERROR):
+            output = _ERROR + output
+    else:
+        output = [part for block in result.content for part in _parts(block)]
+        if result.failed:
+            first = output[0].get("text")
+            if first is None:
+                output.insert(0, {"type": "input_text", "text": _ERROR.strip()})
+            elif not first.startswith(_ERROR):
+                output[0] = {**output[0], "text": _ERROR + first}
+    return {
+        "type": "custom_tool_call_output" if result.custom else "function_call_output",
+        "call_id": names.call_id(result.id, "responses"),
+        "output": output,
+    }
+
+
+def _parts(block: Block) -> list[Json]:
+    """The content parts of something that is given to the model."""
+    match block:
+        case Text() | Refusal():
+            return [{"type": "input_text", "text": block.text}]
+        case Image():
+            return [_image(block)]
+        case Document():
+            return _document(block)
+        case Audio():
+            raise Problem(
+                "audio_not_supported_by_model",
+                param=block.at or None,
+                issue="expected text, images or files",
+            )
+    return []
+
+
+def _image(image: Image) -> Json:
+    if image.file_id:
+        raise _foreign(image.file_id, image.at)
+    url = data_url(image.media_type, image.data) if image.data else image.url
+    return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
+
+
+def _document(document: Document) -> list[Json]:
+    if document.file_id:
+        raise _foreign(document.file_id, document.at)
+    heads = [{"type": "input_text", "text": document.context}] if document.context else []
+    if document.blocks:
+        if document.name:
+            heads.insert(0, {"type": "input_text", "text": document.name})
+        return heads + [part for block in document.blocks for part in _parts(block)]
+    if document.url:
+        return [*heads, {"type": "input_file", "file_url": document.url}]
+    media_type, data = document.media_type, document.data
+    if not data:
+        media_type = media_type or "text/plain"
+        data = b64encode(document.text.encode()).decode()
+    media_type = media_type or "application/pdf"
+    part = {
+        "type": "input_file",
+        "filename": document.name or _named(media_type),
+        "file_data": data_url(media_type, data),
+    }
+    return [*heads, part]
+
+
+def _named(media_type: str) -> str:
+    ending = media_type.rpartition("/")[2]
+    return "document." + {"plain": "txt", "markdown": "md"}.get(ending, ending)
+
+
+def _foreign(file_id: str, at: str) -> Problem:
+    why = f"the file `{file_id}` is not known to this model's vendor"
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{at}`: {why}.",
+        param=at or None,
+        issue=why,
+    )
+
+
+def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Json]:
+    """One item for each run of words, each thought that this upstream had, and each call."""
+    items: list[Json] = []
+    said: list[Text | Refusal] = []
+    for block in turn.blocks:
+        if isinstance(block, Text | Refusal):
+            said.append(block)
+            continue
+        thought = _thought(block, aim) if isinstance(block, Thinking) else None
+        if isinstance(block, ToolCall) or thought is not None:
+            items += _said(said)
+            said = []
+        if isinstance(block, ToolCall):
+            items.append(tools.call(block))
+        elif thought is not None:
+            items.append(thought)
+    return items + _said(said)
+
+
+def _said(blocks: list[Text | Refusal]) -> list[Json]:
+    """A message of the model's. Words alone are plain content; a refusal needs the form with an id,
+    which follows from what was said.
+    """
+    if not blocks:
+        return []
+    if all(isinstance(block, Text) for block in blocks):
+        return [_message("assistant", "".join(block.text for block in blocks))]
+    parts: list[Json] = [
+        {"type": "refusal", "refusal": block.text}
+        if isinstance(block, Refusal)
+        else {"type": "output_text", "text": block.text, "annotations": []}
+        for block in blocks
+    ]
+    words = "\0".join(block.text for block in blocks)
+    id_ = f"msg_{sha256(words.encode('utf-8', 'surrogatepass')).hexdigest()[:48]}"
+    return [{**_message("assistant", parts), "id": id_, "status": "completed"}]
+
+
+def _thought(block: Thinking, aim: Aim) -> Json | None:
+    """The reasoning item of a thought; None if another model had it, who alone can read it."""
+    opaque = block.opaque
+    if opaque is None or not readable(opaque, "responses", aim.origin):
+        return None
+    summary = [{"type": "summary_text", "text": block.text}] if block.text else []
+    item: Json = {"type": "reasoning", "summary": summary, "encrypted_content": opaque.data}
+    item["id"] = opaque.id or f"rs_{sha256(opaque.data.encode()).hexdigest()[:48]}"
+    return item
+
+
+def _without_lone_thoughts(items: list[Json]) -> list[Json]:
+    """A thought has to stand before what it led to; one whose deed is gone is refused."""
+    kept: list[Json] = []
+    for item in reversed(items):
+        if item["type"] == "reasoning":
+            after = kept[-1] if kept else {}
+            if after.get("type") not in _LED_TO and after.get("role") != "assistant":
+                continue
+        kept.append(item)
+    return kept[::-1]

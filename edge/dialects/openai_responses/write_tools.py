@@ -1,0 +1,141 @@
+"""The tools of a conversation as a Responses upstream takes them, and under which names."""
+
+from typing import Any
+
+from edge.dialects import names
+from edge.dialects.json_schema import input_schema, is_strict
+from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
+from edge.dialects.sides import SentTool
+from middlewares.problem import Problem
+
+_WEB_SEARCH = "web_search"
+_MODES = {"auto": "auto", "any": "required", "none": "none"}
+
+Json = dict[str, Any]
+
+
+class Tools:
+    """How each tool is called upstream: in its definition, in the choice and in the history.
+
+    Namespaces are flattened, since not every server knows them.
+
+    sent: what `undo` has to know of tools that changed. wrapped: those whose schema did.
+    """
+
+    def __init__(self, conversation: Conversation, dropped: list[str]) -> None:
+        self.sent: dict[str, SentTool] = {}
+        self.wrapped: set[str] = set()
+        self._choice = conversation.tool_choice
+        self._parallel = conversation.parallel
+        self._names: dict[str, str] = {}
+        self._definitions: dict[str, Json] = {}
+        self._references: dict[str, Json] = {}
+        """By full name: how a choice names the tool."""
+        for tool in conversation.tools:
+            if tool.kind == "hosted":
+                self._host(tool, dropped)
+            else:
+                self._define(tool)
+
+    def _host(self, tool: Tool, dropped: list[str]) -> None:
+        """A tool the vendor runs; this one knows web search."""
+        if tool.name == _WEB_SEARCH:
+            self._definitions[_WEB_SEARCH] = _search(tool.raw or {}, dropped)
+            self._references[_WEB_SEARCH] = {"type": _WEB_SEARCH}
+            return
+        if self._choice is not None and self._choice.name == tool.name:
+            raise _not_there(tool.name, "is not available with this model")
+        dropped.append(f"hosted tool `{tool.name}`")
+
+    def _define(self, tool: Tool) -> None:
+        full = tool.full_name
+        name = names.tool_name(full, self._definitions)
+        custom = tool.kind == "custom"
+        self._names[full] = name
+        if custom or tool.namespace or name != tool.name:
+            self.sent[name] = SentTool(tool.name, custom, tool.namespace)
+        definition: Json = {"type": "custom" if custom else "function", "name": name}
+        if tool.description:
+            definition["description"] = tool.description
+        if custom:
+            form = _flat(tool.format)
+            if form is not None:
+                definition["format"] = form
+        else:
+            parameters, wrapped = input_schema(tool.schema)
+            if wrapped:
+                self.wrapped.add(name)
+            definition["parameters"] = parameters
+            # Said in any case: what is not said is strict here.
+            definition["strict"] = bool(tool.strict) and is_strict(parameters)
+        self._definitions[name] = definition
+        self._references[full] = {"type": definition["type"], "name": name}
+
+    def members(self) -> Json:
+        """The members of the body about tools; none when there are no tools."""
+        if not self._definitions:
+            return {}
+        out: Json = {"tools": list(self._definitions.values())}
+        if self._choice is not None:
+            out["tool_choice"] = self._chosen(self._choice)
+        if self._parallel is False:
+            out["parallel_tool_calls"] = False
+        return out
+
+    def _chosen(self, choice: ToolChoice) -> Any:
+        if choice.mode == "one":
+            return self._reference(choice.name)
+        mode = _MODES[choice.mode]
+        if choice.allowed is None or choice.mode == "none":
+            return mode
+        tools = [self._reference(name) for name in choice.allowed]
+        return {"type": "allowed_tools", "mode": mode, "tools": tools}
+
+    def _reference(self, full: str) -> Json:
+        found = self._references.get(full)
+        if found is None:
+            raise _not_there(full, "is not one of the tools")
+        return found
+
+    def call(self, call: ToolCall) -> Json:
+        """A call in the history."""
+        full = f"{call.namespace}__{call.name}" if call.namespace else call.name
+        item = {
+            "type": "custom_tool_call" if call.custom else "function_call",
+            "call_id": names.call_id(call.id, "responses"),
+            "name": self._names.get(full) or names.tool_name(full),
+        }
+        if call.custom:
+            return {**item, "input": call.arguments}
+        return {**item, "arguments": call.arguments.strip() or "{}"}
+
+
+def _not_there(name: str, why: str) -> Problem:
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `tool_choice`: `{name}` {why}.",
+        param="tool_choice",
+        issue="expected a tool that the model has",
+    )
+
+
+def _flat(form: Json | None) -> Json | None:
+    """The form of a custom tool's input; chats put a grammar one level deeper."""
+    if form is not None and isinstance(form.get("grammar"), dict):
+        return {"type": "grammar", **form["grammar"]}
+    return form
+
+
+def _search(raw: Json, dropped: list[str]) -> Json:
+    tool: Json = {"type": _WEB_SEARCH}
+    if raw.get("allowed_domains"):
+        tool["filters"] = {"allowed_domains": raw["allowed_domains"]}
+    place = raw.get("user_location")
+    if isinstance(place, dict):
+        where = place.get("approximate", place)  # as chats write it
+        tool["user_location"] = {**where, "type": "approximate"}
+    if raw.get("search_context_size"):
+        tool["search_context_size"] = raw["search_context_size"]
+    unknown = [name for name in ("max_uses", "blocked_domains") if raw.get(name)]
+    dropped += [f"`{name}` of web search" for name in unknown]
+    return tool
