@@ -6,6 +6,8 @@ from . import read_answer, read_request, write_request
 from .write_answer import PING, MessagesWriter
 
 CLIENT = ClientSide(read=read_request.read, writer=MessagesWriter, ping=PING)
+read_counted = read_request.read_counted
+
 UPSTREAM = UpstreamSide(
     endpoint="messages",
     write=write_request.write,

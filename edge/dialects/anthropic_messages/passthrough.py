@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects import failures
 from edge.dialects.passthrough import (
     NO_ECHO,
     UNREADABLE,
@@ -121,10 +122,8 @@ class MessagesRelay:
         elif kind == "message_stop":
             self.complete = True
         elif kind == "error":
-            kind = (
-                "upstream_unavailable" if b"overloaded_error" in parsed.data else "upstream_error"
-            )
-            raise UpstreamBroke(f"error in the stream: {parsed.data!r}", kind)
+            failed = failures.failed_by(parsed.data)
+            raise UpstreamBroke(failed.reason, failed.kind)
         elif kind == "content_block_delta":
             self.content = True
         elif kind == "content_block_start" and read.content_block is not None:
@@ -145,7 +144,8 @@ def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, 
     except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
     if answer.type == "error":
-        raise UpstreamBroke(f"error in a 200: {body[:500]!r}")
+        failed = failures.failed_by(body)
+        raise UpstreamBroke(failed.reason, failed.kind)
     if answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, answer.usage.update(Usage()) if answer.usage is not None else None

@@ -19,7 +19,7 @@ a tool without fragments the input it was opened with. A block without content d
 The end is `message_stop`; also the end of the input, once there is a reason to stop.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -46,6 +46,7 @@ from edge.dialects.passthrough import UNREADABLE
 from middlewares import sse
 from middlewares.exchange import Usage
 
+from .citations import citation_of
 from .wire import (
     NULL,
     STOPS,
@@ -55,8 +56,10 @@ from .wire import (
     MessageUsage,
     StopDetails,
     StreamEvent,
+    decode_block,
     decode_event,
     decode_message,
+    is_known,
 )
 
 Kind = Literal["text", "thinking", "tool", "ignored"]
@@ -132,8 +135,12 @@ class MessagesReader:
         if message.content is None:
             return [failures.broken("the answer has no content", body)]
         self._start(message, out)
-        for block in message.content:
-            self._begin(block, out)
+        for raw in message.content:
+            try:
+                self._begin(decode_block(raw), out)
+            except UNREADABLE:
+                if is_known(raw):
+                    return [failures.broken("a block is not as it should be", bytes(raw))]
             self._close(out)
         self._ended(message.stop_reason, message.stop_sequence, message.stop_details)
         if not self._over:
@@ -152,8 +159,7 @@ class MessagesReader:
         try:
             read = decode_event(data)
         except UNREADABLE:
-            if data.strip() not in (b"", b"[DONE]"):
-                self._fail(failures.broken("a frame is not a Messages event", data), out)
+            self._strange(data, out)
             return
         kind = read.type or name
         if kind == "content_block_delta":
@@ -180,6 +186,15 @@ class MessagesReader:
                     self._ended(delta.stop_reason, delta.stop_sequence, delta.stop_details)
             case "message_stop":
                 self._stop(out)
+
+    def _strange(self, data: bytes, out: list[Event]) -> None:
+        """Not as it should be, unless it is of a kind nobody knows yet."""
+        if data.strip() in (b"", b"[DONE]"):
+            return
+        if is_known(data):
+            self._fail(failures.broken("a frame is not a Messages event", data), out)
+        elif b'"content_block"' in data:
+            self._begin(Block(), out)
 
     # Blocks --------------------------------------------------------------------------------------
 
@@ -321,23 +336,6 @@ class MessagesReader:
 def read(body: bytes) -> list[Event]:
     """A whole unstreamed answer as events."""
     return MessagesReader().whole(body)
-
-
-def citation_of(cited: dict[str, Any]) -> Citation:
-    """A source as Anthropic names it, of whatever kind; what it does not say is ""."""
-
-    def word(*members: str) -> str:
-        for member in members:
-            if isinstance(cited.get(member), str):
-                return str(cited[member])
-        return ""
-
-    url = word("url", "source")
-    return Citation(
-        url=url if url.startswith(("http://", "https://")) else "",
-        title=word("title", "document_title"),
-        quoted=word("cited_text"),
-    )
 
 
 def _is_set(error: msgspec.Raw) -> bool:

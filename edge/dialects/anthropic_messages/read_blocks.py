@@ -21,7 +21,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.openai_chat.check import array, mapping, string, wrong
 
-from .read_answer import citation_of
+from .citations import citation_of
 
 _ORIGIN = Origin("anthropic")
 _RUN_BY_THE_VENDOR = (

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from edge.dialects.neutral import Stop
-from edge.dialects.passthrough import Count, tokens
+from edge.dialects.passthrough import UNREADABLE, Count, tokens
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -102,7 +102,7 @@ class Message(Struct):
     """The whole answer, or the beginning of a streamed one."""
 
     type: str = ""
-    content: list[Block] | None = None
+    content: list[Raw] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: StopDetails | None = None
@@ -114,7 +114,6 @@ class StreamEvent(Struct):
     """One event."""
 
     type: str = ""
-    index: int = 0
     delta: Delta | None = None
     content_block: Block | None = None
     message: Message | None = None
@@ -122,5 +121,35 @@ class StreamEvent(Struct):
     error: Raw = NULL
 
 
+_READ = (
+    *("message", "message_start", "content_block_stop", "message_delta", "message_stop", "error"),
+    *("text", "thinking", "redacted_thinking", "tool_use"),
+    *("text_delta", "thinking_delta", "signature_delta", "input_json_delta", "citations_delta"),
+)
+"""Kinds that are read. Of others, also of those to come, nothing is expected."""
+
 decode_event = msgspec.json.Decoder(StreamEvent).decode
+decode_block = msgspec.json.Decoder(Block).decode
 decode_message = msgspec.json.Decoder(Message).decode
+_decode = msgspec.json.Decoder().decode
+
+
+def is_known(data: bytes | Raw) -> bool:
+    """Whether `data`, an event or a block, says that it is of a kind that is read.
+
+    True also for what is no object at all: that is no kind to come.
+    """
+    try:
+        value = _decode(data)
+    except UNREADABLE:
+        return True
+    if not isinstance(value, dict):
+        return True
+    kind, inner = value.get("type"), None
+    if kind == "content_block_start":
+        kind, inner = None, value.get("content_block")
+    elif kind == "content_block_delta":
+        kind, inner = None, value.get("delta")
+    if kind is None:
+        kind = inner.get("type") if isinstance(inner, dict) else None
+    return not isinstance(kind, str) or kind in _READ

@@ -51,6 +51,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 
 from .arguments import input_of
+from .citations import source_of
 
 PING = sse.encode(b'{"type":"ping"}', "ping")
 
@@ -186,7 +187,7 @@ class MessagesWriter:
     def _cited(self, citation: Citation) -> bytes:
         if not citation.url or self._open != "text":
             return b""
-        delta = {"type": "citations_delta", "citation": _source(citation)}
+        delta = {"type": "citations_delta", "citation": source_of(citation)}
         return _event("content_block_delta", index=self._index, delta=delta)
 
     def _closed(self) -> bytes:
@@ -308,19 +309,9 @@ def _redacted(sealed: Opaque) -> dict[str, Any]:
 
 def _text(text: Text) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "text", "text": text.text}
-    if cited := [_source(citation) for citation in text.citations if citation.url]:
+    if cited := [source_of(citation) for citation in text.citations if citation.url]:
         block["citations"] = cited
     return block
-
-
-def _source(citation: Citation) -> dict[str, Any]:
-    return {
-        "type": "web_search_result_location",
-        "url": citation.url,
-        "title": citation.title or None,
-        "cited_text": citation.quoted,
-        "encrypted_index": opaque.MARK,
-    }
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

@@ -350,6 +350,36 @@ def test_a_frame_that_is_no_event_has_failed(junk: bytes) -> None:
     assert not any(isinstance(event, TextDelta) for event in events)
 
 
+def test_a_kind_to_come_may_use_known_words_otherwise() -> None:
+    strange = {"type": "hologram", "text": {"en": "no"}, "data": 3, "id": []}
+    events = events_of(
+        start(),
+        opened(0, **strange),
+        delta(0, "beam", text=["no"]),
+        shut(0),
+        sse("weather", delta=3, usage="none"),
+        text(1, "yes"),
+        ended(),
+        STOP,
+    )
+    assert fold(events).blocks == [Text(text="yes")]
+    assert fold(events).failed is None
+    whole = {"type": "message", "content": [strange, {"type": "text", "text": "yes"}]}
+    assert fold(read(json.dumps(whole).encode())).blocks == [Text(text="yes")]
+    wrong = {"type": "message", "content": [{"type": "text", "text": 3}]}
+    for broken in (read(json.dumps(wrong).encode()), events_of(start(), delta(0, "text", text=3))):
+        assert isinstance(broken[-1], Failed)
+
+
+@given(st.binary(max_size=60), st.recursive(st.none() | st.text() | st.integers(), st.lists))
+def test_no_bytes_make_it_raise(junk: bytes, value: Any) -> None:
+    for data in (junk, json.dumps({"type": "content_block_delta", "delta": value}).encode()):
+        for event in (data, b"data: " + data + b"\n\n", b"event: error\ndata: " + data + b"\n\n"):
+            events = events_of(start(), event)
+            assert isinstance(events[-1], Failed)
+        assert isinstance(read(data)[-1], Failed)
+
+
 def test_a_call_without_a_name_or_a_beginning_has_failed() -> None:
     for broken in (
         tool(0, "toolu_a", ""),

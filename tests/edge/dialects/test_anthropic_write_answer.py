@@ -128,6 +128,10 @@ def test_an_estimate_stands_at_the_beginning_and_the_truth_at_the_end() -> None:
     }
 
 
+def test_nothing_is_written_for_nothing() -> None:
+    assert writer().write([]) == b""
+
+
 def test_foreign_thinking_comes_back_to_its_maker_as_it_was() -> None:
     signature = next(d for d in deltas_of(stream_of(EVENTS)) if d["type"] == "signature_delta")
     assert opaque.unpack(signature["signature"]) == FOREIGN

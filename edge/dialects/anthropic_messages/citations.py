@@ -1,0 +1,32 @@
+"""Sources of a text, as Anthropic names them."""
+
+from typing import Any
+
+from edge.dialects import opaque
+from edge.dialects.neutral import Citation
+
+
+def citation_of(source: dict[str, Any]) -> Citation:
+    """A source of whatever kind; what it does not say is ""."""
+
+    def word(*members: str) -> str:
+        found = (source.get(member) for member in members)
+        return next((value for value in found if isinstance(value, str)), "")
+
+    url = word("url", "source")
+    return Citation(
+        url=url if url.startswith(("http://", "https://")) else "",
+        title=word("title", "document_title"),
+        quoted=word("cited_text"),
+    )
+
+
+def source_of(citation: Citation) -> dict[str, Any]:
+    """A source another vendor found. The mark tells that Anthropic cannot read it (`history`)."""
+    return {
+        "type": "web_search_result_location",
+        "url": citation.url,
+        "title": citation.title or None,
+        "cited_text": citation.quoted,
+        "encrypted_index": opaque.MARK,
+    }
