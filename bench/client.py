@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from time import perf_counter
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -131,7 +131,10 @@ class Connection(asyncio.Protocol):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where requests go. url: of the chat completions endpoint. model: as this server knows it."""
+    """Where requests go. model: as this server knows it.
+
+    url: of the chat completions endpoint, or of Anthropic's messages.
+    """
 
     url: str
     model: str
@@ -144,25 +147,27 @@ class Target(msgspec.Struct, frozen=True):
         return parts.hostname or "127.0.0.1", parts.port or 80
 
     def request(self, number: int, *, tokens: int, rate: float = 0) -> tuple[bytes, Expected]:
-        """A chat completion for connection `number`, and what must come back.
+        """A request for connection `number`, and what must come back.
 
         rate: tokens per second of a stream; 0 asks for an answer in one piece.
         """
         word = f"canary-{number:08d}-yranac"
         directive = f"[[sim tokens={tokens} rate={rate:g} canary=1]]"
-        body = {
+        parts = urlsplit(self.url)
+        messages = parts.path.endswith("/messages")
+        system = "You answer in as few words as you can. " * 6
+        asked = {"role": "user", "content": f"Say {word} again and again. {directive}"}
+        body: dict[str, Any] = {
             "model": self.model,
-            "messages": [
-                {"role": "system", "content": "You answer in as few words as you can. " * 6},
-                {"role": "user", "content": f"Say {word} again and again. {directive}"},
-            ],
+            "messages": [asked] if messages else [{"role": "system", "content": system}, asked],
             "max_tokens": max(tokens, 1),
             "temperature": 0.2,
         }
+        if messages:
+            body["system"] = system
         if rate:
             body["stream"] = True
         content = msgspec.json.encode(body)
-        parts = urlsplit(self.url)
         head = {
             "host": parts.netloc,
             "user-agent": "penstock-bench",
@@ -172,7 +177,9 @@ class Target(msgspec.Struct, frozen=True):
             **self.headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        end = b"data: [DONE]" if rate else b"}"
+        end = b"}"
+        if rate:
+            end = b'data: {"type":"message_stop"}' if messages else b"data: [DONE]"
         return (
             f"POST {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + content,
             Expected(word.encode(), tokens, end),

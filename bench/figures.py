@@ -70,6 +70,10 @@ FIGURES: Mapping[str, Figure] = {
 }
 
 
+TRANSLATING = ("chat-over-messages", "messages-over-chat")
+"""Subjects that are the gateway between two dialects: caller, then upstream."""
+
+
 class Spread(msgspec.Struct, frozen=True):
     """Median, least and most over the rounds that gave a result."""
 
@@ -124,15 +128,20 @@ def verdicts(run: Run, gateway: str = "penstock") -> list[Verdict]:
         _most(us, "first50", 1.0, f"with {run.plan['firsts']} streams open at any time"),
         _most(us, "stream", 40.0, f"with {run.plan['held']} streams open"),
     ]
+    checks += [
+        _ratio(run, run.subjects[name], "nginx", "event", 2.5, of=f", {name}")
+        for name in TRANSLATING
+        if name in run.subjects
+    ]
     checks.append(
         Verdict("import of middlewares < 60 ms", f"{run.import_ms:.0f} ms", run.import_ms < 60)
     )
     return checks
 
 
-def _ratio(run: Run, us: Result, name: str, key: str, limit: float) -> Verdict:
+def _ratio(run: Run, us: Result, name: str, key: str, limit: float, of: str = "") -> Verdict:
     figure = FIGURES[key]
-    target = f"{figure.title} ≤ {limit:g} x {name}"
+    target = f"{figure.title}{of} ≤ {limit:g} x {name}"
     base = run.subjects.get(name)
     found = ratio(us, base, figure) if base else None
     if found is None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from .client import Target
 from .environments import Unavailable, python_environment
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -241,7 +243,7 @@ safety_net = "1000000000/min"
 
 [[upstreams]]
 name = "provider"
-dialect = "openai"
+dialect = "{dialect}"
 base_url = "{upstream}/v1"
 api_key = "sk-bench-upstream"
 connections = 4096
@@ -258,8 +260,10 @@ requests = true
 """
 
 
-def _penstock(place: Place) -> Ready:
-    text = _PENSTOCK.format(folder=place.folder, port=place.port, upstream=place.upstream)
+def _penstock(place: Place, *, path: str = CHAT, dialect: str = "openai") -> Ready:
+    text = _PENSTOCK.format(
+        folder=place.folder, port=place.port, upstream=place.upstream, dialect=dialect
+    )
     for old in place.folder.glob("penstock.db*"):
         old.unlink()
     file = place.write("penstock.toml", text)
@@ -271,7 +275,7 @@ def _penstock(place: Place) -> Ready:
     key = said(create).split()[-1]
     return Ready(
         command=[*program, "serve", "--config", str(file)],
-        url=place.url,
+        url=place.url.removesuffix(CHAT) + path,
         model="bench-model",
         version=said([*program, "--version"]).split()[-1],
         files={"penstock.toml": text},
@@ -288,7 +292,7 @@ def _penstock_is_whole(target: Target, log: Path) -> str:
     with httpx.Client(trust_env=False, timeout=5) as client:
         stranger = client.post(target.url, content=content, headers=kind)
         answer = client.post(target.url, content=content, headers={**kind, **target.headers})
-        metrics = client.get(target.url.removesuffix(CHAT) + "/metrics").text
+        metrics = client.get(target.url.partition("/v1/")[0] + "/metrics").text
         deadline = time.monotonic() + 5
         while b'"event":"request"' not in log.read_bytes() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -303,5 +307,19 @@ def _penstock_is_whole(target: Target, log: Path) -> str:
 
 
 PENSTOCK = Subject("penstock", "this gateway, full chain", _penstock, _penstock_is_whole)
+TRANSLATING = (
+    Subject(
+        "chat-over-messages",
+        "this gateway, full chain, OpenAI clients on an Anthropic upstream",
+        partial(_penstock, dialect="anthropic"),
+        _penstock_is_whole,
+    ),
+    Subject(
+        "messages-over-chat",
+        "this gateway, full chain, Anthropic clients on an OpenAI upstream",
+        partial(_penstock, path=MESSAGES),
+        _penstock_is_whole,
+    ),
+)
 NGINX = Subject("nginx", "a reverse proxy in C, the yardstick", _nginx)
 ENVOY = Subject("envoy", "a reverse proxy in C++", _envoy)

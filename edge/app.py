@@ -7,35 +7,25 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from middlewares import Exchange, Metrics
+from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.stores import KeyDirectory
 from middlewares.stores.database import Database
 from middlewares.stores.sql import SqlKeyStore
+from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 
 from . import lifespan
 from .catalog import Catalog
 from .chain import Parts, compose
-from .forward import Forwarder
-from .models import ModelsApp
+from .endpoints import endpoints
 from .ops import open_app
+from .responses import Sweeper
+from .sealing import Sealing
 from .settings import Settings
 from .upstreams.providers import providers_of
 
 UNREADY = signal.SIGUSR1
 """By this signal the server tells a worker to say at /readyz that no new work is wanted."""
-
-
-class Endpoints:
-    """The bottom of the chain: models are answered from memory, all else is forwarded."""
-
-    def __init__(self, *, models: ASGIApp, forward: ASGIApp) -> None:
-        self._models = models
-        self._forward = forward
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._models if Exchange.of(scope).endpoint == "models" else self._forward
-        await app(scope, receive, send)
 
 
 class Gateway:
@@ -76,29 +66,33 @@ class Gateway:
 
     async def _assemble(self, stack: AsyncExitStack) -> ASGIApp:
         settings = self._settings
-        server = settings.server
         catalog = Catalog.build(settings)
         metrics = Metrics()
         stack.callback(metrics.flush)
         providers = providers_of(settings)
         for provider in providers.values():
             stack.push_async_callback(provider.upstream.aclose)
+        database = Database.at(settings.store.sql)
+        stack.push_async_callback(database.aclose)
         keys = None
         if settings.auth.mode == "keys":
-            database = Database.at(settings.store.sql)
-            stack.push_async_callback(database.aclose)
             keys = KeyDirectory(SqlKeyStore(database))
             stack.push_async_callback(keys.aclose)
             # A worker that replaces a dead one during an outage of the store waits for its end.
             await keys.start(must_answer=False)
-        bottom = Endpoints(
-            models=ModelsApp(catalog, settings.brand),
-            forward=Forwarder(
-                catalog=catalog,
-                providers=providers,
-                hold=server.header_hold,
-                keep_alive=server.keep_alive or float("inf"),
-            ),
+        responses = None
+        if settings.store.responses:
+            responses = SqlResponseStore(database)
+            sweeper = Sweeper(responses, grace=settings.longest_request)
+            sweeper.start()
+            stack.push_async_callback(sweeper.aclose)
+        bottom = endpoints(
+            settings,
+            catalog,
+            providers,
+            metrics=metrics,
+            responses=responses,
+            sealing=Sealing(SqlSecretStore(database)),
         )
         parts = Parts(
             settings=settings,

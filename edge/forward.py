@@ -10,10 +10,11 @@ Theory of operation. A forwarded exchange goes through these phases:
     ended        one way or another, the upstream response is closed in one `finally`
 
 If nothing has come after `hold` seconds the head leaves early with a ping, and holding goes on
-behind it. A client that leaves ends any phase (see `watch`).
+behind it. A client that leaves ends any phase (see `watch`). Which bytes go up and which come down
+is the crossing's to say (`edge.dialects.crossing`).
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from time import perf_counter, time
 
 from middlewares._asgi import Message, Receive, Scope, Send, offer
@@ -21,9 +22,11 @@ from middlewares.exchange import Attempt, Exchange, Target
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
 
-from .catalog import Catalog
-from .dialects.crossing import PASSTHROUGH
-from .dialects.passthrough import Dialect, UpstreamBroke
+from .catalog import Catalog, Model
+from .dialects.crossing import CLIENTS, Crossing, cross
+from .dialects.passthrough import Relay, UpstreamBroke
+from .dialects.sides import ClientSide
+from .estimate import Estimator
 from .upstreams import (
     ConnectFailed,
     Header,
@@ -43,6 +46,8 @@ _STREAM_HEADERS: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),
 )
 _JSON: Header = (b"content-type", b"application/json")
+_NO_ENDPOINT = (404, 405, 501)
+"""What an upstream answers that lacks an endpoint."""
 _REFUSAL_BYTES = 64 << 10
 _HELD_BYTES = 1 << 20
 _REASON = 1000
@@ -55,6 +60,8 @@ class Forwarder:
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
     max_answer: bytes an unstreamed answer may have.
+    clients: by endpoint, how its callers speak.
+    estimator: of input tokens, for answers that must tell them before the upstream does.
     """
 
     def __init__(
@@ -62,12 +69,16 @@ class Forwarder:
         *,
         catalog: Catalog,
         providers: Mapping[str, Provider],
+        clients: Mapping[str, ClientSide] = CLIENTS,
+        estimator: Estimator | None = None,
         hold: float = 10.0,
         keep_alive: float = 12.0,
         max_answer: int = 256 << 20,
     ) -> None:
         self._catalog = catalog
         self._providers = providers
+        self._clients = clients
+        self._estimator = estimator or Estimator()
         self._hold = hold
         self._keep_alive = keep_alive
         self._max_answer = max_answer
@@ -78,28 +89,59 @@ class Forwarder:
         if model is None:
             raise Problem("model_not_found", reason="the catalog changed under the request")
         target = model.targets[0]
-        provider = self._providers[target.upstream]
-        if exchange.dialect not in provider.dialects:
-            raise _other_dialect(exchange, provider)
-        dialect = PASSTHROUGH[exchange.dialect]
         exchange.served = model.id
         exchange.entry = model.entry
+        try:
+            await self._attempt(exchange, model, target, scope, receive, send)
+        except Problem:
+            lacking = exchange.attempts and exchange.attempts[-1].status in _NO_ENDPOINT
+            if exchange.endpoint != "responses.compact" or not lacking:
+                raise
+            await self._attempt(exchange, model, target, scope, receive, send, passing=False)
+
+    async def _attempt(
+        self,
+        exchange: Exchange,
+        model: Model,
+        target: Target,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        passing: bool = True,
+    ) -> None:
+        """One try at one target. passing: see `cross`."""
+        provider = self._providers[target.upstream]
+        crossing = cross(
+            exchange,
+            provider.dialects,
+            model=target.model,
+            estimator=self._estimator,
+            clients=self._clients,
+            passing=passing,
+            max_output=model.max_output,
+            context=model.context,
+        )
+        if crossing is None:
+            raise _not_offered(exchange, provider)
+        exchange.dropped = crossing.dropped
         request = Request(
             method=b"POST",
-            target=provider.target(exchange.endpoint, _query(exchange, scope)),
-            headers=(*provider.headers, *passed_on(exchange.dialect, scope["headers"])),
-            body=dialect.prepare(exchange.fields, target.model, exchange.stream),
+            target=provider.target(crossing.endpoint, _query(exchange, crossing, scope)),
+            headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
+            body=crossing.take_body(),
         )
         attempt = Attempt(target=target, started=perf_counter())
         exchange.attempts.append(attempt)
-        opening = self._open(exchange, provider, request, attempt)
+        opening = self._open(exchange, provider, request, attempt, crossing.spelled)
         del request  # a prompt can be megabytes; its last holder is now what sends it
         try:
             if exchange.stream:
-                passage = _Passage(exchange, dialect, send)
+                passage = _Passage(exchange, crossing, send)
+                del crossing
                 await self._stream(passage, opening, provider.first_content, receive)
             else:
-                await self._plain(exchange, dialect, opening, receive, send)
+                await self._plain(exchange, crossing, opening, receive, send)
         except ClientGone:
             if exchange.outcome != "completed":
                 exchange.outcome = "hung_up"
@@ -117,7 +159,12 @@ class Forwarder:
             attempt.ended = perf_counter()
 
     async def _open(
-        self, exchange: Exchange, provider: Provider, request: Request, attempt: Attempt
+        self,
+        exchange: Exchange,
+        provider: Provider,
+        request: Request,
+        attempt: Attempt,
+        spelled: Mapping[str, str] | None,
     ) -> Response:
         """A response with status 200; anything else as the Problem it amounts to."""
         response = await provider.upstream.open(request)
@@ -135,6 +182,7 @@ class Forwarder:
             body,
             dialect=exchange.dialect,
             members=exchange.fields,
+            spelled=spelled,
             now=time(),
         )
         problem.reason = attempt.error = _reason(attempt.target, problem.reason)
@@ -143,7 +191,7 @@ class Forwarder:
     async def _plain(
         self,
         exchange: Exchange,
-        dialect: Dialect,
+        crossing: Crossing,
         opening: Awaitable[Response],
         receive: Receive,
         send: Send,
@@ -155,7 +203,9 @@ class Forwarder:
                 body = await _read_all(response, self._max_answer)
             finally:
                 response.close()
-        body, exchange.usage = dialect.finish_plain(body, exchange.model)
+        body, exchange.usage = crossing.finish_plain(body)
+        if exchange.keeper is not None:
+            await exchange.keeper(body)
         headers = [_JSON, (b"content-length", str(len(body)).encode())]
         exchange.first_content = perf_counter()
         exchange.outcome = "completed"
@@ -186,13 +236,17 @@ class Forwarder:
         await passage.finish()
 
 
+class _Enough(Exception):
+    """The caller has all it asked for; the upstream need not go on."""
+
+
 class _Passage:
     """One stream on its way from an upstream to a client."""
 
     __slots__ = (
-        "_dialect",
         "_flowing",
         "_held",
+        "_ping",
         "_relay",
         "_send",
         "_splitter",
@@ -201,13 +255,13 @@ class _Passage:
         "started",
     )
 
-    def __init__(self, exchange: Exchange, dialect: Dialect, send: Send) -> None:
+    def __init__(self, exchange: Exchange, crossing: Crossing, send: Send) -> None:
         self.exchange = exchange
         self.started = False
-        self._dialect = dialect
         self._flowing = False
         self._held = b""
-        self._relay = dialect.relay(exchange.fields, exchange.model)
+        self._ping = crossing.ping
+        self._relay: Relay = crossing.relay()
         self._send = send
         self._splitter = Splitter()
 
@@ -222,12 +276,13 @@ class _Passage:
             return
         if not self.started:
             await self._start()
-        await self._send(_body(self._dialect.ping))
+        await self._send(_body(self._ping))
 
     async def carry(self, response: Response, watch: Watch) -> None:
         """Hold frames until the first content, then pass each read on at once."""
         self._watch = watch
         relay = self._relay
+        self.exchange.ending = relay.failure
         try:
             await pump(response, self._take)
             rest = self._splitter.rest()
@@ -236,7 +291,9 @@ class _Passage:
             if not self.exchange.first_content:
                 raise UpstreamBroke("the stream ended without content")
             if last:
-                await self._send(_body(last))
+                await self._give(last)
+        except _Enough:
+            pass
         except UpstreamFailure:
             # After its end marker a stream that has given something has nothing left to lose.
             if not (relay.complete and self._flowing):
@@ -257,14 +314,17 @@ class _Passage:
         block = self._splitter.feed(chunk)
         if not block:
             return None
-        block = self._relay.feed(block)
+        relay = self._relay
+        block = relay.feed(block)
         if self._flowing:
             if not block:
                 return None
+            if relay.complete:
+                return self._give(block)
             self._watch.beat()
             return offer(self._send, _body(block))
         self._held += block
-        if self._relay.content:
+        if relay.content:
             return self._commit()
         if len(self._held) > _HELD_BYTES:
             raise UpstreamBroke(f"{_HELD_BYTES} bytes came and no content")
@@ -278,8 +338,18 @@ class _Passage:
         self._watch.content()
         if not self.started:
             await self._start()
-        await self._send(_body(self._held))
-        self._held = b""
+        held, self._held = self._held, b""
+        await self._give(held)
+
+    async def _give(self, block: bytes) -> None:
+        """Send what may be the last of the answer; kept first, if it is to be kept."""
+        relay = self._relay
+        if relay.complete and relay.answer and self.exchange.keeper is not None:
+            await self.exchange.keeper(relay.answer)
+        self._watch.beat()
+        await self._send(_body(block))
+        if relay.enough:
+            raise _Enough
 
     async def finish(self) -> None:
         """The upstream has ended well and so does the client's stream."""
@@ -322,11 +392,18 @@ async def _read_some(response: Response, limit: int) -> bytes:
     return body[:limit]
 
 
-def _query(exchange: Exchange, scope: Scope) -> bytes:
+def _query(exchange: Exchange, crossing: Crossing, scope: Scope) -> bytes:
     """Only Anthropic clients put meaning in the query (`?beta=true`)."""
-    if exchange.dialect == "anthropic" and b"beta=true" in scope["query_string"].split(b"&"):
-        return b"beta=true"
-    return b""
+    if exchange.dialect != "anthropic" or crossing.dialect != "anthropic":
+        return b""
+    return b"beta=true" if b"beta=true" in scope["query_string"].split(b"&") else b""
+
+
+def _passed_on(exchange: Exchange, crossing: Crossing, scope: Scope) -> Iterable[Header]:
+    """Headers mean something only where both sides speak the same dialect."""
+    return passed_on(
+        crossing.dialect, scope["headers"] if exchange.dialect == crossing.dialect else ()
+    )
 
 
 def _kind_of(failure: UpstreamFailure) -> str:
@@ -341,12 +418,10 @@ def _reason(target: Target, reason: str) -> str:
     return f"{target.upstream}/{target.model}: {redacted(reason[:_REASON])}"
 
 
-def _other_dialect(exchange: Exchange, provider: Provider) -> Problem:
-    paths = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
-    offered = " or ".join(paths[name] for name in sorted(provider.dialects) if name in paths)
+def _not_offered(exchange: Exchange, provider: Provider) -> Problem:
     return Problem(
         "invalid_request",
-        message=f"The model `{exchange.model}` is offered at {offered}, not at this endpoint.",
+        message=f"The model `{exchange.model}` is not offered at this endpoint.",
         param="model",
-        reason=f"upstream {provider.name} does not speak {exchange.dialect}",
+        reason=f"upstream {provider.name} has nothing for {exchange.endpoint}",
     )

@@ -16,15 +16,21 @@ _decode_str = msgspec.json.Decoder(str).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
 _LINGER = 5.0
+_NOTHING = (b"null", b"[]", b'""')
 
-_STREAMED = frozenset(("chat.completions", "messages"))
+_STREAMED = frozenset(("chat.completions", "completions", "messages", "responses"))
 
 _MEMBERS = {
-    "chat.completions": ("messages",),
+    "chat.completions": ("messages", "input"),
+    "completions": ("prompt",),
     "messages": ("messages",),
+    "messages.count_tokens": ("messages",),
+    "responses": ("input", "previous_response_id"),
+    "responses.compact": ("input", "previous_response_id"),
+    "responses.input_tokens": ("input", "previous_response_id"),
     "embeddings": ("input",),
 }
-"""Members without which no upstream could answer, by endpoint."""
+"""By endpoint: members of which there must be one, the usual first."""
 
 
 class IntakeMiddleware:
@@ -59,7 +65,7 @@ class IntakeMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = Exchange.of(scope)
-        if exchange.endpoint not in self._endpoints:
+        if exchange.endpoint not in self._endpoints or scope["method"] != "POST":
             return await self.app(scope, receive, send)
         _check_media_type(scope)
         try:
@@ -76,9 +82,9 @@ class IntakeMiddleware:
             raise _expected("model", "a printable name")
         exchange.fields = fields
         exchange.stream = exchange.endpoint in _STREAMED and _flag(fields, "stream")
-        for name in _MEMBERS[exchange.endpoint]:
-            if bytes(fields.get(name, b"null")) in (b"null", b"[]", b'""'):
-                raise _expected(name, "a value that is not empty")
+        members = _MEMBERS[exchange.endpoint]
+        if all(bytes(fields.get(name, b"null")) in _NOTHING for name in members):
+            raise _expected(members[0], "a value that is not empty")
         entry = self._catalog.find(model)
         if entry is None:
             raise _unknown(model, exchange.dialect)

@@ -18,6 +18,8 @@ Endpoint = Literal[
     "chat.completions",
     "completions",
     "responses",
+    "responses.compact",
+    "responses.input_tokens",
     "messages",
     "messages.count_tokens",
     "embeddings",
@@ -69,6 +71,8 @@ ENDPOINT_OF_TAIL: dict[str, Endpoint] = {
     "/chat/completions": "chat.completions",
     "/completions": "completions",
     "/responses": "responses",
+    "/responses/compact": "responses.compact",
+    "/responses/input_tokens": "responses.input_tokens",
     "/messages": "messages",
     "/messages/count_tokens": "messages.count_tokens",
     "/embeddings": "embeddings",
@@ -198,6 +202,13 @@ class Store(Struct, frozen=True, kw_only=True):
         Location,
         Meta(description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".'),
     ] = Location("file:var/objects")
+    responses: Annotated[
+        Duration,
+        Meta(
+            description="How long answers of /v1/responses are kept in `sql` to be continued and "
+            "read again, unless the caller says `store: false`. 0 keeps none."
+        ),
+    ] = Duration(30 * 86400)
 
 
 class Auth(Struct, frozen=True, kw_only=True):

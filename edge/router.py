@@ -24,17 +24,22 @@ class Route(msgspec.Struct, frozen=True):
     endpoint: str
     dialect: Dialect | None
     methods: tuple[str, ...]
-    below: bool = False
-    """Whether everything below the path belongs to it too."""
 
 
 ROUTES: Mapping[str, Route] = {
     "/v1/chat/completions": Route("chat.completions", "openai", _POST),
+    "/v1/completions": Route("completions", "openai", _POST),
+    "/v1/responses": Route("responses", "responses", _POST),
+    "/v1/responses/compact": Route("responses.compact", "responses", _POST),
+    "/v1/responses/input_tokens": Route("responses.input_tokens", "responses", _POST),
+    "/v1/responses/*": Route("responses", "responses", (*_GET, "DELETE")),
     "/v1/messages": Route("messages", "anthropic", _POST),
+    "/v1/messages/count_tokens": Route("messages.count_tokens", "anthropic", _POST),
     "/v1/embeddings": Route("embeddings", "openai", _POST),
-    "/v1/models": Route("models", None, _GET, below=True),
+    "/v1/models": Route("models", None, _GET),
+    "/v1/models/*": Route("models", None, _GET),
 }
-"""The paths that need a key."""
+"""The paths that need a key. One that ends in `*` is for everything below it."""
 
 OPEN: Mapping[str, tuple[str, ...]] = {
     "/": _GET,
@@ -47,24 +52,28 @@ OPEN: Mapping[str, tuple[str, ...]] = {
 }
 """The paths that need none. What they answer is in `ops`."""
 
-_CONVERSATION = {"openai": "chat.completions", "anthropic": "messages"}
+_CONVERSATION: Mapping[Dialect, str] = {
+    "openai": "chat.completions",
+    "anthropic": "messages",
+    "responses": "responses",
+}
 
 
 def routes_of(settings: Settings) -> dict[str, Route]:
     """The table with the rows a profile adds or re-maps."""
     table = dict(ROUTES)
+    known = {row.endpoint: path for path, row in ROUTES.items() if "POST" in row.methods}
     for option in settings.routes:
-        endpoint: str | None = option.endpoint
-        dialect: Dialect | None = None
-        if option.dialect in ("openai", "anthropic"):
-            dialect = option.dialect
-        if endpoint in ("chat.completions", "messages"):
-            endpoint = _CONVERSATION[dialect] if dialect else ""
-        elif endpoint not in ("embeddings", "models"):
-            continue  # accepted in the file, reported by settings.not_enforced
-        models = endpoint == "models"
-        methods = _GET if models else _POST
-        table[option.path] = Route(endpoint, None if models else dialect, methods, below=models)
+        dialect: Dialect | None = None if option.dialect == "auto" else option.dialect
+        endpoint = option.endpoint or ""
+        if endpoint == "models":
+            table[option.path] = table[f"{option.path}/*"] = Route("models", None, _GET)
+        elif endpoint in _CONVERSATION.values():
+            table[option.path] = Route(_CONVERSATION[dialect] if dialect else "", dialect, _POST)
+            if dialect == "responses":
+                table[f"{option.path}/*"] = ROUTES["/v1/responses/*"]
+        elif endpoint in known:
+            table[option.path] = ROUTES[known[endpoint]]
     return table
 
 
@@ -92,7 +101,7 @@ class RouterMiddleware:
     ) -> None:
         self.app = app
         self._table = table
-        self._below = tuple((path + "/", row) for path, row in table.items() if row.below)
+        self._below = tuple((path[:-1], row) for path, row in table.items() if path[-1] == "*")
         self._open = open_app
         self._trusted = trusted_proxies
 

@@ -73,6 +73,13 @@ class Sealing:
         self._store = store
         self._seal: Seal | None = None
 
+    @property
+    def fetched(self) -> Seal:
+        """The seal, once `seal` has given it. Raises RuntimeError before."""
+        if self._seal is None:
+            raise RuntimeError("the seal has not been fetched")
+        return self._seal
+
     async def seal(self) -> Seal:
         """The same seal each time. Raises StoreUnavailable while its secret was never read."""
         if self._seal is None:

@@ -80,8 +80,6 @@ __all__ = [
     "slug",
 ]
 
-_SERVED = ("chat.completions", "messages", "embeddings", "models")
-
 
 class Settings(Configuration, frozen=True, kw_only=True):
     """A configuration that was read and fits together.
@@ -90,6 +88,11 @@ class Settings(Configuration, frozen=True, kw_only=True):
     """
 
     written: frozenset[str] = frozenset()
+
+    @property
+    def longest_request(self) -> float:
+        """Seconds that no request can last longer than."""
+        return max((upstream.total_timeout for upstream in self.upstreams), default=0.0) + 60.0
 
     @property
     def slug(self) -> str:
@@ -261,7 +264,7 @@ def _idle(settings: Settings) -> Iterator[str]:
         if plan.windows or plan.overflow != "none":
             yield f"plans[{n}]: the budget of plan {plan.id} is not enforced by this version"
     for n, upstream in enumerate(settings.upstreams):
-        if upstream.dialect in ("responses", "claude-cli"):
+        if upstream.dialect == "claude-cli":
             yield (
                 f"upstreams[{n}]: dialect {upstream.dialect} is not spoken by this version; "
                 f"models that {upstream.name} serves do not answer"
@@ -273,9 +276,6 @@ def _idle(settings: Settings) -> Iterator[str]:
             yield f"models[{n}].fallbacks: this version does not fall back; {model.id} fails alone"
         if len(model.targets) > 1:
             yield f"models[{n}].targets: this version asks only {model.targets[0]}"
-    for n, route in enumerate(settings.routes):
-        if route.dialect == "responses" or route.endpoint not in _SERVED:
-            yield f"routes[{n}]: {route.path} is not answered by this version"
     if settings.media != Media():
         yield "media: this version does not turn media into text"
     if "store.objects" in settings.written:

@@ -10,6 +10,5 @@ async def check_store(settings: Settings) -> None:
 
     Raises StoreUnavailable and SchemaMismatch, for an operator to read.
     """
-    if settings.auth.mode == "keys":
-        database = await Database.open(settings.store.sql)
-        await database.aclose()
+    database = await Database.open(settings.store.sql)
+    await database.aclose()

@@ -6,8 +6,9 @@ layer only reads. What has no field here does not travel: no other state in scop
 variables or globals.
 """
 
+from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +20,12 @@ Dialect = Literal["openai", "anthropic", "responses"]
 Outcome = Literal["", "completed", "refused", "failed", "cut", "hung_up"]
 """How an exchange ended: answered in full; refused before an upstream was asked; failed before its
 first byte; broken by an error event after it; left by the client."""
+
+Keeper = Callable[[bytes], Awaitable[None]]
+"""Takes an answer as a JSON object, to keep it."""
+
+Ending = Callable[[dict[str, Any]], bytes]
+"""Makes the last events of a broken stream from `Problem.content`."""
 
 _KEY = "penstock.exchange"
 
@@ -89,16 +96,20 @@ class Exchange(msgspec.Struct, eq=False):
     endpoint: str = ""  # the application's router; a metric label, e.g. "chat.completions"
     client: str = ""  # the application's router: address of the caller
     principal: Principal | None = None  # auth
-    fields: dict[str, msgspec.Raw] = {}  # intake, forward: the body's members until sent
+    fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     model: str = ""  # intake: as the caller wrote it
     stream: bool = False  # intake
-    served: str = ""  # forward: catalog id that answered, as clients may read it
-    entry: str = ""  # forward: the configured entry behind it; a metric label
-    attempts: list[Attempt] = []  # forward
+    echo: dict[str, Any] = {}  # responses: members of the answer that kept state decides
+    keeper: Keeper | None = None  # responses: gets the finished answer before the caller does
+    served: str = ""  # forward, counting: catalog id that answered, as clients may read it
+    entry: str = ""  # forward, counting: the configured entry behind it; a metric label
+    attempts: list[Attempt] = []  # forward, counting
     first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
     upstream_seconds: float = 0.0  # forward: time spent waiting for the upstream's head
     usage: Usage | None = None  # forward
-    outcome: Outcome = ""  # who answers: forward, models, ops; else Problem, or intake on a hang-up
+    dropped: list[str] = []  # forward: what of the request had no place at the upstream
+    ending: Ending | None = None  # forward: how a broken stream ends, where events are numbered
+    outcome: Outcome = ""  # who answers: forward, models, ops, responses; else Problem, intake
     problem: str = ""  # Problem: kind that was answered
     reason: str = ""  # Problem: internal reason, for the log only
     status: int = 0  # metrics: status that left

@@ -87,6 +87,11 @@ class Metrics:
             ("upstream", "status"),
             registry=registry,
         )
+        self.not_kept = Counter(
+            "penstock_answers_not_kept",
+            "Answers that should have been stored and could not be.",
+            registry=registry,
+        )
         self._counters: dict[tuple[str, ...], Value] = {}
         self._histograms: dict[tuple[str, ...], Histogram] = {}
         self._pending: dict[Value, float] = {}

@@ -6,8 +6,8 @@ the client reads is written here; `reason` is for the log and never leaves.
 
 Envelopes, chosen by the caller's dialect:
 
-* OpenAI: `{"error": {"message", "type", "param", "code"}}`, with `"details": {"field", "issue"}`
-  inside `error` when the operator asks for it (`House.details`);
+* OpenAI, both dialects: `{"error": {"message", "type", "param", "code"}}`, with `"details"`
+  (`{"field", "issue"}`) inside `error` when the operator asks for it (`House.details`);
 * Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
 """
 
@@ -37,6 +37,7 @@ class Kind(msgspec.Struct, frozen=True):
     anthropic_status: int = 0
     retry_after: int = 0
     should_retry: bool | None = None
+    anthropic_message: str = ""
 
 
 _INVALID = "invalid_request_error"
@@ -79,12 +80,16 @@ KINDS: Mapping[str, Kind] = {
     "audio_not_supported_by_model": Kind(
         400, _INVALID, _INVALID, "This model does not take audio. Transcribe it first."
     ),
+    "previous_response_not_found": Kind(
+        400, _INVALID, _INVALID, "There is no such response to continue, or not any more."
+    ),
     "context_length_exceeded": Kind(
         400,
         _INVALID,
         _INVALID,
         "This model's maximum context length was exceeded. "
         "Please reduce the length of the messages.",
+        anthropic_message="prompt is too long: the model's context window is exceeded",
     ),
     "content_filtered": Kind(
         400, _INVALID, _INVALID, "The request was declined by the content policy."
@@ -189,7 +194,10 @@ class Problem(Exception):
     def _text(self, exchange: Exchange) -> str:
         if self.message is not None:
             return self.message
-        return self.row.message.format(brand=exchange.house.brand, retry_after=self.retry_after)
+        said = self.row.message
+        if exchange.dialect == "anthropic":
+            said = self.row.anthropic_message or said
+        return said.format(brand=exchange.house.brand, retry_after=self.retry_after)
 
     def content(self, exchange: Exchange) -> dict[str, Any]:
         """The error body in the caller's envelope, as JSON-ready data."""
@@ -218,7 +226,10 @@ class Problem(Exception):
     def event(self, exchange: Exchange) -> bytes:
         """The error as the last event of a stream that has begun. Nothing may follow it."""
         self._record(exchange, "cut")
-        body = _encode(self.content(exchange))
+        content = self.content(exchange)
+        if exchange.ending is not None:
+            return exchange.ending(content)
+        body = _encode(content)
         if exchange.dialect == "anthropic":
             return sse.encode(body, "error")
         return sse.encode(body)

@@ -258,6 +258,8 @@ WRITERS = {
     "auth": {"middlewares.auth"},
     "intake": {"edge.intake"},
     "forward": {"edge.forward"},
+    "responses": {"edge.responses.app"},
+    "counting": {"edge.counting"},
     "metrics": {"middlewares.metrics"},
     "Problem": {"middlewares.problem"},
     "who answers": {"edge.forward", "edge.models", "edge.ops"},

@@ -156,8 +156,8 @@ def endpoint_rows() -> dict[str, str]:
     """Path to the beginning of its row; what it answers is written by hand."""
     table = {}
     for path, route in ROUTES.items():
-        shown = path + ("`, `" + path + "/{id}" if route.below else "")
-        table[path] = f"| `{shown}` | {', '.join(route.methods)} | key |"
+        shown = path.replace("*", "{id}")
+        table[shown] = f"| `{shown}` | {', '.join(route.methods)} | key |"
     for path, methods in OPEN.items():
         table[path] = f"| `{path}` | {', '.join(methods)} | none |"
     return table
@@ -173,8 +173,8 @@ def test_endpoints() -> None:
 # Response headers
 
 RESPONDING = ("middlewares", "edge")
-OUTWARD = {"edge/upstreams", "edge/demo.py"}
-"""What is written to upstreams, or to ourselves; no client sees it."""
+OUTWARD = {"edge/upstreams", "edge/dialects", "edge/demo.py"}
+"""What is written to upstreams, or to ourselves, and what makes bodies only."""
 
 FRAMING = {"content-type", "content-length"}
 """Of every HTTP response, not ours to explain."""

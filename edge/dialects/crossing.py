@@ -1,11 +1,371 @@
-"""How one attempt gets from the caller's dialect to the upstream's, and its answer back."""
+"""How one attempt gets from the caller's dialect to the upstream's, and its answer back.
 
-from .anthropic_messages import passthrough as anthropic_messages
-from .openai_chat import passthrough as openai_chat
-from .passthrough import Dialect
+    Passthrough   both speak the same: bytes pass, the model's name is spliced
+    Translation   they do not: through the neutral form
 
-PASSTHROUGH: dict[str, Dialect] = {
-    "openai": openai_chat.DIALECT,
-    "anthropic": anthropic_messages.DIALECT,
+`cross` chooses. What it gives is good for one attempt: it makes the upstream's body, then either a
+`relay` for a stream or `finish_plain` for a whole answer.
+
+    request   fields -> ClientSide.read -> Conversation -> UpstreamSide.write -> Sent
+    stream    block -> Reader -> events -> Undo -> events -> Writer -> bytes
+    whole     body -> UpstreamSide.read -> events -> Undo -> fold -> Writer.body
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from time import time
+from typing import Any, Protocol
+
+import msgspec
+
+from edge.estimate import Estimator, Weight, weigh
+from middlewares.exchange import Dialect as DialectName
+from middlewares.exchange import Exchange, Usage
+
+from . import anthropic_messages, openai_chat, openai_completions, openai_responses
+from .anthropic_messages import passthrough as messages_passthrough
+from .neutral import (
+    CONTENT,
+    Counted,
+    Event,
+    Failed,
+    Origin,
+    Stopped,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    fold,
+)
+from .opaque import fingerprint
+from .openai_chat import passthrough as chat_passthrough
+from .openai_responses import passthrough as responses_passthrough
+from .openai_responses.compaction import DIALECT as COMPACTION
+from .passthrough import Dialect, Fields, Relay, UpstreamBroke
+from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
+from .undo import Undo
+
+PASSTHROUGH: Mapping[str, Dialect] = {
+    "openai": chat_passthrough.DIALECT,
+    "anthropic": messages_passthrough.DIALECT,
+    "responses": responses_passthrough.DIALECT,
 }
 """By dialect: how bytes pass where caller and upstream speak the same."""
+
+CLIENTS: Mapping[str, ClientSide] = {
+    "chat.completions": openai_chat.CLIENT,
+    "completions": openai_completions.CLIENT,
+    "responses": openai_responses.CLIENT,
+    "messages": anthropic_messages.CLIENT,
+}
+"""By endpoint: how its callers speak."""
+
+UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
+    "openai": openai_chat.UPSTREAM,
+    "responses": openai_responses.UPSTREAM,
+    "anthropic": anthropic_messages.UPSTREAM,
+}
+"""By dialect, the one to prefer first when an upstream speaks several."""
+
+_NATIVE: Mapping[str, DialectName] = {
+    "chat.completions": "openai",
+    "responses": "responses",
+    "messages": "anthropic",
+    "responses.compact": "responses",
+}
+_SAME = (
+    ("messages", "input", "prompt"),
+    ("system", "instructions", "messages"),
+    ("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    ("tools", "functions"),
+    ("tool_choice", "function_call"),
+    ("stop", "stop_sequences"),
+    ("response_format", "text", "output_config", "output_format"),
+    ("reasoning_effort", "reasoning", "thinking", "output_config"),
+    ("temperature",),
+    ("top_p",),
+    ("top_k",),
+)
+"""Members of different dialects that say the same."""
+_PER_TOKEN = 4
+"""Characters; only for answers whose tokens nobody counted."""
+
+
+class Crossing(Protocol):
+    """One attempt's way across."""
+
+    dialect: DialectName
+    """The upstream's."""
+    endpoint: str
+    """Where the request goes there."""
+    ping: bytes
+    """What keeps the caller's stream alive between two events."""
+    dropped: list[str]
+    """What of the request had no place there, each in a few words."""
+    spelled: Mapping[str, str] | None
+    """The caller's member for each of the upstream's, where the two differ."""
+
+    def take_body(self) -> bytes:
+        """The upstream's request. Called once: it can be megabytes, and is not kept here."""
+        ...
+
+    def relay(self) -> Relay:
+        """The way of a streamed answer. Called once."""
+        ...
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
+        """The caller's body and the usage of a whole answer. Raises UpstreamBroke."""
+        ...
+
+
+def cross(
+    exchange: Exchange,
+    spoken: Collection[DialectName],
+    *,
+    model: str,
+    estimator: Estimator,
+    clients: Mapping[str, ClientSide] = CLIENTS,
+    passing: bool = True,
+    max_output: int | None = None,
+    context: int | None = None,
+) -> Crossing | None:
+    """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
+
+    model: the upstream's name of it. max_output, context: tokens, from the catalog.
+    clients: by endpoint, how its callers speak. passing: False if bytes must not pass, because the
+        upstream has shown that it lacks the endpoint.
+
+    Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
+    """
+    endpoint = exchange.endpoint
+    if endpoint == "embeddings":
+        able = "openai" in spoken or "responses" in spoken
+        return Passthrough(exchange, "openai", model) if able else None
+    foreign = endpoint == "chat.completions" and _speaks_responses(exchange.fields)
+    native = _NATIVE.get(endpoint)
+    if native is not None and native in spoken and not foreign and passing:
+        return Passthrough(exchange, native, model)
+    client = clients.get(endpoint)
+    if client is None:
+        return None
+    read = openai_responses.CLIENT.read if foreign else client.read
+    for dialect, upstream in UPSTREAMS.items():
+        if dialect in spoken:
+            aim = Aim(
+                model=model,
+                max_output=max_output,
+                context=context,
+                origin=fingerprint(dialect, model),
+            )
+            return Translation(exchange, read, client, upstream, dialect, aim, estimator)
+    return None
+
+
+def _speaks_responses(fields: Fields) -> bool:
+    """Some clients send the body of another endpoint to the chat path (Cursor does)."""
+    return "input" in fields and "messages" not in fields
+
+
+class Passthrough:
+    """Bytes through; see `edge.dialects.passthrough`."""
+
+    def __init__(self, exchange: Exchange, dialect: DialectName, model: str) -> None:
+        way = COMPACTION if exchange.endpoint == "responses.compact" else PASSTHROUGH[dialect]
+        self.dialect = dialect
+        self.endpoint = exchange.endpoint
+        self._body = way.prepare(exchange.fields, model, exchange.stream)
+        self.ping = way.ping
+        self.dropped: list[str] = []
+        self.spelled: Mapping[str, str] | None = None
+        self._way = way
+        self._exchange = exchange
+
+    def take_body(self) -> bytes:
+        """The caller's members as they came, another model."""
+        body, self._body = self._body, b""
+        return body
+
+    def relay(self) -> Relay:
+        """The dialect's own."""
+        return self._way.relay(self._exchange.fields, self._exchange.model, self._exchange.echo)
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
+        """The dialect's own."""
+        return self._way.finish_plain(body, self._exchange.model, self._exchange.echo)
+
+
+class Translation:
+    """From one dialect to another."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        read: Callable[[Fields], Any],
+        client: ClientSide,
+        upstream: UpstreamSide,
+        dialect: DialectName,
+        aim: Aim,
+        estimator: Estimator,
+    ) -> None:
+        conversation = read(exchange.fields)
+        conversation.stream = exchange.stream
+        sent = upstream.write(conversation, aim)
+        weight = weigh(conversation)
+        estimate = estimator.estimate(exchange.entry, weight)
+        id_ = exchange.request_id.replace("-", "")
+        self.dialect = dialect
+        self.endpoint = upstream.endpoint
+        self._body, sent.body = sent.body, b""
+        self.ping = client.ping
+        self.dropped = [*conversation.dropped, *sent.dropped]
+        self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
+        self._upstream = upstream
+        self._count = _Count(exchange.entry, weight, estimate, estimator)
+        self._writer = client.writer(
+            Caller(
+                model=exchange.model,
+                id=id_,
+                created=int(time()),
+                fields=exchange.fields,
+                echo=exchange.echo,
+                estimate=estimate,
+                stream=exchange.stream,
+                owner=exchange.principal.id if exchange.principal is not None else "",
+            )
+        )
+        self._undo = Undo(
+            sent,
+            caller=exchange.dialect,
+            seed=id_,
+            taken=[call.id for call in conversation.calls()],
+            origin=Origin(dialect, aim.origin),
+        )
+
+    def take_body(self) -> bytes:
+        """What `UpstreamSide.write` made."""
+        body, self._body = self._body, b""
+        return body
+
+    def relay(self) -> Relay:
+        """Reader, undo and writer, one behind the other."""
+        return TranslatedRelay(self._upstream.reader(), self._undo, self._writer, self._count)
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
+        """The fold of the answer's events."""
+        events = self._undo.feed(self._upstream.read(body))
+        reply = fold(events)
+        if reply.failed is not None:
+            raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
+        said = sum(len(block.text) for block in reply.blocks if not hasattr(block, "arguments"))
+        reply.usage = usage = self._count.settled(reply.usage, said)
+        return self._writer.body(reply), usage
+
+
+def _spelled(fields: Fields) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for same in _SAME:
+        ours = next((name for name in same if name in fields), None)
+        if ours is not None:
+            for name in same:
+                found.setdefault(name, ours)
+    return found
+
+
+class _Count:
+    """What the upstream counted, or else what it must have been."""
+
+    __slots__ = ("_entry", "_estimate", "_estimator", "_weight")
+
+    def __init__(self, entry: str, weight: Weight, estimate: int, estimator: Estimator) -> None:
+        self._entry = entry
+        self._weight = weight
+        self._estimate = estimate
+        self._estimator = estimator
+
+    def settled(self, usage: Usage | None, said: int, *, cut: bool = False) -> Usage:
+        """`usage`, from which the estimator learns; else an estimate for `said` characters.
+
+        cut: the upstream was not heard out, so that its count of the output is only a beginning.
+        """
+        if usage is None:
+            return Usage(input=self._estimate, output=said // _PER_TOKEN + 1)
+        if cut:
+            usage = msgspec.structs.replace(usage, output=max(usage.output, said // _PER_TOKEN + 1))
+        counted = usage.input + usage.cache_read + usage.cache_write
+        if counted:
+            self._estimator.learn(self._entry, self._weight, counted)
+        return usage
+
+
+class TranslatedRelay:
+    """A `Relay` through the neutral form."""
+
+    __slots__ = (
+        "_count",
+        "_reader",
+        "_said",
+        "_undo",
+        "_writer",
+        "complete",
+        "content",
+        "enough",
+        "usage",
+    )
+
+    def __init__(self, reader: Reader, undo: Undo, writer: Writer, count: _Count) -> None:
+        self.usage: Usage | None = None
+        self.complete = False
+        self.content = False
+        self.enough = False
+        self._reader = reader
+        self._undo = undo
+        self._writer = writer
+        self._count = count
+        self._said = 0
+
+    @property
+    def answer(self) -> bytes:
+        """The finished answer as an object, where the caller's dialect has one."""
+        return self._writer.answer
+
+    def failure(self, content: dict[str, Any]) -> bytes:
+        """The end of a stream that broke."""
+        return self._writer.failure(content)
+
+    def feed(self, block: bytes) -> bytes:
+        """Translate a block of whole events."""
+        return self._pass(self._reader.feed(block))
+
+    def end(self) -> bytes:
+        """What is left when the upstream has ended. Raises UpstreamBroke on a cut."""
+        if self.complete:
+            return b""
+        left = self._reader.end()
+        if not left:
+            raise UpstreamBroke("the stream ended before the answer did")
+        return self._pass(left)
+
+    def _pass(self, read: list[Event]) -> bytes:
+        if self.complete or not read:
+            return b""
+        events = self._undo.feed(read)
+        if not events:
+            return b""
+        if not self.content:
+            self.content = any(isinstance(event, CONTENT) for event in events)
+        for event in events:
+            kind = type(event)
+            if kind is TextDelta or kind is ToolDelta or kind is ThinkingDelta:
+                self._said += len(event.text)  # type: ignore[union-attr]
+            elif isinstance(event, Counted):
+                self.usage = event.usage
+            elif isinstance(event, Failed):
+                broke = UpstreamBroke(event.reason, event.kind)
+                broke.passed = self._writer.write(events[:-1])
+                raise broke
+            elif isinstance(event, Stopped):
+                self.complete = True
+                # The undo ended it at a stop string, while the upstream goes on.
+                self.enough = not isinstance(read[-1], Stopped)
+                event.usage = self.usage = self._count.settled(
+                    event.usage, self._said, cut=self.enough
+                )
+        return self._writer.write(events)

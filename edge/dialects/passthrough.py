@@ -65,12 +65,21 @@ class Relay(Protocol):
     """Whether the stream has said that it ends well."""
     content: bool
     """Whether anything the model made has been seen. Pings and role frames do not count."""
-    enough: bool
-    """Whether the caller has all it asked for while the upstream still goes on."""
-    answer: bytes
-    """The finished answer as an object, for dialects that keep answers; else b""."""
-    failure: Callable[[dict[str, Any]], bytes] | None
-    """How a stream that broke ends, given `Problem.content`, for dialects that number events."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether the caller has all it asked for while the upstream still goes on."""
+        ...
+
+    @property
+    def answer(self) -> bytes:
+        """The finished answer as an object, for dialects that keep answers; else b""."""
+        ...
+
+    @property
+    def failure(self) -> Callable[[dict[str, Any]], bytes] | None:
+        """How a stream that broke ends, given `Problem.content`, where events are numbered."""
+        ...
 
     def feed(self, block: bytes) -> bytes:
         """What the client gets for a block of whole events; b"" for nothing.

@@ -2,6 +2,7 @@
 
 POST /v1/responses                  what the request refers to is put in its place, the request
                                     forwarded, the answer kept before the client has its end
+POST /v1/responses/...              the same for its other endpoints, whose answers are not kept
 GET, DELETE /v1/responses/{id}      a kept answer
 GET /v1/responses/{id}/input_items  what it was made from
 """
@@ -10,10 +11,13 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import time
 
 import msgspec
 
+from edge.dialects.openai_responses import compaction
+from edge.sealing import Sealing
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Exchange, Keeper
 from middlewares.problem import Problem
@@ -34,9 +38,10 @@ _LARGEST = 64 << 20
 
 
 class ResponsesApp:
-    """Requests of the endpoint "responses", around the forwarder.
+    """Requests of the endpoints of Responses, around the forwarder.
 
     forward: answers POST. store: None keeps nothing and knows nothing.
+    sealing: opens the compactions this gateway made, and is ready for those it will make.
     keep: seconds for which an answer is kept; 0 keeps none.
     limit: bytes that a request may have together with the conversation it continues.
     patience: seconds the end of an answer may wait for the store.
@@ -49,6 +54,7 @@ class ResponsesApp:
         forward: ASGIApp,
         *,
         store: ResponseStore | None,
+        sealing: Sealing,
         keep: float = 30 * 86400.0,
         limit: int = 32 << 20,
         patience: float = 5.0,
@@ -57,6 +63,7 @@ class ResponsesApp:
     ) -> None:
         self._forward = forward
         self._store = store
+        self._sealing = sealing
         self._keep = keep
         self._limit = limit
         self._patience = patience
@@ -92,10 +99,15 @@ class ResponsesApp:
         fields = exchange.fields
         _check(fields)
         owner = _owner(exchange)
+        fields = await self._revealed(fields, owner or "", exchange.endpoint)
         asked = _flag(fields, "store") is not False
         stored = asked and self._store is not None and self._keep > 0 and owner is not None
         expanded = await expand(fields, owner, self._store, now=self._clock(), limit=self._limit)
-        exchange.fields = expanded.fields
+        # What is continued may begin with a compaction too.
+        opened = await self._revealed(expanded.fields, owner or "", "")
+        exchange.fields = opened
+        if exchange.endpoint != "responses":
+            return
         exchange.echo = {"previous_response_id": expanded.previous, "store": stored}
         if stored and self._store is not None and owner is not None:
             exchange.keeper = self._keeper(
@@ -103,6 +115,16 @@ class ResponsesApp:
             )
         else:  # an upstream with a store of its own is not to keep it either
             exchange.fields["store"] = _FALSE
+
+    async def _revealed(self, fields: Fields, owner: str, endpoint: str) -> Fields:
+        """`fields` with compactions of ours opened; the seal is there once this has returned."""
+        if endpoint != "responses.compact" and not compaction.sealed(fields):
+            return fields
+        try:
+            seal = await self._sealing.seal()
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        return compaction.revealed(fields, owner, partial(seal.open, compaction.PURPOSE))
 
     def _keeper(
         self,

@@ -12,6 +12,10 @@ _PATHS = {
     "chat.completions": b"/chat/completions",
     "embeddings": b"/embeddings",
     "messages": b"/messages",
+    "messages.count_tokens": b"/messages/count_tokens",
+    "responses": b"/responses",
+    "responses.compact": b"/responses/compact",
+    "responses.input_tokens": b"/responses/input_tokens",
 }
 """Path of each forwarded endpoint below an upstream's base URL."""
 
@@ -19,7 +23,7 @@ _PATHS = {
 class Provider(msgspec.Struct, frozen=True):
     """One upstream, ready to be asked.
 
-    dialects: the wire dialects it speaks; the simulator speaks both.
+    dialects: the wire dialects it speaks; the simulator speaks all.
     headers: sent with every request: credentials and what the operator configured.
     first_content: seconds until the first content of a stream.
     """

@@ -13,7 +13,8 @@ from .simulator import SimulatorUpstream
 _SPOKEN: dict[str, frozenset[Dialect]] = {
     "openai": frozenset(("openai",)),
     "anthropic": frozenset(("anthropic",)),
-    "simulator": frozenset(("openai", "anthropic")),
+    "responses": frozenset(("responses",)),
+    "simulator": frozenset(("openai", "anthropic", "responses")),
 }
 _FIXED: tuple[Header, ...] = (
     (b"content-type", b"application/json"),

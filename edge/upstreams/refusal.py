@@ -6,7 +6,7 @@ compact, to drop a thinking block or to leave a field out.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -110,6 +110,7 @@ def problem_of(
     *,
     dialect: Dialect,
     members: Collection[str],
+    spelled: Mapping[str, str] | None = None,
     now: float,
 ) -> Problem:
     """The Problem that a response with a status other than 2xx amounts to.
@@ -117,6 +118,8 @@ def problem_of(
     dialect: the caller's; it decides the wording of a context overflow.
     members: names of the fields the caller sent. A path at fault crosses only when it begins with
         one of them, since anything else may be a name of the upstream's.
+    spelled: where the request was translated, the caller's own field for each of the upstream's;
+        only that name crosses, since what lies below it is another dialect's.
     now: Unix seconds.
     """
     detail = _read(body)
@@ -133,7 +136,8 @@ def problem_of(
     if status in (408, 504):
         return Problem("upstream_timeout", reason=reason)
     if status in (400, 413, 422):
-        return _client_fault(status, detail, text, code, dialect, members, reason)
+        at_fault = _field(detail, text, members, spelled)
+        return _client_fault(status, detail, text, code, dialect, at_fault, reason)
     return Problem("upstream_error", reason=reason)
 
 
@@ -143,7 +147,7 @@ def _client_fault(
     text: str,
     code: str,
     dialect: Dialect,
-    members: Collection[str],
+    param: str | None,
     reason: str,
 ) -> Problem:
     overflow = OVERFLOW.search(text) or (
@@ -153,7 +157,7 @@ def _client_fault(
         return Problem(
             "context_length_exceeded",
             message=_overflow(text, dialect),
-            param="messages",
+            param="input" if dialect == "responses" else "messages",
             reason=reason,
         )
     if status == 413:
@@ -162,7 +166,6 @@ def _client_fault(
         return Problem("upstream_unavailable", reason=reason)
     if _FILTERED.search(code) or _FILTERED.search(text):
         return Problem("content_filtered", reason=reason)
-    param = _field(detail, text, members)
     if _SYSTEM_ROLE.search(text):
         said = "messages: role `system` is not supported"
         return Problem("invalid_request", message=said, param="messages", reason=reason)
@@ -187,7 +190,9 @@ def _client_fault(
     )
 
 
-def _field(detail: _Detail, text: str, members: Collection[str]) -> str | None:
+def _field(
+    detail: _Detail, text: str, members: Collection[str], spelled: Mapping[str, str] | None
+) -> str | None:
     """The path of the field at fault, when it is one of the caller's."""
     path = detail.param if detail.param and _PATH.fullmatch(detail.param) else None
     if path is None and (found := _LEADING_PATH.match(text)):
@@ -195,6 +200,8 @@ def _field(detail: _Detail, text: str, members: Collection[str]) -> str | None:
     if path is None:
         return None
     root = re.split(r"[.\[]", path, maxsplit=1)[0]
+    if spelled is not None:
+        return spelled.get(root)
     return path if root in _ALWAYS or root in members else None
 
 

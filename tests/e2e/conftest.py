@@ -15,7 +15,7 @@ Start = Callable[..., Gateway]
 
 
 def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
-    """A configuration: `sim-1` in process, `chat` and `claude` at a simulator over HTTP."""
+    """A configuration: `sim-1` in process, a model of each dialect at a simulator over HTTP."""
     upstreams = [
         {
             "name": f"far-{dialect}",
@@ -24,7 +24,7 @@ def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
             "api_key": "env:UPSTREAM_KEY",
             **limits,
         }
-        for dialect in ("openai", "anthropic")
+        for dialect in ("openai", "anthropic", "responses")
     ]
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
@@ -33,6 +33,7 @@ def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
             {"id": "sim-1", "targets": ["near/sim-1"]},
             {"id": "chat", "targets": ["far-openai/far-model"]},
             {"id": "claude", "targets": ["far-anthropic/far-model"]},
+            {"id": "resp", "targets": ["far-responses/far-model"]},
         ],
     }
 

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.app import Endpoints
 from edge.catalog import Catalog
 from edge.chain import Parts, compose
-from edge.forward import Forwarder
-from edge.models import ModelsApp
+from edge.endpoints import endpoints
 from edge.ops import open_app
+from edge.sealing import Sealing
 from edge.settings import parse
 from edge.upstreams import Header, Request, Response, Sink
 from edge.upstreams.provider import Provider
 from middlewares import Exchange, Metrics, Principal
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares._asgi import Receive, Scope, Send
 from middlewares.exchange import Dialect
+from middlewares.stores import MemoryResponseStore, MemorySecretStore, ResponseStore
 
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
@@ -180,13 +180,17 @@ class House:
     log: list[dict[str, Any]] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     ready: bool = True
+    responses: ResponseStore | None = field(default_factory=MemoryResponseStore)
 
     def __post_init__(self) -> None:
-        self.settings = parse({**DOCUMENT, **self.document})
+        given = {**DOCUMENT, **self.document}
+        times = {"header_hold": f"{self.hold}s", "keep_alive": f"{self.keep_alive}s"}
+        given["server"] = {**given["server"], **times}
+        self.settings = parse(given)
         self.catalog = Catalog.build(self.settings)
         self.exchanges: list[Exchange] = []
         spoken: dict[str, tuple[Dialect, ...]] = {
-            "both": ("openai", "anthropic"),
+            "both": ("openai", "anthropic", "responses"),
             "oai": ("openai",),
             "ant": ("anthropic",),
         }
@@ -201,15 +205,14 @@ class House:
             )
             for name, dialects in spoken.items()
         }
-        bottom: ASGIApp = Endpoints(
-            models=ModelsApp(self.catalog, self.settings.brand),
-            forward=Forwarder(
-                catalog=self.catalog,
-                providers=providers,
-                hold=self.hold,
-                keep_alive=self.keep_alive,
-                max_answer=self.max_answer,
-            ),
+        bottom = endpoints(
+            self.settings,
+            self.catalog,
+            providers,
+            metrics=self.metrics,
+            responses=self.responses,
+            sealing=Sealing(MemorySecretStore()),
+            max_answer=self.max_answer,
         )
         parts = Parts(
             settings=self.settings,

@@ -90,6 +90,7 @@ def error_of(answer: Recorded) -> dict[str, Any]:
 @either_way
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_stream(dialect: str, pumping: bool, at_once: bool) -> None:
+    """dstackai/dstack#4269, ggml-org/llama.cpp#20872: nothing on the way may buffer it."""
     steps: list[Step] = [*HELD[dialect], FIRST[dialect], *REST[dialect]]
     sent = [step for step in steps if isinstance(step, bytes)]
     up = Scripted(Answer([b"".join(sent)] if at_once else sent, pumping=pumping))
@@ -206,6 +207,8 @@ CALLER: dict[str, str] = {
 async def test_only_listed_headers_go_on_and_no_credential_does(
     dialect: str, passed: dict[bytes, bytes]
 ) -> None:
+    """BerriAI/litellm#41203: no allow-list of beta values; decolua/9router#1468: they travel with
+    their fields; sseshachala/conductai#2179: the caller's version, not one of ours."""
     up = Scripted(Answer([b"{}"], headers=[JSON]))
     await request(House(up).app, "POST", PATHS[dialect], headers=CALLER, body=body())
     assert dict(up.requests[0].headers) == {
@@ -369,6 +372,7 @@ async def test_stream_headers_that_will_do(headers: list[tuple[bytes, bytes]]) -
 @both
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_refusal_is_retold(dialect: str, stream: bool) -> None:
+    """musistudio/claude-code-router#1799: an overflow is not buried under another failure."""
     said = json.dumps(
         {"error": {"message": "prompt is too long: 9000 tokens > 8000 maximum canary"}}
     )
@@ -528,6 +532,7 @@ async def test_no_head_in_time() -> None:
 
 @both
 async def test_pings_of_the_upstream_do_not_extend_the_limit(dialect: str) -> None:
+    """Wei-Shaw/sub2api#770, kartikkabadi/opencode-go-proxy#12: they must not hide a dead one."""
     up = Scripted(Answer([*HELD[dialect], Pulse(OUR_PING[dialect], 0.01)]))
     answer = await ask(House(up, first_content=0.2), dialect, stream=True)
     assert answer.status == 504
@@ -538,6 +543,7 @@ async def test_pings_of_the_upstream_do_not_extend_the_limit(dialect: str) -> No
 @both
 @either_way
 async def test_head_and_pings_leave_early_then_the_answer(dialect: str, pumping: bool) -> None:
+    """BerriAI/litellm#36024, #37322: keep-alives also before the first token."""
     gate = asyncio.Event()
     steps: list[Step] = [*HELD[dialect], gate, FIRST[dialect], *REST[dialect]]
     house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)

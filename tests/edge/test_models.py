@@ -51,6 +51,7 @@ async def test_one_list_that_either_client_reads(dialect: Dialect) -> None:
 
 
 async def test_a_model_in_full() -> None:
+    """calebevans/mulder#192, anthropics/claude-code#91689: true sizes, or clients guess them."""
     answer = await request(models(), "GET", "/v1/models/priced")
     assert answer.json() == {
         "id": "priced",

@@ -85,7 +85,7 @@ async def test_a_wrong_method_is_told_the_right_one(method: str, path: str, allo
         "/v1/",
         "/v1/v1",
         "/v1/nothing",
-        "/v1/responses",
+        "/v1/responsesx",
         "/v1//models",
         "/v1/chat",
         "/v1/MODELS",
@@ -206,7 +206,6 @@ async def test_a_profile_adds_and_re_maps_rows() -> None:
     assert await asked("/any", anthropic_version="1") == ("messages", "anthropic")
     assert await asked("/list", "GET") == ("models", "openai")
     assert await asked("/vectors") == ("embeddings", "openai")
-    assert (await request(home.app, "POST", "/v1/responses")).status == 403
 
 
 # Other scopes

@@ -1,0 +1,221 @@
+"""POST /v1/messages/count_tokens and /v1/responses/input_tokens: how much a prompt is.
+
+The model's upstream is asked, if it speaks the caller's dialect, and only its number is passed on.
+Everywhere else the estimate answers, which errs high:
+
+    upstream of another dialect     it has no counter that knows the caller's form
+    no such endpoint, or no count   404, 405, 501, or a 2xx that is no number; the upstream is then
+                                    not asked again for ten minutes
+    it fails, or refuses us         5xx, 401, 403, 429, unreachable, too slow: a prompt that counts
+                                    too high makes a client compact early, an error makes it blind
+
+What is the caller's fault (400, 413, 422) is answered as it would be for the prompt itself.
+"""
+
+from collections.abc import Callable, Mapping
+from time import monotonic, perf_counter, time
+from typing import Annotated
+
+import msgspec
+
+from middlewares._asgi import Receive, Scope, Send
+from middlewares.exchange import Attempt, Dialect, Exchange, Target
+from middlewares.problem import Problem
+
+from .catalog import Catalog
+from .dialects.crossing import PASSTHROUGH
+from .dialects.neutral import Conversation
+from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
+from .estimate import Estimator, weigh
+from .upstreams import Request, Response, UpstreamFailure
+from .upstreams.provider import Provider, passed_on
+from .upstreams.refusal import problem_of, redacted
+from .watch import ClientGone, NoContent, Watch
+
+Read = Callable[[Fields], Conversation]
+
+_NATIVE: Mapping[str, Dialect] = {
+    "messages.count_tokens": "anthropic",
+    "responses.input_tokens": "responses",
+}
+_ANSWERS = {
+    "messages.count_tokens": b'{"input_tokens":%d}',
+    "responses.input_tokens": b'{"object":"response.input_tokens","input_tokens":%d}',
+}
+_UNCOUNTED: Mapping[Dialect, frozenset[str]] = {
+    "anthropic": frozenset(("max_tokens", "stream")),
+    "responses": frozenset(("include", "max_output_tokens", "store", "stream")),
+}
+"""Members of a prompt that its counter refuses."""
+_NO_ENDPOINT = (404, 405, 501)
+_OURS = ("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable")
+"""Kinds of problems between the upstream and us, of which the caller need not hear."""
+_MOST_BYTES = 64 << 10
+_REASON = 500
+"""Characters of what an upstream said that a log line may hold."""
+
+
+class _Count(msgspec.Struct):
+    input_tokens: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
+_decode = msgspec.json.Decoder(_Count).decode
+
+
+class _NoCounter(Exception):
+    """The upstream has no counter: `reason` tells how it showed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CountingApp:
+    """Answer with the input tokens of the prompt.
+
+    readers: by endpoint, how its bodies become a conversation.
+    patience: seconds for an upstream to count. forget: seconds after which an upstream that had no
+        counter is asked again. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        providers: Mapping[str, Provider],
+        estimator: Estimator,
+        readers: Mapping[str, Read],
+        patience: float = 10.0,
+        forget: float = 600.0,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._catalog = catalog
+        self._providers = providers
+        self._estimator = estimator
+        self._readers = readers
+        self._patience = patience
+        self._forget = forget
+        self._clock = clock
+        self._lacking: dict[tuple[str, str], float] = {}
+        """Until when not to ask, by upstream and endpoint: no more than were configured."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        model = self._catalog.find(exchange.model)
+        if model is None:
+            raise Problem("model_not_found", reason="the catalog changed under the request")
+        exchange.served = model.id
+        exchange.entry = model.entry
+        try:
+            count = await self._asked(exchange, model.targets[0], scope, receive)
+        except ClientGone:
+            exchange.outcome = "hung_up"
+            return
+        if count is None:
+            conversation = self._readers[exchange.endpoint](exchange.fields)
+            count = self._estimator.estimate(model.entry, weigh(conversation))
+        exchange.fields = {}
+        body = _ANSWERS[exchange.endpoint] % count
+        exchange.outcome = "completed"
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _asked(
+        self, exchange: Exchange, target: Target, scope: Scope, receive: Receive
+    ) -> int | None:
+        """The upstream's own count; None when it has to be estimated.
+
+        Raises ClientGone, and Problem for what is wrong with the request.
+        """
+        provider = self._providers[target.upstream]
+        native = _NATIVE[exchange.endpoint]
+        counter = (provider.name, exchange.endpoint)
+        if native not in provider.dialects or self._lacking.get(counter, 0.0) > self._clock():
+            return None
+        attempt = Attempt(target=target, started=perf_counter())
+        exchange.attempts.append(attempt)
+        request = Request(
+            method=b"POST",
+            target=provider.target(exchange.endpoint, _query(exchange.dialect, scope)),
+            headers=(*provider.headers, *passed_on(native, scope["headers"])),
+            body=_body(native, exchange.fields, target.model),
+        )
+        try:
+            async with Watch(receive, first_content=self._patience):
+                return await ask(exchange, provider, request, attempt)
+        except _NoCounter as lacking:
+            self._lacking[counter] = self._clock() + self._forget
+            attempt.error = lacking.reason
+        except ClientGone:
+            attempt.error = "the client left"
+            raise
+        except NoContent as limit:
+            attempt.error = f"{target.upstream}/{target.model}: {limit}"
+        except UpstreamFailure as failure:
+            attempt.error = f"{target.upstream}/{target.model}: {redacted(failure.reason)}"
+        except Problem as problem:
+            attempt.error = problem.reason
+            if problem.kind not in _OURS:
+                raise
+        finally:
+            attempt.ended = perf_counter()
+        return None
+
+
+async def ask(exchange: Exchange, provider: Provider, request: Request, attempt: Attempt) -> int:
+    """The count that `request` asks for.
+
+    Raises _NoCounter when there is no counter, UpstreamFailure, and Problem for any other refusal.
+    """
+    response = await provider.upstream.open(request)
+    try:
+        exchange.upstream_seconds = perf_counter() - attempt.started
+        attempt.status = status = response.status
+        body = await _read(response)
+    finally:
+        response.close()
+    if status == 200:
+        try:
+            return _decode(body).input_tokens
+        except UNREADABLE:
+            pass
+    place = f"{attempt.target.upstream}/{attempt.target.model}"
+    said = f"{place}: {status} {redacted(body[:_REASON].decode('utf-8', 'replace'))}"
+    named = attempt.target.model.encode() in body  # then it is the model that is not found
+    if status < 400 or (status in _NO_ENDPOINT and not named):
+        raise _NoCounter(f"no count: {said}")
+    problem = problem_of(
+        status,
+        response.headers,
+        body,
+        dialect=exchange.dialect,
+        members=exchange.fields,
+        now=time(),
+    )
+    problem.reason = said
+    raise problem
+
+
+async def _read(response: Response) -> bytes:
+    """At most about `_MOST_BYTES`, of which a count has few."""
+    body = b""
+    while len(body) < _MOST_BYTES and (more := await response.read()):
+        body += more
+    return body
+
+
+def _body(dialect: Dialect, fields: Fields, model: str) -> bytes:
+    """What would be sent to be answered, less what only an answer needs."""
+    sent = decode_fields(PASSTHROUGH[dialect].prepare(fields, model, False))
+    uncounted = _UNCOUNTED[dialect]
+    return encode({name: raw for name, raw in sent.items() if name not in uncounted})
+
+
+def _query(dialect: Dialect, scope: Scope) -> bytes:
+    """Only Anthropic clients put meaning in the query (`?beta=true`)."""
+    beta = b"beta=true" in scope["query_string"].split(b"&")
+    return b"beta=true" if beta and dialect == "anthropic" else b""

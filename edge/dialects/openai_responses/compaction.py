@@ -1,0 +1,209 @@
+"""POST /v1/responses/compact where the upstream has no compaction of its own.
+
+The model is asked for a summary of the conversation; what the caller gets is a compaction item
+whose content only this gateway opens (`edge.sealing`). Sent back as input, it becomes a message
+with the summary before any dialect sees it (`revealed`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edge.dialects.neutral import Conversation, Reply, Text, ToolChoice, Turn
+from edge.dialects.passthrough import (
+    UNREADABLE,
+    Count,
+    Dialect,
+    Echo,
+    Fields,
+    Relay,
+    UpstreamBroke,
+    encode,
+    tokens,
+)
+from edge.dialects.sides import Caller, ClientSide
+from edge.upstreams.refusal import redacted
+from middlewares.exchange import Usage
+
+_ASK = (
+    "Your context is nearly used up. Write down what is needed to go on with this conversation "
+    "without having seen it: what the user wants and has decided, what was done and found, files, "
+    "names, commands and figures word for word where they matter, what failed and why, and what "
+    "comes next. Call no tool. Answer with these notes and nothing else."
+)
+PURPOSE = "compaction"
+_BEFORE = "Notes on the conversation so far, which was shortened:\n\n"
+
+Sealer = Callable[[str, bytes], str]
+"""(owner, payload) -> text that only this gateway opens."""
+Opener = Callable[[str, str], bytes | None]
+"""(owner, text) -> payload; None for what is not ours or not this owner's."""
+
+
+def client(read: Callable[[Fields], Conversation], sealer: Sealer) -> ClientSide:
+    """The caller's side of compaction. read: of the Responses dialect."""
+
+    def read_compaction(fields: Fields) -> Conversation:
+        conversation = read({name: raw for name, raw in fields.items() if name != "text"})
+        conversation.turns.append(Turn("user", [Text(text=_ASK)]))
+        if conversation.tools:
+            conversation.tool_choice = ToolChoice(mode="none")
+        return conversation
+
+    return ClientSide(
+        read=read_compaction, writer=lambda caller: CompactionWriter(caller, sealer), ping=b""
+    )
+
+
+class CompactionWriter:
+    """A summary as a compaction object (OpenAI API, "Compact a response"). Never a stream."""
+
+    answer = b""
+
+    def __init__(self, caller: Caller, sealer: Sealer) -> None:
+        self._caller = caller
+        self._sealer = sealer
+
+    def write(self, events: object) -> bytes:
+        """Compaction is not streamed."""
+        raise NotImplementedError("a compaction is not streamed")
+
+    def failure(self, content: dict[str, Any]) -> bytes:
+        """Compaction is not streamed."""
+        raise NotImplementedError("a compaction is not streamed")
+
+    def body(self, reply: Reply) -> bytes:
+        """The object. Raises UpstreamBroke when there is no summary in the reply."""
+        summary = "".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
+        if not summary:
+            raise UpstreamBroke(f"no summary came; the reply stopped with {redacted(reply.stop)}")
+        caller = self._caller
+        item = {
+            "id": f"cmp_{caller.id}",
+            "type": "compaction",
+            "encrypted_content": self._sealer(caller.owner, summary.encode()),
+        }
+        return encode(
+            {
+                "id": f"resp_{caller.id}",
+                "object": "response.compaction",
+                "created_at": caller.created,
+                "output": [item],
+                "usage": _usage(reply.usage or Usage()),
+            }
+        )
+
+
+def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+    """The body for an upstream that compacts by itself: the caller's, another model."""
+    kept = {name: raw for name, raw in fields.items() if name not in ("store", "stream")}
+    return encode({**kept, "model": msgspec.Raw(encode(model))})
+
+
+def relay(fields: Fields, asked: str, echo: Echo) -> Relay:
+    """A compaction is not streamed."""
+    raise NotImplementedError("a compaction is not streamed")
+
+
+def finish_plain(body: bytes, asked: str, echo: Echo) -> tuple[bytes, Usage | None]:
+    """The upstream's compaction as it is; what is in it is the upstream's to read."""
+    try:
+        answer = _decode_answer(body)
+    except UNREADABLE as error:
+        raise UpstreamBroke(f"the answer is not a compaction: {error}") from None
+    if answer.object != "response.compaction":
+        raise UpstreamBroke(f"the answer is a {answer.object!r:.80}, not a compaction")
+    usage = answer.usage
+    if usage is None:
+        return body, None
+    details = usage.input_tokens_details
+    cached = min(tokens(details.cached_tokens), tokens(usage.input_tokens)) if details else 0
+    counted = Usage(
+        input=tokens(usage.input_tokens) - cached,
+        output=tokens(usage.output_tokens),
+        cache_read=cached,
+    )
+    return body, counted
+
+
+DIALECT = Dialect(prepare=prepare, relay=relay, finish_plain=finish_plain, ping=b"")
+
+
+def sealed(fields: Fields) -> bool:
+    """Whether there may be a compaction in `input`: a look at the bytes, no more."""
+    given = fields.get("input")
+    return given is not None and b'"compaction' in bytes(given)
+
+
+def revealed(fields: Fields, owner: str, opener: Opener) -> Fields:
+    """`fields` with each compaction item of ours in `input` as the message it stands for.
+
+    What is not ours stays: it may be the upstream's own.
+    """
+    if not sealed(fields):
+        return fields
+    try:
+        items = _decode_items(fields["input"])
+    except msgspec.DecodeError:
+        return fields
+    found = [_revealed(item, owner, opener) for item in items]
+    return {**fields, "input": msgspec.Raw(encode(found))}
+
+
+def _revealed(item: msgspec.Raw, owner: str, opener: Opener) -> msgspec.Raw:
+    try:
+        known = _decode_item(item)
+    except msgspec.DecodeError:
+        return item
+    if known.type not in ("compaction", "compaction_summary") or not known.encrypted_content:
+        return item
+    summary = opener(owner, known.encrypted_content)
+    if summary is None:
+        return item
+    text = _BEFORE + summary.decode()
+    message = {
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": text}],
+    }
+    return msgspec.Raw(encode(message))
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: Count = None
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: Count = None
+    output_tokens: Count = None
+    input_tokens_details: _InputDetails | None = None
+
+
+class _Answer(msgspec.Struct):
+    object: str = ""
+    usage: _Counted | None = None
+
+
+class _Item(msgspec.Struct):
+    type: str = ""
+    encrypted_content: str | None = None
+
+
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_item = msgspec.json.Decoder(_Item).decode
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    read = usage.input + usage.cache_read + usage.cache_write
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+        },
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": read + usage.output,
+    }

@@ -1,0 +1,97 @@
+"""The bottom of the chain: which app answers which endpoint."""
+
+from collections.abc import Mapping
+
+from middlewares import Exchange, Metrics
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.stores.responses import ResponseStore
+
+from .catalog import Catalog
+from .counting import CountingApp
+from .dialects import anthropic_messages, openai_responses
+from .dialects.crossing import CLIENTS
+from .dialects.openai_responses import compaction
+from .estimate import Estimator
+from .forward import Forwarder
+from .models import ModelsApp
+from .responses import ResponsesApp
+from .sealing import Sealing
+from .settings import Settings
+from .upstreams.provider import Provider
+
+
+class Endpoints:
+    """Some endpoints have an app of their own; all else is forwarded. apps: by endpoint."""
+
+    def __init__(self, forward: ASGIApp, apps: Mapping[str, ASGIApp]) -> None:
+        self._forward = forward
+        self._apps = apps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._apps.get(Exchange.of(scope).endpoint, self._forward)
+        await app(scope, receive, send)
+
+
+def endpoints(
+    settings: Settings,
+    catalog: Catalog,
+    providers: Mapping[str, Provider],
+    *,
+    metrics: Metrics,
+    responses: ResponseStore | None,
+    sealing: Sealing,
+    max_answer: int = 256 << 20,
+) -> Endpoints:
+    """All of them.
+
+    responses: None where no answers are kept. max_answer: bytes of an unstreamed answer.
+    """
+    estimator = Estimator()
+    server = settings.server
+
+    def seal(owner: str, payload: bytes) -> str:
+        return sealing.fetched.seal(compaction.PURPOSE, owner, payload)
+
+    forward = Forwarder(
+        catalog=catalog,
+        providers=providers,
+        clients={
+            **CLIENTS,
+            "responses.compact": compaction.client(openai_responses.CLIENT.read, seal),
+        },
+        estimator=estimator,
+        hold=server.header_hold,
+        keep_alive=server.keep_alive or float("inf"),
+        max_answer=max_answer,
+    )
+    counting = CountingApp(
+        catalog=catalog,
+        providers=providers,
+        estimator=estimator,
+        readers={
+            "messages.count_tokens": anthropic_messages.read_counted,
+            "responses.input_tokens": openai_responses.CLIENT.read,
+        },
+    )
+
+    def stateful(app: ASGIApp) -> ResponsesApp:
+        return ResponsesApp(
+            app,
+            store=responses,
+            sealing=sealing,
+            keep=settings.store.responses,
+            limit=server.max_body,
+            lost=metrics.not_kept.inc,
+        )
+
+    kept = stateful(forward)
+    return Endpoints(
+        forward,
+        {
+            "models": ModelsApp(catalog, settings.brand),
+            "messages.count_tokens": counting,
+            "responses": kept,
+            "responses.compact": kept,
+            "responses.input_tokens": stateful(counting),
+        },
+    )
