@@ -15,7 +15,7 @@ from .program import Gateway
 from .surfaces import MODELS, PARAMETERS, TOOLS
 
 everywhere = pytest.mark.parametrize("model", MODELS.values())
-WORDS = "Hello [[sim cached=3 tools=2 thinking=1 tokens=9]]"
+WORDS = "Hello [[sim cached=3 tools=2 thinking=1 tokens=40]]"
 THOUGHT = "I read the question again"
 
 
