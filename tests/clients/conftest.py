@@ -21,7 +21,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
-    """Its models are `on-openai`, `on-anthropic` and `on-responses`."""
+    """Its models are `on-openai`, `on-anthropic` and `on-responses`, with aliases for Codex."""
     document = {
         "upstreams": [
             {
@@ -33,7 +33,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
             for dialect in DIALECTS
         ],
         "models": [
-            {"id": f"on-{dialect}", "targets": [f"{dialect}/far-model"]} for dialect in DIALECTS
+            {
+                "id": f"on-{dialect}",
+                "aliases": [f"{family}-on-{dialect}" for family in ("gpt-5.5", "gpt-6-luna")],
+                "targets": [f"{dialect}/far-model"],
+            }
+            for dialect in DIALECTS
         ],
     }
     folder = tmp_path_factory.mktemp("gateway")

@@ -68,16 +68,18 @@ def test_its_tour_shows_an_answer_of_the_model(demo: Program) -> None:
     assert "smollm2, smollm2-anthropic, smollm2-responses, sim-1\n" in demo.stdout
 
 
-def test_the_same_tokens_stream_in_either_dialect(demo: Program) -> None:
-    """With the question in the model's cache, so that both are computed alike."""
+@pytest.mark.parametrize("model", ["smollm2", "smollm2-anthropic", "smollm2-responses"])
+def test_the_same_tokens_stream_whatever_is_spoken(demo: Program, model: str) -> None:
+    """With the question in the model's cache, so that all are computed alike."""
     question = "What is the capital of France?"
+    ask(demo, "/v1/chat/completions", "smollm2", question)
     first = ask(demo, "/v1/chat/completions", "smollm2", question)
-    chat = ask(demo, "/v1/chat/completions", "smollm2", question)
-    messages = ask(demo, "/v1/messages", "smollm2-anthropic", question)
-    assert events(first)[-1] == events(chat)[-1] == "[DONE]"
+    chat = ask(demo, "/v1/chat/completions", model, question)
+    messages = ask(demo, "/v1/messages", model, question)
+    assert events(chat)[-1] == "[DONE]"
     assert events(messages)[-1] == {"type": "message_stop"}
-    assert text_of(chat) == text_of(messages)
-    assert len(text_of(chat).split()) > 3
+    assert text_of(first) == text_of(chat) == text_of(messages)
+    assert len(text_of(first).split()) > 3
 
 
 def test_the_model_wants_a_key_that_only_the_gateway_has(demo: Program) -> None:

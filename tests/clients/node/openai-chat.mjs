@@ -21,6 +21,17 @@ const answer = ({ choices: [{ message, finish_reason }], usage: u, model }) => (
   model,
 })
 
+// As it was received: the SDK adds members to what it streamed.
+const replayed = ({ role, content, tool_calls }) => ({
+  role,
+  content,
+  tool_calls: tool_calls.map(({ id, type, function: f }) => ({
+    id,
+    type,
+    function: { name: f.name, arguments: f.arguments },
+  })),
+})
+
 const streamed = (body) =>
   completions.stream({ ...body, stream_options: { include_usage: true } }).finalChatCompletion()
 
@@ -32,7 +43,8 @@ async function settled(complete) {
     tool_call_id: id,
     content: result(JSON.parse(f.arguments)),
   }))
-  const last = await complete({ ...ask, messages: [...ask.messages, message, ...results] })
+  const turns = [replayed(message), ...results]
+  const last = await complete({ ...ask, messages: [...ask.messages, ...turns] })
   return { called: answer(first), settled: answer(last) }
 }
 

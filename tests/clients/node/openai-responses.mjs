@@ -20,6 +20,14 @@ const answer = (response) => ({
   model: response.model,
 })
 
+// As it was received: the SDK adds members to what it streamed.
+const replayed = ({ type, call_id, name, arguments: args }) => ({
+  type,
+  call_id,
+  name,
+  arguments: args,
+})
+
 // What the deltas gave has to be what the last event says.
 async function streamed(body) {
   const stream = client.responses.stream(body)
@@ -37,7 +45,8 @@ async function settled(respond) {
     call_id: call.call_id,
     output: result(JSON.parse(call.arguments)),
   }))
-  const last = await respond({ ...ask, input: [...ask.input, ...first.output, ...results] })
+  const turns = [...calls(first).map(replayed), ...results]
+  const last = await respond({ ...ask, input: [...ask.input, ...turns] })
   return { called: answer(first), settled: answer(last) }
 }
 

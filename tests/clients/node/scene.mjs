@@ -5,8 +5,8 @@
 
 export const { GATEWAY, KEY, MODEL } = process.env
 
-export const HELLO = 'Hello from Node, naïve café ☕ [[sim cached=3]]'
-export const ASK = 'Weather in two places, please [[sim tools=2]]'
+export const HELLO = 'Hello from Node, naïve café ☕ [[sim cached=3 strict=1]]'
+export const ASK = 'Weather in two places, please [[sim tools=2 strict=1]]'
 
 export const TOOL = {
   name: 'weather',
