@@ -114,7 +114,6 @@ class CountingApp:
         if count is None:
             conversation = self._readers[exchange.endpoint](exchange.fields)
             count = self._estimator.estimate(model.entry, weigh(conversation))
-        exchange.fields = {}
         body = _ANSWERS[exchange.endpoint] % count
         exchange.outcome = "completed"
         headers = [
