@@ -255,18 +255,12 @@ async def test_the_body_is_the_callers_with_another_model_and_usage_asked() -> N
     }
 
 
-@pytest.mark.parametrize(
-    ("model", "dialect", "offered"),
-    [("only-ant", "openai", "/v1/messages"), ("only-oai", "anthropic", "/v1/chat/completions")],
-)
-async def test_a_model_of_another_dialect_says_where_it_is(
-    model: str, dialect: str, offered: str
-) -> None:
+async def test_an_endpoint_that_no_translation_reaches_is_a_400() -> None:
     up = Scripted(Answer())
     house = House(up)
-    answer = await ask(house, dialect, model=model)
-    assert answer.status == 400
-    assert offered in error_of(answer)["message"]
+    asked = json.dumps({"model": "only-ant", "input": "x"}).encode()
+    answer = await request(house.app, "POST", "/v1/embeddings", body=asked)
+    assert (answer.status, error_of(answer)["param"]) == (400, "model")
     assert up.requests == []
     assert house.exchanges[0].outcome == "refused"
 
