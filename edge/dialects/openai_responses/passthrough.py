@@ -1,8 +1,8 @@
 """OpenAI Responses, passed through.
 
 Nothing depends on the state of the vendor: what a request refers to has been put in its place
-(`edge.responses`), so it is sent with `store: false` and asks for reasoning in its encrypted form,
-which the caller or the gateway can send back.
+(`edge.responses`), so it is sent with `store: false`, and models that think are asked for their
+reasoning in its encrypted form, which the caller or the gateway sends back.
 
 Theory of operation of `ResponsesRelay`. Whole response objects stand in the events that begin and
 end a stream; in these `model` is renamed and the members that this gateway decided are put right
@@ -17,11 +17,11 @@ import msgspec
 
 from edge.dialects import opaque
 from edge.dialects.failures import broken, failed_by
+from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
     NO_ECHO,
     UNREADABLE,
-    Count,
     Dialect,
     Echo,
     Fields,
@@ -29,59 +29,31 @@ from edge.dialects.passthrough import (
     decode_fields,
     encode,
     event_by_event,
-    tokens,
 )
 from middlewares import sse
 from middlewares.exchange import Usage
 
+from .failure import Numbered, failing
+from .wire import NULL, ResponseUsage
+
 _ENCRYPTED = "reasoning.encrypted_content"
-_MARK = b'"' + opaque.MARK.encode()
+_REASONING = b'"reasoning"'
 _DELTA = b".delta\ndata: "
 _RUNNING = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDED = frozenset(("response.completed", "response.incomplete"))
-_OPENING = frozenset(("response.output_item.added", "response.content_part.added"))
-_SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+_FAILED = frozenset(("error", "response.error", "response.failed", "response.cancelled"))
+_EMPTY = _RUNNING | {"response.content_part.added", "response.reasoning_summary_part.added"}
+"""Events that come before the model has made anything."""
+_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 _FALSE = msgspec.Raw(b"false")
-_NONE = msgspec.Raw(b"null")
-
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: Count = None
-
-
-class ResponseUsage(msgspec.Struct):
-    """`usage` of a response; cached tokens are inside `input_tokens`."""
-
-    input_tokens: Count = None
-    output_tokens: Count = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-    def normal(self) -> Usage:
-        """The same figures, disjoint."""
-        given = tokens(self.input_tokens)
-        details = self.input_tokens_details
-        read = min(given, tokens(details.cached_tokens)) if details else 0
-        written = min(given - read, tokens(details.cache_write_tokens)) if details else 0
-        spent = self.output_tokens_details
-        return Usage(
-            input=given - read - written,
-            output=tokens(self.output_tokens),
-            cache_read=read,
-            cache_write=written,
-            reasoning=tokens(spent.reasoning_tokens) if spent else 0,
-        )
+_COUNT = 1 << 53
 
 
 class _Response(msgspec.Struct):
     status: str | None = None
     usage: ResponseUsage | None = None
     object: str = ""
+    error: msgspec.Raw = NULL
 
 
 class _Typed(msgspec.Struct):
@@ -90,19 +62,23 @@ class _Typed(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     type: str = ""
-    response: msgspec.Raw = _NONE
-    item: _Typed | None = None
+    sequence_number: int | None = None
+    response: msgspec.Raw = NULL
+    item: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 class _Reasoning(msgspec.Struct):
     type: str = ""
     encrypted_content: str | None = None
+    content: list[msgspec.Raw] | None = None
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_item = msgspec.json.Decoder(_Reasoning).decode
+_decode_typed = msgspec.json.Decoder(_Typed).decode
+_decode_reasoning = msgspec.json.Decoder(_Reasoning).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
 
@@ -111,36 +87,45 @@ def prepare(fields: Fields, model: str, stream: bool) -> bytes:
     out = {**fields, "model": msgspec.Raw(encode(model)), "store": _FALSE}
     if reasons(model):
         try:
-            names = _decode_names(fields.get("include", _NONE)) or []
+            names = _decode_names(fields.get("include", NULL)) or []
         except UNREADABLE:
             names = [_ENCRYPTED]  # the upstream tells what is wrong with it
         if _ENCRYPTED not in names:
             out["include"] = msgspec.Raw(encode([*names, _ENCRYPTED]))
     given = fields.get("input")
-    if given is not None and _MARK in bytes(given):
-        out["input"] = _without_foreign(given)
+    if given is not None and _REASONING in bytes(given):
+        out["input"] = _readable(given)
     return encode(out)
 
 
-def _without_foreign(given: msgspec.Raw) -> msgspec.Raw:
-    """`input` less the reasoning that another vendor's model made; the rest as it came."""
+def _readable(given: msgspec.Raw) -> msgspec.Raw:
+    """`input` less the reasoning that the upstream can make nothing of; the rest as it came."""
     try:
         items = _decode_items(given)
     except UNREADABLE:
         return given
-    return msgspec.Raw(encode([item for item in items if not _foreign(item)]))
+    kept = [item for item in items if not _is_lost(item)]
+    return given if len(kept) == len(items) else msgspec.Raw(encode(kept))
 
 
-def _foreign(item: msgspec.Raw) -> bool:
+def _is_lost(item: msgspec.Raw) -> bool:
+    """Whether this is reasoning of another vendor's model, or only a reference to something that
+    the vendor does not keep for us: it would refuse both.
+    """
+    if _REASONING not in bytes(item):
+        return False
     try:
-        known = _decode_item(item)
+        if _decode_typed(item).type != "reasoning":
+            return False
+        known = _decode_reasoning(item)
     except UNREADABLE:
         return False
-    sealed = known.encrypted_content
-    return known.type == "reasoning" and sealed is not None and sealed.startswith(opaque.MARK)
+    if known.encrypted_content is None:
+        return not known.content
+    return known.encrypted_content.startswith(opaque.MARK)
 
 
-def _ours(response: msgspec.Raw | bytes, asked: str, echo: Echo) -> bytes:
+def _ours(response: bytes, asked: str, echo: Echo) -> bytes:
     """A response object with the caller's model name and what this gateway decided."""
     members = decode_fields(response)
     if "model" in members:
@@ -153,7 +138,18 @@ def _ours(response: msgspec.Raw | bytes, asked: str, echo: Echo) -> bytes:
 class ResponsesRelay:
     """One Responses stream on its way to the caller."""
 
-    __slots__ = ("_asked", "_echo", "_last", "_started", "answer", "complete", "content", "usage")
+    __slots__ = (
+        "_asked",
+        "_done",
+        "_echo",
+        "_following",
+        "_last",
+        "_started",
+        "answer",
+        "complete",
+        "content",
+        "usage",
+    )
 
     enough = False
 
@@ -164,8 +160,12 @@ class ResponsesRelay:
         self.answer = b""
         self._asked = asked
         self._echo = echo
-        self._last = b""
         self._started = b""
+        """The response as it was at the beginning, for one that fails."""
+        self._done: list[msgspec.Raw] = []
+        self._following = 0
+        self._last = b""
+        """Deltas passed on since the last event whose number is known."""
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -173,7 +173,8 @@ class ResponsesRelay:
             self.content
             and not self.complete
             and block.startswith(b"event: response.")
-            and block.count(_DELTA) == block.count(b"\n\n")
+            and block.endswith(b"}\n\n")
+            and block.count(_DELTA) == block.count(b"}\n\n") == block.count(b"\n\n")
         ):
             self._last = block
             return block
@@ -190,18 +191,38 @@ class ResponsesRelay:
             read = _decode_event(data)
         except UNREADABLE:
             raise _broke(broken("a frame is not a Responses event", data)) from None
-        kind = read.type
-        if kind in ("error", "response.failed", "response.cancelled"):
+        read.type = read.type or parsed.name
+        if read.type in _FAILED or bytes(read.error) != b"null":
+            self._count(read.response)
             raise _broke(failed_by(data))
-        if bytes(read.response) != b"null":
+        if read.response is not NULL and bytes(read.response) != b"null":
             event = self._with_response(data, read)
-        elif kind in _OPENING:
-            started = read.item is not None and read.item.type not in ("message", "reasoning")
-            self.content = self.content or started
-        elif kind.startswith("response.") and kind not in _RUNNING:
-            self.content = True
-        self._last = event
+        else:
+            self._between(read)
+        if read.sequence_number is not None:
+            self._following = min(max(0, read.sequence_number), _COUNT) + 1
+            self._last = b""
         return event
+
+    def _between(self, read: _Event) -> None:
+        """Look whether an event shows that the model has made something."""
+        if read.type == "response.output_item.added":
+            if not self.content:
+                self.content = _type_of(read.item) not in ("message", "reasoning")
+        elif read.type == "response.output_item.done":
+            self.content = True
+            self._done.append(read.item)
+        elif read.type.startswith("response.") and read.type not in _EMPTY:
+            self.content = True
+
+    def _count(self, response: msgspec.Raw) -> None:
+        """Take the usage that a response tells, if it can be read."""
+        try:
+            seen = _decode_response(response)
+        except UNREADABLE:
+            return
+        if seen.usage is not None:
+            self.usage = seen.usage.normal()
 
     def _with_response(self, data: bytes, read: _Event) -> bytes:
         try:
@@ -211,10 +232,13 @@ class ResponsesRelay:
             raise _broke(broken("a frame holds no response", data)) from None
         if seen.usage is not None:
             self.usage = seen.usage.normal()
+        if seen.status in ("failed", "cancelled"):
+            raise _broke(failed_by(data))
         if read.type in _ENDED:
             self.complete = self.content = True
             self.answer = response
             self._started = b""
+            self._done.clear()
         elif not self._started:
             self._started = response
         members = decode_fields(data)
@@ -228,25 +252,32 @@ class ResponsesRelay:
         raise UpstreamBroke("the stream ended before its response did")
 
     def failure(self, content: dict[str, Any]) -> bytes:
-        """An error event, then the response as failed, numbered on."""
-        seen = _SEQUENCE.findall(self._last)
-        number = int(seen[-1]) + 1 if seen else 0
-        error = {name: content["error"][name] for name in ("type", "code", "message", "param")}
-        flat = {name: error[name] for name in ("code", "message", "param")}
-        event = {"type": "error", "sequence_number": number, **flat, "error": error}
-        out = sse.encode(encode(event), "error")
-        if not self._started:
-            return out
-        response = {
-            **decode_fields(self._started),
+        """An error event, then the response as failed, with the items that are done; numbered on.
+
+        Nobody has been told of a response that never began: then only the error.
+        """
+        seen = _NUMBER.findall(self._last)
+        stream = Numbered(int(seen[-1]) + 1 if seen else self._following)
+        return failing(stream, content, self._failed if self._started else None)
+
+    def _failed(self, code: str, message: str) -> bytes:
+        response = decode_fields(self._started)
+        changed = {
             "status": "failed",
-            "error": {"code": error["code"], "message": error["message"]},
+            "output": self._done,
+            "error": {"code": code, "message": message},
         }
-        event = {"type": "response.failed", "sequence_number": number + 1, "response": response}
-        return out + sse.encode(encode(event), "response.failed")
+        return encode({**response, **changed})
 
 
-def _broke(failed: Any) -> UpstreamBroke:
+def _type_of(item: msgspec.Raw) -> str:
+    try:
+        return _decode_typed(item).type
+    except UNREADABLE:
+        return ""
+
+
+def _broke(failed: Failed) -> UpstreamBroke:
     return UpstreamBroke(failed.reason, failed.kind)
 
 
@@ -257,7 +288,8 @@ def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, 
         ours = _ours(body, asked, echo)
     except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a response: {error}") from None
-    if seen.object != "response" or seen.status in ("failed", "cancelled"):
+    failed = seen.status in ("failed", "cancelled") or bytes(seen.error) != b"null"
+    if failed or seen.object != "response":
         raise _broke(failed_by(body))
     return ours, seen.usage.normal() if seen.usage is not None else None
 
