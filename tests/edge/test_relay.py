@@ -790,8 +790,8 @@ def test_any_name_is_written_as_json(name: str) -> None:
 def test_prepare_keeps_every_member_as_it_came() -> None:
     raw = b'{"model":"ours","temperature":1.0,"messages":[ {"role":"user"} ],"x":{"b":1,"a":2}}'
     fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    for dialect in PASSTHROUGH.values():
-        body = dialect.prepare(fields, "up/é", False)
+    for dialect in ("openai", "anthropic"):
+        body = PASSTHROUGH[dialect].prepare(fields, "up/é", False)
         assert body == raw.replace(b'"ours"', '"up/é"'.encode())
     assert PASSTHROUGH["anthropic"].prepare(fields, "up/é", True) == body
     assert bytes(fields["model"]) == b'"ours"'
