@@ -51,12 +51,14 @@ class MessageUsage(Struct):
         if not any(map(tokens, said)):
             said = (None, None, None)
         details = self.output_tokens_details
+        output = _either(self.output_tokens, usage.output)
+        thought = _either(details.thinking_tokens if details else None, usage.reasoning)
         return Usage(
             input=_either(said[0], usage.input),
-            output=_either(self.output_tokens, usage.output),
+            output=output,
             cache_read=_either(said[1], usage.cache_read),
             cache_write=_either(said[2], usage.cache_write),
-            reasoning=_either(details.thinking_tokens if details else None, usage.reasoning),
+            reasoning=min(thought, output),
         )
 
 

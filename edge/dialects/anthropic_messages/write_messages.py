@@ -18,8 +18,7 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.dialects.repair import paired
-from middlewares.problem import Problem
+from edge.dialects.repair import nothing_said, paired
 
 from .claude import Claude
 from .write_blocks import Blocks, Written
@@ -54,11 +53,7 @@ class Messages:
             behind = turns[at + 1].role if at + 1 < len(turns) else ""
             self._add(turn, before, behind)
         if not self.messages:
-            raise Problem(
-                "invalid_request",
-                message="The conversation has no content.",
-                issue="expected at least one message with content",
-            )
+            raise nothing_said()
         if self.messages[0]["role"] != "user":
             self.messages.insert(0, _user(CONTINUE))
 

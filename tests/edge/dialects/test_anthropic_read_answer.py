@@ -302,6 +302,13 @@ def test_the_real_input_may_come_last() -> None:
     assert reply.usage == Usage(cache_read=500, output=3)
 
 
+def test_thinking_is_no_more_than_the_output_it_is_part_of() -> None:
+    usage = {"output_tokens": 3, "output_tokens_details": {"thinking_tokens": 9}}
+    assert reply_to(start(), text(0, "x"), ended(usage=usage), STOP).usage == Usage(
+        input=20, output=3, reasoning=3
+    )
+
+
 def test_an_upstream_that_breaks_off_has_failed() -> None:
     """router-for-me/CLIProxyAPI#3055: no clean end to a cut stream."""
     events = events_of(start(), opened(0, type="text", text=""), delta(0, "text", text="x"))
