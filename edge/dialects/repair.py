@@ -17,9 +17,20 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from middlewares.problem import Problem
+
 from .neutral import Block, Refusal, Text, Thinking, ToolCall, ToolResult, Turn
 
 NO_RESULT = "No result was provided."
+
+
+def nothing_said() -> Problem:
+    """The refusal of a conversation of which nothing is left to send."""
+    return Problem(
+        "invalid_request",
+        message="The conversation has no content.",
+        issue="expected at least one message with content",
+    )
 
 
 def paired(turns: Sequence[Turn]) -> list[Turn]:

@@ -26,7 +26,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.opaque import readable
 from edge.dialects.openai_models import is_openai, reasons
-from edge.dialects.repair import paired
+from edge.dialects.repair import nothing_said, paired
 from edge.dialects.sides import Aim
 from middlewares.problem import Problem
 
@@ -61,6 +61,8 @@ def write_messages(conversation: Conversation, aim: Aim, tools: Tools) -> list[M
             out += _user(turn, aim)
         else:
             out += _assistant(turn, aim, tools)
+    if not out:
+        raise nothing_said()
     return out
 
 

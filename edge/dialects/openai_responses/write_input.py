@@ -21,7 +21,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.opaque import readable
 from edge.dialects.openai_models import reasons
-from edge.dialects.repair import paired
+from edge.dialects.repair import nothing_said, paired
 from edge.dialects.sides import Aim
 from middlewares.problem import Problem
 
@@ -45,6 +45,8 @@ def write_input(conversation: Conversation, aim: Aim, tools: Tools) -> Json:
         else:
             items += _assistant(turn, aim, tools)
     items = _without_lone_thoughts(items)
+    if not items and not system:
+        raise nothing_said()
     if len(system) == 1 and items and not _names_json(conversation):
         return {"instructions": system[0], "input": items}
     parts = [{"type": "input_text", "text": text} for text in system]
