@@ -21,6 +21,8 @@ so that both can be told and taken out again before a Claude model sees them (`h
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from edge.dialects import opaque
 from edge.dialects.neutral import (
     Citation,
@@ -92,7 +94,7 @@ class MessagesWriter:
 
     def __init__(self, caller: Caller) -> None:
         self.answer = b""
-        self._caller = caller
+        self._caller = replace(caller, fields={})  # a request can be megabytes
         self._index = -1
         self._open: _Open = ""
         """The open block; "held" and "custom": tools whose input is not passed as it comes."""

@@ -13,6 +13,7 @@ from edge.dialects.neutral import (
     Conversation,
     Document,
     Image,
+    Text,
     Thinking,
     ToolCall,
     ToolResult,
@@ -31,7 +32,7 @@ Message = dict[str, Any]
 _NOT_BY: dict[str, tuple[type[Block], ...]] = {
     "user": (ToolCall, Thinking),
     "assistant": (ToolResult, Image, Document, Audio),
-    "system": (ToolCall, ToolResult, Thinking),
+    "system": (),
 }
 """What the vendor does not take from whom."""
 
@@ -60,7 +61,10 @@ class Messages:
     def _add(self, turn: Turn, before: str, behind: str) -> None:
         role: str = turn.role
         if role == "system" and not (
-            self._model.system_turns and before == "user" and behind in ("", "assistant")
+            self._model.system_turns
+            and before == "user"
+            and behind in ("", "assistant")
+            and all(isinstance(block, Text) for block in turn.blocks)
         ):
             role = "user"
         content = self._written(role, turn.blocks)
