@@ -59,7 +59,7 @@ class Forwarder:
 
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
-    max_answer: bytes an unstreamed answer may have.
+    max_answer: bytes an unstreamed answer may have, and what is read of a translated stream.
     clients: by endpoint, how its callers speak.
     estimator: of input tokens, for answers that must tell them before the upstream does.
     """
@@ -121,6 +121,7 @@ class Forwarder:
             passing=passing,
             max_output=model.max_output,
             context=model.context,
+            max_answer=self._max_answer,
         )
         if crossing is None:
             raise _not_offered(exchange, provider)
@@ -262,6 +263,7 @@ class _Passage:
         self._held = b""
         self._ping = crossing.ping
         self._relay: Relay = crossing.relay()
+        exchange.ending = self._relay.failure
         self._send = send
         self._splitter = Splitter()
 
@@ -282,7 +284,6 @@ class _Passage:
         """Hold frames until the first content, then pass each read on at once."""
         self._watch = watch
         relay = self._relay
-        self.exchange.ending = relay.failure
         try:
             await pump(response, self._take)
             rest = self._splitter.rest()

@@ -29,6 +29,7 @@ from .neutral import (
     Event,
     Failed,
     Origin,
+    RefusalDelta,
     Stopped,
     TextDelta,
     ThinkingDelta,
@@ -85,8 +86,13 @@ _SAME = (
     ("top_k",),
 )
 """Members of different dialects that say the same."""
+_SAID = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
 _PER_TOKEN = 4
 """Characters; only for answers whose tokens nobody counted."""
+_MOST_WITHHELD = 64 << 20
+"""Bytes of a stream that may come without anything to pass on: they are kept until it is known what
+they are.
+"""
 
 
 class Crossing(Protocol):
@@ -126,12 +132,14 @@ def cross(
     passing: bool = True,
     max_output: int | None = None,
     context: int | None = None,
+    max_answer: int = 256 << 20,
 ) -> Crossing | None:
     """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
 
     model: the upstream's name of it. max_output, context: tokens, from the catalog.
     clients: by endpoint, how its callers speak. passing: False if bytes must not pass, because the
         upstream has shown that it lacks the endpoint.
+    max_answer: bytes that are read of a translated stream.
 
     Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
     """
@@ -155,7 +163,9 @@ def cross(
                 context=context,
                 origin=fingerprint(dialect, model),
             )
-            return Translation(exchange, read, client, upstream, dialect, aim, estimator)
+            return Translation(
+                exchange, read, client, upstream, dialect, aim, estimator, max_answer
+            )
     return None
 
 
@@ -204,6 +214,7 @@ class Translation:
         dialect: DialectName,
         aim: Aim,
         estimator: Estimator,
+        max_answer: int,
     ) -> None:
         conversation = read(exchange.fields)
         conversation.stream = exchange.stream
@@ -218,6 +229,7 @@ class Translation:
         self.dropped = [*conversation.dropped, *sent.dropped]
         self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
         self._upstream = upstream
+        self._max_answer = max_answer
         self._count = _Count(exchange.entry, weight, estimate, estimator)
         self._writer = client.writer(
             Caller(
@@ -246,17 +258,31 @@ class Translation:
 
     def relay(self) -> Relay:
         """Reader, undo and writer, one behind the other."""
-        return TranslatedRelay(self._upstream.reader(), self._undo, self._writer, self._count)
+        return TranslatedRelay(
+            self._upstream.reader(), self._undo, self._writer, self._count, self._max_answer
+        )
 
     def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
         """The fold of the answer's events."""
-        events = self._undo.feed(self._upstream.read(body))
+        read = self._upstream.read(body)
+        events = self._undo.feed(read)
         reply = fold(events)
         if reply.failed is not None:
             raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
-        said = sum(len(block.text) for block in reply.blocks if not hasattr(block, "arguments"))
-        reply.usage = usage = self._count.settled(reply.usage, said)
+        told = _told(read) or reply.usage
+        reply.usage = usage = self._count.settled(told, sum(map(_length, events)))
         return self._writer.body(reply), usage
+
+
+def _length(event: Event) -> int:
+    """Characters that the model made."""
+    return len(event.text) if type(event) in _SAID else 0  # type: ignore[union-attr]
+
+
+def _told(read: list[Event]) -> Usage | None:
+    """The usage at the upstream's own end, which what was cut at a stop string has cost too."""
+    last = read[-1]
+    return last.usage if isinstance(last, Stopped) else None
 
 
 def _spelled(fields: Fields) -> dict[str, str]:
@@ -296,10 +322,12 @@ class _Count:
 
 
 class TranslatedRelay:
-    """A `Relay` through the neutral form."""
+    """A `Relay` through the neutral form. most: bytes that are read of the upstream's stream."""
 
     __slots__ = (
         "_count",
+        "_left",
+        "_left_withheld",
         "_reader",
         "_said",
         "_undo",
@@ -310,7 +338,9 @@ class TranslatedRelay:
         "usage",
     )
 
-    def __init__(self, reader: Reader, undo: Undo, writer: Writer, count: _Count) -> None:
+    def __init__(
+        self, reader: Reader, undo: Undo, writer: Writer, count: _Count, most: int
+    ) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
@@ -319,6 +349,8 @@ class TranslatedRelay:
         self._undo = undo
         self._writer = writer
         self._count = count
+        self._left = most
+        self._left_withheld = _MOST_WITHHELD
         self._said = 0
 
     @property
@@ -332,7 +364,15 @@ class TranslatedRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Translate a block of whole events."""
-        return self._pass(self._reader.feed(block))
+        self._left -= len(block)
+        if self._left < 0:
+            raise UpstreamBroke("the stream is longer than an answer may be")
+        out = self._pass(self._reader.feed(block))
+        if not out:
+            self._left_withheld -= len(block)
+            if self._left_withheld < 0:
+                raise UpstreamBroke("the stream holds too much that cannot be passed on yet")
+        return out
 
     def end(self) -> bytes:
         """What is left when the upstream has ended. Raises UpstreamBroke on a cut."""
@@ -352,8 +392,7 @@ class TranslatedRelay:
         if not self.content:
             self.content = any(isinstance(event, CONTENT) for event in events)
         for event in events:
-            kind = type(event)
-            if kind is TextDelta or kind is ToolDelta or kind is ThinkingDelta:
+            if type(event) in _SAID:
                 self._said += len(event.text)  # type: ignore[union-attr]
             elif isinstance(event, Counted):
                 self.usage = event.usage
@@ -365,7 +404,6 @@ class TranslatedRelay:
                 self.complete = True
                 # The undo ended it at a stop string, while the upstream goes on.
                 self.enough = not isinstance(read[-1], Stopped)
-                event.usage = self.usage = self._count.settled(
-                    event.usage, self._said, cut=self.enough
-                )
+                told = _told(read) or event.usage
+                event.usage = self.usage = self._count.settled(told, self._said, cut=self.enough)
         return self._writer.write(events)

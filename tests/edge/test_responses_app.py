@@ -12,11 +12,13 @@ from openai.types.responses import Response, ResponseItem
 from pydantic import TypeAdapter
 
 from edge.responses import ResponsesApp
+from edge.sealing import Sealing
 from middlewares import ErrorsMiddleware, Exchange, Principal
 from middlewares._asgi import Receive, Scope, Send
 from middlewares.stores import (
     Kept,
     MemoryResponseStore,
+    MemorySecretStore,
     ResponseStore,
     StoreUnavailable,
 )
@@ -65,7 +67,12 @@ class House:
         self.before_end: Callable[[], Awaitable[None]] | None = None
         self.lost = 0
         inner = ResponsesApp(
-            self._forward, store=store, lost=self._lose, clock=lambda: self.now, **options
+            self._forward,
+            store=store,
+            sealing=Sealing(MemorySecretStore()),
+            lost=self._lose,
+            clock=lambda: self.now,
+            **options,
         )
         self.app = ErrorsMiddleware(inner, brand="House")
 
@@ -261,7 +268,7 @@ async def test_the_upstream_is_told_not_to_keep_it_either() -> None:
         told.append(bytes(Exchange.of(scope).fields.get("store", b"left out")))
 
     for store, keep in ((None, 1.0), (MemoryResponseStore(), 0.0), (MemoryResponseStore(), 1.0)):
-        app = ResponsesApp(forward, store=store, keep=keep)
+        app = ResponsesApp(forward, store=store, keep=keep, sealing=Sealing(MemorySecretStore()))
         exchange = Exchange(fields={"input": msgspec.Raw(b'"x"')}, principal=Principal("ann"))
         await app(
             {"type": "http", "method": "POST", "state": {"penstock.exchange": exchange}},

@@ -23,8 +23,10 @@ from edge.dialects.passthrough import (
     tokens,
 )
 from edge.dialects.sides import Caller, ClientSide
+from edge.sealing import MARK
 from edge.upstreams.refusal import redacted
 from middlewares.exchange import Usage
+from middlewares.problem import Problem
 
 _ASK = (
     "Your context is nearly used up. Write down what is needed to go on with this conversation "
@@ -62,7 +64,7 @@ class CompactionWriter:
     answer = b""
 
     def __init__(self, caller: Caller, sealer: Sealer) -> None:
-        self._caller = caller
+        self._caller = msgspec.structs.replace(caller, fields={})  # a request can be megabytes
         self._sealer = sealer
 
     def write(self, events: object) -> bytes:
@@ -139,27 +141,30 @@ def sealed(fields: Fields) -> bool:
 def revealed(fields: Fields, owner: str, opener: Opener) -> Fields:
     """`fields` with each compaction item of ours in `input` as the message it stands for.
 
-    What is not ours stays: it may be the upstream's own.
+    What is not ours stays: it may be the upstream's own. Raises Problem for what bears our mark and
+    does not open: it is another caller's, or altered, and nobody else can read it either.
     """
     if not sealed(fields):
         return fields
     try:
         items = _decode_items(fields["input"])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return fields
-    found = [_revealed(item, owner, opener) for item in items]
+    found = [_revealed(item, owner, opener, f"input[{at}]") for at, item in enumerate(items)]
     return {**fields, "input": msgspec.Raw(encode(found))}
 
 
-def _revealed(item: msgspec.Raw, owner: str, opener: Opener) -> msgspec.Raw:
+def _revealed(item: msgspec.Raw, owner: str, opener: Opener, path: str) -> msgspec.Raw:
     try:
         known = _decode_item(item)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return item
     if known.type not in ("compaction", "compaction_summary") or not known.encrypted_content:
         return item
     summary = opener(owner, known.encrypted_content)
     if summary is None:
+        if known.encrypted_content.startswith(MARK):
+            raise _unopened(path)
         return item
     text = _BEFORE + summary.decode()
     message = {
@@ -168,6 +173,17 @@ def _revealed(item: msgspec.Raw, owner: str, opener: Opener) -> msgspec.Raw:
         "content": [{"type": "input_text", "text": text}],
     }
     return msgspec.Raw(encode(message))
+
+
+def _unopened(path: str) -> Problem:
+    field = f"{path}.encrypted_content"
+    issue = "expected a compaction that was made for this key"
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{field}`: {issue}.",
+        param=field,
+        issue=issue,
+    )
 
 
 class _InputDetails(msgspec.Struct):

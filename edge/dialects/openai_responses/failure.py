@@ -42,19 +42,16 @@ class Numbered:
 
 
 def failing(
-    stream: Numbered, content: dict[str, Any], failed: Callable[[str, str], bytes] | None
+    stream: Numbered, content: dict[str, Any], failed: Callable[[str, str], bytes]
 ) -> bytes:
     """The `error` event and `response.failed`.
 
-    content: `Problem.content`. failed: (code, message) -> the response object; None: there is none,
-    and the error stands alone.
+    content: `Problem.content`. failed: (code, message) -> the response object.
     """
     error = {"message": "", "type": _USUAL, "param": None, "code": None, **content["error"]}
     code = error["code"] or _USUAL
     code = error["code"] = _CODES.get(code, code)
     flat = {"code": code, "message": error["message"], "param": error["param"], "error": error}
-    out = stream.event(b"error", encode(flat)[1:-1])
-    if failed is None:
-        return out
-    response = failed(code, error["message"])
-    return out + stream.event(b"response.failed", b'"response":' + response)
+    return stream.event(b"error", encode(flat)[1:-1]) + stream.event(
+        b"response.failed", b'"response":' + failed(code, error["message"])
+    )

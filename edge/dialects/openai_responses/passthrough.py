@@ -11,7 +11,9 @@ numbers of the events go on when a stream has to end with an error of ours.
 """
 
 import re
+from time import time
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -30,10 +32,12 @@ from edge.dialects.passthrough import (
     encode,
     event_by_event,
 )
+from edge.dialects.sides import Caller
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from .failure import Numbered, failing
+from .response_object import ResponseObject
 from .wire import NULL, ResponseUsage
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -252,15 +256,18 @@ class ResponsesRelay:
         raise UpstreamBroke("the stream ended before its response did")
 
     def failure(self, content: dict[str, Any]) -> bytes:
-        """An error event, then the response as failed, with the items that are done; numbered on.
-
-        Nobody has been told of a response that never began: then only the error.
-        """
+        """An error event, then the response as failed with the items that are done."""
         seen = _NUMBER.findall(self._last)
-        stream = Numbered(int(seen[-1]) + 1 if seen else self._following)
-        return failing(stream, content, self._failed if self._started else None)
+        return failing(
+            Numbered(int(seen[-1]) + 1 if seen else self._following), content, self._failed
+        )
 
     def _failed(self, code: str, message: str) -> bytes:
+        if not self._started:  # some clients hear of a failure only by an object that failed
+            caller = Caller(
+                model=self._asked, id=uuid4().hex, created=int(time()), echo={**self._echo}
+            )
+            return ResponseObject(caller).failed((), code, message)
         response = decode_fields(self._started)
         changed = {
             "status": "failed",
