@@ -5,6 +5,7 @@ It then serves until standard input is closed, which the system does for a paren
 Signals that a terminal sends to all are left to the parent. Needs the extra `local`.
 """
 
+import os
 import signal
 import sys
 
@@ -33,6 +34,7 @@ def main(weights: str, alias: str) -> None:
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
     sys.stdin.read()
+    os._exit(0)  # at once: the server's own end waits for the answers it is giving
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import re
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from edge import local_model
 from edge.cli import main
 from edge.local_model import LocalModelUnavailable
-from tests.e2e.program import Program, until
+from tests.e2e.program import DEADLINE, Program, until
 from tests.e2e.wire import events, text_of
 
 
@@ -113,6 +115,41 @@ def test_the_model_does_not_outlive_a_demo_that_was_killed(tmp_path: Path) -> No
     demo.process.kill()
     until(lambda: not server.is_running(), what="the model's end")
     demo.kill()
+
+
+HOLDER = """
+from edge.local_model import local_model
+with local_model() as model:
+    print(model.url, model.key, model.pid, flush=True)
+    input()
+"""
+
+
+def test_an_answer_in_the_making_does_not_hold_up_the_end() -> None:
+    """llama.cpp is deaf while it reads a prompt, and this one takes it a while."""
+    body = {"messages": [{"role": "user", "content": "water " * 7000}]}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        url, key, pid = holder.stdout.readline().split()
+        server = psutil.Process(int(pid))
+        headers = {"authorization": f"Bearer {key}"}
+        with httpx.Client(trust_env=False, timeout=DEADLINE, headers=headers) as client:
+
+            def busy() -> bool:
+                return any(slot["is_processing"] for slot in client.get(f"{url}/slots").json())
+
+            def ask() -> None:
+                with pytest.raises(httpx.HTTPError):
+                    client.post(f"{url}/v1/chat/completions", json=body)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            until(busy, what="the model at work")
+            holder.kill()
+            until(lambda: not server.is_running(), within=3, what="the model's end")
+            asking.join(DEADLINE)
 
 
 def test_a_model_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
