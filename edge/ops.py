@@ -68,7 +68,7 @@ def open_app(
             "base": str(request.base_url).rstrip("/"),
             "models": catalog.visible(Principal(id="")),
             "needs_key": settings.auth.mode == "keys",
-            "endpoints": list(ROUTES),
+            "endpoints": [path.replace("*", "{id}") for path in ROUTES],
         }
         return templates.TemplateResponse(request, "home.html", context, headers=_PAGE_HEADERS)
 

@@ -26,6 +26,8 @@ from .upstreams.refusal import redacted
 
 _GATHER_SECONDS = 0.2
 _MOST_BYTES = 8 << 20
+_MOST_DROPPED = 16
+_MOST_SAID = 200
 """Of lines that wait to be written; what comes beyond is dropped, counted, and the count logged."""
 
 
@@ -200,6 +202,8 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         line["upstream_ms"] = round(exchange.upstream_seconds * 1000, 3)
         if exchange.first_content:
             line["first_content_ms"] = round((exchange.first_content - exchange.started) * 1000, 3)
+    if exchange.dropped:
+        line["dropped"] = [_clean(what[:_MOST_SAID]) for what in exchange.dropped[:_MOST_DROPPED]]
     usage = exchange.usage
     if usage is not None:
         line["input_tokens"] = usage.input

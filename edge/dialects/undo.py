@@ -158,7 +158,8 @@ class Undo:
             if self._open:
                 out.append(Closed())
             self.over = True
-            out.append(Stopped("stop_sequence", self._stops.found, usage=self._usage))
+            reason: Stop = "tool_use" if self._called else "stop_sequence"
+            out.append(Stopped(reason, self._stops.found, usage=self._usage))
 
     def _opened(self, event: ToolOpened, out: list[Event]) -> None:
         name = event.name
@@ -203,7 +204,7 @@ class Undo:
     def _stopped(self, event: Stopped, out: list[Event]) -> None:
         self.over = True
         reason: Stop = event.reason
-        if reason == "end" and self._called:
+        if reason in ("end", "stop_sequence") and self._called:
             reason = "tool_use"
         elif reason == "tool_use" and not self._called:
             reason = "end"

@@ -135,6 +135,18 @@ async def test_the_line_of_a_stream() -> None:
     assert 0 <= times["upstream_ms"] <= times["first_content_ms"] <= times["duration_ms"]
 
 
+async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:
+    house = House(Scripted(Answer([b"{}"], headers=[JSON])))
+    novel = {f"novel-{n}-" + "x" * 300: 1 for n in range(20)}
+    asked = {**BODY, "model": "only-ant", "seed": 7, "sk-secretsecret": 1, **novel}
+    await request(house.app, "POST", CHAT, json=asked)
+    (line,) = house.log
+    assert "`seed`" in line["dropped"]
+    assert len(line["dropped"]) == 16
+    assert max(map(len, line["dropped"])) <= 200
+    assert "secretsecret" not in str(line)
+
+
 async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_upstream() -> None:
     house = House(Scripted(Answer(before=[ConnectFailed("connection refused")])))
     await request(house.app, "POST", CHAT, json=BODY)

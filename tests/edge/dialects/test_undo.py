@@ -167,6 +167,11 @@ def test_a_stop_string_at_the_very_beginning_leaves_no_empty_block() -> None:
     ]
 
 
+def test_a_stop_string_behind_a_call_leaves_the_call_to_be_answered() -> None:
+    sent = Sent(body=b"", stops=("X",))
+    assert through([*call(), TextDelta("aX"), Closed()], sent).stop == "tool_use"
+
+
 def test_usage_known_so_far_goes_with_a_local_stop() -> None:
     sent = Sent(body=b"", stops=("X",))
     out = undo(sent).feed([Counted(Usage(input=5)), TextDelta("aX")])
@@ -221,6 +226,7 @@ def test_long_ids_are_mapped_and_not_cut() -> None:
         (call(), "length", "length"),
         (call(), "refusal", "refusal"),
         (said("x"), "stop_sequence", "stop_sequence"),
+        (call(), "stop_sequence", "tool_use"),
     ],
 )
 def test_a_reason_that_contradicts_the_reply_is_put_right(
