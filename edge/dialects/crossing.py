@@ -11,7 +11,7 @@
     whole     body -> UpstreamSide.read -> events -> Undo -> fold -> Writer.body
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import time
 from typing import Any, Protocol
 
@@ -269,8 +269,9 @@ class Translation:
         reply = fold(events)
         if reply.failed is not None:
             raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
-        told = _told(read) or reply.usage
-        reply.usage = usage = self._count.settled(told, sum(map(_length, events)))
+        said = sum(map(_length, events))
+        cut = _is_cut(events, read)
+        reply.usage = usage = self._count.settled(reply.usage, said, cut=cut)
         return self._writer.body(reply), usage
 
 
@@ -279,10 +280,12 @@ def _length(event: Event) -> int:
     return len(event.text) if type(event) in _SAID else 0  # type: ignore[union-attr]
 
 
-def _told(read: list[Event]) -> Usage | None:
-    """The usage at the upstream's own end, which what was cut at a stop string has cost too."""
-    last = read[-1]
-    return last.usage if isinstance(last, Stopped) else None
+def _is_cut(events: Sequence[Event], read: Sequence[Event]) -> bool:
+    """Whether `events`, made of `read`, end at a stop string of which the upstream knew nothing."""
+    ours, theirs = events[-1], read[-1]
+    return isinstance(ours, Stopped) and not (
+        isinstance(theirs, Stopped) and ours.sequence == theirs.sequence
+    )
 
 
 def _spelled(fields: Fields) -> dict[str, str]:
@@ -402,8 +405,8 @@ class TranslatedRelay:
                 raise broke
             elif isinstance(event, Stopped):
                 self.complete = True
-                # The undo ended it at a stop string, while the upstream goes on.
-                self.enough = not isinstance(read[-1], Stopped)
-                told = _told(read) or event.usage
-                event.usage = self.usage = self._count.settled(told, self._said, cut=self.enough)
+                self.enough = _is_cut(events, read)
+                event.usage = self.usage = self._count.settled(
+                    event.usage, self._said, cut=self.enough
+                )
         return self._writer.write(events)

@@ -269,7 +269,8 @@ async def test_the_upstream_is_told_not_to_keep_it_either() -> None:
 
     for store, keep in ((None, 1.0), (MemoryResponseStore(), 0.0), (MemoryResponseStore(), 1.0)):
         app = ResponsesApp(forward, store=store, keep=keep, sealing=Sealing(MemorySecretStore()))
-        exchange = Exchange(fields={"input": msgspec.Raw(b'"x"')}, principal=Principal("ann"))
+        exchange = Exchange(endpoint="responses", principal=Principal("ann"))
+        exchange.fields = {"input": msgspec.Raw(b'"x"')}
         await app(
             {"type": "http", "method": "POST", "state": {"penstock.exchange": exchange}},
             _never,
