@@ -166,6 +166,8 @@ class ResponsesReader:
         return reader_of(told.type, told, self._text)
 
     def _pass(self, item: Item, event: wire.Event, out: list[Event]) -> None:
+        if item.done:  # what some server sends behind its end
+            return
         if event.type != "response.output_item.done":
             item.take(event, out)
             return

@@ -36,6 +36,8 @@ from edge.dialects.openai_responses import UPSTREAM
 from edge.dialects.openai_responses.read_answer import ResponsesReader, read
 from middlewares.exchange import Usage
 
+from .grammar import check_events
+
 USAGE = {
     "input_tokens": 100,
     "input_tokens_details": {"cached_tokens": 64, "cache_write_tokens": 6},
@@ -577,3 +579,23 @@ def test_texts_and_arguments_come_through_exactly(
         for place, (kind, texts) in enumerate(items)
     ]
     assert isinstance(found[-1], Stopped)
+
+
+STORY = [
+    CREATED,
+    *call(0, '{"a"', ":1}"),
+    *message(1, "Hel", "lo"),
+    ev("reasoning_text.delta", output_index=2, content_index=0, delta="Hm."),
+    ev(
+        "output_item.done",
+        output_index=2,
+        item={"id": "rs_2", "type": "reasoning", "summary": [], "encrypted_content": "e"},
+    ),
+    COMPLETED,
+]
+
+
+@given(st.lists(st.sampled_from(STORY), max_size=20), st.integers(1, 5))
+def test_no_order_of_events_leads_out_of_the_grammar(events: list[Json], size: int) -> None:
+    """Lost, doubled and out of order: what comes out can still be told to any caller."""
+    check_events(run(events, size=size))
