@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.dialects.neutral import (
@@ -595,6 +595,7 @@ STORY = [
 ]
 
 
+@example([*call(0)][:1] + [*message(1, "Hello")] + [*message(1, "x")][2:3] + [*call(0)][2:], 1)
 @given(st.lists(st.sampled_from(STORY), max_size=20), st.integers(1, 5))
 def test_no_order_of_events_leads_out_of_the_grammar(events: list[Json], size: int) -> None:
     """Lost, doubled and out of order: what comes out can still be told to any caller."""
