@@ -204,6 +204,7 @@ class Forwarder:
                 body = await _read_all(response, self._max_answer)
             finally:
                 response.close()
+        exchange.upstream_seconds = perf_counter() - exchange.attempts[-1].started
         body, exchange.usage = crossing.finish_plain(body)
         if exchange.keeper is not None:
             await exchange.keeper(body)
@@ -334,8 +335,10 @@ class _Passage:
     async def _commit(self) -> None:
         """The first content: let go of what was held, the head before it if it has not left."""
         self._flowing = True
-        self.exchange.fields = {}
-        self.exchange.first_content = perf_counter()
+        exchange = self.exchange
+        exchange.fields = {}
+        exchange.first_content = now = perf_counter()
+        exchange.upstream_seconds = now - exchange.attempts[-1].started
         self._watch.content()
         if not self.started:
             await self._start()
