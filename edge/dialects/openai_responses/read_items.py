@@ -67,7 +67,7 @@ class Silent(_Item):
 class Message(_Item):
     """What the model says. text: holds the number of characters of text in the answer so far."""
 
-    __slots__ = ("_begun", "_cited", "_kind", "_part", "_place", "_said", "_text")
+    __slots__ = ("_begun", "_cited", "_kind", "_place", "_said", "_text")
 
     def __init__(self, text: list[int]) -> None:
         super().__init__()
