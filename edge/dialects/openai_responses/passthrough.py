@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import msgspec
 
-from edge.dialects import opaque
 from edge.dialects.failures import broken, failed_by
 from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import reasons
@@ -38,10 +37,10 @@ from middlewares.exchange import Usage
 
 from .failure import Numbered, failing
 from .response_object import ResponseObject
+from .seals import without_seals
 from .wire import NULL, ResponseUsage
 
 _ENCRYPTED = "reasoning.encrypted_content"
-_REASONING = b'"reasoning"'
 _DELTA = b".delta\ndata: "
 _RUNNING = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDED = frozenset(("response.completed", "response.incomplete"))
@@ -72,22 +71,17 @@ class _Event(msgspec.Struct):
     error: msgspec.Raw = NULL
 
 
-class _Reasoning(msgspec.Struct):
-    type: str = ""
-    encrypted_content: str | None = None
-    content: list[msgspec.Raw] | None = None
-
-
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
-_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_typed = msgspec.json.Decoder(_Typed).decode
-_decode_reasoning = msgspec.json.Decoder(_Reasoning).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
 
 def prepare(fields: Fields, model: str, stream: bool) -> bytes:
-    """The upstream's body: the caller's members as they came, another model, no state there."""
+    """The upstream's body: the caller's members as they came, another model, no state there.
+
+    Reasoning that only another vendor can read stays behind (`seals`).
+    """
     out = {**fields, "model": msgspec.Raw(encode(model)), "store": _FALSE}
     if reasons(model):
         try:
@@ -96,37 +90,9 @@ def prepare(fields: Fields, model: str, stream: bool) -> bytes:
             names = [_ENCRYPTED]  # the upstream tells what is wrong with it
         if _ENCRYPTED not in names:
             out["include"] = msgspec.Raw(encode([*names, _ENCRYPTED]))
-    given = fields.get("input")
-    if given is not None and _REASONING in bytes(given):
-        out["input"] = _readable(given)
+    if "input" in out:
+        out["input"] = without_seals(out["input"])
     return encode(out)
-
-
-def _readable(given: msgspec.Raw) -> msgspec.Raw:
-    """`input` less the reasoning that the upstream can make nothing of; the rest as it came."""
-    try:
-        items = _decode_items(given)
-    except UNREADABLE:
-        return given
-    kept = [item for item in items if not _is_lost(item)]
-    return given if len(kept) == len(items) else msgspec.Raw(encode(kept))
-
-
-def _is_lost(item: msgspec.Raw) -> bool:
-    """Whether this is reasoning of another vendor's model, or only a reference to something that
-    the vendor does not keep for us: it would refuse both.
-    """
-    if _REASONING not in bytes(item):
-        return False
-    try:
-        if _decode_typed(item).type != "reasoning":
-            return False
-        known = _decode_reasoning(item)
-    except UNREADABLE:
-        return False
-    if known.encrypted_content is None:
-        return not known.content
-    return known.encrypted_content.startswith(opaque.MARK)
 
 
 def _ours(response: bytes, asked: str, echo: Echo) -> bytes:
