@@ -16,9 +16,18 @@ the first use in a run.
     samples, faults: for the tests of all this, which stand beside it
 """
 
+from .laws import BrokenArguments
 from .requests import check_request
 from .streams import check_stream
 from .summary import Summary, summary
 from .surfaces import Surface, check
 
-__all__ = ["Summary", "Surface", "check", "check_request", "check_stream", "summary"]
+__all__ = [
+    "BrokenArguments",
+    "Summary",
+    "Surface",
+    "check",
+    "check_request",
+    "check_stream",
+    "summary",
+]

@@ -32,7 +32,7 @@ def read(
         try:
             check("text_completion.chunk" if completions else "chat.completion.chunk", event.data)
         except AssertionError as broken:
-            raise AssertionError(f"{event.at}: {broken}") from None
+            raise type(broken)(f"{event.at}: {broken}") from None
         stream.take(event)
     return stream.end(error=error, include_usage=include_usage)
 

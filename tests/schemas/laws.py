@@ -13,14 +13,22 @@ def expect(true: object, at: str, message: str) -> None:
         raise AssertionError(f"{at}: {message}")
 
 
+class BrokenArguments(AssertionError):
+    """The arguments of a call are not what they should be; the model's fault, or the gateway's."""
+
+
 def input_of_call(arguments: str, at: str, stop: str) -> Any:
     """The arguments of a call as a JSON object; {} when an end by length has cut them."""
     try:
         value = json.loads(arguments)
     except ValueError:
-        expect(stop in _CUT_SHORT, at, f"not JSON, and nothing has cut it short: {arguments!r}")
-        return {}
-    expect(isinstance(value, dict), at, f"the arguments of a call are no object: {arguments!r}")
+        if stop in _CUT_SHORT:
+            return {}
+        raise BrokenArguments(
+            f"{at}: not JSON, and nothing has cut it short: {arguments!r}"
+        ) from None
+    if not isinstance(value, dict):
+        raise BrokenArguments(f"{at}: the arguments of a call are no object: {arguments!r}")
     return value
 
 

@@ -34,7 +34,7 @@ def read(events: list[Event], *, error: bool) -> Summary:
         try:
             check("message.event", event.data)
         except AssertionError as broken:
-            raise AssertionError(f"{event.at}: {broken}") from None
+            raise type(broken)(f"{event.at}: {broken}") from None
         stream.take(event)
     return stream.end(error=error)
 

@@ -31,7 +31,7 @@ def read(events: list[Event], *, error: bool) -> Summary:
         try:
             check("response.event", event.data)
         except AssertionError as broken:
-            raise AssertionError(f"{event.at}: {broken}") from None
+            raise type(broken)(f"{event.at}: {broken}") from None
         found = event.data["sequence_number"]
         expect(found == number, event.at, f"sequence_number {found}, not {number}")
         stream.take(number, event)

@@ -72,12 +72,12 @@ class ResponsesReader:
             and block.find(b"\n", cut + 1) == len(block) - 2
             and b"\r" not in block
         ):
-            self._data(block[cut + 7 : -2], "", out)
+            self._data(block[cut + 7 : -2], block[7:cut], out)
             return out
         for event in sse.split(block):
             parsed = sse.parse(event)
             if parsed is not None and not self._over:
-                self._data(parsed.data, parsed.name, out)
+                self._data(parsed.data, parsed.name.encode(), out)
         return out
 
     def end(self) -> list[Event]:
@@ -101,13 +101,13 @@ class ResponsesReader:
         self._stop(response, body, out)
         return out
 
-    def _data(self, data: bytes, name: str, out: list[Event]) -> None:
+    def _data(self, data: bytes, name: bytes, out: list[Event]) -> None:
         try:
             event = wire.decode_event(data)
         except UNREADABLE:
             self._unreadable(data, out)
             return
-        kind = event.type or name
+        kind = event.type or name.decode("utf-8", "replace").strip()
         if kind in _BREAKS or (not kind and _is_error(event.error)):
             self._break(event, data, out)
             return

@@ -1,0 +1,242 @@
+"""What is fed to each decoder and encoder, and what must hold whatever it is.
+
+read-DIALECT       bytes of an upstream -> events: no exception, one grammar, no matter the cuts
+carry-ENDPOINT     the same bytes, through everything: what the caller gets is valid, and closed
+pass-DIALECT       the same bytes where both sides speak alike: they pass, or the stream breaks
+ask-ENDPOINT       a caller's body -> each upstream's: taken, or refused by a Problem
+write-ENDPOINT     valid events -> bytes: valid in their dialect, and nothing lost on the way back
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any, Literal
+
+from edge.dialects.crossing import CLIENTS, UPSTREAMS
+from edge.dialects.neutral import (
+    Event,
+    Refusal,
+    Reply,
+    Text,
+    Thinking,
+    ToolCall,
+    fold,
+)
+from edge.dialects.passthrough import decode_fields
+from edge.dialects.sides import Aim, Caller
+from middlewares import sse
+from middlewares.exchange import Dialect
+from middlewares.problem import Problem
+from tests.edge.dialects.grammar import check_events
+from tests.golden.play import cross_of, fed
+from tests.schemas import BrokenArguments, check_stream, summary
+
+from . import seeds
+from .events import events_of
+
+Surface = Literal["chat", "completions", "messages", "responses"]
+
+_SURFACES: Mapping[str, Surface] = {
+    "chat.completions": "chat",
+    "completions": "completions",
+    "messages": "messages",
+    "responses": "responses",
+}
+_NATIVE: Mapping[str, Dialect] = {
+    "chat.completions": "openai",
+    "messages": "anthropic",
+    "responses": "responses",
+}
+_BODIES: Mapping[str, dict[str, Any]] = {
+    "chat.completions": {"messages": [{"role": "user", "content": "Hi"}]},
+    "completions": {"prompt": "Hi"},
+    "messages": {"max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]},
+    "responses": {"input": "Hi"},
+}
+_MODELS: Mapping[Dialect, tuple[str, ...]] = {
+    "openai": ("gpt-4.1", "gpt-5.2", "mistral-large", "deepseek-reasoner"),
+    "anthropic": ("claude-opus-4-8", "claude-sonnet-4-5", "claude-3-5-haiku-20241022"),
+    "responses": ("gpt-5.2", "gpt-4.1"),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """`run` raises for an input that breaks something. seeds: what to begin with."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """`data` cut in a way that is its own."""
+    random, pieces, at = Random(len(data)), [], 0
+    while at < len(data):
+        size = random.choice((1, 3, 20, 300))
+        pieces.append(data[at : at + size])
+        at += size
+    return pieces
+
+
+# Upstreams' answers ------------------------------------------------------------------------------
+
+
+def _events(dialect: Dialect, pieces: list[bytes]) -> list[Event]:
+    reader, splitter = UPSTREAMS[dialect].reader(), sse.Splitter()
+    out: list[Event] = []
+    for piece in pieces:
+        if block := splitter.feed(piece):
+            out += reader.feed(block)
+    if rest := splitter.rest():
+        out += reader.feed(rest + b"\n\n")
+    out += reader.end()
+    assert reader.feed(b"data: {}\n\n") == []
+    assert reader.end() == []
+    return out
+
+
+def read(dialect: Dialect, data: bytes) -> None:
+    """An upstream's stream, and the same bytes as an unstreamed answer."""
+    events = _events(dialect, [data])
+    check_events(events)
+    assert _events(dialect, _pieces(data)) == events, "another cut gives other events"
+    check_events(UPSTREAMS[dialect].read(data))
+
+
+def carry(endpoint: str, data: bytes) -> None:
+    """An upstream's stream, of each foreign dialect, to a caller of `endpoint`."""
+    native = _NATIVE.get(endpoint)
+    for dialect in UPSTREAMS:
+        if dialect != native:
+            _carry(endpoint, dialect, data)
+
+
+def _carry(endpoint: str, dialect: Dialect, data: bytes) -> None:
+    body = {"model": "m", "stream": True, **_BODIES[endpoint]}
+    exchange, way = cross_of(endpoint, body, dialect, _MODELS[dialect][0])
+    out, relay, problem = fed(exchange, way.relay(), _pieces(data))
+    if problem is None or relay.content:
+        usage = False if "completions" in endpoint else None
+        with suppress(BrokenArguments):  # what a model makes of them passes as it is
+            check_stream(_SURFACES[endpoint], out, error=problem is not None, include_usage=usage)
+
+
+def pass_on(dialect: Dialect, data: bytes) -> None:
+    """An upstream's stream to a caller who speaks the same."""
+    endpoint = next(name for name, native in _NATIVE.items() if native == dialect)
+    body = {"model": "m", "stream": True, **_BODIES[endpoint]}
+    for pieces in ([data], _pieces(data)):
+        exchange, way = cross_of(endpoint, body, dialect, "upstream-model")
+        fed(exchange, way.relay(), pieces)
+
+
+# Callers' requests -------------------------------------------------------------------------------
+
+
+def ask(endpoint: str, data: bytes) -> None:
+    """A caller's body, for each upstream."""
+    try:
+        fields = decode_fields(data)
+    except (ValueError, RecursionError):
+        return  # what is no JSON object is refused before
+    for dialect, models in _MODELS.items():
+        for model in models:
+            try:
+                conversation = CLIENTS[endpoint].read(fields)
+                aim = Aim(model=model, max_output=64_000, context=200_000, origin="0" * 12)
+                body = UPSTREAMS[dialect].write(conversation, aim).body
+            except Problem as problem:
+                assert problem.kind in ("invalid_request", "audio_not_supported_by_model")
+                continue
+            assert isinstance(json.loads(body), dict)
+
+
+# Callers' answers --------------------------------------------------------------------------------
+
+
+def write(endpoint: str, data: bytes) -> None:
+    """A valid sequence of events to a caller of `endpoint`, and back where there is a reader."""
+    events = events_of(data)
+    reply = fold(events)
+    usage = {"stream_options": b'{"include_usage":true}'} if "completions" in endpoint else {}
+    caller = Caller(
+        model="m",
+        id="0123456789abcdef0123456789abcdef",
+        created=1_790_000_000,
+        fields=usage,  # type: ignore[arg-type]
+    )
+    one, many = CLIENTS[endpoint].writer(caller), CLIENTS[endpoint].writer(caller)
+    stream = b"".join(one.write([event]) for event in events)
+    half = len(events) // 2
+    assert many.write(events[:half]) + many.write(events[half:]) == stream
+    body = CLIENTS[endpoint].writer(caller).body(reply)
+    surface = _SURFACES[endpoint]
+    seen = check_stream(surface, stream, include_usage=True if usage else None)
+    assert seen == summary(surface, body), "the stream and the body differ"
+    if endpoint == "completions":
+        assert seen.text == _visible(reply)
+        return
+    dialect = _NATIVE[endpoint]
+    again = _events(dialect, _pieces(stream))
+    check_events(again)
+    for answer in (again, UPSTREAMS[dialect].read(body)):
+        _same(dialect, fold(answer), reply)
+
+
+def _same(dialect: Dialect, found: Reply, said: Reply) -> None:
+    """What was said is what was read."""
+    if said.stop != "refusal":  # else there may be a sentence more
+        assert _visible(found, dialect) == _visible(said, dialect)
+    assert _of(found, Thinking) == _of(said, Thinking)
+    assert _calls(found) == _calls(said)
+    assert found.usage == said.usage
+
+
+def _visible(reply: Reply, dialect: Dialect | None = None) -> str:
+    """Text and refusals; OpenAI keeps the two apart."""
+    if dialect == "openai":
+        return _of(reply, Text) + _of(reply, Refusal)
+    return "".join(b.text for b in reply.blocks if isinstance(b, Text | Refusal))
+
+
+def _of(reply: Reply, kind: type[Text] | type[Refusal] | type[Thinking]) -> str:
+    return "".join(block.text for block in reply.blocks if isinstance(block, kind))
+
+
+def _calls(reply: Reply) -> list[tuple[str, str, str]]:
+    calls = [block for block in reply.blocks if isinstance(block, ToolCall)]
+    return [(call.id, call.name, call.arguments or "{}") for call in calls]
+
+
+# All together ------------------------------------------------------------------------------------
+
+
+def _texts() -> list[bytes]:
+    return [bytes(range(start, start + 60)) for start in range(0, 180, 20)]
+
+
+def _foreign(endpoint: str) -> list[bytes]:
+    native = _NATIVE.get(endpoint)
+    return [
+        answer for dialect in UPSTREAMS if dialect != native for answer in seeds.answers(dialect)
+    ]
+
+
+TARGETS: Mapping[str, Target] = {
+    **{
+        f"read-{name}": Target(partial(read, name), partial(seeds.answers, name))
+        for name in UPSTREAMS
+    },
+    **{f"carry-{name}": Target(partial(carry, name), partial(_foreign, name)) for name in CLIENTS},
+    **{
+        f"pass-{name}": Target(partial(pass_on, name), partial(seeds.answers, name))
+        for name in UPSTREAMS
+    },
+    **{
+        f"ask-{name}": Target(partial(ask, name), partial(seeds.requests, name)) for name in CLIENTS
+    },
+    **{f"write-{name}": Target(partial(write, name), _texts) for name in CLIENTS},
+}
