@@ -29,7 +29,7 @@ _decode_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
 
 def without_seals(given: msgspec.Raw) -> msgspec.Raw:
-    """`given`, a JSON array of items, without such reasoning. What cannot be read stays as it is."""
+    """`given`, an array of items, without such reasoning. What cannot be read stays as it is."""
     if _REASONING not in bytes(given):
         return given
     try:
