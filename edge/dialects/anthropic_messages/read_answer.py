@@ -148,9 +148,8 @@ class MessagesReader:
         return out
 
     def _event(self, event: bytes, out: list[Event]) -> None:
-        name = ""
         if event.startswith(_HEAD) and event.count(b"\n") == 3:
-            data = event[len(_HEAD) : -2]
+            name, data = "content_block_delta", event[len(_HEAD) : -2]
         else:
             parsed = sse.parse(event)
             if parsed is None:

@@ -196,6 +196,7 @@ class ResponsesRelay:
 
     def _with_response(self, data: bytes, read: _Event) -> bytes:
         try:
+            members = decode_fields(data)
             seen = _decode_response(read.response)
             response = _ours(read.response, self._asked, self._echo)
         except UNREADABLE:
@@ -211,7 +212,6 @@ class ResponsesRelay:
             self._done.clear()
         elif not self._started:
             self._started = response
-        members = decode_fields(data)
         members["response"] = msgspec.Raw(response)
         return sse.encode(encode(members), read.type)
 
