@@ -193,6 +193,7 @@ class House:
             "both": ("openai", "anthropic", "responses"),
             "oai": ("openai",),
             "ant": ("anthropic",),
+            "res": ("responses",),
         }
         providers = {
             name: Provider(

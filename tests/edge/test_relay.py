@@ -593,6 +593,8 @@ BROKEN_CHAT: dict[str, list[E]] = {
     "empty data": [HI, E("data:\n\n", "", "")],
     "a member of the wrong type": [HI, E('data: {"model":1}\n\n', "", "")],
     "error in the stream": [HI, E('data: {"error":{"message":"secret-host down"}}\n\n', "", "")],
+    "error in place of a chunk": [HI, E('data: {"object":"error","message":"x"}\n\n', "", "")],
+    "error by its name": [HI, E('event: error\ndata: {"message":"x"}\n\n', "", "")],
     "error beside a good event": [
         HI,
         chunk(delta('{"content":"more"}')),
@@ -745,6 +747,8 @@ def test_an_answer_that_is_none_breaks(dialect: str, body: bytes) -> None:
 def test_an_error_in_a_200_breaks() -> None:
     with pytest.raises(UpstreamBroke):
         PASSTHROUGH["openai"].finish_plain(b'{"error":{"message":"x"}}', "ours")
+    with pytest.raises(UpstreamBroke):
+        PASSTHROUGH["openai"].finish_plain(b'{"object":"error","message":"x"}', "ours")
     with pytest.raises(UpstreamBroke):
         PASSTHROUGH["anthropic"].finish_plain(b'{"type":"error","error":{}}', "ours")
 

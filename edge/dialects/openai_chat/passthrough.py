@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects.failures import failed_by
 from edge.dialects.passthrough import (
     NO_ECHO,
     UNREADABLE,
@@ -39,7 +40,7 @@ from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
 from .seals import without_seals
-from .wire import ChatUsage
+from .wire import NULL, ChatUsage
 
 _NULL_USAGE = b',"usage":null'
 _TEXT = b'"content":"'
@@ -57,13 +58,15 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: ChatUsage | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = NULL
+    object: str | None = None
 
 
 class _Answer(msgspec.Struct):
     model: str | None = None
     usage: ChatUsage | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = NULL
+    object: str | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -195,8 +198,8 @@ class ChatRelay:
             chunk = _decode_chunk(data)
         except UNREADABLE as error:
             raise UpstreamBroke(f"a frame is not a chat chunk: {error}") from None
-        if bytes(chunk.error) != b"null":
-            raise UpstreamBroke(f"error in the stream: {bytes(chunk.error)!r}")
+        if parsed.name == "error" or _is_error(chunk):
+            raise _broke(data)
         for choice in chunk.choices or ():
             if choice.finish_reason is not None:
                 self._finished = self.content = True
@@ -228,6 +231,16 @@ class ChatRelay:
         raise UpstreamBroke("the stream ended before its finish reason")
 
 
+def _is_error(said: _Chunk | _Answer) -> bool:
+    """Some servers put the error into the object itself, and not below it."""
+    return bytes(said.error) != b"null" or said.object == "error"
+
+
+def _broke(data: bytes) -> UpstreamBroke:
+    failed = failed_by(data)
+    return UpstreamBroke(failed.reason, failed.kind)
+
+
 def _has_content(delta: dict[str, msgspec.Raw] | None) -> bool:
     if not delta:
         return False
@@ -240,8 +253,8 @@ def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, 
         answer = _decode_answer(body)
     except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
-    if bytes(answer.error) != b"null":
-        raise UpstreamBroke(f"error in a 200: {bytes(answer.error)!r}")
+    if _is_error(answer):
+        raise _broke(body)
     if answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, answer.usage.normal() if answer.usage is not None else None
