@@ -273,7 +273,7 @@ async def test_our_own_refusals_are_the_classes_clients_know(gateway: Gateway) -
         await stranger.models.list()
     known = stranger.with_options(api_key=gateway.key)
     with pytest.raises(openai.PermissionDeniedError):
-        await known.responses.create(model="chat", input="Hello")
+        await known.images.generate(model="chat", prompt="Hello")
     with pytest.raises(openai.NotFoundError) as unknown:
         await known.chat.completions.create(model="gpt-none", messages=user("Hello"))
     assert unknown.value.code == "model_not_found"
@@ -295,9 +295,9 @@ async def test_our_own_refusals_are_the_classes_clients_know(gateway: Gateway) -
     await other.close()
 
 
-async def test_the_wrong_dialect_for_a_model_is_said(chat: openai.AsyncOpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="/v1/messages"):
-        await chat.chat.completions.create(model="claude", messages=user("Hello"))
+async def test_a_model_that_no_translation_reaches_is_said(chat: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="not offered at this endpoint"):
+        await chat.embeddings.create(model="claude", input="Hello")
 
 
 @pytest.mark.parametrize("fault", ["error-event:6", "cut:6", "stall:6", "garbage:6"])
