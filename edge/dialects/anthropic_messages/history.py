@@ -124,7 +124,7 @@ def _without_thinking(fields: Fields) -> Fields:
     What clears old thinking goes along: the vendor refuses it where there is none.
     """
     raw = fields.get("thinking")
-    if raw is None or _decode_thinking(raw).type != "enabled":
+    if raw is None or bytes(raw) == b"null" or _decode_thinking(raw).type != "enabled":
         return fields
     out = {name: value for name, value in fields.items() if name != "thinking"}
     management = fields.get("context_management")

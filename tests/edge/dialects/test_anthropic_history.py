@@ -98,6 +98,8 @@ def test_thinking_ends_where_what_led_to_a_call_is_gone(last: list[Any], thinks:
     tail = RESULT if CALL in last else HELLO
     done = cleaned(HELLO, assistant(*last), tail, thinking=ENABLED)
     assert ("thinking" in done) is thinks
+    unsaid = cleaned(HELLO, assistant(*last), tail, thinking=None)
+    assert FOREIGN not in unsaid["messages"][1]["content"]
     adaptive = cleaned(HELLO, assistant(*last), tail, thinking={"type": "adaptive"})
     assert adaptive["thinking"] == {"type": "adaptive"}
 
