@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from edge.dialects.failures import failed_by
+from edge.dialects.openai_models import is_openai
 from edge.dialects.passthrough import (
     NO_ECHO,
     UNREADABLE,
@@ -39,7 +40,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
-from .seals import without_seals
+from .seals import without_seals, without_thinking
 from .wire import NULL, ChatUsage
 
 _NULL_USAGE = b',"usage":null'
@@ -85,13 +86,16 @@ _EMPTY = (b"null", b'""', b"[]", b"{}")
 def prepare(fields: Fields, model: str, stream: bool) -> bytes:
     """The upstream's body: the client's members as they came, another model, usage asked.
 
-    Thinking that was packed for another vendor stays behind (`seals`).
+    Thinking that was packed for another vendor stays behind, and for OpenAI's models also what
+    other models thought in plain words (`seals`).
 
     Raises Problem for `stream_options` that cannot be understood.
     """
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
         out["messages"] = without_seals(out["messages"])
+        if is_openai(model):
+            out["messages"] = without_thinking(out["messages"])
     if stream:
         options = fields.get("stream_options", _NO_OPTIONS)
         try:

@@ -12,6 +12,7 @@ from edge.dialects.passthrough import UNREADABLE, decode_fields, encode
 
 _MARK = MARK.encode()
 _HOLDERS = ("reasoning_details", "thinking_blocks")
+_THINKING = "reasoning_content"
 
 
 class _Entry(msgspec.Struct):
@@ -45,6 +46,25 @@ def _cleaned(message: msgspec.Raw) -> msgspec.Raw:
             fields[holder] = msgspec.Raw(encode(kept))
         else:
             del fields[holder]
+    return msgspec.Raw(encode(fields))
+
+
+def without_thinking(messages: msgspec.Raw) -> msgspec.Raw:
+    """`messages` without what was thought in plain words: OpenAI refuses the member."""
+    if _THINKING.encode() not in bytes(messages):
+        return messages
+    try:
+        return msgspec.Raw(encode([_thoughtless(each) for each in _decode_list(messages)]))
+    except UNREADABLE:
+        return messages
+
+
+def _thoughtless(message: msgspec.Raw) -> msgspec.Raw:
+    if _THINKING.encode() not in bytes(message):
+        return message
+    fields = decode_fields(message)
+    if fields.pop(_THINKING, None) is None:
+        return message
     return msgspec.Raw(encode(fields))
 
 
