@@ -23,7 +23,8 @@ def read_tools(members: Members, dropped: list[str]) -> tuple[list[Tool], bool]:
     Raises Problem with the tool's path.
     """
     tools: list[Tool] = []
-    for at, entry in enumerate(members.items("tools") or ()):
+    given = members.items("tools") or []
+    for at, entry in enumerate(given):
         path = f"tools[{at}]"
         tool = _tool(mapping(entry, path), path)
         if tool is None:
@@ -31,7 +32,7 @@ def read_tools(members: Members, dropped: list[str]) -> tuple[list[Tool], bool]:
         else:
             tools.append(tool)
     functions = members.items("functions")
-    legacy = bool(functions) and not tools
+    legacy = bool(functions) and not given
     if legacy:
         for at, entry in enumerate(functions or ()):
             path = f"functions[{at}]"

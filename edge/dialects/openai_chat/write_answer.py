@@ -66,6 +66,7 @@ class _Asked(msgspec.Struct):
 
 
 _decode_asked = msgspec.json.Decoder(_Asked | None).decode
+_decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 def wants_usage(fields: Fields) -> bool:
@@ -75,6 +76,17 @@ def wants_usage(fields: Fields) -> bool:
     except UNREADABLE:
         return False
     return asked is not None and bool(asked.include_usage)
+
+
+def speaks_functions(fields: Fields) -> bool:
+    """Whether the caller offers the older `functions`, and no `tools` beside them."""
+    if "functions" not in fields:
+        return False
+    try:
+        offered = [_decode_tools(fields.get(name, _NULL)) for name in ("functions", "tools")]
+    except UNREADABLE:
+        return False
+    return bool(offered[0]) and not offered[1]
 
 
 def usage_of(usage: Usage | None) -> dict[str, Any]:
@@ -126,8 +138,7 @@ class ChatWriter:
             "model": caller.model,
         }
         self._usage = wants_usage(caller.fields)
-        fields = caller.fields
-        self._legacy = "tools" not in fields and bytes(fields.get("functions", b"null")) != b"null"
+        self._legacy = speaks_functions(caller.fields)
         base = encode({**self._base, "object": "chat.completion.chunk"})[:-1]
         self._head = b"data: " + base + b',"choices":'
         self._delta = self._head + b'[{"index":0,"delta":'

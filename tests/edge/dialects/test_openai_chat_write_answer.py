@@ -211,6 +211,15 @@ def test_the_older_functions_are_answered_in_their_shape() -> None:
     check_stream("chat", stream)
 
 
+@pytest.mark.parametrize("tools", [None, []])
+def test_tools_that_are_none_leave_the_older_functions(tools: Any) -> None:
+    reply = Reply(blocks=[ToolCall(id="a", name="w", arguments="{}")], stop="tool_use")
+    choice = body_of(reply, functions=[{"name": "w"}], tools=tools)["choices"][0]
+    assert choice["finish_reason"] == "function_call"
+    both = body_of(reply, functions=[{"name": "w"}], tools=[{"type": "function"}])["choices"][0]
+    assert both["finish_reason"] == "tool_calls"
+
+
 def test_sources_are_annotations() -> None:
     cited = (
         Citation(url="https://a", title="A", start=1, end=3),
