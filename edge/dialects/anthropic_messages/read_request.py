@@ -56,7 +56,7 @@ def _read(fields: Fields, *, counted: bool) -> Conversation:
         top_p=members.number("top_p", 0, 1),
         top_k=members.count("top_k", 0),
         stop=_stop(members),
-        tier=_tier(members),
+        tier=_tier(members, dropped),
         user=user,
         session=_session(user),
         stream=bool(members.flag("stream")),
@@ -128,11 +128,16 @@ def _stop(members: Members) -> tuple[str, ...]:
     return tuple(filter(None, (string(each, f"stop_sequences[{at}]") for at, each in strings)))
 
 
-def _tier(members: Members) -> str | None:
+def _tier(members: Members, dropped: list[str]) -> str | None:
     tier, speed = members.get("service_tier"), members.get("speed")
     if speed == "fast":
         return "priority"
-    return None if tier is None else _TIERS.get(string(tier, "service_tier"))
+    if tier is None:
+        return None
+    known = _TIERS.get(string(tier, "service_tier"))
+    if known is None:
+        dropped.append("`service_tier`")
+    return known
 
 
 def _user(members: Members) -> str:

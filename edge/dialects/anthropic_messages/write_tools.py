@@ -52,6 +52,8 @@ class Tools:
                 self._define(tool)
         self._only_allowed()
         if not self._definitions:
+            if self._choice is not None and self._choice.mode == "any" and conversation.tools:
+                raise _refused("none of the tools is available with this model")
             self._stub(conversation)
 
     # Definitions ---------------------------------------------------------------------------------

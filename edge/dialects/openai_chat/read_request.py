@@ -47,7 +47,7 @@ def read(fields: Fields) -> Conversation:
         reasoning=_reasoning(members),
         output=_output(members),
         verbosity=members.word("verbosity", ("low", "medium", "high")),
-        top_logprobs=alternatives if members.flag("logprobs") else None,
+        top_logprobs=(alternatives or 0) if members.flag("logprobs") else None,
         legacy_functions=legacy,
         dropped=dropped,
     )
@@ -77,10 +77,14 @@ def read_settings(members: Members, into: Conversation) -> None:
     tier = members.get("service_tier")
     if tier is not None:
         into.tier = _TIERS.get(string(tier, "service_tier"))
+        if into.tier is None:
+            into.dropped.append("`service_tier`")
     user, older = members.text("safety_identifier"), members.text("user")
     into.user = user or older
     into.session = members.text("prompt_cache_key")
     into.metadata = members.members("metadata")
+    if into.metadata:
+        into.dropped.append("`metadata`")
     into.cache = cache_of({"cache_control": members.get("cache_control")})
     into.bag = members.rest()
     into.dropped += [f"`{name}`" for name in into.bag]

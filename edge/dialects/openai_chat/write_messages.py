@@ -186,7 +186,8 @@ def _document(document: Document) -> list[dict[str, Any]]:
     media_type = document.media_type or "application/pdf"
     name = document.name or f"document.{media_type.rpartition('/')[2]}"
     held = {"filename": name, "file_data": data_url(media_type, document.data)}
-    return [{"type": "file", "file": held}]
+    told = [{"type": "text", "text": document.context}] if document.context else []
+    return [*told, {"type": "file", "file": held}]
 
 
 def _foreign(file_id: str, at: str) -> Problem:
@@ -232,7 +233,8 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Message]:
         return []
     if refusals:
         message["refusal"] = "".join(refusals)
-    if thoughts and wants_thinking(aim.model):
+    if wants_thinking(aim.model) and (thoughts or calls):
+        # Even if there is none: a call without the member is refused.
         message["reasoning_content"] = "".join(thoughts)
     if details:
         message["reasoning_details"] = details

@@ -13,7 +13,7 @@ import msgspec
 
 from edge.dialects import names
 from edge.dialects.effort import level_of
-from edge.dialects.json_schema import is_strict
+from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.neutral import Conversation, OutputFormat
 from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 from edge.dialects.sides import Aim, Sent
@@ -44,18 +44,24 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         body["reasoning_effort"] = effort
     _limit(conversation, aim, body)
     _sampling(conversation, model, effort, body, dropped)
+    answer_wrapped = False
     if conversation.output is not None:
-        body["response_format"] = _format(conversation.output)
-    if openai:
-        if conversation.verbosity is not None and reasons(model):
+        body["response_format"], answer_wrapped = _format(conversation.output)
+    if conversation.verbosity is not None:
+        if reasons(model):
             body["verbosity"] = conversation.verbosity
-        if conversation.tier is not None:
+        else:
+            dropped.append("verbosity")
+    if conversation.tier is not None:
+        if openai:
             body["service_tier"] = conversation.tier
-        if conversation.session:
-            body["prompt_cache_key"] = _short(conversation.session)
+        else:
+            dropped.append("service tier")
+    if conversation.session and openai:
+        body["prompt_cache_key"] = _short(conversation.session)
     if conversation.user:
         body["safety_identifier" if openai else "user"] = _short(conversation.user)
-    if conversation.top_logprobs:
+    if conversation.top_logprobs is not None:
         dropped.append("log probabilities")
     if conversation.stream:
         body["stream"] = True
@@ -64,6 +70,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         body=_encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),
+        answer_wrapped=answer_wrapped,
         stops=stops,
         dropped=dropped,
     )
@@ -125,15 +132,17 @@ def _sampling(
             body[member] = value
 
 
-def _format(output: OutputFormat) -> dict[str, Any]:
+def _format(output: OutputFormat) -> tuple[dict[str, Any], bool]:
+    """The form of the answer, and whether it was asked for inside `{"value": ...}`."""
     if output.kind == "json_object" or output.schema is None:
-        return {"type": "json_object"}
+        return {"type": "json_object"}, False
+    schema, wrapped = input_schema(output.schema)
     wanted: dict[str, Any] = {"name": names.tool_name(output.name)}
     if output.description:
         wanted["description"] = output.description
-    wanted["schema"] = output.schema
-    wanted["strict"] = output.strict is not False and is_strict(output.schema)
-    return {"type": "json_schema", "json_schema": wanted}
+    wanted["schema"] = schema
+    wanted["strict"] = output.strict is not False and is_strict(schema)
+    return {"type": "json_schema", "json_schema": wanted}, wrapped
 
 
 def _short(id_: str) -> str:

@@ -46,6 +46,8 @@ class Tools:
         self._custom: set[str] = set()
         self._definitions: dict[str, dict[str, Any]] = {}
         self._search: dict[str, Any] | None = None
+        self._left: set[str] = set()
+        """Hosted tools that stay behind."""
         for tool in conversation.tools:
             if tool.kind == "hosted":
                 self._host(tool, dropped)
@@ -58,13 +60,8 @@ class Tools:
             self._search = _search_options(tool.raw or {})
             return
         if self._choice is not None and self._choice.name == tool.name:
-            raise Problem(
-                "invalid_request",
-                message=f"Invalid value for `tool_choice`: `{tool.name}` is not available with "
-                "this model.",
-                param="tool_choice",
-                issue="expected a tool that the model has",
-            )
+            raise _refused(f"`{tool.name}` is not available with this model")
+        self._left.add(tool.name)
         dropped.append(f"hosted tool `{tool.name}`")
 
     def _define(self, tool: Tool) -> None:
@@ -116,6 +113,9 @@ class Tools:
             allowed = {self._name(name) for name in choice.allowed}
             definitions = {name: tool for name, tool in definitions.items() if name in allowed}
         if not definitions:
+            gone = self._left or self._definitions
+            if choice is not None and choice.mode == "any" and gone and self._search is None:
+                raise _refused("none of the tools is available with this model")
             return out
         out["tools"] = list(definitions.values())
         if choice is not None:
@@ -130,18 +130,17 @@ class Tools:
         mode = _MODES[choice.mode]
         if choice.allowed is None or not self._openai or choice.mode == "none":
             return mode
-        tools = [self._reference(name) for name in choice.allowed]
+        tools = [self._reference(name) for name in choice.allowed if name not in self._left]
+        if not tools:
+            if mode == "required":
+                raise _refused("none of the allowed tools is available with this model")
+            return "none"
         return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
     def _reference(self, full: str) -> dict[str, Any]:
         name = self._name(full)
         if name not in self._definitions:
-            raise Problem(
-                "invalid_request",
-                message=f"Invalid value for `tool_choice`: `{full}` is not one of the tools.",
-                param="tool_choice",
-                issue="expected a tool of this request",
-            )
+            raise _refused(f"`{full}` is not one of the tools")
         kind = "custom" if full in self._custom and self._native else "function"
         return {"type": kind, kind: {"name": name}}
 
@@ -165,6 +164,15 @@ class Tools:
         arguments = _encode({"input": call.arguments}).decode()
         function = {"name": name, "arguments": arguments}
         return {"id": id_, "type": "function", "function": function}
+
+
+def _refused(why: str) -> Problem:
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `tool_choice`: {why}.",
+        param="tool_choice",
+        issue="expected a tool that the model has",
+    )
 
 
 def _custom(tool: Tool, name: str) -> dict[str, Any]:

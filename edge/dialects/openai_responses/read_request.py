@@ -24,7 +24,7 @@ _TIERS = {
 }
 _SUMMARIES = ("auto", "concise", "detailed", "none")
 _SEEN = (
-    *("model", "store", "stream_options", "client_metadata", "context_management"),
+    *("model", "store", "stream_options", "client_metadata"),
     *("background", "conversation", "previous_response_id", "prompt"),
 )
 """Read elsewhere, or without a meaning where nothing is kept by the vendor."""
@@ -66,8 +66,13 @@ def read(fields: Fields) -> Conversation:
     tier = members.get("service_tier")
     if tier is not None:
         conversation.tier = _TIERS.get(string(tier, "service_tier"))
+        if conversation.tier is None:
+            conversation.dropped.append("`service_tier`")
+    if conversation.metadata:
+        conversation.dropped.append("`metadata`")
     members.word("truncation", ("auto", "disabled"))
-    members.count("max_tool_calls", 0)
+    if members.count("max_tool_calls", 0) is not None:
+        conversation.dropped.append("`max_tool_calls`")
     for at, entry in enumerate(members.items("include") or ()):
         string(entry, f"include[{at}]")
     for name in ("safety_identifier", "user", *_SEEN):

@@ -56,7 +56,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         body["prompt_cache_key"] = _short(conversation.session)
     if conversation.user:
         body["safety_identifier"] = _short(conversation.user)
-    if conversation.top_logprobs:
+    if conversation.top_logprobs is not None:
         dropped.append("log probabilities")
     if conversation.stream:
         body["stream"] = True

@@ -31,6 +31,8 @@ class Tools:
         self._definitions: dict[str, Json] = {}
         self._references: dict[str, Json] = {}
         """By full name: how a choice names the tool."""
+        self._left: set[str] = set()
+        """Hosted tools that stay behind."""
         for tool in conversation.tools:
             if tool.kind == "hosted":
                 self._host(tool, dropped)
@@ -44,7 +46,8 @@ class Tools:
             self._references[_WEB_SEARCH] = {"type": _WEB_SEARCH}
             return
         if self._choice is not None and self._choice.name == tool.name:
-            raise _not_there(tool.name, "is not available with this model")
+            raise _not_there(f"`{tool.name}` is not available with this model")
+        self._left.add(tool.name)
         dropped.append(f"hosted tool `{tool.name}`")
 
     def _define(self, tool: Tool) -> None:
@@ -74,6 +77,8 @@ class Tools:
     def members(self) -> Json:
         """The members of the body about tools; none when there are no tools."""
         if not self._definitions:
+            if self._choice is not None and self._choice.mode == "any" and self._left:
+                raise _not_there("none of the tools is available with this model")
             return {}
         out: Json = {"tools": list(self._definitions.values())}
         if self._choice is not None:
@@ -88,32 +93,40 @@ class Tools:
         mode = _MODES[choice.mode]
         if choice.allowed is None or choice.mode == "none":
             return mode
-        tools = [self._reference(name) for name in choice.allowed]
+        tools = [self._reference(name) for name in choice.allowed if name not in self._left]
+        if not tools:
+            if mode == "required":
+                raise _not_there("none of the allowed tools is available with this model")
+            return "none"
         return {"type": "allowed_tools", "mode": mode, "tools": tools}
 
     def _reference(self, full: str) -> Json:
         found = self._references.get(full)
         if found is None:
-            raise _not_there(full, "is not one of the tools")
+            raise _not_there(f"`{full}` is not one of the tools")
         return found
 
     def call(self, call: ToolCall) -> Json:
         """A call in the history."""
         full = f"{call.namespace}__{call.name}" if call.namespace else call.name
+        name = self._names.get(full) or names.tool_name(full)
         item = {
             "type": "custom_tool_call" if call.custom else "function_call",
             "call_id": names.call_id(call.id, "responses"),
-            "name": self._names.get(full) or names.tool_name(full),
+            "name": name,
         }
         if call.custom:
             return {**item, "input": call.arguments}
-        return {**item, "arguments": call.arguments.strip() or "{}"}
+        arguments = call.arguments.strip() or "{}"
+        if name in self.wrapped:
+            arguments = f'{{"value":{arguments}}}'
+        return {**item, "arguments": arguments}
 
 
-def _not_there(name: str, why: str) -> Problem:
+def _not_there(why: str) -> Problem:
     return Problem(
         "invalid_request",
-        message=f"Invalid value for `tool_choice`: `{name}` {why}.",
+        message=f"Invalid value for `tool_choice`: {why}.",
         param="tool_choice",
         issue="expected a tool that the model has",
     )

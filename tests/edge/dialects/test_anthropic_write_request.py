@@ -801,3 +801,11 @@ def test_no_conversation_makes_a_request_that_is_refused(
     ]
     for text in said:
         assert not text.strip() or text in sent
+
+
+def test_a_tool_that_has_to_be_called_must_be_there() -> None:
+    hosted = Tool(name="image_generation", kind="hosted", raw={})
+    for choice in (ToolChoice(mode="any"), ToolChoice(mode="any", allowed=("image_generation",))):
+        with pytest.raises(Problem) as raised:
+            send(tools=[hosted], tool_choice=choice)
+        assert raised.value.param == "tool_choice"

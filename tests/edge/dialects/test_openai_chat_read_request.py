@@ -568,7 +568,13 @@ def test_settings() -> None:
         metadata={"a": "b"},
         session="k",
         top_logprobs=3,
+        dropped=["`metadata`"],
     )
+
+
+def test_what_has_no_place_elsewhere_is_named() -> None:
+    assert read(logprobs=True).top_logprobs == 0  # the logarithms of the tokens themselves
+    assert read(service_tier="tomorrow's", seed=1).dropped == ["`service_tier`", "`seed`"]
 
 
 def test_null_and_empty_are_absent() -> None:

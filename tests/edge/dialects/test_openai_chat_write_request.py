@@ -189,6 +189,7 @@ def test_parts() -> None:
         Image(url="https://a/b.png", detail="low"),
         Document(media_type="application/pdf", data="eA=="),
         Document(media_type="application/pdf", data="eA==", name="a.pdf"),
+        Document(media_type="application/pdf", data="eA==", name="a.pdf", context="About A"),
         Document(text="x", name="n.txt", context="c"),
         Document(media_type="text/csv", data="YSxi"),
         Document(blocks=(text("in"), IMAGE), name="n"),
@@ -198,6 +199,8 @@ def test_parts() -> None:
     assert messages(turn)[0]["content"] == [
         {"type": "image_url", "image_url": {"url": "https://a/b.png", "detail": "low"}},
         {"type": "file", "file": {"filename": "document.pdf", "file_data": pdf}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}},
+        {"type": "text", "text": "About A"},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}},
         {"type": "text", "text": "n.txt\nc\nx"},
         {"type": "text", "text": "a,b"},
@@ -284,6 +287,14 @@ def seal(dialect: str, data: str = "{}", model: str = "here") -> Opaque:
 def test_thinking_goes_back_to_those_who_want_it(model: str, told: str | None) -> None:
     turn = assistant(Thinking(text="hm"), call("a"))
     assert messages(HI, turn, model=model)[1].get("reasoning_content") == told
+
+
+def test_who_wants_thinking_back_refuses_a_call_without() -> None:
+    """QuantumNous/new-api#3121: also where another model made the call, and there is none."""
+    foreign = assistant(Thinking(text="hm", opaque=seal("anthropic")), call("a"))
+    assert messages(HI, foreign, model="kimi-k2.5")[1]["reasoning_content"] == ""
+    assert "reasoning_content" not in messages(HI, foreign)[1]
+    assert "reasoning_content" not in messages(HI, assistant(text("ok")), model="kimi-k2.5")[1]
 
 
 @pytest.mark.parametrize("dialect", ["anthropic", "responses"])
@@ -426,7 +437,7 @@ def test_a_schema_without_a_bottom_is_refused() -> None:
         deep = {"anyOf": [deep]}
     with pytest.raises(Problem) as raised:
         write(tools=[Tool(name="w", schema=deep)])
-    assert raised.value.param == "tools"
+    assert raised.value.kind == "invalid_request"
 
 
 @pytest.mark.parametrize(
@@ -465,6 +476,26 @@ def test_hosted_tools_stay_behind() -> None:
     with pytest.raises(Problem) as raised:
         write(tools=[search], tool_choice=ToolChoice(mode="one", name="web_search"))
     assert raised.value.param == "tool_choice"
+
+
+@pytest.mark.parametrize("model", [OPEN, "gpt-5.2"])
+def test_a_choice_among_tools_of_which_some_stay_behind(model: str) -> None:
+    """Codex offers several hosted tools: they do not spoil a choice, unless nothing is left."""
+    tools = [Tool(name="w"), Tool(name="image_generation", kind="hosted", raw={})]
+    both = ToolChoice(mode="any", allowed=("image_generation", "w"))
+    told = body(tools=tools, tool_choice=both, model=model)["tool_choice"]
+    assert told == "required" or [
+        t["function"]["name"] for t in told["allowed_tools"]["tools"]
+    ] == ["w"]
+    free = ToolChoice(allowed=("image_generation",))
+    assert body(tools=tools, tool_choice=free, model=model).get("tool_choice") in (None, "none")
+    for offered, choice in (
+        (tools, ToolChoice(mode="any", allowed=("image_generation",))),
+        (tools[1:], ToolChoice(mode="any")),
+    ):
+        with pytest.raises(Problem) as raised:
+            write(tools=offered, tool_choice=choice, model=model)
+        assert raised.value.param == "tool_choice"
 
 
 def test_web_search_for_models_made_for_it() -> None:
@@ -567,6 +598,23 @@ def test_output_formats() -> None:
         "schema": OBJECT,
         "strict": False,
     }
+
+
+@pytest.mark.parametrize("model", [OPEN, "gpt-5.2"])
+def test_an_answer_that_is_no_object_goes_inside_one(model: str) -> None:
+    words = {"type": "array", "items": {"type": "string"}}
+    sent = write(output=OutputFormat(kind="json_schema", schema=words), model=model)
+    wanted = json.loads(sent.body)["response_format"]["json_schema"]
+    assert wanted["schema"]["properties"] == {"value": words}
+    assert sent.answer_wrapped
+
+
+def test_what_other_servers_do_not_know_is_named() -> None:
+    assert write(verbosity="low", tier="priority", top_logprobs=0).dropped == [
+        "verbosity",
+        "service tier",
+        "log probabilities",
+    ]
 
 
 def test_what_only_openai_knows() -> None:

@@ -482,7 +482,7 @@ def test_settings() -> None:
     assert (found.verbosity, found.tier, found.user, found.session) == ("low", "priority", "u", "k")
     assert found.metadata == {"a": "b"}
     assert found.stream
-    assert found.dropped == []
+    assert found.dropped == ["`metadata`"]
 
 
 def test_null_is_absent() -> None:
@@ -562,3 +562,8 @@ def test_members_that_are_no_json() -> None:
     with pytest.raises(Problem) as caught:
         CLIENT.read({"input": msgspec.Raw(b'"hi"'), "tools": msgspec.Raw(b"[")})
     assert caught.value.param == "tools"
+
+
+def test_what_has_no_place_elsewhere_is_named() -> None:
+    found = read(context_management=[{"type": "compaction"}], max_tool_calls=3, service_tier="new")
+    assert set(found.dropped) == {"`context_management`", "`max_tool_calls`", "`service_tier`"}

@@ -522,3 +522,26 @@ def test_who_asks() -> None:
     assert written["text"] == {"verbosity": "low"}
     assert "metadata" not in written
     assert body(said(user="u"))["safety_identifier"] == "u"
+
+
+def test_a_choice_among_tools_of_which_some_stay_behind() -> None:
+    tools = [Tool(name="f"), Tool(name="image_generation", kind="hosted", raw={})]
+    both = ToolChoice(mode="any", allowed=("image_generation", "f"))
+    told = body(said(tools=tools, tool_choice=both))["tool_choice"]
+    assert told["tools"] == [{"type": "function", "name": "f"}]
+    free = ToolChoice(allowed=("image_generation",))
+    assert body(said(tools=tools, tool_choice=free))["tool_choice"] == "none"
+    for offered, choice in (
+        (tools, ToolChoice(mode="any", allowed=("image_generation",))),
+        (tools[1:], ToolChoice(mode="any")),
+    ):
+        with pytest.raises(Problem) as raised:
+            write(said(tools=offered, tool_choice=choice))
+        assert raised.value.param == "tool_choice"
+
+
+def test_calls_of_a_wrapped_tool_are_told_as_it_takes_them() -> None:
+    either = {"anyOf": [{"type": "object"}, {"type": "string"}]}
+    asked = history(ToolCall(id="a", name="w", arguments='"x"'))
+    asked.tools = [Tool(name="w", schema=either)]
+    assert items(asked)[1]["arguments"] == '{"value":"x"}'
