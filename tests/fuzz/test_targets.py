@@ -1,5 +1,6 @@
 """A hundred changed inputs for each target, always the same: it holds, and the target works."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -8,6 +9,8 @@ from .mutate import mutated
 from .targets import TARGETS
 
 _RUNS = 120
+_KEPT = sorted((Path(__file__).parent / "kept").glob("*/*"))
+"""Inputs that broke a target once."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -17,3 +20,8 @@ def test_nothing_breaks(name: str) -> None:
     assert pool
     for _ in range(_RUNS):
         target.run(mutated(random.choice(pool), random, pool))
+
+
+@pytest.mark.parametrize("path", _KEPT, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_broke_once_does_not_again(path: Path) -> None:
+    TARGETS[path.parent.name].run(path.read_bytes())

@@ -142,6 +142,8 @@ class MessagesReader:
                 if is_known(raw):
                     return [failures.broken("a block is not as it should be", bytes(raw))]
             self._close(out)
+            if self._over:
+                return out
         self._ended(message.stop_reason, message.stop_sequence, message.stop_details)
         if not self._over:
             self._stop(out)
@@ -246,7 +248,11 @@ class MessagesReader:
                     return
                 given = bytes(block.input)
                 if given not in _NOTHING:
-                    self._input = msgspec.json.format(given, indent=-1).decode()
+                    try:
+                        self._input = msgspec.json.format(given, indent=-1).decode()
+                    except UNREADABLE:
+                        self._fail(failures.broken("a tool's input cannot be read", given), out)
+                        return
                 self._said = True
                 out.append(ToolOpened(block.id or "", block.name))
             case _:

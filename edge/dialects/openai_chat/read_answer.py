@@ -18,6 +18,7 @@ the input once there is a finish reason; then all that waits is passed on. An up
 talking without either has broken off.
 """
 
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -217,7 +218,8 @@ class ChatReader:
         self._finish = choice.finish_reason
         for raw in (choice.stop_reason, choice.matched_stop):
             if bytes(raw).startswith(b'"'):
-                self._sequence = _decode_any(raw)
+                with suppress(*UNREADABLE):  # not checked before, as no other kind is of use
+                    self._sequence = _decode_any(raw)
 
     # Blocks --------------------------------------------------------------------------------------
 

@@ -210,7 +210,9 @@ class ResponsesReader:
             item = self._line[0]
             if not item.done:
                 place = places[id(item)]
-                told = output[place] if isinstance(place, int) and place < len(output) else None
+                told = None
+                if isinstance(place, int) and 0 <= place < len(output):
+                    told = output[place]
                 if told is not None:
                     item.whole(told, out)
                 item.close(out)
