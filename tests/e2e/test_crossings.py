@@ -128,7 +128,7 @@ async def test_odd_but_right_streams(
 # Faults
 
 
-@every_crossing
+@every_pair
 @pytest.mark.parametrize("fault", ["cut", "end", "stall", "garbage", "error-event"])
 async def test_a_stream_that_breaks_ends_with_an_error(
     gateway: Gateway, surface: str, upstream: str, fault: str
@@ -162,7 +162,7 @@ STATUSES = {
 }
 
 
-@every_crossing
+@every_pair
 @pytest.mark.parametrize("fault", STATUSES)
 async def test_a_failure_before_the_content_has_its_status(
     gateway: Gateway, surface: str, upstream: str, fault: str
