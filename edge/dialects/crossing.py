@@ -11,6 +11,7 @@
     whole     body -> UpstreamSide.read -> events -> Undo -> fold -> Writer.body
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import time
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ import msgspec
 from edge.estimate import Estimator, Weight, weigh
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
+from middlewares.problem import Problem
 
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
@@ -40,7 +42,7 @@ from .opaque import fingerprint
 from .openai_chat import passthrough as chat_passthrough
 from .openai_responses import passthrough as responses_passthrough
 from .openai_responses.compaction import DIALECT as COMPACTION
-from .passthrough import Dialect, Fields, Relay, UpstreamBroke
+from .passthrough import UNREADABLE, Dialect, Fields, Relay, UpstreamBroke
 from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
 from .undo import Undo
 
@@ -87,6 +89,9 @@ _SAME = (
 )
 """Members of different dialects that say the same."""
 _SAID = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
+_BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
+"""A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
+_decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _PER_TOKEN = 4
 """Characters; only for answers whose tokens nobody counted."""
 _MOST_WITHHELD = 64 << 20
@@ -147,9 +152,11 @@ def cross(
     if endpoint == "embeddings":
         able = "openai" in spoken or "responses" in spoken
         return Passthrough(exchange, "openai", model) if able else None
-    foreign = endpoint == "chat.completions" and _speaks_responses(exchange.fields)
+    chat = endpoint == "chat.completions"
+    foreign = chat and _speaks_responses(exchange.fields)
+    passing = passing and not (chat and (foreign or _mixes(exchange.fields)))
     native = _NATIVE.get(endpoint)
-    if native is not None and native in spoken and not foreign and passing:
+    if native is not None and native in spoken and passing:
         return Passthrough(exchange, native, model)
     client = clients.get(endpoint)
     if client is None:
@@ -172,6 +179,22 @@ def cross(
 def _speaks_responses(fields: Fields) -> bool:
     """Some clients send the body of another endpoint to the chat path (Cursor does)."""
     return "input" in fields and "messages" not in fields
+
+
+def _mixes(fields: Fields) -> bool:
+    """Others write Anthropic's tools, calls and results in a chat (Cursor again). Chat upstreams
+    refuse them, so such a chat is read and written anew.
+    """
+    messages = bytes(fields.get("messages", b""))
+    if b'"tool_' in messages and _BLOCK.search(messages):
+        return True
+    tools = fields.get("tools", b"")
+    if b'"input_schema"' not in bytes(tools):
+        return False
+    try:
+        return any("input_schema" in tool for tool in _decode_tools(tools))
+    except UNREADABLE:
+        return False
 
 
 class Passthrough:
@@ -216,10 +239,13 @@ class Translation:
         estimator: Estimator,
         max_answer: int,
     ) -> None:
-        conversation = read(exchange.fields)
-        conversation.stream = exchange.stream
-        sent = upstream.write(conversation, aim)
-        weight = weigh(conversation)
+        try:
+            conversation = read(exchange.fields)
+            conversation.stream = exchange.stream
+            sent = upstream.write(conversation, aim)
+            weight = weigh(conversation)
+        except RecursionError:  # what could just be read can be too deep to write
+            raise Problem("invalid_request", message="The body is nested too deeply.") from None
         estimate = estimator.estimate(exchange.entry, weight)
         id_ = exchange.request_id.replace("-", "")
         self.dialect = dialect

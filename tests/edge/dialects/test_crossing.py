@@ -1,0 +1,75 @@
+"""Which way a request takes, and what cannot take any."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.dialects.crossing import Crossing, Passthrough, Translation, cross
+from edge.dialects.passthrough import Fields
+from edge.estimate import Estimator
+from middlewares.exchange import Dialect, Exchange
+from middlewares.problem import Problem
+
+HI = {"role": "user", "content": "hi"}
+CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}
+RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "ok"}
+MIXED = [HI, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [RESULT]}]
+
+
+def read(body: str) -> Fields:
+    return msgspec.json.decode(body.encode(), type=Fields)
+
+
+def way(fields: Fields, endpoint: str = "chat.completions", spoken: Dialect = "openai") -> Crossing:
+    exchange = Exchange(endpoint=endpoint, request_id="0" * 32, model="asked", fields=fields)
+    found = cross(exchange, [spoken], model="gpt-4.1", estimator=Estimator())
+    assert found is not None
+    return found
+
+
+def chat(*messages: Any, **members: Any) -> Crossing:
+    return way(read(json.dumps({"messages": messages, **members})))
+
+
+def test_anthropics_blocks_in_a_chat_are_written_anew() -> None:
+    """router-for-me/CLIProxyAPI#658: Cursor sends them to whatever model it was told of."""
+    tool = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
+    found = chat(*MIXED, tools=[tool])
+    assert isinstance(found, Translation)
+    sent = json.loads(found.take_body())
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "tool"]
+    assert sent["messages"][1]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x":1}'}
+    assert sent["tools"][0]["function"]["name"] == "f"
+    assert isinstance(chat(HI, tools=[tool]), Translation)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{**HI, "content": json.dumps(MIXED)}]},
+        {"messages": [HI], "tools": [{"function": {"parameters": {"input_schema": {}}}}]},
+        {"messages": "tool_use", "tools": "input_schema"},
+        {"messages": [HI], "tools": None},
+    ],
+)
+def test_what_only_speaks_of_them_passes(body: Any) -> None:
+    assert isinstance(way(read(json.dumps(body))), Passthrough)
+
+
+def test_what_can_be_read_but_not_written_is_refused() -> None:
+    """At some depth reading just succeeds; at which one depends on the stack."""
+    for depth in range(700, 1000):
+        arguments = '{"a":' * depth + "1" + "}" * depth
+        item = '{"type":"function_call","call_id":"a","name":"f","arguments":' + arguments + "}"
+        try:
+            fields = read('{"input":[' + item + "]}")
+        except RecursionError:  # the intake answers for it
+            break
+        try:
+            found = way(fields, "responses")
+        except Problem as problem:
+            assert problem.kind == "invalid_request"
+        else:
+            assert b'{\\"a\\":' in found.take_body()
