@@ -51,7 +51,7 @@ UNASKED = fields_of({})
 
 def run(dialect: str, chunks: list[bytes], fields: dict[str, msgspec.Raw]) -> Result:
     """One stream through the relay as the forwarder drives it."""
-    relay = PASSTHROUGH[dialect].relay(fields, "ours")
+    relay = PASSTHROUGH[dialect].relay(fields, "ours", {})
     splitter = Splitter()
     out: list[bytes] = []
     try:
@@ -693,7 +693,7 @@ def test_a_frame_that_is_not_utf_8_breaks_the_stream(dialect: str) -> None:
     ],
 )
 def test_pings_and_role_frames_are_not_content(dialect: str, event: str, content: bool) -> None:
-    relay = PASSTHROUGH[dialect].relay({}, "ours")
+    relay = PASSTHROUGH[dialect].relay({}, "ours", {})
     relay.feed(event.encode())
     assert relay.content is content
 
@@ -705,7 +705,7 @@ DEEP = b'{"a":' + b"[" * 3000 + b"]" * 3000 + b"}"
 
 def test_a_chat_answer_and_its_stream_cost_the_same_and_name_the_same_model() -> None:
     body = f'{{"id":"c1","model":"up","choices":[]{USAGE}}}'.encode()
-    out, usage = PASSTHROUGH["openai"].finish_plain(body, "ours")
+    out, usage = PASSTHROUGH["openai"].finish_plain(body, "ours", {})
     assert out == body.replace(b'"model":"up"', b'"model":"ours"')
     assert usage == COUNTED == run("openai", cuts_of("usage in a closing chunk"), UNASKED).usage
 
@@ -721,7 +721,7 @@ def test_a_message_and_its_stream_cost_the_same() -> None:
         b'"usage":{"input_tokens":11,"output_tokens":9,"cache_read_input_tokens":100,'
         b'"cache_creation_input_tokens":5,"novel":1}}'
     )
-    out, usage = PASSTHROUGH["anthropic"].finish_plain(body, "ours")
+    out, usage = PASSTHROUGH["anthropic"].finish_plain(body, "ours", {})
     assert out == body.replace(b'"up-1"', b'"ours"')
     assert usage == streamed
 
@@ -741,21 +741,21 @@ def test_a_message_and_its_stream_cost_the_same() -> None:
 )
 def test_an_answer_that_is_none_breaks(dialect: str, body: bytes) -> None:
     with pytest.raises(UpstreamBroke):
-        PASSTHROUGH[dialect].finish_plain(body, "ours")
+        PASSTHROUGH[dialect].finish_plain(body, "ours", {})
 
 
 def test_an_error_in_a_200_breaks() -> None:
     with pytest.raises(UpstreamBroke):
-        PASSTHROUGH["openai"].finish_plain(b'{"error":{"message":"x"}}', "ours")
+        PASSTHROUGH["openai"].finish_plain(b'{"error":{"message":"x"}}', "ours", {})
     with pytest.raises(UpstreamBroke):
-        PASSTHROUGH["openai"].finish_plain(b'{"object":"error","message":"x"}', "ours")
+        PASSTHROUGH["openai"].finish_plain(b'{"object":"error","message":"x"}', "ours", {})
     with pytest.raises(UpstreamBroke):
-        PASSTHROUGH["anthropic"].finish_plain(b'{"type":"error","error":{}}', "ours")
+        PASSTHROUGH["anthropic"].finish_plain(b'{"type":"error","error":{}}', "ours", {})
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 def test_an_answer_may_name_neither_model_nor_usage(dialect: str) -> None:
-    assert PASSTHROUGH[dialect].finish_plain(b'{"data":[]}', "ours") == (b'{"data":[]}', None)
+    assert PASSTHROUGH[dialect].finish_plain(b'{"data":[]}', "ours", {}) == (b'{"data":[]}', None)
 
 
 @pytest.mark.parametrize(
@@ -783,7 +783,7 @@ def test_rename(body: bytes, expected: bytes | None) -> None:
 def test_any_name_is_written_as_json(name: str) -> None:
     renamed = rename(b'{"model":"up\\/x"}', "up/x", name)
     assert json.loads(renamed) == {"model": name}
-    relay = PASSTHROUGH["openai"].relay({}, name)
+    relay = PASSTHROUGH["openai"].relay({}, name, {})
     out = relay.feed(chunk(delta('{"content":"a"}')).sent.encode())
     assert json.loads(out.removeprefix(b"data: "))["model"] == name
 

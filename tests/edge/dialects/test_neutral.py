@@ -72,7 +72,7 @@ def test_how_deltas_are_cut_makes_no_difference(reply: Reply, random: object) ->
 
 
 def test_every_kind_of_block_in_one_reply() -> None:
-    events = [
+    events: list[Event] = [
         Started(),
         Counted(Usage(input=3)),
         ThinkingDelta("hm"),

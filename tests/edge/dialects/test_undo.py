@@ -133,7 +133,7 @@ def test_a_wrapped_answer_is_unwrapped(tool: str) -> None:
 
 def test_json_asked_for_in_words_loses_its_fence() -> None:
     sent = Sent(body=b"", fenced=True)
-    events = [*map(TextDelta, "```json\n{}\n```"), Closed(), Stopped("end")]
+    events: list[Event] = [*map(TextDelta, "```json\n{}\n```"), Closed(), Stopped("end")]
     assert through(events, sent).blocks == [Text(text="{}")]
 
 
