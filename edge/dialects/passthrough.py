@@ -115,6 +115,10 @@ def event_by_event(block: bytes, handle: Callable[[bytes], bytes]) -> bytes:
         except UpstreamBroke as broke:
             broke.passed = b"".join(out)
             raise
+        except UNREADABLE:  # bytes that are no UTF-8, where nobody has looked before
+            unreadable = UpstreamBroke("a frame cannot be read")
+            unreadable.passed = b"".join(out)
+            raise unreadable from None
     return out[0] if len(out) == 1 else b"".join(out)
 
 

@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz --seconds 1200 [--target NAME] [--keep DIR] [--input FILE]`."""
+"""`python -m tests.fuzz --seconds 1200 [--target NAME] [--keep DIR] [--input FILE]`.
+
+The targets are imported where they are needed: atheris has to see the code come in.
+"""
 
 import argparse
 import subprocess

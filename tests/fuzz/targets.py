@@ -25,7 +25,7 @@ from edge.dialects.neutral import (
     ToolCall,
     fold,
 )
-from edge.dialects.passthrough import decode_fields
+from edge.dialects.passthrough import UpstreamBroke, decode_fields
 from edge.dialects.sides import Aim, Caller
 from middlewares import sse
 from middlewares.exchange import Dialect
@@ -131,6 +131,9 @@ def pass_on(dialect: Dialect, data: bytes) -> None:
     for pieces in ([data], _pieces(data)):
         exchange, way = cross_of(endpoint, body, dialect, "upstream-model")
         fed(exchange, way.relay(), pieces)
+    _, way = cross_of(endpoint, {"model": "m", **_BODIES[endpoint]}, dialect, "upstream-model")
+    with suppress(UpstreamBroke):
+        way.finish_plain(data)
 
 
 # Callers' requests -------------------------------------------------------------------------------
