@@ -45,8 +45,13 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 Message = dict[str, Any]
 
 
-def write_messages(conversation: Conversation, aim: Aim, tools: Tools) -> list[Message]:
-    """All messages, instructions first. Raises Problem for a block that cannot be said."""
+def write_messages(
+    conversation: Conversation, aim: Aim, tools: Tools, dropped: list[str]
+) -> list[Message]:
+    """All messages, instructions first. Raises Problem for a block that cannot be said.
+
+    dropped: gets a note of what stays behind.
+    """
     out: list[Message] = []
     role = "developer" if reasons(aim.model) else "system"
     instructions = _joined(_without_billing(conversation.system))
@@ -60,7 +65,7 @@ def write_messages(conversation: Conversation, aim: Aim, tools: Tools) -> list[M
         elif turn.role == "user":
             out += _user(turn, aim)
         else:
-            out += _assistant(turn, aim, tools)
+            out += _assistant(turn, aim, tools, dropped)
     if not out:
         raise nothing_said()
     return out
@@ -203,12 +208,13 @@ def _refused(at: str, why: str) -> Problem:
     )
 
 
-def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Message]:
+def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[Message]:
     texts: list[str] = []
     refusals: list[str] = []
     thoughts: list[str] = []
     details: list[Any] = []
     calls: list[dict[str, Any]] = []
+    left: list[str] = []
     for block in turn.blocks:
         match block:
             case Text():
@@ -218,9 +224,17 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Message]:
             case ToolCall():
                 calls.append(tools.call(block))
             case Thinking() if block.opaque is not None and block.opaque.data:
-                details += _details(block.text, block.opaque, aim)
-            case Thinking():
+                found = _details(block.text, block.opaque, aim)
+                details += found
+                if not found:
+                    left.append("thinking of another model")
+            case Thinking() if wants_thinking(aim.model):
                 thoughts.append(block.text)
+            case Thinking():
+                left.append("thinking: the model does not want it back")
+            case _:
+                left.append(f"{type(block).__name__} in a turn of the assistant")
+    dropped += [note for note in dict.fromkeys(left) if note not in dropped]
     message: Message = {"role": "assistant"}
     if refusals and not is_openai(aim.model):
         texts += refusals
@@ -233,7 +247,7 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Message]:
         return []
     if refusals:
         message["refusal"] = "".join(refusals)
-    if wants_thinking(aim.model) and (thoughts or calls):
+    if thoughts or (calls and not details and wants_thinking(aim.model)):
         # Even if there is none: a call without the member is refused.
         message["reasoning_content"] = "".join(thoughts)
     if details:

@@ -35,7 +35,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
     tools = Tools(conversation, model, dropped)
     body: dict[str, Any] = {
         "model": model,
-        "messages": write_messages(conversation, aim, tools),
+        "messages": write_messages(conversation, aim, tools, dropped),
         **tools.members(),
     }
     stops = _stops(conversation, model, body)

@@ -29,11 +29,15 @@ from .write_tools import Json, Tools
 
 _BILLING = "x-anthropic-billing-header:"
 _ERROR = "Error: "
+_LEFT = "thinking of another model"
 _LED_TO = ("reasoning", "function_call", "custom_tool_call")
 
 
-def write_input(conversation: Conversation, aim: Aim, tools: Tools) -> Json:
-    """`instructions`, if they are one text, and `input`. Raises Problem for what cannot be said."""
+def write_input(conversation: Conversation, aim: Aim, tools: Tools, dropped: list[str]) -> Json:
+    """`instructions`, if they are one text, and `input`. Raises Problem for what cannot be said.
+
+    dropped: gets a note of what stays behind.
+    """
     role = "developer" if reasons(aim.model) else "system"
     system = [text.text for text in _without_billing(conversation.system) if text.text.strip()]
     items: list[Json] = []
@@ -43,7 +47,7 @@ def write_input(conversation: Conversation, aim: Aim, tools: Tools) -> Json:
         elif turn.role == "user":
             items += _user(turn)
         else:
-            items += _assistant(turn, aim, tools)
+            items += _assistant(turn, aim, tools, dropped)
     items = _without_lone_thoughts(items)
     if not items and not system:
         raise nothing_said()
@@ -167,7 +171,7 @@ def _foreign(file_id: str, at: str) -> Problem:
     )
 
 
-def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Json]:
+def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[Json]:
     """One item for each run of words, each thought that this upstream had, and each call."""
     items: list[Json] = []
     said: list[Text | Refusal] = []
@@ -183,6 +187,11 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools) -> list[Json]:
             items.append(tools.call(block))
         elif thought is not None:
             items.append(thought)
+        else:
+            other = not isinstance(block, Thinking)
+            note = f"{type(block).__name__} in a turn of the assistant" if other else _LEFT
+            if note not in dropped:
+                dropped.append(note)
     return items + _said(said)
 
 

@@ -35,7 +35,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
     tools = Tools(conversation, dropped)
     body: dict[str, Any] = {
         "model": model,
-        **write_input(conversation, aim, tools),
+        **write_input(conversation, aim, tools, dropped),
         **tools.members(),
         "store": False,
     }

@@ -313,6 +313,15 @@ def test_details_go_back_to_their_maker_as_they_were() -> None:
         assert "reasoning_details" not in messages(HI, turn)[1]
 
 
+def test_what_the_assistant_did_not_say_is_named() -> None:
+    turn = assistant(Thinking(text="a", opaque=seal("anthropic")), Thinking(text="b"), IMAGE, IMAGE)
+    assert write(HI, turn, HI).dropped == [
+        "thinking of another model",
+        "thinking: the model does not want it back",
+        "Image in a turn of the assistant",
+    ]
+
+
 def test_a_turn_of_thinking_only_is_none() -> None:
     assert [m["role"] for m in messages(HI, assistant(Thinking(text="hm")), HI)] == ["user", "user"]
 

@@ -545,3 +545,13 @@ def test_calls_of_a_wrapped_tool_are_told_as_it_takes_them() -> None:
     asked = history(ToolCall(id="a", name="w", arguments='"x"'))
     asked.tools = [Tool(name="w", schema=either)]
     assert items(asked)[1]["arguments"] == '{"value":"x"}'
+
+
+def test_what_the_assistant_did_not_say_is_named() -> None:
+    foreign = Opaque(origin=Origin("anthropic", "x"), data="sig")
+    picture = Image(url="https://a.example/b.png")
+    asked = history(Thinking(text="a", opaque=foreign), Thinking(text="b"), picture, picture)
+    assert write(asked).dropped == [
+        "thinking of another model",
+        "Image in a turn of the assistant",
+    ]
