@@ -143,9 +143,10 @@ def _allowed(choice: dict[str, Any], path: str, tools: list[Tool]) -> ToolChoice
 
 def _full_name(holder: dict[str, Any], path: str, tools: list[Tool]) -> str:
     """The full name of the tool that `holder` names, with its namespace or without."""
-    inner = holder.get(holder["type"]) if "name" not in holder and "type" in holder else None
+    kind = holder.get("type")
+    inner = holder.get(kind) if isinstance(kind, str) and "name" not in holder else None
     if isinstance(inner, dict):  # as chats write it
-        holder, path = inner, f"{path}.{holder['type']}"
+        holder, path = inner, f"{path}.{kind}"
     name = string(holder.get("name"), f"{path}.name", filled=True)
     space = string(holder.get("namespace") or "", f"{path}.namespace")
     for tool in tools:
