@@ -131,6 +131,56 @@ def responses(at: At, tokens: int, stream: bool) -> Seen:
     )
 
 
+def completions(at: At, tokens: int, stream: bool) -> Seen:
+    client = openai.OpenAI(base_url=f"{at.url}/v1", api_key=at.key, max_retries=0)
+    body: dict[str, Any] = {
+        "model": at.model,
+        "max_tokens": tokens,
+        "temperature": 0,
+        "prompt": QUESTION,
+    }
+    with client:
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            chunks = list(client.completions.create(**body))
+            choices = [choice for chunk in chunks for choice in chunk.choices]
+            text = "".join(choice.text for choice in choices)
+            (reason,) = [choice.finish_reason for choice in choices if choice.finish_reason]
+            (usage,) = [chunk.usage for chunk in chunks if chunk.usage]
+        else:
+            answer = client.completions.create(**body)
+            (choice,), usage = answer.choices, answer.usage
+            text, reason = choice.text, choice.finish_reason
+    return Seen(
+        text,
+        {"stop": False, "length": True}[reason],
+        usage.prompt_tokens,
+        usage.prompt_tokens_details.cached_tokens,
+        usage.completion_tokens,
+    )
+
+
+def chat_without_system(at: At, tokens: int, stream: bool) -> Seen:
+    """What a completion becomes here: one user message."""
+    client = openai.OpenAI(base_url=f"{at.url}/v1", api_key=at.key, max_retries=0)
+    with client:
+        answer = client.chat.completions.create(
+            model=at.model,
+            max_tokens=tokens,
+            temperature=0,
+            messages=[{"role": "user", "content": QUESTION}],
+        )
+    (choice,), usage = answer.choices, answer.usage
+    assert usage is not None and usage.prompt_tokens_details is not None
+    return Seen(
+        choice.message.content or "",
+        choice.finish_reason == "length",
+        usage.prompt_tokens,
+        usage.prompt_tokens_details.cached_tokens or 0,
+        usage.completion_tokens,
+    )
+
+
 CLIENTS: dict[str, Callable[[At, int, bool], Seen]] = {
     "openai": chat,
     "anthropic": messages,
@@ -182,6 +232,18 @@ def test_tokens_and_counts_are_the_servers_own(
     assert 1 < itself.outputs < ENOUGH
     assert 0 < itself.cached < itself.inputs
     assert ask(At(behind.url, behind.key, f"on-{upstream}"), ENOUGH, stream) == itself
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize("upstream", DIALECTS)
+def test_a_completion_is_the_answer_to_one_message(
+    upstream: str, stream: bool, server: LocalModel, behind: Gateway
+) -> None:
+    at = At(server.url, server.key, NAME)
+    chat_without_system(at, ENOUGH, stream)  # the question is in the cache from now on
+    itself = chat_without_system(at, ENOUGH, stream)
+    assert itself.text
+    assert completions(At(behind.url, behind.key, f"on-{upstream}"), ENOUGH, stream) == itself
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
