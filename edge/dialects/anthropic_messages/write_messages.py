@@ -53,6 +53,7 @@ class Messages:
             before = turns[at - 1].role if at else ""
             behind = turns[at + 1].role if at + 1 < len(turns) else ""
             self._add(turn, before, behind)
+        self._place_instructions()
         if not self.messages:
             raise nothing_said()
         if self.messages[0]["role"] != "user":
@@ -74,6 +75,15 @@ class Messages:
             self.messages[-1]["content"] += content
         else:
             self.messages.append({"role": role, "content": content})
+
+    def _place_instructions(self) -> None:
+        """Those behind which nothing of the assistant's is left become the user's."""
+        for at in range(len(self.messages) - 2, -1, -1):
+            if self.messages[at]["role"] == "system" and self.messages[at + 1]["role"] == "user":
+                self.messages[at]["role"] = "user"
+                self.messages[at]["content"] += self.messages.pop(at + 1)["content"]
+                if at and self.messages[at - 1]["role"] == "user":
+                    self.messages[at - 1]["content"] += self.messages.pop(at)["content"]
 
     def _written(self, role: str, blocks: list[Block]) -> list[Written]:
         content: list[Written] = []

@@ -162,6 +162,14 @@ def test_an_instruction_in_between_stands_where_the_model_takes_it(
     assert [b["text"] for b in body["messages"][-1]["content"]] == ["Longer.", "Go."]
 
 
+def test_an_instruction_stands_before_the_assistant_or_nobody() -> None:
+    foreign = Thinking(text="hm", opaque=Opaque(origin=Origin("openai", "x"), data="d"))
+    turns = (user("a"), Turn("system", [Text(text="b")]), assistant(foreign), user("c"))
+    (message,) = body_of(*turns, model="claude-opus-4-8")["messages"]
+    assert message["role"] == "user"
+    assert [block["text"] for block in message["content"]] == ["a", "b", "c"]
+
+
 def test_an_instruction_never_stands_between_a_call_and_its_result() -> None:
     body = body_of(
         user("Hi"), assistant(call()), Turn("system", [Text(text="S.")]), user(result()), tools=[F]
