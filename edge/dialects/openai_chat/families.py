@@ -1,7 +1,8 @@
 """What some families of models want of a history, told by their names.
 
 Sources: Mistral's API (ids of nine letters and digits; after a tool's result only the assistant may
-speak), and the guides to tool use of those who want their thinking back between two calls.
+speak; no member it does not know), and the guides to tool use of those who want their thinking back
+between two calls.
 """
 
 import re
@@ -23,6 +24,11 @@ def wants_thinking(model: str) -> bool:
 def user_may_follow_tool(model: str) -> bool:
     """Whether a message of the user may stand directly behind a tool's result."""
     return _MISTRAL.search(model.lower()) is None
+
+
+def refuses_unknown(model: str) -> bool:
+    """Whether members that are only some servers' own are an error."""
+    return _MISTRAL.search(model.lower()) is not None
 
 
 def call_id(id_: str, model: str) -> str:

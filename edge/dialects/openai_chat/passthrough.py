@@ -40,6 +40,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
+from .families import refuses_unknown
 from .seals import without_seals, without_thinking
 from .wire import NULL, ChatUsage
 
@@ -86,15 +87,15 @@ _EMPTY = (b"null", b'""', b"[]", b"{}")
 def prepare(fields: Fields, model: str, stream: bool) -> bytes:
     """The upstream's body: the client's members as they came, another model, usage asked.
 
-    Thinking that was packed for another vendor stays behind, and for OpenAI's models also what
-    other models thought in plain words (`seals`).
+    Thinking that was packed for another vendor stays behind, and for models that refuse the member
+    also what other models thought in plain words (`seals`).
 
     Raises Problem for `stream_options` that cannot be understood.
     """
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
         out["messages"] = without_seals(out["messages"])
-        if is_openai(model):
+        if is_openai(model) or refuses_unknown(model):
             out["messages"] = without_thinking(out["messages"])
     if stream:
         options = fields.get("stream_options", _NO_OPTIONS)

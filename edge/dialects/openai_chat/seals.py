@@ -50,7 +50,7 @@ def _cleaned(message: msgspec.Raw) -> msgspec.Raw:
 
 
 def without_thinking(messages: msgspec.Raw) -> msgspec.Raw:
-    """`messages` without what was thought in plain words: OpenAI refuses the member."""
+    """`messages` without what was thought in plain words: some refuse the member."""
     if _THINKING.encode() not in bytes(messages):
         return messages
     try:

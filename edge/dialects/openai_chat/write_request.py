@@ -18,6 +18,7 @@ from edge.dialects.neutral import Conversation, OutputFormat
 from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 from edge.dialects.sides import Aim, Sent
 
+from .families import refuses_unknown
 from .write_messages import write_messages
 from .write_tools import Tools
 
@@ -59,7 +60,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
             dropped.append("service tier")
     if conversation.session and openai:
         body["prompt_cache_key"] = _short(conversation.session)
-    if conversation.user:
+    if conversation.user and not refuses_unknown(model):
         body["safety_identifier" if openai else "user"] = _short(conversation.user)
     if conversation.top_logprobs is not None:
         dropped.append("log probabilities")
@@ -126,7 +127,8 @@ def _sampling(
     for member, value in wanted.items():
         if value is None:
             continue
-        if not takes_sampling(model, effort) or (member == "top_k" and is_openai(model)):
+        unknown = member == "top_k" and (is_openai(model) or refuses_unknown(model))
+        if unknown or not takes_sampling(model, effort):
             dropped.append(f"`{member}`")
         else:
             body[member] = value

@@ -53,13 +53,14 @@ def test_a_request_is_cleaned_on_its_way() -> None:
     assert body["messages"] == [{"role": "assistant", "content": "x"}]
 
 
-def test_openai_gets_no_thinking_in_plain_words() -> None:
-    """tashfeenahmed/freellmapi#1070: a history of another model's turns is refused for it."""
+@pytest.mark.parametrize("model", ["gpt-5.2", "mistral-large-latest"])
+def test_who_refuses_thinking_in_plain_words_gets_none(model: str) -> None:
+    """BerriAI/litellm#30835: a history of another model's turns is refused for it."""
     thought = {"role": "assistant", "content": "x", "reasoning_content": "hm"}
     said = {"role": "user", "content": "what is reasoning_content?"}
     fields = {"messages": msgspec.Raw(json.dumps([said, thought]).encode())}
-    told = json.loads(prepare(fields, "gpt-5.2", False))["messages"]
+    told = json.loads(prepare(fields, model, False))["messages"]
     assert told == [said, {"role": "assistant", "content": "x"}]
     assert json.loads(prepare(fields, "kimi-k2.5", False))["messages"] == [said, thought]
     for raw in (b'{"reasoning_content":1}', b'["reasoning_content"]'):
-        assert b"reasoning_content" in prepare({"messages": msgspec.Raw(raw)}, "gpt-5.2", False)
+        assert b"reasoning_content" in prepare({"messages": msgspec.Raw(raw)}, model, False)

@@ -626,6 +626,12 @@ def test_what_other_servers_do_not_know_is_named() -> None:
     ]
 
 
+def test_mistral_gets_no_member_it_does_not_know() -> None:
+    """mistralai/platform-docs-public#7: it refuses those of other servers."""
+    assert body(model="mistral-large-latest", user="u", top_k=5).keys() == {"model", "messages"}
+    assert body(user="u", top_k=5).keys() == {"model", "messages", "user", "top_k"}
+
+
 def test_what_only_openai_knows() -> None:
     said: dict[str, Any] = {
         "verbosity": "low",
