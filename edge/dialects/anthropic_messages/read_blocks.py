@@ -3,8 +3,6 @@
 from collections.abc import Collection
 from typing import Any
 
-import msgspec
-
 from edge.dialects import opaque
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
@@ -19,7 +17,7 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
-from edge.dialects.openai_chat.check import array, mapping, string, wrong
+from edge.dialects.openai_chat.check import array, json_text, mapping, string, wrong
 
 from .citations import citation_of
 
@@ -35,8 +33,6 @@ _KNOWN = (
     "`text`, `image`, `document`, `search_result`, `thinking`, `redacted_thinking`, `tool_use`, "
     "`tool_result`"
 )
-
-_encode = msgspec.json.Encoder().encode
 
 
 def cache_of(owner: dict[str, Any]) -> Cache | None:
@@ -105,7 +101,7 @@ class Blocks:
                 return ToolCall(
                     id=string(block.get("id"), f"{path}.id", filled=True),
                     name=string(block.get("name"), f"{path}.name", filled=True),
-                    arguments=_encode(mapping(block.get("input"), f"{path}.input")).decode(),
+                    arguments=json_text(mapping(block.get("input"), f"{path}.input"), path),
                     cache=cache_of(block),
                 )
             case "tool_result":

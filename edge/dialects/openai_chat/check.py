@@ -9,6 +9,7 @@ from edge.dialects.passthrough import UNREADABLE, Fields
 from middlewares.problem import Problem
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 def wrong(path: str, expected: str, *, code: str = "") -> Problem:
@@ -132,6 +133,14 @@ def mapping(value: Any, path: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise wrong(path, "an object")
+
+
+def json_text(value: Any, path: str) -> str:
+    """`value` as JSON text. What could just be read can be too deep to write again."""
+    try:
+        return _encode(value).decode()
+    except RecursionError:
+        raise wrong(path, "a value that is not nested so deep") from None
 
 
 def array(value: Any, path: str) -> list[Any]:

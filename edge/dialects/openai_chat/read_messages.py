@@ -7,8 +7,6 @@ older `function_call` never had.
 
 from typing import Any
 
-import msgspec
-
 from edge.dialects.neutral import (
     Block,
     Cache,
@@ -22,7 +20,7 @@ from edge.dialects.neutral import (
 )
 
 from .calls import text_of
-from .check import array, mapping, one_of, string, wrong
+from .check import array, json_text, mapping, one_of, string, wrong
 from .read_parts import cache_of, read_content, read_thinking, result_content
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -138,7 +136,7 @@ def _function(function: dict[str, Any], path: str) -> tuple[str, str]:
     name = string(function.get("name"), f"{path}.name", filled=True)
     arguments = function.get("arguments")
     if isinstance(arguments, dict):
-        return name, msgspec.json.encode(arguments).decode()
+        return name, json_text(arguments, f"{path}.arguments")
     return name, string(text_of(arguments), f"{path}.arguments")
 
 

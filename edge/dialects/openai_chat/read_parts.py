@@ -3,8 +3,6 @@
 from base64 import b64decode
 from typing import Any
 
-import msgspec
-
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
     Audio,
@@ -20,9 +18,8 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.opaque import unpack
 
-from .check import array, mapping, string, wrong
+from .check import array, json_text, mapping, string, wrong
 
-_encode = msgspec.json.Encoder().encode
 _PDF = "JVBERi0"  # how base64 of a PDF begins
 _FILE = "a data URL, as in `data:application/pdf;base64,...`"
 
@@ -72,7 +69,7 @@ def _part(part: dict[str, Any], path: str) -> Block:
             return ToolCall(
                 id=string(part.get("id") or "", f"{path}.id"),
                 name=string(part.get("name"), f"{path}.name", filled=True),
-                arguments=_encode(mapping(part.get("input") or {}, f"{path}.input")).decode(),
+                arguments=json_text(mapping(part.get("input") or {}, f"{path}.input"), path),
                 cache=cache_of(part),
             )
         case "tool_result":

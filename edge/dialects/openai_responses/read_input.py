@@ -18,8 +18,6 @@ Anything else is refused: nothing a user said is dropped in silence.
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from edge.dialects.neutral import (
     Block,
     Opaque,
@@ -33,7 +31,7 @@ from edge.dialects.neutral import (
     Turn,
 )
 from edge.dialects.opaque import unpack
-from edge.dialects.openai_chat.check import array, mapping, one_of, string, wrong
+from edge.dialects.openai_chat.check import array, json_text, mapping, one_of, string, wrong
 
 from .read_parts import parts_text, read_content, read_output
 from .read_tools import read_tool_list
@@ -57,8 +55,6 @@ _LOCAL = {
 """Tools of OpenAI's that the caller runs: their name, and where their arguments stand."""
 _LOCAL_OUTPUTS = frozenset(f"{kind}_output" for kind in _LOCAL)
 _COMPACTIONS = ("compaction", "compaction_summary", "compaction_trigger", "context_compaction")
-
-_encode = msgspec.json.Encoder().encode
 
 Item = dict[str, Any]
 
@@ -142,7 +138,8 @@ class Input:
     def local_call(self, item: Item, path: str) -> None:
         """A call of a tool that OpenAI defines and the caller runs."""
         name, member = _LOCAL[item["type"]]
-        arguments = _encode(mapping(item.get(member), f"{path}.{member}")).decode()
+        where = f"{path}.{member}"
+        arguments = json_text(mapping(item.get(member), where), where)
         call = ToolCall(id=_call_id(item, path), name=name, arguments=arguments)
         self._add("assistant", [call])
 
@@ -158,7 +155,7 @@ class Input:
     def local_result(self, item: Item, path: str) -> None:
         """What a tool gave back whose output has a form of its own."""
         output = item.get("output")
-        text = output if isinstance(output, str) else _encode(output).decode()
+        text = output if isinstance(output, str) else json_text(output, f"{path}.output")
         content = () if output is None else (Text(text=text),)
         failed = item.get("status") == "failed"
         self._add("user", [ToolResult(id=_call_id(item, path), content=content, failed=failed)])
@@ -204,7 +201,7 @@ def _call_id(item: Item, path: str) -> str:
 def _arguments(given: Any, path: str) -> str:
     if given is None:
         return ""
-    return _encode(given).decode() if isinstance(given, dict) else string(given, path)
+    return json_text(given, path) if isinstance(given, dict) else string(given, path)
 
 
 _READERS: dict[str, Callable[[Input, Item, str], None]] = {

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.crossing import Crossing, Passthrough, Translation, cross
+from edge.dialects.crossing import CLIENTS, Crossing, Passthrough, Translation, cross
 from edge.dialects.passthrough import Fields
 from edge.estimate import Estimator
 from middlewares.exchange import Dialect, Exchange
@@ -73,3 +73,46 @@ def test_what_can_be_read_but_not_written_is_refused() -> None:
             assert problem.kind == "invalid_request"
         else:
             assert b'{\\"a\\":' in found.take_body()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "before", "behind"),
+    [
+        (
+            "responses",
+            '{"input":[{"type":"function_call","call_id":"a","name":"f","arguments":',
+            "}]}",
+        ),
+        ("responses", '{"input":[{"type":"local_shell_call","call_id":"a","action":', "}]}"),
+        ("responses", '{"input":[{"type":"shell_call_output","call_id":"a","output":', "}]}"),
+        (
+            "chat.completions",
+            '{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":',
+            "}}]}]}",
+        ),
+        (
+            "chat.completions",
+            '{"messages":[{"role":"assistant","content":[{"type":"tool_use","name":"f","input":',
+            "}]}]}",
+        ),
+        (
+            "messages",
+            '{"max_tokens":9,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a",'
+            '"name":"f","input":',
+            "}]}]}",
+        ),
+    ],
+)
+def test_a_reader_refuses_what_is_too_deep(endpoint: str, before: str, behind: str) -> None:
+    """As counts do, who have no way across."""
+    for depth in range(700, 1000):
+        try:
+            fields = read(before + '{"a":' * depth + "1" + "}" * depth + behind)
+        except RecursionError:
+            break
+        try:
+            conversation = CLIENTS[endpoint].read(fields)
+        except Problem as problem:
+            assert problem.kind == "invalid_request"
+        else:
+            assert conversation.turns
