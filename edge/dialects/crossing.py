@@ -27,6 +27,7 @@ from . import anthropic_messages, openai_chat, openai_completions, openai_respon
 from .anthropic_messages import passthrough as messages_passthrough
 from .neutral import (
     CONTENT,
+    Conversation,
     Counted,
     Event,
     Failed,
@@ -88,6 +89,8 @@ _SAME = (
     ("top_k",),
 )
 """Members of different dialects that say the same."""
+_STATE = ("previous_response_id", "conversation", "background", "prompt")
+"""Members of Responses by which a request means more than it says."""
 _SAID = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
 _BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
@@ -161,7 +164,7 @@ def cross(
     client = clients.get(endpoint)
     if client is None:
         return None
-    read = openai_responses.CLIENT.read if foreign else client.read
+    read = _read_responses if foreign else client.read
     for dialect, upstream in UPSTREAMS.items():
         if dialect in spoken:
             aim = Aim(
@@ -195,6 +198,20 @@ def _mixes(fields: Fields) -> bool:
         return any("input_schema" in tool for tool in _decode_tools(tools))
     except UNREADABLE:
         return False
+
+
+def _read_responses(fields: Fields) -> Conversation:
+    """That body, which refers to nothing: what is kept is not looked up on the chat path."""
+    for name in _STATE:
+        if bytes(fields.get(name, b"null")) not in (b"null", b"false"):
+            raise Problem(
+                "invalid_request",
+                message=f"Unsupported parameter: `{name}` is only known at /v1/responses.",
+                param=name,
+                issue="expected to be left out",
+                extra={"code": "unsupported_parameter"},
+            )
+    return openai_responses.CLIENT.read(fields)
 
 
 class Passthrough:

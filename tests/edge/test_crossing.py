@@ -561,3 +561,27 @@ async def test_a_body_of_responses_on_the_chat_path(upstream: str, stream: bool)
             "responses": b"/v1/responses",
         }[upstream]
     )
+
+
+@pytest.mark.parametrize("upstream", MODELS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("previous_response_id", "resp_1"),
+        ("conversation", "conv_1"),
+        ("background", True),
+        ("prompt", {"id": "pmpt_1"}),
+    ],
+)
+async def test_state_is_refused_where_it_is_not_looked_up(
+    upstream: str, name: str, value: Any
+) -> None:
+    """Ignored, it would be an answer without the conversation it is about."""
+    house = house_of(SAY[upstream]().whole("Hello"), plain=True)
+    body = {"model": MODELS[upstream], "input": "And then?"}
+    answer = await post(house, "chat.completions", {**body, name: value})
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["param"]) == (400, "unsupported_parameter", name)
+    assert house.upstream.requests == []
+    left_out = False if value is True else None
+    assert (await post(house, "chat.completions", {**body, name: left_out})).status == 200
