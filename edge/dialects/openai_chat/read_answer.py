@@ -18,7 +18,6 @@ the input once there is a finish reason; then all that waits is passed on. An up
 talking without either has broken off.
 """
 
-from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -142,7 +141,7 @@ class ChatReader:
             return [failures.broken("the answer has no message", body)]
         for at, call in enumerate(message.tool_calls or ()):
             call.index = at  # each entry is a call of its own, whatever its id
-        self._take(answer, body, out)
+        self._read(answer, body, out)
         if not self._over:
             self._stop(out)
         return out
@@ -167,12 +166,19 @@ class ChatReader:
         if parsed.name == "error" or self._is_error(chunk):
             self._fail(failures.failed_by(data), out)
             return
-        self._take(chunk, data, out)
+        self._read(chunk, data, out)
 
     @staticmethod
     def _is_error(chunk: Chunk) -> bool:
         error = chunk.error
         return (error is not NULL and bytes(error) != b"null") or chunk.object == "error"
+
+    def _read(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
+        """Take a chunk. What stands deep in it (`Raw`) nobody has decoded before."""
+        try:
+            self._take(chunk, data, out)
+        except UNREADABLE:
+            self._fail(failures.broken("a frame cannot be read", data), out)
 
     def _take(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
         if not self._started:
@@ -218,8 +224,7 @@ class ChatReader:
         self._finish = choice.finish_reason
         for raw in (choice.stop_reason, choice.matched_stop):
             if bytes(raw).startswith(b'"'):
-                with suppress(*UNREADABLE):  # not checked before, as no other kind is of use
-                    self._sequence = _decode_any(raw)
+                self._sequence = _decode_any(raw)
 
     # Blocks --------------------------------------------------------------------------------------
 
