@@ -196,6 +196,18 @@ class Tool(Struct, kw_only=True):
         """The name by which a target without namespaces knows it."""
         return f"{self.namespace}__{self.name}" if self.namespace else self.name
 
+    @property
+    def guide(self) -> str:
+        """The description for a target without free-text tools: with the grammar of the text."""
+        grammar = self.format or {}
+        inner = grammar.get("grammar", grammar)
+        definition = inner.get("definition") if isinstance(inner, dict) else None
+        if not definition:
+            return self.description
+        syntax = inner.get("syntax") or "grammar"
+        rule = f"The input must match this {syntax} grammar:\n{definition}"
+        return f"{self.description}\n\n{rule}" if self.description else rule
+
 
 class ToolChoice(Struct, frozen=True, kw_only=True):
     """mode "one": the tool `name` must be called. allowed: full names of the only tools offered."""

@@ -21,6 +21,7 @@ from middlewares.problem import Problem
 
 from .neutral import Block, Refusal, Text, Thinking, ToolCall, ToolResult, Turn
 
+_ATTRIBUTION = "x-anthropic-billing-header:"
 NO_RESULT = "No result was provided."
 
 
@@ -147,3 +148,14 @@ def _without_orphans(turns: Iterable[Turn]) -> list[Turn]:
                 blocks.append(block)
         out.append(Turn(turn.role, blocks))
     return out
+
+
+def without_attribution(system: list[Text]) -> list[Text]:
+    """`system` without the line by which Claude Code tells its maker who pays.
+
+    It changes often, and so would spoil the cache of whoever else reads the prompt.
+    """
+    if system and system[0].text.startswith(_ATTRIBUTION):
+        rest = system[0].text.partition("\n")[2].lstrip("\n")
+        return [*([Text(text=rest)] if rest else []), *system[1:]]
+    return system

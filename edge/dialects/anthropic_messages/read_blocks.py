@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from edge.dialects import opaque
+from edge.dialects.check import array, json_text, mapping, string, wrong
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
     Block,
@@ -17,7 +18,6 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
-from edge.dialects.openai_chat.check import array, json_text, mapping, string, wrong
 
 from .citations import citation_of
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects.check import Members, mapping, one_of, string, whole, wrong
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
-from edge.dialects.openai_chat.check import Members, mapping, one_of, string, whole, wrong
 from edge.dialects.passthrough import UNREADABLE, Fields
+from edge.dialects.repair import without_attribution
 from middlewares.problem import Problem
 
 from .read_blocks import Blocks, cache_of
@@ -23,7 +24,6 @@ _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TIERS = {"auto": "auto", "standard_only": "default"}
 _NOT_BY_ASSISTANT = ("tool_result", "image", "document", "search_result")
 _NOT_BY_USER = ("tool_use", "thinking", "redacted_thinking")
-_BILLING = "x-anthropic-billing-header:"
 _SESSION = re.compile(r"(?:^|_)session_([0-9a-f-]{32,36})$")
 
 
@@ -86,21 +86,11 @@ def _max_tokens(members: Members, *, counted: bool) -> int | None:
 
 
 def _system(members: Members, blocks: Blocks) -> list[Text]:
-    """The instructions, without Claude Code's first line.
-
-    It tells Anthropic who pays, and changes often: any other vendor's cache it would spoil.
-    """
+    """The instructions, without the line of Claude Code that is for Anthropic alone."""
     system = members.get("system")
     if system is None:
         return []
-    texts = blocks.texts(system, "system")
-    if texts and texts[0].text.startswith(_BILLING):
-        rest = texts[0].text.partition("\n")[2].lstrip("\n")
-        if isinstance(system, str) and rest:
-            texts[0].text = rest
-        else:
-            del texts[0]
-    return texts
+    return without_attribution(blocks.texts(system, "system"))
 
 
 def _turns(members: Members, blocks: Blocks) -> list[Turn]:

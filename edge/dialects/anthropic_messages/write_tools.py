@@ -76,7 +76,7 @@ class Tools:
         if custom or tool.namespace or name != tool.name:
             self.sent[name] = SentTool(tool.name, custom, tool.namespace)
         definition: dict[str, Any] = {"name": name}
-        description = _described(tool) if custom else tool.description
+        description = tool.guide
         if description:
             definition["description"] = description
         if custom:
@@ -203,18 +203,6 @@ def _is_strict(schema: dict[str, Any]) -> bool:
         return for_anthropic(schema) == (schema, False)
     except ValueError:
         return False
-
-
-def _described(tool: Tool) -> str:
-    """A free-text tool's description, with the grammar of its text."""
-    grammar = tool.format or {}
-    inner = grammar.get("grammar", grammar)
-    definition = inner.get("definition") if isinstance(inner, dict) else None
-    if not definition:
-        return tool.description
-    syntax = inner.get("syntax") or "grammar"
-    rule = f"The input must match this {syntax} grammar:\n{definition}"
-    return f"{tool.description}\n\n{rule}" if tool.description else rule
 
 
 def _search(raw: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ older `function_call` never had.
 
 from typing import Any
 
+from edge.dialects.check import array, json_text, mapping, one_of, string, wrong
 from edge.dialects.neutral import (
     Block,
     Cache,
@@ -20,7 +21,6 @@ from edge.dialects.neutral import (
 )
 
 from .calls import text_of
-from .check import array, json_text, mapping, one_of, string, wrong
 from .read_parts import cache_of, read_content, read_thinking, result_content
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")

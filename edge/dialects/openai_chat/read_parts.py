@@ -3,6 +3,7 @@
 from base64 import b64decode
 from typing import Any
 
+from edge.dialects.check import array, json_text, mapping, string, wrong
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
     Audio,
@@ -17,8 +18,6 @@ from edge.dialects.neutral import (
     ToolResult,
 )
 from edge.dialects.opaque import unpack
-
-from .check import array, json_text, mapping, string, wrong
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins
 _FILE = "a data URL, as in `data:application/pdf;base64,...`"

@@ -7,10 +7,10 @@ gets back (several choices, sound) is refused.
 
 from typing import Any
 
+from edge.dialects.check import Members, array, mapping, one_of, string, unsupported, whole, wrong
 from edge.dialects.neutral import EFFORTS, Conversation, OutputFormat, Reasoning
 from edge.dialects.passthrough import Fields
 
-from .check import Members, array, mapping, one_of, string, unsupported, whole, wrong
 from .read_messages import read_messages
 from .read_parts import cache_of
 from .read_tools import read_choice, read_tools

@@ -6,9 +6,9 @@ several dialects mix them up (Cursor does).
 
 from typing import Any
 
+from edge.dialects.check import Members, mapping, string, wrong
 from edge.dialects.neutral import Tool, ToolChoice
 
-from .check import Members, mapping, string, wrong
 from .read_parts import cache_of
 
 WEB_SEARCH = "web_search"

@@ -26,14 +26,13 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.opaque import readable
 from edge.dialects.openai_models import is_openai, reasons
-from edge.dialects.repair import nothing_said, paired
+from edge.dialects.repair import nothing_said, paired, without_attribution
 from edge.dialects.sides import Aim
 from middlewares.problem import Problem
 
 from .families import call_id, user_may_follow_tool, wants_thinking
 from .write_tools import Tools
 
-_BILLING = "x-anthropic-billing-header:"
 _IMAGE_BELOW = "[image attached below]"
 _FILE_BELOW = "[file attached below]"
 _ERROR = "Error: "
@@ -54,7 +53,7 @@ def write_messages(
     """
     out: list[Message] = []
     role = "developer" if reasons(aim.model) else "system"
-    instructions = _joined(_without_billing(conversation.system))
+    instructions = _joined(without_attribution(conversation.system))
     if instructions:
         out.append({"role": role, "content": instructions})
     for turn in paired(conversation.turns):
@@ -69,16 +68,6 @@ def write_messages(
     if not out:
         raise nothing_said()
     return out
-
-
-def _without_billing(system: list[Text]) -> list[Text]:
-    """Claude Code's first line tells its maker who pays. It changes often, and so would spoil the
-    cache of whoever else reads the prompt.
-    """
-    if system and system[0].text.startswith(_BILLING):
-        rest = system[0].text.partition("\n")[2].lstrip("\n")
-        return [*([Text(text=rest)] if rest else []), *system[1:]]
-    return system
 
 
 def _joined(texts: list[Text]) -> str:

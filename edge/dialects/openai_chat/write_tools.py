@@ -77,7 +77,7 @@ class Tools:
             self._definitions[name] = {"type": "custom", "custom": _custom(tool, name)}
             return
         function: dict[str, Any] = {"name": name}
-        description = _described(tool) if custom else tool.description
+        description = tool.guide
         if description:
             function["description"] = description
         if custom:
@@ -186,18 +186,6 @@ def _custom(tool: Tool, name: str) -> dict[str, Any]:
         else:
             custom["format"] = tool.format
     return custom
-
-
-def _described(tool: Tool) -> str:
-    """A free-text tool's description, with the grammar of its text."""
-    grammar = tool.format or {}
-    inner = grammar.get("grammar", grammar)
-    definition = inner.get("definition") if isinstance(inner, dict) else None
-    if not definition:
-        return tool.description
-    syntax = inner.get("syntax") or "grammar"
-    rule = f"The input must match this {syntax} grammar:\n{definition}"
-    return f"{tool.description}\n\n{rule}" if tool.description else rule
 
 
 def _search_options(raw: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from edge.dialects.check import Members, string, unsupported, wrong
 from edge.dialects.neutral import Conversation, Text, Turn
-from edge.dialects.openai_chat.check import Members, string, unsupported, wrong
 from edge.dialects.openai_chat.read_request import read_settings
 from edge.dialects.passthrough import Fields
 

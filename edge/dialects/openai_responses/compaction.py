@@ -13,20 +13,21 @@ import msgspec
 from edge.dialects.neutral import Conversation, Reply, Text, ToolChoice, Turn
 from edge.dialects.passthrough import (
     UNREADABLE,
-    Count,
     Dialect,
     Echo,
     Fields,
     Relay,
     UpstreamBroke,
     encode,
-    tokens,
 )
 from edge.dialects.sides import Caller, ClientSide
 from edge.sealing import MARK
 from edge.upstreams.refusal import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
+
+from .response_object import usage_of
+from .wire import ResponseUsage
 
 _ASK = (
     "Your context is nearly used up. Write down what is needed to go on with this conversation "
@@ -92,7 +93,7 @@ class CompactionWriter:
                 "object": "response.compaction",
                 "created_at": caller.created,
                 "output": [item],
-                "usage": _usage(reply.usage or Usage()),
+                "usage": usage_of(reply.usage or Usage()),
             }
         )
 
@@ -116,17 +117,7 @@ def finish_plain(body: bytes, asked: str, echo: Echo) -> tuple[bytes, Usage | No
         raise UpstreamBroke(f"the answer is not a compaction: {error}") from None
     if answer.object != "response.compaction":
         raise UpstreamBroke(f"the answer is a {answer.object!r:.80}, not a compaction")
-    usage = answer.usage
-    if usage is None:
-        return body, None
-    details = usage.input_tokens_details
-    cached = min(tokens(details.cached_tokens), tokens(usage.input_tokens)) if details else 0
-    counted = Usage(
-        input=tokens(usage.input_tokens) - cached,
-        output=tokens(usage.output_tokens),
-        cache_read=cached,
-    )
-    return body, counted
+    return body, answer.usage.normal() if answer.usage is not None else None
 
 
 DIALECT = Dialect(prepare=prepare, relay=relay, finish_plain=finish_plain, ping=b"")
@@ -186,19 +177,9 @@ def _unopened(path: str) -> Problem:
     )
 
 
-class _InputDetails(msgspec.Struct):
-    cached_tokens: Count = None
-
-
-class _Counted(msgspec.Struct):
-    input_tokens: Count = None
-    output_tokens: Count = None
-    input_tokens_details: _InputDetails | None = None
-
-
 class _Answer(msgspec.Struct):
     object: str = ""
-    usage: _Counted | None = None
+    usage: ResponseUsage | None = None
 
 
 class _Item(msgspec.Struct):
@@ -209,17 +190,3 @@ class _Item(msgspec.Struct):
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_item = msgspec.json.Decoder(_Item).decode
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    read = usage.input + usage.cache_read + usage.cache_write
-    return {
-        "input_tokens": read,
-        "input_tokens_details": {
-            "cached_tokens": usage.cache_read,
-            "cache_write_tokens": usage.cache_write,
-        },
-        "output_tokens": usage.output,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
-        "total_tokens": read + usage.output,
-    }

@@ -18,6 +18,7 @@ Anything else is refused: nothing a user said is dropped in silence.
 from collections.abc import Callable
 from typing import Any
 
+from edge.dialects.check import array, json_text, mapping, one_of, string, wrong
 from edge.dialects.neutral import (
     Block,
     Opaque,
@@ -31,7 +32,6 @@ from edge.dialects.neutral import (
     Turn,
 )
 from edge.dialects.opaque import unpack
-from edge.dialects.openai_chat.check import array, json_text, mapping, one_of, string, wrong
 
 from .read_parts import parts_text, read_content, read_output
 from .read_tools import read_tool_list

@@ -3,9 +3,9 @@
 from base64 import b64decode
 from typing import Any
 
+from edge.dialects.check import array, mapping, string, wrong
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import Block, Cache, Citation, Document, Image, Refusal, Text
-from edge.dialects.openai_chat.check import array, mapping, string, wrong
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")

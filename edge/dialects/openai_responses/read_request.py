@@ -7,8 +7,8 @@ been dealt with before (`edge.responses`).
 
 from typing import Any
 
+from edge.dialects.check import Members, mapping, one_of, string
 from edge.dialects.neutral import EFFORTS, Conversation, OutputFormat, Reasoning, Text
-from edge.dialects.openai_chat.check import Members, mapping, one_of, string
 from edge.dialects.passthrough import Fields
 
 from .read_input import Input

@@ -7,8 +7,8 @@ refused, by the dialect that has it not.
 
 from typing import Any
 
+from edge.dialects.check import Members, array, mapping, one_of, string, wrong
 from edge.dialects.neutral import Tool, ToolChoice
-from edge.dialects.openai_chat.check import Members, array, mapping, one_of, string, wrong
 
 WEB_SEARCH = "web_search"
 _MODES = {"auto": "auto", "required": "any", "any": "any", "none": "none"}

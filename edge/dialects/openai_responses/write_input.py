@@ -21,13 +21,12 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.opaque import readable
 from edge.dialects.openai_models import reasons
-from edge.dialects.repair import nothing_said, paired
+from edge.dialects.repair import nothing_said, paired, without_attribution
 from edge.dialects.sides import Aim
 from middlewares.problem import Problem
 
 from .write_tools import Json, Tools
 
-_BILLING = "x-anthropic-billing-header:"
 _ERROR = "Error: "
 _LEFT = "thinking of another model"
 _LED_TO = ("reasoning", "function_call", "custom_tool_call")
@@ -39,7 +38,7 @@ def write_input(conversation: Conversation, aim: Aim, tools: Tools, dropped: lis
     dropped: gets a note of what stays behind.
     """
     role = "developer" if reasons(aim.model) else "system"
-    system = [text.text for text in _without_billing(conversation.system) if text.text.strip()]
+    system = [text.text for text in without_attribution(conversation.system) if text.text.strip()]
     items: list[Json] = []
     for turn in paired(conversation.turns):
         if turn.role == "system":
@@ -60,16 +59,6 @@ def write_input(conversation: Conversation, aim: Aim, tools: Tools, dropped: lis
 def _names_json(conversation: Conversation) -> bool:
     """With `json_object` the API wants the word "json" in the input; instructions do not count."""
     return conversation.output is not None and conversation.output.kind == "json_object"
-
-
-def _without_billing(system: list[Text]) -> list[Text]:
-    """Claude Code's first line tells its maker who pays. It changes often, and so would spoil the
-    cache of whoever else reads the prompt.
-    """
-    if system and system[0].text.startswith(_BILLING):
-        rest = system[0].text.partition("\n")[2].lstrip("\n")
-        return [*([Text(text=rest)] if rest else []), *system[1:]]
-    return system
 
 
 def _message(role: str, content: Any) -> Json:
