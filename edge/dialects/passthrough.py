@@ -43,6 +43,28 @@ def tokens(count: Count) -> int:
     return max(0, int(min(count or 0, _MOST_TOKENS)))
 
 
+def disjoint(
+    given: Count, made: Count, *, read: Count, written: Count, reasoning: Count, total: Count
+) -> Usage:
+    """Usage from figures as OpenAI counts: `given` holds what was `read` and `written` of a cache.
+
+    More read than given: the server counts it beside the input. A `total` larger than its parts:
+    the server keeps the reasoning out of what it made.
+    """
+    fresh, output = tokens(given), tokens(made)
+    cached, kept = tokens(read), tokens(written)
+    if cached <= fresh:
+        output = max(output, tokens(total) - fresh)
+        fresh = max(0, fresh - cached - kept)
+    return Usage(
+        input=fresh,
+        output=output,
+        cache_read=cached,
+        cache_write=kept,
+        reasoning=tokens(reasoning),
+    )
+
+
 class UpstreamBroke(Exception):
     """The upstream's bytes are not what its dialect promises, or say that it failed.
 

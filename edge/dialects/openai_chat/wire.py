@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.passthrough import Count, tokens
+from edge.dialects.passthrough import Count, disjoint
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -36,27 +36,16 @@ class ChatUsage(Struct):
     cached_tokens: Count = None
 
     def normal(self) -> Usage:
-        """The same figures, disjoint.
-
-        More cached tokens than prompt tokens: the server counts them beside the prompt. A total
-        larger than its parts: the server keeps the reasoning out of the completion.
-        """
-        prompt, output = tokens(self.prompt_tokens), tokens(self.completion_tokens)
-        details = self.prompt_tokens_details
-        read = tokens(details.cached_tokens) if details else 0
-        read = read or tokens(self.prompt_cache_hit_tokens) or tokens(self.cached_tokens)
-        written = tokens(details.cache_write_tokens) if details else 0
-        fresh = prompt
-        if read <= prompt:
-            fresh = max(0, prompt - read - written)
-            output = max(output, tokens(self.total_tokens) - prompt)
-        spent = self.completion_tokens_details
-        return Usage(
-            input=fresh,
-            output=output,
-            cache_read=read,
-            cache_write=written,
-            reasoning=tokens(spent.reasoning_tokens) if spent else 0,
+        """The same figures, disjoint."""
+        details, spent = self.prompt_tokens_details, self.completion_tokens_details
+        read = details.cached_tokens if details else None
+        return disjoint(
+            self.prompt_tokens,
+            self.completion_tokens,
+            read=read or self.prompt_cache_hit_tokens or self.cached_tokens,
+            written=details.cache_write_tokens if details else None,
+            reasoning=spent.reasoning_tokens if spent else None,
+            total=self.total_tokens,
         )
 
 

@@ -7,7 +7,7 @@ write this dialect too. So items are decoded only once their type is known to be
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.passthrough import UNREADABLE, Count, tokens
+from edge.dialects.passthrough import UNREADABLE, Count, disjoint
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -32,25 +32,15 @@ class ResponseUsage(Struct):
     output_tokens_details: _OutputDetails | None = None
 
     def normal(self) -> Usage:
-        """The same figures, disjoint.
-
-        More cached tokens than input: the server counts them beside it. A total larger than its
-        parts: the server keeps the reasoning out of the output.
-        """
-        given, output = tokens(self.input_tokens), tokens(self.output_tokens)
+        """The same figures, disjoint."""
         details, spent = self.input_tokens_details, self.output_tokens_details
-        read = tokens(details.cached_tokens) if details else 0
-        written = tokens(details.cache_write_tokens) if details else 0
-        fresh = given
-        if read <= given:
-            fresh = max(0, given - read - written)
-            output = max(output, tokens(self.total_tokens) - given)
-        return Usage(
-            input=fresh,
-            output=output,
-            cache_read=read,
-            cache_write=written,
-            reasoning=tokens(spent.reasoning_tokens) if spent else 0,
+        return disjoint(
+            self.input_tokens,
+            self.output_tokens,
+            read=details.cached_tokens if details else None,
+            written=details.cache_write_tokens if details else None,
+            reasoning=spent.reasoning_tokens if spent else None,
+            total=self.total_tokens,
         )
 
 
