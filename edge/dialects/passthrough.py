@@ -25,6 +25,10 @@ encode = msgspec.json.Encoder().encode
 decode_fields = msgspec.json.Decoder(Fields).decode
 decode_text = msgspec.json.Decoder(str).decode
 
+KEEP_ALIVE = sse.comment("keep-alive")
+"""A sign of life in the dialects that have no event for it; also in place of an upstream's own
+comments, in which some write who they are."""
+
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 

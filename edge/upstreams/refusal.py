@@ -137,7 +137,9 @@ def problem_of(
         return Problem("upstream_timeout", reason=reason)
     if status in (400, 413, 422):
         at_fault = _field(detail, text, members, spelled)
-        return _client_fault(status, detail, text, code, dialect, at_fault, reason)
+        whole = "input" if dialect == "responses" else "messages"
+        whole = (spelled or {}).get("messages", whole)
+        return _client_fault(status, detail, text, code, dialect, at_fault, whole, reason)
     return Problem("upstream_error", reason=reason)
 
 
@@ -148,6 +150,7 @@ def _client_fault(
     code: str,
     dialect: Dialect,
     param: str | None,
+    whole: str,
     reason: str,
 ) -> Problem:
     overflow = OVERFLOW.search(text) or (
@@ -157,7 +160,7 @@ def _client_fault(
         return Problem(
             "context_length_exceeded",
             message=_overflow(text, dialect),
-            param="input" if dialect == "responses" else "messages",
+            param=whole,
             reason=reason,
         )
     if status == 413:

@@ -75,6 +75,8 @@ async def ask(
 
 
 def ours(block: bytes) -> bytes:
+    """A block as the client has it: another name, and no words of the upstream in comments."""
+    block = block.replace(b": wait\n\n", OUR_PING["openai"])
     return block.replace(b'"model":"up"', b'"model":"m1"')
 
 

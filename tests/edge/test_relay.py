@@ -23,6 +23,10 @@ from middlewares.sse import Splitter
 SAME = "same"
 
 
+OURS = ": keep-alive\n\n"
+"""What stands for a comment of the upstream: some write in it who they are."""
+
+
 class E(NamedTuple):
     """One event. `asked`, `unasked`: what the client gets when it asked for usage and when not."""
 
@@ -255,7 +259,7 @@ CHAT: dict[str, tuple[list[E], Usage | None]] = {
     ),
     "comments": (
         [
-            E(": hello\n\n"),
+            E(": hello\n\n", OURS, OURS),
             chunk(delta('{"content":"Hi"}')),
             E(": keep-alive\n\n"),
             chunk(STOP),
@@ -537,11 +541,11 @@ MESSAGES: dict[str, tuple[list[E], Usage | None]] = {
     ),
     "comments and pings": (
         [
-            E(": hello\n\n"),
+            E(": hello\n\n", OURS, OURS),
             message_start(),
             PING,
             block_start(0, TEXT),
-            E(": still here\n\n"),
+            E(": still here\n\n", OURS, OURS),
             block_delta(0, text("a")),
             PING,
             block_stop(0),

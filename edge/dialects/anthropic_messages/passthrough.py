@@ -13,6 +13,7 @@ import msgspec
 
 from edge.dialects import failures
 from edge.dialects.passthrough import (
+    KEEP_ALIVE,
     NO_ECHO,
     UNREADABLE,
     Dialect,
@@ -102,7 +103,7 @@ class MessagesRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return event if event.lstrip().startswith(b":") and not self.complete else b""
+            return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
         try:
             read = _decode_event(parsed.data)
         except UNREADABLE as error:

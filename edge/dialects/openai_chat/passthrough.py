@@ -24,6 +24,7 @@ import msgspec
 from edge.dialects.failures import failed_by
 from edge.dialects.openai_models import is_openai
 from edge.dialects.passthrough import (
+    KEEP_ALIVE,
     NO_ECHO,
     UNREADABLE,
     Dialect,
@@ -193,7 +194,7 @@ class ChatRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return event if event.lstrip().startswith(b":") and not self.complete else b""
+            return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
         data = parsed.data
         if data.startswith(b"[DONE]"):
             self.complete = True
@@ -265,6 +266,4 @@ def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, 
     return body, answer.usage.normal() if answer.usage is not None else None
 
 
-DIALECT = Dialect(
-    prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, ping=sse.comment("keep-alive")
-)
+DIALECT = Dialect(prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, ping=KEEP_ALIVE)

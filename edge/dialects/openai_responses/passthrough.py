@@ -21,6 +21,7 @@ from edge.dialects.failures import broken, failed_by
 from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
+    KEEP_ALIVE,
     NO_ECHO,
     UNREADABLE,
     Dialect,
@@ -153,7 +154,7 @@ class ResponsesRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return event if event.lstrip().startswith(b":") and not self.complete else b""
+            return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
         data = parsed.data
         if data.startswith(b"[DONE]"):
             return b""
@@ -213,7 +214,7 @@ class ResponsesRelay:
         elif not self._started:
             self._started = response
         members["response"] = msgspec.Raw(response)
-        return sse.encode(encode(members), read.type)
+        return sse.encode(encode(members), read.type if read.type.isprintable() else "")
 
     def end(self) -> bytes:
         """Only a response that has ended ends a stream."""
@@ -271,5 +272,5 @@ DIALECT = Dialect(
     prepare=prepare,
     relay=ResponsesRelay,
     finish_plain=finish_plain,
-    ping=sse.comment("keep-alive"),
+    ping=KEEP_ALIVE,
 )
