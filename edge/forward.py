@@ -290,9 +290,12 @@ class _Passage:
             rest = self._splitter.rest()
             last = relay.feed(rest + b"\n\n") if rest else b""
             last += relay.end()
-            if not self.exchange.first_content:
-                raise UpstreamBroke("the stream ended without content")
-            if last:
+            if not self._flowing:
+                if not relay.content:
+                    raise UpstreamBroke("the stream ended without content")
+                self._held += last  # what was kept back until it was known what it is
+                await self._commit()
+            elif last:
                 await self._give(last)
         except _Enough:
             pass

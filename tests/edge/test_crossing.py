@@ -209,6 +209,20 @@ async def test_pings_go_out_while_a_call_is_withheld(caller: str) -> None:
 
 
 @pytest.mark.parametrize("caller", ["messages", "responses"])
+async def test_an_answer_known_only_at_its_end_is_an_answer(caller: str) -> None:
+    """A call without arguments, from a server that sends no `[DONE]`: all of it waited."""
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    end = b"data: " + json.dumps(finish).encode() + b"\n\n"
+    house = house_of(Chat().start(), fragment(0, "", id="c0", name="one"), end)
+    body = ask(caller, "openai", stream=True, tools=tools(caller, "one"))
+    answer = await post(house, caller, body)
+    read = Read(answer.body)
+    assert (answer.status, read.ended) == (200, True)
+    assert '"c0"' in json.dumps(read.data)
+    assert end_of(house.exchanges[0]) == ("completed", "")
+
+
+@pytest.mark.parametrize("caller", ["messages", "responses"])
 async def test_what_waited_is_all_there_in_the_end(caller: str) -> None:
     steps = [
         fragment(0, '{"a":', id="c0", name="one"),
