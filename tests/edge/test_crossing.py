@@ -193,14 +193,16 @@ def fragment(index: int, arguments: str = "", **first: Any) -> bytes:
 async def test_pings_go_out_while_a_call_is_withheld(caller: str) -> None:
     """archestra-ai/archestra#7810: fragments of a second call wait until the first is whole, as
     callers expect one block at a time; meanwhile something has to be heard."""
-    begun = fragment(0, '{"a":', id="c0", name="one") + fragment(1, '{"b":"', id="c1", name="two")
+    begun = fragment(0, '{"a":', id="call_first", name="one") + fragment(
+        1, '{"b":"', id="call_second", name="two"
+    )
     waiting = Pulse(fragment(1, "x"), 0.004)
     house = house_of(Chat().start(), begun, waiting, keep_alive=0.02)
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one", "two"))
     async with calling(house, caller, body) as call:
         first = Read(await call.chunk())
-        assert "c0" in json.dumps(first.data)
-        assert "c1" not in json.dumps(first.data)
+        assert "call_first" in json.dumps(first.data)
+        assert "call_second" not in json.dumps(first.data)
         for _ in range(2):
             heard = Read(await call.chunk())
             assert (heard.pings, len(heard.data) - heard.names.count("ping")) == (1, 0)
