@@ -45,14 +45,14 @@ _decode = msgspec.json.Decoder().decode
 
 def failed_by(data: bytes) -> Failed:
     """The failure that `data` reports: the JSON of an error object, or of an event around one."""
-    reason = f"error in the stream: {redacted(data[:_REASON].decode('utf-8', 'replace'))}"
+    reason = f"error in the stream: {redacted(data[:_REASON].strip().decode('utf-8', 'replace'))}"
     return Failed(reason, _kind(_error_of(data), data))
 
 
 def broken(what: str, data: bytes = b"") -> Failed:
     """The failure of an upstream whose bytes are not what its dialect promises."""
     if data:
-        what = f"{what}: {redacted(data[:_REASON].decode('utf-8', 'replace'))}"
+        what = f"{what}: {redacted(data[:_REASON].strip().decode('utf-8', 'replace'))}"
     return Failed(what)
 
 

@@ -52,11 +52,14 @@ def disjoint(
 ) -> Usage:
     """Usage from figures as OpenAI counts: `given` holds what was `read` and `written` of a cache.
 
-    More read than given: the server counts it beside the input. A `total` larger than its parts:
-    the server keeps the reasoning out of what it made.
+    More read than given: the server counts it beside the input. A `total` larger than its parts,
+    or more reasoning than was made: the server keeps the reasoning out of what it made.
     """
     fresh, output = tokens(given), tokens(made)
     cached, kept = tokens(read), tokens(written)
+    thought = tokens(reasoning)
+    if thought > output:
+        output += thought
     if cached <= fresh:
         output = max(output, tokens(total) - fresh)
         fresh = max(0, fresh - cached - kept)
@@ -65,7 +68,7 @@ def disjoint(
         output=output,
         cache_read=cached,
         cache_write=kept,
-        reasoning=tokens(reasoning),
+        reasoning=thought,
     )
 
 
