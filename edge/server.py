@@ -40,6 +40,8 @@ from .telemetry import configure
 _log = logging.getLogger(__name__)
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
+_NAP = 0.25
+"""Seconds after which a signal is noticed at the latest."""
 _HEED = signal.SIGUSR2
 """By this signal the parent tells a worker to heed the stop signals it has got and will get."""
 _BACKLOG = 2048
@@ -172,6 +174,22 @@ def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+class _Wakeful(threading.Event):
+    """An event whose waiter looks up now and then, so that no signal is slept through.
+
+    CPython runs a signal's handler in the main thread, once that runs at all. A signal that comes
+    just before the thread goes to sleep, or that the kernel gives to another thread, wakes nobody.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until set, in naps; a timeout is kept as it is."""
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(_NAP):
+            pass
+        return True
+
+
 class _Server(MPServer):
     """Granian with our signals, our log and a word when it is ready."""
 
@@ -200,6 +218,7 @@ class _Server(MPServer):
             respawn_failed_workers=True,
             workers_kill_timeout=max(1, round(options.drain)),
         )
+        self.main_loop_interrupt = _Wakeful()
 
     def announce(self, on_ready: Callable[[str], None]) -> None:
         """Call `on_ready` once every worker has started and the port answers."""

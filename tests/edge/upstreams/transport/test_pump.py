@@ -111,10 +111,12 @@ async def test_cancelling_a_pump_closes_the_connection() -> None:
 async def test_a_sink_whose_wait_was_never_begun_leaves_no_trace() -> None:
     """Cancelled in the very iteration in which the sink asked to be waited for."""
 
+    waiting = asyncio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asyncio.sleep(0.001)
+        await waiting.wait()
         await peer.send(b"x")
         await peer.gone()
 
@@ -129,6 +131,8 @@ async def test_a_sink_whose_wait_was_never_begun_leaves_no_trace() -> None:
             return never()
 
         task = asyncio.create_task(response.pump(sink))
+        await asyncio.sleep(0)  # it waits now, so that the piece comes from the loop's callback
+        waiting.set()
         with pytest.raises(asyncio.CancelledError):
             await task
         await upstream.until(lambda: upstream.open == 0)
