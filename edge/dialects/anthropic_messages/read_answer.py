@@ -150,7 +150,12 @@ class MessagesReader:
         return out
 
     def _event(self, event: bytes, out: list[Event]) -> None:
-        if event.startswith(_HEAD) and event.count(b"\n") == 3:
+        if (
+            event.startswith(_HEAD)
+            and event.endswith(b"\n\n")
+            and event.count(b"\n") == 3
+            and b"\r" not in event
+        ):
             name, data = "content_block_delta", event[len(_HEAD) : -2]
         else:
             parsed = sse.parse(event)
