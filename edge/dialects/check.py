@@ -148,3 +148,13 @@ def array(value: Any, path: str) -> list[Any]:
     if isinstance(value, list):
         return value
     raise wrong(path, "an array")
+
+
+def no_tool(why: str) -> Problem:
+    """The refusal of a choice that the target has no tool for. why: half a sentence."""
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `tool_choice`: {why}.",
+        param="tool_choice",
+        issue="expected a tool that the model has",
+    )

@@ -133,6 +133,10 @@ class Thinking(Struct, kw_only=True):
     opaque: Opaque | None = None
 
 
+def _full_name(namespace: str, name: str) -> str:
+    return f"{namespace}__{name}" if namespace else name
+
+
 class ToolCall(Struct, kw_only=True):
     """The model calls a tool. arguments: JSON text of an object; raw text when `custom`."""
 
@@ -142,6 +146,11 @@ class ToolCall(Struct, kw_only=True):
     custom: bool = False
     namespace: str = ""
     cache: Cache | None = None
+
+    @property
+    def full_name(self) -> str:
+        """As `Tool.full_name`."""
+        return _full_name(self.namespace, self.name)
 
 
 class ToolResult(Struct, kw_only=True):
@@ -194,7 +203,7 @@ class Tool(Struct, kw_only=True):
     @property
     def full_name(self) -> str:
         """The name by which a target without namespaces knows it."""
-        return f"{self.namespace}__{self.name}" if self.namespace else self.name
+        return _full_name(self.namespace, self.name)
 
     @property
     def guide(self) -> str:

@@ -8,6 +8,7 @@ takes all of it back in the answer.
 from typing import Any
 
 from edge.dialects import names
+from edge.dialects.check import no_tool
 from edge.dialects.json_schema import for_anthropic, input_schema
 from edge.dialects.neutral import Conversation, OutputFormat, Tool, ToolCall, ToolChoice
 from edge.dialects.sides import SentTool
@@ -53,7 +54,7 @@ class Tools:
         self._only_allowed()
         if not self._definitions:
             if self._choice is not None and self._choice.mode == "any" and conversation.tools:
-                raise _refused("none of the tools is available with this model")
+                raise no_tool("none of the tools is available with this model")
             self._stub(conversation)
 
     # Definitions ---------------------------------------------------------------------------------
@@ -65,7 +66,7 @@ class Tools:
             self._definitions[tool.name] = _marked(_search(tool.raw or {}), tool)
             return
         if self._choice is not None and self._choice.name == tool.name:
-            raise _refused(f"`{tool.name}` is not available with this model")
+            raise no_tool(f"`{tool.name}` is not available with this model")
         dropped.append(f"hosted tool `{tool.name}`")
 
     def _define(self, tool: Tool) -> None:
@@ -154,7 +155,7 @@ class Tools:
     def _reference(self, choice: ToolChoice) -> str:
         name = self.name(choice.name)
         if name not in self._definitions:
-            raise _refused(f"`{choice.name}` is not one of the tools")
+            raise no_tool(f"`{choice.name}` is not one of the tools")
         return name
 
     # Names and calls -----------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class Tools:
         return self._names.get(full) or names.tool_name(full)
 
     def _called(self, call: ToolCall) -> str:
-        return self.name(f"{call.namespace}__{call.name}" if call.namespace else call.name)
+        return self.name(call.full_name)
 
     def call(self, call: ToolCall) -> dict[str, Any]:
         """A call of the history."""
@@ -214,12 +215,3 @@ def _search(raw: dict[str, Any]) -> dict[str, Any]:
             search[member] = raw[member]
             break
     return search
-
-
-def _refused(why: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `tool_choice`: {why}.",
-        param="tool_choice",
-        issue="expected a tool that the model has",
-    )

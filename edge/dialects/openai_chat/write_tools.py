@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge.dialects import names
+from edge.dialects.check import no_tool
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
 from edge.dialects.openai_models import is_openai, reasons
@@ -60,7 +61,7 @@ class Tools:
             self._search = _search_options(tool.raw or {})
             return
         if self._choice is not None and self._choice.name == tool.name:
-            raise _refused(f"`{tool.name}` is not available with this model")
+            raise no_tool(f"`{tool.name}` is not available with this model")
         self._left.add(tool.name)
         dropped.append(f"hosted tool `{tool.name}`")
 
@@ -115,7 +116,7 @@ class Tools:
         if not definitions:
             gone = self._left or self._definitions
             if choice is not None and choice.mode == "any" and gone and self._search is None:
-                raise _refused("none of the tools is available with this model")
+                raise no_tool("none of the tools is available with this model")
             return out
         out["tools"] = list(definitions.values())
         if choice is not None:
@@ -133,14 +134,14 @@ class Tools:
         tools = [self._reference(name) for name in choice.allowed if name not in self._left]
         if not tools:
             if mode == "required":
-                raise _refused("none of the allowed tools is available with this model")
+                raise no_tool("none of the allowed tools is available with this model")
             return "none"
         return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
     def _reference(self, full: str) -> dict[str, Any]:
         name = self._name(full)
         if name not in self._definitions:
-            raise _refused(f"`{full}` is not one of the tools")
+            raise no_tool(f"`{full}` is not one of the tools")
         kind = "custom" if full in self._custom and self._native else "function"
         return {"type": kind, kind: {"name": name}}
 
@@ -150,7 +151,7 @@ class Tools:
     def call(self, call: ToolCall) -> dict[str, Any]:
         """An entry of `tool_calls` in the history."""
         id_ = call_id(call.id, self._model)
-        full = f"{call.namespace}__{call.name}" if call.namespace else call.name
+        full = call.full_name
         name = self._name(full)
         if not call.custom:
             arguments = call.arguments.strip() or "{}"
@@ -164,15 +165,6 @@ class Tools:
         arguments = _encode({"input": call.arguments}).decode()
         function = {"name": name, "arguments": arguments}
         return {"id": id_, "type": "function", "function": function}
-
-
-def _refused(why: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `tool_choice`: {why}.",
-        param="tool_choice",
-        issue="expected a tool that the model has",
-    )
 
 
 def _custom(tool: Tool, name: str) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from edge.dialects import names
+from edge.dialects.check import no_tool
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
 from edge.dialects.sides import SentTool
-from middlewares.problem import Problem
 
 _WEB_SEARCH = "web_search"
 _MODES = {"auto": "auto", "any": "required", "none": "none"}
@@ -46,7 +46,7 @@ class Tools:
             self._references[_WEB_SEARCH] = {"type": _WEB_SEARCH}
             return
         if self._choice is not None and self._choice.name == tool.name:
-            raise _not_there(f"`{tool.name}` is not available with this model")
+            raise no_tool(f"`{tool.name}` is not available with this model")
         self._left.add(tool.name)
         dropped.append(f"hosted tool `{tool.name}`")
 
@@ -78,7 +78,7 @@ class Tools:
         """The members of the body about tools; none when there are no tools."""
         if not self._definitions:
             if self._choice is not None and self._choice.mode == "any" and self._left:
-                raise _not_there("none of the tools is available with this model")
+                raise no_tool("none of the tools is available with this model")
             return {}
         out: Json = {"tools": list(self._definitions.values())}
         if self._choice is not None:
@@ -96,19 +96,19 @@ class Tools:
         tools = [self._reference(name) for name in choice.allowed if name not in self._left]
         if not tools:
             if mode == "required":
-                raise _not_there("none of the allowed tools is available with this model")
+                raise no_tool("none of the allowed tools is available with this model")
             return "none"
         return {"type": "allowed_tools", "mode": mode, "tools": tools}
 
     def _reference(self, full: str) -> Json:
         found = self._references.get(full)
         if found is None:
-            raise _not_there(f"`{full}` is not one of the tools")
+            raise no_tool(f"`{full}` is not one of the tools")
         return found
 
     def call(self, call: ToolCall) -> Json:
         """A call in the history."""
-        full = f"{call.namespace}__{call.name}" if call.namespace else call.name
+        full = call.full_name
         name = self._names.get(full) or names.tool_name(full)
         item = {
             "type": "custom_tool_call" if call.custom else "function_call",
@@ -121,15 +121,6 @@ class Tools:
         if name in self.wrapped:
             arguments = f'{{"value":{arguments}}}'
         return {**item, "arguments": arguments}
-
-
-def _not_there(why: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `tool_choice`: {why}.",
-        param="tool_choice",
-        issue="expected a tool that the model has",
-    )
 
 
 def _flat(form: Json | None) -> Json | None:
