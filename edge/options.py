@@ -198,6 +198,36 @@ class Store(Struct, frozen=True, kw_only=True):
             "environment."
         ),
     ] = Location("memory")
+    counters_timeout: Annotated[
+        Duration,
+        Meta(
+            description="How long Redis may take for an answer before it counts as gone. It is "
+            "then tried again every second, and not waited for meanwhile."
+        ),
+    ] = Duration(0.1)
+    rates_without_counters: Annotated[
+        Literal["local", "allow", "refuse"],
+        Meta(
+            description='While Redis is gone: "local" lets each worker count rates and slots for '
+            'itself, "allow" does not limit, "refuse" answers 503.'
+        ),
+    ] = "local"
+    budgets_without_counters: Annotated[
+        Literal["refuse", "local"],
+        Meta(
+            description='While Redis is gone: "refuse" answers 503 to keys that have a budget, '
+            '"local" lets each worker count from the ledger on, so that each may spend what is '
+            "left once."
+        ),
+    ] = "refuse"
+    journal: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Folder in which ledger rows survive the death of a process until they are "
+            "in `sql`. On a disk of this machine, not shared with others.",
+        ),
+    ] = "var/journal"
     objects: Annotated[
         Location,
         Meta(description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".'),
@@ -237,11 +267,32 @@ class Limits(Struct, frozen=True, kw_only=True):
         Rate, Meta(description='Requests of one client address when `auth.mode = "none"`.')
     ] = Rate(60, 60)
     address_burst: Annotated[
-        int, Meta(ge=1, description="Requests of one address that may come at once.")
+        int,
+        Meta(ge=0, description="Requests of one address beyond that rate which may be saved up."),
     ] = 10
     safety_net: Annotated[
         Rate, Meta(description="Requests of one address over everything, counted before keys.")
     ] = Rate(5000, 600)
+    throttle_wait: Annotated[
+        Duration,
+        Meta(
+            description="Longest that a throttled request waits for its turn; one that would wait "
+            "longer is answered 429 at once."
+        ),
+    ] = Duration(30)
+    throttle_queue: Annotated[
+        Positive, Meta(description="Throttled requests of one key that may wait in one worker.")
+    ] = 100
+    throttle_total: Annotated[
+        Positive,
+        Meta(
+            description="Throttled requests of all keys that may wait in one worker. When so many "
+            "do, the key that has most of them gives way."
+        ),
+    ] = 1000
+    throttle_memory: Annotated[
+        Size, Meta(description="Request bodies that throttled requests may hold in one worker.")
+    ] = Size(256 * 2**20)
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -262,8 +313,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     id: Annotated[Slug, Meta(description="Name used by keys.")]
     requests: Annotated[Rate | None, Meta(description='Requests of one key: "120/min".')] = None
     burst: Annotated[
-        Positive | None, Meta(description="Requests of one key that may come at once.")
-    ] = None
+        int, Meta(ge=0, description="Requests beyond that rate which may be saved up.")
+    ] = 0
     tokens: Annotated[Rate | None, Meta(description='Tokens of one key: "200k/min".')] = None
     concurrency: Annotated[
         Positive | None, Meta(description="Requests of one key in flight at once.")
@@ -275,8 +326,22 @@ class Plan(Struct, frozen=True, kw_only=True):
     windows: Annotated[tuple[Window, ...], Meta(description="Spend caps; all of them hold.")] = ()
     overflow: Annotated[
         Literal["none", "credits"],
-        Meta(description='When a window is used up: "credits" goes on with prepaid credits.'),
+        Meta(
+            description='When a window is used up, or where there is none: "credits" goes on with '
+            'prepaid credits. "none" without windows does not limit spending.'
+        ),
     ] = "none"
+    on_hangup: Annotated[
+        Literal["cancel", "drain"],
+        Meta(
+            description='When a client leaves: "cancel" stops the upstream and charges what was '
+            'produced, "drain" hears it out and charges its count.'
+        ),
+    ] = "cancel"
+    cut_off: Annotated[
+        bool,
+        Meta(description="End a running stream with an error event when its money is gone."),
+    ] = False
 
 
 class Upstream(Struct, frozen=True, kw_only=True):

@@ -6,13 +6,14 @@ layer only reads. What has no field here does not travel: no other state in scop
 variables or globals.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any, Literal
 
 import msgspec
 
 from ._asgi import Scope
+from .terms import Level, OnHangup
 
 Dialect = Literal["openai", "anthropic", "responses"]
 """Wire dialect of a caller or of an upstream."""
@@ -26,6 +27,9 @@ Keeper = Callable[[bytes], Awaitable[None]]
 
 Ending = Callable[[dict[str, Any]], bytes]
 """Makes the last events of a broken stream from `Problem.content`."""
+
+Tariff = Callable[["Usage"], int]
+"""What usage costs, in nano-credits."""
 
 _KEY = "penstock.exchange"
 
@@ -43,7 +47,8 @@ class House(msgspec.Struct, frozen=True):
 class Principal(msgspec.Struct, frozen=True):
     """Who is calling, as established by authentication.
 
-    `models` and `endpoints` are allow-lists; None allows all. `plan` is the id of a plan or None.
+    `models` and `endpoints` are allow-lists; None allows all. `plan` is the id of a plan or None;
+    `limits` is what the key has of its own, for whoever knows the plans.
     """
 
     id: str
@@ -52,6 +57,7 @@ class Principal(msgspec.Struct, frozen=True):
     plan: str | None = None
     models: frozenset[str] | None = None
     endpoints: frozenset[str] | None = None
+    limits: Mapping[str, Any] | None = None
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -66,6 +72,7 @@ class Usage(msgspec.Struct):
 
     OpenAI counts cached tokens inside `prompt_tokens`, Anthropic beside `input_tokens`; here
     `input` is always the uncached part. `reasoning` is a part of `output`, not an addition.
+    `images` and `jobs` made, and milliseconds of audio, where those are what is paid for.
     """
 
     input: int = 0
@@ -73,6 +80,9 @@ class Usage(msgspec.Struct):
     cache_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    jobs: int = 0
 
 
 class Attempt(msgspec.Struct):
@@ -99,6 +109,12 @@ class Exchange(msgspec.Struct, eq=False):
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     model: str = ""  # intake: as the caller wrote it
     stream: bool = False  # intake
+    size: int = 0  # intake: bytes of the body that are text
+    estimate: int = 0  # intake: input tokens, rather too many than too few
+    levels: tuple[Level, ...] = ()  # rate_limit: where the principal's rates stand
+    on_hangup: OnHangup = "cancel"  # budget: what becomes of the upstream when the client leaves
+    cut_off: int = 0  # budget: output tokens after which a stream ends; 0: none
+    replayed: bool = False  # idempotency: the answer was made before
     echo: dict[str, Any] = {}  # responses: members of the answer that kept state decides
     keeper: Keeper | None = None  # responses: gets the finished answer before the caller does
     served: str = ""  # forward, counting: catalog id that answered, as clients may read it
@@ -107,6 +123,9 @@ class Exchange(msgspec.Struct, eq=False):
     first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
     upstream_seconds: float = 0.0  # forward, counting: waiting for its answer, or first content
     usage: Usage | None = None  # forward
+    measured: bool = False  # forward: whether the upstream counted that usage, all of it
+    produced: int = 0  # forward: output tokens passed on, by their bytes
+    tariff: Tariff | None = None  # forward: of the model that served
     dropped: list[str] = []  # forward: what of the request had no place at the upstream
     ending: Ending | None = None  # forward: how a broken stream ends, where events are numbered
     outcome: Outcome = ""  # who answers: forward, ops, counting, responses; else Problem, intake

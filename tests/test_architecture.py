@@ -14,7 +14,7 @@ import middlewares
 from middlewares import KINDS, Exchange
 
 ROOT = Path(__file__).parents[1]
-SHARED = {"_asgi", "_body", "exchange", "problem", "sse", "stores"}
+SHARED = {"_asgi", "_body", "exchange", "money", "problem", "sse", "stores", "terms"}
 """What a feature of `middlewares` may import of it: everything that is not a feature."""
 
 
@@ -260,6 +260,9 @@ WRITERS = {
     "forward": {"edge.forward"},
     "responses": {"edge.responses.app"},
     "counting": {"edge.counting"},
+    "rate_limit": {"middlewares.rate_limit"},
+    "budget": {"middlewares.budget"},
+    "idempotency": {"middlewares.idempotency"},
     "metrics": {"middlewares.metrics"},
     "Problem": {"middlewares.problem"},
     "who answers": {"edge.forward", "edge.models", "edge.ops"},

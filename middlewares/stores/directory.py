@@ -57,6 +57,7 @@ def _grant(key: Key, digest: bytes) -> Grant:
         plan=key.plan,
         models=None if key.models is None else frozenset(key.models),
         endpoints=None if key.endpoints is None else frozenset(key.endpoints),
+        limits=key.limits,
     )
     networks = None
     if key.networks is not None:

@@ -1,0 +1,63 @@
+"""Money: whole nano-credits, and what usage costs. No floats, so that sums are exact."""
+
+from decimal import Decimal, InvalidOperation
+
+import msgspec
+
+from .exchange import Usage
+
+NANO = 10**9
+"""Nano-credits in one credit."""
+_MILLION = 10**6
+_MINUTE = 60_000
+_DENOMINATOR = _MILLION * _MINUTE
+_MOST = 10**18
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What a model costs its caller.
+
+    input, output, cache_read, cache_write: nano-credits per million tokens.
+    image, audio_minute, job: nano-credits for each.
+    """
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    image: int = 0
+    audio_minute: int = 0
+    job: int = 0
+
+    def cost(self, usage: Usage) -> int:
+        """Nano-credits for `usage`, rounded up to a whole one."""
+        tokens = (
+            usage.input * self.input
+            + usage.output * self.output
+            + usage.cache_read * self.cache_read
+            + usage.cache_write * self.cache_write
+        )
+        if not (usage.images or usage.audio_ms or usage.jobs):
+            return -(-tokens // _MILLION)
+        whole = usage.images * self.image + usage.jobs * self.job
+        parts = tokens * _MINUTE + usage.audio_ms * self.audio_minute * _MILLION
+        return whole - (-parts // _DENOMINATOR)
+
+
+def decimal(nano: int) -> str:
+    """Credits as a decimal string, at least two digits after the point: 1230000 -> "0.00123"."""
+    sign = "-" if nano < 0 else ""
+    whole, part = divmod(abs(nano), NANO)
+    text = f"{part:09d}".rstrip("0")
+    return f"{sign}{whole}.{text:0<2}"
+
+
+def nano(text: str) -> int:
+    """Nano-credits of a decimal string. ValueError for anything finer, huge, or no number."""
+    try:
+        amount = Decimal(text.strip()) * NANO
+    except (InvalidOperation, AttributeError):
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount != amount.to_integral_value() or abs(amount) > _MOST:
+        raise ValueError('expected credits such as "5.00", at most nine digits after the point')
+    return int(amount)

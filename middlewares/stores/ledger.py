@@ -1,0 +1,123 @@
+"""The ledger: one row for every request that was served, append-only, and the truth of money.
+
+    Entry           a row
+    LedgerStore     where rows are kept
+    Book            takes rows on the hot path and brings them to the store (module `book`)
+
+All money is in nano-credits, all times are Unix seconds.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from .counters import Spent
+
+Kind = Literal["use", "credit"]
+
+Ended = Literal["completed", "failed", "cut", "hung_up", "drained", "lost"]
+"""How a request ended. `failed` before its first byte, `cut` after it; `drained`: the client left
+and the upstream was heard out; `lost`: the process died under it.
+"""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row. Written once, never changed.
+
+    id: the request's id, or the credit's own. account: id of the principal that pays.
+    at: when it was admitted; ended_at: when it was over.
+    model: catalog id that served; asked: as the caller wrote it.
+    measured: whether the upstream counted the usage, else it is an estimate.
+    cost: what it costs. from_credits: the part of it that prepaid credits pay, 0 or all of it.
+    reserved: what was set aside for it. starts: by window name, the period it counts in.
+    attempts: targets tried, in order: {"upstream", "model", "status", "ms", "error"}, for operators.
+    granted: of a credit, what was added (negative: taken away); note: why, by whom.
+    """
+
+    id: str
+    kind: Kind = "use"
+    account: str
+    owner: str = ""
+    plan: str = ""
+    at: float
+    ended_at: float
+    endpoint: str = ""
+    model: str = ""
+    asked: str = ""
+    stream: bool = False
+    status: int = 0
+    ended: Ended = "completed"
+    on_hangup: str = ""
+    measured: bool = True
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    jobs: int = 0
+    cost: int = 0
+    from_credits: int = 0
+    reserved: int = 0
+    starts: dict[str, float] = {}
+    attempts: list[dict[str, Any]] = []
+    fallback_from: str = ""
+    first_content_ms: float | None = None
+    upstream_ms: float = 0.0
+    duration_ms: float = 0.0
+    granted: int = 0
+    note: str = ""
+
+
+class Sum(msgspec.Struct, frozen=True):
+    """Use of one account, day (UTC, "2026-11-21") and model."""
+
+    day: str
+    model: str
+    requests: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cost: int
+
+
+class LedgerStore(Protocol):
+    """Rows, kept. Every method may raise StoreUnavailable and returns within a bounded time."""
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Keep rows, in this order. One whose id is there already is left as it is."""
+        ...
+
+    async def get(self, account: str, entry_id: str) -> Entry | None:
+        """A row of this account."""
+        ...
+
+    async def spent(
+        self, account: str, now: float, ids: Sequence[str]
+    ) -> tuple[Spent, tuple[str, ...]]:
+        """What counters of the account must be restored to, and which of `ids` it has rows for.
+
+        The periods are those of the account's newest row that names each window. All of it as of
+        one moment.
+        """
+        ...
+
+    async def sums(self, account: str, since: float, until: float) -> list[Sum]:
+        """Use by day and model, oldest day first."""
+        ...
+
+    async def page(
+        self,
+        *,
+        account: str | None = None,
+        kind: Kind | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Rows, newest first by (at, id); `before` continues after the last of a page."""
+        ...
