@@ -31,7 +31,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     measured: whether the upstream counted the usage, else it is an estimate.
     cost: what it costs. from_credits: the part of it that prepaid credits pay, 0 or all of it.
     reserved: what was set aside for it. starts: by window name, the period it counts in.
-    attempts: targets tried, in order: {"upstream", "model", "status", "ms", "error"}, for operators.
+    attempts: targets tried, in order, with "upstream", "model", "status", "ms" and "error"; for
+        operators only.
     granted: of a credit, what was added (negative: taken away); note: why, by whom.
     """
 
