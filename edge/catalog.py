@@ -10,7 +10,8 @@ from typing import Self
 
 import msgspec
 
-from middlewares.exchange import Principal, Target
+from middlewares.exchange import Principal, Target, Tariff
+from middlewares.money import Price
 
 from . import options
 from .settings import Settings
@@ -27,7 +28,8 @@ class Model(msgspec.Struct, frozen=True):
         prefix and `[1m]`; it is then safe in headers, but unbounded in number.
     entry: the id as configured: use it for metric labels.
     names: every name an allow-list may call it by.
-    price: nano-credits per million tokens (see `options.Price`), None when it costs nothing.
+    price: nano-credits as configured (see `options.Price`), None when it costs nothing.
+    tariff: the same, ready to count with; None when it costs nothing.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Model(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...]
     plans: frozenset[str]
     price: options.Price | None
+    tariff: Tariff | None
     created: int
 
 
@@ -132,8 +135,21 @@ def _model(option: options.Model) -> Model:
         fallbacks=option.fallbacks,
         plans=frozenset(option.plans),
         price=option.price,
+        tariff=None if option.price is None else _tariff(option.price),
         created=option.created,
     )
+
+
+def _tariff(price: options.Price) -> Tariff:
+    return Price(
+        input=price.input,
+        output=price.output,
+        cache_read=price.input if price.cache_read is None else price.cache_read,
+        cache_write=price.input if price.cache_write is None else price.cache_write,
+        image=price.image or 0,
+        audio_minute=price.audio_minute or 0,
+        job=price.job or 0,
+    ).cost
 
 
 def _named(target: Target, name: str) -> Target:

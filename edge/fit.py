@@ -8,7 +8,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from .options import ENDPOINT_OF_TAIL, Configuration, Endpoint, Model, Upstream
+from .options import ENDPOINT_OF_TAIL, Allowance, Configuration, Endpoint, Model, Upstream
 
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _OWN_HEADERS = frozenset(
@@ -34,6 +34,8 @@ def misfits(configuration: Configuration) -> Iterator[str]:
         yield "brand: expected printable text on one line"
     yield from _service_misfits(configuration)
     plans = {plan.id for plan in configuration.plans}
+    for n, plan in enumerate(configuration.plans):
+        yield from allowance_misfits(plan, f"plans[{n}]")
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
     for n, upstream in enumerate(configuration.upstreams):
@@ -79,6 +81,20 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
             yield "auth.admin_token: is easily guessed; make one with `openssl rand -hex 32`"
         elif not _visible(token):
             yield "auth.admin_token: expected visible ASCII characters without spaces"
+
+
+def allowance_misfits(allowance: Allowance, path: str) -> Iterator[str]:
+    """What does not fit in a plan, or in what a key has of its own; `path` leads to it."""
+    if allowance.burst and allowance.requests is None:
+        yield f"{path}.burst: has no meaning without {path}.requests"
+    limited = allowance.requests or allowance.tokens or allowance.concurrency
+    if allowance.on_excess == "throttle" and not limited:
+        yield f"{path}.on_excess: has no meaning without a rate"
+    seen: set[str] = set()
+    for n, window in enumerate(allowance.windows):
+        if str(window.length) in seen:
+            yield f"{path}.windows[{n}].length: there is another window of {window.length}"
+        seen.add(str(window.length))
 
 
 def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:

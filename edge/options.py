@@ -307,10 +307,9 @@ class Window(Struct, frozen=True, kw_only=True):
     ] = False
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """What a key of this plan may use."""
+class Allowance(Struct, frozen=True, kw_only=True):
+    """What a key may use: of its plan, or of its own."""
 
-    id: Annotated[Slug, Meta(description="Name used by keys.")]
     requests: Annotated[Rate | None, Meta(description='Requests of one key: "120/min".')] = None
     burst: Annotated[
         int, Meta(ge=0, description="Requests beyond that rate which may be saved up.")
@@ -342,6 +341,12 @@ class Plan(Struct, frozen=True, kw_only=True):
         bool,
         Meta(description="End a running stream with an error event when its money is gone."),
     ] = False
+
+
+class Plan(Allowance, frozen=True, kw_only=True):
+    """What a key of this plan may use."""
+
+    id: Annotated[Slug, Meta(description="Name used by keys.")]
 
 
 class Upstream(Struct, frozen=True, kw_only=True):

@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
-from .fit import endpoint_of, misfits, slug
+from .fit import allowance_misfits, endpoint_of, misfits, slug
 from .options import (
+    Allowance,
     Auth,
     Configuration,
     Errors,
@@ -48,6 +49,7 @@ from .units import (
 )
 
 __all__ = [
+    "Allowance",
     "Auth",
     "Configuration",
     "Credits",
@@ -77,6 +79,7 @@ __all__ = [
     "load",
     "not_enforced",
     "parse",
+    "read_own",
     "slug",
 ]
 
@@ -215,6 +218,24 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
     return parse(document, directory, env=env)
 
 
+def read_own(document: object, path: str = "limits") -> Allowance:
+    """What a key has of its own: the keys of a plan, less its id. Raises SettingsError."""
+    reader = Reader(
+        {
+            Duration: Duration.parse,
+            Rate: Rate.parse,
+            Credits: Credits.parse,
+            Span: Span.parse,
+        }
+    )
+    allowance = reader.read(Allowance, document, path)
+    if allowance is None:
+        raise SettingsError(reader.faults)
+    if faults := list(allowance_misfits(allowance, path)):
+        raise SettingsError(faults)
+    return allowance
+
+
 def _versioned(url: str) -> str:
     # The Anthropic SDK reads ANTHROPIC_BASE_URL without the version, OpenAI's with it.
     url = url.rstrip("/")
@@ -256,13 +277,6 @@ def not_enforced(settings: Settings) -> list[str]:
 
 
 def _idle(settings: Settings) -> Iterator[str]:
-    if any(path.startswith("limits.") for path in settings.written):
-        yield "limits: rates per address are not enforced by this version"
-    for n, plan in enumerate(settings.plans):
-        if plan.requests or plan.burst or plan.tokens or plan.concurrency:
-            yield f"plans[{n}]: the rates of plan {plan.id} are not enforced by this version"
-        if plan.windows or plan.overflow != "none":
-            yield f"plans[{n}]: the budget of plan {plan.id} is not enforced by this version"
     for n, upstream in enumerate(settings.upstreams):
         if upstream.dialect == "claude-cli":
             yield (
@@ -270,8 +284,6 @@ def _idle(settings: Settings) -> Iterator[str]:
                 f"models that {upstream.name} serves do not answer"
             )
     for n, model in enumerate(settings.models):
-        if model.price is not None:
-            yield f"models[{n}].price: {model.id} is not charged for by this version"
         if model.fallbacks:
             yield f"models[{n}].fallbacks: this version does not fall back; {model.id} fails alone"
         if len(model.targets) > 1:

@@ -1,0 +1,108 @@
+"""What each principal may use: the terms of its plan, with what its key has of its own.
+
+A key's own limits have the keys of a plan. Each that is given takes the place of the plan's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from middlewares.exchange import Principal
+from middlewares.problem import Problem
+from middlewares.terms import Budget, Limits, Rate, Terms, Window
+
+from . import units
+from .options import Allowance
+from .settings import Settings, SettingsError, read_own
+
+_KEPT = 10_000
+"""Principals whose terms are remembered; a new revision of a key is a new one."""
+
+
+class Plans:
+    """The terms of everybody. `settings` decides what a caller without a key may."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._plans: dict[str | None, Allowance] = {plan.id: plan for plan in settings.plans}
+        self._plans[None] = Allowance()
+        self._ready = {name: terms_of(plan) for name, plan in self._plans.items()}
+        if settings.auth.mode == "none":
+            limits = settings.limits
+            rate = _rate(limits.address, limits.address_burst)
+            self._ready[None] = Terms(limits=Limits(requests=rate))
+        self._own: dict[int, tuple[Principal, Terms]] = {}
+
+    def terms(self, principal: Principal | None) -> Terms:
+        """What this one may use.
+
+        Raises Problem for a key of a plan that is not configured any more, or whose own limits
+        cannot be read: nobody is without limits because of a mistake.
+        """
+        if principal is None:
+            return self._ready[None]
+        if principal.limits is None:
+            terms = self._ready.get(principal.plan)
+            if terms is None:
+                raise _misconfigured(principal, f"plan {principal.plan} is not configured")
+            return terms
+        known = self._own.get(id(principal))
+        if known is not None and known[0] is principal:
+            return known[1]
+        terms = self._merged(principal, principal.limits)
+        if len(self._own) >= _KEPT:
+            self._own.clear()
+        self._own[id(principal)] = (principal, terms)
+        return terms
+
+    def _merged(self, principal: Principal, own: Mapping[str, Any]) -> Terms:
+        plan = self._plans.get(principal.plan)
+        if plan is None:
+            raise _misconfigured(principal, f"plan {principal.plan} is not configured")
+        try:
+            return terms_of(merged(plan, own))
+        except SettingsError as error:
+            raise _misconfigured(principal, str(error)) from None
+
+
+def merged(plan: Allowance, own: Mapping[str, Any]) -> Allowance:
+    """`plan` with the members of `own` in place of its own. Raises SettingsError."""
+    given = read_own(own)
+    fields = {name: getattr(plan, name) for name in Allowance.__struct_fields__}
+    fields |= {name: getattr(given, name) for name in own}
+    if "requests" in own and "burst" not in own:
+        fields["burst"] = 0  # the plan's belongs to the plan's rate
+    return Allowance(**fields)
+
+
+def terms_of(allowance: Allowance) -> Terms:
+    """`allowance` in the form that the middlewares take."""
+    requests = allowance.requests
+    return Terms(
+        limits=Limits(
+            requests=None if requests is None else _rate(requests, allowance.burst),
+            tokens=None if allowance.tokens is None else _rate(allowance.tokens, 0),
+            concurrency=allowance.concurrency,
+            on_excess=allowance.on_excess,
+        ),
+        budget=Budget(
+            windows=tuple(
+                Window(
+                    name=str(window.length),
+                    seconds=window.length.seconds,
+                    cap=int(window.credits),
+                    aligned=window.aligned,
+                )
+                for window in allowance.windows
+            ),
+            credits=allowance.overflow == "credits",
+            on_hangup=allowance.on_hangup,
+            cut_off=allowance.cut_off,
+        ),
+    )
+
+
+def _rate(rate: units.Rate, burst: int) -> Rate:
+    return Rate(rate.count, rate.seconds, burst)
+
+
+def _misconfigured(principal: Principal, reason: str) -> Problem:
+    return Problem("upstream_unavailable", reason=f"key {principal.id}: {reason}")
