@@ -18,6 +18,7 @@ from . import lifespan
 from .catalog import Catalog
 from .chain import Parts, compose
 from .endpoints import endpoints
+from .estimate import Estimator
 from .ops import open_app
 from .responses import Sweeper
 from .sealing import Sealing
@@ -86,6 +87,7 @@ class Gateway:
             sweeper = Sweeper(responses, grace=settings.longest_request)
             sweeper.start()
             stack.push_async_callback(sweeper.aclose)
+        estimator = Estimator()
         bottom = endpoints(
             settings,
             catalog,
@@ -93,12 +95,14 @@ class Gateway:
             metrics=metrics,
             responses=responses,
             sealing=Sealing(SqlSecretStore(database)),
+            estimator=estimator,
         )
         parts = Parts(
             settings=settings,
             catalog=catalog,
             keys=keys,
             metrics=metrics,
+            estimator=estimator,
             log=structlog.get_logger().info,
             open_app=open_app(
                 settings, catalog, metrics, lambda: self._wanted and (keys is None or keys.usable)

@@ -20,6 +20,7 @@ from middlewares._asgi import ASGIApp, Header
 from middlewares.stores import KeyDirectory
 
 from .catalog import Catalog
+from .estimate import Estimator
 from .intake import IntakeMiddleware
 from .router import RouterMiddleware, routes_of
 from .settings import Settings
@@ -33,6 +34,7 @@ class Parts(msgspec.Struct, frozen=True):
     catalog: Catalog
     keys: KeyDirectory | None
     metrics: Metrics
+    estimator: Estimator
     log: Callable[..., Any]
     open_app: ASGIApp
 
@@ -99,6 +101,7 @@ LAYERS: tuple[Layer, ...] = (
         lambda app, p: IntakeMiddleware(
             app,
             catalog=p.catalog,
+            estimator=p.estimator,
             limit=p.settings.server.max_body,
             idle=p.settings.server.body_timeout,
         ),

@@ -40,13 +40,13 @@ def endpoints(
     metrics: Metrics,
     responses: ResponseStore | None,
     sealing: Sealing,
+    estimator: Estimator,
     max_answer: int = 256 << 20,
 ) -> Endpoints:
     """All of them.
 
     responses: None where no answers are kept. max_answer: bytes of an unstreamed answer.
     """
-    estimator = Estimator()
     server = settings.server
 
     def seal(owner: str, payload: bytes) -> str:
@@ -62,6 +62,7 @@ def endpoints(
         estimator=estimator,
         hold=server.header_hold,
         keep_alive=server.keep_alive or float("inf"),
+        hear_out=server.hear_out,
         max_answer=max_answer,
     )
     counting = CountingApp(

@@ -3,6 +3,8 @@
 Theory of operation. A prompt is weighed, which knows nothing of models; an estimate is its weight
 by a factor learnt for the model.
 
+    size       of a body that is passed on unread only the bytes are known. Media in it are found by
+               their form and weighed apart; the rest has a factor of its own, tokens per byte.
     weigh      UTF-8 bytes fall into classes (small letters, digits, kana, ...), each worth so many
                tokens. What tells one text from another is how long letters run between other
                bytes: English words are short and stand whole in every vocabulary, those of other
@@ -53,7 +55,14 @@ from .dialects.neutral import (
     ToolCall,
     ToolResult,
 )
-from .media_tokens import LARGEST_IMAGE, audio_tokens, file_tokens, image_tokens, pdf_tokens
+from .media_tokens import (
+    LARGEST_IMAGE,
+    audio_tokens,
+    file_tokens,
+    image_tokens,
+    media_in,
+    pdf_tokens,
+)
 
 _OTHER, _LETTER, _BREAK = range(3)
 _CLASSES: tuple[tuple[bytes, float, int], ...] = (
@@ -95,6 +104,11 @@ _OPAQUE = 4  # characters of sealed thinking that hide a token, at the least
 _UNSEEN = 1 << 20  # bytes of a document which only its vendor will see
 
 _PER_BYTE = 0.6
+_LEAST_PER_BYTE, _MOST_PER_BYTE = 0.15, 1.5
+_EASE = 0.02
+_LEAST_BYTES = 1024
+_MEDIA = 4096
+"""Bytes of body below which no media are looked for."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -226,6 +240,22 @@ _MOST_FIXED = 8
 """The text must weigh so many times what is not text."""
 
 
+class _PerByte:
+    """Tokens for a byte of body, of one model: up at once, down slowly."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self) -> None:
+        self.factor = _PER_BYTE
+
+    def take(self, ratio: float) -> None:
+        ratio *= _MARGIN
+        if ratio > self.factor:
+            self.factor = min(_MOST_PER_BYTE, ratio)
+        else:
+            self.factor += (max(_LEAST_PER_BYTE, ratio) - self.factor) * _EASE
+
+
 class Estimator:
     """Estimates for each model, and what was learnt of it. One process, no I/O, no clock.
 
@@ -235,6 +265,7 @@ class Estimator:
     def __init__(self, *, models: int = 1024) -> None:
         self._models = models
         self._known: OrderedDict[str, _Learnt] = OrderedDict()
+        self._per_byte: OrderedDict[str, _PerByte] = OrderedDict()
 
     def estimate(self, entry: str, weight: Weight) -> int:
         """Input tokens of a prompt, cached ones included, for the model's catalog entry."""
@@ -254,6 +285,29 @@ class Estimator:
         self._known[entry] = learnt
         if len(self._known) > self._models:
             self._known.popitem(last=False)
+
+    def appraise(self, entry: str, body: bytes) -> tuple[int, int]:
+        """Bytes of text in a request's body, and its input tokens, cached ones included."""
+        size, fixed = len(body), _START
+        if b'"tools"' in body:
+            fixed += _TOOLS
+        if size >= _MEDIA or b'"http' in body:
+            hidden, media = media_in(body)
+            size -= hidden
+            fixed += media
+        learnt = self._per_byte.get(entry)
+        return size, ceil(size * (_PER_BYTE if learnt is None else learnt.factor)) + fixed
+
+    def learn_bytes(self, entry: str, size: int, counted: int) -> None:
+        """The upstream has counted `counted` input tokens for a body with `size` bytes of text."""
+        if counted <= 0 or size < _LEAST_BYTES:
+            return
+        learnt = self._per_byte.get(entry)
+        if learnt is None:
+            learnt = self._per_byte[entry] = _PerByte()
+            if len(self._per_byte) > self._models:
+                self._per_byte.popitem(last=False)
+        learnt.take(counted / size)
 
 
 class _Learnt:

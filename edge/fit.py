@@ -57,8 +57,11 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
                 f'server.cors_origins[{n}]: expected an origin such as "https://app.example.com" '
                 f'or "*", found "{origin}"'
             )
-    if not server.body_timeout:
-        yield "server.body_timeout: expected more than 0 seconds"
+    for key in ("body_timeout", "hear_out"):
+        if not getattr(server, key):
+            yield f"server.{key}: expected more than 0 seconds"
+    if not store.counters_timeout:
+        yield "store.counters_timeout: expected more than 0 seconds"
     file = store.sql.removeprefix("sqlite:///")
     if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
         yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'

@@ -10,23 +10,24 @@ Theory of operation. A forwarded exchange goes through these phases:
     ended        one way or another, the upstream response is closed in one `finally`
 
 If nothing has come after `hold` seconds the head leaves early with a ping, and holding goes on
-behind it. A client that leaves ends any phase (see `watch`). Which bytes go up and which come down
-is the crossing's to say (`edge.dialects.crossing`).
+behind it. A client that leaves ends any phase (see `watch`), unless its principal's upstreams are
+to be heard out (`Exchange.on_hangup`): then what comes goes nowhere, but is counted. Which bytes go
+up and which come down is the crossing's to say (`edge.dialects.crossing`).
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
 from time import perf_counter, time
 
-from middlewares._asgi import Message, Receive, Scope, Send, offer
+from middlewares._asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt, Exchange, Target
 from middlewares.problem import Problem
-from middlewares.sse import Overflow, Splitter
 
 from .catalog import Catalog, Model
 from .dialects.crossing import CLIENTS, Crossing, cross
-from .dialects.passthrough import Relay, UpstreamBroke
+from .dialects.passthrough import TOKEN, UpstreamBroke
 from .dialects.sides import ClientSide
 from .estimate import Estimator
+from .passage import CutOff, Passage, check_stream
 from .upstreams import (
     ConnectFailed,
     Header,
@@ -34,22 +35,15 @@ from .upstreams import (
     Response,
     TimedOut,
     UpstreamFailure,
-    pump,
 )
 from .upstreams.provider import Provider, passed_on
 from .upstreams.refusal import problem_of, redacted
 from .watch import ClientGone, NoContent, Watch
 
-_STREAM_HEADERS: tuple[Header, ...] = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 _JSON: Header = (b"content-type", b"application/json")
 _NO_ENDPOINT = (404, 405, 501)
 """What an upstream answers that lacks an endpoint."""
 _REFUSAL_BYTES = 64 << 10
-_HELD_BYTES = 1 << 20
 _REASON = 1000
 """Characters of what an upstream said that a log line may hold."""
 
@@ -62,6 +56,7 @@ class Forwarder:
     max_answer: bytes an unstreamed answer may have, and what is read of a translated stream.
     clients: by endpoint, how its callers speak.
     estimator: of input tokens, for answers that must tell them before the upstream does.
+    hear_out: seconds an upstream may go on after its client has left, where it is heard out.
     """
 
     def __init__(
@@ -74,6 +69,7 @@ class Forwarder:
         hold: float = 10.0,
         keep_alive: float = 12.0,
         max_answer: int = 256 << 20,
+        hear_out: float = 300.0,
     ) -> None:
         self._catalog = catalog
         self._providers = providers
@@ -82,6 +78,7 @@ class Forwarder:
         self._hold = hold
         self._keep_alive = keep_alive
         self._max_answer = max_answer
+        self._hear_out = hear_out
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
@@ -91,6 +88,7 @@ class Forwarder:
         target = model.targets[0]
         exchange.served = model.id
         exchange.entry = model.entry
+        exchange.tariff = model.tariff
         try:
             await self._attempt(exchange, model, target, scope, receive, send)
         except Problem:
@@ -138,7 +136,8 @@ class Forwarder:
         del request  # a prompt can be megabytes; its last holder is now what sends it
         try:
             if exchange.stream:
-                passage = _Passage(exchange, crossing, send)
+                kind = CutOff if exchange.cut_off else Passage
+                passage = kind(exchange, crossing, send)
                 del crossing
                 await self._stream(passage, opening, provider.first_content, receive)
             else:
@@ -197,7 +196,9 @@ class Forwarder:
         receive: Receive,
         send: Send,
     ) -> None:
-        async with Watch(receive):
+        gone: list[bool] = []
+        linger = self._linger(exchange)
+        async with Watch(receive, linger=linger, left=lambda: gone.append(True)):
             response = await opening
             exchange.fields = {}
             try:
@@ -206,17 +207,30 @@ class Forwarder:
                 response.close()
         exchange.upstream_seconds = perf_counter() - exchange.attempts[-1].started
         body, exchange.usage = crossing.finish_plain(body)
+        exchange.measured = exchange.usage is not None and not crossing.estimated
+        exchange.produced = len(body) // TOKEN
+        self._learn(exchange)
         if exchange.keeper is not None:
             await exchange.keeper(body)
         headers = [_JSON, (b"content-length", str(len(body)).encode())]
         exchange.first_content = perf_counter()
-        exchange.outcome = "completed"
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        exchange.outcome = "hung_up" if gone else "completed"
+        if not gone:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    def _linger(self, exchange: Exchange) -> float:
+        return self._hear_out if exchange.on_hangup == "drain" else 0.0
+
+    def _learn(self, exchange: Exchange) -> None:
+        usage = exchange.usage
+        if exchange.measured and usage is not None:
+            counted = usage.input + usage.cache_read + usage.cache_write
+            self._estimator.learn_bytes(exchange.entry, exchange.size, counted)
 
     async def _stream(
         self,
-        passage: "_Passage",
+        passage: "Passage",
         opening: Awaitable[Response],
         first_content: float,
         receive: Receive,
@@ -227,154 +241,18 @@ class Forwarder:
             hold=self._hold,
             silence=self._keep_alive,
             first_content=first_content,
+            linger=self._linger(passage.exchange),
+            left=passage.left,
         )
         async with watch:
             response = await opening
             try:
-                _check_stream(response)
+                check_stream(response)
                 await passage.carry(response, watch)
             finally:
                 response.close()
         await passage.finish()
-
-
-class _Enough(Exception):
-    """The caller has all it asked for; the upstream need not go on."""
-
-
-class _Passage:
-    """One stream on its way from an upstream to a client."""
-
-    __slots__ = (
-        "_flowing",
-        "_held",
-        "_ping",
-        "_relay",
-        "_send",
-        "_splitter",
-        "_watch",
-        "exchange",
-        "started",
-    )
-
-    def __init__(self, exchange: Exchange, crossing: Crossing, send: Send) -> None:
-        self.exchange = exchange
-        self.started = False
-        self._flowing = False
-        self._held = b""
-        self._ping = crossing.ping
-        self._relay: Relay = crossing.relay()
-        exchange.ending = self._relay.failure
-        self._send = send
-        self._splitter = Splitter()
-
-    async def _start(self) -> None:
-        self.started = True
-        headers = list(_STREAM_HEADERS)
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def ping(self) -> None:
-        """A sign of life, after the head if that has not left yet; none after the end."""
-        if self._relay.complete:
-            return
-        if not self.started:
-            await self._start()
-        await self._send(_body(self._ping))
-
-    async def carry(self, response: Response, watch: Watch) -> None:
-        """Hold frames until the first content, then pass each read on at once."""
-        self._watch = watch
-        relay = self._relay
-        try:
-            await pump(response, self._take)
-            rest = self._splitter.rest()
-            last = relay.feed(rest + b"\n\n") if rest else b""
-            last += relay.end()
-            if not self._flowing:
-                if not relay.content:
-                    raise UpstreamBroke("the stream ended without content")
-                self._held += last  # what was kept back until it was known what it is
-                await self._commit()
-            elif last:
-                await self._give(last)
-        except _Enough:
-            pass
-        except UpstreamFailure:
-            # After its end marker a stream that has given something has nothing left to lose.
-            if not (relay.complete and self._flowing):
-                raise
-        except Overflow as overflow:
-            raise UpstreamBroke(str(overflow)) from None
-        except UpstreamBroke as broke:
-            if broke.passed and self.exchange.first_content:
-                await self._send(_body(broke.passed))
-            raise
-        finally:
-            self.exchange.usage = relay.usage
-            if relay.complete and self._flowing:  # whatever the upstream's connection does now
-                self.exchange.outcome = "completed"
-
-    def _take(self, chunk: bytes) -> Awaitable[None] | None:
-        """Called for every read of the upstream: the hot path of the whole program."""
-        block = self._splitter.feed(chunk)
-        if not block:
-            return None
-        relay = self._relay
-        block = relay.feed(block)
-        if self._flowing:
-            if not block:
-                return None
-            if relay.complete:
-                return self._give(block)
-            self._watch.beat()
-            return offer(self._send, _body(block))
-        self._held += block
-        if relay.content:
-            return self._commit()
-        if len(self._held) > _HELD_BYTES:
-            raise UpstreamBroke(f"{_HELD_BYTES} bytes came and no content")
-        return None
-
-    async def _commit(self) -> None:
-        """The first content: let go of what was held, the head before it if it has not left."""
-        self._flowing = True
-        exchange = self.exchange
-        exchange.fields = {}
-        exchange.first_content = now = perf_counter()
-        exchange.upstream_seconds = now - exchange.attempts[-1].started
-        self._watch.content()
-        if not self.started:
-            await self._start()
-        held, self._held = self._held, b""
-        await self._give(held)
-
-    async def _give(self, block: bytes) -> None:
-        """Send what may be the last of the answer; kept first, if it is to be kept."""
-        relay = self._relay
-        if relay.complete and relay.answer and self.exchange.keeper is not None:
-            await self.exchange.keeper(relay.answer)
-        self._watch.beat()
-        await self._send(_body(block))
-        if relay.enough:
-            raise _Enough
-
-    async def finish(self) -> None:
-        """The upstream has ended well and so does the client's stream."""
-        self.exchange.outcome = "completed"
-        await self._send({"type": "http.response.body", "body": b""})
-
-
-def _body(block: bytes) -> Message:
-    return {"type": "http.response.body", "body": block, "more_body": True}
-
-
-def _check_stream(response: Response) -> None:
-    for name, value in response.headers:
-        if name == b"content-type":
-            if not value.strip().lower().startswith(b"text/event-stream"):
-                raise UpstreamBroke(f"a stream was asked for and {value[:80]!r} came")
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise UpstreamBroke(f"the stream is encoded as {value[:80]!r}")
+        self._learn(passage.exchange)
 
 
 async def _read_all(response: Response, limit: int) -> bytes:

@@ -10,6 +10,7 @@ from middlewares.exchange import Dialect, Exchange
 from middlewares.problem import Problem
 
 from .catalog import Catalog
+from .estimate import Estimator
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
@@ -37,26 +38,28 @@ class IntakeMiddleware:
     """Read the body within its bound and find out which model is asked for.
 
     Reads:   endpoint, principal
-    Writes:  fields, model, stream, outcome
+    Writes:  fields, model, stream, size, estimate, outcome
     Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
              unsupported_media_type
     Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
     Cost:    one receive for most bodies; one msgspec decode that leaves values as they are
     """
 
-    __slots__ = ("_catalog", "_endpoints", "_idle", "_limit", "app")
+    __slots__ = ("_catalog", "_endpoints", "_estimator", "_idle", "_limit", "app")
 
     def __init__(
         self,
         app: ASGIApp,
         *,
         catalog: Catalog,
+        estimator: Estimator | None = None,
         limit: int,
         idle: float,
         endpoints: Collection[str] = frozenset(_MEMBERS),
     ) -> None:
         self.app = app
         self._catalog = catalog
+        self._estimator = estimator or Estimator()
         self._limit = limit
         self._idle = idle
         self._endpoints = endpoints
@@ -93,6 +96,7 @@ class IntakeMiddleware:
             raise Problem(
                 "model_not_allowed", message=f"This key may not use `{model}`.", param="model"
             )
+        exchange.size, exchange.estimate = self._estimator.appraise(entry.entry, body)
         del body, fields  # the exchange holds them, until they are sent
         await self.app(scope, receive, send)
 

@@ -4,7 +4,9 @@ Only the first bytes of a picture are decoded, as far as its size stands there. 
 or is not sent along (a URL, a file id), counts as the largest.
 """
 
+import re
 from binascii import a2b_base64
+from collections.abc import Iterator
 from math import ceil
 
 LARGEST_IMAGE = 4784
@@ -133,3 +135,49 @@ def audio_tokens(data: str, kind: str) -> int:
         head = _decoded(data, _HEAD)
         rate = int.from_bytes(head[28:32], "little") or _SLOWEST
     return ceil(len(data) * 3 / 4 / rate * _PER_SECOND)
+
+
+_MARKS = (b"base64,", b'"data":"', b'"data": "', b'"b64_json":"')
+"""What stands before base64 text in the bodies of all dialects."""
+_LEAST_RUN = 1024
+_REMOTE = re.compile(rb'"(?:url|image_url|file_url)"\s*:\s*"https?:')
+
+
+def media_in(body: bytes) -> tuple[int, int]:
+    """Bytes of `body` that are base64 media, and the tokens of all media, linked ones included.
+
+    A media block without base64 is taken for the largest picture.
+    """
+    hidden = 0
+    tokens = len(_REMOTE.findall(body)) * LARGEST_IMAGE if b'"http' in body else 0
+    seen = -1
+    for start in sorted(_starts(body)):
+        if start < seen:
+            continue  # `"data":"data:image/png;base64,` has two marks
+        end = body.find(b'"', start)
+        if end < 0:
+            break
+        seen = end
+        if end - start >= _LEAST_RUN:
+            hidden += end - start
+            tokens += _run_tokens(body[start:end])
+    return hidden, tokens
+
+
+def _starts(body: bytes) -> Iterator[int]:
+    for mark in _MARKS:
+        at = body.find(mark)
+        while at >= 0:
+            yield at + len(mark)
+            at = body.find(mark, at + len(mark))
+
+
+def _run_tokens(run: bytes) -> int:
+    """Tokens of one run of base64, by what its first bytes say it is."""
+    if run.startswith(b"UklGR") and run[12:16] != b"RUJQ":  # RIFF, and not WebP: WAV
+        return audio_tokens(run.decode("latin-1"), "wav")
+    if run.startswith((b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")):
+        return image_tokens(run.decode("latin-1"))
+    if run.startswith(b"JVBERi"):
+        return pdf_tokens(run.decode("latin-1"))
+    return file_tokens(len(run) * 3 // 4)

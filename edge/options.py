@@ -175,6 +175,13 @@ class Server(Struct, frozen=True, kw_only=True):
         Duration,
         Meta(description="A ping is put on a stream after this much silence. 0 sends none."),
     ] = Duration(12)
+    hear_out: Annotated[
+        Duration,
+        Meta(
+            description="How long an upstream is heard out after its client has left, for plans "
+            'with `on_hangup = "drain"`.'
+        ),
+    ] = Duration(300)
     body_timeout: Annotated[
         Duration, Meta(description="Longest silence while a client uploads its request body.")
     ] = Duration(30)

@@ -3,7 +3,8 @@
 Theory of operation. The application task waits for the upstream; three things may happen
 meanwhile, and none of them is a byte from the upstream:
 
-    the client leaves           -> the task is cancelled, so that the upstream closes
+    the client leaves           -> the task is cancelled, so that the upstream closes; or, with
+                                   `linger`, it goes on for so long, to hear the upstream out
     no first content in time    -> the task is cancelled with the limit as the cause
     silence                     -> something harmless is sent, so that idle hops keep the stream
 
@@ -35,6 +36,9 @@ class NoContent(Exception):
         self.seconds = seconds
 
 
+def _nothing() -> None: ...
+
+
 class Watch:
     """Async context manager around everything that waits for one upstream.
 
@@ -43,6 +47,7 @@ class Watch:
     hold: seconds from here until the first ping; silence: seconds without `beat` until a later one,
         infinity for no pings at all.
     first_content: seconds until `content()` must have been called; None: no limit.
+    linger: seconds the wait may go on after the client has left; left: called when it has, then.
 
     Raises ClientGone and NoContent out of the context, where the wait was.
     """
@@ -53,6 +58,8 @@ class Watch:
         "_content_by",
         "_done",
         "_first_content",
+        "_left",
+        "_linger",
         "_loop",
         "_ping",
         "_ping_task",
@@ -71,8 +78,12 @@ class Watch:
         hold: float = 10.0,
         silence: float = 12.0,
         first_content: float | None = None,
+        linger: float = 0.0,
+        left: Callable[[], None] = _nothing,
     ) -> None:
         self._receive = receive
+        self._linger = linger
+        self._left = left
         self._ping = ping
         self._silence = silence if ping is not None else _NEVER
         self._loop = loop = asyncio.get_running_loop()
@@ -108,6 +119,7 @@ class Watch:
         if self._ping_task is not None:
             self._ping_task.cancel()
             await asyncio.wait((self._ping_task,))
+        self._left = _nothing
         self._ping = None  # it may refer to what refers to this
         cause, self._cause = self._cause, None  # its traceback will
         if (
@@ -135,7 +147,12 @@ class Watch:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                return self._stop(ClientGone())
+                break
+        if self._linger:
+            self._ping = None
+            self._left()
+            await asyncio.sleep(self._linger)
+        self._stop(ClientGone())
 
     def _tick(self) -> None:
         if self._done or self._cause is not None:

@@ -43,7 +43,7 @@ from .opaque import fingerprint
 from .openai_chat import passthrough as chat_passthrough
 from .openai_responses import passthrough as responses_passthrough
 from .openai_responses.compaction import DIALECT as COMPACTION
-from .passthrough import UNREADABLE, Dialect, Fields, Relay, UpstreamBroke
+from .passthrough import TOKEN, UNREADABLE, Dialect, Fields, Relay, UpstreamBroke
 from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
 from .undo import Undo
 
@@ -95,8 +95,6 @@ _SAID = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
 _BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-_PER_TOKEN = 4
-"""Characters; only for answers whose tokens nobody counted."""
 _MOST_WITHHELD = 64 << 20
 """Bytes of a stream that may come without anything to pass on: they are kept until it is known what
 they are.
@@ -116,6 +114,8 @@ class Crossing(Protocol):
     """What of the request had no place there, each in a few words."""
     spelled: Mapping[str, str] | None
     """The caller's member for each of the upstream's, where the two differ."""
+    estimated: bool
+    """Whether the usage that `finish_plain` gave is not the upstream's own count."""
 
     def take_body(self) -> bytes:
         """The upstream's request. Called once: it can be megabytes, and is not kept here."""
@@ -225,6 +225,7 @@ class Passthrough:
         self.ping = way.ping
         self.dropped: list[str] = []
         self.spelled: Mapping[str, str] | None = None
+        self.estimated = False
         self._way = way
         self._exchange = exchange
 
@@ -271,6 +272,7 @@ class Translation:
         self.ping = client.ping
         self.dropped = [*conversation.dropped, *sent.dropped]
         self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
+        self.estimated = False
         self._upstream = upstream
         self._max_answer = max_answer
         self._count = _Count(exchange.entry, weight, estimate, estimator)
@@ -314,6 +316,7 @@ class Translation:
             raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
         said = sum(map(_length, events))
         cut = _is_cut(events, read)
+        self.estimated = cut or reply.usage is None
         reply.usage = usage = self._count.settled(reply.usage, said, cut=cut)
         return self._writer.body(reply), usage
 
@@ -358,9 +361,9 @@ class _Count:
         cut: the upstream was not heard out, so that its count of the output is only a beginning.
         """
         if usage is None:
-            return Usage(input=self._estimate, output=said // _PER_TOKEN + 1)
+            return Usage(input=self._estimate, output=said // TOKEN + 1)
         if cut:
-            usage = msgspec.structs.replace(usage, output=max(usage.output, said // _PER_TOKEN + 1))
+            usage = msgspec.structs.replace(usage, output=max(usage.output, said // TOKEN + 1))
         counted = usage.input + usage.cache_read + usage.cache_write
         if counted:
             self._estimator.learn(self._entry, self._weight, counted)
@@ -375,12 +378,13 @@ class TranslatedRelay:
         "_left",
         "_left_withheld",
         "_reader",
-        "_said",
         "_undo",
         "_writer",
         "complete",
         "content",
         "enough",
+        "estimated",
+        "said",
         "usage",
     )
 
@@ -391,13 +395,14 @@ class TranslatedRelay:
         self.complete = False
         self.content = False
         self.enough = False
+        self.estimated = False
+        self.said = 0
         self._reader = reader
         self._undo = undo
         self._writer = writer
         self._count = count
         self._left = most
         self._left_withheld = _MOST_WITHHELD
-        self._said = 0
 
     @property
     def answer(self) -> bytes:
@@ -439,7 +444,7 @@ class TranslatedRelay:
             self.content = any(isinstance(event, CONTENT) for event in events)
         for event in events:
             if type(event) in _SAID:
-                self._said += len(event.text)  # type: ignore[union-attr]
+                self.said += len(event.text)  # type: ignore[union-attr]
             elif isinstance(event, Counted):
                 self.usage = event.usage
             elif isinstance(event, Failed):
@@ -449,7 +454,8 @@ class TranslatedRelay:
             elif isinstance(event, Stopped):
                 self.complete = True
                 self.enough = _is_cut(events, read)
+                self.estimated = event.usage is None or self.enough
                 event.usage = self.usage = self._count.settled(
-                    event.usage, self._said, cut=self.enough
+                    event.usage, self.said, cut=self.enough
                 )
         return self._writer.write(events)

@@ -29,6 +29,9 @@ KEEP_ALIVE = sse.comment("keep-alive")
 """A sign of life in the dialects that have no event for it; also in place of an upstream's own
 comments, in which some write who they are."""
 
+TOKEN = 4
+"""Bytes of text in a token, about; for what nobody has counted."""
+
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -94,6 +97,14 @@ class Relay(Protocol):
     """Whether the stream has said that it ends well."""
     content: bool
     """Whether anything the model made has been seen. Pings and role frames do not count."""
+    said: int
+    """Bytes of what the model made so far, about: for streams that break before they are counted.
+    """
+
+    @property
+    def estimated(self) -> bool:
+        """Whether `usage` is not the upstream's own count."""
+        ...
 
     @property
     def enough(self) -> bool:

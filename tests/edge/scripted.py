@@ -15,6 +15,7 @@ from typing import Any
 from edge.catalog import Catalog
 from edge.chain import Parts, compose
 from edge.endpoints import endpoints
+from edge.estimate import Estimator
 from edge.ops import open_app
 from edge.sealing import Sealing
 from edge.settings import parse
@@ -180,6 +181,7 @@ class House:
     log: list[dict[str, Any]] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     ready: bool = True
+    estimator: Estimator = field(default_factory=Estimator)
     responses: ResponseStore | None = field(default_factory=MemoryResponseStore)
 
     def __post_init__(self) -> None:
@@ -213,6 +215,7 @@ class House:
             metrics=self.metrics,
             responses=self.responses,
             sealing=Sealing(MemorySecretStore()),
+            estimator=self.estimator,
             max_answer=self.max_answer,
         )
         parts = Parts(
@@ -220,6 +223,7 @@ class House:
             catalog=self.catalog,
             keys=None,
             metrics=self.metrics,
+            estimator=self.estimator,
             log=lambda event, **fields: self.log.append({"event": event, **fields}),
             open_app=open_app(self.settings, self.catalog, self.metrics, lambda: self.ready),
         )

@@ -15,6 +15,7 @@ from edge.dialects import failures
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
+    TOKEN,
     UNREADABLE,
     Dialect,
     Echo,
@@ -32,6 +33,8 @@ from .history import without_foreign
 from .wire import MessageUsage
 
 _BLOCK_EVENT = b"event: content_block_"
+_AROUND = 128
+"""Bytes of a delta that the model has not made."""
 
 
 class _Message(msgspec.Struct):
@@ -76,9 +79,9 @@ def prepare(fields: Fields, model: str, stream: bool) -> bytes:
 class MessagesRelay:
     """One Messages stream on its way to the client."""
 
-    __slots__ = ("_renamer", "complete", "content", "usage")
+    __slots__ = ("_renamer", "complete", "content", "said", "usage")
 
-    enough = False
+    enough = estimated = False
     answer = b""
     failure: Callable[[dict[str, Any]], bytes] | None = None
 
@@ -86,6 +89,7 @@ class MessagesRelay:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
+        self.said = 0
         self._renamer = Renamer(asked)
 
     def feed(self, block: bytes) -> bytes:
@@ -94,9 +98,10 @@ class MessagesRelay:
             self.content
             and not self.complete
             and block.startswith(_BLOCK_EVENT)
-            and block.count(b"\n\n") == block.count(b"}\n\nevent: content_block_") + 1
+            and (events := block.count(b"\n\n")) == block.count(b"}\n\nevent: content_block_") + 1
             and block.endswith(b"}\n\n")
         ):
+            self.said += max(len(block) - events * _AROUND, events * TOKEN)
             return block
         return event_by_event(block, self._event)
 
@@ -127,6 +132,7 @@ class MessagesRelay:
             raise UpstreamBroke(failed.reason, failed.kind)
         elif kind == "content_block_delta":
             self.content = True
+            self.said += max(len(event) - _AROUND, TOKEN)
         elif kind == "content_block_start" and read.content_block is not None:
             self.content = self.content or read.content_block.says_something
         return event

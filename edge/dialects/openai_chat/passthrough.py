@@ -26,6 +26,7 @@ from edge.dialects.openai_models import is_openai
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
+    TOKEN,
     UNREADABLE,
     Dialect,
     Echo,
@@ -132,10 +133,11 @@ class ChatRelay:
         "_tail",
         "complete",
         "content",
+        "said",
         "usage",
     )
 
-    enough = False
+    enough = estimated = False
     answer = b""
     failure: Callable[[dict[str, Any]], bytes] | None = None
 
@@ -145,6 +147,7 @@ class ChatRelay:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
+        self.said = 0
         self._finished = False
         self._renamer = Renamer(asked)
         self._strip = not _wants_usage(fields)
@@ -158,6 +161,7 @@ class ChatRelay:
         ):
             text = block[len(self._head) : -len(self._tail)]
             if b'"' not in text and b"\\" not in text and b"\n" not in text:
+                self.said += len(text)
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
@@ -168,12 +172,13 @@ class ChatRelay:
         if (
             self.content
             and member in block
-            and block.count(b"\n\n") == block.count(member)
+            and (events := block.count(b"\n\n")) == block.count(member)
             and b'"error"' not in block
             and block.count(_FINISH) == block.count(_NO_FINISH)
             and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))
         ):
             self._learn(raw)
+            self.said += max(len(raw) - events * self._least, events * TOKEN)
             return block.replace(member, self._renamer.ours)
         return event_by_event(block, self._event)
 
@@ -211,6 +216,7 @@ class ChatRelay:
                 self._finished = self.content = True
             elif not self.content:
                 self.content = bool(choice.text) or _has_content(choice.delta)
+            self.said += _bytes_of(choice)
         if chunk.model is not None:
             member = self._renamer.member
             if not member or member not in event:
@@ -251,6 +257,14 @@ def _has_content(delta: dict[str, msgspec.Raw] | None) -> bool:
     if not delta:
         return False
     return any(key != "role" and bytes(value) not in _EMPTY for key, value in delta.items())
+
+
+def _bytes_of(choice: _Choice) -> int:
+    made = len(choice.text or "")
+    for name, value in (choice.delta or {}).items():
+        if name != "role" and bytes(value) not in _EMPTY:
+            made += len(value)
+    return made
 
 
 def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, Usage | None]:

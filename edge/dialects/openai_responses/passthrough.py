@@ -23,6 +23,7 @@ from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
+    TOKEN,
     UNREADABLE,
     Dialect,
     Echo,
@@ -43,6 +44,8 @@ from .wire import NULL, ResponseUsage
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _DELTA = b".delta\ndata: "
+_AROUND = 240
+"""Bytes of a delta that the model has not made, about."""
 _RUNNING = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDED = frozenset(("response.completed", "response.incomplete"))
 _FAILED = frozenset(("error", "response.error", "response.failed", "response.cancelled"))
@@ -119,15 +122,17 @@ class ResponsesRelay:
         "answer",
         "complete",
         "content",
+        "said",
         "usage",
     )
 
-    enough = False
+    enough = estimated = False
 
     def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
+        self.said = 0
         self.answer = b""
         self._asked = asked
         self._echo = echo
@@ -145,9 +150,10 @@ class ResponsesRelay:
             and not self.complete
             and block.startswith(b"event: response.")
             and block.endswith(b"}\n\n")
-            and block.count(_DELTA) == block.count(b"}\n\n") == block.count(b"\n\n")
+            and (events := block.count(_DELTA)) == block.count(b"}\n\n") == block.count(b"\n\n")
         ):
             self._last = block
+            self.said += max(len(block) - events * _AROUND, events * TOKEN)
             return block
         return event_by_event(block, self._event)
 
@@ -185,6 +191,8 @@ class ResponsesRelay:
             self._done.append(read.item)
         elif read.type.startswith("response.") and read.type not in _EMPTY:
             self.content = True
+            if read.type.endswith(".delta"):
+                self.said += TOKEN
 
     def _count(self, response: msgspec.Raw) -> None:
         """Take the usage that a response tells, if it can be read."""

@@ -1,0 +1,204 @@
+"""One stream on its way from an upstream to a client.
+
+Frames are held until the first content; from then on each read of the upstream becomes at most one
+`send`. Which bytes leave is the relay's to say (`edge.dialects.passthrough.Relay`).
+"""
+
+from collections.abc import Awaitable
+from time import perf_counter
+
+from middlewares._asgi import Message, Send, offer
+from middlewares.exchange import Exchange
+from middlewares.money import decimal
+from middlewares.problem import Problem
+from middlewares.sse import Overflow, Splitter
+
+from .dialects.crossing import Crossing
+from .dialects.passthrough import TOKEN, Relay, UpstreamBroke
+from .upstreams import Header, Response, UpstreamFailure, pump
+from .watch import Watch
+
+_STREAM_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+_HELD_BYTES = 1 << 20
+_USED_UP = "The budget is used up; the answer ends here."
+
+
+def check_stream(response: Response) -> None:
+    """Raise UpstreamBroke when what comes is no event stream that can be read."""
+    for name, value in response.headers:
+        if name == b"content-type":
+            if not value.strip().lower().startswith(b"text/event-stream"):
+                raise UpstreamBroke(f"a stream was asked for and {value[:80]!r} came")
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise UpstreamBroke(f"the stream is encoded as {value[:80]!r}")
+
+
+class _Enough(Exception):
+    """The caller has all it asked for; the upstream need not go on."""
+
+
+class Passage:
+    """One stream on its way from an upstream to a client."""
+
+    __slots__ = (
+        "_flowing",
+        "_gone",
+        "_held",
+        "_ping",
+        "_relay",
+        "_send",
+        "_splitter",
+        "_told",
+        "_watch",
+        "exchange",
+        "started",
+    )
+
+    def __init__(self, exchange: Exchange, crossing: Crossing, send: Send) -> None:
+        self.exchange = exchange
+        self.started = False
+        self._flowing = False
+        self._gone = False
+        self._held = b""
+        self._ping = crossing.ping
+        self._relay: Relay = crossing.relay()
+        exchange.ending = self._relay.failure
+        self._send = send
+        self._splitter = Splitter()
+        self._told = False
+
+    def left(self) -> None:
+        """The client has gone, and the upstream is to be heard out: send what comes nowhere."""
+        self._gone = True
+        self._send = _nowhere
+
+    async def _start(self) -> None:
+        self.started = True
+        headers = list(_STREAM_HEADERS)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def ping(self) -> None:
+        """A sign of life, after the head if that has not left yet; none after the end."""
+        if self._relay.complete:
+            return
+        if not self.started:
+            await self._start()
+        await self._send(_body(self._ping))
+
+    async def carry(self, response: Response, watch: Watch) -> None:
+        """Hold frames until the first content, then pass each read on at once."""
+        self._watch = watch
+        relay = self._relay
+        try:
+            await pump(response, self._take)
+            rest = self._splitter.rest()
+            last = relay.feed(rest + b"\n\n") if rest else b""
+            last += relay.end()
+            if not self._flowing:
+                if not relay.content:
+                    raise UpstreamBroke("the stream ended without content")
+                self._held += last  # what was kept back until it was known what it is
+                await self._commit()
+            elif last:
+                await self._give(last)
+        except _Enough:
+            pass
+        except UpstreamFailure:
+            # After its end marker a stream that has given something has nothing left to lose.
+            if not (relay.complete and self._flowing):
+                raise
+        except Overflow as overflow:
+            raise UpstreamBroke(str(overflow)) from None
+        except UpstreamBroke as broke:
+            if broke.passed and self.exchange.first_content:
+                await self._send(_body(broke.passed))
+            raise
+        finally:
+            exchange = self.exchange
+            exchange.usage = relay.usage
+            exchange.produced = -(-relay.said // TOKEN)
+            if relay.complete and self._flowing:  # whatever the upstream's connection does now
+                exchange.measured = relay.usage is not None and not relay.estimated
+                exchange.outcome = "hung_up" if self._gone else "completed"
+
+    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+        """Called for every read of the upstream: the hot path of the whole program."""
+        block = self._splitter.feed(chunk)
+        if not block:
+            return None
+        relay = self._relay
+        block = relay.feed(block)
+        if self._flowing:
+            if not block:
+                return None
+            if relay.complete:
+                return self._give(block)
+            self._watch.beat()
+            return offer(self._send, _body(block))
+        self._held += block
+        if relay.content:
+            return self._commit()
+        if len(self._held) > _HELD_BYTES:
+            raise UpstreamBroke(f"{_HELD_BYTES} bytes came and no content")
+        return None
+
+    async def _commit(self) -> None:
+        """The first content: let go of what was held, the head before it if it has not left."""
+        self._flowing = True
+        exchange = self.exchange
+        exchange.fields = {}
+        exchange.first_content = now = perf_counter()
+        exchange.upstream_seconds = now - exchange.attempts[-1].started
+        self._watch.content()
+        if not self.started:
+            await self._start()
+        held, self._held = self._held, b""
+        await self._give(held)
+
+    async def _give(self, block: bytes) -> None:
+        """Send what may be the last of the answer; kept first, if it is to be kept."""
+        relay = self._relay
+        if relay.complete and relay.answer and self.exchange.keeper is not None:
+            await self.exchange.keeper(relay.answer)
+        self._watch.beat()
+        if relay.complete and not self._told:
+            self._told = True
+            block = self._cost() + block
+        await self._send(_body(block))
+        if relay.enough:
+            raise _Enough
+
+    def _cost(self) -> bytes:
+        """What the answer cost, as a comment that readers of event streams pass over."""
+        exchange, usage = self.exchange, self._relay.usage
+        if exchange.tariff is None or usage is None:
+            return b""
+        return b": x-credits-used %b\n\n" % decimal(exchange.tariff(usage)).encode()
+
+    async def finish(self) -> None:
+        """The upstream has ended well and so does the client's stream."""
+        self.exchange.outcome = "hung_up" if self._gone else "completed"
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+class CutOff(Passage):
+    """A stream that ends when what its principal has set aside for it is used up."""
+
+    __slots__ = ()
+
+    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+        relay = self._relay
+        if relay.said > self.exchange.cut_off * TOKEN and not relay.complete:
+            raise Problem("budget_exceeded", message=_USED_UP, reason="cut off")
+        return super()._take(chunk)
+
+
+async def _nowhere(message: Message) -> None: ...
+
+
+def _body(block: bytes) -> Message:
+    return {"type": "http.response.body", "body": block, "more_body": True}
