@@ -36,6 +36,9 @@ def misfits(configuration: Configuration) -> Iterator[str]:
     plans = {plan.id for plan in configuration.plans}
     for n, plan in enumerate(configuration.plans):
         yield from allowance_misfits(plan, f"plans[{n}]")
+    if configuration.auth.plan is not None and configuration.auth.plan not in plans:
+        known = ", ".join(sorted(plans)) or "none"
+        yield f"auth.plan: unknown plan {configuration.auth.plan}; known: {known}"
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
     for n, upstream in enumerate(configuration.upstreams):

@@ -258,6 +258,10 @@ class Auth(Struct, frozen=True, kw_only=True):
             "no key is asked for and the client address is the caller."
         ),
     ] = "keys"
+    plan: Annotated[
+        str | None,
+        Meta(description='Plan of keys that name none, and of everybody with mode "none".'),
+    ] = None
     admin_token: Annotated[
         Secret | None,
         Meta(

@@ -6,6 +6,8 @@ A key's own limits have the keys of a plan. Each that is given takes the place o
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from middlewares.exchange import Principal
 from middlewares.problem import Problem
 from middlewares.terms import Budget, Limits, Rate, Terms, Window
@@ -19,16 +21,19 @@ _KEPT = 10_000
 
 
 class Plans:
-    """The terms of everybody. `settings` decides what a caller without a key may."""
+    """The terms of everybody: `auth.plan` is for whoever names no plan, with mode "none" for all,
+    who have the rate of an address where that plan has none."""
 
     def __init__(self, settings: Settings) -> None:
         self._plans: dict[str | None, Allowance] = {plan.id: plan for plan in settings.plans}
-        self._plans[None] = Allowance()
+        self._plans[None] = self._plans.get(settings.auth.plan, Allowance())
+        if settings.auth.mode == "none" and self._plans[None].requests is None:
+            self._plans[None] = msgspec.structs.replace(
+                self._plans[None],
+                requests=settings.limits.address,
+                burst=settings.limits.address_burst,
+            )
         self._ready = {name: terms_of(plan) for name, plan in self._plans.items()}
-        if settings.auth.mode == "none":
-            limits = settings.limits
-            rate = _rate(limits.address, limits.address_burst)
-            self._ready[None] = Terms(limits=Limits(requests=rate))
         self._own: dict[int, tuple[Principal, Terms]] = {}
 
     def terms(self, principal: Principal | None) -> Terms:

@@ -210,11 +210,9 @@ def test_serve_warns_of_what_it_does_not_enforce(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "serve", lambda settings: None)
-    config = write(tmp_path, '[[plans]]\nid = "x"\nwindows = [{ length = "5h", credits = "1" }]\n')
+    config = write(tmp_path, '[media]\nimage = "sim-1"\n')
     result = Penstock(config, capsys).on("serve")
-    assert result.err == (
-        "warning: plans[1]: the budget of plan x is not enforced by this version\n"
-    )
+    assert result.err == "warning: media: this version does not turn media into text\n"
 
 
 def test_an_address_in_use_is_told_without_a_traceback(penstock: Penstock) -> None:
@@ -243,10 +241,10 @@ def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None
 def test_check_says_what_is_not_enforced_and_is_content(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write(tmp_path, '[limits]\naddress = "5/min"\n')
+    config = write(tmp_path, '[media]\nimage = "sim-1"\n')
     checked = Penstock(config, capsys).on("check")
     assert checked.status == 0
-    assert checked.err.startswith("warning: limits: ")
+    assert checked.err.startswith("warning: media: ")
 
 
 def test_check_tells_of_a_database_that_is_none(

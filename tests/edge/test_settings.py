@@ -595,13 +595,7 @@ def test_what_is_not_enforced_is_told_only_when_written() -> None:
     told = not_enforced(
         parse(
             {
-                "limits": {"address": "60/min"},
                 "store": {"objects": "file:var/objects"},
-                "plans": [
-                    {"id": "a", "requests": "1/s"},
-                    {"id": "b", "windows": [{"length": "5h", "credits": "5.00"}]},
-                    {"id": "c"},
-                ],
                 "upstreams": [UPSTREAM, {**UPSTREAM, "name": "r", "dialect": "responses"}],
                 "models": [
                     {**MODEL, "targets": ["up/m", "up/n"], "fallbacks": ["n"]},
@@ -617,12 +611,8 @@ def test_what_is_not_enforced_is_told_only_when_written() -> None:
         )
     )
     assert [sentence.partition(":")[0] for sentence in told] == [
-        "limits",
-        "plans[0]",
-        "plans[1]",
         "models[0].fallbacks",
         "models[0].targets",
-        "models[1].price",
         "media",
         "store.objects",
     ]
