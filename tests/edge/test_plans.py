@@ -1,0 +1,121 @@
+"""Terms of principals: the plan's, with what the key has of its own."""
+
+from typing import Any
+
+import pytest
+
+from edge.plans import Plans
+from edge.settings import SettingsError, parse, read_own
+from middlewares import Principal, Problem
+from middlewares.money import NANO
+from middlewares.terms import Budget, Limits, Rate, Terms, Window
+
+PLANS: list[dict[str, Any]] = [
+    {
+        "id": "pro",
+        "requests": "120/min",
+        "burst": 20,
+        "tokens": "200k/min",
+        "concurrency": 8,
+        "on_excess": "throttle",
+        "windows": [
+            {"length": "5h", "credits": "5.00"},
+            {"length": "calendar month", "credits": "40"},
+            {"length": "7d", "credits": "10", "aligned": True},
+        ],
+        "overflow": "credits",
+        "on_hangup": "drain",
+        "cut_off": True,
+    },
+    {"id": "free", "requests": "30/min"},
+]
+
+
+def plans(**auth: Any) -> Plans:
+    return Plans(parse({"plans": PLANS, "auth": auth}, env={}))
+
+
+def holder(plan: str | None = None, **own: Any) -> Principal:
+    return Principal(id="key_1", plan=plan, limits=own or None)
+
+
+def test_a_plan_in_full() -> None:
+    assert plans().terms(holder("pro")) == Terms(
+        Limits(Rate(120, 60.0, 20), Rate(200_000, 60.0), 8, "throttle"),
+        Budget(
+            (
+                Window("5h", 18000.0, 5 * NANO),
+                Window("calendar month", None, 40 * NANO),
+                Window("7d", 604800.0, 10 * NANO, aligned=True),
+            ),
+            credits=True,
+            on_hangup="drain",
+            cut_off=True,
+        ),
+    )
+
+
+def test_no_plan_is_no_limit_unless_one_is_for_all() -> None:
+    assert plans().terms(holder()) == Terms()
+    assert plans(plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+    assert plans(plan="free").terms(holder("pro")).limits.concurrency == 8
+
+
+def test_without_keys_an_address_has_its_rate() -> None:
+    assert plans(mode="none").terms(holder()).limits.requests == Rate(60, 60.0, 10)
+    assert plans(mode="none", plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+
+
+def test_what_a_key_has_of_its_own_takes_the_place_of_the_plans() -> None:
+    own = plans().terms(holder("pro", requests="400/min", windows=[]))
+    assert own.limits == Limits(Rate(400, 60.0, 0), Rate(200_000, 60.0), 8, "throttle")
+    assert own.budget == Budget((), credits=True, on_hangup="drain", cut_off=True)
+    alone = plans().terms(holder(None, concurrency=2))
+    assert alone == Terms(Limits(concurrency=2))
+
+
+def test_terms_are_made_once_for_each_principal() -> None:
+    known = plans()
+    one, other = holder("pro", concurrency=2), holder("pro", concurrency=3)
+    assert known.terms(one) is known.terms(one)
+    assert known.terms(other).limits.concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("principal", "reason"),
+    [
+        (holder("gone"), "key key_1: plan gone is not configured"),
+        (holder("gone", concurrency=2), "key key_1: plan gone is not configured"),
+        (holder("pro", requests="many"), "key key_1: limits.requests: expected a rate"),
+        (holder("pro", speed=1), "key key_1: limits.speed: unknown key"),
+    ],
+)
+def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None:
+    with pytest.raises(Problem) as raised:
+        plans().terms(principal)
+    assert raised.value.kind == "upstream_unavailable"
+    assert raised.value.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("own", "fault"),
+    [
+        ({"burst": 5}, "limits.burst: has no meaning without limits.requests"),
+        ({"on_excess": "throttle"}, "limits.on_excess: has no meaning without a rate"),
+        (
+            {"windows": [{"length": "5h", "credits": "1"}, {"length": "5h", "credits": "2"}]},
+            "limits.windows[1].length: there is another window of 5h",
+        ),
+        ({"windows": [{"length": "5h"}]}, "limits.windows[0].credits: is missing"),
+        ({"id": "x"}, "limits.id: unknown key; did you mean windows?"),
+    ],
+)
+def test_what_a_key_cannot_have(own: dict[str, Any], fault: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_own(own)
+    assert raised.value.faults[0].startswith(fault.partition(";")[0])
+
+
+def test_a_plan_for_all_has_to_be_there() -> None:
+    with pytest.raises(SettingsError, match="auth.plan: unknown plan nope; known: free, pro"):
+        plans(plan="nope")
