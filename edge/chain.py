@@ -17,6 +17,7 @@ from middlewares import (
     RequestIDMiddleware,
 )
 from middlewares._asgi import ASGIApp, Header
+from middlewares.money import decimal
 from middlewares.stores import KeyDirectory
 
 from .catalog import Catalog
@@ -129,6 +130,9 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
         headers.append((b"request-id", request_id))
     if exchange.served:
         headers.append((b"x-model-used", exchange.served.encode()))
+    if exchange.tariff is not None and exchange.usage is not None:
+        used = decimal(exchange.tariff(exchange.usage))
+        headers.append((b"x-credits-used", used.encode()))
     upstream = exchange.upstream_seconds
     edge = perf_counter() - exchange.started - upstream
     timing = b"edge;dur=%.2f, upstream;dur=%.2f" % (edge * 1000, upstream * 1000)

@@ -60,6 +60,7 @@ class Watch:
         "_first_content",
         "_left",
         "_linger",
+        "_lingers",
         "_loop",
         "_ping",
         "_ping_task",
@@ -83,6 +84,7 @@ class Watch:
     ) -> None:
         self._receive = receive
         self._linger = linger
+        self._lingers = False
         self._left = left
         self._ping = ping
         self._silence = silence if ping is not None else _NEVER
@@ -128,6 +130,8 @@ class Watch:
             and isinstance(raised, asyncio.CancelledError)
         ):
             raise cause from None
+        if self._lingers and isinstance(raised, Exception):
+            raise ClientGone from raised  # there is nobody left to whom it could be a failure
 
     def beat(self) -> None:
         """Something was sent to the client."""
@@ -150,6 +154,7 @@ class Watch:
                 break
         if self._linger:
             self._ping = None
+            self._lingers = True
             self._left()
             await asyncio.sleep(self._linger)
         self._stop(ClientGone())

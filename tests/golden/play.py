@@ -277,4 +277,5 @@ def _refused(exchange: Exchange, problem: Problem) -> str:
 
 
 def _usage(usage: Usage) -> str:
-    return pretty(msgspec.to_builtins(usage))
+    tokens = ("input", "output", "cache_read", "cache_write", "reasoning")
+    return pretty({name: getattr(usage, name) for name in tokens})
