@@ -1,6 +1,6 @@
 """Money: whole nano-credits, and what usage costs. No floats, so that sums are exact."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 
 import msgspec
 
@@ -12,6 +12,7 @@ _MILLION = 10**6
 _MINUTE = 60_000
 _DENOMINATOR = _MILLION * _MINUTE
 _MOST = 10**18
+_EXACT = Context(prec=28, traps=[InvalidOperation, Inexact, Overflow])
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -55,8 +56,8 @@ def decimal(nano: int) -> str:
 def nano(text: str) -> int:
     """Nano-credits of a decimal string. ValueError for anything finer, huge, or no number."""
     try:
-        amount = Decimal(text.strip()) * NANO
-    except (InvalidOperation, AttributeError):
+        amount = _EXACT.multiply(Decimal(text.strip()), NANO)
+    except (DecimalException, AttributeError):
         amount = Decimal("NaN")
     if not amount.is_finite() or amount != amount.to_integral_value() or abs(amount) > _MOST:
         raise ValueError('expected credits such as "5.00", at most nine digits after the point')
