@@ -257,7 +257,7 @@ WRITERS = {
     "the application's router": {"edge.router"},
     "auth": {"middlewares.auth"},
     "intake": {"edge.intake"},
-    "forward": {"edge.forward"},
+    "forward": {"edge.forward", "edge.passage"},
     "responses": {"edge.responses.app"},
     "counting": {"edge.counting"},
     "rate_limit": {"middlewares.rate_limit"},
@@ -265,9 +265,19 @@ WRITERS = {
     "idempotency": {"middlewares.idempotency"},
     "metrics": {"middlewares.metrics"},
     "Problem": {"middlewares.problem"},
-    "who answers": {"edge.forward", "edge.models", "edge.ops"},
-    "else Problem": {"middlewares.problem"},
-    "or intake on a hang-up": {"edge.intake"},
+    "whoever answers": {
+        "edge.account",
+        "edge.counting",
+        "edge.forward",
+        "edge.intake",
+        "edge.models",
+        "edge.ops",
+        "edge.passage",
+        "edge.responses.app",
+        "middlewares.idempotency",
+        "middlewares.problem",
+        "middlewares.rate_limit",
+    },
 }
 """The writers that the comments in exchange.py name, and the modules they are."""
 
