@@ -175,7 +175,7 @@ class Passage:
     def _cost(self) -> bytes:
         """What the answer cost, as a comment that readers of event streams pass over."""
         exchange, usage = self.exchange, self._relay.usage
-        if exchange.tariff is None or usage is None:
+        if exchange.tariff is None or usage is None or self._relay.estimated:
             return b""
         return b": x-credits-used %b\n\n" % decimal(exchange.tariff(usage)).encode()
 

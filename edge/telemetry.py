@@ -21,6 +21,7 @@ import structlog
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Exchange
+from middlewares.money import decimal
 
 from .upstreams.refusal import redacted
 
@@ -210,6 +211,10 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         line["output_tokens"] = usage.output
         line["cache_read_tokens"] = usage.cache_read
         line["cache_write_tokens"] = usage.cache_write
+    if exchange.cost:
+        line["credits"] = decimal(exchange.cost)
+    if exchange.replayed:
+        line["replayed"] = True
     return line
 
 

@@ -8,7 +8,7 @@ process writes files there and `exposition` adds them up: one scrape of any work
 import asyncio
 import os
 from bisect import bisect_left
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange
+from .money import NANO
 
 Value = Any
 """Of prometheus_client: one number that can be added to, in memory or in a file."""
@@ -92,6 +93,38 @@ class Metrics:
             "Answers that should have been stored and could not be.",
             registry=registry,
         )
+        self.credits = Counter(
+            "penstock_credits",
+            "Credits charged, by the model that served.",
+            ("model",),
+            registry=registry,
+        )
+        self.ledger_rows = Counter(
+            "penstock_ledger_rows",
+            "Rows written to the ledger: of requests that ended here, or recovered from a process "
+            "that died.",
+            ("from",),
+            registry=registry,
+        )
+        self.ledger_waiting = Gauge(
+            "penstock_ledger_waiting_rows",
+            "Rows in the journal that are not in SQL yet.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.counters_up = Gauge(
+            "penstock_counters_up",
+            "1 while the counters answer, 0 while limits go by what the policy for that says.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.throttled = Gauge(
+            "penstock_throttled_requests",
+            "Requests that wait for their turn.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._counters: dict[tuple[str, ...], Value] = {}
         self._histograms: dict[tuple[str, ...], Histogram] = {}
         self._pending: dict[Value, float] = {}
@@ -124,9 +157,15 @@ class Metrics:
                 self._count(self.tokens, usage.cache_read, model, "cache_read")
             if usage.cache_write:
                 self._count(self.tokens, usage.cache_write, model, "cache_write")
+        if exchange.cost:
+            self._count(self.credits, exchange.cost / NANO, model)
         for attempt in exchange.attempts:
             self._count(self.attempts, 1, attempt.target.upstream, str(attempt.status))
         self._plan()
+
+    def look(self, gauge: Gauge, at: Callable[[], float]) -> None:
+        """Set `gauge` to what `at` says whenever the metrics are written out."""
+        self._looks.append((gauge, at))
 
     def _count(self, metric: Counter, amount: float, *labels: str) -> None:
         key = (metric._name, *labels)
@@ -162,6 +201,8 @@ class Metrics:
         for value, amount in pending.items():
             value.inc(amount)
         self.in_flight.set(self._flying)
+        for gauge, at in self._looks:
+            gauge.set(at())
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for a scrape and its content type, over all processes where there are several.
