@@ -5,9 +5,11 @@ OpenAI (o200k, cl100k), Llama 2 and 3, Gemini, DeepSeek and Qwen, by llama.cpp's
 a published reconstruction of Claude's counts, of generation 3 and from 4.7 on.
 """
 
+import json
 import struct
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +374,107 @@ def test_each_model_has_its_own_factor_and_the_longest_unheard_of_goes() -> None
 def test_the_same_prompt_always_weighs_the_same() -> None:
     text = RECORDED["german"]["text"]
     assert weigh(conversation(Text(text=text))) == weigh(conversation(Text(text=text)))
+
+
+# Bodies that are passed on unread
+
+
+def picture(width: int, height: int, size: int = 30_000) -> str:
+    """A PNG's head, and zeros for the rest."""
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b64encode(head + bytes(size)).decode()
+
+
+def appraised(body: dict[str, Any], estimator: Estimator | None = None) -> tuple[int, int]:
+    return (estimator or Estimator()).appraise("m", json.dumps(body).encode())
+
+
+def test_text_is_appraised_by_its_bytes() -> None:
+    small, large = appraised({"text": "a" * 100}), appraised({"text": "a" * 10_100})
+    assert large[0] - small[0] == 10_000
+    assert large[1] - small[1] == 6_000
+
+
+def test_tools_have_their_share() -> None:
+    assert appraised({"tools": []})[1] - appraised({"toolx": []})[1] >= 500
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda data: {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+        lambda data: {
+            "type": "image",
+            "source": {"type": "base64", "media_type": "image/png", "data": data},
+        },
+        lambda data: {"type": "input_image", "image_url": f"data:image/png;base64,{data}"},
+    ],
+)
+def test_a_picture_is_no_text(part: Callable[[str], dict[str, Any]]) -> None:
+    """A megabyte of picture must not set a fortune aside."""
+    data = picture(64, 64, 1_000_000)
+    size, tokens = appraised({"messages": [{"role": "user", "content": [part(data)]}]})
+    assert size < 1000
+    assert 85 <= tokens < 2000
+
+
+def test_pictures_of_any_number_and_size_add_up() -> None:
+    parts = [{"image_url": {"url": f"data:image/png;base64,{picture(2000, 2000)}"}}] * 3
+    one, three = appraised({"m": parts[:1]})[1], appraised({"m": parts})[1]
+    assert three - one == pytest.approx(2 * one, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["url", "image_url", "file_url"])
+def test_what_is_linked_counts_as_the_largest_picture(name: str) -> None:
+    linked = appraised({"m": [{name: "https://example.com/cat.png"}] * 2})[1]
+    assert linked >= 2 * LARGEST_IMAGE
+    assert appraised({"m": [{"text": "see https://example.com/cat.png"}]})[1] < 100
+
+
+def test_a_pdf_and_sound_are_weighed_as_such() -> None:
+    pdf = b64encode(b"%PDF-1.7" + b"/Type /Page " * 3 + bytes(40_000)).decode()
+    assert appraised({"file_data": f"data:application/pdf;base64,{pdf}"})[1] >= 3 * 1500
+    wav = b64encode(
+        b"RIFF\0\0\0\0WAVEfmt " + bytes(12) + (16_000).to_bytes(4, "little") + bytes(160_000)
+    ).decode()
+    heard = appraised({"input_audio": {"data": wav, "format": "wav"}})[1]
+    assert 300 <= heard < 1000
+
+
+def test_broken_base64_and_open_ends_are_no_trouble() -> None:
+    for body in (b'{"data":"', b'{"data":"' + b"A" * 5000, b'"base64,' + b"%" * 5000 + b'"'):
+        size, tokens = Estimator().appraise("m", body)
+        assert 0 <= size <= len(body)
+        assert tokens > 0
+
+
+def test_bytes_are_learnt_up_at_once_and_down_slowly() -> None:
+    estimator = Estimator()
+    body = {"text": "x" * 10_000}
+    size, before = appraised(body, estimator)
+    estimator.learn_bytes("m", size, size)  # a token for each byte
+    assert appraised(body, estimator)[1] > size
+    for _ in range(10):
+        estimator.learn_bytes("m", size, size // 4)
+    assert appraised(body, estimator)[1] > size * 0.8
+    for _ in range(1000):
+        estimator.learn_bytes("m", size, size // 4)
+    assert size * 0.25 < appraised(body, estimator)[1] < size * 0.28
+    assert Estimator().appraise("other", json.dumps(body).encode())[1] == before
+
+
+def test_bytes_of_short_prompts_and_of_nothing_teach_nothing() -> None:
+    estimator = Estimator()
+    before = appraised({"text": "x" * 5000}, estimator)
+    estimator.learn_bytes("m", 100, 100)
+    estimator.learn_bytes("m", 5000, 0)
+    assert appraised({"text": "x" * 5000}, estimator) == before
+
+
+def test_bytes_are_remembered_for_a_bounded_number_of_models() -> None:
+    estimator = Estimator(models=2)
+    for name in ("a", "b", "c"):
+        estimator.learn_bytes(name, 2000, 2000)
+    body = b"x" * 2000
+    forgotten, kept = (estimator.appraise(name, body)[1] for name in ("a", "c"))
+    assert forgotten == Estimator().appraise("a", body)[1] < kept
