@@ -1,0 +1,439 @@
+"""Counters in this process's memory: for one process, and while the shared ones are away."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from math import floor, inf
+
+import msgspec
+
+from middlewares.terms import Budget, Level, Rate, Window
+
+from .counters import (
+    LIFETIME,
+    RENEWAL,
+    Check,
+    Hold,
+    Short,
+    Source,
+    Spent,
+    Standing,
+    Verdict,
+    WindowLevel,
+)
+
+GRAIN = 1e-6
+"""Seconds by which a request may come too early: Unix seconds in a float are no finer."""
+STEP = 60.0
+"""Seconds by which time may go back before the clock is believed to have been set."""
+BUSY_WAIT = 1.0
+"""Seconds to wait for a slot; nobody knows when one is given back."""
+
+
+class _Tank:
+    """A rate as a leaky bucket, which is GCRA told in requests: it decides the same (ITU-T I.371,
+    annex A), and stays exact where a time of arrival in Unix seconds would be rounded each time.
+
+    level: what was taken and has not drained yet, as of `at`.
+    """
+
+    __slots__ = ("at", "level")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.level = 0.0
+
+    def drain(self, now: float, speed: float) -> float:
+        elapsed = now - self.at
+        if elapsed > 0:
+            level = self.level - elapsed * speed
+            self.level = level if level > 0 else 0.0
+            self.at = now
+        elif elapsed < -STEP:
+            self.at = now
+        return self.level
+
+
+class _Place:
+    """Rates and slots of one principal. until: Unix seconds when nothing of it is left."""
+
+    __slots__ = ("leases", "tanks", "until")
+
+    def __init__(self) -> None:
+        self.tanks: dict[str, _Tank] = {}
+        self.leases: dict[str, float] = {}
+        self.until = 0.0
+
+
+class _Account:
+    """Money of one principal. windows: start and spent, by name. known: whether it is restored."""
+
+    __slots__ = ("credits", "held", "holds", "known", "settled", "tight", "version", "windows")
+
+    def __init__(self) -> None:
+        self.known = False
+        self.version = 0
+        self.windows: dict[str, tuple[float, int]] = {}
+        self.credits = 0
+        self.held: dict[Source, int] = {"windows": 0, "credits": 0}
+        self.holds: dict[str, Hold] = {}
+        self.settled: dict[str, float] = {}
+        self.tight = ""
+
+    def remove(self, hold_id: str) -> bool:
+        hold = self.holds.pop(hold_id, None)
+        if hold is None:
+            return False
+        self.held[hold.source] -= hold.amount
+        if self.tight == hold_id:
+            self.tight = ""
+        return True
+
+    def current(self, window: Window, now: float) -> tuple[float | None, int]:
+        """When the period of `now` began, and what was spent in it; None: not begun."""
+        start, spent = self.windows.get(window.name, (None, 0))
+        begins = window.boundary(now)
+        if begins is not None:
+            return (begins, 0) if start is None or start < begins else (start, spent)
+        if start is not None and now < window.end(start):
+            return start, spent
+        return None, 0
+
+
+class MemoryCounters:
+    """`Counters` that forget when the process ends and are seen by no other process.
+
+    clock: Unix seconds, where a caller tells none. most: accounts kept; beyond it those that were
+    used least recently and have no open holds are forgotten, and restored at their next use.
+    """
+
+    __slots__ = ("_accounts", "_clock", "_most", "_places", "_renewed", "_renewing", "_versions")
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, most: int = 100_000) -> None:
+        self._clock = clock
+        self._most = most
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._renewed = -inf
+        self._renewing: asyncio.Task[None] | None = None
+        self._versions = count(1)
+
+    async def start(self) -> None:
+        if self._renewing is None:
+            self.renew()
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def aclose(self) -> None:
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL)
+            self.renew()
+
+    def renew(self) -> None:
+        """Let all leases and holds live for another `LIFETIME`."""
+        self._renewed = self._clock()
+
+    # Rates and slots
+
+    async def admit(
+        self,
+        who: str,
+        checks: Sequence[Check],
+        *,
+        slots: int = 0,
+        lease: str = "",
+        now: float | None = None,
+    ) -> Verdict:
+        if now is None:
+            now = self._clock()
+        place = self._places.get(who)
+        if place is None:
+            place = self._new_place(who, now)
+        wait = 0.0
+        lacking = ""
+        for check in checks:
+            over, speed = self._over(place, check, now)
+            if over > speed * GRAIN and over / speed > wait:
+                wait = over / speed
+                lacking = check.name
+        if (
+            slots
+            and wait < BUSY_WAIT
+            and lease not in place.leases
+            and self._in_use(place, now) >= slots
+        ):
+            wait = BUSY_WAIT
+            lacking = "concurrency"
+        if lacking:
+            return Verdict(False, self._levels(place, checks, now), wait, lacking)
+        for check in checks:
+            self._take(place, check)
+        if slots:
+            place.leases[lease] = now
+            if place.until < now + LIFETIME:
+                place.until = now + LIFETIME
+        return Verdict(True, self._levels(place, checks, now))
+
+    def release(self, who: str, lease: str) -> None:
+        place = self._places.get(who)
+        if place is not None:
+            place.leases.pop(lease, None)
+
+    def charge(self, who: str, check: Check, now: float | None = None) -> None:
+        if now is None:
+            now = self._clock()
+        place = self._places.get(who) or self._new_place(who, now)
+        self._over(place, check, now)
+        self._take(place, check)
+
+    async def levels(
+        self, who: str, checks: Sequence[Check], *, now: float | None = None
+    ) -> tuple[tuple[Level, ...], int]:
+        if now is None:
+            now = self._clock()
+        place = self._places.get(who) or _Place()
+        for check in checks:
+            self._over(place, check, now)
+        return self._levels(place, checks, now), self._in_use(place, now)
+
+    def _new_place(self, who: str, now: float) -> _Place:
+        """Each new one looks at the two oldest: so the idle ones never outnumber the others."""
+        places = self._places
+        for _ in range(min(2, len(places))):
+            name, old = places.popitem(last=False)
+            if old.until > now or (old.leases and self._in_use(old, now)):
+                places[name] = old
+        place = places[who] = _Place()
+        return place
+
+    def _over(self, place: _Place, check: Check, now: float) -> tuple[float, float]:
+        """By how much the request is too much now, and how much drains in a second."""
+        rate = check.rate
+        speed = rate.count / rate.seconds
+        tank = place.tanks.get(check.name)
+        if tank is None:
+            tank = place.tanks[check.name] = _Tank(now)
+        depth = rate.count + rate.burst
+        need = min(depth, check.cost)
+        return tank.drain(now, speed) + need - depth, speed
+
+    def _take(self, place: _Place, check: Check) -> None:
+        tank = place.tanks[check.name]
+        level = tank.level + check.cost
+        tank.level = level if level > 0 else 0.0
+        full = tank.at + tank.level * check.rate.seconds / check.rate.count
+        if full > place.until:
+            place.until = full
+
+    def _levels(self, place: _Place, checks: Sequence[Check], now: float) -> tuple[Level, ...]:
+        return tuple(
+            [
+                level_of(check.name, check.rate, (tank := place.tanks[check.name]).level, tank.at)
+                for check in checks
+            ]
+        )
+
+    def _in_use(self, place: _Place, now: float) -> int:
+        leases = place.leases
+        while leases:
+            oldest = next(iter(leases))
+            if max(leases[oldest], self._renewed) + LIFETIME > now:
+                break
+            del leases[oldest]
+        return len(leases)
+
+    # Money
+
+    async def reserve(
+        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
+    ) -> Hold | Short | None:
+        if amount <= 0:
+            return Hold(account, hold, 0, "windows", now)
+        kept = self._accounts.get(account)
+        if kept is None or not kept.known:
+            return None
+        self._accounts.move_to_end(account)
+        self._expire(kept, now)
+        same = kept.holds.get(hold)
+        if same is not None:
+            return msgspec.structs.replace(same)
+        answer = self._decide(kept, Hold(account, hold, amount, "windows", now), least, budget)
+        if isinstance(answer, Hold):
+            for name, start in answer.starts.items():
+                window = kept.windows.get(name)
+                if window is None or window[0] < start:
+                    kept.windows[name] = (start, 0)
+            self._add(kept, answer)
+        return answer
+
+    def _decide(self, kept: _Account, hold: Hold, least: int, budget: Budget) -> Hold | Short:
+        amount, now = hold.amount, hold.at
+        standing = [(window, *kept.current(window, now)) for window in budget.windows]
+        unheld = min((window.cap - spent for window, _, spent in standing), default=None)
+        left: float = inf
+        if unheld is not None:
+            left = unheld - kept.held["windows"]
+        elif budget.credits:
+            left = -inf
+        prepaid = kept.credits - kept.held["credits"] if budget.credits else -inf
+        enough = min(amount, max(least, 1))
+        needed = amount if kept.tight else enough
+        if left >= amount or (prepaid < amount and left >= needed):
+            hold.starts = {
+                window.name: now if start is None else start for window, start, _ in standing
+            }
+            if left < amount:
+                hold.amount, hold.tight = int(left), True
+            return hold
+        if prepaid >= needed:
+            hold.source = "credits"
+            if prepaid < amount:
+                hold.amount, hold.tight = int(prepaid), True
+            return hold
+        free = (unheld is not None and unheld >= enough) or (
+            budget.credits and kept.credits >= enough
+        )
+        if unheld is None:
+            return Short("", max(0, int(prepaid)), None, free)
+        reset, name, remaining = max(
+            (window.end(now if start is None else start), window.name, window.cap - spent)
+            for window, start, spent in standing
+            if window.cap - spent - kept.held["windows"] < needed
+        )
+        return Short(name, max(0, remaining - kept.held["windows"]), reset, free)
+
+    def resize(self, hold: Hold, amount: int) -> None:
+        hold.amount = amount = max(0, amount)
+        kept = self._accounts.get(hold.account)
+        if kept is None:
+            kept = self._new_account(hold.account)
+        held = kept.holds.get(hold.id)
+        if held is None:
+            if amount:
+                kept.version = next(self._versions)
+                self._add(kept, msgspec.structs.replace(hold, at=self._clock(), tight=False))
+            return
+        kept.held[held.source] += amount - held.amount
+        held.amount = amount
+        if held.tight:
+            held.tight = False
+            kept.tight = ""
+
+    def drop(self, hold: Hold) -> None:
+        hold.amount = 0
+        kept = self._accounts.get(hold.account)
+        if kept is not None:
+            kept.remove(hold.id)
+
+    async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
+        missing = []
+        for hold in holds:
+            kept = self._accounts.get(hold.account)
+            if kept is None:
+                kept = self._new_account(hold.account)
+            if kept.settled and kept.settled.pop(hold.id, None) is not None:
+                continue
+            kept.version = next(self._versions)
+            if not kept.remove(hold.id):
+                if hold.amount:
+                    missing.append(hold)
+            elif hold.source == "credits":
+                kept.credits -= hold.amount
+            else:
+                for name, start in hold.starts.items():
+                    window = kept.windows.get(name)
+                    if window is not None and window[0] == start:
+                        kept.windows[name] = (start, window[1] + hold.amount)
+        return missing
+
+    async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
+        kept = self._accounts.get(account)
+        if kept is None or not kept.known:
+            return None
+        self._expire(kept, now)
+        levels = []
+        for window in budget.windows:
+            start, spent = kept.current(window, now)
+            reset = None if start is None else window.end(start)
+            levels.append(WindowLevel(window.name, window.cap, spent, start, reset))
+        return Standing(tuple(levels), kept.credits, dict(kept.held), tuple(kept.holds))
+
+    async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
+        kept = self._accounts.get(account)
+        if kept is None:
+            if seen:
+                return False
+            kept = self._new_account(account)
+        elif kept.version != seen:
+            return False
+        windows = {name: (start, spent.spent.get(name, 0)) for name, start in spent.starts.items()}
+        # Periods of open holds may be newer than those of any row; they stay begun.
+        for hold in kept.holds.values():
+            for name, start in hold.starts.items():
+                if name not in windows or windows[name][0] < start:
+                    windows[name] = (start, 0)
+        for hold_id in settled:
+            if kept.remove(hold_id):
+                kept.settled[hold_id] = self._clock()
+        kept.windows = windows
+        kept.credits = spent.credits
+        kept.known = True
+        kept.version = next(self._versions)
+        return True
+
+    async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
+        kept = self._accounts.get(account)
+        if kept is None:
+            kept = self._new_account(account)
+        if not kept.version:
+            kept.version = next(self._versions)
+        return kept.version, tuple(kept.holds)
+
+    async def invalidate(self, account: str) -> None:
+        kept = self._accounts.get(account)
+        if kept is not None:
+            kept.known = False
+            kept.version = next(self._versions)
+
+    def _new_account(self, account: str) -> _Account:
+        accounts = self._accounts
+        for _ in range(2 if len(accounts) >= self._most else 0):
+            name, old = accounts.popitem(last=False)
+            if old.holds:
+                accounts[name] = old
+        kept = accounts[account] = _Account()
+        return kept
+
+    def _add(self, kept: _Account, hold: Hold) -> None:
+        kept.holds[hold.id] = msgspec.structs.replace(hold)
+        kept.held[hold.source] += hold.amount
+        if hold.tight:
+            kept.tight = hold.id
+
+    def _expire(self, kept: _Account, now: float) -> None:
+        while kept.holds:
+            oldest = next(iter(kept.holds.values()))
+            if max(oldest.at, self._renewed) + LIFETIME > now:
+                break
+            kept.remove(oldest.id)
+        while kept.settled:
+            hold_id, at = next(iter(kept.settled.items()))
+            if max(at, self._renewed) + LIFETIME > now:
+                break
+            del kept.settled[hold_id]
+
+
+def level_of(name: str, rate: Rate, level: float, at: float) -> Level:
+    """Where a rate stands of which `level` was taken and had not drained at `at`."""
+    left = floor(rate.count + rate.burst - level + rate.count / rate.seconds * GRAIN)
+    remaining = max(0, min(rate.count, left - rate.burst))
+    return Level(name, rate.count, remaining, at + level * rate.seconds / rate.count)
