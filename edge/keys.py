@@ -7,7 +7,7 @@ the second member of what `create` and `rotate` return, and is nowhere else.
 import re
 import secrets
 import string
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_network
 from math import isfinite
 from typing import Any
@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 
 from middlewares.stores.keys import Key, KeyStore, Mode, UnknownKey, digest, is_secret, mint, prefix
+
+from .period import moment
+from .settings import SettingsError, read_own
 
 _NAME = 200
 _ALPHABET = string.digits + string.ascii_lowercase
@@ -60,13 +63,13 @@ async def create(
         digest=digest(secret),
         prefix=prefix(secret),
         created_at=now,
-        name=_text("name", name, required=True),
-        owner=_text("owner", owner),
+        name=text("name", name, required=True),
+        owner=text("owner", owner),
         plan=_plan(plan, plans),
         models=_names("models", models),
         endpoints=_names("endpoints", endpoints),
         networks=_networks(networks),
-        limits=limits,
+        limits=_own(limits),
         expires_at=None if expires_in is None else now + _seconds("expires_in", expires_in),
     )
     return await store.insert(key), secret
@@ -124,7 +127,7 @@ async def rotate(
             previous_until=now + grace if grace else None,
         )
 
-    *_, mode, _shown = (await _get(store, key_id)).prefix.split("-")
+    *_, mode, _shown = (await get(store, key_id)).prefix.split("-")
     secret = mint(brand, "test" if mode == "test" else "live")
     return await _update(store, key_id, change), secret
 
@@ -154,13 +157,13 @@ async def edit(
     Raises KeyRefused, also for any other field.
     """
     readers: dict[str, Callable[[Any], Any]] = {
-        "name": lambda value: _text("name", value, required=True),
-        "owner": lambda value: _text("owner", value),
+        "name": lambda value: text("name", value, required=True),
+        "owner": lambda value: text("owner", value),
         "plan": lambda value: _plan(value, plans),
         "models": lambda value: _names("models", value),
         "endpoints": lambda value: _names("endpoints", value),
         "networks": _networks,
-        "limits": lambda value: value,
+        "limits": _own,
         "disabled": bool,
         "expires_in": lambda value: None if value is None else now + _seconds("expires_in", value),
     }
@@ -178,7 +181,29 @@ async def edit(
     return await _update(store, key_id, change)
 
 
-async def _get(store: KeyStore, key_id: str) -> Key:
+def described(key: Key, now: float) -> dict[str, Any]:
+    """All of a key that may be shown, as JSON-ready data."""
+    usable = key.usable_until(key.digest) > now
+    return {
+        "id": key.id,
+        "key": f"{key.prefix}…",
+        "name": key.name,
+        "owner": key.owner,
+        "plan": key.plan,
+        "state": "active" if usable else key.refusal(key.digest),
+        "models": None if key.models is None else list(key.models),
+        "endpoints": None if key.endpoints is None else list(key.endpoints),
+        "networks": None if key.networks is None else list(key.networks),
+        "limits": key.limits,
+        "created_at": moment(key.created_at),
+        "expires_at": moment(key.expires_at),
+        "revoked_at": moment(key.revoked_at),
+        "previous_until": moment(key.previous_until),
+    }
+
+
+async def get(store: KeyStore, key_id: str) -> Key:
+    """The key with exactly this id. Raises KeyRefused; nothing is repeated in it."""
     askable = key_id.isprintable() and not _SECRET.search(key_id)
     key = await store.get(key_id) if askable else None
     if key is None:
@@ -187,7 +212,7 @@ async def _get(store: KeyStore, key_id: str) -> Key:
 
 
 async def _update(store: KeyStore, key_id: str, change: Callable[[Key], Key]) -> Key:
-    await _get(store, key_id)
+    await get(store, key_id)
     try:
         return await store.update(key_id, change)
     except UnknownKey:
@@ -199,7 +224,8 @@ def _living(key: Key) -> None:
         raise KeyRefused("key", f"{key.id} is revoked, which is final; create another")
 
 
-def _text(field: str, value: str, *, required: bool = False) -> str:
+def text(field: str, value: str, *, required: bool = False) -> str:
+    """`value` trimmed: at most 200 printable characters, and no secret. Raises KeyRefused."""
     value = value.strip()
     if required and not value:
         raise KeyRefused(field, "expected at least one character")
@@ -213,10 +239,22 @@ def _text(field: str, value: str, *, required: bool = False) -> str:
 def _plan(plan: str | None, plans: Collection[str] | None) -> str | None:
     if plan is None:
         return None
-    plan = _text("plan", plan, required=True)
+    plan = text("plan", plan, required=True)
     if plans is not None and plan not in plans:
         raise KeyRefused("plan", f"{plan!r} is none of the plans: {', '.join(sorted(plans))}")
     return plan
+
+
+def _own(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Limits as they may be kept: what a plan could have, as it was written; None for none."""
+    if not limits:
+        return None
+    try:
+        read_own(limits)
+    except SettingsError as raised:
+        field, _, expected = "; ".join(raised.faults).partition(": ")
+        raise KeyRefused(field, expected) from None
+    return dict(limits)
 
 
 def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -224,7 +262,7 @@ def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     if isinstance(values, str) or not values:
         raise KeyRefused(field, "expected a list of at least one, or nothing to allow all")
-    return tuple(dict.fromkeys(_text(field, value, required=True) for value in values))
+    return tuple(dict.fromkeys(text(field, value, required=True) for value in values))
 
 
 def _networks(values: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -104,6 +104,10 @@ class KeyStore(Protocol):
         """All keys, oldest first."""
         ...
 
+    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
+        """Up to `limit` keys, oldest first by (created_at, id), of those that come after `after`."""
+        ...
+
     async def revision(self) -> int:
         """The revision of the latest committed write."""
         ...

@@ -31,6 +31,11 @@ class MemoryKeyStore:
     async def every(self) -> list[Key]:
         return list(self._keys.values())
 
+    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
+        places = ((key.created_at, key.id) for key in self._keys.values())
+        later = sorted(place for place in places if after is None or place > after)
+        return [self._keys[key_id] for _, key_id in later[:limit]]
+
     async def revision(self) -> int:
         return self._revision
 

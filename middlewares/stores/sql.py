@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy import Row, bindparam, insert, or_, select, tuple_, update
 
 from .database import Database, SchemaMismatch, needs_migration
 from .keys import Key, UnknownKey
@@ -27,6 +27,8 @@ _CHANGED = (
     .order_by(_c.revision)
     .limit(bindparam("most"))
 )
+_PAGE = _ORDERED.limit(bindparam("most"))
+_LATER = _PAGE.where(tuple_(_c.created_at, _c.id) > tuple_(bindparam("at"), bindparam("place")))
 _REVISION = select(revisions.c.value).where(revisions.c.name == "keys")
 _NEXT_REVISION = (
     update(revisions)
@@ -63,6 +65,11 @@ class SqlKeyStore:
 
     async def every(self) -> list[Key]:
         return await self._all(_ORDERED, {})
+
+    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
+        if after is None:
+            return await self._all(_PAGE, {"most": limit})
+        return await self._all(_LATER, {"most": limit, "at": after[0], "place": after[1]})
 
     async def changes(self, since: int, limit: int) -> list[Key]:
         return await self._all(_CHANGED, {"since": since, "most": limit})

@@ -1,0 +1,5 @@
+"""The management API, /admin/v1: keys, plans, credits, usage, the ledger and the audit."""
+
+from .app import AdminApp
+
+__all__ = ["AdminApp"]

@@ -1,0 +1,162 @@
+"""What a request to the management API says, read strictly: its body, its query, its page."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection
+from math import isfinite
+from typing import Any, TypeVar, get_args
+from urllib.parse import parse_qs
+
+import msgspec
+
+from edge.period import PeriodRefused, read_moment
+from middlewares._asgi import Receive, Scope, header
+from middlewares._body import read_body
+from middlewares.problem import Problem
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+LARGEST = 1 << 20
+_IDLE = 10.0
+_USUAL = 100
+_MOST = 500
+_LONGEST = 300
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
+_MISSING = re.compile(r"Object missing required field `(.*?)`")
+_PLACE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+class Asked:
+    """One request. Whatever it should not say is a Problem that names it."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+
+    @property
+    def id(self) -> str:
+        """The id in the path."""
+        return str(self._scope["path_params"]["id"])
+
+    async def body(self, kind: type[T]) -> T:
+        """The body as a `kind`; none is an empty object."""
+        media = header(self._scope, b"content-type")
+        if media is not None and media.split(b";", 1)[0].strip().lower() != b"application/json":
+            raise Problem(
+                "unsupported_media_type",
+                message="The body must be JSON: send `content-type: application/json`.",
+                param="content-type",
+            )
+        text = await read_body(self._scope, self._receive, limit=LARGEST, idle=_IDLE)
+        try:
+            return msgspec.json.decode(text or b"{}", type=kind)
+        except msgspec.ValidationError as raised:
+            raise _misfit(str(raised), kind) from None
+        except RecursionError:
+            said = "The body is nested too deeply."
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            said = "The body is not valid JSON."
+        raise Problem("invalid_request", message=said)
+
+    def query(self, *known: str) -> dict[str, list[str]]:
+        """The query, which may have these parameters, each once."""
+        text = self._scope["query_string"].decode("latin-1")
+        try:
+            query = parse_qs(text, keep_blank_values=True, max_num_fields=50, errors="strict")
+        except ValueError:
+            raise Problem("invalid_request", message="The query cannot be read.") from None
+        for name, values in query.items():
+            if name not in known:
+                said = f"Unknown parameter `{name[:60]}`; known here: {', '.join(known) or 'none'}."
+                raise Problem("invalid_request", message=said, param=name[:60])
+            if len(values) > 1:
+                raise invalid(name, "one value")
+        return query
+
+
+def limit_of(query: dict[str, list[str]]) -> int:
+    """How many rows a page is to have."""
+    text = query.get("limit", [str(_USUAL)])[0]
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST:
+        raise invalid("limit", f"a number from 1 to {_MOST}")
+    return int(text)
+
+
+def text_of(query: dict[str, list[str]], name: str, among: Collection[str] = ()) -> str | None:
+    """A parameter, None when it is not there."""
+    if name not in query:
+        return None
+    text = query[name][0]
+    if among and text not in among:
+        raise invalid(name, " or ".join(among))
+    if not text or len(text) > _LONGEST or not text.isprintable():
+        raise invalid(name, f"1 to {_LONGEST} printable characters")
+    return text
+
+
+def moment_of(query: dict[str, list[str]], name: str, *, end: bool = False) -> float | None:
+    """A moment, None when it is not there; see `read_moment`."""
+    if name not in query:
+        return None
+    try:
+        return read_moment(name, query[name][0], end=end)
+    except PeriodRefused as raised:
+        raise invalid(raised.field, raised.expected) from None
+
+
+def place_of(query: dict[str, list[str]]) -> tuple[float, str] | None:
+    """Where to go on in the ledger: what `cursor` made."""
+    text = text_of(query, "after")
+    if text is None:
+        return None
+    try:
+        at, found, row = urlsafe_b64decode(text.encode()).decode().partition("_")
+        if found and row.isprintable() and isfinite(float(at)):
+            return float(at), row
+    except ValueError:
+        pass
+    raise invalid("after", "what a page said as `next`")
+
+
+def cursor(at: float, row: str) -> str:
+    """A place in the ledger, for the next page to begin after."""
+    return urlsafe_b64encode(f"{at!r}_{row}".encode()).decode()
+
+
+def invalid(name: str, what: str) -> Problem:
+    """A member or parameter at fault. what: what was expected of it."""
+    return Problem(
+        "invalid_request",
+        message=f"Invalid value for `{name}`: expected {what}.",
+        param=name,
+        issue=f"expected {what}",
+    )
+
+
+def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
+    """The Problem for what msgspec says is wrong with a body."""
+    place = _PLACE.search(told)
+    path = place[1] if place else ""
+    told = _PLACE.sub("", told)
+    if unknown := _UNKNOWN.search(told):
+        name, known = unknown[1][:60], ", ".join(kind.__struct_fields__) or "none"
+        return Problem(
+            "invalid_request",
+            message=f"Unknown member `{name}`; known here: {known}.",
+            param=name,
+            issue=f"expected one of: {known}",
+        )
+    if missing := _MISSING.search(told):
+        return invalid(missing[1], "a value; it is missing")
+    if not path:
+        return Problem("invalid_request", message="The body must be a JSON object.")
+    if "enum value" in told:
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        return invalid(path, " or ".join(get_args(types[path])))
+    expected = told.partition(", got ")[0].replace("`", "").replace(" | ", " or ")
+    return invalid(path, expected.removeprefix("Expected "))
+
+
+def page(rows: list[Any], limit: int, following: str | None) -> dict[str, Any]:
+    """A page. rows: up to `limit`, described. following: what to give as `after` for the next."""
+    return {"object": "list", "data": rows[:limit], "next": following}

@@ -1,0 +1,145 @@
+"""The rest of /admin/v1: plans, limits, credits, usage, the ledger and the audit."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from edge import money
+from edge.audit import Audit
+from edge.period import moment, read_period
+from edge.settings import Settings
+from edge.statement import Statement
+from middlewares.money import decimal
+from middlewares.problem import Problem
+from middlewares.stores.audit import AuditStore
+from middlewares.stores.keys import KeyStore
+from middlewares.stores.ledger import Entry, Kind
+
+from .asked import (
+    Asked,
+    cursor,
+    invalid,
+    limit_of,
+    moment_of,
+    page,
+    place_of,
+    text_of,
+)
+from .keys import Answer, key_of
+
+
+class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a POST to /credits. amount: decimal string, negative to take away. id: makes it safe
+    to repeat."""
+
+    amount: str
+    note: str = ""
+    id: str | None = None
+
+
+class Money:
+    """The handlers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyStore,
+        audit: AuditStore,
+        statement: Statement,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._rows = audit
+        self._audit = Audit(audit, "admin", clock=clock)
+        self._statement = statement
+        self._ledger = statement.ledger
+        self._clock = clock
+
+    async def plans(self, asked: Asked) -> Answer:
+        asked.query()
+        rows = [money.described_plan(plan) for plan in self._settings.plans]
+        return 200, page(rows, len(rows), None)
+
+    async def limits(self, asked: Asked) -> Answer:
+        asked.query()
+        key = await key_of(self._keys, asked)
+        return 200, await self._statement.limits(money.principal(key))
+
+    async def credits(self, asked: Asked) -> Answer:
+        query = asked.query("limit", "after")
+        limit, before = limit_of(query), place_of(query)
+        key = await key_of(self._keys, asked)
+        found = await self._ledger.page(
+            account=key.id, kind="credit", before=before, limit=limit + 1
+        )
+        left = await money.balance(self._ledger, key, self._clock())
+        rows = [money.described_credit(entry) for entry in found]
+        return 200, {**page(rows, limit, _next(found, limit)), "balance": decimal(left)}
+
+    async def credit(self, asked: Asked) -> Answer:
+        key = await key_of(self._keys, asked)
+        body = await asked.body(NewCredit)
+        now = self._clock()
+        entry = await money.credit(
+            self._ledger,
+            self._audit,
+            key,
+            money.amount(body.amount),
+            now=now,
+            note=body.note,
+            credit_id=body.id,
+        )
+        left = await money.balance(self._ledger, key, now)
+        return 201, {**money.described_credit(entry), "balance": decimal(left)}
+
+    async def usage(self, asked: Asked) -> Answer:
+        query = asked.query("account", "start", "end", "days")
+        period = read_period(query, self._clock())
+        return 200, await self._statement.usage(text_of(query, "account"), period)
+
+    async def ledger(self, asked: Asked) -> Answer:
+        query = asked.query("account", "kind", "since", "until", "limit", "after")
+        limit = limit_of(query)
+        kind = text_of(query, "kind", ("use", "credit"))
+        found = await self._ledger.page(
+            account=text_of(query, "account"),
+            kind=cast(Kind | None, kind),
+            since=moment_of(query, "since"),
+            until=moment_of(query, "until", end=True),
+            before=place_of(query),
+            limit=limit + 1,
+        )
+        rows = [money.described_entry(entry) for entry in found]
+        return 200, page(rows, limit, _next(found, limit))
+
+    async def entry(self, asked: Asked) -> Answer:
+        asked.query()
+        found = await self._ledger.get(None, asked.id) if asked.id.isprintable() else None
+        if found is None:
+            raise Problem("not_found", message="No row of the ledger has this id.")
+        return 200, money.described_entry(found)
+
+    async def audit(self, asked: Asked) -> Answer:
+        query = asked.query("subject", "limit", "after")
+        limit, after = limit_of(query), text_of(query, "after")
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise invalid("after", "what a page said as `next`")
+        found = await self._rows.page(
+            subject=text_of(query, "subject"),
+            before=None if after is None else int(after),
+            limit=limit + 1,
+        )
+        rows: list[dict[str, Any]] = [
+            {**msgspec.structs.asdict(change), "at": moment(change.at)} for change in found
+        ]
+        more = len(rows) > limit
+        return 200, page(rows, limit, str(rows[limit - 1]["id"]) if more else None)
+
+
+def _next(found: list[Entry], limit: int) -> str | None:
+    """Where the next page begins; None when this is the last."""
+    if len(found) <= limit:
+        return None
+    return cursor(found[limit - 1].at, found[limit - 1].id)

@@ -1,0 +1,86 @@
+"""The command line: `penstock serve | demo | check | keys | plans | credits | usage | …`.
+
+Modules are imported inside the commands, in this package and nowhere else: `penstock --help`,
+`schema` and `keys` need neither the server nor the upstreams, and each second of start-up is paid
+by a person.
+
+Results go to standard output, everything else to standard error. Exit status: 0 done, 1 could not
+be done, 2 the configuration or the call is wrong. Faults of the user never show a traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from . import keys, money, serving
+from .terminal import say
+
+app = typer.Typer(
+    name="penstock",
+    help="The LLM API edge: OpenAI and Anthropic clients through one base URL.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        app(args=argv)
+    except Exception as error:
+        status = _explain(error)
+        if status is None:
+            raise
+        sys.exit(status)
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> int | None:
+    """Tell the user what went wrong; the exit status, or None when the fault is ours."""
+    from edge.keys import KeyRefused
+    from edge.local_model import LocalModelUnavailable
+    from edge.money import MoneyRefused
+    from edge.settings import SettingsError
+    from middlewares.stores.database import SchemaMismatch
+    from middlewares.stores.keys import StoreUnavailable
+
+    if isinstance(error, SettingsError):
+        for fault in error.faults:
+            say(fault)
+        return 2
+    if isinstance(error, KeyRefused | MoneyRefused | SchemaMismatch | LocalModelUnavailable):
+        say(f"error: {error}")
+        return 1
+    if isinstance(error, StoreUnavailable):
+        say(f"error: the SQL store does not answer: {error}")
+        return 1
+    if isinstance(error, OSError):
+        say(f"error: {error}")
+        return 1
+    return None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"penstock {version('penstock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The LLM API edge: OpenAI and Anthropic clients through one base URL."""
+
+
+serving.add_to(app)
+keys.add_to(app)
+money.add_to(app)

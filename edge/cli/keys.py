@@ -1,0 +1,313 @@
+"""`penstock keys …`: make, look at, change, rotate and revoke API keys."""
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .terminal import (
+    Config,
+    Json,
+    Stores,
+    WhichKey,
+    load,
+    print_json,
+    print_table,
+    say,
+    seconds,
+    shown,
+    with_stores,
+)
+
+if TYPE_CHECKING:
+    from edge.settings import Settings
+    from middlewares.stores.keys import Key
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the raw key, nothing else.")]
+Plan = Annotated[str | None, typer.Option(metavar="ID", help="Plan it belongs to.")]
+Models = Annotated[
+    list[str] | None, typer.Option(help="A model it may use; may be repeated. Default: all.")
+]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option(help="An endpoint it may use, e.g. chat.completions; may be repeated."),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(help="A network it may be used from, e.g. 10.0.0.0/8; may be repeated."),
+]
+Requests = Annotated[
+    str | None, typer.Option(metavar="RATE", help="Its own rate in place of the plan's: 60/min.")
+]
+Burst = Annotated[
+    int | None, typer.Option(min=0, help="Requests beyond its own rate that may be saved up.")
+]
+Tokens = Annotated[str | None, typer.Option(metavar="RATE", help="Its own token rate: 200k/min.")]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Its own bound on requests in flight at once.")
+]
+OnExcess = Annotated[
+    Literal["reject", "throttle"] | None,
+    typer.Option(help="Over a rate: refuse, or let it wait its turn."),
+]
+Windows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--window", metavar="LENGTH=CREDITS", help="Its own spend cap: 5h=5.00; may be repeated."
+    ),
+]
+Overflow = Annotated[
+    Literal["none", "credits"] | None,
+    typer.Option(help="Whether prepaid credits pay where no window does."),
+]
+
+
+class Clearable(StrEnum):
+    """What can be taken away from a key."""
+
+    PLAN = "plan"
+    MODELS = "models"
+    ENDPOINTS = "endpoints"
+    NETWORKS = "networks"
+    LIMITS = "limits"
+    EXPIRES = "expires"
+
+
+keys_app = typer.Typer(
+    help="API keys: create, list, show, edit, rotate, revoke.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("create")
+def create_key(
+    config: Config,
+    name: Annotated[str, typer.Option(help="What to call it in listings.")],
+    plan: Plan = None,
+    owner: Annotated[str, typer.Option(help="Whose it is.")] = "",
+    mode: Annotated[
+        Literal["live", "test"], typer.Option(help="Stands in the key, nothing else.")
+    ] = "live",
+    model: Models = None,
+    endpoint: Endpoints = None,
+    network: Networks = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="From now, e.g. 90d. Default: never.")
+    ] = None,
+    requests: Requests = None,
+    burst: Burst = None,
+    tokens: Tokens = None,
+    concurrency: Concurrency = None,
+    on_excess: OnExcess = None,
+    window: Windows = None,
+    overflow: Overflow = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a key and show it, this once."""
+    from edge import keys
+
+    settings = load(config)
+    limits = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
+    expires_in = seconds("--expires", expires)
+    models = _granted(settings, model or ())
+    key, raw = with_stores(
+        settings,
+        lambda stores: keys.create(
+            stores.noted("key.create"),
+            settings.slug,
+            now=time.time(),
+            name=name,
+            owner=owner,
+            plan=plan,
+            mode=mode,
+            models=models,
+            endpoints=endpoint or None,
+            networks=network or None,
+            limits=limits,
+            expires_in=expires_in,
+            plans={one.id for one in settings.plans},
+        ),
+    )
+    _show_secret(key, raw, quiet)
+
+
+@keys_app.command("list")
+def list_keys(config: Config, as_json: Json = False) -> None:
+    """List all keys, oldest first. Secrets are not kept and cannot be shown."""
+    from edge import keys
+
+    found = with_stores(load(config), lambda stores: keys.every(stores.keys))
+    rows = [keys.described(key, time.time()) for key in found]
+    if as_json:
+        return print_json(rows)
+    print_table(("id", "key", "name", "owner", "plan", "state", "created_at"), rows)
+
+
+@keys_app.command("show")
+def show_key(config: Config, which: WhichKey, as_json: Json = False) -> None:
+    """Show what is known of one key."""
+    from edge import keys
+
+    key = with_stores(load(config), lambda stores: keys.show(stores.keys, which))
+    row = keys.described(key, time.time())
+    if as_json:
+        return print_json(row)
+    for field, value in row.items():
+        typer.echo(f"{field:14}  {shown(value)}")
+
+
+@keys_app.command("edit")
+def edit_key(
+    config: Config,
+    which: WhichKey,
+    name: Annotated[str | None, typer.Option(help="What to call it in listings.")] = None,
+    plan: Plan = None,
+    owner: Annotated[str | None, typer.Option(help="Whose it is.")] = None,
+    model: Models = None,
+    endpoint: Endpoints = None,
+    network: Networks = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="From now, e.g. 90d.")
+    ] = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Refuse it for now, or not any more.")
+    ] = None,
+    requests: Requests = None,
+    burst: Burst = None,
+    tokens: Tokens = None,
+    concurrency: Concurrency = None,
+    on_excess: OnExcess = None,
+    window: Windows = None,
+    overflow: Overflow = None,
+    clear: Annotated[
+        list[Clearable] | None,
+        typer.Option(help="Take this away from it first; may be repeated."),
+    ] = None,
+) -> None:
+    """Change what is given of a key; the rest stays. In force within a second."""
+    from edge import keys
+
+    settings = load(config)
+    own = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
+    cleared = {"expires_in" if field == "expires" else str(field) for field in clear or ()}
+    fields: dict[str, Any] = dict.fromkeys(cleared)
+    given = {
+        "name": name,
+        "plan": plan,
+        "owner": owner,
+        "models": _granted(settings, model or ()),
+        "endpoints": endpoint or None,
+        "networks": network or None,
+        "expires_in": seconds("--expires", expires),
+        "disabled": disabled,
+    }
+    fields |= {field: value for field, value in given.items() if value is not None}
+    if not fields and own is None:
+        raise typer.BadParameter("nothing to change was given")
+
+    async def edit(stores: Stores) -> "Key":
+        key = await keys.show(stores.keys, which)
+        if own is not None:
+            fields["limits"] = {**({} if "limits" in cleared else key.limits or {}), **own}
+        return await keys.edit(
+            stores.noted("key.edit"),
+            key.id,
+            now=time.time(),
+            plans={one.id for one in settings.plans},
+            **fields,
+        )
+
+    typer.echo(f"ok: {with_stores(settings, edit).id} is changed")
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    config: Config,
+    which: WhichKey,
+    grace: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long the secret it has still works.")
+    ] = "0s",
+    quiet: Quiet = False,
+) -> None:
+    """Give a key a new secret and show it, this once. Everything else of the key stays."""
+    from edge import keys
+
+    settings = load(config)
+    length = seconds("--grace", grace) or 0.0
+
+    async def rotate(stores: Stores) -> "tuple[Key, str]":
+        key = await keys.show(stores.keys, which)
+        noted = stores.noted("key.rotate")
+        return await keys.rotate(noted, settings.slug, key.id, now=time.time(), grace=length)
+
+    _show_secret(*with_stores(settings, rotate), quiet)
+
+
+@keys_app.command("revoke")
+def revoke_key(config: Config, which: WhichKey) -> None:
+    """End a key for good."""
+    from edge import keys
+
+    async def revoke(stores: Stores) -> "Key":
+        key = await keys.show(stores.keys, which)
+        return await keys.revoke(stores.noted("key.revoke"), key.id, now=time.time())
+
+    typer.echo(f"ok: {with_stores(load(config), revoke).id} is revoked")
+
+
+def _show_secret(key: "Key", raw: str, quiet: bool) -> None:
+    if not quiet:
+        say(f"{key.id} ({key.name}); the key is shown this once and kept nowhere:")
+    typer.echo(raw)
+
+
+def _granted(settings: "Settings", names: Sequence[str]) -> list[str] | None:
+    from edge.catalog import Catalog
+
+    catalog = Catalog.build(settings)
+    granted = []
+    for name in names:
+        grant = catalog.grant(name)
+        if grant is None:
+            sentence = f"{name!r} is no model of this configuration"
+            raise typer.BadParameter(sentence, param_hint="--model")
+        granted.append(grant)
+    return granted or None
+
+
+def _limits(
+    requests: str | None,
+    burst: int | None,
+    tokens: str | None,
+    concurrency: int | None,
+    on_excess: str | None,
+    windows: Sequence[str] | None,
+    overflow: str | None,
+) -> dict[str, Any] | None:
+    """The limits that were given, with the keys of a plan; None when none were."""
+    given = {
+        "requests": requests,
+        "burst": burst,
+        "tokens": tokens,
+        "concurrency": concurrency,
+        "on_excess": on_excess,
+        "windows": [_window(window) for window in windows] if windows else None,
+        "overflow": overflow,
+    }
+    return {field: value for field, value in given.items() if value is not None} or None
+
+
+def _window(text: str) -> dict[str, str]:
+    length, found, cap = text.rpartition("=")
+    if not found:
+        sentence = f"expected a length and a cap such as 5h=5.00, not {text!r}"
+        raise typer.BadParameter(sentence, param_hint="--window")
+    return {"length": length.strip(), "credits": cap.strip()}

@@ -1,0 +1,150 @@
+"""`penstock plans`, `penstock credits …` and `penstock usage`: the rest of the money."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .terminal import Config, Json, Stores, WhichKey, load, print_json, print_table, with_stores
+
+if TYPE_CHECKING:
+    from middlewares.stores.ledger import Entry
+
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Credits, e.g. 5.00.")]
+Note = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+CreditId = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="Makes it safe to repeat: once done, it is not again."),
+]
+_PAGE = 500
+
+credits_app = typer.Typer(
+    help="Prepaid credits of a key: add, remove, list.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(plans)
+    app.add_typer(credits_app, name="credits")
+    app.command()(usage)
+
+
+def plans(config: Config, as_json: Json = False) -> None:
+    """List the plans of the configuration and what they allow."""
+    from edge.money import described_plan
+
+    rows = [described_plan(plan) for plan in load(config).plans]
+    if as_json:
+        return print_json(rows)
+    for row in rows:
+        caps = [f"{window['credits']} per {window['length']}" for window in row["windows"]]
+        row["windows"] = caps
+    columns = ("id", "requests", "burst", "tokens", "concurrency", "on_excess", "windows")
+    print_table((*columns, "overflow", "on_hangup"), rows)
+
+
+@credits_app.command("add")
+def add_credits(
+    config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
+) -> None:
+    """Give a key prepaid credits. In force within a second."""
+    _change_credits(config, which, amount, 1, note, credit_id)
+
+
+@credits_app.command("remove")
+def remove_credits(
+    config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
+) -> None:
+    """Take prepaid credits away from a key; what it has may become less than nothing."""
+    _change_credits(config, which, amount, -1, note, credit_id)
+
+
+def _change_credits(
+    config: Config, which: str, written: str, sign: int, note: str, credit_id: str | None
+) -> None:
+    from edge import keys, money
+    from middlewares.money import decimal
+
+    granted = money.amount(written)
+    if granted < 0:
+        raise money.MoneyRefused("amount", f"expected more than nothing, not {written}")
+
+    async def change(stores: Stores) -> str:
+        key = await keys.show(stores.keys, which)
+        entry = await money.credit(
+            stores.ledger,
+            stores.audit,
+            key,
+            granted * sign,
+            now=time.time(),
+            note=note,
+            credit_id=credit_id,
+        )
+        left = decimal(await money.balance(stores.ledger, key, time.time()))
+        return f"ok: {entry.id}: {key.id} has {left} credits"
+
+    typer.echo(with_stores(load(config), change))
+
+
+@credits_app.command("list")
+def list_credits(config: Config, which: WhichKey, as_json: Json = False) -> None:
+    """List the credits a key was given, newest first, and what is left of them."""
+    from edge import keys, money
+    from middlewares.money import decimal
+
+    async def read(stores: Stores) -> dict[str, Any]:
+        key = await keys.show(stores.keys, which)
+        found: list[Entry] = []
+        before = None
+        while True:
+            page = await stores.ledger.page(
+                account=key.id, kind="credit", before=before, limit=_PAGE
+            )
+            found += page
+            if len(page) < _PAGE:
+                break
+            before = (page[-1].at, page[-1].id)
+        left = await money.balance(stores.ledger, key, time.time())
+        rows = [money.described_credit(entry) for entry in found]
+        return {"key": key.id, "balance": decimal(left), "credits": rows}
+
+    told = with_stores(load(config), read)
+    if as_json:
+        return print_json(told)
+    print_table(("at", "amount", "id", "note"), told["credits"])
+    typer.echo(f"balance: {told['balance']}")
+
+
+def usage(
+    config: Config,
+    which: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KEY]", help="Its id, name, display prefix, or the key itself. Default: all."
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Today and the days before it.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Show what was used by day and model: by one key, or by all together."""
+    from edge import keys, statement
+    from edge.period import last_days
+
+    period = last_days(days, time.time())
+
+    async def read(stores: Stores) -> dict[str, Any]:
+        account = None
+        if which is not None:
+            account = (await keys.show(stores.keys, which)).id
+        sums = await stores.ledger.sums(account, period.since, period.until)
+        return statement.usage(sums, period)
+
+    told = with_stores(load(config), read)
+    if as_json:
+        return print_json(told)
+    tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    rows = [*told["data"], {"day": "total", "model": "", **told["total"]}]
+    print_table(("day", "model", "requests", *tokens, "credits"), rows)

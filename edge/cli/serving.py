@@ -1,0 +1,152 @@
+"""The commands that serve, and those that look at what would be served."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .terminal import Config, load, say
+
+if TYPE_CHECKING:
+    from edge.settings import Settings
+
+_REDIS_PATIENCE = 3.0
+
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port; 0 for a free one.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (serve, demo, simulate, check, migrate, schema):
+        app.command()(command)
+    app.command("print-chain")(print_chain)
+
+
+def serve(
+    config: Config,
+    host: Annotated[str | None, typer.Option(help="Listen here, not at server.host.")] = None,
+    port: Port = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes, in place of server.workers.")
+    ] = None,
+) -> None:
+    """Serve until told to stop; prints `ready http://HOST:PORT` when it accepts requests."""
+    from edge.settings import not_enforced
+
+    settings = load(config, host=host, port=port, workers=workers)
+    for sentence in not_enforced(settings):
+        say(f"warning: {sentence}")
+    from edge.server import serve as run
+
+    run(settings)
+
+
+def demo(
+    port: Port = None,
+    local_model: Annotated[
+        bool,
+        typer.Option("--local-model", help="Serve a small real model on this machine as well."),
+    ] = False,
+) -> None:
+    """Serve the built-in configuration, show one streamed call, and keep serving."""
+    from edge.demo import run
+
+    run(port, local=local_model)
+
+
+def simulate(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 for a free one.")] = 8090,
+) -> None:
+    """Serve the simulator alone: a provider that speaks both dialects and costs nothing."""
+    from edge.upstreams.simulator import run_simulator
+
+    run_simulator(host, port)
+
+
+def check(config: Config) -> None:
+    """Read the configuration and try the stores it names; exit 0 when all is well."""
+    from edge.settings import not_enforced
+
+    settings = load(config)
+    typer.echo(
+        f"ok: {config}: {len(settings.upstreams)} upstreams, {len(settings.models)} models, "
+        f"{len(settings.plans)} plans"
+    )
+    for sentence in not_enforced(settings):
+        say(f"warning: {sentence}")
+    faults = [fault for fault in (_check_sql(settings), _check_counters(settings)) if fault]
+    for fault in faults:
+        say(f"error: {fault}")
+    raise typer.Exit(1 if faults else 0)
+
+
+def _check_sql(settings: "Settings") -> str | None:
+    from middlewares.stores.database import SchemaMismatch, needs_migration
+    from middlewares.stores.keys import StoreUnavailable
+
+    location = settings.store.sql
+    file = location.removeprefix("sqlite:///")
+    if file != location and not Path(file).exists():
+        typer.echo(f"ok: store.sql: {location.shown} will be made at the first start")
+        return None
+    try:
+        old = asyncio.run(needs_migration(location))
+    except (StoreUnavailable, SchemaMismatch, OSError) as error:
+        return f"store.sql: {location.shown}: {error}"
+    if old and file == location:
+        return f"store.sql: {location.shown} needs `penstock migrate`"
+    state = "will be migrated at the next start" if old else "is current"
+    typer.echo(f"ok: store.sql: {location.shown} {state}")
+    return None
+
+
+def _check_counters(settings: "Settings") -> str | None:
+    location = settings.store.counters
+    if location == "memory":
+        return None
+    from redis import Redis, RedisError
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    try:
+        with Redis.from_url(
+            location,
+            socket_connect_timeout=_REDIS_PATIENCE,
+            socket_timeout=_REDIS_PATIENCE,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            client.ping()
+    except (RedisError, OSError) as error:
+        return f"store.counters: {location.shown} does not answer: {error}"
+    except ValueError:
+        return f"store.counters: {location.shown} is not a Redis URL"
+    typer.echo(f"ok: store.counters: {location.shown} answers")
+    return None
+
+
+def migrate(config: Config) -> None:
+    """Bring the tables of the SQL store to the version this program needs."""
+    location = load(config).store.sql
+    from middlewares.stores.migrations import upgrade
+
+    upgrade(location)
+    typer.echo(f"ok: {location.shown} is current")
+
+
+def schema() -> None:
+    """Print the JSON Schema of a configuration file."""
+    from edge.schema import text
+
+    typer.echo(text(), nl=False)
+
+
+def print_chain() -> None:
+    """Print the layers every request passes, outermost first, with the reason for each place."""
+    from edge.chain import describe
+
+    rows = describe()
+    width = max(len(name) for name, _ in rows)
+    for name, why in rows:
+        typer.echo(f"{name:{width}}  {why}")

@@ -1,0 +1,115 @@
+"""What all commands share: their common options, the stores they open, and how they print."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from edge.audit import Audit
+    from edge.settings import Settings
+    from middlewares.stores.keys import KeyStore
+    from middlewares.stores.ledger import LedgerStore
+
+T = TypeVar("T")
+
+Config = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="PENSTOCK_CONFIG",
+        help="Configuration file, TOML or JSON.",
+    ),
+]
+WhichKey = Annotated[
+    str, typer.Argument(metavar="KEY", help="Its id, name, display prefix, or the key itself.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Stores(NamedTuple):
+    """What is in the SQL store. audit: takes notes of what is changed from the command line."""
+
+    keys: "KeyStore"
+    ledger: "LedgerStore"
+    audit: "Audit"
+
+    def noted(self, action: str) -> "KeyStore":
+        """The keys, each change of which is noted as `action`."""
+        return self.audit.keys(self.keys, action)
+
+
+def say(line: str) -> None:
+    """Print to standard error."""
+    typer.echo(line, err=True)
+
+
+def print_json(value: object) -> None:
+    """Print to standard output."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Print `rows` below their column names; what is not there is a dash."""
+    table = [tuple(columns)]
+    table += [tuple(shown(row[column]) for column in columns) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+def shown(value: object) -> str:
+    """A value as a cell shows it."""
+    import json
+
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value) or "-"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def load(config: Path, **server: object) -> "Settings":
+    """The settings of a file; what is given of `server` goes before what is written there."""
+    from edge.settings import load
+
+    return load(config, server={key: value for key, value in server.items() if value is not None})
+
+
+def with_stores(settings: "Settings", work: "Callable[[Stores], Awaitable[T]]") -> T:
+    """What `work` returns for the stores of `settings`."""
+    from edge.audit import Audit
+    from middlewares.stores.sql import Database, SqlKeyStore
+    from middlewares.stores.sql_audit import SqlAuditStore
+    from middlewares.stores.sql_ledger import SqlLedgerStore
+
+    async def run() -> T:
+        database = await Database.open(settings.store.sql)
+        try:
+            audit = Audit(SqlAuditStore(database), "cli")
+            return await work(Stores(SqlKeyStore(database), SqlLedgerStore(database), audit))
+        finally:
+            await database.aclose()
+
+    return asyncio.run(run())
+
+
+def seconds(option: str, text: str | None) -> float | None:
+    """The duration that was written for `option`."""
+    from edge.units import Duration
+
+    if text is None:
+        return None
+    try:
+        return float(Duration.parse(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

@@ -1,0 +1,166 @@
+"""What an operator does with money: give credits, take them back, look at plans and the ledger.
+
+Each operation takes stores and the time as Unix seconds, and prints nothing.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from middlewares.exchange import Principal
+from middlewares.money import decimal, nano
+from middlewares.request_id import uuid7
+from middlewares.stores.keys import Key
+from middlewares.stores.ledger import Entry, LedgerStore
+
+from .audit import Audit
+from .keys import text
+from .options import Plan
+from .period import moment
+from .units import plain
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_MARK = "credit_"
+"""All ids of credits begin so; those of requests never do."""
+
+
+class MoneyRefused(ValueError):
+    """An operation on money that cannot be done: `field` is at fault, `expected` says what was."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(f"{field}: {expected}")
+        self.field = field
+        self.expected = expected
+
+
+def amount(value: object) -> int:
+    """Nano-credits of a decimal string such as "5.00" or "-0.50". Raises MoneyRefused."""
+    try:
+        read = nano(value) if isinstance(value, str) else 0
+    except ValueError as raised:
+        raise MoneyRefused("amount", f"{raised}, not {value!r:.40}") from None
+    if not isinstance(value, str) or not read:
+        raise MoneyRefused("amount", 'expected credits as text such as "5.00", and not none')
+    return read
+
+
+async def credit(
+    ledger: LedgerStore,
+    audit: Audit,
+    key: Key,
+    granted: int,
+    *,
+    now: float,
+    note: str = "",
+    credit_id: str | None = None,
+) -> Entry:
+    """Add credits to a key, or take them away where `granted`, in nano-credits, is negative.
+
+    credit_id: makes it safe to repeat: the same id, key and amount again change nothing.
+    Raises MoneyRefused, KeyRefused, StoreUnavailable.
+    """
+    if granted > 0 and key.revoked_at is not None:
+        raise MoneyRefused("key", f"{key.id} is revoked, and could never use them")
+    if credit_id is not None and not _ID.fullmatch(credit_id):
+        raise MoneyRefused("id", "expected 1 to 100 letters, digits or any of . _ : -")
+    entry = Entry(
+        id=_MARK + (credit_id.removeprefix(_MARK) if credit_id else uuid7()),
+        kind="credit",
+        account=key.id,
+        owner=key.owner,
+        plan=key.plan or "",
+        at=now,
+        ended_at=now,
+        granted=granted,
+        note=text("note", note),
+    )
+    kept = await ledger.get(None, entry.id)
+    if kept is None:
+        action = "credits.add" if granted > 0 else "credits.remove"
+        detail = {"id": entry.id, "amount": decimal(granted), "note": entry.note}
+        await audit.note(action, key.id, detail)
+        try:
+            await ledger.append([entry])
+            kept = await ledger.get(None, entry.id)  # somebody may have been first with this id
+        except Exception as raised:
+            await audit.failed(action, key.id, raised)
+            raise
+    if kept is None or (kept.account, kept.granted) != (key.id, granted):
+        raise MoneyRefused("id", f"{credit_id} is the id of another credit, of another amount")
+    return kept
+
+
+async def balance(ledger: LedgerStore, key: Key, now: float) -> int:
+    """Nano-credits a key has by the ledger: what was bought less what was used."""
+    spent, _ = await ledger.spent(key.id, now, ())
+    return spent.credits
+
+
+def principal(key: Key) -> Principal:
+    """Whom the requests of this key come from, as far as its money goes."""
+    return Principal(id=key.id, owner=key.owner, name=key.name, plan=key.plan, limits=key.limits)
+
+
+def described_plan(plan: Plan) -> dict[str, Any]:
+    """A plan as it would be written, every key of it."""
+    return dict(_written(plan))
+
+
+def _written(struct: Any) -> Iterator[tuple[str, Any]]:
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if name == "windows":
+            yield name, [dict(_written(window)) for window in value]
+        else:
+            yield name, plain(value)
+
+
+def described_credit(entry: Entry) -> dict[str, Any]:
+    """A row of kind credit."""
+    return {
+        "id": entry.id,
+        "key": entry.account,
+        "amount": decimal(entry.granted),
+        "note": entry.note,
+        "at": moment(entry.at),
+    }
+
+
+def described_entry(entry: Entry) -> dict[str, Any]:
+    """A row of the ledger, all of it: for operators, as it names upstreams."""
+    return {
+        "id": entry.id,
+        "kind": entry.kind,
+        "account": entry.account,
+        "owner": entry.owner,
+        "plan": entry.plan or None,
+        "at": moment(entry.at),
+        "ended_at": moment(entry.ended_at),
+        "endpoint": entry.endpoint,
+        "model": entry.model,
+        "asked": entry.asked,
+        "stream": entry.stream,
+        "status": entry.status,
+        "ended": entry.ended,
+        "on_hangup": entry.on_hangup,
+        "measured": entry.measured,
+        "input_tokens": entry.input,
+        "output_tokens": entry.output,
+        "cache_read_tokens": entry.cache_read,
+        "cache_write_tokens": entry.cache_write,
+        "reasoning_tokens": entry.reasoning,
+        "images": entry.images,
+        "audio_ms": entry.audio_ms,
+        "jobs": entry.jobs,
+        "cost": decimal(entry.cost),
+        "from_credits": decimal(entry.from_credits),
+        "reserved": decimal(entry.reserved),
+        "periods": {name: moment(start) for name, start in entry.starts.items()},
+        "attempts": entry.attempts,
+        "fallback_from": entry.fallback_from or None,
+        "first_content_ms": entry.first_content_ms,
+        "upstream_ms": entry.upstream_ms,
+        "duration_ms": entry.duration_ms,
+        "granted": decimal(entry.granted),
+        "note": entry.note,
+    }
