@@ -1,6 +1,13 @@
 """What holds for the whole run."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from tests.middlewares.stores.postgres_server import Postgres
 
 _skipped: list[str] = []
 
@@ -8,6 +15,11 @@ _skipped: list[str] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-skips", action="store_true", help="fail the run when a test or a module was skipped"
+    )
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="proofs of limits and money at their full size, with figures; about half an hour",
     )
 
 
@@ -33,3 +45,19 @@ def pytest_terminal_summary(
         terminalreporter.write_sep("=", "skipped, and --no-skips was given", red=True)
         for nodeid in _skipped:
             terminalreporter.write_line(nodeid)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server of this run's own; it starts when first asked for."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has 107 bytes at most
+    server = Postgres(folder)
+    yield server
+    server.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether this run is at full size (`--full`)."""
+    return bool(request.config.getoption("--full"))

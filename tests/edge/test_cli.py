@@ -23,7 +23,7 @@ from edge import chain, schema, server
 from edge.cli import main
 from edge.settings import Settings
 from middlewares.stores.keys import is_secret
-from tests.middlewares.stores.conftest import Postgres
+from tests.middlewares.stores.postgres_server import Postgres
 
 ROOT = Path(__file__).parents[2]
 

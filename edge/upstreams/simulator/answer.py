@@ -15,6 +15,7 @@ from edge.upstreams import Header
 
 from .chat import Frame
 from .controls import Controls
+from .stats import Used
 
 Step = tuple[float, bytes]
 Ending = Literal["whole", "cut", "silent"]
@@ -23,6 +24,8 @@ _PING_GAP = 0.02
 _PART_GAP = 0.002
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
+_SPOILING = frozenset(("html", "empty", "garbage", "error-event", "cut", "end", "stall"))
+"""Faults of answers that are not whole."""
 _HTML = (
     b"<!DOCTYPE html><html><head><title>502</title></head>"
     b"<body><h1>Bad gateway</h1><p>SimProvider sim-gpu-17.internal.example</p></body></html>"
@@ -35,6 +38,7 @@ class Answer(msgspec.Struct, frozen=True):
     length: of the whole body, or None for a stream of unknown length. When the ending is not
         `whole`, the steps hold less than `length`.
     head_at: when the response head leaves.
+    used: what it takes to make it; None for what tells no usage, or does not come to its end.
     """
 
     status: int
@@ -43,6 +47,7 @@ class Answer(msgspec.Struct, frozen=True):
     head_at: float
     steps: tuple[Step, ...]
     ending: Ending = "whole"
+    used: Used | None = None
 
 
 class Oddities(msgspec.Struct, frozen=True):
@@ -60,6 +65,7 @@ def plain(
     headers: tuple[Header, ...] = (),
     status: int = 200,
     seconds: float = 0.0,
+    used: Used | None = None,
 ) -> Answer:
     """An unstreamed answer that is ready after `seconds`."""
     fault = controls.fault
@@ -82,6 +88,7 @@ def plain(
         head_at=head_at,
         steps=_in_parts(steps, fault),
         ending=ending,
+        used=None if _SPOILING & fault.keys() else used,
     )
 
 
@@ -91,6 +98,7 @@ def stream(
     oddities: Oddities,
     *,
     headers: tuple[Header, ...] = (),
+    used: Used | None = None,
 ) -> Answer:
     """A streamed answer, an event a step."""
     fault = controls.fault
@@ -122,6 +130,7 @@ def stream(
         head_at=head_at,
         steps=_in_parts(steps, fault),
         ending=ending,
+        used=None if _SPOILING & fault.keys() else used,
     )
 
 

@@ -21,6 +21,7 @@ from .read_messages import read_messages
 from .read_responses import read_responses
 from .refusals import error_body, error_event, overflow_body
 from .reply import Reply, reply_to
+from .stats import Used
 
 STEERING = (b"x-sim", b"anthropic-version", b"anthropic-beta")
 """The request headers that change an answer."""
@@ -129,8 +130,7 @@ def _prompted(asked: Asked, prompt: Prompt) -> Answer:
     asked = _controlled(asked, prompt.directive)
     if no := _refused(asked, prompt.tokens):
         return no
-    controls = asked.controls
-    dialect = asked.dialect
+    controls, dialect = asked.controls, asked.dialect
     if controls.strict:
         strictness.check(dialect, asked.body, version=asked.version, betas=asked.betas)
     try:
@@ -138,15 +138,17 @@ def _prompted(asked: Asked, prompt: Prompt) -> Answer:
     except ValueError as unfit:
         raise Rejected(400, f"Invalid schema: {unfit}", "tools") from None
     headers = _headers(asked)
+    used = reply.used(prompt.model)
     if not prompt.stream:
         if "error-event" in controls.fault:
             status = 529 if dialect == "anthropic" else 503
             body = error_body(dialect, status, asked.identity)
             return plain(body, controls, headers=headers, status=status)
         seconds = seconds_for(reply.output_tokens, controls)
-        return plain(_body(prompt, reply), controls, headers=headers, seconds=seconds)
+        body = _body(prompt, reply)
+        return plain(body, controls, headers=headers, seconds=seconds, used=used)
     frames, oddities = _events(asked, prompt, reply)
-    return stream(frames, controls, oddities, headers=headers)
+    return stream(frames, controls, oddities, headers=headers, used=used)
 
 
 def _body(prompt: Prompt, reply: Reply) -> bytes:
@@ -178,7 +180,8 @@ def _compact(asked: Asked) -> Answer:
     reply = reply_to(told, asked.controls, asked.identity)
     body = responses.compacted(prompt, reply)
     seconds = seconds_for(reply.output_tokens, asked.controls)
-    return plain(body, asked.controls, headers=_headers(asked), seconds=seconds)
+    used = reply.used(prompt.model)
+    return plain(body, asked.controls, headers=_headers(asked), seconds=seconds, used=used)
 
 
 def _count_input(asked: Asked) -> Answer:
@@ -199,7 +202,10 @@ def _embeddings(asked: Asked) -> Answer:
     wanted = embeddings.read(asked.body)
     asked = _controlled(asked, wanted.directive)
     return _refused(asked, wanted.tokens) or plain(
-        embeddings.body(wanted), asked.controls, headers=_headers(asked)
+        embeddings.body(wanted),
+        asked.controls,
+        headers=_headers(asked),
+        used=Used(wanted.model, wanted.tokens),
     )
 
 

@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
             return self._next_call
         if wire.ending == "silent":
             return 0.0
+        self._server.stats.finished(wire.used)
         self._finish(wire)
         if wire.ending == "cut" or not self._keep_alive:
             self._over = True

@@ -8,6 +8,7 @@ import msgspec
 from .controls import Controls
 from .prompt import Prompt, Tool, sign
 from .sample import sample
+from .stats import Used
 from .tokens import pieces
 
 Stop = Literal["end", "length", "tools", "stop_string", "refusal"]
@@ -58,6 +59,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def output_tokens(self) -> int:
         return self.thought + len(self.text) + sum(len(call.fragments) for call in self.calls)
+
+    def used(self, model: str) -> Used:
+        """What it took, of a model that was asked for by this name."""
+        uncached = self.prompt_tokens - self.cached - self.written
+        return Used(model, uncached, self.cached, self.written, self.output_tokens)
 
 
 def reply_to(prompt: Prompt, controls: Controls, identity: str) -> Reply:

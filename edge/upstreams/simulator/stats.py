@@ -21,11 +21,31 @@ class HangUp(msgspec.Struct, frozen=True):
     written: int
 
 
+class Used(msgspec.Struct, frozen=True):
+    """Tokens of one answer of `model`, disjoint: the prompt is the sum of the first three."""
+
+    model: str
+    input: int
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+
+class Total(msgspec.Struct):
+    """Answers of one model that were written to their end, and the sums of what they used."""
+
+    answers: int = 0
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+
 class Stats(msgspec.Struct):
     """Counters since the start; `connections`, `running` and `streams` are of this moment.
 
     running: answers being waited for or written; streams: those of them that are streams.
-    last_hangups: the newest hundred.
+    last_hangups: the newest hundred. used: by model, see `Total`.
     """
 
     connections: int = 0
@@ -36,6 +56,20 @@ class Stats(msgspec.Struct):
     paused: int = 0
     hangups: int = 0
     last_hangups: list[HangUp] = []
+    used: dict[str, Total] = {}
+
+    def finished(self, used: Used | None) -> None:
+        """An answer was written to its end."""
+        if used is None:
+            return
+        total = self.used.get(used.model)
+        if total is None:
+            total = self.used[used.model] = Total()
+        total.answers += 1
+        total.input += used.input
+        total.cache_read += used.cache_read
+        total.cache_write += used.cache_write
+        total.output += used.output
 
     def hung_up(self, target: bytes, phase: Phase, written: int) -> None:
         self.hangups += 1

@@ -92,6 +92,7 @@ class SimulatedResponse:
         if not self._over:
             if found.ending == "silent":
                 await self._until(None)
+            self._stats.finished(found.used)
             self._end()
         if found.ending == "cut":
             raise Disconnected("the simulator broke the connection", sent=True)
@@ -117,7 +118,9 @@ class SimulatedResponse:
             return
         self._closed = True
         done = self._next == len(self._answer.steps) and self._answer.ending == "whole"
-        if not done:
+        if done:
+            self._stats.finished(self._answer.used)
+        else:
             self._stats.hung_up(self._target, "body", self._next)
         self._end()
         if self._waiting is not None:

@@ -7,6 +7,7 @@ from edge.upstreams import Request
 from .answer import Answer
 from .behaviour import STEERING, answer
 from .controls import Controls
+from .stats import Used
 
 REASONS = {
     200: b"OK",
@@ -35,6 +36,7 @@ class Wire(msgspec.Struct, frozen=True):
     streams: bool
     ending: str
     head_alone: bool
+    used: Used | None = None
 
 
 def wire_of(found: Answer, *, head_only: bool = False) -> Wire:
@@ -58,7 +60,7 @@ def wire_of(found: Answer, *, head_only: bool = False) -> Wire:
         writes[0] = head + writes[0]
     if chunked and found.ending == "whole" and not head_only:
         writes[-1] += b"0\r\n\r\n"
-    return Wire(tuple(times), tuple(writes), chunked, found.ending, head_alone)
+    return Wire(tuple(times), tuple(writes), chunked, found.ending, head_alone, found.used)
 
 
 class Shelf:

@@ -135,6 +135,30 @@ async def test_stats_tell_what_is_going_on(server: SimulatorServer) -> None:
     assert 0 <= stats["now"] - hangup["at"] < 60
 
 
+async def test_stats_sum_up_what_whole_answers_used(server: SimulatorServer) -> None:
+    """As their own usage says, streamed or not; what broke, or was refused, used nothing."""
+    text = "one two three four [[sim tokens=7 cached=2 written=1"
+    _, plain, _ = await exchange(server, post(CHAT, chat(f"{text}]]")))
+    told = json.loads(plain)["usage"]
+    assert told["completion_tokens"] == 7
+    for stream in (False, True):
+        await exchange(server, post(CHAT, chat(f"{text}]]", stream=stream)))
+        for fault in ("status:500", "overflow", "empty", "garbage", "error-event:1", "cut:1"):
+            await exchange(server, post(CHAT, chat(f"{text} fault={fault}]]", stream=stream)))
+    await exchange(server, post(MESSAGES, {**messages(f"{text}]]", stream=True), "model": "other"}))
+    _, body, _ = await exchange(server, Request(b"GET", b"/stats", (), b""))
+    each = {
+        "input": told["prompt_tokens"] - 3,
+        "cache_read": 2,
+        "cache_write": 1,
+        "output": 7,
+    }
+    assert json.loads(body)["used"] == {
+        "sim-1": {"answers": 3, **{kind: 3 * tokens for kind, tokens in each.items()}},
+        "other": {"answers": 1, **each},
+    }
+
+
 async def test_a_client_that_does_not_read_pauses_only_its_own_stream(
     server: SimulatorServer,
 ) -> None:

@@ -18,7 +18,7 @@ from middlewares.stores.migrations import migrate, upgrade
 from middlewares.stores.sql import Database, SchemaMismatch, SqlKeyStore, needs_migration
 from middlewares.stores.tables import metadata
 
-from .conftest import Postgres
+from .postgres_server import Postgres
 from .samples import new_key
 
 ROOT = Path(__file__).parents[3]

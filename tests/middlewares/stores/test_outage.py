@@ -14,7 +14,7 @@ from middlewares.stores import KeyDirectory
 from middlewares.stores.sql import Database, SqlKeyStore
 from tests.asgi import request
 
-from .conftest import Postgres
+from .postgres_server import Postgres
 from .samples import new_key
 
 Ask = Callable[[str], Awaitable[int]]
