@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from .keys import StoreUnavailable
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration, which this code needs."""
 
 FAILURES = (

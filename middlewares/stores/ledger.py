@@ -8,11 +8,14 @@ All money is in nano-credits, all times are Unix seconds.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from .counters import Spent
+
+_LARGEST = 2**63 - 1
 
 Kind = Literal["use", "credit"]
 
@@ -73,7 +76,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Sum(msgspec.Struct, frozen=True):
-    """Use of one account, day (UTC, "2026-11-21") and model."""
+    """Use of one account, or of all, on one day (UTC, "2026-11-21") of one model."""
 
     day: str
     model: str
@@ -85,6 +88,36 @@ class Sum(msgspec.Struct, frozen=True):
     cost: int
 
 
+def storable(entry: Entry) -> Entry:
+    """`entry` with what no database takes put right, so that its money is kept whatever it says.
+
+    Texts lose NUL and lone surrogates, numbers outside of 64 bits become the nearest inside.
+    """
+    changes = {}
+    for name, value in msgspec.structs.asdict(entry).items():
+        mended = _mended(value)
+        if mended != value:
+            changes[name] = mended
+    return msgspec.structs.replace(entry, **changes) if changes else entry
+
+
+def _mended(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd").encode(errors="replace").decode()
+        case bool():
+            return value
+        case int():
+            return max(-_LARGEST - 1, min(value, _LARGEST))
+        case float():
+            return value if isfinite(value) else 0.0
+        case dict():
+            return {_mended(key): _mended(item) for key, item in value.items()}
+        case list():
+            return [_mended(item) for item in value]
+    return value
+
+
 class LedgerStore(Protocol):
     """Rows, kept. Every method may raise StoreUnavailable and returns within a bounded time."""
 
@@ -92,8 +125,8 @@ class LedgerStore(Protocol):
         """Keep rows, in this order. One whose id is there already is left as it is."""
         ...
 
-    async def get(self, account: str, entry_id: str) -> Entry | None:
-        """A row of this account."""
+    async def get(self, account: str | None, entry_id: str) -> Entry | None:
+        """A row of this account; None: of whichever account has it."""
         ...
 
     async def spent(
@@ -106,8 +139,17 @@ class LedgerStore(Protocol):
         """
         ...
 
-    async def sums(self, account: str, since: float, until: float) -> list[Sum]:
-        """Use by day and model, oldest day first."""
+    async def grants(self, since: int) -> tuple[int, list[str]]:
+        """The current revision of credits, and the accounts that got any after revision `since`.
+
+        Revisions become visible in their order, so nobody who asks with what he was told last
+        misses a grant.
+        """
+        ...
+
+    async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
+        """Use by day and model, oldest day first, of rows with since <= at < until. Credits are no
+        use. account None: of all accounts together."""
         ...
 
     async def page(

@@ -7,11 +7,14 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKeyConstraint,
+    Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
+    text,
 )
 
 metadata = MetaData()
@@ -91,3 +94,82 @@ secrets = Table(
     Column("value", LargeBinary, nullable=False),
 )
 """Random bytes that all processes share."""
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("account", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("plan", String, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("ended_at", Double, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("asked", String, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    Column("ended", String, nullable=False),
+    Column("on_hangup", String, nullable=False),
+    Column("measured", Boolean, nullable=False),
+    Column("input", BigInteger, nullable=False),
+    Column("output", BigInteger, nullable=False),
+    Column("cache_read", BigInteger, nullable=False),
+    Column("cache_write", BigInteger, nullable=False),
+    Column("reasoning", BigInteger, nullable=False),
+    Column("images", BigInteger, nullable=False),
+    Column("audio_ms", BigInteger, nullable=False),
+    Column("jobs", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("from_credits", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+    Column("starts", String, nullable=False),
+    Column("attempts", String, nullable=False),
+    Column("fallback_from", String, nullable=False),
+    Column("first_content_ms", Double),
+    Column("upstream_ms", Double, nullable=False),
+    Column("duration_ms", Double, nullable=False),
+    Column("granted", BigInteger, nullable=False),
+    Column("note", String, nullable=False),
+    Column("revision", BigInteger),
+    Index("ledger_account", "account", "at", "id"),
+    Index("ledger_at", "at", "id"),
+    Index(
+        "ledger_revision",
+        "revision",
+        sqlite_where=text("revision IS NOT NULL"),
+        postgresql_where=text("revision IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""Columns are the fields of `ledger.Entry` in their order, `starts` and `attempts` as JSON text.
+`revision` is of credits only: what `revisions` had for "credits" when the row was written."""
+
+ledger_totals = Table(
+    "ledger_totals",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("start", Double, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Index("ledger_totals_at", "account", "name", "at", "start"),
+    sqlite_with_rowid=False,
+)
+"""Sums over the ledger, written in the transaction of the rows they count; see `totals.Total`."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True
+    ),
+    Column("at", Double, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("detail", String, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What was done through the admin API. `detail` is JSON text."""

@@ -1,0 +1,396 @@
+"""The book of one process: takes rows on the hot path and brings them to the ledger.
+
+Theory of operation. `open`, `close` and `void` write to the journal (see there) and return; one
+task writes the rows to the store in the order in which they were closed, some hundred at a time.
+While the store does not answer rows wait, in memory and, when they are many, only in the journal.
+A second task tells `committed` of what is in the store, so that counters which do not answer hold
+up no row. A third recovers the journals of processes that have died. A row may be written more
+than once; the store keeps the first.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from .delivery import LONGEST, deliver, recover
+from .journal import Journal, closed
+from .keys import StoreUnavailable
+from .ledger import Entry, LedgerStore
+
+_log = logging.getLogger(__name__)
+
+Committed = Callable[[Sequence[Entry]], Awaitable[None]]
+
+_BATCH = 500
+_SEGMENT = 8 << 20
+_IN_MEMORY = 50_000
+_MOST = 200_000
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+_RECOVERY = 30.0
+_PATIENCE = 5.0
+
+
+class _Chunk:
+    """Rows that were closed while one segment was written to, and are not in the store."""
+
+    __slots__ = ("away", "rows", "segment", "unwritten")
+
+    def __init__(self, segment: int) -> None:
+        self.segment = segment
+        self.rows: list[Entry] = []
+        self.unwritten: list[Entry] = []
+        """Those of them that the journal could not take."""
+        self.away = 0
+        """How many rows are in the journal only."""
+
+    def __len__(self) -> int:
+        return self.away + len(self.rows)
+
+
+class _Trouble:
+    """Says once that something fails, and once that it works again."""
+
+    def __init__(self, failing: str, again: str) -> None:
+        self._failing = failing
+        self._again = again
+        self.on = False
+
+    def begins(self, raised: Exception) -> None:
+        if not self.on:
+            self.on = True
+            foreseen = isinstance(raised, StoreUnavailable | OSError)
+            _log.error("%s: %s", self._failing, raised, exc_info=None if foreseen else raised)
+
+    def ends(self) -> None:
+        if self.on:
+            self.on = False
+            _log.warning("%s", self._again)
+
+
+class Book:
+    """Rows of requests under way, durable against the death of this process.
+
+    folder: of the journals, made if it is not there; several processes may share it. None keeps
+        no journal: what is not in the store when the process ends is gone.
+    committed: is told of all rows that are in the store, also those of dead processes; asked
+        again until it does not raise.
+    period: seconds for which rows are gathered.
+
+    Make it in the process that uses it, not before a fork. `start` before the first request,
+    `aclose` after the last. Counts: `written` and `recovered` rows, `store_failures`,
+    `journal_failures` and `committed_failures`.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        folder: Path | None,
+        *,
+        committed: Committed | None = None,
+        period: float = 0.05,
+        segment: int = _SEGMENT,
+        in_memory: int = _IN_MEMORY,
+        recovery: float = _RECOVERY,
+        patience: float = _PATIENCE,
+    ) -> None:
+        """segment: bytes after which a new one is begun. in_memory: rows above which those of
+        older segments are left in the journal. recovery: seconds between two looks for dead
+        processes. patience: seconds that `start` and `aclose` may wait for the store.
+        """
+        for name, value in (("period", period), ("recovery", recovery), ("segment", segment)):
+            if value <= 0:
+                raise ValueError(f"{name} {value}: expected more than 0")
+        self._store = store
+        self._folder = folder
+        self._committed = committed
+        self._period = period
+        self._segment = segment
+        self._in_memory = in_memory
+        self._recovery = recovery
+        self._patience = patience
+        self._journal: Journal | None = None
+        self._turn_at = segment
+        self._chunks: deque[_Chunk] = deque([_Chunk(0)])
+        self._last = self._chunks[0]
+        self._closed = 0
+        self._arrived = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._untold: deque[Entry] = deque()
+        self._to_tell = asyncio.Event()
+        self._handed = 0
+        self._tried = 0
+        self._progress = asyncio.Event()
+        self._hurries = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._store_trouble = _Trouble(
+            "the ledger's store does not take rows, which wait", "the ledger's store takes rows"
+        )
+        self._journal_trouble = _Trouble(
+            "the journal cannot be written", "the journal can be written again"
+        )
+        self._committed_trouble = _Trouble(
+            "the counters cannot be told of written rows", "the counters are told of written rows"
+        )
+        self._recovery_trouble = _Trouble(
+            "rows of processes that have died cannot be recovered", "they can be recovered again"
+        )
+        self.written = 0
+        self.recovered = 0
+        self.store_failures = 0
+        self.journal_failures = 0
+        self.committed_failures = 0
+
+    @property
+    def pending(self) -> int:
+        """Rows that are not in the store yet."""
+        return sum(map(len, self._chunks))
+
+    @property
+    def under_way(self) -> int:
+        """Entries that were opened and neither closed nor made void; 0 without a journal."""
+        return 0 if self._journal is None else self._journal.under_way
+
+    async def start(self) -> None:
+        """Begin a journal, and recover those of the dead; waits for that while the store answers.
+
+        Raises StoreUnavailable when the folder cannot be used.
+        """
+        if self._tasks:
+            raise RuntimeError("Book.start was called twice")
+        if self._folder is not None:
+            self._journal = Journal(self._folder)
+            self._turn_at = self._segment
+            self._last.segment = self._journal.segment
+        self._tasks = [asyncio.create_task(self._write_rows(), name="book-writer")]
+        if self._committed is not None:
+            self._tasks.append(
+                asyncio.create_task(self._tell(self._committed), name="book-committed")
+            )
+        if self._folder is not None:
+            looked = asyncio.Event()
+            task = asyncio.create_task(self._look_for_dead(self._folder, looked), name="book-dead")
+            self._tasks.append(task)
+            try:
+                async with asyncio.timeout(self._patience):
+                    await looked.wait()
+            except TimeoutError:
+                _log.warning("rows of processes that have died are still being recovered")
+
+    def open(self, entry: Entry) -> None:
+        """Keep what the row will be should this process die. Raises StoreUnavailable: then nothing
+        may be done that costs anything."""
+        if len(self._untold) > _MOST:
+            raise StoreUnavailable("the counters have not been told of too many rows")
+        journal = self._journal
+        if journal is None:
+            if self._folder is not None:
+                raise RuntimeError("Book.start was not called, or aclose was")
+            if len(self._last.rows) > _MOST:
+                raise StoreUnavailable("too many rows wait for the ledger's store")
+            return
+        try:
+            journal.open(entry)
+        except StoreUnavailable as raised:
+            self.journal_failures += 1
+            self._journal_trouble.begins(raised)
+            raise
+        if self._journal_trouble.on:
+            self._journal_trouble.ends()
+        if journal.size > self._turn_at:
+            self._turn(journal)
+
+    def close(self, entry: Entry) -> None:
+        """The row of a request that is over, opened or not. Does not raise."""
+        chunk = self._last
+        rows = chunk.rows
+        rows.append(entry)
+        self._closed += 1
+        if len(rows) == 1:
+            self._arrived.set()
+        elif len(rows) == _BATCH:
+            self._enough.set()
+        journal = self._journal
+        if journal is not None:
+            try:
+                journal.close(entry)
+            except Exception as raised:  # the money is spent: the row is kept here
+                chunk.unwritten.append(entry)
+                self._failed(raised)
+            if journal.size > self._turn_at:
+                self._turn(journal)
+
+    def void(self, entry_id: str) -> None:
+        """An opened entry comes to nothing: there will be no row. Does not raise."""
+        journal = self._journal
+        if journal is not None:
+            try:
+                journal.void(entry_id)
+            except OSError as raised:
+                self._failed(raised)
+            if journal.size > self._turn_at:
+                self._turn(journal)
+
+    async def flush(self) -> None:
+        """Wait until all rows closed so far are in the store, and `committed` was asked once.
+
+        Waits for as long as the store does not answer.
+        """
+        if not self._tasks:
+            raise RuntimeError("Book.start was not called, or aclose was")
+        wanted = self._closed
+        self._hurries += 1
+        self._enough.set()
+        try:
+            while self._closed - self.pending < wanted:
+                await self._progress.wait()
+            handed = self._handed
+            while self._committed is not None and self._tried < handed:
+                await self._progress.wait()
+        finally:
+            self._hurries -= 1
+
+    async def aclose(self) -> None:
+        """Write what is left, for a bounded time, and stop. Idempotent.
+
+        What could not be written stays in the journal, for the next process to recover.
+        """
+        if not self._tasks:
+            return
+        try:
+            async with asyncio.timeout(self._patience):
+                await self.flush()
+        except TimeoutError:
+            _log.error(
+                "%d rows are not in the ledger's store; %s",
+                self.pending,
+                "they are lost" if self._journal is None else "the journal has them",
+            )
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.aclose(keep=bool(self.pending or journal.under_way))
+
+    def _failed(self, raised: Exception) -> None:
+        self.journal_failures += 1
+        self._journal_trouble.begins(raised)
+
+    def _turn(self, journal: Journal) -> None:
+        try:
+            journal.turn()
+        except OSError as raised:
+            self._failed(raised)
+            self._turn_at = journal.size + self._segment
+            return
+        self._turn_at = journal.size + self._segment
+        full = self._last
+        self._last = _Chunk(journal.segment)
+        self._chunks.append(self._last)
+        self._arrived.set()
+        in_memory = sum(len(chunk.rows) for chunk in self._chunks)
+        if in_memory > self._in_memory and full is not self._chunks[0]:
+            full.away = len(full.rows) - len(full.unwritten)
+            full.rows = full.unwritten
+
+    async def _write_rows(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            await self._gathered()
+            try:
+                await self._write_some(self._chunks[0])
+            except Exception as raised:  # of whatever kind, the rows must get there
+                self.store_failures += 1
+                self._store_trouble.begins(raised)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self._store_trouble.ends()
+                pause = _FIRST_PAUSE
+                self._made_progress()
+
+    async def _gathered(self) -> None:
+        """Wait for rows, and a little for more."""
+        while len(self._chunks) == 1 and not self._last.rows:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if len(self._chunks) == 1 and len(self._last.rows) < _BATCH and not self._hurries:
+            self._enough.clear()
+            try:
+                async with asyncio.timeout(self._period):
+                    await self._enough.wait()
+            except TimeoutError:
+                pass
+
+    async def _write_some(self, chunk: _Chunk) -> None:
+        journal = self._journal
+        if chunk.away and journal is not None:
+            rows = await asyncio.to_thread(closed, journal.path(chunk.segment))
+            chunk.rows = rows + chunk.rows
+            chunk.away = 0
+        batch = chunk.rows[:LONGEST]
+        if batch:
+            await deliver(self._store, batch)
+            del chunk.rows[: len(batch)]
+            self.written += len(batch)
+            self._hand_over(batch)
+        if chunk is not self._last and not chunk.rows:
+            if journal is not None:
+                await asyncio.to_thread(journal.path(chunk.segment).unlink, missing_ok=True)
+            self._chunks.popleft()
+
+    def _hand_over(self, entries: Sequence[Entry]) -> None:
+        if self._committed is not None:
+            self._untold.extend(entries)
+            self._handed += len(entries)
+            self._to_tell.set()
+
+    async def _tell(self, committed: Committed) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            if not self._untold:
+                self._to_tell.clear()
+                await self._to_tell.wait()
+            batch = list(islice(self._untold, LONGEST))
+            told = self._handed - len(self._untold)
+            try:
+                await committed(batch)
+            except Exception as raised:  # whatever it is, what they hold must become spent
+                self.committed_failures += 1
+                self._committed_trouble.begins(raised)
+                self._tried = max(self._tried, told + len(batch))
+                self._made_progress()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            self._committed_trouble.ends()
+            pause = _FIRST_PAUSE
+            for _ in batch:
+                self._untold.popleft()
+            self._tried = max(self._tried, told + len(batch))
+            self._made_progress()
+
+    async def _look_for_dead(self, folder: Path, looked: asyncio.Event) -> None:
+        while True:
+            try:
+                await recover(folder, self._store, self._recovered)
+            except Exception as raised:  # the journals are still there
+                self._recovery_trouble.begins(raised)
+                await asyncio.sleep(min(self._recovery, _LONGEST_PAUSE))
+            else:
+                self._recovery_trouble.ends()
+                looked.set()
+                await asyncio.sleep(self._recovery)
+
+    def _recovered(self, entries: Sequence[Entry]) -> None:
+        self.recovered += len(entries)
+        self._hand_over(entries)
+
+    def _made_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()

@@ -1,0 +1,331 @@
+"""What a process has under way, in files that outlive it.
+
+Theory of operation. A row goes to the SQL store a moment after its request has ended, and a
+process can be killed at any moment before. So it first writes into a journal of its own: `open`
+before a request may cost anything, `close` when its row is known, `void` when there will be none.
+What was written is with the operating system when the call returns: it survives kill -9 of the
+process, and of all processes. It is not forced to the disk (that costs a thousand times as much),
+so a machine that loses its power may lose the last seconds.
+
+A journal is a folder's files of one name: NAME.lock, which its process keeps locked (flock) as
+long as it lives, and numbered segments NAME.000001.journal, …. A segment is a sequence of records
+
+    length of the payload, CRC-32 of kind and payload   4 bytes each, little-endian
+    kind                                                 1 byte: open, close, void
+    payload                                              MessagePack: an `Entry`, or its id
+
+of which the last may be torn. A segment begins with the entries that are open at that moment, so
+whoever has all rows of the older ones can remove those, the oldest first.
+
+When the lock is free the process is dead: whoever gets the lock reads what is there (`dead`).
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from .keys import StoreUnavailable
+from .ledger import Entry, storable
+
+_log = logging.getLogger(__name__)
+
+Kind = Literal["open", "close", "void"]
+
+_KINDS: tuple[Kind, ...] = ("open", "close", "void")
+_OPEN, _CLOSE, _VOID = (bytes([number]) for number in range(3))
+_OPEN_CRC, _CLOSE_CRC, _VOID_CRC = map(zlib.crc32, (_OPEN, _CLOSE, _VOID))
+_HEAD = struct.Struct("<II")
+_FRONT = _HEAD.size + 1
+_encode = msgspec.msgpack.Encoder().encode
+_entry = msgspec.msgpack.Decoder(Entry)
+_id = msgspec.msgpack.Decoder(str)
+_crc = zlib.crc32
+_head = _HEAD.pack
+
+
+class Damaged(Exception):
+    """A segment has something else than records before its end."""
+
+
+def _framed(kind: bytes, kind_crc: int, payload: bytes) -> bytes:
+    return _head(len(payload), _crc(payload, kind_crc)) + kind + payload
+
+
+def _packed(entry: Entry) -> bytes:
+    try:
+        return _encode(entry)
+    except (UnicodeEncodeError, OverflowError):
+        return _encode(storable(entry))
+
+
+def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
+    """What a segment holds, in order: entries, and ids of void ones.
+
+    A torn record at the end is passed over: nobody was told that it had been written. Raises
+    OSError, and Damaged when something that cannot be read has anything behind it.
+    """
+    data = segment.read_bytes()
+    at = 0
+    while at < len(data):
+        after = at + _FRONT
+        length, crc = _HEAD.unpack_from(data, at) if after <= len(data) else (0, 0)
+        end = after + length
+        if end > len(data):
+            return
+        whole = memoryview(data)[at + _HEAD.size : end]
+        if _crc(whole) != crc or whole[0] >= len(_KINDS):
+            if end == len(data) or not any(data[at:]):
+                return
+            raise Damaged(f"{segment.name}, byte {at}")
+        kind = _KINDS[whole[0]]
+        try:
+            yield kind, (_id if kind == "void" else _entry).decode(whole[1:])
+        except msgspec.DecodeError as raised:
+            raise Damaged(f"{segment.name}, byte {at}: {raised}") from raised
+        at = end
+
+
+class Journal:
+    """The journal of this process. Every call is one short write.
+
+    Make it after the last fork: a child would hold the lock too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StoreUnavailable when the folder cannot be written to."""
+        self._folder = folder
+        self._open: dict[str, bytes] = {}
+        self._late: list[bytes] = []
+        self._segment = 0
+        self._file = -1
+        self.size = 0
+        """Bytes in the current segment."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.name, self._lock = _locked(folder)
+            try:
+                self.turn()
+            except BaseException:
+                self._unlock()
+                raise
+        except OSError as raised:
+            raise _unwritable(raised) from raised
+
+    @property
+    def segment(self) -> int:
+        """Number of the segment that is written to."""
+        return self._segment
+
+    @property
+    def under_way(self) -> int:
+        """How many entries are open."""
+        return len(self._open)
+
+    def open(self, entry: Entry) -> None:
+        """Keep what the row would be if this process died now. Raises StoreUnavailable."""
+        payload = _packed(entry)
+        record = _head(len(payload), _crc(payload, _OPEN_CRC)) + _OPEN + payload
+        try:
+            self._write(record)
+        except OSError as raised:
+            raise _unwritable(raised) from raised
+        self._open[entry.id] = record
+
+    def close(self, entry: Entry) -> None:
+        """Keep a row. Raises OSError; then it is written before whatever is written next."""
+        self._open.pop(entry.id, None)
+        payload = _packed(entry)
+        self._end(_head(len(payload), _crc(payload, _CLOSE_CRC)) + _CLOSE + payload)
+
+    def void(self, entry_id: str) -> None:
+        """There will be no row. Raises OSError; then it is written before whatever comes next."""
+        if self._open.pop(entry_id, None) is not None:
+            self._end(_framed(_VOID, _VOID_CRC, _encode(entry_id)))
+
+    def turn(self) -> None:
+        """Begin the next segment, with all that is open. Raises OSError: then nothing changed."""
+        path = self.path(self._segment + 1)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        file = os.open(path, flags, 0o600)
+        try:
+            carried = b"".join([*self._late, *self._open.values()])
+            _put(file, carried, 0)
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
+        if self._file >= 0:
+            os.close(self._file)
+        self._late.clear()
+        self._file = file
+        self._segment += 1
+        self.size = len(carried)
+
+    def path(self, segment: int) -> Path:
+        """Where a segment is."""
+        return _segment_path(self._folder, self.name, segment)
+
+    def aclose(self, *, keep: bool) -> None:
+        """Let go. keep: leave the files for whoever recovers them; else they are removed."""
+        if self._file < 0:
+            return
+        os.close(self._file)
+        self._file = -1
+        if not keep:
+            for path in _segments(self._folder, self.name):
+                path.unlink(missing_ok=True)
+            _lock_path(self._folder, self.name).unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        os.close(self._lock)
+
+    def _end(self, record: bytes) -> None:
+        try:
+            self._write(record)
+        except OSError:
+            self._late.append(record)
+            raise
+
+    def _write(self, record: bytes) -> None:
+        if self._late:
+            record = b"".join([*self._late, record])
+        _put(self._file, record, self.size)
+        self.size += len(record)
+        if self._late:
+            self._late.clear()
+
+
+class DeadJournal:
+    """The journal of a process that is gone, locked by whoever recovers it."""
+
+    def __init__(self, folder: Path, name: str, lock: int) -> None:
+        self._folder = folder
+        self._lock = lock
+        self._damaged: set[Path] = set()
+        self.name = name
+
+    def rows(self) -> Iterator[list[Entry]]:
+        """Rows that were closed, by segment, and last the entries that were open, as opened.
+
+        Raises OSError.
+        """
+        under_way: dict[str, Entry] = {}
+        for path in _segments(self._folder, self.name):
+            closed: list[Entry] = []
+            try:
+                for kind, entry in records(path):
+                    if isinstance(entry, str):
+                        under_way.pop(entry, None)
+                    elif kind == "open":
+                        under_way[entry.id] = entry
+                    else:
+                        under_way.pop(entry.id, None)
+                        closed.append(entry)
+            except Damaged as raised:
+                self._damaged.add(path)
+                _log.error("a journal is damaged, what follows is lost and kept aside: %s", raised)
+            yield closed
+        yield list(under_way.values())
+
+    def remove(self) -> None:
+        """All of its rows are in the store. Raises OSError."""
+        for path in _segments(self._folder, self.name):  # the oldest first, see above
+            if path in self._damaged:
+                path.rename(path.with_suffix(".damaged"))
+            else:
+                path.unlink()
+        _lock_path(self._folder, self.name).unlink()
+
+    def release(self) -> None:
+        """Let others have it. What is not removed is recovered by whoever comes next."""
+        os.close(self._lock)
+
+
+def dead(folder: Path) -> Iterator[DeadJournal]:
+    """The journals in `folder` whose processes are gone and that nobody else recovers just now.
+
+    Each has to be released before the next. Raises OSError.
+    """
+    names = {path.name.partition(".")[0] for path in folder.iterdir() if _is_journal(path)}
+    for name in sorted(names):
+        lock = _try_lock(_lock_path(folder, name), os.O_CREAT)
+        if lock is not None:
+            yield DeadJournal(folder, name, lock)
+
+
+def closed(segment: Path) -> list[Entry]:
+    """The rows that were closed in a segment, in order. Raises OSError."""
+    rows: list[Entry] = []
+    try:
+        for kind, entry in records(segment):
+            if kind == "close" and not isinstance(entry, str):
+                rows.append(entry)
+    except Damaged as raised:
+        _log.error("a journal is damaged, what follows is lost: %s", raised)
+    return rows
+
+
+def _put(file: int, data: bytes, end: int) -> None:
+    """Append all of `data` to a file of `end` bytes, or nothing."""
+    written = os.write(file, data)
+    try:
+        while written < len(data):  # the disk is nearly full
+            written += os.write(file, data[written:])
+    except OSError:
+        os.ftruncate(file, end)
+        raise
+
+
+def _locked(folder: Path) -> tuple[str, int]:
+    """A new name with its lock."""
+    while True:
+        name = f"{time.time_ns():x}-{os.getpid():x}-{secrets.token_hex(4)}"
+        lock = _try_lock(_lock_path(folder, name), os.O_CREAT | os.O_EXCL)
+        if lock is not None:  # else somebody took it for a dead one's, in the moment between
+            return name, lock
+
+
+def _try_lock(path: Path, flags: int) -> int | None:
+    """The file at `path`, open and locked; None when somebody else has it, or has removed it."""
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file).st_nlink:
+            return file
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(file)
+        raise
+    os.close(file)
+    return None
+
+
+def _lock_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.lock"
+
+
+def _segment_path(folder: Path, name: str, segment: int) -> Path:
+    return folder / f"{name}.{segment:06d}.journal"
+
+
+def _segments(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}.*.journal"), key=lambda path: (len(path.name), path.name))
+
+
+def _is_journal(path: Path) -> bool:
+    return path.suffix in (".lock", ".journal")
+
+
+def _unwritable(raised: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"the journal cannot be written: {raised}")

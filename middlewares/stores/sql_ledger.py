@@ -1,0 +1,282 @@
+"""The ledger in SQLite or PostgreSQL. All values are bound parameters.
+
+Rows come by the hundred many times a second, so they are written by one statement that the driver
+runs for all of them, without SQLAlchemy's work on each.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Row,
+    String,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .counters import Spent
+from .database import Database
+from .ledger import Entry, Kind, Sum, storable
+from .tables import ledger, revisions
+from .totals import CREDITS, Period, Total, totals
+
+_FIELDS = Entry.__struct_fields__
+_STARTS = _FIELDS.index("starts")
+_ATTEMPTS = _FIELDS.index("attempts")
+_BAD_VALUE = "22"
+"""Class of SQLSTATE (PostgreSQL, appendix A): data exceptions."""
+
+_KNOWN_SQLITE = text("SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(:ids))")
+_INSERT_SQLITE = (
+    "INSERT INTO ledger ("
+    "id, kind, account, owner, plan, at, ended_at, endpoint, model, asked, stream, status, ended,"
+    " on_hangup, measured, input, output, cache_read, cache_write, reasoning, images, audio_ms,"
+    " jobs, cost, from_credits, reserved, starts, attempts, fallback_from, first_content_ms,"
+    " upstream_ms, duration_ms, granted, note, revision"
+    ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+    " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_POSTGRES = (
+    "INSERT INTO ledger ("
+    "id, kind, account, owner, plan, at, ended_at, endpoint, model, asked, stream, status, ended,"
+    " on_hangup, measured, input, output, cache_read, cache_write, reasoning, images, audio_ms,"
+    " jobs, cost, from_credits, reserved, starts, attempts, fallback_from, first_content_ms,"
+    " upstream_ms, duration_ms, granted, note, revision"
+    ") SELECT * FROM unnest("
+    "$1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::float8[],"
+    " $8::text[], $9::text[], $10::text[], $11::bool[], $12::int8[], $13::text[], $14::text[],"
+    " $15::bool[], $16::int8[], $17::int8[], $18::int8[], $19::int8[], $20::int8[], $21::int8[],"
+    " $22::int8[], $23::int8[], $24::int8[], $25::int8[], $26::int8[], $27::text[], $28::text[],"
+    " $29::text[], $30::float8[], $31::float8[], $32::float8[], $33::int8[], $34::text[],"
+    " $35::int8[]) ON CONFLICT (id) DO NOTHING RETURNING id"
+)
+_ADD_SQLITE = (
+    "INSERT INTO ledger_totals (account, name, start, at, amount) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (account, name, start) DO UPDATE SET"
+    " at = max(at, excluded.at), amount = amount + excluded.amount"
+)
+_ADD_POSTGRES = (
+    "INSERT INTO ledger_totals AS kept (account, name, start, at, amount) SELECT * FROM unnest("
+    "$1::text[], $2::text[], $3::float8[], $4::float8[], $5::int8[])"
+    " ON CONFLICT (account, name, start) DO UPDATE SET"
+    " at = greatest(kept.at, excluded.at), amount = kept.amount + excluded.amount"
+)
+# One statement sees one moment. The names of an account's windows are found by going from one to
+# the next in the index, and of each the period of the newest row.
+_SPENT = text(
+    "WITH RECURSIVE names (name) AS ("
+    " SELECT min(name) FROM ledger_totals WHERE account = :account"
+    " UNION ALL SELECT (SELECT min(other.name) FROM ledger_totals AS other"
+    "  WHERE other.account = :account AND other.name > names.name)"
+    " FROM names WHERE names.name IS NOT NULL)"
+    " SELECT kept.name, kept.start, kept.amount, NULL AS id FROM names"
+    " JOIN ledger_totals AS kept ON kept.account = :account AND kept.name = names.name"
+    " AND kept.start = (SELECT newest.start FROM ledger_totals AS newest"
+    "  WHERE newest.account = :account AND newest.name = names.name"
+    "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
+    " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
+    " WHERE account = :account AND id IN :ids"
+).bindparams(bindparam("ids", expanding=True))
+_GRANTS = text(
+    "SELECT value, NULL AS account FROM revisions WHERE name = 'credits'"
+    " UNION ALL SELECT NULL, account FROM ledger WHERE revision > :since"
+)
+
+_NEXT_REVISION = (
+    update(revisions)
+    .where(revisions.c.name == "credits")
+    .values(value=revisions.c.value + 1)
+    .returning(revisions.c.value)
+)
+_c = ledger.c
+_ENTRIES = select(*[_c[name] for name in _FIELDS])
+_GET = _ENTRIES.where(_c.id == bindparam("which"))
+_SUMMED = ("input", "output", "cache_read", "cache_write", "cost")
+_DAY = {
+    "sqlite": func.strftime("%Y-%m-%d", _c.at, "unixepoch", type_=String),
+    "postgresql": func.to_char(
+        func.timezone("UTC", func.to_timestamp(_c.at)), "YYYY-MM-DD", type_=String
+    ),
+}
+
+
+def _sums(dialect: str) -> Any:
+    day = _DAY[dialect].label("day")
+    return (
+        select(
+            day,
+            _c.model,
+            func.count(),
+            *[cast(func.sum(_c[name]), BigInteger) for name in _SUMMED],
+        )
+        .where(
+            _c.kind == "use",
+            _c.at >= bindparam("since"),
+            _c.at < bindparam("until"),
+        )
+        .group_by(text("1"), _c.model)
+        .order_by(text("1"), _c.model)
+    )
+
+
+_SUMS = {dialect: _sums(dialect) for dialect in _DAY}
+_json = msgspec.json.Encoder()
+_starts = msgspec.json.Decoder(dict[str, float])
+_attempts = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+def _row(entry: Entry, revision: int | None) -> tuple[Any, ...]:
+    values = msgspec.structs.astuple(entry)
+    starts = _json.encode(entry.starts).decode() if entry.starts else "{}"
+    attempts = _json.encode(entry.attempts).decode() if entry.attempts else "[]"
+    return (
+        *values[:_STARTS],
+        starts,
+        attempts,
+        *values[_ATTEMPTS + 1 :],
+        revision if entry.kind == "credit" else None,
+    )
+
+
+def _entry(row: Row[Any]) -> Entry:
+    fields = dict(row._mapping)
+    fields["starts"] = _starts.decode(fields["starts"])
+    fields["attempts"] = _attempts.decode(fields["attempts"])
+    return Entry(**fields)
+
+
+class SqlLedgerStore:
+    """A `LedgerStore` in a SQL database, to be shared by any number of processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        try:
+            await self._append(entries)
+        except (ValueError, OverflowError):  # one bad value must not hold up the whole ledger
+            await self._append([storable(entry) for entry in entries])
+
+    async def _append(self, entries: Sequence[Entry]) -> None:
+        async with self._database.write() as connection:
+            revision = None
+            if any(entry.kind == "credit" for entry in entries):
+                # The counter comes first, as with keys: what it orders becomes visible in order.
+                revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
+            if connection.dialect.name == "sqlite":
+                await _append_sqlite(connection, entries, revision)
+            else:
+                await _append_postgres(connection, entries, revision)
+
+    async def get(self, account: str | None, entry_id: str) -> Entry | None:
+        statement = _GET if account is None else _GET.where(_c.account == account)
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, {"which": entry_id})).one_or_none()
+        return None if row is None else _entry(row)
+
+    async def spent(
+        self, account: str, now: float, ids: Sequence[str]
+    ) -> tuple[Spent, tuple[str, ...]]:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_SPENT, {"account": account, "ids": ids})).all()
+        starts: dict[str, float] = {}
+        amounts: dict[str, int] = {}
+        for name, start, amount, id_ in rows:
+            if id_ is None:
+                starts[name] = start
+                amounts[name] = amount
+        starts.pop(CREDITS, None)
+        balance = amounts.pop(CREDITS, 0)
+        return Spent(starts, amounts, balance), tuple([row.id for row in rows if row.id])
+
+    async def grants(self, since: int) -> tuple[int, list[str]]:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_GRANTS, {"since": since})).all()
+        revision = next(value for value, account in rows if account is None)
+        return revision, list(dict.fromkeys(account for _, account in rows if account is not None))
+
+    async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
+        values = {"since": since, "until": until}
+        async with self._database.read() as connection:
+            statement = _SUMS[connection.dialect.name]
+            if account is not None:
+                statement = statement.where(_c.account == account)
+            return [Sum(*row) for row in await connection.execute(statement, values)]
+
+    async def page(
+        self,
+        *,
+        account: str | None = None,
+        kind: Kind | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[Entry]:
+        wanted = []
+        if account is not None:
+            wanted.append(_c.account == account)
+        if kind is not None:
+            wanted.append(_c.kind == kind)
+        if since is not None:
+            wanted.append(_c.at >= since)
+        if until is not None:
+            wanted.append(_c.at < until)
+        if before is not None:
+            wanted.append(tuple_(_c.at, _c.id) < tuple_(*before))
+        newest = _ENTRIES.order_by(_c.at.desc(), _c.id.desc()).limit(limit)
+        async with self._database.read() as connection:
+            rows = await connection.execute(newest.where(*wanted))
+            return [_entry(row) for row in rows]
+
+
+async def _append_sqlite(
+    connection: AsyncConnection, entries: Sequence[Entry], revision: int | None
+) -> None:
+    new = {entry.id: entry for entry in reversed(entries)}  # of two with one id, the first
+    # The transaction is the only one that writes, so what is not there now stays so.
+    ids = _json.encode(list(new)).decode()
+    for (known,) in await connection.execute(_KNOWN_SQLITE, {"ids": ids}):
+        del new[known]
+    if not new:
+        return
+    added = list(reversed(new.values()))
+    await connection.exec_driver_sql(_INSERT_SQLITE, [_row(entry, revision) for entry in added])
+    sums = totals(added)
+    if sums:
+        await connection.exec_driver_sql(_ADD_SQLITE, _total_rows(sums))
+
+
+async def _append_postgres(
+    connection: AsyncConnection, entries: Sequence[Entry], revision: int | None
+) -> None:
+    columns = tuple(zip(*[_row(entry, revision) for entry in entries], strict=True))
+    try:
+        inserted = await connection.exec_driver_sql(_INSERT_POSTGRES, columns)
+    except DBAPIError as raised:
+        # A value that the driver cannot encode has no SQLSTATE.
+        state = getattr(raised.orig, "sqlstate", None)
+        if not raised.connection_invalidated and (state is None or state[:2] == _BAD_VALUE):
+            raise ValueError(str(raised.orig).partition("\n")[0]) from raised
+        raise
+    ids = {id_ for (id_,) in inserted}
+    new = {entry.id: entry for entry in reversed(entries) if entry.id in ids}
+    sums = totals(new.values())
+    if sums:
+        await connection.exec_driver_sql(_ADD_POSTGRES, tuple(zip(*_total_rows(sums), strict=True)))
+
+
+def _total_rows(sums: dict[Period, Total]) -> list[tuple[str, str, float, float, int]]:
+    # In one order, so that no two transactions wait for each other.
+    return [(*period, at, amount) for period, (at, amount) in sorted(sums.items())]
