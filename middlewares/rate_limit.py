@@ -1,0 +1,372 @@
+"""How much of it: requests and tokens in a time, and requests at once, for each principal."""
+
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from math import ceil
+from secrets import token_hex
+from time import gmtime, strftime, time
+
+from ._ahead import ReadAhead
+from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope
+from ._line import Full, Left, Line
+from .exchange import Exchange
+from .problem import Problem
+from .stores.counters import Check, CountersUnavailable, RateCounters, Verdict
+from .terms import Limits, Rate
+
+_UNREAD = 1 << 20
+"""Bytes that a body is taken for whose length nobody has said."""
+_BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+_PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+
+
+class RateLimitMiddleware:
+    """Let through what the limits of the caller have room for; refuse the rest, or let it wait.
+
+    limits: of this request; None, or a kind that is None, does not limit.
+    who: whom they count for; by default the principal, without one the address (`by_address`).
+    name: keeps this limiter's counters apart from those of others with the same `counters`.
+    exempt: endpoints that are not counted.
+    tokens: what the request will probably take of the rate of tokens. When it is over, what it
+        really took counts: what `usage` says, nothing if no upstream was asked.
+    line: where requests wait whose limits say "throttle". It may be shared.
+    report: whether to write `levels`, for response headers; one limiter of an app may.
+    clock: Unix seconds; by default the counters go by their own clock.
+
+    Reads:   endpoint, principal, client, request_id, size, estimate, usage, attempts, outcome,
+             produced
+    Writes:  levels, outcome
+    Rejects: rate_limited, upstream_unavailable
+    Order:   inside whatever tells who is calling, and how much it asks for if tokens are limited;
+             outside all that costs money
+    Cost:    one call of the counters; a request that waits also costs a task that listens for a
+             hang-up
+    """
+
+    __slots__ = (
+        "_clock",
+        "_counters",
+        "_exempt",
+        "_limits",
+        "_line",
+        "_name",
+        "_report",
+        "_tokens",
+        "_who",
+        "app",
+    )
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        counters: RateCounters,
+        limits: Callable[[Exchange], Limits | None],
+        who: Callable[[Exchange], str] | None = None,
+        name: str = "key",
+        exempt: Collection[str] = (),
+        tokens: Callable[[Exchange], int] | None = None,
+        line: Line | None = None,
+        report: bool = True,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.app = app
+        self._counters = counters
+        self._limits = limits
+        self._who = who
+        self._name = f"{name}:"
+        self._exempt = frozenset(exempt)
+        self._tokens = tokens
+        self._line = Line() if line is None else line
+        self._report = report
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http":
+            if kind == "lifespan":
+                return await self.app(scope, receive, send)
+            return await refuse_scope(scope, receive, send)
+        exchange = Exchange.of(scope)
+        limits = None if exchange.endpoint in self._exempt else self._limits(exchange)
+        if limits is None:
+            return await self.app(scope, receive, send)
+        who = self._name + (_caller(exchange, scope) if self._who is None else self._who(exchange))
+        checks: list[Check] = []
+        if limits.requests is not None:
+            checks.append(Check("requests", limits.requests))
+        if limits.tokens is not None:
+            tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
+            checks.append(Check("tokens", limits.tokens, tokens))
+        share = _Share(self._counters, self._line, who, checks, limits.concurrency or 0, exchange)
+        if not checks and not share.slots:
+            return await self.app(scope, receive, send)
+
+        clock = self._clock
+        line = self._line
+        throttle = limits.on_excess == "throttle"
+        if throttle and line.waits(who):
+            verdict, since = None, -1
+        else:
+            since = line.releases
+            try:
+                verdict = await share.ask(clock)
+            except CountersUnavailable as raised:
+                return await _unavailable(raised)(scope, receive, send)
+            if self._report:
+                exchange.levels = verdict.levels
+            if verdict.admitted:
+                return await self._through(share, scope, receive, send)
+            if not throttle:
+                return await _refusal(limits, verdict, verdict.wait)(scope, receive, send)
+
+        size = _size(exchange, scope)
+        try:
+            place = line.join(who, checks, size=size, verdict=verdict, since=since)
+        except Full as full:
+            if self._report and full.verdict is not None:
+                exchange.levels = full.verdict.levels
+            return await _refusal(limits, full.verdict, full.wait)(scope, receive, send)
+        ahead = ReadAhead(receive, place.leave)
+        try:
+            try:
+                verdict = await place.turn(lambda: share.ask(clock))
+            except Left:
+                exchange.outcome = "hung_up"
+                return
+            except Full as full:
+                if self._report and full.verdict is not None:
+                    exchange.levels = full.verdict.levels
+                return await _refusal(limits, full.verdict, full.wait)(scope, receive, send)
+            except CountersUnavailable as raised:
+                return await _unavailable(raised)(scope, receive, send)
+            if place.left:
+                share.give_back(clock)
+                exchange.outcome = "hung_up"
+                return
+            if self._report:
+                exchange.levels = verdict.levels
+            ahead.enough()
+            await self._through(share, scope, ahead, send)
+        finally:
+            ahead.close()
+
+    async def _through(self, share: "_Share", scope: Scope, receive: Receive, send: Send) -> None:
+        failed = False
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            share.settle(self._clock, failed=failed)
+
+
+class _Share:
+    """What one request takes of the limits."""
+
+    __slots__ = ("_counters", "_lease", "_line", "checks", "exchange", "slots", "who")
+
+    def __init__(
+        self,
+        counters: RateCounters,
+        line: Line,
+        who: str,
+        checks: list[Check],
+        slots: int,
+        exchange: Exchange,
+    ) -> None:
+        self._counters = counters
+        self._line = line
+        self.who = who
+        self.checks = checks
+        self.slots = slots
+        self._lease = (exchange.request_id or token_hex(12)) if slots else ""
+        self.exchange = exchange
+
+    async def ask(self, clock: Callable[[], float] | None) -> Verdict:
+        """Ask for all of it. Raises CountersUnavailable."""
+        now = None if clock is None else clock()
+        try:
+            return await self._counters.admit(
+                self.who, self.checks, slots=self.slots, lease=self._lease, now=now
+            )
+        except BaseException:
+            self._release()  # it may have been given, though nobody heard of it
+            raise
+
+    def give_back(self, clock: Callable[[], float] | None) -> None:
+        """It was given, and is not wanted any more."""
+        self._release()
+        for check in self.checks:
+            self._charge(check, -check.cost, clock)
+
+    def settle(self, clock: Callable[[], float] | None, *, failed: bool) -> None:
+        """The request is over, by an exception if `failed`."""
+        self._release()
+        if self.checks and (check := self.checks[-1]).name == "tokens":
+            self._charge(check, _used(self.exchange, check.cost, failed=failed) - check.cost, clock)
+
+    def _release(self) -> None:
+        if self.slots:
+            self._counters.release(self.who, self._lease)
+            self._line.freed(self.who)
+
+    def _charge(self, check: Check, cost: int, clock: Callable[[], float] | None) -> None:
+        if cost:
+            now = None if clock is None else clock()
+            self._counters.charge(self.who, Check(check.name, check.rate, cost), now)
+
+
+def by_address(exchange: Exchange) -> str:
+    """The caller's address; of IPv6 its /64, as that is what one subscriber has (RFC 6177)."""
+    address = exchange.client
+    return _subscriber(address) if ":" in address else address or "unknown"
+
+
+def rate_limit_headers(
+    exchange: Exchange, *, clock: Callable[[], float] = time
+) -> tuple[Header, ...]:
+    """Where the caller's rates stand, for `HeaderStampMiddleware`.
+
+    `x-ratelimit-*` is of the rate of requests, with its reset in whole Unix seconds. Beside it
+    stand, by dialect, OpenAI's headers, whose resets are durations ("6m0s"), or Anthropic's, whose
+    resets are times (RFC 3339). Sources: the vendors' pages on rate limits.
+    """
+    levels = exchange.levels
+    if not levels:
+        return ()
+    anthropic = exchange.dialect == "anthropic"
+    headers: tuple[Header, ...] = ()
+    for level in levels:
+        limit, remaining = _number(level.limit), _number(level.remaining)
+        until = ceil(level.reset)
+        reset = _moment(until) if anthropic else _duration(level.reset - clock())
+        if level.name == "requests":
+            headers += (
+                (b"x-ratelimit-limit", limit),
+                (b"x-ratelimit-remaining", remaining),
+                (b"x-ratelimit-reset", b"%d" % until),
+            )
+            if anthropic:
+                headers += (
+                    (b"anthropic-ratelimit-requests-limit", limit),
+                    (b"anthropic-ratelimit-requests-remaining", remaining),
+                    (b"anthropic-ratelimit-requests-reset", reset),
+                )
+            else:
+                headers += (
+                    (b"x-ratelimit-limit-requests", limit),
+                    (b"x-ratelimit-remaining-requests", remaining),
+                    (b"x-ratelimit-reset-requests", reset),
+                )
+        elif anthropic:
+            headers += (
+                (b"anthropic-ratelimit-tokens-limit", limit),
+                (b"anthropic-ratelimit-tokens-remaining", remaining),
+                (b"anthropic-ratelimit-tokens-reset", reset),
+            )
+        else:
+            headers += (
+                (b"x-ratelimit-limit-tokens", limit),
+                (b"x-ratelimit-remaining-tokens", remaining),
+                (b"x-ratelimit-reset-tokens", reset),
+            )
+    return headers
+
+
+def _caller(exchange: Exchange, scope: Scope) -> str:
+    if exchange.principal is not None:
+        return exchange.principal.id
+    if exchange.client:
+        return by_address(exchange)
+    client = scope.get("client")
+    address = str(client[0]) if client else "unknown"
+    return _subscriber(address) if ":" in address else address
+
+
+@lru_cache(4096)
+def _subscriber(address: str) -> str:
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
+    return str(mapped or ip_network((ip, 64), strict=False))
+
+
+def _size(exchange: Exchange, scope: Scope) -> int:
+    """Bytes of the body that a waiting request holds."""
+    length = header(scope, b"content-length")
+    if length is not None and length.isdigit() and len(length) <= 20:
+        return int(length)
+    if scope["method"] in _BODILESS:
+        return 0
+    return max(_UNREAD, exchange.size)
+
+
+def _used(exchange: Exchange, estimate: int, *, failed: bool) -> int:
+    """Tokens that a request took, now that it is over."""
+    usage = exchange.usage
+    if usage is not None:
+        return usage.input + usage.output + usage.cache_read + usage.cache_write
+    outcome = exchange.outcome
+    if failed or outcome in ("refused", "failed"):
+        return 0
+    if exchange.attempts or not outcome:  # "": an app that does not tell what it does
+        return estimate + exchange.produced
+    return 0
+
+
+def _refusal(limits: Limits, verdict: Verdict | None, wait: float) -> Problem:
+    lacking = "requests" if verdict is None else verdict.lacking
+    seconds = max(1, ceil(wait))
+    rate = limits.tokens if lacking == "tokens" else limits.requests
+    if lacking == "concurrency" or rate is None:
+        what = f"concurrent requests: limit {limits.concurrency} at once"
+    else:
+        what = f"{lacking}: limit {rate.count} per {_period(rate)}"
+    return Problem(
+        "rate_limited",
+        message=f"Rate limit reached for {what}. Please try again in {seconds}s.",
+        reason=f"no {lacking} left for {wait:.3f} s",
+        retry_after=seconds,
+    )
+
+
+def _period(rate: Rate) -> str:
+    seconds = rate.seconds
+    if seconds in _PERIODS:
+        return _PERIODS[int(seconds)]
+    for length in (86400, 3600, 60):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g} {_PERIODS[length]}s"
+    return f"{seconds:g} seconds"
+
+
+def _unavailable(raised: CountersUnavailable) -> Problem:
+    return Problem("upstream_unavailable", reason=f"rate counters: {raised}")
+
+
+@lru_cache(4096)
+def _number(number: int) -> bytes:
+    return b"%d" % number
+
+
+@lru_cache(256)
+def _moment(seconds: int) -> bytes:
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds)).encode()
+
+
+def _duration(seconds: float) -> bytes:
+    """As OpenAI writes it, which is Go's way: "120ms", "1s", "8.64s", "6m0s"."""
+    milliseconds = ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return b"%dms" % milliseconds if milliseconds > 0 else b"0s"
+    if milliseconds < 60_000:
+        return b"%gs" % (milliseconds / 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    if minutes < 60:
+        return b"%dm%gs" % (minutes, rest / 1000)
+    return b"%dh%dm%gs" % (*divmod(minutes, 60), rest / 1000)
