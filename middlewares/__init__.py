@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from .errors import ErrorsMiddleware
     from .exchange import Attempt, Exchange, House, Principal, Target, Usage
     from .headers import HeaderStampMiddleware
+    from .idempotency import IdempotencyMiddleware
     from .metrics import Metrics, MetricsMiddleware
     from .problem import KINDS, Problem
+    from .rate_limit import RateLimitMiddleware, by_address, rate_limit_headers
     from .request_id import RequestIDMiddleware
 
 __all__ = [
@@ -24,13 +26,17 @@ __all__ = [
     "Exchange",
     "HeaderStampMiddleware",
     "House",
+    "IdempotencyMiddleware",
     "Metrics",
     "MetricsMiddleware",
     "Principal",
     "Problem",
+    "RateLimitMiddleware",
     "RequestIDMiddleware",
     "Target",
     "Usage",
+    "by_address",
+    "rate_limit_headers",
 ]
 
 _HOMES = {
@@ -41,13 +47,17 @@ _HOMES = {
     "Exchange": "exchange",
     "HeaderStampMiddleware": "headers",
     "House": "exchange",
+    "IdempotencyMiddleware": "idempotency",
     "Metrics": "metrics",
     "MetricsMiddleware": "metrics",
     "Principal": "exchange",
     "Problem": "problem",
+    "RateLimitMiddleware": "rate_limit",
     "RequestIDMiddleware": "request_id",
     "Target": "exchange",
     "Usage": "exchange",
+    "by_address": "rate_limit",
+    "rate_limit_headers": "rate_limit",
 }
 
 

@@ -11,6 +11,9 @@ from types import ModuleType
 
 from middlewares._asgi import ASGIApp
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
+from middlewares.stores.memory_counters import MemoryCounters
+from middlewares.terms import Limits, Rate
+from middlewares.stores.memory_replays import MemoryReplays
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 
@@ -56,9 +59,23 @@ async def _headers(m: ModuleType) -> AsyncIterator[Wrap]:
 
 
 @asynccontextmanager
+async def _idempotency(m: ModuleType) -> AsyncIterator[Wrap]:
+    """Without the header; what a key changes has tests of its own."""
+    yield lambda app: m.IdempotencyMiddleware(app, store=MemoryReplays())
+
+
+@asynccontextmanager
 async def _metrics(m: ModuleType) -> AsyncIterator[Wrap]:
     metrics = m.Metrics()
     yield lambda app: m.MetricsMiddleware(app, metrics=metrics)
+
+
+@asynccontextmanager
+async def _rate_limit(m: ModuleType) -> AsyncIterator[Wrap]:
+    limits = Limits(Rate(1000, 1.0), Rate(1_000_000, 1.0), concurrency=1000, on_excess="throttle")
+    yield lambda app: m.RateLimitMiddleware(
+        app, counters=MemoryCounters(), limits=lambda exchange: limits
+    )
 
 
 @asynccontextmanager
@@ -70,6 +87,8 @@ CASES: Mapping[str, Case] = {
     "AuthMiddleware": Case(_auth, headers={"x-api-key": SECRET}, gatekeeper=True),
     "ErrorsMiddleware": Case(_errors, answers_exceptions=True),
     "HeaderStampMiddleware": Case(_headers),
+    "IdempotencyMiddleware": Case(_idempotency),
     "MetricsMiddleware": Case(_metrics),
+    "RateLimitMiddleware": Case(_rate_limit, gatekeeper=True),
     "RequestIDMiddleware": Case(_request_id),
 }
