@@ -14,7 +14,20 @@ import middlewares
 from middlewares import KINDS, Exchange
 
 ROOT = Path(__file__).parents[1]
-SHARED = {"_asgi", "_body", "exchange", "money", "problem", "sse", "stores", "terms"}
+SHARED = {
+    "_ahead",
+    "_asgi",
+    "_body",
+    "_line",
+    "_recording",
+    "_run",
+    "exchange",
+    "money",
+    "problem",
+    "sse",
+    "stores",
+    "terms",
+}
 """What a feature of `middlewares` may import of it: everything that is not a feature."""
 
 
