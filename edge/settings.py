@@ -210,7 +210,7 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
             ]
     database = directory.resolve() / "penstock.db"
     document = {
-        "store": {"sql": f"sqlite:///{database}"},
+        "store": {"sql": f"sqlite:///{database}", "journal": f"{database.parent}/journal"},
         "upstreams": upstreams,
         "models": models,
         "log": {"format": "console"},

@@ -172,7 +172,9 @@ def _group_of(pid: int) -> int:
 class Gateway(Program):
     """`penstock serve` with a configuration of its own, and a client for quick questions.
 
-    document: the configuration; where it listens and keeps its keys is filled in.
+    document: the configuration; where it listens and keeps things is filled in, and there is room
+    for what one address sends in a test. A second one in the same folder goes on where the first
+    was.
     """
 
     def __init__(
@@ -186,7 +188,11 @@ class Gateway(Program):
         self.database = folder / "penstock.db"
         self._env = env
         server = {"port": 0, "drain_notice": "0s", **document.get("server", {})}
-        store = {"sql": f"sqlite:///{self.database}", **document.get("store", {})}
+        store = {
+            "sql": f"sqlite:///{self.database}",
+            "journal": str(folder / "journal"),
+            **document.get("store", {}),
+        }
         self.file.write_text(json.dumps({**document, "server": server, "store": store}))
         super().__init__("serve", "--config", str(self.file), folder=folder, env=env)
         self._client = self._new_client()
