@@ -1,0 +1,322 @@
+"""One connection to Redis that many calls share: what is asked in one turn of the event loop goes
+out in one write, and answers come back in order.
+
+redis-py parses the URL; its asyncio client is not used here, as it takes three to six times the
+processor time per command.
+
+An answer that is late ends the whole connection: after it, nobody could tell which answer belongs
+to which call. A call that finds no connection fails at once, it never waits for one.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from hiredis import Reader, ReplyError, pack_command
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+
+from .counters import CountersUnavailable
+
+logger = logging.getLogger(__name__)
+
+Part = bytes | str | int | float
+Future = asyncio.Future[Any]
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_QUIET = 60.0
+"""Seconds between two lines about commands that were refused."""
+
+
+class Address:
+    """Where Redis is and how to get in, from `redis://`, `rediss://` or `unix://`.
+
+    ValueError for anything else. Of TLS, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+    `ssl_check_hostname` and `ssl_cert_reqs` (required, optional, none) may stand in the query.
+    """
+
+    __slots__ = ("database", "host", "password", "path", "port", "tls", "username")
+
+    def __init__(self, url: str) -> None:
+        given: dict[str, Any] = dict(parse_url(url))
+        kind = given.pop("connection_class", None)
+        self.path: str = given.pop("path", "")
+        if kind is UnixDomainSocketConnection and not self.path:
+            raise ValueError("a unix:// URL of Redis needs the path of a socket")
+        self.host: str = given.pop("host", "localhost")
+        self.port: int = given.pop("port", 6379)
+        self.username: str = given.pop("username", "")
+        self.password: str = given.pop("password", "")
+        self.database: int = given.pop("db", 0)
+        self.tls = _tls(given) if kind is SSLConnection else None
+        if given:
+            raise ValueError(f"options in the URL of Redis that are not known: {sorted(given)}")
+
+    def greeting(self) -> list[tuple[Part, ...]]:
+        """Commands that begin a connection."""
+        commands: list[tuple[Part, ...]] = []
+        if self.password:
+            who = (self.username, self.password) if self.username else (self.password,)
+            commands.append(("AUTH", *who))
+        if self.database:
+            commands.append(("SELECT", self.database))
+        return commands
+
+
+def _tls(given: dict[str, Any]) -> ssl.SSLContext:
+    """A context from the query's `ssl_` options, which it takes out of `given`."""
+    context = ssl.create_default_context(cafile=given.pop("ssl_ca_certs", None))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    wanted = given.pop("ssl_cert_reqs", "required")
+    modes = {
+        "required": ssl.CERT_REQUIRED,
+        "optional": ssl.CERT_OPTIONAL,
+        "none": ssl.CERT_NONE,
+    }
+    if wanted not in modes:
+        raise ValueError(f"ssl_cert_reqs={wanted!r}: expected one of {', '.join(modes)}")
+    check = str(given.pop("ssl_check_hostname", "true")).lower() not in ("false", "no", "0")
+    context.check_hostname = check and wanted == "required"
+    context.verify_mode = modes[wanted]
+    certificate, key = given.pop("ssl_certfile", None), given.pop("ssl_keyfile", None)
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+class _Wire(asyncio.Protocol):
+    """A connection: what was asked on it, oldest first, and one timer for the oldest."""
+
+    def __init__(self, link: "RedisLink", patience: float) -> None:
+        self._link = link
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._reader = Reader()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self.waiting: deque[tuple[Future | None, tuple[Part, ...], float]] = deque()
+        self.lost = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def ask(self, parts: tuple[Part, ...], future: Future | None) -> None:
+        out = self._out
+        if not out:
+            self._loop.call_soon(self._write)
+        out.append(pack_command(parts))  # type: ignore[arg-type]  # its stub allows one part
+        now = self._loop.time()
+        self.waiting.append((future, parts, now))
+        if self._timer is None:
+            self._watch(now + self._patience)
+
+    def _write(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _watch(self, due: float) -> None:
+        self._due = due
+        self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self.waiting:
+            return
+        now = self._loop.time()
+        due = self.waiting[0][2] + self._patience
+        if now < due:
+            self._watch(due)
+        elif now - self._due > self._patience / 4:
+            # Not Redis was late but this process: what has come is not read yet.
+            self._watch(now + self._patience / 4)
+        else:
+            self.end("an answer is late")
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        waiting = self.waiting
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                future, parts, _ = waiting.popleft()
+                if isinstance(reply, ReplyError):
+                    self._refused(future, parts, str(reply))
+                elif future is not None and not future.done():
+                    future.set_result(reply)
+        except Exception as error:  # whatever spoke there was not Redis
+            self.end(f"an answer that cannot be understood: {error!r}")
+
+    def _refused(self, future: Future | None, parts: tuple[Part, ...], reason: str) -> None:
+        source = self._link.scripts.get(parts[1]) if parts[0] == b"EVALSHA" else None
+        if source is not None and reason.startswith("NOSCRIPT"):
+            self.ask((b"EVAL", source, *parts[2:]), future)
+            return
+        if future is None:
+            self._link.complain(reason)
+        elif not future.done():
+            future.set_exception(CountersUnavailable(f"Redis refuses: {reason}"))
+        if reason.startswith("READONLY"):
+            self.end("it is a replica now")  # its name may lead to the new primary
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.end(str(error) if error else "it has closed the connection")
+
+    def end(self, reason: str) -> None:
+        """Have every waiting call fail. Idempotent."""
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._link.gone(self, reason)
+        if self._transport is not None:
+            self._transport.abort()
+        waiting, self.waiting = self.waiting, deque()
+        for future, _, _ in waiting:
+            if future is not None and not future.done():
+                future.set_exception(CountersUnavailable(f"Redis does not answer: {reason}"))
+
+
+class RedisLink:
+    """Calls to Redis, and the connection for them, which it makes again when it breaks.
+
+    scripts: Lua sources by SHA1 in hex as bytes; they are loaded with each connection, and a call
+    of one that Redis has forgotten is repeated with its source.
+    timeout: seconds for an answer. connect_timeout: seconds for a connection to be ready.
+    most: calls that may wait.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        scripts: Mapping[Part, bytes] | None = None,
+        timeout: float = 0.15,
+        connect_timeout: float = 2.0,
+        most: int = 20_000,
+    ) -> None:
+        self._address = Address(url)
+        self.scripts: Mapping[Part, bytes] = scripts or {}
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._most = most
+        self._wire: _Wire | None = None
+        self._reason = "not connected yet"
+        self._keeping: asyncio.Task[None] | None = None
+        self._tried: asyncio.Event | None = None
+        self._complained = -_QUIET
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection. It may be broken without anybody having noticed."""
+        return self._wire is not None
+
+    async def start(self) -> None:
+        """Connect, and from then on stay connected. Returns after the first try, good or bad."""
+        if self._keeping is None:
+            self._tried = asyncio.Event()
+            self._keeping = asyncio.create_task(self._keep(self._tried))
+            await self._tried.wait()
+
+    async def aclose(self) -> None:
+        """Wait for what was asked, as long as one call may take, and disconnect. Idempotent."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is None:
+            return
+        wire = self._wire
+        if wire is not None and wire.waiting:
+            last: Future = asyncio.get_running_loop().create_future()
+            wire.ask((b"PING",), last)
+            with suppress(CountersUnavailable):
+                await last
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+
+    def call(self, *parts: Part) -> Future:
+        """Ask. Raises CountersUnavailable, now or when it is awaited."""
+        wire = self._wire
+        if wire is None:
+            raise CountersUnavailable(f"Redis does not answer: {self._reason}")
+        if len(wire.waiting) >= self._most:
+            raise CountersUnavailable("too many calls wait for Redis")
+        future: Future = wire._loop.create_future()
+        wire.ask(parts, future)
+        return future
+
+    def send(self, *parts: Part) -> bool:
+        """Ask, and want no answer. False when there is no connection, and nothing was sent."""
+        wire = self._wire
+        if wire is None or len(wire.waiting) >= self._most:
+            return False
+        wire.ask(parts, None)
+        return True
+
+    def complain(self, reason: str) -> None:
+        """Log that a command nobody waits for was refused, once in a while."""
+        now = asyncio.get_running_loop().time()
+        if now - self._complained >= _QUIET:
+            self._complained = now
+            logger.warning("Redis refuses a command: %s", reason)
+
+    def gone(self, wire: _Wire, reason: str) -> None:
+        """Called by a connection that has ended."""
+        if self._wire is wire:
+            self._wire = None
+            self._reason = reason
+
+    async def _keep(self, tried: asyncio.Event) -> None:
+        pause = _FIRST_PAUSE
+        wire: _Wire | None = None
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._connect_timeout):
+                        wire = await self._connect()
+                    if wire.lost.done():
+                        raise CountersUnavailable(wire.lost.result())
+                except (OSError, CountersUnavailable) as error:
+                    # TimeoutError and SSLError are OSErrors.
+                    self._reason = str(error) or "no connection in time"
+                    tried.set()
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    continue
+                self._wire = wire
+                tried.set()
+                pause = _FIRST_PAUSE
+                await asyncio.shield(wire.lost)
+        finally:
+            if wire is not None:
+                wire.end("closed")
+
+    async def _connect(self) -> _Wire:
+        loop = asyncio.get_running_loop()
+        where = self._address
+        wire = _Wire(self, self._connect_timeout)
+        try:
+            if where.path:
+                await loop.create_unix_connection(lambda: wire, where.path)
+            else:
+                host, tls = where.host, where.tls
+                await loop.create_connection(lambda: wire, host, where.port, ssl=tls)
+            asked = []
+            loading = [(b"SCRIPT", b"LOAD", source) for source in self.scripts.values()]
+            for command in (*where.greeting(), *loading, (b"PING",)):
+                asked.append(loop.create_future())
+                wire.ask(command, asked[-1])
+            await asyncio.gather(*asked)
+        except BaseException:
+            wire.end("no connection")
+            raise
+        wire._patience = self._timeout
+        return wire
