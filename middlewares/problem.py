@@ -100,6 +100,18 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_media_type": Kind(
         415, _INVALID, _INVALID, "The content type or encoding of the body is not supported."
     ),
+    "idempotency_conflict": Kind(
+        409,
+        _INVALID,
+        _INVALID,
+        "A request with this Idempotency-Key is being answered. Please try again.",
+    ),
+    "idempotency_mismatch": Kind(
+        422,
+        _INVALID,
+        _INVALID,
+        "This Idempotency-Key was used before, with another request.",
+    ),
     "rate_limited": Kind(
         429,
         "rate_limit_error",

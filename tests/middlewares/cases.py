@@ -12,8 +12,8 @@ from types import ModuleType
 from middlewares._asgi import ASGIApp
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
 from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.terms import Limits, Rate
 from middlewares.stores.memory_replays import MemoryReplays
+from middlewares.terms import Limits, Rate
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 
