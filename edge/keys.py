@@ -85,7 +85,7 @@ async def show(store: KeyStore, text: str) -> Key:
         if key is None:
             raise KeyRefused("key", "no key has this secret")
         return key
-    if _SECRET.search(text):
+    if looks_secret(text):
         raise KeyRefused("key", "looks like a secret, yet is no key's; say an id or name")
     wanted = text.removesuffix("…").removesuffix("...")
     found = await store.match(wanted) if wanted and wanted.isprintable() else []
@@ -202,9 +202,14 @@ def described(key: Key, now: float) -> dict[str, Any]:
     }
 
 
+def looks_secret(text: str) -> bool:
+    """Whether `text` may be, or hold, a secret of ours or of somebody else's."""
+    return _SECRET.search(text) is not None
+
+
 async def get(store: KeyStore, key_id: str) -> Key:
     """The key with exactly this id. Raises KeyRefused; nothing is repeated in it."""
-    askable = key_id.isprintable() and not _SECRET.search(key_id)
+    askable = key_id.isprintable() and not looks_secret(key_id)
     key = await store.get(key_id) if askable else None
     if key is None:
         raise KeyRefused("key", "no key has this id")
@@ -231,7 +236,7 @@ def text(field: str, value: str, *, required: bool = False) -> str:
         raise KeyRefused(field, "expected at least one character")
     if len(value) > _NAME or not value.isprintable():
         raise KeyRefused(field, f"expected at most {_NAME} printable characters")
-    if _SECRET.search(value):
+    if looks_secret(value):
         raise KeyRefused(field, "looks like a secret, and would be shown in listings and logs")
     return value
 

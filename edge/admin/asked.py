@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from edge.keys import looks_secret
 from edge.period import PeriodRefused, read_moment
 from middlewares._asgi import Receive, Scope, header
 from middlewares._body import read_body
@@ -89,7 +90,7 @@ def text_of(query: dict[str, list[str]], name: str, among: Collection[str] = ())
     text = query[name][0]
     if among and text not in among:
         raise invalid(name, " or ".join(among))
-    if not text or len(text) > _LONGEST or not text.isprintable():
+    if not text or len(text) > _LONGEST or not text.isprintable() or looks_secret(text):
         raise invalid(name, f"1 to {_LONGEST} printable characters")
     return text
 

@@ -7,6 +7,7 @@ import msgspec
 
 from edge import money
 from edge.audit import Audit
+from edge.keys import looks_secret
 from edge.period import moment, read_period
 from edge.settings import Settings
 from edge.statement import Statement
@@ -116,7 +117,8 @@ class Money:
 
     async def entry(self, asked: Asked) -> Answer:
         asked.query()
-        found = await self._ledger.get(None, asked.id) if asked.id.isprintable() else None
+        askable = asked.id.isprintable() and not looks_secret(asked.id)
+        found = await self._ledger.get(None, asked.id) if askable else None
         if found is None:
             raise Problem("not_found", message="No row of the ledger has this id.")
         return 200, money.described_entry(found)

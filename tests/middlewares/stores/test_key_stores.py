@@ -71,6 +71,17 @@ async def test_changes_come_once_each_in_order_and_in_pages(store: KeyStore) -> 
     assert await store.every() == [first, second, third]
 
 
+async def test_pages_have_each_key_once_oldest_first(store: KeyStore) -> None:
+    made = [(await put(store, created_at=float(n // 3)))[0] for n in range(8)]
+    expected = sorted((key.created_at, key.id) for key in made)
+    seen: list[tuple[float, str]] = []
+    while found := await store.page(seen[-1] if seen else None, 3):
+        assert len(found) <= 3
+        seen += [(key.created_at, key.id) for key in found]
+    assert seen == expected
+    assert [key.id for key in await store.page(None, 100)] == [key_id for _, key_id in expected]
+
+
 async def test_a_rotated_out_secret_is_found_until_it_is_dropped(store: KeyStore) -> None:
     key, oldest = await put(store)
     await store.update(
