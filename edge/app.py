@@ -4,25 +4,35 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
 from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.stores import KeyDirectory
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.book import Book
 from middlewares.stores.database import Database
 from middlewares.stores.sql import SqlKeyStore
+from middlewares.stores.sql_audit import SqlAuditStore
+from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 
 from . import lifespan
+from .account import AccountApp
+from .admin import AdminApp
 from .catalog import Catalog
-from .chain import Parts, compose
+from .chain import Parts, compose, end, line_of
 from .endpoints import endpoints
 from .estimate import Estimator
 from .ops import open_app
+from .plans import Plans
 from .responses import Sweeper
 from .sealing import Sealing
 from .settings import Settings
+from .statement import Statement
+from .stores import counters_of, replays_of
 from .upstreams.providers import providers_of
 
 UNREADY = signal.SIGUSR1
@@ -81,6 +91,17 @@ class Gateway:
             stack.push_async_callback(keys.aclose)
             # A worker that replaces a dead one during an outage of the store waits for its end.
             await keys.start(must_answer=False)
+        ledger = SqlLedgerStore(database)
+        counters = counters_of(settings)
+        stack.push_async_callback(counters.aclose)
+        await counters.start()
+        accounts = Accounts(counters, ledger)
+        stack.push_async_callback(accounts.aclose)
+        book = Book(ledger, Path(settings.store.journal), committed=accounts.committed)
+        stack.push_async_callback(book.aclose)
+        await book.start()
+        await accounts.start()
+        replays = replays_of(settings, stack)
         responses = None
         if settings.store.responses:
             responses = SqlResponseStore(database)
@@ -88,6 +109,10 @@ class Gateway:
             sweeper.start()
             stack.push_async_callback(sweeper.aclose)
         estimator = Estimator()
+        line = line_of(settings)
+        token = settings.auth.admin_token
+        plans = Plans(settings)
+        statement = Statement(terms=plans.terms, accounts=accounts, rates=counters, ledger=ledger)
         bottom = endpoints(
             settings,
             catalog,
@@ -96,19 +121,39 @@ class Gateway:
             responses=responses,
             sealing=Sealing(SqlSecretStore(database)),
             estimator=estimator,
+            account=AccountApp(statement, flush=book.flush),
         )
         parts = Parts(
             settings=settings,
             catalog=catalog,
+            plans=plans,
             keys=keys,
+            counters=counters,
+            accounts=accounts,
+            book=book,
+            replays=replays,
+            line=line,
             metrics=metrics,
             estimator=estimator,
             log=structlog.get_logger().info,
             open_app=open_app(
                 settings, catalog, metrics, lambda: self._wanted and (keys is None or keys.usable)
             ),
+            admin_app=AdminApp(
+                token=None if token is None else token.reveal(),
+                settings=settings,
+                catalog=catalog,
+                keys=SqlKeyStore(database),
+                audit=SqlAuditStore(database),
+                statement=statement,
+            ),
         )
-        return compose(bottom, parts)
+        metrics.look(metrics.counters_up, lambda: float(getattr(counters, "up", True)))
+        metrics.look(metrics.throttled, lambda: len(line))
+        metrics.look(metrics.ledger_waiting, lambda: book.pending)
+        app = compose(bottom, parts)
+        stack.push_async_callback(end, app)
+        return app
 
 
 async def _unopened(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,20 +9,34 @@ from starlette.middleware.cors import CORSMiddleware
 
 from middlewares import (
     AuthMiddleware,
+    BudgetMiddleware,
     ErrorsMiddleware,
     Exchange,
     HeaderStampMiddleware,
+    IdempotencyMiddleware,
     Metrics,
     MetricsMiddleware,
+    RateLimitMiddleware,
     RequestIDMiddleware,
+    by_address,
+    rate_limit_headers,
 )
 from middlewares._asgi import ASGIApp, Header
-from middlewares.money import decimal
+from middlewares._line import Line
+from middlewares.budget import credits_used
+from middlewares.idempotency import members
 from middlewares.stores import KeyDirectory
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.book import Book
+from middlewares.stores.counters import RateCounters
+from middlewares.stores.replays import ReplayStore
+from middlewares.terms import Limits, Rate
 
+from .appraise import Appraiser
 from .catalog import Catalog
 from .estimate import Estimator
 from .intake import IntakeMiddleware
+from .plans import Plans
 from .router import RouterMiddleware, routes_of
 from .settings import Settings
 from .telemetry import RequestLogMiddleware
@@ -33,11 +47,18 @@ class Parts(msgspec.Struct, frozen=True):
 
     settings: Settings
     catalog: Catalog
+    plans: Plans
     keys: KeyDirectory | None
+    counters: RateCounters
+    accounts: Accounts
+    book: Book
+    replays: ReplayStore
+    line: Line
     metrics: Metrics
     estimator: Estimator
     log: Callable[..., Any]
     open_app: ASGIApp
+    admin_app: ASGIApp
 
 
 class Layer(NamedTuple):
@@ -47,6 +68,22 @@ class Layer(NamedTuple):
     why: str
     make: Callable[[ASGIApp, Parts], ASGIApp]
 
+
+def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
+    rate = parts.settings.limits.safety_net
+    limits = Limits(requests=Rate(rate.count, rate.seconds))
+    return RateLimitMiddleware(
+        app,
+        counters=parts.counters,
+        limits=lambda _exchange: limits,
+        who=by_address,
+        name="address",
+        report=False,
+    )
+
+
+OWN = frozenset(("usage", "limits", "requests"))
+"""Endpoints where a principal asks about itself: not counted, so that asking costs nothing."""
 
 LAYERS: tuple[Layer, ...] = (
     Layer(
@@ -88,8 +125,14 @@ LAYERS: tuple[Layer, ...] = (
             app,
             table=routes_of(p.settings),
             open_app=p.open_app,
+            admin_app=_netted(p.admin_app, p),
             trusted_proxies=p.settings.server.trusted_proxies,
         ),
+    ),
+    Layer(
+        "address_limit",
+        "the safety net costs less than looking a key up",
+        _netted,
     ),
     Layer(
         "auth",
@@ -107,6 +150,29 @@ LAYERS: tuple[Layer, ...] = (
             idle=p.settings.server.body_timeout,
         ),
     ),
+    Layer(
+        "rate_limit",
+        "cheaper than budget; needs the principal and the size of what is asked",
+        lambda app, p: RateLimitMiddleware(
+            app,
+            counters=p.counters,
+            limits=lambda exchange: p.plans.terms(exchange.principal).limits,
+            exempt=OWN,
+            line=p.line,
+        ),
+    ),
+    Layer(
+        "idempotency",
+        "a replay spends neither money nor upstream",
+        lambda app, p: IdempotencyMiddleware(app, store=p.replays, fingerprint=members),
+    ),
+    Layer(
+        "budget",
+        "reserves once for all that is tried inside, and writes down what it was",
+        lambda app, p: BudgetMiddleware(
+            app, accounts=p.accounts, book=p.book, appraise=Appraiser(p.catalog, p.plans)
+        ),
+    ),
 )
 
 
@@ -115,6 +181,15 @@ def compose(app: ASGIApp, parts: Parts) -> ASGIApp:
     for layer in reversed(LAYERS):
         app = layer.make(app, parts)
     return app
+
+
+async def end(app: ASGIApp | None) -> None:
+    """Let every layer end what it runs on its own."""
+    while app is not None:
+        aclose = getattr(app, "aclose", None)
+        if aclose is not None:
+            await aclose()
+        app = getattr(app, "app", None)
 
 
 def describe() -> list[tuple[str, str]]:
@@ -130,14 +205,27 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
         headers.append((b"request-id", request_id))
     if exchange.served:
         headers.append((b"x-model-used", exchange.served.encode()))
-    if exchange.tariff is not None and exchange.usage is not None:
-        used = decimal(exchange.tariff(exchange.usage))
+    used = credits_used(exchange)
+    if used is not None:
         headers.append((b"x-credits-used", used.encode()))
+    if exchange.levels:
+        headers += rate_limit_headers(exchange)
     upstream = exchange.upstream_seconds
     edge = perf_counter() - exchange.started - upstream
     timing = b"edge;dur=%.2f, upstream;dur=%.2f" % (edge * 1000, upstream * 1000)
     headers.append((b"server-timing", timing))
     return headers
+
+
+def line_of(settings: Settings) -> Line:
+    """Where throttled requests wait."""
+    limits = settings.limits
+    return Line(
+        each=limits.throttle_queue,
+        total=limits.throttle_total,
+        size=limits.throttle_memory,
+        patience=limits.throttle_wait,
+    )
 
 
 def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:

@@ -41,11 +41,13 @@ def endpoints(
     responses: ResponseStore | None,
     sealing: Sealing,
     estimator: Estimator,
+    account: ASGIApp,
     max_answer: int = 256 << 20,
 ) -> Endpoints:
     """All of them.
 
-    responses: None where no answers are kept. max_answer: bytes of an unstreamed answer.
+    responses: None where no answers are kept. account: answers callers about themselves.
+    max_answer: bytes of an unstreamed answer.
     """
     server = settings.server
 
@@ -90,6 +92,9 @@ def endpoints(
         forward,
         {
             "models": ModelsApp(catalog, settings.brand),
+            "usage": account,
+            "limits": account,
+            "requests": account,
             "messages.count_tokens": counting,
             "responses": kept,
             "responses.compact": kept,

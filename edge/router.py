@@ -38,6 +38,9 @@ ROUTES: Mapping[str, Route] = {
     "/v1/embeddings": Route("embeddings", "openai", _POST),
     "/v1/models": Route("models", None, _GET),
     "/v1/models/*": Route("models", None, _GET),
+    "/v1/usage": Route("usage", None, _GET),
+    "/v1/limits": Route("limits", None, _GET),
+    "/v1/requests/*": Route("requests", None, _GET),
 }
 """The paths that need a key. One that ends in `*` is for everything below it."""
 
@@ -51,6 +54,9 @@ OPEN: Mapping[str, tuple[str, ...]] = {
     "/api/hello": _GET,
 }
 """The paths that need none. What they answer is in `ops`."""
+
+ADMIN = "/admin/v1"
+"""Below it is the management API, with a token of its own."""
 
 _CONVERSATION: Mapping[Dialect, str] = {
     "openai": "chat.completions",
@@ -80,7 +86,8 @@ def routes_of(settings: Settings) -> dict[str, Route]:
 class RouterMiddleware:
     """Name the endpoint, the dialect and the client, and refuse what is not offered.
 
-    Open paths go to `open_app`; a path of the table goes on inside.
+    Open paths go to `open_app`, the management API's to `admin_app`; a path of the table goes on
+    inside.
 
     Reads:   nothing
     Writes:  endpoint, dialect, client
@@ -89,7 +96,7 @@ class RouterMiddleware:
     Cost:    one dict look-up; a second one for paths written unusually
     """
 
-    __slots__ = ("_below", "_open", "_table", "_trusted", "app")
+    __slots__ = ("_admin", "_below", "_open", "_table", "_trusted", "app")
 
     def __init__(
         self,
@@ -97,12 +104,14 @@ class RouterMiddleware:
         *,
         table: Mapping[str, Route],
         open_app: ASGIApp,
+        admin_app: ASGIApp,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self.app = app
         self._table = table
         self._below = tuple((path[:-1], row) for path, row in table.items() if path[-1] == "*")
         self._open = open_app
+        self._admin = admin_app
         self._trusted = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,6 +147,10 @@ class RouterMiddleware:
         exchange.dialect = _dialect_of(scope)
         path = plain_path(scope["path"]) or "/"
         methods = OPEN.get(path)
+        if path == ADMIN or path.startswith(f"{ADMIN}/"):
+            exchange.endpoint = "admin"
+            exchange.dialect = "openai"
+            return await self._admin(scope, receive, send)
         if methods is None:
             exchange.endpoint = "unknown"
             if path == "/v1" or path.startswith("/v1/"):

@@ -12,19 +12,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.account import AccountApp
+from edge.admin import AdminApp
 from edge.catalog import Catalog
 from edge.chain import Parts, compose
 from edge.endpoints import endpoints
 from edge.estimate import Estimator
 from edge.ops import open_app
+from edge.plans import Plans
 from edge.sealing import Sealing
 from edge.settings import parse
+from edge.statement import Statement
 from edge.upstreams import Header, Request, Response, Sink
 from edge.upstreams.provider import Provider
 from middlewares import Exchange, Metrics, Principal
 from middlewares._asgi import Receive, Scope, Send
+from middlewares._line import Line
 from middlewares.exchange import Dialect
-from middlewares.stores import MemoryResponseStore, MemorySecretStore, ResponseStore
+from middlewares.stores import (
+    MemoryKeyStore,
+    MemoryResponseStore,
+    MemorySecretStore,
+    ResponseStore,
+)
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.audit import MemoryAuditStore
+from middlewares.stores.book import Book
+from middlewares.stores.memory_counters import MemoryCounters
+from middlewares.stores.memory_ledger import MemoryLedgerStore
+from middlewares.stores.memory_replays import MemoryReplays
 
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
@@ -143,6 +159,7 @@ class Scripted:
 DOCUMENT: dict[str, Any] = {
     "brand": "Acme",
     "auth": {"mode": "none"},
+    "limits": {"address": "1000000/s"},
     "server": {"max_body": 10_000, "trusted_proxies": ["10.0.0.0/8"]},
     "upstreams": [
         {"name": "both", "dialect": "simulator"},
@@ -183,6 +200,7 @@ class House:
     ready: bool = True
     estimator: Estimator = field(default_factory=Estimator)
     responses: ResponseStore | None = field(default_factory=MemoryResponseStore)
+    ledger: MemoryLedgerStore = field(default_factory=MemoryLedgerStore)
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -208,6 +226,13 @@ class House:
             )
             for name, dialects in spoken.items()
         }
+        counters = MemoryCounters()
+        self.accounts = Accounts(counters, self.ledger)
+        self.book = Book(self.ledger, None, committed=self.accounts.committed)
+        plans = Plans(self.settings)
+        statement = Statement(
+            terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
+        )
         bottom = endpoints(
             self.settings,
             self.catalog,
@@ -216,16 +241,31 @@ class House:
             responses=self.responses,
             sealing=Sealing(MemorySecretStore()),
             estimator=self.estimator,
+            account=AccountApp(statement, flush=self.book.flush),
             max_answer=self.max_answer,
         )
         parts = Parts(
             settings=self.settings,
             catalog=self.catalog,
+            plans=plans,
             keys=None,
+            counters=counters,
+            accounts=self.accounts,
+            book=self.book,
+            replays=MemoryReplays(),
+            line=Line(),
             metrics=self.metrics,
             estimator=self.estimator,
             log=lambda event, **fields: self.log.append({"event": event, **fields}),
             open_app=open_app(self.settings, self.catalog, self.metrics, lambda: self.ready),
+            admin_app=AdminApp(
+                token=None,
+                settings=self.settings,
+                catalog=self.catalog,
+                keys=MemoryKeyStore(),
+                audit=MemoryAuditStore(),
+                statement=statement,
+            ),
         )
         self._app = compose(bottom, parts)
 

@@ -107,7 +107,9 @@ class House:
         )
         self.bare = ErrorsMiddleware(app)
         intake = IntakeMiddleware(app, catalog=catalog, limit=1 << 20, idle=10.0)
-        self._app = ErrorsMiddleware(RouterMiddleware(intake, table=ROUTES, open_app=app))
+        self._app = ErrorsMiddleware(
+            RouterMiddleware(intake, table=ROUTES, open_app=app, admin_app=app)
+        )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.exchanges.append(Exchange.of(scope))
