@@ -280,6 +280,7 @@ WRITERS = {
     "Problem": {"middlewares.problem"},
     "whoever answers": {
         "edge.account",
+        "edge.admin.app",
         "edge.counting",
         "edge.forward",
         "edge.intake",
