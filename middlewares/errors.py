@@ -8,6 +8,7 @@ from .exchange import Exchange, House
 from .problem import Problem
 
 _log = logging.getLogger(__name__)
+_HOUSE = House()
 
 
 class ErrorsMiddleware:
@@ -27,7 +28,7 @@ class ErrorsMiddleware:
 
     __slots__ = ("_house", "app")
 
-    def __init__(self, app: ASGIApp, *, brand: str = House.brand, details: bool = False) -> None:
+    def __init__(self, app: ASGIApp, *, brand: str = _HOUSE.brand, details: bool = False) -> None:
         if not brand:
             raise ValueError("brand '': expected the name that public messages carry")
         self.app = app

@@ -125,3 +125,11 @@ def test_a_brand_must_be_something() -> None:
 
     with pytest.raises(ValueError, match="brand"):
         ErrorsMiddleware(app, brand="")
+
+
+async def test_without_a_brand_nobody_is_named() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("inside")
+
+    answer, _, _ = await run(ErrorsMiddleware(app))
+    assert answer.json()["error"]["message"].startswith("This service made a mistake")
