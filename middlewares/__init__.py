@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .auth import AuthMiddleware
+    from .budget import Bill, BudgetMiddleware, credits_used
     from .errors import ErrorsMiddleware
     from .exchange import Attempt, Exchange, House, Principal, Target, Usage
     from .headers import HeaderStampMiddleware
@@ -22,6 +23,8 @@ __all__ = [
     "KINDS",
     "Attempt",
     "AuthMiddleware",
+    "Bill",
+    "BudgetMiddleware",
     "ErrorsMiddleware",
     "Exchange",
     "HeaderStampMiddleware",
@@ -36,6 +39,7 @@ __all__ = [
     "Target",
     "Usage",
     "by_address",
+    "credits_used",
     "rate_limit_headers",
 ]
 
@@ -43,6 +47,8 @@ _HOMES = {
     "KINDS": "problem",
     "Attempt": "exchange",
     "AuthMiddleware": "auth",
+    "Bill": "budget",
+    "BudgetMiddleware": "budget",
     "ErrorsMiddleware": "errors",
     "Exchange": "exchange",
     "HeaderStampMiddleware": "headers",
@@ -57,6 +63,7 @@ _HOMES = {
     "Target": "exchange",
     "Usage": "exchange",
     "by_address": "rate_limit",
+    "credits_used": "budget",
     "rate_limit_headers": "rate_limit",
 }
 
