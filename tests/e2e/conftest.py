@@ -7,11 +7,29 @@ from typing import Any
 import pytest
 
 from .program import Gateway, Program
+from .servers import RedisServer
 
 UPSTREAM_KEY = "up-canary-6f1c7d02b9"
 ADMIN_TOKEN = "admin-canary-51e0b7aa43"
 
 Start = Callable[..., Gateway]
+Figures = Callable[[str], None]
+
+_figures: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.write_sep("=", "figures")
+        for line in _figures:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Say a line at the end of the run: what was measured, of which test."""
+    name = request.node.name
+    return lambda line: _figures.append(f"{name}: {line}")
 
 
 def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
@@ -41,6 +59,16 @@ def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
 SECRETS = {"UPSTREAM_KEY": UPSTREAM_KEY, "ADMIN_TOKEN": ADMIN_TOKEN}
 
 
+@pytest.fixture
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis in which nothing is, for one test."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 @pytest.fixture(scope="session")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """The simulator as a provider of its own."""
@@ -68,12 +96,18 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start gateways that the test may maltreat; what still runs at its end is stopped."""
+    """Start gateways that the test may maltreat; what still runs at its end is stopped.
+
+    folder: of another gateway that has ended, to go on where that was.
+    """
     started: list[Gateway] = []
 
-    def begin(document: Mapping[str, Any], **options: Any) -> Gateway:
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
+    def begin(
+        document: Mapping[str, Any], *, folder: Path | None = None, **options: Any
+    ) -> Gateway:
+        if folder is None:
+            folder = tmp_path / str(len(started))
+            folder.mkdir()
         program = Gateway(folder, document, env=SECRETS, **options)
         started.append(program)
         return program

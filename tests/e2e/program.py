@@ -193,7 +193,10 @@ class Gateway(Program):
             "journal": str(folder / "journal"),
             **document.get("store", {}),
         }
-        self.file.write_text(json.dumps({**document, "server": server, "store": store}))
+        self.sql: str = store["sql"]
+        limits = {"safety_net": "1000000/min", **document.get("limits", {})}
+        filled = {**document, "server": server, "store": store, "limits": limits}
+        self.file.write_text(json.dumps(filled))
         super().__init__("serve", "--config", str(self.file), folder=folder, env=env)
         self._client = self._new_client()
 
