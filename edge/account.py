@@ -44,7 +44,7 @@ class AccountApp:
         statement: Statement,
         *,
         flush: Callable[[], Awaitable[None]] = _nothing,
-        patience: float = 0.5,
+        patience: float = 0.3,
     ) -> None:
         self._statement = statement
         self._flush = flush

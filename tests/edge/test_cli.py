@@ -210,7 +210,7 @@ def test_serve_warns_of_what_it_does_not_enforce(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "serve", lambda settings: None)
-    config = write(tmp_path, '[media]\nimage = "sim-1"\n')
+    config = write(tmp_path, '[media]\nimage = "m"\n')
     result = Penstock(config, capsys).on("serve")
     assert result.err == "warning: media: this version does not turn media into text\n"
 
@@ -241,7 +241,7 @@ def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None
 def test_check_says_what_is_not_enforced_and_is_content(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write(tmp_path, '[media]\nimage = "sim-1"\n')
+    config = write(tmp_path, '[media]\nimage = "m"\n')
     checked = Penstock(config, capsys).on("check")
     assert checked.status == 0
     assert checked.err.startswith("warning: media: ")
