@@ -10,19 +10,18 @@ from math import floor, inf
 
 import msgspec
 
-from middlewares.terms import Budget, Level, Rate, Window
+from middlewares.terms import Budget, Level, Rate
 
+from .balance import Balance
 from .counters import (
     LIFETIME,
     RENEWAL,
     Check,
     Hold,
     Short,
-    Source,
     Spent,
     Standing,
     Verdict,
-    WindowLevel,
 )
 
 GRAIN = 1e-6
@@ -68,20 +67,26 @@ class _Place:
         self.until = 0.0
 
 
-class _Account:
-    """Money of one principal. windows: start and spent, by name. known: whether it is restored."""
+class _Account(Balance):
+    """Money of one principal.
 
-    __slots__ = ("credits", "held", "holds", "known", "settled", "tight", "version", "windows")
+    known: whether it is restored. settled: holds that a restoration has settled, and since when.
+    """
+
+    __slots__ = ("holds", "known", "settled", "version")
 
     def __init__(self) -> None:
+        super().__init__()
         self.known = False
         self.version = 0
-        self.windows: dict[str, tuple[float, int]] = {}
-        self.credits = 0
-        self.held: dict[Source, int] = {"windows": 0, "credits": 0}
         self.holds: dict[str, Hold] = {}
         self.settled: dict[str, float] = {}
-        self.tight = ""
+
+    def add(self, hold: Hold) -> None:
+        self.holds[hold.id] = msgspec.structs.replace(hold)
+        self.held[hold.source] += hold.amount
+        if hold.tight:
+            self.tight = hold.id
 
     def remove(self, hold_id: str) -> bool:
         hold = self.holds.pop(hold_id, None)
@@ -91,16 +96,6 @@ class _Account:
         if self.tight == hold_id:
             self.tight = ""
         return True
-
-    def current(self, window: Window, now: float) -> tuple[float | None, int]:
-        """When the period of `now` began, and what was spent in it; None: not begun."""
-        start, spent = self.windows.get(window.name, (None, 0))
-        begins = window.boundary(now)
-        if begins is not None:
-            return (begins, 0) if start is None or start < begins else (start, spent)
-        if start is not None and now < window.end(start):
-            return start, spent
-        return None, 0
 
 
 class MemoryCounters:
@@ -272,44 +267,29 @@ class MemoryCounters:
                 window = kept.windows.get(name)
                 if window is None or window[0] < start:
                     kept.windows[name] = (start, 0)
-            self._add(kept, answer)
+            kept.add(answer)
         return answer
 
     def _decide(self, kept: _Account, hold: Hold, least: int, budget: Budget) -> Hold | Short:
         amount, now = hold.amount, hold.at
-        standing = [(window, *kept.current(window, now)) for window in budget.windows]
-        unheld = min((window.cap - spent for window, _, spent in standing), default=None)
-        left: float = inf
-        if unheld is not None:
-            left = unheld - kept.held["windows"]
-        elif budget.credits:
-            left = -inf
+        left: float = -inf if budget.credits and not budget.windows else inf
+        starts = {}
+        for window in budget.windows:
+            start, spent = kept.current(window, now)
+            starts[window.name] = now if start is None else start
+            left = min(left, window.cap - spent - kept.held["windows"])
         prepaid = kept.credits - kept.held["credits"] if budget.credits else -inf
-        enough = min(amount, max(least, 1))
-        needed = amount if kept.tight else enough
+        needed = kept.needed(amount, least)
         if left >= amount or (prepaid < amount and left >= needed):
-            hold.starts = {
-                window.name: now if start is None else start for window, start, _ in standing
-            }
-            if left < amount:
-                hold.amount, hold.tight = int(left), True
-            return hold
-        if prepaid >= needed:
+            hold.starts = starts
+        elif prepaid >= needed:
             hold.source = "credits"
-            if prepaid < amount:
-                hold.amount, hold.tight = int(prepaid), True
-            return hold
-        free = (unheld is not None and unheld >= enough) or (
-            budget.credits and kept.credits >= enough
-        )
-        if unheld is None:
-            return Short("", max(0, int(prepaid)), None, free)
-        reset, name, remaining = max(
-            (window.end(now if start is None else start), window.name, window.cap - spent)
-            for window, start, spent in standing
-            if window.cap - spent - kept.held["windows"] < needed
-        )
-        return Short(name, max(0, remaining - kept.held["windows"]), reset, free)
+            left = prepaid
+        else:
+            return kept.short(amount, least, budget, now)
+        if left < amount:
+            hold.amount, hold.tight = int(left), True
+        return hold
 
     def resize(self, hold: Hold, amount: int) -> None:
         hold.amount = amount = max(0, amount)
@@ -320,7 +300,7 @@ class MemoryCounters:
         if held is None:
             if amount:
                 kept.version = next(self._versions)
-                self._add(kept, msgspec.structs.replace(hold, at=self._clock(), tight=False))
+                kept.add(msgspec.structs.replace(hold, at=self._clock(), tight=False))
             return
         kept.held[held.source] += amount - held.amount
         held.amount = amount
@@ -360,12 +340,7 @@ class MemoryCounters:
         if kept is None or not kept.known:
             return None
         self._expire(kept, now)
-        levels = []
-        for window in budget.windows:
-            start, spent = kept.current(window, now)
-            reset = None if start is None else window.end(start)
-            levels.append(WindowLevel(window.name, window.cap, spent, start, reset))
-        return Standing(tuple(levels), kept.credits, dict(kept.held), tuple(kept.holds))
+        return kept.standing(budget, now, kept.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         kept = self._accounts.get(account)
@@ -412,12 +387,6 @@ class MemoryCounters:
                 accounts[name] = old
         kept = accounts[account] = _Account()
         return kept
-
-    def _add(self, kept: _Account, hold: Hold) -> None:
-        kept.holds[hold.id] = msgspec.structs.replace(hold)
-        kept.held[hold.source] += hold.amount
-        if hold.tight:
-            kept.tight = hold.id
 
     def _expire(self, kept: _Account, now: float) -> None:
         while kept.holds:

@@ -14,7 +14,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from hiredis import Reader, ReplyError, pack_command
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
@@ -104,8 +104,7 @@ class _Wire(asyncio.Protocol):
         self.lost = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def ask(self, parts: tuple[Part, ...], future: Future | None) -> None:
         out = self._out

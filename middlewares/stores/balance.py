@@ -1,0 +1,60 @@
+"""Where the money of an account stands, wherever it is counted."""
+
+from collections.abc import Iterable
+
+from middlewares.terms import Budget, Window
+
+from .counters import Short, Source, Standing, WindowLevel
+
+
+class Balance:
+    """What counters know of one account, in nano-credits.
+
+    windows: start and spent, by name. held: by what pays. tight: id of the tight hold, or "".
+    """
+
+    __slots__ = ("credits", "held", "tight", "windows")
+
+    def __init__(self) -> None:
+        self.windows: dict[str, tuple[float, int]] = {}
+        self.credits = 0
+        self.held: dict[Source, int] = {"windows": 0, "credits": 0}
+        self.tight = ""
+
+    def current(self, window: Window, now: float) -> tuple[float | None, int]:
+        """When the period of `now` began, and what was spent in it; None: not begun."""
+        start, spent = self.windows.get(window.name, (None, 0))
+        begins = window.boundary(now)
+        if begins is not None:
+            return (begins, 0) if start is None or start < begins else (start, spent)
+        if start is not None and now < window.end(start):
+            return start, spent
+        return None, 0
+
+    def needed(self, amount: int, least: int) -> int:
+        """What has to be left. One tight hold at a time: so the caps are passed by one at most."""
+        return amount if self.tight else min(amount, max(least, 1))
+
+    def short(self, amount: int, least: int, budget: Budget, now: float) -> Short:
+        """Why `amount` is refused, which it must be."""
+        standing = [(window, *self.current(window, now)) for window in budget.windows]
+        enough = min(amount, max(least, 1))
+        held = budget.credits and self.credits >= enough
+        if not standing:
+            return Short("", max(0, self.credits - self.held["credits"]), None, held)
+        held = held or all(window.cap - spent >= enough for window, _, spent in standing)
+        lacking = [
+            (window.end(now if start is None else start), window.name, left)
+            for window, start, spent in standing
+            if (left := window.cap - spent - self.held["windows"]) < self.needed(amount, least)
+        ]
+        reset, name, left = max(lacking)
+        return Short(name, max(0, left), reset, held)
+
+    def standing(self, budget: Budget, now: float, holds: Iterable[str]) -> Standing:
+        levels = []
+        for window in budget.windows:
+            start, spent = self.current(window, now)
+            reset = None if start is None else window.end(start)
+            levels.append(WindowLevel(window.name, window.cap, spent, start, reset))
+        return Standing(tuple(levels), self.credits, dict(self.held), tuple(holds))

@@ -1,0 +1,10 @@
+-- KEYS: rates. ARGV: now or '', name, and count, seconds, burst and cost as doubles.
+local now = clock(ARGV[1])
+local count, seconds, _, cost = struct.unpack('>dddd', ARGV[3])
+local speed = count / seconds
+local level, at = drained(redis.call('HGET', KEYS[1], ARGV[2]), now, speed)
+local full = keep(ARGV[2], math.max(0, level + cost), at, speed)
+if redis.call('TTL', KEYS[1]) < at - now + full + GRACE / 2 then
+  redis.call('EXPIRE', KEYS[1], math.ceil(at - now + full) + GRACE)
+end
+return 0

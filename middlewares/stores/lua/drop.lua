@@ -1,0 +1,3 @@
+-- ARGV: id.
+remove(ARGV[1])
+return 0

@@ -1,0 +1,120 @@
+-- What every script about money begins with. An account is one hash, KEYS[1], so that it is lost
+-- as a whole or not at all:
+--   known                  there when it was restored
+--   version                changes with each conversion; begins with the time in microseconds, so
+--                          that no number comes back after a loss
+--   credits                nano-credits, an integer in text: HINCRBY is exact where doubles end
+--   held:windows, :credits nano-credits
+--   tight                  id of the tight hold
+--   s:NAME, w:NAME         start (a double) and what is spent of the window NAME
+--   h:ID                   a hold: until, amount and at (doubles), credits and tight (bytes), then
+--                          name and start of each window
+--   t:ID                   until when a hold is remembered that a restoration has settled
+--   next                   Unix seconds before which none of them ends
+local ACCOUNT = KEYS[1]
+local HOLD = '>dddBB'
+local STARTS = 27 -- where they begin in a hold
+local KEPT = 3600 -- seconds that an idle account stays
+
+local function clock(told)
+  if told ~= '' then
+    return tonumber(told)
+  end
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1e6
+end
+
+local function get(field)
+  return redis.call('HGET', ACCOUNT, field)
+end
+
+local function set(field, value)
+  redis.call('HSET', ACCOUNT, field, value)
+end
+
+local function add(field, amount)
+  if amount ~= 0 then
+    redis.call('HINCRBY', ACCOUNT, field, string.format('%.0f', amount))
+  end
+end
+
+local function number(field)
+  return tonumber(get(field) or 0)
+end
+
+local function changed()
+  if not get('version') then
+    local t = redis.call('TIME')
+    set('version', t[1] .. string.format('%06d', t[2]))
+  end
+  redis.call('HINCRBY', ACCOUNT, 'version', 1)
+end
+
+local function purse(credits)
+  return credits == 1 and 'held:credits' or 'held:windows'
+end
+
+local function remove(id)
+  local hold = get('h:' .. id)
+  if not hold then
+    return nil
+  end
+  local _, amount, _, credits = struct.unpack(HOLD, hold)
+  add(purse(credits), -amount)
+  redis.call('HDEL', ACCOUNT, 'h:' .. id)
+  if get('tight') == id then
+    redis.call('HDEL', ACCOUNT, 'tight')
+  end
+  return hold
+end
+
+local function ends(until_)
+  local next_ = get('next')
+  if not next_ or until_ < tonumber(next_) then
+    set('next', string.format('%.6f', until_))
+  end
+end
+
+-- Sets what is there of the hold `record`, or makes it. Its `until` is set here.
+local function put(id, record, until_)
+  local _, amount, at, credits, tight = struct.unpack(HOLD, record)
+  local old = get('h:' .. id)
+  if old then
+    local _, before, _, purse_ = struct.unpack(HOLD, old)
+    add(purse(purse_), -before)
+  end
+  add(purse(credits), amount)
+  set('h:' .. id, struct.pack(HOLD, until_, amount, at, credits, tight) .. record:sub(STARTS))
+  if tight == 1 then
+    set('tight', id)
+  elseif get('tight') == id then
+    redis.call('HDEL', ACCOUNT, 'tight')
+  end
+  if not old then
+    ends(until_)
+  end
+  return old
+end
+
+-- Ends the holds whose time is over.
+local function sweep(now)
+  local next_ = get('next')
+  if not next_ or now < tonumber(next_) then
+    return
+  end
+  local fields = redis.call('HGETALL', ACCOUNT)
+  redis.call('HDEL', ACCOUNT, 'next')
+  for i = 1, #fields, 2 do
+    local kind = fields[i]:sub(1, 2)
+    if kind == 'h:' or kind == 't:' then
+      local until_ = struct.unpack('>d', fields[i + 1])
+      if until_ > now then
+        ends(until_)
+      elseif kind == 'h:' then
+        remove(fields[i]:sub(3))
+      else
+        redis.call('HDEL', ACCOUNT, fields[i])
+      end
+    end
+  end
+end

@@ -1,0 +1,32 @@
+-- What every script about rates begins with. A rate is a field of the hash KEYS[1]: two doubles,
+-- what was taken and has not drained, and as of when. The same arithmetic as in memory_counters.py.
+local GRAIN, STEP = 1e-6, 60
+-- Seconds that a key outlives its content: clocks that are told need not keep pace with Redis'.
+local GRACE = 60
+
+local function clock(told)
+  if told ~= '' then
+    return tonumber(told)
+  end
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1e6
+end
+
+local function drained(packed, now, speed)
+  if not packed then
+    return 0, now
+  end
+  local level, at = struct.unpack('>dd', packed)
+  local elapsed = now - at
+  if elapsed > 0 then
+    return math.max(0, level - elapsed * speed), now
+  elseif elapsed < -STEP then
+    return level, now
+  end
+  return level, at
+end
+
+local function keep(name, level, at, speed)
+  redis.call('HSET', KEYS[1], name, struct.pack('>dd', level, at))
+  return level / speed
+end

@@ -1,0 +1,48 @@
+-- ARGV: clock or '', seconds a settled hold is remembered, version that was seen, credits, number of
+-- windows, name, start (a double) and spent of each, then ids of holds the ledger has.
+-- Answers 1, or 0 and does nothing when the version is another.
+if number('version') ~= tonumber(ARGV[3]) then
+  return 0
+end
+local now = clock(ARGV[1])
+local first = 6 + 3 * tonumber(ARGV[5])
+for i = first, #ARGV do
+  if remove(ARGV[i]) then
+    set('t:' .. ARGV[i], struct.pack('>d', now + ARGV[2]))
+    ends(now + ARGV[2])
+  end
+end
+local starts, records = {}, {}
+local fields = redis.call('HGETALL', ACCOUNT)
+for i = 1, #fields, 2 do
+  local kind = fields[i]:sub(1, 2)
+  if kind == 's:' or kind == 'w:' then
+    redis.call('HDEL', ACCOUNT, fields[i])
+  elseif kind == 'h:' then
+    records[#records + 1] = fields[i + 1]
+  end
+end
+local function begin(name, start, spent)
+  local seconds = struct.unpack('>d', start)
+  if not starts[name] or starts[name] < seconds then
+    starts[name] = seconds
+    redis.call('HSET', ACCOUNT, 's:' .. name, start, 'w:' .. name, spent)
+  end
+end
+for i = 6, first - 1, 3 do
+  begin(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+end
+-- Periods of open holds may be newer than those of any row; they stay begun.
+for _, record in ipairs(records) do
+  local at = STARTS
+  while at <= #record do
+    local name
+    name, at = struct.unpack('>s', record, at)
+    begin(name, record:sub(at, at + 7), 0)
+    at = at + 8
+  end
+end
+redis.call('HSET', ACCOUNT, 'credits', ARGV[4], 'known', 1)
+changed()
+redis.call('EXPIRE', ACCOUNT, KEPT)
+return 1

@@ -1,0 +1,410 @@
+"""Counters in Redis, for any number of processes: one script for one decision.
+
+Keys are `penstock:{WHO}:rates`, `:slots` and `:money`; the braces keep what one script touches in
+one slot of a cluster. Every key has an expiry. The scripts, in the folder `lua`, say what is in
+them. Redis 5 or later; its clock decides, unless the caller tells a time, so that processes whose
+clocks differ agree.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha1
+from pathlib import Path
+from struct import Struct
+from typing import Any, TypeVar
+
+from middlewares.terms import Budget, Level
+
+from .balance import Balance
+from .counters import (
+    LIFETIME,
+    RENEWAL,
+    Check,
+    CountersUnavailable,
+    Hold,
+    Short,
+    Source,
+    Spent,
+    Standing,
+    Verdict,
+)
+from .memory_counters import level_of
+from .redis_link import Part, RedisLink
+
+_LUA = Path(__file__).parent / "lua"
+_CHECK = Struct(">dddd")
+_HEAD = Struct(">ddd")
+_LEVEL = Struct(">dd")
+_HOLD = Struct(">dddBB")
+_START = Struct(">d")
+_TAKE_BACK = 10_000
+"""Calls without an answer that are remembered, to be taken back."""
+_AT_ONCE = 200
+"""Leases or holds in one script, which keeps all others waiting."""
+
+_T = TypeVar("_T")
+
+_scripts: dict[Part, bytes] = {}
+
+
+def _script(name: str, library: str = "") -> bytes:
+    """Reads a script; returns its SHA1, by which it is called."""
+    parts = [(_LUA / f"{part}.lua").read_bytes() for part in (library, name) if part]
+    source = b"".join(parts)
+    digest = sha1(source).hexdigest().encode()  # noqa: S324  # it is Redis' name for the script
+    _scripts[digest] = source
+    return digest
+
+
+_ADMIT = _script("admit", "rates")
+_CHARGE = _script("charge", "rates")
+_RENEW = _script("renew")
+_RESERVE = _script("reserve", "money")
+_PUT = _script("put", "money")
+_DROP = _script("drop", "money")
+_CONVERT = _script("convert", "money")
+_LOOK = _script("look", "money")
+_RESTORE = _script("restore", "money")
+_INVALIDATE = _script("invalidate", "money")
+
+
+class RedisCounters:
+    """`Counters` that all processes share which use the same database of the same Redis.
+
+    url: `redis://`, `rediss://` or `unix://`. timeout: seconds to wait for an answer.
+    connect_timeout: seconds for a connection. clock: Unix seconds; None asks Redis.
+    Raises ValueError for a URL it cannot use.
+    """
+
+    __slots__ = ("_clock", "_doubtful", "_holds", "_leases", "_link", "_renewing")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 0.15,
+        connect_timeout: float = 2.0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._link = RedisLink(
+            url, scripts=_scripts, timeout=timeout, connect_timeout=connect_timeout
+        )
+        self._clock = clock
+        self._holds: dict[str, Hold] = {}
+        self._leases: set[tuple[str, str]] = set()
+        self._doubtful: deque[tuple[str, str, bool]] = deque(maxlen=_TAKE_BACK)
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        if self._renewing is None:
+            await self._link.start()
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def aclose(self) -> None:
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+            await self._link.aclose()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL)
+            self.renew()
+
+    def renew(self) -> None:
+        """Let the leases and holds of this process live for another `LIFETIME`.
+
+        What was lost is made again, and what calls without an answer may have taken is given back.
+        """
+        if not self._link.up:
+            return
+        now = self._now(None)
+        leases: defaultdict[str, list[str]] = defaultdict(list)
+        for who, lease in self._leases:
+            leases[who].append(lease)
+        for who, names in leases.items():
+            for some in _some(names):
+                self._send(_RENEW, _slots(who), now, LIFETIME, *some)
+        holds: defaultdict[str, list[Hold]] = defaultdict(list)
+        for hold in self._holds.values():
+            holds[hold.account].append(hold)
+        for account, open_ones in holds.items():
+            for some_holds in _some(open_ones):
+                self._send(_PUT, _money(account), now, LIFETIME, 0, *_records(some_holds))
+        while self._doubtful:
+            who, name, money = self._doubtful.popleft()
+            if money and name not in self._holds:
+                self._send(_DROP, _money(who), name)
+            elif not money and (who, name) not in self._leases:
+                self._link.send(b"ZREM", _slots(who), name)
+
+    def _now(self, now: float | None) -> Part:
+        if now is None:
+            return b"" if self._clock is None else self._clock()
+        return now
+
+    async def _call(self, script: bytes, key: bytes, *arguments: Part) -> Any:
+        return await self._link.call(b"EVALSHA", script, 1, key, *arguments)
+
+    def _send(self, script: bytes, key: bytes, *arguments: Part) -> None:
+        self._link.send(b"EVALSHA", script, 1, key, *arguments)
+
+    # Rates and slots
+
+    async def admit(
+        self,
+        who: str,
+        checks: Sequence[Check],
+        *,
+        slots: int = 0,
+        lease: str = "",
+        now: float | None = None,
+    ) -> Verdict:
+        try:
+            answer = await self._ask(who, checks, slots, lease, True, now)
+        except (CountersUnavailable, asyncio.CancelledError):
+            if slots:
+                self._doubtful.append((who, lease, False))
+            raise
+        lacking, wait, _ = _HEAD.unpack_from(answer)
+        levels = _levels(checks, answer)
+        if lacking:
+            name = "concurrency" if lacking < 0 else checks[int(lacking) - 1].name
+            return Verdict(False, levels, wait, name)
+        if slots:
+            self._leases.add((who, lease))
+        return Verdict(True, levels)
+
+    def _ask(
+        self,
+        who: str,
+        checks: Sequence[Check],
+        slots: int,
+        lease: str,
+        take: bool,
+        now: float | None,
+    ) -> asyncio.Future[Any]:
+        key = b"penstock:{%b}:" % who.encode()
+        arguments: list[Part] = [
+            b"EVALSHA",
+            _ADMIT,
+            b"2",
+            key + b"rates",
+            key + b"slots",
+            self._now(now),
+            LIFETIME,
+            slots,
+            lease,
+            b"1" if take else b"0",
+        ]
+        for check in checks:
+            rate = check.rate
+            arguments.append(check.name)
+            arguments.append(_CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost))
+        return self._link.call(*arguments)
+
+    def release(self, who: str, lease: str) -> None:
+        self._leases.discard((who, lease))
+        if not self._link.send(b"ZREM", _slots(who), lease):
+            self._doubtful.append((who, lease, False))
+
+    def charge(self, who: str, check: Check, now: float | None = None) -> None:
+        rate = check.rate
+        numbers = _CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost)
+        self._send(_CHARGE, _rates(who), self._now(now), check.name, numbers)
+
+    async def levels(
+        self, who: str, checks: Sequence[Check], *, now: float | None = None
+    ) -> tuple[tuple[Level, ...], int]:
+        answer = await self._ask(who, checks, 0, "", False, now)
+        return _levels(checks, answer), int(_HEAD.unpack_from(answer)[2])
+
+    # Money
+
+    async def reserve(
+        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
+    ) -> Hold | Short | None:
+        if amount <= 0:
+            return Hold(account, hold, 0, "windows", now)
+        arguments: list[Part] = [
+            b"EVALSHA",
+            _RESERVE,
+            b"1",
+            _money(account),
+            self._now(None),
+            LIFETIME,
+            now,
+            hold,
+            amount,
+            least,
+            b"1" if budget.credits else b"0",
+        ]
+        for window in budget.windows:
+            begins = window.boundary(now)
+            arguments += (
+                window.name,
+                window.cap,
+                b"" if begins is None else begins,
+                window.seconds or 0,
+            )
+        try:
+            answer = await self._link.call(*arguments)
+        except (CountersUnavailable, asyncio.CancelledError):
+            self._doubtful.append((account, hold, True))
+            raise
+        if answer is None:
+            return None
+        if isinstance(answer, list):
+            return _Fields(answer).short(amount, least, budget, now)
+        made = _read(account, hold, answer)
+        self._holds[hold] = made
+        return made
+
+    def resize(self, hold: Hold, amount: int) -> None:
+        hold.amount = amount = max(0, amount)
+        hold.tight = False
+        if amount or hold.id in self._holds:
+            self._holds[hold.id] = hold
+            self._send(
+                _PUT, _money(hold.account), self._now(None), LIFETIME, 1, hold.id, _record(hold)
+            )
+
+    def drop(self, hold: Hold) -> None:
+        hold.amount = 0
+        self._holds.pop(hold.id, None)
+        if not self._link.send(b"EVALSHA", _DROP, 1, _money(hold.account), hold.id):
+            self._doubtful.append((hold.account, hold.id, True))
+
+    async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
+        accounts: defaultdict[str, list[Hold]] = defaultdict(list)
+        for hold in holds:
+            accounts[hold.account].append(hold)
+        # A renewal in between must not make anew what has just been converted.
+        mine = [hold for hold in holds if self._holds.pop(hold.id, None) is not None]
+        parts = [(account, some) for account, those in accounts.items() for some in _some(those)]
+        try:
+            answers = await asyncio.gather(
+                *[
+                    self._link.call(b"EVALSHA", _CONVERT, 1, _money(account), *_records(some))
+                    for account, some in parts
+                ]
+            )
+        except BaseException:
+            self._holds.update((hold.id, hold) for hold in mine)
+            raise
+        return [
+            hold
+            for (_, some), answer in zip(parts, answers, strict=True)
+            for hold, found in zip(some, answer, strict=True)
+            if found == 48  # "0"
+        ]
+
+    async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
+        fields = _Fields(await self._call(_LOOK, _money(account), self._now(None), 0))
+        return fields.standing(budget, now, fields.holds) if fields.known else None
+
+    async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
+        windows: list[Part] = []
+        for name, start in spent.starts.items():
+            windows += (name, _START.pack(start), spent.spent.get(name, 0))
+        answer = await self._call(
+            _RESTORE,
+            _money(account),
+            self._now(None),
+            LIFETIME,
+            seen,
+            spent.credits,
+            len(spent.starts),
+            *windows,
+            *settled,
+        )
+        return bool(answer)
+
+    async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
+        fields = _Fields(await self._call(_LOOK, _money(account), self._now(None), 1))
+        return fields.version, tuple(fields.holds)
+
+    async def invalidate(self, account: str) -> None:
+        await self._call(_INVALIDATE, _money(account))
+
+
+class _Fields(Balance):
+    """An account as Redis has it; see `lua/money.lua`."""
+
+    __slots__ = ("holds", "known", "version")
+
+    def __init__(self, answer: list[bytes]) -> None:
+        super().__init__()
+        fields = dict(zip(answer[::2], answer[1::2], strict=True))
+        self.known = b"known" in fields
+        self.version = int(fields.get(b"version", 0))
+        self.credits = int(fields.get(b"credits", 0))
+        self.held = {
+            "windows": int(fields.get(b"held:windows", 0)),
+            "credits": int(fields.get(b"held:credits", 0)),
+        }
+        self.tight = fields.get(b"tight", b"").decode()
+        self.holds = [field[2:].decode() for field in fields if field.startswith(b"h:")]
+        for field, value in fields.items():
+            if field.startswith(b"s:"):
+                spent = int(fields.get(b"w:" + field[2:], 0))
+                self.windows[field[2:].decode()] = (_START.unpack(value)[0], spent)
+
+
+def _rates(who: str) -> bytes:
+    return b"penstock:{%b}:rates" % who.encode()
+
+
+def _slots(who: str) -> bytes:
+    return b"penstock:{%b}:slots" % who.encode()
+
+
+def _money(account: str) -> bytes:
+    return b"penstock:{%b}:money" % account.encode()
+
+
+def _some(everything: Sequence[_T]) -> Iterable[Sequence[_T]]:
+    for at in range(0, len(everything), _AT_ONCE):
+        yield everything[at : at + _AT_ONCE]
+
+
+def _levels(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
+    at = _HEAD.size
+    levels = []
+    for check in checks:
+        level, since = _LEVEL.unpack_from(answer, at)
+        levels.append(level_of(check.name, check.rate, level, since))
+        at += _LEVEL.size
+    return tuple(levels)
+
+
+def _record(hold: Hold) -> bytes:
+    """A hold as the scripts keep it."""
+    source = hold.source == "credits"
+    record = _HOLD.pack(0.0, hold.amount, hold.at, source, hold.tight)
+    for name, start in hold.starts.items():
+        record += name.encode() + b"\0" + _START.pack(start)
+    return record
+
+
+def _records(holds: Sequence[Hold]) -> list[Part]:
+    records: list[Part] = []
+    for hold in holds:
+        records += (hold.id, _record(hold))
+    return records
+
+
+def _read(account: str, hold: str, record: bytes) -> Hold:
+    _, amount, when, prepaid, tight = _HOLD.unpack_from(record)
+    starts = {}
+    at = _HOLD.size
+    while at < len(record):
+        end = record.index(0, at)
+        starts[record[at:end].decode()] = _START.unpack_from(record, end + 1)[0]
+        at = end + 1 + _START.size
+    source: Source = "credits" if prepaid else "windows"
+    return Hold(account, hold, int(amount), source, when, starts, tight == 1)
