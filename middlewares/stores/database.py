@@ -1,8 +1,9 @@
 """One SQL database: its address, its connections, and whether its tables are of this version."""
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +29,8 @@ FAILURES = (
     TimeoutError,
 )
 _READING = "penstock_reading"
-_BUSY = 5.0
+BUSY = 5.0
+"""Seconds to wait for whoever writes to a SQLite file."""
 _POOL = 4
 
 
@@ -82,11 +84,11 @@ def _sqlite(path: Path) -> AsyncEngine:
         raise unavailable(raised) from raised
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
-        connect_args={"timeout": _BUSY},
+        connect_args={"timeout": BUSY},
         hide_parameters=True,
         pool_size=_POOL,
         max_overflow=0,
-        pool_timeout=_BUSY,
+        pool_timeout=BUSY,
     )
 
     def prepare(connection: Any, _record: Any) -> None:
@@ -174,6 +176,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._reading = reading(engine)
+        self._closing: list[Callable[[], None]] = []
 
     @classmethod
     async def open(cls, url: str, *, patience: float = 2.0) -> "Database":
@@ -207,7 +210,19 @@ class Database:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for close in self._closing:
+            await asyncio.to_thread(close)
         await self._engine.dispose()
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The file of a SQLite database."""
+        path = self._engine.url.database
+        return Path(path) if self._engine.dialect.name == "sqlite" and path else None
+
+    def closing(self, close: Callable[[], None]) -> None:
+        """Have `close` called, in a thread, when the database is closed."""
+        self._closing.append(close)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

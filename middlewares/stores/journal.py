@@ -83,7 +83,7 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
             return
         whole = memoryview(data)[at + _HEAD.size : end]
         if _crc(whole) != crc or whole[0] >= len(_KINDS):
-            if end == len(data) or not any(data[at:]):
+            if not any(memoryview(data)[end:]):  # nothing, or what the file system had not written
                 return
             raise Damaged(f"{segment.name}, byte {at}")
         kind = _KINDS[whole[0]]

@@ -4,7 +4,9 @@ Rows come by the hundred many times a second, so they are written by one stateme
 runs for all of them, without SQLAlchemy's work on each.
 """
 
+import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,7 +20,6 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    update,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,7 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from .counters import Spent
 from .database import Database
 from .ledger import Entry, Kind, Sum, storable
-from .tables import ledger, revisions
+from .sqlite_writer import SqliteWriter
+from .tables import ledger
 from .totals import CREDITS, Period, Total, totals
 
 _FIELDS = Entry.__struct_fields__
@@ -35,7 +37,7 @@ _ATTEMPTS = _FIELDS.index("attempts")
 _BAD_VALUE = "22"
 """Class of SQLSTATE (PostgreSQL, appendix A): data exceptions."""
 
-_KNOWN_SQLITE = text("SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(:ids))")
+_KNOWN_SQLITE = "SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(?))"
 _INSERT_SQLITE = (
     "INSERT INTO ledger ("
     "id, kind, account, owner, plan, at, ended_at, endpoint, model, asked, stream, status, ended,"
@@ -85,18 +87,14 @@ _SPENT = text(
     "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
     " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
     " WHERE account = :account AND id IN :ids"
-).bindparams(bindparam("ids", expanding=True))
+).bindparams(bindparam("ids", type_=String, expanding=True))
 _GRANTS = text(
     "SELECT value, NULL AS account FROM revisions WHERE name = 'credits'"
     " UNION ALL SELECT NULL, account FROM ledger WHERE revision > :since"
 )
 
-_NEXT_REVISION = (
-    update(revisions)
-    .where(revisions.c.name == "credits")
-    .values(value=revisions.c.value + 1)
-    .returning(revisions.c.value)
-)
+_NEXT_REVISION = "UPDATE revisions SET value = value + 1 WHERE name = 'credits' RETURNING value"
+
 _c = ledger.c
 _ENTRIES = select(*[_c[name] for name in _FIELDS])
 _GET = _ENTRIES.where(_c.id == bindparam("which"))
@@ -159,6 +157,10 @@ class SqlLedgerStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._writer: SqliteWriter | None = None
+        if database.sqlite_file is not None:
+            self._writer = SqliteWriter(database.sqlite_file)
+            database.closing(self._writer.close)
 
     async def append(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -169,15 +171,15 @@ class SqlLedgerStore:
             await self._append([storable(entry) for entry in entries])
 
     async def _append(self, entries: Sequence[Entry]) -> None:
+        if self._writer is not None:
+            await self._writer.run(partial(_append_sqlite, entries))
+            return
         async with self._database.write() as connection:
             revision = None
-            if any(entry.kind == "credit" for entry in entries):
+            if _any_credit(entries):
                 # The counter comes first, as with keys: what it orders becomes visible in order.
-                revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
-            if connection.dialect.name == "sqlite":
-                await _append_sqlite(connection, entries, revision)
-            else:
-                await _append_postgres(connection, entries, revision)
+                revision = (await connection.exec_driver_sql(_NEXT_REVISION)).scalar_one()
+            await _append_postgres(connection, entries, revision)
 
     async def get(self, account: str | None, entry_id: str) -> Entry | None:
         statement = _GET if account is None else _GET.where(_c.account == account)
@@ -241,21 +243,23 @@ class SqlLedgerStore:
             return [_entry(row) for row in rows]
 
 
-async def _append_sqlite(
-    connection: AsyncConnection, entries: Sequence[Entry], revision: int | None
-) -> None:
-    new = {entry.id: entry for entry in reversed(entries)}  # of two with one id, the first
+def _any_credit(entries: Sequence[Entry]) -> bool:
+    return any(entry.kind == "credit" for entry in entries)
+
+
+def _append_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) -> None:
     # The transaction is the only one that writes, so what is not there now stays so.
-    ids = _json.encode(list(new)).decode()
-    for (known,) in await connection.execute(_KNOWN_SQLITE, {"ids": ids}):
+    new = {entry.id: entry for entry in reversed(entries)}  # of two with one id, the first
+    for (known,) in connection.execute(_KNOWN_SQLITE, (_json.encode(list(new)).decode(),)):
         del new[known]
     if not new:
         return
     added = list(reversed(new.values()))
-    await connection.exec_driver_sql(_INSERT_SQLITE, [_row(entry, revision) for entry in added])
-    sums = totals(added)
-    if sums:
-        await connection.exec_driver_sql(_ADD_SQLITE, _total_rows(sums))
+    revision = None
+    if _any_credit(added):
+        (revision,) = connection.execute(_NEXT_REVISION).fetchone()
+    connection.executemany(_INSERT_SQLITE, [_row(entry, revision) for entry in added])
+    connection.executemany(_ADD_SQLITE, _total_rows(totals(added)))
 
 
 async def _append_postgres(

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from middlewares.stores import KeyStore, MemoryKeyStore
+from middlewares.stores.ledger import LedgerStore
+from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.migrations import migrate
 from middlewares.stores.sql import Database, SqlKeyStore
+from middlewares.stores.sql_ledger import SqlLedgerStore
 
 
 async def database_url(kind: str, request: pytest.FixtureRequest) -> str:
@@ -48,4 +51,21 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[KeyStore]:
         return
     database = await Database.open(await database_url(request.param, request))
     yield SqlKeyStore(database)
+    await database.aclose()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def ledger_store(request: pytest.FixtureRequest) -> AsyncIterator[LedgerStore]:
+    if request.param == "memory":
+        yield MemoryLedgerStore()
+        return
+    database = await Database.open(await database_url(request.param, request))
+    yield SqlLedgerStore(database)
+    await database.aclose()
+
+
+@pytest.fixture
+async def sql_ledger(sql_url: str) -> AsyncIterator[SqlLedgerStore]:
+    database = await Database.open(sql_url)
+    yield SqlLedgerStore(database)
     await database.aclose()
