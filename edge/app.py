@@ -151,6 +151,8 @@ class Gateway:
         metrics.look(metrics.counters_up, lambda: float(getattr(counters, "up", True)))
         metrics.look(metrics.throttled, lambda: len(line))
         metrics.look(metrics.ledger_waiting, lambda: book.pending)
+        metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
+        metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
         app = compose(bottom, parts)
         stack.push_async_callback(end, app)
         return app

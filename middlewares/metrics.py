@@ -125,6 +125,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
+        self._follows: list[tuple[Counter, Callable[[], float], float]] = []
         self._counters: dict[tuple[str, ...], Value] = {}
         self._histograms: dict[tuple[str, ...], Histogram] = {}
         self._pending: dict[Value, float] = {}
@@ -167,6 +168,10 @@ class Metrics:
         """Set `gauge` to what `at` says whenever the metrics are written out."""
         self._looks.append((gauge, at))
 
+    def follow(self, counter: Counter, at: Callable[[], float]) -> None:
+        """Add to `counter` what the growing number `at` has grown by, at the same times."""
+        self._follows.append((counter, at, 0.0))
+
     def _count(self, metric: Counter, amount: float, *labels: str) -> None:
         key = (metric._name, *labels)
         value = self._counters.get(key)
@@ -203,6 +208,11 @@ class Metrics:
         self.in_flight.set(self._flying)
         for gauge, at in self._looks:
             gauge.set(at())
+        for n, (counter, at, before) in enumerate(self._follows):
+            now = at()
+            if now > before:
+                counter.inc(now - before)
+                self._follows[n] = (counter, at, now)
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for a scrape and its content type, over all processes where there are several.
