@@ -9,7 +9,6 @@ import secrets
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_network
-from math import isfinite
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from .period import moment
 from .settings import SettingsError, read_own
 
 _NAME = 200
+_CENTURY = 36525 * 86400.0
 _ALPHABET = string.digits + string.ascii_lowercase
 _SECRET = re.compile(r"\bsk-\S*[0-9A-Za-z]{20}")
 """What may be a secret, of ours or of somebody else's: never stored, queried for or repeated."""
@@ -112,8 +112,8 @@ async def rotate(
     The secret it had works for `grace` more seconds; the one before that ends at once.
     Raises KeyRefused.
     """
-    if not isfinite(grace) or grace < 0:
-        raise KeyRefused("grace", f"expected 0 seconds or more, not {grace:g}")
+    if not 0 <= grace <= _CENTURY:
+        raise KeyRefused("grace", f"expected 0 seconds or more, at most a century, not {grace:g}")
 
     def change(key: Key) -> Key:
         _living(key)
@@ -281,6 +281,6 @@ def _networks(values: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _seconds(field: str, value: float) -> float:
-    if not isfinite(value) or value <= 0:
-        raise KeyRefused(field, f"expected more than 0 seconds, not {value:g}")
+    if not 0 < value <= _CENTURY:
+        raise KeyRefused(field, f"expected more than 0 seconds, at most a century, not {value:g}")
     return value

@@ -50,7 +50,7 @@ def plans(config: Config, as_json: Json = False) -> None:
 def add_credits(
     config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
 ) -> None:
-    """Give a key prepaid credits. In force within a second."""
+    """Give a key prepaid credits. In force about a second later."""
     _change_credits(config, which, amount, 1, note, credit_id)
 
 
@@ -133,16 +133,17 @@ def usage(
     from edge import keys, statement
     from edge.period import last_days
 
+    settings = load(config)
     period = last_days(days, time.time())
 
     async def read(stores: Stores) -> dict[str, Any]:
-        account = None
-        if which is not None:
+        account = which
+        if which is not None and settings.auth.mode == "keys":  # else accounts are addresses
             account = (await keys.show(stores.keys, which)).id
         sums = await stores.ledger.sums(account, period.since, period.until)
         return statement.usage(sums, period)
 
-    told = with_stores(load(config), read)
+    told = with_stores(settings, read)
     if as_json:
         return print_json(told)
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")

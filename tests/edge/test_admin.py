@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,6 +255,17 @@ async def test_every_verb_on_an_unknown_id_is_404(office: Office) -> None:
     assert await office.state() == before
 
 
+async def test_the_page_about_it_names_every_address(office: Office) -> None:
+    page = (Path(__file__).parents[2] / "docs/management.md").read_text()
+    rows = dict(re.findall(r"^\| `(/admin/v1/[^`]+)` \| ([A-Z, ]+) \|", page, re.MULTILINE))
+    said = {path: tuple(methods.split(", ")) for path, methods in rows.items()}
+    answered = {
+        path: tuple(method for method in methods if method != "HEAD")
+        for path, methods in office.inner.addresses.items()
+    }
+    assert said == answered
+
+
 # Keys
 
 
@@ -358,6 +370,8 @@ async def test_rotate_and_revoke(office: Office) -> None:
         ({"name": "x", "networks": ["home"]}, "networks", "CIDR"),
         ({"name": "x", "expires_in": "soon"}, "expires_in", "a duration"),
         ({"name": "x", "expires_in": 0}, "expires_in", "more than 0 seconds"),
+        ({"name": "x", "expires_in": 1e300}, "expires_in", "at most a century"),
+        ({"name": "x", "expires_in": "99999999d"}, "expires_in", "at most a century"),
         ({"name": "x", "limits": {"requests": "x"}}, "limits.requests", "a rate such as"),
         ({"name": "x", "limits": {"reqests": "1/s"}}, "limits.reqests", "did you mean requests"),
         ({"name": "x", "limits": {"id": "pro"}}, "limits.id", "unknown key"),

@@ -223,6 +223,16 @@ def test_usage_of_all_and_of_one(shop: Shop) -> None:
     assert shop.refused("usage", "--days", "0")[0] == 2
 
 
+def test_usage_of_an_address_where_no_keys_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = Shop(tmp_path, capsys)
+    write(tmp_path, '[auth]\nmode = "none"\n')
+    shop.used(Entry(id="u", account="192.0.2.7", at=time(), ended_at=time(), model="m", cost=1))
+    assert shop.json("usage", "192.0.2.7")["total"]["requests"] == 1
+    assert shop.json("usage", "192.0.2.8")["total"]["requests"] == 0
+
+
 # A key's own limits
 
 
