@@ -254,10 +254,12 @@ class MemoryCounters:
         if amount <= 0:
             return Hold(account, hold, 0, "windows", now)
         kept = self._accounts.get(account)
-        if kept is None or not kept.known:
+        if kept is None:
             return None
         self._accounts.move_to_end(account)
         self._expire(kept, now)
+        if not kept.known:
+            return None
         same = kept.holds.get(hold)
         if same is not None:
             return msgspec.structs.replace(same)
@@ -337,9 +339,11 @@ class MemoryCounters:
 
     async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
         kept = self._accounts.get(account)
-        if kept is None or not kept.known:
+        if kept is None:
             return None
         self._expire(kept, now)
+        if not kept.known:
+            return None
         return kept.standing(budget, now, kept.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
@@ -379,6 +383,10 @@ class MemoryCounters:
             kept.known = False
             kept.version = next(self._versions)
 
+    def forget_accounts(self) -> None:
+        """As if no account had ever been used, and no hold been taken."""
+        self._accounts.clear()
+
     def _new_account(self, account: str) -> _Account:
         accounts = self._accounts
         for _ in range(2 if len(accounts) >= self._most else 0):
@@ -389,11 +397,14 @@ class MemoryCounters:
         return kept
 
     def _expire(self, kept: _Account, now: float) -> None:
+        """End holds whose time is over. Only the ledger knows what became of their requests."""
         while kept.holds:
             oldest = next(iter(kept.holds.values()))
             if max(oldest.at, self._renewed) + LIFETIME > now:
                 break
             kept.remove(oldest.id)
+            kept.known = False
+            kept.version = next(self._versions)
         while kept.settled:
             hold_id, at = next(iter(kept.settled.items()))
             if max(at, self._renewed) + LIFETIME > now:

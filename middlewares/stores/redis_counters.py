@@ -89,7 +89,11 @@ class RedisCounters:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._link = RedisLink(
-            url, scripts=_scripts, timeout=timeout, connect_timeout=connect_timeout
+            url,
+            scripts=_scripts,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            connected=self.renew,
         )
         self._clock = clock
         self._holds: dict[str, Hold] = {}
@@ -119,28 +123,35 @@ class RedisCounters:
         """Let the leases and holds of this process live for another `LIFETIME`.
 
         What was lost is made again, and what calls without an answer may have taken is given back.
+        Happens every `RENEWAL`, and with each new connection, as it may lead to an empty Redis.
         """
         if not self._link.up:
             return
-        now = self._now(None)
         leases: defaultdict[str, list[str]] = defaultdict(list)
         for who, lease in self._leases:
             leases[who].append(lease)
         for who, names in leases.items():
             for some in _some(names):
-                self._send(_RENEW, _slots(who), now, LIFETIME, *some)
+                self._send(_RENEW, _slots(who), self._now(None), LIFETIME, *some)
         holds: defaultdict[str, list[Hold]] = defaultdict(list)
         for hold in self._holds.values():
             holds[hold.account].append(hold)
-        for account, open_ones in holds.items():
-            for some_holds in _some(open_ones):
-                self._send(_PUT, _money(account), now, LIFETIME, 0, *_records(some_holds))
-        while self._doubtful:
-            who, name, money = self._doubtful.popleft()
-            if money and name not in self._holds:
-                self._send(_DROP, _money(who), name)
-            elif not money and (who, name) not in self._leases:
-                self._link.send(b"ZREM", _slots(who), name)
+        for account, those in holds.items():
+            self._renew_holds(account, those)
+        for _ in range(len(self._doubtful)):
+            self._take_back(*self._doubtful.popleft())
+
+    def _renew_holds(self, account: str, holds: Sequence[Hold]) -> None:
+        for some in _some(holds):
+            self._send(_PUT, _money(account), self._now(None), LIFETIME, 0, *_records(some))
+
+    def _take_back(self, who: str, name: str, money: bool) -> None:
+        """Undo what may have been done, now or once there is a connection."""
+        if money:
+            if name not in self._holds and not self._send(_DROP, _money(who), name):
+                self._doubtful.append((who, name, money))
+        elif (who, name) not in self._leases and not self._link.send(b"ZREM", _slots(who), name):
+            self._doubtful.append((who, name, money))
 
     def _now(self, now: float | None) -> Part:
         if now is None:
@@ -150,8 +161,8 @@ class RedisCounters:
     async def _call(self, script: bytes, key: bytes, *arguments: Part) -> Any:
         return await self._link.call(b"EVALSHA", script, 1, key, *arguments)
 
-    def _send(self, script: bytes, key: bytes, *arguments: Part) -> None:
-        self._link.send(b"EVALSHA", script, 1, key, *arguments)
+    def _send(self, script: bytes, key: bytes, *arguments: Part) -> bool:
+        return self._link.send(b"EVALSHA", script, 1, key, *arguments)
 
     # Rates and slots
 
@@ -168,7 +179,7 @@ class RedisCounters:
             answer = await self._ask(who, checks, slots, lease, True, now)
         except (CountersUnavailable, asyncio.CancelledError):
             if slots:
-                self._doubtful.append((who, lease, False))
+                self._take_back(who, lease, False)
             raise
         lacking, wait, _ = _HEAD.unpack_from(answer)
         levels = _levels(checks, answer)
@@ -209,8 +220,7 @@ class RedisCounters:
 
     def release(self, who: str, lease: str) -> None:
         self._leases.discard((who, lease))
-        if not self._link.send(b"ZREM", _slots(who), lease):
-            self._doubtful.append((who, lease, False))
+        self._take_back(who, lease, False)
 
     def charge(self, who: str, check: Check, now: float | None = None) -> None:
         rate = check.rate
@@ -254,7 +264,7 @@ class RedisCounters:
         try:
             answer = await self._link.call(*arguments)
         except (CountersUnavailable, asyncio.CancelledError):
-            self._doubtful.append((account, hold, True))
+            self._take_back(account, hold, True)
             raise
         if answer is None:
             return None
@@ -276,8 +286,7 @@ class RedisCounters:
     def drop(self, hold: Hold) -> None:
         hold.amount = 0
         self._holds.pop(hold.id, None)
-        if not self._link.send(b"EVALSHA", _DROP, 1, _money(hold.account), hold.id):
-            self._doubtful.append((hold.account, hold.id, True))
+        self._take_back(hold.account, hold.id, True)
 
     async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
         accounts: defaultdict[str, list[Hold]] = defaultdict(list)
@@ -325,6 +334,8 @@ class RedisCounters:
         return bool(answer)
 
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
+        # It will be restored, so it may have been lost, and the holds with it.
+        self._renew_holds(account, [h for h in self._holds.values() if h.account == account])
         fields = _Fields(await self._call(_LOOK, _money(account), self._now(None), 1))
         return fields.version, tuple(fields.holds)
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -191,7 +191,7 @@ class RedisLink:
     scripts: Lua sources by SHA1 in hex as bytes; they are loaded with each connection, and a call
     of one that Redis has forgotten is repeated with its source.
     timeout: seconds for an answer. connect_timeout: seconds for a connection to be ready.
-    most: calls that may wait.
+    most: calls that may wait. connected: called with each new connection, before it has other use.
     """
 
     def __init__(
@@ -202,12 +202,14 @@ class RedisLink:
         timeout: float = 0.15,
         connect_timeout: float = 2.0,
         most: int = 20_000,
+        connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._address = Address(url)
         self.scripts: Mapping[Part, bytes] = scripts or {}
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._most = most
+        self._connected = connected
         self._wire: _Wire | None = None
         self._reason = "not connected yet"
         self._keeping: asyncio.Task[None] | None = None
@@ -291,6 +293,7 @@ class RedisLink:
                     pause = min(2 * pause, _LONGEST_PAUSE)
                     continue
                 self._wire = wire
+                self._connected()
                 tried.set()
                 pause = _FIRST_PAUSE
                 await asyncio.shield(wire.lost)

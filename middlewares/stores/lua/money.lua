@@ -96,7 +96,8 @@ local function put(id, record, until_)
   return old
 end
 
--- Ends the holds whose time is over.
+-- Ends the holds whose time is over. Only the ledger knows what became of their requests, so the
+-- account has to be restored.
 local function sweep(now)
   local next_ = get('next')
   if not next_ or now < tonumber(next_) then
@@ -112,6 +113,8 @@ local function sweep(now)
         ends(until_)
       elseif kind == 'h:' then
         remove(fields[i]:sub(3))
+        redis.call('HDEL', ACCOUNT, 'known')
+        changed()
       else
         redis.call('HDEL', ACCOUNT, fields[i])
       end

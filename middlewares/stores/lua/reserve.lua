@@ -2,12 +2,12 @@
 -- each window: name, cap, when the period of now began or '' (first use decides), its seconds.
 -- Answers nothing when the account is unknown; a hold, also one that was there already; or, when
 -- there is not enough, all fields.
-if not get('known') then
-  return false
-end
 local now, id = tonumber(ARGV[3]), ARGV[4]
 local clocked = clock(ARGV[1])
 sweep(clocked)
+if not get('known') then
+  return false
+end
 local there = get('h:' .. id)
 if there then
   return there
