@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -369,6 +370,70 @@ async def test_what_another_process_could_not_keep(largest: int) -> None:
         assert sorted(map(replayed, records)) == [False, True, True]
         assert ours_then.runs == 1
     await quiet()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_storm(seed: int) -> None:
+    """Two processes, three keys, and clients that come, leave and are cancelled as they please:
+    nothing runs twice at once, what was kept is not made again, nothing is left."""
+    chance = random.Random(seed)
+    store = MemoryReplays()
+    running: set[str] = set()
+    made: dict[str, int] = {}
+
+    async def pause() -> None:
+        for _ in range(chance.randrange(12)):
+            await asyncio.sleep(0)
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        assert path not in running, "two at once"
+        assert path not in made, "made again"
+        running.add(path)
+        try:
+            await pause()
+            fails = chance.random() < 0.3
+            status = 500 if fails else 200
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            for event in EVENTS:
+                await pause()
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": path.encode()})
+            await pause()
+            if not fails:
+                made[path] = made.get(path, 0) + 1
+        finally:
+            running.discard(path)
+
+    apps = [IdempotencyMiddleware(inner, store=store) for _ in range(2)]
+    whole = 0
+
+    async def client() -> None:
+        nonlocal whole
+        path = f"/{chance.randrange(3)}"
+        await pause()
+        async with calling(chance.choice(apps), path=path) as call:
+            match chance.randrange(4):
+                case 0:
+                    await pause()
+                    await call.cancel()
+                case 1:
+                    await pause()
+                    call.hang_up()
+                    await call.done()
+                case _:
+                    record = await call.done()
+                    assert record.body == b"".join(EVENTS) + path.encode()
+                    whole += 1
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for _ in range(120):
+            group.create_task(client())
+            await pause()
+    await quiet()
+    assert whole > 30
+    assert not running and not store._marks
+    assert set(made.values()) <= {1}
 
 
 # Outage

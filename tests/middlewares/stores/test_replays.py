@@ -323,6 +323,12 @@ async def test_redis_does_not_answer(server: Server, how: str) -> None:
     patient = RedisReplays.of(server.url, patience=10.0)
     for later in (store, patient):
         await until(lambda later=later: answers_again(later))  # type: ignore[misc]
+    await patient.release(mark("l"))
+    assert await patient.claim(mark("l")) is None
+    for later in (store, patient):  # no connection has kept an answer to an earlier question
+        for _ in range(5):
+            assert await later.find("l") == Found(b"f" * 32)
+            assert await later.find("nothing") is None
         await later.aclose()
 
 
