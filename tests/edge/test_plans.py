@@ -117,5 +117,5 @@ def test_what_a_key_cannot_have(own: dict[str, Any], fault: str) -> None:
 
 
 def test_a_plan_for_all_has_to_be_there() -> None:
-    with pytest.raises(SettingsError, match="auth.plan: unknown plan nope; known: free, pro"):
+    with pytest.raises(SettingsError, match=r"auth\.plan: unknown plan nope; known: free, pro"):
         plans(plan="nope")
