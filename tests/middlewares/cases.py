@@ -8,12 +8,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from middlewares._asgi import ASGIApp
+from middlewares.exchange import Exchange, Principal
+from middlewares.money import NANO, Price
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.book import Book
 from middlewares.stores.memory_counters import MemoryCounters
+from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.memory_replays import MemoryReplays
-from middlewares.terms import Limits, Rate
+from middlewares.terms import Budget, Limits, Rate, Window
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 
@@ -44,6 +50,28 @@ async def _auth(m: ModuleType) -> AsyncIterator[Wrap]:
         yield lambda app: m.AuthMiddleware(app, keys=keys)
     finally:
         await keys.aclose()
+
+
+@asynccontextmanager
+async def _budget(m: ModuleType) -> AsyncIterator[Wrap]:
+    ledger = MemoryLedgerStore()
+    counters = MemoryCounters()
+    accounts = Accounts(counters, ledger)
+    book = Book(ledger, None, committed=accounts.committed)
+    await book.start()
+    budget = Budget(windows=(Window("1d", 86400.0, NANO),))
+
+    def appraise(exchange: Exchange) -> Any:
+        """For somebody who was let in further out."""
+        exchange.principal = Principal("conformance")
+        return m.Bill(budget, "", input=10, output=20, tariff=Price(NANO, NANO).cost)
+
+    try:
+        yield lambda app: m.BudgetMiddleware(app, accounts=accounts, book=book, appraise=appraise)
+        assert accounts.holds == 0
+    finally:
+        await book.aclose()
+        await counters.aclose()
 
 
 @asynccontextmanager
@@ -85,6 +113,7 @@ async def _request_id(m: ModuleType) -> AsyncIterator[Wrap]:
 
 CASES: Mapping[str, Case] = {
     "AuthMiddleware": Case(_auth, headers={"x-api-key": SECRET}, gatekeeper=True),
+    "BudgetMiddleware": Case(_budget, gatekeeper=True),
     "ErrorsMiddleware": Case(_errors, answers_exceptions=True),
     "HeaderStampMiddleware": Case(_headers),
     "IdempotencyMiddleware": Case(_idempotency),

@@ -1,0 +1,357 @@
+"""Money: set aside before an upstream is asked, settled once when all is over.
+
+Theory of operation. `appraise` says what a request may cost at most. That much is reserved, the
+row is opened as it would be if the process died now, and the app runs. What has become of it is
+then read from the exchange, in one `finally` that never waits, so that no cancellation can come
+between its parts:
+
+    no upstream asked      nothing: the row is voided, the money given back
+    counted to its end     what the upstream counted, also where the client has left
+    broken, or left        the input the upstream told, else the estimate; the output it told, or
+                           what was produced until then, whichever is more
+    answered, uncounted    the same
+    failed                 what the upstream told, else nothing; the row is written, at no cost
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from math import ceil
+from time import perf_counter, time
+from typing import Any, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec.structs import replace
+
+from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
+from .exchange import Exchange, Principal, Tariff, Usage
+from .money import decimal
+from .problem import Problem
+from .stores.accounts import Accounts
+from .stores.book import Book
+from .stores.counters import CountersUnavailable, Hold, Short
+from .stores.keys import StoreUnavailable
+from .stores.ledger import Ended, Entry
+from .terms import Budget
+
+_Way = Literal["returned", "raised", "cancelled"]
+
+
+class Bill(msgspec.Struct, frozen=True):
+    """What a request may cost at most, and who says so.
+
+    budget: of the principal; plan: its id, for the row.
+    input: tokens, estimated, rather too many; output: the most tokens that may be made.
+    tariff: of the model asked for, the dearest where it may be served by another.
+    """
+
+    budget: Budget
+    plan: str
+    input: int
+    output: int
+    tariff: Tariff
+
+
+Appraise = Callable[[Exchange], Bill | None]
+"""The bill of a request; None for what costs nothing by its nature, and leaves no row."""
+
+
+class BudgetMiddleware:
+    """Let through who can pay, and write down what it was.
+
+    accounts: None where no budget is limited; one that is, is then refused.
+
+    Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
+first_content, upstream_seconds, usage, measured, produced, tariff, outcome, status, on_hangup
+    Writes:  on_hangup, cut_off, cost
+    Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
+    Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
+    Cost:    one decision of the counters, two writes of the book; 8 us beyond
+    """
+
+    __slots__ = ("_accounts", "_appraise", "_book", "_clock", "app")
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        accounts: Accounts | None,
+        book: Book,
+        appraise: Appraise,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.app = app
+        self._accounts = accounts
+        self._book = book
+        self._appraise = appraise
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http":
+            if kind == "lifespan":
+                return await self.app(scope, receive, send)
+            return await refuse_scope(scope, receive, send)
+        exchange = Exchange.of(scope)
+        bill = self._appraise(exchange)
+        if bill is None:
+            return await self.app(scope, receive, send)
+        principal = exchange.principal
+        if principal is None:
+            problem = Problem("missing_key", reason="nobody is there to pay: no authentication")
+            return await problem(scope, receive, send)
+
+        budget = bill.budget
+        entry_id = exchange.request_id or uuid4().hex
+        hold = None
+        if budget.limited:
+            answer = await self._reserve(principal.id, entry_id, bill)
+            if isinstance(answer, Problem):
+                return await answer(scope, receive, send)
+            hold = answer
+            if budget.cut_off and hold is not None:
+                exchange.cut_off = _affords(bill, hold)
+        exchange.on_hangup = budget.on_hangup
+
+        opened = _opened(exchange, principal, bill, hold, entry_id, self._clock())
+        try:
+            self._book.open(opened)
+        except StoreUnavailable as raised:
+            self._drop(hold)
+            problem = Problem("upstream_unavailable", reason=f"ledger: {raised}")
+            return await problem(scope, receive, send)
+        except Exception:
+            self._drop(hold)
+            raise
+
+        way: _Way = "returned"
+        status = 0
+        try:
+            await self.app(scope, receive, send)
+        except Problem as raised:
+            way = "raised"
+            status = raised.status(exchange)
+            raise
+        except Exception:
+            way = "raised"
+            status = 500
+            raise
+        except BaseException:
+            way = "cancelled"
+            raise
+        finally:
+            # No await from here on.
+            if exchange.usage is None and not exchange.attempts:
+                self._book.void(opened.id)
+                self._drop(hold)
+            else:
+                entry = _closed(exchange, bill, hold, opened, way, status, self._clock())
+                self._book.close(entry)
+                exchange.cost = entry.cost
+                if hold is not None and self._accounts is not None:
+                    if entry.cost:
+                        self._accounts.resize(hold, entry.cost)
+                    else:
+                        self._accounts.drop(hold)
+
+    async def _reserve(self, account: str, hold_id: str, bill: Bill) -> Hold | Problem | None:
+        tariff = bill.tariff
+        # Nobody knows yet how much of the input will be written to the upstream's cache.
+        amount = max(
+            tariff(Usage(bill.input, bill.output)),
+            tariff(Usage(output=bill.output, cache_write=bill.input)),
+        )
+        if not amount:
+            return None
+        if self._accounts is None:
+            return Problem("upstream_unavailable", reason="a limited budget, and no accounts")
+        least = tariff(Usage(bill.input, 1 if bill.output else 0))
+        try:
+            answer = await self._accounts.reserve(account, hold_id, amount, least, bill.budget)
+        except (CountersUnavailable, StoreUnavailable) as raised:
+            return Problem("upstream_unavailable", reason=f"budget: {raised}")
+        if isinstance(answer, Hold):
+            return answer
+        return _refusal(answer, bill.budget, amount, self._clock())
+
+    def _drop(self, hold: Hold | None) -> None:
+        if hold is not None and self._accounts is not None:
+            self._accounts.drop(hold)
+
+
+def credits_used(exchange: Exchange) -> str | None:
+    """What the answer cost, in decimal credits; None as long as that is not known for certain."""
+    usage, tariff = exchange.usage, exchange.tariff
+    if usage is None or tariff is None or not exchange.measured:
+        return None
+    return decimal(tariff(usage))
+
+
+def _affords(bill: Bill, hold: Hold) -> int:
+    """Output tokens that a hold pays for beyond the input estimate; at least 1."""
+    if not hold.tight:
+        return max(1, bill.output)
+    enough, too_many = 1, max(2, bill.output)
+    while too_many - enough > 1:
+        middle = (enough + too_many) // 2
+        if bill.tariff(Usage(bill.input, middle)) <= hold.amount:
+            enough = middle
+        else:
+            too_many = middle
+    return enough
+
+
+def _opened(
+    exchange: Exchange,
+    principal: Principal,
+    bill: Bill,
+    hold: Hold | None,
+    entry_id: str,
+    now: float,
+) -> Entry:
+    """The row as it is if the process dies now: as long as nothing is known, the input was used."""
+    cost = bill.tariff(Usage(bill.input))
+    prepaid = hold is not None and hold.source == "credits"
+    return Entry(
+        id=entry_id,
+        account=principal.id,
+        owner=principal.owner,
+        plan=bill.plan,
+        at=now if hold is None else hold.at,
+        ended_at=now,
+        endpoint=exchange.endpoint,
+        asked=exchange.model,
+        stream=exchange.stream,
+        ended="lost",
+        on_hangup=bill.budget.on_hangup,
+        measured=False,
+        input=bill.input,
+        cost=cost,
+        from_credits=cost if prepaid else 0,
+        reserved=0 if hold is None else hold.amount,
+        starts={} if hold is None or prepaid else hold.starts,
+    )
+
+
+def _closed(
+    exchange: Exchange,
+    bill: Bill,
+    hold: Hold | None,
+    opened: Entry,
+    way: _Way,
+    status: int,
+    now: float,
+) -> Entry:
+    ended = _ended(exchange, way)
+    usage = _charged(exchange, bill, ended)
+    cost = (exchange.tariff or bill.tariff)(usage)
+    started, first = exchange.started, exchange.first_content
+    return replace(
+        opened,
+        ended_at=now,
+        model=exchange.served,
+        status=exchange.status or status,
+        ended=ended,
+        measured=exchange.measured,
+        input=usage.input,
+        output=usage.output,
+        cache_read=usage.cache_read,
+        cache_write=usage.cache_write,
+        reasoning=usage.reasoning,
+        images=usage.images,
+        audio_ms=usage.audio_ms,
+        jobs=usage.jobs,
+        cost=cost,
+        from_credits=cost if hold is not None and hold.source == "credits" else 0,
+        attempts=[
+            {
+                "upstream": attempt.target.upstream,
+                "model": attempt.target.model,
+                "status": attempt.status,
+                "ms": _ms(attempt.started, attempt.ended or perf_counter()),
+                "error": attempt.error,
+            }
+            for attempt in exchange.attempts
+        ],
+        first_content_ms=_ms(started, first) if first else None,
+        upstream_ms=_ms(0.0, exchange.upstream_seconds),
+        duration_ms=_ms(started, perf_counter()),
+    )
+
+
+def _ms(since: float, until: float) -> float:
+    return round((until - since) * 1000, 3)
+
+
+def _ended(exchange: Exchange, way: _Way) -> Ended:
+    outcome = exchange.outcome
+    if outcome == "completed":
+        return "completed"
+    if outcome == "hung_up":
+        heard = exchange.measured and exchange.on_hangup == "drain"
+        return "drained" if heard else "hung_up"
+    if outcome == "cut":
+        return "cut"
+    if outcome:
+        return "failed"
+    # Nobody inside has answered: who does is further out, or this is a stranger's app.
+    if way == "returned":
+        return "completed"
+    if exchange.first_content:
+        return "cut"
+    return "failed" if way == "raised" else "hung_up"
+
+
+def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
+    """The usage that is paid for: the upstream's count, or what comes nearest to it."""
+    told = exchange.usage
+    if told is not None and (exchange.measured or ended == "failed"):
+        return told
+    if ended == "failed":
+        return Usage()
+    output = exchange.produced
+    if ended == "completed" and bill.output and not output:
+        output = 1
+    if told is None:
+        return Usage(bill.input, output)
+    if told.output > output:
+        output = told.output
+    if told.input or told.cache_read or told.cache_write:
+        return replace(told, output=output)
+    return replace(told, input=bill.input, output=output)
+
+
+def _refusal(short: Short, budget: Budget, amount: int, now: float) -> Problem:
+    """429 that names the window, what remains of it and when it is over."""
+    remaining = decimal(max(0, short.remaining))
+    rest = f" This request may cost {decimal(amount)}." if short.remaining > 0 else ""
+    extra: dict[str, Any] = {"remaining": remaining, "reset_at": None}
+    if not short.window:
+        return Problem(
+            "insufficient_credits",
+            message=f"The credits are used up: {remaining} remaining.{rest}",
+            reason=f"may cost {amount}, {short.remaining} remain",
+            extra=extra,
+        )
+    cap = next((window.cap for window in budget.windows if window.name == short.window), 0)
+    until = ""
+    retry_after = None
+    if short.reset is not None:
+        reset = datetime.fromtimestamp(ceil(short.reset), UTC)
+        # To the minute, and none too early.
+        shown = datetime.fromtimestamp(ceil(short.reset / 60) * 60, UTC)
+        until = f", resets {shown:%Y-%m-%d %H:%M} UTC"
+        extra["reset_at"] = f"{reset:%Y-%m-%dT%H:%M:%SZ}"
+        if not short.held:
+            retry_after = ceil(short.reset - now)
+    if short.held:
+        until = f" beside what requests in flight may cost{until}"
+    extra["window"] = short.window
+    return Problem(
+        "budget_exceeded",
+        message=f"The {short.window} spend limit of {decimal(cap)} credits is reached: "
+        f"{remaining} remaining{until}.{rest}",
+        reason=f"window {short.window}: may cost {amount}, {short.remaining} remain",
+        retry_after=retry_after,
+        extra=extra,
+    )

@@ -1,0 +1,229 @@
+"""Counters and ledger as one: money set aside, settled, and made anew where it was lost.
+
+Theory of operation. Counters answer None for an account that they do not know, or that was marked
+stale. Then the ledger is asked, and `restore` sets what it says, unless something was converted in
+between: a number that grows with each conversion tells. Any number of requests that wait for the
+same account ask the ledger once.
+
+A hold stays known here until its row is in the ledger (`committed`). A row without one here is of
+a process that died, or of another outage; a hold that the counters did not find had ended by
+itself. Either way only the ledger is right about the account now, so it is marked stale.
+
+Credits are granted by other processes: the command line, the admin interface elsewhere. A task
+asks the ledger each second whose they are.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from time import time
+
+from middlewares.terms import Budget
+
+from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standing
+from .keys import StoreUnavailable
+from .ledger import Entry, LedgerStore
+
+_log = logging.getLogger(__name__)
+
+_TRIES = 5
+"""An account that is marked stale faster than it can be made anew is not worth more of them."""
+_TOGETHER = 256
+
+_Refused = CountersUnavailable | StoreUnavailable
+
+
+class Accounts:
+    """What principals have spent and hold.
+
+    period: seconds between two questions for new grants of credit.
+
+    `start` before the first request, where others may grant credit; `aclose` after the last.
+    """
+
+    def __init__(
+        self,
+        counters: AccountCounters,
+        ledger: LedgerStore,
+        *,
+        period: float = 1.0,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        if period <= 0:
+            raise ValueError(f"period {period}: expected more than 0")
+        self._counters = counters
+        self._ledger = ledger
+        self._period = period
+        self._clock = clock
+        self._holds: dict[str, Hold] = {}
+        self._flights: dict[str, asyncio.Task[_Refused | None]] = {}
+        self._revision = 0
+        self._down = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def holds(self) -> int:
+        """How many holds of this process are not in the ledger yet."""
+        return len(self._holds)
+
+    # Requests
+
+    async def reserve(
+        self, account: str, hold_id: str, amount: int, least: int, budget: Budget
+    ) -> Hold | Short:
+        """Set nano-credits aside for a request; see `AccountCounters.reserve`.
+
+        Raises CountersUnavailable, StoreUnavailable; then nothing is held.
+        """
+        try:
+            for _ in range(_TRIES):
+                now = self._clock()
+                answer = await self._counters.reserve(account, hold_id, amount, least, budget, now)
+                if answer is not None:
+                    if type(answer) is Hold:
+                        self._holds[hold_id] = answer
+                    return answer
+                await self._restore(account)
+        except BaseException:
+            # Whether it was carried out nobody knows: the answer did not come, or we left first.
+            self._counters.drop(Hold(account, hold_id, amount, "windows", now))
+            raise
+        raise _restless(account)
+
+    def resize(self, hold: Hold, amount: int) -> None:
+        """The request has ended and costs `amount` nano-credits; its row is with the book."""
+        self._counters.resize(hold, amount)
+        hold.amount = amount
+
+    def drop(self, hold: Hold) -> None:
+        """The request has cost nothing."""
+        self._holds.pop(hold.id, None)
+        self._counters.drop(hold)
+
+    async def standing(self, account: str, budget: Budget) -> Standing:
+        """Where an account stands. Raises CountersUnavailable, StoreUnavailable."""
+        for _ in range(_TRIES):
+            answer = await self._counters.standing(account, budget, self._clock())
+            if answer is not None:
+                return answer
+            await self._restore(account)
+        raise _restless(account)
+
+    # The ledger
+
+    async def committed(self, entries: Sequence[Entry]) -> None:
+        """These rows are in the ledger now. For `Book`.
+
+        Raises CountersUnavailable: then all of it may be told again, and has to be.
+        """
+        known = self._holds
+        holds: list[Hold] = []
+        stale: dict[str, None] = {}
+        for entry in entries:
+            hold = known.get(entry.id)
+            if hold is not None:
+                holds.append(hold)
+            elif entry.granted or (entry.cost and (entry.starts or entry.from_credits)):
+                stale[entry.account] = None
+        if holds:
+            lost = await self._counters.convert(holds)
+            for hold in lost:
+                stale[hold.account] = None
+            # Marked before they are forgotten: told again, they would not be found, and marked.
+            await self._invalidate(stale)
+            for hold in holds:
+                known.pop(hold.id, None)
+        else:
+            await self._invalidate(stale)
+
+    async def _invalidate(self, accounts: dict[str, None]) -> None:
+        """Some at a time: counters elsewhere answer many in one round trip."""
+        some = [*accounts]
+        while some:
+            await asyncio.gather(*map(self._counters.invalidate, some[:_TOGETHER]))
+            del some[:_TOGETHER]
+
+    async def _restore(self, account: str) -> None:
+        flight = self._flights.get(account)
+        if flight is None:
+            flight = asyncio.create_task(self._make_anew(account), name="account-restore")
+            self._flights[account] = flight
+            flight.add_done_callback(lambda done: self._landed(account, done))
+        # `wait` leaves the flight alone when this request is cancelled: others may be on it.
+        await asyncio.wait((flight,))
+        if flight.cancelled():
+            raise CountersUnavailable("closing")
+        refused = flight.result()
+        if refused is not None:
+            raise type(refused)(*refused.args)
+
+    def _landed(self, account: str, flight: asyncio.Task[_Refused | None]) -> None:
+        self._flights.pop(account, None)
+        if not flight.cancelled():
+            flight.exception()  # everybody who asked may have left
+
+    async def _make_anew(self, account: str) -> _Refused | None:
+        """Returns what went wrong: raised, each waiter would add to one traceback."""
+        try:
+            for _ in range(_TRIES):
+                seen, ids = await self._counters.version(account)
+                spent, settled = await self._ledger.spent(account, self._clock(), ids)
+                if await self._counters.restore(account, spent, settled, seen):
+                    return None
+        except (CountersUnavailable, StoreUnavailable) as raised:
+            return raised.with_traceback(None)
+        return _restless(account)
+
+    # Grants of credit
+
+    async def start(self) -> None:
+        """Ask for grants of credit from now on. Does not fail when nobody answers."""
+        if self._task is not None:
+            raise RuntimeError("Accounts.start was called twice")
+        await self._told(self.refresh())
+        self._task = asyncio.create_task(self._keep_asking(), name="credit-grants")
+
+    async def aclose(self) -> None:
+        """Stop asking. Idempotent."""
+        tasks: list[asyncio.Task[None] | asyncio.Task[_Refused | None]] = [*self._flights.values()]
+        if self._task is not None:
+            tasks.append(self._task)
+            self._task = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Mark the accounts stale that were granted credit since the last time.
+
+        Raises CountersUnavailable, StoreUnavailable.
+        """
+        revision, accounts = await self._ledger.grants(self._revision)
+        await self._invalidate(dict.fromkeys(accounts))
+        self._revision = revision
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.sleep(self._period)
+            await self._told(self.refresh())
+
+    async def _told(self, refresh: Awaitable[None]) -> None:
+        """One line for each change of state."""
+        try:
+            await refresh
+        except (CountersUnavailable, StoreUnavailable) as raised:
+            if not self._down:
+                self._down = True
+                _log.error("new grants of credit are not heard of: %s", raised or "no answer")
+        except Exception:  # a row or a driver we did not foresee
+            if not self._down:
+                self._down = True
+                _log.exception("new grants of credit are not heard of")
+        else:
+            if self._down:
+                self._down = False
+                _log.warning("new grants of credit are heard of again")
+
+
+def _restless(account: str) -> CountersUnavailable:
+    return CountersUnavailable(f"account {account!r} changes faster than it can be restored")

@@ -1,0 +1,768 @@
+"""Who may spend, what a request costs in the end, and what the ledger says of it.
+
+The app inside does to the exchange what a forwarder does, by a script. Figures are small: an input
+token costs 1000 nano-credits, an output token 2000.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from middlewares import Attempt, ErrorsMiddleware, Exchange, Principal, Problem, Target, Usage
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.budget import Bill, BudgetMiddleware, credits_used
+from middlewares.money import NANO, Price
+from middlewares.stores import StoreUnavailable
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.book import Book
+from middlewares.stores.counters import RENEWAL, CountersUnavailable, Hold, Short
+from middlewares.stores.ledger import Entry
+from middlewares.stores.memory_counters import MemoryCounters
+from middlewares.stores.memory_ledger import MemoryLedgerStore
+from middlewares.terms import Budget, Window
+from tests.asgi import Call, Recorded, http_scope
+
+IN, OUT = 1000, 2000
+PRICE = Price(input=NANO, output=2 * NANO, cache_read=NANO // 10, cache_write=NANO)
+HOUR = 3600.0
+NOON = datetime(2026, 8, 8, 12, tzinfo=UTC).timestamp()
+EVENT_STREAM = [(b"content-type", b"text/event-stream")]
+
+Steps = Sequence[Any]
+
+
+def five_hours(cap: int, **fields: Any) -> Budget:
+    return Budget(windows=(Window("5h", 5 * HOUR, cap),), **fields)
+
+
+class Scripted:
+    """An app that takes `steps`: an Exchange's fields to set, bytes to stream, an event to wait
+    for, or something to raise or answer with."""
+
+    def __init__(self, *steps: Any) -> None:
+        self.steps = steps
+        self.calls = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls += 1
+        exchange = Exchange.of(scope)
+        started = False
+        for step in self.steps:
+            if isinstance(step, dict):
+                for name, value in step.items():
+                    setattr(exchange, name, value)
+            elif isinstance(step, bytes):
+                if not started:
+                    head = {"type": "http.response.start", "status": 200, "headers": EVENT_STREAM}
+                    await send(head)
+                    started = True
+                await send({"type": "http.response.body", "body": step, "more_body": True})
+            elif isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, type):
+                raise step("scripted")
+            else:
+                await step(scope, receive, send)
+                return
+        if not started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Bank:
+    """A whole back office in memory, with a clock to set."""
+
+    def __init__(
+        self, counters: type[MemoryCounters] = MemoryCounters, book: type[Book] = Book
+    ) -> None:
+        self.now = NOON
+        self.counters = counters(clock=lambda: self.now)
+        self.ledger = MemoryLedgerStore()
+        self.accounts = Accounts(self.counters, self.ledger, clock=lambda: self.now)
+        self.book = book(self.ledger, None, committed=self.accounts.committed)
+        self.count = 0
+
+    def app(
+        self,
+        inner: ASGIApp,
+        budget: Budget,
+        *,
+        tokens: tuple[int, int] = (100, 200),
+        price: Price = PRICE,
+    ) -> BudgetMiddleware:
+        bill = Bill(budget, "pro", *tokens, price.cost)
+        return BudgetMiddleware(
+            inner,
+            accounts=self.accounts,
+            book=self.book,
+            appraise=lambda exchange: bill,
+            clock=lambda: self.now,
+        )
+
+    def scope(self, **fields: Any) -> Scope:
+        self.count += 1
+        scope = http_scope("POST", "/v1/chat/completions")
+        exchange = Exchange.of(scope)
+        exchange.principal = Principal("key-1", owner="ann")
+        exchange.request_id = f"r{self.count}"
+        for name, value in fields.items():
+            setattr(exchange, name, value)
+        return scope
+
+    async def ask(self, app: ASGIApp, **fields: Any) -> Recorded:
+        """One request to its end; what is raised is answered as it is in a chain."""
+        async with Call(ErrorsMiddleware(app), self.scope(**fields)) as call:
+            return await call.done()
+
+    async def rows(self) -> list[Entry]:
+        """Every row, oldest first; all of them in the ledger."""
+        await self.book.flush()
+        return [entry for entry in reversed(await self.ledger.page()) if entry.kind == "use"]
+
+    async def row(self) -> Entry:
+        [row] = await self.rows()
+        return row
+
+    async def used(self, budget: Budget) -> tuple[int, int]:
+        """Used of the first window, held included; and held. They are told by the counters."""
+        standing = await self.accounts.standing("key-1", budget)
+        held = sum(standing.held.values())
+        return standing.windows[0].used if standing.windows else -standing.credits, held
+
+    async def settled(self, budget: Budget) -> int:
+        """What is spent, when nothing is held any more, and ledger and counters agree."""
+        rows = await self.rows()
+        used, held = await self.used(budget)
+        assert held == 0
+        assert self.accounts.holds == 0
+        assert used == sum(row.cost for row in rows if row.starts)
+        return used
+
+    async def later(self, seconds: float) -> None:
+        """Time passes, in a process that lives; what has ended is in the ledger."""
+        await self.book.flush()
+        while seconds > 0:
+            self.now += min(seconds, RENEWAL)
+            self.counters.renew()
+            seconds -= RENEWAL
+
+    async def grant(self, amount: int, account: str = "key-1") -> None:
+        self.count += 1
+        entry = Entry(
+            id=f"g{self.count}",
+            kind="credit",
+            account=account,
+            at=self.now,
+            ended_at=self.now,
+            granted=amount,
+        )
+        await self.ledger.append([entry])
+        await self.accounts.refresh()
+
+
+@asynccontextmanager
+async def opened(bank: Bank) -> AsyncIterator[Bank]:
+    await bank.book.start()
+    yield bank
+    await bank.book.aclose()
+    await bank.accounts.aclose()
+    await bank.counters.aclose()
+
+
+@pytest.fixture
+async def bank() -> AsyncIterator[Bank]:
+    async with opened(Bank()) as bank:
+        yield bank
+
+
+def attempts(*statuses: int) -> dict[str, Any]:
+    """What an exchange has of upstreams that were asked."""
+    return {
+        "attempts": [
+            Attempt(Target(f"up{n}", "m"), started=1.0, status=status, ended=1.5)
+            for n, status in enumerate(statuses)
+        ],
+        "served": "model-1",
+        "tariff": PRICE.cost,
+    }
+
+
+ASKED = attempts(200)
+COUNTED = {"usage": Usage(90, 50, cache_read=20), "measured": True, "outcome": "completed"}
+COUNTED_COST = 90 * IN + 50 * OUT + 20 * 100
+BOUND = 100 * IN + 200 * OUT
+
+
+# What it costs in the end
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_twins_cost_what_the_upstream_counted(bank: Bank, stream: bool) -> None:
+    budget = five_hours(NANO)
+    steps: Steps = [b"data: 1\n\n", b"data: 2\n\n"] if stream else []
+    inner = Scripted(ASKED, {"first_content": 1.0, "produced": 70}, *steps, COUNTED)
+    scope = bank.scope(stream=stream, model="m1", endpoint="chat.completions")
+    async with Call(bank.app(inner, budget), scope) as call:
+        assert (await call.done()).status == 200
+    assert Exchange.of(scope).cost == COUNTED_COST
+    row = await bank.row()
+    assert row.cost == COUNTED_COST
+    assert (row.input, row.output, row.cache_read) == (90, 50, 20)
+    assert (row.measured, row.ended, row.stream) == (True, "completed", stream)
+    assert (row.id, row.account, row.owner, row.plan) == ("r1", "key-1", "ann", "pro")
+    assert (row.model, row.asked, row.endpoint) == ("model-1", "m1", "chat.completions")
+    assert (row.reserved, row.from_credits, row.starts) == (BOUND, 0, {"5h": NOON})
+    assert row.first_content_ms is not None
+    assert row.duration_ms > 0
+    assert await bank.settled(budget) == COUNTED_COST
+
+
+async def test_many_attempts_settle_once(bank: Bank) -> None:
+    """QuantumNous/new-api#7486: billed twice, once for each try."""
+    budget = five_hours(NANO)
+    inner = Scripted(attempts(503, 429, 200), COUNTED)
+    await bank.ask(bank.app(inner, budget))
+    row = await bank.row()
+    assert row.cost == COUNTED_COST
+    assert [
+        (attempt["upstream"], attempt["status"], attempt["ms"]) for attempt in row.attempts
+    ] == [("up0", 503, 500.0), ("up1", 429, 500.0), ("up2", 200, 500.0)]
+    assert await bank.settled(budget) == COUNTED_COST
+
+
+@pytest.mark.parametrize("raised", [False, True])
+async def test_a_refusal_inside_settles_nothing(bank: Bank, raised: bool) -> None:
+    budget = five_hours(NANO)
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        if raised:
+            raise Problem("model_not_found")
+        await Problem("model_not_found")(scope, receive, send)
+
+    assert (await bank.ask(bank.app(inner, budget))).status == 404
+    assert await bank.rows() == []
+    assert await bank.settled(budget) == 0
+
+
+async def test_one_who_left_before_anything_was_asked_pays_nothing(bank: Bank) -> None:
+    """QuantumNous/new-api#4168: 0 tokens, billed all the same."""
+    budget = five_hours(NANO)
+    await bank.ask(bank.app(Scripted({"outcome": "hung_up"}), budget))
+    assert await bank.rows() == []
+    assert await bank.settled(budget) == 0
+
+
+LEFT = {"outcome": "hung_up"}
+CUT = {"outcome": "cut"}
+COMPLETED = {"outcome": "completed"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "tokens", "ended"),
+    [
+        # QuantumNous/new-api#5287 to #5290: what of an answer has passed is output, and no more.
+        ([{"produced": 7}, LEFT], (100, 7), "hung_up"),
+        # QuantumNous/new-api#5235: all of it was given back when a stream broke.
+        ([{"produced": 7}, CUT], (100, 7), "cut"),
+        ([LEFT], (100, 0), "hung_up"),
+        ([{"usage": Usage(60, 3), "produced": 7}, LEFT], (60, 7), "hung_up"),
+        ([{"usage": Usage(60, 9), "produced": 7}, LEFT], (60, 9), "hung_up"),
+        ([{"usage": Usage(0, 9), "produced": 7}, CUT], (100, 9), "cut"),
+        ([{"produced": 7}, COMPLETED], (100, 7), "completed"),
+        # QuantumNous/new-api#7062: a full answer for nothing, as no usage came with it.
+        ([COMPLETED], (100, 1), "completed"),
+        ([{"usage": Usage(60, 9), "produced": 7}, COMPLETED], (60, 9), "completed"),
+    ],
+)
+async def test_what_was_not_counted_is_estimated_and_says_so(
+    bank: Bank, steps: Steps, tokens: tuple[int, int], ended: str
+) -> None:
+    budget = five_hours(NANO)
+    await bank.ask(bank.app(Scripted(ASKED, *steps), budget))
+    row = await bank.row()
+    assert (row.input, row.output) == tokens
+    assert (row.ended, row.measured) == (ended, False)
+    assert await bank.settled(budget) == row.cost == tokens[0] * IN + tokens[1] * OUT
+
+
+@pytest.mark.parametrize(
+    ("on_hangup", "outcome", "ended"),
+    [("drain", "hung_up", "drained"), ("cancel", "hung_up", "hung_up"), ("drain", "cut", "cut")],
+)
+async def test_what_was_heard_out_costs_what_was_counted(
+    bank: Bank, on_hangup: Any, outcome: str, ended: str
+) -> None:
+    """QuantumNous/new-api#7062: the client had left, and the full answer was billed as nothing."""
+    budget = five_hours(NANO, on_hangup=on_hangup)
+    inner = Scripted(ASKED, {"produced": 7}, COUNTED, {"outcome": outcome})
+    await bank.ask(bank.app(inner, budget))
+    row = await bank.row()
+    assert (row.cost, row.measured, row.ended) == (COUNTED_COST, True, ended)
+    assert row.on_hangup == on_hangup
+    assert await bank.settled(budget) == COUNTED_COST
+
+
+async def test_a_drain_that_was_not_heard_to_its_end_is_an_estimate(bank: Bank) -> None:
+    budget = five_hours(NANO, on_hangup="drain")
+    await bank.ask(bank.app(Scripted(ASKED, {"produced": 7}, LEFT), budget))
+    row = await bank.row()
+    assert (row.ended, row.measured, row.on_hangup) == ("hung_up", False, "drain")
+    assert row.cost == 100 * IN + 7 * OUT
+
+
+@pytest.mark.parametrize("told", [None, Usage(40)])
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_failure_costs_only_what_the_upstream_reported(
+    bank: Bank, told: Usage | None, answered: bool
+) -> None:
+    budget = five_hours(NANO)
+    problem = Problem("upstream_error")
+    ending: Any = problem if answered else lambda *_: _raise(problem)
+    inner = Scripted(attempts(500, 500), {"usage": told}, ending)
+    assert (await bank.ask(bank.app(inner, budget))).status == 502
+    row = await bank.row()
+    assert (row.ended, row.status) == ("failed", 0 if answered else 502)
+    assert len(row.attempts) == 2
+    assert row.cost == (40 * IN if told else 0)
+    assert await bank.settled(budget) == row.cost
+
+
+async def _raise(problem: Problem) -> None:
+    raise problem
+
+
+async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bank: Bank) -> None:
+    budget = five_hours(NANO)
+    inner = Scripted(ASKED, {"first_content": 1.0}, b"data: 1\n\n", {"produced": 3}, RuntimeError)
+    answer = await bank.ask(bank.app(inner, budget))
+    assert b"error" in answer.body
+    row = await bank.row()
+    assert (row.ended, row.cost) == ("cut", 100 * IN + 3 * OUT)
+    assert await bank.settled(budget) == row.cost
+
+
+@pytest.mark.parametrize(
+    ("steps", "ended", "cost"),
+    [
+        ([], None, 0),
+        ([ASKED], "hung_up", 100 * IN),
+        ([ASKED, {"first_content": 1.0, "produced": 3}, b"data: 1\n\n"], "cut", 106 * IN),
+        ([ASKED, {"first_content": 1.0}, b"data: 1\n\n", COUNTED], "completed", COUNTED_COST),
+    ],
+)
+async def test_nothing_is_settled_twice_when_cancelled(
+    bank: Bank, steps: Steps, ended: str | None, cost: int
+) -> None:
+    """In any phase; a server may cancel when the client leaves, or when it stops."""
+    budget = five_hours(NANO)
+    inside = asyncio.Event()
+
+    async def here(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    async with Call(bank.app(Scripted(*steps, here), budget), bank.scope()) as call:
+        await inside.wait()
+        assert (await bank.used(budget))[1] == BOUND
+        await call.cancel()
+        assert isinstance(call.record.raised, asyncio.CancelledError)
+    rows = await bank.rows()
+    assert [row.ended for row in rows] == ([ended] if ended else [])
+    assert await bank.settled(budget) == cost
+
+
+async def test_cancelled_while_it_waits_for_the_counters(bank: Bank) -> None:
+    """The answer may have been given, and nobody took it."""
+    budget = five_hours(NANO)
+    asked = asyncio.Event()
+
+    class Slow(MemoryCounters):
+        async def reserve(self, *args: Any, **rest: Any) -> Hold | Short | None:
+            answer = await super().reserve(*args, **rest)
+            if answer is not None:
+                asked.set()
+                await asyncio.Event().wait()
+            return answer
+
+    async with opened(Bank(Slow)) as slow:
+        inner = Scripted(ASKED, COUNTED)
+        async with Call(slow.app(inner, budget), slow.scope()) as call:
+            await asked.wait()
+            await call.cancel()
+        assert inner.calls == 0
+        assert await slow.rows() == []
+        assert await slow.settled(budget) == 0
+
+
+async def test_the_open_row_is_what_is_paid_if_the_process_dies() -> None:
+    opening: list[Entry] = []
+
+    class Recording(Book):
+        def open(self, entry: Entry) -> None:
+            opening.append(entry)
+            super().open(entry)
+
+    async with opened(Bank(MemoryCounters, Recording)) as bank:
+        await bank.ask(bank.app(Scripted(ASKED, COUNTED), five_hours(NANO)))
+        await bank.ask(bank.app(Scripted(ASKED, COUNTED), Budget()))
+        await bank.grant(NANO)
+        await bank.ask(bank.app(Scripted(ASKED, COUNTED), Budget(credits=True)))
+    windows, free, credits_ = opening
+    for entry in opening:
+        assert (entry.ended, entry.measured, entry.input, entry.output) == ("lost", False, 100, 0)
+        assert entry.cost == 100 * IN
+    assert (windows.starts, windows.from_credits, windows.reserved) == ({"5h": NOON}, 0, BOUND)
+    assert (free.starts, free.from_credits, free.reserved) == ({}, 0, 0)
+    assert (credits_.starts, credits_.from_credits, credits_.reserved) == ({}, 100 * IN, BOUND)
+
+
+# Who may spend
+
+
+async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> None:
+    inner = Scripted(COUNTED)
+    app = BudgetMiddleware(
+        inner, accounts=bank.accounts, book=bank.book, appraise=lambda exchange: None
+    )
+    assert (await bank.ask(app)).status == 200
+    assert await bank.rows() == []
+
+
+async def test_nobody_is_refused_without_a_limit(bank: Bank) -> None:
+    bill = Bill(Budget(on_hangup="drain"), "", 100, 200, PRICE.cost)
+    app = BudgetMiddleware(
+        Scripted(ASKED, COUNTED), accounts=None, book=bank.book, appraise=lambda exchange: bill
+    )
+    scope = bank.scope()
+    async with Call(app, scope) as call:
+        assert (await call.done()).status == 200
+    assert Exchange.of(scope).on_hangup == "drain"
+    row = await bank.row()
+    assert (row.cost, row.starts, row.reserved) == (COUNTED_COST, {}, 0)
+
+
+async def test_removing_a_layer_opens_no_door(bank: Bank) -> None:
+    inner = Scripted(ASKED, COUNTED)
+    answer = await bank.ask(bank.app(inner, five_hours(NANO)), principal=None)
+    assert (answer.status, answer.json()["error"]["code"]) == (401, "missing_key")
+    bill = Bill(five_hours(NANO), "", 100, 200, PRICE.cost)
+    app = BudgetMiddleware(inner, accounts=None, book=bank.book, appraise=lambda exchange: bill)
+    assert (await bank.ask(app)).status == 503
+    assert inner.calls == 0
+
+
+async def test_without_request_ids_each_has_one_of_its_own(bank: Bank) -> None:
+    budget = five_hours(NANO)
+    app = bank.app(Scripted(ASKED, COUNTED), budget)
+    for _ in range(2):
+        await bank.ask(app, request_id="")
+    assert len({row.id for row in await bank.rows()}) == 2
+    assert await bank.settled(budget) == 2 * COUNTED_COST
+
+
+async def test_a_cap_holds_however_many_ask_at_once(bank: Bank) -> None:
+    """BerriAI/litellm#34732, #40095, #11083: budgets passed by requests that ran together."""
+    budget = five_hours(5 * BOUND)
+    go = asyncio.Event()
+    inner = Scripted(ASKED, go, {**COUNTED, "usage": Usage(100, 200)})
+    app = bank.app(inner, budget)
+    calls = [asyncio.create_task(bank.ask(app)) for _ in range(50)]
+    async with asyncio.timeout(10):
+        while inner.calls < 5:
+            await asyncio.sleep(0)
+    go.set()
+    statuses = [answer.status for answer in await asyncio.gather(*calls)]
+    assert statuses.count(200) == 5
+    assert statuses.count(429) == 45
+    assert await bank.settled(budget) == 5 * BOUND
+    assert (await bank.ask(app)).status == 429
+
+
+async def test_free_models_pass_when_all_is_spent(bank: Bank) -> None:
+    budget = five_hours(BOUND)
+    inner = Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)})
+    assert (await bank.ask(bank.app(inner, budget))).status == 200
+    assert (await bank.ask(bank.app(inner, budget))).status == 429
+    free = Scripted({**ASKED, "tariff": Price().cost}, COUNTED)
+    assert (await bank.ask(bank.app(free, budget, price=Price()))).status == 200
+    *_, row = await bank.rows()
+    assert (row.cost, row.output) == (0, 50)
+    assert await bank.settled(budget) == BOUND
+
+
+async def test_input_that_is_written_to_a_cache_is_reserved_at_its_price(bank: Bank) -> None:
+    price = Price(input=NANO, output=2 * NANO, cache_write=5 * NANO // 4)
+    written = Usage(output=200, cache_write=100)
+    inner = Scripted({**ASKED, "tariff": price.cost}, {**COUNTED, "usage": written})
+    await bank.ask(bank.app(inner, five_hours(NANO), price=price))
+    row = await bank.row()
+    assert row.cost == row.reserved == 100 * 1250 + 200 * OUT
+
+
+async def test_spending_counts_in_the_period_it_was_admitted_in(bank: Bank) -> None:
+    """BerriAI/litellm#34733: who wrote last, after a window was over, set what was spent in it."""
+    budget = five_hours(NANO)
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.set()
+        await go.wait()
+        await Scripted(COUNTED)(scope, receive, send)
+
+    async with Call(bank.app(Scripted(ASKED, wait), budget), bank.scope()) as late:
+        await inside.wait()
+        await bank.later(5 * HOUR)
+        await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
+        go.set()
+        await late.done()
+    first, second = await bank.rows()
+    assert (first.starts, second.starts) == ({"5h": NOON}, {"5h": NOON + 5 * HOUR})
+    assert await bank.used(budget) == (COUNTED_COST, 0)
+    await bank.counters.invalidate("key-1")
+    assert await bank.used(budget) == (COUNTED_COST, 0)
+
+
+async def test_a_calendar_month_is_over_when_it_is(bank: Bank) -> None:
+    budget = Budget(windows=(Window("calendar month", None, BOUND, aligned=True),))
+    app = bank.app(Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)}), budget)
+    assert (await bank.ask(app)).status == 200
+    answer = await bank.ask(app)
+    assert answer.status == 429
+    assert answer.json()["error"]["reset_at"] == "2026-09-01T00:00:00Z"
+    await bank.later(datetime(2026, 8, 31, 23, 59, 59, tzinfo=UTC).timestamp() - NOON)
+    assert (await bank.ask(app)).status == 429
+    await bank.later(1)
+    assert (await bank.ask(app)).status == 200
+
+
+async def test_every_window_holds(bank: Bank) -> None:
+    budget = Budget(
+        windows=(Window("5h", 5 * HOUR, 10 * BOUND), Window("7d", 7 * 24 * HOUR, BOUND)),
+    )
+    app = bank.app(Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)}), budget)
+    assert (await bank.ask(app)).status == 200
+    await bank.later(6 * HOUR)
+    answer = await bank.ask(app)
+    assert (answer.status, answer.json()["error"]["window"]) == (429, "7d")
+
+
+async def test_credits_are_spent_where_the_windows_are(bank: Bank) -> None:
+    budget = five_hours(BOUND, credits=True)
+    await bank.grant(BOUND)
+    full = {**COUNTED, "usage": Usage(100, 200)}
+    app = bank.app(Scripted(ASKED, full), budget)
+    assert [(await bank.ask(app)).status for _ in range(3)] == [200, 200, 429]
+    first, second = await bank.rows()
+    assert (first.from_credits, first.starts) == (0, {"5h": NOON})
+    assert (second.from_credits, second.starts) == (BOUND, {})
+    await bank.later(5 * HOUR)
+    assert (await bank.ask(app)).status == 200
+
+
+async def test_credits_alone(bank: Bank) -> None:
+    budget = Budget(credits=True)
+    app = bank.app(Scripted(ASKED, COUNTED), budget)
+    refused = await bank.ask(app)
+    assert (refused.status, refused.header("x-should-retry")) == (429, "false")
+    error = refused.json()["error"]
+    assert error == {
+        "message": "The credits are used up: 0.00 remaining.",
+        "type": "insufficient_quota",
+        "param": None,
+        "code": "insufficient_credits",
+        "remaining": "0.00",
+        "reset_at": None,
+    }
+    await bank.grant(NANO)
+    assert (await bank.ask(app)).status == 200
+    row = await bank.row()
+    assert row.from_credits == row.cost == COUNTED_COST
+    assert await bank.used(budget) == (COUNTED_COST - NANO, 0)
+
+
+async def test_the_last_of_it_is_lent_to_one_at_a_time(bank: Bank) -> None:
+    """A tight hold: less than the request may cost, enough for a beginning."""
+    cap = 100 * IN + 30 * OUT + 1
+    budget = five_hours(cap, cut_off=True)
+    inside, go = asyncio.Event(), asyncio.Event()
+    cut_off: list[int] = []
+
+    async def see(scope: Scope, receive: Receive, send: Send) -> None:
+        cut_off.append(Exchange.of(scope).cut_off)
+        inside.set()
+        await go.wait()
+        await Scripted({**COUNTED, "usage": Usage(90, 31)})(scope, receive, send)
+
+    app = bank.app(Scripted(ASKED, see), budget)
+    first = asyncio.create_task(bank.ask(app))
+    await inside.wait()
+    assert (await bank.ask(app)).status == 429
+    go.set()
+    assert (await first).status == 200
+    assert cut_off == [30]
+    row = await bank.row()
+    assert (row.reserved, row.cost) == (cap, 90 * IN + 31 * OUT)
+    assert await bank.settled(budget) == row.cost
+
+
+@pytest.mark.parametrize(("on", "cut_off"), [(True, 200), (False, 0)])
+async def test_cut_off_is_told_when_it_is_wanted(bank: Bank, on: bool, cut_off: int) -> None:
+    scope = bank.scope()
+    app = bank.app(Scripted(ASKED, COUNTED), five_hours(NANO, cut_off=on))
+    async with Call(app, scope) as call:
+        await call.done()
+    assert Exchange.of(scope).cut_off == cut_off
+
+
+# What those read who are refused
+
+
+async def spent_up(bank: Bank, budget: Budget, **fields: Any) -> Recorded:
+    """The refusal after a request that has left 0.12 credits of the cap."""
+    cap = budget.windows[0].cap
+    tokens = (cap - nano_of("0.12")) // IN
+    await bank.ask(bank.app(Scripted(ASKED, {**COUNTED, "usage": Usage(tokens)}), budget))
+    await bank.later(60)
+    return await bank.ask(bank.app(Scripted(), budget, tokens=(300_000, 0)), **fields)
+
+
+def nano_of(credits_: str) -> int:
+    return int(float(credits_) * NANO)
+
+
+MESSAGE = (
+    "The 5h spend limit of 5.00 credits is reached: 0.12 remaining, resets 2026-08-08 17:00 UTC. "
+    "This request may cost 0.30."
+)
+
+
+async def test_a_refusal_names_window_rest_and_reset(bank: Bank) -> None:
+    answer = await spent_up(bank, five_hours(5 * NANO))
+    assert answer.status == 429
+    assert answer.header("retry-after") == str(5 * 3600 - 60)
+    assert answer.header("x-should-retry") == "false"
+    assert answer.json() == {
+        "error": {
+            "message": MESSAGE,
+            "type": "insufficient_quota",
+            "param": None,
+            "code": "budget_exceeded",
+            "remaining": "0.12",
+            "reset_at": "2026-08-08T17:00:00Z",
+            "window": "5h",
+        }
+    }
+
+
+async def test_a_refusal_for_anthropic_callers(bank: Bank) -> None:
+    answer = await spent_up(bank, five_hours(5 * NANO), dialect="anthropic", request_id="r-77")
+    assert (answer.status, answer.header("x-should-retry")) == (429, "false")
+    assert answer.json() == {
+        "type": "error",
+        "error": {"type": "rate_limit_error", "message": MESSAGE},
+        "request_id": "r-77",
+    }
+
+
+async def test_a_reset_is_never_shown_too_early(bank: Bank) -> None:
+    await bank.later(0.25)
+    answer = await spent_up(bank, five_hours(5 * NANO))
+    assert "resets 2026-08-08 17:01 UTC" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["reset_at"] == "2026-08-08T17:00:01Z"
+    assert answer.header("retry-after") == str(5 * 3600 - 60)
+
+
+async def test_who_is_in_the_way_of_himself_is_told_so(bank: Bank) -> None:
+    budget = five_hours(BOUND)
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.set()
+        await go.wait()
+
+    first = asyncio.create_task(bank.ask(bank.app(Scripted(wait), budget)))
+    await inside.wait()
+    answer = await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
+    assert answer.header("retry-after") == "1"
+    assert "0.00 remaining beside what requests in flight may cost, resets" in answer.text
+    go.set()
+    await first
+
+
+# When the back office is not there
+
+
+async def test_no_request_is_served_that_cannot_be_written_down() -> None:
+    class FullDisk(Book):
+        def open(self, entry: Entry) -> None:
+            raise StoreUnavailable("No space left on device")
+
+    async with opened(Bank(MemoryCounters, FullDisk)) as bank:
+        inner = Scripted(ASKED, COUNTED)
+        scope = bank.scope()
+        async with Call(bank.app(inner, five_hours(NANO)), scope) as call:
+            answer = await call.done()
+        assert (answer.status, inner.calls) == (503, 0)
+        assert "No space left" in Exchange.of(scope).reason
+        assert "No space left" not in answer.text
+        assert await bank.settled(five_hours(NANO)) == 0
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_counters_that_do_not_answer_let_nobody_spend(dialect: str) -> None:
+    class Gone(MemoryCounters):
+        async def reserve(self, *args: Any, **rest: Any) -> Hold | Short | None:
+            raise CountersUnavailable("no route to 10.0.0.9")
+
+    async with opened(Bank(Gone)) as bank:
+        inner = Scripted(ASKED, COUNTED)
+        answer = await bank.ask(bank.app(inner, five_hours(NANO)), dialect=dialect)
+        assert (answer.status, inner.calls) == (529 if dialect == "anthropic" else 503, 0)
+        assert answer.header("retry-after") == "1"
+        assert "10.0.0.9" not in answer.text
+        assert await bank.rows() == []
+
+
+async def test_a_ledger_that_does_not_answer_lets_nobody_spend(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*args: Any) -> Any:
+        raise StoreUnavailable("no answer in time")
+
+    monkeypatch.setattr(bank.ledger, "spent", gone)
+    inner = Scripted(ASKED, COUNTED)
+    assert (await bank.ask(bank.app(inner, five_hours(NANO)))).status == 503
+    monkeypatch.undo()
+    assert (await bank.ask(bank.app(inner, five_hours(NANO)))).status == 200
+    assert inner.calls == 1
+
+
+async def test_a_journal_on_disk(tmp_path: Path) -> None:
+    """The same with the book that servers have."""
+    bank = Bank()
+    bank.book = Book(bank.ledger, tmp_path, committed=bank.accounts.committed)
+    budget = five_hours(NANO)
+    async with opened(bank):
+        await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
+        await bank.ask(bank.app(Scripted(), budget))
+        assert await bank.settled(budget) == COUNTED_COST
+        assert len(await bank.rows()) == 1
+
+
+# The stamp
+
+
+def test_credits_used() -> None:
+    exchange = Exchange(tariff=PRICE.cost)
+    assert credits_used(exchange) is None
+    exchange.usage = Usage(90, 50, cache_read=20)
+    assert credits_used(exchange) is None
+    exchange.measured = True
+    assert credits_used(exchange) == "0.000192"
+    exchange.tariff = None
+    assert credits_used(exchange) is None
