@@ -62,10 +62,3 @@ async def ledger_store(request: pytest.FixtureRequest) -> AsyncIterator[LedgerSt
     database = await Database.open(await database_url(request.param, request))
     yield SqlLedgerStore(database)
     await database.aclose()
-
-
-@pytest.fixture
-async def sql_ledger(sql_url: str) -> AsyncIterator[SqlLedgerStore]:
-    database = await Database.open(sql_url)
-    yield SqlLedgerStore(database)
-    await database.aclose()

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,6 @@ def test_only_one_recovers(tmp_path: Path) -> None:
     assert others != [mine.name]
     mine.remove()
     mine.release()
-    first.close()
 
 
 def test_a_folder_with_something_else_in_it(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_late_records_come_before_the_next(tmp_path: Path) -> None:
         journal.open(row)
     real = journal._file
     journal._file = os.open("/dev/full", os.O_WRONLY)
-    for end in (lambda: journal.close(rows[0]), lambda: journal.void(rows[1].id)):
+    for end in (partial(journal.close, rows[0]), partial(journal.void, rows[1].id)):
         with pytest.raises(OSError) as raised:
             end()
         assert raised.value.errno == errno.ENOSPC

@@ -289,7 +289,7 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     async with database.read() as connection:
         for statement, values in asked:
             rows = await connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, values)
-            steps += [row[3] for row in rows]
+            steps += [row._mapping["detail"] for row in rows]
     await database.aclose()
     looks = [step for step in steps if step.startswith(("SCAN", "SEARCH"))]
     assert len([step for step in looks if "ledger" in step]) >= 7

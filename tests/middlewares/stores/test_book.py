@@ -1,0 +1,556 @@
+"""The book: no row is lost, whatever dies or does not answer, and none is there twice."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from middlewares.stores import StoreUnavailable
+from middlewares.stores.book import Book
+from middlewares.stores.journal import Journal
+from middlewares.stores.ledger import Entry, LedgerStore
+from middlewares.stores.memory_ledger import MemoryLedgerStore
+from middlewares.stores.sql import Database
+from middlewares.stores.sql_ledger import SqlLedgerStore
+
+from .entries import credit, use
+from .postgres_server import Postgres
+
+ROOT = Path(__file__).parents[3]
+
+
+class Watched(MemoryLedgerStore):
+    """A ledger that writes down what it was asked, and can be made to fail or to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[str]] = []
+        self.failing: Exception | None = None
+        self.going = asyncio.Event()
+        self.going.set()
+        self.rejected: set[str] = set()
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        await self.going.wait()
+        if self.failing is not None:
+            raise self.failing
+        if self.rejected.intersection(entry.id for entry in entries):
+            raise ValueError("not this one")
+        self.batches.append([entry.id for entry in entries])
+        await super().append(entries)
+
+    @property
+    def order(self) -> list[str]:
+        return [id_ for batch in self.batches for id_ in batch]
+
+
+@asynccontextmanager
+async def started(store: LedgerStore, folder: Path | None, **options: Any) -> AsyncIterator[Book]:
+    book = Book(store, folder, **{"period": 0.005, **options})
+    await book.start()
+    try:
+        async with asyncio.timeout(60):
+            yield book
+    finally:
+        await book.aclose()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def ids(entries: Sequence[Entry]) -> list[str]:
+    return [entry.id for entry in entries]
+
+
+async def everything(store: LedgerStore) -> list[Entry]:
+    return (await store.page(limit=10**6))[::-1]
+
+
+async def test_rows_are_written_in_their_order_and_told(tmp_path: Path) -> None:
+    store = Watched()
+    told: list[Entry] = []
+
+    async def committed(entries: Sequence[Entry]) -> None:
+        assert {entry.id for entry in entries} <= set(store.order)
+        told.extend(entries)
+
+    rows = [use() for _ in range(2500)]
+    async with started(store, tmp_path, committed=committed) as book:
+        for row in rows:
+            book.open(row)
+        assert (book.pending, book.under_way) == (0, 2500)
+        for row in rows[:2400]:
+            book.close(row)
+        for row in rows[2400:]:
+            book.void(row.id)
+        assert (book.pending, book.under_way) == (2400, 0)
+        await book.flush()
+        assert (book.pending, book.written) == (0, 2400)
+        assert store.order == ids(rows[:2400])
+        assert max(map(len, store.batches)) <= 1000
+        assert told == rows[:2400]
+    assert list(tmp_path.iterdir()) == []
+    await book.aclose()
+
+
+async def test_without_a_journal(ledger_store: LedgerStore) -> None:
+    row = use()
+    async with started(ledger_store, None) as book:
+        book.open(row)
+        book.void("never opened")
+        book.close(row)
+        await book.flush()
+        assert await everything(ledger_store) == [row]
+
+
+async def test_it_has_to_be_started(tmp_path: Path) -> None:
+    book = Book(MemoryLedgerStore(), tmp_path / "folder")
+    with pytest.raises(RuntimeError, match="start"):
+        book.open(use())
+    with pytest.raises(RuntimeError, match="start"):
+        await book.flush()
+    await book.aclose()
+    await book.start()
+    with pytest.raises(RuntimeError, match="twice"):
+        await book.start()
+    await book.aclose()
+    with pytest.raises(ValueError, match=r"period 0.*more than 0"):
+        Book(MemoryLedgerStore(), None, period=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match="journal cannot be written"):
+        await Book(MemoryLedgerStore(), tmp_path / "file").start()
+
+
+async def test_a_store_that_fails_is_tried_until_it_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Watched()
+    rows = [use() for _ in range(50)]
+    async with started(store, tmp_path) as book:
+        store.failing = StoreUnavailable("it is away")
+        for row in rows[:25]:
+            book.close(row)
+        await until(lambda: book.store_failures >= 3)
+        for row in rows[25:]:
+            book.close(row)
+        store.failing = RuntimeError("something else")
+        before = book.store_failures
+        await until(lambda: book.store_failures > before)
+        assert (book.pending, store.order) == (50, [])
+        store.failing = None
+        await book.flush()
+        assert store.order == ids(rows)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "the ledger's store does not take rows, which wait: it is away",
+        "the ledger's store takes rows",
+    ]
+
+
+async def test_a_row_that_the_store_rejects_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Watched()
+    rows = [use() for _ in range(10)]
+    store.rejected = {rows[4].id}
+    async with started(store, None) as book:
+        for row in rows:
+            book.close(row)
+        await book.flush()
+    assert store.order == ids(rows[:4] + rows[5:])
+    assert caplog.text.count("rejects a row") == 1
+    assert repr(rows[4]) in caplog.text
+
+
+async def test_counters_that_fail_hold_up_no_row_and_are_told_in_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Watched()
+    told: list[Entry] = []
+    failing = True
+
+    async def committed(entries: Sequence[Entry]) -> None:
+        if failing:
+            raise ConnectionError("no counters")
+        told.extend(entries)
+
+    rows = [use() for _ in range(3)]
+    async with started(store, None, committed=committed) as book:
+        for row in rows:
+            book.close(row)
+            await book.flush()
+        await until(lambda: book.committed_failures >= 3)
+        assert store.order == ids(rows)
+        assert told == []
+        failing = False
+        await until(lambda: told == rows)
+    assert caplog.text.count("cannot be told") == 1
+    assert caplog.text.count("are told of written rows") == 1
+
+
+async def test_segments_go_when_their_rows_are_in_the_store(tmp_path: Path) -> None:
+    store = Watched()
+    rows = [use() for _ in range(400)]
+    long = use(ended="lost")
+
+    def segments() -> list[str]:
+        return sorted(path.name.split(".")[1] for path in tmp_path.glob("*.journal"))
+
+    async with started(store, tmp_path, segment=4096) as book:
+        book.open(long)
+        store.going.clear()
+        for row in rows:
+            book.open(row)
+            book.close(row)
+        assert len(segments()) > 10
+        assert segments()[0] == "000001"
+        store.going.set()
+        await book.flush()
+        await until(lambda: len(segments()) == 1)
+        assert store.order == ids(rows)
+        # The one that is left has what is open, though that was opened in the first.
+        assert [path.read_bytes().count(long.id.encode()) for path in tmp_path.glob("*.journal")]
+        voided = 0
+        while segments()[0] == segments()[-1] and voided < 200:  # nothing but refusals turns too
+            refused = use()
+            book.open(refused)
+            book.void(refused.id)
+            voided += 1
+        await until(lambda: len(segments()) == 1)
+        with forgotten(book):
+            pass
+    async with started(store, tmp_path) as book:
+        assert book.recovered >= 1
+    assert set(store.order) == {*ids(rows), long.id}
+
+
+@contextmanager
+def forgotten(book: Book) -> Iterator[None]:
+    """Let go of the book's journal as its process's death would."""
+    yield
+    assert book._journal is not None
+    book._journal.aclose(keep=True)
+
+
+async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> None:
+    store = Watched()
+    rows = [use() for _ in range(3000)]
+    async with started(store, tmp_path, segment=16384, in_memory=200) as book:
+        store.failing = StoreUnavailable("away")
+        for row in rows:
+            book.open(row)
+            book.close(row)
+        held = sum(len(chunk.rows) for chunk in book._chunks)
+        assert held < 600
+        assert book.pending == 3000
+        await until(lambda: book.store_failures > 0)
+        store.failing = None
+        await book.flush()
+        assert store.order == ids(rows)
+        assert book.pending == 0
+
+
+async def test_a_journal_that_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Watched()
+    rows = [use() for _ in range(3)]
+    async with started(store, tmp_path) as book:
+        for row in rows:
+            book.open(row)
+        journal = book._journal
+        assert journal is not None
+        real, journal._file = journal._file, os.open("/dev/full", os.O_WRONLY)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="No space left"):
+                book.open(use())
+        book.close(rows[0])
+        book.void(rows[1].id)
+        await book.flush()
+        assert store.order == [rows[0].id]
+        assert book.journal_failures == 5
+        os.close(journal._file)
+        journal._file = real
+        book.open(use(id="later"))
+        book.close(rows[2])
+        book.void("later")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
+    assert "the journal cannot be written: " in caplog.text
+    assert "the journal can be written again" in caplog.text
+
+
+async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> None:
+    store = Watched()
+    rows = [use() for _ in range(300)]
+    async with started(store, tmp_path, segment=4096, in_memory=10) as book:
+        store.failing = StoreUnavailable("away")
+        journal = book._journal
+        assert journal is not None
+        for number, row in enumerate(rows):
+            book.open(row)
+            if number % 50 == 7:
+                real, journal._file = journal._file, os.open("/dev/full", os.O_WRONLY)
+                book.close(row)
+                os.close(journal._file)
+                journal._file = real
+            else:
+                book.close(row)
+        assert book.pending == 300
+        store.failing = None
+        await book.flush()
+        assert sorted(set(store.order)) == ids(rows)
+
+
+async def test_too_much_that_cannot_be_written_refuses_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("middlewares.stores.book._MOST", 10)
+    store = Watched()
+    async with started(store, None) as book:
+        store.failing = StoreUnavailable("away")
+        for _ in range(11):
+            book.open(use())
+            book.close(use())
+        with pytest.raises(StoreUnavailable, match="too many rows wait"):
+            book.open(use())
+        store.failing = None
+        await book.flush()
+        book.open(use())
+
+
+async def test_aclose_leaves_to_the_next_what_it_cannot_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Watched()
+    store.failing = StoreUnavailable("away")
+    rows = [use() for _ in range(5)]
+    async with started(store, tmp_path, patience=0.05) as book:
+        for row in rows:
+            book.open(row)
+            book.close(row)
+    assert "5 rows are not in the ledger's store; the journal has them" in caplog.text
+    store.failing = None
+    async with started(store, tmp_path) as book:
+        assert book.recovered == 5
+    assert store.order == ids(rows)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_dead_are_recovered_once_and_told(
+    ledger_store: LedgerStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Entry] = []
+    folder = tmp_path / "journal"
+
+    async def committed(entries: Sequence[Entry]) -> None:
+        told.extend(entries)
+
+    mine = [use(ended="lost", starts={"5h": 1.0}) for _ in range(20)]
+    already = use(id=mine[0].id, cost=50, starts={"5h": 1.0})
+    await ledger_store.append([already])
+    for part in (mine[:10], mine[10:]):
+        journal = Journal(folder)
+        for row in part:
+            journal.open(row)
+        journal.close(use(id=part[0].id, cost=50, starts={"5h": 1.0}))
+        journal.void(part[1].id)
+        journal.aclose(keep=True)
+    async with (
+        started(ledger_store, folder, committed=committed, recovery=0.01),
+        started(ledger_store, folder, committed=committed, recovery=0.01),
+    ):
+        await until(lambda: caplog.text.count("recovered 9 rows") == 2)
+        await until(lambda: len(told) == 18)
+    found = {row.id: row for row in await everything(ledger_store)}
+    assert set(found) == {row.id for row in mine} - {mine[1].id, mine[11].id}
+    assert [row.id for row in found.values() if row.cost == 50] == [mine[0].id, mine[10].id]
+    assert sorted(ids(told)) == sorted(found)
+    assert (await ledger_store.spent("key_1", 2.0, ()))[0].spent == {"5h": 2 * 50 + 16 * 7}
+    assert list(folder.iterdir()) == []
+
+
+async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
+    store = Watched()
+    row = use(ended="lost")
+    journal = Journal(tmp_path)
+    journal.open(row)
+    journal.aclose(keep=True)
+    store.failing = StoreUnavailable("away")
+    async with started(store, tmp_path, patience=0.05, recovery=0.01) as book:
+        assert book.recovered == 0
+        store.failing = None
+        await until(lambda: book.recovered == 1)
+    assert store.order == [row.id]
+
+
+CHILD = """
+import asyncio, os, random, sys
+from pathlib import Path
+from middlewares.stores.book import Book
+from middlewares.stores.sql import Database
+from middlewares.stores.sql_ledger import SqlLedgerStore
+from tests.middlewares.stores.entries import use
+
+async def main():
+    url, folder, name = sys.argv[1:]
+    chance = random.Random(name)
+    database = await Database.open(url)
+    book = Book(SqlLedgerStore(database), Path(folder), period=0.003, segment=20_000, recovery=0.05)
+    await book.start()
+    going, number = [], 0
+    while True:
+        for _ in range(chance.randrange(30)):
+            number += 1
+            row = use(id=f"{name}-{number:06d}", ended="lost", starts={"5h": 1.0}, cost=1)
+            book.open(row)
+            os.write(1, f"open {row.id}\\n".encode())
+            going.append(row)
+        chance.shuffle(going)
+        for row in going[chance.randrange(10):]:
+            going.remove(row)
+            if chance.random() < 0.1:
+                book.void(row.id)
+                os.write(1, f"void {row.id}\\n".encode())
+            else:
+                book.close(use(id=row.id, starts={"5h": 1.0}, cost=5))
+                os.write(1, f"close {row.id}\\n".encode())
+        await asyncio.sleep(0)
+
+asyncio.run(main())
+"""
+
+
+async def test_killed_at_any_moment_no_row_is_lost_or_twice(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Two processes at a time on one folder, killed 24 times, each recovering the others."""
+    chance = random.Random(11)
+    folder = tmp_path / "journal"
+    said: dict[str, str] = {}
+    children: list[subprocess.Popen[bytes]] = []
+
+    def child(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", CHILD, sqlite_url, str(folder), name]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+    def read_and_kill(process: "subprocess.Popen[bytes]", lines: int) -> None:
+        assert process.stdout is not None
+        with process:
+            heard = [process.stdout.readline() for _ in range(lines)]
+            os.kill(process.pid, signal.SIGKILL)
+            heard += process.stdout.readlines()
+        assert process.returncode == -signal.SIGKILL
+        for line in heard:
+            if line.endswith(b"\n"):
+                what, id_ = line.decode().split()
+                said[id_] = what
+
+    try:
+        children.append(child("k00"))
+        for number in range(1, 25):
+            children.append(child(f"k{number:02d}"))
+            await asyncio.to_thread(read_and_kill, children[-2], 1 + chance.randrange(1500))
+        await asyncio.to_thread(read_and_kill, children[-1], 500)
+    finally:
+        for process in children:
+            process.kill()
+    database = await Database.open(sqlite_url)
+    store = SqlLedgerStore(database)
+    async with started(store, folder):
+        pass
+    rows = await everything(store)
+    spent, _ = await store.spent("key_1", 2.0, ())
+    await database.aclose()
+    assert list(folder.iterdir()) == []
+    found = {row.id: row.cost for row in rows}
+    assert len(found) == len(rows)
+    assert len(said) > 5000
+    # What was said last is what is there, but for the one act each child was killed under.
+    must = {id_ for id_, what in said.items() if what != "void"}
+    assert must <= set(found)
+    told = {"open": 1, "close": 5}
+    other = [id_ for id_ in found if told.get(said.get(id_, "void")) != found[id_]]
+    assert len(other) <= 25
+    assert {id_[:3] for id_ in other} <= {f"k{number:02d}" for number in range(25)}
+    assert spent.spent == {"5h": sum(found.values())}
+
+
+async def test_postgresql_stops_and_comes_back(
+    postgres: Postgres, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = await Database.open(postgres_url)
+    store = SqlLedgerStore(database)
+    rows = [use(starts={"5h": 1.0}) for _ in range(60)]
+    async with started(store, tmp_path) as book:
+        book.close(rows[0])
+        await book.flush()
+        postgres.stop()
+        try:
+            for row in rows[1:30]:
+                book.open(row)
+                book.close(row)
+            await until(lambda: book.store_failures >= 2)
+            for row in rows[30:]:
+                book.open(row)
+                book.close(row)
+        finally:
+            postgres.start()
+        await book.flush()
+        assert (await store.spent("key_1", 2.0, ()))[0].spent == {"5h": 60 * 7}
+    assert await everything(store) == rows
+    assert caplog.text.count("does not take rows") == 1
+    await database.aclose()
+
+
+async def test_sqlite_locked_by_another(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("middlewares.stores.sqlite_writer.BUSY", 0.02)
+    database = await Database.open(sqlite_url)
+    store = SqlLedgerStore(database)
+    rows = [use() for _ in range(40)] + [credit(5)]
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
+        async with started(store, tmp_path / "journal") as book:
+            other.execute("BEGIN IMMEDIATE")
+            for row in rows:
+                book.open(row)
+                book.close(row)
+            await until(lambda: book.store_failures >= 2)
+            assert await everything(store) == []
+            other.rollback()
+            await book.flush()
+    assert await everything(store) == rows
+    await database.aclose()
+
+
+async def test_many_take_turns_at_one_sqlite_file(sqlite_url: str, tmp_path: Path) -> None:
+    databases = [await Database.open(sqlite_url) for _ in range(3)]
+    rows = [use(starts={"5h": 1.0}, cost=1) for _ in range(900)]
+
+    async def keep(database: Database, mine: list[Entry]) -> None:
+        async with started(SqlLedgerStore(database), tmp_path / "journal") as book:
+            for row in mine:
+                book.open(row)
+                book.close(row)
+                if row.id.endswith("0"):
+                    await asyncio.sleep(0)
+
+    await asyncio.gather(*[keep(each, rows[n::3]) for n, each in enumerate(databases)])
+    store = SqlLedgerStore(databases[0])
+    assert await everything(store) == rows
+    assert (await store.spent("key_1", 2.0, ()))[0].spent == {"5h": 900}
+    for database in databases:
+        await database.aclose()
