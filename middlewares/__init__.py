@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._line import Line
     from .auth import AuthMiddleware
     from .budget import Bill, BudgetMiddleware, credits_used
     from .errors import ErrorsMiddleware
@@ -30,6 +31,7 @@ __all__ = [
     "HeaderStampMiddleware",
     "House",
     "IdempotencyMiddleware",
+    "Line",
     "Metrics",
     "MetricsMiddleware",
     "Principal",
@@ -54,6 +56,7 @@ _HOMES = {
     "HeaderStampMiddleware": "headers",
     "House": "exchange",
     "IdempotencyMiddleware": "idempotency",
+    "Line": "_line",
     "Metrics": "metrics",
     "MetricsMiddleware": "metrics",
     "Principal": "exchange",

@@ -232,6 +232,64 @@ def test_principals_names_and_addresses_are_counted_apart() -> None:
     simulate(main())
 
 
+def test_two_limiters_of_one_app() -> None:
+    """One for all of an address, which says nothing, around one for each principal."""
+
+    async def main() -> None:
+        counters = MemoryCounters()
+        inner = RateLimitMiddleware(ok, counters=counters, limits=lambda _: MINUTE, clock=unix)
+        asked: list[str] = []
+
+        async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+            asked.append(scope["path"])
+            await as_principal(inner)(scope, receive, send)
+
+        net = Limits(requests=Rate(72, 3600.0))
+
+        async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+            Exchange.of(scope).client = "192.0.2.1"
+            await limit(scope, receive, send)
+
+        limit = RateLimitMiddleware(
+            authenticated,
+            counters=counters,
+            limits=lambda _: net,
+            who=by_address,
+            name="address",
+            report=False,
+            clock=unix,
+        )
+        app = HeaderStampMiddleware(outer, stamp=lambda it: rate_limit_headers(it, clock=unix))
+        assert await statuses(app, 71, path="/a") == [200] * 70 + [429]
+        last = await request(app, "POST", "/b")
+        assert (last.status, last.header("x-ratelimit-limit")) == (200, "60")
+        refused = await request(app, "POST", "/b")
+        assert (refused.status, refused.header("retry-after")) == (429, "50")
+        assert refused.header("x-ratelimit-limit") is None
+        assert asked == ["/a"] * 71 + ["/b"]
+
+    simulate(main())
+
+
+def test_an_address_that_the_router_found_counts_before_that_of_the_socket() -> None:
+    async def main() -> None:
+        limit = RateLimitMiddleware(
+            ok,
+            counters=MemoryCounters(),
+            limits=lambda _: Limits(requests=Rate(1, 60.0)),
+            clock=unix,
+        )
+
+        async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+            Exchange.of(scope).client = scope["path"][1:]
+            await limit(scope, receive, send)
+
+        assert await statuses(routed, 2, path="/192.0.2.1") == [200, 429]
+        assert await statuses(routed, 1, path="/192.0.2.2") == [200]
+
+    simulate(main())
+
+
 def test_one_subscriber_of_ipv6_is_one_caller() -> None:
     """Else a single home has 2^64 addresses to come from."""
     exchange = Exchange()
@@ -305,6 +363,11 @@ async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
     await Problem("budget_exceeded")(scope, receive, send)
 
 
+async def kept(scope: Scope, receive: Receive, send: Send) -> None:
+    Exchange.of(scope).outcome = "completed"
+    await ok(scope, receive, send)
+
+
 async def raising(scope: Scope, receive: Receive, send: Send) -> None:
     raise Problem("model_not_found")
 
@@ -325,6 +388,7 @@ async def raising_after_asking(scope: Scope, receive: Receive, send: Send) -> No
         pytest.param(raising_after_asking, 0, id="the upstream failed, raised"),
         pytest.param(refusing, 0, id="refused inside"),
         pytest.param(raising, 0, id="refused inside, raised"),
+        pytest.param(kept, 0, id="answered without asking, as a replay"),
         pytest.param(ok, 400, id="an app that does not tell"),
     ],
 )

@@ -658,6 +658,46 @@ def test_so_many_bytes_are_held() -> None:
     simulate(main())
 
 
+def test_who_is_about_to_leave_the_line_does_not_give_way() -> None:
+    async def main() -> None:
+        line, answered = Line(size=1000), asyncio.Event()
+
+        async def ask() -> Verdict:
+            await answered.wait()
+            return Verdict(admitted=True, levels=())
+
+        turn = asyncio.create_task(line.join("a", (CHECK,), size=900, verdict=told(1.0)).turn(ask))
+        await asyncio.sleep(2)
+        assert await full(line, "b", CHECK, size=200) > 0.0
+        answered.set()
+        assert (await turn).admitted
+        line.join("b", (CHECK,), size=200, verdict=told(1.0)).close()
+
+    simulate(main())
+
+
+def test_who_moves_up_has_the_time_of_its_own() -> None:
+    """The first would have had to give up before its turn; it left, and the second need not."""
+
+    async def main() -> None:
+        log, counters, line = Log(), MemoryCounters(), Line(patience=5.0)
+        app = throttled(log, counters, line=line)
+        assert await answer(app) == 200
+        async with Call(app, timeout=FOREVER) as first:
+            await waiting(line, 1)
+            counters.charge("key:/", Check("requests", Rate(1, 1.0), 5), unix())
+            await asyncio.sleep(3)
+            second = asyncio.create_task(answer(app))
+            await waiting(line, 2)
+            await asyncio.sleep(1)
+            first.hang_up()
+            await first.done()
+        assert await second == 200
+        assert log.came == [(0.0, "/"), (6.0, "/")]
+
+    simulate(main())
+
+
 def test_a_body_counts_by_its_announced_length() -> None:
     async def main() -> None:
         counters, line = MemoryCounters(), Line(size=3 << 20)
