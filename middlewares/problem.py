@@ -166,7 +166,7 @@ class Problem(Exception):
     reason: internal; logged under the request id, never sent.
     retry_after: seconds, at least 1; only kinds with status 429 and 503 carry the header always.
     headers: further response headers, e.g. `allow`.
-    extra: further members of the OpenAI `error` object, e.g. `reset_at`, `remaining`.
+    extra: further members of the `error` object, e.g. `reset_at`, `remaining`.
 
     Raises ValueError for a kind that is not in the table.
     """
@@ -216,7 +216,11 @@ class Problem(Exception):
         if exchange.dialect == "anthropic":
             return {
                 "type": "error",
-                "error": {"type": self.row.anthropic_type, "message": self._text(exchange)},
+                "error": {
+                    "type": self.row.anthropic_type,
+                    "message": self._text(exchange),
+                    **(self.extra or {}),
+                },
                 "request_id": exchange.request_id,
             }
         code = self.kind if self.row.code is None else self.row.code or None

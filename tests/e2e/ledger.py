@@ -83,7 +83,7 @@ async def rows(sql: str) -> list[Row]:
             found = [tuple(row) for row in await connection.fetch(_QUERY)]
         finally:
             await connection.close()
-    return [msgspec.convert(tuple(row), Row, strict=False) for row in map(_named, found)]
+    return [msgspec.convert(_named(row), Row, strict=False) for row in found]
 
 
 def _named(values: Iterable[Any]) -> dict[str, Any]:

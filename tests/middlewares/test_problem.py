@@ -85,6 +85,7 @@ def test_details_and_extras() -> None:
         "budget_exceeded", param="model", issue="too dear", extra={"remaining": "0.00"}
     )
     assert problem.content(exchange())["error"]["remaining"] == "0.00"
+    assert problem.content(exchange(dialect="anthropic"))["error"]["remaining"] == "0.00"
     told = problem.content(exchange(details=True))["error"]
     assert told["details"] == {"field": "model", "issue": "too dear"}
     bare = Problem("internal", message="m").content(exchange(details=True))["error"]
