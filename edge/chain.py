@@ -236,6 +236,10 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=("GET", "POST", "DELETE"),
         allow_headers=("*",),
-        expose_headers=("x-request-id", "request-id", "x-model-used", "retry-after"),
+        expose_headers=(
+            *("x-request-id", "request-id", "x-model-used", "x-credits-used", "retry-after"),
+            *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+            "idempotent-replayed",
+        ),
         max_age=600,
     )

@@ -173,7 +173,7 @@ def test_endpoints() -> None:
 # Response headers
 
 RESPONDING = ("middlewares", "edge")
-OUTWARD = {"edge/upstreams", "edge/dialects", "edge/demo.py"}
+OUTWARD = {"edge/upstreams", "edge/dialects", "edge/demo.py", "middlewares/stores"}
 """What is written to upstreams, or to ourselves, and what makes bodies only."""
 
 FRAMING = {"content-type", "content-length"}
