@@ -333,7 +333,10 @@ class MemoryCounters:
             else:
                 for name, start in hold.starts.items():
                     window = kept.windows.get(name)
-                    if window is not None and window[0] == start:
+                    # Not begun here: restored while the hold had lapsed, and no row named it.
+                    if window is None or window[0] < start:
+                        kept.windows[name] = (start, hold.amount)
+                    elif window[0] == start:
                         kept.windows[name] = (start, window[1] + hold.amount)
         return missing
 

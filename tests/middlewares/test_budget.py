@@ -662,11 +662,10 @@ async def test_a_refusal_names_window_rest_and_reset(bank: Bank) -> None:
 async def test_a_refusal_for_anthropic_callers(bank: Bank) -> None:
     answer = await spent_up(bank, five_hours(5 * NANO), dialect="anthropic", request_id="r-77")
     assert (answer.status, answer.header("x-should-retry")) == (429, "false")
-    assert answer.json() == {
-        "type": "error",
-        "error": {"type": "rate_limit_error", "message": MESSAGE},
-        "request_id": "r-77",
-    }
+    body = answer.json()
+    assert (body["type"], body["request_id"]) == ("error", "r-77")
+    assert body["error"]["type"] == "rate_limit_error"
+    assert body["error"]["message"] == MESSAGE
 
 
 async def test_a_reset_is_never_shown_too_early(bank: Bank) -> None:

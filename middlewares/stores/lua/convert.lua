@@ -18,8 +18,13 @@ for i = 1, #ARGV, 2 do
       while at <= #record do
         local name
         name, at = struct.unpack('>s', record, at)
-        if get('s:' .. name) == record:sub(at, at + 7) then
+        local start, begun = record:sub(at, at + 7), get('s:' .. name)
+        if begun == start then
           add('w:' .. name, amount)
+        elseif not begun or struct.unpack('>d', begun) < struct.unpack('>d', start) then
+          -- Not begun here: restored while the hold had lapsed, and no row named it.
+          set('s:' .. name, start)
+          set('w:' .. name, string.format('%.0f', amount))
         end
         at = at + 8
       end
