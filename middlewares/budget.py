@@ -280,7 +280,8 @@ def _closed(
 
 
 def _ms(since: float, until: float) -> float:
-    return round((until - since) * 1000, 3)
+    """Whole microseconds; `round` would take three times as long."""
+    return (until - since) * 1e6 // 1.0 / 1e3
 
 
 def _ended(exchange: Exchange, way: _Way) -> Ended:
