@@ -8,7 +8,8 @@ from collections.abc import (
     Iterator,
     MutableMapping,
 )
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -51,6 +52,22 @@ def within(address: str, networks: Iterable[Network]) -> bool:
         return False
     mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
     return any((mapped or ip) in network for network in networks)
+
+
+def subscriber(address: str) -> str:
+    """Whom `address` stands for: itself, or of IPv6 its /64, which is what one subscriber has
+    (RFC 6177)."""
+    return _network(address) if ":" in address else address
+
+
+@lru_cache(4096)
+def _network(address: str) -> str:
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
+    return str(mapped or ip_network((ip, 64), strict=False))
 
 
 def offer(send: Send, message: Message) -> Awaitable[None] | None:

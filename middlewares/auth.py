@@ -5,7 +5,7 @@ from hashlib import sha256
 from time import time
 from typing import Literal
 
-from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope, within
+from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope, subscriber, within
 from .exchange import Exchange, Principal
 from .problem import Problem
 from .stores.directory import KeyDirectory
@@ -20,7 +20,8 @@ class AuthMiddleware:
 
     The key comes as `Authorization: Bearer KEY` (RFC 6750) or `x-api-key: KEY`; two that differ
     are refused. Only its SHA-256 leaves this file. Whatever is wrong with a key, the caller reads
-    the same; the log has the reason. In mode "none" no header is read.
+    the same; the log has the reason. In mode "none" no header is read, and the address is the
+    principal, of IPv6 its /64.
 
     Reads:   client, endpoint
     Writes:  principal
@@ -56,7 +57,7 @@ class AuthMiddleware:
         exchange = Exchange.of(scope)
         keys = self._keys
         if keys is None:
-            exchange.principal = Principal(_address(exchange, scope) or "unknown")
+            exchange.principal = Principal(subscriber(_address(exchange, scope)) or "unknown")
             return await self.app(scope, receive, send)
 
         secret = b""

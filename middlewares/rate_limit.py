@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from math import ceil
 from secrets import token_hex
 from time import gmtime, strftime, time
 
 from ._ahead import ReadAhead
-from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope
+from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope, subscriber
 from ._line import Full, Left, Line
 from .exchange import Exchange
 from .problem import Problem
@@ -220,9 +219,8 @@ class _Share:
 
 
 def by_address(exchange: Exchange) -> str:
-    """The caller's address; of IPv6 its /64, as that is what one subscriber has (RFC 6177)."""
-    address = exchange.client
-    return _subscriber(address) if ":" in address else address or "unknown"
+    """The caller's address; of IPv6 its /64 (`subscriber`)."""
+    return subscriber(exchange.client) or "unknown"
 
 
 def rate_limit_headers(
@@ -282,18 +280,7 @@ def _caller(exchange: Exchange, scope: Scope) -> str:
     if exchange.client:
         return by_address(exchange)
     client = scope.get("client")
-    address = str(client[0]) if client else "unknown"
-    return _subscriber(address) if ":" in address else address
-
-
-@lru_cache(4096)
-def _subscriber(address: str) -> str:
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
-    return str(mapped or ip_network((ip, 64), strict=False))
+    return subscriber(str(client[0])) if client else "unknown"
 
 
 def _size(exchange: Exchange, scope: Scope) -> int:

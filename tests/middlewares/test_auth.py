@@ -330,3 +330,19 @@ def test_a_wrong_configuration_is_refused_in_a_sentence() -> None:
         AuthMiddleware(inner, mode="off")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"keys None: expected a KeyDirectory"):
         AuthMiddleware(inner)
+
+
+@pytest.mark.parametrize(
+    ("address", "principal"),
+    [
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2:3", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1", "192.0.2.1"),
+    ],
+)
+async def test_without_keys_an_ipv6_caller_is_its_network(address: str, principal: str) -> None:
+    """Whoever has a /64 has more addresses than anybody can count."""
+    _, exchange = await ask(AuthMiddleware(inner, mode="none"), client=address)
+    assert exchange.principal == Principal(principal)
