@@ -105,7 +105,7 @@ class KeyStore(Protocol):
         ...
 
     async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
-        """Up to `limit` keys, oldest first by (created_at, id), of those that come after `after`."""
+        """Up to `limit` keys after `after`, oldest first by (created_at, id)."""
         ...
 
     async def revision(self) -> int:
