@@ -135,7 +135,7 @@ async def test_a_client_that_leaves_is_heard_out_where_its_plan_says_so() -> Non
 @pytest.mark.parametrize("stream", [False, True])
 async def test_who_leaves_before_the_first_byte_is_heard_out_too(stream: bool) -> None:
     go_on = asyncio.Event()
-    steps = [ROLE, go_on, HI, STOP, COST, DONE] if stream else [go_on, PLAIN]
+    steps: list[Step] = [ROLE, go_on, HI, STOP, COST, DONE] if stream else [go_on, PLAIN]
     chat = Leaving(*steps, stream=stream, on_hangup="drain")
     async with chat.call() as call:
         call.hang_up()
