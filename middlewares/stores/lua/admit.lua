@@ -8,7 +8,10 @@ local rates, lacking, wait = {}, 0, 0
 for i = 6, #ARGV, 2 do
   local count, seconds, burst, cost = struct.unpack('>dddd', ARGV[i + 1])
   local speed, depth = count / seconds, count + burst
-  local level, at = drained(redis.call('HGET', KEYS[1], ARGV[i]), now, speed)
+  local level, at, back = drained(redis.call('HGET', KEYS[1], ARGV[i]), now, speed)
+  if back then
+    keep(ARGV[i], level, at, speed)
+  end
   rates[#rates + 1] = {ARGV[i], level, at, speed, cost}
   local over = level + math.min(cost, depth) - depth
   if take and over > speed * GRAIN and over / speed > wait then

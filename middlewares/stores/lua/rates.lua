@@ -12,6 +12,7 @@ local function clock(told)
   return tonumber(t[1]) + tonumber(t[2]) / 1e6
 end
 
+-- Level, as of when, and whether the clock was set back, which has to be kept even on a refusal.
 local function drained(packed, now, speed)
   if not packed then
     return 0, now
@@ -21,7 +22,7 @@ local function drained(packed, now, speed)
   if elapsed > 0 then
     return math.max(0, level - elapsed * speed), now
   elseif elapsed < -STEP then
-    return level, now
+    return level, now, true
   end
   return level, at
 end

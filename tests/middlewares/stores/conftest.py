@@ -1,6 +1,9 @@
 """Real databases: a SQLite file per test, and one PostgreSQL server with a database per test."""
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,8 @@ from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.migrations import migrate
 from middlewares.stores.sql import Database, SqlKeyStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
+
+from .redis_server import RedisServer
 
 
 async def database_url(kind: str, request: pytest.FixtureRequest) -> str:
@@ -62,3 +67,20 @@ async def ledger_store(request: pytest.FixtureRequest) -> AsyncIterator[LedgerSt
     database = await Database.open(await database_url(request.param, request))
     yield SqlLedgerStore(database)
     await database.aclose()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server of this run's own; it starts when first asked for."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: a socket's path has 107 bytes at most
+    server = RedisServer(folder)
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """A database in which nothing is."""
+    redis_server.flush()
+    return redis_server.url()

