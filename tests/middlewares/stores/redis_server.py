@@ -7,6 +7,7 @@ import time
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -24,7 +25,7 @@ class RedisServer:
         self.start()
 
     def url(self, database: int = 0) -> str:
-        credentials = f":{self._password}@" if self._password else ""
+        credentials = f":{quote(self._password, safe='')}@" if self._password else ""
         return f"unix://{credentials}{self._path}?db={database}"
 
     @property

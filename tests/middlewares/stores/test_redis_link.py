@@ -1,0 +1,326 @@
+"""The connection to Redis, against a real one, and against peers that misbehave."""
+
+import asyncio
+import logging
+import shutil
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from middlewares.stores.counters import CountersUnavailable
+from middlewares.stores.redis_link import Address, RedisLink
+
+from .redis_server import RedisServer
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def linked(url: str, **options: float) -> AsyncIterator[RedisLink]:
+    made = RedisLink(url, **{"timeout": 10.0, "connect_timeout": 10.0, **options})  # type: ignore[arg-type]
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of one test's own, to be stopped and frozen."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))
+    server = RedisServer(folder, password="wörd:/@")
+    yield server
+    server.thaw()
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def tcp(
+    serve: Serve,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[int]:
+    """A server of our own. Gives its port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def passing_on(
+    path: str,
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """To the Redis at this socket."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_unix_connection(path)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+            sink.close()
+
+        try:
+            await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+        finally:
+            inner_writer.close()
+
+    return serve
+
+
+async def test_answers_come_in_order(redis_url: str) -> None:
+    async with linked(redis_url) as link:
+        assert link.up
+        assert await link.call("SET", "key", "välue") == b"OK"
+        big = b"x" * 1_000_000
+        calls = [link.call(b"ECHO", str(n)) for n in range(1000)]
+        calls.insert(500, link.call("ECHO", big))
+        answers = await asyncio.gather(*calls)
+        assert answers.pop(500) == big
+        assert answers == [str(n).encode() for n in range(1000)]
+        assert await link.call("GET", "key") == "välue".encode()
+        assert await link.call("GET", "no key") is None
+        assert await link.call("INCRBY", "number", 0) == 0
+
+
+async def test_what_nobody_waits_for_is_carried_out_in_order(redis_url: str) -> None:
+    async with linked(redis_url) as link:
+        for n in range(100):
+            assert link.send("RPUSH", "list", n)
+        last = link.call("LRANGE", "list", 0, -1)
+        assert await last == [str(n).encode() for n in range(100)]
+        assert link.send("RPUSH", "list", "at the end")
+    async with linked(redis_url) as link:
+        assert await link.call("LINDEX", "list", -1) == b"at the end"
+
+
+async def test_databases_are_apart(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    async with linked(redis_server.url(3)) as third, linked(redis_server.url(0)) as first:
+        await third.call("SET", "key", 3)
+        assert await first.call("GET", "key") is None
+    async with linked(redis_server.url(3)) as third:
+        assert await third.call("GET", "key") == b"3"
+
+
+async def test_password(server: RedisServer) -> None:
+    right = f"unix://:w%C3%B6rd%3A%2F%40@{server.path}?db=2"
+    async with linked(right) as link:
+        assert await link.call("PING") == b"PONG"
+    named = f"unix://default:w%C3%B6rd%3A%2F%40@{server.path}"
+    async with linked(named) as link:
+        assert await link.call("PING") == b"PONG"
+    for url in (f"unix://{server.path}", f"unix://:wrong@{server.path}"):
+        async with linked(url) as link:
+            assert not link.up
+            with pytest.raises(CountersUnavailable, match=r"NOAUTH|WRONGPASS"):
+                link.call("PING")
+            assert not link.send("PING")
+
+
+async def test_tcp_and_tls(redis_server: RedisServer) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    serve = passing_on(redis_server.path)
+    async with tcp(serve) as port, tcp(serve, context) as safe_port:
+        async with linked(f"redis://127.0.0.1:{port}/1") as link:
+            assert await link.call("PING") == b"PONG"
+        with authority.cert_pem.tempfile() as trusted:
+            url = f"rediss://localhost:{safe_port}/1?ssl_ca_certs={trusted}"
+            async with linked(url) as link:
+                assert await link.call("PING") == b"PONG"
+            wrong_name = f"rediss://127.0.0.1:{safe_port}/1?ssl_ca_certs={trusted}"
+            async with linked(wrong_name) as link:
+                assert not link.up
+        async with linked(f"rediss://localhost:{safe_port}/1") as link:
+            assert not link.up
+            with pytest.raises(CountersUnavailable, match="certificate"):
+                link.call("PING")
+        async with linked(f"rediss://localhost:{safe_port}/1?ssl_cert_reqs=none") as link:
+            assert await link.call("PING") == b"PONG"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://localhost", "redis://"),
+        ("redis://localhost/0?socket_timout=3", "socket_timout"),
+        ("rediss://localhost/0?ssl_cert_reqs=maybe", "maybe"),
+        ("unix://", "socket"),
+        ("redis://localhost:port", "port"),
+    ],
+)
+def test_urls_that_cannot_be_used(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Address(url)
+
+
+async def test_a_refused_command(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with linked(redis_url) as link:
+        await link.call("SET", "key", "text")
+        with pytest.raises(CountersUnavailable, match="WRONGTYPE"):
+            await link.call("LPUSH", "key", "x")
+        for _ in range(5):
+            link.send("LPUSH", "key", "x")
+        assert await link.call("GET", "key") == b"text"
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1 and "WRONGTYPE" in lines[0]
+
+
+async def test_a_call_that_nobody_waits_for_any_more(redis_url: str) -> None:
+    async with linked(redis_url) as link:
+        call = link.call("ECHO", "one")
+        call.cancel()
+        assert await link.call("ECHO", "two") == b"two"
+
+
+async def test_a_stopped_server(server: RedisServer) -> None:
+    async with linked(server.url()) as link:
+        server.freeze()
+        waiting = [link.call("PING") for _ in range(10)]
+        server.stop()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(answer, CountersUnavailable) for answer in answers)
+        assert not link.up
+        with pytest.raises(CountersUnavailable):
+            link.call("PING")
+        assert not link.send("PING")
+        server.start()
+        await until(lambda: link.up)
+        assert await link.call("PING") == b"PONG"
+
+
+async def test_a_frozen_server(server: RedisServer) -> None:
+    """One late answer, and nobody waits any longer; a connection that is accepted by the kernel
+    alone is none."""
+    url = server.url()
+    async with linked(url, timeout=0.2, connect_timeout=0.2) as link:
+        server.freeze()
+        first = link.call("PING")
+        link.send("PING")
+        second = link.call("PING")
+        for call in (first, second):
+            with pytest.raises(CountersUnavailable, match="late"):
+                await call
+        with pytest.raises(CountersUnavailable):
+            link.call("PING")
+        server.thaw()
+        await until(lambda: link.up)
+        assert await link.call("ECHO", "back") == b"back"
+
+
+async def test_closing_while_frozen_is_bounded(server: RedisServer) -> None:
+    url = server.url()
+    async with linked(url, timeout=0.2, connect_timeout=0.2) as link:
+        server.freeze()
+        call = link.call("PING")
+    with pytest.raises(CountersUnavailable):
+        await call
+
+
+async def test_too_many_calls(server: RedisServer) -> None:
+    url = server.url()
+    async with linked(url, most=10) as link:
+        server.freeze()
+        calls = [link.call("ECHO", n) for n in range(10)]
+        with pytest.raises(CountersUnavailable, match="too many"):
+            link.call("PING")
+        assert not link.send("PING")
+        server.thaw()
+        assert await asyncio.gather(*calls) == [str(n).encode() for n in range(10)]
+
+
+async def test_what_is_no_redis(caplog: pytest.LogCaptureFixture) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+
+    async with tcp(speak) as port, linked(f"redis://127.0.0.1:{port}") as link:
+        assert not link.up
+        with pytest.raises(CountersUnavailable, match="understood"):
+            link.call("PING")
+
+
+async def test_answers_that_nobody_asked_for() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"+PONG\r\n+PONG\r\n")
+        await reader.read()
+
+    async with tcp(speak) as port, linked(f"redis://127.0.0.1:{port}") as link:
+        await until(lambda: not link.up)
+
+
+async def test_a_replica_is_left(redis_server: RedisServer) -> None:
+    """After a failover elsewhere its name leads to the new primary."""
+    async with linked(redis_server.url()) as link:
+        with redis_server.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            with pytest.raises(CountersUnavailable, match="READONLY"):
+                await link.call("SET", "key", 1)
+            assert not link.up
+        finally:
+            with redis_server.client() as client:
+                client.execute_command("REPLICAOF", "NO", "ONE")
+        await until(lambda: link.up)
+        assert await link.call("SET", "key", 1) == b"OK"
+
+
+async def test_it_says_when_it_is_connected(server: RedisServer) -> None:
+    url = server.url()
+    times: list[bool] = []
+    link = RedisLink(url, timeout=10.0, connected=lambda: times.append(link.up))
+    await link.start()
+    assert times == [True]
+    server.stop()
+    await until(lambda: not link.up)
+    server.start()
+    await until(lambda: link.up)
+    assert times == [True, True]
+    await link.aclose()
+    await link.aclose()
+
+
+async def test_no_line_is_logged_for_a_connection(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """States are for the failover to tell."""
+    url = server.url()
+    async with linked(url) as link:
+        server.stop()
+        await until(lambda: not link.up)
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+    server.start()
