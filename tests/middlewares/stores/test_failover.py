@@ -1,0 +1,326 @@
+"""Redis stops or hangs under requests, and comes back."""
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from middlewares.stores.counters import (
+    Check,
+    Counters,
+    CountersUnavailable,
+    Hold,
+    Short,
+    Spent,
+)
+from middlewares.stores.failover import Budgets, Failover, Rates
+from middlewares.stores.memory_counters import MemoryCounters
+from middlewares.stores.redis_counters import RedisCounters
+from middlewares.terms import Budget, Rate, Window
+
+from .redis_server import RedisServer
+
+NOW = 1_795_262_400.0
+BUDGET = Budget(windows=(Window("7d", 604_800.0, 100),))
+CHECK = [Check("requests", Rate(2, 3600.0))]
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: a socket's path has 107 bytes at most
+    server = RedisServer(folder)
+    yield server
+    server.thaw()
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def failing_over(
+    server: RedisServer,
+    *,
+    rates: Rates = "local",
+    budgets: Budgets = "local",
+    timeout: float = 0.25,
+    changed: Callable[[bool], None] = lambda up: None,
+) -> AsyncIterator[Failover]:
+    """With quick looks, so that the tests are."""
+    failover = Failover(
+        RedisCounters(server.url(), timeout=timeout, connect_timeout=0.5, clock=lambda: NOW),
+        rates=rates,
+        budgets=budgets,
+        local=MemoryCounters(clock=lambda: NOW),
+        changed=changed,
+        clock=lambda: NOW,
+        period=0.05,
+    )
+    await failover.start()
+    try:
+        yield failover
+    finally:
+        await failover.aclose()
+
+
+@asynccontextmanager
+async def another(server: RedisServer) -> AsyncIterator[RedisCounters]:
+    """Another process."""
+    counters = RedisCounters(server.url(), timeout=10.0, clock=lambda: NOW)
+    await counters.start()
+    try:
+        yield counters
+    finally:
+        await counters.aclose()
+
+
+async def back(failover: Failover) -> None:
+    async with asyncio.timeout(30):
+        while failover.away:
+            await asyncio.sleep(0.01)
+
+
+async def restored(counters: Counters, spent: int = 0) -> None:
+    """From a ledger that says so."""
+    seen, _ = await counters.version("a")
+    assert await counters.restore("a", Spent({"7d": NOW}, {"7d": spent}), (), seen)
+
+
+async def reserve(counters: Counters, hold: str, amount: int) -> Hold | Short | None:
+    return await counters.reserve("a", hold, amount, amount, BUDGET, NOW)
+
+
+async def held(counters: Counters, hold: str, amount: int) -> Hold:
+    answer = await reserve(counters, hold, amount)
+    assert isinstance(answer, Hold)
+    return answer
+
+
+async def used_and_held(counters: Counters) -> tuple[int, int]:
+    standing = await counters.standing("a", BUDGET, NOW)
+    assert standing is not None
+    return standing.windows[0].used, standing.held["windows"]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_one_line_for_each_change(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    states: list[bool] = []
+    async with failing_over(server, changed=states.append) as failover:
+        assert (await failover.admit("k", CHECK)).admitted
+        assert lines(caplog) == [] and states == []
+        (server.stop if how == "stopped" else server.freeze)()
+        verdicts = await asyncio.gather(*[failover.admit("k", CHECK) for _ in range(50)])
+        # Counted here from now on, from nothing.
+        assert sum(verdict.admitted for verdict in verdicts) == 2
+        for n in range(200):
+            assert not (await failover.admit("k", CHECK)).admitted
+            assert (await failover.admit(f"k{n}", CHECK)).admitted
+            failover.charge("k", CHECK[0])
+            failover.release("k", "nobody's")
+        assert failover.away
+        assert states == [False]
+        [line] = lines(caplog)
+        assert "away" in line and "rates: local" in line and "budgets: local" in line
+        (server.start if how == "stopped" else server.thaw)()
+        await back(failover)
+        assert states == [False, True]
+        assert len(lines(caplog)) == 2 and "back" in lines(caplog)[1]
+
+
+async def test_redis_is_away_from_the_start(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.stop()
+    async with failing_over(server) as failover:
+        assert failover.away and len(lines(caplog)) == 1
+        assert (await failover.admit("k", CHECK)).admitted
+        server.start()
+        await back(failover)
+        assert (await failover.admit("k", CHECK)).admitted
+
+
+async def test_rates_that_are_allowed_or_refused(server: RedisServer) -> None:
+    async with (
+        failing_over(server, rates="allow") as allows,
+        failing_over(server, rates="refuse") as refuses,
+    ):
+        server.stop()
+        for _ in range(10):
+            verdict = await allows.admit("k", CHECK, slots=1, lease="x")
+            assert verdict.admitted
+            assert [level.remaining for level in verdict.levels] == [2]
+            with pytest.raises(CountersUnavailable):
+                await refuses.admit("k", CHECK)
+        levels, used = await allows.levels("k", CHECK)
+        assert (levels[0].remaining, levels[0].reset, used) == (2, NOW, 0)
+        with pytest.raises(CountersUnavailable):
+            await refuses.levels("k", CHECK)
+        allows.charge("k", CHECK[0])
+        allows.release("k", "x")
+        server.start()
+        await back(allows)
+        await back(refuses)
+
+
+async def test_slots_are_given_back_where_they_were_taken(server: RedisServer) -> None:
+    async with failing_over(server) as failover:
+        assert (await failover.admit("k", (), slots=1, lease="shared")).admitted
+        server.freeze()
+        assert (await failover.admit("k", (), slots=1, lease="local")).admitted
+        failover.release("k", "shared")
+        assert not (await failover.admit("k", (), slots=1, lease="more")).admitted
+        server.thaw()
+        await back(failover)
+        async with another(server) as other:
+            assert (await other.levels("k", ()))[1] == 0
+        assert (await failover.admit("k", (), slots=1, lease="again")).admitted
+        failover.release("k", "local")
+        assert (await failover.levels("k", ()))[1] == 1
+
+
+async def test_what_a_frozen_redis_carries_out_later_is_taken_back(server: RedisServer) -> None:
+    """The commands of a connection that was given up are still in Redis' socket when it thaws."""
+    async with failing_over(server, budgets="refuse") as failover:
+        await restored(failover)
+        server.freeze()
+        asked = [failover.admit("k", (), slots=9, lease=str(n)) for n in range(5)]
+        money = asyncio.gather(
+            *[reserve(failover, str(n), 10) for n in range(5)], return_exceptions=True
+        )
+        await asyncio.gather(*asked)
+        assert all(isinstance(answer, CountersUnavailable) for answer in await money)
+        server.thaw()
+        await back(failover)
+
+        async def nothing() -> bool:
+            slots = (await failover.levels("k", ()))[1]
+            return (slots, await used_and_held(failover)) == (0, (0, 0))
+
+        async with asyncio.timeout(30):
+            while not await nothing():
+                await asyncio.sleep(0.01)
+
+
+# Money
+
+
+async def test_budgets_that_are_refused(server: RedisServer) -> None:
+    async with failing_over(server, budgets="refuse") as failover:
+        await restored(failover)
+        runs, ended, dropped = [await held(failover, name, 20) for name in ("r", "e", "d")]
+        converted = await held(failover, "c", 20)
+        server.freeze()
+        for ask in (
+            lambda: reserve(failover, "h", 10),
+            lambda: failover.standing("a", BUDGET, NOW),
+            lambda: failover.version("a"),
+            lambda: failover.restore("a", Spent(), (), 0),
+        ):
+            with pytest.raises(CountersUnavailable):
+                await ask()
+        failover.resize(ended, 5)
+        failover.drop(dropped)
+        # Not refused: the account is restored from the ledger once Redis is back.
+        assert await failover.convert([converted]) == []
+        await failover.invalidate("b")
+        server.thaw()
+        await back(failover)
+        assert await failover.standing("a", BUDGET, NOW) is None
+        await restored(failover, spent=20)
+        assert await used_and_held(failover) == (20, 25)
+        async with another(server) as other:
+            assert await used_and_held(other) == (20, 25)
+        assert await failover.convert([runs, ended]) == []
+        assert await used_and_held(failover) == (45, 0)
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_budgets_that_are_counted_locally(server: RedisServer, how: str) -> None:
+    """Whoever counts knows all that this process has in flight."""
+    async with failing_over(server) as failover:
+        await restored(failover)
+        before = await held(failover, "before", 40)
+        ended = await held(failover, "ended", 30)
+        (server.stop if how == "stopped" else server.freeze)()
+        assert await reserve(failover, "h", 40) is None
+        await restored(failover)
+        assert await used_and_held(failover) == (0, 70)
+        refused = await reserve(failover, "h", 40)
+        assert isinstance(refused, Short) and (refused.remaining, refused.held) == (30, True)
+        failover.resize(ended, 10)
+        assert await failover.convert([ended]) == []
+        during = await held(failover, "during", 40)
+        gone = await held(failover, "gone", 10)
+        failover.drop(gone)
+        assert await used_and_held(failover) == (10, 80)
+        (server.start if how == "stopped" else server.thaw)()
+        await back(failover)
+        # Redis knows that it has missed something, and what runs.
+        assert await reserve(failover, "h", 20) is None
+        await restored(failover, spent=10)
+        assert await used_and_held(failover) == (10, 80)
+        async with another(server) as other:
+            assert await used_and_held(other) == (10, 80)
+            failover.resize(during, 35)
+            assert await failover.convert([before, during]) == []
+            assert await used_and_held(other) == (85, 0)
+        # And what was counted locally is forgotten, not found again next time.
+        server.stop()
+        assert await reserve(failover, "h", 90) is None
+        await restored(failover, spent=85)
+        assert await used_and_held(failover) == (85, 0)
+        server.start()
+
+
+async def test_an_account_nobody_touched_stays_known(server: RedisServer) -> None:
+    async with failing_over(server) as failover:
+        await restored(failover, spent=30)
+        server.freeze()
+        assert (await failover.admit("k", CHECK)).admitted
+        server.thaw()
+        await back(failover)
+        assert await used_and_held(failover) == (30, 0)
+
+
+async def test_a_conversion_that_was_lost_on_its_way(server: RedisServer) -> None:
+    """Redis has converted, and its answer did not come."""
+    async with failing_over(server, budgets="refuse") as failover:
+        await restored(failover)
+        hold = await held(failover, "h", 40)
+        server.freeze()
+        assert await failover.convert([hold]) == []
+        server.thaw()
+        await back(failover)
+        assert await failover.standing("a", BUDGET, NOW) is None
+        await restored(failover, spent=40)
+        assert await used_and_held(failover) == (40, 0)
+
+
+async def test_a_redis_that_takes_no_writes_is_away(server: RedisServer) -> None:
+    """Out of memory, it answers quickly, and counts nothing."""
+    async with failing_over(server) as failover:
+        with server.client() as client:
+            client.config_set("maxmemory", "1")
+            client.config_set("maxmemory-policy", "noeviction")
+        assert (await failover.admit("k", CHECK)).admitted
+        assert failover.away
+        with server.client() as client:
+            client.config_set("maxmemory", "0")
+        await back(failover)
+
+
+async def test_closing_while_redis_hangs(server: RedisServer) -> None:
+    async with failing_over(server) as failover:
+        server.freeze()
+        assert (await failover.admit("k", CHECK)).admitted
+    await failover.aclose()
+    assert len(asyncio.all_tasks()) == 1
