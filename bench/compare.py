@@ -28,7 +28,17 @@ from bench.environments import ENVIRONMENTS, Unavailable
 from bench.figures import Result, Run, added
 from bench.measure import LOAD_CORE, SUBJECT_CORE, Failed, Plan
 from bench.peers import PEERS
-from bench.subjects import CHAT, ENVOY, NGINX, PENSTOCK, TRANSLATING, Place, Ready, Subject
+from bench.subjects import (
+    CHAT,
+    ENVOY,
+    LIMITING,
+    NGINX,
+    PENSTOCK,
+    TRANSLATING,
+    Place,
+    Ready,
+    Subject,
+)
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -214,7 +224,7 @@ def chosen(only: str | None) -> list[Subject]:
 
     Raises KeyError for a name nobody has.
     """
-    usual = (PENSTOCK, *TRANSLATING, NGINX, ENVOY)
+    usual = (PENSTOCK, *TRANSLATING, *LIMITING, NGINX, ENVOY)
     every = {subject.name: subject for subject in (*usual, *PEERS)}
     if only:
         return [every[name.strip()] for name in only.split(",")]

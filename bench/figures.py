@@ -74,6 +74,14 @@ TRANSLATING = ("chat-over-messages", "messages-over-chat")
 """Subjects that are the gateway between two dialects: caller, then upstream."""
 
 
+FOUNDATION = "foundation"
+"""The subject that is the gateway without limits, budget and ledger."""
+LIMITED: Mapping[str, float] = {"limited": 35.0, "limited-redis": 90.0}
+"""Subjects that have all of it, and the CPU µs that it may add to a plain request."""
+COSTS = ("plain", "paced", "event")
+"""The figures that tell what it adds."""
+
+
 class Spread(msgspec.Struct, frozen=True):
     """Median, least and most over the rounds that gave a result."""
 
@@ -102,6 +110,15 @@ def ratio(result: Result, base: Result, figure: Figure) -> Spread | None:
     return Spread.over([ours / theirs for ours, theirs in values if ours is not None and theirs])
 
 
+def difference(result: Result, base: Result, figure: Figure) -> Spread | None:
+    """A figure less another subject's, each round less the same round."""
+    pairs = zip(result.rounds, base.rounds, strict=True)
+    values = ((figure.value(ours), figure.value(theirs)) for ours, theirs in pairs)
+    return Spread.over(
+        [ours - theirs for ours, theirs in values if ours is not None and theirs is not None]
+    )
+
+
 def added(through: Mapping[str, float], direct: Mapping[str, float]) -> dict[str, float]:
     """Percentile by percentile, what the way through a subject takes longer, in ms."""
     return {name: through[name] - direct[name] for name in ("p50", "p90", "p99")}
@@ -117,6 +134,28 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def verdicts(run: Run, gateway: str = "penstock") -> list[Verdict]:
     """Each target of the gateway, with the figure."""
+    return [*_of_gateway(run, gateway), *_of_limits(run)]
+
+
+def _of_limits(run: Run) -> list[Verdict]:
+    base = run.subjects.get(FOUNDATION)
+    if base is None:
+        return []
+    figure = FIGURES["plain"]
+    checks = []
+    for name, most in LIMITED.items():
+        if name not in run.subjects:
+            continue
+        found = difference(run.subjects[name], base, figure)
+        target = f"{figure.title}, {name} ≤ {FOUNDATION} + {most:g}"
+        if found is None:
+            checks.append(Verdict(target, "was not measured", None))
+        else:
+            checks.append(Verdict(target, f"{found.median:+.1f}", found.median <= most))
+    return checks
+
+
+def _of_gateway(run: Run, gateway: str) -> list[Verdict]:
     us = run.subjects.get(gateway)
     if us is None or not any(us.rounds):
         return []

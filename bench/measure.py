@@ -1,10 +1,11 @@
 """One subject in one round: start it, put it through the phases, stop it."""
 
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 
 from . import processes
 from .client import Target
-from .subjects import Ready, Subject
+from .subjects import Companion, Ready, Subject
 
 SUBJECT_CORE = 0
 LOAD_CORE = 1
@@ -158,6 +159,13 @@ def held(target: Target, plan: Plan, pid: int) -> dict[str, Any]:
 @contextmanager
 def running(subject: Subject, ready: Ready, folder: Path) -> Iterator[Running]:
     """Start a subject on its core, wait until it answers as it should, stop it. Raises Failed."""
+    with ExitStack() as stack:
+        for number, companion in enumerate(ready.companions):
+            stack.enter_context(_accompanied(companion, folder / f"companion-{number}.log"))
+        yield from _running(subject, ready, folder)
+
+
+def _running(subject: Subject, ready: Ready, folder: Path) -> Iterator[Running]:
     log = folder / "output.log"
     if ready.url_file:
         (folder / ready.url_file).unlink(missing_ok=True)
@@ -173,6 +181,26 @@ def running(subject: Subject, ready: Ready, folder: Path) -> Iterator[Running]:
         if missing:
             raise Failed(f"does not do what is to be measured: {missing}")
         yield Running(target, process.pid, start_ms, rest)
+    finally:
+        processes.stop(process)
+
+
+@contextmanager
+def _accompanied(companion: Companion, log: Path) -> Iterator[None]:
+    """Run a companion on the load core. Raises Failed when it does not listen."""
+    process = processes.start(companion.command, core=LOAD_CORE, log=log)
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", companion.port), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said = log.read_text(errors="replace").strip()[-400:]
+                    raise Failed(f"{companion.command[0]} does not listen; {said}") from None
+                time.sleep(0.01)
+        yield
     finally:
         processes.stop(process)
 

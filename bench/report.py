@@ -2,7 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from .figures import FIGURES, Result, Run, Spread, ratio, spread, verdicts
+from .figures import (
+    COSTS,
+    FIGURES,
+    FOUNDATION,
+    LIMITED,
+    Result,
+    Run,
+    Spread,
+    difference,
+    ratio,
+    spread,
+    verdicts,
+)
 
 _MET = {True: "**met**", False: "**not met**", None: "not measured"}
 
@@ -32,6 +44,7 @@ def _lines(run: Run) -> Iterator[str]:
         yield f"- {name}: {result.version or 'not run'}, {result.what}"
     yield ""
     yield from _table(run)
+    yield from _limiting(run)
     yield from _direct(run)
     yield from _failures(run.subjects)
     yield from _targets(run)
@@ -49,6 +62,22 @@ def _table(run: Run) -> Iterator[str]:
         if figure.ratio and base is not None:
             ratios = (ratio(result, base, figure) for result in shown.values())
             yield _row(["… x nginx", *(_cell(one, 2) for one in ratios)])
+    yield ""
+
+
+def _limiting(run: Run) -> Iterator[str]:
+    """What limits and money add."""
+    base = run.subjects.get(FOUNDATION)
+    subjects = {name: run.subjects[name] for name in LIMITED if name in run.subjects}
+    if base is None or not subjects:
+        return
+    yield f"Limits, budget and ledger add, over {FOUNDATION} in the same round:"
+    yield ""
+    yield _row(["", *subjects])
+    yield _row(["---", *["---:"] * len(subjects)])
+    for figure in map(FIGURES.__getitem__, COSTS):
+        found = (difference(result, base, figure) for result in subjects.values())
+        yield _row([figure.title, *(_cell(one, figure.digits) for one in found)])
     yield ""
 
 

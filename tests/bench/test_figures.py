@@ -2,7 +2,17 @@
 
 import pytest
 
-from bench.figures import FIGURES, Result, Run, Spread, added, ratio, spread, verdicts
+from bench.figures import (
+    FIGURES,
+    Result,
+    Run,
+    Spread,
+    added,
+    difference,
+    ratio,
+    spread,
+    verdicts,
+)
 from bench.load import percentiles
 
 
@@ -73,6 +83,24 @@ def test_a_figure_missing_in_one_round_does_not_shift_the_others() -> None:
     assert ratio(ours, base, FIGURES["plain"]) == Spread(3.0, 3.0, 3.0)
     assert spread(ours, FIGURES["plain"]) == Spread(65.0, 40.0, 90.0)
     assert spread(Result("nobody", rounds=[{}]), FIGURES["plain"]) is None
+
+
+def test_a_difference_is_taken_in_each_round_before_the_median() -> None:
+    ours = Result("us", rounds=[measured(10, 1), measured(40, 1), {}, measured(90, 1)])
+    base = Result("them", rounds=[measured(12, 1), measured(20, 1), measured(1, 1), measured(0, 1)])
+    assert difference(ours, base, FIGURES["plain"]) == Spread(20.0, -2.0, 90.0)
+    assert difference(ours, Result("nobody", rounds=[{}] * 4), FIGURES["plain"]) is None
+
+
+@pytest.mark.parametrize(("limited", "met_by_it"), [(115.0, True), (115.1, False)])
+def test_what_limits_cost_is_held_against_the_foundation(limited: float, met_by_it: bool) -> None:
+    run = run_of(foundation=[measured(80, 10)])
+    run.subjects["limited"] = Result("limited", rounds=[measured(limited, 12)])
+    run.subjects["limited-redis"] = Result("redis", rounds=[{}])
+    assert met(run) == {
+        "CPU µs / plain request, limited ≤ foundation + 35": met_by_it,
+        "CPU µs / plain request, limited-redis ≤ foundation + 90": None,
+    }
 
 
 def test_targets_are_met_up_to_their_limits() -> None:

@@ -31,6 +31,16 @@ def test_the_table_has_median_and_spread_and_the_ratio_to_nginx() -> None:
     assert row(text, "… x nginx") == ["4.50 (4.00 to 5.00)", "1.00"]
 
 
+def test_what_limits_add_is_a_table_of_differences() -> None:
+    run = run_of(foundation=[measured(80, 10), measured(90, 10)], nginx=[measured(20, 9)] * 2)
+    run.subjects["limited"] = Result("limited", rounds=[measured(100, 11), measured(130, 11)])
+    _, found, rest = render(run).partition("over foundation in the same round")
+    assert found
+    assert row(rest, "CPU µs / plain request") == ["30.0 (20.0 to 40.0)"]
+    assert row(rest, "CPU µs / streamed event") == ["1.0"]
+    assert "over foundation" not in render(full_run())
+
+
 def test_a_figure_nobody_has_is_a_dash() -> None:
     assert row(render(full_run()), "requests/s at saturation") == ["-", "-"]
 

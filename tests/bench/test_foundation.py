@@ -1,0 +1,8 @@
+"""What is taken out of the chain to see what it costs is in the chain."""
+
+from bench.foundation import TAKEN_OUT
+from edge.chain import LAYERS
+
+
+def test_all_that_is_taken_out_is_there() -> None:
+    assert TAKEN_OUT <= {layer.name for layer in LAYERS}
