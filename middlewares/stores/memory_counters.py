@@ -1,70 +1,20 @@
 """Counters in this process's memory: for one process, and while the shared ones are away."""
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
-from math import floor, inf
+from math import inf
+from time import time
 
 import msgspec
 
-from middlewares.terms import Budget, Level, Rate
+from middlewares.terms import Budget
 
 from .balance import Balance
-from .counters import (
-    LIFETIME,
-    RENEWAL,
-    Check,
-    Hold,
-    Short,
-    Spent,
-    Standing,
-    Verdict,
-)
-
-GRAIN = 1e-6
-"""Seconds by which a request may come too early: Unix seconds in a float are no finer."""
-STEP = 60.0
-"""Seconds by which time may go back before the clock is believed to have been set."""
-BUSY_WAIT = 1.0
-"""Seconds to wait for a slot; nobody knows when one is given back."""
-
-
-class _Tank:
-    """A rate as a leaky bucket, which is GCRA told in requests: it decides the same (ITU-T I.371,
-    annex A), and stays exact where a time of arrival in Unix seconds would be rounded each time.
-
-    level: what was taken and has not drained yet, as of `at`.
-    """
-
-    __slots__ = ("at", "level")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.level = 0.0
-
-    def drain(self, now: float, speed: float) -> float:
-        elapsed = now - self.at
-        if elapsed > 0:
-            level = self.level - elapsed * speed
-            self.level = level if level > 0 else 0.0
-            self.at = now
-        elif elapsed < -STEP:
-            self.at = now
-        return self.level
-
-
-class _Place:
-    """Rates and slots of one principal. until: Unix seconds when nothing of it is left."""
-
-    __slots__ = ("leases", "tanks", "until")
-
-    def __init__(self) -> None:
-        self.tanks: dict[str, _Tank] = {}
-        self.leases: dict[str, float] = {}
-        self.until = 0.0
+from .counters import LIFETIME, RENEWAL, Hold, Short, Spent, Standing
+from .memory_rates import MemoryRates
 
 
 class _Account(Balance):
@@ -98,21 +48,19 @@ class _Account(Balance):
         return True
 
 
-class MemoryCounters:
+class MemoryCounters(MemoryRates):
     """`Counters` that forget when the process ends and are seen by no other process.
 
     clock: Unix seconds, where a caller tells none. most: accounts kept; beyond it those that were
     used least recently and have no open holds are forgotten, and restored at their next use.
     """
 
-    __slots__ = ("_accounts", "_clock", "_most", "_places", "_renewed", "_renewing", "_versions")
+    __slots__ = ("_accounts", "_most", "_renewing", "_versions")
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, most: int = 100_000) -> None:
-        self._clock = clock
+    def __init__(self, *, clock: Callable[[], float] = time, most: int = 100_000) -> None:
+        super().__init__(clock)
         self._most = most
-        self._places: OrderedDict[str, _Place] = OrderedDict()
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
-        self._renewed = -inf
         self._renewing: asyncio.Task[None] | None = None
         self._versions = count(1)
 
@@ -132,121 +80,6 @@ class MemoryCounters:
         while True:
             await asyncio.sleep(RENEWAL)
             self.renew()
-
-    def renew(self) -> None:
-        """Let all leases and holds live for another `LIFETIME`."""
-        self._renewed = self._clock()
-
-    # Rates and slots
-
-    async def admit(
-        self,
-        who: str,
-        checks: Sequence[Check],
-        *,
-        slots: int = 0,
-        lease: str = "",
-        now: float | None = None,
-    ) -> Verdict:
-        if now is None:
-            now = self._clock()
-        place = self._places.get(who)
-        if place is None:
-            place = self._new_place(who, now)
-        wait = 0.0
-        lacking = ""
-        for check in checks:
-            over, speed = self._over(place, check, now)
-            if over > speed * GRAIN and over / speed > wait:
-                wait = over / speed
-                lacking = check.name
-        if (
-            slots
-            and wait < BUSY_WAIT
-            and lease not in place.leases
-            and self._in_use(place, now) >= slots
-        ):
-            wait = BUSY_WAIT
-            lacking = "concurrency"
-        if lacking:
-            return Verdict(False, self._levels(place, checks, now), wait, lacking)
-        for check in checks:
-            self._take(place, check)
-        if slots:
-            place.leases[lease] = now
-            if place.until < now + LIFETIME:
-                place.until = now + LIFETIME
-        return Verdict(True, self._levels(place, checks, now))
-
-    def release(self, who: str, lease: str) -> None:
-        place = self._places.get(who)
-        if place is not None:
-            place.leases.pop(lease, None)
-
-    def charge(self, who: str, check: Check, now: float | None = None) -> None:
-        if now is None:
-            now = self._clock()
-        place = self._places.get(who) or self._new_place(who, now)
-        self._over(place, check, now)
-        self._take(place, check)
-
-    async def levels(
-        self, who: str, checks: Sequence[Check], *, now: float | None = None
-    ) -> tuple[tuple[Level, ...], int]:
-        if now is None:
-            now = self._clock()
-        place = self._places.get(who) or _Place()
-        for check in checks:
-            self._over(place, check, now)
-        return self._levels(place, checks, now), self._in_use(place, now)
-
-    def _new_place(self, who: str, now: float) -> _Place:
-        """Each new one looks at the two oldest: so the idle ones never outnumber the others."""
-        places = self._places
-        for _ in range(min(2, len(places))):
-            name, old = places.popitem(last=False)
-            if old.until > now or (old.leases and self._in_use(old, now)):
-                places[name] = old
-        place = places[who] = _Place()
-        return place
-
-    def _over(self, place: _Place, check: Check, now: float) -> tuple[float, float]:
-        """By how much the request is too much now, and how much drains in a second."""
-        rate = check.rate
-        speed = rate.count / rate.seconds
-        tank = place.tanks.get(check.name)
-        if tank is None:
-            tank = place.tanks[check.name] = _Tank(now)
-        depth = rate.count + rate.burst
-        need = min(depth, check.cost)
-        return tank.drain(now, speed) + need - depth, speed
-
-    def _take(self, place: _Place, check: Check) -> None:
-        tank = place.tanks[check.name]
-        level = tank.level + check.cost
-        tank.level = level if level > 0 else 0.0
-        full = tank.at + tank.level * check.rate.seconds / check.rate.count
-        if full > place.until:
-            place.until = full
-
-    def _levels(self, place: _Place, checks: Sequence[Check], now: float) -> tuple[Level, ...]:
-        return tuple(
-            [
-                level_of(check.name, check.rate, (tank := place.tanks[check.name]).level, tank.at)
-                for check in checks
-            ]
-        )
-
-    def _in_use(self, place: _Place, now: float) -> int:
-        leases = place.leases
-        while leases:
-            oldest = next(iter(leases))
-            if max(leases[oldest], self._renewed) + LIFETIME > now:
-                break
-            del leases[oldest]
-        return len(leases)
-
-    # Money
 
     async def reserve(
         self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
@@ -413,10 +246,3 @@ class MemoryCounters:
             if max(at, self._renewed) + LIFETIME > now:
                 break
             del kept.settled[hold_id]
-
-
-def level_of(name: str, rate: Rate, level: float, at: float) -> Level:
-    """Where a rate stands of which `level` was taken and had not drained at `at`."""
-    left = floor(rate.count + rate.burst - level + rate.count / rate.seconds * GRAIN)
-    remaining = max(0, min(rate.count, left - rate.burst))
-    return Level(name, rate.count, remaining, at + level * rate.seconds / rate.count)

@@ -10,14 +10,10 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from hashlib import sha1
-from pathlib import Path
-from struct import Struct
 from typing import Any, TypeVar
 
 from middlewares.terms import Budget, Level
 
-from .balance import Balance
 from .counters import (
     LIFETIME,
     RENEWAL,
@@ -25,49 +21,38 @@ from .counters import (
     CountersUnavailable,
     Hold,
     Short,
-    Source,
     Spent,
     Standing,
     Verdict,
 )
-from .memory_counters import level_of
 from .redis_link import Part, RedisLink
+from .redis_scripts import (
+    ADMIT,
+    CHARGE,
+    CONVERT,
+    DROP,
+    HEAD,
+    INVALIDATE,
+    LOOK,
+    PUT,
+    RENEW,
+    RESERVE,
+    RESTORE,
+    SCRIPTS,
+    START,
+    Fields,
+    levels_of,
+    numbers,
+    read,
+    records,
+)
 
-_LUA = Path(__file__).parent / "lua"
-_CHECK = Struct(">dddd")
-_HEAD = Struct(">ddd")
-_LEVEL = Struct(">dd")
-_HOLD = Struct(">dddBB")
-_START = Struct(">d")
+_T = TypeVar("_T")
+
 _TAKE_BACK = 10_000
 """Calls without an answer that are remembered, to be taken back."""
 _AT_ONCE = 200
 """Leases or holds in one script, which keeps all others waiting."""
-
-_T = TypeVar("_T")
-
-_scripts: dict[Part, bytes] = {}
-
-
-def _script(name: str, library: str = "") -> bytes:
-    """Reads a script; returns its SHA1, by which it is called."""
-    parts = [(_LUA / f"{part}.lua").read_bytes() for part in (library, name) if part]
-    source = b"".join(parts)
-    digest = sha1(source).hexdigest().encode()  # noqa: S324  # it is Redis' name for the script
-    _scripts[digest] = source
-    return digest
-
-
-_ADMIT = _script("admit", "rates")
-_CHARGE = _script("charge", "rates")
-_RENEW = _script("renew")
-_RESERVE = _script("reserve", "money")
-_PUT = _script("put", "money")
-_DROP = _script("drop", "money")
-_CONVERT = _script("convert", "money")
-_LOOK = _script("look", "money")
-_RESTORE = _script("restore", "money")
-_INVALIDATE = _script("invalidate", "money")
 
 
 class RedisCounters:
@@ -90,7 +75,7 @@ class RedisCounters:
     ) -> None:
         self._link = RedisLink(
             url,
-            scripts=_scripts,
+            scripts=SCRIPTS,
             timeout=timeout,
             connect_timeout=connect_timeout,
             connected=self.renew,
@@ -132,7 +117,7 @@ class RedisCounters:
             leases[who].append(lease)
         for who, names in leases.items():
             for some in _some(names):
-                self._send(_RENEW, _slots(who), self._now(None), LIFETIME, *some)
+                self._send(RENEW, _slots(who), self._now(None), LIFETIME, *some)
         holds: defaultdict[str, list[Hold]] = defaultdict(list)
         for hold in self._holds.values():
             holds[hold.account].append(hold)
@@ -143,12 +128,12 @@ class RedisCounters:
 
     def _renew_holds(self, account: str, holds: Sequence[Hold]) -> None:
         for some in _some(holds):
-            self._send(_PUT, _money(account), self._now(None), LIFETIME, 0, *_records(some))
+            self._send(PUT, _money(account), self._now(None), LIFETIME, 0, *records(some))
 
     def _take_back(self, who: str, name: str, money: bool) -> None:
         """Undo what may have been done, now or once there is a connection."""
         if money:
-            if name not in self._holds and not self._send(_DROP, _money(who), name):
+            if name not in self._holds and not self._send(DROP, _money(who), name):
                 self._doubtful.append((who, name, money))
         elif (who, name) not in self._leases and not self._link.send(b"ZREM", _slots(who), name):
             self._doubtful.append((who, name, money))
@@ -181,8 +166,8 @@ class RedisCounters:
             if slots:
                 self._take_back(who, lease, False)
             raise
-        lacking, wait, _ = _HEAD.unpack_from(answer)
-        levels = _levels(checks, answer)
+        lacking, wait, _ = HEAD.unpack_from(answer)
+        levels = levels_of(checks, answer)
         if lacking:
             name = "concurrency" if lacking < 0 else checks[int(lacking) - 1].name
             return Verdict(False, levels, wait, name)
@@ -202,7 +187,7 @@ class RedisCounters:
         key = b"penstock:{%b}:" % who.encode()
         arguments: list[Part] = [
             b"EVALSHA",
-            _ADMIT,
+            ADMIT,
             b"2",
             key + b"rates",
             key + b"slots",
@@ -213,9 +198,8 @@ class RedisCounters:
             b"1" if take else b"0",
         ]
         for check in checks:
-            rate = check.rate
             arguments.append(check.name)
-            arguments.append(_CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost))
+            arguments.append(numbers(check))
         return self._link.call(*arguments)
 
     def release(self, who: str, lease: str) -> None:
@@ -223,15 +207,13 @@ class RedisCounters:
         self._take_back(who, lease, False)
 
     def charge(self, who: str, check: Check, now: float | None = None) -> None:
-        rate = check.rate
-        numbers = _CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost)
-        self._send(_CHARGE, _rates(who), self._now(now), check.name, numbers)
+        self._send(CHARGE, _rates(who), self._now(now), check.name, numbers(check))
 
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
     ) -> tuple[tuple[Level, ...], int]:
         answer = await self._ask(who, checks, 0, "", False, now)
-        return _levels(checks, answer), int(_HEAD.unpack_from(answer)[2])
+        return levels_of(checks, answer), int(HEAD.unpack_from(answer)[2])
 
     # Money
 
@@ -242,7 +224,7 @@ class RedisCounters:
             return Hold(account, hold, 0, "windows", now)
         arguments: list[Part] = [
             b"EVALSHA",
-            _RESERVE,
+            RESERVE,
             b"1",
             _money(account),
             self._now(None),
@@ -269,8 +251,8 @@ class RedisCounters:
         if answer is None:
             return None
         if isinstance(answer, list):
-            return _Fields(answer).short(amount, least, budget, now)
-        made = _read(account, hold, answer)
+            return Fields(answer).short(amount, least, budget, now)
+        made = read(account, hold, answer)
         self._holds[hold] = made
         return made
 
@@ -279,9 +261,7 @@ class RedisCounters:
         hold.tight = False
         if amount or hold.id in self._holds:
             self._holds[hold.id] = hold
-            self._send(
-                _PUT, _money(hold.account), self._now(None), LIFETIME, 1, hold.id, _record(hold)
-            )
+            self._send(PUT, _money(hold.account), self._now(None), LIFETIME, 1, *records((hold,)))
 
     def drop(self, hold: Hold) -> None:
         hold.amount = 0
@@ -298,7 +278,7 @@ class RedisCounters:
         try:
             answers = await asyncio.gather(
                 *[
-                    self._link.call(b"EVALSHA", _CONVERT, 1, _money(account), *_records(some))
+                    self._link.call(b"EVALSHA", CONVERT, 1, _money(account), *records(some))
                     for account, some in parts
                 ]
             )
@@ -313,15 +293,15 @@ class RedisCounters:
         ]
 
     async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
-        fields = _Fields(await self._call(_LOOK, _money(account), self._now(None), 0))
+        fields = Fields(await self._call(LOOK, _money(account), self._now(None), 0))
         return fields.standing(budget, now, fields.holds) if fields.known else None
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         windows: list[Part] = []
         for name, start in spent.starts.items():
-            windows += (name, _START.pack(start), spent.spent.get(name, 0))
+            windows += (name, START.pack(start), spent.spent.get(name, 0))
         answer = await self._call(
-            _RESTORE,
+            RESTORE,
             _money(account),
             self._now(None),
             LIFETIME,
@@ -336,34 +316,11 @@ class RedisCounters:
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
         # It will be restored, so it may have been lost, and the holds with it.
         self._renew_holds(account, [h for h in self._holds.values() if h.account == account])
-        fields = _Fields(await self._call(_LOOK, _money(account), self._now(None), 1))
+        fields = Fields(await self._call(LOOK, _money(account), self._now(None), 1))
         return fields.version, tuple(fields.holds)
 
     async def invalidate(self, account: str) -> None:
-        await self._call(_INVALIDATE, _money(account))
-
-
-class _Fields(Balance):
-    """An account as Redis has it; see `lua/money.lua`."""
-
-    __slots__ = ("holds", "known", "version")
-
-    def __init__(self, answer: list[bytes]) -> None:
-        super().__init__()
-        fields = dict(zip(answer[::2], answer[1::2], strict=True))
-        self.known = b"known" in fields
-        self.version = int(fields.get(b"version", 0))
-        self.credits = int(fields.get(b"credits", 0))
-        self.held = {
-            "windows": int(fields.get(b"held:windows", 0)),
-            "credits": int(fields.get(b"held:credits", 0)),
-        }
-        self.tight = fields.get(b"tight", b"").decode()
-        self.holds = [field[2:].decode() for field in fields if field.startswith(b"h:")]
-        for field, value in fields.items():
-            if field.startswith(b"s:"):
-                spent = int(fields.get(b"w:" + field[2:], 0))
-                self.windows[field[2:].decode()] = (_START.unpack(value)[0], spent)
+        await self._call(INVALIDATE, _money(account))
 
 
 def _rates(who: str) -> bytes:
@@ -381,41 +338,3 @@ def _money(account: str) -> bytes:
 def _some(everything: Sequence[_T]) -> Iterable[Sequence[_T]]:
     for at in range(0, len(everything), _AT_ONCE):
         yield everything[at : at + _AT_ONCE]
-
-
-def _levels(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
-    at = _HEAD.size
-    levels = []
-    for check in checks:
-        level, since = _LEVEL.unpack_from(answer, at)
-        levels.append(level_of(check.name, check.rate, level, since))
-        at += _LEVEL.size
-    return tuple(levels)
-
-
-def _record(hold: Hold) -> bytes:
-    """A hold as the scripts keep it."""
-    source = hold.source == "credits"
-    record = _HOLD.pack(0.0, hold.amount, hold.at, source, hold.tight)
-    for name, start in hold.starts.items():
-        record += name.encode() + b"\0" + _START.pack(start)
-    return record
-
-
-def _records(holds: Sequence[Hold]) -> list[Part]:
-    records: list[Part] = []
-    for hold in holds:
-        records += (hold.id, _record(hold))
-    return records
-
-
-def _read(account: str, hold: str, record: bytes) -> Hold:
-    _, amount, when, prepaid, tight = _HOLD.unpack_from(record)
-    starts = {}
-    at = _HOLD.size
-    while at < len(record):
-        end = record.index(0, at)
-        starts[record[at:end].decode()] = _START.unpack_from(record, end + 1)[0]
-        at = end + 1 + _START.size
-    source: Source = "credits" if prepaid else "windows"
-    return Hold(account, hold, int(amount), source, when, starts, tight == 1)

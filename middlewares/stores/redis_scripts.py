@@ -1,0 +1,112 @@
+"""What the scripts in the folder `lua` are called, take and answer."""
+
+from collections.abc import Sequence
+from hashlib import sha1
+from pathlib import Path
+from struct import Struct
+
+from middlewares.terms import Level
+
+from .balance import Balance
+from .counters import Check, Hold, Source
+from .memory_rates import level_of
+from .redis_link import Part
+
+_LUA = Path(__file__).parent / "lua"
+_CHECK = Struct(">dddd")
+HEAD = Struct(">ddd")
+"""Before the levels in an answer to `admit`: what lacks, for how long, slots in use."""
+_LEVEL = Struct(">dd")
+_HOLD = Struct(">dddBB")
+START = Struct(">d")
+
+SCRIPTS: dict[Part, bytes] = {}
+"""Sources by SHA1."""
+
+
+def _script(name: str, library: str = "") -> bytes:
+    """Reads a script; returns its SHA1, by which it is called."""
+    parts = [(_LUA / f"{part}.lua").read_bytes() for part in (library, name) if part]
+    source = b"".join(parts)
+    digest = sha1(source).hexdigest().encode()  # noqa: S324  # it is Redis' name for the script
+    SCRIPTS[digest] = source
+    return digest
+
+
+ADMIT = _script("admit", "rates")
+CHARGE = _script("charge", "rates")
+RENEW = _script("renew")
+RESERVE = _script("reserve", "money")
+PUT = _script("put", "money")
+DROP = _script("drop", "money")
+CONVERT = _script("convert", "money")
+LOOK = _script("look", "money")
+RESTORE = _script("restore", "money")
+INVALIDATE = _script("invalidate", "money")
+
+
+def numbers(check: Check) -> bytes:
+    """A check as the scripts take it, after its name."""
+    rate = check.rate
+    return _CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost)
+
+
+def levels_of(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
+    at = HEAD.size
+    levels = []
+    for check in checks:
+        level, since = _LEVEL.unpack_from(answer, at)
+        levels.append(level_of(check.name, check.rate, level, since))
+        at += _LEVEL.size
+    return tuple(levels)
+
+
+class Fields(Balance):
+    """An account as Redis has it; see `lua/money.lua`."""
+
+    __slots__ = ("holds", "known", "version")
+
+    def __init__(self, answer: list[bytes]) -> None:
+        super().__init__()
+        fields = dict(zip(answer[::2], answer[1::2], strict=True))
+        self.known = b"known" in fields
+        self.version = int(fields.get(b"version", 0))
+        self.credits = int(fields.get(b"credits", 0))
+        self.held = {
+            "windows": int(fields.get(b"held:windows", 0)),
+            "credits": int(fields.get(b"held:credits", 0)),
+        }
+        self.tight = fields.get(b"tight", b"").decode()
+        self.holds = [field[2:].decode() for field in fields if field.startswith(b"h:")]
+        for field, value in fields.items():
+            if field.startswith(b"s:"):
+                spent = int(fields.get(b"w:" + field[2:], 0))
+                self.windows[field[2:].decode()] = (START.unpack(value)[0], spent)
+
+
+def record(hold: Hold) -> bytes:
+    """A hold as the scripts keep it."""
+    source = hold.source == "credits"
+    packed = _HOLD.pack(0.0, hold.amount, hold.at, source, hold.tight)
+    for name, start in hold.starts.items():
+        packed += name.encode() + b"\0" + START.pack(start)
+    return packed
+
+
+def records(holds: Sequence[Hold]) -> list[Part]:
+    parts: list[Part] = []
+    for hold in holds:
+        parts += (hold.id, record(hold))
+    return parts
+
+
+def read(account: str, hold: str, packed: bytes) -> Hold:
+    _, amount, when, prepaid, tight = _HOLD.unpack_from(packed)
+    starts = {}
+    at = _HOLD.size
+    while at < len(packed):
+        end = packed.index(0, at)
+        starts[packed[at:end].decode()] = START.unpack_from(packed, end + 1)[0]
+        at = end + 1 + START.size
+    source: Source = "credits" if prepaid else "windows"
+    return Hold(account, hold, int(amount), source, when, starts, tight == 1)
