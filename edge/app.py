@@ -148,7 +148,7 @@ class Gateway:
                 statement=statement,
             ),
         )
-        metrics.look(metrics.counters_up, lambda: float(getattr(counters, "up", True)))
+        metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
         metrics.look(metrics.throttled, lambda: len(line))
         metrics.look(metrics.ledger_waiting, lambda: book.pending)
         metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
