@@ -330,8 +330,11 @@ class Book:
     async def _write_some(self, chunk: _Chunk) -> None:
         journal = self._journal
         if chunk.away and journal is not None:
-            rows = await asyncio.to_thread(closed, journal.path(chunk.segment))
-            chunk.rows = rows + chunk.rows
+            path = journal.path(chunk.segment)
+            try:
+                chunk.rows = await asyncio.to_thread(closed, path) + chunk.rows
+            except FileNotFoundError:
+                _log.error("%d rows are lost: somebody has removed %s", chunk.away, path)
             chunk.away = 0
         batch = chunk.rows[:LONGEST]
         if batch:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .journal import dead
-from .ledger import Entry, LedgerStore
+from .ledger import Entry, LedgerStore, Rejected
 
 _log = logging.getLogger(__name__)
 
 LONGEST = 1000
 """Rows in one transaction, at most."""
-
-_REJECTED = (ValueError, TypeError, OverflowError)
 
 
 async def deliver(store: LedgerStore, entries: Sequence[Entry]) -> None:
@@ -22,11 +20,11 @@ async def deliver(store: LedgerStore, entries: Sequence[Entry]) -> None:
     """
     try:
         await store.append(entries)
-    except _REJECTED:
+    except Rejected:
         for entry in entries:
             try:
                 await store.append([entry])
-            except _REJECTED as raised:
+            except Rejected as raised:
                 _log.error("the ledger's store rejects a row: %s: %r", raised, entry)
 
 

@@ -5,7 +5,7 @@ process can be killed at any moment before. So it first writes into a journal of
 before a request may cost anything, `close` when its row is known, `void` when there will be none.
 What was written is with the operating system when the call returns: it survives kill -9 of the
 process, and of all processes. It is not forced to the disk (that costs a thousand times as much),
-so a machine that loses its power may lose the last seconds.
+so a machine that loses its power may lose the last seconds. The folder has to be on a disk of this machine.
 
 A journal is a folder's files of one name: NAME.lock, which its process keeps locked (flock) as
 long as it lives, and numbered segments NAME.000001.journal, …. A segment is a sequence of records
@@ -28,6 +28,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -178,6 +179,9 @@ class Journal:
         """Let go. keep: leave the files for whoever recovers them; else they are removed."""
         if self._file < 0:
             return
+        if keep and self._late:
+            with suppress(OSError):
+                _put(self._file, b"".join(self._late), self.size)
         os.close(self._file)
         self._file = -1
         if not keep:
@@ -243,8 +247,8 @@ class DeadJournal:
             if path in self._damaged:
                 path.rename(path.with_suffix(".damaged"))
             else:
-                path.unlink()
-        _lock_path(self._folder, self.name).unlink()
+                path.unlink(missing_ok=True)
+        _lock_path(self._folder, self.name).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let others have it. What is not removed is recovered by whoever comes next."""

@@ -75,6 +75,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     note: str = ""
 
 
+_NOTHING = {
+    field.name: "" if field.default is msgspec.NODEFAULT else field.default
+    for field in msgspec.structs.fields(Entry)
+}
+
+
 class Sum(msgspec.Struct, frozen=True):
     """Use of one account, or of all, on one day (UTC, "2026-11-21") of one model."""
 
@@ -88,14 +94,19 @@ class Sum(msgspec.Struct, frozen=True):
     cost: int
 
 
+class Rejected(Exception):
+    """A row says something that the store cannot keep, now or later."""
+
+
 def storable(entry: Entry) -> Entry:
     """`entry` with what no database takes put right, so that its money is kept whatever it says.
 
-    Texts lose NUL and lone surrogates, numbers outside of 64 bits become the nearest inside.
+    Texts lose NUL and lone surrogates, numbers outside of 64 bits become the nearest inside, None
+    where it has no place becomes what says nothing.
     """
     changes = {}
     for name, value in msgspec.structs.asdict(entry).items():
-        mended = _mended(value)
+        mended = _NOTHING.get(name) if value is None else _mended(value)
         if mended != value:
             changes[name] = mended
     return msgspec.structs.replace(entry, **changes) if changes else entry
@@ -122,7 +133,10 @@ class LedgerStore(Protocol):
     """Rows, kept. Every method may raise StoreUnavailable and returns within a bounded time."""
 
     async def append(self, entries: Sequence[Entry]) -> None:
-        """Keep rows, in this order. One whose id is there already is left as it is."""
+        """Keep rows, in this order, all or none. One whose id is there already is left as it is.
+
+        Raises Rejected when a row cannot be kept as it is, nor mended.
+        """
         ...
 
     async def get(self, account: str | None, entry_id: str) -> Entry | None:

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .counters import Spent
 from .database import Database
-from .ledger import Entry, Kind, Sum, storable
+from .ledger import Entry, Kind, Rejected, Sum, storable
 from .sqlite_writer import SqliteWriter
 from .tables import ledger
 from .totals import CREDITS, Period, Total, totals
@@ -34,8 +34,8 @@ from .totals import CREDITS, Period, Total, totals
 _FIELDS = Entry.__struct_fields__
 _STARTS = _FIELDS.index("starts")
 _ATTEMPTS = _FIELDS.index("attempts")
-_BAD_VALUE = "22"
-"""Class of SQLSTATE (PostgreSQL, appendix A): data exceptions."""
+_BAD_VALUE = ("22", "23")
+"""Classes of SQLSTATE (PostgreSQL, appendix A): data exceptions, constraint violations."""
 
 _KNOWN_SQLITE = "SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(?))"
 _INSERT_SQLITE = (
@@ -72,6 +72,14 @@ _ADD_POSTGRES = (
     " ON CONFLICT (account, name, start) DO UPDATE SET"
     " at = greatest(kept.at, excluded.at), amount = kept.amount + excluded.amount"
 )
+_BAD_SQLITE = (
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+"""What the driver says of a value that it cannot bind."""
 # One statement sees one moment. The names of an account's windows are found by going from one to
 # the next in the index, and of each the period of the newest row.
 _SPENT = text(
@@ -145,6 +153,17 @@ def _row(entry: Entry, revision: int | None) -> tuple[Any, ...]:
     )
 
 
+def _rows(entries: Sequence[Entry], revision: int | None) -> list[tuple[Any, ...]]:
+    try:
+        return [_row(entry, revision) for entry in entries]
+    except (TypeError, ValueError) as raised:  # of attempts
+        raise _rejected(raised) from raised
+
+
+def _rejected(raised: BaseException | None) -> Rejected:
+    return Rejected(str(raised).partition("\n")[0])
+
+
 def _entry(row: Row[Any]) -> Entry:
     fields = dict(row._mapping)
     fields["starts"] = _starts.decode(fields["starts"])
@@ -167,7 +186,7 @@ class SqlLedgerStore:
             return
         try:
             await self._append(entries)
-        except (ValueError, OverflowError):  # one bad value must not hold up the whole ledger
+        except Rejected:  # one bad value must not hold up the whole ledger
             await self._append([storable(entry) for entry in entries])
 
     async def _append(self, entries: Sequence[Entry]) -> None:
@@ -248,31 +267,41 @@ def _any_credit(entries: Sequence[Entry]) -> bool:
 
 
 def _append_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) -> None:
-    # The transaction is the only one that writes, so what is not there now stays so.
+    connection.execute("SAVEPOINT fresh")
+    try:
+        _add_sqlite(entries, connection)
+        return
+    except sqlite3.IntegrityError:  # an id is there already, which is rare
+        connection.execute("ROLLBACK TO fresh")
+    except _BAD_SQLITE as raised:
+        raise _rejected(raised) from raised
     new = {entry.id: entry for entry in reversed(entries)}  # of two with one id, the first
+    # The transaction is the only one that writes, so what is not there now stays so.
     for (known,) in connection.execute(_KNOWN_SQLITE, (_json.encode(list(new)).decode(),)):
         del new[known]
-    if not new:
-        return
-    added = list(reversed(new.values()))
+    try:
+        _add_sqlite(list(reversed(new.values())), connection)
+    except (sqlite3.IntegrityError, *_BAD_SQLITE) as raised:
+        raise _rejected(raised) from raised
+
+
+def _add_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) -> None:
     revision = None
-    if _any_credit(added):
+    if _any_credit(entries):
         (revision,) = connection.execute(_NEXT_REVISION).fetchone()
-    connection.executemany(_INSERT_SQLITE, [_row(entry, revision) for entry in added])
-    connection.executemany(_ADD_SQLITE, _total_rows(totals(added)))
+    connection.executemany(_INSERT_SQLITE, _rows(entries, revision))
+    connection.executemany(_ADD_SQLITE, _total_rows(totals(entries)))
 
 
 async def _append_postgres(
     connection: AsyncConnection, entries: Sequence[Entry], revision: int | None
 ) -> None:
-    columns = tuple(zip(*[_row(entry, revision) for entry in entries], strict=True))
+    columns = tuple(zip(*_rows(entries, revision), strict=True))
     try:
         inserted = await connection.exec_driver_sql(_INSERT_POSTGRES, columns)
     except DBAPIError as raised:
-        # A value that the driver cannot encode has no SQLSTATE.
-        state = getattr(raised.orig, "sqlstate", None)
-        if not raised.connection_invalidated and (state is None or state[:2] == _BAD_VALUE):
-            raise ValueError(str(raised.orig).partition("\n")[0]) from raised
+        if str(getattr(raised.orig, "sqlstate", "")).startswith(_BAD_VALUE):
+            raise _rejected(raised.orig) from raised
         raise
     ids = {id_ for (id_,) in inserted}
     new = {entry.id: entry for entry in reversed(entries) if entry.id in ids}

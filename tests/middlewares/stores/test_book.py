@@ -18,7 +18,7 @@ import pytest
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.book import Book
 from middlewares.stores.journal import Journal
-from middlewares.stores.ledger import Entry, LedgerStore
+from middlewares.stores.ledger import Entry, LedgerStore, Rejected
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
@@ -45,7 +45,7 @@ class Watched(MemoryLedgerStore):
         if self.failing is not None:
             raise self.failing
         if self.rejected.intersection(entry.id for entry in entries):
-            raise ValueError("not this one")
+            raise Rejected("not this one")
         self.batches.append([entry.id for entry in entries])
         await super().append(entries)
 
@@ -261,6 +261,26 @@ async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> N
         await book.flush()
         assert store.order == ids(rows)
         assert book.pending == 0
+
+
+async def test_a_segment_that_somebody_removed_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Watched()
+    rows = [use() for _ in range(300)]
+    async with started(store, tmp_path, segment=4096, in_memory=10) as book:
+        store.failing = StoreUnavailable("away")
+        for row in rows:
+            book.open(row)
+            book.close(row)
+        gone = next(chunk for chunk in book._chunks if chunk.away)
+        assert book._journal is not None
+        book._journal.path(gone.segment).unlink()
+        store.failing = None
+        missing = len(gone)
+        await book.flush()
+        assert len(store.order) == 300 - missing
+    assert f"{missing} rows are lost: somebody has removed" in caplog.text
 
 
 async def test_a_journal_that_cannot_be_written(

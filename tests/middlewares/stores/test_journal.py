@@ -212,7 +212,8 @@ def test_a_full_disk_tears_nothing_and_what_ended_is_made_up_for(tmp_path: Path)
     assert (ran.stdout, ran.stderr) == ("True\n", "")
 
 
-def test_late_records_come_before_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [True, False])
+def test_late_records_come_before_the_next_or_the_end(tmp_path: Path, again: bool) -> None:
     journal = Journal(tmp_path)
     rows = [use() for _ in range(3)]
     for row in rows:
@@ -228,9 +229,10 @@ def test_late_records_come_before_the_next(tmp_path: Path) -> None:
     os.close(journal._file)
     journal._file = real
     later = use()
-    journal.open(later)
+    if again:
+        journal.open(later)
     journal.aclose(keep=True)
-    assert left(tmp_path) == [[rows[0]], [rows[2], later]]
+    assert left(tmp_path) == [[rows[0]], [rows[2], *([later] if again else [])]]
 
 
 def test_records_in_any_cut_are_a_beginning_of_them(tmp_path: Path) -> None:

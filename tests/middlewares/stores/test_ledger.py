@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 from sqlalchemy import event, text
 
 from middlewares.stores.counters import Spent
-from middlewares.stores.ledger import Entry, LedgerStore, Sum, storable
+from middlewares.stores.ledger import Entry, LedgerStore, Rejected, Sum, storable
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.tables import ledger
@@ -194,6 +195,7 @@ async def test_what_no_database_takes_is_kept_all_the_same(ledger_store: LedgerS
         use(asked="a\0b", starts={"5h": 1.0}, cost=1),
         use(asked="\ud800", attempts=[{"error": "\udfff\0"}], starts={"5h": 1.0}, cost=1),
         use(input=2**70, output=-(2**70), starts={"5h": 1.0}, cost=1),
+        use(plan=None, starts={"5h": 1.0}, cost=1),
     ]
     for row in bad:
         await ledger_store.append([good, row])
@@ -201,7 +203,19 @@ async def test_what_no_database_takes_is_kept_all_the_same(ledger_store: LedgerS
         assert found is not None
         assert storable(found) in (found, storable(row))
         assert found.at == row.at
-    assert (await ledger_store.spent("key_1", 2.0, ()))[0] == Spent({"5h": 1.0}, {"5h": 4})
+    assert (await ledger_store.spent("key_1", 2.0, ()))[0] == Spent({"5h": 1.0}, {"5h": 5})
+
+
+async def test_what_cannot_be_mended_is_rejected_with_its_batch(sql_url: str) -> None:
+    database = await Database.open(sql_url)
+    store = SqlLedgerStore(database)
+    for bad in (use(attempts=[{"error": object()}]), use(starts={"5h": 1.0}, owner=object())):
+        with pytest.raises(Rejected):
+            await store.append([use(), bad, credit(1)])
+    assert await store.page() == []
+    assert await store.spent("key_1", 0.0, ()) == (Spent(), ())
+    assert await store.grants(0) == (0, [])
+    await database.aclose()
 
 
 async def test_money_and_rows_are_seen_together(ledger_store: LedgerStore) -> None:
