@@ -5,7 +5,8 @@ process can be killed at any moment before. So it first writes into a journal of
 before a request may cost anything, `close` when its row is known, `void` when there will be none.
 What was written is with the operating system when the call returns: it survives kill -9 of the
 process, and of all processes. It is not forced to the disk (that costs a thousand times as much),
-so a machine that loses its power may lose the last seconds. The folder has to be on a disk of this machine.
+so a machine that loses its power may lose the last seconds. The folder has to be on a disk of this
+machine.
 
 A journal is a folder's files of one name: NAME.lock, which its process keeps locked (flock) as
 long as it lives, and numbered segments NAME.000001.journal, …. A segment is a sequence of records
