@@ -1,13 +1,18 @@
 """The processes that tests share. Those that tests only read live for the whole session."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from middlewares.stores.migrations import migrate
+from tests.middlewares.stores.postgres_server import Postgres
+from tests.middlewares.stores.redis_server import RedisServer
+
 from .program import Gateway, Program
-from .servers import RedisServer
 
 UPSTREAM_KEY = "up-canary-6f1c7d02b9"
 ADMIN_TOKEN = "admin-canary-51e0b7aa43"
@@ -60,13 +65,25 @@ SECRETS = {"UPSTREAM_KEY": UPSTREAM_KEY, "ADMIN_TOKEN": ADMIN_TOKEN}
 
 
 @pytest.fixture
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis in which nothing is, for one test."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis in which nothing is, for one test, which may maltreat it."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: a socket's path has 107 bytes at most
+    server = RedisServer(folder)
     try:
         yield server
     finally:
-        server.close()
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def shared_store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The settings of a store that many processes share: PostgreSQL and Redis, both empty. They
+    are started when first asked for."""
+    postgres: Postgres = request.getfixturevalue("postgres")
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    sql = await postgres.new_database()
+    await migrate(sql)
+    return {"sql": sql, "counters": redis.url()}
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,10 @@ import openai
 import pytest
 
 from middlewares.money import decimal
-from tests.middlewares.stores.postgres_server import Postgres
 
-from .conftest import Start
+from .conftest import Start, shared_store
 from .ledger import limits, paid, rows, rows_when
 from .program import DEADLINE, Gateway, Program, until
-from .servers import RedisServer
 from .test_storm import stats
 from .wire import ANTHROPIC, CHAT, MESSAGES, Line, Reply, ask, chat, events, line, request, text_of
 
@@ -245,13 +243,12 @@ async def test_a_key_whose_limits_are_edited(start: Start) -> None:
 
 @pytest.fixture(params=["embedded", "shared"])
 async def house(
-    request: pytest.FixtureRequest, start: Start, simulator: Program, postgres: Postgres
+    request: pytest.FixtureRequest, start: Start, simulator: Program
 ) -> AsyncIterator[Gateway]:
     document = paid(simulator.url)
     if request.param == "shared":
-        counters: RedisServer = request.getfixturevalue("redis_server")
         document["server"] = {"workers": 2}
-        document["store"] = {"sql": await postgres.new_database(), "counters": counters.url}
+        document["store"] = await shared_store(request)
     yield await asyncio.to_thread(start, document)
 
 
