@@ -281,6 +281,45 @@ async def test_budgets_that_are_counted_locally(server: RedisServer, how: str) -
         server.start()
 
 
+@pytest.mark.parametrize(
+    "first", ["levels", "convert", "standing", "version", "restore", "invalidate", "reserve"]
+)
+async def test_whoever_notices_first_is_answered(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    async with failing_over(server) as failover:
+        await restored(failover, spent=10)
+        hold = await held(failover, "h", 20)
+        seen, _ = await failover.version("a")
+        server.freeze()
+        if first == "levels":
+            assert (await failover.levels("k", CHECK))[0][0].remaining == 2
+        elif first == "convert":
+            assert await failover.convert([hold]) == []
+        elif first == "standing":
+            assert await failover.standing("a", BUDGET, NOW) is None
+        elif first == "version":
+            assert (await failover.version("a"))[1] == ("h",)
+        elif first == "restore":
+            # What the ledger said to go with what Redis knew does not go with what is known here.
+            ledger = Spent({"7d": NOW}, {"7d": 10})
+            assert not await failover.restore("a", ledger, (), seen)
+        elif first == "invalidate":
+            await failover.invalidate("a")
+        else:
+            assert await reserve(failover, "another", 20) is None
+        assert failover.away and len(lines(caplog)) == 1
+        converted = first == "convert"
+        await restored(failover, spent=30 if converted else 10)
+        assert await used_and_held(failover) == ((30, 0) if converted else (10, 20))
+        server.thaw()
+        await back(failover)
+        if first in ("convert", "invalidate"):
+            assert await failover.standing("a", BUDGET, NOW) is None
+            await restored(failover, spent=30 if converted else 10)
+        assert await used_and_held(failover) == ((30, 0) if converted else (10, 20))
+
+
 async def test_an_account_nobody_touched_stays_known(server: RedisServer) -> None:
     async with failing_over(server) as failover:
         await restored(failover, spent=30)
