@@ -282,7 +282,12 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(ge=0, description="Requests of one address beyond that rate which may be saved up."),
     ] = 10
     safety_net: Annotated[
-        Rate, Meta(description="Requests of one address over everything, counted before keys.")
+        Rate,
+        Meta(
+            description="Requests of one address over everything but the open paths, counted "
+            "before keys. Behind a proxy name it in `server.trusted_proxies`, or all its clients "
+            "are one address."
+        ),
     ] = Rate(5000, 600)
     throttle_wait: Annotated[
         Duration,

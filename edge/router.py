@@ -3,7 +3,7 @@
 Decisions rest on `scope["path"]` alone; a Host header or a query has no part in them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
 import msgspec
@@ -87,7 +87,7 @@ class RouterMiddleware:
     """Name the endpoint, the dialect and the client, and refuse what is not offered.
 
     Open paths go to `open_app`, the management API's to `admin_app`; a path of the table goes on
-    inside.
+    inside. net: put around what is answered here and is not open.
 
     Reads:   nothing
     Writes:  endpoint, dialect, client
@@ -96,7 +96,7 @@ class RouterMiddleware:
     Cost:    one dict look-up; a second one for paths written unusually
     """
 
-    __slots__ = ("_admin", "_below", "_open", "_table", "_trusted", "app")
+    __slots__ = ("_admin", "_below", "_nowhere", "_open", "_table", "_trusted", "app")
 
     def __init__(
         self,
@@ -106,12 +106,14 @@ class RouterMiddleware:
         open_app: ASGIApp,
         admin_app: ASGIApp,
         trusted_proxies: Sequence[Network] = (),
+        net: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self.app = app
         self._table = table
         self._below = tuple((path[:-1], row) for path, row in table.items() if path[-1] == "*")
         self._open = open_app
-        self._admin = admin_app
+        self._admin = net(admin_app)
+        self._nowhere = net(self._refuse)
         self._trusted = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,18 +155,20 @@ class RouterMiddleware:
             return await self._admin(scope, receive, send)
         if methods is None:
             exchange.endpoint = "unknown"
-            if path == "/v1" or path.startswith("/v1/"):
-                raise Problem(
-                    "endpoint_not_allowed",
-                    message=f"{exchange.house.brand} does not offer this endpoint.",
-                )
-            raise self._not_found(path)
+            return await self._nowhere(scope, receive, send)
         exchange.endpoint = "ops"
         if scope["method"] not in methods:
             raise _wrong_method(methods)
         if path != scope["path"]:
             scope = {**scope, "path": path}
         await self._open(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = plain_path(scope["path"]) or "/"
+        if path == "/v1" or path.startswith("/v1/"):
+            brand = Exchange.of(scope).house.brand
+            raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
+        raise self._not_found(path)
 
     def _not_found(self, path: str) -> Problem:
         """Nothing; a base URL without its /v1 is the usual reason, so say so."""

@@ -236,3 +236,12 @@ async def test_the_log_and_the_metrics_know_the_money(house: Make) -> None:
 async def test_the_management_api_is_not_there_without_a_token(house: Make) -> None:
     answer = await request((await house(whole())).app, "GET", "/admin/v1/keys")
     assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/wp-admin", "/admin/v1/keys", CHAT])
+async def test_the_safety_net_is_under_everything_but_the_open_paths(path: str) -> None:
+    one = House(Scripted(whole()), document={"limits": {"safety_net": "2/min"}})
+    statuses = [(await request(one.app, "POST", path, body=b"{}")).status for _ in range(3)]
+    assert statuses[0] == statuses[1] != 429 == statuses[2]
+    assert (await request(one.app, "GET", "/health")).status == 200
+    assert (await request(one.app, "POST", path, client=("192.0.2.9", 1))).status != 429
