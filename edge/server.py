@@ -5,10 +5,12 @@ them; it never serves. Each worker opens its part of the gateway in its lifespan
 byte on a pipe; when all have, and the port answers, the parent prints `ready http://HOST:PORT`.
 SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
-`drain`. SIGINT skips the notice. A worker that dies is replaced.
+`drain`. SIGINT skips the notice. A worker that dies is replaced. SIGQUIT has a process write the
+stacks of its threads to standard error, and changes nothing else.
 """
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import multiprocessing
@@ -69,6 +71,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     Raises AddressInUse, StoreUnavailable, SchemaMismatch.
     """
     configure(level=settings.log.level, form=settings.log.format)
+    faulthandler.register(signal.SIGQUIT, file=2)  # workers inherit it
     _raise_descriptors(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit settings with secrets
     for told in (signal.SIGUSR1, _HEED):

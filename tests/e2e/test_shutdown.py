@@ -156,3 +156,15 @@ def test_a_port_in_use_is_said(start: Start) -> None:
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {gateway.port}" in said
     assert gateway.get("/health").status_code == 200
+
+
+def test_sigquit_shows_what_every_process_does_and_changes_nothing(start: Start) -> None:
+    gateway = start(NEAR)
+    gateway.signal_group(signal.SIGQUIT)
+
+    def shown() -> bool:
+        said = gateway.stderr
+        return "edge/server.py" in said and said.count("(most recent call first)") >= 2
+
+    until(shown, what="the stacks of parent and worker")
+    assert gateway.get("/health").status_code == 200
