@@ -24,7 +24,7 @@ from .account import AccountApp
 from .admin import AdminApp
 from .catalog import Catalog
 from .chain import Parts, compose, end, line_of
-from .endpoints import endpoints
+from .endpoints import endpoints, stateful
 from .estimate import Estimator
 from .ops import open_app
 from .plans import Plans
@@ -113,13 +113,12 @@ class Gateway:
         token = settings.auth.admin_token
         plans = Plans(settings)
         statement = Statement(terms=plans.terms, accounts=accounts, rates=counters, ledger=ledger)
+        sealing = Sealing(SqlSecretStore(database))
         bottom = endpoints(
             settings,
             catalog,
             providers,
-            metrics=metrics,
-            responses=responses,
-            sealing=Sealing(SqlSecretStore(database)),
+            sealing=sealing,
             estimator=estimator,
             account=AccountApp(statement, flush=book.flush),
         )
@@ -132,6 +131,14 @@ class Gateway:
             accounts=accounts,
             book=book,
             replays=replays,
+            stateful=stateful(
+                settings,
+                catalog,
+                metrics=metrics,
+                responses=responses,
+                sealing=sealing,
+                estimator=estimator,
+            ),
             line=line,
             metrics=metrics,
             estimator=estimator,

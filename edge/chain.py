@@ -34,6 +34,7 @@ from middlewares.terms import Limits, Rate
 
 from .appraise import Appraiser
 from .catalog import Catalog
+from .endpoints import Endpoints
 from .estimate import Estimator
 from .intake import IntakeMiddleware
 from .plans import Plans
@@ -53,6 +54,7 @@ class Parts(msgspec.Struct, frozen=True):
     accounts: Accounts
     book: Book
     replays: ReplayStore
+    stateful: Callable[[ASGIApp], Endpoints]
     line: Line
     metrics: Metrics
     estimator: Estimator
@@ -166,6 +168,11 @@ LAYERS: tuple[Layer, ...] = (
         "idempotency",
         "a replay spends neither money nor upstream",
         lambda app, p: IdempotencyMiddleware(app, store=p.replays, fingerprint=members),
+    ),
+    Layer(
+        "responses",
+        "what a request continues is part of its input, and has to be paid for",
+        lambda app, p: p.stateful(app),
     ),
     Layer(
         "budget",

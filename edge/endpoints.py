@@ -1,6 +1,6 @@
-"""The bottom of the chain: which app answers which endpoint."""
+"""Which app answers which endpoint, at the bottom of the chain and a little above it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from middlewares import Exchange, Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
@@ -21,14 +21,14 @@ from .upstreams.provider import Provider
 
 
 class Endpoints:
-    """Some endpoints have an app of their own; all else is forwarded. apps: by endpoint."""
+    """Some endpoints have an app of their own, all else has `app`. apps: by endpoint."""
 
-    def __init__(self, forward: ASGIApp, apps: Mapping[str, ASGIApp]) -> None:
-        self._forward = forward
+    def __init__(self, app: ASGIApp, apps: Mapping[str, ASGIApp]) -> None:
+        self.app = app
         self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._apps.get(Exchange.of(scope).endpoint, self._forward)
+        app = self._apps.get(Exchange.of(scope).endpoint, self.app)
         await app(scope, receive, send)
 
 
@@ -37,18 +37,13 @@ def endpoints(
     catalog: Catalog,
     providers: Mapping[str, Provider],
     *,
-    metrics: Metrics,
-    responses: ResponseStore | None,
     sealing: Sealing,
     estimator: Estimator,
     account: ASGIApp,
     max_answer: int = 256 << 20,
 ) -> Endpoints:
-    """All of them.
-
-    responses: None where no answers are kept. account: answers callers about themselves.
-    max_answer: bytes of an unstreamed answer.
-    """
+    """The bottom. account: answers callers about themselves. max_answer: bytes of an unstreamed
+    answer."""
     server = settings.server
 
     def seal(owner: str, payload: bytes) -> str:
@@ -76,18 +71,6 @@ def endpoints(
             "responses.input_tokens": openai_responses.CLIENT.read,
         },
     )
-
-    def stateful(app: ASGIApp) -> ResponsesApp:
-        return ResponsesApp(
-            app,
-            store=responses,
-            sealing=sealing,
-            keep=settings.store.responses,
-            limit=server.max_body,
-            lost=metrics.not_kept.inc,
-        )
-
-    kept = stateful(forward)
     return Endpoints(
         forward,
         {
@@ -96,8 +79,40 @@ def endpoints(
             "limits": account,
             "requests": account,
             "messages.count_tokens": counting,
-            "responses": kept,
-            "responses.compact": kept,
-            "responses.input_tokens": stateful(counting),
+            "responses.input_tokens": counting,
         },
     )
+
+
+def stateful(
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    metrics: Metrics,
+    responses: ResponseStore | None,
+    sealing: Sealing,
+    estimator: Estimator,
+) -> Callable[[ASGIApp], Endpoints]:
+    """What is put around all that weighs or answers a request of the Responses API.
+
+    responses: None where no answers are kept.
+    """
+
+    def appraise(model: str, body: bytes) -> tuple[int, int, bool]:
+        found = catalog.find(model)
+        return estimator.appraise("" if found is None else found.entry, body)
+
+    def around(app: ASGIApp) -> Endpoints:
+        kept = ResponsesApp(
+            app,
+            store=responses,
+            sealing=sealing,
+            keep=settings.store.responses,
+            limit=settings.server.max_body,
+            lost=metrics.not_kept.inc,
+            appraise=appraise,
+        )
+        names = ("responses", "responses.compact", "responses.input_tokens")
+        return Endpoints(app, dict.fromkeys(names, kept))
+
+    return around

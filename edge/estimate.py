@@ -286,9 +286,11 @@ class Estimator:
         if len(self._known) > self._models:
             self._known.popitem(last=False)
 
-    def appraise(self, entry: str, body: bytes) -> tuple[int, int]:
-        """Bytes of text in a request's body, and its input tokens, cached ones included."""
-        size, fixed = len(body), _START
+    def appraise(self, entry: str, body: bytes) -> tuple[int, int, bool]:
+        """Bytes of text in a request's body; its input tokens, cached ones included; and whether
+        there are media in it.
+        """
+        size, fixed, media = len(body), _START, 0
         if b'"tools"' in body:
             fixed += _TOOLS
         if size >= _MEDIA or b'"http' in body:
@@ -296,10 +298,14 @@ class Estimator:
             size -= hidden
             fixed += media
         learnt = self._per_byte.get(entry)
-        return size, ceil(size * (_PER_BYTE if learnt is None else learnt.factor)) + fixed
+        tokens = ceil(size * (_PER_BYTE if learnt is None else learnt.factor)) + fixed
+        return size, tokens, media > 0
 
     def learn_bytes(self, entry: str, size: int, counted: int) -> None:
-        """The upstream has counted `counted` input tokens for a body with `size` bytes of text."""
+        """The upstream has counted `counted` input tokens for a body of `size` bytes of text.
+
+        Not for one with media: nobody knows how many of its tokens are text.
+        """
         if counted <= 0 or size < _LEAST_BYTES:
             return
         learnt = self._per_byte.get(entry)

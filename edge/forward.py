@@ -224,7 +224,7 @@ class Forwarder:
 
     def _learn(self, exchange: Exchange) -> None:
         usage = exchange.usage
-        if exchange.measured and usage is not None:
+        if exchange.measured and usage is not None and not exchange.media:
             counted = usage.input + usage.cache_read + usage.cache_write
             self._estimator.learn_bytes(exchange.entry, exchange.size, counted)
 

@@ -38,7 +38,7 @@ class IntakeMiddleware:
     """Read the body within its bound and find out which model is asked for.
 
     Reads:   endpoint, principal
-    Writes:  fields, model, stream, size, estimate, outcome
+    Writes:  fields, model, stream, size, estimate, media, outcome
     Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
              unsupported_media_type
     Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
@@ -96,7 +96,9 @@ class IntakeMiddleware:
             raise Problem(
                 "model_not_allowed", message=f"This key may not use `{model}`.", param="model"
             )
-        exchange.size, exchange.estimate = self._estimator.appraise(entry.entry, body)
+        exchange.size, exchange.estimate, exchange.media = self._estimator.appraise(
+            entry.entry, body
+        )
         del body, fields  # the exchange holds them, until they are sent
         await self.app(scope, receive, send)
 

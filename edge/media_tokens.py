@@ -8,6 +8,7 @@ import re
 from binascii import a2b_base64
 from collections.abc import Iterator
 from math import ceil
+from string import ascii_letters, digits
 
 LARGEST_IMAGE = 4784
 """Anthropic, models of high resolution: 2576 pixels on the long edge."""
@@ -139,14 +140,24 @@ def audio_tokens(data: str, kind: str) -> int:
 
 _MARKS = (b"base64,", b'"data":"', b'"data": "', b'"b64_json":"')
 """What stands before base64 text in the bodies of all dialects."""
+_MEMBER = re.compile(rb'"(?:url|image_url|video_url|audio_url|file_url|file_data|data)"\s*:\s*\Z')
+"""What stands before a data URL that is one. In a text the quotes would be escaped."""
+_LONGEST_TYPE = 200
 _LEAST_RUN = 1024
-_REMOTE = re.compile(rb'"(?:url|image_url|file_url)"\s*:\s*"https?:')
+_BASE64 = (ascii_letters + digits + "+/=_-\\").encode()
+"""With the backslash that some put before each slash, or that begins a line's end."""
+_REMOTE = re.compile(
+    rb'"(?:image_url|video_url|audio_url|file_url)"\s*:\s*(?:\{[^{}]{0,200}?"url"\s*:\s*)?"https?:'
+    rb'|"source"\s*:\s*\{[^{}]{0,200}?"url"\s*:\s*"https?:'
+)
+"""Media that are linked. Other addresses, as of sources and search results, are text."""
 
 
 def media_in(body: bytes) -> tuple[int, int]:
     """Bytes of `body` that are base64 media, and the tokens of all media, linked ones included.
 
-    A media block without base64 is taken for the largest picture.
+    A media block without base64 is taken for the largest picture. A text that only looks like one
+    stays text: what would pass for a picture would hardly be paid for.
     """
     hidden = 0
     tokens = len(_REMOTE.findall(body)) * LARGEST_IMAGE if b'"http' in body else 0
@@ -157,10 +168,13 @@ def media_in(body: bytes) -> tuple[int, int]:
         end = body.find(b'"', start)
         if end < 0:
             break
-        seen = end
-        if end - start >= _LEAST_RUN:
+        if end - start < _LEAST_RUN:
+            continue
+        run = body[start:end]
+        if not run.translate(None, _BASE64):
+            seen = end
             hidden += end - start
-            tokens += _run_tokens(body[start:end])
+            tokens += _run_tokens(run)
     return hidden, tokens
 
 
@@ -168,8 +182,18 @@ def _starts(body: bytes) -> Iterator[int]:
     for mark in _MARKS:
         at = body.find(mark)
         while at >= 0:
-            yield at + len(mark)
-            at = body.find(mark, at + len(mark))
+            start = at + len(mark)
+            if mark[:1] == b'"' or _is_data_url(body, at):
+                yield start
+            at = body.find(mark, start)
+
+
+def _is_data_url(body: bytes, at: int) -> bool:
+    """Whether what ends in `base64,` at `at` is the value of a member that has media."""
+    quote = body.rfind(b'"', max(0, at - _LONGEST_TYPE), at)
+    if quote < 0 or not body.startswith(b"data:", quote + 1):
+        return False
+    return _MEMBER.search(body, max(0, quote - 40), quote) is not None
 
 
 def _run_tokens(run: bytes) -> int:

@@ -16,7 +16,7 @@ from edge.account import AccountApp
 from edge.admin import AdminApp
 from edge.catalog import Catalog
 from edge.chain import Parts, compose
-from edge.endpoints import endpoints
+from edge.endpoints import endpoints, stateful
 from edge.estimate import Estimator
 from edge.ops import open_app
 from edge.plans import Plans
@@ -233,13 +233,12 @@ class House:
         statement = Statement(
             terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
+        sealing = Sealing(MemorySecretStore())
         bottom = endpoints(
             self.settings,
             self.catalog,
             providers,
-            metrics=self.metrics,
-            responses=self.responses,
-            sealing=Sealing(MemorySecretStore()),
+            sealing=sealing,
             estimator=self.estimator,
             account=AccountApp(statement, flush=self.book.flush),
             max_answer=self.max_answer,
@@ -253,6 +252,14 @@ class House:
             accounts=self.accounts,
             book=self.book,
             replays=MemoryReplays(),
+            stateful=stateful(
+                self.settings,
+                self.catalog,
+                metrics=self.metrics,
+                responses=self.responses,
+                sealing=sealing,
+                estimator=self.estimator,
+            ),
             line=Line(),
             metrics=self.metrics,
             estimator=self.estimator,

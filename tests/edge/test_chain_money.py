@@ -26,6 +26,13 @@ MESSAGE = (
 EMBEDDINGS = (
     b'{"object":"list","data":[],"model":"up","usage":{"prompt_tokens":1000,"total_tokens":1000}}'
 )
+RESPONSE = (
+    b'{"id":"resp_1","object":"response","created_at":1,"status":"completed","model":"up",'
+    b'"output":[{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":'
+    b'[{"type":"output_text","text":"Hi you","annotations":[]}]}],'
+    b'"usage":{"input_tokens":1000,"output_tokens":200,"total_tokens":1200}}'
+)
+RESPONSES = "/v1/responses"
 COSTS = 1000 * 3000 + 200 * 15000
 """Nano-credits of an answer: 3 and 15 credits a million tokens."""
 
@@ -96,6 +103,45 @@ async def test_counting_tokens_costs_nothing(house: Make) -> None:
     )
     assert (await ask(one, f"{MESSAGES}/count_tokens")).status == 200
     assert await rows(one) == []
+
+
+async def test_what_a_response_continues_is_part_of_its_input(house: Make) -> None:
+    """A few words of input may stand behind a long conversation."""
+    one = await house(whole(RESPONSE), windows=[{"length": "5h", "credits": "1"}])
+    said = "All work and no play makes Jack a dull boy. " * 200
+    first = await ask(one, RESPONSES, input=said, max_output_tokens=10)
+    again = {"previous_response_id": first.json()["id"], "input": "Go on", "max_output_tokens": 10}
+    assert (await ask(one, RESPONSES, **again)).status == 200
+    before, after = (row.reserved for row in reversed(await rows(one)))
+    assert after > 0.9 * before
+    told, continued = one.exchanges
+    assert continued.size >= told.size
+    assert continued.estimate > 0.9 * told.estimate > 3000
+
+
+async def test_a_cap_does_not_pay_for_what_is_continued(house: Make) -> None:
+    one = await house(whole(RESPONSE), windows=[{"length": "5h", "credits": "0.015"}])
+    said = "All work and no play makes Jack a dull boy. " * 100
+    first = await ask(one, RESPONSES, input=said, max_output_tokens=10)
+    assert first.status == 200
+    again = {"previous_response_id": first.json()["id"], "input": said, "max_output_tokens": 10}
+    refused = await ask(one, RESPONSES, **again)
+    assert (refused.status, refused.json()["error"]["code"]) == (429, "budget_exceeded")
+    assert len(one.upstream.requests) == 1
+
+
+async def test_pictures_teach_nothing_about_text(house: Make) -> None:
+    """Else one picture makes every prompt of its model six times as dear to set aside."""
+    one = await house(whole())
+    text = b'{"text":"' + b"x" * 5000 + b'"}'
+    before = one.estimator.appraise("priced", text)
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+    content = [{"type": "text", "text": "All work and no play. " * 50}, picture]
+    assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
+    assert one.estimator.appraise("priced", text) == before
+    del content[1]
+    assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
+    assert one.estimator.appraise("priced", text)[1] > before[1]
 
 
 async def test_a_window_that_is_used_up_refuses_with_its_reset(house: Make) -> None:

@@ -385,7 +385,7 @@ def picture(width: int, height: int, size: int = 30_000) -> str:
     return b64encode(head + bytes(size)).decode()
 
 
-def appraised(body: dict[str, Any], estimator: Estimator | None = None) -> tuple[int, int]:
+def appraised(body: dict[str, Any], estimator: Estimator | None = None) -> tuple[int, int, bool]:
     return (estimator or Estimator()).appraise("m", json.dumps(body).encode())
 
 
@@ -413,9 +413,10 @@ def test_tools_have_their_share() -> None:
 def test_a_picture_is_no_text(part: Callable[[str], dict[str, Any]]) -> None:
     """A megabyte of picture must not set a fortune aside."""
     data = picture(64, 64, 1_000_000)
-    size, tokens = appraised({"messages": [{"role": "user", "content": [part(data)]}]})
+    size, tokens, media = appraised({"messages": [{"role": "user", "content": [part(data)]}]})
     assert size < 1000
     assert 85 <= tokens < 2000
+    assert media
 
 
 def test_pictures_of_any_number_and_size_add_up() -> None:
@@ -424,11 +425,72 @@ def test_pictures_of_any_number_and_size_add_up() -> None:
     assert three - one == pytest.approx(2 * one, rel=0.2)
 
 
-@pytest.mark.parametrize("name", ["url", "image_url", "file_url"])
-def test_what_is_linked_counts_as_the_largest_picture(name: str) -> None:
-    linked = appraised({"m": [{name: "https://example.com/cat.png"}] * 2})[1]
-    assert linked >= 2 * LARGEST_IMAGE
-    assert appraised({"m": [{"text": "see https://example.com/cat.png"}]})[1] < 100
+ADDRESS = "https://example.com/cat.png"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": ADDRESS}},
+        {"type": "image_url", "image_url": {"detail": "high", "url": ADDRESS}},
+        {"type": "input_image", "image_url": ADDRESS},
+        {"type": "input_file", "file_url": ADDRESS},
+        {"type": "image", "source": {"type": "url", "url": ADDRESS}},
+        {"type": "document", "source": {"url": ADDRESS, "type": "url"}},
+    ],
+)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_what_is_linked_counts_as_the_largest_picture(
+    part: dict[str, Any], separators: tuple[str, str]
+) -> None:
+    body = json.dumps({"m": [part] * 2}, separators=separators).encode()
+    assert 2 * LARGEST_IMAGE <= Estimator().appraise("m", body)[1] < 2 * LARGEST_IMAGE + 400
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"text": f"see {ADDRESS}"},
+        {"type": "url_citation", "url": ADDRESS, "title": "A cat"},
+        {"type": "web_search_result", "url": ADDRESS, "encrypted_content": "x"},
+        {"type": "search_result", "source": ADDRESS, "title": "A cat"},
+        {"type": "tool_use", "input": {"url": ADDRESS}},
+    ],
+)
+def test_an_address_is_no_picture(part: dict[str, Any]) -> None:
+    """Histories of agents that search hold hundreds of them."""
+    one, more = appraised({"m": [part]})[1], appraised({"m": [part] * 101})[1]
+    assert more - one < 100 * len(json.dumps(part))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base64,{head}{text}",
+        "data:image/png;base64,{head}{text}",
+        'see "url":"data:image/png;base64,{head}{text}',
+        'see {{"data":"{head}{text}"}}',
+    ],
+)
+def test_a_text_is_not_hidden_behind_a_picture(text: str) -> None:
+    """What is not set aside is hardly paid for: many such requests at once pass any cap."""
+    said = text.format(head=picture(1, 1, 0), text="Translate this. " * 10_000)
+    for separators in ((",", ":"), (", ", ": ")):
+        for part in ({"type": "text", "text": said}, {"type": "tool_use", "input": {"data": said}}):
+            body = json.dumps({"messages": [{"content": [part]}]}, separators=separators).encode()
+            size, tokens, media = Estimator().appraise("m", body)
+            assert size > 160_000
+            assert not media
+            assert tokens > 40_000
+
+
+def test_slashes_and_line_ends_may_be_escaped() -> None:
+    data = picture(64, 64, 9000).replace("A", "/", 100)
+    lines = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))
+    body = json.dumps({"image_url": {"url": f"data:image/png;base64,{lines}"}}).replace("/", "\\/")
+    size, tokens, _ = Estimator().appraise("m", body.encode())
+    assert size < 300
+    assert tokens < LARGEST_IMAGE + 300
 
 
 def test_a_pdf_and_sound_are_weighed_as_such() -> None:
@@ -443,7 +505,7 @@ def test_a_pdf_and_sound_are_weighed_as_such() -> None:
 
 def test_broken_base64_and_open_ends_are_no_trouble() -> None:
     for body in (b'{"data":"', b'{"data":"' + b"A" * 5000, b'"base64,' + b"%" * 5000 + b'"'):
-        size, tokens = Estimator().appraise("m", body)
+        size, tokens, _ = Estimator().appraise("m", body)
         assert 0 <= size <= len(body)
         assert tokens > 0
 
@@ -451,7 +513,7 @@ def test_broken_base64_and_open_ends_are_no_trouble() -> None:
 def test_bytes_are_learnt_up_at_once_and_down_slowly() -> None:
     estimator = Estimator()
     body = {"text": "x" * 10_000}
-    size, before = appraised(body, estimator)
+    size, before, _ = appraised(body, estimator)
     estimator.learn_bytes("m", size, size)  # a token for each byte
     assert appraised(body, estimator)[1] > size
     for _ in range(10):
