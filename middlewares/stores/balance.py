@@ -23,13 +23,15 @@ class Balance:
 
     def current(self, window: Window, now: float) -> tuple[float | None, int]:
         """When the period of `now` began, and what was spent in it; None: not begun."""
-        start, spent = self.windows.get(window.name, (None, 0))
+        known = self.windows.get(window.name)
+        if not window.aligned and window.seconds is not None:  # by far the most
+            if known is not None and now < known[0] + window.seconds:
+                return known
+            return None, 0
         begins = window.boundary(now)
-        if begins is not None:
-            return (begins, 0) if start is None or start < begins else (start, spent)
-        if start is not None and now < window.end(start):
-            return start, spent
-        return None, 0
+        if known is not None and (begins is None or known[0] >= begins):
+            return known
+        return begins, 0
 
     def needed(self, amount: int, least: int) -> int:
         """What has to be left. One tight hold at a time: so the caps are passed by one at most."""
