@@ -12,14 +12,20 @@ from .catalog import Catalog
 from .plans import Plans
 
 _BOUNDS: Mapping[str, tuple[str, ...]] = {
-    "chat.completions": ("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    "chat.completions": (
+        "max_completion_tokens",
+        "max_tokens",
+        "max_output_tokens",
+        "n_predict",  # llama.cpp, which heeds it before the others
+        "max_new_tokens",
+    ),
     "completions": ("max_tokens",),
     "messages": ("max_tokens",),
     "responses": ("max_output_tokens",),
     "responses.compact": ("max_output_tokens",),
     "embeddings": (),
 }
-"""By endpoint that costs: the members that bound the answer, the one that counts first."""
+"""By endpoint that costs: members that bound the answer. Servers differ in which they heed."""
 _CHOICES = ("n", "best_of")
 _UNBOUNDED = 32_000
 """Tokens of an answer that neither its caller nor the catalog bounds."""
@@ -27,7 +33,7 @@ _MOST = 1 << 31
 
 _FREE = Price().cost
 
-_decode = msgspec.json.Decoder(int | float | None).decode
+_decode = msgspec.json.Decoder(int | float | None, strict=False).decode
 
 
 class Appraiser:
@@ -56,22 +62,26 @@ class Appraiser:
 
 
 def _output(exchange: Exchange, bounds: tuple[str, ...], most: int | None) -> int:
-    """Output tokens at most. What cannot be read is for the upstream to refuse."""
+    """Output tokens at most, by whichever bound the upstream heeds.
+
+    A bound that cannot be read, or is none, is for the upstream to refuse, or to take for no bound.
+    """
     fields = exchange.fields
-    asked = next((n for name in bounds if (n := _number(fields, name))), None)
-    bound = asked or most or _UNBOUNDED
-    if asked is not None and most is not None:
-        bound = min(asked, most)
-    choices = max((_number(fields, name) or 1 for name in _CHOICES if name in fields), default=1)
-    return bound * choices
+    unbounded = most or _UNBOUNDED
+    asked = [_number(fields, name, unbounded) for name in bounds if name in fields]
+    bound = max(asked, default=0) or unbounded
+    if most is not None:
+        bound = min(bound, most)
+    choices = [_number(fields, name, 1) for name in _CHOICES if name in fields]
+    return bound * max(1, *choices) if choices else bound
 
 
-def _number(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
+def _number(fields: Mapping[str, msgspec.Raw], name: str, otherwise: int) -> int:
+    """A count, as the most lenient of upstreams reads it; 0 for null."""
     try:
-        value = _decode(raw)
-    except msgspec.DecodeError:
-        return None
-    return int(value) if value is not None and 1 <= value <= _MOST else None
+        value = _decode(fields[name])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return otherwise
+    if value is None:
+        return 0
+    return int(min(value, _MOST)) if value >= 1 else otherwise

@@ -87,6 +87,9 @@ def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
 OWN = frozenset(("usage", "limits", "requests"))
 """Endpoints where a principal asks about itself: not counted, so that asking costs nothing."""
 
+COUNTING = frozenset(("messages.count_tokens", "responses.input_tokens"))
+"""Endpoints that tell how much a prompt is: of the rate of tokens they take none."""
+
 LAYERS: tuple[Layer, ...] = (
     Layer(
         "request_id",
@@ -161,6 +164,7 @@ LAYERS: tuple[Layer, ...] = (
             counters=p.counters,
             limits=lambda exchange: p.plans.terms(exchange.principal).limits,
             exempt=OWN,
+            tokens=lambda exchange: 0 if exchange.endpoint in COUNTING else exchange.estimate,
             line=p.line,
         ),
     ),

@@ -63,6 +63,18 @@ def bound(*args: Any, **members: Any) -> int:
         ("chat.completions", {"max_tokens": "many"}, 32_000),
         ("chat.completions", {"max_tokens": -1, "n": 0}, 32_000),
         ("chat.completions", {"max_tokens": 12.0}, 12),
+        ("chat.completions", {"max_tokens": "12"}, 12),
+        ("chat.completions", {"max_tokens": None, "n": None}, 32_000),
+        ("chat.completions", {"max_tokens": [5], "n": {"n": 5}}, 32_000),
+        ("chat.completions", {"max_tokens": True}, 32_000),
+        ("chat.completions", {"max_tokens": 10, "n": "3"}, 30),
+        ("chat.completions", {"max_tokens": 1 << 40}, 1 << 31),
+        ("chat.completions", {"max_tokens": 1e300}, 1 << 31),
+        ("chat.completions", {"max_completion_tokens": 1, "max_tokens": 900}, 900),
+        ("chat.completions", {"max_tokens": 1, "max_completion_tokens": "x"}, 32_000),
+        ("chat.completions", {"max_tokens": 1, "n_predict": 900}, 900),
+        ("chat.completions", {"max_tokens": 1, "n_predict": -1}, 32_000),
+        ("messages", {"max_tokens": 5, "max_completion_tokens": 900}, 5),
     ],
 )
 def test_the_bound_of_the_output(endpoint: str, members: dict[str, Any], output: int) -> None:

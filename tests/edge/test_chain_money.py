@@ -105,6 +105,16 @@ async def test_counting_tokens_costs_nothing(house: Make) -> None:
     assert await rows(one) == []
 
 
+async def test_counting_tokens_takes_none_of_the_rate_of_tokens(house: Make) -> None:
+    """Coding clients count each prompt before they send it."""
+    one = await house(whole(b'{"input_tokens":7}'), whole(b'{"input_tokens":7}'), tokens="1k/min")
+    for _ in range(2):
+        counted = await ask(one, f"{MESSAGES}/count_tokens", system="Hello " * 400)
+        assert counted.status == 200
+        assert counted.header("anthropic-ratelimit-tokens-remaining") == "1000"
+    assert len(one.upstream.requests) == 2
+
+
 async def test_what_a_response_continues_is_part_of_its_input(house: Make) -> None:
     """A few words of input may stand behind a long conversation."""
     one = await house(whole(RESPONSE), windows=[{"length": "5h", "credits": "1"}])
