@@ -7,6 +7,7 @@ here reads files or changes anything.
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from .options import ENDPOINT_OF_TAIL, Allowance, Configuration, Endpoint, Model, Upstream
 
@@ -76,6 +77,11 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
             f"server.workers: {server.workers} workers need Redis to count limits together; set "
             'store.counters = "redis://HOST:6379/0", or server.workers = 1'
         )
+    elif redis and not _is_redis(store.counters):
+        yield (
+            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
+            "%2F %3F %23 %40 %3A %25"
+        )
     if not store.objects.startswith(("file:", "s3://", "gs://", "az://")):
         yield 'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"'
     if auth.admin_token is not None:
@@ -87,6 +93,18 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
             yield "auth.admin_token: is easily guessed; make one with `openssl rand -hex 32`"
         elif not _visible(token):
             yield "auth.admin_token: expected visible ASCII characters without spaces"
+
+
+def _is_redis(url: str) -> bool:
+    """Whether a URL of Redis can be taken apart as it was meant."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if "@" in parts.path + parts.fragment or (parts.netloc and "@" in parts.query):
+        return False
+    return parts.scheme == "unix" or parts.path.strip("/").isdigit() or parts.path in ("", "/")
 
 
 def allowance_misfits(allowance: Allowance, path: str) -> Iterator[str]:

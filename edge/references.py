@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from .units import Schema
 
@@ -75,16 +75,16 @@ class Location(str):
 
     @property
     def shown(self) -> str:
-        """The URL with `***` for its password and without its query, for people and logs."""
-        try:
-            parts = urlsplit(self)
-        except ValueError:
-            return "***"
-        host = parts.netloc.rpartition("@")
-        netloc = f"***@{host[2]}" if host[1] else parts.netloc
-        if not parts.netloc:
-            return str(self).partition("?")[0]
-        return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+        """The URL with `***` for its password and without its query, for people and logs.
+
+        A password may have characters that end a host; so all before the last @ is hidden.
+        """
+        scheme, found, rest = str(self).partition("://")
+        if not found:
+            scheme, rest = "", scheme
+        _, at, rest = rest.rpartition("@")
+        rest = rest.partition("?")[0].partition("#")[0]
+        return f"{scheme}{found}{'***@' if at else ''}{rest}"
 
     def __repr__(self) -> str:
         return f"Location({self.shown!r})"

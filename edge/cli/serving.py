@@ -76,7 +76,8 @@ def check(config: Config) -> None:
     )
     for sentence in not_enforced(settings):
         say(f"warning: {sentence}")
-    faults = [fault for fault in (_check_sql(settings), _check_counters(settings)) if fault]
+    looks = (_check_sql, _check_counters, _check_journal)
+    faults = [fault for look in looks if (fault := look(settings))]
     for fault in faults:
         say(f"error: {fault}")
     raise typer.Exit(1 if faults else 0)
@@ -110,6 +111,10 @@ def _check_counters(settings: "Settings") -> str | None:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
+    from edge.store import counters_fault
+
+    if fault := counters_fault(settings):
+        return fault
     try:
         with Redis.from_url(
             location,
@@ -119,10 +124,20 @@ def _check_counters(settings: "Settings") -> str | None:
         ) as client:
             client.ping()
     except (RedisError, OSError) as error:
-        return f"store.counters: {location.shown} does not answer: {error}"
-    except ValueError:
-        return f"store.counters: {location.shown} is not a Redis URL"
+        told = str(error).partition(", with args")[0]  # which a server repeats, passwords too
+        return f"store.counters: {location.shown} does not answer: {told}"
     typer.echo(f"ok: store.counters: {location.shown} answers")
+    return None
+
+
+def _check_journal(settings: "Settings") -> str | None:
+    from edge.store import journal_fault
+
+    if fault := journal_fault(settings):
+        return fault
+    folder = Path(settings.store.journal)
+    state = "can be written to" if folder.exists() else "will be made at the first start"
+    typer.echo(f"ok: store.journal: {folder} {state}")
     return None
 
 

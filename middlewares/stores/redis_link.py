@@ -116,6 +116,13 @@ class _Wire(asyncio.Protocol):
         if self._timer is None:
             self._watch(now + self._patience)
 
+    def ready(self, patience: float) -> None:
+        """All that was asked has been answered; from now on wait no longer than this."""
+        self._patience = patience
+        if self._timer is not None:  # of the greeting, which may take longer
+            self._timer.cancel()
+            self._timer = None
+
     def _write(self) -> None:
         out, self._out = self._out, []
         if self._transport is not None:
@@ -158,6 +165,7 @@ class _Wire(asyncio.Protocol):
         if source is not None and reason.startswith("NOSCRIPT"):
             self.ask((b"EVAL", source, *parts[2:]), future)
             return
+        reason = reason.partition(", with args")[0]  # a command it does not know: it may be AUTH
         if future is None:
             self._link.complain(reason)
         elif not future.done():
@@ -320,5 +328,5 @@ class RedisLink:
         except BaseException:
             wire.end("no connection")
             raise
-        wire._patience = self._timeout
+        wire.ready(self._timeout)
         return wire

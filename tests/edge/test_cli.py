@@ -63,10 +63,14 @@ class Penstock:
         return self(*arguments, "--config", str(self.config))
 
 
-def write(folder: Path, text: str = "", sql: str = "", counters: str = "memory") -> Path:
+def write(
+    folder: Path, text: str = "", sql: str = "", counters: str = "memory", journal: str = ""
+) -> Path:
     sql = sql or f"sqlite:///{folder}/var/penstock.db"
+    journal = journal or f"{folder}/var/journal"
     config = folder / "penstock.toml"
-    config.write_text(f'[store]\nsql = "{sql}"\ncounters = "{counters}"\n{BASE}{text}')
+    store = f'[store]\nsql = "{sql}"\ncounters = "{counters}"\njournal = "{journal}"\n'
+    config.write_text(f"{store}{BASE}{text}")
     return config
 
 
@@ -341,6 +345,38 @@ def test_check_tells_of_a_redis_that_is_not_there(
     told = f"error: store.counters: redis://***@127.0.0.1:{port}/0 does not answer: "
     assert told in checked.err
     assert "hunter2" not in checked.err + checked.out
+
+
+def test_an_option_of_redis_that_is_none_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "redis://:hunter2@127.0.0.1:1/0?bogus=1"
+    penstock = Penstock(write(tmp_path, counters=url), capsys)
+    told = "store.counters: redis://***@127.0.0.1:1/0: options in the URL of Redis that are not"
+    for command, status in ((["check"], 1), (["serve", "--port", "0"], 2)):
+        result = penstock.on(*command)
+        assert (result.status, told in result.err) == (status, True), result.err
+        assert "Traceback" not in result.err
+
+
+def test_a_journal_that_cannot_be_written_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path, journal=str(tmp_path / "file/journal"))
+    penstock = Penstock(config, capsys)
+    assert f"{tmp_path}/file/journal will be made" in penstock.on("check").out
+    assert not (tmp_path / "file").exists()
+    (tmp_path / "file").write_text("not a folder")
+    for command in (["check"], ["serve", "--port", "0"]):
+        result = penstock.on(*command)
+        assert result.status == 1
+        assert f"error: store.journal: {tmp_path}/file/journal cannot be written to" in result.err
+        assert "Traceback" not in result.err
+    (tmp_path / "file").unlink()
+    (tmp_path / "file/journal").mkdir(parents=True)
+    checked = penstock.on("check")
+    assert f"ok: store.journal: {tmp_path}/file/journal can be written to" in checked.out
+    assert not list((tmp_path / "file/journal").iterdir())
 
 
 # What is printed

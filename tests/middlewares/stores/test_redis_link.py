@@ -273,6 +273,20 @@ async def test_what_is_no_redis(caplog: pytest.LogCaptureFixture) -> None:
             link.call("PING")
 
 
+async def test_a_server_that_repeats_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    """Where AUTH is renamed or unknown, Redis answers with all it was given."""
+    said = b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2' \r\n"
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            writer.write(said * 20)
+
+    async with tcp(speak) as port, linked(f"redis://:hunter2@127.0.0.1:{port}/0") as link:
+        with pytest.raises(CountersUnavailable, match="unknown command 'AUTH'") as raised:
+            await link.call(b"PING")
+    assert "hunter2" not in str(raised.value) + caplog.text
+
+
 async def test_answers_that_nobody_asked_for() -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
