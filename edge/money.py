@@ -20,6 +20,8 @@ from .period import moment
 from .units import plain
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_MOST = 10**18
+"""Nano-credits: sums of what is in the ledger stay well within 64 bits."""
 _MARK = "credit_"
 """All ids of credits begin so; those of requests never do."""
 
@@ -76,6 +78,8 @@ async def credit(
     )
     kept = await ledger.get(None, entry.id)
     if kept is None:
+        if abs(await balance(ledger, key, now) + granted) > _MOST:
+            raise MoneyRefused("amount", f"the key would have more than {decimal(_MOST)} credits")
         action = "credits.add" if granted > 0 else "credits.remove"
         detail = {"id": entry.id, "amount": decimal(granted), "note": entry.note}
         await audit.note(action, key.id, detail)

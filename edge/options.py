@@ -26,7 +26,7 @@ Endpoint = Literal[
     "models",
 ]
 
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=10**9)]
 _WORD = r"!#-)+-\[\]-~"  # visible ASCII less the quote, the backslash and the star
 Slug = Annotated[
     str,
@@ -279,7 +279,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     ] = Rate(60, 60)
     address_burst: Annotated[
         int,
-        Meta(ge=0, description="Requests of one address beyond that rate which may be saved up."),
+        Meta(
+            ge=0,
+            le=10**9,
+            description="Requests of one address beyond that rate which may be saved up.",
+        ),
     ] = 10
     safety_net: Annotated[
         Rate,
@@ -328,7 +332,8 @@ class Allowance(Struct, frozen=True, kw_only=True):
 
     requests: Annotated[Rate | None, Meta(description='Requests of one key: "120/min".')] = None
     burst: Annotated[
-        int, Meta(ge=0, description="Requests beyond that rate which may be saved up.")
+        int,
+        Meta(ge=0, le=10**9, description="Requests beyond that rate which may be saved up."),
     ] = 0
     tokens: Annotated[Rate | None, Meta(description='Tokens of one key: "200k/min".')] = None
     concurrency: Annotated[

@@ -10,6 +10,8 @@ DAY = 86400.0
 USUAL_DAYS = 30
 MOST_DAYS = 366
 
+_FIRST, _LAST = 0.0, 253402300799.0
+"""1970 and the end of 9999: nothing was, or will be, outside."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})")
 _EXPECTED = 'a date such as "2026-11-21" or an RFC 3339 time such as "2026-11-21T10:00:00Z"'
@@ -32,9 +34,13 @@ class PeriodRefused(ValueError):
 
 
 def moment(seconds: float | None) -> str | None:
-    """Unix seconds as RFC 3339 in UTC, to the millisecond: "2026-11-21T10:00:00.000Z"."""
+    """Unix seconds as RFC 3339 in UTC, to the millisecond: "2026-11-21T10:00:00.000Z".
+
+    What is later than any date that can be written is the last one.
+    """
     if seconds is None:
         return None
+    seconds = min(seconds, _LAST)
     text = datetime.fromtimestamp(round(seconds, 3), UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
@@ -42,16 +48,19 @@ def moment(seconds: float | None) -> str | None:
 def read_moment(field: str, text: str, *, end: bool = False) -> float:
     """Unix seconds of a date or an RFC 3339 time. A date is its midnight; as an `end` it is the
     midnight after it, so that the day belongs to the period. Raises PeriodRefused."""
+    read = -1.0
     try:
         if _DATE.fullmatch(text):
             day = date.fromisoformat(text) + timedelta(days=1 if end else 0)
-            return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+            read = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
         # In a query `+` is a space unless it was escaped; nobody means a space there.
         text = re.sub(r" (\d{2}:\d{2})$", r"+\1", text)
         if _MOMENT.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).timestamp()
+            read = datetime.fromisoformat(text.upper()).timestamp()
     except (ValueError, OverflowError):
         pass
+    if _FIRST <= read <= _LAST:
+        return read
     raise PeriodRefused(field, _EXPECTED)
 
 

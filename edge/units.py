@@ -39,6 +39,9 @@ _CREDITS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 NANO = 10**9
 """Nano-credits in one credit."""
+_MOST = 10**12
+_LONGEST = 3653 * 86400.0
+"""Ten years: what is counted over longer ends when nobody can say any more, and no date can."""
 
 
 class Duration(float):
@@ -129,8 +132,9 @@ class Rate:
             count = Decimal(match[1]) * _MULTIPLE[match[2].lower()]
             period = _PERIOD.get(match[4].lower())
             length = int(match[3] or 1)
-            if period and length and count >= 1 and count == int(count):
-                return cls(int(count), period * length)
+            seconds = (period or 0) * min(length, _LONGEST + 1)
+            if 0 < seconds <= _LONGEST and 1 <= count <= _MOST and count == int(count):
+                return cls(int(count), seconds)
         raise ValueError(f"expected {cls.expected}")
 
     def __str__(self) -> str:
@@ -202,8 +206,8 @@ class Span:
             seconds = Duration.parse(value)
         except ValueError:
             seconds = Duration(0)
-        if seconds < 60:
-            raise ValueError(f"expected {cls.expected}, at least one minute")
+        if not 60 <= seconds <= _LONGEST:
+            raise ValueError(f"expected {cls.expected}, at least one minute and at most ten years")
         return cls(float(seconds))
 
     def __str__(self) -> str:

@@ -325,6 +325,10 @@ async def test_periods(desk: Desk, query: str, start: str, end: str) -> None:
         ("start=2026-11-03&end=2026-11-01", "start"),
         ("start=2025-11-20", "start"),
         ("start=0001-01-01&end=2026-01-01", "start"),
+        ("end=0001-01-02", "end"),
+        ("end=1969-12-30", "end"),
+        ("start=9999-06-01&end=9999-12-31T23:59:59-23:59", "end"),
+        ("start=0001-01-01T00:00:00%2B23:59&end=0001-01-03", "end"),
     ],
 )
 async def test_a_period_that_cannot_be_names_the_field(desk: Desk, query: str, field: str) -> None:

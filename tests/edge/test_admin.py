@@ -376,6 +376,20 @@ async def test_rotate_and_revoke(office: Office) -> None:
         ({"name": "x", "limits": {"reqests": "1/s"}}, "limits.reqests", "did you mean requests"),
         ({"name": "x", "limits": {"id": "pro"}}, "limits.id", "unknown key"),
         ({"name": "x", "limits": []}, "limits", "object"),
+        ({"name": "x", "limits": {"concurrency": 10**30}}, "limits.concurrency", "<= 10"),
+        ({"name": "x", "limits": {"concurrency": 10**18}}, "limits.concurrency", "<= 10"),
+        (
+            {"name": "x", "limits": {"requests": "1/s", "burst": 10**30}},
+            "limits.burst",
+            "a whole number",
+        ),
+        ({"name": "x", "limits": {"requests": f"{'9' * 400}/s"}}, "limits.requests", "a rate"),
+        ({"name": "x", "limits": {"tokens": f"1/{'9' * 400}d"}}, "limits.tokens", "a rate"),
+        (
+            {"name": "x", "limits": {"windows": [{"length": "999999d", "credits": "1"}]}},
+            "limits.windows[0].length",
+            "at most ten years",
+        ),
         ([], None, "must be a JSON object"),
         (b"{", None, "not valid JSON"),
         (b'{"name": "\xff"}', None, "not valid JSON"),
@@ -513,6 +527,19 @@ async def test_a_credit_that_cannot_be_is_not_given(office: Office, body: Any, p
     answer = await office.ask("POST", f"/keys/{made['id']}/credits", body)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
     assert await office.state() == before
+
+
+async def test_credits_add_up_to_no_more_than_a_ledger_can_hold(office: Office) -> None:
+    path = f"/keys/{(await office.key())['id']}/credits"
+    await office.post(path, {"amount": "999999999"}, 201)
+    before = await office.state()
+    refused = await office.ask("POST", path, {"amount": "999999999"})
+    assert (refused.status, error(refused)["param"]) == (400, "amount"), refused.text
+    assert await office.state() == before
+    await office.post(path, {"amount": "-999999999"}, 201)
+    assert (await office.post(path, {"amount": "-1000000000"}, 201))["balance"].startswith("-")
+    assert (await office.ask("POST", path, {"amount": "-0.01"})).status == 400
+    assert (await office.get(path))["balance"] == "-1000000000.00"
 
 
 def row(n: int, **fields: Any) -> Entry:

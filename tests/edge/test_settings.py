@@ -106,16 +106,27 @@ def test_credits_are_whole_nano_credits(text: object, nano: int) -> None:
         *((Size, text) for text in ("", "MiB", "-1", "3q", 1.5, True, -1)),
         *(
             (Rate, text)
-            for text in ("", "60", "60/", "60/fortnight", "0/min", "1/0min", "0.5/s", 60)
+            for text in (
+                *("", "60", "60/", "60/fortnight", "0/min", "1/0min", "0.5/s", 60),
+                *("9999999m/s", f"{'9' * 400}/s", "1/3654d", f"1/{'9' * 400}d"),
+            )
         ),
         *((Credits, text) for text in (3.0, "", "-1", "1e3", "0.0000000001", "1,00", True, "NaN")),
-        *((Span, text) for text in ("", "month", "30s", "x")),
+        *((Span, text) for text in ("", "month", "30s", "x", "3654d")),
         *((Location, text) for text in ("", "a b", "redis://h\r\n", 3)),
     ],
 )
 def test_other_forms_are_refused(kind: Any, text: object) -> None:
     with pytest.raises(ValueError, match="expected "):
         kind.parse(text)
+
+
+@pytest.mark.parametrize("end", ["", "/", "?", "#", ":", "@", "://", "%"])
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_a_password_is_hidden_whatever_is_in_it(scheme: str, end: str) -> None:
+    written = Location.parse(f"{scheme}://ann:{CANARY}{end}x@cache:6379/0?name=x")
+    assert written.shown == f"{scheme}://***@cache:6379/0"
+    assert CANARY not in repr(written)
 
 
 @given(st.integers(0, 10**18 - 1))
@@ -334,6 +345,11 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
         (
             {"store": {"counters": "disk"}},
             'store.counters: expected "memory" or "redis://HOST:PORT/0"',
+        ),
+        (
+            {"store": {"counters": "redis://:hunter2/@cache:6379/0"}},
+            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
+            "%2F %3F %23 %40 %3A %25",
         ),
         (
             {"store": {"objects": "var"}},
