@@ -21,8 +21,10 @@ from .settings import SettingsError, read_own
 _NAME = 200
 _CENTURY = 36525 * 86400.0
 _ALPHABET = string.digits + string.ascii_lowercase
-_SECRET = re.compile(r"\bsk-\S*[0-9A-Za-z]{20}")
-"""What may be a secret, of ours or of somebody else's: never stored, queried for or repeated."""
+_MARK = re.compile(r"\bsk-")
+_RANDOM = re.compile(r"[0-9A-Za-z]{20}")
+"""Behind the mark, what may be a secret, of ours or of somebody else's: never stored, queried for
+or repeated."""
 
 
 class KeyRefused(ValueError):
@@ -204,7 +206,10 @@ def described(key: Key, now: float) -> dict[str, Any]:
 
 def looks_secret(text: str) -> bool:
     """Whether `text` may be, or hold, a secret of ours or of somebody else's."""
-    return _SECRET.search(text) is not None
+    return any(
+        (mark := _MARK.search(word)) is not None and _RANDOM.search(word, mark.end()) is not None
+        for word in text.split()
+    )
 
 
 async def get(store: KeyStore, key_id: str) -> Key:

@@ -219,7 +219,10 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
 
 
 def _clean(text: str) -> str:
-    """What a client wrote, less a key that it put where none belongs."""
+    """What a client wrote, less a key that it put where none belongs, and with nothing in it that
+    a terminal obeys or another reader of lines takes for the end of one."""
+    if not text.isprintable():
+        text = "".join([c if c.isprintable() else f"\\u{ord(c):04x}" for c in text])
     return redacted(text) if "sk-" in text else text
 
 

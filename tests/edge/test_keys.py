@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge.keys import KeyRefused, create, edit, every, revoke, rotate, show
+from edge.keys import KeyRefused, create, edit, every, looks_secret, revoke, rotate, show
 from middlewares.stores import Key, digest
 from middlewares.stores.sql import Database, SqlKeyStore
 
@@ -229,3 +229,17 @@ async def test_operations_at_once_undo_nothing_of_each_other(store: SqlKeyStore)
     assert (last.owner, last.plan, last.networks) == ("ann", "pro", ("10.0.0.0/8",))
     assert last.digest != key.digest
     assert last.revision == 7
+
+
+@pytest.mark.parametrize("before", ["", "a b ", "sk-", "sk-a/", "(", "x\nsk- sk-"])
+@pytest.mark.parametrize("after", ["", " c", "-", ")"])
+def test_what_may_be_a_secret(before: str, after: str) -> None:
+    assert looks_secret(f"{before}sk-proj-{'a1' * 10}{after}")
+    assert looks_secret(f"{before}sk-./-{'a1' * 10}{after}")
+    for harmless in ("task-" + "a" * 20, "sk- " + "a" * 20, "sk-" + "a" * 19, "ask-me-anything"):
+        assert not looks_secret(f"x {harmless} {after}")
+
+
+def test_a_long_text_is_looked_through_once() -> None:
+    """Not once for each of its marks, which would take longer than this test may."""
+    assert not looks_secret("sk-" * 300_000)

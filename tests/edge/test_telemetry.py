@@ -160,6 +160,15 @@ async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_ups
     assert "upstream" not in refused and "model" not in refused
 
 
+async def test_what_a_terminal_would_obey_is_written_out() -> None:
+    house = House(Scripted(Answer()))
+    await request(house.app, "POST", CHAT, json={**BODY, "model": "a\x1b[2J\u2028b c"})
+    await request(house.app, "GET", "/no\x1b[2J\x85/there")
+    model, path = house.log
+    assert model["model"] == r"a\u001b[2J\u2028b c"
+    assert path["path"] == r"/no\u001b[2J\u0085/there"
+
+
 async def test_no_line_for_ops_and_none_when_they_are_off() -> None:
     house = House(Scripted(Answer()))
     for path in ("/health", "/metrics", "/"):
