@@ -240,6 +240,17 @@ async def test_a_frozen_server(server: RedisServer) -> None:
         assert await link.call("ECHO", "back") == b"back"
 
 
+async def test_a_new_connection_that_freezes(server: RedisServer) -> None:
+    """Patience with a connection that is being made ends when it is: it was that of the calls too,
+    for as long as it would have lasted."""
+    async with linked(server.url(), timeout=0.1, connect_timeout=600.0) as link:
+        server.freeze()
+        async with asyncio.timeout(30):
+            with pytest.raises(CountersUnavailable, match="late"):
+                await link.call("PING")
+        server.thaw()
+
+
 async def test_closing_while_frozen_is_bounded(server: RedisServer) -> None:
     url = server.url()
     async with linked(url, timeout=0.2, connect_timeout=0.2) as link:
