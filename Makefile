@@ -10,7 +10,7 @@ CLIENTS := $(NODE)/node_modules/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients check fix bench schema lock clean
+.PHONY: help demo test test-clients proofs check fix bench schema lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -24,6 +24,10 @@ test: check $(CLIENTS)  ## everything that has to hold: check, then all tests wi
 
 test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs, Claude Code, Codex, llama.cpp
 	$(BIN)/python -m pytest --no-skips tests/clients
+
+proofs: $(READY)  ## limits and money at full size, with figures: overspend, ledger, kill -9, Redis gone, throttle
+	$(BIN)/python -m pytest --no-skips --full tests/e2e/test_money.py tests/e2e/test_overspend.py \
+	  tests/e2e/test_kills.py tests/e2e/test_redis_gone.py tests/e2e/test_throttle.py
 
 check: $(READY)  ## lint, format and types, without changing anything
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full",
         action="store_true",
-        help="proofs of limits and money at their full size, with figures; about half an hour",
+        help="proofs of limits and money at their full size, with figures: see `make proofs`",
     )
 
 

@@ -78,12 +78,12 @@ def redis_server() -> Iterator[RedisServer]:
 
 async def shared_store(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The settings of a store that many processes share: PostgreSQL and Redis, both empty. They
-    are started when first asked for."""
+    are started when first asked for. Redis may take its time: the machine may be busy."""
     postgres: Postgres = request.getfixturevalue("postgres")
     redis: RedisServer = request.getfixturevalue("redis_server")
     sql = await postgres.new_database()
     await migrate(sql)
-    return {"sql": sql, "counters": redis.url()}
+    return {"sql": sql, "counters": redis.url(), "counters_timeout": "5s"}
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ async def test_every_request_of_which_a_byte_was_seen_has_a_row(
     for _ in range(kills):
         gateway = await asyncio.to_thread(Gateway, tmp_path, settings, env=SECRETS)
         with closing_down(gateway):
-            key = key or await asyncio.to_thread(gateway.make_key, "k", "--plan", "metered")
+            key = key or await asyncio.to_thread(gateway.new_key, "k", plan="metered")
             load = Load(gateway, key)
             await load.until_killed(dice.uniform(0.3, 1.5))
             seen += load.seen

@@ -120,7 +120,7 @@ async def poor(start: Start, simulator: Program) -> tuple[Gateway, str]:
     """A gateway, and a key whose window of five hours is worth one answer."""
     plan = {"id": "poor", "windows": [{"length": "5h", "credits": "0.00454"}]}
     gateway = await asyncio.to_thread(start, paid(simulator.url, plan))
-    key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "poor")
+    key = await asyncio.to_thread(gateway.new_key, "k", plan="poor")
     body = {**chat("[[sim tokens=300]]", "chat"), "max_tokens": 300}
     reply = await ask(gateway.url, CHAT, body, bearer(key))
     assert reply.status == 200
@@ -260,7 +260,7 @@ def _answered(reply: Reply) -> tuple[int, bytes]:
 async def test_one_answer_for_one_idempotency_key(
     house: Gateway, simulator: Program, stream: bool
 ) -> None:
-    key = await asyncio.to_thread(lambda: house.key)
+    key = await asyncio.to_thread(house.new_key, "k")
     named = {**bearer(key), "idempotency-key": f"once-{stream}"}
     body = chat("Hello [[sim tokens=30]]", "chat", stream=stream)
     asked = stats(simulator)["requests"]
@@ -285,7 +285,7 @@ async def test_who_asks_while_it_is_answered_joins(
     house: Gateway, simulator: Program, stream: bool
 ) -> None:
     """Whichever worker is asked: one answer, made once, billed once."""
-    key = await asyncio.to_thread(lambda: house.key)
+    key = await asyncio.to_thread(house.new_key, "k")
     named = {**bearer(key), "idempotency-key": f"joined-{stream}"}
     body = chat("Hello [[sim tokens=30 rate=30]]", "chat", stream=stream)
     asked = stats(simulator)["requests"]

@@ -176,7 +176,7 @@ async def test_the_ledger_is_what_the_upstreams_used(
     """BerriAI/litellm#31069, #9812, #11789, QuantumNous/new-api#4168, #7062: every kind of token,
     however it was asked for, whoever left, to the nano-credit."""
     before = used(provider)
-    key = await asyncio.to_thread(house.make_key, "k", "--plan", "drained")
+    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
     todo = list(orders(20, FULL if full else QUICK))
     done = await place_all(house, key, todo)
     assert {seen.status for seen in done if seen.whole and not seen.order.fails} == {200}
@@ -214,7 +214,7 @@ async def test_the_ledger_is_what_the_upstreams_used(
 async def test_streamed_and_unstreamed_twins_cost_the_same(
     house: Gateway, provider: Program
 ) -> None:
-    key = await asyncio.to_thread(house.make_key, "k", "--plan", "drained")
+    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
     numbers = count()
     pairs: list[tuple[Seen, Seen]] = []
     for surface, model in WAYS:
@@ -237,7 +237,7 @@ async def test_streamed_and_unstreamed_twins_cost_the_same(
 async def test_no_key_is_kept_anywhere(house: Gateway, request: pytest.FixtureRequest) -> None:
     """BerriAI/litellm#18731, #31620: not in the journal, the ledger, Redis or the log; also not
     one that nobody has."""
-    key = await asyncio.to_thread(house.make_key, "k", "--plan", "drained")
+    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
     unknown = key[:-6] + "canary"
     body = SURFACES["chat"].body("Hello [[sim tokens=60 rate=30]]", "chat", True, Wish())
     running = asyncio.create_task(place(house, key, Order("/v1/chat/completions", {}, body)))
@@ -273,7 +273,7 @@ def _all_of(redis_server: RedisServer) -> bytes:
 
 async def test_a_restart_knows_what_was_spent(house: Gateway, tmp_path: Path) -> None:
     """Also where counters are in memory, and are gone with their process."""
-    key = await asyncio.to_thread(house.make_key, "k", "--plan", "drained")
+    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
     todo = [order for order in orders(5, 20) if not (order.parts or order.seconds)]
     for order in todo:
         await place(house, key, order)

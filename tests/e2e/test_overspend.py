@@ -50,6 +50,7 @@ def document(simulator: str, store: dict[str, Any]) -> dict[str, Any]:
         "windows": [{"length": "5h", "credits": f"{credits_of(CAP):.2f}"}],
     }
     return {
+        "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "server": {"workers": WORKERS},
         "store": store,
         "upstreams": upstreams,
@@ -173,7 +174,7 @@ async def test_a_cap_holds_whoever_asks_at_once(
     house: Gateway, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#34732, #40095, #26672: N workers do not spend N caps."""
-    key = await asyncio.to_thread(house.make_key, "k", "--plan", "capped")
+    key = await asyncio.to_thread(house.new_key, "k", plan="capped")
     crowd = Crowd(house, key)
     await crowd.run(clients(full, lambda number, _: Client(number, tries=6)))
     await crowd.settled(DEADLINE)
@@ -207,7 +208,7 @@ async def test_a_cap_holds_through_hang_ups_faults_and_a_killed_worker(
     house: Gateway, redis_server: RedisServer, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#20256, #27955: nobody's money or slot stays behind."""
-    key = await asyncio.to_thread(house.make_key, "k", "--plan", "capped")
+    key = await asyncio.to_thread(house.new_key, "k", plan="capped")
     crowd = Crowd(house, key)
 
     async def kill_one() -> tuple[psutil.Process, float]:

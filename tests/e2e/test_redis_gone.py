@@ -38,6 +38,7 @@ async def gateway_of(
 ) -> Gateway:
     store = {
         **await shared_store(request),
+        "counters_timeout": "100ms",
         "rates_without_counters": rates,
         "budgets_without_counters": budgets,
     }
@@ -45,8 +46,7 @@ async def gateway_of(
 
 
 async def keys_of(gateway: Gateway, *plans: str) -> list[str]:
-    make = (asyncio.to_thread(gateway.make_key, plan, "--plan", plan) for plan in plans)
-    return await asyncio.gather(*make)
+    return [await asyncio.to_thread(gateway.new_key, plan, plan=plan) for plan in plans]
 
 
 def state_lines(gateway: Gateway) -> list[str]:
@@ -206,7 +206,7 @@ async def test_a_rate_holds_in_this_process_while_redis_is_gone(
     request: pytest.FixtureRequest, start: Start, simulator: Program, redis_server: RedisServer
 ) -> None:
     gateway = await gateway_of(request, start, simulator, "local", "refuse")
-    key = await asyncio.to_thread(gateway.make_key, "few", "--requests", "5/min")
+    key = await asyncio.to_thread(gateway.new_key, "few", limits={"requests": "5/min"})
     redis_server.stop()
     replies = [await ask(gateway.url, CHAT, BODY, bearer(key)) for _ in range(10)]
     assert [reply.status for reply in replies] == [200] * 5 + [429] * 5

@@ -64,6 +64,7 @@ async def test_a_greedy_key_is_no_matter_to_its_neighbours(
 ) -> None:
     upstream = {"name": "far", "dialect": "openai", "base_url": f"{simulator.url}/v1"}
     document = {
+        "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "upstreams": [upstream],
         "models": [{"id": "chat", "targets": ["far/far-model"]}],
         "plans": [PLAN],
@@ -71,8 +72,7 @@ async def test_a_greedy_key_is_no_matter_to_its_neighbours(
     }
     gateway = await asyncio.to_thread(start, document)
     names = [f"key-{number}" for number in range(NEIGHBOURS + 1)]
-    make = (asyncio.to_thread(gateway.make_key, name, "--plan", "patient") for name in names)
-    keys = await asyncio.gather(*make)
+    keys = [await asyncio.to_thread(gateway.new_key, name, plan="patient") for name in names]
     seconds = 60.0 if full else 4.0
 
     async def neighbours() -> list[Customer]:
