@@ -92,15 +92,14 @@ class RateLimitMiddleware:
         if limits is None:
             return await self.app(scope, receive, send)
         who = self._name + (_caller(exchange, scope) if self._who is None else self._who(exchange))
-        checks: list[Check] = []
-        if limits.requests is not None:
-            checks.append(Check("requests", limits.requests))
+        requests, slots = limits.requests, limits.concurrency or 0
+        checks = [] if requests is None else [_request(requests)]
         if limits.tokens is not None:
             tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
             checks.append(Check("tokens", limits.tokens, tokens))
-        share = _Share(self._counters, self._line, who, checks, limits.concurrency or 0, exchange)
-        if not checks and not share.slots:
-            return await self.app(scope, receive, send)
+        elif not slots and limits.on_excess == "reject":
+            return await self._plainly(who, checks, limits, scope, receive, send)
+        share = _Share(self._counters, self._line, who, checks, slots, exchange)
 
         clock = self._clock
         line = self._line
@@ -116,6 +115,8 @@ class RateLimitMiddleware:
             if self._report:
                 exchange.levels = verdict.levels
             if verdict.admitted:
+                if not share.slots and limits.tokens is None:  # there is nothing to settle
+                    return await self.app(scope, receive, send)
                 return await self._through(share, scope, receive, send)
             if not throttle:
                 return await _refusal(limits, verdict, verdict.wait)(scope, receive, send)
@@ -151,6 +152,28 @@ class RateLimitMiddleware:
         finally:
             ahead.close()
 
+    async def _plainly(
+        self,
+        who: str,
+        checks: list[Check],
+        limits: Limits,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Where only requests are counted there is nothing to give back, and nowhere to wait."""
+        if checks:
+            now = None if self._clock is None else self._clock()
+            try:
+                verdict = await self._counters.admit(who, checks, now=now)
+            except CountersUnavailable as raised:
+                return await _unavailable(raised)(scope, receive, send)
+            if self._report:
+                Exchange.of(scope).levels = verdict.levels
+            if not verdict.admitted:
+                return await _refusal(limits, verdict, verdict.wait)(scope, receive, send)
+        await self.app(scope, receive, send)
+
     async def _through(self, share: "_Share", scope: Scope, receive: Receive, send: Send) -> None:
         failed = False
         try:
@@ -160,6 +183,11 @@ class RateLimitMiddleware:
             raise
         finally:
             share.settle(self._clock, failed=failed)
+
+
+@lru_cache(256)
+def _request(rate: Rate) -> Check:
+    return Check("requests", rate)
 
 
 class _Share:
