@@ -79,7 +79,8 @@ class Gateway:
         settings = self._settings
         catalog = Catalog.build(settings)
         metrics = Metrics()
-        stack.callback(metrics.flush)
+        metrics.start()
+        stack.callback(metrics.stop)
         providers = providers_of(settings)
         for provider in providers.values():
             stack.push_async_callback(provider.upstream.aclose)

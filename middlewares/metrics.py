@@ -30,6 +30,7 @@ Value = Any
 """Of prometheus_client: one number that can be added to, in memory or in a file."""
 
 _GATHER_SECONDS = 0.2
+_LOOK_SECONDS = 1.0
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _FIRST = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 
@@ -131,6 +132,20 @@ class Metrics:
         self._pending: dict[Value, float] = {}
         self._flying = 0
         self._due = False
+        self._looking: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Write out each second from now on, whether or not requests come: what `look` and `follow`
+        ask changes by itself. Call it on the event loop."""
+        self.stop()
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self.start)
+
+    def stop(self) -> None:
+        """Write out a last time, and end what `start` began."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        self.flush()
 
     def began(self) -> None:
         """A request has come."""

@@ -175,3 +175,27 @@ async def test_what_was_gathered_is_written_without_being_asked() -> None:
         while metrics.registry.get_sample_value("penstock_requests_total", labels) != 1:
             await asyncio.sleep(0.02)
     assert metrics.registry.get_sample_value("penstock_requests_in_flight") == 0
+
+
+async def test_what_changes_by_itself_is_written_without_any_request() -> None:
+    """Another worker is scraped, and this one may have nothing to do for hours."""
+    metrics = Metrics()
+    value = 0.0
+    again = asyncio.Event()
+
+    def at() -> float:
+        if value:
+            again.set()
+        return value
+
+    metrics.look(metrics.counters_up, at)
+    metrics.start()
+    try:
+        value = 1.0
+        async with asyncio.timeout(30):
+            await again.wait()
+        assert metrics.registry.get_sample_value("penstock_counters_up") == 1
+    finally:
+        value = 2.0
+        metrics.stop()
+    assert metrics.registry.get_sample_value("penstock_counters_up") == 2
