@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 import middlewares
 from middlewares.stores import mint
+
+from .stores.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "middlewares/README.md").read_text()
@@ -99,7 +102,9 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     started: list[tuple[Server, httpx.Client, int]] = []
 
     def begin(code: str, *, faults: int = 0, **env: str) -> httpx.Client:
-        server = Server(request.param, code, tmp_path, env)
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        server = Server(request.param, code, folder, env)
         client = httpx.Client(base_url=server.url, trust_env=False, timeout=10)
         started.append((server, client, faults))
         return client
@@ -127,6 +132,15 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(_PATIENCE)
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """An empty Redis."""
+    with TemporaryDirectory(prefix="redis-") as folder:  # its path has to be short
+        server = RedisServer(Path(folder))
+        yield server.url()
+        server.stop()
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -238,6 +252,18 @@ def test_example_rate_limit(start: Start) -> None:
     assert refused.headers["retry-after"] == "1"
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert client.get("/", headers=bearer(BOB)).headers["x-ratelimit-remaining"] == "59"
+
+
+def test_example_rate_limit_in_redis(start: Start, redis_url: str) -> None:
+    code = example("RateLimitMiddleware", 1)
+    one, other = start(code, REDIS_URL=redis_url), start(code, REDIS_URL=redis_url)
+    answers = [client.get("/search?q=tea") for client in (one, other, one, other, one)]
+    assert [answer.json() for answer in answers] == [["nothing about tea"]] * 5
+    for client in (one, other):
+        refused = client.get("/search?q=tea")
+        assert refused.status_code == 429
+        assert 600 < int(refused.headers["retry-after"]) <= 720
+        assert client.get("/").status_code == 200
 
 
 def test_example_idempotency(start: Start) -> None:
