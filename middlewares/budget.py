@@ -37,7 +37,7 @@ from .terms import Budget
 _Way = Literal["returned", "raised", "cancelled"]
 
 
-class Bill(msgspec.Struct, frozen=True):
+class Bill(msgspec.Struct, frozen=True, gc=False):
     """What a request may cost at most, and who says so.
 
     budget: of the principal; plan: its id, for the row.

@@ -1,6 +1,7 @@
 """What a principal may have: rates, slots, and money by the window. Data only."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -23,7 +24,7 @@ class Rate(msgspec.Struct, frozen=True):
     burst: int = 0
 
 
-class Level(msgspec.Struct, frozen=True):
+class Level(msgspec.Struct, frozen=True, gc=False):
     """Where a rate stands. remaining: of `limit`, burst not counted; reset: Unix seconds at which
     it is full again."""
 
@@ -102,6 +103,11 @@ class Terms(msgspec.Struct, frozen=True):
 
 def _month(moment: float, later: int) -> float:
     """Unix seconds at which the month of `moment`, or so many later, begins (UTC)."""
-    at = datetime.fromtimestamp(moment, UTC)
+    return _month_of_day(int(moment // 86400), later)
+
+
+@lru_cache(256)
+def _month_of_day(day: int, later: int) -> float:
+    at = datetime.fromtimestamp(day * 86400, UTC)
     month = at.month - 1 + later
     return datetime(at.year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()

@@ -40,7 +40,7 @@ class CountersUnavailable(Exception):
     """The counters do not answer, or not in time."""
 
 
-class Check(msgspec.Struct, frozen=True):
+class Check(msgspec.Struct, frozen=True, gc=False):
     """One rate that a request is held against.
 
     name: of the rate, "requests" or "tokens"; with the principal it names the counter.
@@ -53,7 +53,7 @@ class Check(msgspec.Struct, frozen=True):
     cost: int = 1
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The answer to `admit`. wait: seconds after which it may be different, 0 when admitted.
 
     lacking: name of the check that failed, or "concurrency"; "" when admitted.
@@ -111,7 +111,7 @@ class Spent(msgspec.Struct, frozen=True):
     credits: int = 0
 
 
-class Hold(msgspec.Struct):
+class Hold(msgspec.Struct, gc=False):
     """Money set aside for one request. One per request id.
 
     amount: nano-credits. source: what pays. starts: of each window, the period it was admitted in.

@@ -25,7 +25,7 @@ and the upstream was heard out; `lost`: the process died under it.
 """
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One row. Written once, never changed.
 
     id: the request's id, or the credit's own. account: id of the principal that pays.

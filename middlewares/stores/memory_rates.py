@@ -34,9 +34,10 @@ class _Tank:
         elapsed = now - self.at
         if elapsed > 0:
             level = self.level - elapsed * speed
-            self.level = level if level > 0 else 0.0
+            self.level = level = level if level > 0 else 0.0
             self.at = now
-        elif elapsed < -STEP:
+            return level
+        if elapsed < -STEP:
             self.at = now
         return self.level
 
@@ -85,8 +86,15 @@ class MemoryRates:
             place = self._new_place(who, now)
         wait = 0.0
         lacking = ""
+        tanks = place.tanks
         for check in checks:
-            over, speed = self._over(place, check, now)
+            rate = check.rate
+            speed = rate.count / rate.seconds
+            tank = tanks.get(check.name)
+            if tank is None:
+                tank = tanks[check.name] = _Tank(now)
+            depth = rate.count + rate.burst
+            over = tank.drain(now, speed) + min(depth, check.cost) - depth
             if over > speed * GRAIN and over / speed > wait:
                 wait = over / speed
                 lacking = check.name
@@ -98,15 +106,14 @@ class MemoryRates:
         ):
             wait = BUSY_WAIT
             lacking = "concurrency"
-        if lacking:
-            return Verdict(False, self._levels(place, checks, now), wait, lacking)
-        for check in checks:
-            self._take(place, check)
-        if slots:
-            place.leases[lease] = now
-            if place.until < now + LIFETIME:
-                place.until = now + LIFETIME
-        return Verdict(True, self._levels(place, checks, now))
+        if not lacking:
+            for check in checks:
+                self._take(place, check)
+            if slots:
+                place.leases[lease] = now
+                if place.until < now + LIFETIME:
+                    place.until = now + LIFETIME
+        return Verdict(not lacking, self._levels(place, checks), wait, lacking)
 
     def release(self, who: str, lease: str) -> None:
         place = self._places.get(who)
@@ -128,7 +135,7 @@ class MemoryRates:
         place = self._places.get(who) or _Place()
         for check in checks:
             self._over(place, check, now)
-        return self._levels(place, checks, now), self._in_use(place, now)
+        return self._levels(place, checks), self._in_use(place, now)
 
     def _new_place(self, who: str, now: float) -> _Place:
         """Each new one looks at the two oldest: so the idle ones never outnumber the others."""
@@ -159,13 +166,13 @@ class MemoryRates:
         if full > place.until:
             place.until = full
 
-    def _levels(self, place: _Place, checks: Sequence[Check], now: float) -> tuple[Level, ...]:
-        return tuple(
-            [
-                level_of(check.name, check.rate, (tank := place.tanks[check.name]).level, tank.at)
-                for check in checks
-            ]
-        )
+    def _levels(self, place: _Place, checks: Sequence[Check]) -> tuple[Level, ...]:
+        tanks = place.tanks
+        levels = []
+        for check in checks:
+            tank = tanks[check.name]
+            levels.append(level_of(check.name, check.rate, tank.level, tank.at))
+        return tuple(levels)
 
     def _in_use(self, place: _Place, now: float) -> int:
         leases = place.leases
@@ -179,6 +186,7 @@ class MemoryRates:
 
 def level_of(name: str, rate: Rate, level: float, at: float) -> Level:
     """Where a rate stands of which `level` was taken and had not drained at `at`."""
-    left = floor(rate.count + rate.burst - level + rate.count / rate.seconds * GRAIN)
-    remaining = max(0, min(rate.count, left - rate.burst))
-    return Level(name, rate.count, remaining, at + level * rate.seconds / rate.count)
+    count, seconds = rate.count, rate.seconds
+    left = floor(count - level + count / seconds * GRAIN)
+    remaining = max(0, min(count, left))
+    return Level(name, count, remaining, at + level * seconds / count)
