@@ -32,6 +32,7 @@ def replays_of(settings: Settings, stack: AsyncExitStack) -> ReplayStore:
         return MemoryReplays()
     from middlewares.stores.redis_replays import RedisReplays
 
-    replays = RedisReplays.of(str(settings.store.counters))
+    store = settings.store
+    replays = RedisReplays.of(str(store.counters), quick=store.counters_timeout)
     stack.push_async_callback(replays.aclose)
     return replays

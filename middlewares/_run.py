@@ -54,8 +54,11 @@ class Shelf:
 
     async def ask(self, question: Callable[[ReplayStore], Awaitable[_T]]) -> _T:
         """Raises StoreUnavailable; logs when that begins and when it is over."""
-        if self._down and monotonic() < self._until:
-            raise StoreUnavailable("it did not answer a moment ago")
+        if self._down:
+            now = monotonic()
+            if now < self._until:
+                raise StoreUnavailable("it did not answer a moment ago")
+            self._until = now + _REST  # this one asks whether it is back; nobody else waits
         try:
             async with asyncio.timeout(_PATIENCE):
                 answer = await question(self.store)

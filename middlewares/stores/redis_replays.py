@@ -49,7 +49,8 @@ return 1
 class RedisReplays:
     """A `ReplayStore` in Redis 6 or later, whose own memory limit bounds what is kept.
 
-    patience: seconds that one call may take in all. largest: bytes one answer may have, compressed.
+    patience: seconds that one call may take in all; quick: those that a request waits for before
+    anything is done for it. largest: bytes one answer may have, compressed.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class RedisReplays:
         redis: Redis,
         *,
         patience: float = 1.0,
+        quick: float = 0.25,
         largest: int = 8 << 20,
         lifetime: float = LIFETIME,
     ) -> None:
         self.lifetime = lifetime
         self._redis = redis
         self._patience = patience
+        self._quick = quick
         self._largest = largest
         self._renew = redis.register_script(_RENEW)
         self._keep = redis.register_script(_KEEP)
@@ -74,6 +77,7 @@ class RedisReplays:
         url: str,
         *,
         patience: float = 1.0,
+        quick: float = 0.25,
         connections: int = 16,
         largest: int = 8 << 20,
         lifetime: float = LIFETIME,
@@ -88,14 +92,14 @@ class RedisReplays:
             retry=Retry(NoBackoff(), 0),
         )
         redis = Redis.from_pool(pool)
-        return cls(redis, patience=patience, largest=largest, lifetime=lifetime)
+        return cls(redis, patience=patience, quick=quick, largest=largest, lifetime=lifetime)
 
     async def aclose(self) -> None:
         await self._redis.aclose()
 
     async def claim(self, mark: Mark) -> Found | None:
         key = _PREFIX + mark.key
-        async with self._bounded():
+        async with self._bounded(self._quick):
             both = self._redis.pipeline(transaction=True)
             both.set(key, _written(mark), nx=True, px=self._milliseconds)
             both.get(key)
@@ -103,7 +107,7 @@ class RedisReplays:
         return None if taken else await _found(value)
 
     async def find(self, key: str) -> Found | None:
-        async with self._bounded():
+        async with self._bounded(self._quick):
             value: Any = await self._redis.get(_PREFIX + key)
         return None if value is None else await _found(value)
 
@@ -125,14 +129,14 @@ class RedisReplays:
         return max(1, int(self.lifetime * 1000))
 
     async def _run(self, script: Any, mark: Mark, *arguments: bytes | int) -> bool:
-        async with self._bounded():
+        async with self._bounded(self._patience):
             asked: Awaitable[int] = script(keys=[_PREFIX + mark.key], args=[mark.owner, *arguments])
             return await asked == 1
 
     @asynccontextmanager
-    async def _bounded(self) -> AsyncIterator[None]:
+    async def _bounded(self, seconds: float) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(seconds):
                 yield
         except (RedisError, OSError, TimeoutError) as raised:
             raise StoreUnavailable(f"Redis: {type(raised).__name__}: {raised}") from None
