@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import structlog
 
@@ -35,6 +36,11 @@ from .statement import Statement
 from .stores import counters_of, replays_of
 from .upstreams.providers import providers_of
 
+_MARGIN = 2.0
+"""Seconds of `server.drain` left to close everything."""
+_LAST = 1.0
+"""Seconds for cancelled requests to be settled."""
+
 UNREADY = signal.SIGUSR1
 """By this signal the server tells a worker to say at /readyz that no new work is wanted."""
 
@@ -52,11 +58,22 @@ class Gateway:
         self._wanted = True
         self._open = AsyncExitStack()
         self._chain: ASGIApp = _unopened
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._told = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan.run(receive, send, start=self.start, stop=self.stop)
-        await self._chain(scope, receive, send)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._under_way.add(task)
+        try:
+            await self._chain(scope, receive, send)
+        finally:
+            self._under_way.discard(task)
+
+    def told(self) -> None:
+        """The server was told to stop: `server.drain` has begun."""
+        self._told = self._told or asyncio.get_running_loop().time()
 
     def unready(self) -> None:
         """Say at /readyz that no new work is wanted; it is still taken."""
@@ -71,9 +88,29 @@ class Gateway:
         self._on_ready()
 
     async def stop(self) -> None:
-        """Close everything, last opened first."""
+        """Wait for what is under way, as long as `server.drain` lasts, and close everything, last
+        opened first.
+
+        Servers wait for their connections. A request whose client has left goes on without one,
+        where its upstream is heard out or its answer is kept, and has yet to be paid.
+        """
         self.unready()
+        self.told()
+        drain = self._settings.server.drain
+        until = self._told + max(drain - _MARGIN, drain / 2)
+        await self._under_way_until(until)
         await self._open.aclose()
+
+    async def _under_way_until(self, until: float) -> None:
+        tasks = self._under_way - {asyncio.current_task()}
+        if not tasks:
+            return
+        left = until - asyncio.get_running_loop().time()
+        _, late = await asyncio.wait(tasks, timeout=max(0.0, left))
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_LAST)
 
     async def _assemble(self, stack: AsyncExitStack) -> ASGIApp:
         settings = self._settings

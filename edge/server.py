@@ -115,7 +115,6 @@ def _worker(settings: Settings, tell: int) -> Any:
 
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
-    _signals.set_loop_signals = _stop_once
     if hasattr(os, "SCHED_BATCH"):
         # The loop and Granian's thread wake each other for every event. Under this policy (no
         # less CPU share, Linux) the woken one does not throw the other off its core in mid-batch.
@@ -128,10 +127,12 @@ def _worker(settings: Settings, tell: int) -> Any:
         _listen_to_parent()
         os.write(tell, b"1")
 
-    return Gateway(settings, on_ready=on_ready)
+    gateway = Gateway(settings, on_ready=on_ready)
+    _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
+    return gateway
 
 
-def _stop_once(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
+def _stop_once(loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> WorkerSignal:
     """Granian's `set_loop_signals` for a worker that may be told to stop more than once.
 
     Ctrl-C reaches the whole process group and systemd signals the whole control group, so a worker
@@ -146,6 +147,7 @@ def _stop_once(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
         nonlocal told
         if not told:
             told = True
+            on_stop()
             event.set()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

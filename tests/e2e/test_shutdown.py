@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from .conftest import Start, over_http
+from .ledger import paid, rows
 from .program import Gateway, Program, command, until
+from .test_limits import bearer
 from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat, events, line, request
 
 NEAR: dict[str, Any] = {
@@ -87,6 +89,54 @@ async def test_what_outlasts_the_drain_is_ended(start: Start, simulator: Program
             pass
     assert not reply.whole
     assert gateway.ended() == 0
+
+
+async def left_alone(gateway: Gateway, key: str, tokens: int, **headers: str) -> str:
+    """Begin a stream, leave, and return its id."""
+    body = chat(f"[[sim tokens={tokens} rate=20]]", "chat", stream=True)
+    async with line(gateway.url) as connection:
+        await connection.send(request(CHAT, body, {**bearer(key), **headers}))
+        reply = await connection.head()
+        async for part in connection.parts(reply):
+            if b'"content"' in part:
+                break
+    return reply.header("x-request-id")
+
+
+async def test_what_goes_on_without_its_client_is_waited_for_and_paid(
+    start: Start, simulator: Program
+) -> None:
+    """An upstream that is heard out, and an answer that is made to be kept."""
+    document = paid(simulator.url, {"id": "drain", "on_hangup": "drain"}, {"id": "cancel"})
+    gateway = await asyncio.to_thread(start, {**document, "server": {"drain": "20s"}})
+    drained, kept = [
+        await asyncio.to_thread(gateway.make_key, plan, "--plan", plan)
+        for plan in ("drain", "cancel")
+    ]
+    ids = [
+        await left_alone(gateway, drained, 40),
+        await left_alone(gateway, kept, 40, **{"idempotency-key": "once"}),
+    ]
+    assert await asyncio.to_thread(gateway.stop) == 0
+    # Whether the gateway has seen the client leave before it has to stop is nobody's promise.
+    found = await rows(gateway.sql)
+    assert {row.id: (row.measured, row.output) for row in found} == dict.fromkeys(ids, (True, 40))
+    assert {row.ended for row in found} <= {"drained", "completed"}
+    assert not list((gateway.folder / "journal").iterdir())
+
+
+async def test_what_goes_on_without_its_client_is_ended_with_the_drain(
+    start: Start, simulator: Program
+) -> None:
+    document = paid(simulator.url, {"id": "drain", "on_hangup": "drain"})
+    gateway = await asyncio.to_thread(start, {**document, "server": {"drain": "2s"}})
+    key = await asyncio.to_thread(gateway.make_key, "drain", "--plan", "drain")
+    asked = await left_alone(gateway, key, 1000)
+    assert await asyncio.to_thread(gateway.stop) == 0
+    (row,) = await rows(gateway.sql)
+    assert (row.id, row.ended, row.measured) == (asked, "cut", False)
+    assert 0 < row.output < 1000
+    assert not list((gateway.folder / "journal").iterdir())
 
 
 @pytest.mark.parametrize(
