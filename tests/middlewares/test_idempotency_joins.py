@@ -9,6 +9,7 @@ import pytest
 
 from middlewares import ErrorsMiddleware, Exchange, IdempotencyMiddleware
 from middlewares._asgi import ASGIApp, Message, Receive, Scope, Send
+from middlewares._run import Shelf
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.memory_replays import MemoryReplays
 from middlewares.stores.replays import Answer, Found, Mark, ReplayStore
@@ -497,6 +498,30 @@ async def test_without_the_store_requests_run(
     assert replayed(await answer(app))
     assert (inner.runs, len(caplog.records)) == (3, 2)
     await quiet()
+
+
+async def test_one_asks_whether_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others go on without it, though it may answer."""
+    now = 100.0
+    monkeypatch.setattr("middlewares._run.monotonic", lambda: now)
+    store = Broken()
+    shelf = Shelf(store)
+    with pytest.raises(StoreUnavailable):
+        await shelf.ask(lambda there: there.find("key"))
+    now += 5.0
+    asking = asyncio.Event()
+
+    async def hangs(_: ReplayStore) -> None:
+        asking.set()
+        await asyncio.Event().wait()
+
+    prober = asyncio.create_task(shelf.ask(hangs))
+    await asking.wait()
+    store.down = False
+    with pytest.raises(StoreUnavailable):
+        await shelf.ask(lambda there: there.find("key"))
+    assert store.asked == 1
+    prober.cancel()
 
 
 async def test_who_waits_when_the_store_goes_is_not_run() -> None:
