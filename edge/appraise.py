@@ -11,21 +11,23 @@ from middlewares.money import Price
 from .catalog import Catalog
 from .plans import Plans
 
-_BOUNDS: Mapping[str, tuple[str, ...]] = {
-    "chat.completions": (
-        "max_completion_tokens",
-        "max_tokens",
-        "max_output_tokens",
-        "n_predict",  # llama.cpp, which heeds it before the others
-        "max_new_tokens",
-    ),
-    "completions": ("max_tokens",),
-    "messages": ("max_tokens",),
-    "responses": ("max_output_tokens",),
-    "responses.compact": ("max_output_tokens",),
+_BOUNDS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n_predict",  # llama.cpp, which heeds it before the others
+    "max_new_tokens",
+)
+"""Members that bound the answer, in any dialect. Servers differ in which they heed."""
+_ANSWERS: Mapping[str, tuple[str, ...]] = {
+    "chat.completions": _BOUNDS,
+    "completions": _BOUNDS,
+    "messages": _BOUNDS,
+    "responses": _BOUNDS,
+    "responses.compact": _BOUNDS,
     "embeddings": (),
 }
-"""By endpoint that costs: members that bound the answer. Servers differ in which they heed."""
+"""By endpoint that costs: what bounds its answer."""
 _CHOICES = ("n", "best_of")
 _UNBOUNDED = 32_000
 """Tokens of an answer that neither its caller nor the catalog bounds."""
@@ -45,7 +47,7 @@ class Appraiser:
 
     def __call__(self, exchange: Exchange) -> Bill | None:
         """The bill; None for what costs nothing by its nature. Raises Problem (`Plans.terms`)."""
-        bounds = _BOUNDS.get(exchange.endpoint)
+        bounds = _ANSWERS.get(exchange.endpoint)
         if bounds is None or not exchange.model:
             return None
         model = self._catalog.find(exchange.model)

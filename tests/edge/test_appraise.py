@@ -74,7 +74,7 @@ def bound(*args: Any, **members: Any) -> int:
         ("chat.completions", {"max_tokens": 1, "max_completion_tokens": "x"}, 32_000),
         ("chat.completions", {"max_tokens": 1, "n_predict": 900}, 900),
         ("chat.completions", {"max_tokens": 1, "n_predict": -1}, 32_000),
-        ("messages", {"max_tokens": 5, "max_completion_tokens": 900}, 5),
+        ("completions", {"max_tokens": 5, "max_completion_tokens": 900}, 900),
     ],
 )
 def test_the_bound_of_the_output(endpoint: str, members: dict[str, Any], output: int) -> None:
