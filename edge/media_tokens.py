@@ -6,9 +6,7 @@ or is not sent along (a URL, a file id), counts as the largest.
 
 import re
 from binascii import a2b_base64
-from collections.abc import Iterator
 from math import ceil
-from string import ascii_letters, digits
 
 LARGEST_IMAGE = 4784
 """Anthropic, models of high resolution: 2576 pixels on the long edge."""
@@ -21,6 +19,10 @@ _HEAD = 64
 """Bytes in which PNG, GIF and WebP have their size."""
 _JPEG_HEAD = 256 << 10
 """Bytes in which a JPEG has its size, after its metadata and thumbnail."""
+
+_FILL = re.compile(rb"\xff*")
+_SEGMENTS = 256
+"""Segments before a JPEG's frame header; a camera writes about twenty."""
 
 _PAGE = 4500
 """Anthropic: up to 3,000 of text and the picture of the page."""
@@ -91,15 +93,14 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 def _jpeg(head: bytes) -> tuple[int, int] | None:
     """Walk from segment to segment to the frame header."""
     at = 2
-    while at + 9 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
+    for _ in range(_SEGMENTS):
+        marked = _FILL.match(head, at).end()  # type: ignore[union-attr]  # it always matches
+        if marked == at or marked + 8 > len(head):
+            break
+        marker, behind = head[marked], head[marked + 1 : marked + 8]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = head[at + 5 : at + 7], head[at + 7 : at + 9]
-            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+            return int.from_bytes(behind[5:7], "big"), int.from_bytes(behind[3:5], "big")
+        at = marked + 1 + int.from_bytes(behind[:2], "big")
     return None
 
 
@@ -138,17 +139,20 @@ def audio_tokens(data: str, kind: str) -> int:
     return ceil(len(data) * 3 / 4 / rate * _PER_SECOND)
 
 
-_MARKS = (b"base64,", b'"data":"', b'"data": "', b'"b64_json":"')
-"""What stands before base64 text in the bodies of all dialects."""
-_MEMBER = re.compile(rb'"(?:url|image_url|video_url|audio_url|file_url|file_data|data)"\s*:\s*\Z')
-"""What stands before a data URL that is one. In a text the quotes would be escaped."""
-_LONGEST_TYPE = 200
 _LEAST_RUN = 1024
-_BASE64 = (ascii_letters + digits + "+/=_-\\").encode()
-"""With the backslash that some put before each slash, or that begins a line's end."""
+_LOOKED_AT = 1000
+"""Media of one request; no vendor takes as many."""
+# With the backslash that some put before each slash, or that begins a line's end.
+_RUN = rb'([A-Za-z0-9+/=_\\-]{%d,}+)"' % _LEAST_RUN
+_EMBEDDED = re.compile(
+    rb'"(?:url|image_url|video_url|audio_url|file_url|file_data|data)"\s*:\s*'
+    rb'"data:[^"]{0,200}?base64,' + _RUN + rb'|"(?:data|b64_json)"\s*:\s*"' + _RUN
+)
+"""Base64 in the bodies of all dialects. In a text the quotes would be escaped. Nothing is looked at
+twice, whatever a body is made of."""
 _REMOTE = re.compile(
-    rb'"(?:image_url|video_url|audio_url|file_url)"\s*:\s*(?:\{[^{}]{0,200}?"url"\s*:\s*)?"https?:'
-    rb'|"source"\s*:\s*\{[^{}]{0,200}?"url"\s*:\s*"https?:'
+    rb'(?:"(?:image_url|video_url|audio_url|file_url)"\s*:\s*(?:\{[^{}]{0,200}?"url"\s*:\s*)?'
+    rb'|"source"\s*:\s*\{[^{}]{0,200}?"url"\s*:\s*)"https?:()'
 )
 """Media that are linked. Other addresses, as of sources and search results, are text."""
 
@@ -161,39 +165,14 @@ def media_in(body: bytes) -> tuple[int, int]:
     """
     hidden = 0
     tokens = len(_REMOTE.findall(body)) * LARGEST_IMAGE if b'"http' in body else 0
-    seen = -1
-    for start in sorted(_starts(body)):
-        if start < seen:
-            continue  # `"data":"data:image/png;base64,` has two marks
-        end = body.find(b'"', start)
-        if end < 0:
-            break
-        if end - start < _LEAST_RUN:
-            continue
-        run = body[start:end]
-        if not run.translate(None, _BASE64):
-            seen = end
-            hidden += end - start
+    for n, found in enumerate(_EMBEDDED.finditer(body)):
+        run = found[found.lastindex or 0]
+        hidden += len(run)
+        if n < _LOOKED_AT:
             tokens += _run_tokens(run)
+        else:
+            tokens += max(LARGEST_IMAGE, file_tokens(len(run) * 3 // 4))
     return hidden, tokens
-
-
-def _starts(body: bytes) -> Iterator[int]:
-    for mark in _MARKS:
-        at = body.find(mark)
-        while at >= 0:
-            start = at + len(mark)
-            if mark[:1] == b'"' or _is_data_url(body, at):
-                yield start
-            at = body.find(mark, start)
-
-
-def _is_data_url(body: bytes, at: int) -> bool:
-    """Whether what ends in `base64,` at `at` is the value of a member that has media."""
-    quote = body.rfind(b'"', max(0, at - _LONGEST_TYPE), at)
-    if quote < 0 or not body.startswith(b"data:", quote + 1):
-        return False
-    return _MEMBER.search(body, max(0, quote - 40), quote) is not None
 
 
 def _run_tokens(run: bytes) -> int:

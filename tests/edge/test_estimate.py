@@ -484,6 +484,13 @@ def test_a_text_is_not_hidden_behind_a_picture(text: str) -> None:
             assert tokens > 40_000
 
 
+def test_many_pictures_count_one_by_one_up_to_a_bound_and_as_the_largest_beyond() -> None:
+    small = {"image_url": {"url": f"data:image/gif;base64,{gif(10, 10)}{'A' * 1200}"}}
+    thousand, more = appraised({"m": [small] * 1000})[1], appraised({"m": [small] * 1010})[1]
+    assert thousand < 1000 * 400
+    assert more - thousand >= 10 * LARGEST_IMAGE
+
+
 def test_slashes_and_line_ends_may_be_escaped() -> None:
     data = picture(64, 64, 9000).replace("A", "/", 100)
     lines = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))
