@@ -27,6 +27,10 @@ Committed = Callable[[Sequence[Entry]], Awaitable[None]]
 _BATCH = 500
 _SEGMENT = 8 << 20
 _IN_MEMORY = 50_000
+_SLACK = 1 << 20
+"""Bytes of a segment that are left when the next one should begin, for when it cannot."""
+_AGAIN = 64 << 10
+"""Bytes after which that is tried again."""
 _MOST = 200_000
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
@@ -162,7 +166,7 @@ class Book:
         if self._tasks:
             raise RuntimeError("Book.start was called twice")
         if self._folder is not None:
-            self._journal = Journal(self._folder)
+            self._journal = Journal(self._folder, self._segment + _SLACK)
             self._turn_at = self._segment
             self._last.segment = self._journal.segment
         self._tasks = [asyncio.create_task(self._write_rows(), name="book-writer")]
@@ -195,9 +199,10 @@ class Book:
         try:
             journal.open(entry)
         except StoreUnavailable as raised:
-            self.journal_failures += 1
-            self._journal_trouble.begins(raised)
-            raise
+            if not self._turn(journal):  # a disk that was full may have room again
+                self._journal_trouble.begins(raised)
+                raise
+            journal.open(entry)
         if self._journal_trouble.on:
             self._journal_trouble.ends()
         if journal.size > self._turn_at:
@@ -281,13 +286,14 @@ class Book:
         self.journal_failures += 1
         self._journal_trouble.begins(raised)
 
-    def _turn(self, journal: Journal) -> None:
+    def _turn(self, journal: Journal) -> bool:
+        """Begin a new segment, if there is room for one."""
         try:
             journal.turn()
         except OSError as raised:
             self._failed(raised)
-            self._turn_at = journal.size + self._segment
-            return
+            self._turn_at = journal.size + _AGAIN
+            return False
         self._turn_at = journal.size + self._segment
         full = self._last
         self._last = _Chunk(journal.segment)
@@ -297,6 +303,7 @@ class Book:
         if in_memory > self._in_memory and full is not self._chunks[0]:
             full.away = len(full.rows) - len(full.unwritten)
             full.rows = full.unwritten
+        return True
 
     async def _write_rows(self) -> None:
         pause = _FIRST_PAUSE

@@ -15,12 +15,16 @@ long as it lives, and numbered segments NAME.000001.journal, …. A segment is a
     kind                                                 1 byte: open, close, void
     payload                                              MessagePack: an `Entry`, or its id
 
-of which the last may be torn. A segment begins with the entries that are open at that moment, so
-whoever has all rows of the older ones can remove those, the oldest first.
+in a file that has all its room on the disk from the beginning, zeros, and is mapped into memory: a
+record is a copy, without a system call, and without letting go of the interpreter, which others
+would keep for longer than the copy takes. The length is written last, so where there are only zeros
+the records end. A segment begins with the entries that are open at that moment, so whoever has all
+rows of the older ones can remove those, the oldest first.
 
 When the lock is free the process is dead: whoever gets the lock reads what is there (`dead`).
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -30,6 +34,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from mmap import mmap
 from pathlib import Path
 from typing import Literal
 
@@ -81,11 +86,11 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
         after = at + _FRONT
         length, crc = _HEAD.unpack_from(data, at) if after <= len(data) else (0, 0)
         end = after + length
-        if end > len(data):
+        if end > len(data) or not (length or crc):
             return
         whole = memoryview(data)[at + _HEAD.size : end]
         if _crc(whole) != crc or whole[0] >= len(_KINDS):
-            if not any(memoryview(data)[end:]):  # nothing, or what the file system had not written
+            if not data[end:].strip(b"\0"):  # nothing, or what the file system had not written
                 return
             raise Damaged(f"{segment.name}, byte {at}")
         kind = _KINDS[whole[0]]
@@ -97,18 +102,20 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
 
 
 class Journal:
-    """The journal of this process. Every call is one short write.
+    """The journal of this process. Every call is one short copy.
 
+    room: bytes of each segment, beside the entries that it begins with.
     Make it after the last fork: a child would hold the lock too.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: int = 9 << 20) -> None:
         """Raises StoreUnavailable when the folder cannot be written to."""
         self._folder = folder
+        self._room = room
         self._open: dict[str, bytes] = {}
         self._late: list[bytes] = []
         self._segment = 0
-        self._file = -1
+        self._map: mmap | None = None
         self.size = 0
         """Bytes in the current segment."""
         try:
@@ -156,19 +163,12 @@ class Journal:
     def turn(self) -> None:
         """Begin the next segment, with all that is open. Raises OSError: then nothing changed."""
         path = self.path(self._segment + 1)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        file = os.open(path, flags, 0o600)
-        try:
-            carried = b"".join([*self._late, *self._open.values()])
-            _put(file, carried, 0)
-        except OSError:
-            os.close(file)
-            path.unlink()
-            raise
-        if self._file >= 0:
-            os.close(self._file)
+        carried = b"".join([*self._late, *self._open.values()])
+        mapped = _made(path, len(carried) + self._room)
+        mapped[: len(carried)] = carried
+        self._let_go()
+        self._map = mapped
         self._late.clear()
-        self._file = file
         self._segment += 1
         self.size = len(carried)
 
@@ -178,18 +178,25 @@ class Journal:
 
     def aclose(self, *, keep: bool) -> None:
         """Let go. keep: leave the files for whoever recovers them; else they are removed."""
-        if self._file < 0:
+        if self._map is None:
             return
         if keep and self._late:
             with suppress(OSError):
-                _put(self._file, b"".join(self._late), self.size)
-        os.close(self._file)
-        self._file = -1
+                self._write(b"")
+        self._let_go()
         if not keep:
             for path in _segments(self._folder, self.name):
                 path.unlink(missing_ok=True)
             _lock_path(self._folder, self.name).unlink(missing_ok=True)
         self._unlock()
+
+    def _let_go(self) -> None:
+        """Of the segment: its file is as long as what is in it."""
+        mapped, self._map = self._map, None
+        if mapped is not None:
+            mapped.close()
+            with suppress(OSError):
+                os.truncate(self.path(self._segment), self.size)
 
     def _unlock(self) -> None:
         os.close(self._lock)
@@ -204,8 +211,14 @@ class Journal:
     def _write(self, record: bytes) -> None:
         if self._late:
             record = b"".join([*self._late, record])
-        _put(self._file, record, self.size)
-        self.size += len(record)
+        mapped, start = self._map, self.size
+        end = start + len(record)
+        if mapped is None or end > len(mapped):
+            raise OSError(errno.ENOSPC, "a segment is full, and there is no room for another")
+        head = start + _HEAD.size
+        mapped[head:end] = record[_HEAD.size :]
+        mapped[start:head] = record[: _HEAD.size]
+        self.size = end
         if self._late:
             self._late.clear()
 
@@ -280,15 +293,17 @@ def closed(segment: Path) -> list[Entry]:
     return rows
 
 
-def _put(file: int, data: bytes, end: int) -> None:
-    """Append all of `data` to a file of `end` bytes, or nothing."""
-    written = os.write(file, data)
+def _made(path: Path, size: int) -> mmap:
+    """A new file of `size` bytes, all of them on the disk. Raises OSError: then it is not there."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        while written < len(data):  # the disk is nearly full
-            written += os.write(file, data[written:])
-    except OSError:
-        os.ftruncate(file, end)
+        os.posix_fallocate(file, 0, size)  # what is mapped and has no place would end the process
+        return mmap(file, size)
+    except BaseException:
+        path.unlink()
         raise
+    finally:
+        os.close(file)
 
 
 def _locked(folder: Path) -> tuple[str, int]:

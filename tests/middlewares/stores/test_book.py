@@ -25,6 +25,7 @@ from middlewares.stores.sql_ledger import SqlLedgerStore
 
 from .entries import credit, use
 from .postgres_server import Postgres
+from .test_journal import emptied, filled
 
 ROOT = Path(__file__).parents[3]
 
@@ -293,17 +294,16 @@ async def test_a_journal_that_cannot_be_written(
             book.open(row)
         journal = book._journal
         assert journal is not None
-        real, journal._file = journal._file, os.open("/dev/full", os.O_WRONLY)
+        room = filled(journal)
         for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="No space left"):
+            with pytest.raises(StoreUnavailable, match="a segment is full"):
                 book.open(use())
         book.close(rows[0])
         book.void(rows[1].id)
         await book.flush()
         assert store.order == [rows[0].id]
         assert book.journal_failures == 5
-        os.close(journal._file)
-        journal._file = real
+        emptied(journal, room)
         book.open(use(id="later"))
         book.close(rows[2])
         book.void("later")
@@ -322,10 +322,9 @@ async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> 
         for number, row in enumerate(rows):
             book.open(row)
             if number % 50 == 7:
-                real, journal._file = journal._file, os.open("/dev/full", os.O_WRONLY)
+                room = filled(journal)
                 book.close(row)
-                os.close(journal._file)
-                journal._file = real
+                emptied(journal, room)
             else:
                 book.close(row)
         assert book.pending == 300

@@ -1,11 +1,11 @@
 """The journal: what is on disk after each call, and what is made of it when its process is gone."""
 
 import errno
-import os
 import random
 import subprocess
 import sys
 from functools import partial
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,20 @@ def left(folder: Path) -> list[list[Entry]]:
         found += list(journal.rows())
         journal.release()
     return found
+
+
+def filled(journal: Journal) -> tuple[mmap | None, int]:
+    """Take all room of a journal, and of the disk; returns it."""
+    room = journal._map, journal._room
+    journal._map, journal._room = mmap(-1, 1), 1 << 60
+    return room
+
+
+def emptied(journal: Journal, room: tuple[mmap | None, int]) -> None:
+    """Give it back."""
+    assert journal._map is not None
+    journal._map.close()
+    journal._map, journal._room = room
 
 
 def test_what_was_open_is_told_last(tmp_path: Path) -> None:
@@ -166,32 +180,42 @@ from middlewares.stores.journal import Journal, dead
 from tests.middlewares.stores.entries import use
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-journal = Journal(Path(sys.argv[1]))
 kept = [use(), use()]
-for row in kept:
-    journal.open(row)
+journal = Journal(Path(sys.argv[1]), room=50)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (journal.size + 50, hard))
-before = journal.size
-try:
-    journal.open(use())
-except StoreUnavailable as raised:
-    assert "journal cannot be written" in str(raised), raised
-else:
-    raise SystemExit("written past the limit")
-assert journal.size == before == journal.path(1).stat().st_size
-for end in (lambda: journal.close(kept[0]), lambda: journal.void(kept[1].id)):
+
+
+def full(act):
+    before = journal.size, journal.segment
     try:
-        end()
+        act()
     except OSError as raised:
-        assert raised.errno == errno.EFBIG, raised
+        assert raised.errno in (errno.ENOSPC, errno.EFBIG), raised
+    except StoreUnavailable as raised:
+        assert "the journal cannot be written: [Errno 28]" in str(raised), raised
     else:
         raise SystemExit("written past the limit")
-try:
-    journal.turn()
-except OSError:
-    raise SystemExit("50 bytes and what is late fit into a new segment")
+    assert (journal.size, journal.segment) == before
+
+
+full(lambda: journal.open(use()))
+journal._room = 4096
+journal.turn()
+for row in kept:
+    journal.open(row)
+while True:  # until the segment is full
+    try:
+        journal.open(use(note="x" * 100))
+    except StoreUnavailable:
+        break
+    journal.void(next(reversed(journal._open)))
+full(lambda: journal.close(use(id=kept[0].id, note="y" * 500)))
+full(lambda: journal.void(kept[1].id))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+full(journal.turn)
+assert not journal.path(journal.segment + 1).exists()
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+journal.turn()
 last = use()
 journal.open(last)
 journal.aclose(keep=True)
@@ -201,7 +225,7 @@ print([row.id for rows in left.rows() for row in rows] == [kept[0].id, last.id])
 
 
 def test_a_full_disk_tears_nothing_and_what_ended_is_made_up_for(tmp_path: Path) -> None:
-    """The size of files is limited by the kernel, which cuts a write as a full disk does."""
+    """A segment has its room from the beginning; the kernel limits the size of the next one."""
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)],
         cwd=ROOT,
@@ -218,16 +242,14 @@ def test_late_records_come_before_the_next_or_the_end(tmp_path: Path, again: boo
     rows = [use() for _ in range(3)]
     for row in rows:
         journal.open(row)
-    real = journal._file
-    journal._file = os.open("/dev/full", os.O_WRONLY)
+    room = filled(journal)
     for end in (partial(journal.close, rows[0]), partial(journal.void, rows[1].id)):
         with pytest.raises(OSError) as raised:
             end()
         assert raised.value.errno == errno.ENOSPC
-    with pytest.raises(StoreUnavailable, match="No space left"):
+    with pytest.raises(StoreUnavailable, match="a segment is full"):
         journal.open(use())
-    os.close(journal._file)
-    journal._file = real
+    emptied(journal, room)
     later = use()
     if again:
         journal.open(later)
