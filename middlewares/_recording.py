@@ -76,16 +76,28 @@ class Follower:
         self._watcher.cancel()
 
 
+class Space:
+    """Bytes that recordings may still take together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+
 class Recording:
-    """What an app has sent so far. largest: bytes of body that are recorded."""
+    """What an app has sent so far. largest: bytes of body that are recorded, if `space` has them.
+    They are given back when it has ended and nobody follows it."""
 
     __slots__ = (
         "_blocks",
         "_forgotten",
+        "_held",
         "_largest",
         "_over",
         "_room",
         "_size",
+        "_space",
         "became_large",
         "ended",
         "followers",
@@ -93,7 +105,7 @@ class Recording:
         "whole",
     )
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, space: Space) -> None:
         self.start: Message | None = None
         self.whole = False
         self.ended = False
@@ -103,6 +115,8 @@ class Recording:
         self._blocks: list[bytes] = []
         self._forgotten = 0
         self._size = 0
+        self._space = space
+        self._held = 0
         self._room = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -152,8 +166,12 @@ class Recording:
         if body or self.whole:
             self._blocks.append(body)
         self._size += len(body)
-        if self._size > self._largest:
-            self.became_large.set()
+        if not self.large:
+            if self._size > self._largest or len(body) > self._space.left:
+                self.became_large.set()
+                self._hold(-self._held)
+            else:
+                self._hold(len(body))
         if self.whole:
             self._over.set()
         self.ring()
@@ -171,6 +189,8 @@ class Recording:
     def make_room(self) -> None:
         """A follower has taken something, or left."""
         self._room.set()
+        if self.ended and not self.followers:
+            self._hold(-self._held)
         if self.large and not self.listening:
             self._over.set()
 
@@ -178,6 +198,7 @@ class Recording:
         """Nothing more will come, whether it is whole or not."""
         self.ended = True
         self._over.set()
+        self.make_room()
         self.ring()
 
     def ring(self) -> None:
@@ -216,7 +237,12 @@ class Recording:
         """Make it what was recorded before."""
         self.start = {"type": "http.response.start", "status": status, "headers": list(headers)}
         self._blocks = list(blocks) or [b""]
+        self._hold(sum(map(len, self._blocks)))
         self.whole = True
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        self._space.left -= more
 
     def blocks(self) -> tuple[bytes, ...]:
         """The body in fewer pieces, none of which ends where none ended before."""

@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from ._asgi import ASGIApp, Message, Scope
-from ._recording import Follower, Recording
+from ._recording import Follower, Recording, Space
 from .exchange import Exchange, Outcome
 from .stores.keys import StoreUnavailable
 from .stores.replays import Answer, Found, Mark, ReplayStore
@@ -116,10 +116,16 @@ class Run:
     )
 
     def __init__(
-        self, mark: Mark, shelf: Shelf, first: Follower, scope: Scope, largest: int
+        self,
+        mark: Mark,
+        shelf: Shelf,
+        first: Follower,
+        scope: Scope,
+        largest: int,
+        space: Space,
     ) -> None:
         self.mark = mark
-        self.recording = Recording(largest)
+        self.recording = Recording(largest, space)
         self.made = False
         self.waiting = False
         self.again = False

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from ._body import ClientLeft, discard, read_body
-from ._recording import Follower
+from ._recording import Follower, Space
 from ._run import Run, Shelf
 from .exchange import Exchange
 from .problem import Problem
@@ -73,8 +73,9 @@ class IdempotencyMiddleware:
     store: where answers are kept; whoever made it closes it.
     fingerprint: what tells one body from another, from a scope whose body has been read; None: not
         to be answered once. Without it the body is read here, up to `body` bytes.
-    keep: seconds an answer is kept. largest: bytes of body an answer may have to be kept; each
-        request that runs may take that much memory, and somewhat more for small pieces.
+    keep: seconds an answer is kept. largest: bytes of body an answer may have to be kept.
+    together: bytes that answers may have in memory at once, while they are made or given again. One
+        for which nothing is left is treated as one larger than `largest`.
 
     `aclose`, and the shutdown of the lifespan, end what runs.
 
@@ -86,7 +87,7 @@ class IdempotencyMiddleware:
     Cost:    one look at the headers of a POST; with a key two tasks, and the answer in memory
     """
 
-    __slots__ = ("_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "app")
+    __slots__ = ("_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "_space", "app")
 
     def __init__(
         self,
@@ -96,16 +97,19 @@ class IdempotencyMiddleware:
         fingerprint: Fingerprint | None = None,
         keep: float = 86400.0,
         largest: int = 8 << 20,
+        together: int = 256 << 20,
         body: int = 32 << 20,
     ) -> None:
         if keep <= 0:
             raise ValueError(f"keep {keep}: expected seconds, more than 0")
-        if largest < 0 or body < 0:
-            raise ValueError(f"largest {largest}, body {body}: expected bytes, at least 0")
+        for name, size in (("largest", largest), ("together", together), ("body", body)):
+            if size < 0:
+                raise ValueError(f"{name} {size}: expected bytes, at least 0")
         self.app = app
         self._fingerprint = fingerprint
         self._keep = keep
         self._largest = largest
+        self._space = Space(together)
         self._body = body
         self._shelf = Shelf(store)
         self._runs: dict[str, Run] = {}
@@ -173,7 +177,7 @@ class IdempotencyMiddleware:
         first = run is None
         if run is None:
             mark = Mark(name, fingerprint, uuid4().hex)
-            run = Run(mark, self._shelf, follower, scope, self._largest)
+            run = Run(mark, self._shelf, follower, scope, self._largest, self._space)
             self._runs[name] = run
             run.begin(self.app, messages, self._keep, partial(self._runs.pop, name))
         recording = run.recording

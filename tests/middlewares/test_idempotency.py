@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_before_its_body_is_there(store: MemoryReplay
     assert Exchange.of(scope).outcome == "hung_up"
 
 
-@pytest.mark.parametrize("bad", [{"keep": 0}, {"largest": -1}, {"body": -1}])
+@pytest.mark.parametrize("bad", [{"keep": 0}, {"largest": -1}, {"together": -1}, {"body": -1}])
 def test_bad_configuration(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         IdempotencyMiddleware(App(), store=MemoryReplays(), **bad)
@@ -439,6 +439,38 @@ async def test_an_answer_that_is_too_large_is_not_kept(store: MemoryReplays) -> 
     largest = IdempotencyMiddleware(inner, store=store, largest=sum(map(len, EVENTS)))
     await answer(largest)
     assert replayed(await answer(largest))
+
+
+async def test_answers_share_what_memory_there_is(store: MemoryReplays) -> None:
+    """Who has no bound on requests at once must not fill the memory with what it has hung up on."""
+    on = {"first": asyncio.Event(), "second": asyncio.Event(), "third": asyncio.Event()}
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 8, "more_body": True})
+        await on[dict(scope["headers"])[b"idempotency-key"].decode()].wait()
+        await send({"type": "http.response.body", "body": b"y"})
+
+    app = IdempotencyMiddleware(inner, store=store, together=12)
+
+    async def whole(key: str) -> bool:
+        on[key].set()
+        record = await answer(app, key)
+        assert record.body == b"x" * 8 + b"y"
+        return replayed(record)
+
+    async with calling(app, "first") as first:
+        assert await first.chunk() == b"x" * 8
+        first.hang_up()
+        for _ in range(2):
+            assert not await whole("second"), "it was kept although no room was left for it"
+        on["first"].set()
+        await first.done()
+    assert await whole("first")
+    assert not await whole("third")
+    assert await whole("third")
+    assert app._space.left == 12
 
 
 async def test_past_the_bound_the_slowest_sets_the_pace(store: MemoryReplays) -> None:
