@@ -66,6 +66,10 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
             yield f"server.{key}: expected more than 0 seconds"
     if not store.counters_timeout:
         yield "store.counters_timeout: expected more than 0 seconds"
+    if not configuration.limits.throttle_wait:
+        yield 'limits.throttle_wait: expected more than 0 seconds; on_excess = "reject" never waits'
+    if not configuration.limits.throttle_memory:
+        yield "limits.throttle_memory: expected more than 0 bytes"
     file = store.sql.removeprefix("sqlite:///")
     if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
         yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'

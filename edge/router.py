@@ -223,7 +223,7 @@ def _bare(hop: str) -> str:
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
     try:
-        return str(ip_address(hop))
+        return str(ip_address(hop.partition("%")[0]))  # a zone is what its sender likes
     except ValueError:
         return ""
 

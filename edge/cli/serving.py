@@ -131,11 +131,15 @@ def _check_counters(settings: "Settings") -> str | None:
 
 
 def _check_journal(settings: "Settings") -> str | None:
+    from stat import S_IWOTH
+
     from edge.store import journal_fault
 
     if fault := journal_fault(settings):
         return fault
     folder = Path(settings.store.journal)
+    if folder.exists() and folder.stat().st_mode & S_IWOTH:
+        say(f"warning: store.journal: {folder}: any user here can add rows to the ledger in it")
     state = "can be written to" if folder.exists() else "will be made at the first start"
     typer.echo(f"ok: store.journal: {folder} {state}")
     return None

@@ -377,6 +377,8 @@ def test_a_journal_that_cannot_be_written_is_told(
     checked = penstock.on("check")
     assert f"ok: store.journal: {tmp_path}/file/journal can be written to" in checked.out
     assert not list((tmp_path / "file/journal").iterdir())
+    (tmp_path / "file/journal").chmod(0o777)
+    assert "warning: store.journal: " in penstock.on("check").err
 
 
 # What is printed

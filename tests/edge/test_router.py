@@ -265,6 +265,13 @@ def test_the_client_address_is_counted_from_the_right(
     assert client_address(scope, (ip_network("10.0.0.0/8"),)) == address
 
 
+def test_a_zone_makes_no_other_address() -> None:
+    """It may be any text of any length: RFC 4007 leaves it to the machine."""
+    headers = {"x-forwarded-for": "fd00::1%" + "x}{" * 1000}
+    scope = http_scope(headers=headers, client=("10.0.0.1", 1))
+    assert client_address(scope, (ip_network("10.0.0.0/8"),)) == "fd00::1"
+
+
 def test_without_proxies_nothing_is_believed_and_a_unix_socket_has_no_address() -> None:
     headers = {"x-forwarded-for": "1.1.1.1"}
     assert client_address(http_scope(headers=headers, client=("10.0.0.1", 1)), ()) == "10.0.0.1"

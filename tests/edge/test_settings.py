@@ -352,6 +352,14 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             "%2F %3F %23 %40 %3A %25",
         ),
         (
+            {"limits": {"throttle_wait": 0}},
+            'limits.throttle_wait: expected more than 0 seconds; on_excess = "reject" never waits',
+        ),
+        (
+            {"limits": {"throttle_memory": "0"}},
+            "limits.throttle_memory: expected more than 0 bytes",
+        ),
+        (
             {"store": {"objects": "var"}},
             'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"',
         ),
