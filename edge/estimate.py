@@ -4,7 +4,8 @@ Theory of operation. A prompt is weighed, which knows nothing of models; an esti
 by a factor learnt for the model.
 
     size       of a body that is passed on unread only the bytes are known. Media in it are found by
-               their form and weighed apart; the rest has a factor of its own, tokens per byte.
+               their form and weighed apart; the rest has a factor of its own, tokens per byte,
+               but digits, signs and all that is not English always count for more than letters.
     weigh      UTF-8 bytes fall into classes (small letters, digits, kana, ...), each worth so many
                tokens. What tells one text from another is how long letters run between other
                bytes: English words are short and stand whole in every vocabulary, those of other
@@ -105,6 +106,10 @@ _UNSEEN = 1 << 20  # bytes of a document which only its vendor will see
 
 _PER_BYTE = 0.6
 _LEAST_PER_BYTE, _MOST_PER_BYTE = 0.15, 1.5
+_COMMON = (ascii_lowercase + " ").encode()
+_LEAST_COMMON, _LEAST_OTHER = 0.2, 0.6
+"""Tokens for a byte at the least, whatever was learnt: one caller's prose must not make the next
+one's digits and emoji cheap to set aside."""
 _EASE = 0.02
 _LEAST_BYTES = 1024
 _MEDIA = 4096
@@ -298,8 +303,13 @@ class Estimator:
             size -= hidden
             fixed += media
         learnt = self._per_byte.get(entry)
-        tokens = ceil(size * (_PER_BYTE if learnt is None else learnt.factor)) + fixed
-        return size, tokens, media > 0
+        text = size * (_PER_BYTE if learnt is None else learnt.factor)
+        if size == len(body):
+            other = len(body.translate(None, _COMMON))
+            text = max(text, (size - other) * _LEAST_COMMON + other * _LEAST_OTHER)
+        else:
+            text = max(text, size * _PER_BYTE)
+        return size, ceil(text) + fixed, media > 0
 
     def learn_bytes(self, entry: str, size: int, counted: int) -> None:
         """The upstream has counted `counted` input tokens for a body of `size` bytes of text.

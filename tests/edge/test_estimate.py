@@ -532,6 +532,29 @@ def test_bytes_are_learnt_up_at_once_and_down_slowly() -> None:
     assert Estimator().appraise("other", json.dumps(body).encode())[1] == before
 
 
+@pytest.mark.parametrize(
+    "text", ["27182818 ", "\U0001f44b\u20ac", "{[(!)]};", "\u4f60\u597d\u3002"]
+)
+def test_what_was_learnt_of_prose_does_not_hold_for_all(text: str) -> None:
+    """A hundred cheap prompts, and then many dear ones at once would pass any cap."""
+    estimator = Estimator()
+    for _ in range(500):
+        estimator.learn_bytes("m", 10_000, 1000)
+    body = json.dumps({"text": text * 1000}, ensure_ascii=False).encode()
+    assert estimator.appraise("m", body)[1] > 0.5 * len(body)
+    prose = json.dumps({"text": "all work and no play makes a dull boy " * 1000}).encode()
+    assert estimator.appraise("m", prose)[1] < 0.25 * len(prose)
+
+
+def test_beside_a_picture_text_is_taken_for_dear() -> None:
+    estimator = Estimator()
+    for _ in range(500):
+        estimator.learn_bytes("m", 10_000, 1000)
+    url = {"url": f"data:image/png;base64,{picture(64, 64)}"}
+    body = json.dumps({"text": "7" * 10_000, "image_url": url}).encode()
+    assert 5000 < estimator.appraise("m", body)[1] < 8000
+
+
 def test_bytes_of_short_prompts_and_of_nothing_teach_nothing() -> None:
     estimator = Estimator()
     before = appraised({"text": "x" * 5000}, estimator)
