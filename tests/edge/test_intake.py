@@ -40,11 +40,12 @@ class Door:
         dialect: Dialect = "openai",
         principal: Principal | None = None,
         idle: float = 5.0,
+        limit: int = LIMIT,
     ) -> None:
         self.inside = Inside()
         self.exchange: Exchange | None = None
         catalog = Catalog.build(parse(DOCUMENT))
-        intake = IntakeMiddleware(self.inside, catalog=catalog, limit=LIMIT, idle=idle)
+        intake = IntakeMiddleware(self.inside, catalog=catalog, limit=limit, idle=idle)
 
         async def routed(scope: Scope, receive: Receive, send: Send) -> None:
             exchange = self.exchange = Exchange.of(scope)
@@ -182,6 +183,16 @@ async def test_nesting_without_end_is_a_400() -> None:
     answer = await request(app, "POST", body=b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
     assert answer.status == 400
     assert "nested" in error_of(answer)["message"]
+
+
+@pytest.mark.parametrize("count", [998, 999])
+async def test_members_are_bounded(count: int) -> None:
+    members = b",".join([b'"%d":1' % n for n in range(count)])
+    door = Door(limit=1 << 20)
+    answer = await door.post(b'{"model":"m1","messages":[0],' + members + b"}")
+    assert answer.status == (204 if count == 998 else 400), answer.text
+    if count == 999:
+        assert "more than 1000 members" in error_of(answer)["message"]
 
 
 # Models
