@@ -98,91 +98,102 @@ class RateLimitMiddleware:
             tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
             checks.append(Check("tokens", limits.tokens, tokens))
         elif not slots and limits.on_excess == "reject":
-            return await self._plainly(who, checks, limits, scope, receive, send)
-        share = _Share(self._counters, self._line, who, checks, slots, exchange)
+            refusal = await self._refused(who, checks, limits, exchange) if checks else None
+            # Where only requests are counted nothing is given back.
+            return await (self.app if refusal is None else refusal)(scope, receive, send)
 
-        clock = self._clock
-        line = self._line
+        # The app runs in this frame: each one more would be passed with each step of it.
+        share = _Share(self._counters, self._line, who, checks, slots, exchange)
+        entered = await self._enter(share, limits, scope, receive, send)
+        if entered is None:
+            return
+        failed = False
+        try:
+            await self.app(scope, entered, send)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            share.settle(self._clock, failed=failed)
+            if isinstance(entered, ReadAhead):
+                entered.close()
+
+    async def _refused(
+        self, who: str, checks: list[Check], limits: Limits, exchange: Exchange
+    ) -> Problem | None:
+        """Ask for requests alone, of which none waits."""
+        now = None if self._clock is None else self._clock()
+        try:
+            verdict = await self._counters.admit(who, checks, now=now)
+        except CountersUnavailable as raised:
+            return _unavailable(raised)
+        if self._report:
+            exchange.levels = verdict.levels
+        return None if verdict.admitted else _refusal(limits, verdict, verdict.wait)
+
+    async def _enter(
+        self, share: "_Share", limits: Limits, scope: Scope, receive: Receive, send: Send
+    ) -> Receive | None:
+        """Have the request let through, at once or in its turn: its `receive` from here on.
+
+        None: it has been refused, or its client has left.
+        """
+        exchange, clock, line = share.exchange, self._clock, self._line
         throttle = limits.on_excess == "throttle"
-        if throttle and line.waits(who):
+        if throttle and line.waits(share.who):
             verdict, since = None, -1
         else:
             since = line.releases
             try:
                 verdict = await share.ask(clock)
             except CountersUnavailable as raised:
-                return await _unavailable(raised)(scope, receive, send)
+                return await _answered(_unavailable(raised), scope, receive, send)
             if self._report:
                 exchange.levels = verdict.levels
             if verdict.admitted:
-                if not share.slots and limits.tokens is None:  # there is nothing to settle
-                    return await self.app(scope, receive, send)
-                return await self._through(share, scope, receive, send)
+                return receive
             if not throttle:
-                return await _refusal(limits, verdict, verdict.wait)(scope, receive, send)
+                refusal = _refusal(limits, verdict, verdict.wait)
+                return await _answered(refusal, scope, receive, send)
 
         size = _size(exchange, scope)
         try:
-            place = line.join(who, checks, size=size, verdict=verdict, since=since)
+            place = line.join(share.who, share.checks, size=size, verdict=verdict, since=since)
         except Full as full:
-            if self._report and full.verdict is not None:
-                exchange.levels = full.verdict.levels
-            return await _refusal(limits, full.verdict, full.wait)(scope, receive, send)
+            return await _answered(self._full(full, limits, exchange), scope, receive, send)
         ahead = ReadAhead(receive, place.leave)
+        entered = False
         try:
-            try:
-                verdict = await place.turn(lambda: share.ask(clock))
-            except Left:
-                exchange.outcome = "hung_up"
-                return
-            except Full as full:
-                if self._report and full.verdict is not None:
-                    exchange.levels = full.verdict.levels
-                return await _refusal(limits, full.verdict, full.wait)(scope, receive, send)
-            except CountersUnavailable as raised:
-                return await _unavailable(raised)(scope, receive, send)
+            levels = (await place.turn(lambda: share.ask(clock))).levels
             if place.left:
                 share.give_back(clock)
-                exchange.outcome = "hung_up"
-                return
+                raise Left
+            entered = True
             if self._report:
-                exchange.levels = verdict.levels
-            ahead.enough()
-            await self._through(share, scope, ahead, send)
+                exchange.levels = levels
+        except Left:
+            exchange.outcome = "hung_up"
+        except Full as full:
+            await self._full(full, limits, exchange)(scope, receive, send)
+        except CountersUnavailable as raised:
+            await _unavailable(raised)(scope, receive, send)
         finally:
-            ahead.close()
+            if not entered:
+                ahead.close()
+        if not entered:
+            return None
+        ahead.enough()
+        return ahead
 
-    async def _plainly(
-        self,
-        who: str,
-        checks: list[Check],
-        limits: Limits,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Where only requests are counted there is nothing to give back, and nowhere to wait."""
-        if checks:
-            now = None if self._clock is None else self._clock()
-            try:
-                verdict = await self._counters.admit(who, checks, now=now)
-            except CountersUnavailable as raised:
-                return await _unavailable(raised)(scope, receive, send)
-            if self._report:
-                Exchange.of(scope).levels = verdict.levels
-            if not verdict.admitted:
-                return await _refusal(limits, verdict, verdict.wait)(scope, receive, send)
-        await self.app(scope, receive, send)
+    def _full(self, full: Full, limits: Limits, exchange: Exchange) -> Problem:
+        if self._report and full.verdict is not None:
+            exchange.levels = full.verdict.levels
+        return _refusal(limits, full.verdict, full.wait)
 
-    async def _through(self, share: "_Share", scope: Scope, receive: Receive, send: Send) -> None:
-        failed = False
-        try:
-            await self.app(scope, receive, send)
-        except Exception:
-            failed = True
-            raise
-        finally:
-            share.settle(self._clock, failed=failed)
+
+async def _answered(problem: Problem, scope: Scope, receive: Receive, send: Send) -> Receive | None:
+    await problem(scope, receive, send)
+    return None
 
 
 @lru_cache(256)
