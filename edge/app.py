@@ -72,8 +72,25 @@ class Gateway:
             self._under_way.discard(task)
 
     def told(self) -> None:
-        """The server was told to stop: `server.drain` has begun."""
-        self._told = self._told or asyncio.get_running_loop().time()
+        """The server was told to stop: `server.drain` has begun.
+
+        What outlasts it is cancelled while there is time to write it down: servers wait for their
+        connections, and then end their workers.
+        """
+        if not self._told:
+            loop = asyncio.get_running_loop()
+            self._told = loop.time()
+            loop.call_at(self._until, self._cancel)
+
+    @property
+    def _until(self) -> float:
+        """Loop time at which requests are cancelled."""
+        drain = self._settings.server.drain
+        return self._told + max(drain - _MARGIN, drain / 2)
+
+    def _cancel(self) -> None:
+        for task in self._under_way:
+            task.cancel()
 
     def unready(self) -> None:
         """Say at /readyz that no new work is wanted; it is still taken."""
@@ -96,9 +113,7 @@ class Gateway:
         """
         self.unready()
         self.told()
-        drain = self._settings.server.drain
-        until = self._told + max(drain - _MARGIN, drain / 2)
-        await self._under_way_until(until)
+        await self._under_way_until(self._until)
         await self._open.aclose()
 
     async def _under_way_until(self, until: float) -> None:

@@ -91,6 +91,29 @@ async def test_what_outlasts_the_drain_is_ended(start: Start, simulator: Program
     assert gateway.ended() == 0
 
 
+@pytest.mark.parametrize("kind", ["stream", "plain", "kept"])
+async def test_what_outlasts_the_drain_is_paid_as_far_as_it_came(
+    start: Start, simulator: Program, kind: str
+) -> None:
+    """Its worker ends it in time to write it down, before the server ends its worker."""
+    document = paid(simulator.url, {"id": "drain", "on_hangup": "drain"})
+    gateway = await asyncio.to_thread(start, {**document, "server": {"drain": "4s"}})
+    key = await asyncio.to_thread(gateway.make_key, "drain", "--plan", "drain")
+    words, stream = "[[sim tokens=1000 rate=20]]", kind != "plain"
+    headers = {**bearer(key), **({"idempotency-key": "once"} if kind == "kept" else {})}
+    async with line(gateway.url) as connection:
+        await connection.send(request(CHAT, chat(words, "chat", stream=stream), headers))
+        await asyncio.to_thread(until, lambda: gateway.in_flight() == 1, what="a request")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(gateway.ended) == 0
+    assert not [line for line in gateway.log if "Killing" in line["event"]]
+    (row,) = await rows(gateway.sql)
+    assert row.ended in (("cut",) if stream else ("hung_up", "failed"))
+    assert (row.output > 0) == stream
+    assert row.input > 0
+    assert not list((gateway.folder / "journal").iterdir())
+
+
 async def left_alone(gateway: Gateway, key: str, tokens: int, **headers: str) -> str:
     """Begin a stream, leave, and return its id."""
     body = chat(f"[[sim tokens={tokens} rate=20]]", "chat", stream=True)
