@@ -28,6 +28,8 @@ class Endpoints:
         self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
         app = self._apps.get(Exchange.of(scope).endpoint, self.app)
         await app(scope, receive, send)
 

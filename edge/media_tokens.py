@@ -131,11 +131,18 @@ def pdf_tokens(data: str) -> int:
 
 
 def audio_tokens(data: str, kind: str) -> int:
-    """Tokens of sound given as base64. A WAV tells its bytes in a second (RIFF, `fmt `)."""
+    """Tokens of sound given as base64. A WAV tells its bytes in a second (RIFF, `fmt `), and of
+    what they are the product: players go by the parts, so a caller cannot well lie about both.
+    """
     rate = _SLOWEST
     if kind == "wav":
         head = _decoded(data, _HEAD)
         rate = int.from_bytes(head[28:32], "little") or _SLOWEST
+        samples, block = (
+            int.from_bytes(head[24:28], "little"),
+            int.from_bytes(head[32:34], "little"),
+        )
+        rate = min(rate, samples * block or rate)
     return ceil(len(data) * 3 / 4 / rate * _PER_SECOND)
 
 

@@ -491,6 +491,15 @@ def test_many_pictures_count_one_by_one_up_to_a_bound_and_as_the_largest_beyond(
     assert more - thousand >= 10 * LARGEST_IMAGE
 
 
+def test_sound_is_not_made_short_by_its_header() -> None:
+    def heard(rate: int) -> int:
+        head = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0" + (8000).to_bytes(4, "little")
+        wav = head + rate.to_bytes(4, "little") + b"\x02\0\x10\0" + bytes(160_000)
+        return appraised({"input_audio": {"data": b64encode(wav).decode(), "format": "wav"}})[1]
+
+    assert heard(16_000) == heard(0xFFFF_FFFF) > 300
+
+
 def test_slashes_and_line_ends_may_be_escaped() -> None:
     data = picture(64, 64, 9000).replace("A", "/", 100)
     lines = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))
