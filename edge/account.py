@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from middlewares._asgi import Receive, Scope, Send
+from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem
 from middlewares.stores.counters import CountersUnavailable
@@ -60,13 +60,7 @@ class AccountApp:
             raise Problem("upstream_unavailable", reason=f"counters: {raised}") from raised
         exchange.outcome = "completed"
         body = orjson.dumps(content)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else body
-        await send({"type": "http.response.body", "body": body})
+        await send_json(scope, send, body)
 
     async def _content(self, scope: Scope, exchange: Exchange) -> dict[str, Any]:
         principal = exchange.principal

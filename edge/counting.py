@@ -18,7 +18,7 @@ from typing import Annotated
 
 import msgspec
 
-from middlewares._asgi import Receive, Scope, Send
+from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Attempt, Dialect, Exchange, Target
 from middlewares.problem import Problem
 
@@ -116,12 +116,7 @@ class CountingApp:
             count = self._estimator.estimate(model.entry, weigh(conversation))
         body = _ANSWERS[exchange.endpoint] % count
         exchange.outcome = "completed"
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_json(scope, send, body)
 
     async def _asked(
         self, exchange: Exchange, target: Target, scope: Scope, receive: Receive

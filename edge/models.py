@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from middlewares._asgi import Receive, Scope, Send
+from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem
 
@@ -41,13 +41,7 @@ class ModelsApp:
             content = self._page(self._catalog.visible(principal), query, exchange)
         exchange.outcome = "completed"
         body = orjson.dumps(content)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else body
-        await send({"type": "http.response.body", "body": body})
+        await send_json(scope, send, body)
 
     def _one(self, name: str, principal: Principal, exchange: Exchange) -> dict[str, Any]:
         model = self._catalog.find(name)

@@ -54,6 +54,16 @@ def within(address: str, networks: Iterable[Network]) -> bool:
     return any((mapped or ip) in network for network in networks)
 
 
+async def send_json(scope: Scope, send: Send, body: bytes, status: int = 200) -> None:
+    """Answer with a whole JSON document; to HEAD with its headers."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
 def subscriber(address: str) -> str:
     """Whom `address` stands for: itself, or of IPv6 its /64, which is what one subscriber has
     (RFC 6177)."""

@@ -20,7 +20,7 @@ from edge.period import PeriodRefused
 from edge.router import plain_path
 from edge.settings import Settings
 from edge.statement import Statement
-from middlewares._asgi import Receive, Scope, Send, header
+from middlewares._asgi import Receive, Scope, Send, header, send_json
 from middlewares._body import ClientLeft, discard
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
@@ -155,13 +155,7 @@ class Resource:
                 raise
             await problem(scope, receive, send)
             return await discard(receive, seconds=_LINGER)
-        body = orjson.dumps(content)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        await send_json(scope, send, orjson.dumps(content), status)
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from edge.dialects.openai_responses import compaction
 from edge.sealing import Sealing
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares._asgi import ASGIApp, Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Keeper
 from middlewares.problem import Problem
 from middlewares.stores.keys import StoreUnavailable
@@ -90,13 +90,7 @@ class ResponsesApp:
         else:
             body = await self._delete(exchange, response_id)
         exchange.outcome = "completed"
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else body
-        await send({"type": "http.response.body", "body": body})
+        await send_json(scope, send, body)
 
     async def _prepare(self, exchange: Exchange) -> None:
         """Make a request of its own out of one that refers to what is kept."""
