@@ -209,8 +209,8 @@ class Store(Struct, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="How long Redis may take for an answer before it counts as gone. It is "
-            "then tried again every second, and not waited for meanwhile. Also for the look whether "
-            "an `Idempotency-Key` is known."
+            "then tried again every second, and not waited for meanwhile. Also for the look "
+            "whether an `Idempotency-Key` is known."
         ),
     ] = Duration(0.2)
     rates_without_counters: Annotated[
