@@ -68,7 +68,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     """Serve until SIGTERM or SIGINT. Exits the process with 1 when a worker cannot start.
 
     on_ready: called once with the base URL, from a thread; by default it is printed.
-    Raises AddressInUse, StoreUnavailable, SchemaMismatch.
+    Raises AddressInUse, and what `check_store` raises.
     """
     configure(level=settings.log.level, form=settings.log.format)
     faulthandler.register(signal.SIGQUIT, file=2)  # workers inherit it
@@ -77,12 +77,12 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) 
     for told in (signal.SIGUSR1, _HEED):
         signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
     os.register_at_fork(before=_hold_signals, after_in_parent=_heed_signals)
+    asyncio.run(check_store(settings))
     held = _hold_port(settings.server.host, settings.server.port)
     metrics = tempfile.mkdtemp(prefix="penstock-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     started, tell = os.pipe()
     try:
-        asyncio.run(check_store(settings))
         server = _Server(settings, port=held.getsockname()[1], started=started)
         server.announce(on_ready or _print_ready)
         server.serve(target_loader=lambda _target: _worker(settings, tell))
