@@ -468,7 +468,11 @@ class Model(Struct, frozen=True, kw_only=True):
         Positive | None, Meta(description="Context window in tokens, shown in /v1/models.")
     ] = None
     max_output: Annotated[
-        Positive | None, Meta(description="Most output tokens, shown in /v1/models.")
+        Positive | None,
+        Meta(
+            description="Most output tokens, shown in /v1/models. Money for so many is set aside "
+            "at most, and for 32,000 where neither this nor the request sets a bound."
+        ),
     ] = None
     modalities: Annotated[tuple[Modality, ...], Meta(description="What goes in.")] = ("text",)
     output: Annotated[tuple[Modality, ...], Meta(description="What comes out.")] = ("text",)
