@@ -109,7 +109,7 @@ async def test_a_secret_is_nowhere_but_with_its_owner(
     directory = KeyDirectory(store)
     await directory.start()
     key, first = await operations.create(store, "Penstock", name="canary", now=1.0)
-    rotated, second = await operations.rotate(store, "Penstock", key.id, now=2.0, grace=4e9)
+    rotated, second = await operations.rotate(store, "Penstock", key.id, now=2.0, grace=3e9)
     foreign = mint("Penstock")
     said: list[str] = [repr(key), repr(rotated)]
 
