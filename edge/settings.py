@@ -75,6 +75,7 @@ __all__ = [
     "Store",
     "Upstream",
     "Window",
+    "advice",
     "demo_settings",
     "load",
     "not_enforced",
@@ -269,6 +270,19 @@ _PROVIDERS = (
         ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-*"),
     ),
 )
+
+
+def advice(settings: Settings) -> list[str]:
+    """Sentences about what is right and could be better."""
+    return [
+        f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound the "
+        "price of 32,000 output tokens is set aside"
+        for n, model in enumerate(settings.models)
+        if model.price is not None
+        and model.price.output
+        and model.max_output is None
+        and model.output != ("embedding",)
+    ]
 
 
 def not_enforced(settings: Settings) -> list[str]:

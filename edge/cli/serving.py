@@ -67,7 +67,7 @@ def simulate(
 
 def check(config: Config) -> None:
     """Read the configuration and try the stores it names; exit 0 when all is well."""
-    from edge.settings import not_enforced
+    from edge.settings import advice, not_enforced
 
     settings = load(config)
     typer.echo(
@@ -76,6 +76,8 @@ def check(config: Config) -> None:
     )
     for sentence in not_enforced(settings):
         say(f"warning: {sentence}")
+    for sentence in advice(settings):
+        say(f"note: {sentence}")
     looks = (_check_sql, _check_counters, _check_journal)
     faults = [fault for look in looks if (fault := look(settings))]
     for fault in faults:

@@ -251,6 +251,21 @@ def test_check_says_what_is_not_enforced_and_is_content(
     assert checked.err.startswith("warning: media: ")
 
 
+def test_check_notes_a_price_without_a_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = (
+        '[[models]]\nid = "dear"\ntargets = ["sim/m"]\nprice = { output = "15" }\n'
+        '[[models]]\nid = "bound"\ntargets = ["sim/m"]\nmax_output = 9\nprice = { output = "15" }\n'
+        '[[models]]\nid = "vectors"\ntargets = ["sim/m"]\noutput = ["embedding"]\n'
+        'price = { input = "1", output = "1" }\n'
+    )
+    checked = Penstock(write(tmp_path, prices), capsys).on("check")
+    assert checked.status == 0
+    notes = [line for line in checked.err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and "max_output: is not given; for a request to dear" in notes[0]
+
+
 def test_check_tells_of_a_database_that_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
