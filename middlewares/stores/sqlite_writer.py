@@ -1,18 +1,21 @@
-"""A SQLite connection for one writer, whose transactions run whole in a thread.
+"""A SQLite connection for one writer.
 
-Through the asynchronous driver each statement goes to a thread and back several times, which costs
-more than the rows of a small batch.
+A thread that runs statements gives the interpreter back and asks for it again with each of them, in
+turn with a loop that is busy: for small rows that costs several times what the statements do. So
+statements run on the loop, where nobody competes, a few at a time; what may wait for another process
+or for the disk (to begin, to commit) runs in a thread.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Lock
+from typing import TypeVar
 
 from .database import BUSY, unavailable
 
-Work = Callable[[sqlite3.Connection], None]
+_T = TypeVar("_T")
 
 
 class SqliteWriter:
@@ -20,39 +23,52 @@ class SqliteWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = Lock()
+        self._turn = asyncio.Lock()
         self._connection: sqlite3.Connection | None = None
 
-    async def run(self, work: Work) -> None:
-        """Do `work` in a transaction, committed when it returns.
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[sqlite3.Connection]:
+        """A connection in a transaction that nobody else writes beside, committed when the block
+        ends without an exception.
 
-        It is done to its end even where the caller is cancelled. Raises StoreUnavailable, and
-        what `work` raises.
+        Raises StoreUnavailable, and what the block raises.
         """
-        await asyncio.to_thread(self._transact, work)
-
-    def close(self) -> None:
-        """Waits for the transaction that runs."""
-        with self._turn:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _transact(self, work: Work) -> None:
-        with self._turn:
+        async with self._turn:
             try:
-                if self._connection is None:
-                    self._connection = self._connect()
-                self._connection.execute("BEGIN IMMEDIATE")
+                connection = await _in_thread(self._begin)
                 try:
-                    work(self._connection)
-                    self._connection.execute("COMMIT")
+                    yield connection
                 except BaseException:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
+                    await _in_thread(self._roll_back)
                     raise
+                await _in_thread(self._commit)
             except sqlite3.Error as raised:
                 raise unavailable(raised) from raised
+
+    def close(self) -> None:
+        """Call it when nobody writes any more."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _begin(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        self._roll_back()  # what a cancelled caller has left
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
+
+    def _commit(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -62,3 +78,13 @@ class SqliteWriter:
             isolation_level=None,
             check_same_thread=False,
         )
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Run to its end, also where the caller is cancelled: the connection is in use until then."""
+    running = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait((running,))
+        raise
