@@ -1,9 +1,9 @@
 """A SQLite connection for one writer.
 
 A thread that runs statements gives the interpreter back and asks for it again with each of them, in
-turn with a loop that is busy: for small rows that costs several times what the statements do. So
-statements run on the loop, where nobody competes, a few at a time; what may wait for another process
-or for the disk (to begin, to commit) runs in a thread.
+turn with a loop that is busy; for small rows that costs more than the statements do. So they run on
+the loop, where nobody competes, a few at a time. What may wait for another process or for the disk
+(to begin, to commit) runs in a thread.
 """
 
 import asyncio
