@@ -85,7 +85,7 @@ def document(simulator: str, **rest: Any) -> dict[str, Any]:
     return made
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.full)])
 async def house(
     request: pytest.FixtureRequest, start: Start, simulator: Program
 ) -> AsyncIterator[Gateway]:

@@ -59,7 +59,7 @@ def document(simulator: str, store: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.full)])
 async def house(request: pytest.FixtureRequest, start: Start, simulator: Program) -> Gateway:
     store = await shared_store(request)
     if request.param == "sqlite":

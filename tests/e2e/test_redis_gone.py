@@ -26,8 +26,8 @@ PLANS = (
 )
 CASES = [
     ("frozen", "local", "refuse"),
-    ("frozen", "allow", "local"),
-    ("killed", "local", "refuse"),
+    pytest.param("frozen", "allow", "local", marks=pytest.mark.full),
+    pytest.param("killed", "local", "refuse", marks=pytest.mark.full),
     ("killed", "refuse", "local"),
 ]
 BODY = {**chat("Hello [[sim tokens=5]]", "chat"), "max_tokens": 10}
