@@ -8,7 +8,9 @@ Envelopes, chosen by the caller's dialect:
 
 * OpenAI, both dialects: `{"error": {"message", "type", "param", "code"}}`, with `"details"`
   (`{"field", "issue"}`) inside `error` when the operator asks for it (`House.details`);
-* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`, which has no code.
+
+What a refusal adds (`extra`: window, remaining, reset_at) stands inside `error` in both.
 """
 
 from collections.abc import Mapping
@@ -219,7 +221,7 @@ class Problem(Exception):
                 "error": {
                     "type": self.row.anthropic_type,
                     "message": self._text(exchange),
-                    **(self.extra or {}),
+                    **{name: value for name, value in (self.extra or {}).items() if name != "code"},
                 },
                 "request_id": exchange.request_id,
             }
