@@ -6,11 +6,11 @@ in no table are held against the few ids that end in `*`, longest first.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
-from middlewares.exchange import Principal, Target, Tariff
+from middlewares.exchange import Place, Principal, Target, Tariff
 from middlewares.money import Price
 
 from . import options
@@ -21,6 +21,10 @@ _LONGEST_NAME = 200
 _FORBIDDEN = frozenset(' "\\*')
 
 
+Balance = Literal["order", "weight", "least_inflight", "latency"]
+"""See `options.Model.balance`."""
+
+
 class Model(msgspec.Struct, frozen=True):
     """A catalog entry, ready for use.
 
@@ -28,6 +32,7 @@ class Model(msgspec.Struct, frozen=True):
         prefix and `[1m]`; it is then safe in headers, but unbounded in number.
     entry: the id as configured: use it for metric labels.
     names: every name an allow-list may call it by.
+    places: its targets as places, in the order of the configuration.
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
     tariff: the same, ready to count with; None when it costs nothing.
     """
@@ -42,6 +47,9 @@ class Model(msgspec.Struct, frozen=True):
     modalities: tuple[str, ...]
     output: tuple[str, ...]
     targets: tuple[Target, ...]
+    places: tuple[Place, ...]
+    balance: Balance
+    weights: tuple[int, ...]
     fallbacks: tuple[str, ...]
     plans: frozenset[str]
     price: options.Price | None
@@ -95,7 +103,13 @@ class Catalog:
         for model in self._wild:
             if name.startswith(model.entry[:-1]):
                 targets = tuple(_named(target, name) for target in model.targets)
-                return msgspec.structs.replace(model, id=name, display_name=name, targets=targets)
+                return msgspec.structs.replace(
+                    model,
+                    id=name,
+                    display_name=name,
+                    targets=targets,
+                    places=tuple(Place(target, name) for target in targets),
+                )
         return None
 
     def grant(self, name: str) -> str | None:
@@ -121,6 +135,7 @@ class Catalog:
 
 
 def _model(option: options.Model) -> Model:
+    targets = tuple(Target(*target.split("/", 1)) for target in option.targets)
     return Model(
         id=option.id,
         entry=option.id,
@@ -131,7 +146,10 @@ def _model(option: options.Model) -> Model:
         max_output=option.max_output,
         modalities=option.modalities,
         output=option.output,
-        targets=tuple(Target(*target.split("/", 1)) for target in option.targets),
+        targets=targets,
+        places=tuple(Place(target, option.id) for target in targets),
+        balance=option.balance,
+        weights=option.weights or (1,) * len(targets),
         fallbacks=option.fallbacks,
         plans=frozenset(option.plans),
         price=option.price,

@@ -18,6 +18,14 @@ _OWN_HEADERS = frozenset(
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _REMOTE = ("openai", "responses", "anthropic")
+_LASTING = (
+    ("fallback", "time"),
+    ("fallback", "longest_pause"),
+    ("breaker", "window"),
+    ("breaker", "pause"),
+    ("breaker", "longest_pause"),
+)
+"""Tables and keys whose duration is more than none."""
 
 
 def slug(brand: str) -> str:
@@ -70,6 +78,9 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
         yield 'limits.throttle_wait: expected more than 0 seconds; on_excess = "reject" never waits'
     if not configuration.limits.throttle_memory:
         yield "limits.throttle_memory: expected more than 0 bytes"
+    for table, key in _LASTING:
+        if not getattr(getattr(configuration, table), key):
+            yield f"{table}.{key}: expected more than 0 seconds"
     file = store.sql.removeprefix("sqlite:///")
     if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
         yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'
@@ -169,6 +180,11 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
             if name in owners:
                 yield f'{key}: "{name}" is also {owners[name]}'
             owners.setdefault(name, key)
+    for n, allowance in enumerate(configuration.plans):
+        for key in ("on_budget", "on_rate_limit"):
+            instead = getattr(allowance, key)
+            if instead is not None and instead not in owners:
+                yield f"plans[{n}].{key}: unknown model {instead}"
     for n, model in enumerate(configuration.models):
         wild = model.id.endswith("*")
         if wild and model.aliases:
@@ -185,6 +201,13 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
                 yield f"models[{n}].fallbacks[{m}]: unknown model {fallback}"
             elif fallback == model.id or fallback in model.aliases:
                 yield f"models[{n}].fallbacks[{m}]: {fallback} is this model itself"
+        if model.weights and model.balance != "weight":
+            yield f'models[{n}].weights: has no meaning without balance = "weight"'
+        elif model.weights and len(model.weights) != len(model.targets):
+            yield (
+                f"models[{n}].weights: expected {len(model.targets)} numbers, one for each target, "
+                f"found {len(model.weights)}"
+            )
         for m, plan in enumerate(model.plans):
             if plan not in plans:
                 yield f"models[{n}].plans[{m}]: unknown plan {plan}"

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from time import perf_counter, time
 
 from middlewares._asgi import Receive, Scope, Send
-from middlewares.exchange import Attempt, Exchange, Target
+from middlewares.exchange import Attempt, Exchange, Place, Target
 from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
@@ -49,7 +49,10 @@ _REASON = 1000
 
 
 class Forwarder:
-    """Answer an exchange from the model's target.
+    """Answer an exchange from one place: `Exchange.place`, or the first target of its model.
+
+    A failure before the first content is raised as a Problem, and leaves the exchange so that it
+    can be tried elsewhere.
 
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
@@ -82,33 +85,40 @@ class Forwarder:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        model = self._catalog.find(exchange.model)
+        place = exchange.place
+        model = self._catalog.find(exchange.model if place is None else place.served)
         if model is None:
             raise Problem("model_not_found", reason="the catalog changed under the request")
-        target = model.targets[0]
+        place = place or model.places[0]
         exchange.served = model.id
         exchange.entry = model.entry
         exchange.tariff = model.tariff
+        if exchange.attempts:
+            self._anew(exchange)
         try:
-            await self._attempt(exchange, model, target, scope, receive, send)
-        except Problem:
+            await self._attempt(exchange, model, place, scope, receive, send)
+        except Problem as problem:
+            if exchange.attempts and not exchange.attempts[-1].problem:
+                exchange.attempts[-1].problem = problem.kind
             lacking = exchange.attempts and exchange.attempts[-1].status in _NO_ENDPOINT
             if exchange.endpoint != "responses.compact" or not lacking:
                 raise
-            await self._attempt(exchange, model, target, scope, receive, send, passing=False)
+            self._anew(exchange)
+            await self._attempt(exchange, model, place, scope, receive, send, passing=False)
 
     async def _attempt(
         self,
         exchange: Exchange,
         model: Model,
-        target: Target,
+        place: Place,
         scope: Scope,
         receive: Receive,
         send: Send,
         *,
         passing: bool = True,
     ) -> None:
-        """One try at one target. passing: see `cross`."""
+        """One try at one place. passing: see `cross`."""
+        target = place.target
         provider = self._providers[target.upstream]
         crossing = cross(
             exchange,
@@ -120,6 +130,7 @@ class Forwarder:
             max_output=model.max_output,
             context=model.context,
             max_answer=self._max_answer,
+            foreign=place.foreign,
         )
         if crossing is None:
             raise _not_offered(exchange, provider)
@@ -130,7 +141,7 @@ class Forwarder:
             headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
             body=crossing.take_body(),
         )
-        attempt = Attempt(target=target, started=perf_counter())
+        attempt = Attempt(target=target, started=perf_counter(), served=model.id)
         exchange.attempts.append(attempt)
         opening = self._open(exchange, provider, request, attempt, crossing.spelled)
         del request  # a prompt can be megabytes; its last holder is now what sends it
@@ -148,15 +159,19 @@ class Forwarder:
             attempt.error = "the client left"
         except NoContent as limit:
             attempt.error = str(limit)
+            attempt.unanswered = not attempt.status
             raise Problem("upstream_timeout", reason=_reason(target, str(limit))) from None
         except UpstreamFailure as failure:
             attempt.error = failure.reason
+            attempt.unanswered = failure.sent and not attempt.status
             raise Problem(_kind_of(failure), reason=_reason(target, failure.reason)) from None
         except UpstreamBroke as broke:
             attempt.error = broke.reason
             raise Problem(broke.kind, reason=_reason(target, broke.reason)) from None
         finally:
-            attempt.ended = perf_counter()
+            attempt.ended = now = perf_counter()
+            if not exchange.first_content:
+                exchange.upstream_seconds = now - exchange.attempts[0].started
 
     async def _open(
         self,
@@ -168,7 +183,6 @@ class Forwarder:
     ) -> Response:
         """A response with status 200; anything else as the Problem it amounts to."""
         response = await provider.upstream.open(request)
-        exchange.upstream_seconds = perf_counter() - attempt.started
         attempt.status = response.status
         if response.status == 200:
             return response
@@ -200,13 +214,13 @@ class Forwarder:
         linger = self._linger(exchange)
         async with Watch(receive, linger=linger, left=lambda: gone.append(True)):
             response = await opening
-            exchange.fields = {}
             try:
                 body = await _read_all(response, self._max_answer)
             finally:
                 response.close()
-        exchange.upstream_seconds = perf_counter() - exchange.attempts[-1].started
+        exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
         body, exchange.usage = crossing.finish_plain(body)
+        exchange.fields = {}
         exchange.measured = exchange.usage is not None and not crossing.estimated
         exchange.produced = len(body) // TOKEN
         self._learn(exchange)
@@ -218,6 +232,28 @@ class Forwarder:
         if not gone:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+    def _hold_left(self, exchange: Exchange) -> float:
+        """Seconds the status may still be held, over all attempts; silence after it has left."""
+        attempts = exchange.attempts
+        if exchange.early:
+            return self._keep_alive
+        if len(attempts) == 1:
+            return self._hold
+        return max(0.0, self._hold - (attempts[-1].started - attempts[0].started))
+
+    def _anew(self, exchange: Exchange) -> None:
+        """The last attempt has failed: what its upstream told is that attempt's, and is paid."""
+        if exchange.usage is not None:
+            last = exchange.attempts[-1]
+            last.usage, exchange.usage = exchange.usage, None
+            model = self._catalog.find(last.served)
+            if model is not None and model.tariff is not None:
+                last.cost = model.tariff(last.usage)
+        exchange.measured = False
+        exchange.produced = 0
+        exchange.ending = None
+        exchange.dropped = []
 
     def _linger(self, exchange: Exchange) -> float:
         return self._hear_out if exchange.on_hangup == "drain" else 0.0
@@ -238,7 +274,7 @@ class Forwarder:
         watch = Watch(
             receive,
             ping=passage.ping,
-            hold=self._hold,
+            hold=self._hold_left(passage.exchange),
             silence=self._keep_alive,
             first_content=first_content,
             linger=self._linger(passage.exchange),

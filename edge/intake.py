@@ -9,16 +9,19 @@ from middlewares._body import ClientLeft, discard, read_body
 from middlewares.exchange import Dialect, Exchange
 from middlewares.problem import Problem
 
-from .catalog import Catalog
+from .catalog import Catalog, Model
 from .estimate import Estimator
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
+_decode_strs = msgspec.json.Decoder(list[str]).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
 _LINGER = 5.0
 _MOST_MEMBERS = 1000
 """No dialect has a hundred; a body full of them takes twenty times its size in memory."""
+_LONGEST_NAME = 256
+_MOST_MODELS = 16
 _NOTHING = (b"null", b"[]", b'""')
 
 _STREAMED = frozenset(("chat.completions", "completions", "messages", "responses"))
@@ -40,7 +43,7 @@ class IntakeMiddleware:
     """Read the body within its bound and find out which model is asked for.
 
     Reads:   endpoint, principal
-    Writes:  fields, model, stream, size, estimate, media, outcome
+    Writes:  fields, model, models, stream, size, estimate, media, outcome
     Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
              unsupported_media_type
     Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
@@ -82,6 +85,8 @@ class IntakeMiddleware:
             await problem(scope, receive, send)
             return await discard(receive, seconds=_LINGER)
         fields = _members(body)
+        if "models" in fields and exchange.endpoint == "chat.completions":
+            exchange.models = _models(fields)
         exchange.model = model = _text(fields, "model")
         if not model.isprintable():
             raise _expected("model", "a printable name")
@@ -90,19 +95,25 @@ class IntakeMiddleware:
         members = _MEMBERS[exchange.endpoint]
         if all(bytes(fields.get(name, b"null")) in _NOTHING for name in members):
             raise _expected(members[0], "a value that is not empty")
-        entry = self._catalog.find(model)
-        if entry is None:
-            raise _unknown(model, exchange.dialect)
-        principal = exchange.principal
-        if principal is not None and not self._catalog.allows(principal, entry):
-            raise Problem(
-                "model_not_allowed", message=f"This key may not use `{model}`.", param="model"
-            )
+        entry = self._usable(exchange, model, "model")
+        for n, other in enumerate(exchange.models):
+            self._usable(exchange, other, f"models[{n}]")
         exchange.size, exchange.estimate, exchange.media = self._estimator.appraise(
             entry.entry, body
         )
         del body, fields  # the exchange holds them, until they are sent
         await self.app(scope, receive, send)
+
+    def _usable(self, exchange: Exchange, name: str, param: str) -> Model:
+        """The model of that name. Raises Problem where there is none for this principal."""
+        model = self._catalog.find(name)
+        if model is None:
+            raise _unknown(name, exchange.dialect, param)
+        principal = exchange.principal
+        if principal is not None and not self._catalog.allows(principal, model):
+            said = f"This key may not use `{name}`."
+            raise Problem("model_not_allowed", message=said, param=param)
+        return model
 
 
 def _check_media_type(scope: Scope) -> None:
@@ -147,9 +158,27 @@ def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
         text = _decode_str(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _expected(name, "a string") from None
-    if not text or len(text) > 256:
-        raise _expected(name, "a string of 1 to 256 characters")
+    if not text or len(text) > _LONGEST_NAME:
+        raise _expected(name, f"a string of 1 to {_LONGEST_NAME} characters")
     return text
+
+
+def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
+    """The caller's own order, taken out of `fields`: upstreams do not know that member."""
+    raw = fields.pop("models")
+    what = f"an array of up to {_MOST_MODELS} names of models"
+    try:
+        names = _decode_strs(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _expected("models", what) from None
+    if len(names) > _MOST_MODELS:
+        raise _expected("models", what)
+    for n, name in enumerate(names):
+        if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+            raise _expected(f"models[{n}]", f"a printable name of 1 to {_LONGEST_NAME} characters")
+    if names and "model" not in fields:
+        fields["model"] = msgspec.Raw(msgspec.json.encode(names[0]))
+    return tuple(names)
 
 
 def _flag(fields: dict[str, msgspec.Raw], name: str) -> bool:
@@ -171,8 +200,8 @@ def _expected(name: str, what: str) -> Problem:
     )
 
 
-def _unknown(model: str, dialect: Dialect) -> Problem:
+def _unknown(model: str, dialect: Dialect, param: str) -> Problem:
     said = f"The model `{model}` does not exist or you do not have access to it."
     if dialect == "anthropic":  # the vendor's own wording, which its clients know
         said = f"model: {model}"
-    return Problem("model_not_found", message=said, param="model")
+    return Problem("model_not_found", message=said, param=param)

@@ -363,6 +363,20 @@ class Allowance(Struct, frozen=True, kw_only=True):
         bool,
         Meta(description="End a running stream with an error event when its money is gone."),
     ] = False
+    on_budget: Annotated[
+        str | None,
+        Meta(
+            description="Model that serves instead, where a spend cap or missing credits would "
+            "refuse: one that costs nothing, or it is refused as well."
+        ),
+    ] = None
+    on_rate_limit: Annotated[
+        str | None,
+        Meta(
+            description="Model that serves instead, where a rate would refuse. What it serves is "
+            "not counted against the rates, but against `concurrency`."
+        ),
+    ] = None
 
 
 class Plan(Allowance, frozen=True, kw_only=True):
@@ -484,8 +498,27 @@ class Model(Struct, frozen=True, kw_only=True):
             "end stands for the name the client wrote, for ids that end in `*`.",
         ),
     ]
+    balance: Annotated[
+        Literal["order", "weight", "least_inflight", "latency"],
+        Meta(
+            description='Which target is tried first: "order" as written; "weight" at random, by '
+            '`weights`; "least_inflight" the one with the fewest requests under way; "latency" the '
+            "one whose answers begin soonest. A conversation stays where it was answered last."
+        ),
+    ] = "order"
+    weights: Annotated[
+        tuple[Positive, ...],
+        Meta(
+            description='Shares of the targets, one for each, for `balance = "weight"`; equal '
+            "unless given."
+        ),
+    ] = ()
     fallbacks: Annotated[
-        tuple[str, ...], Meta(description="Models to try when every target failed.")
+        tuple[str, ...],
+        Meta(
+            description="Models to try when every target failed, for keys that may use them. A "
+            "caller's own `models` take their place."
+        ),
     ] = ()
     price: Annotated[Price | None, Meta(description="What it costs the caller.")] = None
     plans: Annotated[
@@ -513,6 +546,80 @@ class Route(Struct, frozen=True, kw_only=True):
         Endpoint | None,
         Meta(description="What it does; told from the end of the path unless given."),
     ] = None
+
+
+class Fallback(Struct, frozen=True, kw_only=True):
+    """What is done about a target that fails before its first content."""
+
+    attempts: Annotated[
+        Positive, Meta(description="Tries of one request, at most, over targets and fallbacks.")
+    ] = 5
+    time: Annotated[
+        Duration, Meta(description="After this no further try of a request is begun.")
+    ] = Duration(300)
+    retries: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10,
+            description="How often the same targets are tried again once each has failed. Clients "
+            "have retries of their own, which come on top.",
+        ),
+    ] = 0
+    pause: Annotated[
+        Duration,
+        Meta(
+            description="Longest pause before the first of them, twice as long before each later "
+            "one; how long it is within that is left to chance."
+        ),
+    ] = Duration(0.5)
+    longest_pause: Annotated[
+        Duration,
+        Meta(description="A pause grows no longer. A `retry-after` beyond it is not waited for."),
+    ] = Duration(8)
+    unanswered: Annotated[
+        bool,
+        Meta(
+            description="Go on to another target also where a request was sent and nothing came "
+            "back: the first may have worked on it, and bill you for it."
+        ),
+    ] = True
+
+
+class Breaker(Struct, frozen=True, kw_only=True):
+    """When a target counts as broken. It is then passed over as long as there is another."""
+
+    failures: Annotated[
+        Positive, Meta(description="Failures, of late, that make a target broken.")
+    ] = 5
+    share: Annotated[
+        int,
+        Meta(ge=1, le=100, description="Percent of its requests, of late, that must have failed."),
+    ] = 30
+    window: Annotated[Duration, Meta(description='What "of late" means.')] = Duration(30)
+    pause: Annotated[
+        Duration,
+        Meta(
+            description="How long a broken target is left alone before one request tries it; twice "
+            "as long each time that one fails."
+        ),
+    ] = Duration(5)
+    longest_pause: Annotated[
+        Duration,
+        Meta(description="It grows no longer, nor does what a `retry-after` asks for."),
+    ] = Duration(120)
+
+
+class Affinity(Struct, frozen=True, kw_only=True):
+    """Conversations stay with the target that answered them last, whose prompt cache knows them."""
+
+    keep: Annotated[
+        Duration,
+        Meta(description="For how long after its last answer. 0 remembers no conversation."),
+    ] = Duration(3600)
+    most: Annotated[
+        Positive, Meta(description="Conversations that one worker remembers, at most.")
+    ] = 100_000
 
 
 class Errors(Struct, frozen=True, kw_only=True):
@@ -553,6 +660,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
     plans: tuple[Plan, ...] = ()
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Model, ...] = ()
+    fallback: Fallback = Fallback()
+    breaker: Breaker = Breaker()
+    affinity: Affinity = Affinity()
     media: Media = Media()
     routes: tuple[Route, ...] = ()
     errors: Errors = Errors()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from time import perf_counter
 
 from middlewares._asgi import Message, Send, offer
-from middlewares.exchange import Exchange
+from middlewares.exchange import Exchange, spent_before
 from middlewares.money import decimal
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
@@ -60,7 +60,7 @@ class Passage:
 
     def __init__(self, exchange: Exchange, crossing: Crossing, send: Send) -> None:
         self.exchange = exchange
-        self.started = False
+        self.started = exchange.early
         self._flowing = False
         self._gone = False
         self._held = b""
@@ -86,6 +86,7 @@ class Passage:
         if self._relay.complete:
             return
         if not self.started:
+            self.exchange.early = True
             await self._start()
         await self._send(_body(self._ping))
 
@@ -152,10 +153,11 @@ class Passage:
         exchange = self.exchange
         exchange.fields = {}
         exchange.first_content = now = perf_counter()
-        exchange.upstream_seconds = now - exchange.attempts[-1].started
+        exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watch.content()
         if not self.started:
             await self._start()
+        exchange.early = False
         held, self._held = self._held, b""
         await self._give(held)
 
@@ -177,7 +179,8 @@ class Passage:
         exchange, usage = self.exchange, self._relay.usage
         if exchange.tariff is None or usage is None or self._relay.estimated:
             return b""
-        return b": x-credits-used %b\n\n" % decimal(exchange.tariff(usage)).encode()
+        cost = exchange.tariff(usage) + spent_before(exchange)
+        return b": x-credits-used %b\n\n" % decimal(cost).encode()
 
     async def finish(self) -> None:
         """The upstream has ended well and so does the client's stream."""

@@ -297,11 +297,6 @@ def _idle(settings: Settings) -> Iterator[str]:
                 f"upstreams[{n}]: dialect {upstream.dialect} is not spoken by this version; "
                 f"models that {upstream.name} serves do not answer"
             )
-    for n, model in enumerate(settings.models):
-        if model.fallbacks:
-            yield f"models[{n}].fallbacks: this version does not fall back; {model.id} fails alone"
-        if len(model.targets) > 1:
-            yield f"models[{n}].targets: this version asks only {model.targets[0]}"
     if settings.media != Media():
         yield "media: this version does not turn media into text"
     if "store.objects" in settings.written:

@@ -11,6 +11,8 @@ between its parts:
                            what was produced until then, whichever is more
     answered, uncounted    the same
     failed                 what the upstream told, else nothing; the row is written, at no cost
+
+What upstreams told of attempts before the last is added to each.
 """
 
 from collections.abc import Callable
@@ -21,10 +23,10 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import Exchange, Principal, Tariff, Usage
+from .exchange import Exchange, Principal, Tariff, Usage, spent_before
 from .money import decimal
 from .problem import Problem
 from .stores.accounts import Accounts
@@ -62,7 +64,8 @@ class BudgetMiddleware:
     accounts: None where no budget is limited; one that is, is then refused.
 
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
-first_content, upstream_seconds, usage, measured, produced, tariff, outcome, status, on_hangup
+fallback_from, first_content, upstream_seconds, usage, measured, produced, tariff, outcome, \
+status, on_hangup
     Writes:  on_hangup, cut_off, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
@@ -184,7 +187,7 @@ def credits_used(exchange: Exchange) -> str | None:
     usage, tariff = exchange.usage, exchange.tariff
     if usage is None or tariff is None or not exchange.measured:
         return None
-    return decimal(tariff(usage))
+    return decimal(tariff(usage) + spent_before(exchange))
 
 
 def _affords(bill: Bill, hold: Hold) -> int:
@@ -245,6 +248,11 @@ def _closed(
     ended = _ended(exchange, way)
     usage = _charged(exchange, bill, ended)
     cost = (exchange.tariff or bill.tariff)(usage)
+    if len(exchange.attempts) > 1:
+        cost += spent_before(exchange)
+        for attempt in exchange.attempts:
+            if attempt.usage is not None:
+                usage = _together(usage, attempt.usage)
     started, first = exchange.started, exchange.first_content
     return replace(
         opened,
@@ -268,15 +276,22 @@ def _closed(
                 "upstream": attempt.target.upstream,
                 "model": attempt.target.model,
                 "status": attempt.status,
+                "served": attempt.served,
+                "problem": attempt.problem,
                 "ms": _ms(attempt.started, attempt.ended or perf_counter()),
                 "error": attempt.error,
             }
             for attempt in exchange.attempts
         ],
+        fallback_from=exchange.fallback_from,
         first_content_ms=_ms(started, first) if first else None,
         upstream_ms=_ms(0.0, exchange.upstream_seconds),
         duration_ms=_ms(started, perf_counter()),
     )
+
+
+def _together(one: Usage, other: Usage) -> Usage:
+    return Usage(*[a + b for a, b in zip(astuple(one), astuple(other), strict=True)])
 
 
 def _ms(since: float, until: float) -> float:

@@ -85,14 +85,39 @@ class Usage(msgspec.Struct):
     jobs: int = 0
 
 
+class Place(msgspec.Struct, frozen=True):
+    """One try of an exchange, before it is made: where, and as which model.
+
+    target: where; served: id of the model that would then have answered, for clients.
+    instead_of: id of the model that was asked for, if that is another.
+    foreign: how many of the conversation's messages, from its beginning, may hold what only another
+        maker's models can read (thinking signatures, encrypted reasoning).
+    """
+
+    target: Target
+    served: str = ""
+    instead_of: str = ""
+    foreign: int = 0
+
+
 class Attempt(msgspec.Struct):
-    """One try at one target. Times are `perf_counter` seconds; `error` is for logs only."""
+    """One try at one target. Times are `perf_counter` seconds; `error` is for logs only.
+
+    served: id of the model that was tried. problem: kind of its failure, "" if there was none.
+    unanswered: the request has left us, and no answer has begun to come.
+    usage: what the upstream told of a try that failed; cost: of that, in nano-credits.
+    """
 
     target: Target
     started: float
     status: int = 0
     ended: float = 0.0
     error: str = ""
+    served: str = ""
+    problem: str = ""
+    unanswered: bool = False
+    usage: Usage | None = None
+    cost: int = 0
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -108,6 +133,7 @@ class Exchange(msgspec.Struct, eq=False):
     principal: Principal | None = None  # auth
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     model: str = ""  # intake: as the caller wrote it
+    models: tuple[str, ...] = ()  # intake: to try after it, as the caller wrote them
     stream: bool = False  # intake
     size: int = 0  # intake, responses: bytes of the body that are text
     estimate: int = 0  # intake, responses: input tokens, rather too many than too few
@@ -116,12 +142,18 @@ class Exchange(msgspec.Struct, eq=False):
     on_hangup: OnHangup = "cancel"  # budget: what becomes of the upstream when the client leaves
     cut_off: int = 0  # budget: output tokens after which a stream ends; 0: none
     cost: int = 0  # budget: nano-credits charged, once it is over
+    instead: str = ""  # downgrade: model to serve, since a limit refused the one asked for
+    refused: str = ""  # downgrade: the kind of that refusal
+    place: Place | None = None  # fallback: where to try now
+    fallback_from: str = ""  # fallback, downgrade: id of the model asked for, if another serves
+    fallback_depth: int = 0  # fallback, downgrade: models tried before the one that serves
     replayed: bool = False  # idempotency: the answer was made before
     echo: dict[str, Any] = {}  # responses: members of the answer that kept state decides
     keeper: Keeper | None = None  # responses: gets the finished answer before the caller does
     served: str = ""  # forward, counting, idempotency: catalog id that answered, for clients
     entry: str = ""  # forward, counting: the configured entry behind it; a metric label
     attempts: list[Attempt] = []  # forward, counting
+    early: bool = False  # forward: the head has left, and behind it nothing but signs of life
     first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
     upstream_seconds: float = 0.0  # forward, counting: waiting for its answer, or first content
     usage: Usage | None = None  # forward
@@ -131,8 +163,8 @@ class Exchange(msgspec.Struct, eq=False):
     dropped: list[str] = []  # forward: what of the request had no place at the upstream
     ending: Ending | None = None  # forward: how a broken stream ends, where events are numbered
     outcome: Outcome = ""  # whoever answers, or sees the caller leave
-    problem: str = ""  # Problem: kind that was answered
-    reason: str = ""  # Problem: internal reason, for the log only
+    problem: str = ""  # Problem: kind that was answered; downgrade, where it is not
+    reason: str = ""  # Problem: internal reason, for the log only; downgrade, where it is not
     status: int = 0  # metrics: status that left
     bytes_out: int = 0  # metrics: body bytes that left
 
@@ -146,3 +178,9 @@ class Exchange(msgspec.Struct, eq=False):
         if exchange is None:
             exchange = state[_KEY] = cls()
         return exchange
+
+
+def spent_before(exchange: Exchange) -> int:
+    """What the attempts before the last have cost, in nano-credits."""
+    attempts = exchange.attempts
+    return sum(attempt.cost for attempt in attempts) if len(attempts) > 1 else 0

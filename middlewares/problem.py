@@ -167,6 +167,7 @@ class Problem(Exception):
     issue: what was expected of it; stands in `details` when the operator shows them.
     reason: internal; logged under the request id, never sent.
     retry_after: seconds, at least 1; only kinds with status 429 and 503 carry the header always.
+        `told` is whether it was given, and is not the table's.
     headers: further response headers, e.g. `allow`.
     extra: further members of the `error` object, e.g. `reset_at`, `remaining`.
 
@@ -195,6 +196,7 @@ class Problem(Exception):
         self.param = param
         self.issue = issue
         self.reason = reason
+        self.told = retry_after is not None
         self.retry_after = max(1, retry_after) if retry_after is not None else row.retry_after
         self.headers = headers
         self.extra = extra

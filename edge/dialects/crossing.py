@@ -141,6 +141,7 @@ def cross(
     max_output: int | None = None,
     context: int | None = None,
     max_answer: int = 256 << 20,
+    foreign: int = 0,
 ) -> Crossing | None:
     """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
 
@@ -148,6 +149,7 @@ def cross(
     clients: by endpoint, how its callers speak. passing: False if bytes must not pass, because the
         upstream has shown that it lacks the endpoint.
     max_answer: bytes that are read of a translated stream.
+    foreign: see `Place`.
 
     Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
     """

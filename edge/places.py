@@ -1,0 +1,158 @@
+"""Where an exchange may be answered, best first.
+
+The targets of the model that is asked for come first, in the order of its `balance`; then the same
+of its fallbacks, or of the models that the caller named. Two things go before all that: what only
+one maker's models can read, in a turn that has begun, and the prompt cache of the target that
+answered the conversation last.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from random import random
+
+from middlewares.exchange import Exchange, Place, Target
+from middlewares.stores.health import Health
+
+from .affinity import Affinity, Conversation
+from .catalog import Catalog, Model
+from .dialects.opaque import fingerprint
+
+FORWARDED = frozenset(
+    ("chat.completions", "completions", "messages", "responses", "responses.compact", "embeddings")
+)
+"""Endpoints that a target answers."""
+
+
+class Spot(Place, frozen=True):
+    """A place in a conversation that is remembered. maker: fingerprint of what answers there."""
+
+    conversation: Conversation | None = None
+    maker: str = ""
+
+
+class Places:
+    """Where exchanges may be answered.
+
+    affinity: what is remembered of conversations; None: nothing.
+    dialects: by upstream, the dialects it speaks.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        health: Health,
+        affinity: Affinity | None,
+        dialects: Callable[[str], Collection[str]],
+        random: Callable[[], float] = random,
+    ) -> None:
+        self._catalog = catalog
+        self._health = health
+        self._affinity = affinity
+        self._dialects = dialects
+        self._random = random
+
+    def __call__(self, exchange: Exchange) -> Sequence[Place] | Awaitable[Sequence[Place]]:
+        """The places, best first; none for what no target answers."""
+        if exchange.endpoint not in FORWARDED:
+            return ()
+        model = self._catalog.find(exchange.instead or exchange.model)
+        if model is None:
+            return ()
+        if len(model.places) == 1 and not exchange.models and not model.fallbacks:
+            return model.places
+        models = [model, *self._others(exchange, model)]
+        if self._affinity is None:
+            return self._ordered(models)
+        return self._remembered(exchange, models, self._affinity)
+
+    def served(self, exchange: Exchange, place: Place) -> None:
+        """`place` has answered."""
+        if self._affinity is None or not isinstance(place, Spot) or place.conversation is None:
+            return
+        self._affinity.keep(place.conversation, place.target, place.maker)
+
+    def _others(self, exchange: Exchange, model: Model) -> list[Model]:
+        """The models to try after `model`, each once."""
+        named = exchange.models if not exchange.instead else ()
+        principal = exchange.principal
+        found: dict[str, Model] = {}
+        for name in named or model.fallbacks:
+            other = self._catalog.find(name)
+            if other is None or other.id == model.id:
+                continue
+            if principal is None or self._catalog.allows(principal, other):
+                found.setdefault(other.id, other)
+        return list(found.values())
+
+    def _ordered(self, models: Sequence[Model]) -> list[Place]:
+        asked = models[0].id
+        return [
+            place if model.id == asked else Place(place.target, model.id, instead_of=asked)
+            for model in models
+            for place in self._balanced(model)
+        ]
+
+    def _balanced(self, model: Model) -> Sequence[Place]:
+        places, health = model.places, self._health
+        if len(places) == 1 or model.balance == "order":
+            return places
+        if model.balance == "weight":
+            # A random order in which each comes first as often as its share says (Efraimidis and
+            # Spirakis 2006).
+            drawn = [self._random() ** (1.0 / weight) for weight in model.weights]
+            order = sorted(range(len(places)), key=drawn.__getitem__, reverse=True)
+            return [places[n] for n in order]
+        start = int(self._random() * len(places))  # who is as good as another comes first in turn
+        places = places[start:] + places[:start]
+        if model.balance == "least_inflight":
+            return sorted(places, key=lambda place: health.flying(place.target))
+        return sorted(
+            places,
+            key=lambda place: health.latency(place.target) * (1 + health.flying(place.target)),
+        )
+
+    async def _remembered(
+        self, exchange: Exchange, models: Sequence[Model], affinity: Affinity
+    ) -> Sequence[Place]:
+        places = self._ordered(models)
+        if len(places) == 1:
+            return places
+        conversation = await affinity.find(exchange)
+        if conversation is None:
+            return places
+        bond = conversation.bond
+        spots = []
+        for place in places:
+            maker = self._maker(exchange, place.target)
+            spots.append(
+                Spot(
+                    place.target,
+                    place.served,
+                    place.instead_of,
+                    foreign=conversation.foreign(maker),
+                    conversation=conversation,
+                    maker=maker,
+                )
+            )
+        if bond is not None:
+            first = next(
+                (
+                    n
+                    for n, spot in enumerate(spots)
+                    if _name(spot.target) == bond.target
+                    and (not spot.instead_of or conversation.bound)
+                ),
+                0,
+            )
+            spots.insert(0, spots.pop(first))
+        return spots
+
+    def _maker(self, exchange: Exchange, target: Target) -> str:
+        """Who can read what is made there: the same model in the same dialect."""
+        dialects = self._dialects(target.upstream)
+        own = exchange.dialect if exchange.dialect in dialects else next(iter(sorted(dialects)), "")
+        return fingerprint(own, target.model)
+
+
+def _name(target: Target) -> str:
+    return f"{target.upstream}/{target.model}"
