@@ -28,6 +28,7 @@ from .chain import Parts, compose, end, line_of
 from .endpoints import endpoints, stateful
 from .estimate import Estimator
 from .ops import open_app
+from .places import Places
 from .plans import Plans
 from .responses import Sweeper
 from .sealing import Sealing
@@ -192,6 +193,13 @@ class Gateway:
                 sealing=sealing,
                 estimator=estimator,
             ),
+            places=Places(
+                catalog,
+                health=None,
+                affinity=None,
+                dialects=lambda name: providers[name].dialects,
+            ),
+            health=None,
             line=line,
             metrics=metrics,
             estimator=estimator,

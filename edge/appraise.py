@@ -1,14 +1,14 @@
 """What a request may cost at most, before it is made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from middlewares.budget import Bill
-from middlewares.exchange import Exchange
+from middlewares.exchange import Exchange, Tariff
 from middlewares.money import Price
 
-from .catalog import Catalog
+from .catalog import Catalog, Model
 from .plans import Plans
 
 _BOUNDS = (
@@ -44,23 +44,41 @@ class Appraiser:
     def __init__(self, catalog: Catalog, plans: Plans) -> None:
         self._catalog = catalog
         self._plans = plans
+        self._known: dict[str, tuple[int | None, Tariff]] = {}
 
     def __call__(self, exchange: Exchange) -> Bill | None:
         """The bill; None for what costs nothing by its nature. Raises Problem (`Plans.terms`)."""
         bounds = _ANSWERS.get(exchange.endpoint)
         if bounds is None or not exchange.model:
             return None
-        model = self._catalog.find(exchange.model)
+        model = self._catalog.find(exchange.instead or exchange.model)
         if model is None:
             return None
+        most, tariff = model.max_output, model.tariff or _FREE
+        if model.fallbacks or exchange.models:
+            most, tariff = self._dearest(model, exchange.models)
         principal = exchange.principal
         return Bill(
             budget=self._plans.terms(principal).budget,
             plan=(principal.plan or "") if principal is not None else "",
             input=exchange.estimate,
-            output=_output(exchange, bounds, model.max_output) if bounds else 0,
-            tariff=model.tariff or _FREE,
+            output=_output(exchange, bounds, most) if bounds else 0,
+            tariff=tariff,
         )
+
+    def _dearest(self, model: Model, named: Sequence[str]) -> tuple[int | None, Tariff]:
+        """The longest answer of all that may serve, and a tariff by which none costs more."""
+        if not named and model.entry in self._known:
+            return self._known[model.entry]
+        others = named or model.fallbacks
+        models = [model, *filter(None, map(self._catalog.find, others))]
+        bounds = [one.max_output for one in models]
+        most = None if None in bounds else max(bound or 0 for bound in bounds)
+        prices = [msgspec.structs.astuple(one.prices) for one in models if one.prices is not None]
+        tariff = Price(*map(max, zip(*prices, strict=True))).cost if prices else _FREE
+        if not named:
+            self._known[model.entry] = most, tariff
+        return most, tariff
 
 
 def _output(exchange: Exchange, bounds: tuple[str, ...], most: int | None) -> int:

@@ -34,7 +34,7 @@ class Model(msgspec.Struct, frozen=True):
     names: every name an allow-list may call it by.
     places: its targets as places, in the order of the configuration.
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
-    tariff: the same, ready to count with; None when it costs nothing.
+    prices: the same, ready to count with; tariff: its `cost`. None when it costs nothing.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Model(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...]
     plans: frozenset[str]
     price: options.Price | None
+    prices: Price | None
     tariff: Tariff | None
     created: int
 
@@ -135,6 +136,7 @@ class Catalog:
 
 
 def _model(option: options.Model) -> Model:
+    prices = None if option.price is None else _prices(option.price)
     targets = tuple(Target(*target.split("/", 1)) for target in option.targets)
     return Model(
         id=option.id,
@@ -153,12 +155,13 @@ def _model(option: options.Model) -> Model:
         fallbacks=option.fallbacks,
         plans=frozenset(option.plans),
         price=option.price,
-        tariff=None if option.price is None else _tariff(option.price),
+        prices=prices,
+        tariff=None if prices is None else prices.cost,
         created=option.created,
     )
 
 
-def _tariff(price: options.Price) -> Tariff:
+def _prices(price: options.Price) -> Price:
     return Price(
         input=price.input,
         output=price.output,
@@ -167,7 +170,7 @@ def _tariff(price: options.Price) -> Tariff:
         image=price.image or 0,
         audio_minute=price.audio_minute or 0,
         job=price.job or 0,
-    ).cost
+    )
 
 
 def _named(target: Target, name: str) -> Target:

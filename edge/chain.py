@@ -1,6 +1,6 @@
 """The chain, outermost first: what stands where, and why. `penstock print-chain` shows it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -10,14 +10,17 @@ from starlette.middleware.cors import CORSMiddleware
 from middlewares import (
     AuthMiddleware,
     BudgetMiddleware,
+    DowngradeMiddleware,
     ErrorsMiddleware,
     Exchange,
+    FallbackMiddleware,
     HeaderStampMiddleware,
     IdempotencyMiddleware,
     Metrics,
     MetricsMiddleware,
     RateLimitMiddleware,
     RequestIDMiddleware,
+    Retry,
     by_address,
     rate_limit_headers,
 )
@@ -29,6 +32,7 @@ from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
 from middlewares.stores.counters import RateCounters
+from middlewares.stores.health import Health
 from middlewares.stores.replays import ReplayStore
 from middlewares.terms import Limits, Rate
 
@@ -37,6 +41,7 @@ from .catalog import Catalog
 from .endpoints import Endpoints
 from .estimate import Estimator
 from .intake import IntakeMiddleware
+from .places import Places
 from .plans import Plans
 from .router import RouterMiddleware, routes_of
 from .settings import Settings
@@ -55,6 +60,8 @@ class Parts(msgspec.Struct, frozen=True):
     book: Book
     replays: ReplayStore
     stateful: Callable[[ASGIApp], Endpoints]
+    places: Places
+    health: Health | None
     line: Line
     metrics: Metrics
     estimator: Estimator
@@ -81,6 +88,52 @@ def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
         who=by_address,
         name="address",
         report=False,
+    )
+
+
+def _limits(parts: Parts) -> Callable[[Exchange], Limits]:
+    """What a model served instead takes is not counted against the rates: they are used up, or the
+    request has been counted."""
+
+    def limits(exchange: Exchange) -> Limits:
+        limits = parts.plans.terms(exchange.principal).limits
+        return Limits(concurrency=limits.concurrency) if exchange.instead else limits
+
+    return limits
+
+
+def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
+    catalog, plans = parts.catalog, parts.plans
+
+    def instead(exchange: Exchange) -> Mapping[str, str]:
+        return plans.instead(exchange.principal) if exchange.model else {}
+
+    def named(exchange: Exchange) -> str:
+        model = catalog.find(exchange.model)
+        return "" if model is None else model.id
+
+    if not plans.downgrade:
+        return app
+    return DowngradeMiddleware(app, instead=instead, named=named)
+
+
+def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
+    fallback = parts.settings.fallback
+    return FallbackMiddleware(
+        app,
+        places=parts.places,
+        served=parts.places.served,
+        health=parts.health,
+        retry=Retry(
+            attempts=fallback.attempts,
+            seconds=fallback.time,
+            again=fallback.retries,
+            pause=fallback.pause,
+            longest=fallback.longest_pause,
+            unanswered=fallback.unanswered,
+        ),
+        statuses=frozenset(),
+        body=None,
     )
 
 
@@ -157,12 +210,17 @@ LAYERS: tuple[Layer, ...] = (
         ),
     ),
     Layer(
+        "downgrade",
+        "serves another model where what is inside would refuse the one asked for",
+        _downgraded,
+    ),
+    Layer(
         "rate_limit",
         "cheaper than budget; needs the principal and the size of what is asked",
         lambda app, p: RateLimitMiddleware(
             app,
             counters=p.counters,
-            limits=lambda exchange: p.plans.terms(exchange.principal).limits,
+            limits=_limits(p),
             exempt=OWN,
             tokens=lambda exchange: 0 if exchange.endpoint in COUNTING else exchange.estimate,
             line=p.line,
@@ -184,6 +242,11 @@ LAYERS: tuple[Layer, ...] = (
         lambda app, p: BudgetMiddleware(
             app, accounts=p.accounts, book=p.book, appraise=Appraiser(p.catalog, p.plans)
         ),
+    ),
+    Layer(
+        "fallback",
+        "repeats only what is inside it: one try at one target",
+        _falling_back,
     ),
 )
 
@@ -217,6 +280,9 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
         headers.append((b"request-id", request_id))
     if exchange.served:
         headers.append((b"x-model-used", exchange.served.encode()))
+    if exchange.fallback_from and exchange.served:
+        headers.append((b"x-fallback-from", exchange.fallback_from.encode()))
+        headers.append((b"x-fallback-depth", b"%d" % exchange.fallback_depth))
     used = credits_used(exchange)
     if used is not None:
         headers.append((b"x-credits-used", used.encode()))
@@ -250,6 +316,7 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_headers=("*",),
         expose_headers=(
             *("x-request-id", "request-id", "x-model-used", "x-credits-used", "retry-after"),
+            *("x-fallback-from", "x-fallback-depth"),
             *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
             "idempotent-replayed",
         ),

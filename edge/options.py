@@ -363,6 +363,12 @@ class Allowance(Struct, frozen=True, kw_only=True):
         bool,
         Meta(description="End a running stream with an error event when its money is gone."),
     ] = False
+
+
+class Plan(Allowance, frozen=True, kw_only=True):
+    """What a key of this plan may use."""
+
+    id: Annotated[Slug, Meta(description="Name used by keys.")]
     on_budget: Annotated[
         str | None,
         Meta(
@@ -377,12 +383,6 @@ class Allowance(Struct, frozen=True, kw_only=True):
             "not counted against the rates, but against `concurrency`."
         ),
     ] = None
-
-
-class Plan(Allowance, frozen=True, kw_only=True):
-    """What a key of this plan may use."""
-
-    id: Annotated[Slug, Meta(description="Name used by keys.")]
 
 
 class Upstream(Struct, frozen=True, kw_only=True):

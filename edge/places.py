@@ -40,7 +40,7 @@ class Places:
         self,
         catalog: Catalog,
         *,
-        health: Health,
+        health: Health | None,
         affinity: Affinity | None,
         dialects: Callable[[str], Collection[str]],
         random: Callable[[], float] = random,
@@ -94,7 +94,7 @@ class Places:
 
     def _balanced(self, model: Model) -> Sequence[Place]:
         places, health = model.places, self._health
-        if len(places) == 1 or model.balance == "order":
+        if len(places) == 1 or model.balance == "order" or health is None:
             return places
         if model.balance == "weight":
             # A random order in which each comes first as often as its share says (Efraimidis and

@@ -13,9 +13,10 @@ from middlewares.problem import Problem
 from middlewares.terms import Budget, Limits, Rate, Terms, Window
 
 from . import units
-from .options import Allowance
+from .options import Allowance, Plan
 from .settings import Settings, SettingsError, read_own
 
+_NOTHING: Mapping[str, str] = {}
 _KEPT = 10_000
 """Principals whose terms are remembered; a new revision of a key is a new one."""
 
@@ -33,6 +34,9 @@ class Plans:
                 requests=settings.limits.address,
                 burst=settings.limits.address_burst,
             )
+        self._instead = {plan.id: _instead(plan) for plan in settings.plans}
+        self._instead = {id_: choices for id_, choices in self._instead.items() if choices}
+        self._usual = settings.auth.plan or ""
         self._ready = {name: terms_of(plan) for name, plan in self._plans.items()}
         self._own: dict[int, tuple[Principal, Terms]] = {}
 
@@ -57,6 +61,16 @@ class Plans:
             self._own.clear()
         self._own[id(principal)] = (principal, terms)
         return terms
+
+    @property
+    def downgrade(self) -> bool:
+        """Whether any plan names a model to serve instead of one that is refused."""
+        return bool(self._instead)
+
+    def instead(self, principal: Principal | None) -> Mapping[str, str]:
+        """By kind of refusal: the model that serves instead."""
+        plan = principal.plan if principal is not None else None
+        return self._instead.get(plan or self._usual, _NOTHING)
 
     def _merged(self, principal: Principal, own: Mapping[str, Any]) -> Terms:
         plan = self._plans.get(principal.plan)
@@ -103,6 +117,15 @@ def terms_of(allowance: Allowance) -> Terms:
             cut_off=allowance.cut_off,
         ),
     )
+
+
+def _instead(plan: Plan) -> Mapping[str, str]:
+    choices: dict[str, str] = {}
+    if plan.on_budget is not None:
+        choices |= dict.fromkeys(("budget_exceeded", "insufficient_credits"), plan.on_budget)
+    if plan.on_rate_limit is not None:
+        choices["rate_limited"] = plan.on_rate_limit
+    return choices
 
 
 def _rate(rate: units.Rate, burst: int) -> Rate:

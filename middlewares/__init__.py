@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from ._line import Line
     from .auth import AuthMiddleware
     from .budget import Bill, BudgetMiddleware, credits_used
+    from .downgrade import DowngradeMiddleware
     from .errors import ErrorsMiddleware
-    from .exchange import Attempt, Exchange, House, Principal, Target, Usage
+    from .exchange import Attempt, Exchange, House, Place, Principal, Target, Usage
+    from .fallback import FallbackMiddleware, Retry
     from .headers import HeaderStampMiddleware
     from .idempotency import IdempotencyMiddleware
     from .metrics import Metrics, MetricsMiddleware
@@ -26,18 +28,22 @@ __all__ = [
     "AuthMiddleware",
     "Bill",
     "BudgetMiddleware",
+    "DowngradeMiddleware",
     "ErrorsMiddleware",
     "Exchange",
+    "FallbackMiddleware",
     "HeaderStampMiddleware",
     "House",
     "IdempotencyMiddleware",
     "Line",
     "Metrics",
     "MetricsMiddleware",
+    "Place",
     "Principal",
     "Problem",
     "RateLimitMiddleware",
     "RequestIDMiddleware",
+    "Retry",
     "Target",
     "Usage",
     "by_address",
@@ -51,18 +57,22 @@ _HOMES = {
     "AuthMiddleware": "auth",
     "Bill": "budget",
     "BudgetMiddleware": "budget",
+    "DowngradeMiddleware": "downgrade",
     "ErrorsMiddleware": "errors",
     "Exchange": "exchange",
+    "FallbackMiddleware": "fallback",
     "HeaderStampMiddleware": "headers",
     "House": "exchange",
     "IdempotencyMiddleware": "idempotency",
     "Line": "_line",
     "Metrics": "metrics",
     "MetricsMiddleware": "metrics",
+    "Place": "exchange",
     "Principal": "exchange",
     "Problem": "problem",
     "RateLimitMiddleware": "rate_limit",
     "RequestIDMiddleware": "request_id",
+    "Retry": "fallback",
     "Target": "exchange",
     "Usage": "exchange",
     "by_address": "rate_limit",

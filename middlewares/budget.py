@@ -247,7 +247,10 @@ def _closed(
 ) -> Entry:
     ended = _ended(exchange, way)
     usage = _charged(exchange, bill, ended)
-    cost = (exchange.tariff or bill.tariff)(usage)
+    tariff = exchange.tariff
+    if tariff is None and not exchange.attempts:  # nobody has said by whom it was answered
+        tariff = bill.tariff
+    cost = 0 if tariff is None else tariff(usage)
     if len(exchange.attempts) > 1:
         cost += spent_before(exchange)
         for attempt in exchange.attempts:

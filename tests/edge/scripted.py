@@ -19,6 +19,7 @@ from edge.chain import Parts, compose
 from edge.endpoints import endpoints, stateful
 from edge.estimate import Estimator
 from edge.ops import open_app
+from edge.places import Places
 from edge.plans import Plans
 from edge.sealing import Sealing
 from edge.settings import parse
@@ -260,6 +261,13 @@ class House:
                 sealing=sealing,
                 estimator=self.estimator,
             ),
+            places=Places(
+                self.catalog,
+                health=None,
+                affinity=None,
+                dialects=lambda name: providers[name].dialects,
+            ),
+            health=None,
             line=Line(),
             metrics=self.metrics,
             estimator=self.estimator,
