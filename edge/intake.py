@@ -14,7 +14,7 @@ from .estimate import Estimator
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
-_decode_strs = msgspec.json.Decoder(list[str]).decode
+_decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
 _LINGER = 5.0
@@ -171,6 +171,8 @@ def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
         names = _decode_strs(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _expected("models", what) from None
+    if names is None:
+        return ()
     if len(names) > _MOST_MODELS:
         raise _expected("models", what)
     for n, name in enumerate(names):

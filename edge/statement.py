@@ -165,6 +165,14 @@ def request(entry: Entry) -> Data:
         "asked": entry.asked,
         "fallback_from": entry.fallback_from or None,
         "attempts": len(entry.attempts),
+        "path": [
+            {
+                "model": attempt.get("served", ""),
+                "problem": attempt.get("problem") or None,
+                "ms": attempt.get("ms", 0.0),
+            }
+            for attempt in entry.attempts
+        ],
         "stream": entry.stream,
         "status": entry.status,
         "ended": entry.ended,

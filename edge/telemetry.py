@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares.exchange import Exchange
+from middlewares.exchange import Attempt, Exchange
 from middlewares.money import decimal
 
 from .upstreams.refusal import redacted
@@ -201,8 +201,14 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         line["upstream_model"] = attempt.target.model
         line["upstream_status"] = attempt.status
         line["upstream_ms"] = round(exchange.upstream_seconds * 1000, 3)
+        if len(exchange.attempts) > 1:
+            line["attempts"] = [_attempt(one) for one in exchange.attempts]
         if exchange.first_content:
             line["first_content_ms"] = round((exchange.first_content - exchange.started) * 1000, 3)
+    if exchange.fallback_from:
+        line["fallback_from"] = exchange.fallback_from
+    if exchange.refused:
+        line["downgraded_for"] = exchange.refused
     if exchange.dropped:
         line["dropped"] = [_clean(what[:_MOST_SAID]) for what in exchange.dropped[:_MOST_DROPPED]]
     usage = exchange.usage
@@ -216,6 +222,20 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     if exchange.replayed:
         line["replayed"] = True
     return line
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "upstream": attempt.target.upstream,
+        "upstream_model": attempt.target.model,
+        "status": attempt.status,
+        "ms": round(((attempt.ended or perf_counter()) - attempt.started) * 1000, 3),
+    }
+    if attempt.problem:
+        said["problem"] = attempt.problem
+    if attempt.error:
+        said["reason"] = _clean(attempt.error)
+    return said
 
 
 def _clean(text: str) -> str:

@@ -352,8 +352,16 @@ async def test_a_ledger_that_does_not_answer(desk: Desk, monkeypatch: pytest.Mon
 
 async def test_a_finished_request_in_full_and_without_upstreams(desk: Desk) -> None:
     tried = [
-        {"upstream": "far", "model": "theirs", "status": 500, "ms": 3.0, "error": "boom"},
-        {"upstream": "near", "model": "theirs-too", "status": 200, "ms": 9.0},
+        {
+            "upstream": "far",
+            "model": "theirs",
+            "status": 500,
+            "served": "m0",
+            "problem": "upstream_error",
+            "ms": 3.0,
+            "error": "boom",
+        },
+        {"upstream": "near", "model": "theirs-too", "status": 200, "served": "m1", "ms": 9.0},
     ]
     await desk.ledger.append(
         [
@@ -382,6 +390,10 @@ async def test_a_finished_request_in_full_and_without_upstreams(desk: Desk) -> N
         "asked": "acme/m1",
         "fallback_from": "m0",
         "attempts": 2,
+        "path": [
+            {"model": "m0", "problem": "upstream_error", "ms": 3.0},
+            {"model": "m1", "problem": None, "ms": 9.0},
+        ],
         "stream": True,
         "status": 200,
         "ended": "cut",

@@ -110,3 +110,49 @@ def test_price_and_plan() -> None:
 def test_a_plan_that_is_gone_is_no_free_ride() -> None:
     with pytest.raises(Problem, match="plan gone is not configured"):
         bill(plan="gone")
+
+
+def test_the_dearest_of_all_that_may_serve_is_set_aside() -> None:
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {
+                    "id": "first",
+                    "targets": ["up/a"],
+                    "price": {"input": "3", "output": "5"},
+                    "max_output": 100,
+                    "fallbacks": ["second"],
+                },
+                {
+                    "id": "second",
+                    "targets": ["up/b"],
+                    "price": {"input": "1", "output": "15"},
+                    "max_output": 400,
+                },
+                {"id": "third", "targets": ["up/c"]},
+            ],
+        },
+        env={},
+    )
+    appraiser = Appraiser(Catalog.build(settings), Plans(settings))
+
+    def of(model: str, *models: str, instead: str = "") -> tuple[int, int]:
+        exchange = Exchange(
+            endpoint="chat.completions",
+            model=model,
+            models=models,
+            instead=instead,
+            principal=Principal(id="k"),
+        )
+        bill = appraiser(exchange)
+        assert bill is not None
+        return bill.output, bill.tariff(Usage(1000, 1000))
+
+    million = 10**6
+    assert of("second") == (400, 16 * million)
+    assert of("first") == (400, 18 * million)
+    assert of("first") == (400, 18 * million)  # what is remembered is the same
+    assert of("first", "third") == (32_000, 8 * million)
+    assert of("third", "second") == (32_000, 16 * million)
+    assert of("first", instead="third") == (32_000, 0)

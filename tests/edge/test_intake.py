@@ -247,6 +247,57 @@ async def test_allow_lists(models: set[str] | None, asked: str, status: int) -> 
     assert answer.status == status
 
 
+async def test_a_callers_own_order() -> None:
+    door = Door()
+    body = b'{"model":"m1","models":["m1-alias","only-oai"],"messages":[{}]}'
+    assert (await door.post(body)).status == 204
+    exchange = door.inside.seen[0]
+    assert (exchange.model, exchange.models) == ("m1", ("m1-alias", "only-oai"))
+    assert sorted(exchange.fields) == ["messages", "model"]  # no upstream knows the other
+
+
+@pytest.mark.parametrize("models", [b"null", b"[]"])
+async def test_no_order(models: bytes) -> None:
+    door = Door()
+    assert (await door.post(b'{"model":"m1","models":%b,"messages":[{}]}' % models)).status == 204
+    exchange = door.inside.seen[0]
+    assert (exchange.models, sorted(exchange.fields)) == ((), ["messages", "model"])
+
+
+async def test_the_first_of_an_order_may_stand_for_the_model() -> None:
+    door = Door()
+    assert (await door.post(b'{"models":["only-oai","m1"],"messages":[{}]}')).status == 204
+    assert door.inside.seen[0].model == "only-oai"
+
+
+@pytest.mark.parametrize(
+    ("models", "status", "param"),
+    [
+        ('["m1","nope"]', 404, "models[1]"),
+        ('["m1","only-oai"]', 403, "models[1]"),
+        ('"m1"', 400, "models"),
+        ('["m1",1]', 400, "models"),
+        ('[""]', 400, "models[0]"),
+        ('["a\\nb"]', 400, "models[0]"),
+        ('["' + "m" * 257 + '"]', 400, "models[0]"),
+        (json.dumps(["m1"] * 17), 400, "models"),
+        ("{}", 400, "models"),
+    ],
+)
+async def test_an_order_within_what_the_key_may_use(models: str, status: int, param: str) -> None:
+    door = Door(principal=Principal("k", models=frozenset(("m1",))))
+    answer = await door.post(f'{{"model":"m1","models":{models},"messages":[{{}}]}}'.encode())
+    assert (answer.status, error_of(answer)["param"]) == (status, param)
+    assert door.inside.seen == []
+
+
+async def test_other_dialects_know_no_such_member() -> None:
+    door = Door("messages", "anthropic")
+    body = b'{"model":"m1","models":["nope"],"messages":[{}]}'
+    assert (await door.post(body)).status == 204
+    assert (door.inside.seen[0].models, "models" in door.inside.seen[0].fields) == ((), True)
+
+
 async def test_an_unknown_model_is_named_as_each_vendor_does() -> None:
     body = GOOD.replace(b"m1", b"nope")
     chat = await Door().post(body)

@@ -427,6 +427,21 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
         (model(fallbacks=["n"]), "models[0].fallbacks[0]: unknown model n"),
         (model(fallbacks=["m"]), "models[0].fallbacks[0]: m is this model itself"),
         (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro"),
+        (
+            model(weights=[1]),
+            'models[0].weights: has no meaning without balance = "weight"',
+        ),
+        (
+            model(balance="weight", weights=[1, 2]),
+            "models[0].weights: expected 1 numbers, one for each target, found 2",
+        ),
+        ({"plans": [{"id": "p", "on_budget": "x"}]}, "plans[0].on_budget: unknown model x"),
+        (
+            {"plans": [{"id": "p", "on_rate_limit": "x"}]},
+            "plans[0].on_rate_limit: unknown model x",
+        ),
+        ({"breaker": {"pause": "0s"}}, "breaker.pause: expected more than 0 seconds"),
+        ({"fallback": {"time": "0s"}}, "fallback.time: expected more than 0 seconds"),
         ({"media": {"image": "eye"}}, "media.image: unknown model eye"),
         (
             {
@@ -635,8 +650,6 @@ def test_what_is_not_enforced_is_told_only_when_written() -> None:
         )
     )
     assert [sentence.partition(":")[0] for sentence in told] == [
-        "models[0].fallbacks",
-        "models[0].targets",
         "media",
         "store.objects",
     ]

@@ -235,6 +235,32 @@ async def test_many_attempts_settle_once(bank: Bank) -> None:
     assert await bank.settled(budget) == COUNTED_COST
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_what_upstreams_told_of_failed_attempts_is_paid(bank: Bank, answered: bool) -> None:
+    """Each at the price of its own model; nothing for those that told nothing."""
+    budget = five_hours(NANO)
+    asked = attempts(500, 503, 200 if answered else 502)
+    asked["attempts"][0].usage = Usage(40, 2, cache_read=5)
+    asked["attempts"][0].cost = 777
+    ended = COUNTED if answered else {"outcome": "failed"}
+    await bank.ask(bank.app(Scripted(asked, ended), budget))
+    row = await bank.row()
+    assert row.cost == 777 + (COUNTED_COST if answered else 0)
+    used = (130, 52, 25) if answered else (40, 2, 5)
+    assert (row.input, row.output, row.cache_read) == used
+    assert await bank.settled(budget) == row.cost
+
+
+async def test_an_answer_of_a_model_without_a_price_is_free(bank: Bank) -> None:
+    """Although what was set aside was for a dearer one."""
+    budget = five_hours(NANO)
+    asked = {**ASKED, "tariff": None, "fallback_from": "dear"}
+    await bank.ask(bank.app(Scripted(asked, COUNTED), budget))
+    row = await bank.row()
+    assert (row.cost, row.input, row.fallback_from) == (0, 90, "dear")
+    assert await bank.settled(budget) == 0
+
+
 @pytest.mark.parametrize("raised", [False, True])
 async def test_a_refusal_inside_settles_nothing(bank: Bank, raised: bool) -> None:
     budget = five_hours(NANO)
