@@ -19,6 +19,7 @@ and faults is told in `controls`.
     chat, messages, responses, response_items, embeddings, models   the bytes of each endpoint
     answer      bytes -> timed steps, and the faults in them
     behaviour   the endpoints together
+    reported    what an answer that broke off has told of its usage
     upstream    the way to reach it in this process
     server      the way over HTTP: connection, wire, wheel, stats; command
 """

@@ -24,12 +24,17 @@ _PING_GAP = 0.02
 _PART_GAP = 0.002
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
-_SPOILING = frozenset(("html", "empty", "garbage", "error-event", "cut", "end", "stall"))
+_SPOILING = frozenset(
+    ("html", "empty", "garbage", "overlong", "error-event", "cut", "end", "stall")
+)
 """Faults of answers that are not whole."""
 _HTML = (
     b"<!DOCTYPE html><html><head><title>502</title></head>"
     b"<body><h1>Bad gateway</h1><p>SimProvider sim-gpu-17.internal.example</p></body></html>"
 )
+_LONG = b"data: ".ljust(1 << 20, b"0")
+_LONGER = 17
+"""Pieces of one event, a MiB each: more than any client should keep."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -39,6 +44,7 @@ class Answer(msgspec.Struct, frozen=True):
         `whole`, the steps hold less than `length`.
     head_at: when the response head leaves.
     used: what it takes to make it; None for what tells no usage, or does not come to its end.
+    model: that was asked for; "" where none was.
     """
 
     status: int
@@ -48,6 +54,7 @@ class Answer(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     ending: Ending = "whole"
     used: Used | None = None
+    model: str = ""
 
 
 class Oddities(msgspec.Struct, frozen=True):
@@ -75,7 +82,7 @@ def plain(
         kind, body = b"text/html", _HTML
     elif "empty" in fault:
         body = b""
-    elif "garbage" in fault:
+    elif "garbage" in fault or "overlong" in fault:
         body = body[:-2] + b',"'
     ending = _ending(fault)
     steps: tuple[Step, ...] = ((head_at, body),) if body else ()
@@ -113,6 +120,9 @@ def stream(
     if "garbage" in fault:
         at = int(fault["garbage"])
         steps.insert(at, (_time_at(steps, at, head_at), oddities.garbage))
+    if "overlong" in fault:
+        at = int(fault["overlong"])
+        steps = [*steps[:at], *[(_time_at(steps, at, head_at), _LONG)] * _LONGER]
     if "error-event" in fault:
         at = int(fault["error-event"])
         steps = [*steps[:at], (_time_at(steps, at, head_at), oddities.error)]

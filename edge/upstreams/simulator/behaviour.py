@@ -96,6 +96,15 @@ def _controlled(asked: Asked, words: str) -> Asked:
         raise Rejected(400, str(error)) from None
 
 
+def _directed(asked: Asked, words: str) -> Asked:
+    """By the directive of the prompt, which is the last word; less faults that others have."""
+    asked = _controlled(asked, words)
+    if int(asked.identity[:8], 16) % 100 < asked.controls.share:
+        return asked
+    spared = msgspec.structs.replace(asked.controls, fault={})
+    return msgspec.structs.replace(asked, controls=spared)
+
+
 def _refused(asked: Asked, tokens: int = 0) -> Answer | None:
     """The error answer that the faults ask for, if they do."""
     controls = asked.controls
@@ -127,7 +136,11 @@ def _responses(asked: Asked) -> Answer:
 
 
 def _prompted(asked: Asked, prompt: Prompt) -> Answer:
-    asked = _controlled(asked, prompt.directive)
+    return msgspec.structs.replace(_answered(asked, prompt), model=prompt.model)
+
+
+def _answered(asked: Asked, prompt: Prompt) -> Answer:
+    asked = _directed(asked, prompt.directive)
     if no := _refused(asked, prompt.tokens):
         return no
     controls, dialect = asked.controls, asked.dialect
@@ -173,7 +186,7 @@ def _events(asked: Asked, prompt: Prompt, reply: Reply) -> tuple[Iterable[Frame]
 
 def _compact(asked: Asked) -> Answer:
     prompt = read_responses(asked.body)
-    asked = _controlled(asked, prompt.directive)
+    asked = _directed(asked, prompt.directive)
     if no := _refused(asked, prompt.tokens):
         return no
     told = msgspec.structs.replace(prompt, tools=(), choice="none", schema=None)
@@ -186,21 +199,21 @@ def _compact(asked: Asked) -> Answer:
 
 def _count_input(asked: Asked) -> Answer:
     prompt = read_responses(asked.body)
-    asked = _controlled(asked, prompt.directive)
+    asked = _directed(asked, prompt.directive)
     body = responses.count(prompt)
     return _refused(asked, prompt.tokens) or plain(body, asked.controls, headers=_headers(asked))
 
 
 def _count_tokens(asked: Asked) -> Answer:
     prompt = read_messages(asked.body, counting=True)
-    asked = _controlled(asked, prompt.directive)
+    asked = _directed(asked, prompt.directive)
     counted = _encode({"input_tokens": prompt.tokens})
     return _refused(asked) or plain(counted, asked.controls, headers=_headers(asked))
 
 
 def _embeddings(asked: Asked) -> Answer:
     wanted = embeddings.read(asked.body)
-    asked = _controlled(asked, wanted.directive)
+    asked = _directed(asked, wanted.directive)
     return _refused(asked, wanted.tokens) or plain(
         embeddings.body(wanted),
         asked.controls,

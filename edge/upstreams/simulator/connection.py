@@ -10,6 +10,7 @@ import msgspec
 
 from edge.upstreams import Header, Request
 
+from .reported import reported
 from .stats import Stats
 from .wheel import Wheel
 from .wire import REASONS, Wire
@@ -86,6 +87,7 @@ class Connection(asyncio.Protocol):
                 server.wheel.remove(self, self._next_call)
             steps = max(0, self._written - wire.head_alone)
             server.stats.hung_up(self._answering, "body" if self._written else "head", steps)
+            server.stats.told(reported(wire.model, wire.writes[: self._written]))
             self._finish(wire)
         self._queue.clear()
 
@@ -211,7 +213,9 @@ class Connection(asyncio.Protocol):
             return self._next_call
         if wire.ending == "silent":
             return 0.0
-        self._server.stats.finished(wire.used)
+        stats = self._server.stats
+        stats.finished(wire.used)
+        stats.told(wire.used or reported(wire.model, wire.writes))
         self._finish(wire)
         if wire.ending == "cut" or not self._keep_alive:
             self._over = True

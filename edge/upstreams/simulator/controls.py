@@ -18,6 +18,7 @@ message, `[[sim tokens=50 fault=cut:5]]`, which survives every SDK and gateway o
     call=NAME:ARGS  a step of a tool script, see below
     retry-after=S   seconds, the header of an error answer
     fault=A,B:N     one fault or several, some with a number
+    share=P         percent of requests that have the faults; the bytes of one decide whether it has
 
 Faults; N counts events, or is seconds:
 
@@ -29,6 +30,7 @@ Faults; N counts events, or is seconds:
     slow-first:N    N seconds from the head to the first event of any kind
     pings:N         N pings or role-only frames, 20 ms apart, before the first content
     garbage:N       after N events a frame that is not JSON; then the stream goes on
+    overlong:N      after N events one that is 17 MiB long and does not end; then the stream does
     error-event:N   after N events the dialect's error event; then the stream ends
     cut:N           after N events the connection breaks
     end:N           after N events the stream ends as if it were whole
@@ -46,8 +48,8 @@ found although the client puts other user text behind it, and the other words of
 for all its turns. It is over with an assistant turn that calls nothing. A request without tools, as
 clients make them for titles, is answered plainly.
 
-An unstreamed answer is cut or stalls in its middle, and is an error where a stream has an error
-event.
+An unstreamed answer is cut or stalls in its middle, is no JSON where a stream is garbage or too
+long, and an error where a stream has an error event.
 """
 
 import math
@@ -67,6 +69,7 @@ FAULTS: Mapping[str, float | None] = {
     "slow-first": 1.0,
     "pings": 5,
     "garbage": 1,
+    "overlong": 1,
     "error-event": 1,
     "cut": 1,
     "end": 1,
@@ -99,6 +102,7 @@ class Controls(msgspec.Struct, frozen=True):
     call: tuple[tuple[str, str], ...] = ()
     retry_after: int | None = None
     fault: Mapping[str, float] = {}
+    share: int = 100
 
     def with_words(self, text: str) -> "Controls":
         """These controls, changed by the words of `text`.
@@ -178,6 +182,12 @@ def _count(key: str, text: str) -> int:
     return int(text)
 
 
+def _percent(key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 100):
+        raise ValueError(f"sim control {key}={text}: a whole number up to 100 is expected")
+    return int(text)
+
+
 def _number(key: str, text: str) -> float:
     try:
         value = float(text)
@@ -229,4 +239,5 @@ _READERS: Mapping[str, Callable[[str, str], Any]] = {
     "call": _calls,
     "retry_after": _count,
     "fault": _faults,
+    "share": _percent,
 }

@@ -92,7 +92,9 @@ class SimulatorServer:
         self.stats.requests += 1
         if len(body) <= _REMEMBERED:
             self.recent.append(request)
-        return self._shelf.find(request, body, self.controls)
+        wire = self._shelf.find(request, body, self.controls)
+        self.stats.asked(wire.model)
+        return wire
 
 
 async def serve(host: str = "127.0.0.1", port: int = 0, **defaults: Any) -> SimulatorServer:

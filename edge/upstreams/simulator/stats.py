@@ -41,11 +41,24 @@ class Total(msgspec.Struct):
     output: int = 0
 
 
+class Seen(msgspec.Struct):
+    """Requests for one model, whatever became of them, and the sums of all usage that was told:
+    also by answers that did not come to their end.
+    """
+
+    requests: int = 0
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+
 class Stats(msgspec.Struct):
     """Counters since the start; `connections`, `running` and `streams` are of this moment.
 
     running: answers being waited for or written; streams: those of them that are streams.
-    last_hangups: the newest hundred. used: by model, see `Total`.
+    last_hangups: the newest hundred. used: by model, see `Total`; seen: by model, of a server only,
+    see `Seen`.
     """
 
     connections: int = 0
@@ -57,6 +70,20 @@ class Stats(msgspec.Struct):
     hangups: int = 0
     last_hangups: list[HangUp] = []
     used: dict[str, Total] = {}
+    seen: dict[str, Seen] = {}
+
+    def asked(self, model: str) -> None:
+        """A request for a model has come."""
+        if model:
+            self.seen.setdefault(model, Seen()).requests += 1
+
+    def told(self, used: Used | None) -> None:
+        """An answer is over, and has told this."""
+        if used is not None and (total := self.seen.get(used.model)) is not None:
+            total.input += used.input
+            total.cache_read += used.cache_read
+            total.cache_write += used.cache_write
+            total.output += used.output
 
     def finished(self, used: Used | None) -> None:
         """An answer was written to its end."""

@@ -37,6 +37,7 @@ class Wire(msgspec.Struct, frozen=True):
     ending: str
     head_alone: bool
     used: Used | None = None
+    model: str = ""
 
 
 def wire_of(found: Answer, *, head_only: bool = False) -> Wire:
@@ -60,7 +61,9 @@ def wire_of(found: Answer, *, head_only: bool = False) -> Wire:
         writes[0] = head + writes[0]
     if chunked and found.ending == "whole" and not head_only:
         writes[-1] += b"0\r\n\r\n"
-    return Wire(tuple(times), tuple(writes), chunked, found.ending, head_alone, found.used)
+    return Wire(
+        tuple(times), tuple(writes), chunked, found.ending, head_alone, found.used, found.model
+    )
 
 
 class Shelf:

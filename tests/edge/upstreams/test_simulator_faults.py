@@ -154,6 +154,31 @@ def test_garbage_in_a_plain_answer() -> None:
 
 
 @STREAMS
+def test_an_event_too_long_comes_in_pieces_and_does_not_end(target: bytes) -> None:
+    found = ask(fault(target, "overlong:2"))
+    assert found.ending == "whole"
+    assert events_of(whole(found)) == 2
+    assert len(whole(found).rpartition(b"\n\n")[2]) == 17 << 20
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(whole(ask(fault(target, "overlong", stream=False))))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_share_of_requests_is_at_fault_and_always_the_same(stream: bool) -> None:
+    def at_fault(number: int, share: int) -> bool:
+        text = f"Hi {number} [[sim fault=status:500 share={share}]]"
+        status = ask(post(CHAT, chat(text, stream=stream))).status
+        assert status in (200, 500)
+        return status == 500
+
+    half = [at_fault(number, 50) for number in range(200)]
+    assert 70 < sum(half) < 130
+    assert half == [at_fault(number, 50) for number in range(200)]
+    assert not any(at_fault(number, 0) for number in range(50))
+    assert all(at_fault(number, 100) for number in range(50))
+
+
+@STREAMS
 def test_an_error_event_is_the_last(target: bytes) -> None:
     found = events(whole(ask(fault(target, "error-event:4"))))
     if target == RESPONSES:

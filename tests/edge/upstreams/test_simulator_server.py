@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from urllib.request import urlopen
 
+import msgspec
 import pytest
 import uvloop
 
@@ -17,6 +18,7 @@ from edge.upstreams.simulator.wheel import TICK, Wheel
 from .simulated import (
     CHAT,
     MESSAGES,
+    RESPONSES,
     chat,
     connect,
     events,
@@ -24,6 +26,7 @@ from .simulated import (
     messages,
     post,
     read_answer,
+    responses,
     until,
     wire,
 )
@@ -157,6 +160,29 @@ async def test_stats_sum_up_what_whole_answers_used(server: SimulatorServer) -> 
         "sim-1": {"answers": 3, **{kind: 3 * tokens for kind, tokens in each.items()}},
         "other": {"answers": 1, **each},
     }
+
+
+async def test_stats_tell_what_broken_answers_have_told(server: SimulatorServer) -> None:
+    """Messages tells its input first; the others tell all at the end, or nothing."""
+    bodies = {CHAT: chat, MESSAGES: messages, RESPONSES: responses}
+    for model, (target, body) in zip(("chat", "claude", "resp"), bodies.items(), strict=True):
+        for fault in ("status:500", "cut:0", "cut:1", "cut:4", "end:99", "stall:1"):
+            text = f"one two three four [[sim tokens=7 cached=2 fault={fault}]]"
+            fields = {"stream_options": {"include_usage": True}} if target == CHAT else {}
+            asked = post(target, {**body(text, stream=True), "model": model, **fields})
+            if fault != "stall:1":
+                await exchange(server, asked)
+                continue
+            async with connect(server) as (reader, writer):
+                writer.write(wire(asked))
+                await reader.readuntil(b"data: ")
+    await until(lambda: server.stats.running == 0)
+    whole = server.stats.seen["chat"]
+    assert (whole.requests, whole.cache_read, whole.output) == (6, 2, 7)
+    told = {"input": whole.input, "cache_read": 2, "cache_write": 0, "output": 7}
+    assert msgspec.to_builtins(server.stats.seen["resp"]) == {"requests": 6, **told}
+    begun = {kind: 4 * tokens for kind, tokens in told.items()} | {"output": 7 + 3}
+    assert msgspec.to_builtins(server.stats.seen["claude"]) == {"requests": 6, **begun}
 
 
 async def test_a_client_that_does_not_read_pauses_only_its_own_stream(
