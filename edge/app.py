@@ -1,20 +1,31 @@
-"""The application: everything a worker process holds, and its life from start to end."""
+"""The application: everything a worker process holds, and its life from start to end.
+
+What is counted, kept or written down is opened once. What a configuration says is made anew of
+each, as an edition (`edge.edition`).
+"""
 
 import asyncio
+import logging
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
+from time import time
+from typing import Any, cast
 
+import msgspec
 import structlog
 
 from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares._line import Line
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
+from middlewares.stores.counters import Counters
 from middlewares.stores.database import Database
+from middlewares.stores.replays import ReplayStore
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
@@ -23,8 +34,10 @@ from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 from . import lifespan
 from .account import AccountApp
 from .admin import AdminApp
+from .board import Board, Posted
 from .catalog import Catalog
-from .chain import Parts, compose, end, line_of
+from .chain import Parts, compose, line_of
+from .edition import Edition, Providers
 from .endpoints import endpoints, stateful
 from .estimate import Estimator
 from .ops import open_app
@@ -34,8 +47,11 @@ from .responses import Sweeper
 from .sealing import Sealing
 from .settings import Settings
 from .statement import Statement
+from .status import Notes, State, Working, report
 from .stores import counters_of, replays_of
-from .upstreams.providers import providers_of
+from .upstreams.provider import Provider
+
+_log = logging.getLogger(__name__)
 
 _MARGIN = 2.0
 """Seconds of `server.drain` left to close everything."""
@@ -44,33 +60,75 @@ _LAST = 1.0
 
 UNREADY = signal.SIGUSR1
 """By this signal the server tells a worker to say at /readyz that no new work is wanted."""
+LOOK = signal.SIGHUP
+"""By this one that another configuration is posted."""
+_LOOK_SECONDS = 1.0
+
+
+class Durable(msgspec.Struct, frozen=True):
+    """What all editions share: it holds state, or connections to where state is."""
+
+    metrics: Metrics
+    database: Database
+    keys: KeyDirectory | None
+    ledger: SqlLedgerStore
+    counters: Counters
+    accounts: Accounts
+    book: Book
+    replays: ReplayStore
+    responses: SqlResponseStore | None
+    sweeper: Sweeper | None
+    sealing: Sealing
+    estimator: Estimator
+    line: Line
 
 
 class Gateway:
     """One worker's application, as ASGI. Opened by its lifespan; `on_ready` is called after that.
     The store has been looked at before (`edge.store`).
 
-    settings: as loaded; checked by their loader.
+    first: what to serve at first; its settings were checked by their loader.
+    board: where later configurations are posted, if any are. It is looked at each second, and when
+        the signal `LOOK` comes.
+    folder: where this worker notes its status for the others, and they theirs.
     """
 
-    def __init__(self, settings: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        first: Posted,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+        board: Board | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._first = first
         self._on_ready = on_ready
+        self._board = board
+        self._folder = folder
+        self._notes = None if folder is None else Notes(folder)
         self._wanted = True
         self._open = AsyncExitStack()
-        self._chain: ASGIApp = _unopened
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._providers = Providers()
+        self._edition = Edition(_unopened, first, (), 0.0)
+        self._old: set[Edition] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._failed = 0
+        self._fault = ""
+        self._looking: asyncio.TimerHandle | None = None
         self._told = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan.run(receive, send, start=self.start, stop=self.stop)
+        edition = self._edition
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._under_way.add(task)
+        edition.under_way.add(task)
         try:
-            await self._chain(scope, receive, send)
+            await edition.app(scope, receive, send)
         finally:
-            self._under_way.discard(task)
+            edition.under_way.discard(task)
+            if edition.retired:
+                self._close_if_left(edition)
 
     def told(self) -> None:
         """The server was told to stop: `server.drain` has begun.
@@ -79,6 +137,7 @@ class Gateway:
         connections, and then end their workers.
         """
         if not self._told:
+            self.unready()
             loop = asyncio.get_running_loop()
             self._told = loop.time()
             loop.call_at(self._until, self._cancel)
@@ -86,22 +145,32 @@ class Gateway:
     @property
     def _until(self) -> float:
         """Loop time at which requests are cancelled."""
-        drain = self._settings.server.drain
+        drain = self._first.settings.server.drain
         return self._told + max(drain - _MARGIN, drain / 2)
 
     def _cancel(self) -> None:
         for task in self._under_way:
             task.cancel()
 
+    @property
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [task for edition in (self._edition, *self._old) for task in edition.under_way]
+
     def unready(self) -> None:
         """Say at /readyz that no new work is wanted; it is still taken."""
         self._wanted = False
+        self._note()
 
     async def start(self) -> None:
         """Open everything. What was opened is closed again when a later part fails."""
         async with AsyncExitStack() as stack:
-            self._chain = await self._assemble(stack)
-            asyncio.get_running_loop().add_signal_handler(UNREADY, self.unready)
+            self._durable = await self._open_durable(self._first.settings, stack)
+            stack.push_async_callback(self._close_editions)
+            self._edition = self._made(self._first)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(UNREADY, self.unready)
+            loop.add_signal_handler(LOOK, self._look)
+            self._look_again()
             self._open = stack.pop_all()
         self._on_ready()
 
@@ -114,11 +183,13 @@ class Gateway:
         """
         self.unready()
         self.told()
+        if self._looking is not None:
+            self._looking.cancel()
         await self._under_way_until(self._until)
         await self._open.aclose()
 
     async def _under_way_until(self, until: float) -> None:
-        tasks = self._under_way - {asyncio.current_task()}
+        tasks = set(self._under_way) - {asyncio.current_task()}
         if not tasks:
             return
         left = until - asyncio.get_running_loop().time()
@@ -128,15 +199,98 @@ class Gateway:
         if late:
             await asyncio.wait(late, timeout=_LAST)
 
-    async def _assemble(self, stack: AsyncExitStack) -> ASGIApp:
-        settings = self._settings
-        catalog = Catalog.build(settings)
+    # Editions
+
+    def adopt(self, posted: Posted) -> None:
+        """Serve what comes from now on by `posted`. What is under way keeps the edition in which
+        it began, and the last of these has it closed. Raises what making an edition raises, and
+        then nothing has changed."""
+        new = self._made(posted)
+        old, self._edition = self._edition, new
+        old.retired = True
+        self._old.add(old)
+        sweeper = self._durable.sweeper
+        if sweeper is not None:
+            sweeper.grace = max(sweeper.grace, posted.settings.longest_request)
+        self._close_if_left(old)
+
+    def _close_if_left(self, edition: Edition) -> None:
+        if not edition.under_way and edition in self._old:
+            self._old.remove(edition)
+            self._later(self._providers.close(edition))
+
+    def _later(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing, name="edition-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close_editions(self) -> None:
+        for edition in (self._edition, *self._old):
+            await self._providers.close(edition)
+        self._old.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _look_again(self) -> None:
+        """Look now, and each second from now on: a signal may be lost, and others read our file."""
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_again)
+        self._look()
+
+    def _look(self) -> None:
+        board = self._board
+        if board is not None and not self._told:
+            serial = board.serial
+            if serial and serial != self._edition.posted.serial:
+                self._follow(board, serial)
+        self._note()
+
+    def _follow(self, board: Board, serial: int) -> None:
+        """What does not work is tried again, as it worked for the parent; it is said once."""
+        try:
+            self.adopt(board.read())
+        except Exception as error:
+            self._fault = f"edition {serial} cannot be made: {type(error).__name__}"
+            if self._failed != serial:
+                self._failed = serial
+                _log.exception("edition %d cannot be made; the one before goes on", serial)
+        else:
+            self._fault = ""
+
+    # Status
+
+    def _note(self) -> None:
+        if self._notes is not None:
+            self._notes.note(self._working())
+
+    def _working(self) -> Working:
+        edition = self._edition
+        state: State = "draining" if not self._wanted else "ready" if self._ready() else "not ready"
+        return Working(
+            pid=os.getpid(),
+            digest=edition.posted.digest,
+            edition=edition.posted.serial,
+            loaded=edition.loaded,
+            requests=len(self._under_way),
+            state=state,
+            fault=self._fault,
+        )
+
+    def _ready(self) -> bool:
+        keys = self._durable.keys
+        return self._wanted and (keys is None or keys.usable)
+
+    async def _status(self) -> dict[str, Any]:
+        """For operators, of all workers. It is itself under way, and not counted."""
+        working = self._working()
+        own = msgspec.structs.replace(working, requests=max(0, working.requests - 1))
+        return await asyncio.to_thread(report, own, self._folder, time())
+
+    # Parts
+
+    async def _open_durable(self, settings: Settings, stack: AsyncExitStack) -> Durable:
         metrics = Metrics()
         metrics.start()
         stack.callback(metrics.stop)
-        providers = providers_of(settings)
-        for provider in providers.values():
-            stack.push_async_callback(provider.upstream.aclose)
         database = Database.at(settings.store.sql)
         stack.push_async_callback(database.aclose)
         keys = None
@@ -156,42 +310,82 @@ class Gateway:
         await book.start()
         await accounts.start()
         replays = replays_of(settings, stack)
-        responses = None
+        responses = sweeper = None
         if settings.store.responses:
             responses = SqlResponseStore(database)
             sweeper = Sweeper(responses, grace=settings.longest_request)
             sweeper.start()
             stack.push_async_callback(sweeper.aclose)
-        estimator = Estimator()
         line = line_of(settings)
+        metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
+        metrics.look(metrics.throttled, lambda: len(line))
+        metrics.look(metrics.ledger_waiting, lambda: book.pending)
+        metrics.look(metrics.config_hash, self._hash)
+        metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
+        metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
+        return Durable(
+            metrics=metrics,
+            database=database,
+            keys=keys,
+            ledger=ledger,
+            counters=counters,
+            accounts=accounts,
+            book=book,
+            replays=replays,
+            responses=responses,
+            sweeper=sweeper,
+            sealing=Sealing(SqlSecretStore(database)),
+            estimator=Estimator(),
+            line=line,
+        )
+
+    def _hash(self) -> float:
+        """The first 48 bits of the digest: a metric is a float, which holds no more for certain."""
+        return float(int(self._edition.posted.digest[:12] or "0", 16))
+
+    def _made(self, posted: Posted) -> Edition:
+        settings, shared = posted.settings, self._durable
+        providers = self._providers.take(settings)
+        try:
+            app = self._chain(settings, providers, shared)
+        except BaseException:
+            self._later(self._providers.give_back(providers.values()))
+            raise
+        return Edition(app, posted, providers.values(), time())
+
+    def _chain(
+        self, settings: Settings, providers: Mapping[str, Provider], shared: Durable
+    ) -> ASGIApp:
+        catalog = Catalog.build(settings)
         token = settings.auth.admin_token
         plans = Plans(settings)
-        statement = Statement(terms=plans.terms, accounts=accounts, rates=counters, ledger=ledger)
-        sealing = Sealing(SqlSecretStore(database))
+        statement = Statement(
+            terms=plans.terms, accounts=shared.accounts, rates=shared.counters, ledger=shared.ledger
+        )
         bottom = endpoints(
             settings,
             catalog,
             providers,
-            sealing=sealing,
-            estimator=estimator,
-            account=AccountApp(statement, flush=book.flush),
+            sealing=shared.sealing,
+            estimator=shared.estimator,
+            account=AccountApp(statement, flush=shared.book.flush),
         )
         parts = Parts(
             settings=settings,
             catalog=catalog,
             plans=plans,
-            keys=keys,
-            counters=counters,
-            accounts=accounts,
-            book=book,
-            replays=replays,
+            keys=shared.keys,
+            counters=shared.counters,
+            accounts=shared.accounts,
+            book=shared.book,
+            replays=shared.replays,
             stateful=stateful(
                 settings,
                 catalog,
-                metrics=metrics,
-                responses=responses,
-                sealing=sealing,
-                estimator=estimator,
+                metrics=shared.metrics,
+                responses=shared.responses,
+                sealing=shared.sealing,
+                estimator=shared.estimator,
             ),
             places=Places(
                 catalog,
@@ -200,30 +394,21 @@ class Gateway:
                 dialects=lambda name: providers[name].dialects,
             ),
             health=None,
-            line=line,
-            metrics=metrics,
-            estimator=estimator,
+            line=shared.line,
+            metrics=shared.metrics,
+            estimator=shared.estimator,
             log=structlog.get_logger().info,
-            open_app=open_app(
-                settings, catalog, metrics, lambda: self._wanted and (keys is None or keys.usable)
-            ),
+            open_app=open_app(settings, catalog, shared.metrics, self._ready, self._status),
             admin_app=AdminApp(
                 token=None if token is None else token.reveal(),
                 settings=settings,
                 catalog=catalog,
-                keys=SqlKeyStore(database),
-                audit=SqlAuditStore(database),
+                keys=SqlKeyStore(shared.database),
+                audit=SqlAuditStore(shared.database),
                 statement=statement,
             ),
         )
-        metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
-        metrics.look(metrics.throttled, lambda: len(line))
-        metrics.look(metrics.ledger_waiting, lambda: book.pending)
-        metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
-        metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
-        app = compose(bottom, parts)
-        stack.push_async_callback(end, app)
-        return app
+        return compose(bottom, parts)
 
 
 async def _unopened(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,6 @@
 """What is answered without a key: health, metrics and the front page. A small Starlette app."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,14 @@ _PAGE_HEADERS = {
 
 
 def open_app(
-    settings: Settings, catalog: Catalog, metrics: Metrics, ready: Callable[[], bool]
+    settings: Settings,
+    catalog: Catalog,
+    metrics: Metrics,
+    ready: Callable[[], bool],
+    status: Callable[[], Awaitable[dict[str, Any]]],
 ) -> ASGIApp:
-    """The app beside the forwarder. `ready` says whether new work is wanted."""
+    """The app beside the forwarder. `ready` says whether new work is wanted, `status` what there is
+    to know of all workers."""
     templates = Jinja2Templates(_TEMPLATES)
     networks = settings.server.ops_networks
     proxies = settings.server.trusted_proxies
@@ -59,6 +64,10 @@ def open_app(
         text, kind = await run_in_threadpool(metrics.exposition)
         return Response(text, media_type=kind)
 
+    async def told(request: Request) -> Response:
+        guard(request)
+        return JSONResponse(await status())
+
     async def hello(request: Request) -> Response:
         return Response(status_code=204)
 
@@ -80,6 +89,7 @@ def open_app(
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", scrape),
+            Route("/status", told),
             Route("/api/hello", hello),
         ],
         exception_handlers={Problem: _answer},

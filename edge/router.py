@@ -51,6 +51,7 @@ OPEN: Mapping[str, tuple[str, ...]] = {
     "/livez": _GET,
     "/readyz": _GET,
     "/metrics": _GET,
+    "/status": _GET,
     "/api/hello": _GET,
 }
 """The paths that need none. What they answer is in `ops`."""

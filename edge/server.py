@@ -3,9 +3,13 @@
 Theory of operation. The parent process checks the address, forks the workers and watches over
 them; it never serves. Each worker opens its part of the gateway in its lifespan and says so by one
 byte on a pipe; when all have, and the port answers, the parent prints `ready http://HOST:PORT`.
+Sockets that the process was started with (`LISTEN_FDS`, as systemd does it) are served in the
+place of the address; connections then wait in them while nobody serves.
 SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
-`drain`. SIGINT skips the notice. A worker that dies is replaced. SIGQUIT has a process write the
+`drain`. SIGINT skips the notice. SIGHUP, and a change of the configuration file, have the parent
+look at it and post what is good for the workers (`edge.reload`, `edge.board`). A worker that dies
+is replaced, and runs what is posted. SIGQUIT has a process write the
 stacks of its threads to standard error, and changes nothing else.
 """
 
@@ -25,25 +29,36 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib.metadata import version
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 from granian import _signals
-from granian._granian import WorkerSignal
+from granian._granian import SocketHolder, WorkerSignal
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
+from . import status
+from .board import Board, Posted
+from .listening import AddressInUse, Held, given, hold
+from .reload import Reloader, Source
 from .settings import Settings
 from .store import check_store
 from .telemetry import configure
+
+__all__ = ["AddressInUse", "serve"]
 
 _log = logging.getLogger(__name__)
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _NAP = 0.25
 """Seconds after which a signal is noticed at the latest."""
+_LOOK_NAPS = 2
+"""Naps between two looks at the configuration file; what has changed is taken over at the second
+look that finds it so."""
 _HEED = signal.SIGUSR2
 """By this signal the parent tells a worker to heed the stop signals it has got and will get."""
 _BACKLOG = 2048
@@ -60,35 +75,37 @@ _QUIET: dict[str, Any] = {
 }
 
 
-class AddressInUse(OSError):
-    """Something else listens there."""
-
-
-def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    settings: Settings,
+    *,
+    source: Source | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Exits the process with 1 when a worker cannot start.
 
+    source: where `settings` are from, and what they are to be changed by while serving.
     on_ready: called once with the base URL, from a thread; by default it is printed.
     Raises AddressInUse, and what `check_store` raises.
     """
     configure(level=settings.log.level, form=settings.log.format)
     faulthandler.register(signal.SIGQUIT, file=2)  # workers inherit it
     _raise_descriptors(settings)
-    multiprocessing.set_start_method("fork", force=True)  # workers inherit settings with secrets
-    for told in (signal.SIGUSR1, _HEED):
+    multiprocessing.set_start_method("fork", force=True)  # workers inherit the board
+    for told in (signal.SIGHUP, signal.SIGUSR1, _HEED):
         signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
     os.register_at_fork(before=_hold_signals, after_in_parent=_heed_signals)
     asyncio.run(check_store(settings))
-    held = _hold_port(settings.server.host, settings.server.port)
-    metrics = tempfile.mkdtemp(prefix="penstock-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    held = given() or hold(settings.server.host, settings.server.port)
+    folder = Path(tempfile.mkdtemp(prefix=status.PREFIX))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     started, tell = os.pipe()
     try:
-        server = _Server(settings, port=held.getsockname()[1], started=started)
+        server = _Server(settings, held, source=source, folder=folder, started=started)
         server.announce(on_ready or _print_ready)
-        server.serve(target_loader=lambda _target: _worker(settings, tell))
+        server.serve(target_loader=lambda _target: _worker(server.board, folder, tell))
     finally:
         held.close()
-        shutil.rmtree(metrics, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _raise_descriptors(settings: Settings) -> None:
@@ -109,10 +126,12 @@ def _print_ready(url: str) -> None:
     sys.stdout.flush()
 
 
-def _worker(settings: Settings, tell: int) -> Any:
+def _worker(board: Board, folder: Path, tell: int) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
     from .app import Gateway  # prometheus_client must see its environment first
 
+    posted = board.read()
+    settings = posted.settings
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
     if hasattr(os, "SCHED_BATCH"):
@@ -127,7 +146,7 @@ def _worker(settings: Settings, tell: int) -> Any:
         _listen_to_parent()
         os.write(tell, b"1")
 
-    gateway = Gateway(settings, on_ready=on_ready)
+    gateway = Gateway(posted, on_ready=on_ready, board=board, folder=folder)
     _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
     return gateway
 
@@ -184,31 +203,57 @@ class _Wakeful(threading.Event):
 
     CPython runs a signal's handler in the main thread, once that runs at all. A signal that comes
     just before the thread goes to sleep, or that the kernel gives to another thread, wakes nobody.
+
+    idle: called each time, by the thread that waits.
     """
+
+    def __init__(self, idle: Callable[[], None]) -> None:
+        super().__init__()
+        self._idle = idle
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until set, in naps; a timeout is kept as it is."""
         if timeout is not None:
             return super().wait(timeout)
         while not super().wait(_NAP):
-            pass
+            self._idle()
         return True
 
 
 class _Server(MPServer):
-    """Granian with our signals, our log and a word when it is ready."""
+    """Granian with our signals, our log, our reload and a word when it is ready."""
 
-    def __init__(self, settings: Settings, *, port: int, started: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        held: Held,
+        *,
+        source: Source | None,
+        folder: Path,
+        started: int,
+    ) -> None:
         options = settings.server
         self._notice = options.drain_notice
         self._started = started
         self._stopping = False
-        self._url = f"http://{_bracketed(options.host)}:{port}"
-        self._connect_to = (_reachable(options.host), port)
+        self._held = held
+        self._folder = folder
+        self._file = "" if source is None else str(source.file.resolve())
+        self._naps = 0
+        self.board = Board()
+        self.board.post(Posted(settings, digest="" if source is None else source.looked.digest))
+        self._reloader = None
+        if source is not None:
+            self._reloader = Reloader(source, self.board, running=settings, told=self._reloaded)
+            from middlewares.metrics import ReloadMetrics  # as in _worker
+
+            self._metrics_of_reloads = ReloadMetrics()
+        self._connect_to = (status.reachable(held.host), held.port)
+        self._url = f"http://{status.bracketed(held.host)}:{held.port}"
         super().__init__(
             "penstock",
-            address=options.host,
-            port=port,
+            address=held.host,
+            port=held.port,
             interface=Interfaces.ASGI,
             workers=options.workers,
             runtime_mode=RuntimeModes.st,
@@ -223,7 +268,7 @@ class _Server(MPServer):
             respawn_failed_workers=True,
             workers_kill_timeout=max(1, round(options.drain)),
         )
-        self.main_loop_interrupt = _Wakeful()
+        self.main_loop_interrupt = _Wakeful(self._look)
 
     def announce(self, on_ready: Callable[[str], None]) -> None:
         """Call `on_ready` once every worker has started and the port answers."""
@@ -237,9 +282,48 @@ class _Server(MPServer):
                 except OSError:
                     time.sleep(0.01)
                 else:
+                    status.write(self._folder, "server.json", self._serving())
                     return on_ready(self._url)
 
         threading.Thread(target=wait, name="ready", daemon=True).start()
+
+    def _serving(self) -> status.Serving:
+        return status.Serving(
+            pid=os.getpid(),
+            version=version("penstock"),
+            url=self._url,
+            file=self._file,
+            started=time.time(),
+        )
+
+    def _init_shared_socket(self) -> None:
+        init: Callable[[], None] = super()._init_shared_socket
+        init()
+        if self._held.given:  # one for all workers, who take turns; it outlives us
+            holder: Any = SocketHolder
+            self._shd: Any = holder(self._held.socket.fileno(), False, _BACKLOG)
+            self._ssp = None
+
+    def _look(self) -> None:
+        """At the configuration file, every few naps."""
+        self._naps += 1
+        if self._reloader is not None and self._naps % _LOOK_NAPS == 0 and self._reloader.due():
+            self.reload_signal = True
+            self.main_loop_interrupt.set()
+
+    def _reload(self, *args: Any, **kwargs: Any) -> None:
+        """In the place of Granian's, which would replace the workers."""
+        self.reload_signal = False
+        self.main_loop_interrupt.clear()
+        if self.interrupt_signal or self.interrupt_children:
+            self.main_loop_interrupt.set()  # told in between
+        if self._reloader is not None and not self.interrupt_signal:
+            self._reloader.reload()
+
+    def _reloaded(self, done: status.Reloaded) -> None:
+        status.write(self._folder, "reload.json", done)
+        self._metrics_of_reloads.told(done.result, valid=done.valid)
+        self._tell(self.wrks, signal.SIGHUP)
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         """Give notice first when it is SIGTERM; the next signal skips that, and no more count."""
@@ -268,44 +352,15 @@ class _Server(MPServer):
         super()._respawn_workers(workers, *args, **kwargs)
         for worker in old:  # what it had in flight is in flight no more; what it counted stays
             mark_process_dead(worker.inner.pid)  # type: ignore[no-untyped-call]
+            (self._folder / status.file_of(worker.inner.pid)).unlink(missing_ok=True)
+        if self.interrupt_signal:
+            self.main_loop_interrupt.set()  # told while Granian cleared it
 
     @staticmethod
     def _tell(workers: Iterable[Any], number: signal.Signals) -> None:
         for worker in workers:
             with suppress(ProcessLookupError):  # it died, and is about to be replaced
                 os.kill(worker.inner.pid, number)
-
-
-def _hold_port(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, not listening, that keeps the port while workers come.
-
-    Workers share the port (SO_REUSEPORT), so a second gateway on it would not be refused but take
-    half of the connections; binding once without that option finds it.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise AddressInUse(f"cannot listen on {host} port {port}: {error.strerror}") from None
-        address = (address[0], probe.getsockname()[1], *address[2:])
-    held = socket.socket(family, kind, protocol)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind(address)
-    return held
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _reachable(host: str) -> str:
-    """An address by which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def _granian_level(level: str) -> LogLevels:

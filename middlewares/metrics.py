@@ -89,6 +89,19 @@ class Metrics:
             ("upstream", "status"),
             registry=registry,
         )
+        self.fallbacks = Counter(
+            "penstock_fallbacks",
+            "Requests that another model answered than the one asked for.",
+            ("model",),
+            registry=registry,
+        )
+        self.broken = Gauge(
+            "penstock_target_broken",
+            "1 while a target is passed over as long as there is another, 0 once it is well again.",
+            ("upstream", "target"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.not_kept = Counter(
             "penstock_answers_not_kept",
             "Answers that should have been stored and could not be.",
@@ -124,6 +137,13 @@ class Metrics:
             "Requests that wait for their turn.",
             registry=registry,
             multiprocess_mode="livesum",
+        )
+        self.config_hash = Gauge(
+            "penstock_config_hash",
+            "Of the configuration file that a worker serves, as a number; label `pid` tells the "
+            "workers apart.",
+            registry=registry,
+            multiprocess_mode="liveall",
         )
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._follows: list[tuple[Counter, Callable[[], float], float]] = []
@@ -173,6 +193,8 @@ class Metrics:
                 self._count(self.tokens, usage.cache_read, model, "cache_read")
             if usage.cache_write:
                 self._count(self.tokens, usage.cache_write, model, "cache_write")
+        if exchange.fallback_from and exchange.outcome == "completed":
+            self._count(self.fallbacks, 1, model)
         if exchange.cost:
             self._count(self.credits, exchange.cost / NANO, model)
         for attempt in exchange.attempts:
@@ -240,6 +262,36 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class ReloadMetrics:
+    """What becomes of changed configurations, counted in the one process that takes them over.
+
+    Written at once: reloads are rare, and that process has no event loop. Forked processes have
+    zeros of their own beside its values, which is why the gauge goes by the largest.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry if registry is not None else CollectorRegistry()
+        self.reloads = Counter(
+            "penstock_config_reloads",
+            "Times a configuration was to be taken over while serving: applied, refused or "
+            "unchanged.",
+            ("result",),
+            registry=registry,
+        )
+        self.valid = Gauge(
+            "penstock_config_valid",
+            "1 while the configuration file is what is served or could be, 0 since it was refused.",
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        self.valid.set(1)
+
+    def told(self, result: str, *, valid: bool) -> None:
+        """Count one of them. valid: whether the file is good as it is."""
+        self.reloads.labels(result).inc()
+        self.valid.set(float(valid))
 
 
 class MetricsMiddleware:

@@ -18,6 +18,7 @@ from edge.cli import app
 from edge.router import OPEN, ROUTES
 from edge.schema import schema, text
 from middlewares import KINDS, Metrics
+from middlewares.metrics import ReloadMetrics
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -107,7 +108,11 @@ def test_the_schema_for_editors_is_current() -> None:
 
 
 def metric_rows() -> Iterator[str]:
-    metrics = Metrics()
+    for metrics in (Metrics(), ReloadMetrics()):
+        yield from rows_of(metrics)
+
+
+def rows_of(metrics: Metrics | ReloadMetrics) -> Iterator[str]:
     labels = {
         collector._name: collector._labelnames
         for collector in vars(metrics).values()

@@ -1,4 +1,4 @@
-"""The command line: `penstock serve | demo | check | keys | plans | credits | usage | …`.
+"""The command line: `penstock serve | status | check | keys | plans | credits | usage | …`.
 
 Modules are imported inside the commands, in this package and nowhere else: `penstock --help`,
 `schema` and `keys` need neither the server nor the upstreams, and each second of start-up is paid
@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import keys, money, serving
+from . import keys, money, serving, status
 from .terminal import say
 
 app = typer.Typer(
@@ -82,5 +82,6 @@ def root(
 
 
 serving.add_to(app)
+status.add_to(app)
 keys.add_to(app)
 money.add_to(app)

@@ -32,14 +32,17 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until told to stop; prints `ready http://HOST:PORT` when it accepts requests."""
+    from edge.reload import Source
     from edge.settings import not_enforced
 
-    settings = load(config, host=host, port=port, workers=workers)
+    given = {"host": host, "port": port, "workers": workers}
+    source = Source(config, {name: value for name, value in given.items() if value is not None})
+    settings = source.load()
     for sentence in not_enforced(settings):
         say(f"warning: {sentence}")
     from edge.server import serve as run
 
-    run(settings)
+    run(settings, source=source)
 
 
 def demo(

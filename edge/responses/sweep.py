@@ -41,7 +41,7 @@ class Sweeper:
                 raise ValueError(f"{name} {value}: expected more than 0")
         self._store = store
         self._period = period
-        self._grace = grace
+        self.grace = grace
         self._clock = clock
         self._sleep = sleep
         self._random = random
@@ -65,7 +65,7 @@ class Sweeper:
         while True:
             await self._sleep(self._period * (0.5 + self._random()))
             try:
-                await self._store.purge(self._clock() - self._grace)
+                await self._store.purge(self._clock() - self.grace)
             except (StoreUnavailable, ValueError) as raised:
                 # ValueError: a row was continued just when it was to go; it waits.
                 if not self._down:

@@ -272,7 +272,9 @@ class House:
             metrics=self.metrics,
             estimator=self.estimator,
             log=lambda event, **fields: self.log.append({"event": event, **fields}),
-            open_app=open_app(self.settings, self.catalog, self.metrics, lambda: self.ready),
+            open_app=open_app(
+                self.settings, self.catalog, self.metrics, lambda: self.ready, self._status
+            ),
             admin_app=AdminApp(
                 token=None,
                 settings=self.settings,
@@ -289,6 +291,9 @@ class House:
         if scope["type"] == "http":
             self.exchanges.append(Exchange.of(scope))
         await self._app(scope, receive, send)
+
+    async def _status(self) -> dict[str, Any]:
+        return {"state": "ready" if self.ready else "draining"}
 
     def sample(self, name: str, **labels: str) -> float | None:
         """The value of one metric."""

@@ -201,7 +201,7 @@ def test_serve_puts_the_command_line_before_the_file(
     penstock: Penstock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Settings] = []
-    monkeypatch.setattr(server, "serve", served.append)
+    monkeypatch.setattr(server, "serve", lambda settings, source: served.append(settings))
     assert penstock.on("serve", "--host", "::1", "--port", "0") == (0, "", "")
     assert (served[0].server.host, served[0].server.port) == ("::1", 0)
     refused = penstock.on("serve", "--workers", "2")
@@ -213,7 +213,7 @@ def test_serve_puts_the_command_line_before_the_file(
 def test_serve_warns_of_what_it_does_not_enforce(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "serve", lambda settings: None)
+    monkeypatch.setattr(server, "serve", lambda settings, source: None)
     config = write(tmp_path, '[media]\nimage = "m"\n')
     result = Penstock(config, capsys).on("serve")
     assert result.err == "warning: media: this version does not turn media into text\n"

@@ -1,0 +1,132 @@
+"""`penstock status`: ask the running gateway what it runs, and hold that against the file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import Config, Json, print_json, print_table, say
+
+_PATIENCE = 5.0
+_SILENT = 10.0
+"""Seconds without a sign of it after which a worker is worth a word; one comes each second."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(status)
+
+
+def status(
+    config: Config,
+    url: Annotated[
+        str | None, typer.Option(help="Where it listens, if that is not what the file says.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Ask the running gateway how it does; exit 0 when every worker runs what the file says."""
+    url = url or _url_of(config)
+    found, fault = _asked(url)
+    if found is None:
+        say(f"error: {url}: {fault}")
+        raise typer.Exit(1)
+    problems = _problems(found, config)
+    if json:
+        print_json({**found, "problems": problems})
+    else:
+        _print(found, url)
+        for problem in problems:
+            say(f"error: {problem}")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _url_of(config: Path) -> str:
+    """As a running gateway of this file says, as the file says, or where it listens by default. The
+    file need not be valid: that it is not may be what somebody wants to know."""
+    from json import loads
+    from tomllib import loads as load_toml
+
+    from edge.options import Server
+    from edge.status import bracketed, find, reachable
+
+    if found := find(config):
+        return found
+    try:
+        text = config.read_text("utf-8")
+        document = loads(text) if config.suffix == ".json" else load_toml(text)
+        table = dict(document.get("server", {}))
+    except (OSError, ValueError, AttributeError, TypeError):
+        table = {}
+    plain = Server()
+    host, port = table.get("host", plain.host), table.get("port", plain.port)
+    return f"http://{bracketed(reachable(str(host)))}:{port}"
+
+
+def _asked(url: str) -> tuple[dict[str, Any] | None, str]:
+    """Its answer, or why there is none."""
+    import httpx
+
+    try:
+        with httpx.Client(trust_env=False, timeout=_PATIENCE) as client:
+            answer = client.get(f"{url.rstrip('/')}/status")
+        if answer.status_code == 404:
+            return None, "answers 404: this address is not in server.ops_networks"
+        if answer.status_code != 200:
+            return None, f"answers {answer.status_code}"
+        found = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return None, f"does not answer: {error}"
+    except ValueError:
+        return None, "answers, but is no Penstock"
+    if not isinstance(found, dict) or "workers" not in found:
+        return None, "answers, but is no Penstock"
+    return found, ""
+
+
+def _problems(found: dict[str, Any], config: Path) -> list[str]:
+    """Sentences for what is not as it should be."""
+    from edge.board import digest_of
+
+    problems: list[str] = []
+    if not found["config_valid"]:
+        problems += [f"refused: {reason}" for reason in found["last_reload"]["reasons"]]
+    try:
+        there = digest_of(config.read_bytes())
+    except OSError as error:
+        problems.append(f"{config}: cannot be read: {error.strerror}")
+    else:
+        problems += [
+            f"worker {worker['pid']} runs {worker['digest'] or 'no file'}, {config} is {there}"
+            for worker in found["workers"]
+            if worker["digest"] != there
+        ]
+    editions = {worker["edition"] for worker in found["workers"]}
+    if len(editions) > 1:
+        problems.append("the workers do not run the same configuration")
+    for worker in found["workers"]:
+        if "fault" in worker:
+            problems.append(f"worker {worker['pid']}: {worker['fault']}")
+        if worker["seen_seconds_ago"] > _SILENT:
+            ago = worker["seen_seconds_ago"]
+            problems.append(f"worker {worker['pid']} has not been heard of for {ago:g} s")
+    return problems
+
+
+def _print(found: dict[str, Any], url: str) -> None:
+    if "pid" in found:
+        typer.echo(
+            f"Penstock {found['version']} at {url}, pid {found['pid']}, {found['state']}, "
+            f"up {_span(found['uptime_seconds'])}"
+        )
+    if last := found.get("last_reload"):
+        typer.echo(f"last reload: {last['result']} at {last['at']}, {last['digest'] or 'no file'}")
+    columns = ("pid", "state", "digest", "edition", "loaded", "requests")
+    print_table(columns, found["workers"])
+
+
+def _span(seconds: float) -> str:
+    """Two units are enough for a person."""
+    whole = int(seconds)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min")]
+    said = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join([*said, f"{whole % 60} s"][:2])

@@ -1,0 +1,110 @@
+"""What is made anew of each configuration, and what it has in common with the one before.
+
+An `Edition` serves the requests that began while it was the newest, to their end. Then it is
+closed. A provider whose options are the same in two editions is one object in both, with its
+connections and the bound on their number.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from middlewares._asgi import ASGIApp
+
+from .board import Posted
+from .chain import end
+from .options import Upstream
+from .settings import Settings
+from .upstreams.provider import Provider
+from .upstreams.providers import providers_of
+
+_log = logging.getLogger(__name__)
+
+
+class Edition:
+    """The chain of one configuration.
+
+    under_way: the tasks that are in it. retired: set once another has taken its place.
+    loaded: Unix seconds.
+    """
+
+    __slots__ = ("app", "loaded", "posted", "providers", "retired", "under_way")
+
+    def __init__(
+        self, app: ASGIApp, posted: Posted, providers: Iterable[Provider], loaded: float
+    ) -> None:
+        self.app = app
+        self.posted = posted
+        self.providers = tuple(providers)
+        self.loaded = loaded
+        self.under_way: set[asyncio.Task[None]] = set()
+        self.retired = False
+
+
+class _Held(msgspec.Struct):
+    """A provider, what it was made of, and how many editions have it."""
+
+    provider: Provider
+    option: Upstream
+    files: tuple[bytes, ...]
+    holders: int = 0
+
+
+class Providers:
+    """The providers of all editions that are not closed yet."""
+
+    def __init__(self, make: Callable[[Settings], Mapping[str, Provider]] = providers_of) -> None:
+        self._make = make
+        self._held: list[_Held] = []
+
+    def take(self, settings: Settings) -> dict[str, Provider]:
+        """The providers of `settings` by name: those that are there as they should be, the others
+        new. Raises what making one raises, and then nothing is taken."""
+        wanted = [(option, _files(option)) for option in settings.upstreams]
+        found = [self._find(*each) for each in wanted]
+        missing = tuple(
+            option for (option, _), held in zip(wanted, found, strict=True) if held is None
+        )
+        made = self._make(msgspec.structs.replace(settings, upstreams=missing)) if missing else {}
+        taken: dict[str, Provider] = {}
+        for (option, files), held in zip(wanted, found, strict=True):
+            if held is None:
+                held = _Held(made[option.name], option, files)
+                self._held.append(held)
+            held.holders += 1
+            taken[option.name] = held.provider
+        return taken
+
+    async def give_back(self, providers: Iterable[Provider]) -> None:
+        """One edition needs these no more; what none needs is closed."""
+        for provider in providers:
+            held = next(held for held in self._held if held.provider is provider)
+            held.holders -= 1
+            if not held.holders:
+                self._held.remove(held)
+                try:
+                    await provider.upstream.aclose()
+                except Exception:
+                    _log.exception("upstream %s: its connections cannot be closed", provider.name)
+
+    def _find(self, option: Upstream, files: tuple[bytes, ...]) -> _Held | None:
+        for held in self._held:
+            if held.option == option and held.files == files:
+                return held
+        return None
+
+    async def close(self, edition: Edition) -> None:
+        """End what the layers of an edition run on their own, and give its providers back."""
+        try:
+            await end(edition.app)
+        finally:
+            await self.give_back(edition.providers)
+
+
+def _files(option: Upstream) -> tuple[bytes, ...]:
+    """What stands in the files that a provider reads when it is made."""
+    paths: tuple[Path | None, ...] = (option.ca, option.client_cert)
+    return tuple(path.read_bytes() for path in paths if path is not None)

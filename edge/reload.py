@@ -1,0 +1,246 @@
+"""Take over a changed configuration while serving: what the parent process does about it.
+
+Theory of operation. The parent looks at the file each second, and when it gets SIGHUP. What has
+changed, and stands still, is read and checked as at the start, its providers are made once on
+trial, and then it is posted on the board for all workers. A file with any fault is refused whole:
+the board keeps what it has, and so do the workers, also those that are started anew.
+
+Some of a configuration cannot be changed under way, see `FIXED`. A file that changes any of it is
+refused too: half of a change would be neither the one configuration nor the other.
+"""
+
+import asyncio
+import json
+import logging
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from time import time
+from typing import Any
+
+import msgspec
+
+from .board import Board, Posted, TooLarge, digest_of
+from .settings import Settings, SettingsError, load
+from .status import Reloaded
+
+_log = logging.getLogger(__name__)
+
+FIXED = (
+    "server.host",
+    "server.port",
+    "server.workers",
+    "server.drain",
+    "server.drain_notice",
+    "server.http2",
+    "store",
+    "auth.mode",
+    "limits.throttle_wait",
+    "limits.throttle_queue",
+    "limits.throttle_total",
+    "limits.throttle_memory",
+    "breaker",
+    "affinity",
+    "log.level",
+    "log.format",
+)
+"""Keys, and tables as a whole, that hold from the start of a process to its end."""
+
+
+def fixed_misfits(running: Settings, wanted: Settings) -> list[str]:
+    """A sentence for each fixed key that `wanted` changes. No value is shown: some are secret."""
+    return [
+        f"{key}: cannot be changed while Penstock runs; restart it for that"
+        for path in FIXED
+        for key in _changed(path, running, wanted)
+    ]
+
+
+def _changed(path: str, running: Settings, wanted: Settings) -> Iterator[str]:
+    one: Any = running
+    other: Any = wanted
+    for name in path.split("."):
+        one, other = getattr(one, name), getattr(other, name)
+    if one == other:
+        return
+    fields: tuple[str, ...] = getattr(one, "__struct_fields__", ())
+    if not fields:
+        yield path
+    for name in fields:
+        if getattr(one, name) != getattr(other, name):
+            yield f"{path}.{name}"
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was found in the file and those it refers to. digest: see `digest_of`; "" without a
+    file. whole: of all of them."""
+
+    digest: str
+    whole: bytes
+
+
+class Source:
+    """A configuration file. server: what goes before its `[server]`, as from a command line.
+
+    looked: what there was when its settings were last loaded, or just before.
+    """
+
+    def __init__(self, file: Path, server: Mapping[str, Any] | None = None) -> None:
+        self.file = file
+        self.looked = Look("", b"")
+        self._server = server or {}
+        self._known = b""
+        self._referred: tuple[Path, ...] = ()
+
+    def load(self) -> Settings:
+        """Its settings. Raises SettingsError."""
+        self.looked = self.look()
+        return load(self.file, server=self._server)
+
+    def look(self) -> Look:
+        """Its present content, and that of the files it refers to. What cannot be read is empty."""
+        text = _content(self.file)
+        if text != self._known:
+            self._known = text
+            self._referred = tuple(_referred(text, self.file))
+        whole = sha256(text)
+        for path in self._referred:
+            whole.update(sha256(_content(path)).digest())
+        return Look(digest_of(text) if text else "", whole.digest())
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _referred(text: bytes, file: Path) -> Iterator[Path]:
+    """The files that a configuration names: secrets as `file:PATH`, certificates by their path."""
+    try:
+        decoded = text.decode()
+        document = json.loads(decoded) if file.suffix == ".json" else tomllib.loads(decoded)
+    except ValueError:
+        return
+    if not isinstance(document, dict):
+        return
+    folder = file.resolve().parent
+    for table, content in document.items():
+        if table != "store":  # whose `file:` is a folder that is written to
+            for path in _paths(content):
+                yield folder / Path(path).expanduser()
+
+
+def _paths(value: object, key: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _paths(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _paths(inner, key)
+    elif isinstance(value, str):
+        if value.startswith("file:"):
+            yield value.removeprefix("file:")
+        elif key in ("ca", "client_cert"):
+            yield value
+
+
+class Reloader:
+    """Looks at `source` and posts what is good on `board`.
+
+    running: what is served, as loaded from `source` and posted.
+    told: called with what has become of each reload.
+    trial: makes all of a configuration that can fail, throws it away, and says what did.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        board: Board,
+        *,
+        running: Settings,
+        told: Callable[[Reloaded], None],
+        trial: Callable[[Settings], list[str]] | None = None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._source = source
+        self._board = board
+        self._running = running
+        self._looked = self._seen = self._good = source.looked
+        self._told = told
+        self._trial = trial or made_on_trial
+        self._clock = clock
+        self._serial = board.serial
+
+    def due(self) -> bool:
+        """Whether the file has changed, and is as it was when last asked: who writes it is done."""
+        seen, self._seen = self._seen, self._source.look()
+        return self._seen == seen and seen != self._looked
+
+    def reload(self) -> Reloaded:
+        """Take over what the file has now, if it is good. Says in the log what became of it."""
+        look = self._looked = self._seen = self._source.look()
+        if look == self._good:
+            done = Reloaded("unchanged", look.digest, self._clock())
+        elif faults := self._faults(look):
+            done = Reloaded("refused", look.digest, self._clock(), tuple(faults), valid=False)
+        else:
+            self._good = look
+            done = Reloaded("applied", look.digest, self._clock())
+        self._say(done)
+        self._told(done)
+        return done
+
+    def _faults(self, look: Look) -> list[str]:
+        """Why it cannot be taken over; when there is nothing, it has been."""
+        try:
+            settings = self._source.load()
+        except SettingsError as error:
+            return list(error.faults)
+        if faults := fixed_misfits(self._running, settings):
+            return faults
+        if faults := self._trial(settings):
+            return faults
+        try:
+            self._board.post(Posted(settings, self._serial + 1, look.digest))
+        except TooLarge as error:
+            return [str(error)]
+        self._serial += 1
+        self._running = settings
+        return []
+
+    def _say(self, done: Reloaded) -> None:
+        file = self._source.file
+        match done.result:
+            case "applied":
+                _log.info("configuration %s is taken over: %s", done.digest, file)
+            case "unchanged":
+                _log.info("configuration %s is what is served already: %s", done.digest, file)
+            case "refused":
+                why = "; ".join(done.reasons)
+                _log.error("configuration %s is refused, the old one stays: %s", done.digest, why)
+
+
+def made_on_trial(settings: Settings) -> list[str]:
+    """Make the parts of a configuration that can fail, and throw them away; a sentence for each
+    that did. Imports them only here: most parents never need them."""
+    from .upstreams.providers import providers_of
+
+    async def fault(n: int) -> str | None:
+        one = msgspec.structs.replace(settings, upstreams=(settings.upstreams[n],))
+        try:
+            for provider in providers_of(one).values():
+                await provider.upstream.aclose()
+        except Exception as error:
+            # Those of the system name files. What others quote may be a password.
+            said = str(error) if isinstance(error, OSError) else type(error).__name__
+            return f"upstreams[{n}]: cannot be made: {said}"
+        return None
+
+    async def make() -> list[str]:
+        found = [await fault(n) for n in range(len(settings.upstreams))]
+        return [sentence for sentence in found if sentence is not None]
+
+    return asyncio.run(make())

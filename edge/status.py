@@ -1,0 +1,197 @@
+"""What a running gateway tells operators of itself, over all its processes.
+
+Theory of operation. Parent and workers share a folder, in which each writes a small file of its
+own: the parent where it listens (`server.json`) and what became of the last reload
+(`reload.json`), each worker what it runs (`worker-PID.json`). Whichever worker is asked reads them
+all. The file of a worker that died is removed by the parent.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+PREFIX = "penstock-"
+"""Folders of running gateways begin with it, in the system's folder for temporary files."""
+
+State = Literal["ready", "not ready", "draining"]
+Result = Literal["applied", "refused", "unchanged"]
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """Written by the parent once, when every worker has started. Times in Unix seconds.
+
+    file: absolute path of the configuration, "" when it has none.
+    """
+
+    pid: int
+    version: str
+    url: str
+    file: str
+    started: float
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What became of the last look at the configuration file that was due.
+
+    reasons: sentences, as `penstock check` has them. digest: of the file that was looked at.
+    valid: whether the file could be served as it is.
+    """
+
+    result: Result
+    digest: str
+    at: float
+    reasons: tuple[str, ...] = ()
+    valid: bool = True
+
+
+class Working(msgspec.Struct, frozen=True):
+    """One worker. edition and digest: of the configuration it runs (`edge.board.Posted`), since
+    `loaded`. requests: under way. fault: why it does not run the newest."""
+
+    pid: int
+    digest: str
+    edition: int
+    loaded: float
+    requests: int
+    state: State
+    fault: str = ""
+
+
+def write(folder: Path, name: str, value: msgspec.Struct) -> None:
+    """Put `value` into a file of `folder`, whole or not at all."""
+    new = folder / f"{name}.new-{os.getpid()}"
+    new.write_bytes(msgspec.json.encode(value))
+    new.replace(folder / name)
+
+
+def file_of(pid: int) -> str:
+    """Name of a worker's file."""
+    return f"worker-{pid}.json"
+
+
+def workers(folder: Path) -> Iterator[tuple[Working, float]]:
+    """The workers that live, and when each was heard of last, in Unix seconds."""
+    for path in sorted(folder.glob("worker-*.json")):
+        found = _read(path, Working)
+        with suppress(OSError):
+            if found is not None and _alive(found.pid):
+                yield found, path.stat().st_mtime
+
+
+def report(own: Working, folder: Path | None, now: float) -> dict[str, Any]:
+    """The answer to GET /status. own: of the worker that is asked. folder: of this gateway, None
+    where workers have no parent."""
+    rows = [(own, now)]
+    serving = reloaded = None
+    if folder is not None:
+        serving = _read(folder / "server.json", Serving)
+        reloaded = _read(folder / "reload.json", Reloaded)
+        rows += [row for row in workers(folder) if row[0].pid != own.pid]
+    rows.sort(key=lambda row: row[0].pid)
+    answer: dict[str, Any] = {"state": own.state}
+    if serving is not None:
+        answer |= {
+            "version": serving.version,
+            "pid": serving.pid,
+            "url": serving.url,
+            "started": _when(serving.started),
+            "uptime_seconds": round(now - serving.started, 1),
+            "config": serving.file or None,
+        }
+    if reloaded is not None:
+        answer["last_reload"] = {
+            "result": reloaded.result,
+            "at": _when(reloaded.at),
+            "digest": reloaded.digest,
+            "reasons": list(reloaded.reasons),
+        }
+    answer["config_valid"] = reloaded is None or reloaded.valid
+    answer["workers"] = [
+        {
+            "pid": one.pid,
+            "state": one.state,
+            "digest": one.digest,
+            "edition": one.edition,
+            "loaded": _when(one.loaded),
+            "requests": one.requests,
+            "seen_seconds_ago": round(max(0.0, now - seen), 1),
+            **({"fault": one.fault} if one.fault else {}),
+        }
+        for one, seen in rows
+    ]
+    return answer
+
+
+def find(file: Path) -> str | None:
+    """URL of the newest gateway of this user that serves the configuration `file` and lives.
+
+    Others may put folders beside ours: only those of this user are looked at.
+    """
+    found: list[Serving] = []
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if folder.stat().st_uid != os.geteuid():
+                continue
+            serving = _read(folder / "server.json", Serving)
+            if serving and serving.file == str(file.resolve()) and _alive(serving.pid):
+                found.append(serving)
+    return max(found, key=lambda serving: serving.started).url if found else None
+
+
+def reachable(host: str) -> str:
+    """An address by which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def bracketed(host: str) -> str:
+    """`host` as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+class Notes:
+    """A worker's file: written when it says something new, and touched otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._name = file_of(os.getpid())
+        self._last: Working | None = None
+
+    def note(self, working: Working) -> None:
+        """Called about once a second. What cannot be written is not worth a request."""
+        with suppress(OSError):
+            if working == self._last:
+                now = time()
+                os.utime(self._folder / self._name, (now, now))
+            else:
+                write(self._folder, self._name, working)
+                self._last = working
