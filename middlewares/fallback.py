@@ -153,8 +153,7 @@ class FallbackMiddleware:
         verdict: Verdict = "none"
         wait: int | None = None
         began = self._clock()
-        if health is not None:
-            health.began(place.target)
+        mark = 0.0 if health is None else health.began(place.target)
         try:
             await self.app(scope, receive, send if gate is None else gate.send)
             if gate is not None and gate.failed:
@@ -186,7 +185,7 @@ class FallbackMiddleware:
                 seconds = 0.0
                 if verdict == "good":
                     seconds = max(0.0, (exchange.first_content or self._clock()) - began)
-                health.ended(place.target, verdict, seconds=seconds, retry_after=wait)
+                health.ended(place.target, verdict, mark, seconds=seconds, retry_after=wait)
         raise search.told()
 
 

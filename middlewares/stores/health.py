@@ -49,14 +49,15 @@ class Health(Protocol):
         """Seconds to the begin of an answer there, averaged; 0.0 where that is not known."""
         ...
 
-    def began(self, place: Target) -> None:
-        """A try begins."""
+    def began(self, place: Target) -> float:
+        """A try begins. Gives its mark, which is to be handed to `ended`."""
         ...
 
     def ended(
         self,
         place: Target,
         verdict: Verdict,
+        mark: float,
         *,
         seconds: float = 0.0,
         retry_after: int | None = None,
