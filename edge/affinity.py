@@ -1,22 +1,30 @@
-"""Which conversation an exchange belongs to, and where that was answered last."""
+"""Which conversation an exchange belongs to, and where that was answered last.
 
+A conversation is known by a hash of how it began (`dialects.thread`), of who has it, and of the
+model that is asked for: the same words to two models are two conversations, each with a prompt
+cache of its own. Two that begin alike share what is remembered. That costs no more than a prompt
+cache, or thinking that would still have been readable.
+"""
+
+from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
 
 from middlewares.exchange import Exchange, Target
+from middlewares.stores.bonds import Bond, Bonds
 
+from .dialects import thread
 
-class Bond(msgspec.Struct, frozen=True):
-    """Where a conversation was answered last.
-
-    target: "upstream/its-model"; maker: fingerprint of what answers there.
-    since: the message from which on everything that only one maker can read is this one's.
-    """
-
-    target: str
-    maker: str
-    since: int = 0
+_KEY = 16
+"""Bytes of a conversation's key; as many as nobody finds two of by trying."""
+_WHERE = {
+    "chat.completions": "messages",
+    "messages": "messages",
+    "responses": "input",
+    "responses.compact": "input",
+}
+"""By endpoint, the member that holds the conversation."""
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -48,3 +56,46 @@ class Affinity(Protocol):
     def keep(self, conversation: Conversation, target: Target, maker: str) -> None:
         """It was answered there."""
         ...
+
+
+class Conversations:
+    """`Affinity` by what `bonds` knows. Whoever makes it starts and closes `bonds`."""
+
+    __slots__ = ("_bonds",)
+
+    def __init__(self, bonds: Bonds) -> None:
+        self._bonds = bonds
+
+    async def find(self, exchange: Exchange) -> Conversation | None:
+        where = _WHERE.get(exchange.endpoint)
+        if where is None:
+            return None
+        fields = exchange.fields
+        if where not in fields and exchange.endpoint == "chat.completions":
+            where = "input"  # Cursor sends the body of another endpoint there
+        read = thread.read(fields, where)
+        if read is None:
+            return None
+        key = _key(exchange, read)
+        return Conversation(key, read.messages, read.bound, await self._bonds.find(key))
+
+    def keep(self, conversation: Conversation, target: Target, maker: str) -> None:
+        """What only one maker can read is believed to be its own as long as nobody has seen another
+        answer. When one has, all before its answer is foreign to it, and stays so: a history that
+        was made shorter may be a branch, and the longer one come back.
+        """
+        before = conversation.bond
+        since = 0 if before is None else conversation.foreign(maker)
+        bond = Bond(f"{target.upstream}/{target.model}", maker, since)
+        self._bonds.keep(conversation.key, bond)
+
+
+def _key(exchange: Exchange, read: thread.Thread) -> str:
+    who = exchange.principal.id if exchange.principal is not None else exchange.client
+    key = blake2b(who.encode(errors="replace"), digest_size=32).digest()
+    digest = blake2b(key=key, digest_size=_KEY, person=b"conversation")
+    for text in (exchange.model, *read.beginning):
+        encoded = text.encode(errors="replace")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()

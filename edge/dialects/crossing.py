@@ -25,6 +25,7 @@ from middlewares.problem import Problem
 
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
+from .foreign import without_foreign
 from .neutral import (
     CONTENT,
     Conversation,
@@ -158,15 +159,16 @@ def cross(
         able = "openai" in spoken or "responses" in spoken
         return Passthrough(exchange, "openai", model) if able else None
     chat = endpoint == "chat.completions"
-    foreign = chat and _speaks_responses(exchange.fields)
-    passing = passing and not (chat and (foreign or _mixes(exchange.fields)))
+    borrowed = chat and _speaks_responses(exchange.fields)
+    passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
     native = _NATIVE.get(endpoint)
     if native is not None and native in spoken and passing:
-        return Passthrough(exchange, native, model)
+        return Passthrough(exchange, native, model, foreign)
     client = clients.get(endpoint)
     if client is None:
         return None
-    read = _read_responses if foreign else client.read
+    read = _read_responses if borrowed else client.read
+    written = "responses" if borrowed else native
     for dialect, upstream in UPSTREAMS.items():
         if dialect in spoken:
             aim = Aim(
@@ -175,8 +177,17 @@ def cross(
                 context=context,
                 origin=fingerprint(dialect, model),
             )
+            # Of another dialect, nothing is sent on that does not name its maker.
             return Translation(
-                exchange, read, client, upstream, dialect, aim, estimator, max_answer
+                exchange,
+                read,
+                client,
+                upstream,
+                dialect,
+                aim,
+                estimator,
+                max_answer,
+                foreign if dialect == written else 0,
             )
     return None
 
@@ -219,13 +230,16 @@ def _read_responses(fields: Fields) -> Conversation:
 class Passthrough:
     """Bytes through; see `edge.dialects.passthrough`."""
 
-    def __init__(self, exchange: Exchange, dialect: DialectName, model: str) -> None:
+    def __init__(
+        self, exchange: Exchange, dialect: DialectName, model: str, foreign: int = 0
+    ) -> None:
         way = COMPACTION if exchange.endpoint == "responses.compact" else PASSTHROUGH[dialect]
+        fields, dropped = without_foreign(exchange.fields, dialect, foreign)
         self.dialect = dialect
         self.endpoint = exchange.endpoint
-        self._body = way.prepare(exchange.fields, model, exchange.stream)
+        self._body = way.prepare(fields, model, exchange.stream)
         self.ping = way.ping
-        self.dropped: list[str] = []
+        self.dropped: list[str] = dropped
         self.spelled: Mapping[str, str] | None = None
         self.estimated = False
         self._way = way
@@ -258,9 +272,11 @@ class Translation:
         aim: Aim,
         estimator: Estimator,
         max_answer: int,
+        foreign: int,
     ) -> None:
+        fields, missing = without_foreign(exchange.fields, dialect, foreign)
         try:
-            conversation = read(exchange.fields)
+            conversation = read(fields)
             conversation.stream = exchange.stream
             sent = upstream.write(conversation, aim)
             weight = weigh(conversation)
@@ -272,7 +288,7 @@ class Translation:
         self.endpoint = upstream.endpoint
         self._body, sent.body = sent.body, b""
         self.ping = client.ping
-        self.dropped = [*conversation.dropped, *sent.dropped]
+        self.dropped = [*missing, *conversation.dropped, *sent.dropped]
         self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
         self.estimated = False
         self._upstream = upstream

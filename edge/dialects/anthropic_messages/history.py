@@ -1,9 +1,12 @@
 """Take out of a caller's history what no upstream of this dialect can read.
 
 A conversation that other vendors' models took part in holds thinking with packed signatures, and
-sources with the same mark (see `write_answer`). Anthropic checks signatures, so both have to go.
-All that is left stays byte for byte as it came: it may be signed, and cached.
+sources with the same mark (see `write_answer`). Anthropic checks signatures, so both have to go;
+and so has the thinking of another maker who speaks this dialect too, which bears no mark. All that
+is left stays byte for byte as it came: it may be signed, and cached.
 """
+
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw
@@ -13,6 +16,8 @@ from edge.dialects.passthrough import UNREADABLE, Fields, encode
 
 _MARK = MARK.encode()
 _THINKING = ("thinking", "redacted_thinking")
+_THOUGHT = b'thinking"'
+"""Ends the type of either."""
 
 Message = dict[str, Raw]
 
@@ -50,21 +55,42 @@ def without_foreign(fields: Fields) -> Fields:
     if raw is None or _MARK not in bytes(raw):
         return fields
     try:
-        return _cleaned(fields, _decode_messages(raw))
+        return _cleaned(fields, _decode_messages(raw), _MARK, _own)
     except UNREADABLE:
         return fields
 
 
-def _cleaned(fields: Fields, messages: list[Message]) -> Fields:
+def without_thoughts(fields: Fields, first: int) -> Fields:
+    """`fields` without the thinking in its `first` messages; itself if there is none.
+
+    Packed thinking names its maker, and stays. What cannot be read is left to the upstream.
+    """
+    raw = fields.get("messages")
+    if raw is None or _THOUGHT not in bytes(raw):
+        return fields
+    try:
+        return _cleaned(fields, _decode_messages(raw), _THOUGHT, _unthought, first)
+    except UNREADABLE:
+        return fields
+
+
+def _cleaned(
+    fields: Fields,
+    messages: list[Message],
+    sign: bytes,
+    clean: Callable[[Raw], Raw | None],
+    first: int | None = None,
+) -> Fields:
+    """sign: what a content holds that `clean` has to see. first: of so many messages."""
     kept: list[Message] = []
     changed = False
-    for message in messages:
+    for message in messages[:first]:
         content = message.get("content", Raw(b"null"))
-        if _MARK not in bytes(content) or not bytes(content).startswith(b"["):
+        if sign not in bytes(content) or not bytes(content).startswith(b"["):
             kept.append(message)
             continue
         came = _decode_blocks(content)
-        blocks = [block for block in map(_own, came) if block is not None]
+        blocks = [block for block in map(clean, came) if block is not None]
         if len(blocks) == len(came) and all(a is b for a, b in zip(blocks, came, strict=True)):
             kept.append(message)
             continue
@@ -73,8 +99,19 @@ def _cleaned(fields: Fields, messages: list[Message]) -> Fields:
             kept.append({**message, "content": Raw(encode(blocks))})
     if not changed:
         return fields
+    if first is not None:
+        kept += messages[first:]
     cleaned = {**fields, "messages": Raw(encode(kept))}
     return _without_thinking(cleaned) if _is_unthought(kept) else cleaned
+
+
+def _unthought(block: Raw) -> Raw | None:
+    """The block; None if it is thinking that is not packed."""
+    if _THOUGHT not in bytes(block):
+        return block
+    read = _decode_block(block)
+    sealed = read.signature or read.data or ""
+    return block if read.type not in _THINKING or sealed.startswith(MARK) else None
 
 
 def _own(block: Raw) -> Raw | None:
