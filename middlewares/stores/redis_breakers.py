@@ -1,0 +1,268 @@
+"""What processes tell each other of broken places, in Redis.
+
+    penstock:{breakers}  =  a hash: [upstream, model] -> [state, level, until, told, owner, lease,
+                            version], times in milliseconds of Redis' clock
+
+One script both tells what is new here and answers with everything that is known: once in a period,
+and as soon as there is news. No request waits for it. What a process hears it adopts:
+
+    "o"   opened: so is it here, for as long as is left
+    "c"   closed, kept for those who have not heard: so is it here
+    "-"   nothing is known but that it asked to be left alone
+
+The probe of a broken place is made by one process. The first that has a request for it, once it is
+time, asks for leave, sends that request elsewhere, and has leave when Redis has answered; until
+another asks that cannot see it used for `lease`. Two may probe at once where a place has just
+changed hands (for a period, at most), where no other place is left for a request, where Redis has
+been away, and where a probe's process has not been heard of for `lease`. The breakers bear that:
+each counts only its own.
+
+While Redis is away each process knows what it knows, and goes on with that; what it has closed
+meanwhile, others find out for themselves.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from hashlib import sha1
+from secrets import token_hex
+
+import msgspec
+
+from middlewares.exchange import Target
+
+from .breakers import Breakers, News
+from .counters import CountersUnavailable
+from .redis_link import Part, RedisLink
+
+logger = logging.getLogger(__name__)
+
+KEY = b"penstock:{breakers}"
+
+_SOURCE = b"""
+local me, keep, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local version = time[1] .. '.' .. time[2]
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+for n = 5, #ARGV, 6 do
+  local field, change, want = ARGV[n], ARGV[n + 1], ARGV[n + 5]
+  local level, pause, told = tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), tonumber(ARGV[n + 4])
+  local there = redis.call('HGET', KEYS[1], field)
+  if there or redis.call('HLEN', KEYS[1]) < most then
+    local place = there and cjson.decode(there) or {'-', 0, now, 0, '', 0, version}
+    if change == 'o' or (want == '1' and place[1] == '-') then
+      if place[1] ~= 'o' then place[2], place[3] = 0, 0 end
+      place[1], place[7] = 'o', version
+      place[2], place[3] = math.max(place[2], level), math.max(place[3], now + pause)
+      place[5], place[6] = '', 0
+    elseif change == 'c' then
+      place = {'c', 0, now, place[4], '', 0, version}
+    end
+    if told == 0 then
+      place[4], place[7] = 0, version
+    elseif told > 0 then
+      place[4], place[7] = math.max(place[4], now + told), version
+    end
+    if want == '1' and place[1] == 'o' and (place[5] == me or place[6] < now) then
+      place[5], place[6] = me, now + lease
+    end
+    redis.call('HSET', KEYS[1], field, cjson.encode(place))
+    redis.call('PEXPIRE', KEYS[1], keep)
+  end
+end
+
+local answer = {}
+local known = redis.call('HGETALL', KEYS[1])
+for n = 1, #known, 2 do
+  local place = cjson.decode(known[n + 1])
+  if math.max(place[3], place[4], place[6]) + keep / 2 < now then
+    redis.call('HDEL', KEYS[1], known[n])
+  else
+    local mine = place[5] == me and 1 or 0
+    answer[#answer + 1] = {
+      known[n], place[1], place[2], place[3] - now, place[4] - now, mine, place[7]
+    }
+  end
+end
+return answer
+"""
+
+_MEET = sha1(_SOURCE).hexdigest().encode()  # noqa: S324  # it is Redis' name for the script
+
+_KEEP = 1_200_000
+"""Milliseconds for which the hash outlives the last news; half of it, a place in it."""
+
+_MOST = 10_000
+
+_BETWEEN = 0.02
+"""Seconds between two calls, however much news there is."""
+
+_PATIENCE = 1.0
+
+
+class SharedBreakers:
+    """Has `breakers` know what those of other processes know, by Redis.
+
+    period: seconds between two looks. lease: seconds for which leave to probe is not given to
+    another. Raises ValueError for a URL that is none of Redis.
+    """
+
+    def __init__(
+        self, breakers: Breakers, url: str, *, period: float = 0.5, lease: float = 2.0
+    ) -> None:
+        self._breakers = breakers
+        self._period = period
+        self._lease = int(max(lease, 4 * period) * 1000)
+        self._name = token_hex(8)
+        self._link = RedisLink(url, scripts={_MEET: _SOURCE}, timeout=_PATIENCE)
+        self._news: dict[Target, set[News]] = {}
+        self._probing: set[Target] = set()
+        self._seen: dict[Target, bytes] = {}
+        self._awake = asyncio.Event()
+        self._away: bool | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Hear what there is to hear, or, without Redis, begin alone."""
+        if self._keeping is None:
+            await self._link.start()
+            self._breakers.share(self._heard)
+            await self._meet()
+            self._keeping = asyncio.create_task(self._keep())
+
+    async def aclose(self) -> None:
+        """From now on this process is alone. Idempotent."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is None:
+            return
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+        self._breakers.alone = True
+        self._breakers.share(lambda place, news: None)
+        await self._link.aclose()
+
+    def _heard(self, place: Target, news: News) -> None:
+        """On the request path, where there is trouble."""
+        if self._away:
+            return  # when Redis is back, what is broken then is told
+        known = self._news.get(place)
+        if known is None:
+            known = self._news[place] = set()
+        if news == "opened":
+            known.discard("closed")
+        elif news == "closed":
+            known.discard("opened")
+        known.add(news)
+        self._awake.set()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_BETWEEN)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._period):
+                    await self._awake.wait()
+            self._awake.clear()
+            await self._meet()
+
+    async def _meet(self) -> None:
+        """Tell and hear."""
+        if self._away is not False:
+            for place in self._breakers.broken():
+                standing = self._breakers.standing(place)
+                self._news[place] = {"opened", "told"} if standing.level else {"told"}
+        self._renew()
+        news, self._news = self._news, {}
+        told = [part for place, kinds in news.items() for part in self._written(place, kinds)]
+        try:
+            answer = await self._link.call(
+                b"EVALSHA", _MEET, 1, KEY, self._name, _KEEP, self._lease, _MOST, *told
+            )
+        except CountersUnavailable as error:
+            self._lost(error)
+            return
+        if self._away:
+            logger.warning("Redis is back: broken targets are shared again")
+        self._away = self._breakers.alone = False
+        self._adopt(answer)
+
+    def _renew(self) -> None:
+        """Keep leave for the probes that are under way here."""
+        self._probing.update(place for place, kinds in self._news.items() if "wanted" in kinds)
+        for place in list(self._probing):
+            if self._breakers.standing(place).probing:
+                self._news.setdefault(place, set()).add("wanted")
+            else:
+                self._probing.discard(place)
+
+    def _written(self, place: Target, kinds: set[News]) -> tuple[Part, ...]:
+        standing = self._breakers.standing(place)
+        change = "-"
+        if "opened" in kinds and standing.level:
+            change = "o"
+        elif "closed" in kinds and not standing.level:
+            change = "c"
+        return (
+            msgspec.json.encode((place.upstream, place.model)),
+            change,
+            standing.level,
+            _milliseconds(standing.pause),
+            _milliseconds(standing.told) if "told" in kinds else -1,
+            1 if "wanted" in kinds and standing.level else 0,
+        )
+
+    def _lost(self, error: CountersUnavailable) -> None:
+        if not self._away:
+            logger.warning("broken targets are not shared (%s): each process for itself", error)
+        self._away = self._breakers.alone = True
+        self._news.clear()
+        self._probing.clear()
+
+    def _adopt(self, answer: list[list[bytes | int]]) -> None:
+        breakers, seen = self._breakers, self._seen
+        self._seen = {}
+        for entry in answer:
+            known = _read(entry)
+            if known is None:
+                continue
+            place = known.place
+            if place in self._news:  # what has happened here since is newer than the answer
+                if place in seen:
+                    self._seen[place] = seen[place]
+                continue
+            self._seen[place] = known.version
+            if seen.get(place) != known.version:
+                breakers.hear_told(place, known.told / 1000)
+                if known.state == b"o":
+                    breakers.hear_open(place, known.level, known.pause / 1000)
+                elif known.state == b"c":
+                    breakers.hear_closed(place)
+            breakers.let(place, known.mine)
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """An entry of the answer; pause and told: milliseconds that are left."""
+
+    place: Target
+    state: bytes
+    level: int
+    pause: int
+    told: int
+    mine: bool
+    version: bytes
+
+
+def _read(entry: list[bytes | int]) -> _Known | None:
+    """None for what cannot be read: somebody else wrote it."""
+    try:
+        field, state, level, pause, told, mine, version = entry
+        place = Target(*msgspec.json.decode(field, type=tuple[str, str]))  # type: ignore[arg-type]
+        fields = (place, state, level, pause, told, bool(mine), version)
+        return msgspec.convert(dict(zip(_Known.__struct_fields__, fields, strict=True)), _Known)
+    except (ValueError, msgspec.MsgspecError):
+        return None
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000 + 0.999)
