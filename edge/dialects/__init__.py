@@ -8,6 +8,8 @@ in each package). Everywhere else an answer goes through the neutral form:
     crossing    joins two sides for one attempt
     undo        takes back in an answer what was changed in its request
     opaque      thinking signatures and encrypted reasoning in a foreign dialect
+    foreign     takes those of another maker out of a request in the same dialect
+    thread      how a conversation begins, and whether a turn is open in it
     names       ids and tool names as each dialect allows them
 
     openai_chat, openai_completions, openai_responses, anthropic_messages

@@ -3,21 +3,22 @@
     penstock:{KEY}:bond  =  [[target, maker, since], Unix seconds of writing], as MessagePack
 
 Each has a TTL. Redis is asked each time, as another process may have answered the last turn, and
-what it says counts: it hears of a change on the very connection that is asked next. It is told
-only what has changed, or was written so long ago that it would be forgotten too soon.
+what it says counts, but for what it has not confirmed to this process yet. It is told only what has
+changed, or was written so long ago that it would be forgotten too soon.
 
-What this process has kept itself stands in while Redis is away, and until Redis has heard of it.
-Nothing waits for a Redis that is known to be away; `RedisLink` comes back by itself.
+What this process knows stands in while Redis is away. Nothing waits for a Redis that is known to be
+away; `RedisLink` comes back by itself.
 """
 
 from collections.abc import Callable
+from functools import partial
 from time import time
 
 import msgspec
 
 from .bonds import Bond, Recent
 from .counters import CountersUnavailable
-from .redis_link import RedisLink
+from .redis_link import Future, RedisLink
 
 _RENEWED = 1 / 3
 """A bond that holds is written again when this part of its time is over, so it is written for so
@@ -30,7 +31,7 @@ class _Written(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """at: when it was written to Redis; 0.0: it has to be written."""
+    """at: when it was written to Redis; 0.0: Redis has not confirmed it."""
 
     bond: Bond
     at: float
@@ -107,9 +108,20 @@ class RedisBonds:
         if known is not None and known.bond == bond and now - known.at < self._keep * _RENEWED:
             self._known.put(key, known)
             return
+        known = _Known(bond, 0.0)
+        self._known.put(key, known)
         value = _encode(_Written(bond, now))
-        told = self._link.send(b"SET", _name(key), value, b"PX", self._milliseconds)
-        self._known.put(key, _Known(bond, now if told else 0.0))
+        try:
+            writing = self._link.call(b"SET", _name(key), value, b"PX", self._milliseconds)
+        except CountersUnavailable:
+            return
+        writing.add_done_callback(partial(self._confirm, key, known, now))
+
+    def _confirm(self, key: str, known: _Known, at: float, writing: Future) -> None:
+        if writing.cancelled() or writing.exception() is not None:
+            return
+        if self._known.get(key) is known:
+            self._known.put(key, _Known(known.bond, at))
 
     @property
     def _written_for(self) -> float:
