@@ -297,12 +297,13 @@ class _Server(MPServer):
         )
 
     def _init_shared_socket(self) -> None:
-        init: Callable[[], None] = super()._init_shared_socket
-        init()
-        if self._held.given:  # one for all workers, who take turns; it outlives us
-            holder: Any = SocketHolder
-            self._shd: Any = holder(self._held.socket.fileno(), False, _BACKLOG)
-            self._ssp = None
+        if not self._held.given:
+            init: Callable[[], None] = super()._init_shared_socket
+            return init()
+        # One for all workers, who take turns; whoever gave it to us may have others serve it.
+        holder: Any = SocketHolder
+        self._shd: Any = holder(self._held.socket.fileno(), False, _BACKLOG)
+        self._ssp = self._sso = None
 
     def _look(self) -> None:
         """At the configuration file, every few naps."""

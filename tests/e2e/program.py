@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -52,19 +53,41 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, **(extra or {})}
 
 
+_HANDED_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Begins a program with a socket, as systemd does: `LISTEN_PID` is known only after the fork."""
+
+
 class Program:
     """A running `penstock ARGUMENTS`, in a session of its own.
 
     url: as its `ready` line says. Raises AssertionError when that does not come in time.
+    listener: a socket that listens, which it is started with.
     """
 
-    def __init__(self, *arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         self.folder = folder
         self._errors = folder / f"stderr-{time.monotonic_ns()}.log"
         self._lines: list[str] = []
+        words = command(*arguments)
+        passed: tuple[int, ...] = ()
+        if listener is not None:
+            passed = (listener.fileno(),)
+            words = [sys.executable, "-c", _HANDED_OVER, str(listener.fileno()), *words]
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                command(*arguments),
+                words,
+                pass_fds=passed,
                 cwd=ROOT,
                 env=environment(env),
                 stdout=subprocess.PIPE,
@@ -185,6 +208,7 @@ class Gateway(Program):
         document: Mapping[str, Any],
         *,
         env: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.file = folder / "penstock.json"
         self.database = folder / "penstock.db"
@@ -199,7 +223,8 @@ class Gateway(Program):
         limits = {"safety_net": "1000000/min", **document.get("limits", {})}
         filled = {**document, "server": server, "store": store, "limits": limits}
         self.file.write_text(json.dumps(filled))
-        super().__init__("serve", "--config", str(self.file), folder=folder, env=env)
+        words = ("serve", "--config", str(self.file))
+        super().__init__(*words, folder=folder, env=env, listener=listener)
         self._client = self._new_client()
 
     def _new_client(self) -> httpx.Client:
