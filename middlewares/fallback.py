@@ -129,6 +129,7 @@ class FallbackMiddleware:
             place = search.take()
             exchange.place = place
             exchange.fallback_from = origin or place.instead_of
+            exchange.fallback_depth = depth
             if exchange.fallback_from:
                 exchange.fallback_depth = max(1, depth + search.depth)
             again = receive if body is None else replay(body, receive)
@@ -152,6 +153,8 @@ class FallbackMiddleware:
         health = self._health
         verdict: Verdict = "none"
         wait: int | None = None
+        made = len(exchange.attempts)
+        seconds = 0.0
         began = self._clock()
         mark = 0.0 if health is None else health.began(place.target)
         try:
@@ -159,17 +162,21 @@ class FallbackMiddleware:
             if gate is not None and gate.failed:
                 verdict, wait = "bad", gate.retry_after
                 return not gate.shut
-            if exchange.outcome != "hung_up":
+            left = exchange.outcome == "hung_up"
+            if not left or exchange.first_content:
                 verdict = "good"
+                seconds = max(0.0, (exchange.first_content or self._clock()) - began)
+            if not left:
                 self._served(exchange, place)
             return True
         except Problem as problem:
             # No second name for what is raised on from here: its traceback holds this frame, and
             # the two would stay until the next garbage collection.
             failed = problem.kind in FAILED
-            verdict = "bad" if failed else "good"
-            if failed and problem.told:
-                wait = problem.retry_after
+            if failed:
+                verdict, wait = "bad", problem.retry_after if problem.told else None
+            elif len(exchange.attempts) > made and exchange.attempts[-1].status:
+                verdict = "good"  # a refusal is an answer, unless it is our own
             if exchange.first_content or (gate is not None and gate.passed and not exchange.early):
                 raise
             if failed:
@@ -182,9 +189,6 @@ class FallbackMiddleware:
                 raise
         finally:
             if health is not None:
-                seconds = 0.0
-                if verdict == "good":
-                    seconds = max(0.0, (exchange.first_content or self._clock()) - began)
                 health.ended(place.target, verdict, mark, seconds=seconds, retry_after=wait)
         raise search.told()
 

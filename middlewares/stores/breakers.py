@@ -223,8 +223,9 @@ class Breakers:
             return
         known.flying -= 1
         if verdict == "good":
-            latency = known.latency
-            known.latency = latency + _WEIGHT * (seconds - latency) if latency else seconds
+            if seconds > 0.0:
+                latency = known.latency
+                known.latency = latency + _WEIGHT * (seconds - latency) if latency else seconds
             if known.state == "closed" and mark > known.since:
                 slot = int((mark + seconds) * self._rate)
                 if slot > known.slot:

@@ -62,8 +62,8 @@ class Health(Protocol):
         seconds: float = 0.0,
         retry_after: int | None = None,
     ) -> None:
-        """A try is over. seconds: to the begin of its answer, if it is good. retry_after: seconds
-        for which the place asked to be left alone."""
+        """A try is over. seconds: to the begin of its answer, if it is good; 0.0 where that is
+        no measure. retry_after: seconds for which the place asked to be left alone."""
         ...
 
     def conditions(self) -> Mapping[Target, Condition]:

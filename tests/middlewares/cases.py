@@ -11,11 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from middlewares._asgi import ASGIApp
-from middlewares.exchange import Exchange, Principal
+from middlewares.exchange import Exchange, Place, Principal, Target
 from middlewares.money import NANO, Price
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
+from middlewares.stores.breakers import Breakers
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.memory_replays import MemoryReplays
@@ -75,8 +76,25 @@ async def _budget(m: ModuleType) -> AsyncIterator[Wrap]:
 
 
 @asynccontextmanager
+async def _downgrade(m: ModuleType) -> AsyncIterator[Wrap]:
+    instead = {"rate_limited": "small", "budget_exceeded": "small"}
+    yield lambda app: m.DowngradeMiddleware(app, instead=lambda exchange: instead)
+
+
+@asynccontextmanager
 async def _errors(m: ModuleType) -> AsyncIterator[Wrap]:
     yield lambda app: m.ErrorsMiddleware(app)
+
+
+@asynccontextmanager
+async def _fallback(m: ModuleType) -> AsyncIterator[Wrap]:
+    """One place, so that the body is not held; what more of them change has tests of its own."""
+    target = Target("up", "conformance")
+    health = Breakers()
+    yield lambda app: m.FallbackMiddleware(
+        app, places=lambda exchange: (Place(target),), health=health
+    )
+    assert health.flying(target) == 0
 
 
 @asynccontextmanager
@@ -114,7 +132,9 @@ async def _request_id(m: ModuleType) -> AsyncIterator[Wrap]:
 CASES: Mapping[str, Case] = {
     "AuthMiddleware": Case(_auth, headers={"x-api-key": SECRET}, gatekeeper=True),
     "BudgetMiddleware": Case(_budget, gatekeeper=True),
+    "DowngradeMiddleware": Case(_downgrade),
     "ErrorsMiddleware": Case(_errors, answers_exceptions=True),
+    "FallbackMiddleware": Case(_fallback),
     "HeaderStampMiddleware": Case(_headers),
     "IdempotencyMiddleware": Case(_idempotency),
     "MetricsMiddleware": Case(_metrics),
