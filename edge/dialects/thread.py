@@ -34,8 +34,9 @@ class Thread(msgspec.Struct, frozen=True):
     """What a request tells of its conversation.
 
     beginning: texts that stay the same in each of its turns, and no other conversation's, if its
-    user does not begin two alike. messages: so many it has. bound: whether the last one continues
-    a turn of the model's that holds what only its maker can read.
+    user does not begin two alike. messages: so many it has, but for instructions at its end, which
+    clients replace. bound: whether the last one continues a turn of the model's that holds what
+    only its maker can read.
     """
 
     beginning: Sequence[str]
@@ -99,6 +100,8 @@ def read(fields: Fields, member: str) -> Thread | None:
         said = _said_first(entries)
         if not said:
             return None
+        while _decode_entry(entries[-1]).told:  # what the user said is before them
+            del entries[-1]
         bound = _is_bound(entries, body) or (_ENCRYPTED in body and _is_compacted(entries))
         return Thread((*_hints(fields), *said), len(entries), bound)
     except UNREADABLE:

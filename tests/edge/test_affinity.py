@@ -411,6 +411,23 @@ async def test_whatever_came_before_another_maker_is_foreign_to_it() -> None:
     assert len(bonds) == 1
 
 
+async def test_instructions_that_a_client_replaces_do_not_shift_what_is_foreign() -> None:
+    """Claude Code says behind each result how many tokens are left, once."""
+    conversations = Conversations(MemoryBonds())
+    left = {"role": "system", "content": [text("9 tokens left", **CACHED)]}
+    turn = [USER, {"role": "system", "content": "# Environment"}, made(SIGNED, CALL), RESULT]
+    answered: list[Any] = [made({**SIGNED, "signature": "b"}, CALL), RESULT]
+    for messages, target, maker in (([*turn[:2], left], A, "a"), ([*turn, left], B, "b")):
+        asked = await conversations.find(exchange("messages", {"messages": messages}))
+        assert asked is not None
+        conversations.keep(asked, target, maker)
+    for behind in ([*answered, left], [left, *answered, left]):
+        asked = await conversations.find(exchange("messages", {"messages": [*turn, *behind]}))
+        assert asked is not None
+        assert asked.bound
+        assert asked.foreign("b") == len(turn)
+
+
 async def test_a_history_that_was_made_shorter_is_not_believed_more() -> None:
     conversations = Conversations(MemoryBonds())
     long = [USER, made(SIGNED), USER, made(SIGNED), USER]
