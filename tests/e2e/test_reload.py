@@ -1,0 +1,377 @@
+"""Changing the configuration of a gateway that is serving."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections import Counter
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edge.board import digest_of
+from tests.middlewares.stores.redis_server import RedisServer
+
+from .conftest import Figures, Start, over_http
+from .program import DEADLINE, Gateway, Program, command, environment, until
+from .test_workers import lines_to_both
+from .wire import ANTHROPIC, CHAT, MESSAGES, Line, ask, chat, events, line, request
+
+NEAR: dict[str, Any] = {
+    "upstreams": [{"name": "near", "dialect": "simulator"}],
+    "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
+}
+
+
+def status(gateway: Gateway) -> dict[str, Any]:
+    """Asked on a new connection, so of whichever worker."""
+    with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
+        found: dict[str, Any] = client.get(f"{gateway.url}/status").json()
+    return found
+
+
+def change(gateway: Gateway, **tables: Any) -> str:
+    """Write the file anew, all at once as editors do; its digest."""
+    document = json.loads(gateway.file.read_text()) | tables
+    new = gateway.file.with_suffix(".new")
+    new.write_text(json.dumps(document))
+    new.replace(gateway.file)
+    return digest_of(gateway.file.read_bytes())
+
+
+def spoil(gateway: Gateway, text: str) -> str:
+    gateway.file.write_text(text)
+    return digest_of(text.encode())
+
+
+def tell(gateway: Gateway) -> None:
+    gateway.process.send_signal(signal.SIGHUP)
+
+
+def all_run(gateway: Gateway, digest: str, workers: int = 1) -> bool:
+    digests = [worker["digest"] for worker in status(gateway)["workers"]]
+    return digests == [digest] * workers
+
+
+def last(gateway: Gateway, digest: str) -> dict[str, Any] | None:
+    """The last reload, once it is that of this file."""
+    found: dict[str, Any] = status(gateway).get("last_reload") or {}
+    return found if found.get("digest") == digest else None
+
+
+def reloads(gateway: Gateway, result: str) -> float:
+    return gateway.metrics().get(("penstock_config_reloads_total", (("result", result),)), 0.0)
+
+
+def models(gateway: Gateway) -> set[str]:
+    answer = gateway.get("/v1/models", headers=gateway.bearer)
+    return {model["id"] for model in answer.json()["data"]}
+
+
+def ask_status(gateway: Gateway, *options: str) -> tuple[int, str, str]:
+    """`penstock status`, run by itself."""
+    done = subprocess.run(
+        command("status", "--config", str(gateway.file), *options),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_changed_file_is_taken_over_without_being_told(start: Start) -> None:
+    gateway = start(NEAR)
+    code, said, _ = ask_status(gateway)
+    assert code == 0
+    assert str(gateway.process.pid) in said
+    digest = change(gateway, models=[{"id": "other", "targets": ["near/sim-1"]}])
+    until(lambda: all_run(gateway, digest), what="the new configuration")
+    assert models(gateway) == {"other"}
+    assert status(gateway)["last_reload"]["result"] == "applied"
+    assert reloads(gateway, "applied") == 1
+    (worker,) = gateway.workers
+    shown = gateway.metrics()["penstock_config_hash", (("pid", str(worker.pid)),)]
+    assert shown == int(digest[:12], 16)
+    (told,) = [entry for entry in gateway.log if entry.get("logger") == "edge.reload"]
+    assert (told["level"], digest in told["event"]) == ("info", True)
+
+
+def test_a_rotated_secret_is_taken_over_and_stays_one(start: Start, simulator: Program) -> None:
+    """Of a file that the configuration refers to: its own text does not change."""
+    document = over_http(simulator.url)
+    folder = Path(simulator.folder) / "secrets"
+    folder.mkdir()
+    token = folder / "token"
+    token.write_text("first-token-0123456789")
+    document["auth"] = {"admin_token": f"file:{token}"}
+    gateway = start(document)
+
+    def admitted(secret: str) -> bool:
+        answer = gateway.get("/admin/v1/keys", headers={"authorization": f"Bearer {secret}"})
+        return answer.status_code == 200
+
+    assert admitted("first-token-0123456789")
+    token.write_text("second-token-0123456789\n")
+    until(lambda: admitted("second-token-0123456789"), what="the new token")
+    assert not admitted("first-token-0123456789")
+    assert all(worker["edition"] == 2 for worker in status(gateway)["workers"])
+    token.write_text("")
+    until(lambda: not status(gateway)["config_valid"], what="a refusal")
+    code, _, said = ask_status(gateway)
+    assert code == 1
+    assert f"auth.admin_token: file {token} is empty" in said
+    assert admitted("second-token-0123456789")
+    assert "token-0123456789" not in gateway.stderr + said
+
+
+def test_what_is_refused_changes_nothing_and_says_why(start: Start) -> None:
+    gateway = start(NEAR)
+    good = gateway.file.read_text()
+    assert models(gateway) == {"sim-1"}
+    models_ = [{"id": "other", "targets": ["nowhere/x"]}]
+    digest = change(gateway, models=models_, upstreams=[*NEAR["upstreams"], {"name": "x"}])
+    tell(gateway)
+    refused = until(lambda: last(gateway, digest), what="the refusal")
+    assert refused["result"] == "refused"
+    checked = asyncio.run(_check(gateway))
+    assert refused["reasons"] == checked.splitlines()
+    assert models(gateway) == {"sim-1"}
+    code, _, said = ask_status(gateway)
+    assert code == 1
+    for reason in refused["reasons"]:
+        assert f"refused: {reason}" in said
+    assert gateway.metrics()["penstock_config_valid", ()] == 0
+    (logged,) = [entry for entry in gateway.log if entry["level"] == "error"]
+    assert all(reason in logged["event"] for reason in refused["reasons"])
+    # Half a file, as an editor may leave it for a moment.
+    digest = spoil(gateway, good[: len(good) // 2])
+    tell(gateway)
+    assert until(lambda: last(gateway, digest), what="the refusal")["result"] == "refused"
+    assert ask_status(gateway)[0] == 1
+    # What stands is put back, and there is nothing to take over.
+    digest = spoil(gateway, good)
+    assert until(lambda: last(gateway, digest), what="a look")["result"] == "unchanged"
+    assert gateway.metrics()["penstock_config_valid", ()] == 1
+    code, _, said = ask_status(gateway)
+    assert (code, said) == (0, "")
+    assert status(gateway)["workers"][0]["edition"] == 1
+
+
+async def _check(gateway: Gateway) -> str:
+    """What `penstock check` says of the file."""
+    process = await asyncio.create_subprocess_exec(
+        *command("check", "--config", str(gateway.file)),
+        env=environment(),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    return said.decode()
+
+
+def test_a_key_that_needs_a_restart_refuses_the_whole_change(start: Start) -> None:
+    gateway = start(NEAR)
+    server = json.loads(gateway.file.read_text())["server"]
+    digest = change(
+        gateway,
+        server={**server, "drain": "5s", "keep_alive": "1s"},
+        log={"level": "debug"},
+        models=[{"id": "other", "targets": ["near/sim-1"]}],
+    )
+    refused = until(lambda: last(gateway, digest), what="the refusal")
+    said = "cannot be changed while Penstock runs; restart it for that"
+    assert refused["reasons"] == [f"server.drain: {said}", f"log.level: {said}"]
+    assert models(gateway) == {"sim-1"}
+
+
+async def test_streams_keep_their_configuration_and_what_they_need_of_it(
+    start: Start, simulator: Program
+) -> None:
+    """The upstream and the model of a stream are gone; it goes on, and is the last to need them."""
+    document = over_http(simulator.url)
+    gateway = await asyncio.to_thread(start, document)
+    async with line(gateway.url) as one:
+        body = chat("[[sim tokens=50 rate=20]]", "chat", stream=True)
+        await one.send(request(CHAT, body, gateway.bearer))
+        reply = await one.head()
+        left = [each for each in document["upstreams"] if each["name"] != "far-openai"]
+        kept = [each for each in document["models"] if each["id"] != "chat"]
+        digest = change(gateway, upstreams=left, models=kept)
+        await asyncio.to_thread(until, lambda: all_run(gateway, digest), what="the new one")
+        gone = await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)
+        assert (gone.status, gone.error["code"]) == (404, "model_not_found")
+        assert connections(gateway, simulator) == 1
+        async for part in one.parts(reply):
+            reply.body += part
+    assert reply.whole
+    assert events(reply.body)[-2]["choices"][0]["finish_reason"] == "stop"
+    await asyncio.to_thread(until, lambda: connections(gateway, simulator) == 0, what="a close")
+
+
+def connections(gateway: Gateway, simulator: Program) -> int:
+    """Those of the workers to the simulator."""
+    return sum(
+        there.status == "ESTABLISHED" and bool(there.raddr) and there.raddr.port == simulator.port
+        for worker in gateway.workers
+        for there in worker.net_connections()
+    )
+
+
+async def test_an_unchanged_upstream_keeps_its_connections(
+    start: Start, simulator: Program
+) -> None:
+    gateway = await asyncio.to_thread(start, over_http(simulator.url))
+    assert (await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)).status == 200
+    assert connections(gateway, simulator) == 1
+    digest = change(gateway, brand="Acme")
+    await asyncio.to_thread(until, lambda: all_run(gateway, digest), what="the new one")
+    assert connections(gateway, simulator) == 1
+    assert (await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)).status == 200
+    assert connections(gateway, simulator) == 1
+
+
+async def test_a_running_idempotency_key_and_a_rate_outlast_a_reload(
+    start: Start, simulator: Program
+) -> None:
+    document = over_http(simulator.url)
+    document["plans"] = [{"id": "three", "requests": "3/day"}]
+    gateway = await asyncio.to_thread(start, document)
+    key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "three")
+    headers = {"authorization": f"Bearer {key}", "idempotency-key": "once"}
+    body = chat("[[sim tokens=40 rate=20]]", "chat")
+    first = asyncio.create_task(ask(gateway.url, CHAT, body, headers))
+    await asyncio.to_thread(
+        until, lambda: status(gateway)["workers"][0]["requests"] == 1, what="it being under way"
+    )
+    digest = change(gateway, brand="Acme")
+    await asyncio.to_thread(until, lambda: all_run(gateway, digest), what="the new one")
+    again = await ask(gateway.url, CHAT, body, headers)
+    assert again.header("idempotent-replayed") == "true"
+    assert (await first).body == again.body
+    bearer = {"authorization": f"Bearer {key}"}
+    statuses = [(await ask(gateway.url, CHAT, chat(), bearer)).status for _ in range(2)]
+    assert statuses == [200, 429]  # the two before were counted, in the one and in the other
+
+
+async def test_a_worker_that_is_started_anew_runs_the_last_good_one(start: Start) -> None:
+    gateway = await asyncio.to_thread(start, NEAR)
+    assert await asyncio.to_thread(models, gateway) == {"sim-1"}
+    good = change(gateway, models=[{"id": "second", "targets": ["near/sim-1"]}])
+    await asyncio.to_thread(until, lambda: all_run(gateway, good), what="the new one")
+    bad = spoil(gateway, "{")
+    await asyncio.to_thread(until, lambda: last(gateway, bad), what="the refusal")
+    (worker,) = gateway.workers
+    worker.kill()
+    worker.wait(DEADLINE)
+
+    def replaced() -> bool:
+        with suppress(httpx.TransportError):
+            (found,) = status(gateway)["workers"]
+            return bool(found["pid"] != worker.pid and found["digest"] == good)
+        return False
+
+    await asyncio.to_thread(until, replaced, what="a new worker with the last good configuration")
+    gateway.forget_connections()
+    assert await asyncio.to_thread(models, gateway) == {"second"}
+    assert not (status(gateway)["config_valid"])
+
+
+def test_status_of_a_gateway_that_is_not_there(start: Start, tmp_path: Path) -> None:
+    gateway = start(NEAR)
+    assert gateway.stop() == 0
+    code, said, error = ask_status(gateway, "--url", gateway.url)
+    assert (code, said) == (1, "")
+    assert error.startswith(f"error: {gateway.url}: does not answer")
+    assert "Traceback" not in error
+
+
+# The storm
+
+LOAD = 12
+"""Clients at once, two of them with streams that last."""
+
+
+class Load:
+    """Clients that ask without end, in both dialects, plain and streamed."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.outcomes: Counter[str] = Counter()
+        self.over = False
+
+    async def client(self, number: int) -> None:
+        path, model, more = (MESSAGES, "claude", ANTHROPIC) if number % 2 else (CHAT, "chat", {})
+        words = "[[sim tokens=60 rate=30]]" if number < 2 else "[[sim tokens=5]]"
+        headers = {**self._gateway.bearer, **more}
+        while not self.over:
+            body = chat(words, model, stream=number % 3 != 2)
+            reply = await ask(self._gateway.url, path, body, headers)
+            good = reply.status == 200 and reply.whole
+            if good and body["stream"]:
+                good = events(reply.body)[-1] in ("[DONE]", {"type": "message_stop"})
+            self.outcomes["whole" if good else f"{reply.status} {reply.body[:200]!r}"] += 1
+
+
+@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.full)])
+async def test_a_storm_of_reloads_under_load(
+    start: Start, simulator: Program, redis_server: RedisServer, figures: Figures, times: int
+) -> None:
+    """Every fifth is invalid; some come while the one before is still being taken over."""
+    document = over_http(simulator.url)
+    document["server"] = {"workers": 2}
+    document["store"] = {"counters": redis_server.url()}
+    gateway = await asyncio.to_thread(start, document)
+    load = Load(gateway)
+    key = gateway.bearer
+    clients = [asyncio.create_task(load.client(number)) for number in range(LOAD)]
+    own = document["models"]
+    for number in range(1, times + 1):
+        named = {"id": f"edition-{number}", "targets": ["near/sim-1"]}
+        if number % 5 == 0:
+            named["targets"] = ["nowhere/sim-1"]
+        # The upstreams are others now and then.
+        upstreams = [
+            {**each, "connections": 100 + number // 3} if "base_url" in each else each
+            for each in document["upstreams"]
+        ]
+        digest = change(gateway, models=[*own, named], upstreams=upstreams)
+        tell(gateway)
+        if number % 5 == 0:
+            done = await asyncio.to_thread(until, partial(last, gateway, digest), what="a refusal")
+            assert done["result"] == "refused"
+        elif number % 2:
+            await asyncio.to_thread(until, partial(all_run, gateway, digest, 2), what=str(number))
+    digest = change(gateway, models=[*own, {"id": "the-last", "targets": ["near/sim-1"]}])
+    tell(gateway)
+    await asyncio.to_thread(until, partial(all_run, gateway, digest, 2), what="the last")
+    async with AsyncExitStack() as stack:
+        lines = await lines_to_both(gateway, stack)
+        shown = [await listed(one, key) for one in lines]
+    load.over = True
+    await asyncio.gather(*clients)
+    assert all(names == {one["id"] for one in own} | {"the-last"} for names in shown)
+    assert set(load.outcomes) == {"whole"}
+    end = status(gateway)
+    assert len({worker["edition"] for worker in end["workers"]}) == 1
+    assert end["config_valid"]
+    assert reloads(gateway, "applied") + 1 == end["workers"][0]["edition"]
+    assert reloads(gateway, "refused") >= times // 5
+    told = Counter(entry["logger"] for entry in gateway.log if entry["level"] != "info")
+    assert told == {"edge.reload": reloads(gateway, "refused")}
+    outcomes = {entry["outcome"] for entry in gateway.log if entry["event"] == "request"}
+    assert outcomes == {"completed"}
+    figures(
+        f"{times + 1} changes: {reloads(gateway, 'applied'):g} applied, "
+        f"{reloads(gateway, 'refused'):g} refused; {load.outcomes['whole']} answers, no error"
+    )
+
+
+async def listed(connection: Line, key: dict[str, str]) -> set[str]:
+    await connection.send(request("/v1/models", headers=key))
+    return {model["id"] for model in (await connection.reply()).json()["data"]}
