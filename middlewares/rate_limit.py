@@ -1,6 +1,6 @@
 """How much of it: requests and tokens in a time, and requests at once, for each principal."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from math import ceil
 from secrets import token_hex
@@ -93,7 +93,7 @@ class RateLimitMiddleware:
             return await self.app(scope, receive, send)
         who = self._name + (_caller(exchange, scope) if self._who is None else self._who(exchange))
         requests, slots = limits.requests, limits.concurrency or 0
-        checks = [] if requests is None else [_request(requests)]
+        checks = [] if requests is None else [Check("requests", requests)]
         if limits.tokens is not None:
             tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
             checks.append(Check("tokens", limits.tokens, tokens))
@@ -103,10 +103,17 @@ class RateLimitMiddleware:
             return await (self.app if refusal is None else refusal)(scope, receive, send)
 
         # The app runs in this frame: each one more would be passed with each step of it.
-        share = _Share(self._counters, self._line, who, checks, slots, exchange)
-        entered = await self._enter(share, limits, scope, receive, send)
-        if entered is None:
-            return
+        lease = (exchange.request_id or token_hex(12)) if slots else ""
+        share = _Share(self._counters, self._line, who, checks, slots, lease)
+        if limits.on_excess == "throttle":
+            entered = await self._enter(share, limits, exchange, scope, receive, send)
+            if entered is None:
+                return
+        else:
+            refusal = await self._refused(who, checks, limits, exchange, share)
+            if refusal is not None:
+                return await refusal(scope, receive, send)
+            entered = receive
         failed = False
         try:
             await self.app(scope, entered, send)
@@ -114,33 +121,55 @@ class RateLimitMiddleware:
             failed = True
             raise
         finally:
-            share.settle(self._clock, failed=failed)
+            share.settle(exchange, self._clock, failed=failed)
             if isinstance(entered, ReadAhead):
                 entered.close()
 
     async def _refused(
-        self, who: str, checks: list[Check], limits: Limits, exchange: Exchange
+        self,
+        who: str,
+        checks: list[Check],
+        limits: Limits,
+        exchange: Exchange,
+        share: "_Share | None" = None,
     ) -> Problem | None:
-        """Ask for requests alone, of which none waits."""
+        """Ask once. share: what it takes, if there is more than requests, of which none is given
+        back."""
         now = None if self._clock is None else self._clock()
         try:
-            verdict = await self._counters.admit(who, checks, now=now)
+            if share is None:
+                verdict = await self._counters.admit(who, checks, now=now)
+            else:
+                verdict = await self._counters.admit(
+                    who, checks, slots=share.slots, lease=share.lease, now=now
+                )
         except CountersUnavailable as raised:
+            if share is not None:
+                share.release()
             return _unavailable(raised)
+        except BaseException:
+            if share is not None:
+                share.release()
+            raise
         if self._report:
             exchange.levels = verdict.levels
         return None if verdict.admitted else _refusal(limits, verdict, verdict.wait)
 
     async def _enter(
-        self, share: "_Share", limits: Limits, scope: Scope, receive: Receive, send: Send
+        self,
+        share: "_Share",
+        limits: Limits,
+        exchange: Exchange,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> Receive | None:
         """Have the request let through, at once or in its turn: its `receive` from here on.
 
         None: it has been refused, or its client has left.
         """
-        exchange, clock, line = share.exchange, self._clock, self._line
-        throttle = limits.on_excess == "throttle"
-        if throttle and line.waits(share.who):
+        clock, line = self._clock, self._line
+        if line.waits(share.who):
             verdict, since = None, -1
         else:
             since = line.releases
@@ -152,9 +181,6 @@ class RateLimitMiddleware:
                 exchange.levels = verdict.levels
             if verdict.admitted:
                 return receive
-            if not throttle:
-                refusal = _refusal(limits, verdict, verdict.wait)
-                return await _answered(refusal, scope, receive, send)
 
         size = _size(exchange, scope)
         try:
@@ -196,15 +222,10 @@ async def _answered(problem: Problem, scope: Scope, receive: Receive, send: Send
     return None
 
 
-@lru_cache(256)
-def _request(rate: Rate) -> Check:
-    return Check("requests", rate)
-
-
 class _Share:
     """What one request takes of the limits."""
 
-    __slots__ = ("_counters", "_lease", "_line", "checks", "exchange", "slots", "who")
+    __slots__ = ("_counters", "_line", "checks", "lease", "slots", "who")
 
     def __init__(
         self,
@@ -213,42 +234,44 @@ class _Share:
         who: str,
         checks: list[Check],
         slots: int,
-        exchange: Exchange,
+        lease: str,
     ) -> None:
         self._counters = counters
         self._line = line
         self.who = who
         self.checks = checks
         self.slots = slots
-        self._lease = (exchange.request_id or token_hex(12)) if slots else ""
-        self.exchange = exchange
+        self.lease = lease
 
     async def ask(self, clock: Callable[[], float] | None) -> Verdict:
         """Ask for all of it. Raises CountersUnavailable."""
         now = None if clock is None else clock()
         try:
             return await self._counters.admit(
-                self.who, self.checks, slots=self.slots, lease=self._lease, now=now
+                self.who, self.checks, slots=self.slots, lease=self.lease, now=now
             )
         except BaseException:
-            self._release()  # it may have been given, though nobody heard of it
+            self.release()  # it may have been given, though nobody heard of it
             raise
 
     def give_back(self, clock: Callable[[], float] | None) -> None:
         """It was given, and is not wanted any more."""
-        self._release()
+        self.release()
         for check in self.checks:
             self._charge(check, -check.cost, clock)
 
-    def settle(self, clock: Callable[[], float] | None, *, failed: bool) -> None:
+    def settle(
+        self, exchange: Exchange, clock: Callable[[], float] | None, *, failed: bool
+    ) -> None:
         """The request is over, by an exception if `failed`."""
-        self._release()
+        self.release()
         if self.checks and (check := self.checks[-1]).name == "tokens":
-            self._charge(check, _used(self.exchange, check.cost, failed=failed) - check.cost, clock)
+            self._charge(check, _used(exchange, check.cost, failed=failed) - check.cost, clock)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give the slot back, if there is one, and also if it may not have been given."""
         if self.slots:
-            self._counters.release(self.who, self._lease)
+            self._counters.release(self.who, self.lease)
             self._line.freed(self.who)
 
     def _charge(self, check: Check, cost: int, clock: Callable[[], float] | None) -> None:
@@ -264,7 +287,7 @@ def by_address(exchange: Exchange) -> str:
 
 def rate_limit_headers(
     exchange: Exchange, *, clock: Callable[[], float] = time
-) -> tuple[Header, ...]:
+) -> Sequence[Header]:
     """Where the caller's rates stand, for `HeaderStampMiddleware`.
 
     `x-ratelimit-*` is of the rate of requests, with its reset in whole Unix seconds. Beside it
@@ -275,11 +298,13 @@ def rate_limit_headers(
     if not levels:
         return ()
     anthropic = exchange.dialect == "anthropic"
-    headers: tuple[Header, ...] = ()
+    now = clock()
+    headers: list[Header] = []
     for level in levels:
-        limit, remaining = _number(level.limit), _number(level.remaining)
-        until = ceil(level.reset)
-        reset = _moment(until) if anthropic else _duration(level.reset - clock())
+        limit, remaining = _number(level.limit), b"%d" % level.remaining
+        reset = level.reset
+        until = ceil(reset)
+        told = _moment(until) if anthropic else _duration(reset - now)
         if level.name == "requests":
             headers += (
                 (b"x-ratelimit-limit", limit),
@@ -290,25 +315,25 @@ def rate_limit_headers(
                 headers += (
                     (b"anthropic-ratelimit-requests-limit", limit),
                     (b"anthropic-ratelimit-requests-remaining", remaining),
-                    (b"anthropic-ratelimit-requests-reset", reset),
+                    (b"anthropic-ratelimit-requests-reset", told),
                 )
             else:
                 headers += (
                     (b"x-ratelimit-limit-requests", limit),
                     (b"x-ratelimit-remaining-requests", remaining),
-                    (b"x-ratelimit-reset-requests", reset),
+                    (b"x-ratelimit-reset-requests", told),
                 )
         elif anthropic:
             headers += (
                 (b"anthropic-ratelimit-tokens-limit", limit),
                 (b"anthropic-ratelimit-tokens-remaining", remaining),
-                (b"anthropic-ratelimit-tokens-reset", reset),
+                (b"anthropic-ratelimit-tokens-reset", told),
             )
         else:
             headers += (
                 (b"x-ratelimit-limit-tokens", limit),
                 (b"x-ratelimit-remaining-tokens", remaining),
-                (b"x-ratelimit-reset-tokens", reset),
+                (b"x-ratelimit-reset-tokens", told),
             )
     return headers
 

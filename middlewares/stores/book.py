@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
 from pathlib import Path
 
 from .delivery import LONGEST, deliver, recover
@@ -123,9 +122,10 @@ class Book:
         self._closed = 0
         self._arrived = asyncio.Event()
         self._enough = asyncio.Event()
-        self._untold: deque[Entry] = deque()
+        self._untold: deque[Sequence[Entry]] = deque()
         self._to_tell = asyncio.Event()
         self._handed = 0
+        self._told = 0
         self._tried = 0
         self._progress = asyncio.Event()
         self._hurries = 0
@@ -187,7 +187,7 @@ class Book:
     def open(self, entry: Entry) -> None:
         """Keep what the row will be should this process die. Raises StoreUnavailable: then nothing
         may be done that costs anything."""
-        if len(self._untold) > _MOST:
+        if self._handed - self._told > _MOST:
             raise StoreUnavailable("the counters have not been told of too many rows")
         journal = self._journal
         if journal is None:
@@ -356,7 +356,7 @@ class Book:
 
     def _hand_over(self, entries: Sequence[Entry]) -> None:
         if self._committed is not None:
-            self._untold.extend(entries)
+            self._untold.append(entries)
             self._handed += len(entries)
             self._to_tell.set()
 
@@ -366,23 +366,29 @@ class Book:
             if not self._untold:
                 self._to_tell.clear()
                 await self._to_tell.wait()
-            batch = list(islice(self._untold, LONGEST))
-            told = self._handed - len(self._untold)
+            batch: list[Entry] = []
+            parts = 0
+            for rows in self._untold:
+                if len(batch) + len(rows) > LONGEST and batch:
+                    break
+                batch += rows
+                parts += 1
             try:
                 await committed(batch)
             except Exception as raised:  # whatever it is, what they hold must become spent
                 self.committed_failures += 1
                 self._committed_trouble.begins(raised)
-                self._tried = max(self._tried, told + len(batch))
+                self._tried = max(self._tried, self._told + len(batch))
                 self._made_progress()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             self._committed_trouble.ends()
             pause = _FIRST_PAUSE
-            for _ in batch:
+            for _ in range(parts):
                 self._untold.popleft()
-            self._tried = max(self._tried, told + len(batch))
+            self._told += len(batch)
+            self._tried = max(self._tried, self._told)
             self._made_progress()
 
     async def _look_for_dead(self, folder: Path, looked: asyncio.Event) -> None:

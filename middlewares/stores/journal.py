@@ -49,22 +49,24 @@ Kind = Literal["open", "close", "void"]
 
 _KINDS: tuple[Kind, ...] = ("open", "close", "void")
 _OPEN, _CLOSE, _VOID = (bytes([number]) for number in range(3))
-_OPEN_CRC, _CLOSE_CRC, _VOID_CRC = map(zlib.crc32, (_OPEN, _CLOSE, _VOID))
 _HEAD = struct.Struct("<II")
-_FRONT = _HEAD.size + 1
+_LONG = _HEAD.size
+_FRONT = _LONG + 1
 _encode = msgspec.msgpack.Encoder().encode
 _entry = msgspec.msgpack.Decoder(Entry)
 _id = msgspec.msgpack.Decoder(str)
 _crc = zlib.crc32
 _head = _HEAD.pack
+_put_head = _HEAD.pack_into
 
 
 class Damaged(Exception):
     """A segment has something else than records before its end."""
 
 
-def _framed(kind: bytes, kind_crc: int, payload: bytes) -> bytes:
-    return _head(len(payload), _crc(payload, kind_crc)) + kind + payload
+def _framed(body: bytes) -> bytes:
+    """A record. body: kind and payload."""
+    return _head(len(body) - 1, _crc(body)) + body
 
 
 def _packed(entry: Entry) -> bytes:
@@ -141,29 +143,27 @@ class Journal:
 
     def open(self, entry: Entry) -> None:
         """Keep what the row would be if this process died now. Raises StoreUnavailable."""
-        payload = _packed(entry)
-        record = _head(len(payload), _crc(payload, _OPEN_CRC)) + _OPEN + payload
+        body = _OPEN + _packed(entry)
         try:
-            self._write(record)
+            self._write(body)
         except OSError as raised:
             raise _unwritable(raised) from raised
-        self._open[entry.id] = record
+        self._open[entry.id] = body
 
     def close(self, entry: Entry) -> None:
         """Keep a row. Raises OSError; then it is written before whatever is written next."""
         self._open.pop(entry.id, None)
-        payload = _packed(entry)
-        self._end(_head(len(payload), _crc(payload, _CLOSE_CRC)) + _CLOSE + payload)
+        self._end(_CLOSE + _packed(entry))
 
     def void(self, entry_id: str) -> None:
         """There will be no row. Raises OSError; then it is written before whatever comes next."""
         if self._open.pop(entry_id, None) is not None:
-            self._end(_framed(_VOID, _VOID_CRC, _encode(entry_id)))
+            self._end(_VOID + _encode(entry_id))
 
     def turn(self) -> None:
         """Begin the next segment, with all that is open. Raises OSError: then nothing changed."""
         path = self.path(self._segment + 1)
-        carried = b"".join([*self._late, *self._open.values()])
+        carried = b"".join(map(_framed, [*self._late, *self._open.values()]))
         mapped = _made(path, len(carried) + self._room)
         mapped[: len(carried)] = carried
         self._let_go()
@@ -182,7 +182,7 @@ class Journal:
             return
         if keep and self._late:
             with suppress(OSError):
-                self._write(b"")
+                self._write_all(self._late)
         self._let_go()
         if not keep:
             for path in _segments(self._folder, self.name):
@@ -201,26 +201,35 @@ class Journal:
     def _unlock(self) -> None:
         os.close(self._lock)
 
-    def _end(self, record: bytes) -> None:
+    def _end(self, body: bytes) -> None:
         try:
-            self._write(record)
+            self._write(body)
         except OSError:
-            self._late.append(record)
+            self._late.append(body)
             raise
 
-    def _write(self, record: bytes) -> None:
+    def _write(self, body: bytes) -> None:
         if self._late:
-            record = b"".join([*self._late, record])
+            return self._write_all([*self._late, body])
         mapped, start = self._map, self.size
-        end = start + len(record)
+        after = start + _LONG
+        end = after + len(body)
         if mapped is None or end > len(mapped):
-            raise OSError(errno.ENOSPC, "a segment is full, and there is no room for another")
-        head = start + _HEAD.size
-        mapped[head:end] = record[_HEAD.size :]
-        mapped[start:head] = record[: _HEAD.size]
+            raise _full()
+        mapped[after:end] = body
+        _put_head(mapped, start, len(body) - 1, _crc(body))
         self.size = end
-        if self._late:
-            self._late.clear()
+
+    def _write_all(self, bodies: list[bytes]) -> None:
+        data = b"".join(map(_framed, bodies))
+        mapped, start = self._map, self.size
+        end = start + len(data)
+        if mapped is None or end > len(mapped):
+            raise _full()
+        mapped[start + _LONG : end] = data[_LONG:]
+        mapped[start : start + _LONG] = data[:_LONG]
+        self.size = end
+        self._late.clear()
 
 
 class DeadJournal:
@@ -345,6 +354,10 @@ def _segments(folder: Path, name: str) -> list[Path]:
 
 def _is_journal(path: Path) -> bool:
     return path.suffix in (".lock", ".journal")
+
+
+def _full() -> OSError:
+    return OSError(errno.ENOSPC, "a segment is full, and there is no room for another")
 
 
 def _unwritable(raised: OSError) -> StoreUnavailable:

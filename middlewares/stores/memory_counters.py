@@ -21,9 +21,26 @@ class _Account(Balance):
     """Money of one principal.
 
     known: whether it is restored. settled: holds that a restoration has settled, and since when.
+    look: Unix seconds before which none of either ends.
+
+    budget: the one asked for last, as long as nothing changes that the following say of it. room:
+    what its windows have left, but for what is held. starts: of their periods, and begun: whether
+    all have begun. since, until: when that is so.
     """
 
-    __slots__ = ("holds", "known", "settled", "version")
+    __slots__ = (
+        "begun",
+        "budget",
+        "holds",
+        "known",
+        "look",
+        "room",
+        "settled",
+        "since",
+        "starts",
+        "until",
+        "version",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +48,48 @@ class _Account(Balance):
         self.version = 0
         self.holds: dict[str, Hold] = {}
         self.settled: dict[str, float] = {}
+        self.look = -inf
+        self.budget: Budget | None = None
+        self.room: float = 0
+        self.starts: dict[str, float] = {}
+        self.begun = False
+        self.since = self.until = 0.0
+
+    def measure(self, budget: Budget, now: float) -> None:
+        """Look at the windows of `budget`: those that are over begin now."""
+        room: float = -inf if budget.credits and not budget.windows else inf
+        until = inf
+        starts = {}
+        for window in budget.windows:
+            start, spent = self.current(window, now)
+            if start is None:
+                start = now
+            starts[window.name] = start
+            room = min(room, window.cap - spent)
+            begins = window.boundary(now)
+            until = min(until, window.end(start if begins is None else begins))
+        self.budget, self.room, self.starts = budget, room, starts
+        self.begun = False
+        self.since, self.until = now, until
+
+    def spend(self, starts: dict[str, float], amount: int) -> None:
+        """Of the windows, in their periods of `starts`."""
+        for name, start in starts.items():
+            window = self.windows.get(name)
+            # Not begun here: restored while the hold had lapsed, and no row named it.
+            if window is None or window[0] < start:
+                self.windows[name] = (start, amount)
+            elif window[0] == start:
+                self.windows[name] = (start, window[1] + amount)
+        self.budget = None
+
+    def begin(self) -> None:
+        """The periods of `starts` have begun."""
+        for name, start in self.starts.items():
+            window = self.windows.get(name)
+            if window is None or window[0] < start:
+                self.windows[name] = (start, 0)
+        self.begun = True
 
     def add(self, hold: Hold) -> None:
         self.holds[hold.id] = msgspec.structs.replace(hold)
@@ -90,33 +149,41 @@ class MemoryCounters(MemoryRates):
         if kept is None:
             return None
         self._accounts.move_to_end(account)
-        self._expire(kept, now)
+        if now >= kept.look:
+            self._expire(kept, now)
         if not kept.known:
             return None
         same = kept.holds.get(hold)
         if same is not None:
             return msgspec.structs.replace(same)
-        answer = self._decide(kept, Hold(account, hold, amount, "windows", now), least, budget)
-        if isinstance(answer, Hold):
-            for name, start in answer.starts.items():
-                window = kept.windows.get(name)
-                if window is None or window[0] < start:
-                    kept.windows[name] = (start, 0)
-            kept.add(answer)
+        if kept.budget is not budget or not kept.since <= now < kept.until:
+            kept.measure(budget, now)
+        left = kept.room - kept.held["windows"]
+        if left >= amount:
+            answer = Hold(account, hold, amount, "windows", now, kept.starts)
+        else:
+            asked = Hold(account, hold, amount, "windows", now)
+            found = self._decide(kept, asked, left, least, budget)
+            if isinstance(found, Short):
+                kept.budget = None
+                return found
+            answer = found
+        if answer.source == "credits":
+            kept.budget = None  # its windows have yet to begin
+        elif not kept.begun:
+            kept.begin()
+        kept.add(answer)
         return answer
 
-    def _decide(self, kept: _Account, hold: Hold, least: int, budget: Budget) -> Hold | Short:
+    def _decide(
+        self, kept: _Account, hold: Hold, left: float, least: int, budget: Budget
+    ) -> Hold | Short:
+        """Where the windows have not room for all of it, but `left`."""
         amount, now = hold.amount, hold.at
-        left: float = -inf if budget.credits and not budget.windows else inf
-        starts = {}
-        for window in budget.windows:
-            start, spent = kept.current(window, now)
-            starts[window.name] = now if start is None else start
-            left = min(left, window.cap - spent - kept.held["windows"])
         prepaid = kept.credits - kept.held["credits"] if budget.credits else -inf
         needed = kept.needed(amount, least)
-        if left >= amount or (prepaid < amount and left >= needed):
-            hold.starts = starts
+        if prepaid < amount and left >= needed:
+            hold.starts = kept.starts
         elif prepaid >= needed:
             hold.source = "credits"
             left = prepaid
@@ -151,26 +218,37 @@ class MemoryCounters(MemoryRates):
 
     async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
         missing = []
+        account = ""
+        kept: _Account | None = None
+        changed = False
+        starts: dict[str, float] = {}
+        spent = 0
         for hold in holds:
-            kept = self._accounts.get(hold.account)
-            if kept is None:
-                kept = self._new_account(hold.account)
+            if kept is None or hold.account != account:
+                if kept is not None and starts:
+                    kept.spend(starts, spent)
+                account, changed, starts, spent = hold.account, False, {}, 0
+                kept = self._accounts.get(account)
+                if kept is None:
+                    kept = self._new_account(account)
             if kept.settled and kept.settled.pop(hold.id, None) is not None:
                 continue
-            kept.version = next(self._versions)
+            if not changed:
+                kept.version = next(self._versions)
+                changed = True
             if not kept.remove(hold.id):
                 if hold.amount:
                     missing.append(hold)
             elif hold.source == "credits":
                 kept.credits -= hold.amount
             else:
-                for name, start in hold.starts.items():
-                    window = kept.windows.get(name)
-                    # Not begun here: restored while the hold had lapsed, and no row named it.
-                    if window is None or window[0] < start:
-                        kept.windows[name] = (start, hold.amount)
-                    elif window[0] == start:
-                        kept.windows[name] = (start, window[1] + hold.amount)
+                if hold.starts is not starts:
+                    if starts:
+                        kept.spend(starts, spent)
+                    starts, spent = hold.starts, 0
+                spent += hold.amount
+        if kept is not None and starts:
+            kept.spend(starts, spent)
         return missing
 
     async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
@@ -200,6 +278,7 @@ class MemoryCounters(MemoryRates):
             if kept.remove(hold_id):
                 kept.settled[hold_id] = self._clock()
         kept.windows = windows
+        kept.budget = None
         kept.credits = spent.credits
         kept.known = True
         kept.version = next(self._versions)
@@ -234,15 +313,20 @@ class MemoryCounters(MemoryRates):
 
     def _expire(self, kept: _Account, now: float) -> None:
         """End holds whose time is over. Only the ledger knows what became of their requests."""
+        kept.look = now + LIFETIME  # for what is held from now on
         while kept.holds:
             oldest = next(iter(kept.holds.values()))
-            if max(oldest.at, self._renewed) + LIFETIME > now:
+            ends = max(oldest.at, self._renewed) + LIFETIME
+            if ends > now:
+                kept.look = min(kept.look, ends)
                 break
             kept.remove(oldest.id)
             kept.known = False
             kept.version = next(self._versions)
         while kept.settled:
             hold_id, at = next(iter(kept.settled.items()))
-            if max(at, self._renewed) + LIFETIME > now:
+            ends = max(at, self._renewed) + LIFETIME
+            if ends > now:
+                kept.look = min(kept.look, ends)
                 break
             del kept.settled[hold_id]

@@ -30,16 +30,14 @@ class _Tank:
         self.at = at
         self.level = 0.0
 
-    def drain(self, now: float, speed: float) -> float:
+    def drain(self, now: float, speed: float) -> None:
         elapsed = now - self.at
         if elapsed > 0:
             level = self.level - elapsed * speed
-            self.level = level = level if level > 0 else 0.0
+            self.level = level if level > 0 else 0.0
             self.at = now
-            return level
-        if elapsed < -STEP:
+        elif elapsed < -STEP:
             self.at = now
-        return self.level
 
 
 class _Place:
@@ -84,36 +82,67 @@ class MemoryRates:
         place = self._places.get(who)
         if place is None:
             place = self._new_place(who, now)
+        tanks = place.tanks
+        until = place.until
+        levels: list[Level] = []
+        before: list[float] = []
         wait = 0.0
         lacking = ""
-        tanks = place.tanks
+        # All that each check does is spelled out here, as most requests come by twice. It takes at
+        # once what there is room for; where another then lacks, that is put back.
         for check in checks:
-            rate = check.rate
-            speed = rate.count / rate.seconds
-            tank = tanks.get(check.name)
+            name, rate = check.name, check.rate
+            count = rate.count
+            speed = count / rate.seconds
+            tank = tanks.get(name)
             if tank is None:
-                tank = tanks[check.name] = _Tank(now)
-            depth = rate.count + rate.burst
-            over = tank.drain(now, speed) + min(depth, check.cost) - depth
-            if over > speed * GRAIN and over / speed > wait:
-                wait = over / speed
-                lacking = check.name
-        if (
-            slots
-            and wait < BUSY_WAIT
-            and lease not in place.leases
-            and self._in_use(place, now) >= slots
-        ):
-            wait = BUSY_WAIT
-            lacking = "concurrency"
-        if not lacking:
-            for check in checks:
-                self._take(place, check)
-            if slots:
-                place.leases[lease] = now
-                if place.until < now + LIFETIME:
-                    place.until = now + LIFETIME
-        return Verdict(not lacking, self._levels(place, checks), wait, lacking)
+                tank = tanks[name] = _Tank(now)
+            at, level = tank.at, tank.level
+            if now > at:
+                level -= (now - at) * speed
+                if level < 0:
+                    level = 0.0
+                tank.at = at = now
+            elif now < at - STEP:
+                tank.at = at = now
+            before.append(level)
+            after = level + check.cost
+            depth = count + rate.burst
+            if after > depth:
+                over = level + min(depth, check.cost) - depth
+                if over > speed * GRAIN and over / speed > wait:
+                    wait = over / speed
+                    lacking = name
+            tank.level = after
+            reset = at + after / speed
+            if reset > until:
+                until = reset
+            left = int(count - after + speed * GRAIN)
+            if left < 0:
+                left = 0
+            elif left > count:
+                left = count
+            levels.append(Level(name, count, left, reset))
+        if slots:
+            leases = place.leases
+            if (
+                len(leases) >= slots
+                and wait < BUSY_WAIT
+                and lease not in leases
+                and self._in_use(place, now) >= slots
+            ):
+                wait = BUSY_WAIT
+                lacking = "concurrency"
+            elif not lacking:
+                leases[lease] = now
+                if until < now + LIFETIME:
+                    until = now + LIFETIME
+        if lacking:
+            for check, level in zip(checks, before, strict=True):
+                tanks[check.name].level = level
+            return Verdict(False, self._levels(place, checks), wait, lacking)
+        place.until = until
+        return Verdict(True, tuple(levels))
 
     def release(self, who: str, lease: str) -> None:
         place = self._places.get(who)
@@ -124,8 +153,13 @@ class MemoryRates:
         if now is None:
             now = self._clock()
         place = self._places.get(who) or self._new_place(who, now)
-        self._over(place, check, now)
-        self._take(place, check)
+        rate = check.rate
+        tank = self._drained(place, check, now)
+        level = tank.level + check.cost
+        tank.level = level = level if level > 0 else 0.0
+        full = tank.at + level * rate.seconds / rate.count
+        if full > place.until:
+            place.until = full
 
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
@@ -134,7 +168,7 @@ class MemoryRates:
             now = self._clock()
         place = self._places.get(who) or _Place()
         for check in checks:
-            self._over(place, check, now)
+            self._drained(place, check, now)
         return self._levels(place, checks), self._in_use(place, now)
 
     def _new_place(self, who: str, now: float) -> _Place:
@@ -147,24 +181,13 @@ class MemoryRates:
         place = places[who] = _Place()
         return place
 
-    def _over(self, place: _Place, check: Check, now: float) -> tuple[float, float]:
-        """By how much the request is too much now, and how much drains in a second."""
+    def _drained(self, place: _Place, check: Check, now: float) -> _Tank:
         rate = check.rate
-        speed = rate.count / rate.seconds
         tank = place.tanks.get(check.name)
         if tank is None:
             tank = place.tanks[check.name] = _Tank(now)
-        depth = rate.count + rate.burst
-        need = min(depth, check.cost)
-        return tank.drain(now, speed) + need - depth, speed
-
-    def _take(self, place: _Place, check: Check) -> None:
-        tank = place.tanks[check.name]
-        level = tank.level + check.cost
-        tank.level = level if level > 0 else 0.0
-        full = tank.at + tank.level * check.rate.seconds / check.rate.count
-        if full > place.until:
-            place.until = full
+        tank.drain(now, rate.count / rate.seconds)
+        return tank
 
     def _levels(self, place: _Place, checks: Sequence[Check]) -> tuple[Level, ...]:
         tanks = place.tanks
