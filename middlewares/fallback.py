@@ -25,7 +25,7 @@ import msgspec
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._body import ClientLeft, discard, read_body, replay
-from .exchange import Exchange, Place
+from .exchange import Exchange, Place, Target
 from .problem import Problem
 from .stores.health import Health, Verdict
 
@@ -150,46 +150,42 @@ class FallbackMiddleware:
     ) -> bool:
         """One try; False when another is to be made. Raises what goes outward."""
         gate = _Gate(send, self._statuses, exchange, search) if self._statuses else None
-        health = self._health
-        verdict: Verdict = "none"
-        wait: int | None = None
         made = len(exchange.attempts)
-        seconds = 0.0
         began = self._clock()
-        mark = 0.0 if health is None else health.began(place.target)
+        search.begins(place)
         try:
             await self.app(scope, receive, send if gate is None else gate.send)
             if gate is not None and gate.failed:
-                verdict, wait = "bad", gate.retry_after
                 return not gate.shut
             left = exchange.outcome == "hung_up"
             if not left or exchange.first_content:
-                verdict = "good"
-                seconds = max(0.0, (exchange.first_content or self._clock()) - began)
+                seconds = (exchange.first_content or self._clock()) - began
+                search.ends("good", seconds=max(0.0, seconds))
             if not left:
                 self._served(exchange, place)
             return True
         except Problem as problem:
             # No second name for what is raised on from here: its traceback holds this frame, and
             # the two would stay until the next garbage collection.
+            if gate is not None and gate.shut:
+                return False
             failed = problem.kind in FAILED
             if failed:
-                verdict, wait = "bad", problem.retry_after if problem.told else None
+                search.ends("bad", wait=problem.retry_after if problem.told else None)
             elif len(exchange.attempts) > made and exchange.attempts[-1].status:
-                verdict = "good"  # a refusal is an answer, unless it is our own
+                search.ends("good")  # a refusal is an answer, unless it is our own
             if exchange.first_content or (gate is not None and gate.passed and not exchange.early):
                 raise
-            if failed:
-                search.failure = problem.with_traceback(None)
-            elif not place.instead_of or search.failure is None:
+            if not failed and (not place.instead_of or search.failure is None):
                 raise  # it is the caller's to put right
             if search.goes_on(exchange):
+                if failed:
+                    search.failure = problem.with_traceback(None)
                 return False
             if failed:
                 raise
         finally:
-            if health is not None:
-                health.ended(place.target, verdict, mark, seconds=seconds, retry_after=wait)
+            search.ends("none")
         raise search.told()
 
 
@@ -204,11 +200,13 @@ class _Search:
         "_clock",
         "_health",
         "_left",
+        "_mark",
         "_models",
         "_places",
         "_random",
         "_retry",
         "_rounds",
+        "_target",
         "_tried",
         "failure",
         "pause",
@@ -231,6 +229,8 @@ class _Search:
         self._clock = clock
         self._random = random
         self._began = clock()
+        self._target: Target | None = None
+        self._mark = 0.0
         self._models: list[str] = []
         self._rounds = 0
         self._tried = 0
@@ -263,6 +263,18 @@ class _Search:
             self._models.remove(place.served)
         self._models.append(place.served)
         return place
+
+    def begins(self, place: Place) -> None:
+        """A try begins there."""
+        if self._health is not None:
+            self._target = place.target
+            self._mark = self._health.began(place.target)
+
+    def ends(self, verdict: Verdict, *, seconds: float = 0.0, wait: int | None = None) -> None:
+        """It is over, as far as the health of its place is concerned; what is said first counts."""
+        target, self._target = self._target, None
+        if target is not None and self._health is not None:
+            self._health.ended(target, verdict, self._mark, seconds=seconds, retry_after=wait)
 
     def goes_on(self, exchange: Exchange) -> bool:
         """Whether there is another try, after `pause` seconds."""
@@ -305,11 +317,9 @@ class _Gate:
     """`send` for an app that answers failures itself: one that is not to be seen ends here.
 
     failed: the status says so. shut: nothing of it leaves. passed: its head has left.
-    retry_after: seconds, as it asked.
     """
 
-    __slots__ = ("_exchange", "_search", "_send", "_statuses", "failed", "passed", "retry_after",
-                 "shut")  # fmt: skip
+    __slots__ = ("_exchange", "_search", "_send", "_statuses", "failed", "passed", "shut")
 
     def __init__(
         self, send: Send, statuses: frozenset[int], exchange: Exchange, search: _Search
@@ -321,7 +331,6 @@ class _Gate:
         self.failed = False
         self.passed = False
         self.shut = False
-        self.retry_after: int | None = None
 
     async def send(self, message: Message) -> None:
         if self.shut:
@@ -329,9 +338,11 @@ class _Gate:
         if message["type"] == "http.response.start":
             if message["status"] in self._statuses:
                 self.failed = True
+                wait: int | None = None
                 for name, value in message.get("headers", ()):
                     if name == b"retry-after" and value.isdigit() and len(value) < 6:
-                        self.retry_after = int(value)
+                        wait = int(value)
+                self._search.ends("bad", wait=wait)
                 if self._search.goes_on(self._exchange):
                     self.shut = True
                     return
