@@ -4,6 +4,7 @@ read-DIALECT       bytes of an upstream -> events: no exception, one grammar, no
 carry-ENDPOINT     the same bytes, through everything: what the caller gets is valid, and closed
 pass-DIALECT       the same bytes where both sides speak alike: they pass, or the stream breaks
 ask-ENDPOINT       a caller's body -> each upstream's: taken, or refused by a Problem
+tell-ENDPOINT      a caller's body -> its conversation, and what of it another maker gets
 write-ENDPOINT     valid events -> bytes: valid in their dialect, and nothing lost on the way back
 """
 
@@ -15,7 +16,9 @@ from functools import partial
 from random import Random
 from typing import Any, Literal
 
+from edge.dialects import thread
 from edge.dialects.crossing import CLIENTS, UPSTREAMS
+from edge.dialects.foreign import without_foreign
 from edge.dialects.neutral import (
     Event,
     Refusal,
@@ -157,6 +160,23 @@ def ask(endpoint: str, data: bytes) -> None:
             assert isinstance(json.loads(body), dict)
 
 
+def tell(endpoint: str, data: bytes) -> None:
+    """A caller's body, as one turn of a conversation that another maker has answered before."""
+    try:
+        fields = decode_fields(data)
+    except (ValueError, RecursionError):
+        return
+    for member in ("messages", "input"):
+        known = thread.read(fields, member)
+        assert known is None or known.messages
+    if endpoint in _NATIVE:
+        dialect = _NATIVE[endpoint]
+        left, dropped = without_foreign(fields, dialect, 3)
+        assert bool(dropped) is (left is not fields)
+        if dialect == "openai":  # in the others messages may go, and other ones be the first
+            assert without_foreign(left, dialect, 3)[0] is left
+
+
 # Callers' answers --------------------------------------------------------------------------------
 
 
@@ -240,6 +260,10 @@ TARGETS: Mapping[str, Target] = {
     },
     **{
         f"ask-{name}": Target(partial(ask, name), partial(seeds.requests, name)) for name in CLIENTS
+    },
+    **{
+        f"tell-{name}": Target(partial(tell, name), partial(seeds.requests, name))
+        for name in _NATIVE
     },
     **{f"write-{name}": Target(partial(write, name), _texts) for name in CLIENTS},
 }
