@@ -1,12 +1,12 @@
-"""An upstream that fails: a true status or an error event, in our words, and one line of the log.
+"""What the log says of an upstream that fails; and streams that are odd, but right.
 
-The simulator's errors are full of text that must reach no client (`SECRETS`).
+The simulator's errors are full of text that must reach no client (`SECRETS`). What clients see is
+in `test_fault_matrix`.
 """
 
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 
 from edge.upstreams.simulator import SECRETS
@@ -16,30 +16,10 @@ from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, chat, events, text_of
 
 MODELS = {CHAT: "chat", MESSAGES: "claude"}
 FAR = {CHAT: "far-openai", MESSAGES: "far-anthropic"}
-KINDS = {502: "upstream_error", 503: "upstream_unavailable", 504: "upstream_timeout"}
 
 
-class Case(msgspec.Struct, frozen=True):
-    """A fault before the first content and the status it becomes."""
-
-    fault: str
-    status: int
-
-
-BEFORE = (
-    *(Case(f"status:{status}", 502) for status in (401, 403, 404, 409, 500, 502)),
-    *(Case(f"status:{status}", 503) for status in (503, 529)),
-    *(Case(f"status:{status}", 504) for status in (408, 504)),
-    *(Case(f"status:{status}", 400) for status in (400, 422)),
-    Case("status:413", 413),
-    Case("status:429", 429),
-    Case("overflow", 400),
-    Case("cut:0", 502),
-    Case("stall:0", 504),
-    Case("garbage:0", 502),
-    Case("html", 502),
-    Case("empty", 502),
-)
+FAULTS = {"status:429": 429, "status:500": 502, "cut:0": 502, "html": 502}
+"""Some before the first content, and their statuses; all of them are in `test_fault_matrix`."""
 HARMLESS = (
     "slow-headers:0.3",
     "slow-first:0.3",
@@ -68,60 +48,31 @@ async def line_of(gateway: Gateway, reply: Reply) -> dict[str, Any]:
     return line
 
 
-def check_error(error: dict[str, Any], path: str, kind: str) -> None:
-    """A public error of a kind, in the dialect of the path."""
-    if path == MESSAGES:
-        overloaded = kind == "upstream_unavailable"
-        assert error["type"] == ("overloaded_error" if overloaded else "api_error")
-    else:
-        assert (error["type"], error["code"]) == ("server_error", kind)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_failure_is_one_line_of_the_log(gateway: Gateway, fault: str) -> None:
+    """It says where, and what the upstream said, less what looks like a key."""
 
-
-@pytest.mark.parametrize("case", BEFORE, ids=lambda case: case.fault)
-async def test_a_failure_before_the_content_has_its_status(gateway: Gateway, case: Case) -> None:
     async def one(path: str, stream: bool) -> None:
-        reply = await faulty(gateway, path, f"fault={case.fault}", stream=stream)
-        seen = 529 if (case.status, path) == (503, MESSAGES) else case.status
-        assert (reply.status, path, stream) == (seen, path, stream)
-        assert reply.header("content-type") == "application/json"
-        assert ("retry-after" in dict(reply.headers)) == (case.status in (429, 503))
-        if kind := KINDS.get(case.status):
-            check_error(reply.error, path, kind)
+        reply = await faulty(gateway, path, f"fault={fault}", stream=stream)
+        assert (reply.status, path, stream) == (FAULTS[fault], path, stream)
         line = await line_of(gateway, reply)
-        assert (line["outcome"], line["status"]) == ("failed", seen)
+        assert (line["outcome"], line["status"]) == ("failed", FAULTS[fault])
         assert line["reason"].startswith(f"{FAR[path]}/far-model: ")
 
     await asyncio.gather(*(one(path, stream) for path in FAR for stream in (False, True)))
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall", "garbage", "error-event"])
-async def test_a_failure_within_a_stream_is_its_last_event(gateway: Gateway, fault: str) -> None:
+async def test_so_is_a_failure_within_a_stream(gateway: Gateway, fault: str) -> None:
     async def one(path: str) -> None:
         reply = await faulty(gateway, path, f"tokens=20 rate=100 fault={fault}:8", stream=True)
         assert reply.status == 200
         assert text_of(reply.body).startswith("You said:")
-        *_, last = found = events(reply.body)
-        assert "[DONE]" not in found
-        assert not [event for event in found if event.get("type") == "message_stop"]
-        assert [event for event in found if "error" in event] == [last]
         line = await line_of(gateway, reply)
-        kind = "upstream_timeout" if fault == "stall" else "upstream_error"
-        if fault == "error-event":  # the provider says it is overloaded
-            kind = "upstream_unavailable"
-        check_error(last["error"], path, kind)
+        kinds = {"stall": "upstream_timeout", "error-event": "upstream_unavailable"}
+        kind = kinds.get(fault, "upstream_error")
         assert (line["outcome"], line["problem"]) == ("cut", kind)
         assert line["reason"]
-
-    await asyncio.gather(*map(one, FAR))
-
-
-@pytest.mark.parametrize("fault", ["cut:1", "stall:1", "garbage:1", "error-event"])
-async def test_a_failure_within_a_body_is_no_answer(gateway: Gateway, fault: str) -> None:
-    async def one(path: str) -> None:
-        reply = await faulty(gateway, path, f"fault={fault}", stream=False)
-        status = {"stall:1": 504, "error-event": 503 if path == CHAT else 529}.get(fault, 502)
-        assert (reply.status, path) == (status, path)
-        assert (await line_of(gateway, reply))["outcome"] == "failed"
 
     await asyncio.gather(*map(one, FAR))
 
@@ -141,24 +92,17 @@ async def test_odd_but_right_streams_pass(gateway: Gateway, fault: str) -> None:
     await asyncio.gather(*map(one, FAR))
 
 
-async def test_content_that_does_not_come_in_time(gateway: Gateway) -> None:
-    """Pings of the upstream are no content: its limit for that is a second here."""
-
+async def test_the_log_says_which_limit_passed(gateway: Gateway) -> None:
     async def one(path: str) -> None:
         reply = await faulty(gateway, path, "fault=pings:100", stream=True)
         assert reply.status == 504
-        check_error(reply.error, path, "upstream_timeout")
         assert "no content within 1 s" in (await line_of(gateway, reply))["reason"]
 
     await asyncio.gather(*map(one, FAR))
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_an_upstream_that_is_not_there(gateway: Gateway, stream: bool) -> None:
-    body = chat(model="nowhere", stream=stream)
-    reply = await ask(gateway.url, CHAT, body, gateway.bearer)
+async def test_an_upstream_that_is_not_there_is_not_told_of(gateway: Gateway) -> None:
+    reply = await ask(gateway.url, CHAT, chat(model="nowhere"), gateway.bearer)
     assert reply.status == 503
-    assert int(reply.header("retry-after")) >= 1
-    check_error(reply.error, CHAT, "upstream_unavailable")
     assert b"127.0.0.1" not in reply.head + reply.body
     assert (await line_of(gateway, reply))["upstream_status"] == 0
