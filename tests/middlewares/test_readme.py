@@ -164,7 +164,7 @@ def test_the_table_has_every_parameter(name: str) -> None:
         default = parameter.default
         if default is inspect.Parameter.empty:
             assert shown == "", parameter.name
-        elif default is not None and not callable(default):
+        elif default is not None and not callable(default) and not isinstance(default, frozenset):
             assert shown == f"`{default!r}`".replace("'", '"'), parameter.name
         else:  # what it does then
             assert shown, parameter.name
@@ -301,6 +301,31 @@ def test_example_budget(start: Start, simulator: str) -> None:
     assert 0 < float(error["remaining"]) < 0.003
     assert error["reset_at"].endswith("Z")
     assert int(answers[-1].headers["retry-after"]) > 86000
+
+
+def test_example_downgrade(start: Start) -> None:
+    client = start(example("DowngradeMiddleware"))
+    answers = [client.get("/") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    models = [answer.text.removeprefix("hello from ") for answer in answers]
+    assert models == ["large"] * 3 + ["small"] * 2
+
+
+def test_example_fallback(start: Start, simulator: str) -> None:
+    client = start(
+        example("FallbackMiddleware"), NEAR_URL="http://127.0.0.1:1/v1", FAR_URL=simulator
+    )
+
+    def chat(text: str) -> httpx.Response:
+        return client.post("/chat", json={"messages": [{"role": "user", "content": text}]})
+
+    answers = [chat("Rivers. [[sim tokens=5]]") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert {answer.headers["x-served-by"] for answer in answers} == {"far"}
+    assert client.get("/states").json() == {"near": "open", "far": "closed"}
+    failed = chat("Rivers. [[sim fault=status:500]]")  # by the far one; the near one is the last resort
+    assert failed.json()["error"]["code"] == "upstream_unavailable"
+    assert "x-served-by" not in failed.headers
 
 
 def test_example_together(start: Start) -> None:
