@@ -17,38 +17,25 @@ from typing import Any, cast
 import msgspec
 import structlog
 
-from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares._line import Line
-from middlewares.stores import KeyDirectory
-from middlewares.stores.accounts import Accounts
-from middlewares.stores.book import Book
-from middlewares.stores.counters import Counters
-from middlewares.stores.database import Database
-from middlewares.stores.replays import ReplayStore
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
-from middlewares.stores.sql_ledger import SqlLedgerStore
-from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 
 from . import lifespan
 from .account import AccountApp
 from .admin import AdminApp
 from .board import Board, Posted
 from .catalog import Catalog
-from .chain import Parts, compose, line_of
+from .chain import Parts, compose
+from .durable import Durable, open_durable
 from .edition import Edition, Providers
 from .endpoints import endpoints, stateful
-from .estimate import Estimator
 from .ops import open_app
 from .places import Places
 from .plans import Plans
-from .responses import Sweeper
-from .sealing import Sealing
 from .settings import Settings
 from .statement import Statement
 from .status import Notes, State, Working, report
-from .stores import counters_of, replays_of
 from .upstreams.provider import Provider
 
 _log = logging.getLogger(__name__)
@@ -63,24 +50,6 @@ UNREADY = signal.SIGUSR1
 LOOK = signal.SIGHUP
 """By this one that another configuration is posted."""
 _LOOK_SECONDS = 1.0
-
-
-class Durable(msgspec.Struct, frozen=True):
-    """What all editions share: it holds state, or connections to where state is."""
-
-    metrics: Metrics
-    database: Database
-    keys: KeyDirectory | None
-    ledger: SqlLedgerStore
-    counters: Counters
-    accounts: Accounts
-    book: Book
-    replays: ReplayStore
-    responses: SqlResponseStore | None
-    sweeper: Sweeper | None
-    sealing: Sealing
-    estimator: Estimator
-    line: Line
 
 
 class Gateway:
@@ -164,7 +133,9 @@ class Gateway:
     async def start(self) -> None:
         """Open everything. What was opened is closed again when a later part fails."""
         async with AsyncExitStack() as stack:
-            self._durable = await self._open_durable(self._first.settings, stack)
+            self._durable = await open_durable(self._first.settings, stack)
+            metrics = self._durable.metrics
+            metrics.look(metrics.config_hash, self._hash)
             stack.push_async_callback(self._close_editions)
             self._edition = self._made(self._first)
             loop = asyncio.get_running_loop()
@@ -287,65 +258,13 @@ class Gateway:
 
     # Parts
 
-    async def _open_durable(self, settings: Settings, stack: AsyncExitStack) -> Durable:
-        metrics = Metrics()
-        metrics.start()
-        stack.callback(metrics.stop)
-        database = Database.at(settings.store.sql)
-        stack.push_async_callback(database.aclose)
-        keys = None
-        if settings.auth.mode == "keys":
-            keys = KeyDirectory(SqlKeyStore(database))
-            stack.push_async_callback(keys.aclose)
-            # A worker that replaces a dead one during an outage of the store waits for its end.
-            await keys.start(must_answer=False)
-        ledger = SqlLedgerStore(database)
-        counters = counters_of(settings)
-        stack.push_async_callback(counters.aclose)
-        await counters.start()
-        accounts = Accounts(counters, ledger)
-        stack.push_async_callback(accounts.aclose)
-        book = Book(ledger, Path(settings.store.journal), committed=accounts.committed)
-        stack.push_async_callback(book.aclose)
-        await book.start()
-        await accounts.start()
-        replays = replays_of(settings, stack)
-        responses = sweeper = None
-        if settings.store.responses:
-            responses = SqlResponseStore(database)
-            sweeper = Sweeper(responses, grace=settings.longest_request)
-            sweeper.start()
-            stack.push_async_callback(sweeper.aclose)
-        line = line_of(settings)
-        metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
-        metrics.look(metrics.throttled, lambda: len(line))
-        metrics.look(metrics.ledger_waiting, lambda: book.pending)
-        metrics.look(metrics.config_hash, self._hash)
-        metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
-        metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
-        return Durable(
-            metrics=metrics,
-            database=database,
-            keys=keys,
-            ledger=ledger,
-            counters=counters,
-            accounts=accounts,
-            book=book,
-            replays=replays,
-            responses=responses,
-            sweeper=sweeper,
-            sealing=Sealing(SqlSecretStore(database)),
-            estimator=Estimator(),
-            line=line,
-        )
-
     def _hash(self) -> float:
         """The first 48 bits of the digest: a metric is a float, which holds no more for certain."""
         return float(int(self._edition.posted.digest[:12] or "0", 16))
 
     def _made(self, posted: Posted) -> Edition:
         settings, shared = posted.settings, self._durable
-        providers = self._providers.take(settings)
+        providers = self._providers.take(posted)
         try:
             app = self._chain(settings, providers, shared)
         except BaseException:

@@ -13,8 +13,10 @@ import io
 import mmap
 import pickle
 import time
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 
@@ -31,12 +33,21 @@ class Posted(msgspec.Struct, frozen=True):
     """A configuration that was found good.
 
     serial: 1 for the first, and one more for each that followed. digest: of the file it was read
-    from, see `digest_of`; "" for one of no file.
+    from, see `digest_of`; "" for one of no file. certificates: what the files of certificates that
+    it names had in them.
     """
 
     settings: Settings
     serial: int = 1
     digest: str = ""
+    certificates: Mapping[Path, bytes] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, *, serial: int = 1, digest: str = "") -> Self:
+        """The same with its certificates as they are now. Raises OSError."""
+        named = {path for one in settings.upstreams for path in (one.ca, one.client_cert)}
+        held = {path: path.read_bytes() for path in named if path is not None}
+        return cls(settings, serial, digest, held)
 
 
 def digest_of(text: bytes) -> str:

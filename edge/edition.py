@@ -7,8 +7,11 @@ connections and the bound on their number.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import msgspec
 
@@ -60,15 +63,19 @@ class Providers:
         self._make = make
         self._held: list[_Held] = []
 
-    def take(self, settings: Settings) -> dict[str, Provider]:
-        """The providers of `settings` by name: those that are there as they should be, the others
-        new. Raises what making one raises, and then nothing is taken."""
-        wanted = [(option, _files(option)) for option in settings.upstreams]
+    def take(self, posted: Posted) -> dict[str, Provider]:
+        """The providers of a configuration by name: those that are there as they should be, the
+        others new. Raises what making one raises, and then nothing is taken."""
+        settings = posted.settings
+        wanted = [(option, _files(option, posted)) for option in settings.upstreams]
         found = [self._find(*each) for each in wanted]
-        missing = tuple(
-            option for (option, _), held in zip(wanted, found, strict=True) if held is None
-        )
-        made = self._make(msgspec.structs.replace(settings, upstreams=missing)) if missing else {}
+        with ExitStack() as stack:
+            missing = tuple(
+                _with_files(option, files, stack)
+                for (option, files), held in zip(wanted, found, strict=True)
+                if held is None
+            )
+            made = self._make(msgspec.structs.replace(settings, upstreams=missing))
         taken: dict[str, Provider] = {}
         for (option, files), held in zip(wanted, found, strict=True):
             if held is None:
@@ -104,7 +111,33 @@ class Providers:
             await self.give_back(edition.providers)
 
 
-def _files(option: Upstream) -> tuple[bytes, ...]:
-    """What stands in the files that a provider reads when it is made."""
-    paths: tuple[Path | None, ...] = (option.ca, option.client_cert)
-    return tuple(path.read_bytes() for path in paths if path is not None)
+_FILES = ("ca", "client_cert")
+"""The options that name a file, which a provider reads when it is made, and not later."""
+
+
+def _files(option: Upstream, posted: Posted) -> tuple[bytes, ...]:
+    paths = (getattr(option, name) for name in _FILES)
+    return tuple(b"" if path is None else posted.certificates[path] for path in paths)
+
+
+def _with_files(option: Upstream, files: tuple[bytes, ...], stack: ExitStack) -> Upstream:
+    """`option` with copies of its files, as they were when it was found good, until `stack` ends:
+    whoever changes them on disk may be in the middle of it."""
+    copies = {
+        name: _copy(content, stack) for name, content in zip(_FILES, files, strict=True) if content
+    }
+    return msgspec.structs.replace(option, **copies) if copies else option
+
+
+def _copy(content: bytes, stack: ExitStack) -> Path:
+    """A file that has `content`, which may be a private key: in memory, where the system can."""
+    if not hasattr(os, "memfd_create"):
+        file = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115  the stack is one
+        file.write(content)
+        file.flush()
+        return Path(file.name)
+    number = os.memfd_create("penstock")
+    stack.callback(os.close, number)
+    with os.fdopen(number, "wb", closefd=False) as memory:
+        memory.write(content)
+    return Path(f"/proc/self/fd/{number}")

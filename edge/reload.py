@@ -103,7 +103,10 @@ class Source:
         text = _content(self.file)
         if text != self._known:
             self._known = text
-            self._referred = tuple(_referred(text, self.file))
+            try:
+                self._referred = tuple(_referred(text, self.file))
+            except (ValueError, RuntimeError):  # no TOML or JSON, or nested too deep; no such home
+                self._referred = ()
         whole = sha256(text)
         for path in self._referred:
             whole.update(sha256(_content(path)).digest())
@@ -111,19 +114,17 @@ class Source:
 
 
 def _content(path: Path) -> bytes:
+    """Of a file that can be read twice. A pipe is not looked at: it gives what it has once."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else b""
     except OSError:
         return b""
 
 
 def _referred(text: bytes, file: Path) -> Iterator[Path]:
     """The files that a configuration names: secrets as `file:PATH`, certificates by their path."""
-    try:
-        decoded = text.decode()
-        document = json.loads(decoded) if file.suffix == ".json" else tomllib.loads(decoded)
-    except ValueError:
-        return
+    decoded = text.decode()
+    document = json.loads(decoded) if file.suffix == ".json" else tomllib.loads(decoded)
     if not isinstance(document, dict):
         return
     folder = file.resolve().parent
@@ -162,7 +163,7 @@ class Reloader:
         *,
         running: Settings,
         told: Callable[[Reloaded], None],
-        trial: Callable[[Settings], list[str]] | None = None,
+        trial: Callable[[Posted], list[str]] | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
         self._source = source
@@ -197,16 +198,19 @@ class Reloader:
         """Why it cannot be taken over; when there is nothing, it has been."""
         try:
             settings = self._source.load()
+            if faults := fixed_misfits(self._running, settings):
+                return faults
+            posted = Posted.of(settings, serial=self._serial + 1, digest=look.digest)
+            if faults := self._trial(posted):
+                return faults
+            self._board.post(posted)
         except SettingsError as error:
             return list(error.faults)
-        if faults := fixed_misfits(self._running, settings):
-            return faults
-        if faults := self._trial(settings):
-            return faults
-        try:
-            self._board.post(Posted(settings, self._serial + 1, look.digest))
-        except TooLarge as error:
-            return [str(error)]
+        except (TooLarge, OSError) as error:
+            return [f"{self._source.file}: {error}"]
+        except Exception as error:  # whatever a file can do, it must not end who serves
+            _log.exception("the configuration cannot be looked at")
+            return [f"{self._source.file}: {type(error).__name__}"]
         self._serial += 1
         self._running = settings
         return []
@@ -223,16 +227,19 @@ class Reloader:
                 _log.error("configuration %s is refused, the old one stays: %s", done.digest, why)
 
 
-def made_on_trial(settings: Settings) -> list[str]:
+def made_on_trial(posted: Posted) -> list[str]:
     """Make the parts of a configuration that can fail, and throw them away; a sentence for each
     that did. Imports them only here: most parents never need them."""
-    from .upstreams.providers import providers_of
+    from .edition import Providers
+
+    upstreams = posted.settings.upstreams
 
     async def fault(n: int) -> str | None:
-        one = msgspec.structs.replace(settings, upstreams=(settings.upstreams[n],))
+        alone = msgspec.structs.replace(posted.settings, upstreams=(upstreams[n],))
+        providers = Providers()
         try:
-            for provider in providers_of(one).values():
-                await provider.upstream.aclose()
+            made = providers.take(msgspec.structs.replace(posted, settings=alone))
+            await providers.give_back(made.values())
         except Exception as error:
             # Those of the system name files. What others quote may be a password.
             said = str(error) if isinstance(error, OSError) else type(error).__name__
@@ -240,7 +247,7 @@ def made_on_trial(settings: Settings) -> list[str]:
         return None
 
     async def make() -> list[str]:
-        found = [await fault(n) for n in range(len(settings.upstreams))]
+        found = [await fault(n) for n in range(len(upstreams))]
         return [sentence for sentence in found if sentence is not None]
 
     return asyncio.run(make())

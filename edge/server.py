@@ -241,7 +241,8 @@ class _Server(MPServer):
         self._file = "" if source is None else str(source.file.resolve())
         self._naps = 0
         self.board = Board()
-        self.board.post(Posted(settings, digest="" if source is None else source.looked.digest))
+        digest = "" if source is None else source.looked.digest
+        self.board.post(Posted.of(settings, digest=digest))
         self._reloader = None
         if source is not None:
             self._reloader = Reloader(source, self.board, running=settings, told=self._reloaded)
@@ -282,10 +283,17 @@ class _Server(MPServer):
                 except OSError:
                     time.sleep(0.01)
                 else:
-                    status.write(self._folder, "server.json", self._serving())
+                    self._note("server.json", self._serving())
                     return on_ready(self._url)
 
         threading.Thread(target=wait, name="ready", daemon=True).start()
+
+    def _note(self, name: str, value: status.Serving | status.Reloaded) -> None:
+        """For whoever asks for our status. Serving goes on without."""
+        try:
+            status.write(self._folder, name, value)
+        except OSError as error:
+            _log.error("status cannot be noted: %s", error)
 
     def _serving(self) -> status.Serving:
         return status.Serving(
@@ -322,7 +330,7 @@ class _Server(MPServer):
             self._reloader.reload()
 
     def _reloaded(self, done: status.Reloaded) -> None:
-        status.write(self._folder, "reload.json", done)
+        self._note("reload.json", done)
         self._metrics_of_reloads.told(done.result, valid=done.valid)
         self._tell(self.wrks, signal.SIGHUP)
 

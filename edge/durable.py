@@ -1,0 +1,100 @@
+"""What lasts as long as a worker: it holds state, or connections to where state is.
+
+Editions of the configuration come and go over it (`edge.edition`), so what it is made by cannot
+change under way: `edge.reload.FIXED` names those settings.
+"""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from middlewares import Metrics
+from middlewares._line import Line
+from middlewares.stores import KeyDirectory
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.book import Book
+from middlewares.stores.counters import Counters
+from middlewares.stores.database import Database
+from middlewares.stores.replays import ReplayStore
+from middlewares.stores.sql import SqlKeyStore
+from middlewares.stores.sql_ledger import SqlLedgerStore
+from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
+
+from .chain import line_of
+from .estimate import Estimator
+from .responses import Sweeper
+from .sealing import Sealing
+from .settings import Settings
+from .stores import counters_of, replays_of
+
+
+class Durable(msgspec.Struct, frozen=True):
+    """What all editions share."""
+
+    metrics: Metrics
+    database: Database
+    keys: KeyDirectory | None
+    ledger: SqlLedgerStore
+    counters: Counters
+    accounts: Accounts
+    book: Book
+    replays: ReplayStore
+    responses: SqlResponseStore | None
+    sweeper: Sweeper | None
+    sealing: Sealing
+    estimator: Estimator
+    line: Line
+
+
+async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
+    """Open what lasts as long as the worker. `stack` closes it, last opened first."""
+    metrics = Metrics()
+    metrics.start()
+    stack.callback(metrics.stop)
+    database = Database.at(settings.store.sql)
+    stack.push_async_callback(database.aclose)
+    keys = None
+    if settings.auth.mode == "keys":
+        keys = KeyDirectory(SqlKeyStore(database))
+        stack.push_async_callback(keys.aclose)
+        # A worker that replaces a dead one during an outage of the store waits for its end.
+        await keys.start(must_answer=False)
+    ledger = SqlLedgerStore(database)
+    counters = counters_of(settings)
+    stack.push_async_callback(counters.aclose)
+    await counters.start()
+    accounts = Accounts(counters, ledger)
+    stack.push_async_callback(accounts.aclose)
+    book = Book(ledger, Path(settings.store.journal), committed=accounts.committed)
+    stack.push_async_callback(book.aclose)
+    await book.start()
+    await accounts.start()
+    replays = replays_of(settings, stack)
+    responses = sweeper = None
+    if settings.store.responses:
+        responses = SqlResponseStore(database)
+        sweeper = Sweeper(responses, grace=settings.longest_request)
+        sweeper.start()
+        stack.push_async_callback(sweeper.aclose)
+    line = line_of(settings)
+    metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
+    metrics.look(metrics.throttled, lambda: len(line))
+    metrics.look(metrics.ledger_waiting, lambda: book.pending)
+    metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
+    metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
+    return Durable(
+        metrics=metrics,
+        database=database,
+        keys=keys,
+        ledger=ledger,
+        counters=counters,
+        accounts=accounts,
+        book=book,
+        replays=replays,
+        responses=responses,
+        sweeper=sweeper,
+        sealing=Sealing(SqlSecretStore(database)),
+        estimator=Estimator(),
+        line=line,
+    )
