@@ -16,6 +16,7 @@ _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 )
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
+_PLAIN = Upstream(name="plain", dialect="simulator")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _REMOTE = ("openai", "responses", "anthropic")
 _LASTING = (
@@ -144,6 +145,7 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
         for key in ("base_url", "api_key", "ca", "client_cert", "proxy"):
             if getattr(upstream, key) is not None:
                 yield key, f"has no meaning for dialect {upstream.dialect}"
+    yield from _client_misfits(upstream)
     if upstream.api_key is not None and not _visible(upstream.api_key.reveal()):
         yield "api_key", "expected visible ASCII characters without spaces or line ends"
     seen: set[str] = set()
@@ -170,6 +172,22 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
         ("http://", "https://", "socks5://")
     ):
         yield "proxy", 'expected a URL such as "http://proxy.example.com:3128"'
+
+
+def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
+    """Of a client on this host, and of what only one has."""
+    if upstream.dialect == "claude-cli":
+        if upstream.headers:
+            yield "headers", f"has no meaning for dialect {upstream.dialect}"
+    else:
+        for key in ("command", "environment", "processes", "waiting", "spare"):
+            if getattr(upstream, key) != getattr(_PLAIN, key):
+                yield key, f"has no meaning for dialect {upstream.dialect}"
+    for name, value in upstream.environment.items():
+        if not name.isascii() or not name.isidentifier():
+            yield f"environment.{name}", "is not a name of a variable (letters, digits and _)"
+        if "\0" in value.reveal():
+            yield f"environment.{name}", "expected a value without NUL"
 
 
 def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[str]:

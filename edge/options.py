@@ -443,6 +443,51 @@ class Upstream(Struct, frozen=True, kw_only=True):
     connections: Annotated[
         int, Meta(ge=1, le=100_000, description="Most connections of one worker process.")
     ] = 1000
+    command: Annotated[
+        str,
+        Meta(
+            pattern=r"^[^-\x00-\x1f][^\x00-\x1f]*$",
+            description='Of dialect "claude-cli": the client, as a name in PATH or as a path.',
+            extra={"expected": "the name or the path of a program, without arguments"},
+        ),
+    ] = "claude"
+    environment: Annotated[
+        dict[str, Secret],
+        Meta(
+            description='Of dialect "claude-cli": variables for the client, such as '
+            'CLAUDE_CONFIG_DIR or CLAUDE_CODE_OAUTH_TOKEN; values may be "env:NAME" or '
+            '"file:PATH". Of the gateway\'s own it gets PATH, HOME, the language, proxies and '
+            "authorities."
+        ),
+    ] = {}
+    processes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description='Of dialect "claude-cli": most clients that run at once for one worker '
+            "process; each answers one request and takes about 200 MB.",
+        ),
+    ] = 5
+    waiting: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description='Of dialect "claude-cli": most requests of one worker process that wait '
+            "for a client; a further one is answered 503. One that has waited for "
+            "`first_token_timeout` is, too.",
+        ),
+    ] = 100
+    spare: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description='Of dialect "claude-cli": clients started ahead of need, within '
+            "`processes`, while there are requests.",
+        ),
+    ] = 1
 
 
 class Price(Struct, frozen=True, kw_only=True):

@@ -291,12 +291,6 @@ def not_enforced(settings: Settings) -> list[str]:
 
 
 def _idle(settings: Settings) -> Iterator[str]:
-    for n, upstream in enumerate(settings.upstreams):
-        if upstream.dialect == "claude-cli":
-            yield (
-                f"upstreams[{n}]: dialect {upstream.dialect} is not spoken by this version; "
-                f"models that {upstream.name} serves do not answer"
-            )
     if settings.media != Media():
         yield "media: this version does not turn media into text"
     if "store.objects" in settings.written:

@@ -5,6 +5,7 @@ from edge.settings import Settings
 from middlewares.exchange import Dialect
 
 from . import Header, Upstream
+from .claude_cli import ClaudeCLIUpstream, Program
 from .http import upstream_for
 from .limits import Limits
 from .provider import Provider, credentials
@@ -14,6 +15,7 @@ _SPOKEN: dict[str, frozenset[Dialect]] = {
     "openai": frozenset(("openai",)),
     "anthropic": frozenset(("anthropic",)),
     "responses": frozenset(("responses",)),
+    "claude-cli": frozenset(("anthropic",)),
     "simulator": frozenset(("openai", "anthropic", "responses")),
 }
 _FIXED: tuple[Header, ...] = (
@@ -47,6 +49,8 @@ def _provider(option: UpstreamOption) -> Provider:
 
 
 def _upstream(option: UpstreamOption) -> Upstream:
+    if option.dialect == "claude-cli":
+        return _client(option)
     if option.base_url is None:
         return SimulatorUpstream()
     return upstream_for(
@@ -62,6 +66,19 @@ def _upstream(option: UpstreamOption) -> Upstream:
         ca=option.ca,
         client_cert=option.client_cert,
         proxy=option.proxy.reveal() if option.proxy is not None else None,
+    )
+
+
+def _client(option: UpstreamOption) -> Upstream:
+    environment = {name: value.reveal() for name, value in option.environment.items()}
+    return ClaudeCLIUpstream(
+        Program(command=option.command, environment=environment),
+        processes=option.processes,
+        waiting=option.waiting,
+        spare=option.spare,
+        first=option.first_token_timeout,
+        idle=option.idle_timeout,
+        total=option.total_timeout,
     )
 
 

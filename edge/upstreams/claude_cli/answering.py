@@ -1,0 +1,350 @@
+"""What the client writes, read: the events of one message, or why there is none.
+
+Pure. The client passes the events of the Messages API on as it gets them. Where a stream breaks it
+makes up the end of blocks and of the message, but not the reason of the stop, by which a whole
+answer is known here.
+"""
+
+import re
+from email.utils import formatdate
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
+
+from .asking import original
+
+OLDEST = (2, 1, 329)
+"""The first version known to leave composed texts as they are: the one all this was measured on."""
+
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
+_TOO_LONG = re.compile(r"~(\d+) tokens \(limit (\d+)\)")
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+_NO_LOGIN = ("authentication_failed", "oauth_org_not_allowed", "verification_required")
+_REASON = 500
+
+
+class Refusal(Exception):
+    """The model's vendor refused: a response with another status than 200."""
+
+    def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
+def refusal(status: int, message: str, *, type_: str = "", retry_at: float = 0.0) -> Refusal:
+    """In Anthropic's words. retry_at: Unix seconds, 0 where they are not known."""
+    kind = type_ or _TYPES.get(status, "api_error")
+    body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
+    headers = [(b"content-type", b"application/json")]
+    if retry_at:
+        headers.append((b"retry-after", formatdate(retry_at, usegmt=True).encode()))
+    return Refusal(status, body, headers)
+
+
+class _Kind(Struct):
+    type: str = ""
+    subtype: Any = None
+
+
+class _Event(Struct):
+    event: Raw
+
+
+class _Type(Struct):
+    type: str
+
+
+class _Delta(Struct):
+    delta: dict[str, Any] = {}
+
+
+class _Started(Struct):
+    content_block: dict[str, Any] = {}
+
+
+class _Content(Struct):
+    content: Any = None
+
+
+class _Assistant(Struct):
+    error: str | None = None
+    api_error: str | None = None
+    api_error_status: int | None = None
+    api_error_type: str | None = None
+    message: _Content = msgspec.field(default_factory=_Content)
+
+
+class _Result(Struct):
+    is_error: bool = False
+    num_turns: int = 0
+    api_error_status: int | None = None
+    result: Any = None
+
+
+class _Acknowledged(Struct):
+    command_uuid: str = ""
+    state: str = ""
+
+
+class _Answer(Struct):
+    subtype: str = ""
+    request_id: str = ""
+    response: Any = None
+    error: Any = None
+
+
+class _ControlResponse(Struct):
+    response: _Answer
+
+
+class _Init(Struct):
+    tools: list[str] = []
+
+
+class _Window(Struct):
+    status: str = ""
+    resetsAt: float | None = None  # noqa: N815 - the client's spelling
+
+
+class _RateLimit(Struct):
+    rate_limit_info: _Window = msgspec.field(default_factory=_Window)
+
+
+def _decoder(type_: Any) -> Any:
+    return msgspec.json.Decoder(type_).decode
+
+
+_kind = _decoder(_Kind)
+_event = _decoder(_Event)
+_type = _decoder(_Type)
+_delta = _decoder(_Delta)
+_started = _decoder(_Started)
+_assistant = _decoder(_Assistant)
+_result = _decoder(_Result)
+_acknowledged = _decoder(_Acknowledged)
+_control = _decoder(_ControlResponse)
+_init = _decoder(_Init)
+_rate_limit = _decoder(_RateLimit)
+
+
+class Answering:
+    """The client's lines, one after another.
+
+    tools: what it must have listed when it asks the model.
+    answered: ids of the controls it has answered, and of what it has taken in; `taken` counts the
+        user's messages. `complete`: the message is whole, and nothing of it is still to come.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_retry_at",
+        "_stopped",
+        "_tools",
+        "answered",
+        "complete",
+        "taken",
+    )
+
+    def __init__(self, tools: frozenset[str] = frozenset()) -> None:
+        self._tools = tools
+        self._begun = False
+        self._retry_at = 0.0
+        self._stopped = False
+        self.answered: set[str] = set()
+        self.taken = 0
+        self.complete = False
+
+    def feed(self, line: bytes) -> Raw | None:
+        """The event of the Messages API in a line, if there is one.
+
+        Raises Refusal, and UpstreamFailure when the client fails us.
+        """
+        if not line or self.complete:
+            return None
+        try:
+            return self._read(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            said = line[:200].decode("utf-8", "replace")
+            raise Malformed(
+                f"it wrote what cannot be read: {said!r} ({error})", sent=True
+            ) from None
+
+    def _read(self, line: bytes) -> Raw | None:
+        kind = _kind(line)
+        match kind.type:
+            case "stream_event":
+                return self._heard(_event(line).event)
+            case "assistant":
+                self._failed(_assistant(line))
+            case "result":
+                self._ended(_result(line))
+            case "control_response":
+                self._answer(_control(line).response)
+            case "command_lifecycle":
+                acknowledged = _acknowledged(line)
+                if acknowledged.state == "completed":
+                    self.answered.add(acknowledged.command_uuid)
+            case "system" if kind.subtype == "init":
+                self._listed(frozenset(_init(line).tools))
+            case "rate_limit_event":
+                window = _rate_limit(line).rate_limit_info
+                if window.status == "rejected" and window.resetsAt:
+                    self._retry_at = window.resetsAt
+        return None
+
+    def _heard(self, event: Raw) -> Raw | None:
+        kind = _type(event).type
+        if kind == "message_start":
+            if self._begun:
+                raise Disconnected("it began a second message", sent=True)
+            self._begun = True
+        elif kind == "message_delta":
+            self._stopped = _delta(event).delta.get("stop_reason") is not None
+        elif kind == "message_stop":
+            if not self._stopped:
+                return None  # made up; what went wrong comes next
+            self.complete = True
+        elif kind == "content_block_start":
+            return _renamed(event)
+        return event
+
+    def _failed(self, said: _Assistant) -> None:
+        if said.error is None:
+            return
+        text = _text(said.message.content)
+        reason = f"{said.error}: {text[:_REASON]}"
+        if said.error in _NO_LOGIN:
+            raise ConnectFailed(f"it is not signed in; {reason}")
+        if said.api_error_status is None:
+            if said.api_error == "connection_failed" and not self._begun:
+                raise ConnectFailed(f"it cannot reach its own upstream; {reason}", sent=True)
+            if said.error == "invalid_request":
+                raise refusal(400, _overflow(text))
+            raise Disconnected(reason, sent=True)
+        raise refusal(
+            said.api_error_status,
+            _overflow(text),
+            type_=said.api_error_type or "",
+            retry_at=self._retry_at,
+        )
+
+    def _ended(self, result: _Result) -> None:
+        if not result.is_error and result.num_turns == 0:
+            self.taken += 1
+            return
+        text = str(result.result or "")[:_REASON]
+        if result.api_error_status is not None:
+            raise refusal(result.api_error_status, _overflow(text), retry_at=self._retry_at)
+        raise Disconnected(f"it ended the turn without a whole message; {text}", sent=True)
+
+    def _answer(self, answer: _Answer) -> None:
+        if answer.subtype != "success":
+            raise Malformed(f"it refused {answer.request_id}: {str(answer.error)[:_REASON]}")
+        self.answered.add(answer.request_id)
+        if isinstance(answer.response, dict):
+            version = answer.response.get("claude_code_version")
+            if version is not None or "commands" in answer.response:
+                _check(str(version))
+
+    def _listed(self, tools: frozenset[str]) -> None:
+        if missing := sorted(self._tools - tools):
+            raise Malformed(f"it did not take the tools {', '.join(missing)[:_REASON]}", sent=True)
+
+
+def _check(version: str) -> None:
+    found = _VERSION.match(version)
+    if found is None or tuple(map(int, found.groups())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ConnectFailed(f"version {oldest} or newer is needed, this is {version[:50]}")
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return " ".join(str(one.get("text", "")) for one in content if isinstance(one, dict))
+    return str(content or "")
+
+
+def _overflow(text: str) -> str:
+    """As the API says it, by which a caller decides to compact."""
+    if found := _TOO_LONG.search(text):
+        return f"prompt is too long: {found[1]} tokens > {found[2]} maximum"
+    return text
+
+
+def _renamed(event: Raw) -> Raw:
+    block = _started(event).content_block
+    name = block.get("name")
+    if block.get("type") != "tool_use" or not isinstance(name, str) or original(name) == name:
+        return event
+    whole = msgspec.json.decode(event)
+    whole["content_block"]["name"] = original(name)
+    return Raw(msgspec.json.encode(whole))
+
+
+def framed(event: Raw) -> bytes:
+    """As a server-sent event."""
+    return b"event: %b\ndata: %b\n\n" % (_type(event).type.encode(), bytes(event))
+
+
+class Whole:
+    """A message made of its events. Raises Malformed when they do not fit together."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._json: dict[int, list[str]] = {}
+
+    def add(self, event: Raw) -> None:
+        """The next event."""
+        try:
+            self._add(msgspec.json.decode(event))
+        except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
+            raise Malformed(f"an event that does not fit: {error!r}", sent=True) from None
+
+    def _add(self, event: dict[str, Any]) -> None:
+        match event["type"]:
+            case "message_start":
+                self._message = event["message"]
+            case "content_block_start":
+                self._blocks[event["index"]] = event["content_block"]
+            case "content_block_delta":
+                self._grow(event["index"], event["delta"])
+            case "content_block_stop":
+                if (parts := self._json.pop(event["index"], None)) and "".join(parts).strip():
+                    block = self._blocks[event["index"]]
+                    block["input"] = msgspec.json.decode("".join(parts))
+            case "message_delta":
+                self._message.update(event["delta"])
+                self._message["usage"] = {**self._message["usage"], **event.get("usage", {})}
+
+    def _grow(self, index: int, delta: dict[str, Any]) -> None:
+        block = self._blocks[index]
+        match delta["type"]:
+            case "text_delta":
+                block["text"] += delta["text"]
+            case "thinking_delta":
+                block["thinking"] += delta["thinking"]
+            case "signature_delta":
+                block["signature"] = block.get("signature", "") + delta["signature"]
+            case "citations_delta":
+                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+            case "input_json_delta":
+                self._json.setdefault(index, []).append(delta["partial_json"])
+
+    def body(self) -> bytes:
+        """The message."""
+        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        return msgspec.json.encode({**self._message, "content": blocks})

@@ -1,0 +1,313 @@
+"""What a request of the Messages API becomes: the lines that tell the client to answer it.
+
+Pure. Nothing of a request goes where the client could take it for anything but words: texts are
+marked as composed by a program, so that it looks for no commands and no file names in them; the
+few numbers and names that steer the model are rebuilt from typed values.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .program import SERVER
+
+_PROTOCOL = "2025-11-25"  # of MCP, as this client asks for it; another costs it two round trips
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199}")
+_TOOL = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_OWN_TOOLS = {"ToolSearch": "ToolSearch_"}
+"""Names that the client keeps to itself, and what its model is told instead."""
+_ALIAS = {alias: name for name, alias in _OWN_TOOLS.items()}
+_SUPPORTED = "is not supported by this model's client"
+
+Block = dict[str, Any]
+
+
+class Unusable(Exception):
+    """The request cannot be asked of this client; the message begins with the path at fault."""
+
+
+class _Message(Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block]
+
+
+class _Text(Struct):
+    text: str
+    type: Literal["text"] = "text"
+
+
+class _Tool(Struct):
+    name: str
+    input_schema: dict[str, Any] = {}
+    description: str = ""
+    type: str | None = None
+
+
+class _Choice(Struct, omit_defaults=True):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | UnsetType = UNSET
+    disable_parallel_tool_use: bool | UnsetType = UNSET
+
+
+class _Thinking(Struct):
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+
+class _Format(Struct):
+    type: Literal["json_schema"]
+    schema: dict[str, Any]
+
+
+class _Output(Struct):
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: _Format | None = None
+
+
+class _Request(Struct):
+    model: str
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=1, le=10**9)]
+    system: str | list[_Text] | None = None
+    stream: bool = False
+    tools: list[_Tool] = []
+    tool_choice: _Choice | None = None
+    thinking: _Thinking | None = None
+    output_config: _Output | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    stop_sequences: list[str] = []
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+_encode = msgspec.json.encode
+
+
+class Said(Struct):
+    """A line of what was said so far; the next may follow when the client has taken it in.
+
+    uuid: of what the assistant said, by which the client acknowledges it; "" for the user.
+    """
+
+    line: bytes
+    uuid: str
+
+
+class Asking(Struct):
+    """controls: lines that are answered under these ids; then `said`, one by one, then `asked`.
+
+    tools: what the client must list before it asks the model.
+    """
+
+    stream: bool
+    controls: dict[str, bytes]
+    said: list[Said]
+    asked: bytes
+    tools: frozenset[str]
+
+
+def asking(body: bytes) -> Asking:
+    """Read a request. Raises Unusable."""
+    try:
+        request = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unusable(_misread(error)) from None
+    if not _MODEL.fullmatch(request.model):
+        raise Unusable("model: this name is not one of a model")
+    turns = _turns(request.messages)
+    if turns[-1].role != "user":
+        raise Unusable(f"messages: prefilling the assistant's message {_SUPPORTED}")
+    said = [_said(turn) for turn in turns[:-1]]
+    return Asking(
+        stream=request.stream,
+        controls=_controls(request),
+        said=said,
+        asked=_user(turns[-1].content, query=True),
+        tools=frozenset(_OWN_TOOLS.get(tool.name, tool.name) for tool in request.tools),
+    )
+
+
+def original(tool: str) -> str:
+    """The caller's name for what the client calls `tool`."""
+    return _ALIAS.get(tool, tool)
+
+
+def _misread(error: Exception) -> str:
+    # msgspec: "Expected `int`, got `str` - at `$.messages[0].role`"
+    what, _, where = str(error).partition(" - at `$")
+    path = where.strip("`").lstrip(".")
+    return f"{path}: {what}" if path else f"the body could not be read: {what}"
+
+
+# What was said
+
+
+def _turns(messages: list[_Message]) -> list[_Message]:
+    """User and assistant in turn: the client would glue two of a kind with a line end."""
+    turns: list[_Message] = []
+    for message in messages:
+        if message.role == "system":  # older models have no such role; the client does the same
+            text = "\n".join(str(block.get("text", "")) for block in _blocks(message))
+            if not text.strip():
+                continue
+            told = f"<system-reminder>\n{text}\n</system-reminder>"
+            message = _Message("user", [{"type": "text", "text": told}])
+        if turns and turns[-1].role == message.role:
+            turns[-1] = _Message(message.role, [*_blocks(turns[-1]), *_blocks(message)])
+        else:
+            turns.append(message)
+    if not turns:
+        raise Unusable("messages: expected at least one message that says something")
+    return turns
+
+
+def _blocks(message: _Message) -> list[Block]:
+    content = message.content
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _content(content: str | list[Block]) -> str | list[Block]:
+    """As the caller wrote it, but that the client marks for itself what is to be cached."""
+    if isinstance(content, str):
+        return content
+    blocks = []
+    for block in content:
+        kept = {key: value for key, value in block.items() if key != "cache_control"}
+        name = kept.get("name")
+        if kept.get("type") == "tool_use" and isinstance(name, str):
+            kept["name"] = _OWN_TOOLS.get(name, name)
+        inner = kept.get("content")
+        if isinstance(inner, list) and all(isinstance(one, dict) for one in inner):
+            kept["content"] = _content(inner)
+        blocks.append(kept)
+    return blocks
+
+
+def _user(content: str | list[Block], *, query: bool) -> bytes:
+    message = {
+        "type": "user",
+        "message": {"role": "user", "content": _content(content)},
+        "parent_tool_use_id": None,
+        "session_id": "",
+        "client_composed": True,
+    }
+    return _line(message if query else {**message, "shouldQuery": False})
+
+
+def _said(turn: _Message) -> Said:
+    if turn.role == "user":
+        return Said(_user(turn.content, query=False), "")
+    uuid = str(uuid4())
+    message = {
+        "id": f"msg_{uuid}",
+        "type": "message",
+        "role": "assistant",
+        "model": "",
+        "content": _content(_blocks(turn)),
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+    line = {
+        "type": "assistant",
+        "message": message,
+        "parent_tool_use_id": None,
+        "session_id": "",
+        "uuid": uuid,
+    }
+    return Said(_line(line), uuid)
+
+
+# How it is to be answered
+
+
+def _controls(request: _Request) -> dict[str, bytes]:
+    made = [_initialize(request), _settings(request)]
+    thinking = request.thinking
+    if thinking is not None and thinking.type != "disabled":
+        made.append(
+            {
+                "subtype": "set_max_thinking_tokens",
+                "max_thinking_tokens": thinking.budget_tokens,
+                "thinking_display": thinking.display or "summarized",
+            }
+        )
+    lines = {}
+    for number, control in enumerate(made):
+        id_ = f"told-{number}"
+        lines[id_] = _line({"type": "control_request", "request_id": id_, "request": control})
+    return lines
+
+
+def _initialize(request: _Request) -> dict[str, Any]:
+    system = request.system or []
+    texts = [system] if isinstance(system, str) else [block.text for block in system]
+    control: dict[str, Any] = {"subtype": "initialize", "systemPrompt": texts}
+    if request.tools:
+        control["sdkMcpServers"] = [SERVER]
+        control["sdkMcpServerManifests"] = {
+            SERVER: {
+                "initializeResult": {
+                    "protocolVersion": _PROTOCOL,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": SERVER, "version": "1"},
+                },
+                "toolsListResult": {"tools": _tools(request.tools)},
+            }
+        }
+    return control
+
+
+def _tools(tools: list[_Tool]) -> list[dict[str, Any]]:
+    listed = []
+    for number, tool in enumerate(tools):
+        if tool.type not in (None, "custom"):
+            raise Unusable(f"tools.{number}.type: a tool run by the model's vendor {_SUPPORTED}")
+        if not _TOOL.fullmatch(tool.name):
+            raise Unusable(f"tools.{number}.name: expected 1 to 128 of A-Z a-z 0-9 _ -")
+        schema = {"type": "object", **tool.input_schema}
+        if schema["type"] != "object":
+            raise Unusable(f"tools.{number}.input_schema.type: expected `object`")
+        name = _OWN_TOOLS.get(tool.name, tool.name)
+        listed.append({"name": name, "description": tool.description, "inputSchema": schema})
+    return listed
+
+
+def _settings(request: _Request) -> dict[str, Any]:
+    env = {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(request.max_tokens)}
+    if request.thinking is None or request.thinking.type == "disabled":
+        env["CLAUDE_CODE_DISABLE_THINKING"] = "1"
+    output = request.output_config or _Output()
+    if output.effort is not None:
+        env["CLAUDE_CODE_EFFORT_LEVEL"] = output.effort
+    if members := _members(request, output.format):
+        env["CLAUDE_CODE_EXTRA_BODY"] = _encode(members).decode()
+    return {"subtype": "apply_flag_settings", "settings": {"model": request.model, "env": env}}
+
+
+def _members(request: _Request, format_: _Format | None) -> dict[str, Any]:
+    """What the client has no word for, and adds to its own request as it is."""
+    members: dict[str, Any] = {
+        name: value
+        for name in ("temperature", "top_p", "top_k")
+        if (value := getattr(request, name)) is not None
+    }
+    if request.stop_sequences:
+        members["stop_sequences"] = request.stop_sequences
+    choice = request.tool_choice
+    if choice is not None and request.tools:
+        if choice.name is not UNSET:
+            choice = msgspec.structs.replace(choice, name=_OWN_TOOLS.get(choice.name, choice.name))
+        members["tool_choice"] = choice
+    if format_ is not None:
+        members["output_config"] = {"format": format_}
+    return members
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return _encode(message) + b"\n"

@@ -1,0 +1,126 @@
+"""One running client: lines in, lines out, and its end."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from edge.upstreams import ConnectFailed, Disconnected, Malformed
+
+from .program import Program
+
+_READ = 64 << 10
+"""Bytes taken at once; twice as many wait at most while nobody takes them."""
+_LINE = 8 << 20
+"""Longest line: it repeats whole blocks of an answer besides its pieces."""
+_GRACE = 2.0
+"""Seconds between SIGTERM, on which the client tidies up, and SIGKILL."""
+_LAST_WORDS = 0.5
+"""Seconds in which a client that has closed its output is to tell how it ended."""
+_TOLD = 2000
+"""Characters of its standard error that are kept, from the end."""
+
+
+class Process:
+    """A client in a process group of its own.
+
+    Started with `start`; whoever has it must `end` it. Its reads are one caller's at a time.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, born: float) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.born = born
+        self.pid = process.pid
+        self._process = process
+        self._in = process.stdin
+        self._out = process.stdout
+        self._rest = bytearray()
+        self._told = ""
+        self._listening = asyncio.create_task(self._listen(process.stderr))
+
+    @classmethod
+    async def start(cls, program: Program, folder: Path) -> Self:
+        """folder: private; `work` in it is where the client runs, `tmp` for its scratch files.
+
+        Raises ConnectFailed.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *program.argv(),
+                cwd=folder / "work",
+                env=program.environ(folder / "tmp"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                limit=_READ,
+            )
+        except OSError as error:
+            raise ConnectFailed(f"{program.command} does not start: {error}") from None
+        return cls(process, asyncio.get_running_loop().time())
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._process.returncode is not None
+
+    async def _listen(self, errors: asyncio.StreamReader) -> None:
+        while data := await errors.read(_READ):
+            self._told = (self._told + data.decode("utf-8", "replace"))[-_TOLD:]
+
+    async def write(self, lines: bytes) -> None:
+        """Lines for it, each with its end. Raises Disconnected when it has gone."""
+        try:
+            self._in.write(lines)
+            await self._in.drain()
+        except OSError:
+            raise Disconnected(await self.last_words(), sent=True) from None
+
+    async def read(self) -> list[bytes]:
+        """Whole lines, at least one; none at its end. Raises Malformed over an endless line."""
+        while True:
+            data = await self._out.read(_READ)
+            if not data:
+                return []  # what it was cut off in is no line
+            first, *later = data.split(b"\n")
+            self._rest += first
+            if len(self._rest) > _LINE:
+                raise Malformed(f"it wrote a line of more than {_LINE} bytes", sent=True)
+            if later:
+                lines = [bytes(self._rest), *later]
+                self._rest = bytearray(lines.pop())
+                return lines
+
+    async def last_words(self) -> str:
+        """How it ended, as far as can be told soon, for the log."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._process.wait()
+                await asyncio.shield(self._listening)
+        status = self._process.returncode
+        ended = "it closed its output" if status is None else f"it ended with status {status}"
+        said = " ".join(self._told.split())
+        return f"{ended}, saying: {said or 'nothing'}"
+
+    async def end(self) -> None:
+        """End its group; return when it is gone."""
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), _GRACE)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self._process.wait()
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # what it may have left in its group
+            self._listening.cancel()
+            self._in.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.over:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)

@@ -1,0 +1,233 @@
+"""The client behind the upstream seam: a process for each request, and its answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from msgspec import Raw
+
+from edge.upstreams import (
+    ConnectFailed,
+    Disconnected,
+    Header,
+    Malformed,
+    Request,
+    TimedOut,
+    UpstreamFailure,
+)
+
+from .answering import Answering, Refusal, Whole, framed, refusal
+from .asking import Asking, Unusable, asking
+from .pool import Pool
+from .process import Process
+from .program import Program
+
+_LARGEST_BODY = 64 << 20
+_STREAM: list[Header] = [(b"content-type", b"text/event-stream; charset=utf-8")]
+_JSON: list[Header] = [(b"content-type", b"application/json")]
+
+
+class ClaudeCLIUpstream:
+    """An `Upstream` for POST /v1/messages; anything else is answered 404.
+
+    processes, waiting, spare: see `Pool`.
+    first: seconds until the model begins to answer, waiting for a client included.
+    idle: seconds between two reads of its output; total: for a whole request.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        processes: int = 5,
+        waiting: int = 100,
+        spare: int = 1,
+        first: float = 120.0,
+        idle: float = 120.0,
+        total: float = 1800.0,
+    ) -> None:
+        self._pool = Pool(program, processes=processes, waiting=waiting, spare=spare)
+        self._first = first
+        self._idle = idle
+        self._total = total
+
+    async def open(self, request: Request) -> "Answer | Told":
+        """Return when the model begins to answer, or at the end of an unstreamed answer.
+
+        Raises ConnectFailed where there is no client that is signed in, or none is free in time.
+        Cancelling ends the client.
+        """
+        path = request.target.partition(b"?")[0]
+        if request.method != b"POST" or not path.endswith(b"/messages"):
+            return Told.refused(refusal(404, "there is no such endpoint"))
+        try:
+            asked = asking(await _whole(request.body))
+        except Unusable as unusable:
+            return Told.refused(refusal(400, str(unusable)))
+        until = asyncio.get_running_loop().time() + self._total
+        turn: Turn | None = None
+        try:
+            async with asyncio.timeout(self._first) as limit:
+                turn = Turn(await self._pool.take(), self._pool, asked, idle=self._idle)
+                await turn.ask()
+            if asked.stream:
+                return Answer(turn, until, self._total)
+            async with asyncio.timeout_at(until):
+                return Told(200, await turn.whole(), _JSON)
+        except BaseException as error:
+            if turn is not None:
+                turn.close()
+            if isinstance(error, Refusal):
+                return Told.refused(error)
+            if isinstance(error, TimeoutError):
+                if turn is None:
+                    raise ConnectFailed(f"no client was free within {self._first:g} s") from None
+                if limit.expired():
+                    raise TimedOut("first_byte", self._first, sent=True) from None
+                raise TimedOut("total", self._total, sent=True) from None
+            raise
+
+    async def aclose(self) -> None:
+        """End every client and refuse new requests."""
+        await self._pool.aclose()
+
+
+async def _whole(body: bytes | AsyncIterator[bytes] | None) -> bytes:
+    if body is None or isinstance(body, bytes):
+        return body or b""
+    parts = bytearray()
+    async for part in body:
+        parts += part
+        if len(parts) > _LARGEST_BODY:
+            raise Malformed(f"the request body is larger than {_LARGEST_BODY} bytes")
+    return bytes(parts)
+
+
+class Turn:
+    """One request with the client that answers it."""
+
+    def __init__(self, process: Process, pool: Pool, asked: Asking, *, idle: float) -> None:
+        self._process = process
+        self._pool = pool
+        self._asked = asked
+        self._idle = idle
+        self._answering = Answering(asked.tools)
+        self._events: list[Raw] = []
+        self._failure: Refusal | UpstreamFailure | None = None
+
+    async def ask(self) -> None:
+        """Tell it everything; return with the first event. Raises Refusal and UpstreamFailure."""
+        asked, answering, process = self._asked, self._answering, self._process
+        try:
+            await process.write(b"".join(asked.controls.values()))
+            while not answering.answered.issuperset(asked.controls):
+                await self._hear()
+        except Disconnected as gone:
+            raise ConnectFailed(f"it does not work: {gone.reason}") from None
+        for said in asked.said:  # one by one: the assistant's words would overtake the user's
+            taken = answering.taken
+            await process.write(said.line)
+            while said.uuid not in answering.answered if said.uuid else answering.taken == taken:
+                await self._hear()
+        await process.write(asked.asked)
+        while not self._events:
+            await self._hear()
+
+    async def _hear(self) -> None:
+        """Read its next lines. Raises what they amount to, once the events before it are told."""
+        if self._failure is not None:
+            raise self._failure
+        lines = await self._process.read()
+        if not lines:
+            raise Disconnected(await self._process.last_words(), sent=True)
+        try:
+            for line in lines:
+                event = self._answering.feed(line)
+                if event is not None:
+                    self._events.append(event)
+        except (Refusal, UpstreamFailure) as failure:
+            if not self._events:
+                raise
+            self._failure = failure
+
+    async def events(self) -> list[Raw]:
+        """The next events, all that are there; none after the last."""
+        try:
+            async with asyncio.timeout(self._idle) as limit:
+                while not self._events and not self._answering.complete:
+                    await self._hear()
+        except TimeoutError:
+            if limit.expired():
+                raise TimedOut("idle", self._idle, sent=True) from None
+            raise
+        events, self._events = self._events, []
+        if self._answering.complete:
+            self.close()
+        return events
+
+    async def whole(self) -> bytes:
+        """The answer as one message."""
+        message = Whole()
+        while events := await self.events():
+            for event in events:
+                message.add(event)
+        return message.body()
+
+    def close(self) -> None:
+        """End the client. Idempotent, never waits."""
+        self._pool.release(self._process)
+
+
+class Answer:
+    """A `Response`: the events as a stream."""
+
+    status = 200
+
+    def __init__(self, turn: Turn, until: float, total: float) -> None:
+        self.headers = _STREAM.copy()
+        self._turn = turn
+        self._until = until
+        self._total = total
+        self._over = False
+
+    async def read(self) -> bytes:
+        """Events as they come. Raises UpstreamFailure."""
+        if self._over:
+            return b""
+        try:
+            async with asyncio.timeout_at(self._until) as limit:
+                events = await self._turn.events()
+        except Refusal as refused:
+            self.close()
+            return b"event: error\ndata: %b\n\n" % refused.body
+        except TimeoutError:
+            if limit.expired():
+                raise TimedOut("total", self._total, sent=True) from None
+            raise
+        return b"".join(map(framed, events))
+
+    def close(self) -> None:
+        """End the client, which goes on for nobody."""
+        self._over = True
+        self._turn.close()
+
+
+class Told:
+    """A `Response` that is all there."""
+
+    def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
+        self.status = status
+        self.headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self._body = body
+
+    @classmethod
+    def refused(cls, refused: Refusal) -> "Told":
+        """What a refusal looks like."""
+        return cls(refused.status, refused.body, refused.headers)
+
+    async def read(self) -> bytes:
+        """The body, once."""
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        """Nothing is held."""
