@@ -141,6 +141,7 @@ class SharedBreakers:
             await keeping
         self._breakers.alone = True
         self._breakers.share(lambda place, news: None)
+        self._away = None
         await self._link.aclose()
 
     def _heard(self, place: Target, news: News) -> None:
@@ -168,10 +169,6 @@ class SharedBreakers:
 
     async def _meet(self) -> None:
         """Tell and hear."""
-        if self._away is not False:
-            for place in self._breakers.broken():
-                standing = self._breakers.standing(place)
-                self._news[place] = {"opened", "told"} if standing.level else {"told"}
         self._renew()
         news, self._news = self._news, {}
         told = [part for place, kinds in news.items() for part in self._written(place, kinds)]
@@ -182,10 +179,14 @@ class SharedBreakers:
         except CountersUnavailable as error:
             self._lost(error)
             return
+        returned = self._away is not False
         if self._away:
             logger.warning("Redis is back: broken targets are shared again")
         self._away = self._breakers.alone = False
-        self._adopt(answer)
+        known = [entry for entry in map(_read, answer) if entry is not None]
+        self._adopt(known)
+        if returned:
+            self._catch_up(known)
 
     def _renew(self) -> None:
         """Keep leave for the probes that are under way here."""
@@ -219,26 +220,31 @@ class SharedBreakers:
         self._news.clear()
         self._probing.clear()
 
-    def _adopt(self, answer: list[list[bytes | int]]) -> None:
+    def _adopt(self, known: list["_Known"]) -> None:
         breakers, seen = self._breakers, self._seen
         self._seen = {}
-        for entry in answer:
-            known = _read(entry)
-            if known is None:
-                continue
-            place = known.place
+        for entry in known:
+            place = entry.place
             if place in self._news:  # what has happened here since is newer than the answer
                 if place in seen:
                     self._seen[place] = seen[place]
                 continue
-            self._seen[place] = known.version
-            if seen.get(place) != known.version:
-                breakers.hear_told(place, known.told / 1000)
-                if known.state == b"o":
-                    breakers.hear_open(place, known.level, known.pause / 1000)
-                elif known.state == b"c":
+            self._seen[place] = entry.version
+            if seen.get(place) != entry.version:
+                breakers.hear_told(place, entry.told / 1000)
+                if entry.state == b"o":
+                    breakers.hear_open(place, entry.level, entry.pause / 1000)
+                elif entry.state == b"c":
                     breakers.hear_closed(place)
-            breakers.let(place, known.mine)
+            breakers.let(place, entry.mine)
+
+    def _catch_up(self, known: list["_Known"]) -> None:
+        """Tell what Redis should know and does not; what others closed meanwhile stays closed."""
+        open_there = {entry.place for entry in known if entry.state == b"o"}
+        for place in self._breakers.broken():
+            if place not in open_there:
+                self._news[place] = {"opened", "told"}
+                self._awake.set()
 
 
 class _Known(msgspec.Struct, frozen=True):

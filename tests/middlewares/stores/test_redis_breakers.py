@@ -212,6 +212,21 @@ async def test_redis_that_never_answers_holds_up_nobody(
         assert two.state == "closed"
 
 
+async def test_who_was_away_opens_nothing_that_others_have_closed(redis_url: str) -> None:
+    async with processes(redis_url, 2, SHORT) as (one, two):
+        one.tried("bad", 5)
+        await until(lambda: two.state == "open")
+        await one.shared.aclose()
+        await until(lambda: two.breakers.admits(PLACE))
+        two.tried("good")
+        await until(lambda: not two.shared._news)
+        await one.shared.start()
+        assert one.state == "closed"
+        one.tried("bad", retry_after=1)
+        await until(lambda: not two.breakers.admits(PLACE))  # it has heard from one since
+        assert two.states == ["open", "half_open", "closed"]
+
+
 async def test_without_redis_from_the_beginning(tmp_path: Path) -> None:
     async with processes(f"unix://{tmp_path}/nobody.sock", 1) as (one,):
         assert one.breakers.alone
