@@ -31,10 +31,10 @@ import msgspec
 
 from middlewares.exchange import Target
 
+from .breaker import SLOTS, Breaker, BreakerTerms
 from .health import Condition, State, Verdict
 
-_SLOTS = 10
-"""Into which the window is divided: a try is forgotten a tenth of it early, at most."""
+__all__ = ["BreakerTerms", "Breakers", "News", "Standing"]
 
 _WEIGHT = 0.2
 """Of the newest in the average of latencies."""
@@ -42,86 +42,6 @@ _WEIGHT = 0.2
 News = Literal["opened", "closed", "told", "wanted"]
 """What other processes may want to know of a place. wanted: it is time for a probe, and there is
 a request that could be it."""
-
-
-class BreakerTerms(msgspec.Struct, frozen=True):
-    """When a place counts as broken: `failures` tries, and `share` percent of all, failed within
-    `window` seconds. For how long it is left alone: `pause` seconds first, twice as long each time
-    that it is still broken, at most `longest_pause`; nor is it left alone for longer because it
-    asked for that.
-
-    Raises ValueError for what makes no sense.
-    """
-
-    failures: int = 5
-    share: int = 30
-    window: float = 30.0
-    pause: float = 5.0
-    longest_pause: float = 120.0
-
-    def __post_init__(self) -> None:
-        if self.failures < 1:
-            raise ValueError(f"failures={self.failures}: expected 1 or more")
-        if not 1 <= self.share <= 100:
-            raise ValueError(f"share={self.share}: expected a percentage from 1 to 100")
-        for name in ("window", "pause", "longest_pause"):
-            if not 0.0 < getattr(self, name) < inf:
-                raise ValueError(f"{name}={getattr(self, name)}: expected seconds, more than 0")
-
-
-class _Place:
-    """What is known of one place.
-
-    calm: neither broken nor asked to be left alone. last: the newest mark. slot: number of the
-    newest slot of the window. since: tries with an older mark are of a past that is forgotten.
-    level: how often in a row it was opened. until: when a probe may be made. probe: its mark, 0.0
-    when there is none. told: until when it asked to be left alone; asked: tries with an older mark
-    cannot end that. mine: the probe is this process's to make.
-    """
-
-    __slots__ = (
-        "asked",
-        "bad",
-        "calm",
-        "flying",
-        "good",
-        "last",
-        "latency",
-        "level",
-        "mine",
-        "probe",
-        "since",
-        "slot",
-        "state",
-        "told",
-        "until",
-    )
-
-    def __init__(self) -> None:
-        self.calm = True
-        self.flying = 0
-        self.last = 0.0
-        self.latency = 0.0
-        self.state: State = "closed"
-        self.level = 0
-        self.until = 0.0
-        self.probe = 0.0
-        self.told = 0.0
-        self.asked = 0.0
-        self.mine = False
-        self.slot = 0
-        self.forget()
-
-    def forget(self) -> None:
-        self.since = self.last
-        self.good = [0] * _SLOTS
-        self.bad = [0] * _SLOTS
-
-    def advance(self, slot: int) -> None:
-        """Go on to a later slot; those between it and the last are empty."""
-        for passed in range(max(self.slot + 1, slot - _SLOTS + 1), slot + 1):
-            self.good[passed % _SLOTS] = self.bad[passed % _SLOTS] = 0
-        self.slot = slot
 
 
 class Breakers:
@@ -149,8 +69,8 @@ class Breakers:
         self._changed = changed
         self._clock = clock
         self._random = random
-        self._rate = _SLOTS / terms.window
-        self._places: dict[Target, _Place] = {}
+        self._rate = SLOTS / terms.window
+        self._places: dict[Target, Breaker] = {}
         self._told: Callable[[Target, News], None] | None = None
         self.alone = True
 
@@ -227,11 +147,7 @@ class Breakers:
                 latency = known.latency
                 known.latency = latency + _WEIGHT * (seconds - latency) if latency else seconds
             if known.state == "closed" and mark > known.since:
-                slot = int((mark + seconds) * self._rate)
-                if slot > known.slot:
-                    known.advance(slot)
-                if known.slot - slot < _SLOTS:
-                    known.good[slot % _SLOTS] += 1
+                known.counted_good(int((mark + seconds) * self._rate))
             if not known.calm:
                 self._answered(place, known, mark)
         elif verdict == "bad":
@@ -241,7 +157,7 @@ class Breakers:
 
     # What a try changes
 
-    def _answered(self, place: Target, known: _Place, mark: float) -> None:
+    def _answered(self, place: Target, known: Breaker, mark: float) -> None:
         if known.told and mark > known.asked:
             known.told = 0.0
             self._tell(place, "told")
@@ -250,7 +166,7 @@ class Breakers:
             self._tell(place, "closed")
         known.calm = known.state == "closed" and not known.told
 
-    def _failed(self, place: Target, known: _Place, mark: float, retry_after: int | None) -> None:
+    def _failed(self, place: Target, known: Breaker, mark: float, retry_after: int | None) -> None:
         terms, now = self._terms, self._clock()
         if retry_after:
             known.told = max(known.told, now + min(retry_after, terms.longest_pause))
@@ -261,10 +177,7 @@ class Breakers:
             self._open(place, known, now + self._pause(known), "it still fails")
             self._tell(place, "opened")
         elif known.state == "closed" and mark > known.since:
-            slot = int(now * self._rate)
-            if slot > known.slot:
-                known.advance(slot)
-            known.bad[known.slot % _SLOTS] += 1
+            known.counted_bad(int(now * self._rate))
             bad = sum(known.bad)
             tries = bad + sum(known.good)
             if bad >= terms.failures and bad * 100 >= terms.share * tries:
@@ -273,7 +186,7 @@ class Breakers:
                 self._tell(place, "opened")
 
     def _open(
-        self, place: Target, known: _Place, until: float, reason: str, level: int = 0
+        self, place: Target, known: Breaker, until: float, reason: str, level: int = 0
     ) -> None:
         known.state = "open"
         known.calm = known.mine = False
@@ -282,7 +195,7 @@ class Breakers:
         known.until = until
         self._changed(place, "open", reason)
 
-    def _close(self, place: Target, known: _Place, reason: str) -> None:
+    def _close(self, place: Target, known: Breaker, reason: str) -> None:
         known.state = "closed"
         known.mine = False
         known.level = 0
@@ -291,7 +204,7 @@ class Breakers:
         known.forget()
         self._changed(place, "closed", reason)
 
-    def _pause(self, known: _Place) -> float:
+    def _pause(self, known: Breaker) -> float:
         """Seconds, should it be opened now."""
         terms = self._terms
         pause = min(terms.pause * 2.0 ** min(known.level, 64), terms.longest_pause)
@@ -302,7 +215,7 @@ class Breakers:
         left = until - now
         return left if 0.0 < left <= self._terms.longest_pause * 1.01 else 0.0
 
-    def _remember(self, place: Target) -> _Place:
+    def _remember(self, place: Target) -> Breaker:
         if len(self._places) >= self._most:
             idle = [
                 (n.state != "closed", n.last, p) for p, n in self._places.items() if not n.flying
@@ -310,7 +223,7 @@ class Breakers:
             idle.sort(key=lambda known: known[:2])
             for _, _, forgotten in idle[: self._most // 4 + 1]:
                 del self._places[forgotten]
-        known = self._places[place] = _Place()
+        known = self._places[place] = Breaker()
         return known
 
     def _worth(self, place: Target) -> tuple[bool, float]:
@@ -344,7 +257,7 @@ class Breakers:
             self._told(place, news)
 
     def standing(self, place: Target) -> "Standing":
-        known, now = self._places.get(place) or _Place(), self._clock()
+        known, now = self._places.get(place) or Breaker(), self._clock()
         return Standing(
             known.level,
             self._left(known.until, now),
