@@ -5,35 +5,37 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from middlewares.budget import Bill
-from middlewares.exchange import Exchange, Tariff
+from middlewares.exchange import Exchange
 from middlewares.money import Price
 
 from .catalog import Catalog, Model
 from .plans import Plans
 
-_BOUNDS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "n_predict",  # llama.cpp, which heeds it before the others
-    "max_new_tokens",
+_BOUNDS = frozenset(
+    (
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n_predict",  # llama.cpp, which heeds it before the others
+        "max_new_tokens",
+    )
 )
 """Members that bound the answer, in any dialect. Servers differ in which they heed."""
-_ANSWERS: Mapping[str, tuple[str, ...]] = {
+_ANSWERS: Mapping[str, frozenset[str]] = {
     "chat.completions": _BOUNDS,
     "completions": _BOUNDS,
     "messages": _BOUNDS,
     "responses": _BOUNDS,
     "responses.compact": _BOUNDS,
-    "embeddings": (),
+    "embeddings": frozenset(),
 }
 """By endpoint that costs: what bounds its answer."""
-_CHOICES = ("n", "best_of")
+_CHOICES = frozenset(("n", "best_of"))
 _UNBOUNDED = 32_000
 """Tokens of an answer that neither its caller nor the catalog bounds."""
 _MOST = 1 << 31
 
-_FREE = Price().cost
+_FREE = Price()
 
 _decode = msgspec.json.Decoder(int | float | None, strict=False).decode
 
@@ -44,7 +46,7 @@ class Appraiser:
     def __init__(self, catalog: Catalog, plans: Plans) -> None:
         self._catalog = catalog
         self._plans = plans
-        self._known: dict[str, tuple[int | None, Tariff]] = {}
+        self._known: dict[str, tuple[int | None, Price]] = {}
 
     def __call__(self, exchange: Exchange) -> Bill | None:
         """The bill; None for what costs nothing by its nature. Raises Problem (`Plans.terms`)."""
@@ -54,20 +56,21 @@ class Appraiser:
         model = self._catalog.find(exchange.instead or exchange.model)
         if model is None:
             return None
-        most, tariff = model.max_output, model.tariff or _FREE
+        most, price = model.max_output, model.prices or _FREE
         if model.fallbacks or exchange.models:
-            most, tariff = self._dearest(model, exchange.models)
+            most, price = self._dearest(model, exchange.models)
         principal = exchange.principal
         return Bill(
-            budget=self._plans.terms(principal).budget,
-            plan=(principal.plan or "") if principal is not None else "",
-            input=exchange.estimate,
-            output=_output(exchange, bounds, most) if bounds else 0,
-            tariff=tariff,
+            self._plans.terms(principal).budget,
+            (principal.plan or "") if principal is not None else "",
+            exchange.estimate,
+            _output(exchange, bounds, most) if bounds else 0,
+            price.cost,
+            price.cache_write > price.input,
         )
 
-    def _dearest(self, model: Model, named: Sequence[str]) -> tuple[int | None, Tariff]:
-        """The longest answer of all that may serve, and a tariff by which none costs more."""
+    def _dearest(self, model: Model, named: Sequence[str]) -> tuple[int | None, Price]:
+        """The longest answer of all that may serve, and a price by which none costs more."""
         if not named and model.entry in self._known:
             return self._known[model.entry]
         others = named or model.fallbacks
@@ -75,25 +78,28 @@ class Appraiser:
         bounds = [one.max_output for one in models]
         most = None if None in bounds else max(bound or 0 for bound in bounds)
         prices = [msgspec.structs.astuple(one.prices) for one in models if one.prices is not None]
-        tariff = Price(*map(max, zip(*prices, strict=True))).cost if prices else _FREE
+        price = Price(*map(max, zip(*prices, strict=True))) if prices else _FREE
         if not named:
-            self._known[model.entry] = most, tariff
-        return most, tariff
+            self._known[model.entry] = most, price
+        return most, price
 
 
-def _output(exchange: Exchange, bounds: tuple[str, ...], most: int | None) -> int:
+def _output(exchange: Exchange, bounds: frozenset[str], most: int | None) -> int:
     """Output tokens at most, by whichever bound the upstream heeds.
 
     A bound that cannot be read, or is none, is for the upstream to refuse, or to take for no bound.
     """
     fields = exchange.fields
-    unbounded = most or _UNBOUNDED
-    asked = [_number(fields, name, unbounded) for name in bounds if name in fields]
-    bound = max(asked, default=0) or unbounded
-    if most is not None:
-        bound = min(bound, most)
-    choices = [_number(fields, name, 1) for name in _CHOICES if name in fields]
-    return bound * max(1, *choices) if choices else bound
+    bound = 0
+    for name in bounds.intersection(fields):
+        bound = max(bound, _number(fields, name, most or _UNBOUNDED))
+    if not bound:
+        bound = most or _UNBOUNDED
+    elif most is not None and bound > most:
+        bound = most
+    if not _CHOICES.isdisjoint(fields):
+        bound *= max(1, *[_number(fields, name, 1) for name in _CHOICES.intersection(fields)])
+    return bound
 
 
 def _number(fields: Mapping[str, msgspec.Raw], name: str, otherwise: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from middlewares._asgi import ASGIApp, Receive, Scope, Send, header
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares._body import ClientLeft, discard, read_body
 from middlewares.exchange import Dialect, Exchange
 from middlewares.problem import Problem
@@ -23,6 +23,7 @@ _MOST_MEMBERS = 1000
 _LONGEST_NAME = 256
 _MOST_MODELS = 16
 _NOTHING = (b"null", b"[]", b'""')
+_LONGEST_NOTHING = max(map(len, _NOTHING))
 
 _STREAMED = frozenset(("chat.completions", "completions", "messages", "responses"))
 
@@ -93,7 +94,13 @@ class IntakeMiddleware:
         exchange.fields = fields
         exchange.stream = exchange.endpoint in _STREAMED and _flag(fields, "stream")
         members = _MEMBERS[exchange.endpoint]
-        if all(bytes(fields.get(name, b"null")) in _NOTHING for name in members):
+        for name in members:
+            value = fields.get(name)
+            if value is not None and (
+                len(value) > _LONGEST_NOTHING or bytes(value) not in _NOTHING
+            ):
+                break
+        else:
             raise _expected(members[0], "a value that is not empty")
         entry = self._usable(exchange, model, "model")
         for n, other in enumerate(exchange.models):
@@ -117,8 +124,13 @@ class IntakeMiddleware:
 
 
 def _check_media_type(scope: Scope) -> None:
-    kind = header(scope, b"content-type")
-    if kind is not None:
+    kind = encoding = None
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value if kind is None else kind
+        elif name == b"content-encoding":
+            encoding = value if encoding is None else encoding
+    if kind is not None and kind != b"application/json":
         essence = kind.split(b";", 1)[0].strip().lower()
         if essence != b"application/json" and not essence.endswith(b"+json"):
             raise Problem(
@@ -126,7 +138,6 @@ def _check_media_type(scope: Scope) -> None:
                 message="The body must be JSON: send `content-type: application/json`.",
                 param="content-type",
             )
-    encoding = header(scope, b"content-encoding")
     if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
         raise Problem(
             "unsupported_media_type",

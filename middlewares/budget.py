@@ -45,6 +45,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     budget: of the principal; plan: its id, for the row.
     input: tokens, estimated, rather too many; output: the most tokens that may be made.
     tariff: of the model asked for, the dearest where it may be served by another.
+    dear_writes: whether input may cost more when the upstream writes it to its cache.
     """
 
     budget: Budget
@@ -52,6 +53,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     input: int
     output: int
     tariff: Tariff
+    dear_writes: bool = True
 
 
 Appraise = Callable[[Exchange], Bill | None]
@@ -159,11 +161,9 @@ status, on_hangup
 
     async def _reserve(self, account: str, hold_id: str, bill: Bill) -> Hold | Problem | None:
         tariff = bill.tariff
-        # Nobody knows yet how much of the input will be written to the upstream's cache.
-        amount = max(
-            tariff(Usage(bill.input, bill.output)),
-            tariff(Usage(output=bill.output, cache_write=bill.input)),
-        )
+        amount = tariff(Usage(bill.input, bill.output))
+        if bill.dear_writes:  # nobody knows yet how much of the input that will be
+            amount = max(amount, tariff(Usage(output=bill.output, cache_write=bill.input)))
         if not amount:
             return None
         if self._accounts is None:
@@ -257,6 +257,7 @@ def _closed(
             if attempt.usage is not None:
                 usage = _together(usage, attempt.usage)
     started, first = exchange.started, exchange.first_content
+    moment = perf_counter()
     return replace(
         opened,
         ended_at=now,
@@ -281,25 +282,21 @@ def _closed(
                 "status": attempt.status,
                 "served": attempt.served,
                 "problem": attempt.problem,
-                "ms": _ms(attempt.started, attempt.ended or perf_counter()),
+                "ms": ((attempt.ended or moment) - attempt.started) * 1e6 // 1.0 / 1e3,
                 "error": attempt.error,
             }
             for attempt in exchange.attempts
         ],
         fallback_from=exchange.fallback_from,
-        first_content_ms=_ms(started, first) if first else None,
-        upstream_ms=_ms(0.0, exchange.upstream_seconds),
-        duration_ms=_ms(started, perf_counter()),
+        # Whole microseconds; `round` would take three times as long.
+        first_content_ms=(first - started) * 1e6 // 1.0 / 1e3 if first else None,
+        upstream_ms=exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
+        duration_ms=(moment - started) * 1e6 // 1.0 / 1e3,
     )
 
 
 def _together(one: Usage, other: Usage) -> Usage:
     return Usage(*[a + b for a, b in zip(astuple(one), astuple(other), strict=True)])
-
-
-def _ms(since: float, until: float) -> float:
-    """Whole microseconds; `round` would take three times as long."""
-    return (until - since) * 1e6 // 1.0 / 1e3
 
 
 def _ended(exchange: Exchange, way: _Way) -> Ended:

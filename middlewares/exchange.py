@@ -171,11 +171,12 @@ class Exchange(msgspec.Struct, eq=False):
     @classmethod
     def of(cls, scope: Scope) -> "Exchange":
         """The exchange of this request, created on first use, whatever the server put in scope."""
-        state = scope.get("state")
-        if state is None:
-            state = scope["state"] = {}
-        exchange = state.get(_KEY)
-        if exchange is None:
+        try:
+            exchange: Exchange = scope["state"][_KEY]
+        except (KeyError, TypeError):  # the first to ask, or a server that leaves `state` out
+            state = scope.get("state")
+            if state is None:
+                state = scope["state"] = {}
             exchange = state[_KEY] = cls()
         return exchange
 

@@ -35,8 +35,24 @@ _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120
 _FIRST = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 
 
+_Kind = tuple[str, str, int, str, str]
+"""Endpoint, model, status, outcome and problem of a request."""
+
+
+class _Tally:
+    """What requests of one kind add up to. took: seconds of each; first: to its first content."""
+
+    __slots__ = ("cache_read", "cache_write", "cost", "first", "input", "output", "took")
+
+    def __init__(self) -> None:
+        self.took: list[float] = []
+        self.first: list[float] = []
+        self.input = self.output = self.cache_read = self.cache_write = 0
+        self.cost = 0
+
+
 class Metrics:
-    """The metrics of a gateway, gathered in a dict and written out every 0.2 s.
+    """The metrics of a gateway, gathered by kind of request and written out every 0.2 s.
 
     A counter that several processes share is a file in memory; one write to it costs more than
     all other work of this layer, so a request writes none. The values behind counters and buckets
@@ -149,7 +165,8 @@ class Metrics:
         self._follows: list[tuple[Counter, Callable[[], float], float]] = []
         self._counters: dict[tuple[str, ...], Value] = {}
         self._histograms: dict[tuple[str, ...], Histogram] = {}
-        self._pending: dict[Value, float] = {}
+        self._tallies: dict[_Kind, _Tally] = {}
+        self._tried: dict[tuple[str, int], int] = {}
         self._flying = 0
         self._due = False
         self._looking: asyncio.TimerHandle | None = None
@@ -170,36 +187,43 @@ class Metrics:
     def began(self) -> None:
         """A request has come."""
         self._flying += 1
-        self._plan()
+        if not self._due:
+            self._plan()
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """Count one exchange that has ended at `now` (perf_counter seconds)."""
         self._flying -= 1
-        model = exchange.entry
-        endpoint = exchange.endpoint
-        self._count(self.requests, 1, endpoint, model, str(exchange.status), exchange.outcome)
-        if exchange.problem:
-            self._count(self.problems, 1, exchange.problem)
-        self._observe(self.duration, now - exchange.started, endpoint)
+        kind = (
+            exchange.endpoint,
+            exchange.entry,
+            exchange.status,
+            exchange.outcome,
+            exchange.problem,
+        )
+        tally = self._tallies.get(kind)
+        if tally is None:
+            tally = self._tallies[kind] = _Tally()
+        started = exchange.started
+        tally.took.append(now - started)
         if exchange.stream and exchange.first_content:
-            self._observe(self.first_content, exchange.first_content - exchange.started, model)
+            tally.first.append(exchange.first_content - started)
         usage = exchange.usage
         if usage is not None:
-            if usage.input:
-                self._count(self.tokens, usage.input, model, "input")
-            if usage.output:
-                self._count(self.tokens, usage.output, model, "output")
-            if usage.cache_read:
-                self._count(self.tokens, usage.cache_read, model, "cache_read")
-            if usage.cache_write:
-                self._count(self.tokens, usage.cache_write, model, "cache_write")
-        if exchange.fallback_from and exchange.outcome == "completed":
-            self._count(self.fallbacks, 1, model)
+            tally.input += usage.input
+            tally.output += usage.output
+            if usage.cache_read or usage.cache_write:
+                tally.cache_read += usage.cache_read
+                tally.cache_write += usage.cache_write
         if exchange.cost:
-            self._count(self.credits, exchange.cost / NANO, model)
+            tally.cost += exchange.cost
+        if exchange.fallback_from and exchange.outcome == "completed":
+            self._add(1, self.fallbacks, exchange.entry)
+        tried = self._tried
         for attempt in exchange.attempts:
-            self._count(self.attempts, 1, attempt.target.upstream, str(attempt.status))
-        self._plan()
+            place = (attempt.target.upstream, attempt.status)
+            tried[place] = tried.get(place, 0) + 1
+        if not self._due:
+            self._plan()
 
     def look(self, gauge: Gauge, at: Callable[[], float]) -> None:
         """Set `gauge` to what `at` says whenever the metrics are written out."""
@@ -209,39 +233,60 @@ class Metrics:
         """Add to `counter` what the growing number `at` has grown by, at the same times."""
         self._follows.append((counter, at, 0.0))
 
-    def _count(self, metric: Counter, amount: float, *labels: str) -> None:
-        key = (metric._name, *labels)
-        value = self._counters.get(key)
-        if value is None:
-            value = self._counters[key] = metric.labels(*labels)._value
-        pending = self._pending
-        pending[value] = pending.get(value, 0.0) + amount
+    def _add(self, amount: float, metric: Counter, *labels: str) -> None:
+        if amount:
+            key = (metric._name, *labels)
+            value = self._counters.get(key)
+            if value is None:
+                value = self._counters[key] = metric.labels(*labels)._value
+            value.inc(amount)
 
-    def _observe(self, metric: Histogram, seconds: float, label: str) -> None:
+    def _observe(self, observed: list[float], metric: Histogram, label: str) -> None:
+        if not observed:
+            return
         key = (metric._name, label)
         child = self._histograms.get(key)
         if child is None:
             child = self._histograms[key] = metric.labels(label)
-        pending = self._pending
-        bucket = child._buckets[bisect_left(child._upper_bounds, seconds)]
-        pending[bucket] = pending.get(bucket, 0.0) + 1
-        pending[child._sum] = pending.get(child._sum, 0.0) + seconds
+        counts: dict[int, int] = {}
+        for seconds in observed:
+            place = bisect_left(child._upper_bounds, seconds)
+            counts[place] = counts.get(place, 0) + 1
+        for place, count in counts.items():
+            child._buckets[place].inc(count)
+        child._sum.inc(sum(observed))
+
+    def _write(self, kind: _Kind, tally: _Tally) -> None:
+        endpoint, model, status, outcome, problem = kind
+        count = len(tally.took)
+        self._add(count, self.requests, endpoint, model, str(status), outcome)
+        if problem:
+            self._add(count, self.problems, problem)
+        self._observe(tally.took, self.duration, endpoint)
+        self._observe(tally.first, self.first_content, model)
+        self._add(tally.input, self.tokens, model, "input")
+        self._add(tally.output, self.tokens, model, "output")
+        self._add(tally.cache_read, self.tokens, model, "cache_read")
+        self._add(tally.cache_write, self.tokens, model, "cache_write")
+        self._add(tally.cost / NANO, self.credits, model)
 
     def _plan(self) -> None:
-        if not self._due:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # not asyncio: no timer, no gathering
-                return self.flush()
-            self._due = True
-            loop.call_later(_GATHER_SECONDS, self.flush)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # not asyncio: no timer, no gathering
+            return self.flush()
+        self._due = True
+        loop.call_later(_GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Write out what has been gathered. On the event loop: counting is not thread-safe."""
         self._due = False
-        pending, self._pending = self._pending, {}
-        for value, amount in pending.items():
-            value.inc(amount)
+        tallies, self._tallies = self._tallies, {}
+        for kind, tally in tallies.items():
+            self._write(kind, tally)
+        tried, self._tried = self._tried, {}
+        for (upstream, status), count in tried.items():
+            self._add(count, self.attempts, upstream, str(status))
         self.in_flight.set(self._flying)
         for gauge, at in self._looks:
             gauge.set(at())

@@ -32,12 +32,9 @@ class Price(msgspec.Struct, frozen=True):
 
     def cost(self, usage: Usage) -> int:
         """Nano-credits for `usage`, rounded up to a whole one."""
-        tokens = (
-            usage.input * self.input
-            + usage.output * self.output
-            + usage.cache_read * self.cache_read
-            + usage.cache_write * self.cache_write
-        )
+        tokens = usage.input * self.input + usage.output * self.output
+        if usage.cache_read or usage.cache_write:
+            tokens += usage.cache_read * self.cache_read + usage.cache_write * self.cache_write
         if not (usage.images or usage.audio_ms or usage.jobs):
             return -(-tokens // _MILLION)
         whole = usage.images * self.image + usage.jobs * self.job
@@ -47,10 +44,11 @@ class Price(msgspec.Struct, frozen=True):
 
 def decimal(nano: int) -> str:
     """Credits as a decimal string, at least two digits after the point: 1230000 -> "0.00123"."""
-    sign = "-" if nano < 0 else ""
-    whole, part = divmod(abs(nano), NANO)
+    if nano < 0:
+        return "-" + decimal(-nano)
+    whole, part = divmod(nano, NANO)
     text = f"{part:09d}".rstrip("0")
-    return f"{sign}{whole}.{text:0<2}"
+    return f"{whole}.{text:0<2}"
 
 
 def nano(text: str) -> int:
