@@ -60,6 +60,7 @@ class Gateway:
     board: where later configurations are posted, if any are. It is looked at each second, and when
         the signal `LOOK` comes.
     folder: where this worker notes its status for the others, and they theirs.
+    providers: of all editions.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Gateway:
         on_ready: Callable[[], None] = lambda: None,
         board: Board | None = None,
         folder: Path | None = None,
+        providers: Providers | None = None,
     ) -> None:
         self._first = first
         self._on_ready = on_ready
@@ -77,7 +79,7 @@ class Gateway:
         self._notes = None if folder is None else Notes(folder)
         self._wanted = True
         self._open = AsyncExitStack()
-        self._providers = Providers()
+        self._providers = providers or Providers()
         self._edition = Edition(_unopened, first, (), 0.0)
         self._old: set[Edition] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -308,11 +310,11 @@ class Gateway:
             ),
             places=Places(
                 catalog,
-                health=None,
-                affinity=None,
+                health=shared.health,
+                affinity=shared.affinity,
                 dialects=lambda name: providers[name].dialects,
             ),
-            health=None,
+            health=shared.health,
             line=shared.line,
             metrics=shared.metrics,
             estimator=shared.estimator,

@@ -8,25 +8,31 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from middlewares import Metrics
 from middlewares._line import Line
+from middlewares.exchange import Target
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
 from middlewares.stores.counters import Counters
 from middlewares.stores.database import Database
+from middlewares.stores.health import Health, State
 from middlewares.stores.replays import ReplayStore
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 
+from .affinity import Affinity, Conversations
 from .chain import line_of
 from .estimate import Estimator
 from .responses import Sweeper
 from .sealing import Sealing
 from .settings import Settings
-from .stores import counters_of, replays_of
+from .stores import bonds_of, counters_of, health_of, replays_of
+
+_log = structlog.get_logger()
 
 
 class Durable(msgspec.Struct, frozen=True):
@@ -45,6 +51,27 @@ class Durable(msgspec.Struct, frozen=True):
     sealing: Sealing
     estimator: Estimator
     line: Line
+    health: Health
+    affinity: Affinity | None
+
+
+class Told:
+    """Says of a target that it is broken, or well again: once in the log, and as a metric.
+
+    Its label is a name of the configuration; targets behind a `*` are told of together, by the last
+    of them.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._named = {target for model in settings.models for target in model.targets}
+        self._metrics = metrics
+
+    def __call__(self, target: Target, state: State, reason: str) -> None:
+        name = f"{target.upstream}/{target.model}"
+        label = target.model if name in self._named else "*"
+        self._metrics.broken.labels(target.upstream, label).set(float(state != "closed"))
+        say = _log.warning if state == "open" else _log.info
+        say("target", target=name, state=state, reason=reason)
 
 
 async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
@@ -78,6 +105,8 @@ async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
     line = line_of(settings)
+    health = await health_of(settings, stack, Told(settings, metrics))
+    bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.throttled, lambda: len(line))
     metrics.look(metrics.ledger_waiting, lambda: book.pending)
@@ -97,4 +126,6 @@ async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         line=line,
+        health=health,
+        affinity=None if bonds is None else Conversations(bonds),
     )

@@ -1,8 +1,13 @@
 """Where counters and kept answers are. Redis is loaded only where it is used."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from middlewares.exchange import Target
+from middlewares.stores.bonds import Bonds, MemoryBonds
+from middlewares.stores.breakers import Breakers, BreakerTerms
 from middlewares.stores.counters import Counters
+from middlewares.stores.health import Health, State
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_replays import MemoryReplays
 from middlewares.stores.replays import ReplayStore
@@ -36,3 +41,47 @@ def replays_of(settings: Settings, stack: AsyncExitStack) -> ReplayStore:
     replays = RedisReplays.of(str(store.counters), quick=store.counters_timeout)
     stack.push_async_callback(replays.aclose)
     return replays
+
+
+async def health_of(
+    settings: Settings, stack: AsyncExitStack, changed: Callable[[Target, State, str], None]
+) -> Health:
+    """Breakers of targets, which processes with the same Redis share. `stack` closes them."""
+    breaker = settings.breaker
+    terms = BreakerTerms(
+        failures=breaker.failures,
+        share=breaker.share,
+        window=breaker.window,
+        pause=breaker.pause,
+        longest_pause=breaker.longest_pause,
+    )
+    breakers = Breakers(terms, changed=changed)
+    if settings.store.counters != "memory":
+        from middlewares.stores.redis_breakers import SharedBreakers
+
+        shared = SharedBreakers(breakers, str(settings.store.counters))
+        stack.push_async_callback(shared.aclose)
+        await shared.start()
+    return breakers
+
+
+async def bonds_of(settings: Settings, stack: AsyncExitStack) -> Bonds | None:
+    """Where conversations were answered last; None where none is remembered. `stack` closes it."""
+    affinity, store = settings.affinity, settings.store
+    if not affinity.keep:
+        return None
+    bonds: Bonds
+    if store.counters == "memory":
+        bonds = MemoryBonds(most=affinity.most, keep=affinity.keep)
+    else:
+        from middlewares.stores.redis_bonds import RedisBonds
+
+        bonds = RedisBonds(
+            str(store.counters),
+            most=affinity.most,
+            keep=affinity.keep,
+            timeout=store.counters_timeout,
+        )
+    stack.push_async_callback(bonds.aclose)
+    await bonds.start()
+    return bonds
