@@ -660,8 +660,11 @@ class Affinity(Struct, frozen=True, kw_only=True):
 
     keep: Annotated[
         Duration,
-        Meta(description="For how long after its last answer. 0 remembers no conversation."),
-    ] = Duration(3600)
+        Meta(
+            description="For how long after its last answer. 0 remembers no conversation; what "
+            "another model signed is then not left out when it changes over."
+        ),
+    ] = Duration(86400)
     most: Annotated[
         Positive, Meta(description="Conversations that one worker remembers, at most.")
     ] = 100_000

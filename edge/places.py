@@ -135,15 +135,10 @@ class Places:
                 )
             )
         if bond is not None:
-            first = next(
-                (
-                    n
-                    for n, spot in enumerate(spots)
-                    if _name(spot.target) == bond.target
-                    and (not spot.instead_of or conversation.bound)
-                ),
-                0,
-            )
+            free = [n for n, spot in enumerate(spots) if conversation.bound or not spot.instead_of]
+            same = [n for n in free if _name(spots[n].target) == bond.target]
+            able = [n for n in free if conversation.bound and spots[n].maker == bond.maker]
+            first = next(iter(same or able), 0)
             spots.insert(0, spots.pop(first))
         return spots
 

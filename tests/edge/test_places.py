@@ -236,6 +236,15 @@ async def test_a_target_that_is_no_more_does_not_bind() -> None:
     assert named(order) == ["a/m", "b/m", "c/m"]
 
 
+async def test_a_turn_goes_on_at_another_target_of_its_maker() -> None:
+    bond = Bond("gone/m", fingerprint("anthropic", "m"))
+    bound = places_of(catalog(), affinity=Remembered(conversation(bond, bound=True)))
+    order = await found(bound, exchange(dialect="anthropic"))
+    assert named(order) == ["c/m", "a/m", "b/m"]
+    free = places_of(catalog(), affinity=Remembered(conversation(bond)))
+    assert named(await found(free, exchange(dialect="anthropic"))) == ["a/m", "b/m", "c/m"]
+
+
 async def test_without_a_conversation_nothing_is_kept() -> None:
     affinity = Remembered(None)
     places = places_of(catalog(), affinity=affinity)
