@@ -138,9 +138,7 @@ class Breakers:
         seconds: float = 0.0,
         retry_after: int | None = None,
     ) -> None:
-        known = self._places.get(place)
-        if known is None:
-            return
+        known = self._places[place]  # what is under way is not forgotten
         known.flying -= 1
         if verdict == "good":
             if seconds > 0.0:
@@ -217,11 +215,9 @@ class Breakers:
 
     def _remember(self, place: Target) -> Breaker:
         if len(self._places) >= self._most:
-            idle = [
-                (n.state != "closed", n.last, p) for p, n in self._places.items() if not n.flying
-            ]
-            idle.sort(key=lambda known: known[:2])
-            for _, _, forgotten in idle[: self._most // 4 + 1]:
+            idle = [place for place, known in self._places.items() if not known.flying]
+            idle.sort(key=self._worth)
+            for forgotten in idle[: self._most // 4 + 1]:
                 del self._places[forgotten]
         known = self._places[place] = Breaker()
         return known

@@ -413,6 +413,56 @@ def test_a_place_under_way_is_not_forgotten() -> None:
     assert len(world.breakers.conditions()) <= 8
 
 
+# What others tell
+
+
+def test_a_probe_that_is_under_way_here_says_more_than_another_process(world: World) -> None:
+    world.tried("bad", 5)
+    world.now += 5.1
+    with world.trying("good"):
+        world.breakers.hear_open(PLACE, 3, 60.0)
+        assert world.state == "half_open"
+    assert world.state == "closed"
+
+
+def test_what_is_heard_is_not_for_longer_than_the_longest(world: World) -> None:
+    world.breakers.hear_open(PLACE, 9, 86400.0)
+    world.breakers.hear_told(OTHER, 86400.0)
+    assert world.breakers.wait(PLACE) == world.breakers.wait(OTHER) == pytest.approx(120)
+
+
+def test_what_another_process_found_is_one_change(world: World) -> None:
+    world.breakers.hear_open(PLACE, 1, 10.0)
+    world.breakers.hear_open(PLACE, 2, 10.0)
+    assert world.changes == [(PLACE, "open", "another process found it broken")]
+    world.now += 10.1
+    world.tried("bad")
+    assert world.breakers.wait(PLACE) == pytest.approx(20)
+    world.breakers.hear_closed(PLACE)
+    world.breakers.hear_closed(PLACE)
+    assert world.states == ["open", "half_open", "open", "closed"]
+    assert world.breakers.admits(PLACE)
+
+
+def test_where_others_are_a_probe_needs_leave(world: World) -> None:
+    news: list[tuple[Target, str]] = []
+    world.breakers.share(lambda place, what: news.append((place, what)))
+    world.tried("bad", 5)
+    assert news == [(PLACE, "opened")]
+    world.breakers.alone = False
+    world.now += 5.1
+    assert not world.breakers.admits(PLACE)
+    assert news[1:] == [(PLACE, "wanted")]
+    world.breakers.let(PLACE, True)
+    assert world.breakers.admits(PLACE)
+    world.tried("good")
+    assert news[-1] == (PLACE, "closed")
+    world.breakers.let(PLACE, True)  # comes too late
+    world.tried("bad", 5)
+    world.now += 5.1
+    assert not world.breakers.admits(PLACE)
+
+
 # Whatever happens
 
 STEPS = st.lists(
