@@ -15,7 +15,6 @@ from time import time
 from typing import Any, cast
 
 import msgspec
-import structlog
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.stores.sql import SqlKeyStore
@@ -36,6 +35,7 @@ from .plans import Plans
 from .settings import Settings
 from .statement import Statement
 from .status import Notes, State, Working, report
+from .telemetry import info_logger
 from .upstreams.provider import Provider
 
 _log = logging.getLogger(__name__)
@@ -318,7 +318,7 @@ class Gateway:
             line=shared.line,
             metrics=shared.metrics,
             estimator=shared.estimator,
-            log=structlog.get_logger().info,
+            log=info_logger(),
             open_app=open_app(settings, catalog, shared.metrics, self._ready, self._status),
             admin_app=AdminApp(
                 token=None if token is None else token.reveal(),

@@ -49,23 +49,27 @@ class LineSink:
         self._dropped = 0
         self._writing = False
         self._thread: threading.Thread | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._some = threading.Event()
         self._hurry = threading.Event()
 
     def line(self, text: bytes) -> None:
         """Take one line without its end."""
-        with self._changed:
-            if self._size + len(text) > _MOST_BYTES:
+        with self._lock:
+            size = self._size + len(text) + 1
+            if size > _MOST_BYTES:
                 self._dropped += 1
                 return
-            self._lines.append(text)
-            self._size += len(text) + 1
+            lines = self._lines
+            lines.append(text)
+            self._size = size
+            if len(lines) > 1:  # the thread has been told
+                return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
                 self._thread.start()
-        if not self._some.is_set():
-            self._some.set()
+        self._some.set()
 
     msg = info = debug = warning = warn = error = critical = exception = fatal = log = line
 
@@ -171,6 +175,24 @@ def configure(*, level: str = "info", form: str = "json", out: Out | None = None
     return sink
 
 
+def info_logger() -> Callable[..., Any]:
+    """`info` of structlog as it is configured now, for events that come by the thousand: with lines
+    of JSON, without what structlog does around our two steps.
+    """
+    config = structlog.get_config()
+    if config["processors"] != [_stamp, _render] or not logging.getLogger().isEnabledFor(
+        logging.INFO
+    ):
+        return structlog.get_logger().info  # type: ignore[no-any-return]
+    take = config["logger_factory"]().line
+
+    def info(event: str, **fields: Any) -> None:
+        fields["event"] = event
+        take(_render(None, "info", _stamp(None, "info", fields)))
+
+    return info
+
+
 def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]:
     """What the log says of one finished exchange. Times in milliseconds. Never a secret."""
     line: dict[str, Any] = {
@@ -179,7 +201,7 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         "path": _clean(scope["path"]),
         "status": exchange.status,
         "outcome": exchange.outcome,
-        "duration_ms": round((now - exchange.started) * 1000, 3),
+        "duration_ms": _ms(now - exchange.started),
         "bytes_out": exchange.bytes_out,
         "client": exchange.client,
     }
@@ -200,11 +222,11 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         line["upstream"] = attempt.target.upstream
         line["upstream_model"] = attempt.target.model
         line["upstream_status"] = attempt.status
-        line["upstream_ms"] = round(exchange.upstream_seconds * 1000, 3)
+        line["upstream_ms"] = _ms(exchange.upstream_seconds)
         if len(exchange.attempts) > 1:
             line["attempts"] = [_attempt(one) for one in exchange.attempts]
         if exchange.first_content:
-            line["first_content_ms"] = round((exchange.first_content - exchange.started) * 1000, 3)
+            line["first_content_ms"] = _ms(exchange.first_content - exchange.started)
     if exchange.fallback_from:
         line["fallback_from"] = exchange.fallback_from
     if exchange.refused:
@@ -224,12 +246,17 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     return line
 
 
+def _ms(seconds: float) -> float:
+    """To the microsecond; `round` would take three times as long."""
+    return seconds * 1e6 // 1.0 / 1e3
+
+
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     said: dict[str, Any] = {
         "upstream": attempt.target.upstream,
         "upstream_model": attempt.target.model,
         "status": attempt.status,
-        "ms": round(((attempt.ended or perf_counter()) - attempt.started) * 1000, 3),
+        "ms": _ms((attempt.ended or perf_counter()) - attempt.started),
     }
     if attempt.problem:
         said["problem"] = attempt.problem

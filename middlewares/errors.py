@@ -47,10 +47,9 @@ class ErrorsMiddleware:
                 ended = not message.get("more_body", False)
             elif message["type"] == "http.response.start":
                 started = True
-                streaming = any(
-                    name == b"content-type" and value.startswith(b"text/event-stream")
-                    for name, value in message.get("headers", ())
-                )
+                for name, value in message.get("headers", ()):
+                    if name == b"content-type" and value.startswith(b"text/event-stream"):
+                        streaming = True
             return send(message)
 
         try:

@@ -47,6 +47,8 @@ _MOST_TOKENS = 1 << 53
 
 def tokens(count: Count) -> int:
     """`count` as a whole number, neither negative nor more than any model could mean."""
+    if type(count) is int and 0 <= count <= _MOST_TOKENS:
+        return count  # as nearly all are
     return max(0, int(min(count or 0, _MOST_TOKENS)))
 
 
@@ -59,8 +61,9 @@ def disjoint(
     or more reasoning than was made: the server keeps the reasoning out of what it made.
     """
     fresh, output = tokens(given), tokens(made)
-    cached, kept = tokens(read), tokens(written)
-    thought = tokens(reasoning)
+    cached = tokens(read) if read else 0
+    kept = tokens(written) if written else 0
+    thought = tokens(reasoning) if reasoning else 0
     if thought > output:
         output += thought
     if cached <= fresh:
