@@ -152,9 +152,11 @@ class FallbackMiddleware:
         gate = _Gate(send, self._statuses, exchange, search) if self._statuses else None
         made = len(exchange.attempts)
         began = self._clock()
-        search.begins(place)
+        inward = send if gate is None else gate.send
+        if search.begins(place):
+            inward = _telling(inward, exchange, gate, search)
         try:
-            await self.app(scope, receive, send if gate is None else gate.send)
+            await self.app(scope, receive, inward)
             if gate is not None and gate.failed:
                 return not gate.shut
             left = exchange.outcome == "hung_up"
@@ -264,11 +266,19 @@ class _Search:
         self._models.append(place.served)
         return place
 
-    def begins(self, place: Place) -> None:
-        """A try begins there."""
-        if self._health is not None:
-            self._target = place.target
-            self._mark = self._health.began(place.target)
+    def begins(self, place: Place) -> bool:
+        """A try begins there; True if others wait to see what comes of it."""
+        health = self._health
+        if health is None:
+            return False
+        target = self._target = place.target
+        mark = self._mark = health.began(target)
+        return health.probes(target, mark)
+
+    def answered(self) -> None:
+        """Others need not wait for the end of it."""
+        if self._target is not None and self._health is not None:
+            self._health.answered(self._target, self._mark)
 
     def ends(self, verdict: Verdict, *, seconds: float = 0.0, wait: int | None = None) -> None:
         """It is over, as far as the health of its place is concerned; what is said first counts."""
@@ -348,6 +358,22 @@ class _Gate:
                     return
             self.passed = True
         await self._send(message)
+
+
+def _telling(send: Send, exchange: Exchange, gate: _Gate | None, search: _Search) -> Send:
+    """`send` for a try that others wait for: an answer may take minutes once it has begun."""
+    told = False
+
+    async def send_and_tell(message: Message) -> None:
+        nonlocal told
+        await send(message)
+        if not told and message["type"] == "http.response.body":
+            passed = gate is not None and gate.passed and not gate.failed and not exchange.early
+            if exchange.first_content or passed:
+                told = True
+                search.answered()
+
+    return send_and_tell
 
 
 async def _left(receive: Receive, seconds: float) -> bool:

@@ -129,6 +129,14 @@ class Breakers:
             self._tell(place, "wanted")
         return mark
 
+    def probes(self, place: Target, mark: float) -> bool:
+        return self._places[place].probe == mark
+
+    def answered(self, place: Target, mark: float) -> None:
+        known = self._places[place]
+        if not known.calm:
+            self._answered(place, known, mark)
+
     def ended(
         self,
         place: Target,

@@ -53,6 +53,14 @@ class Health(Protocol):
         """A try begins. Gives its mark, which is to be handed to `ended`."""
         ...
 
+    def probes(self, place: Target, mark: float) -> bool:
+        """Whether others wait to see what comes of this try."""
+        ...
+
+    def answered(self, place: Target, mark: float) -> None:
+        """Its answer has begun, which may go on for long: for a try that `probes`."""
+        ...
+
     def ended(
         self,
         place: Target,

@@ -472,6 +472,82 @@ def test_an_answer_of_the_place_closes_its_breaker(act: Act, closes: bool) -> No
     simulate(main())
 
 
+@pytest.mark.parametrize("statuses", [frozenset[int](), STATUSES])
+def test_others_do_not_wait_for_the_end_of_a_long_answer(statuses: frozenset[int]) -> None:
+    async def main() -> None:
+        health = health_of()
+        broke(health, A)
+        await asyncio.sleep(5.1)
+        pings, content, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            exchange = Exchange.of(scope)
+            exchange.early = True
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+            await pings.wait()
+            exchange.first_content = 1.0
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+            await content.wait()
+            await send({"type": "http.response.body", "body": b"2", "more_body": True})
+            await over.wait()
+            raise Problem("upstream_error")
+
+        app = app_of(Script(stream), places(A, B), health=health, statuses=statuses)
+        async with Call(app) as call:
+            assert await call.chunk() == b": ping\n\n"
+            assert health.conditions()[A].state == "half_open"
+            pings.set()
+            assert await call.chunk() == b"1"
+            content.set()
+            assert await call.chunk() == b"2"
+            assert health.conditions()[A].state == "closed"
+            assert health.flying(A) == 1
+            over.set()
+            assert isinstance(await call.ended(), Problem)
+        assert health.flying(A) == 0
+        assert health.conditions()[A].state == "closed"
+
+    simulate(main())
+
+
+def test_a_failed_answer_closes_nothing() -> None:
+    """Of a probe that is the last try, and so is seen by the client."""
+
+    async def main() -> None:
+        health = health_of()
+        broke(health, A)
+        await asyncio.sleep(5.1)
+        answer = await request(app_of(Script(answers(503)), places(A), health=health))
+        assert answer.status == 503
+        assert health.conditions()[A].state == "open"
+
+    simulate(main())
+
+
+def test_a_probe_of_an_app_that_says_nothing_of_content() -> None:
+    async def main() -> None:
+        health = health_of()
+        broke(health, A)
+        await asyncio.sleep(5.1)
+        over = asyncio.Event()
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            for _ in range(2):
+                await send({"type": "http.response.body", "body": b"1", "more_body": True})
+            await over.wait()
+            await send({"type": "http.response.body"})
+
+        async with Call(app_of(Script(stream), places(A), health=health)) as call:
+            assert await call.chunk() + await call.chunk() == b"11"
+            assert health.conditions()[A].state == "closed"
+            over.set()
+            await call.done()
+
+    simulate(main())
+
+
 @pytest.mark.parametrize("content", [0.0, 0.5])
 def test_of_who_left_nothing_can_be_said_unless_there_was_content(content: float) -> None:
     served: list[Place] = []
