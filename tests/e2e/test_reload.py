@@ -175,21 +175,6 @@ async def _check(gateway: Gateway) -> str:
     return said.decode()
 
 
-def test_a_key_that_needs_a_restart_refuses_the_whole_change(start: Start) -> None:
-    gateway = start(NEAR)
-    server = json.loads(gateway.file.read_text())["server"]
-    digest = change(
-        gateway,
-        server={**server, "drain": "5s", "keep_alive": "1s"},
-        log={"level": "debug"},
-        models=[{"id": "other", "targets": ["near/sim-1"]}],
-    )
-    refused = until(lambda: last(gateway, digest), what="the refusal")
-    said = "cannot be changed while Penstock runs; restart it for that"
-    assert refused["reasons"] == [f"server.drain: {said}", f"log.level: {said}"]
-    assert models(gateway) == {"sim-1"}
-
-
 async def test_streams_keep_their_configuration_and_what_they_need_of_it(
     start: Start, simulator: Program
 ) -> None:
@@ -221,19 +206,6 @@ def connections(gateway: Gateway, simulator: Program) -> int:
         for worker in gateway.workers
         for there in worker.net_connections()
     )
-
-
-async def test_an_unchanged_upstream_keeps_its_connections(
-    start: Start, simulator: Program
-) -> None:
-    gateway = await asyncio.to_thread(start, over_http(simulator.url))
-    assert (await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)).status == 200
-    assert connections(gateway, simulator) == 1
-    digest = change(gateway, brand="Acme")
-    await asyncio.to_thread(until, lambda: all_run(gateway, digest), what="the new one")
-    assert connections(gateway, simulator) == 1
-    assert (await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)).status == 200
-    assert connections(gateway, simulator) == 1
 
 
 async def test_a_running_idempotency_key_and_a_rate_outlast_a_reload(
@@ -280,15 +252,6 @@ async def test_a_worker_that_is_started_anew_runs_the_last_good_one(start: Start
     gateway.forget_connections()
     assert await asyncio.to_thread(models, gateway) == {"second"}
     assert not (status(gateway)["config_valid"])
-
-
-def test_status_of_a_gateway_that_is_not_there(start: Start, tmp_path: Path) -> None:
-    gateway = start(NEAR)
-    assert gateway.stop() == 0
-    code, said, error = ask_status(gateway, "--url", gateway.url)
-    assert (code, said) == (1, "")
-    assert error.startswith(f"error: {gateway.url}: does not answer")
-    assert "Traceback" not in error
 
 
 # The storm

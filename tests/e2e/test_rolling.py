@@ -17,9 +17,9 @@ from .program import DEADLINE, Gateway, Program, until
 from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, chat, events, line, request, text_of
 
 STREAMS = 200
-TOKENS = 80
+TOKENS = 70
 WORDS = f"[[sim tokens={TOKENS} rate=10]]"
-"""Eight seconds: longer than it takes for one process to follow another."""
+"""Seven seconds: longer than it takes for one process to follow another."""
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ async def test_the_port_is_free_again_while_streams_run_to_their_end(
     document["server"] = {"drain": "60s"}
     old = await asyncio.to_thread(start, document)
     async with line(old.url) as connection:
-        body = chat("[[sim tokens=60 rate=10]]", "chat", stream=True)
+        body = chat("[[sim tokens=50 rate=10]]", "chat", stream=True)
         await connection.send(request(CHAT, body, old.bearer))
         reply = await connection.head()
         old.process.send_signal(signal.SIGTERM)

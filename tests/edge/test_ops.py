@@ -5,7 +5,7 @@ import pytest
 from tests.asgi import Recorded, request
 from tests.edge.scripted import Answer, House, Scripted
 
-GUARDED = ["/livez", "/readyz", "/metrics"]
+GUARDED = ["/livez", "/readyz", "/metrics", "/status"]
 
 
 async def get(

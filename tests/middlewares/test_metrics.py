@@ -199,3 +199,42 @@ async def test_what_changes_by_itself_is_written_without_any_request() -> None:
         value = 2.0
         metrics.stop()
     assert metrics.registry.get_sample_value("penstock_counters_up") == 2
+
+
+RELOADS = """
+import os
+from middlewares import Metrics
+from middlewares.metrics import ReloadMetrics
+told = ReloadMetrics()
+told.told("applied", valid=True)
+there, here = os.pipe()
+if not os.fork():  # as a worker is, and it has files of its own from now on
+    Metrics().flush()
+    os.read(there, 1)
+    print(Metrics().exposition()[0].decode(), flush=True)
+    os._exit(0)
+told.told("applied", valid=True)
+told.told("refused", valid=False)
+os.write(here, b"1")
+os.wait()
+"""
+
+
+def test_a_worker_shows_what_its_parent_counted(tmp_path: Path) -> None:
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RELOADS],
+        env=env,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {
+        (sample.name, sample.labels.get("result")): sample.value
+        for family in text_string_to_metric_families(done.stdout)
+        for sample in family.samples
+    }
+    assert found["penstock_config_reloads_total", "applied"] == 2
+    assert found["penstock_config_reloads_total", "refused"] == 1
+    assert found["penstock_config_valid", None] == 0

@@ -1,0 +1,118 @@
+"""The board: what a parent posts is what a worker reads, whole and with its secrets."""
+
+import os
+import pickle
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.board import Board, Posted, TooLarge, digest_of
+from edge.settings import parse
+
+DOCUMENT: dict[str, Any] = {
+    "auth": {"admin_token": "canary-token-0123456789"},
+    "plans": [{"id": "pro", "requests": "5/min", "windows": [{"length": "5h", "credits": "1.5"}]}],
+    "upstreams": [
+        {
+            "name": "up",
+            "dialect": "openai",
+            "base_url": "https://up.example/v1",
+            "api_key": "canary-key",
+            "headers": {"x-more": "canary-header"},
+        }
+    ],
+    "models": [
+        {"id": "m-*", "targets": ["up/*"], "price": {"input": "3.00", "output": "15"}},
+    ],
+    "server": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]},
+}
+
+
+def posted(serial: int = 1, **more: Any) -> Posted:
+    return Posted.of(parse({**DOCUMENT, **more}), serial=serial, digest="d" * 16)
+
+
+def test_another_process_reads_what_was_posted_with_its_secrets() -> None:
+    board = Board()
+    wanted = posted(7)
+    board.post(wanted)
+    there, here = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads; the child takes no lock
+        child = os.fork()
+    if not child:
+        try:
+            found = board.read()
+            key = found.settings.upstreams[0].api_key
+            same = found == wanted and key is not None and key.reveal() == "canary-key"
+            os.write(here, b"1" if same and board.serial == 7 else b"0")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(there, 1) == b"1"
+    os.close(there)
+    os.close(here)
+
+
+def test_secrets_hide_from_every_other_pickle() -> None:
+    assert b"canary" not in pickle.dumps(posted())
+
+
+def test_certificates_are_posted_as_they_were(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(b"first")
+    one = {**DOCUMENT["upstreams"][0], "ca": str(file)}
+    board = Board()
+    board.post(posted(upstreams=[one]))
+    file.write_bytes(b"second")
+    assert board.read().certificates == {file: b"first"}
+
+
+def test_one_too_large_leaves_what_is_there() -> None:
+    board = Board(size=20_000)
+    board.post(posted(1))
+    with pytest.raises(TooLarge):
+        board.post(posted(2, models=[{"id": f"m{n}", "targets": ["up/x"]} for n in range(999)]))
+    assert (board.serial, board.read().serial) == (1, 1)
+
+
+def test_the_last_counts_and_no_reader_sees_half_of_one() -> None:
+    board = Board()
+    small, large = posted(1), posted(2, brand="B" * 60, routes=routes(2000))
+    board.post(small)
+    over = threading.Event()
+
+    def write() -> None:
+        for n in range(30):
+            board.post(large if n % 2 else small)
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not over.is_set():
+        found = board.read()
+        assert found == (large if found.serial == 2 else small)
+        seen.add(found.serial)
+    writer.join()
+    assert seen
+    assert board.read() == large
+
+
+def routes(number: int) -> list[dict[str, Any]]:
+    return [{"path": f"/r{n}/v1/chat/completions", "dialect": "openai"} for n in range(number)]
+
+
+def test_one_that_its_writer_died_over_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    monkeypatch.setattr("edge.board._PATIENCE", 0.01)
+    with pytest.raises(TimeoutError):
+        board.read()
+
+
+def test_a_digest_is_what_people_compute() -> None:
+    # printf 'brand = "Acme"\n' | sha256sum | cut -c1-16
+    assert digest_of(b'brand = "Acme"\n') == "28dcd35b1c11bc00"

@@ -1,0 +1,223 @@
+"""What the parent makes of a changed file: taken over whole, or refused with every reason."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.board import Board, Posted, digest_of
+from edge.options import Configuration
+from edge.reload import FIXED, Reloader, Source, fixed_misfits
+from edge.settings import SettingsError, load, parse
+from edge.status import Reloaded
+
+GOOD = """
+[[upstreams]]
+name = "sim"
+dialect = "simulator"
+[[models]]
+id = "{model}"
+targets = ["sim/m"]
+"""
+
+
+class Parent:
+    """A reloader over a file, and what it told. Time stands still."""
+
+    def __init__(self, file: Path, **server: Any) -> None:
+        self.file = file
+        self.board = Board()
+        self.told: list[Reloaded] = []
+        source = Source(file, server)
+        settings = source.load()
+        self.board.post(Posted.of(settings, digest=source.looked.digest))
+        self.reloader = Reloader(
+            source, self.board, running=settings, told=self.told.append, clock=lambda: 5.0
+        )
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def reload(self) -> Reloaded:
+        return self.reloader.reload()
+
+    @property
+    def model(self) -> str:
+        """What workers are to serve."""
+        return self.board.read().settings.models[0].id
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Parent:
+    file = tmp_path / "penstock.toml"
+    file.write_text(GOOD.format(model="one"))
+    return Parent(file)
+
+
+def test_what_is_good_is_posted(parent: Parent) -> None:
+    parent.write(GOOD.format(model="two"))
+    done = parent.reload()
+    assert done == Reloaded("applied", digest_of(parent.file.read_bytes()), 5.0)
+    assert (parent.model, parent.board.serial) == ("two", 2)
+    assert parent.board.read().digest == done.digest
+    assert parent.told == [done]
+
+
+def test_what_has_a_fault_is_not_and_says_the_sentences_of_check(
+    parent: Parent, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent.write(GOOD.format(model="two") + 'color = 1\nplans = ["x"]\n')
+    with pytest.raises(SettingsError) as checked:
+        load(parent.file)
+    done = parent.reload()
+    assert (done.result, done.valid, done.reasons) == ("refused", False, checked.value.faults)
+    assert (parent.model, parent.board.serial) == ("one", 1)
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert all(reason in line.getMessage() for reason in done.reasons)
+
+
+@pytest.mark.parametrize("text", ["", "a = [", "\x00", 'x = """', "[[" * 2000])
+def test_no_text_ends_the_parent(parent: Parent, text: str) -> None:
+    """Nothing at all is a configuration too, though of nothing."""
+    parent.write(text)
+    done = parent.reload()
+    assert done.result == ("refused" if text else "applied")
+    parent.reloader.due()
+
+
+@pytest.mark.parametrize("spoil", ["nested", "binary", "gone"])
+def test_no_file_ends_it(tmp_path: Path, spoil: str) -> None:
+    file = tmp_path / "penstock.json"
+    file.write_text("{}")
+    parent = Parent(file)
+    if spoil == "gone":
+        file.unlink()
+    elif spoil == "binary":
+        file.write_bytes(bytes(range(256)))
+    else:
+        file.write_text("[" * 100_000)
+    assert not parent.reloader.due()
+    assert parent.reloader.due()
+    assert parent.reload().result == "refused"
+    file.write_text("{}")
+    assert parent.reload().result == "unchanged"
+
+
+def test_the_command_line_goes_before_the_file_again(tmp_path: Path) -> None:
+    file = tmp_path / "penstock.toml"
+    file.write_text("[server]\nport = 1\n" + GOOD.format(model="one"))
+    parent = Parent(file, port=2)
+    file.write_text("[server]\nport = 3\n" + GOOD.format(model="two"))
+    assert parent.reload().result == "applied"
+    assert parent.board.read().settings.server.port == 2
+
+
+def test_a_change_is_due_when_it_stands_still(parent: Parent) -> None:
+    due = parent.reloader.due
+    assert [due(), due()] == [False, False]
+    parent.write(GOOD.format(model="t"))
+    assert not due()
+    parent.write(GOOD.format(model="two"))
+    assert not due()
+    assert due()
+    assert parent.reload().result == "applied"
+    assert not due()
+
+
+def test_what_was_refused_is_not_tried_again_until_it_changes(parent: Parent) -> None:
+    parent.write("a = [")
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    assert parent.reload().result == "refused"
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, False]
+    parent.write(GOOD.format(model="one"))
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    assert parent.reload() == Reloaded("unchanged", digest_of(parent.file.read_bytes()), 5.0)
+    assert parent.board.serial == 1
+
+
+def test_a_file_it_refers_to_is_looked_at_too(tmp_path: Path) -> None:
+    file, secret = tmp_path / "penstock.toml", tmp_path / "key"
+    secret.write_text("first")
+    named = GOOD.replace('"simulator"', '"openai"\nbase_url = "http://up/v1"\napi_key = "file:key"')
+    file.write_text(named.format(model="one"))
+    parent = Parent(file)
+    secret.write_text("second")
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    done = parent.reload()
+    assert (done.result, done.digest) == ("applied", digest_of(file.read_bytes()))
+    key = parent.board.read().settings.upstreams[0].api_key
+    assert key is not None
+    assert key.reveal() == "second"
+    secret.unlink()
+    assert parent.reload().reasons == (
+        "upstreams[0].api_key: file key cannot be read: No such file or directory",
+    )
+
+
+def test_a_pipe_is_read_once_and_not_looked_at(tmp_path: Path) -> None:
+    """As in `--config <(make-it)`."""
+    text = GOOD.format(model="one").encode()
+    there, here = os.pipe()
+    os.write(here, text)
+    os.close(here)
+    parent = Parent(Path(f"/dev/fd/{there}"))
+    assert parent.model == "one"
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, False]
+    assert parent.reload() == Reloaded("unchanged", "", 5.0)
+    os.close(there)
+
+
+def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
+    file, ca = tmp_path / "penstock.toml", tmp_path / "ca.pem"
+    ca.write_text("no certificate")
+    file.write_text(GOOD.format(model="one"))
+    parent = Parent(file)
+    secret = 'proxy = "http://u:canary@p:1"\ntransport = "httpx"\n'
+    named = f'"openai"\nbase_url = "https://up/v1"\nca = "ca.pem"\n{secret}'
+    file.write_text(GOOD.replace('"simulator"', named).format(model="two"))
+    (reason,) = parent.reload().reasons
+    assert reason.startswith("upstreams[0]: cannot be made: ")
+    assert "canary" not in reason
+    assert parent.model == "one"
+
+
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        ({"server": {"port": 1, "workers": 1}}, ["server.port"]),
+        ({"server": {"drain": "1s", "http2": True}}, ["server.drain", "server.http2"]),
+        ({"store": {"sql": "postgresql://u:canary@h/d"}}, ["store.sql"]),
+        ({"auth": {"mode": "none"}}, ["auth.mode"]),
+        ({"limits": {"throttle_wait": "1s"}}, ["limits.throttle_wait"]),
+        ({"log": {"format": "console", "requests": False}}, ["log.format"]),
+        ({"server": {"keep_alive": "1s"}, "brand": "Acme", "limits": {"address": "1/s"}}, []),
+    ],
+)
+def test_fixed_keys_are_named_and_their_values_are_not(
+    change: dict[str, Any], keys: list[str]
+) -> None:
+    said = fixed_misfits(parse({}), parse(change))
+    assert said == [
+        f"{key}: cannot be changed while Penstock runs; restart it for that" for key in keys
+    ]
+
+
+def test_fixed_keys_are_settings() -> None:
+    for path in FIXED:
+        found: Any = Configuration()
+        for name in path.split("."):
+            found = getattr(found, name)
+
+
+def test_every_fixed_key_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    for path in FIXED:
+        found: Any = Configuration()
+        for name in path.split("."):
+            found = getattr(found, name)
+        shown = f"{path}.*" if isinstance(found, msgspec.Struct) else path
+        table = path.rpartition(".")[0]
+        assert f"`{shown}`" in page or (table == "limits" and "`limits.throttle_*`" in page), path
