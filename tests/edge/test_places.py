@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from edge.affinity import Bond, Conversation
+from edge.affinity import Conversation
 from edge.catalog import Catalog
 from edge.dialects.opaque import fingerprint
 from edge.places import Places, Spot
 from edge.settings import parse
 from middlewares.exchange import Exchange, Place, Principal, Target
+from middlewares.stores.bonds import Bond
 from middlewares.stores.health import Condition, Verdict
 
 SPOKEN: Mapping[str, Collection[str]] = {
@@ -45,9 +46,15 @@ class Known:
     def latency(self, place: Target) -> float:
         return self._latency.get(place.upstream, 0.0)
 
-    def began(self, place: Target) -> None: ...
+    def began(self, place: Target) -> float:
+        return 0.0
 
-    def ended(self, place: Target, verdict: Verdict, **said: Any) -> None: ...
+    def probes(self, place: Target, mark: float) -> bool:
+        return False
+
+    def answered(self, place: Target, mark: float) -> None: ...
+
+    def ended(self, place: Target, verdict: Verdict, mark: float, **said: Any) -> None: ...
 
     def conditions(self) -> Mapping[Target, Condition]:
         return {}
