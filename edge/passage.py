@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from time import perf_counter
 
 from middlewares._asgi import Message, Send, offer
-from middlewares.exchange import Exchange, spent_before
+from middlewares.exchange import Ending, Exchange, spent_before
 from middlewares.money import decimal
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
@@ -120,6 +120,9 @@ class Passage:
             raise
         finally:
             exchange = self.exchange
+            if not self._flowing and self._held and exchange.ending is not None:
+                # The numbers of what was held are used up: it goes out with the failure, if at all.
+                exchange.ending = _behind(self._held, exchange.ending)
             exchange.usage = relay.usage
             exchange.produced = -(-relay.said // TOKEN)
             if relay.complete and self._flowing:  # whatever the upstream's connection does now
@@ -198,6 +201,10 @@ class CutOff(Passage):
         if relay.said > self.exchange.cut_off * TOKEN and not relay.complete:
             raise Problem("budget_exceeded", message=_USED_UP, reason="cut off")
         return super()._take(chunk)
+
+
+def _behind(held: bytes, ending: Ending) -> Ending:
+    return lambda content: held + ending(content)
 
 
 async def _nowhere(message: Message) -> None: ...

@@ -323,7 +323,7 @@ def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
     told = exchange.usage
     if told is not None and (exchange.measured or ended == "failed"):
         return told
-    if ended == "failed":
+    if ended == "failed" or (told is None and _refused(exchange)):
         return Usage()
     output = exchange.produced
     if ended == "completed" and bill.output and not output:
@@ -335,6 +335,12 @@ def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
     if told.input or told.cache_read or told.cache_write:
         return replace(told, output=output)
     return replace(told, input=bill.input, output=output)
+
+
+def _refused(exchange: Exchange) -> bool:
+    """Whether the upstream had refused when the client left: then nothing was worked on."""
+    attempts = exchange.attempts
+    return bool(attempts) and attempts[-1].status >= 400 and not exchange.first_content
 
 
 def _refusal(short: Short, budget: Budget, amount: int, now: float) -> Problem:
