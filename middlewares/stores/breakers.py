@@ -5,9 +5,9 @@ Theory of operation. Every place has a breaker:
     closed     tried as ever. Of what was tried within `window`, at least `failures` failed, and at
                least `share` percent: open
     open       left alone for `pause` seconds, give or take a tenth; then the next try is the probe
-    half_open  the probe is under way, and nobody else is admitted. Good: closed, and the past is
-               forgotten. Bad: open, for twice as long as before, at most `longest_pause`. Nothing
-               can be said: the next try is the probe
+    half_open  the probe is under way, and nobody else is admitted. Good, or its answer begins:
+               closed, and the past is forgotten. Bad: open, for twice as long as before, at most
+               `longest_pause`. Nothing can be said: the next try is the probe
 
 Only a probe closes a breaker or opens it again. Tries are made at a broken place where no other is
 left, or began there before it was known to be broken, and may end at any time; what comes of them
