@@ -323,7 +323,9 @@ def test_example_fallback(start: Start, simulator: str) -> None:
     assert [answer.status_code for answer in answers] == [200] * 5
     assert {answer.headers["x-served-by"] for answer in answers} == {"far"}
     assert client.get("/states").json() == {"near": "open", "far": "closed"}
-    failed = chat("Rivers. [[sim fault=status:500]]")  # by the far one; the near one is the last resort
+    failed = chat(
+        "Rivers. [[sim fault=status:500]]"
+    )  # by the far one; the near one is the last resort
     assert failed.json()["error"]["code"] == "upstream_unavailable"
     assert "x-served-by" not in failed.headers
 
