@@ -26,30 +26,72 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) 
             raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
+    patience = _Patience(idle)
     try:
-        async with asyncio.timeout(idle) as patience:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft
-                body = message.get("body", b"")
-                size += len(body)
-                if size > limit:
-                    parts.clear()  # the traceback would keep them while the rest is discarded
-                    raise _too_large(limit)
-                if size == expected or not message.get("more_body", False):
-                    if not parts:
-                        return bytes(body)
-                    parts.append(body)
-                    return b"".join(parts)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            body = message.get("body", b"")
+            size += len(body)
+            if size > limit:
+                parts.clear()  # the traceback would keep them while the rest is discarded
+                raise _too_large(limit)
+            if size == expected or not message.get("more_body", False):
+                if not parts:
+                    return bytes(body)
                 parts.append(body)
-                patience.reschedule(asyncio.get_running_loop().time() + idle)
-    except TimeoutError:
-        raise Problem(
-            "invalid_request",
-            message=f"The request body stopped arriving for {idle:g} seconds.",
-            reason=f"{size} bytes came",
-        ) from None
+                return b"".join(parts)
+            parts.append(body)
+            patience.anew()
+    except asyncio.CancelledError:
+        if not patience.ended():
+            raise
+    finally:
+        patience.end()
+    raise Problem(
+        "invalid_request",
+        message=f"The request body stopped arriving for {idle:g} seconds.",
+        reason=f"{size} bytes came",
+    )
+
+
+class _Patience:
+    """Cancels the running task when it has waited too long: `asyncio.timeout`, at a third of what
+    that costs each request."""
+
+    __slots__ = ("_before", "_expired", "_loop", "_seconds", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._seconds = seconds
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a body is read in a task")
+        self._task = task
+        self._before = task.cancelling()
+        self._expired = False
+        self._timer = loop.call_later(seconds, self._expire)
+
+    def anew(self) -> None:
+        """Something has come."""
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
+
+    def ended(self) -> bool:
+        """Whether the task was cancelled by this and nobody else; then it is so no more."""
+        ours, self._expired = self._expired, False
+        return ours and self._task.uncancel() <= self._before
+
+    def end(self) -> None:
+        """There is nothing to wait for any more."""
+        self._timer.cancel()
+        if self._expired:
+            self._task.uncancel()
 
 
 def _too_large(limit: int) -> Problem:

@@ -14,6 +14,9 @@ from .stores.keys import StoreUnavailable
 _LONGEST = 256
 """Bytes; our keys have less than 100, and nobody makes us hash a megabyte."""
 
+_CARRIERS = frozenset((b"authorization", b"x-api-key"))
+"""Headers that may hold a key."""
+
 
 class AuthMiddleware:
     """Let through whoever has a valid key, as a principal; or everybody, by address.
@@ -62,14 +65,14 @@ class AuthMiddleware:
 
         secret = b""
         for name, value in scope["headers"]:
+            if name not in _CARRIERS:
+                continue
             if name == b"authorization":
                 if value[:7].lower() != b"bearer ":
                     continue  # another scheme, or none: not a key
                 given = value[7:].strip()
-            elif name == b"x-api-key":
-                given = value.strip()
             else:
-                continue
+                given = value.strip()
             if given and given != secret:
                 if secret:
                     return await _invalid("two different keys")(scope, receive, send)

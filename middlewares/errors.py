@@ -48,8 +48,9 @@ class ErrorsMiddleware:
             elif message["type"] == "http.response.start":
                 started = True
                 for name, value in message.get("headers", ()):
-                    if name == b"content-type" and value.startswith(b"text/event-stream"):
-                        streaming = True
+                    if name == b"content-type":
+                        streaming = value.startswith(b"text/event-stream")
+                        break
             return send(message)
 
         try:

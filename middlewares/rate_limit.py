@@ -258,15 +258,20 @@ class _Share:
         """It was given, and is not wanted any more."""
         self.release()
         for check in self.checks:
-            self._charge(check, -check.cost, clock)
+            if check.cost:
+                self._charge(check, -check.cost, clock)
 
     def settle(
         self, exchange: Exchange, clock: Callable[[], float] | None, *, failed: bool
     ) -> None:
         """The request is over, by an exception if `failed`."""
-        self.release()
+        if self.slots:
+            self._counters.release(self.who, self.lease)
+            self._line.freed(self.who)
         if self.checks and (check := self.checks[-1]).name == "tokens":
-            self._charge(check, _used(exchange, check.cost, failed=failed) - check.cost, clock)
+            more = _used(exchange, check.cost, failed=failed) - check.cost
+            if more:
+                self._charge(check, more, clock)
 
     def release(self) -> None:
         """Give the slot back, if there is one, and also if it may not have been given."""
@@ -275,9 +280,8 @@ class _Share:
             self._line.freed(self.who)
 
     def _charge(self, check: Check, cost: int, clock: Callable[[], float] | None) -> None:
-        if cost:
-            now = None if clock is None else clock()
-            self._counters.charge(self.who, Check(check.name, check.rate, cost), now)
+        now = None if clock is None else clock()
+        self._counters.charge(self.who, Check(check.name, check.rate, cost), now)
 
 
 def by_address(exchange: Exchange) -> str:

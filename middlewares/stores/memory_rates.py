@@ -154,10 +154,14 @@ class MemoryRates:
             now = self._clock()
         place = self._places.get(who) or self._new_place(who, now)
         rate = check.rate
-        tank = self._drained(place, check, now)
+        speed = rate.count / rate.seconds
+        tank = place.tanks.get(check.name)
+        if tank is None:
+            tank = place.tanks[check.name] = _Tank(now)
+        tank.drain(now, speed)
         level = tank.level + check.cost
         tank.level = level = level if level > 0 else 0.0
-        full = tank.at + level * rate.seconds / rate.count
+        full = tank.at + level / speed
         if full > place.until:
             place.until = full
 
@@ -168,7 +172,10 @@ class MemoryRates:
             now = self._clock()
         place = self._places.get(who) or _Place()
         for check in checks:
-            self._drained(place, check, now)
+            tank = place.tanks.get(check.name)
+            if tank is None:
+                tank = place.tanks[check.name] = _Tank(now)
+            tank.drain(now, check.rate.count / check.rate.seconds)
         return self._levels(place, checks), self._in_use(place, now)
 
     def _new_place(self, who: str, now: float) -> _Place:
@@ -180,14 +187,6 @@ class MemoryRates:
                 places[name] = old
         place = places[who] = _Place()
         return place
-
-    def _drained(self, place: _Place, check: Check, now: float) -> _Tank:
-        rate = check.rate
-        tank = place.tanks.get(check.name)
-        if tank is None:
-            tank = place.tanks[check.name] = _Tank(now)
-        tank.drain(now, rate.count / rate.seconds)
-        return tank
 
     def _levels(self, place: _Place, checks: Sequence[Check]) -> tuple[Level, ...]:
         tanks = place.tanks
