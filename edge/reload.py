@@ -230,9 +230,14 @@ class Reloader:
 def made_on_trial(posted: Posted) -> list[str]:
     """Make the parts of a configuration that can fail, and throw them away; a sentence for each
     that did. Imports them only here: most parents never need them."""
+    from .catalog import Catalog
     from .edition import Providers
+    from .plans import Plans
+    from .router import routes_of
 
     upstreams = posted.settings.upstreams
+    for part in (Catalog.build, Plans, routes_of):
+        part(posted.settings)
 
     async def fault(n: int) -> str | None:
         alone = msgspec.structs.replace(posted.settings, upstreams=(upstreams[n],))

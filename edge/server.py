@@ -302,6 +302,7 @@ class _Server(MPServer):
             url=self._url,
             file=self._file,
             started=time.time(),
+            workers=self.workers,
         )
 
     def _init_shared_socket(self) -> None:

@@ -29,6 +29,7 @@ Result = Literal["applied", "refused", "unchanged"]
 class Serving(msgspec.Struct, frozen=True):
     """Written by the parent once, when every worker has started. Times in Unix seconds.
 
+    workers: how many there should be.
     file: absolute path of the configuration, "" when it has none.
     """
 
@@ -37,6 +38,7 @@ class Serving(msgspec.Struct, frozen=True):
     url: str
     file: str
     started: float
+    workers: int
 
 
 class Reloaded(msgspec.Struct, frozen=True):
@@ -106,6 +108,7 @@ def report(own: Working, folder: Path | None, now: float) -> dict[str, Any]:
             "started": _when(serving.started),
             "uptime_seconds": round(now - serving.started, 1),
             "config": serving.file or None,
+            "worker_count": serving.workers,
         }
     if reloaded is not None:
         answer["last_reload"] = {

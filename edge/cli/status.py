@@ -100,6 +100,9 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
             for worker in found["workers"]
             if worker["digest"] != there
         ]
+    heard, wanted = len(found["workers"]), found.get("worker_count", 1)
+    if heard < wanted:
+        problems.append(f"{heard} of {wanted} workers are there")
     editions = {worker["edition"] for worker in found["workers"]}
     if len(editions) > 1:
         problems.append("the workers do not run the same configuration")

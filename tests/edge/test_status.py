@@ -33,10 +33,11 @@ def test_one_answer_tells_of_all_that_live(tmp_path: Path, dead: int) -> None:
         write(tmp_path, file_of(one.pid), one)
     os.utime(tmp_path / file_of(other.pid), (NOW - 3, NOW - 3))
     (tmp_path / "worker-1.json").write_text("{")
-    write(tmp_path, "server.json", Serving(7, "1.2", "http://h:1", "/c.toml", NOW - 90))
+    write(tmp_path, "server.json", Serving(7, "1.2", "http://h:1", "/c.toml", NOW - 90, 2))
     write(tmp_path, "reload.json", Reloaded("refused", "bad", NOW, ("why not",), valid=False))
     found = report(own, tmp_path, NOW)
     assert (found["version"], found["pid"], found["uptime_seconds"]) == ("1.2", 7, 90.0)
+    assert found["worker_count"] == 2
     assert found["last_reload"]["reasons"] == ["why not"]
     assert found["config_valid"] is False
     rows = {row["pid"]: row for row in found["workers"]}
@@ -87,7 +88,7 @@ def test_the_newest_that_lives_and_serves_the_file_is_found(
     ):
         folder = tmp_path / f"penstock-{name}"
         folder.mkdir()
-        write(folder, "server.json", Serving(pid, "1", f"http://{name}", str(path), started))
+        write(folder, "server.json", Serving(pid, "1", f"http://{name}", str(path), started, 1))
     (tmp_path / "penstock-empty").mkdir()
     assert find(file) == "http://newer"
 
@@ -99,7 +100,7 @@ def test_what_others_put_there_is_not_believed(
     folder = tmp_path / "penstock-theirs"
     folder.mkdir()
     file = tmp_path / "penstock.toml"
-    write(folder, "server.json", Serving(os.getpid(), "1", "http://evil", str(file), NOW))
+    write(folder, "server.json", Serving(os.getpid(), "1", "http://evil", str(file), NOW, 1))
     assert find(file) == "http://evil"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert find(file) is None

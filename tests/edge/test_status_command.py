@@ -109,6 +109,7 @@ def test_for_machines(ask: Any, server: Server) -> None:
     [
         ([{"digest": ""}], {}, "worker 80 runs no file, "),
         ([{}, {"edition": 2}], {}, "the workers do not run the same configuration"),
+        ([{}], {"worker_count": 2}, "1 of 2 workers are there"),
         ([{"fault": "why"}], {}, "worker 80: why"),
         ([{"seen_seconds_ago": 31.0}], {}, "worker 80 has not been heard of for 31 s"),
         (
