@@ -158,6 +158,8 @@ class Passage:
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watch.content()
+        if exchange.on_content is not None:
+            exchange.on_content()
         if not self.started:
             await self._start()
         exchange.early = False

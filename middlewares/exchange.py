@@ -145,6 +145,7 @@ class Exchange(msgspec.Struct, eq=False):
     instead: str = ""  # downgrade: model to serve, since a limit refused the one asked for
     refused: str = ""  # downgrade: the kind of that refusal
     place: Place | None = None  # fallback: where to try now
+    on_content: Callable[[], None] | None = None  # fallback: to call when content begins
     fallback_from: str = ""  # fallback, downgrade: id of the model asked for, if another serves
     fallback_depth: int = 0  # fallback, downgrade: models tried before the one that serves
     replayed: bool = False  # idempotency: the answer was made before

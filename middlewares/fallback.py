@@ -66,12 +66,13 @@ class FallbackMiddleware:
     places: see `Places`. health: what is known of places; those that are broken are passed over
         while there is another. None: each is tried in its turn.
     served: called with the place that has answered.
-    statuses: of an inner app that answers failures itself; none where it raises `Problem`, and says
-        by `exchange.first_content` that content has left. Then nothing is put around `send`.
+    statuses: of an inner app that answers failures itself; none where it raises `Problem`, sets
+        `exchange.first_content` and calls `exchange.on_content` when content begins. Then nothing
+        is put around `send`.
     body: bytes of a request body to keep for further tries; None where nothing inside reads one.
 
     Reads:   attempts, early, first_content, outcome
-    Writes:  place, fallback_from, fallback_depth, outcome
+    Writes:  place, fallback_from, fallback_depth, on_content, outcome
     Rejects: invalid_request, request_too_large, upstream_unavailable
     Order:   inside what pays, so that one reservation is for all tries; right around the app
     Cost:    one look at the places of a model; with `statuses` wraps send, with `body` holds it
@@ -151,18 +152,15 @@ class FallbackMiddleware:
         """One try; False when another is to be made. Raises what goes outward."""
         gate = _Gate(send, self._statuses, exchange, search) if self._statuses else None
         made = len(exchange.attempts)
-        began = self._clock()
-        inward = send if gate is None else gate.send
-        if search.begins(place):
-            inward = _telling(inward, exchange, gate, search)
+        search.begins(place)
+        exchange.on_content = search.answered
         try:
-            await self.app(scope, receive, inward)
+            await self.app(scope, receive, send if gate is None else gate.send)
             if gate is not None and gate.failed:
                 return not gate.shut
             left = exchange.outcome == "hung_up"
             if not left or exchange.first_content:
-                seconds = (exchange.first_content or self._clock()) - began
-                search.ends("good", seconds=max(0.0, seconds))
+                search.answered()
             if not left:
                 self._served(exchange, place)
             return True
@@ -175,7 +173,7 @@ class FallbackMiddleware:
             if failed:
                 search.ends("bad", wait=problem.retry_after if problem.told else None)
             elif len(exchange.attempts) > made and exchange.attempts[-1].status:
-                search.ends("good")  # a refusal is an answer, unless it is our own
+                search.answered(timed=False)  # a refusal is an answer, unless it is our own
             if exchange.first_content or (gate is not None and gate.passed and not exchange.early):
                 raise
             if not failed and (not place.instead_of or search.failure is None):
@@ -187,6 +185,7 @@ class FallbackMiddleware:
             if failed:
                 raise
         finally:
+            exchange.on_content = None
             search.ends("none")
         raise search.told()
 
@@ -198,6 +197,7 @@ class _Search:
     """
 
     __slots__ = (
+        "_answered",
         "_began",
         "_clock",
         "_health",
@@ -208,6 +208,7 @@ class _Search:
         "_random",
         "_retry",
         "_rounds",
+        "_since",
         "_target",
         "_tried",
         "failure",
@@ -230,7 +231,8 @@ class _Search:
         self._retry = retry
         self._clock = clock
         self._random = random
-        self._began = clock()
+        self._began = self._since = clock()
+        self._answered = False
         self._target: Target | None = None
         self._mark = 0.0
         self._models: list[str] = []
@@ -266,25 +268,27 @@ class _Search:
         self._models.append(place.served)
         return place
 
-    def begins(self, place: Place) -> bool:
-        """A try begins there; True if others wait to see what comes of it."""
-        health = self._health
-        if health is None:
-            return False
-        target = self._target = place.target
-        mark = self._mark = health.began(target)
-        return health.probes(target, mark)
+    def begins(self, place: Place) -> None:
+        """A try begins there."""
+        self._since = self._clock()
+        self._answered = False
+        if self._health is not None:
+            self._target = place.target
+            self._mark = self._health.began(place.target)
 
-    def answered(self) -> None:
-        """Others need not wait for the end of it."""
-        if self._target is not None and self._health is not None:
-            self._health.answered(self._target, self._mark)
+    def answered(self, *, timed: bool = True) -> None:
+        """Its answer has begun, which may go on for long; what is said first counts. timed: whether
+        the time that took tells how quick the place is."""
+        if self._target is not None and self._health is not None and not self._answered:
+            self._answered = True
+            seconds = self._clock() - self._since if timed else 0.0
+            self._health.answered(self._target, self._mark, seconds=seconds)
 
-    def ends(self, verdict: Verdict, *, seconds: float = 0.0, wait: int | None = None) -> None:
+    def ends(self, verdict: Verdict, *, wait: int | None = None) -> None:
         """It is over, as far as the health of its place is concerned; what is said first counts."""
         target, self._target = self._target, None
         if target is not None and self._health is not None:
-            self._health.ended(target, verdict, self._mark, seconds=seconds, retry_after=wait)
+            self._health.ended(target, verdict, self._mark, retry_after=wait)
 
     def goes_on(self, exchange: Exchange) -> bool:
         """Whether there is another try, after `pause` seconds."""
@@ -357,23 +361,9 @@ class _Gate:
                     self.shut = True
                     return
             self.passed = True
+            if not self.failed and not self._exchange.early:
+                self._search.answered()
         await self._send(message)
-
-
-def _telling(send: Send, exchange: Exchange, gate: _Gate | None, search: _Search) -> Send:
-    """`send` for a try that others wait for: an answer may take minutes once it has begun."""
-    told = False
-
-    async def send_and_tell(message: Message) -> None:
-        nonlocal told
-        await send(message)
-        if not told and message["type"] == "http.response.body":
-            passed = gate is not None and gate.passed and not gate.failed and not exchange.early
-            if exchange.first_content or passed:
-                told = True
-                search.answered()
-
-    return send_and_tell
 
 
 async def _left(receive: Receive, seconds: float) -> bool:

@@ -129,34 +129,22 @@ class Breakers:
             self._tell(place, "wanted")
         return mark
 
-    def probes(self, place: Target, mark: float) -> bool:
-        return self._places[place].probe == mark
-
-    def answered(self, place: Target, mark: float) -> None:
-        known = self._places[place]
+    def answered(self, place: Target, mark: float, *, seconds: float = 0.0) -> None:
+        known = self._places[place]  # what is under way is not forgotten
+        if seconds > 0.0:
+            latency = known.latency
+            known.latency = latency + _WEIGHT * (seconds - latency) if latency else seconds
+        if known.state == "closed" and mark > known.since:
+            known.counted_good(int((mark + seconds) * self._rate))
         if not known.calm:
             self._answered(place, known, mark)
 
     def ended(
-        self,
-        place: Target,
-        verdict: Verdict,
-        mark: float,
-        *,
-        seconds: float = 0.0,
-        retry_after: int | None = None,
+        self, place: Target, verdict: Verdict, mark: float, *, retry_after: int | None = None
     ) -> None:
-        known = self._places[place]  # what is under way is not forgotten
+        known = self._places[place]
         known.flying -= 1
-        if verdict == "good":
-            if seconds > 0.0:
-                latency = known.latency
-                known.latency = latency + _WEIGHT * (seconds - latency) if latency else seconds
-            if known.state == "closed" and mark > known.since:
-                known.counted_good(int((mark + seconds) * self._rate))
-            if not known.calm:
-                self._answered(place, known, mark)
-        elif verdict == "bad":
+        if verdict == "bad":
             self._failed(place, known, mark, retry_after)
         elif mark == known.probe:
             known.probe = 0.0

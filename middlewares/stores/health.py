@@ -11,8 +11,8 @@ import msgspec
 
 from middlewares.exchange import Target
 
-Verdict = Literal["good", "bad", "none"]
-"""Of one try: the place answered; it failed; nothing can be said (the client left)."""
+Verdict = Literal["bad", "none"]
+"""Of one try: it failed; nothing can be said (the client left), or it was said before."""
 
 State = Literal["closed", "open", "half_open"]
 
@@ -53,25 +53,16 @@ class Health(Protocol):
         """A try begins. Gives its mark, which is to be handed to `ended`."""
         ...
 
-    def probes(self, place: Target, mark: float) -> bool:
-        """Whether others wait to see what comes of this try."""
-        ...
-
-    def answered(self, place: Target, mark: float) -> None:
-        """Its answer has begun, which may go on for long: for a try that `probes`."""
+    def answered(self, place: Target, mark: float, *, seconds: float = 0.0) -> None:
+        """Its answer has begun, which may go on for long. seconds: that took; 0.0 where that is no
+        measure."""
         ...
 
     def ended(
-        self,
-        place: Target,
-        verdict: Verdict,
-        mark: float,
-        *,
-        seconds: float = 0.0,
-        retry_after: int | None = None,
+        self, place: Target, verdict: Verdict, mark: float, *, retry_after: int | None = None
     ) -> None:
-        """A try is over. seconds: to the begin of its answer, if it is good; 0.0 where that is
-        no measure. retry_after: seconds for which the place asked to be left alone."""
+        """A try is over: it failed, or there is nothing more to say. retry_after: seconds for which
+        the place asked to be left alone."""
         ...
 
     def conditions(self) -> Mapping[Target, Condition]:

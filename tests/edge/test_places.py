@@ -49,10 +49,7 @@ class Known:
     def began(self, place: Target) -> float:
         return 0.0
 
-    def probes(self, place: Target, mark: float) -> bool:
-        return False
-
-    def answered(self, place: Target, mark: float) -> None: ...
+    def answered(self, place: Target, mark: float, **said: Any) -> None: ...
 
     def ended(self, place: Target, verdict: Verdict, mark: float, **said: Any) -> None: ...
 

@@ -487,6 +487,8 @@ def test_others_do_not_wait_for_the_end_of_a_long_answer(statuses: frozenset[int
             await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
             await pings.wait()
             exchange.first_content = 1.0
+            assert exchange.on_content is not None
+            exchange.on_content()
             await send({"type": "http.response.body", "body": b"1", "more_body": True})
             await content.wait()
             await send({"type": "http.response.body", "body": b"2", "more_body": True})
@@ -554,6 +556,7 @@ def test_of_who_left_nothing_can_be_said_unless_there_was_content(content: float
 
     async def leaves(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
+        await asyncio.sleep(content)
         exchange.first_content = content
         exchange.outcome = "hung_up"
 

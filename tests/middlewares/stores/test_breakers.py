@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -9,11 +10,30 @@ from hypothesis import strategies as st
 
 from middlewares.exchange import Target
 from middlewares.stores.breakers import Breakers, BreakerTerms
-from middlewares.stores.health import Health, State, Verdict
+from middlewares.stores.health import Health, State
 from tests.simulated import EPOCH
+
+Outcome = Literal["good", "bad", "none"]
 
 PLACE = Target("one", "m")
 OTHER = Target("two", "m")
+
+
+def over(
+    breakers: Breakers,
+    place: Target,
+    outcome: Outcome,
+    mark: float,
+    *,
+    seconds: float = 0.0,
+    retry_after: int | None = None,
+) -> None:
+    """A try was answered at once and is over, or it failed, or nobody knows."""
+    if outcome == "good":
+        breakers.answered(place, mark, seconds=seconds)
+        breakers.ended(place, "none", mark)
+    else:
+        breakers.ended(place, outcome, mark, retry_after=retry_after)
 
 
 class World:
@@ -33,7 +53,7 @@ class World:
 
     def tried(
         self,
-        verdict: Verdict,
+        outcome: Outcome,
         times: int = 1,
         place: Target = PLACE,
         *,
@@ -42,14 +62,14 @@ class World:
     ) -> None:
         for _ in range(times):
             mark = self.breakers.began(place)
-            self.breakers.ended(place, verdict, mark, seconds=seconds, retry_after=retry_after)
+            over(self.breakers, place, outcome, mark, seconds=seconds, retry_after=retry_after)
 
     @contextmanager
-    def trying(self, verdict: Verdict, retry_after: int | None = None) -> Iterator[None]:
+    def trying(self, outcome: Outcome, retry_after: int | None = None) -> Iterator[None]:
         """A try is under way."""
         mark = self.breakers.began(PLACE)
         yield
-        self.breakers.ended(PLACE, verdict, mark, retry_after=retry_after)
+        over(self.breakers, PLACE, outcome, mark, retry_after=retry_after)
 
     @property
     def state(self) -> str:
@@ -120,22 +140,33 @@ def test_old_successes_hide_nothing(world: World) -> None:
     assert not world.breakers.admits(PLACE)
 
 
-def test_a_long_answer_counts_when_it_began(world: World) -> None:
-    """Answers that began before the trouble, and end well while everything else fails."""
+def test_a_long_answer_counts_when_it_begins(world: World) -> None:
+    """Minutes before it ends: streams under way are no reason to take a place for broken."""
     breakers = world.breakers
-    marks = [breakers.began(PLACE) for _ in range(100)]
-    world.now += 120
-    world.tried("bad", 4)
+    marks = [breakers.began(PLACE) for _ in range(20)]
     for mark in marks:
-        breakers.ended(PLACE, "good", mark, seconds=1.0)
-    world.tried("bad")
+        breakers.answered(PLACE, mark, seconds=1.0)
+    world.tried("bad", 5)
+    assert world.state == "closed"
+    world.now += 120
+    for mark in marks:
+        breakers.ended(PLACE, "none", mark)
+    world.tried("bad", 5)
     assert world.changes == [(PLACE, "open", "5 of 5 requests failed within 30 s")]
+
+
+def test_an_answer_that_breaks_off_counts_as_both(world: World) -> None:
+    for _ in range(5):
+        mark = world.breakers.began(PLACE)
+        world.breakers.answered(PLACE, mark)
+        world.breakers.ended(PLACE, "bad", mark)
+    assert world.changes == [(PLACE, "open", "5 of 10 requests failed within 30 s")]
 
 
 def test_a_late_begin_of_an_answer_counts_as_that(world: World) -> None:
     mark = world.breakers.began(PLACE)
     world.now += 120
-    world.breakers.ended(PLACE, "good", mark, seconds=119.0)
+    over(world.breakers, PLACE, "good", mark, seconds=119.0)
     world.tried("bad", 5)
     assert world.changes[0][2] == "5 of 6 requests failed within 30 s"
 
@@ -390,7 +421,7 @@ def test_the_places_that_are_remembered_are_bounded() -> None:
         assert len(world.breakers.conditions()) <= 100
     assert not world.breakers.admits(broken)
     assert world.breakers.flying(busy) == 1
-    world.breakers.ended(busy, "good", mark)
+    over(world.breakers, busy, "good", mark)
     assert Target("one", "made up 999") in world.breakers.conditions()
     assert Target("one", "made up 0") not in world.breakers.conditions()
 
@@ -515,7 +546,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
             case ("end", int(which), verdict, wish) if under_way:
                 mark = under_way.pop(which % len(under_way))
                 before = world.state
-                breakers.ended(PLACE, verdict, mark, retry_after=wish)  # type: ignore[arg-type]
+                over(breakers, PLACE, verdict, mark, retry_after=wish)  # type: ignore[arg-type]
                 if before != "closed" and mark != probe:
                     assert world.state == before
                 if mark == probe:

@@ -17,6 +17,7 @@ from middlewares.stores.breakers import Breakers, BreakerTerms
 from middlewares.stores.redis_breakers import KEY, SharedBreakers
 
 from .redis_server import RedisServer
+from .test_breakers import Outcome, over
 
 PLACE = Target("one", "m")
 TERMS = BreakerTerms(pause=60.0, longest_pause=600.0)
@@ -36,10 +37,10 @@ class Process:
         )
         self.shared = SharedBreakers(self.breakers, url, period=0.05, lease=lease)
 
-    def tried(self, verdict: str, times: int = 1, retry_after: int | None = None) -> None:
+    def tried(self, outcome: Outcome, times: int = 1, retry_after: int | None = None) -> None:
         for _ in range(times):
             mark = self.breakers.began(PLACE)
-            self.breakers.ended(PLACE, verdict, mark, retry_after=retry_after)  # type: ignore[arg-type]
+            over(self.breakers, PLACE, outcome, mark, retry_after=retry_after)
 
     @property
     def state(self) -> str:
