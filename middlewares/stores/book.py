@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 Committed = Callable[[Sequence[Entry]], Awaitable[None]]
 
-_BATCH = 500
+_BATCH = 1000
 _SEGMENT = 8 << 20
 _IN_MEMORY = 50_000
 _SLACK = 1 << 20
@@ -94,7 +94,7 @@ class Book:
         folder: Path | None,
         *,
         committed: Committed | None = None,
-        period: float = 0.05,
+        period: float = 0.2,
         segment: int = _SEGMENT,
         in_memory: int = _IN_MEMORY,
         recovery: float = _RECOVERY,

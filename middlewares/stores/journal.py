@@ -58,6 +58,8 @@ _id = msgspec.msgpack.Decoder(str)
 _crc = zlib.crc32
 _head = _HEAD.pack
 _put_head = _HEAD.pack_into
+_ODD = (UnicodeEncodeError, OverflowError)
+"""What encoding raises for what no store takes either."""
 
 
 class Damaged(Exception):
@@ -67,13 +69,6 @@ class Damaged(Exception):
 def _framed(body: bytes) -> bytes:
     """A record. body: kind and payload."""
     return _head(len(body) - 1, _crc(body)) + body
-
-
-def _packed(entry: Entry) -> bytes:
-    try:
-        return _encode(entry)
-    except (UnicodeEncodeError, OverflowError):
-        return _encode(storable(entry))
 
 
 def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
@@ -143,7 +138,10 @@ class Journal:
 
     def open(self, entry: Entry) -> None:
         """Keep what the row would be if this process died now. Raises StoreUnavailable."""
-        body = _OPEN + _packed(entry)
+        try:
+            body = _OPEN + _encode(entry)
+        except _ODD:
+            body = _OPEN + _encode(storable(entry))
         try:
             self._write(body)
         except OSError as raised:
@@ -153,7 +151,11 @@ class Journal:
     def close(self, entry: Entry) -> None:
         """Keep a row. Raises OSError; then it is written before whatever is written next."""
         self._open.pop(entry.id, None)
-        self._end(_CLOSE + _packed(entry))
+        try:
+            body = _CLOSE + _encode(entry)
+        except _ODD:
+            body = _CLOSE + _encode(storable(entry))
+        self._end(body)
 
     def void(self, entry_id: str) -> None:
         """There will be no row. Raises OSError; then it is written before whatever comes next."""
