@@ -234,6 +234,7 @@ class _Server(MPServer):
     ) -> None:
         options = settings.server
         self._notice = options.drain_notice
+        self._patience = max(1, round(options.drain))
         self._started = started
         self._stopping = False
         self._held = held
@@ -267,7 +268,7 @@ class _Server(MPServer):
             log_dictconfig=_QUIET,
             log_level=_granian_level(settings.log.level),
             respawn_failed_workers=True,
-            workers_kill_timeout=max(1, round(options.drain)),
+            workers_kill_timeout=self._patience,
         )
         self.main_loop_interrupt = _Wakeful(self._look)
 
@@ -350,9 +351,22 @@ class _Server(MPServer):
         stop.start()
 
     def _stop_workers(self) -> None:
-        self._tell(self.wrks, _HEED)
-        stop: Callable[[], None] = super()._stop_workers
-        stop()
+        """As Granian does it, less a race: of a worker that has just ended, the thread that waits
+        for it may know that and not have said so within Granian's millisecond."""
+        workers: list[Any] = list(self.wrks)
+        self._tell(workers, _HEED)
+        for worker in workers:
+            worker.terminate()
+        until = time.monotonic() + self._patience
+        for worker in workers:
+            while worker.is_alive() and (left := until - time.monotonic()) > 0:
+                worker.join(min(left, _NAP))
+                time.sleep(0.001)  # `join` returns at once when its process is about to end
+            if worker.is_alive():
+                _log.warning("worker %d did not end in time and is killed", worker.inner.pid)
+                worker.kill()
+                worker.join()
+        self.wrks.clear()
 
     def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
         from prometheus_client.multiprocess import mark_process_dead  # as in _worker
