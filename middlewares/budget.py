@@ -110,10 +110,15 @@ status, on_hangup
         entry_id = exchange.request_id or uuid4().hex
         hold = None
         if budget.limited:
-            answer = await self._reserve(principal.id, entry_id, bill)
-            if isinstance(answer, Problem):
-                return await answer(scope, receive, send)
-            hold = answer
+            tariff = bill.tariff
+            amount = tariff(Usage(bill.input, bill.output))
+            if bill.dear_writes:  # nobody knows yet how much of the input that will be
+                amount = max(amount, tariff(Usage(output=bill.output, cache_write=bill.input)))
+            if amount:
+                answer = await self._reserve(principal.id, entry_id, amount, bill)
+                if isinstance(answer, Problem):
+                    return await answer(scope, receive, send)
+                hold = answer
             if budget.cut_off and hold is not None:
                 exchange.cut_off = _affords(bill, hold)
         exchange.on_hangup = budget.on_hangup
@@ -159,20 +164,17 @@ status, on_hangup
                     else:
                         self._accounts.drop(hold)
 
-    async def _reserve(self, account: str, hold_id: str, bill: Bill) -> Hold | Problem | None:
-        tariff = bill.tariff
-        amount = tariff(Usage(bill.input, bill.output))
-        if bill.dear_writes:  # nobody knows yet how much of the input that will be
-            amount = max(amount, tariff(Usage(output=bill.output, cache_write=bill.input)))
-        if not amount:
-            return None
-        if self._accounts is None:
+    async def _reserve(self, account: str, hold_id: str, amount: int, bill: Bill) -> Hold | Problem:
+        accounts, budget = self._accounts, bill.budget
+        if accounts is None:
             return Problem("upstream_unavailable", reason="a limited budget, and no accounts")
-        least = tariff(Usage(bill.input, 1 if bill.output else 0))
-        try:
-            answer = await self._accounts.reserve(account, hold_id, amount, least, bill.budget)
-        except (CountersUnavailable, StoreUnavailable) as raised:
-            return Problem("upstream_unavailable", reason=f"budget: {raised}")
+        least = bill.tariff(Usage(bill.input, 1 if bill.output else 0))
+        answer: Hold | Short | None = accounts.reserve_now(account, hold_id, amount, least, budget)
+        if answer is None:
+            try:
+                answer = await accounts.reserve(account, hold_id, amount, least, budget)
+            except (CountersUnavailable, StoreUnavailable) as raised:
+                return Problem("upstream_unavailable", reason=f"budget: {raised}")
         if isinstance(answer, Hold):
             return answer
         return _refusal(answer, bill.budget, amount, self._clock())

@@ -12,12 +12,16 @@ from ._line import Full, Left, Line
 from .exchange import Exchange
 from .problem import Problem
 from .stores.counters import Check, CountersUnavailable, RateCounters, Verdict
+from .stores.memory_rates import MemoryRates
 from .terms import Limits, Rate
 
 _UNREAD = 1 << 20
 """Bytes that a body is taken for whose length nobody has said."""
 _BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+
+
+_Decide = Callable[[str, Sequence[Check], int, str, float | None], Verdict]
 
 
 class RateLimitMiddleware:
@@ -46,6 +50,7 @@ class RateLimitMiddleware:
     __slots__ = (
         "_clock",
         "_counters",
+        "_decide",
         "_exempt",
         "_limits",
         "_line",
@@ -72,6 +77,7 @@ class RateLimitMiddleware:
     ) -> None:
         self.app = app
         self._counters = counters
+        self._decide = _at_once(counters)
         self._limits = limits
         self._who = who
         self._name = f"{name}:"
@@ -98,7 +104,14 @@ class RateLimitMiddleware:
             tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
             checks.append(Check("tokens", limits.tokens, tokens))
         elif not slots and limits.on_excess == "reject":
-            refusal = await self._refused(who, checks, limits, exchange) if checks else None
+            refusal = None
+            if checks:
+                if self._decide is None:
+                    refusal = await self._refused(who, checks, limits, exchange)
+                else:
+                    now = None if self._clock is None else self._clock()
+                    verdict = self._decide(who, checks, 0, "", now)
+                    refusal = self._judged(verdict, limits, exchange)
             # Where only requests are counted nothing is given back.
             return await (self.app if refusal is None else refusal)(scope, receive, send)
 
@@ -110,7 +123,12 @@ class RateLimitMiddleware:
             if entered is None:
                 return
         else:
-            refusal = await self._refused(who, checks, limits, exchange, share)
+            if self._decide is None:
+                refusal = await self._refused(who, checks, limits, exchange, share)
+            else:
+                now = None if self._clock is None else self._clock()
+                verdict = self._decide(who, checks, slots, lease, now)
+                refusal = self._judged(verdict, limits, exchange)
             if refusal is not None:
                 return await refusal(scope, receive, send)
             entered = receive
@@ -151,6 +169,9 @@ class RateLimitMiddleware:
             if share is not None:
                 share.release()
             raise
+        return self._judged(verdict, limits, exchange)
+
+    def _judged(self, verdict: Verdict, limits: Limits, exchange: Exchange) -> Problem | None:
         if self._report:
             exchange.levels = verdict.levels
         return None if verdict.admitted else _refusal(limits, verdict, verdict.wait)
@@ -215,6 +236,13 @@ class RateLimitMiddleware:
         if self._report and full.verdict is not None:
             exchange.levels = full.verdict.levels
         return _refusal(limits, full.verdict, full.wait)
+
+
+def _at_once(counters: RateCounters) -> _Decide | None:
+    """How to ask counters that are in this process, and answer at once."""
+    if isinstance(counters, MemoryRates) and type(counters).admit is MemoryRates.admit:
+        return counters.decide
+    return None
 
 
 async def _answered(problem: Problem, scope: Scope, receive: Receive, send: Send) -> Receive | None:

@@ -23,6 +23,7 @@ from middlewares.terms import Budget
 from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standing
 from .keys import StoreUnavailable
 from .ledger import Entry, LedgerStore
+from .memory_counters import MemoryCounters
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ class Accounts:
         if period <= 0:
             raise ValueError(f"period {period}: expected more than 0")
         self._counters = counters
+        self._set_aside = None
+        if isinstance(counters, MemoryCounters) and (
+            type(counters).reserve is MemoryCounters.reserve
+        ):
+            self._set_aside = counters.set_aside
         self._ledger = ledger
         self._period = period
         self._clock = clock
@@ -89,6 +95,18 @@ class Accounts:
             self._counters.drop(Hold(account, hold_id, amount, "windows", now))
             raise
         raise _restless(account)
+
+    def reserve_now(
+        self, account: str, hold_id: str, amount: int, least: int, budget: Budget
+    ) -> Hold | Short | None:
+        """The same at once, where the counters are in this process and know the account; None:
+        `reserve` has to be asked."""
+        if self._set_aside is None:
+            return None
+        answer = self._set_aside(account, hold_id, amount, least, budget, self._clock())
+        if type(answer) is Hold:
+            self._holds[hold_id] = answer
+        return answer
 
     def resize(self, hold: Hold, amount: int) -> None:
         """The request has ended and costs `amount` nano-credits; its row is with the book."""

@@ -77,6 +77,17 @@ class MemoryRates:
         lease: str = "",
         now: float | None = None,
     ) -> Verdict:
+        return self.decide(who, checks, slots, lease, now)
+
+    def decide(
+        self,
+        who: str,
+        checks: Sequence[Check],
+        slots: int = 0,
+        lease: str = "",
+        now: float | None = None,
+    ) -> Verdict:
+        """`admit`, for whoever knows that nobody else has to be asked."""
         if now is None:
             now = self._clock()
         place = self._places.get(who)
