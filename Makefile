@@ -28,7 +28,8 @@ test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs,
 proofs: $(READY)  ## limits and money at full size, with figures: overspend, ledger, kill -9, Redis gone, throttle
 	$(BIN)/python -m pytest --no-skips --full tests/e2e/test_money.py tests/e2e/test_overspend.py \
 	  tests/e2e/test_kills.py tests/e2e/test_redis_gone.py tests/e2e/test_throttle.py \
-	  tests/e2e/test_cheats.py tests/e2e/test_reload.py tests/e2e/test_rolling.py
+	  tests/e2e/test_cheats.py tests/e2e/test_reload.py tests/e2e/test_rolling.py \
+	  tests/e2e/test_targets.py
 
 check: $(READY)  ## lint, format and types, without changing anything
 	$(BIN)/ruff check .

@@ -309,7 +309,7 @@ def bad_places(simulator: str) -> Iterator[Mapping[Played, str]]:
     with ExitStack() as stack:
         yield {
             "simulator": simulator,
-            "refuses": stack.enter_context(_refusing()),
+            "refuses": stack.enter_context(refusing()),
             "no TLS": stack.enter_context(_unvouched()),
             "never accepts": stack.enter_context(_full()),
             "never answers": stack.enter_context(_listening(1000)),
@@ -321,7 +321,7 @@ def _origin(listening: socket.socket) -> str:
 
 
 @contextmanager
-def _refusing() -> Iterator[str]:
+def refusing() -> Iterator[str]:
     """A port that is taken, and at which nobody listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
