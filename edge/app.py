@@ -83,6 +83,7 @@ class Gateway:
         self._edition = Edition(_unopened, first, (), 0.0)
         self._old: set[Edition] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
         self._failed = 0
         self._fault = ""
         self._looking: asyncio.TimerHandle | None = None
@@ -139,7 +140,7 @@ class Gateway:
             metrics = self._durable.metrics
             metrics.look(metrics.config_hash, self._hash)
             stack.push_async_callback(self._close_editions)
-            self._edition = self._made(self._first)
+            self._edition = await self._made(self._first)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(UNREADY, self.unready)
             loop.add_signal_handler(LOOK, self._look)
@@ -158,6 +159,8 @@ class Gateway:
         self.told()
         if self._looking is not None:
             self._looking.cancel()
+        if self._following is not None:
+            await asyncio.wait([self._following])  # it is short, and what it takes is given back
         await self._under_way_until(self._until)
         await self._open.aclose()
 
@@ -174,11 +177,11 @@ class Gateway:
 
     # Editions
 
-    def adopt(self, posted: Posted) -> None:
+    async def adopt(self, posted: Posted) -> None:
         """Serve what comes from now on by `posted`. What is under way keeps the edition in which
-        it began, and the last of these has it closed. Raises what making an edition raises, and
-        then nothing has changed."""
-        new = self._made(posted)
+        it began, and the last of these has it closed. Call it again only when it has returned.
+        Raises what making an edition raises, and then nothing has changed."""
+        new = await self._made(posted)
         old, self._edition = self._edition, new
         old.retired = True
         self._old.add(old)
@@ -211,16 +214,27 @@ class Gateway:
 
     def _look(self) -> None:
         board = self._board
-        if board is not None and not self._told:
-            serial = board.serial
-            if serial and serial != self._edition.posted.serial:
-                self._follow(board, serial)
+        if board is not None and self._news(board) and self._following is None:
+            self._following = asyncio.create_task(self._follow(board), name="reload")
+            self._following.add_done_callback(self._followed)
         self._note()
 
-    def _follow(self, board: Board, serial: int) -> None:
-        """What does not work is tried again, as it worked for the parent; it is said once."""
+    def _news(self, board: Board) -> bool:
+        return not self._told and board.serial not in (0, self._edition.posted.serial)
+
+    def _followed(self, _: asyncio.Task[None]) -> None:
+        self._following = None
+
+    async def _follow(self, board: Board) -> None:
+        """Adopt what is posted, until it is the newest. What does not work is tried again at the
+        next look, as it worked for the parent; it is said once."""
+        serial = 0
         try:
-            self.adopt(board.read())
+            while self._news(board):
+                posted = board.read()
+                serial = posted.serial
+                await self.adopt(posted)
+                self._note()
         except Exception as error:
             self._fault = f"edition {serial} cannot be made: {type(error).__name__}"
             if self._failed != serial:
@@ -264,9 +278,9 @@ class Gateway:
         """The first 48 bits of the digest: a metric is a float, which holds no more for certain."""
         return float(int(self._edition.posted.digest[:12] or "0", 16))
 
-    def _made(self, posted: Posted) -> Edition:
+    async def _made(self, posted: Posted) -> Edition:
         settings, shared = posted.settings, self._durable
-        providers = self._providers.take(posted)
+        providers = await self._providers.take(posted)
         try:
             app = self._chain(settings, providers, shared)
         except BaseException:

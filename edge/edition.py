@@ -63,19 +63,17 @@ class Providers:
         self._make = make
         self._held: list[_Held] = []
 
-    def take(self, posted: Posted) -> dict[str, Provider]:
+    async def take(self, posted: Posted) -> dict[str, Provider]:
         """The providers of a configuration by name: those that are there as they should be, the
-        others new. Raises what making one raises, and then nothing is taken."""
-        settings = posted.settings
-        wanted = [(option, _files(option, posted)) for option in settings.upstreams]
+        others new. Call it again only when it has returned. Raises what making one raises, and then
+        nothing is taken."""
+        wanted = [(option, _files(option, posted)) for option in posted.settings.upstreams]
         found = [self._find(*each) for each in wanted]
-        with ExitStack() as stack:
-            missing = tuple(
-                _with_files(option, files, stack)
-                for (option, files), held in zip(wanted, found, strict=True)
-                if held is None
-            )
-            made = self._make(msgspec.structs.replace(settings, upstreams=missing))
+        missing = [each for each, held in zip(wanted, found, strict=True) if held is None]
+        made: Mapping[str, Provider] = {}
+        if missing:
+            # The authorities of a TLS context take 50 ms to read, which no stream should notice.
+            made = await asyncio.to_thread(self._made, posted.settings, missing)
         taken: dict[str, Provider] = {}
         for (option, files), held in zip(wanted, found, strict=True):
             if held is None:
@@ -84,6 +82,13 @@ class Providers:
             held.holders += 1
             taken[option.name] = held.provider
         return taken
+
+    def _made(
+        self, settings: Settings, missing: Iterable[tuple[Upstream, tuple[bytes, ...]]]
+    ) -> Mapping[str, Provider]:
+        with ExitStack() as stack:
+            options = tuple(_with_files(*each, stack) for each in missing)
+            return self._make(msgspec.structs.replace(settings, upstreams=options))
 
     async def give_back(self, providers: Iterable[Provider]) -> None:
         """One edition needs these no more; what none needs is closed."""

@@ -243,7 +243,7 @@ def made_on_trial(posted: Posted) -> list[str]:
         alone = msgspec.structs.replace(posted.settings, upstreams=(upstreams[n],))
         providers = Providers()
         try:
-            made = providers.take(msgspec.structs.replace(posted, settings=alone))
+            made = await providers.take(msgspec.structs.replace(posted, settings=alone))
             await providers.give_back(made.values())
         except Exception as error:
             # Those of the system name files. What others quote may be a password.

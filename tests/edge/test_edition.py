@@ -138,7 +138,7 @@ async def test_a_request_keeps_its_edition_and_the_last_one_has_it_closed(world:
         await until(lambda: len(old.requests) == 1)
         second = asyncio.create_task(ask(gateway))
         await until(lambda: len(old.requests) == 2)
-        gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
+        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
         assert (await ask(gateway, "two")).status == 200
         assert (await ask(gateway, "one")).status == 404
         assert len(old.requests) == 2
@@ -158,7 +158,7 @@ async def test_those_that_nobody_is_in_are_closed_at_once_and_forgotten(world: W
         before = chains()
         for serial in range(2, 12):
             more = upstream("up", connections=serial)
-            gateway.adopt(world.posted(serial, "one", upstreams=[more]))
+            await gateway.adopt(world.posted(serial, "one", upstreams=[more]))
         await idle()
         assert world.closed() == [1] * 10 + [0]
         assert chains() == before
@@ -173,15 +173,15 @@ def chains() -> int:
 async def test_an_unchanged_upstream_is_the_same_in_both(world: World) -> None:
     async with world.gateway(world.posted(1, "one")) as gateway:
         for serial in range(2, 6):
-            gateway.adopt(world.posted(serial, "one", f"m{serial}"))
+            await gateway.adopt(world.posted(serial, "one", f"m{serial}"))
             assert (await ask(gateway, f"m{serial}")).status == 200
         await idle()
         assert world.closed() == [0]
         assert len(world.maker.made["up"][0].requests) == 4
         # It goes, and comes again: that is a new one.
-        gateway.adopt(world.posted(6, upstreams=[upstream("other")]))
+        await gateway.adopt(world.posted(6, upstreams=[upstream("other")]))
         await idle()
-        gateway.adopt(world.posted(7, "one"))
+        await gateway.adopt(world.posted(7, "one"))
         await idle()
         assert world.closed() == [1, 0]
     assert (world.closed(), world.closed("other")) == ([1, 1], [1])
@@ -209,7 +209,7 @@ async def test_a_certificate_of_another_content_is_another_upstream(
         }
 
     providers = Providers(make)
-    taken = [providers.take(one)["up"] for one in (posts[0], posts[1], posts[1])]
+    taken = [(await providers.take(one))["up"] for one in (posts[0], posts[1], posts[1])]
     assert seen == [b"first", b"second"]
     assert taken[0] is not taken[1]
     assert taken[1] is taken[2]
@@ -225,6 +225,7 @@ async def test_one_that_cannot_be_made_changes_nothing(
         board.post(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
         for _ in range(3):
             gateway._look()
+            await until(lambda: gateway._following is None)
         assert (await ask(gateway)).status == 200
         found = (await request(gateway, "GET", "/status")).json()
         assert found["workers"][0]["edition"] == 1
@@ -232,6 +233,7 @@ async def test_one_that_cannot_be_made_changes_nothing(
         assert len([one for one in caplog.records if "cannot be made" in one.getMessage()]) == 1
         world.maker.breaks = False
         gateway._look()
+        await until(lambda: gateway._following is None)
         assert (await ask(gateway, "two")).status == 200
         found = (await request(gateway, "GET", "/status")).json()
         assert found["workers"][0]["edition"] == 2
@@ -243,6 +245,7 @@ async def test_the_newest_on_the_board_is_taken_over_when_it_is_said(world: Worl
     board = Board()
     board.post(world.posted(3, "three"))
     async with world.gateway(world.posted(1, "one"), board=board) as gateway:
+        await until(lambda: gateway._following is None)
         assert (await ask(gateway, "three")).status == 200
         board.post(world.posted(4, "four"))
         board.post(world.posted(5, "five"))
@@ -258,7 +261,7 @@ async def test_what_closes_badly_keeps_nothing_open(
     both = {"upstreams": [upstream("up"), upstream("next")]}
     async with world.gateway(world.posted(1, "one", **both)) as gateway:
         world.maker.made["up"][0].fails = True
-        gateway.adopt(world.posted(2, upstreams=[upstream("else")]))
+        await gateway.adopt(world.posted(2, upstreams=[upstream("else")]))
         await idle()
         assert (world.closed("up"), world.closed("next")) == ([1], [1])
         assert "upstream up: its connections cannot be closed" in caplog.text
@@ -270,7 +273,7 @@ async def test_a_stop_waits_for_old_editions_too(world: World) -> None:
     async with world.gateway(world.posted(1, "one")) as gateway:
         running = asyncio.create_task(ask(gateway))
         await until(lambda: bool(world.maker.made["up"][0].requests))
-        gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
+        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
         stopping = asyncio.create_task(gateway.stop())
         await idle()
         assert not stopping.done()
@@ -288,7 +291,7 @@ async def test_what_outlasts_the_drain_is_cancelled_in_every_edition(world: Worl
         old = asyncio.create_task(ask(gateway))
         await until(lambda: bool(world.maker.made["up"][0].requests))
         again = {"upstreams": [upstream("up", connections=7)], "server": {"drain": "0.2s"}}
-        gateway.adopt(world.posted(2, "two", **again))
+        await gateway.adopt(world.posted(2, "two", **again))
         new = asyncio.create_task(ask(gateway, "two"))
         await idle()
         await asyncio.wait_for(gateway.stop(), 10)
