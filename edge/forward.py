@@ -218,8 +218,9 @@ class Forwarder:
                 body = await _read_all(response, self._max_answer)
             finally:
                 response.close()
-        exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
-        body, exchange.usage = crossing.finish_plain(body)
+            exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
+            # In here, as nobody else is asked for a client that has left.
+            body, exchange.usage = crossing.finish_plain(body)
         exchange.fields = {}
         exchange.measured = exchange.usage is not None and not crossing.estimated
         exchange.produced = len(body) // TOKEN

@@ -5,7 +5,7 @@ target is at fault.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from .program import DEADLINE, Gateway, Program, until
 from .surfaces import SURFACES, Wish
 from .test_fault_matrix import PRICES, WHOLE, text_of
 from .test_fault_matrix import PROMPT as HELLO
-from .wire import CHAT, Reply, ask, chat, events, line, request
+from .wire import CHAT, Line, Reply, ask, chat, events, line, request
 
 DIALECTS = {"chat": "openai", "completions": "openai", "messages": "anthropic"}
 """By surface the dialect that passes through; Responses is its own."""
@@ -30,6 +30,8 @@ FAULTS = {
     "late": "fault=slow-headers:0.8,status:503",
     "slow": "fault=slow-first:0.8,cut:1",
     "mute": "fault=slow-headers:60",
+    "rotten": "fault=slow-headers:0.8,garbage",
+    "rests": "fault=status:429 retry-after=60",
     "strict": "strict=1",
     "calm": "tokens=60 rate=40",
     "well": "",
@@ -90,6 +92,8 @@ def _document(simulator: str) -> dict[str, Any]:
         model("first", "mute-openai", "well-openai"),
         model("heard", "dead-openai", "calm-openai"),
         model("unheard", "late-openai", "well-openai"),
+        model("unread", "rotten-openai", "well-openai"),
+        model("resting", "rests-openai", "well-openai"),
     ]
     for surface in SURFACES:
         dialect = DIALECTS.get(surface, "responses")
@@ -388,10 +392,12 @@ async def test_a_kept_response_is_that_of_the_second_target(house: House) -> Non
 
 
 @asynccontextmanager
-async def leaving(house: House, key: dict[str, str], model: str) -> Any:
-    """A stream whose client leaves at the end of the context."""
+async def leaving(
+    house: House, key: dict[str, str], model: str, *, stream: bool = True
+) -> AsyncIterator[Line]:
+    """A request whose client leaves at the end of the context."""
     async with line(house.gateway.url) as connection:
-        await connection.send(request(CHAT, chat(HELLO, model, stream=True), key))
+        await connection.send(request(CHAT, chat(HELLO, model, stream=stream), key))
         yield connection
 
 
@@ -466,8 +472,27 @@ async def test_a_second_target_is_heard_out(house: House) -> None:
 async def test_nobody_is_asked_for_a_client_that_is_gone(house: House) -> None:
     """Its plan hears upstreams out; but the one that there was has failed."""
     key = await house.key("drains")
-    async with leaving(house, key, "unheard"):
-        await asked(house, "unheard", [1, 0])
-    row = await settled(house, key, "unheard")
-    assert (row["ended"], float(row["credits"])) == ("hung_up", 0)
-    assert await house.requests("unheard") == [1, 0]
+    for model, stream in (("unheard", True), ("unread", False)):
+        async with leaving(house, key, model, stream=stream):
+            await asked(house, model, [1, 0])
+        row = await settled(house, key, model)
+        assert (row["ended"], len(row["path"])) == ("hung_up", 1)
+        assert await house.requests(model) == [1, 0]
+        if stream:  # it had refused, so that nothing was worked on
+            assert float(row["credits"]) == 0
+
+
+# Targets that ask to be left alone
+
+
+async def test_a_target_that_asks_for_rest_has_it(house: House) -> None:
+    """One request finds out; the next ones go to the other target at once."""
+    key = await house.key()
+    paths = []
+    for stream in (True, False, True):
+        reply = await house.ask(key, "resting", stream=stream)
+        assert reply.status == 200
+        assert "retry-after" not in dict(reply.headers)
+        paths.append(problems(await house.row(key, reply.header("x-request-id"))))
+    assert paths == [["rate_limited", None], [None], [None]]
+    assert await house.requests("resting") == [1, 3]
