@@ -185,6 +185,7 @@ class Gateway:
         old, self._edition = self._edition, new
         old.retired = True
         self._old.add(old)
+        self._durable.told.adopt(posted.settings)
         sweeper = self._durable.sweeper
         if sweeper is not None:
             sweeper.grace = max(sweeper.grace, posted.settings.longest_request)

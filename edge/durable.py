@@ -35,6 +35,39 @@ from .stores import bonds_of, counters_of, health_of, replays_of
 _log = structlog.get_logger()
 
 
+class Told:
+    """Says of a target that it is broken, or well again: once in the log, and as a metric.
+
+    Its label is a name of the configuration; targets behind a `*` are told of together, by the last
+    of them.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._broken: set[tuple[str, str]] = set()
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """These are the names from now on. What is there no more is not broken either."""
+        self._named = {target for model in settings.models for target in model.targets}
+        upstreams = {upstream.name for upstream in settings.upstreams}
+        for upstream, label in tuple(self._broken):
+            named = upstream in upstreams if label == "*" else f"{upstream}/{label}" in self._named
+            if not named:
+                self._show(upstream, label, broken=False)
+
+    def _show(self, upstream: str, label: str, *, broken: bool) -> None:
+        self._metrics.broken.labels(upstream, label).set(float(broken))
+        (self._broken.add if broken else self._broken.discard)((upstream, label))
+
+    def __call__(self, target: Target, state: State, reason: str) -> None:
+        name = f"{target.upstream}/{target.model}"
+        label = target.model if name in self._named else "*"
+        self._show(target.upstream, label, broken=state != "closed")
+        say = _log.warning if state == "open" else _log.info
+        say("target", target=name, state=state, reason=reason)
+
+
 class Durable(msgspec.Struct, frozen=True):
     """What all editions share."""
 
@@ -52,26 +85,8 @@ class Durable(msgspec.Struct, frozen=True):
     estimator: Estimator
     line: Line
     health: Health
+    told: Told
     affinity: Affinity | None
-
-
-class Told:
-    """Says of a target that it is broken, or well again: once in the log, and as a metric.
-
-    Its label is a name of the configuration; targets behind a `*` are told of together, by the last
-    of them.
-    """
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._named = {target for model in settings.models for target in model.targets}
-        self._metrics = metrics
-
-    def __call__(self, target: Target, state: State, reason: str) -> None:
-        name = f"{target.upstream}/{target.model}"
-        label = target.model if name in self._named else "*"
-        self._metrics.broken.labels(target.upstream, label).set(float(state != "closed"))
-        say = _log.warning if state == "open" else _log.info
-        say("target", target=name, state=state, reason=reason)
 
 
 async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
@@ -105,7 +120,8 @@ async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
     line = line_of(settings)
-    health = await health_of(settings, stack, Told(settings, metrics))
+    told = Told(settings, metrics)
+    health = await health_of(settings, stack, told)
     bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.throttled, lambda: len(line))
@@ -127,5 +143,6 @@ async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
         estimator=Estimator(),
         line=line,
         health=health,
+        told=told,
         affinity=None if bonds is None else Conversations(bonds),
     )

@@ -251,7 +251,17 @@ async def test_a_worker_that_is_started_anew_runs_the_last_good_one(start: Start
     await asyncio.to_thread(until, replaced, what="a new worker with the last good configuration")
     gateway.forget_connections()
     assert await asyncio.to_thread(models, gateway) == {"second"}
-    assert not (status(gateway)["config_valid"])
+    assert not status(gateway)["config_valid"]
+
+    def hashes() -> list[tuple[tuple[tuple[str, str], ...], float]]:
+        found = gateway.metrics().items()
+        return [
+            (labels, value) for (name, labels), value in found if name == "penstock_config_hash"
+        ]
+
+    (now,) = status(gateway)["workers"]
+    wanted = [((("pid", str(now["pid"])),), float(int(good[:12], 16)))]
+    await asyncio.to_thread(until, lambda: hashes() == wanted, what="the dead one forgotten")
 
 
 # The storm

@@ -18,6 +18,7 @@ from edge.settings import Settings, parse
 from edge.store import check_store
 from edge.upstreams.provider import Provider
 from edge.upstreams.providers import providers_of
+from middlewares.exchange import Target
 from tests.asgi import Recorded, request
 from tests.edge.scripted import JSON, Answer, Scripted
 
@@ -299,3 +300,26 @@ async def test_what_outlasts_the_drain_is_cancelled_in_every_edition(world: Worl
             with pytest.raises((asyncio.CancelledError, AssertionError)):
                 assert (await call).complete
         assert world.closed() == [1, 1]
+
+
+async def test_a_target_that_is_gone_is_not_broken_any_more(world: World) -> None:
+    """And one that came with a reload is called by its name."""
+    async with world.gateway(world.posted(1, "one")) as gateway:
+        durable = gateway._durable
+
+        def shown(target: str) -> float | None:
+            labels = {"upstream": "up", "target": target}
+            return durable.metrics.registry.get_sample_value("penstock_target_broken", labels)
+
+        await gateway.adopt(
+            world.posted(
+                2, models=[{"id": "two", "targets": ["up/new"]}, {"id": "w-*", "targets": ["up/*"]}]
+            )
+        )
+        for name in ("new", "whatever"):
+            durable.told(Target("up", name), "open", "why")
+        assert (shown("new"), shown("*"), shown("whatever")) == (1, 1, None)
+        await gateway.adopt(world.posted(3, models=[{"id": "one", "targets": ["up/m"]}]))
+        assert (shown("new"), shown("*")) == (0, 1)
+        await gateway.adopt(world.posted(4, upstreams=[upstream("other")]))
+        assert shown("*") == 0
