@@ -138,9 +138,9 @@ def original(tool: str) -> str:
 
 
 def _misread(error: Exception) -> str:
-    # msgspec: "Expected `int`, got `str` - at `$.messages[0].role`"
+    # msgspec: "Expected `int`, got `str` - at `$.messages[0].role`"; Anthropic: "messages.0.role"
     what, _, where = str(error).partition(" - at `$")
-    path = where.strip("`").lstrip(".")
+    path = where.strip("`").replace("[", ".").replace("]", "").lstrip(".")
     return f"{path}: {what}" if path else f"the body could not be read: {what}"
 
 

@@ -98,6 +98,7 @@ class Pool:
         while self._spare:
             process = self._spare.popleft()
             if not process.over:
+                process.ahead = True
                 return process
             self.release(process)
         return None

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from asyncio.subprocess import SubprocessStreamProtocol
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -23,24 +24,40 @@ _TOLD = 2000
 """Characters of its standard error that are kept, from the end."""
 
 
+class _Pipes(SubprocessStreamProtocol):
+    """`gone` is set when the process is. `Process.wait` waits for the end of its output too, which
+    does not come as long as nobody reads it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(_READ, loop)
+        self.gone = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.gone.set()
+
+
 class Process:
     """A client in a process group of its own.
 
     Started with `start`; whoever has it must `end` it. Its reads are one caller's at a time.
+    born: loop time. ahead: whether it was started before anybody needed it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, born: float) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self.born = born
-        self.pid = process.pid
-        self._process = process
-        self._in = process.stdin
-        self._out = process.stdout
+    def __init__(self, transport: asyncio.SubprocessTransport, pipes: _Pipes) -> None:
+        assert pipes.stdin is not None
+        assert pipes.stdout is not None
+        assert pipes.stderr is not None
+        self.born = asyncio.get_running_loop().time()
+        self.ahead = False
+        self.pid = transport.get_pid()
+        self._transport = transport
+        self._gone = pipes.gone
+        self._in = pipes.stdin
+        self._out = pipes.stdout
         self._rest = bytearray()
         self._told = ""
-        self._listening = asyncio.create_task(self._listen(process.stderr))
+        self._listening = asyncio.create_task(self._listen(pipes.stderr))
 
     @classmethod
     async def start(cls, program: Program, folder: Path) -> Self:
@@ -48,25 +65,23 @@ class Process:
 
         Raises ConnectFailed.
         """
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, pipes = await loop.subprocess_exec(
+                lambda: _Pipes(loop),
                 *program.argv(),
                 cwd=folder / "work",
                 env=program.environ(folder / "tmp"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
-                limit=_READ,
             )
         except OSError as error:
             raise ConnectFailed(f"{program.command} does not start: {error}") from None
-        return cls(process, asyncio.get_running_loop().time())
+        return cls(transport, pipes)
 
     @property
     def over(self) -> bool:
         """Whether it has ended."""
-        return self._process.returncode is not None
+        return self._gone.is_set()
 
     async def _listen(self, errors: asyncio.StreamReader) -> None:
         while data := await errors.read(_READ):
@@ -99,9 +114,9 @@ class Process:
         """How it ended, as far as can be told soon, for the log."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS):
-                await self._process.wait()
+                await self._gone.wait()
                 await asyncio.shield(self._listening)
-        status = self._process.returncode
+        status = self._transport.get_returncode()
         ended = "it closed its output" if status is None else f"it ended with status {status}"
         said = " ".join(self._told.split())
         return f"{ended}, saying: {said or 'nothing'}"
@@ -110,15 +125,15 @@ class Process:
         """End its group; return when it is gone."""
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), _GRACE)
+            await asyncio.wait_for(self._gone.wait(), _GRACE)
         except TimeoutError:
             self._signal(signal.SIGKILL)
-            await self._process.wait()
+            await self._gone.wait()
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)  # what it may have left in its group
             self._listening.cancel()
-            self._in.close()
+            self._transport.close()  # nobody reads on to the end of its output
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.over:

@@ -67,7 +67,11 @@ class ClaudeCLIUpstream:
         turn: Turn | None = None
         try:
             async with asyncio.timeout(self._first) as limit:
-                turn = Turn(await self._pool.take(), self._pool, asked, idle=self._idle)
+                turn = await self._taken(asked)
+                if not await turn.greet() and turn.ahead:  # it died while nobody looked
+                    turn.close()
+                    turn = await self._taken(asked)
+                    await turn.greet()
                 await turn.ask()
             if asked.stream:
                 return Answer(turn, until, self._total)
@@ -85,6 +89,9 @@ class ClaudeCLIUpstream:
                     raise TimedOut("first_byte", self._first, sent=True) from None
                 raise TimedOut("total", self._total, sent=True) from None
             raise
+
+    async def _taken(self, asked: Asking) -> "Turn":
+        return Turn(await self._pool.take(), self._pool, asked, idle=self._idle)
 
     async def aclose(self) -> None:
         """End every client and refuse new requests."""
@@ -114,15 +121,29 @@ class Turn:
         self._events: list[Raw] = []
         self._failure: Refusal | UpstreamFailure | None = None
 
-    async def ask(self) -> None:
-        """Tell it everything; return with the first event. Raises Refusal and UpstreamFailure."""
-        asked, answering, process = self._asked, self._answering, self._process
+    @property
+    def ahead(self) -> bool:
+        """Whether its client was started before it was needed."""
+        return self._process.ahead
+
+    async def greet(self) -> bool:
+        """Tell it how to answer; False when it was gone. Raises UpstreamFailure."""
+        asked, answering = self._asked, self._answering
         try:
-            await process.write(b"".join(asked.controls.values()))
+            await self._process.write(b"".join(asked.controls.values()))
             while not answering.answered.issuperset(asked.controls):
                 await self._hear()
         except Disconnected as gone:
-            raise ConnectFailed(f"it does not work: {gone.reason}") from None
+            self._failure = ConnectFailed(f"it does not work: {gone.reason}")
+            return False
+        return True
+
+    async def ask(self) -> None:
+        """Tell it what was said, and ask; return with the first event. Raises Refusal and
+        UpstreamFailure."""
+        if self._failure is not None:
+            raise self._failure
+        asked, answering, process = self._asked, self._answering, self._process
         for said in asked.said:  # one by one: the assistant's words would overtake the user's
             taken = answering.taken
             await process.write(said.line)
@@ -196,11 +217,11 @@ class Answer:
         try:
             async with asyncio.timeout_at(self._until) as limit:
                 events = await self._turn.events()
-        except Refusal as refused:
+        except BaseException as error:
             self.close()
-            return b"event: error\ndata: %b\n\n" % refused.body
-        except TimeoutError:
-            if limit.expired():
+            if isinstance(error, Refusal):
+                return b"event: error\ndata: %b\n\n" % error.body
+            if isinstance(error, TimeoutError) and limit.expired():
                 raise TimedOut("total", self._total, sent=True) from None
             raise
         return b"".join(map(framed, events))

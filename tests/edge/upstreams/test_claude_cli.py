@@ -1,0 +1,352 @@
+"""The client as an upstream, where it does what the real one cannot be made to do; and its pool."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.upstreams import (
+    ConnectFailed,
+    Disconnected,
+    Malformed,
+    Request,
+    TimedOut,
+    UpstreamFailure,
+)
+from edge.upstreams.claude_cli import ClaudeCLIUpstream, Program, pool
+from edge.upstreams.claude_cli.upstream import Answer, Told
+
+PROGRAM = Path(__file__).with_name("claude_program.py")
+DEADLINE = 20.0
+
+
+class Host:
+    """A place where such programs run. `started` are the processes that ever were."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.log = folder / "log"
+        self.log.mkdir()
+        self.upstreams: list[ClaudeCLIUpstream] = []
+
+    def upstream(self, mode: str, **options: Any) -> ClaudeCLIUpstream:
+        command = self._folder / mode
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROGRAM}" {mode} "{self.log}"\n')
+        command.chmod(0o700)
+        environment = {"TMPDIR": str(self._folder)}
+        made = ClaudeCLIUpstream(
+            Program(command=str(command), environment=environment), **{"spare": 0, **options}
+        )
+        self.upstreams.append(made)
+        return made
+
+    @property
+    def started(self) -> set[int]:
+        return {int(file.name) for file in self.log.iterdir()}
+
+    @property
+    def alive(self) -> set[int]:
+        return {pid for pid in self.started if exists(pid)}
+
+    async def until(self, look: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while not look():
+                await asyncio.sleep(0.02)  # only the system can tell
+
+
+def exists(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    for upstream in made.upstreams:
+        await upstream.aclose()
+    assert not made.alive
+
+
+def question(*, stream: bool = True, **members: Any) -> Request:
+    messages = [{"role": "user", "content": "hi"}]
+    body = {"model": "m", "max_tokens": 9, "messages": messages, "stream": stream, **members}
+    return Request(b"POST", b"/v1/messages", (), json.dumps(body).encode())
+
+
+async def asked(upstream: ClaudeCLIUpstream, **members: Any) -> Answer | Told:
+    async with asyncio.timeout(DEADLINE):
+        return await upstream.open(question(**members))
+
+
+async def rest(answer: Answer | Told) -> bytes:
+    read = b""
+    async with asyncio.timeout(DEADLINE):
+        while more := await answer.read():
+            read += more
+    return read
+
+
+async def failure(upstream: ClaudeCLIUpstream, **members: Any) -> UpstreamFailure:
+    with pytest.raises(UpstreamFailure) as raised:
+        await rest(await asked(upstream, **members))
+    return raised.value
+
+
+async def test_an_answer(host: Host) -> None:
+    upstream = host.upstream("whole")
+    answer = await asked(upstream)
+    told = await rest(answer)
+    assert told.startswith(b"event: message_start\ndata: {")
+    assert told.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
+    await host.until(lambda: not host.alive)  # nobody had to close it
+    history = [{"role": role, "content": "x"} for role in ("user", "assistant", "user")]
+    whole = json.loads(await rest(await asked(upstream, stream=False, messages=history)))
+    assert whole["content"] == [{"type": "text", "text": "hello"}]
+    assert whole["usage"] == {"input_tokens": 3, "output_tokens": 2}
+    assert whole["stop_reason"] == "end_turn"
+    assert len(host.started) == 2, "one process answers one request"
+
+
+FAILING = {
+    "crash": (ConnectFailed, "status 7, saying: cannot start"),
+    "old": (ConnectFailed, "version 2.1.329 or newer is needed, this is 2.0.9"),
+    "refuses": (Malformed, "it refused told-0: not me"),
+    "garbage": (Malformed, "cannot be read: 'no JSON'"),
+    "endless": (Malformed, "a line of more than 8388608 bytes"),
+    "dies": (Disconnected, "status 3, saying: boom"),
+    "twice": (Disconnected, "a second message"),
+    "nothing": (Disconnected, "without a whole message"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize("mode", FAILING)
+async def test_a_client_that_fails(host: Host, mode: str, stream: bool) -> None:
+    kind, why = FAILING[mode]
+    failed = await failure(host.upstream(mode), stream=stream)
+    assert type(failed) is kind
+    assert why in failed.reason
+    await host.until(lambda: not host.alive)
+
+
+async def test_what_came_before_a_failure_is_told_first(host: Host) -> None:
+    answer = await asked(host.upstream("dies"))
+    told = b""
+    with pytest.raises(Disconnected):
+        while more := await answer.read():
+            told += more
+    assert b'"text": "hel"' in told
+
+
+async def test_a_made_up_end_is_no_end(host: Host) -> None:
+    upstream = host.upstream("made-up")
+    told = await rest(await asked(upstream))
+    assert b"message_stop" not in told
+    assert told.endswith(
+        b'event: error\ndata: {"type":"error","error":'
+        b'{"type":"overloaded_error","message":"it broke"}}\n\n'
+    )
+    assert (await asked(upstream, stream=False)).status == 529
+
+
+async def test_a_limit_of_the_vendor_says_until_when(host: Host) -> None:
+    answer = await asked(host.upstream("limited"))
+    assert answer.status == 429
+    assert (b"retry-after", b"Fri, 01 Jan 2100 00:00:00 GMT") in answer.headers
+
+
+async def test_tools_that_the_client_does_not_list(host: Host) -> None:
+    failed = await failure(host.upstream("whole"), tools=[{"name": "a", "input_schema": {}}])
+    assert failed.reason == "it did not take the tools a"
+
+
+@pytest.mark.parametrize(
+    ("limit", "phase"), [("first", "first_byte"), ("idle", "idle"), ("total", "total")]
+)
+async def test_limits_of_time(host: Host, limit: str, phase: str) -> None:
+    mode = "silent" if limit == "first" else "stalls"
+    upstream = host.upstream(mode, **{limit: 0.5})
+    for stream in (True, False):
+        failed = await failure(upstream, stream=stream)
+        assert isinstance(failed, TimedOut)
+        assert failed.phase == phase
+    await host.until(lambda: not host.alive)
+
+
+async def test_a_client_that_does_not_hear_is_killed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.upstreams.claude_cli.process._GRACE", 0.1)
+    answer = await asked(host.upstream("deaf"))
+    assert await answer.read()
+    assert host.alive
+    answer.close()
+    answer.close()
+    await host.until(lambda: not host.alive)
+    assert await answer.read() == b""
+
+
+async def test_a_slow_reader_slows_the_client(host: Host) -> None:
+    """What was written is in pipes and small buffers: it stops growing, and goes on when read."""
+    answer = await asked(host.upstream("flood"))
+    (log,) = host.log.iterdir()
+    seen = [0]
+
+    def stands() -> bool:
+        seen.append(int(log.read_text() or 0))
+        return len(seen) > 25 and len(set(seen[-25:])) == 1
+
+    await host.until(stands)
+    assert 0 < seen[-1] < 1 << 20
+    told = 0
+    while told < 2 << 20:
+        told += len(await answer.read())
+    answer.close()
+    assert told > seen[-1]
+
+
+async def test_an_endpoint_that_it_does_not_have(host: Host) -> None:
+    upstream = host.upstream("whole")
+    count = Request(b"POST", b"/v1/messages/count_tokens", (), b"{}")
+    assert (await upstream.open(count)).status == 404
+    assert not host.started
+
+
+@pytest.mark.parametrize("command", ["no-such-program", "/dev/null", "/"])
+async def test_no_program(command: str) -> None:
+    upstream = ClaudeCLIUpstream(Program(command=command))
+    failed = await failure(upstream)
+    assert isinstance(failed, ConnectFailed)
+    assert failed.reason == f"{command}: no such program, or it may not be run"
+    await upstream.aclose()
+
+
+async def test_a_program_that_cannot_be_loaded(tmp_path: Path) -> None:
+    command = tmp_path / "text"
+    command.write_bytes(b"\x7fELF but not really")
+    command.chmod(0o700)
+    upstream = ClaudeCLIUpstream(Program(command=str(command)))
+    assert isinstance(await failure(upstream), ConnectFailed)
+    await upstream.aclose()
+
+
+# The pool
+
+
+async def test_a_further_request_waits_and_one_too_many_does_not(host: Host) -> None:
+    upstream = host.upstream("stalls", processes=1, waiting=1)
+    first = await asked(upstream)
+    second = asyncio.create_task(asked(upstream))
+    await asyncio.sleep(0)
+    failed = await failure(upstream)
+    assert isinstance(failed, ConnectFailed)
+    assert failed.reason == "1 clients are at work and 1 wait"
+    first.close()
+    answer = await second
+    assert len(host.started) == 2
+    assert len(host.alive) == 1
+    answer.close()
+
+
+async def test_a_place_is_not_lost_with_who_gives_up_waiting(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the turn of the one that leaves had come or not."""
+    upstream = host.upstream("whole", processes=1)
+    held = await upstream._pool.take()
+    waiting = [asyncio.create_task(asked(upstream)) for _ in range(4)]
+    await asyncio.sleep(0)
+    given = upstream._pool._next
+
+    def leave_when_given() -> None:
+        given()
+        if upstream._pool._granted:
+            waiting[1].cancel()
+
+    monkeypatch.setattr(upstream._pool, "_next", leave_when_given)
+    waiting[0].cancel()
+    waiting[2].cancel()
+    upstream._pool.release(held)
+    assert await rest(await waiting[3])
+    assert [task.cancelled() for task in waiting] == [True, True, True, False]
+    assert not upstream._pool._granted
+
+
+async def test_waiting_has_its_limit(host: Host) -> None:
+    upstream = host.upstream("whole", processes=1, first=0.2)
+    held = await upstream._pool.take()
+    failed = await failure(upstream)
+    assert isinstance(failed, ConnectFailed)
+    assert failed.reason == "no client was free within 0.2 s"
+    upstream._pool.release(held)
+
+
+async def test_requests_in_turn(host: Host) -> None:
+    """More than there are places for, some of which leave: all the others are answered."""
+    upstream = host.upstream("whole", processes=2, spare=1)
+    most = 0
+
+    async def one(number: int) -> bytes:
+        nonlocal most
+        answer = await asked(upstream)
+        most = max(most, len(host.alive))
+        if number % 3 == 0:
+            answer.close()
+        return await rest(answer)
+
+    told = await asyncio.gather(*map(one, range(9)))
+    assert [bool(text) for text in told] == [number % 3 != 0 for number in range(9)]
+    assert most <= 2
+
+
+async def test_one_is_started_ahead(host: Host) -> None:
+    upstream = host.upstream("whole", spare=1)
+    await rest(await asked(upstream))
+    await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
+    (spare,) = host.alive
+    await rest(await asked(upstream))
+    await host.until(lambda: spare not in host.alive and len(host.alive) == 1)
+    assert len(host.started) == 3, "the spare one answered, and was replaced"
+
+
+async def test_one_that_nobody_wants_does_not_grow_old(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_STALE", 0.3)
+    upstream = host.upstream("whole", spare=1)
+    await rest(await asked(upstream))
+    await host.until(lambda: len(host.started) == 2)
+    await host.until(lambda: not host.alive)
+    assert not upstream._pool._running
+    assert len(host.started) == 2, "nobody asked, so none is started anew"
+
+
+async def test_a_spare_one_that_died_is_not_used(host: Host) -> None:
+    upstream = host.upstream("whole", spare=1)
+    await rest(await asked(upstream))
+    await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
+    (spare,) = host.alive
+    os.kill(spare, 9)
+    await host.until(lambda: spare not in host.alive)
+    assert await rest(await asked(upstream))
+
+
+async def test_the_end(host: Host, tmp_path: Path) -> None:
+    upstream = host.upstream("stalls", processes=1)
+    await asked(upstream)
+    waiting = asyncio.create_task(asked(upstream))
+    await asyncio.sleep(0)
+    await upstream.aclose()
+    assert not host.alive
+    for closed in (waiting, asyncio.create_task(asked(upstream))):
+        with pytest.raises(ConnectFailed, match="closed"):
+            await closed

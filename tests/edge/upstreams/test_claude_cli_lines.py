@@ -1,0 +1,343 @@
+"""What is said to the client, and how its configuration is read: without one."""
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from edge.settings import SettingsError, parse
+from edge.upstreams import Malformed
+from edge.upstreams.claude_cli.answering import Whole
+from edge.upstreams.claude_cli.asking import Asking, Unusable, asking, original
+from edge.upstreams.claude_cli.program import Program
+
+
+def made(**members: Any) -> Asking:
+    messages = [{"role": "user", "content": "hi"}]
+    return asking(
+        json.dumps({"model": "m", "max_tokens": 9, "messages": messages, **members}).encode()
+    )
+
+
+def controls(**members: Any) -> list[dict[str, Any]]:
+    lines = made(**members).controls
+    read = [json.loads(line) for line in lines.values()]
+    assert [line["request_id"] for line in read] == list(lines)
+    assert {line["type"] for line in read} == {"control_request"}
+    return [line["request"] for line in read]
+
+
+def content(line: bytes) -> Any:
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    return json.loads(line)["message"]["content"]
+
+
+def text(words: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": words, **more}
+
+
+def test_a_plain_question() -> None:
+    question = made()
+    line = json.loads(question.asked)
+    assert line["message"] == {"role": "user", "content": "hi"}
+    assert line["client_composed"] is True
+    assert "shouldQuery" not in line
+    assert (question.said, question.stream, question.tools) == ([], False, frozenset())
+    first, settings = controls()
+    assert first == {"subtype": "initialize", "systemPrompt": []}
+    assert settings == {
+        "subtype": "apply_flag_settings",
+        "settings": {
+            "model": "m",
+            "env": {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "9", "CLAUDE_CODE_DISABLE_THINKING": "1"},
+        },
+    }
+
+
+def test_what_was_said_so_far() -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "ToolSearch", "input": {"cache_control": 1}}
+    seen = [text("sunny", cache_control={"type": "ephemeral"})]
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": seen}
+    signed = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+    question = made(
+        messages=[
+            {"role": "user", "content": "one"},
+            {"role": "user", "content": [text("two", cache_control={"type": "ephemeral"})]},
+            {"role": "assistant", "content": [signed, call]},
+            {"role": "user", "content": [result]},
+            {"role": "system", "content": "be brief"},
+            {"role": "system", "content": []},
+        ]
+    )
+    asked, said = question.said
+    assert json.loads(asked.line)["shouldQuery"] is False
+    assert json.loads(asked.line)["client_composed"] is True
+    assert (content(asked.line), asked.uuid) == ([text("one"), text("two")], "")
+    assert content(said.line) == [signed, {**call, "name": "ToolSearch_"}]
+    assert json.loads(said.line)["uuid"] == said.uuid != ""
+    told = text("<system-reminder>\nbe brief\n</system-reminder>")
+    assert content(question.asked) == [{**result, "content": [text("sunny")]}, told]
+
+
+def test_a_line_stays_one_line() -> None:
+    words = 'a\nb\r\u2028"}\n{"type":"control_request"}'
+    assert content(made(messages=[{"role": "user", "content": words}]).asked) == words
+    assert made(system=words).controls["told-0"].count(b"\n") == 1
+
+
+def test_only_what_belongs_in_a_message_is_passed_on() -> None:
+    more = {"isSynthetic": True, "client_composed": False, "uuid": "x"}
+    line = json.loads(made(messages=[{"role": "user", "content": "hi", **more}], **more).asked)
+    assert line["message"] == {"role": "user", "content": "hi"}
+    assert line["client_composed"] is True
+    assert "uuid" not in line
+
+
+def test_tools_and_system() -> None:
+    schema = {"properties": {"a": {"type": "string"}}, "$defs": {}}
+    tools = [
+        {"name": "ToolSearch", "input_schema": schema, "description": "d" * 9000},
+        {"name": "b", "type": "custom", "input_schema": {"type": "object"}},
+    ]
+    question = made(tools=tools)
+    assert question.tools == {"ToolSearch_", "b"}
+    assert [original(name) for name in ("ToolSearch_", "b")] == ["ToolSearch", "b"]
+    (first, _) = controls(tools=tools, system=[text("one", cache_control={}), text("two")])
+    assert first["systemPrompt"] == ["one", "two"]
+    (server,) = first["sdkMcpServers"]
+    assert first["sdkMcpServerManifests"][server]["toolsListResult"]["tools"] == [
+        {
+            "name": "ToolSearch_",
+            "description": "d" * 9000,
+            "inputSchema": {"type": "object", **schema},
+        },
+        {"name": "b", "description": "", "inputSchema": {"type": "object"}},
+    ]
+
+
+def settings(**members: Any) -> dict[str, str]:
+    env: dict[str, str] = controls(**members)[1]["settings"]["env"]
+    return env
+
+
+def test_limits_and_choices() -> None:
+    tools = [{"name": "ToolSearch", "input_schema": {}}]
+    choice = {"type": "tool", "name": "ToolSearch", "disable_parallel_tool_use": True}
+    shape = {"type": "json_schema", "schema": {"type": "object"}}
+    env = settings(
+        temperature=0.5,
+        top_p=1,
+        top_k=5,
+        stop_sequences=["a\nb"],
+        tools=tools,
+        tool_choice=choice,
+        output_config={"effort": "low", "format": shape},
+        metadata={"user_id": "u"},
+        thinking={"type": "disabled"},
+    )
+    assert env.pop("CLAUDE_CODE_EFFORT_LEVEL") == "low"
+    assert env.pop("CLAUDE_CODE_DISABLE_THINKING") == "1"
+    assert json.loads(env.pop("CLAUDE_CODE_EXTRA_BODY")) == {
+        "temperature": 0.5,
+        "top_p": 1,
+        "top_k": 5,
+        "stop_sequences": ["a\nb"],
+        "tool_choice": {**choice, "name": "ToolSearch_"},
+        "output_config": {"format": shape},
+    }
+    assert env == {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "9"}
+
+
+def test_a_choice_among_no_tools_is_none() -> None:
+    assert "CLAUDE_CODE_EXTRA_BODY" not in settings(tool_choice={"type": "auto"})
+
+
+@pytest.mark.parametrize(
+    ("thinking", "tokens", "display"),
+    [
+        ({"type": "adaptive"}, None, "summarized"),
+        ({"type": "enabled", "budget_tokens": 2000, "display": "omitted"}, 2000, "omitted"),
+    ],
+)
+def test_thinking(thinking: dict[str, Any], tokens: int | None, display: str) -> None:
+    assert "CLAUDE_CODE_DISABLE_THINKING" not in settings(thinking=thinking)
+    assert controls(thinking=thinking)[2] == {
+        "subtype": "set_max_thinking_tokens",
+        "max_thinking_tokens": tokens,
+        "thinking_display": display,
+    }
+
+
+USER = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("members", "begins"),
+    [
+        ({"model": "--help"}, "model: "),
+        ({"model": "a b"}, "model: "),
+        ({"model": "a\n"}, "model: "),
+        ({"model": ""}, "model: "),
+        ({"messages": []}, "messages: "),
+        ({"messages": [{"role": "system", "content": " "}]}, "messages: "),
+        ({"messages": [USER, {"role": "assistant", "content": "{"}]}, "messages: prefilling"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: "),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content: "),
+        ({"max_tokens": "9; rm -rf /"}, "max_tokens: "),
+        ({"max_tokens": 0}, "max_tokens: "),
+        ({"temperature": "hot"}, "temperature: "),
+        ({"stop_sequences": [5]}, "stop_sequences.0: "),
+        ({"thinking": {"type": "deep"}}, "thinking.type: "),
+        ({"output_config": {"effort": "low\nPATH=/tmp"}}, "output_config.effort: "),
+        ({"tool_choice": {"type": "shell"}}, "tool_choice.type: "),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0.type: "),
+        ({"tools": [{"name": "a b", "input_schema": {}}]}, "tools.0.name: "),
+        ({"tools": [{"name": "a", "input_schema": {"type": "array"}}]}, "tools.0.input_schema"),
+    ],
+)
+def test_what_cannot_be_asked(members: dict[str, Any], begins: str) -> None:
+    with pytest.raises(Unusable) as raised:
+        made(**members)
+    assert str(raised.value).startswith(begins)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"model":"m"}', b"[" * 100_000])
+def test_what_cannot_be_read(body: bytes) -> None:
+    with pytest.raises(Unusable):
+        asking(body)
+
+
+def test_a_message_is_made_of_its_events() -> None:
+    whole = Whole()
+    usage = {"input_tokens": 5, "output_tokens": 1}
+    for event in (
+        {"type": "message_start", "message": {"id": "m", "content": [], "usage": usage}},
+        {"type": "ping"},
+        {"type": "content_block_start", "index": 1, "content_block": text("")},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "thinking", "thinking": "", "signature": ""},
+        },
+        *(
+            {"type": "content_block_delta", "index": index, "delta": delta}
+            for index, delta in (
+                (0, {"type": "thinking_delta", "thinking": "h"}),
+                (0, {"type": "thinking_delta", "thinking": "m"}),
+                (0, {"type": "signature_delta", "signature": "c2ln"}),
+                (1, {"type": "text_delta", "text": "a"}),
+                (1, {"type": "citations_delta", "citation": {"url": "u"}}),
+                (1, {"type": "text_delta", "text": "b"}),
+                (1, {"type": "unheard_of"}),
+            )
+        ),
+        *(
+            {
+                "type": "content_block_start",
+                "index": index,
+                "content_block": {"type": "tool_use", "id": "t", "name": "n", "input": {}},
+            }
+            for index in (2, 3)
+        ),
+        {
+            "type": "content_block_delta",
+            "index": 2,
+            "delta": {"type": "input_json_delta", "partial_json": '{"a":'},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 2,
+            "delta": {"type": "input_json_delta", "partial_json": "1}"},
+        },
+        *({"type": "content_block_stop", "index": index} for index in (0, 1, 2, 3)),
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "tool_use", "stop_sequence": None},
+            "usage": {"output_tokens": 7},
+        },
+        {"type": "message_stop"},
+    ):
+        whole.add(Raw(json.dumps(event).encode()))
+    assert json.loads(whole.body()) == {
+        "id": "m",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+            text("ab", citations=[{"url": "u"}]),
+            {"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}},
+            {"type": "tool_use", "id": "t", "name": "n", "input": {}},
+        ],
+        "usage": {"input_tokens": 5, "output_tokens": 7},
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}},
+        {"type": "message_delta", "delta": {}},
+        {"index": 5},
+        [],
+    ],
+)
+def test_an_event_that_does_not_fit(event: Any) -> None:
+    with pytest.raises(Malformed):
+        Whole().add(Raw(json.dumps(event).encode()))
+
+
+# Configuration
+
+
+def configured(**options: Any) -> Any:
+    upstream = {"name": "cli", "dialect": "claude-cli", **options}
+    model = {"id": "m", "targets": ["cli/m"]}
+    document = {"upstreams": [upstream], "models": [model]}
+    return parse(document, env={"TOKEN": "t0ken"}).upstreams[0]
+
+
+def test_options() -> None:
+    option = configured(
+        command="/opt/claude", environment={"CLAUDE_CODE_OAUTH_TOKEN": "env:TOKEN"}, spare=0
+    )
+    assert option.environment["CLAUDE_CODE_OAUTH_TOKEN"].reveal() == "t0ken"
+    assert "t0ken" not in repr(option)
+    assert (option.command, option.processes, option.waiting) == ("/opt/claude", 5, 100)
+    assert configured().command == "claude"
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"command": "--version"}, "command"),
+        ({"command": ""}, "command"),
+        ({"command": "\nclaude"}, "command"),
+        ({"processes": 0}, "processes"),
+        ({"waiting": -1}, "waiting"),
+        ({"environment": {"A=B": "c"}}, "environment.A=B"),
+        ({"environment": {"A": "b\0"}}, "environment.A"),
+        ({"headers": {"x-a": "b"}}, "headers"),
+        ({"base_url": "http://localhost/v1"}, "base_url"),
+        ({"api_key": "k"}, "api_key"),
+        ({"dialect": "simulator", "command": "x"}, "command"),
+        ({"dialect": "simulator", "environment": {"A": "b"}}, "environment"),
+        ({"dialect": "simulator", "processes": 2}, "processes"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        configured(**options)
+    assert f"upstreams[0].{key}" in str(raised.value)
+
+
+def test_the_environment_is_a_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("HOME", "/home/us")
+    monkeypatch.setenv("OUR_SECRET", "s")
+    given = {"HOME": "/srv", "A": "b", "CLAUDE_CODE_MAX_RETRIES": "9", "TMPDIR": "/tmp"}
+    environ = Program(environment=given).environ(tmp_path)
+    assert (environ["HOME"], environ["A"]) == ("/srv", "b")
+    assert environ["CLAUDE_CODE_MAX_RETRIES"] == "0"
+    assert environ["TMPDIR"] == str(tmp_path)
+    assert "OUR_SECRET" not in environ
