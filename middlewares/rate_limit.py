@@ -21,7 +21,7 @@ _BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
-_Decide = Callable[[str, Sequence[Check], int, str, float | None], Verdict]
+_Decide = Callable[[str, Sequence[Check], int, str, float | None, bool], Verdict]
 
 
 class RateLimitMiddleware:
@@ -110,7 +110,7 @@ class RateLimitMiddleware:
                     refusal = await self._refused(who, checks, limits, exchange)
                 else:
                     now = None if self._clock is None else self._clock()
-                    verdict = self._decide(who, checks, 0, "", now)
+                    verdict = self._decide(who, checks, 0, "", now, self._report)
                     refusal = self._judged(verdict, limits, exchange)
             # Where only requests are counted nothing is given back.
             return await (self.app if refusal is None else refusal)(scope, receive, send)
@@ -127,7 +127,7 @@ class RateLimitMiddleware:
                 refusal = await self._refused(who, checks, limits, exchange, share)
             else:
                 now = None if self._clock is None else self._clock()
-                verdict = self._decide(who, checks, slots, lease, now)
+                verdict = self._decide(who, checks, slots, lease, now, self._report)
                 refusal = self._judged(verdict, limits, exchange)
             if refusal is not None:
                 return await refusal(scope, receive, send)

@@ -86,8 +86,10 @@ class MemoryRates:
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        report: bool = True,
     ) -> Verdict:
-        """`admit`, for whoever knows that nobody else has to be asked."""
+        """`admit`, for whoever knows that nobody else has to be asked. report: whether levels are
+        wanted of what is admitted."""
         if now is None:
             now = self._clock()
         place = self._places.get(who)
@@ -128,12 +130,13 @@ class MemoryRates:
             reset = at + after / speed
             if reset > until:
                 until = reset
-            left = int(count - after + speed * GRAIN)
-            if left < 0:
-                left = 0
-            elif left > count:
-                left = count
-            levels.append(Level(name, count, left, reset))
+            if report:
+                left = int(count - after + speed * GRAIN)
+                if left < 0:
+                    left = 0
+                elif left > count:
+                    left = count
+                levels.append(Level(name, count, left, reset))
         if slots:
             leases = place.leases
             if (
