@@ -10,6 +10,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from middlewares.terms import Budget, Level
@@ -184,13 +185,12 @@ class RedisCounters:
         take: bool,
         now: float | None,
     ) -> asyncio.Future[Any]:
-        key = b"penstock:{%b}:" % who.encode()
         arguments: list[Part] = [
             b"EVALSHA",
             ADMIT,
             b"2",
-            key + b"rates",
-            key + b"slots",
+            _rates(who),
+            _slots(who),
             self._now(now),
             LIFETIME,
             slots,
@@ -323,14 +323,17 @@ class RedisCounters:
         await self._call(INVALIDATE, _money(account))
 
 
+@lru_cache(4096)
 def _rates(who: str) -> bytes:
     return b"penstock:{%b}:rates" % who.encode()
 
 
+@lru_cache(4096)
 def _slots(who: str) -> bytes:
     return b"penstock:{%b}:slots" % who.encode()
 
 
+@lru_cache(4096)
 def _money(account: str) -> bytes:
     return b"penstock:{%b}:money" % account.encode()
 

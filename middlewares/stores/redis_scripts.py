@@ -1,6 +1,7 @@
 """What the scripts in the folder `lua` are called, take and answer."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
 from struct import Struct
@@ -88,9 +89,25 @@ def record(hold: Hold) -> bytes:
     """A hold as the scripts keep it."""
     source = hold.source == "credits"
     packed = _HOLD.pack(0.0, hold.amount, hold.at, source, hold.tight)
-    for name, start in hold.starts.items():
-        packed += name.encode() + b"\0" + START.pack(start)
-    return packed
+    return packed + _packed(*hold.starts.items()) if hold.starts else packed
+
+
+@lru_cache(1024)
+def _packed(*starts: tuple[str, float]) -> bytes:
+    """Most holds of an account are of the same periods."""
+    return b"".join([name.encode() + b"\0" + START.pack(start) for name, start in starts])
+
+
+@lru_cache(1024)
+def _unpacked(packed: bytes) -> dict[str, float]:
+    """Shared by all holds of these periods, and never changed."""
+    starts = {}
+    at = 0
+    while at < len(packed):
+        end = packed.index(0, at)
+        starts[packed[at:end].decode()] = START.unpack_from(packed, end + 1)[0]
+        at = end + 1 + START.size
+    return starts
 
 
 def records(holds: Sequence[Hold]) -> list[Part]:
@@ -102,11 +119,6 @@ def records(holds: Sequence[Hold]) -> list[Part]:
 
 def read(account: str, hold: str, packed: bytes) -> Hold:
     _, amount, when, prepaid, tight = _HOLD.unpack_from(packed)
-    starts = {}
-    at = _HOLD.size
-    while at < len(packed):
-        end = packed.index(0, at)
-        starts[packed[at:end].decode()] = START.unpack_from(packed, end + 1)[0]
-        at = end + 1 + START.size
     source: Source = "credits" if prepaid else "windows"
+    starts = _unpacked(packed[_HOLD.size :])
     return Hold(account, hold, int(amount), source, when, starts, tight == 1)
