@@ -57,8 +57,9 @@ class Appraiser:
         if model is None:
             return None
         most, price = model.max_output, model.prices or _FREE
-        if model.fallbacks or exchange.models:
-            most, price = self._dearest(model, exchange.models)
+        named = exchange.models if not exchange.instead else ()
+        if model.fallbacks or named:
+            most, price = self._dearest(model, named)
         principal = exchange.principal
         return Bill(
             self._plans.terms(principal).budget,

@@ -41,7 +41,7 @@ from .catalog import Catalog
 from .endpoints import Endpoints
 from .estimate import Estimator
 from .intake import IntakeMiddleware
-from .places import Places
+from .places import FORWARDED, Places
 from .plans import Plans
 from .router import RouterMiddleware, routes_of
 from .settings import Settings
@@ -106,7 +106,17 @@ def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
     catalog, plans = parts.catalog, parts.plans
 
     def instead(exchange: Exchange) -> Mapping[str, str]:
-        return plans.instead(exchange.principal) if exchange.model else {}
+        if exchange.endpoint not in _INSTEAD:
+            return {}
+        choices, principal = plans.instead(exchange.principal), exchange.principal
+        if not choices or principal is None:
+            return choices
+        models = {kind: catalog.find(name) for kind, name in choices.items()}
+        return {
+            kind: choices[kind]
+            for kind, model in models.items()
+            if model is not None and catalog.allows(principal, model)
+        }
 
     def named(exchange: Exchange) -> str:
         model = catalog.find(exchange.model)
@@ -136,6 +146,10 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
         body=None,
     )
 
+
+_INSTEAD = FORWARDED - {"embeddings"}
+"""Endpoints where another model may serve instead. Vectors of two models cannot be compared, and
+counting asks no model."""
 
 OWN = frozenset(("usage", "limits", "requests"))
 """Endpoints where a principal asks about itself: not counted, so that asking costs nothing."""

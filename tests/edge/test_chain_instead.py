@@ -1,0 +1,77 @@
+"""What a plan has served instead of a refusal, through the whole chain."""
+
+from typing import Any
+
+import pytest
+
+from tests.asgi import Recorded, request
+from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.test_chain_money import EMBEDDINGS, PLAIN
+from tests.edge.test_forward import CHAT, MESSAGES
+
+ASKED = {"model": "dear", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10}
+
+
+def model(id_: str, **fields: Any) -> dict[str, Any]:
+    return {"id": id_, "targets": [f"both/{id_}"], **fields}
+
+
+def house(*bodies: bytes, free: dict[str, Any] | None = None, **plan: Any) -> House:
+    """Everybody has `plan`. dear: two models that cost something; free: one that does not."""
+    price = {"input": "3000", "output": "15000"}
+    document = {
+        "auth": {"mode": "none", "plan": "p"},
+        "plans": [{"id": "p", **plan}, {"id": "others"}],
+        "models": [
+            model("dear", price=price),
+            model("dear-too", price=price),
+            model("free", **(free or {})),
+        ],
+    }
+    answers = [Answer([body], headers=[JSON]) for body in bodies]
+    return House(Scripted(*answers), document=document)
+
+
+async def ask(one: House, path: str = CHAT, **members: Any) -> Recorded:
+    await one.book.start()
+    try:
+        return await request(one.app, "POST", path, json={**ASKED, **members})
+    finally:
+        await one.book.aclose()
+
+
+BROKE: dict[str, Any] = {"windows": [{"length": "1d", "credits": "0.00001"}], "on_budget": "free"}
+RATED: dict[str, Any] = {"requests": "1/h", "on_rate_limit": "free"}
+
+
+async def test_a_callers_own_models_do_not_make_a_free_one_dear() -> None:
+    """They are not tried there, so nothing is set aside for them."""
+    one = house(PLAIN, **BROKE)
+    reply = await ask(one, models=["dear", "dear-too"])
+    assert reply.status == 200
+    assert reply.header("x-model-used") == "free"
+    assert len(one.upstream.requests) == 1
+
+
+async def test_it_is_a_model_that_its_caller_may_use() -> None:
+    one = house(PLAIN, free={"plans": ["others"]}, **BROKE)
+    reply = await ask(one)
+    assert (reply.status, reply.json()["error"]["code"]) == (429, "budget_exceeded")
+    assert one.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{MESSAGES}/count_tokens", b'{"input_tokens":7}'),
+        ("/v1/embeddings", EMBEDDINGS),
+    ],
+)
+async def test_only_answers_are_served_by_another_model(path: str, body: bytes) -> None:
+    """Counting asks no model, so a rate would hold nobody; vectors of two cannot be compared."""
+    one = house(body, body, **RATED)
+    first = await ask(one, path, input="Hello")
+    second = await ask(one, path, input="Hello")
+    assert [first.status, second.status] == [200, 429]
+    assert second.header("x-fallback-from") is None
+    assert len(one.upstream.requests) == 1
