@@ -182,9 +182,13 @@ class Passage:
     def _cost(self) -> bytes:
         """What the answer cost, as a comment that readers of event streams pass over."""
         exchange, usage = self.exchange, self._relay.usage
-        if exchange.tariff is None or usage is None or self._relay.estimated:
+        if usage is None or self._relay.estimated:
             return b""
-        cost = exchange.tariff(usage) + spent_before(exchange)
+        cost = spent_before(exchange)
+        if exchange.tariff is not None:
+            cost += exchange.tariff(usage)
+        elif not cost:
+            return b""
         return b": x-credits-used %b\n\n" % decimal(cost).encode()
 
     async def finish(self) -> None:

@@ -187,9 +187,12 @@ status, on_hangup
 def credits_used(exchange: Exchange) -> str | None:
     """What the answer cost, in decimal credits; None as long as that is not known for certain."""
     usage, tariff = exchange.usage, exchange.tariff
-    if usage is None or tariff is None or not exchange.measured:
+    if usage is None or not exchange.measured:
         return None
-    return decimal(tariff(usage) + spent_before(exchange))
+    spent = spent_before(exchange)
+    if tariff is None:  # free; what was tried before may not have been
+        return decimal(spent) if spent else None
+    return decimal(tariff(usage) + spent)
 
 
 def _affords(bill: Bill, hold: Hold) -> int:
@@ -252,12 +255,10 @@ def _closed(
     tariff = exchange.tariff
     if tariff is None and not exchange.attempts:  # nobody has said by whom it was answered
         tariff = bill.tariff
-    cost = 0 if tariff is None else tariff(usage)
-    if len(exchange.attempts) > 1:
-        cost += spent_before(exchange)
-        for attempt in exchange.attempts:
-            if attempt.usage is not None:
-                usage = _together(usage, attempt.usage)
+    cost = (0 if tariff is None else tariff(usage)) + spent_before(exchange)
+    for attempt in exchange.attempts:
+        if attempt.usage is not None:
+            usage = _together(usage, attempt.usage)
     started, first = exchange.started, exchange.first_content
     moment = perf_counter()
     return replace(
@@ -340,9 +341,12 @@ def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
 
 
 def _refused(exchange: Exchange) -> bool:
-    """Whether the upstream had refused when the client left: then nothing was worked on."""
-    attempts = exchange.attempts
-    return bool(attempts) and attempts[-1].status >= 400 and not exchange.first_content
+    """Whether the upstream had refused or failed when the client left: then nothing was worked on,
+    or it has told what was."""
+    if not exchange.attempts or exchange.first_content:
+        return False
+    last = exchange.attempts[-1]
+    return last.status >= 400 or bool(last.problem)
 
 
 def _refusal(short: Short, budget: Budget, amount: int, now: float) -> Problem:

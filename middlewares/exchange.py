@@ -183,6 +183,8 @@ class Exchange(msgspec.Struct, eq=False):
 
 
 def spent_before(exchange: Exchange) -> int:
-    """What the attempts before the last have cost, in nano-credits."""
-    attempts = exchange.attempts
-    return sum(attempt.cost for attempt in attempts) if len(attempts) > 1 else 0
+    """What the attempts before the one that is being made have cost, in nano-credits."""
+    cost = 0
+    for attempt in exchange.attempts:
+        cost += attempt.cost
+    return cost

@@ -251,6 +251,34 @@ async def test_what_upstreams_told_of_failed_attempts_is_paid(bank: Bank, answer
     assert await bank.settled(budget) == row.cost
 
 
+async def test_what_the_only_try_told_is_paid_where_none_followed(bank: Bank) -> None:
+    """Another was about to be made, and could not be."""
+    budget = five_hours(NANO)
+    asked = attempts(200)
+    asked["attempts"][0].usage = Usage(40)
+    asked["attempts"][0].cost = 777
+    await bank.ask(bank.app(Scripted(asked, {"outcome": "failed"}), budget))
+    row = await bank.row()
+    assert (row.cost, row.input, row.output) == (777, 40, 0)
+    assert await bank.settled(budget) == 777
+
+
+@pytest.mark.parametrize("status", [0, 200, 503])
+async def test_who_left_between_two_tries_pays_what_the_first_told(bank: Bank, status: int) -> None:
+    """It has failed, whether it was connected or not, so that nothing is estimated."""
+    budget = five_hours(NANO)
+    asked = attempts(status)
+    asked["attempts"][0].problem = "upstream_unavailable"
+    await bank.ask(bank.app(Scripted(asked, LEFT), budget))
+    row = await bank.row()
+    assert (row.cost, row.input, row.ended) == (0, 0, "hung_up")
+    told = {"usage": Usage(60, 3), "request_id": "r2"}
+    asked = attempts(200)
+    asked["attempts"][0].problem = "upstream_error"
+    await bank.ask(bank.app(Scripted(asked, told, LEFT), budget))
+    assert await bank.settled(budget) == 60 * IN + 3 * OUT
+
+
 async def test_an_answer_of_a_model_without_a_price_is_free(bank: Bank) -> None:
     """Although what was set aside was for a dearer one."""
     budget = five_hours(NANO)
@@ -791,3 +819,9 @@ def test_credits_used() -> None:
     assert credits_used(exchange) == "0.000192"
     exchange.tariff = None
     assert credits_used(exchange) is None
+    failed = attempts(500)["attempts"]
+    failed[0].cost = 2_000
+    exchange.attempts = [*failed, *ASKED["attempts"]]
+    assert credits_used(exchange) == "0.000002"
+    exchange.tariff = PRICE.cost
+    assert credits_used(exchange) == "0.000194"
