@@ -45,6 +45,9 @@ def members(_: Scope, exchange: Exchange) -> bytes | None:
         found.update(b"%d %d " % (len(name), len(value)))
         found.update(name.encode())
         found.update(value)
+    for model in exchange.models:  # a member, too, but for upstreams
+        found.update(b"%d " % len(model))
+        found.update(model.encode(errors="replace"))
     return found.digest()
 
 
@@ -79,7 +82,7 @@ class IdempotencyMiddleware:
 
     `aclose`, and the shutdown of the lifespan, end what runs.
 
-    Reads:   principal, client, dialect, fields, outcome, request_id
+    Reads:   principal, client, dialect, fields, models, outcome, request_id
     Writes:  replayed, served, outcome
     Rejects: idempotency_conflict, idempotency_mismatch, internal, invalid_request,
              request_too_large, upstream_unavailable
