@@ -28,6 +28,11 @@ _ASIDE = "<system-reminder>"
 _HINTS = ("prompt_cache_key", "user", "safety_identifier")
 _MOST = 16 << 10
 """Characters of one part that are looked at."""
+_FIRST = 256
+"""Messages, parts of one, members of a part, and texts in all, in which a beginning is looked for:
+nobody keeps this process busy by how many there are."""
+_LONGEST_TURN = 10_000
+"""Messages since the user last spoke that are looked at."""
 
 
 class Thread(msgspec.Struct, frozen=True):
@@ -100,7 +105,9 @@ def read(fields: Fields, member: str) -> Thread | None:
         said = _said_first(entries)
         if not said:
             return None
-        while _decode_entry(entries[-1]).told:  # what the user said is before them
+        for raw in reversed(entries[-_FIRST:]):
+            if not _decode_entry(raw).told:
+                break
             del entries[-1]
         bound = _is_bound(entries, body) or (_ENCRYPTED in body and _is_compacted(entries))
         return Thread((*_hints(fields), *said), len(entries), bound)
@@ -126,11 +133,13 @@ def _said_first(entries: Sequence[Raw]) -> list[str]:
     """What the user said before the first answer; beside it, only where there is nothing else."""
     said: list[str] = []
     beside: list[str] = []
-    for raw in entries:
+    for raw in entries[:_FIRST]:
         entry = _decode_entry(raw)
         if entry.role == "user":
             for text in _texts(entry.content):
                 (beside if text.startswith(_ASIDE) else said).append(text)
+                if len(said) + len(beside) == _FIRST:
+                    return said or beside
         elif not entry.told and (said or beside):
             break
     return said or beside
@@ -141,7 +150,7 @@ def _texts(content: Raw) -> Iterator[str]:
     if body.startswith(b'"'):
         yield _decode_text(content)[:_MOST]
     elif body.startswith(b"["):
-        for raw in _decode_list(content):
+        for raw in _decode_list(content)[:_FIRST]:
             if bytes(raw).startswith(b'"'):  # Responses has texts without a type, too
                 yield _decode_text(raw)[:_MOST]
                 continue
@@ -149,7 +158,8 @@ def _texts(content: Raw) -> Iterator[str]:
             if part.text is not None:
                 yield part.text[:_MOST]
                 continue
-            for name, value in sorted(_decode_members(raw).items()):
+            members = _decode_members(raw)
+            for name, value in sorted(members.items()) if len(members) <= _FIRST else ():
                 if name != "cache_control":
                     yield f"{name}={bytes(value)[:_MOST].decode(errors='replace')}"
 
@@ -157,7 +167,7 @@ def _texts(content: Raw) -> Iterator[str]:
 def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
     """Whether what the model has made since the user last spoke is sealed somewhere."""
     looked = False
-    for raw in reversed(entries):
+    for raw in reversed(entries[-_LONGEST_TURN:]):
         entry = _decode_entry(raw)
         if entry.told:
             continue

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.affinity import Conversation, Conversations
-from edge.dialects import opaque
+from edge.dialects import opaque, thread
 from edge.dialects.neutral import Opaque, Origin
 from middlewares.exchange import Exchange, Principal, Target
 from middlewares.stores.bonds import Bond, MemoryBonds
@@ -246,6 +246,27 @@ async def test_what_cannot_be_read_has_no_conversation_or_one_without_ties(raw: 
     sent = Exchange(endpoint="messages", fields={"messages": msgspec.Raw(raw)})
     conversation = await Conversations(MemoryBonds()).find(sent)
     assert conversation is None or not conversation.bound
+
+
+USER = {"role": "user", "content": "x"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "texts"),
+    [
+        ([USER] * 5000, 256),
+        ([{**USER, "content": ["x"] * 5000}], 256),
+        ([{**USER, "content": [{}] * 5000}, USER], 1),
+        ([{**USER, "content": [{str(n): n for n in range(5000)}, "x"]}], 1),
+        ([{"role": "system"}] * 5000 + [USER], None),
+        ([USER] + [{"role": "system"}] * 5000, 1),
+        ([USER] + [{}] * 50_000, 1),
+    ],
+)
+def test_there_is_an_end_to_looking(messages: list[Any], texts: int | None) -> None:
+    """Each of these costs seconds where bodies of 32 MiB are taken, and everybody waits."""
+    read = thread.read({"messages": msgspec.Raw(msgspec.json.encode(messages))}, "messages")
+    assert (None if read is None else len(read.beginning)) == texts
 
 
 MEMBERS = [
