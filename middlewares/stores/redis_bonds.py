@@ -94,7 +94,7 @@ class RedisBonds:
             return known.bond
         try:
             written = _decode(value or b"")
-        except (msgspec.DecodeError, TypeError):
+        except (ValueError, TypeError):  # DecodeError, and bytes that are no UTF-8
             if known is None:
                 return None
             self._known.put(key, _Known(known.bond, 0.0))  # Redis has lost it

@@ -232,7 +232,11 @@ async def test_what_a_silent_redis_never_confirmed_is_not_given_up(server: Redis
         assert await other.find("k") == THERE
 
 
-@pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x92\x01\x02", b"text"])
+NO_TEXT = b"\x92\x93\xa1\xff\xa1a\x01\xcb" + bytes(8)
+"""A bond whose target is no UTF-8."""
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x92\x01\x02", b"text", NO_TEXT])
 async def test_what_another_program_left_there_is_not_believed(
     junk: bytes, redis_server: RedisServer, redis_url: str
 ) -> None:
