@@ -475,7 +475,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
             ge=0,
             le=100_000,
             description='Of dialect "claude-cli": most requests of one worker process that wait '
-            "for a client; a further one is answered 503. One that has waited for "
+            "for a client; a further one is answered 503. One that has waited for half of "
             "`first_token_timeout` is, too.",
         ),
     ] = 100

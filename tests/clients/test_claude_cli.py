@@ -401,7 +401,10 @@ def test_a_model_by_a_strange_name_is_refused(gateway: Gateway, name: str) -> No
 
 
 def test_nothing_of_a_request_is_on_the_command_line(gateway: Gateway, simulator: Program) -> None:
-    """Nor in the environment, where secrets of the gateway's own have no place either."""
+    """Nor in the environment, where secrets of the gateway's own have no place either.
+
+    CVE-2026-42271: a request that says what is run.
+    """
     canary = secrets.token_hex(12)
     body = {
         "model": canary,

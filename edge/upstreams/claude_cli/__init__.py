@@ -8,7 +8,7 @@ Theory of operation. One process answers one request, and is ended with it:
     told       over standard input: system prompt, tools, model and limits, then what was said so
                far, then what is asked (`asking` makes the lines)
     heard      over standard output: the events of the Messages API as they arrive, line by line
-               (`answering` makes an event stream or a whole message of them)
+               (`answering` makes an event stream of them, `whole` a message)
     ended      with the first message: SIGTERM to its group, SIGKILL soon after
 
 The client's own tools are off. The caller's are told to it as those of a server behind standard

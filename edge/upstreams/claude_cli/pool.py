@@ -120,10 +120,10 @@ class Pool:
         return process
 
     def _private(self) -> Path:
-        """A folder of this pool alone (mode 0700)."""
-        if self._folder is None:
+        """A folder of this pool alone (mode 0700); another when something has tidied it up."""
+        if self._folder is None or not (self._folder / "work").is_dir():
             self._folder = Path(tempfile.mkdtemp(prefix="penstock-claude-"))
-            for name in ("work", "tmp"):
+            for name in ("tmp", "work"):
                 (self._folder / name).mkdir(mode=0o700)
         return self._folder
 

@@ -92,7 +92,7 @@ class Process:
         try:
             self._in.write(lines)
             await self._in.drain()
-        except OSError:
+        except (OSError, RuntimeError):  # uvloop raises the latter for a pipe it has closed
             raise Disconnected(await self.last_words(), sent=True) from None
 
     async def read(self) -> list[bytes]:

@@ -15,11 +15,12 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 
-from .answering import Answering, Refusal, Whole, framed, refusal
+from .answering import Answering, Refusal, framed, refusal
 from .asking import Asking, Unusable, asking
 from .pool import Pool
 from .process import Process
 from .program import Program
+from .whole import Whole
 
 _LARGEST_BODY = 64 << 20
 _STREAM: list[Header] = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -30,7 +31,8 @@ class ClaudeCLIUpstream:
     """An `Upstream` for POST /v1/messages; anything else is answered 404.
 
     processes, waiting, spare: see `Pool`.
-    first: seconds until the model begins to answer, waiting for a client included.
+    first: seconds until the model begins to answer. At most half of them are spent waiting for a
+        client: whoever waits for the answer has another place to try, or is told why.
     idle: seconds between two reads of its output; total: for a whole request.
     """
 
@@ -83,15 +85,21 @@ class ClaudeCLIUpstream:
             if isinstance(error, Refusal):
                 return Told.refused(error)
             if isinstance(error, TimeoutError):
-                if turn is None:
-                    raise ConnectFailed(f"no client was free within {self._first:g} s") from None
                 if limit.expired():
                     raise TimedOut("first_byte", self._first, sent=True) from None
                 raise TimedOut("total", self._total, sent=True) from None
             raise
 
     async def _taken(self, asked: Asking) -> "Turn":
-        return Turn(await self._pool.take(), self._pool, asked, idle=self._idle)
+        patience = self._first / 2
+        try:
+            async with asyncio.timeout(patience) as limit:
+                process = await self._pool.take()
+        except TimeoutError:
+            if limit.expired():
+                raise ConnectFailed(f"no client was free within {patience:g} s") from None
+            raise
+        return Turn(process, self._pool, asked, idle=self._idle)
 
     async def aclose(self) -> None:
         """End every client and refuse new requests."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -282,7 +283,7 @@ async def test_a_place_is_not_lost_with_who_gives_up_waiting(
 
 
 async def test_waiting_has_its_limit(host: Host) -> None:
-    upstream = host.upstream("whole", processes=1, first=0.2)
+    upstream = host.upstream("whole", processes=1, first=0.4)
     held = await upstream._pool.take()
     failed = await failure(upstream)
     assert isinstance(failed, ConnectFailed)
@@ -318,15 +319,19 @@ async def test_one_is_started_ahead(host: Host) -> None:
     assert len(host.started) == 3, "the spare one answered, and was replaced"
 
 
-async def test_one_that_nobody_wants_does_not_grow_old(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "_STALE", 0.3)
+async def test_one_that_nobody_wants_does_not_grow_old(host: Host) -> None:
     upstream = host.upstream("whole", spare=1)
     await rest(await asked(upstream))
-    await host.until(lambda: len(host.started) == 2)
-    await host.until(lambda: not host.alive)
-    assert not upstream._pool._running
+    await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
+    waiting = upstream._pool
+    assert waiting._ageing is not None
+    assert waiting._ageing.when() == waiting._spare[0].born + pool._STALE
+    waiting._ageing.cancel()
+    waiting._spare[0].born -= pool._STALE  # as if the time had passed
+    waiting._taken -= pool._STALE
+    waiting._expire()
+    await host.until(lambda: not waiting._running)
+    assert not host.alive
     assert len(host.started) == 2, "nobody asked, so none is started anew"
 
 
@@ -340,13 +345,27 @@ async def test_a_spare_one_that_died_is_not_used(host: Host) -> None:
     assert await rest(await asked(upstream))
 
 
-async def test_the_end(host: Host, tmp_path: Path) -> None:
+async def test_its_folder_may_be_tidied_up(host: Host) -> None:
+    upstream = host.upstream("whole")
+    await rest(await asked(upstream))
+    await host.until(lambda: not host.alive)
+    folder = upstream._pool._folder
+    assert folder is not None
+    shutil.rmtree(folder)
+    assert await rest(await asked(upstream))
+    assert upstream._pool._folder != folder
+
+
+async def test_the_end(host: Host) -> None:
     upstream = host.upstream("stalls", processes=1)
     await asked(upstream)
     waiting = asyncio.create_task(asked(upstream))
     await asyncio.sleep(0)
+    folder = upstream._pool._folder
     await upstream.aclose()
     assert not host.alive
+    assert folder is not None
+    assert not folder.exists()
     for closed in (waiting, asyncio.create_task(asked(upstream))):
         with pytest.raises(ConnectFailed, match="closed"):
             await closed

@@ -8,9 +8,9 @@ from msgspec import Raw
 
 from edge.settings import SettingsError, parse
 from edge.upstreams import Malformed
-from edge.upstreams.claude_cli.answering import Whole
 from edge.upstreams.claude_cli.asking import Asking, Unusable, asking, original
 from edge.upstreams.claude_cli.program import Program
+from edge.upstreams.claude_cli.whole import Whole
 
 
 def made(**members: Any) -> Asking:

@@ -1,0 +1,59 @@
+"""A message of the Messages API made of the events of its stream. Pure."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from edge.upstreams import Malformed
+
+
+class Whole:
+    """A message made of its events. Raises Malformed when they do not fit together."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._json: dict[int, list[str]] = {}
+
+    def add(self, event: Raw) -> None:
+        """The next event."""
+        try:
+            self._add(msgspec.json.decode(event))
+        except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
+            raise Malformed(f"an event that does not fit: {error!r}", sent=True) from None
+
+    def _add(self, event: dict[str, Any]) -> None:
+        match event["type"]:
+            case "message_start":
+                self._message = event["message"]
+            case "content_block_start":
+                self._blocks[event["index"]] = event["content_block"]
+            case "content_block_delta":
+                self._grow(event["index"], event["delta"])
+            case "content_block_stop":
+                if (parts := self._json.pop(event["index"], None)) and "".join(parts).strip():
+                    block = self._blocks[event["index"]]
+                    block["input"] = msgspec.json.decode("".join(parts))
+            case "message_delta":
+                self._message.update(event["delta"])
+                self._message["usage"] = {**self._message["usage"], **event.get("usage", {})}
+
+    def _grow(self, index: int, delta: dict[str, Any]) -> None:
+        block = self._blocks[index]
+        match delta["type"]:
+            case "text_delta":
+                block["text"] += delta["text"]
+            case "thinking_delta":
+                block["thinking"] += delta["thinking"]
+            case "signature_delta":
+                block["signature"] = block.get("signature", "") + delta["signature"]
+            case "citations_delta":
+                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+            case "input_json_delta":
+                self._json.setdefault(index, []).append(delta["partial_json"])
+
+    def body(self) -> bytes:
+        """The message."""
+        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        return msgspec.json.encode({**self._message, "content": blocks})
