@@ -153,7 +153,8 @@ class Server(Struct, frozen=True, kw_only=True):
     ops_networks: Annotated[
         tuple[Network, ...],
         Meta(
-            description="Networks that may read /metrics, /livez and /readyz; others get 404. "
+            description="Networks that may read /metrics, /status, /livez and /readyz; others "
+            "get 404. "
             "Loopback, private, shared and link-local ranges unless given."
         ),
     ] = PRIVATE_NETWORKS
