@@ -14,7 +14,7 @@ from .stores.keys import StoreUnavailable
 _LONGEST = 256
 """Bytes; our keys have less than 100, and nobody makes us hash a megabyte."""
 
-_CARRIERS = frozenset((b"authorization", b"x-api-key"))
+_CARRIERS = frozenset({b"authorization", b"x-api-key"})
 """Headers that may hold a key."""
 
 
