@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from edge.telemetry import LineSink, RequestLogMiddleware, configure
+from edge.telemetry import LineSink, RequestLogMiddleware, configure, info_logger
 from edge.upstreams import ConnectFailed, Disconnected
 from middlewares import Exchange
 from middlewares._asgi import Receive, Scope, Send
@@ -366,6 +367,27 @@ def test_json_lines(restored: None) -> None:
     assert loud["time"].endswith("+00:00")
     assert (library["event"], library["logger"]) == ("library says", "some.library")
     assert "ZeroDivisionError: why" in failed["exception"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("level", ["info", "warning"])
+def test_the_short_way_to_the_log_writes_what_structlog_would(
+    form: str, level: str, restored: None
+) -> None:
+    out = Out()
+    sink = configure(out=out, form=form, level=level)
+    info_logger()("request", path="/v1", level="of the client", n=1)
+    structlog.get_logger().info("request", path="/v1", level="of the client", n=1)
+    sink.flush()
+    written = out.getvalue().splitlines()
+    if level == "warning":
+        assert written == []
+        return
+    if form == "json":
+        written = [re.sub(rb'"time":"[^"]*"', b"", line) for line in written]
+    else:
+        written = [line.partition(b"[")[2] for line in written]
+    assert len(written) == 2 and written[0] == written[1] and b"/v1" in written[0]
 
 
 def test_a_line_that_is_not_utf_8_is_written_all_the_same(restored: None) -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from middlewares._asgi import Message
-from middlewares._body import discard, replay
+from middlewares._body import discard, read_body, replay
+from middlewares.problem import Problem
 
 
 class Sender:
@@ -54,3 +57,47 @@ async def test_discard_waits_no_longer_than_told() -> None:
     sender = Sender(part(b"a", more=True))
     await discard(sender, seconds=0.01)
     assert sender.asked == 2
+
+
+async def test_who_stops_sending_is_refused_and_the_task_goes_on() -> None:
+    scope = {"type": "http", "headers": []}
+    with pytest.raises(Problem, match="1 bytes came"):
+        await read_body(scope, Sender(part(b"a", more=True)), limit=10, idle=0.01)
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+async def test_each_piece_begins_the_wait_anew() -> None:
+    pieces = [part(b"a", more=True)] * 6 + [part(b"b", more=False)]
+
+    async def slowly() -> Message:
+        await asyncio.sleep(0.02)
+        return pieces.pop(0)
+
+    body = await read_body({"type": "http", "headers": []}, slowly, limit=10, idle=0.1)
+    assert body == b"aaaaaab"
+
+
+async def test_a_cancellation_from_outside_is_no_late_body() -> None:
+    """Also where both come in the same moment."""
+    began = asyncio.Event()
+
+    async def cancelled_twice() -> Message:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()  # from outside, while ours is on its way
+            raise
+        raise AssertionError
+
+    scope = {"type": "http", "headers": []}
+    for receive in (cancelled_twice, Sender()):
+        reading = asyncio.create_task(read_body(scope, receive, limit=10, idle=0.01))
+        if receive is not cancelled_twice:
+            await asyncio.sleep(0)
+            reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading

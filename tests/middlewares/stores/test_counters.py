@@ -756,3 +756,66 @@ async def test_processes_race_for_one_account(redis_url: str) -> None:
     assert now.windows[0].used == 100
     assert (now.held["windows"], now.holds) == (0, ())
     await counters.aclose()
+
+
+# What is remembered of a budget between two requests
+
+
+async def test_a_window_that_was_only_looked_at_begins_with_the_first_that_it_pays(
+    counters: Counters,
+) -> None:
+    """Refused at noon, and paid by credits after that: neither begins a window."""
+    budget = Budget(windows=(Window("30s", 30.0, 100),), credits=True)
+    await restored(counters, Spent(credits=500))
+    assert isinstance(await reserve(counters, "much", 600, budget), Short)
+    paid = await reserve(counters, "paid", 200, budget, now=NOON + 10)
+    assert isinstance(paid, Hold) and (paid.source, paid.starts) == ("credits", {})
+    first = await reserve(counters, "first", 60, budget, now=NOON + 20)
+    assert isinstance(first, Hold) and first.starts == {"30s": NOON + 20}
+    second = await reserve(counters, "second", 30, budget, now=NOON + 30)
+    assert isinstance(second, Hold) and second.starts == {"30s": NOON + 20}
+    anew = await reserve(counters, "anew", 10, budget, now=NOON + 50)
+    assert isinstance(anew, Hold) and anew.starts == {"30s": NOON + 50}
+
+
+async def test_what_is_converted_together_counts_for_each_account_and_source(
+    counters: Counters,
+) -> None:
+    budget = Budget(windows=(HOURS, WEEK), credits=True)
+    for account in "ab":
+        await restored(counters, Spent(credits=1000), account=account)
+    holds = []
+    for n in range(6):
+        account = "ab"[n // 2 % 2]
+        amount = 20 if n % 2 else 500  # more than the window has: credits pay
+        hold = await counters.reserve(account, f"h{n}", amount, amount, budget, NOON)
+        assert isinstance(hold, Hold)
+        holds.append(hold)
+    lost = Hold("b", "lost", 7, "windows", NOON, {"5h": NOON})
+    assert [hold.id for hold in await counters.convert([*holds, lost])] == ["lost"]
+    for account, times in (("a", 2), ("b", 1)):
+        answer = await counters.standing(account, budget, NOON)
+        assert answer is not None
+        assert [level.used for level in answer.windows] == [20 * times, 20 * times]
+        assert answer.credits == 1000 - 500 * times
+        assert dict(answer.held) == {"windows": 0, "credits": 0}
+
+
+async def test_another_budget_for_the_same_account_is_looked_at_anew(counters: Counters) -> None:
+    await restored(counters)
+    await held(counters, "one", 90)
+    assert isinstance(await reserve(counters, "two", 20), Short)
+    wider = Budget(windows=(Window("5h", 18_000.0, 200), WEEK))
+    await held(counters, "two", 20, wider)
+    assert isinstance(await reserve(counters, "three", 20), Short)
+    assert [level.used for level in (await standing(counters, wider)).windows] == [0, 0]
+
+
+async def test_clocks_that_go_back_do_not_keep_a_period(counters: Counters) -> None:
+    """Aligned windows go by the calendar of whoever asks, also after a clock was put right."""
+    day = Budget(windows=(Window("1d", 86_400.0, 100, aligned=True),))
+    await restored(counters)
+    later = await reserve(counters, "later", 10, day, now=NOON + 86_400)
+    assert isinstance(later, Hold) and later.starts == {"1d": NOON + 43_200}
+    back = await reserve(counters, "back", 10, day, now=NOON)
+    assert isinstance(back, Hold) and back.starts == {"1d": NOON + 43_200}  # it has begun
