@@ -482,6 +482,73 @@ async def test_nobody_is_asked_for_a_client_that_is_gone(house: House) -> None:
             assert float(row["credits"]) == 0
 
 
+# Settings of falling back
+
+
+@pytest.fixture(scope="module")
+def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[House]:
+    """Three tries, a second round, and nothing that may have been worked on is tried elsewhere."""
+    document = _document(simulator.url)
+    for upstream in document["upstreams"]:
+        if upstream["name"].startswith("mute"):
+            upstream["first_token_timeout"] = "300ms"
+    nowhere = {"name": "nowhere", "dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}
+    document["upstreams"].append(nowhere)
+    targets = {
+        "solo": ["dead-openai"],
+        "many": ["dead-openai", "dead-anthropic", "dead-responses", "well-openai"],
+        "begun": ["mute-openai", "well-openai"],
+        "unbegun": ["nowhere", "well-openai"],
+        "answered": ["slow-openai", "well-openai"],
+    }
+    document["models"] = [
+        {"id": name, "targets": [f"{each}/up-{name}-{n}" for n, each in enumerate(places)]}
+        for name, places in targets.items()
+    ]
+    fallback = {"attempts": 3, "retries": 1, "pause": "1ms", "longest_pause": "100ms"}
+    document["fallback"] = {**fallback, "unanswered": False}
+    document |= {"server": {}, "breaker": {}, "plans": []}
+    gateway = Gateway(tmp_path_factory.mktemp("careful"), document, env=SECRETS)
+    try:
+        yield House(gateway, simulator)
+    finally:
+        assert gateway.stop() == 0, gateway.stderr
+
+
+async def test_a_second_round_and_no_end_of_asking(careful: House) -> None:
+    """A target without another is asked however broken it is; twice as long as it is not, and once
+    when it is, since its pause is longer than a request waits."""
+    key = await careful.key()
+    for asked_before in range(12):
+        reply = await careful.ask(key, "solo", stream=bool(asked_before % 2))
+        assert (reply.status, reply.error["code"]) == (503, "upstream_unavailable")
+        row = await careful.row(key, reply.header("x-request-id"))
+        tries = 2 if not asked_before else len(row["path"])
+        assert problems(row) == ["upstream_unavailable"] * tries
+    count, _ = await careful.requests("solo")
+    assert 12 < count < 24
+
+
+async def test_no_more_tries_than_are_allowed(careful: House) -> None:
+    key = await careful.key()
+    reply = await careful.ask(key, "many")
+    assert reply.status == 503
+    row = await careful.row(key, reply.header("x-request-id"))
+    assert problems(row) == ["upstream_unavailable"] * 3
+
+
+async def test_what_may_have_been_worked_on_is_not_asked_elsewhere(careful: House) -> None:
+    key = await careful.key()
+    statuses = {
+        model: (await careful.ask(key, model, stream=True)).status
+        for model in ("begun", "unbegun", "answered")
+    }
+    assert statuses == {"begun": 504, "unbegun": 200, "answered": 200}
+    assert await careful.requests("begun") == [1, 0]
+    assert await careful.requests("unbegun") == [0, 1]
+    assert await careful.requests("answered") == [1, 1]
+
+
 # Targets that ask to be left alone
 
 

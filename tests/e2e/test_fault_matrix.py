@@ -24,12 +24,16 @@ from .surfaces import SURFACES, Wish
 from .wire import Reply, ask, events
 
 DIALECTS = ("openai", "anthropic", "responses")
-PAIRS = [(s, d) for s in SURFACES for d in DIALECTS if s != "completions" or d == "openai"]
+WAYS = [
+    *((s, d, "native") for s in SURFACES for d in DIALECTS if s != "completions" or d == "openai"),
+    ("chat", "openai", "httpx"),
+]
+"""Surface, dialect of the upstream, transport."""
 PROMPT = "Tell me of the mill, its wheel and its gate."
 WHOLE = f"You said: {PROMPT}\n\nThis answer was made by the simulator."
 PRICES = {"input": "1.009", "output": "8.011", "cache_read": "0.107", "cache_write": "1.259"}
 DEARER = {"input": "3.001", "output": "15.007", "cache_read": "0.303", "cache_write": "3.751"}
-AT_ONCE = 24
+AT_ONCE = 32
 
 Help = Literal["alone", "target", "model"]
 """What else there is: nothing, another target of the model, another model."""
@@ -42,6 +46,7 @@ class Case(NamedTuple):
     fault: Fault
     surface: str
     dialect: str
+    transport: str
     stream: bool
     help: Help
 
@@ -55,15 +60,15 @@ class Case(NamedTuple):
 def _cases() -> Iterator[Case]:
     n = 0
     for fault in (*BEFORE, *AFTER):
-        for surface, dialect in PAIRS:
+        for surface, dialect, transport in WAYS:
             for stream in (False, True):
                 if (fault.stream if stream else fault.plain) is None:
                     continue
                 helps: tuple[Help, ...] = ("alone", "target", "model")
-                if not fault.elsewhere or fault in AFTER:
-                    helps = ("target",)
+                if not fault.elsewhere or fault in AFTER or "overlong" in fault.words:
+                    helps = ("target",)  # for the last is a lot to send
                 for help_ in helps:
-                    yield Case(n, fault, surface, dialect, stream, help_)
+                    yield Case(n, fault, surface, dialect, transport, stream, help_)
                     n += 1
 
 
@@ -77,22 +82,23 @@ def _document(places: dict[Played, str]) -> dict[str, Any]:
     names = {fault: f"far-{n}" for n, fault in enumerate((*BEFORE, *AFTER))}
     upstreams = [
         {
-            "name": f"{name}-{dialect}",
+            "name": f"{name}-{dialect}-{transport}",
             "dialect": dialect,
+            "transport": transport,
             "base_url": f"{places[fault.played]}/v1",
             "headers": {"x-sim": fault.words} if fault.words else {},
             **fault.limits,
         }
         for fault, name in names.items()
-        for dialect in DIALECTS
+        for dialect, transport in sorted({way[1:] for way in WAYS})
     ]
     upstreams += [
         {"name": f"near-{dialect}", "dialect": dialect, "base_url": f"{places['simulator']}/v1"}
         for dialect in DIALECTS
     ]
     models: list[dict[str, Any]] = []
-    for n, fault, _, dialect, _, help_ in CASES:
-        targets = [f"{names[fault]}-{dialect}/upbad-{n}"]
+    for n, fault, _, dialect, transport, _, help_ in CASES:
+        targets = [f"{names[fault]}-{dialect}-{transport}/upbad-{n}"]
         if help_ == "target":
             targets.append(f"near-{dialect}/upgood-{n}")
         model = {"id": f"m{n}", "targets": targets, "price": PRICES}
@@ -242,10 +248,9 @@ def check_all(found: list[Seen], right: Callable[[Seen], None]) -> None:
             right(seen)
         except AssertionError as error:
             case = seen.case
-            wrong.append(
-                f"{case.surface} over {case.dialect}, {'streamed' if case.stream else 'plain'}, "
-                f"{case.help}: {error}\n{seen.reply}\n{seen.row}"
-            )
+            kind = "streamed" if case.stream else "plain"
+            way = f"{case.surface} over {case.dialect} ({case.transport}), {kind}, {case.help}"
+            wrong.append(f"{way}: {error}\n{seen.reply}\n{seen.row}")
     assert not wrong, f"{len(wrong)} of {len(found)}:\n" + "\n\n".join(wrong)
 
 
