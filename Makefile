@@ -20,7 +20,7 @@ demo: $(READY)  ## a gateway with a simulated model, one streamed call shown, th
 	$(BIN)/penstock demo
 
 test: check $(CLIENTS)  ## everything that has to hold: check, then all tests with branch coverage, none skipped
-	$(BIN)/python -m pytest --no-skips --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-skips --cov --cov-report=term $(TESTS)
 
 test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs, Claude Code, Codex, llama.cpp
 	$(BIN)/python -m pytest --no-skips tests/clients

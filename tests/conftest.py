@@ -10,6 +10,7 @@ import pytest
 from tests.middlewares.stores.postgres_server import Postgres
 
 _skipped: list[str] = []
+_figures: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":  # with all that was measured, in whichever process
+        _figures.extend(str(line) for name, line in report.user_properties if name == "figure")
     if report.skipped and not hasattr(report, "wasxfail"):
         _skipped.append(report.nodeid)
 
@@ -51,6 +54,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    if _figures:
+        terminalreporter.write_sep("=", "figures")
+        for line in _figures:
+            terminalreporter.write_line(line)
     if _skipped and config.getoption("--no-skips"):
         terminalreporter.write_sep("=", "skipped, and --no-skips was given", red=True)
         for nodeid in _skipped:

@@ -20,21 +20,11 @@ ADMIN_TOKEN = "admin-canary-51e0b7aa43"
 Start = Callable[..., Gateway]
 Figures = Callable[[str], None]
 
-_figures: list[str] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _figures:
-        terminalreporter.write_sep("=", "figures")
-        for line in _figures:
-            terminalreporter.write_line(line)
-
-
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
     """Say a line at the end of the run: what was measured, of which test."""
-    name = request.node.name
-    return lambda line: _figures.append(f"{name}: {line}")
+    node = request.node
+    return lambda line: node.user_properties.append(("figure", f"{node.name}: {line}"))
 
 
 def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
