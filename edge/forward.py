@@ -95,16 +95,20 @@ class Forwarder:
         exchange.tariff = model.tariff
         if exchange.attempts:
             self._anew(exchange)
-        try:
-            await self._attempt(exchange, model, place, scope, receive, send)
-        except Problem as problem:
-            if exchange.attempts and not exchange.attempts[-1].problem:
-                exchange.attempts[-1].problem = problem.kind
-            lacking = exchange.attempts and exchange.attempts[-1].status in _NO_ENDPOINT
-            if exchange.endpoint != "responses.compact" or not lacking:
-                raise
+        passing = True
+        while True:
+            try:
+                return await self._attempt(
+                    exchange, model, place, scope, receive, send, passing=passing
+                )
+            except Problem as problem:
+                if exchange.attempts and not exchange.attempts[-1].problem:
+                    exchange.attempts[-1].problem = problem.kind
+                lacking = exchange.attempts and exchange.attempts[-1].status in _NO_ENDPOINT
+                if exchange.endpoint != "responses.compact" or not lacking or not passing:
+                    raise
             self._anew(exchange)
-            await self._attempt(exchange, model, place, scope, receive, send, passing=False)
+            passing = False
 
     async def _attempt(
         self,

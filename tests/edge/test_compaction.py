@@ -68,6 +68,13 @@ async def compacted(upstream: str) -> tuple[House, dict[str, Any]]:
     return house, item
 
 
+async def test_where_neither_way_works_both_tries_say_so() -> None:
+    house = house_of(LACKING, LACKING)
+    assert (await post(house, "responses", COMPACT)).status == 502
+    (exchange,) = house.exchanges
+    assert [one.problem for one in exchange.attempts] == ["upstream_error"] * 2
+
+
 async def test_an_upstream_that_compacts_by_itself() -> None:
     body = json.dumps(NATIVE).encode()
     house = house_of(Answer([body], headers=PLAIN))
