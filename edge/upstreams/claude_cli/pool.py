@@ -14,6 +14,7 @@ from .process import Process
 from .program import Program
 
 _T = TypeVar("_T")
+_FOLDERS = ("work", "tmp")
 _STALE = 300.0
 """Seconds after which a client that nobody wanted is ended."""
 
@@ -111,6 +112,8 @@ class Pool:
         try:
             process = await Process.start(self._program, self._private())
             self._running.add(process)
+        except OSError as error:  # no room or no right to make a folder
+            raise ConnectFailed(f"no private folder: {error}") from None
         finally:
             self._starting -= 1
             self._next()
@@ -121,9 +124,9 @@ class Pool:
 
     def _private(self) -> Path:
         """A folder of this pool alone (mode 0700); another when something has tidied it up."""
-        if self._folder is None or not (self._folder / "work").is_dir():
+        if self._folder is None or not all((self._folder / name).is_dir() for name in _FOLDERS):
             self._folder = Path(tempfile.mkdtemp(prefix="penstock-claude-"))
-            for name in ("tmp", "work"):
+            for name in _FOLDERS:
                 (self._folder / name).mkdir(mode=0o700)
         return self._folder
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import tempfile
 from asyncio.subprocess import SubprocessStreamProtocol
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +46,9 @@ class Process:
     born: loop time. ahead: whether it was started before anybody needed it.
     """
 
-    def __init__(self, transport: asyncio.SubprocessTransport, pipes: _Pipes) -> None:
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, pipes: _Pipes, scratch: Path
+    ) -> None:
         assert pipes.stdin is not None
         assert pipes.stdout is not None
         assert pipes.stderr is not None
@@ -52,6 +56,7 @@ class Process:
         self.ahead = False
         self.pid = transport.get_pid()
         self._transport = transport
+        self._scratch = scratch
         self._gone = pipes.gone
         self._in = pipes.stdin
         self._out = pipes.stdout
@@ -61,22 +66,25 @@ class Process:
 
     @classmethod
     async def start(cls, program: Program, folder: Path) -> Self:
-        """folder: private; `work` in it is where the client runs, `tmp` for its scratch files.
+        """folder: private; the client runs in `work`, and its scratch files are in `tmp`.
 
         Raises ConnectFailed.
         """
         loop = asyncio.get_running_loop()
+        argv = program.argv()
+        scratch = Path(tempfile.mkdtemp(dir=folder / "tmp"))
         try:
             transport, pipes = await loop.subprocess_exec(
                 lambda: _Pipes(loop),
-                *program.argv(),
+                *argv,
                 cwd=folder / "work",
-                env=program.environ(folder / "tmp"),
+                env=program.environ(scratch),
                 start_new_session=True,
             )
         except OSError as error:
+            shutil.rmtree(scratch, ignore_errors=True)
             raise ConnectFailed(f"{program.command} does not start: {error}") from None
-        return cls(transport, pipes)
+        return cls(transport, pipes, scratch)
 
     @property
     def over(self) -> bool:
@@ -134,6 +142,7 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)  # what it may have left in its group
             self._listening.cancel()
             self._transport.close()  # nobody reads on to the end of its output
+            await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.over:

@@ -240,6 +240,13 @@ async def test_a_program_that_cannot_be_loaded(tmp_path: Path) -> None:
     await upstream.aclose()
 
 
+async def test_no_folder_to_run_in(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    failed = await failure(host.upstream("whole"))
+    assert isinstance(failed, ConnectFailed)
+    assert failed.reason.startswith("no private folder: ")
+
+
 # The pool
 
 
