@@ -109,7 +109,7 @@ class FallbackMiddleware:
             return await self.app(scope, receive, send)
         exchange = Exchange.of(scope)
         places = self._places(exchange)
-        if not isinstance(places, Sequence):
+        if type(places) is not tuple and not isinstance(places, Sequence):
             places = await places
         if not places:
             return await self.app(scope, receive, send)
