@@ -80,10 +80,10 @@ class _Content(Struct):
 
 
 class _Assistant(Struct):
-    error: str | None = None
-    api_error: str | None = None
+    error: Any = None
+    api_error: Any = None
     api_error_status: int | None = None
-    api_error_type: str | None = None
+    api_error_type: Any = None
     message: _Content = msgspec.field(default_factory=_Content)
 
 
@@ -114,13 +114,8 @@ class _Init(Struct):
     tools: list[str] = []
 
 
-class _Window(Struct):
-    status: str = ""
-    resetsAt: float | None = None  # noqa: N815 - the client's spelling
-
-
 class _RateLimit(Struct):
-    rate_limit_info: _Window = msgspec.field(default_factory=_Window)
+    rate_limit_info: Any = None
 
 
 def _decoder(type_: Any) -> Any:
@@ -200,10 +195,15 @@ class Answering:
             case "system" if kind.subtype == "init":
                 self._listed(frozenset(_init(line).tools))
             case "rate_limit_event":
-                window = _rate_limit(line).rate_limit_info
-                if window.status == "rejected" and window.resetsAt:
-                    self._retry_at = window.resetsAt
+                self._limited(_rate_limit(line).rate_limit_info)
         return None
+
+    def _limited(self, window: Any) -> None:
+        """A window of the account's is told of now and then; only one that is used up matters."""
+        if isinstance(window, dict) and window.get("status") == "rejected":
+            until = window.get("resetsAt")
+            if isinstance(until, int | float) and until > 0:
+                self._retry_at = until
 
     def _heard(self, event: Raw) -> Raw | None:
         kind = _type(event).type
@@ -237,7 +237,7 @@ class Answering:
         raise refusal(
             said.api_error_status,
             _overflow(text),
-            type_=said.api_error_type or "",
+            type_=str(said.api_error_type or ""),
             retry_at=self._retry_at,
         )
 

@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from edge.settings import SettingsError, parse
 from edge.upstreams import Malformed
+from edge.upstreams.claude_cli.answering import Answering, Refusal
 from edge.upstreams.claude_cli.asking import Asking, Unusable, asking, original
 from edge.upstreams.claude_cli.program import Program
 from edge.upstreams.claude_cli.whole import Whole
@@ -286,6 +287,36 @@ def test_a_message_is_made_of_its_events() -> None:
 def test_an_event_that_does_not_fit(event: Any) -> None:
     with pytest.raises(Malformed):
         Whole().add(Raw(json.dumps(event).encode()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed", "resetsAt": 5}},
+        {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": "?"}},
+        {"type": "rate_limit_event", "rate_limit_info": None},
+        {"type": "keep_alive"},
+        {"type": "system", "subtype": {"of": "another kind"}, "event": "ui.render"},
+        {"type": "control_request", "request_id": "x", "request": {"subtype": "mcp_message"}},
+        {"type": "assistant", "message": {"content": [{"type": "text", "text": "hi"}]}},
+        {"something": "else"},
+    ],
+)
+def test_a_line_that_is_not_for_us(line: dict[str, Any]) -> None:
+    answering = Answering()
+    assert answering.feed(json.dumps(line).encode()) is None
+    with pytest.raises(Refusal) as raised:
+        answering.feed(
+            b'{"type": "assistant", "error": {"a": 1}, "api_error_status": 418, "message": {}}'
+        )
+    assert raised.value.status == 418
+    assert [name for name, _ in raised.value.headers] == [b"content-type"]
+
+
+@pytest.mark.parametrize("line", [b"[]", b'"x"', b"5", b"\xff", b"[" * 100_000, b'{"type": 5}'])
+def test_a_line_that_cannot_be_read(line: bytes) -> None:
+    with pytest.raises(Malformed):
+        Answering().feed(line)
 
 
 # Configuration
