@@ -25,6 +25,7 @@ _MOST_MODELS = 16
 _NOTHING = (b"null", b"[]", b'""')
 _LONGEST_NOTHING = max(map(len, _NOTHING))
 
+_OF_CONTENT = frozenset((b"content-type", b"content-encoding"))
 _STREAMED = frozenset(("chat.completions", "completions", "messages", "responses"))
 
 _MEMBERS = {
@@ -126,9 +127,11 @@ class IntakeMiddleware:
 def _check_media_type(scope: Scope) -> None:
     kind = encoding = None
     for name, value in scope["headers"]:
+        if name not in _OF_CONTENT:
+            continue
         if name == b"content-type":
             kind = value if kind is None else kind
-        elif name == b"content-encoding":
+        else:
             encoding = value if encoding is None else encoding
     if kind is not None and kind != b"application/json":
         essence = kind.split(b";", 1)[0].strip().lower()

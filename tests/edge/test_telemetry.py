@@ -383,10 +383,7 @@ def test_the_short_way_to_the_log_writes_what_structlog_would(
     if level == "warning":
         assert written == []
         return
-    if form == "json":
-        written = [re.sub(rb'"time":"[^"]*"', b"", line) for line in written]
-    else:
-        written = [line.partition(b"[")[2] for line in written]
+    written = [re.sub(rb"[0-9-]+T[0-9:.]+\+00:00", b"TIME", line) for line in written]
     assert len(written) == 2 and written[0] == written[1] and b"/v1" in written[0]
 
 
