@@ -191,7 +191,10 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
         now=time(),
     )
     problem.reason = said
-    raise problem
+    try:
+        raise problem
+    finally:  # its traceback holds this frame, which would hold the request
+        del problem
 
 
 async def _read(response: Response) -> bytes:

@@ -157,19 +157,23 @@ class Forwarder:
                 await self._stream(passage, opening, provider.first_content, receive)
             else:
                 await self._plain(exchange, crossing, opening, receive, send)
-        except ClientGone:
+        except ClientGone as gone:
+            _let_go(gone)
             if exchange.outcome != "completed":
                 exchange.outcome = "hung_up"
             attempt.error = "the client left"
         except NoContent as limit:
+            _let_go(limit)
             attempt.error = str(limit)
             attempt.unanswered = not attempt.status
             raise Problem("upstream_timeout", reason=_reason(target, str(limit))) from None
         except UpstreamFailure as failure:
+            _let_go(failure)
             attempt.error = failure.reason
             attempt.unanswered = failure.sent and not attempt.status
             raise Problem(_kind_of(failure), reason=_reason(target, failure.reason)) from None
         except UpstreamBroke as broke:
+            _let_go(broke)
             attempt.error = broke.reason
             raise Problem(broke.kind, reason=_reason(target, broke.reason)) from None
         finally:
@@ -204,7 +208,10 @@ class Forwarder:
             now=time(),
         )
         problem.reason = attempt.error = _reason(attempt.target, problem.reason)
-        raise problem
+        try:
+            raise problem
+        finally:  # its traceback holds this frame; the two, and the request, would stay for long
+            del problem
 
     async def _plain(
         self,
@@ -330,6 +337,16 @@ def _passed_on(exchange: Exchange, crossing: Crossing, scope: Scope) -> Iterable
     return passed_on(
         crossing.dialect, scope["headers"] if exchange.dialect == crossing.dialect else ()
     )
+
+
+def _let_go(raised: BaseException) -> None:
+    """Forget where it was raised. Some there hold what they raise: with its traceback, which holds
+    them, each failed request would stay, body and all, until the next full garbage collection.
+    """
+    chain: BaseException | None = raised
+    while chain is not None:
+        chain.__traceback__ = None
+        chain = chain.__context__
 
 
 def _kind_of(failure: UpstreamFailure) -> str:

@@ -118,6 +118,7 @@ class Watch:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None  # how it ended refers to this
         if self._ping_task is not None:
             self._ping_task.cancel()
             await asyncio.wait((self._ping_task,))

@@ -78,7 +78,10 @@ class ResponsesApp:
         exchange = Exchange.of(scope)
         if scope["method"] == "POST":
             await self._prepare(exchange)
-            return await self._forward(scope, receive, send)
+            try:
+                return await self._forward(scope, receive, send)
+            finally:
+                exchange.keeper = None  # it holds the exchange, which holds it, and what was said
         path: str = scope["path"].rstrip("/")
         of_items = path.endswith(_ITEMS)
         response_id = path.removesuffix(_ITEMS).rpartition("/")[2]
