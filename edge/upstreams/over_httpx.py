@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -20,6 +20,8 @@ from . import (
 )
 from ._wire import SizedBody, encode_head
 from .limits import Limits
+
+T = TypeVar("T")
 
 
 class HttpxUpstream:
@@ -39,7 +41,7 @@ class HttpxUpstream:
         self._host_line = b"host: " + url.netloc + b"\r\n"
         self._transport = transport
         self.limits = limits
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def open(self, request: Request) -> "HttpxResponse":
@@ -64,7 +66,7 @@ class HttpxUpstream:
                     }
                 },
             )
-            response = await self._transport.handle_async_request(outgoing)
+            response = await self.alone(self._transport.handle_async_request(outgoing))
         return HttpxResponse(self, response, end)
 
     async def aclose(self) -> None:
@@ -74,6 +76,32 @@ class HttpxUpstream:
         while self._closing:
             await asyncio.wait(set(self._closing))
         await self._transport.aclose()
+
+    async def alone(self, step: Coroutine[Any, Any, T]) -> T:
+        """Await `step` in a task of its own.
+
+        When it is cancelled, httpcore closes what it has, by awaiting; cancelled once more in that,
+        by the second of two limits or a hang-up, it would never close it. This task is cancelled
+        once.
+        """
+        task = asyncio.get_running_loop().create_task(step)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.cancel()
+            self._closing.add(task)
+            task.add_done_callback(self._given_up)
+            raise
+        return task.result()
+
+    def _given_up(self, task: asyncio.Task[Any]) -> None:
+        self._closing.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            return
+        response = task.result()  # it came just then
+        if isinstance(response, httpx.Response):
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            self.let_go(response.stream)
 
     def let_go(self, stream: httpx.AsyncByteStream) -> None:
         """Close `stream` soon. httpx closes by awaiting, which `Response.close` may not."""
@@ -111,9 +139,10 @@ class HttpxResponse:
             async with _Bound(limits, self._end) as bound:
                 bound.expect("idle")
                 while not data:
-                    chunk = await anext(self._chunks, None)
+                    chunk = await self._upstream.alone(self._next())
                     if chunk is None:
-                        await self._stream.aclose()  # so that the connection can be used again
+                        # So that the connection can be used again.
+                        await self._upstream.alone(self._stream.aclose())
                         self._stream = None
                         return b""
                     data = chunk
@@ -124,6 +153,9 @@ class HttpxResponse:
             self.close()
             raise
         return data
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)
 
     def close(self) -> None:
         """See `Response.close`."""

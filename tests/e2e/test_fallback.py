@@ -240,6 +240,9 @@ async def test_callers_name_models_of_their_own(house: House) -> None:
     assert (headers["x-fallback-from"], headers["x-fallback-depth"]) == ("a", "2")
     row = await house.row(key, headers["x-request-id"])
     assert [one["model"] for one in row["path"]] == ["a", "b", "c"]
+    said = await asyncio.to_thread(house.gateway.request_line, headers["x-request-id"])
+    assert [one["upstream_model"] for one in said["attempts"]] == ["up-a-0", "up-b-0", "up-c-0"]
+    assert [one["status"] for one in said["attempts"]] == [503, 503, 200]
     other = await house.ask(key, "a")
     assert other.header("x-model-used") == "spare"
 

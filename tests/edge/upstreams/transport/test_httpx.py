@@ -248,6 +248,34 @@ async def test_cancelling_closes_over_httpx(phase: str) -> None:
         await client.aclose()
 
 
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("phase", ["head", "body"])
+async def test_cancelling_twice_closes_over_httpx(phase: str, turns: int) -> None:
+    """Two limits at once, or one and a hang-up: the second comes while httpcore is closing."""
+    async with Fake(silent if phase == "head" else half) as upstream:
+        client = over_httpx(upstream.url)
+        read = asyncio.Event()
+
+        async def run() -> None:
+            response = await client.open(GET)
+            await response.read()
+            read.set()
+            await response.read()
+
+        task = asyncio.create_task(run())
+        await upstream.until(lambda: upstream.requests)
+        if phase == "body":
+            await read.wait()
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await upstream.until(lambda: upstream.open == 0)
+        await client.aclose()
+
+
 async def test_close_over_httpx_lets_go_without_waiting() -> None:
     async with Fake(half) as upstream:
         client = over_httpx(upstream.url)
