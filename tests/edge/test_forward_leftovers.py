@@ -25,16 +25,13 @@ FRAME = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"
 PATHS = (CHAT, RESPONSES)
 
 
-@pytest.fixture
-def uncollected() -> Iterator[set[int]]:
-    """What was there before, without a collector."""
+@pytest.fixture(autouse=True)
+def _uncollected() -> Iterator[None]:
+    """What is made from now on is of the youngest generation, and stays that."""
     gc.disable()
-    yield set(map(id, there()))
+    gc.collect(0)
+    yield
     gc.enable()
-
-
-def there() -> list[Any]:
-    return [one for one in gc.get_objects() if isinstance(one, Exchange | Problem)]
 
 
 def body(path: str, *, stream: bool) -> dict[str, Any]:
@@ -44,11 +41,12 @@ def body(path: str, *, stream: bool) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 5, "stream": stream, **said}
 
 
-async def left(house: House, before: set[int]) -> int:
-    """How many are there since; those that the house noted are not what is meant."""
+async def left(house: House) -> int:
+    """How many are still there; those that the house noted are not what is meant."""
     house.exchanges.clear()
     await asyncio.sleep(0)  # tasks that were cancelled end
-    return len([one for one in there() if id(one) not in before])
+    young = gc.get_objects(generation=0)
+    return sum(isinstance(one, Exchange | Problem) for one in young)
 
 
 async def ask(house: House, path: str, *, stream: bool) -> int:
@@ -73,34 +71,32 @@ async def ask(house: House, path: str, *, stream: bool) -> int:
     ],
 )
 async def test_a_failed_request_is_gone(
-    answer: Answer, status: tuple[int, ...], path: str, stream: bool, uncollected: set[int]
+    answer: Answer, status: tuple[int, ...], path: str, stream: bool
 ) -> None:
     house = House(Scripted(answer), document=DOCUMENT)
     assert await ask(house, path, stream=stream) in status
-    assert await left(house, uncollected) == 0
+    assert await left(house) == 0
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_so_is_one_that_had_no_content_in_time(path: str, uncollected: set[int]) -> None:
+async def test_so_is_one_that_had_no_content_in_time(path: str) -> None:
     house = House(Scripted(Answer([asyncio.Event()])), document=DOCUMENT, first_content=0.12)
     assert await ask(house, path, stream=True) == 504
-    assert await left(house, uncollected) == 0
+    assert await left(house) == 0
 
 
-async def test_so_is_one_that_was_answered_late(uncollected: set[int]) -> None:
+async def test_so_is_one_that_was_answered_late() -> None:
     """And watched meanwhile."""
     late = asyncio.Event()
     house = House(Scripted(Answer([late, ROLE, HI, STOP, DONE])), document=DOCUMENT)
     asyncio.get_running_loop().call_later(0.15, late.set)
     assert await ask(house, CHAT, stream=True) == 200
-    assert await left(house, uncollected) == 0
+    assert await left(house) == 0
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_so_is_one_whose_client_has_left(
-    path: str, stream: bool, uncollected: set[int]
-) -> None:
+async def test_so_is_one_whose_client_has_left(path: str, stream: bool) -> None:
     house = House(Scripted(Answer([asyncio.Event()])), document=DOCUMENT)
 
     async def leave() -> None:
@@ -111,4 +107,4 @@ async def test_so_is_one_whose_client_has_left(
             await call.done()
 
     await leave()
-    assert await left(house, uncollected) == 0
+    assert await left(house) == 0
