@@ -60,6 +60,10 @@ class Told:
         self._metrics.broken.labels(upstream, label).set(float(broken))
         (self._broken.add if broken else self._broken.discard)((upstream, label))
 
+    def knows(self, target: Target) -> bool:
+        """Whether it is in the configuration by its name, and not one that a client made up."""
+        return f"{target.upstream}/{target.model}" in self._named
+
     def __call__(self, target: Target, state: State, reason: str) -> None:
         name = f"{target.upstream}/{target.model}"
         label = target.model if name in self._named else "*"
@@ -121,7 +125,7 @@ async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
         stack.push_async_callback(sweeper.aclose)
     line = line_of(settings)
     told = Told(settings, metrics)
-    health = await health_of(settings, stack, told)
+    health = await health_of(settings, stack, told, shared=told.knows)
     bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.throttled, lambda: len(line))

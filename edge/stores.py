@@ -44,9 +44,15 @@ def replays_of(settings: Settings, stack: AsyncExitStack) -> ReplayStore:
 
 
 async def health_of(
-    settings: Settings, stack: AsyncExitStack, changed: Callable[[Target, State, str], None]
+    settings: Settings,
+    stack: AsyncExitStack,
+    changed: Callable[[Target, State, str], None],
+    *,
+    shared: Callable[[Target], bool],
 ) -> Health:
-    """Breakers of targets, which processes with the same Redis share. `stack` closes them."""
+    """Breakers of targets; those that are `shared` processes with the same Redis have together.
+    `stack` closes them.
+    """
     breaker = settings.breaker
     terms = BreakerTerms(
         failures=breaker.failures,
@@ -59,9 +65,9 @@ async def health_of(
     if settings.store.counters != "memory":
         from middlewares.stores.redis_breakers import SharedBreakers
 
-        shared = SharedBreakers(breakers, str(settings.store.counters))
-        stack.push_async_callback(shared.aclose)
-        await shared.start()
+        sharing = SharedBreakers(breakers, str(settings.store.counters), shared=shared)
+        stack.push_async_callback(sharing.aclose)
+        await sharing.start()
     return breakers
 
 

@@ -23,6 +23,7 @@ meanwhile, others find out for themselves.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha1
 from secrets import token_hex
@@ -105,13 +106,22 @@ class SharedBreakers:
     """Has `breakers` know what those of other processes know, by Redis.
 
     period: seconds between two looks. lease: seconds for which leave to probe is not given to
-    another. Raises ValueError for a URL that is none of Redis.
+    another. shared: whether others are to know of a place; asked where there is trouble. Of names
+    that clients make up none should: each look is at all that is known, by Redis and by us.
+    Raises ValueError for a URL that is none of Redis.
     """
 
     def __init__(
-        self, breakers: Breakers, url: str, *, period: float = 0.5, lease: float = 2.0
+        self,
+        breakers: Breakers,
+        url: str,
+        *,
+        period: float = 0.5,
+        lease: float = 2.0,
+        shared: Callable[[Target], bool] = lambda place: True,
     ) -> None:
         self._breakers = breakers
+        self._shared = shared
         self._period = period
         self._lease = int(max(lease, 4 * period) * 1000)
         self._name = token_hex(8)
@@ -148,6 +158,9 @@ class SharedBreakers:
         """On the request path, where there is trouble."""
         if self._away:
             return  # when Redis is back, what is broken then is told
+        if not self._shared(place):
+            self._breakers.let(place, True)  # there is nobody to leave the probe to
+            return
         known = self._news.get(place)
         if known is None:
             known = self._news[place] = set()
@@ -242,7 +255,7 @@ class SharedBreakers:
         """Tell what Redis should know and does not; what others closed meanwhile stays closed."""
         open_there = {entry.place for entry in known if entry.state == b"o"}
         for place in self._breakers.broken():
-            if place not in open_there:
+            if place not in open_there and self._shared(place):
                 self._news[place] = {"opened", "told"}
                 self._awake.set()
 

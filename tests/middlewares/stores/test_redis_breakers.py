@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,9 @@ SHORT = BreakerTerms(pause=0.05, longest_pause=0.2)
 class Process:
     """What one process has of it. ahead: seconds its clock is ahead of Redis' (they may differ)."""
 
-    def __init__(self, url: str, terms: BreakerTerms, ahead: float, lease: float) -> None:
+    def __init__(
+        self, url: str, terms: BreakerTerms, ahead: float, lease: float, **options: Any
+    ) -> None:
         self.states: list[str] = []
         self.breakers = Breakers(
             terms,
@@ -35,7 +38,7 @@ class Process:
             clock=lambda: time.time() + ahead,
             random=lambda: 0.5,
         )
-        self.shared = SharedBreakers(self.breakers, url, period=0.05, lease=lease)
+        self.shared = SharedBreakers(self.breakers, url, period=0.05, lease=lease, **options)
 
     def tried(self, outcome: Outcome, times: int = 1, retry_after: int | None = None) -> None:
         for _ in range(times):
@@ -261,6 +264,32 @@ async def test_names_without_end_do_not_fill_redis(
         await until(lambda: len(two.breakers.conditions()) == 10)
         with redis_server.client() as client:
             assert client.hlen(KEY) == 10
+
+
+async def test_what_is_not_to_be_shared_stays_here(
+    redis_url: str, redis_server: RedisServer
+) -> None:
+    """Each process probes such a place by itself."""
+    one, two = (
+        Process(redis_url, SHORT, 0.0, 60.0, shared=lambda place: place != PLACE) for _ in "ab"
+    )
+    await one.shared.start()
+    await two.shared.start()
+    try:
+        one.tried("bad", TERMS.failures, retry_after=1)
+        assert not one.breakers.admits(PLACE)
+        other = Target("one", "shared")
+        two.breakers.ended(other, "bad", two.breakers.began(other), retry_after=1)
+        await until(lambda: not one.breakers.admits(other))
+        assert two.breakers.admits(PLACE)
+        with redis_server.client() as client:
+            assert client.hkeys(KEY) == [b'["one","shared"]']
+        await until(lambda: one.breakers.admits(PLACE))
+        one.tried("good")
+        assert one.state == "closed"
+    finally:
+        await one.shared.aclose()
+        await two.shared.aclose()
 
 
 async def test_what_somebody_else_wrote_is_passed_over(
