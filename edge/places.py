@@ -21,6 +21,9 @@ FORWARDED = frozenset(
 )
 """Endpoints that a target answers."""
 
+_EMBEDDING = frozenset(("openai", "responses"))
+"""Dialects that have embeddings."""
+
 
 class Spot(Place, frozen=True):
     """A place in a conversation that is remembered. maker: fingerprint of what answers there."""
@@ -61,6 +64,9 @@ class Places:
         if len(model.places) == 1 and not exchange.models and not model.fallbacks:
             return model.places
         models = [model, *self._others(exchange, model)]
+        if exchange.endpoint == "embeddings":  # which are not translated, and no conversation
+            places = self._ordered(models)
+            return [place for place in places if self._embeds(place.target)] or places
         if self._affinity is None:
             return self._ordered(models)
         return self._remembered(exchange, models, self._affinity)
@@ -141,6 +147,9 @@ class Places:
             first = next(iter(same or able), 0)
             spots.insert(0, spots.pop(first))
         return spots
+
+    def _embeds(self, target: Target) -> bool:
+        return not _EMBEDDING.isdisjoint(self._dialects(target.upstream))
 
     def _maker(self, exchange: Exchange, target: Target) -> str:
         """Who can read what is made there: the same model in the same dialect."""

@@ -260,6 +260,9 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
     if attempt.problem:
         said["problem"] = attempt.problem
+    if attempt.usage is not None:
+        said["input_tokens"] = attempt.usage.input
+        said["output_tokens"] = attempt.usage.output
     if attempt.error:
         said["reason"] = _clean(attempt.error)
     return said

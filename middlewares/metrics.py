@@ -222,6 +222,12 @@ class Metrics:
         for attempt in exchange.attempts:
             place = (attempt.target.upstream, attempt.status)
             tried[place] = tried.get(place, 0) + 1
+            told = attempt.usage
+            if told is not None:  # of a try before the last
+                tally.input += told.input
+                tally.output += told.output
+                tally.cache_read += told.cache_read
+                tally.cache_write += told.cache_write
         if not self._due:
             self._plan()
 

@@ -20,6 +20,7 @@ ADMIN_TOKEN = "admin-canary-51e0b7aa43"
 Start = Callable[..., Gateway]
 Figures = Callable[[str], None]
 
+
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
     """Say a line at the end of the run: what was measured, of which test."""

@@ -131,6 +131,14 @@ async def test_what_no_target_answers_has_no_place(endpoint: str) -> None:
     assert places_of(catalog())(exchange(endpoint=endpoint)) == ()
 
 
+async def test_embeddings_go_where_there_are_any() -> None:
+    asked = exchange(endpoint="embeddings")
+    known = catalog(targets=["c/m", "a/m", "b/m"])
+    assert named(await found(places_of(known), asked)) == ["a/m", "b/m"]
+    nowhere = catalog(targets=["c/m", "c/n"])
+    assert named(await found(places_of(nowhere), asked)) == ["c/m", "c/n"]
+
+
 async def test_targets_as_written_then_fallbacks() -> None:
     places = await found(places_of(catalog(fallbacks=["small", "tiny"])), exchange())
     assert named(places) == ["a/m", "b/m", "c/m", "b/s", "s/t"]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import structlog
 
-from edge.telemetry import LineSink, RequestLogMiddleware, configure, info_logger
+from edge.telemetry import LineSink, RequestLogMiddleware, configure, info_logger, request_line
 from edge.upstreams import ConnectFailed, Disconnected
-from middlewares import Exchange
+from middlewares import Attempt, Exchange, Target, Usage
 from middlewares._asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Scripted
@@ -134,6 +134,38 @@ async def test_the_line_of_a_stream() -> None:
     }
     assert set(times) == {"duration_ms", "upstream_ms", "first_content_ms"}
     assert 0 <= times["upstream_ms"] <= times["first_content_ms"] <= times["duration_ms"]
+
+
+def test_the_line_of_a_request_that_was_tried_twice() -> None:
+    exchange = Exchange(served="m1", fallback_from="m0", refused="budget_exceeded")
+    exchange.attempts = [
+        Attempt(
+            Target("a", "x"),
+            started=1.0,
+            ended=1.5,
+            status=200,
+            problem="upstream_error",
+            error="a/x: broke\n",
+            usage=Usage(10, 2),
+        ),
+        Attempt(Target("b", "y"), started=1.5, ended=1.75, status=200),
+    ]
+    line = request_line({"method": "POST", "path": CHAT}, exchange, 2.0)
+    assert line["attempts"] == [
+        {
+            "upstream": "a",
+            "upstream_model": "x",
+            "status": 200,
+            "ms": 500.0,
+            "problem": "upstream_error",
+            "input_tokens": 10,
+            "output_tokens": 2,
+            "reason": "a/x: broke\\u000a",
+        },
+        {"upstream": "b", "upstream_model": "y", "status": 200, "ms": 250.0},
+    ]
+    assert (line["fallback_from"], line["downgraded_for"]) == ("m0", "budget_exceeded")
+    assert (line["served"], line["upstream"]) == ("m1", "b")
 
 
 async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:

@@ -64,6 +64,9 @@ async def test_crashes_and_cancellations_are_counted_and_pass() -> None:
     assert sample(metrics, "penstock_requests_in_flight") == 0
 
 
+FIGURES = {"input": 105, "output": 207, "cache_read": 311, "cache_write": 413}
+
+
 def test_figures_of_an_exchange() -> None:
     metrics = Metrics()
     exchange = Exchange(started=100.0)
@@ -73,21 +76,26 @@ def test_figures_of_an_exchange() -> None:
     exchange.usage = Usage(input=5, output=7, cache_read=11, cache_write=13, reasoning=3)
     exchange.attempts = [
         Attempt(Target("a", "x"), 0.0, status=503),
-        Attempt(Target("a", "x"), 0.0, status=503),
+        Attempt(Target("a", "x"), 0.0, status=503, usage=Usage(100, 200, 300, 400)),
         Attempt(Target("b", "x"), 0.0),
     ]
     metrics.finished(exchange, 102.0)
-    for kind, tokens in (("input", 5), ("output", 7), ("cache_read", 11), ("cache_write", 13)):
+    # What a failed try was told to have used counts too.
+    for kind, tokens in FIGURES.items():
         assert sample(metrics, "penstock_tokens_total", model="m1", kind=kind) == tokens
     attempts = "penstock_upstream_attempts_total"
     assert sample(metrics, attempts, upstream="a", status="503") == 2
     assert sample(metrics, attempts, upstream="b", status="0") == 1
     assert sample(metrics, "penstock_problems_total", kind="upstream_error") == 1
+    assert sample(metrics, "penstock_fallbacks_total", model="m1") is None
+    exchange.fallback_from, exchange.outcome = "m0", "completed"
+    metrics.finished(exchange, 102.0)
+    assert sample(metrics, "penstock_fallbacks_total", model="m1") == 1
     first = "penstock_time_to_first_content_seconds"
-    assert sample(metrics, f"{first}_sum", model="m1") == pytest.approx(0.3)
+    assert sample(metrics, f"{first}_sum", model="m1") == pytest.approx(0.6)
     assert sample(metrics, f"{first}_bucket", model="m1", le="0.25") == 0
-    assert sample(metrics, f"{first}_bucket", model="m1", le="0.5") == 1
-    assert sample(metrics, "penstock_request_duration_seconds_sum", endpoint="messages") == 2.0
+    assert sample(metrics, f"{first}_bucket", model="m1", le="0.5") == 2
+    assert sample(metrics, "penstock_request_duration_seconds_sum", endpoint="messages") == 4.0
 
 
 def test_an_unstreamed_answer_has_no_time_to_first_content() -> None:
