@@ -103,6 +103,7 @@ class Run:
         "_exchange",
         "_first",
         "_marked",
+        "_refused",
         "_scope",
         "_served",
         "_shelf",
@@ -135,6 +136,7 @@ class Run:
         self._exchange = Exchange.of(scope)
         if scope.get("extensions"):  # what they offer is said in messages that are not recorded
             scope = {**scope, "extensions": {}}
+        self._refused: tuple[str, str] | None = None
         self._scope = scope
         self._served = ""
         self._shelf = shelf
@@ -149,6 +151,14 @@ class Run:
     def served(self) -> str:
         """See `Exchange.served`."""
         return self._exchange.served if self.made else self._served
+
+    @property
+    def refused(self) -> tuple[str, str]:
+        """See `Exchange.problem` and `Exchange.reason`: what was answered by this run, whatever
+        became of the request afterwards."""
+        if not self.made:
+            return "", ""
+        return self._refused or (self._exchange.problem, self._exchange.reason)
 
     @property
     def outcome(self) -> Outcome:
@@ -240,6 +250,7 @@ class Run:
         renewal = asyncio.get_running_loop().create_task(self._renew())
         try:
             await app(self._scope, recording.receive(body), recording.send)
+            self._refused = self.refused
             answer = self._answer()
             if answer is not None and await self._shelf.keep(self.mark, answer, keep):
                 self._marked = False

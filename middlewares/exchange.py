@@ -164,8 +164,8 @@ class Exchange(msgspec.Struct, eq=False):
     dropped: list[str] = []  # forward: what of the request had no place at the upstream
     ending: Ending | None = None  # forward: how a broken stream ends, where events are numbered
     outcome: Outcome = ""  # whoever answers, or sees the caller leave
-    problem: str = ""  # Problem: kind that was answered; downgrade, where it is not
-    reason: str = ""  # Problem: internal reason, for the log only; downgrade, where it is not
+    problem: str = ""  # Problem, idempotency: kind that was answered; downgrade, where it is not
+    reason: str = ""  # Problem, idempotency: why, for the log only; downgrade, where it is not
     status: int = 0  # metrics: status that left
     bytes_out: int = 0  # metrics: body bytes that left
 

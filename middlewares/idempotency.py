@@ -83,7 +83,7 @@ class IdempotencyMiddleware:
     `aclose`, and the shutdown of the lifespan, end what runs.
 
     Reads:   principal, client, dialect, fields, models, outcome, request_id
-    Writes:  replayed, served, outcome
+    Writes:  replayed, served, problem, reason, outcome
     Rejects: idempotency_conflict, idempotency_mismatch, internal, invalid_request,
              request_too_large, upstream_unavailable
     Order:   inside what knows the principal and reads the body; outside what spends
@@ -208,6 +208,7 @@ class IdempotencyMiddleware:
     async def _own(self, run: Run, follower: Follower, scope: Scope, send: Send) -> bool:
         """The request that runs, to the end of its app whether its client is there or not."""
         recording = run.recording
+        Exchange.of(scope).replayed = False  # what it joined before may have been a refusal
         try:
             await recording.pass_on(follower, send)
         except Exception:
@@ -226,9 +227,12 @@ class IdempotencyMiddleware:
         if start is not None:
             exchange.replayed = True
             exchange.served = run.served
+            exchange.problem, exchange.reason = run.refused
             if await run.recording.pass_on(follower, send, _REPLAYED):
                 ended = run.outcome or ("completed" if start["status"] < 400 else "failed")
                 exchange.outcome = ended
+                if ended == "refused":  # who tries something else must not join this run again
+                    await follower.until(lambda: run.recording.ended)
                 return True
         if follower.left:
             exchange.outcome = "hung_up"

@@ -1,5 +1,6 @@
 """What a plan has served instead of a refusal, through the whole chain."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -51,6 +52,24 @@ async def test_a_callers_own_models_do_not_make_a_free_one_dear() -> None:
     assert reply.status == 200
     assert reply.header("x-model-used") == "free"
     assert len(one.upstream.requests) == 1
+
+
+async def test_who_joins_a_refusal_is_served_as_well() -> None:
+    """With one key for repetition, all get the one answer, and not the refusal before it."""
+    one = house(PLAIN, **BROKE)
+    await one.book.start()
+    again = {"idempotency-key": "k"}
+    try:
+        replies = await asyncio.gather(
+            *(request(one.app, "POST", CHAT, json=ASKED, headers=again) for _ in range(10))
+        )
+    finally:
+        await one.book.aclose()
+    assert [reply.status for reply in replies] == [200] * 10
+    assert {reply.header("x-fallback-from") for reply in replies} == {"dear"}
+    assert sum(reply.header("idempotent-replayed") is None for reply in replies) == 1
+    assert len(one.upstream.requests) == 1
+    assert sum(line.get("replayed", False) for line in one.log) == 9
 
 
 async def test_it_is_a_model_that_its_caller_may_use() -> None:
