@@ -77,7 +77,7 @@ async def test_everything_arrives_as_it_was(
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
     }
-    names = ("Bash", "Read", "Skill", "StructuredOutput", "Task", "mcp__a__b", "z" * 64)
+    names = ("Agent", "Bash", "Read", "Skill", "StructuredOutput", "Task", "mcp__a__b", "z" * 64)
     tools = [{"name": name, "description": "d" * 9000, "input_schema": SCHEMA} for name in names]
     calls = [
         {"type": "tool_use", "id": f"toolu_{n}", "name": name, "input": {"city": "Ulm", "days": n}}
@@ -119,6 +119,29 @@ async def test_everything_arrives_as_it_was(
     assert asked["tool_choice"] == {"type": "auto"}
     assert "thinking" not in asked
     assert secret.read_text() not in json.dumps(asked)
+
+
+async def test_what_is_cut_off_is_asked_for_once(
+    client: ClaudeCLIUpstream, vendor: SimulatorServer
+) -> None:
+    """The client would go on by itself, for a bill that nobody gets."""
+    asked = await made(client, vendor, messages=[{"role": "user", "content": "hi"}], max_tokens=1)
+    assert "budget" not in json.dumps(asked).lower(), "how it is held back is not told"
+    await client.aclose()
+    assert len([request for request in vendor.recent if request.method == b"POST"]) == 1
+
+
+async def test_a_schema_that_the_client_cannot_read(
+    client: ClaudeCLIUpstream, vendor: SimulatorServer
+) -> None:
+    """It would wait for ever, with one of the few places."""
+    tools = [{"name": "w", "input_schema": {"type": "object", "properties": 5}}]
+    messages = [{"role": "user", "content": "hi"}]
+    body = {"model": MODEL, "max_tokens": 9, "messages": messages, "tools": tools}
+    told = await client.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
+    assert told.status == 400
+    assert b"tools: " in await told.read()
+    assert not [request for request in vendor.recent if request.method == b"POST"]
 
 
 async def test_thinking_effort_and_the_shape_of_the_answer(

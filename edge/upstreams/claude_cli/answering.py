@@ -110,6 +110,10 @@ class _ControlResponse(Struct):
     response: _Answer
 
 
+class _ControlRequest(Struct):
+    request: Any = None
+
+
 class _Init(Struct):
     tools: list[str] = []
 
@@ -131,6 +135,7 @@ _assistant = _decoder(_Assistant)
 _result = _decoder(_Result)
 _acknowledged = _decoder(_Acknowledged)
 _control = _decoder(_ControlResponse)
+_wish = _decoder(_ControlRequest)
 _init = _decoder(_Init)
 _rate_limit = _decoder(_RateLimit)
 
@@ -188,6 +193,8 @@ class Answering:
                 self._ended(_result(line))
             case "control_response":
                 self._answer(_control(line).response)
+            case "control_request":
+                self._wished(_wish(line).request)
             case "command_lifecycle":
                 acknowledged = _acknowledged(line)
                 if acknowledged.state == "completed":
@@ -258,6 +265,13 @@ class Answering:
             version = answer.response.get("claude_code_version")
             if version is not None or "commands" in answer.response:
                 _check(str(version))
+
+    def _wished(self, wish: Any) -> None:
+        """It has been told of the tools. That it asks for them means that they are none to it: it
+        would wait for ever."""
+        message = wish.get("message") if isinstance(wish, dict) else None
+        if isinstance(message, dict) and message.get("method") in ("initialize", "tools/list"):
+            raise refusal(400, "tools: one has a schema that this model's client cannot read")
 
     def _listed(self, tools: frozenset[str]) -> None:
         if missing := sorted(self._tools - tools):

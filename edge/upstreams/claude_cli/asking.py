@@ -6,6 +6,7 @@ few numbers and names that steer the model are rebuilt from typed values.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -17,8 +18,10 @@ from .program import SERVER
 _PROTOCOL = "2025-11-25"  # of MCP, as this client asks for it; another costs it two round trips
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199}")
 _TOOL = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_OWN_TOOLS = {"ToolSearch": "ToolSearch_"}
+_OWN_TOOLS = {"ToolSearch": "ToolSearch_of_caller"}
 """Names that the client keeps to itself, and what its model is told instead."""
+_LISTED = {"Agent": "Task"}
+"""Names that the client lists by another one, for programs of old. Its model is told the new."""
 _ALIAS = {alias: name for name, alias in _OWN_TOOLS.items()}
 _SUPPORTED = "is not supported by this model's client"
 
@@ -119,16 +122,18 @@ def asking(body: bytes) -> Asking:
         raise Unusable(_misread(error)) from None
     if not _MODEL.fullmatch(request.model):
         raise Unusable("model: this name is not one of a model")
-    turns = _turns(request.messages)
+    turns = _turns(_checked(request.messages))
     if turns[-1].role != "user":
         raise Unusable(f"messages: prefilling the assistant's message {_SUPPORTED}")
+    if not any(map(_says, _blocks(turns[-1]))):
+        raise Unusable("messages: the last one must say more than nothing")
     said = [_said(turn) for turn in turns[:-1]]
     return Asking(
         stream=request.stream,
         controls=_controls(request),
         said=said,
         asked=_user(turns[-1].content, query=True),
-        tools=frozenset(_OWN_TOOLS.get(tool.name, tool.name) for tool in request.tools),
+        tools=frozenset(_listed(tool.name) for tool in request.tools),
     )
 
 
@@ -169,6 +174,30 @@ def _turns(messages: list[_Message]) -> list[_Message]:
 def _blocks(message: _Message) -> list[Block]:
     content = message.content
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _checked(messages: list[_Message]) -> list[_Message]:
+    """Over a text that is none the client would wait for ever."""
+    for number, message in enumerate(messages):
+        if isinstance(message.content, str):
+            continue
+        for path, block in _inside(message.content, f"messages.{number}.content"):
+            if block.get("type") == "text" and not isinstance(block.get("text"), str):
+                raise Unusable(f"{path}.text: expected a string")
+    return messages
+
+
+def _inside(blocks: Iterable[Any], path: str) -> Iterator[tuple[str, Block]]:
+    for number, block in enumerate(blocks):
+        if isinstance(block, dict):
+            yield f"{path}.{number}", block
+            if isinstance(block.get("content"), list):
+                yield from _inside(block["content"], f"{path}.{number}.content")
+
+
+def _says(block: Block) -> bool:
+    text = block.get("text")
+    return block.get("type") != "text" or not isinstance(text, str) or bool(text.strip())
 
 
 def _content(content: str | list[Block]) -> str | list[Block]:
@@ -263,8 +292,13 @@ def _initialize(request: _Request) -> dict[str, Any]:
     return control
 
 
+def _listed(tool: str) -> str:
+    return _LISTED.get(tool) or _OWN_TOOLS.get(tool, tool)
+
+
 def _tools(tools: list[_Tool]) -> list[dict[str, Any]]:
     listed = []
+    names = set()
     for number, tool in enumerate(tools):
         if tool.type not in (None, "custom"):
             raise Unusable(f"tools.{number}.type: a tool run by the model's vendor {_SUPPORTED}")
@@ -274,6 +308,9 @@ def _tools(tools: list[_Tool]) -> list[dict[str, Any]]:
         if schema["type"] != "object":
             raise Unusable(f"tools.{number}.input_schema.type: expected `object`")
         name = _OWN_TOOLS.get(tool.name, tool.name)
+        if name in names:  # of two the client would leave one out
+            raise Unusable(f"tools.{number}.name: there is another tool of this name")
+        names.add(name)
         listed.append({"name": name, "description": tool.description, "inputSchema": schema})
     return listed
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,7 +82,8 @@ class Pool:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._line.remove(turn)
+                with suppress(ValueError):  # `_next` has passed over it
+                    self._line.remove(turn)
             elif turn.exception() is None:
                 self._granted -= 1
                 self._next()

@@ -157,9 +157,12 @@ class Turn:
             await process.write(said.line)
             while said.uuid not in answering.answered if said.uuid else answering.taken == taken:
                 await self._hear()
+        taken = answering.taken
         await process.write(asked.asked)
         while not self._events:
             await self._hear()
+            if answering.taken != taken:  # as something that asks for no answer
+                raise refusal(400, "messages: the last one says nothing to the model")
 
     async def _hear(self) -> None:
         """Read its next lines. Raises what they amount to, once the events before it are told."""

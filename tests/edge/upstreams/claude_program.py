@@ -92,6 +92,8 @@ def answer() -> None:
             info = {"status": "rejected", "resetsAt": 4102444800}
             say(type="rate_limit_event", rate_limit_info=info)
             refuse(429, "rate_limit", "no more today")
+        case "blank":
+            say(type="result", is_error=False, num_turns=0, result="Blank prompt")
         case "nothing":
             say(type="result", is_error=False, num_turns=1, result="")
         case "flood":
@@ -117,6 +119,10 @@ def main() -> None:
             }
             outcome = "error" if MODE == "refuses" else "success"
             response = {"subtype": outcome, "request_id": line["request_id"], "response": told}
+            if MODE == "asks" and line["request"]["subtype"] == "initialize":
+                message = {"method": "initialize", "params": {}}
+                wish = {"subtype": "mcp_message", "server_name": "caller", "message": message}
+                say(type="control_request", request_id="r", request=wish)
             say(type="control_response", response={**response, "error": "not me"})
         elif line["type"] == "assistant":
             say(type="command_lifecycle", command_uuid=line["uuid"], state="completed")

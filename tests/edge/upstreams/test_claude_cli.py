@@ -165,6 +165,17 @@ async def test_a_limit_of_the_vendor_says_until_when(host: Host) -> None:
     assert (b"retry-after", b"Fri, 01 Jan 2100 00:00:00 GMT") in answer.headers
 
 
+@pytest.mark.parametrize(("mode", "begins"), [("blank", "messages: "), ("asks", "tools: ")])
+async def test_what_the_client_would_never_answer_is_refused_at_once(
+    host: Host, mode: str, begins: str
+) -> None:
+    """It is the caller's fault, and must not look like one of the client's."""
+    told = await asked(host.upstream(mode, processes=1))
+    assert told.status == 400
+    assert json.loads(await rest(told))["error"]["message"].startswith(begins)
+    await host.until(lambda: not host.alive)
+
+
 async def test_tools_that_the_client_does_not_list(host: Host) -> None:
     failed = await failure(host.upstream("whole"), tools=[{"name": "a", "input_schema": {}}])
     assert failed.reason == "it did not take the tools a"
@@ -287,6 +298,20 @@ async def test_a_place_is_not_lost_with_who_gives_up_waiting(
     assert await rest(await waiting[3])
     assert [task.cancelled() for task in waiting] == [True, True, True, False]
     assert not upstream._pool._granted
+
+
+async def test_who_gives_up_waiting_just_as_a_place_is_free(host: Host) -> None:
+    upstream = host.upstream("whole", processes=1)
+    held = await upstream._pool.take()
+    waiting = asyncio.create_task(upstream._pool.take())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    upstream._pool._most += 1
+    upstream._pool._next()  # before the one that leaves runs again
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert upstream._pool._free() == 1
+    upstream._pool.release(held)
 
 
 async def test_waiting_has_its_limit(host: Host) -> None:

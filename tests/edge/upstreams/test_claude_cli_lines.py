@@ -76,7 +76,7 @@ def test_what_was_said_so_far() -> None:
     assert json.loads(asked.line)["shouldQuery"] is False
     assert json.loads(asked.line)["client_composed"] is True
     assert (content(asked.line), asked.uuid) == ([text("one"), text("two")], "")
-    assert content(said.line) == [signed, {**call, "name": "ToolSearch_"}]
+    assert content(said.line) == [signed, {**call, "name": "ToolSearch_of_caller"}]
     assert json.loads(said.line)["uuid"] == said.uuid != ""
     told = text("<system-reminder>\nbe brief\n</system-reminder>")
     assert content(question.asked) == [{**result, "content": [text("sunny")]}, told]
@@ -103,14 +103,14 @@ def test_tools_and_system() -> None:
         {"name": "b", "type": "custom", "input_schema": {"type": "object"}},
     ]
     question = made(tools=tools)
-    assert question.tools == {"ToolSearch_", "b"}
-    assert [original(name) for name in ("ToolSearch_", "b")] == ["ToolSearch", "b"]
+    assert question.tools == {"ToolSearch_of_caller", "b"}
+    assert [original(name) for name in ("ToolSearch_of_caller", "b")] == ["ToolSearch", "b"]
     (first, _) = controls(tools=tools, system=[text("one", cache_control={}), text("two")])
     assert first["systemPrompt"] == ["one", "two"]
     (server,) = first["sdkMcpServers"]
     assert first["sdkMcpServerManifests"][server]["toolsListResult"]["tools"] == [
         {
-            "name": "ToolSearch_",
+            "name": "ToolSearch_of_caller",
             "description": "d" * 9000,
             "inputSchema": {"type": "object", **schema},
         },
@@ -145,7 +145,7 @@ def test_limits_and_choices() -> None:
         "top_p": 1,
         "top_k": 5,
         "stop_sequences": ["a\nb"],
-        "tool_choice": {**choice, "name": "ToolSearch_"},
+        "tool_choice": {**choice, "name": "ToolSearch_of_caller"},
         "output_config": {"format": shape},
     }
     assert env == {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "9"}
@@ -172,6 +172,8 @@ def test_thinking(thinking: dict[str, Any], tokens: int | None, display: str) ->
 
 
 USER = {"role": "user", "content": "hi"}
+BROKEN = {"type": "text", "text": 5}
+RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [BROKEN]}
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,13 @@ USER = {"role": "user", "content": "hi"}
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0.type: "),
         ({"tools": [{"name": "a b", "input_schema": {}}]}, "tools.0.name: "),
         ({"tools": [{"name": "a", "input_schema": {"type": "array"}}]}, "tools.0.input_schema"),
+        ({"tools": [{"name": "a"}, {"name": "a"}]}, "tools.1.name: "),
+        ({"messages": [{"role": "user", "content": " \n"}]}, "messages: "),
+        ({"messages": [{"role": "user", "content": []}]}, "messages: "),
+        ({"messages": [{"role": "user", "content": [text("")]}]}, "messages: "),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0"),
+        ({"messages": [USER, {"role": "assistant", "content": [BROKEN]}, USER]}, "messages.1.co"),
+        ({"messages": [{"role": "user", "content": [RESULT]}]}, "messages.0.content.0.content.0"),
     ],
 )
 def test_what_cannot_be_asked(members: dict[str, Any], begins: str) -> None:
@@ -298,6 +307,9 @@ def test_an_event_that_does_not_fit(event: Any) -> None:
         {"type": "keep_alive"},
         {"type": "system", "subtype": {"of": "another kind"}, "event": "ui.render"},
         {"type": "control_request", "request_id": "x", "request": {"subtype": "mcp_message"}},
+        {"type": "control_request", "request": {"message": {"method": "tools/call"}}},
+        {"type": "control_request", "request": {"message": "initialize"}},
+        {"type": "control_request", "request": "initialize"},
         {"type": "assistant", "message": {"content": [{"type": "text", "text": "hi"}]}},
         {"something": "else"},
     ],
