@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from time import time
 from typing import Any
 
@@ -46,6 +47,9 @@ FIXED = (
     "log.format",
 )
 """Keys, and tables as a whole, that hold from the start of a process to its end."""
+
+_LARGEST = 16 << 20
+"""Bytes of a file that are looked at; there is no room on the board for more."""
 
 
 def fixed_misfits(running: Settings, wanted: Settings) -> list[str]:
@@ -112,11 +116,38 @@ class Source:
             whole.update(sha256(_content(path)).digest())
         return Look(digest_of(text) if text else "", whole.digest())
 
+    def faults(self) -> list[str]:
+        """Why what was looked at last cannot be loaded by a process that serves: it may wait for
+        ever for who writes to a pipe, and who writes to a disk may have come to its end."""
+        found = [f"{path}: is no file, or too large a one" for path in self._files if _odd(path)]
+        if not found and self.file.is_file() and not self._known.strip():
+            found.append(f"{self.file}: is empty")
+        return found
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return (self.file, *self._referred)
+
+
+def _odd(path: Path) -> bool:
+    """Neither a file of a size that is looked at, nor a folder, nor nothing: those are refused by
+    whoever reads them."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return False
+    if S_ISREG(found.st_mode):
+        return found.st_size > _LARGEST
+    return not S_ISDIR(found.st_mode)
+
 
 def _content(path: Path) -> bytes:
     """Of a file that can be read twice. A pipe is not looked at: it gives what it has once."""
     try:
-        return path.read_bytes() if path.is_file() else b""
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(_LARGEST)
     except OSError:
         return b""
 
@@ -197,6 +228,8 @@ class Reloader:
     def _faults(self, look: Look) -> list[str]:
         """Why it cannot be taken over; when there is nothing, it has been."""
         try:
+            if faults := self._source.faults():
+                return faults
             settings = self._source.load()
             if faults := fixed_misfits(self._running, settings):
                 return faults

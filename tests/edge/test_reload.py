@@ -81,10 +81,12 @@ def test_what_has_a_fault_is_not_and_says_the_sentences_of_check(
 
 @pytest.mark.parametrize("text", ["", "a = [", "\x00", 'x = """', "[[" * 2000])
 def test_no_text_ends_the_parent(parent: Parent, text: str) -> None:
-    """Nothing at all is a configuration too, though of nothing."""
+    """Nothing at all would be a configuration too; but it is what is left of a file that could not
+    be written to its end."""
     parent.write(text)
     done = parent.reload()
-    assert done.result == ("refused" if text else "applied")
+    assert done.result == "refused"
+    assert parent.model == "one"
     parent.reloader.due()
 
 
@@ -168,6 +170,28 @@ def test_a_pipe_is_read_once_and_not_looked_at(tmp_path: Path) -> None:
     assert [parent.reloader.due(), parent.reloader.due()] == [False, False]
     assert parent.reload() == Reloaded("unchanged", "", 5.0)
     os.close(there)
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "sparse"])
+@pytest.mark.parametrize("which", ["penstock.toml", "key"])
+def test_what_has_no_end_is_not_read(tmp_path: Path, which: str, what: str) -> None:
+    """The parent would wait for ever, or take all memory there is."""
+    (tmp_path / "key").write_text("k")
+    file = tmp_path / "penstock.toml"
+    named = GOOD.replace('"simulator"', '"openai"\nbase_url = "http://up/v1"\napi_key = "file:key"')
+    file.write_text(named.format(model="one"))
+    parent = Parent(file)
+    place = tmp_path / which
+    place.unlink()
+    if what == "pipe":
+        os.mkfifo(place)
+    elif what == "device":
+        place.symlink_to("/dev/zero")
+    else:
+        with place.open("wb") as sparse:
+            sparse.truncate(1 << 40)
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    assert parent.reload().reasons == (f"{place}: is no file, or too large a one",)
 
 
 def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
