@@ -87,7 +87,7 @@ class IntakeMiddleware:
             await problem(scope, receive, send)
             return await discard(receive, seconds=_LINGER)
         fields = _members(body)
-        if "models" in fields and exchange.endpoint == "chat.completions":
+        if "models" in fields and exchange.endpoint in _STREAMED:
             exchange.models = _models(fields)
         exchange.model = model = _text(fields, "model")
         if not model.isprintable():

@@ -374,14 +374,16 @@ class Plan(Allowance, frozen=True, kw_only=True):
         str | None,
         Meta(
             description="Model that serves instead, where a spend cap or missing credits would "
-            "refuse: one that costs nothing, or it is refused as well."
+            "refuse: one that costs nothing, or it is refused as well. Only for answers (not "
+            "embeddings or counting), and only if the key may use it."
         ),
     ] = None
     on_rate_limit: Annotated[
         str | None,
         Meta(
             description="Model that serves instead, where a rate would refuse. What it serves is "
-            "not counted against the rates, but against `concurrency`."
+            "not counted against the rates, but against `concurrency`. As with `on_budget`, only "
+            "for answers and if the key may use it."
         ),
     ] = None
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._line import Line
+    from ._search import Retry
     from .auth import AuthMiddleware
     from .budget import Bill, BudgetMiddleware, credits_used
     from .downgrade import DowngradeMiddleware
     from .errors import ErrorsMiddleware
     from .exchange import Attempt, Exchange, House, Place, Principal, Target, Usage
-    from .fallback import FallbackMiddleware, Retry
+    from .fallback import FallbackMiddleware
     from .headers import HeaderStampMiddleware
     from .idempotency import IdempotencyMiddleware
     from .metrics import Metrics, MetricsMiddleware
@@ -72,7 +73,7 @@ _HOMES = {
     "Problem": "problem",
     "RateLimitMiddleware": "rate_limit",
     "RequestIDMiddleware": "request_id",
-    "Retry": "fallback",
+    "Retry": "_search",
     "Target": "exchange",
     "Usage": "exchange",
     "by_address": "rate_limit",

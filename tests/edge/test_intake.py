@@ -291,11 +291,16 @@ async def test_an_order_within_what_the_key_may_use(models: str, status: int, pa
     assert door.inside.seen == []
 
 
-async def test_other_dialects_know_no_such_member() -> None:
-    door = Door("messages", "anthropic")
-    body = b'{"model":"m1","models":["nope"],"messages":[{}]}'
-    assert (await door.post(body)).status == 204
-    assert (door.inside.seen[0].models, "models" in door.inside.seen[0].fields) == ((), True)
+@pytest.mark.parametrize("endpoint", ["messages", "responses", "completions"])
+async def test_an_order_in_every_dialect(endpoint: str) -> None:
+    """An upstream that knows the member could else be asked for what the key may not use."""
+    door = Door(endpoint, principal=Principal("k", models=frozenset(("m1",))))
+    asked = b'"messages":[{}],"input":"x","prompt":"x"'
+    answer = await door.post(b'{"model":"m1","models":["only-oai"],%b}' % asked)
+    assert answer.status == 403
+    assert (await door.post(b'{"model":"m1","models":["m1-alias"],%b}' % asked)).status == 204
+    exchange = door.inside.seen[0]
+    assert (exchange.models, "models" in exchange.fields) == (("m1-alias",), False)
 
 
 async def test_an_unknown_model_is_named_as_each_vendor_does() -> None:

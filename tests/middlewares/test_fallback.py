@@ -14,8 +14,9 @@ import pytest
 
 from middlewares import Exchange, FallbackMiddleware, Place, Problem, Retry, Target
 from middlewares._asgi import Receive, Scope, Send
+from middlewares._search import FAILED
 from middlewares.exchange import Attempt
-from middlewares.fallback import FAILED, STATUSES
+from middlewares.fallback import STATUSES
 from middlewares.problem import KINDS
 from middlewares.stores.breakers import Breakers
 from tests.asgi import Call, Recorded, http_scope, request
@@ -824,3 +825,26 @@ def test_no_problem_stays_until_the_next_garbage_collection(
         simulate(run(app_of(Script(*map(watched, acts)), where, retry=retry)))
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("tried", [0, 1])
+def test_a_target_that_cannot_be_asked_is_passed_over_after_a_failure(tried: int) -> None:
+    """Of another dialect, say, in which the request cannot be put."""
+
+    def failing(scope: Scope) -> None:
+        exchange = Exchange.of(scope)
+        exchange.attempts.extend([Attempt(A, 0.0, status=500)] * tried)
+
+    async def first(scope: Scope, receive: Receive, send: Send) -> None:
+        failing(scope)
+        raise Problem("upstream_error")
+
+    script = Script(first, raises("invalid_request"), answers())
+    app = app_of(script, places(A, B, C))
+    if tried:  # an app that writes down what it asks, and has asked nobody
+        assert ask(app).status == 200
+        assert script.tried == ["a", "b", "c"]
+    else:  # one of which that is not known
+        with pytest.raises(Problem) as raised:
+            ask(app)
+        assert raised.value.kind == "invalid_request"
