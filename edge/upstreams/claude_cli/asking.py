@@ -348,3 +348,15 @@ def _members(request: _Request, format_: _Format | None) -> dict[str, Any]:
 
 def _line(message: dict[str, Any]) -> bytes:
     return _encode(message) + b"\n"
+
+
+_NOWHERE = {"env": {"ANTHROPIC_BASE_URL": "https://127.0.0.1:0"}}  # nobody can listen there
+NO_MORE = _line(
+    {
+        "type": "control_request",
+        "request_id": "no-more",
+        "request": {"subtype": "apply_flag_settings", "settings": _NOWHERE},
+    }
+)
+"""Told when the answer has begun. Where that is cut off by `max_tokens`, or empty, the client would
+ask for more by itself before it can be ended, at a cost that nobody is told of."""

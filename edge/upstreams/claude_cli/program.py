@@ -23,9 +23,6 @@ _OPTIONS = (
     *("--input-format", "stream-json", "--output-format", "stream-json"),
     "--include-partial-messages",
     *("--max-turns", "1"),  # were a tool's call ever answered, there would still be no second
-    # Nor a second request of its own for what `max_tokens` cut off, which it would make before it
-    # can be ended. What the first costs is more than this, by the list prices that it knows.
-    *("--max-budget-usd", "0.000001"),  # its model hears of it in an attachment, see _FIXED
     *("--tools", ""),
     *("--allowedTools", f"mcp__{SERVER}"),
     "--strict-mcp-config",
@@ -47,7 +44,6 @@ _SCRATCH = ("TMPDIR", "CLAUDE_CODE_TMPDIR", "XDG_CACHE_HOME")
 
 _FIXED = {
     "CLAUDE_AGENT_SDK_MCP_NO_PREFIX": "1",
-    "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
     "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from msgspec import Raw
 
@@ -16,7 +17,7 @@ from edge.upstreams import (
 )
 
 from .answering import Answering, Refusal, framed, refusal
-from .asking import Asking, Unusable, asking
+from .asking import NO_MORE, Asking, Unusable, asking
 from .pool import Pool
 from .process import Process
 from .program import Program
@@ -163,6 +164,8 @@ class Turn:
             await self._hear()
             if answering.taken != taken:  # as something that asks for no answer
                 raise refusal(400, "messages: the last one says nothing to the model")
+        with suppress(Disconnected):  # whoever reads on is told
+            await process.write(NO_MORE)
 
     async def _hear(self) -> None:
         """Read its next lines. Raises what they amount to, once the events before it are told."""
