@@ -41,8 +41,11 @@ def given() -> Held | None:
         os.environ.pop(name, None)
     if number != "1":
         raise OSError(f"LISTEN_FDS={number}: one socket can be served, no more")
-    os.set_inheritable(_FIRST, False)
-    found = socket.socket(fileno=_FIRST)
+    try:
+        os.set_inheritable(_FIRST, False)
+        found = socket.socket(fileno=_FIRST)
+    except OSError as error:
+        raise OSError(f"LISTEN_FDS: descriptor {_FIRST}: {error.strerror}") from None
     tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
     if not tcp or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise OSError("LISTEN_FDS: expected a TCP socket that listens")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISDIR
 from time import time
 from typing import Any, Literal, TypeVar
 
@@ -142,7 +143,8 @@ def find(file: Path) -> str | None:
     found: list[Serving] = []
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if folder.stat().st_uid != os.geteuid():
+            there = folder.lstat()  # a link may be theirs, though what it leads to is ours
+            if not S_ISDIR(there.st_mode) or there.st_uid != os.geteuid():
                 continue
             serving = _read(folder / "server.json", Serving)
             if serving and serving.file == str(file.resolve()) and _alive(serving.pid):

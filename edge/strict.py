@@ -85,7 +85,8 @@ class Reader:
 
     def _table(self, inner: Any, value: object, path: str) -> object:
         if not isinstance(value, Mapping):
-            return self._fault(path, f"expected a table{_found(value)}")
+            found = "" if _bare(inner) in _SILENT else _found(value)
+            return self._fault(path, f"expected a table{found}")
         return {str(key): self._value(inner, one, _join(path, key)) for key, one in value.items()}
 
 

@@ -3,6 +3,8 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -25,7 +27,7 @@ else:
 """
 
 
-def take(handed: socket.socket, pid: str = "", number: str = "1") -> list[str]:
+def take(handed: socket.socket | TextIO, pid: str = "", number: str = "1") -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", TAKE, str(handed.fileno()), pid, number],
         pass_fds=[handed.fileno()],
@@ -59,6 +61,8 @@ def test_what_cannot_be_served_is_refused() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         assert take(silent) == expected
+    with Path(__file__).open() as file:
+        assert take(file) == ["LISTEN_FDS: descriptor 3: Socket operation on non-socket"]
 
 
 def test_an_address_is_held_for_workers_and_not_for_another_gateway() -> None:

@@ -320,6 +320,12 @@ def test_each_value_of_a_wrong_kind_is_told_at_once() -> None:
     )
 
 
+@pytest.mark.parametrize("table", ["headers", "environment"])
+def test_what_stands_in_the_place_of_secrets_is_not_repeated(table: str) -> None:
+    (fault,) = faults({"upstreams": [{"name": "u", "dialect": "claude-cli", table: "canary"}]})
+    assert fault == f"upstreams[0].{table}: expected a table"
+
+
 @pytest.mark.parametrize("document", [None, [], "x", 3])
 def test_a_document_that_is_no_table_is_refused(document: object) -> None:
     (fault,) = faults(document)

@@ -102,5 +102,11 @@ def test_what_others_put_there_is_not_believed(
     file = tmp_path / "penstock.toml"
     write(folder, "server.json", Serving(os.getpid(), "1", "http://evil", str(file), NOW, 1))
     assert find(file) == "http://evil"
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    assert find(file) is None
+    folder.unlink()
+    elsewhere.rename(folder)
+    assert find(file) == "http://evil"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert find(file) is None

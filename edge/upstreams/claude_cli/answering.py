@@ -32,6 +32,8 @@ _TYPES = {
 }
 _NO_LOGIN = ("authentication_failed", "oauth_org_not_allowed", "verification_required")
 _REASON = 500
+_LATEST = 1 << 33
+"""Unix seconds, in the year 2242: what is more is no such time."""
 
 
 class Refusal(Exception):
@@ -209,7 +211,7 @@ class Answering:
         """A window of the account's is told of now and then; only one that is used up matters."""
         if isinstance(window, dict) and window.get("status") == "rejected":
             until = window.get("resetsAt")
-            if isinstance(until, int | float) and until > 0:
+            if isinstance(until, int | float) and 0 < until < _LATEST:
                 self._retry_at = until
 
     def _heard(self, event: Raw) -> Raw | None:

@@ -303,6 +303,7 @@ def test_an_event_that_does_not_fit(event: Any) -> None:
     [
         {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed", "resetsAt": 5}},
         {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": "?"}},
+        {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": 9e99}},
         {"type": "rate_limit_event", "rate_limit_info": None},
         {"type": "keep_alive"},
         {"type": "system", "subtype": {"of": "another kind"}, "event": "ui.render"},
