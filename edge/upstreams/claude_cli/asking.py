@@ -23,6 +23,8 @@ _OWN_TOOLS = {"ToolSearch": "ToolSearch_of_caller"}
 _LISTED = {"Agent": "Task"}
 """Names that the client lists by another one, for programs of old. Its model is told the new."""
 _ALIAS = {alias: name for name, alias in _OWN_TOOLS.items()}
+_MOST_TURNS = 20_000
+"""The client takes 2 to 3 ms over each, in one of its few places."""
 _SUPPORTED = "is not supported by this model's client"
 
 Block = dict[str, Any]
@@ -123,6 +125,8 @@ def asking(body: bytes) -> Asking:
     if not _MODEL.fullmatch(request.model):
         raise Unusable("model: this name is not one of a model")
     turns = _turns(_checked(request.messages))
+    if len(turns) > _MOST_TURNS:
+        raise Unusable(f"messages: more than {_MOST_TURNS} turns; summarise the first ones")
     if turns[-1].role != "user":
         raise Unusable(f"messages: prefilling the assistant's message {_SUPPORTED}")
     if not any(map(_says, _blocks(turns[-1]))):

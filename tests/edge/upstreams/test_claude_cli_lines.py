@@ -201,6 +201,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [BROKEN]}
         ({"tools": [{"name": "a"}, {"name": "a"}]}, "tools.1.name: "),
         ({"messages": [{"role": "user", "content": " \n"}]}, "messages: "),
         ({"messages": [{"role": "user", "content": []}]}, "messages: "),
+        ({"messages": [USER, {"role": "assistant", "content": "x"}] * 10_001}, "messages: more"),
         ({"messages": [{"role": "user", "content": [text("")]}]}, "messages: "),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0"),
         ({"messages": [USER, {"role": "assistant", "content": [BROKEN]}, USER]}, "messages.1.co"),
