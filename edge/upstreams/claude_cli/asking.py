@@ -119,9 +119,12 @@ class Asking(Struct):
 def asking(body: bytes) -> Asking:
     """Read a request. Raises Unusable."""
     try:
-        request = _decode(body)
+        return _asking(_decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unusable(_misread(error)) from None
+
+
+def _asking(request: _Request) -> Asking:
     if not _MODEL.fullmatch(request.model):
         raise Unusable("model: this name is not one of a model")
     turns = _turns(_checked(request.messages))

@@ -220,6 +220,23 @@ def test_what_cannot_be_read(body: bytes) -> None:
         asking(body)
 
 
+def test_what_is_nested_too_deep_to_be_written_again() -> None:
+    """Wherever that is: it may be read, and be one level too deep inside a line."""
+
+    def outcome(depth: int) -> str:
+        schema = b'{"a":' * depth + b"1" + b"}" * depth
+        tools = b'"tools":[{"name":"a","input_schema":%b}]' % schema
+        start = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],'
+        try:
+            asking(start + tools + b"}")
+        except Unusable:
+            return "refused"
+        return "asked"
+
+    assert {outcome(depth) for depth in range(500, 1100)} <= {"asked", "refused"}
+    assert (outcome(50), outcome(100_000)) == ("asked", "refused")
+
+
 def test_a_message_is_made_of_its_events() -> None:
     whole = Whole()
     usage = {"input_tokens": 5, "output_tokens": 1}
