@@ -103,9 +103,13 @@ def open_app(
     return app
 
 
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+"""By any of these a proxy says that the request is another's."""
+
+
 def _behind_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
     """Whether a proxy that nobody named says it forwards: the address we know is then its own."""
-    if header(scope, b"x-forwarded-for") is None and header(scope, b"forwarded") is None:
+    if all(header(scope, name) is None for name in _FORWARDED):
         return False
     peer = scope.get("client")
     return not peer or not allowed_from(peer[0], trusted)

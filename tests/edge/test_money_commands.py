@@ -109,6 +109,8 @@ def test_plans(shop: Shop) -> None:
         "overflow": "credits",
         "on_hangup": "cancel",
         "cut_off": False,
+        "on_budget": None,
+        "on_rate_limit": None,
     }
 
 

@@ -55,7 +55,7 @@ async def test_ops_networks_can_be_named() -> None:
 
 
 @pytest.mark.parametrize("path", GUARDED)
-@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip"])
 @pytest.mark.parametrize("peer", [("192.168.1.1", 1), None])
 async def test_a_proxy_nobody_named_does_not_open_them(
     path: str, header: str, peer: tuple[str, int] | None

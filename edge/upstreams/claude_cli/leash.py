@@ -20,6 +20,7 @@ def main(parent: int, argv: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != parent:  # it died before it could be asked for
         return
+    os.umask(0o077)  # what it leaves in its home is nobody else's to read
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that is inherited
     os.execv(argv[0], argv)  # noqa: S606 - that is what it is for
 
