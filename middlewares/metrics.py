@@ -113,8 +113,8 @@ class Metrics:
         )
         self.broken = Gauge(
             "penstock_target_broken",
-            "1 while a target is passed over as long as there is another, 0 once a request has tried "
-            "it and was answered.",
+            "1 while a target is passed over as long as there is another, 0 once a request has "
+            "tried it and was answered.",
             ("upstream", "target"),
             registry=registry,
             multiprocess_mode="livemax",

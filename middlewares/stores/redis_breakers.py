@@ -194,7 +194,7 @@ class SharedBreakers:
             return
         returned = self._away is not False
         if self._away:
-            logger.warning("Redis is back: broken targets are shared again")
+            logger.warning("broken targets are shared again: Redis is back")
         self._away = self._breakers.alone = False
         known = [entry for entry in map(_read, answer) if entry is not None]
         self._adopt(known)
