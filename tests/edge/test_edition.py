@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from edge.upstreams.providers import providers_of
 from middlewares.exchange import Target
 from tests.asgi import Recorded, request
 from tests.edge.scripted import JSON, Answer, Scripted
+from tests.waiting import until
 
 CHAT = "/v1/chat/completions"
 DONE = b'{"id":"c","object":"chat.completion","choices":[]}'
@@ -116,12 +117,6 @@ def world(tmp_path: Path) -> World:
 
 async def ask(gateway: Gateway, model: str = "one") -> Recorded:
     return await request(gateway, "POST", CHAT, json=body(model))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 async def idle() -> None:

@@ -84,3 +84,14 @@ def redis_url(redis_server: RedisServer) -> str:
     """A database in which nothing is."""
     redis_server.flush()
     return redis_server.url()
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of one test's own, to be stopped and frozen."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: a socket's path has 107 bytes at most
+    server = RedisServer(folder)
+    yield server
+    server.thaw()
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)

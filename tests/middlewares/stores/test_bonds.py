@@ -1,17 +1,15 @@
 """Bonds in memory, and in a real Redis that goes away and comes back."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from middlewares.stores.bonds import Bond, Bonds, MemoryBonds
 from middlewares.stores.redis_bonds import RedisBonds
+from tests.waiting import until
 
 from .redis_server import RedisServer
 
@@ -34,23 +32,6 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisBonds]:
         yield bonds
     finally:
         await bonds.aclose()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A server of one test's own, to be stopped and frozen."""
-    folder = Path(tempfile.mkdtemp(prefix="rd-"))
-    server = RedisServer(folder)
-    yield server
-    server.thaw()
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from middlewares.stores.ledger import Entry, LedgerStore, Rejected
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
+from tests.waiting import until
 
 from .entries import credit, use
 from .postgres_server import Postgres
@@ -64,12 +65,6 @@ async def started(store: LedgerStore, folder: Path | None, **options: Any) -> As
             yield book
     finally:
         await book.aclose()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 def ids(entries: Sequence[Entry]) -> list[str]:

@@ -2,11 +2,8 @@
 
 import asyncio
 import logging
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -28,16 +25,6 @@ from .redis_server import RedisServer
 NOW = 1_795_262_400.0
 BUDGET = Budget(windows=(Window("7d", 604_800.0, 100),))
 CHECK = [Check("requests", Rate(2, 3600.0))]
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: a socket's path has 107 bytes at most
-    server = RedisServer(folder)
-    yield server
-    server.thaw()
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -1,12 +1,9 @@
 """What processes tell each other of broken places, over a real Redis."""
 
-import asyncio
 import json
 import logging
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from middlewares.exchange import Target
 from middlewares.stores.breakers import Breakers, BreakerTerms
 from middlewares.stores.redis_breakers import KEY, SharedBreakers
+from tests.waiting import until
 
 from .redis_server import RedisServer
 from .test_breakers import Outcome, over
@@ -61,23 +59,6 @@ async def processes(
             await process.shared.start()
             stack.push_async_callback(process.shared.aclose)
         yield made
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A server of one test's own, to be stopped and frozen."""
-    folder = Path(tempfile.mkdtemp(prefix="rd-"))
-    server = RedisServer(folder)
-    yield server
-    server.thaw()
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_what_breaks_here_is_broken_there(redis_url: str) -> None:

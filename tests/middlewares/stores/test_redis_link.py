@@ -14,6 +14,7 @@ import trustme
 
 from middlewares.stores.counters import CountersUnavailable
 from middlewares.stores.redis_link import Address, RedisLink
+from tests.waiting import until
 
 from .redis_server import RedisServer
 
@@ -28,12 +29,6 @@ async def linked(url: str, **options: float) -> AsyncIterator[RedisLink]:
         yield made
     finally:
         await made.aclose()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
