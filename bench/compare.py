@@ -171,7 +171,12 @@ def save(run: Run, work: Path, results: Path) -> None:
     """Write the run as JSON and Markdown, and the Markdown as latest.md too."""
     stem = f"{run.date}-{run.commit}"
     environments = str(ENVIRONMENTS)
-    hide = {environments: "ENVS", str(work): "WORK", str(Path(sys.executable).parent): ".venv/bin"}
+    hide = {
+        environments: "ENVS",
+        str(work): "WORK",
+        str(Path(sys.executable).parent): ".venv/bin",
+        str(Path(__file__).parent): "bench",
+    }
     text = report.render(run, hide)
     data = msgspec.json.format(msgspec.json.encode(run), indent=1).decode()
     for path, shown in hide.items():
