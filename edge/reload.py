@@ -10,9 +10,7 @@ refused too: half of a change would be neither the one configuration nor the oth
 """
 
 import asyncio
-import json
 import logging
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 import msgspec
 
 from .board import Board, Posted, TooLarge, digest_of
-from .settings import Settings, SettingsError, load
+from .settings import Settings, SettingsError, decoded, load
 from .status import Reloaded
 
 _log = logging.getLogger(__name__)
@@ -154,8 +152,7 @@ def _content(path: Path) -> bytes:
 
 def _referred(text: bytes, file: Path) -> Iterator[Path]:
     """The files that a configuration names: secrets as `file:PATH`, certificates by their path."""
-    decoded = text.decode()
-    document = json.loads(decoded) if file.suffix == ".json" else tomllib.loads(decoded)
+    document = decoded(text.decode(), file)
     if not isinstance(document, dict):
         return
     folder = file.resolve().parent

@@ -112,13 +112,21 @@ class SettingsError(ValueError):
         super().__init__("\n".join(self.faults))
 
 
+def decoded(text: str, file: Path) -> Any:
+    """What stands in the text of `file`: TOML, or JSON when its name ends in `.json`.
+
+    Raises ValueError for what is not that.
+    """
+    return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+
+
 def load(
     path: str | os.PathLike[str],
     *,
     env: Mapping[str, str] = os.environ,
     server: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings of a file: TOML, or JSON when its name ends in `.json`.
+    """The settings of a file, see `decoded`.
 
     `server` holds values that go before the file's `[server]`, such as those of a command line.
     Raises SettingsError.
@@ -126,7 +134,7 @@ def load(
     file = Path(path)
     try:
         text = file.read_text("utf-8")
-        document = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        document = decoded(text, file)
     except OSError as error:
         raise SettingsError([f"{file}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:

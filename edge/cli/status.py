@@ -43,18 +43,14 @@ def status(
 def _url_of(config: Path) -> str:
     """As a running gateway of this file says, as the file says, or where it listens by default. The
     file need not be valid: that it is not may be what somebody wants to know."""
-    from json import loads
-    from tomllib import loads as load_toml
-
     from edge.options import Server
+    from edge.settings import decoded
     from edge.status import bracketed, find, reachable
 
     if found := find(config):
         return found
     try:
-        text = config.read_text("utf-8")
-        document = loads(text) if config.suffix == ".json" else load_toml(text)
-        table = dict(document.get("server", {}))
+        table = dict(decoded(config.read_text("utf-8"), config).get("server", {}))
     except (OSError, ValueError, AttributeError, TypeError):
         table = {}
     plain = Server()
