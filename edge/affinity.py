@@ -86,8 +86,7 @@ class Conversations:
         """
         before = conversation.bond
         since = 0 if before is None else conversation.foreign(maker)
-        bond = Bond(f"{target.upstream}/{target.model}", maker, since)
-        self._bonds.keep(conversation.key, bond)
+        self._bonds.keep(conversation.key, Bond(target.name, maker, since))
 
 
 def _key(exchange: Exchange, read: thread.Thread) -> str:

@@ -61,7 +61,7 @@ class Parts(msgspec.Struct, frozen=True):
     replays: ReplayStore
     stateful: Callable[[ASGIApp], Endpoints]
     places: Places
-    health: Health | None
+    health: Health
     line: Line
     metrics: Metrics
     estimator: Estimator

@@ -148,9 +148,9 @@ class CountingApp:
             attempt.error = "the client left"
             raise
         except NoContent as limit:
-            attempt.error = f"{target.upstream}/{target.model}: {limit}"
+            attempt.error = f"{target.name}: {limit}"
         except UpstreamFailure as failure:
-            attempt.error = f"{target.upstream}/{target.model}: {redacted(failure.reason)}"
+            attempt.error = f"{target.name}: {redacted(failure.reason)}"
         except Problem as problem:
             attempt.error = problem.reason
             if problem.kind not in _OURS:
@@ -177,8 +177,7 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
             return _decode(body).input_tokens
         except UNREADABLE:
             pass
-    place = f"{attempt.target.upstream}/{attempt.target.model}"
-    said = f"{place}: {status} {redacted(body[:_REASON].decode('utf-8', 'replace'))}"
+    said = f"{attempt.target.name}: {status} {redacted(body[:_REASON].decode('utf-8', 'replace'))}"
     named = attempt.target.model.encode() in body  # then it is the model that is not found
     if status < 400 or (status in _NO_ENDPOINT and not named):
         raise _NoCounter(f"no count: {said}")

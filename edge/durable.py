@@ -62,14 +62,13 @@ class Told:
 
     def knows(self, target: Target) -> bool:
         """Whether it is in the configuration by its name, and not one that a client made up."""
-        return f"{target.upstream}/{target.model}" in self._named
+        return target.name in self._named
 
     def __call__(self, target: Target, state: State, reason: str) -> None:
-        name = f"{target.upstream}/{target.model}"
-        label = target.model if name in self._named else "*"
+        label = target.model if self.knows(target) else "*"
         self._show(target.upstream, label, broken=state != "closed")
         say = _log.warning if state == "open" else _log.info
-        say("target", target=name, state=state, reason=reason)
+        say("target", target=target.name, state=state, reason=reason)
 
 
 class Durable(msgspec.Struct, frozen=True):

@@ -358,7 +358,7 @@ def _kind_of(failure: UpstreamFailure) -> str:
 
 
 def _reason(target: Target, reason: str) -> str:
-    return f"{target.upstream}/{target.model}: {redacted(reason[:_REASON])}"
+    return f"{target.name}: {redacted(reason[:_REASON])}"
 
 
 def _not_offered(exchange: Exchange, provider: Provider) -> Problem:

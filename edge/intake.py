@@ -17,7 +17,6 @@ _decode_str = msgspec.json.Decoder(str).decode
 _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
-_LINGER = 5.0
 _MOST_MEMBERS = 1000
 """No dialect has a hundred; a body full of them takes twenty times its size in memory."""
 _LONGEST_NAME = 256
@@ -85,7 +84,7 @@ class IntakeMiddleware:
             return
         except Problem as problem:
             await problem(scope, receive, send)
-            return await discard(receive, seconds=_LINGER)
+            return await discard(receive)
         fields = _members(body)
         if "models" in fields and exchange.endpoint in _STREAMED:
             exchange.models = _models(fields)

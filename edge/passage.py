@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from time import perf_counter
 
 from middlewares._asgi import Message, Send, offer
-from middlewares.exchange import Ending, Exchange, spent_before
+from middlewares.exchange import Ending, Exchange, cost_of
 from middlewares.money import decimal
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
@@ -184,10 +184,8 @@ class Passage:
         exchange, usage = self.exchange, self._relay.usage
         if usage is None or self._relay.estimated:
             return b""
-        cost = spent_before(exchange)
-        if exchange.tariff is not None:
-            cost += exchange.tariff(usage)
-        elif not cost:
+        cost = cost_of(exchange, usage)
+        if cost is None:
             return b""
         return b": x-credits-used %b\n\n" % decimal(cost).encode()
 

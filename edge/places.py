@@ -43,7 +43,7 @@ class Places:
         self,
         catalog: Catalog,
         *,
-        health: Health | None,
+        health: Health,
         affinity: Affinity | None,
         dialects: Callable[[str], Collection[str]],
         random: Callable[[], float] = random,
@@ -100,7 +100,7 @@ class Places:
 
     def _balanced(self, model: Model) -> Sequence[Place]:
         places, health = model.places, self._health
-        if len(places) == 1 or model.balance == "order" or health is None:
+        if len(places) == 1 or model.balance == "order":
             return places
         if model.balance == "weight":
             # A random order in which each comes first as often as its share says (Efraimidis and
@@ -142,7 +142,7 @@ class Places:
             )
         if bond is not None:
             free = [n for n, spot in enumerate(spots) if conversation.bound or not spot.instead_of]
-            same = [n for n in free if _name(spots[n].target) == bond.target]
+            same = [n for n in free if spots[n].target.name == bond.target]
             able = [n for n in free if conversation.bound and spots[n].maker == bond.maker]
             first = next(iter(same or able), 0)
             spots.insert(0, spots.pop(first))
@@ -156,7 +156,3 @@ class Places:
         dialects = self._dialects(target.upstream)
         own = exchange.dialect if exchange.dialect in dialects else next(iter(sorted(dialects)), "")
         return fingerprint(own, target.model)
-
-
-def _name(target: Target) -> str:
-    return f"{target.upstream}/{target.model}"

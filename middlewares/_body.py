@@ -99,7 +99,7 @@ def _too_large(limit: int) -> Problem:
     return Problem("request_too_large", message=said)
 
 
-async def discard(receive: Receive, *, seconds: float) -> None:
+async def discard(receive: Receive, *, seconds: float = 5.0) -> None:
     """Read and drop what the client still sends, for so long at most.
 
     A server that answers early and closes with unread bytes makes the kernel reset the

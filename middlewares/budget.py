@@ -26,7 +26,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import Exchange, Principal, Tariff, Usage, spent_before
+from .exchange import Exchange, Principal, Tariff, Usage, cost_of, spent_before
 from .money import decimal
 from .problem import Problem
 from .stores.accounts import Accounts
@@ -186,13 +186,11 @@ status, on_hangup
 
 def credits_used(exchange: Exchange) -> str | None:
     """What the answer cost, in decimal credits; None as long as that is not known for certain."""
-    usage, tariff = exchange.usage, exchange.tariff
+    usage = exchange.usage
     if usage is None or not exchange.measured:
         return None
-    spent = spent_before(exchange)
-    if tariff is None:  # free; what was tried before may not have been
-        return decimal(spent) if spent else None
-    return decimal(tariff(usage) + spent)
+    cost = cost_of(exchange, usage)
+    return None if cost is None else decimal(cost)
 
 
 def _affords(bill: Bill, hold: Hold) -> int:

@@ -66,6 +66,11 @@ class Target(msgspec.Struct, frozen=True):
     upstream: str
     model: str
 
+    @property
+    def name(self) -> str:
+        """As it stands in a configuration: "upstream/model"."""
+        return f"{self.upstream}/{self.model}"
+
 
 class Usage(msgspec.Struct):
     """Tokens of one exchange, disjoint: the four figures add up to what was processed.
@@ -188,3 +193,12 @@ def spent_before(exchange: Exchange) -> int:
     for attempt in exchange.attempts:
         cost += attempt.cost
     return cost
+
+
+def cost_of(exchange: Exchange, usage: Usage) -> int | None:
+    """What an answer of `usage` costs with what was tried before it, in nano-credits; None where
+    nothing had a price."""
+    spent = spent_before(exchange)
+    if exchange.tariff is None:
+        return spent or None
+    return exchange.tariff(usage) + spent

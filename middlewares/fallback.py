@@ -36,7 +36,6 @@ STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504, 529))
 """Of an answer that says something of the place, and nothing of what was asked."""
 
 _IDLE = 60.0
-_LINGER = 5.0
 
 
 class FallbackMiddleware:
@@ -104,7 +103,7 @@ class FallbackMiddleware:
                 return
             except Problem as problem:
                 await problem(scope, receive, send)
-                return await discard(receive, seconds=_LINGER)
+                return await discard(receive)
         # What a layer further out has changed stays changed.
         origin, depth = exchange.fallback_from, exchange.fallback_depth
         while True:

@@ -28,7 +28,6 @@ _REPLAYED: tuple[Header, ...] = ((b"idempotent-replayed", b"true"),)
 _CREDENTIALS = (b"authorization", b"x-api-key", b"cookie")
 
 _IDLE = 60.0
-_LINGER = 5.0
 _OFF_LOOP = 1 << 20
 
 
@@ -145,7 +144,7 @@ class IdempotencyMiddleware:
             except Problem as problem:
                 messages.clear()
                 await problem(scope, receive, send)
-                return await discard(receive, seconds=_LINGER)
+                return await discard(receive)
             if messages[-1].get("more_body", False):
                 # All of its length is there, and an empty end that was still to come is not read.
                 messages[-1] = {**messages[-1], "more_body": False}

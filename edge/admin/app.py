@@ -35,8 +35,6 @@ from .money import Money
 Answer = tuple[int, Mapping[str, Any]]
 Handler = Callable[[Asked], Awaitable[Answer]]
 
-_LINGER = 5.0
-
 
 class AdminApp:
     """/admin/v1 and all below it.
@@ -154,7 +152,7 @@ class Resource:
             if problem.kind != "request_too_large":
                 raise
             await problem(scope, receive, send)
-            return await discard(receive, seconds=_LINGER)
+            return await discard(receive)
         await send_json(scope, send, orjson.dumps(content), status)
 
 

@@ -39,6 +39,7 @@ from middlewares.stores import (
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit import MemoryAuditStore
 from middlewares.stores.book import Book
+from middlewares.stores.breakers import Breakers
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.memory_replays import MemoryReplays
@@ -231,6 +232,7 @@ class House:
         self.accounts = Accounts(counters, self.ledger)
         self.book = Book(self.ledger, None, committed=self.accounts.committed)
         plans = Plans(self.settings)
+        health = Breakers()
         statement = Statement(
             terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
@@ -263,11 +265,11 @@ class House:
             ),
             places=Places(
                 self.catalog,
-                health=None,
+                health=health,
                 affinity=None,
                 dialects=lambda name: providers[name].dialects,
             ),
-            health=None,
+            health=health,
             line=Line(),
             metrics=self.metrics,
             estimator=self.estimator,
