@@ -1,7 +1,7 @@
 """How much of it: requests and tokens in a time, and requests at once, for each principal."""
 
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
 from secrets import token_hex
 from time import gmtime, strftime, time
@@ -19,9 +19,6 @@ _UNREAD = 1 << 20
 """Bytes that a body is taken for whose length nobody has said."""
 _BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
-
-
-_Decide = Callable[[str, Sequence[Check], int, str, float | None, bool], Verdict]
 
 
 class RateLimitMiddleware:
@@ -50,12 +47,13 @@ class RateLimitMiddleware:
     __slots__ = (
         "_clock",
         "_counters",
-        "_decide",
         "_exempt",
         "_limits",
         "_line",
         "_name",
+        "_rates",
         "_report",
+        "_settle",
         "_tokens",
         "_who",
         "app",
@@ -77,7 +75,8 @@ class RateLimitMiddleware:
     ) -> None:
         self.app = app
         self._counters = counters
-        self._decide = _at_once(counters)
+        self._rates = rates = _in_process(counters)
+        self._settle = partial(_settle, counters) if rates is None else rates.settle
         self._limits = limits
         self._who = who
         self._name = f"{name}:"
@@ -98,40 +97,38 @@ class RateLimitMiddleware:
         if limits is None:
             return await self.app(scope, receive, send)
         who = self._name + (_caller(exchange, scope) if self._who is None else self._who(exchange))
-        requests, slots = limits.requests, limits.concurrency or 0
-        checks = [] if requests is None else [Check("requests", requests)]
+        tokens = 0
         if limits.tokens is not None:
             tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
-            checks.append(Check("tokens", limits.tokens, tokens))
-        elif not slots and limits.on_excess == "reject":
-            refusal = None
-            if checks:
-                if self._decide is None:
-                    refusal = await self._refused(who, checks, limits, exchange)
-                else:
-                    now = None if self._clock is None else self._clock()
-                    verdict = self._decide(who, checks, 0, "", now, self._report)
-                    refusal = self._judged(verdict, limits, exchange)
-            # Where only requests are counted nothing is given back.
-            return await (self.app if refusal is None else refusal)(scope, receive, send)
-
-        # The app runs in this frame: each one more would be passed with each step of it.
-        lease = (exchange.request_id or token_hex(12)) if slots else ""
-        share = _Share(self._counters, self._line, who, checks, slots, lease)
-        if limits.on_excess == "throttle":
-            entered = await self._enter(share, limits, exchange, scope, receive, send)
-            if entered is None:
-                return
+        lease = (exchange.request_id or token_hex(12)) if limits.concurrency else ""
+        rates = self._rates
+        if rates is None or (limits.on_excess == "throttle" and self._line.waits(who)):
+            levels = None
         else:
-            if self._decide is None:
-                refusal = await self._refused(who, checks, limits, exchange, share)
-            else:
-                now = None if self._clock is None else self._clock()
-                verdict = self._decide(who, checks, slots, lease, now, self._report)
-                refusal = self._judged(verdict, limits, exchange)
-            if refusal is not None:
-                return await refusal(scope, receive, send)
+            now = None if self._clock is None else self._clock()
+            levels = rates.take(who, limits, tokens, lease, now, self._report)
+        # The app runs in this frame: each one more would be passed with each step of it.
+        if levels is not None:
+            if self._report:
+                exchange.levels = levels
             entered = receive
+        else:
+            share = _Share(self._counters, self._line, who, limits, tokens, lease)
+            if not (share.checks or lease):
+                return await self.app(scope, receive, send)
+            if limits.on_excess == "throttle":
+                let_in = await self._enter(share, limits, exchange, scope, receive, send)
+                if let_in is None:
+                    return
+                entered = let_in
+            else:
+                refusal = await self._refused(share, limits, exchange)
+                if refusal is not None:
+                    return await refusal(scope, receive, send)
+                entered = receive
+        if not lease and limits.tokens is None and entered is receive:
+            # Where only requests are counted nothing is given back.
+            return await self.app(scope, receive, send)
         failed = False
         try:
             await self.app(scope, entered, send)
@@ -139,35 +136,28 @@ class RateLimitMiddleware:
             failed = True
             raise
         finally:
-            share.settle(exchange, self._clock, failed=failed)
+            more = 0
+            if limits.tokens is not None:
+                more = _used(exchange, tokens, failed=failed) - tokens
+            now = None if self._clock is None else self._clock()
+            self._settle(who, lease, limits.tokens, more, now)
+            if lease:
+                self._line.freed(who)
             if isinstance(entered, ReadAhead):
                 entered.close()
 
-    async def _refused(
-        self,
-        who: str,
-        checks: list[Check],
-        limits: Limits,
-        exchange: Exchange,
-        share: "_Share | None" = None,
-    ) -> Problem | None:
-        """Ask once. share: what it takes, if there is more than requests, of which none is given
-        back."""
+    async def _refused(self, share: "_Share", limits: Limits, exchange: Exchange) -> Problem | None:
+        """Ask once."""
         now = None if self._clock is None else self._clock()
         try:
-            if share is None:
-                verdict = await self._counters.admit(who, checks, now=now)
-            else:
-                verdict = await self._counters.admit(
-                    who, checks, slots=share.slots, lease=share.lease, now=now
-                )
+            verdict = await self._counters.admit(
+                share.who, share.checks, slots=share.slots, lease=share.lease, now=now
+            )
         except CountersUnavailable as raised:
-            if share is not None:
-                share.release()
+            share.release()
             return _unavailable(raised)
         except BaseException:
-            if share is not None:
-                share.release()
+            share.release()
             raise
         return self._judged(verdict, limits, exchange)
 
@@ -238,11 +228,21 @@ class RateLimitMiddleware:
         return _refusal(limits, full.verdict, full.wait)
 
 
-def _at_once(counters: RateCounters) -> _Decide | None:
-    """How to ask counters that are in this process, and answer at once."""
+def _in_process(counters: RateCounters) -> MemoryRates | None:
+    """Counters that can be asked without waiting."""
     if isinstance(counters, MemoryRates) and type(counters).admit is MemoryRates.admit:
-        return counters.decide
+        return counters
     return None
+
+
+def _settle(
+    counters: RateCounters, who: str, lease: str, rate: Rate | None, more: int, now: float | None
+) -> None:
+    """As `MemoryRates.settle`."""
+    if lease:
+        counters.release(who, lease)
+    if more and rate is not None:
+        counters.charge(who, Check("tokens", rate, more), now)
 
 
 async def _answered(problem: Problem, scope: Scope, receive: Receive, send: Send) -> Receive | None:
@@ -260,16 +260,18 @@ class _Share:
         counters: RateCounters,
         line: Line,
         who: str,
-        checks: list[Check],
-        slots: int,
+        limits: Limits,
+        tokens: int,
         lease: str,
     ) -> None:
         self._counters = counters
         self._line = line
         self.who = who
-        self.checks = checks
-        self.slots = slots
+        self.slots = limits.concurrency or 0
         self.lease = lease
+        self.checks = [] if limits.requests is None else [Check("requests", limits.requests)]
+        if limits.tokens is not None:
+            self.checks.append(Check("tokens", limits.tokens, tokens))
 
     async def ask(self, clock: Callable[[], float] | None) -> Verdict:
         """Ask for all of it. Raises CountersUnavailable."""
@@ -287,29 +289,14 @@ class _Share:
         self.release()
         for check in self.checks:
             if check.cost:
-                self._charge(check, -check.cost, clock)
-
-    def settle(
-        self, exchange: Exchange, clock: Callable[[], float] | None, *, failed: bool
-    ) -> None:
-        """The request is over, by an exception if `failed`."""
-        if self.slots:
-            self._counters.release(self.who, self.lease)
-            self._line.freed(self.who)
-        if self.checks and (check := self.checks[-1]).name == "tokens":
-            more = _used(exchange, check.cost, failed=failed) - check.cost
-            if more:
-                self._charge(check, more, clock)
+                now = None if clock is None else clock()
+                self._counters.charge(self.who, Check(check.name, check.rate, -check.cost), now)
 
     def release(self) -> None:
         """Give the slot back, if there is one, and also if it may not have been given."""
         if self.slots:
             self._counters.release(self.who, self.lease)
             self._line.freed(self.who)
-
-    def _charge(self, check: Check, cost: int, clock: Callable[[], float] | None) -> None:
-        now = None if clock is None else clock()
-        self._counters.charge(self.who, Check(check.name, check.rate, cost), now)
 
 
 def by_address(exchange: Exchange) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import floor, inf
 from time import time
 
-from middlewares.terms import Level, Rate
+from middlewares.terms import Level, Limits, Rate
 
 from .counters import LIFETIME, Check, Verdict
 
@@ -13,6 +13,9 @@ GRAIN = 1e-6
 """Seconds by which a request may come too early: Unix seconds in a float are no finer."""
 STEP = 60.0
 """Seconds by which time may go back before the clock is believed to have been set."""
+IDLE = 0.2
+"""Seconds for which a principal that has nothing counted is remembered all the same: who asks more
+often than that is not made anew each time."""
 BUSY_WAIT = 1.0
 """Seconds to wait for a slot; nobody knows when one is given back."""
 
@@ -21,19 +24,28 @@ class _Tank:
     """A rate as a leaky bucket, which is GCRA told in requests: it decides the same (ITU-T I.371,
     annex A), and stays exact where a time of arrival in Unix seconds would be rounded each time.
 
-    level: what was taken and has not drained yet, as of `at`.
+    level: what was taken and has not drained yet, as of `at`. speed: what drains in a second.
+    depth: what it holds. brim: what is told as left of it when it is empty.
     """
 
-    __slots__ = ("at", "level")
+    __slots__ = ("at", "brim", "depth", "level", "rate", "speed")
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, rate: Rate) -> None:
         self.at = at
         self.level = 0.0
+        self.fit(rate)
 
-    def drain(self, now: float, speed: float) -> None:
+    def fit(self, rate: Rate) -> None:
+        """It is a tank for this rate from now on."""
+        self.rate = rate
+        self.speed = rate.count / rate.seconds
+        self.depth = rate.count + rate.burst
+        self.brim = rate.count + self.speed * GRAIN
+
+    def drain(self, now: float) -> None:
         elapsed = now - self.at
         if elapsed > 0:
-            level = self.level - elapsed * speed
+            level = self.level - elapsed * self.speed
             self.level = level if level > 0 else 0.0
             self.at = now
         elif elapsed < -STEP:
@@ -41,14 +53,32 @@ class _Tank:
 
 
 class _Place:
-    """Rates and slots of one principal. until: Unix seconds when nothing of it is left."""
+    """Rates and slots of one principal. at: when it was last asked for, in Unix seconds."""
 
-    __slots__ = ("leases", "tanks", "until")
+    __slots__ = ("at", "leases", "tanks")
 
-    def __init__(self) -> None:
+    def __init__(self, at: float) -> None:
+        self.at = at
         self.tanks: dict[str, _Tank] = {}
         self.leases: dict[str, float] = {}
-        self.until = 0.0
+
+    def tank(self, name: str, rate: Rate, now: float) -> _Tank:
+        """That of a rate, drained."""
+        tank = self.tanks.get(name)
+        if tank is None:
+            tank = self.tanks[name] = _Tank(now, rate)
+        elif tank.rate is not rate:
+            tank.fit(rate)
+        tank.drain(now)
+        return tank
+
+    def idle(self, now: float) -> bool:
+        """Whether it was not asked for in a while, and a new one would be the same."""
+        return (
+            not self.leases
+            and self.at + IDLE <= now
+            and all(tank.at + tank.level / tank.speed <= now for tank in self.tanks.values())
+        )
 
 
 class MemoryRates:
@@ -68,6 +98,87 @@ class MemoryRates:
         """Let all that is held live for another `LIFETIME`."""
         self._renewed = self._clock()
 
+    def take(
+        self,
+        who: str,
+        limits: Limits,
+        tokens: int,
+        lease: str,
+        now: float | None,
+        report: bool,
+    ) -> tuple[Level, ...] | None:
+        """`admit` for whoever knows that nobody else has to be asked, where there is room for all
+        of it, as mostly there is; None, and nothing done, where there may not be.
+
+        report: whether to tell levels. lease: "" takes no slot.
+        """
+        # All that each rate takes is spelled out, as all requests come by, most of them twice.
+        if now is None:
+            now = self._clock()
+        requests, second = limits.requests, limits.tokens
+        try:
+            place = self._places[who]
+            if requests is not None:
+                tank = place.tanks["requests"]
+                if tank.rate is not requests:
+                    tank.fit(requests)
+                level = tank.level - (now - tank.at) * tank.speed
+                level = level + 1.0 if level > 0.0 else 1.0
+                if level > tank.depth or now < tank.at:
+                    return None
+            if second is not None:
+                other = place.tanks["tokens"]
+                if other.rate is not second:
+                    other.fit(second)
+                used = other.level - (now - other.at) * other.speed
+                used = used + tokens if used > 0.0 else tokens + 0.0
+                if used > other.depth or now < other.at:
+                    return None
+        except KeyError:
+            return None
+        if lease:
+            leases = place.leases
+            if len(leases) >= (limits.concurrency or 0) or lease in leases:
+                return None
+            leases[lease] = now
+        place.at = now
+        levels: tuple[Level, ...] = ()
+        if requests is not None:
+            tank.at, tank.level = now, level
+            if report:
+                count = requests.count
+                left = int(tank.brim - level)
+                if not 0 <= left <= count:
+                    left = count if left > 0 else 0
+                levels = (Level("requests", count, left, now + level / tank.speed),)
+        if second is not None:
+            other.at, other.level = now, used
+            if report:
+                count = second.count
+                left = int(other.brim - used)
+                if not 0 <= left <= count:
+                    left = count if left > 0 else 0
+                levels += (Level("tokens", count, left, now + used / other.speed),)
+        return levels
+
+    def settle(self, who: str, lease: str, rate: Rate | None, more: int, now: float | None) -> None:
+        """`release`, if there is a lease, and `charge` of tokens, if there are more or less."""
+        place = self._places.get(who)
+        if place is not None:
+            if lease:
+                place.leases.pop(lease, None)
+            if more and rate is not None:
+                if now is None:
+                    now = self._clock()
+                tank = place.tanks.get("tokens")
+                if tank is None or tank.rate is not rate or now < tank.at:
+                    return self.charge(who, Check("tokens", rate, more), now)
+                level = tank.level - (now - tank.at) * tank.speed
+                level = level + more if level > 0.0 else more
+                tank.at, tank.level = now, max(0.0, level)
+        elif more and rate is not None:
+            self.charge(who, Check("tokens", rate, more), now)
+
     async def admit(
         self,
         who: str,
@@ -77,86 +188,35 @@ class MemoryRates:
         lease: str = "",
         now: float | None = None,
     ) -> Verdict:
-        return self.decide(who, checks, slots, lease, now)
-
-    def decide(
-        self,
-        who: str,
-        checks: Sequence[Check],
-        slots: int = 0,
-        lease: str = "",
-        now: float | None = None,
-        report: bool = True,
-    ) -> Verdict:
-        """`admit`, for whoever knows that nobody else has to be asked. report: whether levels are
-        wanted of what is admitted."""
         if now is None:
             now = self._clock()
-        place = self._places.get(who)
-        if place is None:
-            place = self._new_place(who, now)
-        tanks = place.tanks
-        until = place.until
-        levels: list[Level] = []
-        before: list[float] = []
+        place = self._places.get(who) or self._new_place(who, now)
+        place.at = now
+        tanks = [place.tank(check.name, check.rate, now) for check in checks]
         wait = 0.0
         lacking = ""
-        # All that each check does is spelled out here, as most requests come by twice. It takes at
-        # once what there is room for; where another then lacks, that is put back.
-        for check in checks:
-            name, rate = check.name, check.rate
-            count = rate.count
-            speed = count / rate.seconds
-            tank = tanks.get(name)
-            if tank is None:
-                tank = tanks[name] = _Tank(now)
-            at, level = tank.at, tank.level
-            if now > at:
-                level -= (now - at) * speed
-                if level < 0:
-                    level = 0.0
-                tank.at = at = now
-            elif now < at - STEP:
-                tank.at = at = now
-            before.append(level)
-            after = level + check.cost
-            depth = count + rate.burst
-            if after > depth:
-                over = level + min(depth, check.cost) - depth
-                if over > speed * GRAIN and over / speed > wait:
-                    wait = over / speed
-                    lacking = name
-            tank.level = after
-            reset = at + after / speed
-            if reset > until:
-                until = reset
-            if report:
-                left = int(count - after + speed * GRAIN)
-                if left < 0:
-                    left = 0
-                elif left > count:
-                    left = count
-                levels.append(Level(name, count, left, reset))
-        if slots:
-            leases = place.leases
-            if (
-                len(leases) >= slots
-                and wait < BUSY_WAIT
-                and lease not in leases
-                and self._in_use(place, now) >= slots
-            ):
-                wait = BUSY_WAIT
-                lacking = "concurrency"
-            elif not lacking:
+        for check, tank in zip(checks, tanks, strict=True):
+            over = tank.level + min(tank.depth, check.cost) - tank.depth
+            if over > tank.speed * GRAIN and over / tank.speed > wait:
+                wait = over / tank.speed
+                lacking = check.name
+        leases = place.leases
+        if (
+            slots
+            and len(leases) >= slots
+            and wait < BUSY_WAIT
+            and lease not in leases
+            and self._in_use(place, now) >= slots
+        ):
+            wait = BUSY_WAIT
+            lacking = "concurrency"
+        if not lacking:
+            for check, tank in zip(checks, tanks, strict=True):
+                tank.level += check.cost
+            if slots:
                 leases[lease] = now
-                if until < now + LIFETIME:
-                    until = now + LIFETIME
-        if lacking:
-            for check, level in zip(checks, before, strict=True):
-                tanks[check.name].level = level
-            return Verdict(False, self._levels(place, checks), wait, lacking)
-        place.until = until
-        return Verdict(True, tuple(levels))
+        levels = tuple(map(_level_of_tank, checks, tanks))
+        return Verdict(not lacking, levels, wait, lacking)
 
     def release(self, who: str, lease: str) -> None:
         place = self._places.get(who)
@@ -167,48 +227,28 @@ class MemoryRates:
         if now is None:
             now = self._clock()
         place = self._places.get(who) or self._new_place(who, now)
-        rate = check.rate
-        speed = rate.count / rate.seconds
-        tank = place.tanks.get(check.name)
-        if tank is None:
-            tank = place.tanks[check.name] = _Tank(now)
-        tank.drain(now, speed)
-        level = tank.level + check.cost
-        tank.level = level = level if level > 0 else 0.0
-        full = tank.at + level / speed
-        if full > place.until:
-            place.until = full
+        tank = place.tank(check.name, check.rate, now)
+        tank.level = max(0.0, tank.level + check.cost)
 
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
     ) -> tuple[tuple[Level, ...], int]:
         if now is None:
             now = self._clock()
-        place = self._places.get(who) or _Place()
-        for check in checks:
-            tank = place.tanks.get(check.name)
-            if tank is None:
-                tank = place.tanks[check.name] = _Tank(now)
-            tank.drain(now, check.rate.count / check.rate.seconds)
-        return self._levels(place, checks), self._in_use(place, now)
+        place = self._places.get(who) or _Place(now)
+        tanks = [place.tank(check.name, check.rate, now) for check in checks]
+        return tuple(map(_level_of_tank, checks, tanks)), self._in_use(place, now)
 
     def _new_place(self, who: str, now: float) -> _Place:
         """Each new one looks at the two oldest: so the idle ones never outnumber the others."""
         places = self._places
         for _ in range(min(2, len(places))):
             name, old = places.popitem(last=False)
-            if old.until > now or (old.leases and self._in_use(old, now)):
+            self._in_use(old, now)
+            if not old.idle(now):
                 places[name] = old
-        place = places[who] = _Place()
+        place = places[who] = _Place(now)
         return place
-
-    def _levels(self, place: _Place, checks: Sequence[Check]) -> tuple[Level, ...]:
-        tanks = place.tanks
-        levels = []
-        for check in checks:
-            tank = tanks[check.name]
-            levels.append(level_of(check.name, check.rate, tank.level, tank.at))
-        return tuple(levels)
 
     def _in_use(self, place: _Place, now: float) -> int:
         leases = place.leases
@@ -218,6 +258,10 @@ class MemoryRates:
                 break
             del leases[oldest]
         return len(leases)
+
+
+def _level_of_tank(check: Check, tank: _Tank) -> Level:
+    return level_of(check.name, check.rate, tank.level, tank.at)
 
 
 def level_of(name: str, rate: Rate, level: float, at: float) -> Level:
