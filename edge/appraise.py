@@ -66,8 +66,7 @@ class Appraiser:
             (principal.plan or "") if principal is not None else "",
             exchange.estimate,
             _output(exchange, bounds, most) if bounds else 0,
-            price.cost,
-            price.cache_write > price.input,
+            price,
         )
 
     def _dearest(self, model: Model, named: Sequence[str]) -> tuple[int | None, Price]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import asdict
+
 from middlewares.exchange import Principal
 from middlewares.money import decimal, nano
 from middlewares.request_id import uuid7
@@ -160,7 +162,7 @@ def described_entry(entry: Entry) -> dict[str, Any]:
         "from_credits": decimal(entry.from_credits),
         "reserved": decimal(entry.reserved),
         "periods": {name: moment(start) for name, start in entry.starts.items()},
-        "attempts": entry.attempts,
+        "attempts": [asdict(tried) for tried in entry.attempts],
         "fallback_from": entry.fallback_from or None,
         "first_content_ms": entry.first_content_ms,
         "upstream_ms": entry.upstream_ms,

@@ -166,12 +166,8 @@ def request(entry: Entry) -> Data:
         "fallback_from": entry.fallback_from or None,
         "attempts": len(entry.attempts),
         "path": [
-            {
-                "model": attempt.get("served", ""),
-                "problem": attempt.get("problem") or None,
-                "ms": attempt.get("ms", 0.0),
-            }
-            for attempt in entry.attempts
+            {"model": tried.served, "problem": tried.problem or None, "ms": tried.ms}
+            for tried in entry.attempts
         ],
         "stream": entry.stream,
         "status": entry.status,

@@ -26,14 +26,14 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import Exchange, Principal, Tariff, Usage, cost_of, spent_before
-from .money import decimal
+from .exchange import Exchange, Principal, Usage, cost_of
+from .money import Price, decimal
 from .problem import Problem
 from .stores.accounts import Accounts
 from .stores.book import Book
 from .stores.counters import CountersUnavailable, Hold, Short
 from .stores.keys import StoreUnavailable
-from .stores.ledger import Ended, Entry
+from .stores.ledger import Ended, Entry, Try
 from .terms import Budget
 
 _Way = Literal["returned", "raised", "cancelled"]
@@ -44,16 +44,14 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
 
     budget: of the principal; plan: its id, for the row.
     input: tokens, estimated, rather too many; output: the most tokens that may be made.
-    tariff: of the model asked for, the dearest where it may be served by another.
-    dear_writes: whether input may cost more when the upstream writes it to its cache.
+    price: of the model asked for, the dearest where it may be served by another.
     """
 
     budget: Budget
     plan: str
     input: int
     output: int
-    tariff: Tariff
-    dear_writes: bool = True
+    price: Price
 
 
 Appraise = Callable[[Exchange], Bill | None]
@@ -109,16 +107,16 @@ status, on_hangup
         budget = bill.budget
         entry_id = exchange.request_id or uuid4().hex
         hold = None
-        if budget.limited:
-            tariff = bill.tariff
-            amount = tariff(Usage(bill.input, bill.output))
-            if bill.dear_writes:  # nobody knows yet how much of the input that will be
-                amount = max(amount, tariff(Usage(output=bill.output, cache_write=bill.input)))
+        if budget.windows or budget.credits:
+            amount = bill.price.most(bill.input, bill.output)
             if amount:
-                answer = await self._reserve(principal.id, entry_id, amount, bill)
-                if isinstance(answer, Problem):
-                    return await answer(scope, receive, send)
-                hold = answer
+                if self._accounts is not None:
+                    hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget)
+                if hold is None:
+                    answer = await self._reserve(principal.id, entry_id, amount, bill)
+                    if isinstance(answer, Problem):
+                        return await answer(scope, receive, send)
+                    hold = answer
             if budget.cut_off and hold is not None:
                 exchange.cut_off = _affords(bill, hold)
         exchange.on_hangup = budget.on_hangup
@@ -168,13 +166,11 @@ status, on_hangup
         accounts, budget = self._accounts, bill.budget
         if accounts is None:
             return Problem("upstream_unavailable", reason="a limited budget, and no accounts")
-        least = bill.tariff(Usage(bill.input, 1 if bill.output else 0))
-        answer: Hold | Short | None = accounts.reserve_now(account, hold_id, amount, least, budget)
-        if answer is None:
-            try:
-                answer = await accounts.reserve(account, hold_id, amount, least, budget)
-            except (CountersUnavailable, StoreUnavailable) as raised:
-                return Problem("upstream_unavailable", reason=f"budget: {raised}")
+        least = bill.price.tokens(bill.input, 1 if bill.output else 0)
+        try:
+            answer = await accounts.reserve(account, hold_id, amount, least, budget)
+        except (CountersUnavailable, StoreUnavailable) as raised:
+            return Problem("upstream_unavailable", reason=f"budget: {raised}")
         if isinstance(answer, Hold):
             return answer
         return _refusal(answer, bill.budget, amount, self._clock())
@@ -200,7 +196,7 @@ def _affords(bill: Bill, hold: Hold) -> int:
     enough, too_many = 1, max(2, bill.output)
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
-        if bill.tariff(Usage(bill.input, middle)) <= hold.amount:
+        if bill.price.tokens(bill.input, middle) <= hold.amount:
             enough = middle
         else:
             too_many = middle
@@ -216,26 +212,35 @@ def _opened(
     now: float,
 ) -> Entry:
     """The row as it is if the process dies now: as long as nothing is known, the input was used."""
-    cost = bill.tariff(Usage(bill.input))
+    cost = bill.price.tokens(bill.input, 0)
     prepaid = hold is not None and hold.source == "credits"
     return Entry(
-        id=entry_id,
-        account=principal.id,
-        owner=principal.owner,
-        plan=bill.plan,
-        at=now if hold is None else hold.at,
-        ended_at=now,
-        endpoint=exchange.endpoint,
-        asked=exchange.model,
-        stream=exchange.stream,
-        ended="lost",
-        on_hangup=bill.budget.on_hangup,
-        measured=False,
-        input=bill.input,
-        cost=cost,
-        from_credits=cost if prepaid else 0,
-        reserved=0 if hold is None else hold.amount,
-        starts={} if hold is None or prepaid else hold.starts,
+        entry_id,
+        principal.id,
+        now if hold is None else hold.at,
+        now,
+        principal.owner,
+        bill.plan,
+        exchange.endpoint,
+        "",
+        exchange.model,
+        0,
+        "lost",
+        bill.budget.on_hangup,
+        bill.input,
+        0,
+        0,
+        0,
+        0,
+        cost,
+        cost if prepaid else 0,
+        0 if hold is None else hold.amount,
+        None,
+        0.0,
+        0.0,
+        exchange.stream,
+        False,
+        {} if hold is None or prepaid else hold.starts,
     )
 
 
@@ -252,47 +257,61 @@ def _closed(
     usage = _charged(exchange, bill, ended)
     tariff = exchange.tariff
     if tariff is None and not exchange.attempts:  # nobody has said by whom it was answered
-        tariff = bill.tariff
-    cost = (0 if tariff is None else tariff(usage)) + spent_before(exchange)
-    for attempt in exchange.attempts:
-        if attempt.usage is not None:
-            usage = _together(usage, attempt.usage)
+        tariff = bill.price.cost
+    cost = 0 if tariff is None else tariff(usage)
     started, first = exchange.started, exchange.first_content
     moment = perf_counter()
-    return replace(
-        opened,
-        ended_at=now,
-        model=exchange.served,
-        status=exchange.status or status,
-        ended=ended,
-        measured=exchange.measured,
-        input=usage.input,
-        output=usage.output,
-        cache_read=usage.cache_read,
-        cache_write=usage.cache_write,
-        reasoning=usage.reasoning,
-        images=usage.images,
-        audio_ms=usage.audio_ms,
-        jobs=usage.jobs,
-        cost=cost,
-        from_credits=cost if hold is not None and hold.source == "credits" else 0,
-        attempts=[
-            {
-                "upstream": attempt.target.upstream,
-                "model": attempt.target.model,
-                "status": attempt.status,
-                "served": attempt.served,
-                "problem": attempt.problem,
-                "ms": ((attempt.ended or moment) - attempt.started) * 1e6 // 1.0 / 1e3,
-                "error": attempt.error,
-            }
-            for attempt in exchange.attempts
-        ],
-        fallback_from=exchange.fallback_from,
-        # Whole microseconds; `round` would take three times as long.
-        first_content_ms=(first - started) * 1e6 // 1.0 / 1e3 if first else None,
-        upstream_ms=exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
-        duration_ms=(moment - started) * 1e6 // 1.0 / 1e3,
+    tries = []
+    for attempt in exchange.attempts:
+        cost += attempt.cost
+        if attempt.usage is not None:
+            usage = _together(usage, attempt.usage)
+        target = attempt.target
+        tries.append(
+            Try(
+                target.upstream,
+                target.model,
+                attempt.status,
+                attempt.served,
+                attempt.problem,
+                # Whole microseconds; `round` would take three times as long.
+                ((attempt.ended or moment) - attempt.started) * 1e6 // 1.0 / 1e3,
+                attempt.error,
+            )
+        )
+    # By position: so many names cost more than all else here.
+    return Entry(
+        opened.id,
+        opened.account,
+        opened.at,
+        now,
+        opened.owner,
+        opened.plan,
+        opened.endpoint,
+        exchange.served,
+        opened.asked,
+        exchange.status or status,
+        ended,
+        opened.on_hangup,
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+        usage.reasoning,
+        cost,
+        cost if hold is not None and hold.source == "credits" else 0,
+        opened.reserved,
+        (first - started) * 1e6 // 1.0 / 1e3 if first else None,
+        exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
+        (moment - started) * 1e6 // 1.0 / 1e3,
+        opened.stream,
+        exchange.measured,
+        opened.starts,
+        tries,
+        exchange.fallback_from,
+        usage.images,
+        usage.audio_ms,
+        usage.jobs,
     )
 
 

@@ -9,6 +9,7 @@ from .exchange import Usage
 NANO = 10**9
 """Nano-credits in one credit."""
 _MILLION = 10**6
+_UP = _MILLION - 1
 _MINUTE = 60_000
 _DENOMINATOR = _MILLION * _MINUTE
 _MOST = 10**18
@@ -36,19 +37,27 @@ class Price(msgspec.Struct, frozen=True):
         if usage.cache_read or usage.cache_write:
             tokens += usage.cache_read * self.cache_read + usage.cache_write * self.cache_write
         if not (usage.images or usage.audio_ms or usage.jobs):
-            return -(-tokens // _MILLION)
+            return (tokens + _UP) // _MILLION
         whole = usage.images * self.image + usage.jobs * self.job
         parts = tokens * _MINUTE + usage.audio_ms * self.audio_minute * _MILLION
         return whole - (-parts // _DENOMINATOR)
+
+    def tokens(self, input: int, output: int) -> int:  # noqa: A002
+        """Nano-credits for tokens of which none were in a cache, rounded up to a whole one."""
+        return (input * self.input + output * self.output + _UP) // _MILLION
+
+    def most(self, input: int, output: int) -> int:  # noqa: A002
+        """The same where it may be that all input is written to a cache, if that is dearer."""
+        dearer = max(self.input, self.cache_write)
+        return (input * dearer + output * self.output + _UP) // _MILLION
 
 
 def decimal(nano: int) -> str:
     """Credits as a decimal string, at least two digits after the point: 1230000 -> "0.00123"."""
     if nano < 0:
         return "-" + decimal(-nano)
-    whole, part = divmod(nano, NANO)
-    text = f"{part:09d}".rstrip("0")
-    return f"{whole}.{text:0<2}"
+    digits = str(nano).zfill(10)
+    return f"{digits[:-9]}.{digits[-9:-7]}{digits[-7:].rstrip('0')}"
 
 
 def nano(text: str) -> int:

@@ -96,17 +96,15 @@ class Accounts:
             raise
         raise _restless(account)
 
-    def reserve_now(
-        self, account: str, hold_id: str, amount: int, least: int, budget: Budget
-    ) -> Hold | Short | None:
-        """The same at once, where the counters are in this process and know the account; None:
-        `reserve` has to be asked."""
+    def reserve_now(self, account: str, hold_id: str, amount: int, budget: Budget) -> Hold | None:
+        """The same at once, where the counters are in this process and it is plain that there is
+        enough; None, and nothing done: `reserve` has to be asked."""
         if self._set_aside is None:
             return None
-        answer = self._set_aside(account, hold_id, amount, least, budget, self._clock())
-        if type(answer) is Hold:
-            self._holds[hold_id] = answer
-        return answer
+        hold = self._set_aside(account, hold_id, amount, budget, self._clock())
+        if hold is not None:
+            self._holds[hold_id] = hold
+        return hold
 
     def resize(self, hold: Hold, amount: int) -> None:
         """The request has ended and costs `amount` nano-credits; its row is with the book."""

@@ -9,17 +9,19 @@ so a machine that loses its power may lose the last seconds. The folder has to b
 machine.
 
 A journal is a folder's files of one name: NAME.lock, which its process keeps locked (flock) as
-long as it lives, and numbered segments NAME.000001.journal, …. A segment is a sequence of records
+long as it lives, and numbered segments NAME.000001.journal, …. A segment begins with the mark of
+this form, and then is a sequence of records
 
-    length of the payload, CRC-32 of kind and payload   4 bytes each, little-endian
-    kind                                                 1 byte: open, close, void
-    payload                                              MessagePack: an `Entry`, or its id
+    length of the payload     4 bytes, little-endian
+    CRC-32 of the payload     the same, begun with the number of the kind
+    kind                      1 byte: open, close, void
+    payload                   MessagePack: an `Entry`, or its id
 
 in a file that has all its room on the disk from the beginning, zeros, and is mapped into memory: a
 record is a copy, without a system call, and without letting go of the interpreter, which others
-would keep for longer than the copy takes. The length is written last, so where there are only zeros
-the records end. A segment begins with the entries that are open at that moment, so whoever has all
-rows of the older ones can remove those, the oldest first.
+would keep for longer than the copy takes. Where there are only zeros the records end, and a copy
+that was cut off is the last. A segment begins with the entries that are open at that moment, so
+whoever has all rows of the older ones can remove those, the oldest first.
 
 When the lock is free the process is dead: whoever gets the lock reads what is there (`dead`).
 """
@@ -48,27 +50,30 @@ _log = logging.getLogger(__name__)
 Kind = Literal["open", "close", "void"]
 
 _KINDS: tuple[Kind, ...] = ("open", "close", "void")
-_OPEN, _CLOSE, _VOID = (bytes([number]) for number in range(3))
-_HEAD = struct.Struct("<II")
-_LONG = _HEAD.size
-_FRONT = _LONG + 1
+_OPEN, _CLOSE, _VOID = range(3)
+_MARK = b"penstock journal 2\n"
+_HEAD = struct.Struct("<IIB")
 _encode = msgspec.msgpack.Encoder().encode
 _entry = msgspec.msgpack.Decoder(Entry)
 _id = msgspec.msgpack.Decoder(str)
 _crc = zlib.crc32
 _head = _HEAD.pack
-_put_head = _HEAD.pack_into
 _ODD = (UnicodeEncodeError, OverflowError)
 """What encoding raises for what no store takes either."""
 
 
 class Damaged(Exception):
-    """A segment has something else than records before its end."""
+    """A segment has something else than its mark and records before its end."""
 
 
-def _framed(body: bytes) -> bytes:
-    """A record. body: kind and payload."""
-    return _head(len(body) - 1, _crc(body)) + body
+def _record(kind: int, content: Entry | str) -> bytes:
+    try:
+        payload = _encode(content)
+    except _ODD:
+        if isinstance(content, str):
+            raise
+        payload = _encode(storable(content))
+    return _head(len(payload), _crc(payload, kind), kind) + payload
 
 
 def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
@@ -78,21 +83,25 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
     OSError, and Damaged when something that cannot be read has anything behind it.
     """
     data = segment.read_bytes()
-    at = 0
+    at = len(_MARK)
+    if not data.startswith(_MARK):
+        if _MARK.startswith(data.rstrip(b"\0")):
+            return
+        raise Damaged(f"{segment.name} is no journal, or one of another version")
     while at < len(data):
-        after = at + _FRONT
-        length, crc = _HEAD.unpack_from(data, at) if after <= len(data) else (0, 0)
+        after = at + _HEAD.size
+        length, crc, number = _HEAD.unpack_from(data, at) if after <= len(data) else (0, 0, 0)
         end = after + length
         if end > len(data) or not (length or crc):
             return
-        whole = memoryview(data)[at + _HEAD.size : end]
-        if _crc(whole) != crc or whole[0] >= len(_KINDS):
+        payload = memoryview(data)[after:end]
+        if _crc(payload, number) != crc or number >= len(_KINDS):
             if not data[end:].strip(b"\0"):  # nothing, or what the file system had not written
                 return
             raise Damaged(f"{segment.name}, byte {at}")
-        kind = _KINDS[whole[0]]
+        kind = _KINDS[number]
         try:
-            yield kind, (_id if kind == "void" else _entry).decode(whole[1:])
+            yield kind, (_id if kind == "void" else _entry).decode(payload)
         except msgspec.DecodeError as raised:
             raise Damaged(f"{segment.name}, byte {at}: {raised}") from raised
         at = end
@@ -138,41 +147,34 @@ class Journal:
 
     def open(self, entry: Entry) -> None:
         """Keep what the row would be if this process died now. Raises StoreUnavailable."""
+        record = _record(_OPEN, entry)
         try:
-            body = _OPEN + _encode(entry)
-        except _ODD:
-            body = _OPEN + _encode(storable(entry))
-        try:
-            self._write(body)
+            self._write(record)
         except OSError as raised:
             raise _unwritable(raised) from raised
-        self._open[entry.id] = body
+        self._open[entry.id] = record
 
     def close(self, entry: Entry) -> None:
         """Keep a row. Raises OSError; then it is written before whatever is written next."""
         self._open.pop(entry.id, None)
-        try:
-            body = _CLOSE + _encode(entry)
-        except _ODD:
-            body = _CLOSE + _encode(storable(entry))
-        self._end(body)
+        self._end(_record(_CLOSE, entry))
 
     def void(self, entry_id: str) -> None:
         """There will be no row. Raises OSError; then it is written before whatever comes next."""
         if self._open.pop(entry_id, None) is not None:
-            self._end(_VOID + _encode(entry_id))
+            self._end(_record(_VOID, entry_id))
 
     def turn(self) -> None:
         """Begin the next segment, with all that is open. Raises OSError: then nothing changed."""
         path = self.path(self._segment + 1)
-        carried = b"".join(map(_framed, [*self._late, *self._open.values()]))
-        mapped = _made(path, len(carried) + self._room)
-        mapped[: len(carried)] = carried
+        begins = b"".join([_MARK, *self._late, *self._open.values()])
+        mapped = _made(path, len(begins) + self._room)
+        mapped.write(begins)
         self._let_go()
         self._map = mapped
         self._late.clear()
         self._segment += 1
-        self.size = len(carried)
+        self.size = len(begins)
 
     def path(self, segment: int) -> Path:
         """Where a segment is."""
@@ -184,7 +186,7 @@ class Journal:
             return
         if keep and self._late:
             with suppress(OSError):
-                self._write_all(self._late)
+                self._write(b"")
         self._let_go()
         if not keep:
             for path in _segments(self._folder, self.name):
@@ -203,35 +205,27 @@ class Journal:
     def _unlock(self) -> None:
         os.close(self._lock)
 
-    def _end(self, body: bytes) -> None:
+    def _end(self, record: bytes) -> None:
         try:
-            self._write(body)
+            self._write(record)
         except OSError:
-            self._late.append(body)
+            self._late.append(record)
             raise
 
-    def _write(self, body: bytes) -> None:
-        if self._late:
-            return self._write_all([*self._late, body])
-        mapped, start = self._map, self.size
-        after = start + _LONG
-        end = after + len(body)
-        if mapped is None or end > len(mapped):
-            raise _full()
-        mapped[after:end] = body
-        _put_head(mapped, start, len(body) - 1, _crc(body))
-        self.size = end
-
-    def _write_all(self, bodies: list[bytes]) -> None:
-        data = b"".join(map(_framed, bodies))
-        mapped, start = self._map, self.size
-        end = start + len(data)
-        if mapped is None or end > len(mapped):
-            raise _full()
-        mapped[start + _LONG : end] = data[_LONG:]
-        mapped[start : start + _LONG] = data[:_LONG]
-        self.size = end
-        self._late.clear()
+    def _write(self, record: bytes) -> None:
+        late = self._late
+        if late:
+            record = b"".join([*late, record])
+        mapped = self._map
+        try:
+            if mapped is None:
+                raise ValueError
+            mapped.write(record)
+        except ValueError:  # there is not so much room
+            raise _full() from None
+        self.size += len(record)
+        if late:
+            late.clear()
 
 
 class DeadJournal:

@@ -25,8 +25,23 @@ and the upstream was heard out; `lost`: the process died under it.
 """
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Try(msgspec.Struct, frozen=True, gc=False):
+    """A target that was tried, and what became of it. ms: how long it took; error: for operators,
+    as all of it but `served` and `problem`."""
+
+    upstream: str = ""
+    model: str = ""
+    status: int = 0
+    served: str = ""
+    problem: str = ""
+    ms: float = 0.0
+    error: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row. Written once, never changed.
+
+    Journals keep it without the names of its fields: a new one goes to the end, with a default.
 
     id: the request's id, or the credit's own. account: id of the principal that pays.
     at: when it was admitted; ended_at: when it was over.
@@ -34,43 +49,44 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     measured: whether the upstream counted the usage, else it is an estimate.
     cost: what it costs. from_credits: the part of it that prepaid credits pay, 0 or all of it.
     reserved: what was set aside for it. starts: by window name, the period it counts in.
-    attempts: targets tried, in order, with "upstream", "model", "status", "ms" and "error"; for
-        operators only.
+    attempts: in order.
     granted: of a credit, what was added (negative: taken away); note: why, by whom.
     """
 
     id: str
-    kind: Kind = "use"
     account: str
-    owner: str = ""
-    plan: str = ""
     at: float
     ended_at: float
+    owner: str = ""
+    plan: str = ""
     endpoint: str = ""
     model: str = ""
     asked: str = ""
-    stream: bool = False
     status: int = 0
     ended: Ended = "completed"
     on_hangup: str = ""
-    measured: bool = True
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
-    images: int = 0
-    audio_ms: int = 0
-    jobs: int = 0
     cost: int = 0
     from_credits: int = 0
     reserved: int = 0
-    starts: dict[str, float] = {}
-    attempts: list[dict[str, Any]] = []
-    fallback_from: str = ""
     first_content_ms: float | None = None
     upstream_ms: float = 0.0
     duration_ms: float = 0.0
+    # What databases have another form for.
+    stream: bool = False
+    measured: bool = True
+    starts: dict[str, float] = {}
+    attempts: list[Try] = []
+    # What few rows have.
+    fallback_from: str = ""
+    images: int = 0
+    audio_ms: int = 0
+    jobs: int = 0
+    kind: Kind = "use"
     granted: int = 0
     note: str = ""
 
@@ -126,6 +142,8 @@ def _mended(value: Any) -> Any:
             return {_mended(key): _mended(item) for key, item in value.items()}
         case list():
             return [_mended(item) for item in value]
+        case Try():
+            return Try(*map(_mended, msgspec.structs.astuple(value)))
     return value
 
 

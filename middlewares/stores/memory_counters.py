@@ -25,7 +25,8 @@ class _Account(Balance):
 
     budget: the one asked for last, as long as nothing changes that the following say of it. room:
     what its windows have left, but for what is held. starts: of their periods, and begun: whether
-    all have begun. since, until: when that is so.
+    all have begun. since, until: when that is so. simple: until when there is nothing to look at
+    but `room`.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class _Account(Balance):
         "look",
         "room",
         "settled",
+        "simple",
         "since",
         "starts",
         "until",
@@ -54,6 +56,12 @@ class _Account(Balance):
         self.starts: dict[str, float] = {}
         self.begun = False
         self.since = self.until = 0.0
+        self.simple = -inf
+
+    def changed(self) -> None:
+        """What was measured is out of date."""
+        self.budget = None
+        self.simple = -inf
 
     def measure(self, budget: Budget, now: float) -> None:
         """Look at the windows of `budget`: those that are over begin now."""
@@ -70,6 +78,7 @@ class _Account(Balance):
             until = min(until, window.end(start if begins is None else begins))
         self.budget, self.room, self.starts = budget, room, starts
         self.begun = False
+        self.simple = -inf
         self.since, self.until = now, until
 
     def spend(self, starts: dict[str, float], amount: int) -> None:
@@ -81,7 +90,7 @@ class _Account(Balance):
                 self.windows[name] = (start, amount)
             elif window[0] == start:
                 self.windows[name] = (start, window[1] + amount)
-        self.budget = None
+        self.changed()
 
     def begin(self) -> None:
         """The periods of `starts` have begun."""
@@ -92,7 +101,7 @@ class _Account(Balance):
         self.begun = True
 
     def add(self, hold: Hold) -> None:
-        self.holds[hold.id] = msgspec.structs.replace(hold)
+        self.holds[hold.id] = hold
         self.held[hold.source] += hold.amount
         if hold.tight:
             self.tight = hold.id
@@ -143,43 +152,66 @@ class MemoryCounters(MemoryRates):
     async def reserve(
         self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
     ) -> Hold | Short | None:
-        return self.set_aside(account, hold, amount, least, budget, now)
-
-    def set_aside(
-        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
-    ) -> Hold | Short | None:
-        """`reserve`, for whoever knows that nobody else has to be asked."""
+        asked = Hold(account, hold, max(0, amount), "windows", now)
         if amount <= 0:
-            return Hold(account, hold, 0, "windows", now)
+            return asked
         kept = self._accounts.get(account)
         if kept is None:
             return None
         self._accounts.move_to_end(account)
+        answer = self._weigh(kept, asked, least, budget)
+        # Counters elsewhere change what they are given, and this one is kept here.
+        return msgspec.structs.replace(answer) if isinstance(answer, Hold) else answer
+
+    def set_aside(
+        self, account: str, hold: str, amount: int, budget: Budget, now: float
+    ) -> Hold | None:
+        """`reserve`, for whoever knows that nobody else has to be asked, where the windows have
+        room for all of it, as mostly they have; None, and nothing done, where they may not.
+
+        The hold is kept as it is: only `resize` and `drop` may change it.
+        """
+        kept = self._accounts.get(account)
+        if (
+            kept is None
+            or kept.budget is not budget
+            or not kept.since <= now < kept.simple
+            or not 0 < amount <= kept.room - kept.held["windows"]
+            or hold in kept.holds
+        ):
+            return None
+        self._accounts.move_to_end(account)
+        kept.held["windows"] += amount
+        answer = kept.holds[hold] = Hold(account, hold, amount, "windows", now, kept.starts)
+        return answer
+
+    def _weigh(self, kept: _Account, hold: Hold, least: int, budget: Budget) -> Hold | Short | None:
+        amount, now = hold.amount, hold.at
         if now >= kept.look:
             self._expire(kept, now)
         if not kept.known:
             return None
-        same = kept.holds.get(hold)
+        same = kept.holds.get(hold.id)
         if same is not None:
-            return msgspec.structs.replace(same)
+            return same
         if kept.budget is not budget or not kept.since <= now < kept.until:
             kept.measure(budget, now)
         left = kept.room - kept.held["windows"]
         if left >= amount:
-            answer = Hold(account, hold, amount, "windows", now, kept.starts)
+            hold.starts = kept.starts
         else:
-            asked = Hold(account, hold, amount, "windows", now)
-            found = self._decide(kept, asked, left, least, budget)
+            found = self._decide(kept, hold, left, least, budget)
             if isinstance(found, Short):
-                kept.budget = None
+                kept.changed()
                 return found
-            answer = found
-        if answer.source == "credits":
-            kept.budget = None  # its windows have yet to begin
-        elif not kept.begun:
-            kept.begin()
-        kept.add(answer)
-        return answer
+        kept.add(hold)
+        if hold.source == "credits":
+            kept.changed()  # its windows have yet to begin
+        else:
+            if not kept.begun:
+                kept.begin()
+            kept.simple = min(kept.until, kept.look)
+        return hold
 
     def _decide(
         self, kept: _Account, hold: Hold, left: float, least: int, budget: Budget
@@ -200,27 +232,28 @@ class MemoryCounters(MemoryRates):
         return hold
 
     def resize(self, hold: Hold, amount: int) -> None:
-        hold.amount = amount = max(0, amount)
+        if amount < 0:
+            amount = 0
         kept = self._accounts.get(hold.account)
         if kept is None:
             kept = self._new_account(hold.account)
         held = kept.holds.get(hold.id)
-        if held is None:
-            if amount:
-                kept.version = next(self._versions)
-                kept.add(msgspec.structs.replace(hold, at=self._clock(), tight=False))
-            return
-        kept.held[held.source] += amount - held.amount
-        held.amount = amount
-        if held.tight:
-            held.tight = False
-            kept.tight = ""
+        if held is not None:
+            kept.held[held.source] += amount - held.amount
+            held.amount = amount
+            if held.tight:
+                held.tight = False
+                kept.tight = ""
+        hold.amount = amount
+        if held is None and amount:
+            kept.version = next(self._versions)
+            kept.add(msgspec.structs.replace(hold, at=self._clock(), tight=False))
 
     def drop(self, hold: Hold) -> None:
-        hold.amount = 0
         kept = self._accounts.get(hold.account)
         if kept is not None:
             kept.remove(hold.id)
+        hold.amount = 0
 
     async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
         missing = []
@@ -284,7 +317,7 @@ class MemoryCounters(MemoryRates):
             if kept.remove(hold_id):
                 kept.settled[hold_id] = self._clock()
         kept.windows = windows
-        kept.budget = None
+        kept.changed()
         kept.credits = spent.credits
         kept.known = True
         kept.version = next(self._versions)
@@ -302,6 +335,7 @@ class MemoryCounters(MemoryRates):
         kept = self._accounts.get(account)
         if kept is not None:
             kept.known = False
+            kept.changed()
             kept.version = next(self._versions)
 
     def forget_accounts(self) -> None:
@@ -328,6 +362,7 @@ class MemoryCounters(MemoryRates):
                 break
             kept.remove(oldest.id)
             kept.known = False
+            kept.changed()
             kept.version = next(self._versions)
         while kept.settled:
             hold_id, at = next(iter(kept.settled.items()))

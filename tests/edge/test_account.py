@@ -18,7 +18,7 @@ from middlewares.stores import StoreUnavailable
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
 from middlewares.stores.counters import Check, CountersUnavailable, Hold
-from middlewares.stores.ledger import Entry, Sum
+from middlewares.stores.ledger import Entry, Sum, Try
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.sql import Database
@@ -352,16 +352,8 @@ async def test_a_ledger_that_does_not_answer(desk: Desk, monkeypatch: pytest.Mon
 
 async def test_a_finished_request_in_full_and_without_upstreams(desk: Desk) -> None:
     tried = [
-        {
-            "upstream": "far",
-            "model": "theirs",
-            "status": 500,
-            "served": "m0",
-            "problem": "upstream_error",
-            "ms": 3.0,
-            "error": "boom",
-        },
-        {"upstream": "near", "model": "theirs-too", "status": 200, "served": "m1", "ms": 9.0},
+        Try("far", "theirs", 500, "m0", "upstream_error", 3.0, "boom"),
+        Try("near", "theirs-too", 200, "m1", ms=9.0),
     ]
     await desk.ledger.append(
         [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from edge.admin import AdminApp
 from edge.catalog import Catalog
@@ -23,7 +24,7 @@ from middlewares.stores import KeyStore, StoreUnavailable, digest
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit import Change
 from middlewares.stores.keys import is_secret
-from middlewares.stores.ledger import Entry
+from middlewares.stores.ledger import Entry, Try
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.sql import Database, SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
@@ -558,7 +559,7 @@ def row(n: int, **fields: Any) -> Entry:
 
 
 async def test_the_ledger_is_filtered_and_comes_in_pages(office: Office) -> None:
-    tried = [{"upstream": "far", "model": "theirs", "status": 200, "ms": 1.5}]
+    tried = [Try("far", "theirs", 200, ms=1.5)]
     await office.ledger.append([row(n, attempts=tried) for n in range(7)])
     await office.ledger.append([row(8, account="key_b", kind="credit", granted=NANO, cost=0)])
     seen, query = [], "limit=3&account=key_a"
@@ -573,7 +574,7 @@ async def test_the_ledger_is_filtered_and_comes_in_pages(office: Office) -> None
     between = "since=2026-11-21T10:00:01Z&until=2026-11-21T10:00:02Z"
     assert [one["id"] for one in (await office.get("/ledger", between))["data"]] == ["r3", "r2"]
     one = await office.get("/ledger/r3")
-    assert (one["id"], one["cost"], one["attempts"]) == ("r3", "1.00", tried)
+    assert (one["id"], one["cost"], one["attempts"]) == ("r3", "1.00", [asdict(tried[0])])
     assert one == (await office.get("/ledger", between))["data"][0]
 
 

@@ -101,9 +101,9 @@ def test_reading_a_kept_response_costs_nothing() -> None:
 def test_price_and_plan() -> None:
     priced, free = bill(plan="pro"), bill(model="small")
     assert priced is not None and free is not None
-    assert priced.tariff(Usage(1_000_000, 1_000_000)) == 18 * 10**9
+    assert priced.price.cost(Usage(1_000_000, 1_000_000)) == 18 * 10**9
     assert (priced.input, priced.plan, priced.budget.credits) == (100, "pro", True)
-    assert free.tariff(Usage(10**9, 10**9)) == 0
+    assert free.price.cost(Usage(10**9, 10**9)) == 0
     assert not free.budget.limited
 
 
@@ -147,7 +147,7 @@ def test_the_dearest_of_all_that_may_serve_is_set_aside() -> None:
         )
         bill = appraiser(exchange)
         assert bill is not None
-        return bill.output, bill.tariff(Usage(1000, 1000))
+        return bill.output, bill.price.cost(Usage(1000, 1000))
 
     million = 10**6
     assert of("second") == (400, 16 * million)

@@ -78,7 +78,7 @@ async def test_what_an_answer_used_is_in_the_ledger(house: Make) -> None:
     assert row.id == answer.header("x-request-id")
     assert (row.cost, row.measured, row.ended, row.status) == (COSTS, True, "completed", 200)
     assert (row.input, row.output, row.plan, row.model) == (1000, 200, "", "priced")
-    assert row.attempts[0]["upstream"] == "both"
+    assert row.attempts[0].upstream == "both"
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ async def test_a_failure_before_the_first_byte_costs_nothing_and_leaves_a_row(ho
     assert (await ask(one)).status == 502
     (row,) = await rows(one)
     assert (row.ended, row.cost, row.status) == ("failed", 0, 502)
-    assert row.attempts[0]["status"] == 500
+    assert row.attempts[0].status == 500
 
 
 async def test_the_same_key_of_idempotency_is_billed_once(house: Make) -> None:

@@ -95,7 +95,7 @@ class Bank:
         tokens: tuple[int, int] = (100, 200),
         price: Price = PRICE,
     ) -> BudgetMiddleware:
-        bill = Bill(budget, "pro", *tokens, price.cost)
+        bill = Bill(budget, "pro", *tokens, price)
         return BudgetMiddleware(
             inner,
             accounts=self.accounts,
@@ -229,9 +229,11 @@ async def test_many_attempts_settle_once(bank: Bank) -> None:
     await bank.ask(bank.app(inner, budget))
     row = await bank.row()
     assert row.cost == COUNTED_COST
-    assert [
-        (attempt["upstream"], attempt["status"], attempt["ms"]) for attempt in row.attempts
-    ] == [("up0", 503, 500.0), ("up1", 429, 500.0), ("up2", 200, 500.0)]
+    assert [(tried.upstream, tried.status, tried.ms) for tried in row.attempts] == [
+        ("up0", 503, 500.0),
+        ("up1", 429, 500.0),
+        ("up2", 200, 500.0),
+    ]
     assert await bank.settled(budget) == COUNTED_COST
 
 
@@ -488,7 +490,7 @@ async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> 
 
 
 async def test_nobody_is_refused_without_a_limit(bank: Bank) -> None:
-    bill = Bill(Budget(on_hangup="drain"), "", 100, 200, PRICE.cost)
+    bill = Bill(Budget(on_hangup="drain"), "", 100, 200, PRICE)
     app = BudgetMiddleware(
         Scripted(ASKED, COUNTED), accounts=None, book=bank.book, appraise=lambda exchange: bill
     )
@@ -504,7 +506,7 @@ async def test_removing_a_layer_opens_no_door(bank: Bank) -> None:
     inner = Scripted(ASKED, COUNTED)
     answer = await bank.ask(bank.app(inner, five_hours(NANO)), principal=None)
     assert (answer.status, answer.json()["error"]["code"]) == (401, "missing_key")
-    bill = Bill(five_hours(NANO), "", 100, 200, PRICE.cost)
+    bill = Bill(five_hours(NANO), "", 100, 200, PRICE)
     app = BudgetMiddleware(inner, accounts=None, book=bank.book, appraise=lambda exchange: bill)
     assert (await bank.ask(app)).status == 503
     assert inner.calls == 0

@@ -21,7 +21,7 @@ from middlewares.stores.counters import (
 )
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.redis_counters import RedisCounters
-from middlewares.terms import Budget, Rate, Window
+from middlewares.terms import Budget, Limits, Rate, Window
 
 from .redis_server import RedisServer
 
@@ -617,6 +617,95 @@ async def test_spent_and_held_add_up(steps: list[tuple[int, int, int]]) -> None:
         now = await standing(counters)
         assert now.held["windows"] == sum(hold.amount for hold in holds)
         assert now.windows[0].used == spent
+
+
+# The short ways of one process decide as the long ones
+
+MOVES = st.tuples(
+    st.sampled_from((0.0, 1e-6, 0.3, 1.0, 7.0, -0.5, -3.0, 61.0, -3600.0)),
+    st.integers(0, 40),
+    st.booleans(),
+    st.integers(-30, 30),
+)
+
+
+@given(
+    st.lists(MOVES, max_size=60),
+    st.sampled_from((None, Rate(5, 10.0, 2), Rate(3, 1.0), Rate(2_000_000, 1.0))),
+    st.sampled_from((None, Rate(100, 60.0), Rate(7, 0.5))),
+    st.sampled_from((None, 1, 3)),
+)
+@settings(max_examples=300, deadline=None)
+async def test_to_take_is_to_be_admitted(
+    moves: list[tuple[float, int, bool, int]],
+    requests: Rate | None,
+    tokens: Rate | None,
+    concurrency: int | None,
+) -> None:
+    limits = Limits(requests, tokens, concurrency)
+    short, long = MemoryCounters(), MemoryCounters()
+    now, leases = NOON, list[str]()
+    for n, (step, cost, over, more) in enumerate(moves):
+        now += step
+        checks = [] if requests is None else [Check("requests", requests)]
+        if tokens is not None:
+            checks.append(Check("tokens", tokens, cost))
+        lease = f"lease {n}" if concurrency else ""
+        asked = await long.admit("k", checks, slots=concurrency or 0, lease=lease, now=now)
+        levels = short.take("k", limits, cost, lease, now, True)
+        if levels is None:
+            answer = await short.admit("k", checks, slots=concurrency or 0, lease=lease, now=now)
+            assert (answer.admitted, answer.lacking) == (asked.admitted, asked.lacking)
+            assert answer.wait == pytest.approx(asked.wait, abs=1e-5)
+            levels = answer.levels
+        else:
+            assert asked.admitted
+        for one, other in zip(levels, asked.levels, strict=True):
+            assert (one.name, one.limit) == (other.name, other.limit)
+            assert one.remaining == pytest.approx(other.remaining, abs=1)  # at its edge
+            assert max(now, one.reset) == pytest.approx(max(now, other.reset), abs=1e-5)
+        if asked.admitted:
+            leases.append(lease)
+        if over and leases:
+            lease = leases.pop(0)
+            short.settle("k", lease, tokens, more, now)
+            long.release("k", lease)
+            if tokens is not None:
+                long.charge("k", Check("tokens", tokens, more), now)
+
+
+@given(st.lists(st.tuples(STEPS, st.sampled_from((0.0, 1.0, 17_000.0))), max_size=60))
+@settings(max_examples=200, deadline=None)
+async def test_to_set_aside_is_to_reserve(steps: list[tuple[tuple[int, int, int], float]]) -> None:
+    clock = Clock()
+    short, long = MemoryCounters(clock=clock), MemoryCounters(clock=clock)
+    for counters in (short, long):
+        await restored(counters)
+    holds: list[tuple[Hold, Hold]] = []
+    for n, ((amount, deed, cost), later) in enumerate(steps):
+        clock.now += later
+        short.renew()
+        long.renew()
+        asked = await reserve(long, f"h{n}", amount, least=1, now=clock.now)
+        answer: Hold | Short | None = short.set_aside("a", f"h{n}", amount, BOTH, clock.now)
+        if answer is None:
+            answer = await reserve(short, f"h{n}", amount, least=1, now=clock.now)
+        assert answer == asked
+        if isinstance(answer, Hold) and isinstance(asked, Hold):
+            holds.append((answer, asked))
+        if deed == 1 and holds:
+            short.drop(holds[0][0])
+            long.drop(holds.pop(0)[1])
+        elif deed == 2 and holds:
+            pair = holds.pop()
+            for counters, hold in zip((short, long), pair, strict=True):
+                counters.resize(hold, min(cost, hold.amount))
+                assert await counters.convert([hold]) == []
+        elif deed == 3:
+            for counters in (short, long):
+                await counters.invalidate("a")
+                await restored(counters, Spent({"5h": clock.now}, {"5h": cost}))
+        assert await standing(short, now=clock.now) == await standing(long, now=clock.now)
 
 
 # Memory does not grow

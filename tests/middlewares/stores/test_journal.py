@@ -12,7 +12,7 @@ import pytest
 
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.journal import Damaged, Journal, closed, dead, records
-from middlewares.stores.ledger import Entry
+from middlewares.stores.ledger import Entry, Try
 
 from .entries import use
 
@@ -47,7 +47,7 @@ def test_what_was_open_is_told_last(tmp_path: Path) -> None:
     rows = [use(ended="lost") for _ in range(4)]
     for row in rows:
         journal.open(row)
-    done = use(id=rows[1].id, attempts=[{"upstream": "a", "ms": 1.5}], starts={"5h": 1.25})
+    done = use(id=rows[1].id, attempts=[Try("a", ms=1.5)], starts={"5h": 1.25})
     journal.close(done)
     journal.void(rows[2].id)
     never_opened = use()
@@ -97,15 +97,16 @@ def test_torn_at_every_byte(tmp_path: Path) -> None:
 def test_a_flipped_bit_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     journal = Journal(tmp_path)
     rows = [use() for _ in range(3)]
+    ends = []
     for row in rows:
         journal.close(row)
+        ends.append(journal.size)
     path = journal.path(1)
     journal.aclose(keep=True)
     whole = path.read_bytes()
-    third = len(whole) // 3
-    for at in range(third + 4, 2 * third):  # all but the length of the second
+    for at in range(ends[0] + 4, ends[1]):  # all but the length of the second
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-        with pytest.raises(Damaged, match=f"byte {third}"):
+        with pytest.raises(Damaged, match=f"byte {ends[0]}"):
             list(records(path))
     assert left(tmp_path) == [[rows[0]], []]
     (journal_left,) = dead(tmp_path)
@@ -115,6 +116,26 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert [path.suffix for path in tmp_path.iterdir()] == [".damaged"]
     assert "damaged" in caplog.text
     assert list(dead(tmp_path)) == []
+
+
+def test_journals_of_another_version_are_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a program before or after this one has left is money, too."""
+    journal = Journal(tmp_path)
+    journal.close(use())
+    path = journal.path(1)
+    journal.aclose(keep=True)
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b"journal 2", b"journal 3"))
+    (other,) = dead(tmp_path)
+    assert list(other.rows()) == [[], []]
+    other.remove()
+    other.release()
+    (aside,) = tmp_path.iterdir()
+    assert aside.suffix == ".damaged"
+    assert aside.read_bytes() == written.replace(b"journal 2", b"journal 3")
+    assert "another version" in caplog.text
 
 
 def test_a_new_segment_begins_with_what_is_open(tmp_path: Path) -> None:

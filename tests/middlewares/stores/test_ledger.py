@@ -3,14 +3,14 @@
 import asyncio
 import random
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from sqlalchemy import event, text
 
 from middlewares.stores.counters import Spent
-from middlewares.stores.ledger import Entry, LedgerStore, Rejected, Sum, storable
+from middlewares.stores.ledger import Entry, LedgerStore, Rejected, Sum, Try, storable
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.tables import ledger
@@ -41,7 +41,7 @@ FULL: dict[str, Any] = {
     "from_credits": 9 * 10**17,
     "reserved": 2**62,
     "starts": {"5h": 1000.25, "calendar month": 0.1 + 0.2},
-    "attempts": [{"upstream": "a", "model": "x", "status": 502, "ms": 1.5, "error": "b"}],
+    "attempts": [Try("a", "x", 502, "m", "upstream_error", 1.5, "b")],
     "fallback_from": "other",
     "first_content_ms": 12.75,
     "upstream_ms": 0.1,
@@ -193,7 +193,7 @@ async def test_what_no_database_takes_is_kept_all_the_same(ledger_store: LedgerS
     good = use(starts={"5h": 1.0}, cost=1)
     bad = [
         use(asked="a\0b", starts={"5h": 1.0}, cost=1),
-        use(asked="\ud800", attempts=[{"error": "\udfff\0"}], starts={"5h": 1.0}, cost=1),
+        use(asked="\ud800", attempts=[Try(error="\udfff\0")], starts={"5h": 1.0}, cost=1),
         use(input=2**70, output=-(2**70), starts={"5h": 1.0}, cost=1),
         use(plan=None, starts={"5h": 1.0}, cost=1),
     ]
@@ -209,7 +209,10 @@ async def test_what_no_database_takes_is_kept_all_the_same(ledger_store: LedgerS
 async def test_what_cannot_be_mended_is_rejected_with_its_batch(sql_url: str) -> None:
     database = await Database.open(sql_url)
     store = SqlLedgerStore(database)
-    for bad in (use(attempts=[{"error": object()}]), use(starts={"5h": 1.0}, owner=object())):
+    for bad in (
+        use(attempts=[Try(error=cast(str, object()))]),
+        use(starts={"5h": 1.0}, owner=object()),
+    ):
         with pytest.raises(Rejected):
             await store.append([use(), bad, credit(1)])
     assert await store.page() == []
