@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from math import floor, inf
+from math import inf
 from time import time
 
 from middlewares.terms import Level, Limits, Rate
@@ -267,6 +267,7 @@ def _level_of_tank(check: Check, tank: _Tank) -> Level:
 def level_of(name: str, rate: Rate, level: float, at: float) -> Level:
     """Where a rate stands of which `level` was taken and had not drained at `at`."""
     count, seconds = rate.count, rate.seconds
-    left = floor(count - level + count / seconds * GRAIN)
-    remaining = max(0, min(count, left))
-    return Level(name, count, remaining, at + level * seconds / count)
+    left = int(count - level + count / seconds * GRAIN)
+    if not 0 <= left <= count:
+        left = count if left > 0 else 0
+    return Level(name, count, left, at + level * seconds / count)

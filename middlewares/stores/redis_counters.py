@@ -118,7 +118,7 @@ class RedisCounters:
             leases[who].append(lease)
         for who, names in leases.items():
             for some in _some(names):
-                self._send(RENEW, _slots(who), self._now(None), LIFETIME, *some)
+                self._send(RENEW, _slots(who), self._time, LIFETIME, *some)
         holds: defaultdict[str, list[Hold]] = defaultdict(list)
         for hold in self._holds.values():
             holds[hold.account].append(hold)
@@ -129,7 +129,7 @@ class RedisCounters:
 
     def _renew_holds(self, account: str, holds: Sequence[Hold]) -> None:
         for some in _some(holds):
-            self._send(PUT, _money(account), self._now(None), LIFETIME, 0, *records(some))
+            self._send(PUT, _money(account), self._time, LIFETIME, 0, *records(some))
 
     def _take_back(self, who: str, name: str, money: bool) -> None:
         """Undo what may have been done, now or once there is a connection."""
@@ -139,10 +139,10 @@ class RedisCounters:
         elif (who, name) not in self._leases and not self._link.send(b"ZREM", _slots(who), name):
             self._doubtful.append((who, name, money))
 
-    def _now(self, now: float | None) -> Part:
-        if now is None:
-            return b"" if self._clock is None else self._clock()
-        return now
+    @property
+    def _time(self) -> Part:
+        """Unix seconds, or what makes Redis take its own."""
+        return b"" if self._clock is None else self._clock()
 
     async def _call(self, script: bytes, key: bytes, *arguments: Part) -> Any:
         return await self._link.call(b"EVALSHA", script, 1, key, *arguments)
@@ -191,7 +191,7 @@ class RedisCounters:
             b"2",
             _rates(who),
             _slots(who),
-            self._now(now),
+            self._time if now is None else now,
             LIFETIME,
             slots,
             lease,
@@ -207,7 +207,9 @@ class RedisCounters:
         self._take_back(who, lease, False)
 
     def charge(self, who: str, check: Check, now: float | None = None) -> None:
-        self._send(CHARGE, _rates(who), self._now(now), check.name, numbers(check))
+        self._send(
+            CHARGE, _rates(who), self._time if now is None else now, check.name, numbers(check)
+        )
 
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
@@ -227,7 +229,7 @@ class RedisCounters:
             RESERVE,
             b"1",
             _money(account),
-            self._now(None),
+            self._time,
             LIFETIME,
             now,
             hold,
@@ -261,7 +263,7 @@ class RedisCounters:
         hold.tight = False
         if amount or hold.id in self._holds:
             self._holds[hold.id] = hold
-            self._send(PUT, _money(hold.account), self._now(None), LIFETIME, 1, *records((hold,)))
+            self._send(PUT, _money(hold.account), self._time, LIFETIME, 1, *records((hold,)))
 
     def drop(self, hold: Hold) -> None:
         hold.amount = 0
@@ -293,7 +295,7 @@ class RedisCounters:
         ]
 
     async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
-        fields = Fields(await self._call(LOOK, _money(account), self._now(None), 0))
+        fields = Fields(await self._call(LOOK, _money(account), self._time, 0))
         return fields.standing(budget, now, fields.holds) if fields.known else None
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
@@ -303,7 +305,7 @@ class RedisCounters:
         answer = await self._call(
             RESTORE,
             _money(account),
-            self._now(None),
+            self._time,
             LIFETIME,
             seen,
             spent.credits,
@@ -316,7 +318,7 @@ class RedisCounters:
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
         # It will be restored, so it may have been lost, and the holds with it.
         self._renew_holds(account, [h for h in self._holds.values() if h.account == account])
-        fields = Fields(await self._call(LOOK, _money(account), self._now(None), 1))
+        fields = Fields(await self._call(LOOK, _money(account), self._time, 1))
         return fields.version, tuple(fields.holds)
 
     async def invalidate(self, account: str) -> None:
