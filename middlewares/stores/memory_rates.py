@@ -25,10 +25,10 @@ class _Tank:
     annex A), and stays exact where a time of arrival in Unix seconds would be rounded each time.
 
     level: what was taken and has not drained yet, as of `at`. speed: what drains in a second.
-    depth: what it holds. brim: what is told as left of it when it is empty.
+    depth: what it holds.
     """
 
-    __slots__ = ("at", "brim", "depth", "level", "rate", "speed")
+    __slots__ = ("at", "depth", "level", "rate", "speed")
 
     def __init__(self, at: float, rate: Rate) -> None:
         self.at = at
@@ -40,7 +40,6 @@ class _Tank:
         self.rate = rate
         self.speed = rate.count / rate.seconds
         self.depth = rate.count + rate.burst
-        self.brim = rate.count + self.speed * GRAIN
 
     def drain(self, now: float) -> None:
         elapsed = now - self.at
@@ -146,19 +145,11 @@ class MemoryRates:
         if requests is not None:
             tank.at, tank.level = now, level
             if report:
-                count = requests.count
-                left = int(tank.brim - level)
-                if not 0 <= left <= count:
-                    left = count if left > 0 else 0
-                levels = (Level("requests", count, left, now + level / tank.speed),)
+                levels = (level_of("requests", requests, level, now),)
         if second is not None:
             other.at, other.level = now, used
             if report:
-                count = second.count
-                left = int(other.brim - used)
-                if not 0 <= left <= count:
-                    left = count if left > 0 else 0
-                levels += (Level("tokens", count, left, now + used / other.speed),)
+                levels += (level_of("tokens", second, used, now),)
         return levels
 
     def settle(self, who: str, lease: str, rate: Rate | None, more: int, now: float | None) -> None:
