@@ -436,8 +436,8 @@ async def main():
         for row in going[chance.randrange(10):]:
             going.remove(row)
             if chance.random() < 0.1:
+                os.write(1, f"void {row.id}\\n".encode())  # said before: done, there is nothing to find
                 book.void(row.id)
-                os.write(1, f"void {row.id}\\n".encode())
             else:
                 book.close(use(id=row.id, starts={"5h": 1.0}, cost=5))
                 os.write(1, f"close {row.id}\\n".encode())
