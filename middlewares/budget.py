@@ -107,7 +107,7 @@ status, on_hangup
         budget = bill.budget
         entry_id = exchange.request_id or uuid4().hex
         hold = None
-        if budget.windows or budget.credits:
+        if budget.limited:
             amount = bill.price.most(bill.input, bill.output)
             if amount:
                 if self._accounts is not None:

@@ -187,18 +187,12 @@ class Exchange(msgspec.Struct, eq=False):
         return exchange
 
 
-def spent_before(exchange: Exchange) -> int:
-    """What the attempts before the one that is being made have cost, in nano-credits."""
-    cost = 0
-    for attempt in exchange.attempts:
-        cost += attempt.cost
-    return cost
-
-
 def cost_of(exchange: Exchange, usage: Usage) -> int | None:
     """What an answer of `usage` costs with what was tried before it, in nano-credits; None where
     nothing had a price."""
-    spent = spent_before(exchange)
+    spent = 0
+    for attempt in exchange.attempts:
+        spent += attempt.cost
     if exchange.tariff is None:
         return spent or None
     return exchange.tariff(usage) + spent

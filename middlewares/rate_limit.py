@@ -1,7 +1,7 @@
 """How much of it: requests and tokens in a time, and requests at once, for each principal."""
 
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import ceil
 from secrets import token_hex
 from time import gmtime, strftime, time
@@ -53,7 +53,6 @@ class RateLimitMiddleware:
         "_name",
         "_rates",
         "_report",
-        "_settle",
         "_tokens",
         "_who",
         "app",
@@ -75,8 +74,7 @@ class RateLimitMiddleware:
     ) -> None:
         self.app = app
         self._counters = counters
-        self._rates = rates = _in_process(counters)
-        self._settle = partial(_settle, counters) if rates is None else rates.settle
+        self._rates = _in_process(counters)
         self._limits = limits
         self._who = who
         self._name = f"{name}:"
@@ -136,32 +134,23 @@ class RateLimitMiddleware:
             failed = True
             raise
         finally:
-            more = 0
+            if lease:
+                self._counters.release(who, lease)
+                self._line.freed(who)
             if limits.tokens is not None:
                 more = _used(exchange, tokens, failed=failed) - tokens
-            now = None if self._clock is None else self._clock()
-            self._settle(who, lease, limits.tokens, more, now)
-            if lease:
-                self._line.freed(who)
+                if more:
+                    now = None if self._clock is None else self._clock()
+                    self._counters.charge(who, Check("tokens", limits.tokens, more), now)
             if isinstance(entered, ReadAhead):
                 entered.close()
 
     async def _refused(self, share: "_Share", limits: Limits, exchange: Exchange) -> Problem | None:
         """Ask once."""
-        now = None if self._clock is None else self._clock()
         try:
-            verdict = await self._counters.admit(
-                share.who, share.checks, slots=share.slots, lease=share.lease, now=now
-            )
+            verdict = await share.ask(self._clock)
         except CountersUnavailable as raised:
-            share.release()
             return _unavailable(raised)
-        except BaseException:
-            share.release()
-            raise
-        return self._judged(verdict, limits, exchange)
-
-    def _judged(self, verdict: Verdict, limits: Limits, exchange: Exchange) -> Problem | None:
         if self._report:
             exchange.levels = verdict.levels
         return None if verdict.admitted else _refusal(limits, verdict, verdict.wait)
@@ -233,16 +222,6 @@ def _in_process(counters: RateCounters) -> MemoryRates | None:
     if isinstance(counters, MemoryRates) and type(counters).admit is MemoryRates.admit:
         return counters
     return None
-
-
-def _settle(
-    counters: RateCounters, who: str, lease: str, rate: Rate | None, more: int, now: float | None
-) -> None:
-    """As `MemoryRates.settle`."""
-    if lease:
-        counters.release(who, lease)
-    if more and rate is not None:
-        counters.charge(who, Check("tokens", rate, more), now)
 
 
 async def _answered(problem: Problem, scope: Scope, receive: Receive, send: Send) -> Receive | None:

@@ -213,17 +213,14 @@ class Journal:
             raise
 
     def _write(self, record: bytes) -> None:
-        late = self._late
+        late, mapped = self._late, self._map
         if late:
             record = b"".join([*late, record])
-        mapped = self._map
-        try:
-            if mapped is None:
-                raise ValueError
-            mapped.write(record)
-        except ValueError:  # there is not so much room
-            raise _full() from None
-        self.size += len(record)
+        size = self.size + len(record)
+        if mapped is None or size > len(mapped):
+            raise _full()
+        mapped.write(record)
+        self.size = size
         if late:
             late.clear()
 

@@ -58,11 +58,6 @@ class _Account(Balance):
         self.since = self.until = 0.0
         self.simple = -inf
 
-    def changed(self) -> None:
-        """What was measured is out of date."""
-        self.budget = None
-        self.simple = -inf
-
     def measure(self, budget: Budget, now: float) -> None:
         """Look at the windows of `budget`: those that are over begin now."""
         room: float = -inf if budget.credits and not budget.windows else inf
@@ -90,7 +85,7 @@ class _Account(Balance):
                 self.windows[name] = (start, amount)
             elif window[0] == start:
                 self.windows[name] = (start, window[1] + amount)
-        self.changed()
+        self.budget = None
 
     def begin(self) -> None:
         """The periods of `starts` have begun."""
@@ -159,9 +154,31 @@ class MemoryCounters(MemoryRates):
         if kept is None:
             return None
         self._accounts.move_to_end(account)
-        answer = self._weigh(kept, asked, least, budget)
-        # Counters elsewhere change what they are given, and this one is kept here.
-        return msgspec.structs.replace(answer) if isinstance(answer, Hold) else answer
+        if now >= kept.look:
+            self._expire(kept, now)
+        if not kept.known:
+            return None
+        same = kept.holds.get(hold)
+        if same is not None:
+            return msgspec.structs.replace(same)
+        if kept.budget is not budget or not kept.since <= now < kept.until:
+            kept.measure(budget, now)
+        left = kept.room - kept.held["windows"]
+        if left >= amount:
+            asked.starts = kept.starts
+        else:
+            found = self._decide(kept, asked, left, least, budget)
+            if isinstance(found, Short):
+                kept.budget = None
+                return found
+        kept.add(msgspec.structs.replace(asked))  # who asked may change what it is given
+        if asked.source == "credits":
+            kept.budget = None  # its windows have yet to begin
+        else:
+            if not kept.begun:
+                kept.begin()
+            kept.simple = min(kept.until, kept.look)
+        return asked
 
     def set_aside(
         self, account: str, hold: str, amount: int, budget: Budget, now: float
@@ -185,34 +202,6 @@ class MemoryCounters(MemoryRates):
         answer = kept.holds[hold] = Hold(account, hold, amount, "windows", now, kept.starts)
         return answer
 
-    def _weigh(self, kept: _Account, hold: Hold, least: int, budget: Budget) -> Hold | Short | None:
-        amount, now = hold.amount, hold.at
-        if now >= kept.look:
-            self._expire(kept, now)
-        if not kept.known:
-            return None
-        same = kept.holds.get(hold.id)
-        if same is not None:
-            return same
-        if kept.budget is not budget or not kept.since <= now < kept.until:
-            kept.measure(budget, now)
-        left = kept.room - kept.held["windows"]
-        if left >= amount:
-            hold.starts = kept.starts
-        else:
-            found = self._decide(kept, hold, left, least, budget)
-            if isinstance(found, Short):
-                kept.changed()
-                return found
-        kept.add(hold)
-        if hold.source == "credits":
-            kept.changed()  # its windows have yet to begin
-        else:
-            if not kept.begun:
-                kept.begin()
-            kept.simple = min(kept.until, kept.look)
-        return hold
-
     def _decide(
         self, kept: _Account, hold: Hold, left: float, least: int, budget: Budget
     ) -> Hold | Short:
@@ -232,22 +221,22 @@ class MemoryCounters(MemoryRates):
         return hold
 
     def resize(self, hold: Hold, amount: int) -> None:
-        if amount < 0:
-            amount = 0
+        amount = max(0, amount)
         kept = self._accounts.get(hold.account)
         if kept is None:
             kept = self._new_account(hold.account)
         held = kept.holds.get(hold.id)
-        if held is not None:
-            kept.held[held.source] += amount - held.amount
-            held.amount = amount
-            if held.tight:
-                held.tight = False
-                kept.tight = ""
-        hold.amount = amount
-        if held is None and amount:
-            kept.version = next(self._versions)
-            kept.add(msgspec.structs.replace(hold, at=self._clock(), tight=False))
+        if held is None:
+            hold.amount = amount
+            if amount:
+                kept.version = next(self._versions)
+                kept.add(msgspec.structs.replace(hold, at=self._clock(), tight=False))
+            return
+        kept.held[held.source] += amount - held.amount
+        held.amount = hold.amount = amount  # it may be the same one
+        if held.tight:
+            held.tight = False
+            kept.tight = ""
 
     def drop(self, hold: Hold) -> None:
         kept = self._accounts.get(hold.account)
@@ -317,7 +306,7 @@ class MemoryCounters(MemoryRates):
             if kept.remove(hold_id):
                 kept.settled[hold_id] = self._clock()
         kept.windows = windows
-        kept.changed()
+        kept.budget = None
         kept.credits = spent.credits
         kept.known = True
         kept.version = next(self._versions)
@@ -335,7 +324,7 @@ class MemoryCounters(MemoryRates):
         kept = self._accounts.get(account)
         if kept is not None:
             kept.known = False
-            kept.changed()
+            kept.budget = None
             kept.version = next(self._versions)
 
     def forget_accounts(self) -> None:
@@ -362,7 +351,7 @@ class MemoryCounters(MemoryRates):
                 break
             kept.remove(oldest.id)
             kept.known = False
-            kept.changed()
+            kept.budget = None
             kept.version = next(self._versions)
         while kept.settled:
             hold_id, at = next(iter(kept.settled.items()))

@@ -152,24 +152,6 @@ class MemoryRates:
                 levels += (level_of("tokens", second, used, now),)
         return levels
 
-    def settle(self, who: str, lease: str, rate: Rate | None, more: int, now: float | None) -> None:
-        """`release`, if there is a lease, and `charge` of tokens, if there are more or less."""
-        place = self._places.get(who)
-        if place is not None:
-            if lease:
-                place.leases.pop(lease, None)
-            if more and rate is not None:
-                if now is None:
-                    now = self._clock()
-                tank = place.tanks.get("tokens")
-                if tank is None or tank.rate is not rate or now < tank.at:
-                    return self.charge(who, Check("tokens", rate, more), now)
-                level = tank.level - (now - tank.at) * tank.speed
-                level = level + more if level > 0.0 else more
-                tank.at, tank.level = now, max(0.0, level)
-        elif more and rate is not None:
-            self.charge(who, Check("tokens", rate, more), now)
-
     async def admit(
         self,
         who: str,

@@ -668,10 +668,10 @@ async def test_to_take_is_to_be_admitted(
             leases.append(lease)
         if over and leases:
             lease = leases.pop(0)
-            short.settle("k", lease, tokens, more, now)
-            long.release("k", lease)
-            if tokens is not None:
-                long.charge("k", Check("tokens", tokens, more), now)
+            for counters in (short, long):
+                counters.release("k", lease)
+                if tokens is not None:
+                    counters.charge("k", Check("tokens", tokens, more), now)
 
 
 @given(st.lists(st.tuples(STEPS, st.sampled_from((0.0, 1.0, 17_000.0))), max_size=60))
