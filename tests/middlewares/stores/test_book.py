@@ -436,7 +436,7 @@ async def main():
         for row in going[chance.randrange(10):]:
             going.remove(row)
             if chance.random() < 0.1:
-                os.write(1, f"void {row.id}\\n".encode())  # said before: done, there is nothing to find
+                os.write(1, f"void {row.id}\\n".encode())  # done, there is no trace of it
                 book.void(row.id)
             else:
                 book.close(use(id=row.id, starts={"5h": 1.0}, cost=5))
