@@ -1,13 +1,30 @@
 """What holds for the whole run."""
 
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.middlewares.stores.postgres_server import Postgres
+
+# Tests start processes by the hundred: each would compile every module again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# How quickly an example runs, or is made, says something about the machine only.
+settings.register_profile(
+    "quick",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    max_examples=50,
+)
+settings.register_profile("full", settings.get_profile("quick"), derandomize=False)
 
 _skipped: list[str] = []
 _figures: list[str] = []
@@ -22,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="proofs of limits and money at their full size, with figures: see `make proofs`",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Examples are the same in every run but for the proofs, which look for new ones."""
+    settings.load_profile("full" if config.getoption("--full") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

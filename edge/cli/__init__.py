@@ -9,7 +9,8 @@ be done, 2 the configuration or the call is wrong. Faults of the user never show
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, NoReturn
 
 import typer
@@ -30,13 +31,19 @@ app = typer.Typer(
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     try:
-        app(args=argv)
+        _command()(args=argv)
     except Exception as error:
         status = _explain(error)
         if status is None:
             raise
         sys.exit(status)
     sys.exit(0)
+
+
+@cache
+def _command() -> Callable[..., object]:
+    """All commands, built once: `app(...)` builds them at each call."""
+    return typer.main.get_command(app)
 
 
 def _explain(error: Exception) -> int | None:

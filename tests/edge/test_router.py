@@ -153,7 +153,7 @@ HOSTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(HOSTS)
 def test_the_host_header_decides_nothing(host: str) -> None:
     async def run() -> None:

@@ -46,7 +46,8 @@ HEADER = st.binary(min_size=1, max_size=300).filter(lambda value: bool(value.str
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(HEADER)
 @example(b"' OR '1'='1")

@@ -83,14 +83,14 @@ def streams(draw: st.DrawFn) -> bytes:
     return out.encode()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
 def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, at: list[int]) -> None:
     # One thing differs on purpose: an event whose blank line is missing at the end is read too.
     assert read(cut(stream, at)) == reference(stream + b"\n\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
 def test_no_byte_is_lost_or_made_up(stream: bytes, at: list[int]) -> None:
     splitter = Splitter()

@@ -780,7 +780,7 @@ _TURNS = st.lists(
     st.booleans(),
     st.sampled_from([None, 1, 5000, 1_000_000]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_conversation_makes_a_request_that_is_refused(
     turns: list[Turn],
     model: str,

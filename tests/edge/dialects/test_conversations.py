@@ -5,7 +5,7 @@ import re
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from edge.dialects import names
 from edge.dialects.crossing import CLIENTS, UPSTREAMS
@@ -69,7 +69,6 @@ def sent(conversation: Conversation, dialect: Dialect, model: str) -> bytes:
 
 
 @every_target
-@settings(deadline=None)
 @given(conversations())
 def test_each_vendor_takes_what_is_sent(
     dialect: Dialect, model: str, conversation: Conversation
@@ -131,7 +130,6 @@ def _object(call: ToolCall) -> Any:
 
 
 @every_pair
-@settings(deadline=None)
 @given(conversations(tidy=True))
 def test_a_request_says_the_same_in_every_dialect(
     first: Dialect, second: Dialect, conversation: Conversation

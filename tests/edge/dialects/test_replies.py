@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.crossing import CLIENTS, UPSTREAMS
@@ -74,7 +74,6 @@ def read_again(dialect: Dialect, data: list[bytes]) -> list[Event]:
 
 
 @every_dialect
-@settings(deadline=None)
 @given(st.data(), replies())
 def test_a_streamed_reply_comes_back_as_it_was(
     endpoint: str, dialect: Dialect, surface: Surface, data: st.DataObject, reply: Reply
@@ -91,7 +90,6 @@ def test_a_streamed_reply_comes_back_as_it_was(
 
 
 @every_dialect
-@settings(deadline=None)
 @given(replies())
 def test_a_whole_reply_comes_back_as_it_was(
     endpoint: str, dialect: Dialect, surface: Surface, reply: Reply
@@ -103,7 +101,6 @@ def test_a_whole_reply_comes_back_as_it_was(
     assert said(fold(again)) == said(reply)
 
 
-@settings(deadline=None)
 @given(st.data(), replies())
 def test_completions_read_the_text(data: st.DataObject, reply: Reply) -> None:
     events = data.draw(events_of(reply))
@@ -137,7 +134,6 @@ def carry(endpoint: str, dialect: Dialect, data: list[bytes]) -> bool:
 
 
 @every_translation
-@settings(deadline=None)
 @given(st.data(), replies())
 def test_what_is_cut_off_never_ends_well(
     endpoint: str, dialect: Dialect, data: st.DataObject, reply: Reply
@@ -171,7 +167,6 @@ def _ended(dialect: Dialect, stream: bytes) -> bool:
 
 
 @every_translation
-@settings(deadline=None)
 @given(st.data(), replies())
 def test_garbage_never_breaks_the_callers_stream(
     endpoint: str, dialect: Dialect, data: st.DataObject, reply: Reply

@@ -575,7 +575,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(STEPS, st.integers(0, 4)), max_size=60), st.integers(0, 2**32))
 def test_no_order_of_events_spends_past_a_cap_or_loses_a_row(
     steps: list[tuple[tuple[Any, ...], int]], seed: int

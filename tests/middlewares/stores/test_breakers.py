@@ -511,7 +511,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.floats(0.0, 1.0))
 def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> None:
     """One probe at a time, and nobody is admitted while it is open or was asked for quiet."""
@@ -568,7 +568,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
         assert after in follows[before]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(1, 100), st.floats(0.01, 3.0), st.floats(0.0, 1.0))
 def test_a_place_that_always_fails_is_tried_once_in_a_pause(
     failures: int, share: int, gap: float, chance: float

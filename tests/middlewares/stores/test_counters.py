@@ -160,7 +160,7 @@ GAPS = st.lists(st.one_of(st.just(0), st.integers(0, 40), st.integers(0, 5_000))
 
 
 @given(RATES, GAPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 async def test_exact_to_one_request_in_memory(rate: Rate, gaps: list[int]) -> None:
     moments = [sum(gaps[: n + 1]) for n in range(len(gaps))]
     await exact(MemoryCounters(), "k", rate, moments)
@@ -594,7 +594,7 @@ STEPS = st.tuples(st.integers(1, 60), st.integers(0, 3), st.integers(0, 80))
 
 
 @given(st.lists(STEPS, max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 async def test_spent_and_held_add_up(steps: list[tuple[int, int, int]]) -> None:
     """Whatever happens in whatever order: what is open is held, what ended is spent, once."""
     counters = MemoryCounters()
@@ -635,7 +635,7 @@ MOVES = st.tuples(
     st.sampled_from((None, Rate(100, 60.0), Rate(7, 0.5))),
     st.sampled_from((None, 1, 3)),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 async def test_to_take_is_to_be_admitted(
     moves: list[tuple[float, int, bool, int]],
     requests: Rate | None,
@@ -675,7 +675,7 @@ async def test_to_take_is_to_be_admitted(
 
 
 @given(st.lists(st.tuples(STEPS, st.sampled_from((0.0, 1.0, 17_000.0))), max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 async def test_to_set_aside_is_to_reserve(steps: list[tuple[tuple[int, int, int], float]]) -> None:
     clock = Clock()
     short, long = MemoryCounters(clock=clock), MemoryCounters(clock=clock)

@@ -225,7 +225,8 @@ NASTY = st.one_of(
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(name=NASTY, plan=NASTY, model=NASTY, probe=NASTY)
 async def test_no_text_is_ever_read_as_sql(

@@ -104,7 +104,7 @@ async def test_byte_by_byte() -> None:
         assert await play(bytes([byte]) for byte in sample) == await play([sample])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(sample=st.sampled_from(SAMPLES), data=st.data())
 def test_cut_at_random(sample: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(sample)), max_size=12))
@@ -115,7 +115,7 @@ def test_cut_at_random(sample: bytes, data: st.DataObject) -> None:
     asyncio.run(compare())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(junk=st.binary(max_size=60), sample=st.sampled_from(SAMPLES), data=st.data())
 def test_nothing_an_upstream_sends_gets_past_the_tree_of_failures(
     junk: bytes, sample: bytes, data: st.DataObject
