@@ -1,0 +1,42 @@
+"""Events that say nothing but that the upstream is still there.
+
+Each dialect has its own form, and servers and proxies write those of others, or none: empty data,
+a bare word, an object without members.
+"""
+
+import msgspec
+
+from middlewares import sse
+
+_WORDS = frozenset(
+    ("ping", "pong", "heartbeat", "keepalive", "keep-alive", "keep_alive", "processing")
+)
+_NOTHING = frozenset((b"", b"{}", b"[]", b"null", b'""'))
+_UNNAMED = frozenset(("", "message"))
+_LONGEST = 256
+"""Bytes of a heartbeat; what is longer says something."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+def is_heartbeat(event: sse.Event) -> bool:
+    """Whether `event` can be left out. Its name counts only where its data has no type."""
+    data = event.data.strip()
+    named = event.name.lower() in _WORDS
+    if data in _NOTHING:
+        return named or event.name in _UNNAMED
+    if len(data) > _LONGEST:
+        return False
+    word = data.strip(b" \t\r\n\"'[]:").lower()
+    if word.decode("latin-1") in _WORDS:
+        return named or event.name in _UNNAMED
+    try:
+        said = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return named
+    if not isinstance(said, dict):
+        return named
+    kind = said.get("type")
+    if isinstance(kind, str) and kind:
+        return kind.lower() in _WORDS
+    return named or (len(said) == 1 and next(iter(said)).lower() in _WORDS)
