@@ -28,6 +28,7 @@ from .dialects.neutral import Conversation
 from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from .estimate import Estimator, weigh
 from .upstreams import Request, Response, UpstreamFailure
+from .upstreams.bodies import BOM
 from .upstreams.provider import Provider, passed_on
 from .upstreams.refusal import problem_of, redacted
 from .watch import ClientGone, NoContent, Watch
@@ -165,14 +166,14 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
 
     Raises _NoCounter when there is no counter, UpstreamFailure, and Problem for any other refusal.
     """
-    response = await provider.upstream.open(request)
+    response = await provider.open(request)
     try:
         exchange.upstream_seconds = perf_counter() - attempt.started
         attempt.status = status = response.status
         body = await _read(response)
     finally:
         response.close()
-    if status == 200:
+    if 200 <= status < 300:
         try:
             return _decode(body).input_tokens
         except UNREADABLE:
@@ -201,7 +202,7 @@ async def _read(response: Response) -> bytes:
     body = b""
     while len(body) < _MOST_BYTES and (more := await response.read()):
         body += more
-    return body
+    return body.removeprefix(BOM)
 
 
 def _body(dialect: Dialect, fields: Fields, model: str) -> bytes:

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from time import perf_counter, time
 
 from middlewares._asgi import Receive, Scope, Send
-from middlewares.exchange import Attempt, Exchange, Place, Target
+from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target
 from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
@@ -27,7 +27,8 @@ from .dialects.crossing import CLIENTS, Crossing, cross
 from .dialects.passthrough import TOKEN, UpstreamBroke
 from .dialects.sides import ClientSide
 from .estimate import Estimator
-from .passage import CutOff, Passage, check_stream
+from .passage import CutOff, Passage
+from .sniff import event_stream
 from .upstreams import (
     ConnectFailed,
     Header,
@@ -36,6 +37,7 @@ from .upstreams import (
     TimedOut,
     UpstreamFailure,
 )
+from .upstreams.bodies import read_all, read_some
 from .upstreams.provider import Provider, passed_on
 from .upstreams.refusal import problem_of, redacted
 from .watch import ClientGone, NoContent, Watch
@@ -153,8 +155,9 @@ class Forwarder:
             if exchange.stream:
                 kind = CutOff if exchange.cut_off else Passage
                 passage = kind(exchange, crossing, send)
+                spoken = crossing.dialect
                 del crossing
-                await self._stream(passage, opening, provider.first_content, receive)
+                await self._stream(passage, opening, spoken, provider.first_content, receive)
             else:
                 await self._plain(exchange, crossing, opening, receive, send)
         except ClientGone as gone:
@@ -189,13 +192,13 @@ class Forwarder:
         attempt: Attempt,
         spelled: Mapping[str, str] | None,
     ) -> Response:
-        """A response with status 200; anything else as the Problem it amounts to."""
-        response = await provider.upstream.open(request)
+        """A response with a status of success; any other as the Problem it amounts to."""
+        response = await provider.open(request)
         attempt.status = response.status
-        if response.status == 200:
+        if 200 <= response.status < 300:
             return response
         try:
-            body = await _read_some(response, _REFUSAL_BYTES)
+            body = await read_some(response, _REFUSAL_BYTES)
         finally:
             response.close()
         problem = problem_of(
@@ -226,7 +229,7 @@ class Forwarder:
         async with Watch(receive, linger=linger, left=lambda: gone.append(True)):
             response = await opening
             try:
-                body = await _read_all(response, self._max_answer)
+                body = await read_all(response, self._max_answer)
             finally:
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
@@ -280,6 +283,7 @@ class Forwarder:
         self,
         passage: "Passage",
         opening: Awaitable[Response],
+        spoken: Dialect,
         first_content: float,
         receive: Receive,
     ) -> None:
@@ -295,34 +299,12 @@ class Forwarder:
         async with watch:
             response = await opening
             try:
-                check_stream(response)
-                await passage.carry(response, watch)
+                stream = await event_stream(response, spoken, self._max_answer)
+                await passage.carry(stream, watch)
             finally:
                 response.close()
         await passage.finish()
         self._learn(passage.exchange)
-
-
-async def _read_all(response: Response, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while more := await response.read():
-        parts.append(more)
-        size += len(more)
-        if size > limit:
-            raise UpstreamBroke(f"the answer is larger than {limit} bytes")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _read_some(response: Response, limit: int) -> bytes:
-    """At most about `limit` bytes of a body that only explains a refusal; its loss is no matter."""
-    body = b""
-    try:
-        while len(body) < limit and (more := await response.read()):
-            body += more
-    except UpstreamFailure:
-        pass
-    return body[:limit]
 
 
 def _query(exchange: Exchange, crossing: Crossing, scope: Scope) -> bytes:

@@ -14,8 +14,10 @@ from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter
 
 from .dialects.crossing import Crossing
+from .dialects.failures import failed_by
 from .dialects.passthrough import TOKEN, Relay, UpstreamBroke
 from .upstreams import Header, Response, UpstreamFailure, pump
+from .upstreams.bodies import BOM
 from .watch import Watch
 
 _STREAM_HEADERS: tuple[Header, ...] = (
@@ -25,16 +27,6 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 )
 _HELD_BYTES = 1 << 20
 _USED_UP = "The budget is used up; the answer ends here."
-
-
-def check_stream(response: Response) -> None:
-    """Raise UpstreamBroke when what comes is no event stream that can be read."""
-    for name, value in response.headers:
-        if name == b"content-type":
-            if not value.strip().lower().startswith(b"text/event-stream"):
-                raise UpstreamBroke(f"a stream was asked for and {value[:80]!r} came")
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise UpstreamBroke(f"the stream is encoded as {value[:80]!r}")
 
 
 class _Enough(Exception):
@@ -97,6 +89,9 @@ class Passage:
         try:
             await pump(response, self._take)
             rest = self._splitter.rest()
+            if not self._held and rest.removeprefix(BOM).lstrip().startswith(b"{"):
+                failed = failed_by(rest.removeprefix(BOM))  # an error labelled as a stream
+                raise UpstreamBroke(failed.reason, failed.kind)
             last = relay.feed(rest + b"\n\n") if rest else b""
             last += relay.end()
             if not self._flowing:
@@ -122,7 +117,7 @@ class Passage:
             exchange = self.exchange
             if not self._flowing and self._held and exchange.ending is not None:
                 # The numbers of what was held are used up: it goes out with the failure, if at all.
-                exchange.ending = _behind(self._held, exchange.ending)
+                exchange.ending = _behind(self._held.removeprefix(BOM), exchange.ending)
             exchange.usage = relay.usage
             exchange.produced = -(-relay.said // TOKEN)
             if relay.complete and self._flowing:  # whatever the upstream's connection does now
@@ -163,7 +158,7 @@ class Passage:
         if not self.started:
             await self._start()
         exchange.early = False
-        held, self._held = self._held, b""
+        held, self._held = self._held.removeprefix(BOM), b""
         await self._give(held)
 
     async def _give(self, block: bytes) -> None:

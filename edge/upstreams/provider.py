@@ -6,7 +6,8 @@ import msgspec
 
 from middlewares.exchange import Dialect
 
-from . import Header, Upstream
+from . import Header, Request, Response, Upstream
+from .packed import unpacked
 
 _PATHS = {
     "chat.completions": b"/chat/completions",
@@ -34,6 +35,10 @@ class Provider(msgspec.Struct, frozen=True):
     base_path: bytes = b""
     headers: tuple[Header, ...] = ()
     first_content: float = 120.0
+
+    async def open(self, request: Request) -> Response:
+        """See `Upstream.open`; the body is not compressed, whatever the upstream did to it."""
+        return unpacked(await self.upstream.open(request))
 
     def target(self, endpoint: str, query: bytes = b"") -> bytes:
         """Path and query of `endpoint` there."""

@@ -13,7 +13,7 @@ from edge.upstreams.provider import credentials
 from middlewares import Exchange, Problem
 from middlewares.exchange import Usage
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.scripted import JSON, SSE, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
+from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
@@ -342,27 +342,6 @@ async def test_an_overloaded_stream_is_told_as_such() -> None:
     event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
     answer = await ask(House(Scripted(Answer([event]))), "anthropic", stream=True)
     assert (answer.status, error_of(answer)["type"]) == (529, "overloaded_error")
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [JSON],
-        [(b"content-type", b"text/html")],
-        [SSE, (b"content-encoding", b"gzip")],
-    ],
-)
-async def test_a_200_that_is_no_stream(headers: list[tuple[bytes, bytes]]) -> None:
-    up = Scripted(Answer([HI, STOP], headers=headers))
-    assert (await ask(House(up), stream=True)).status == 502
-    assert up.responses[0].closed.is_set()
-
-
-@pytest.mark.parametrize("headers", [[], [(b"content-type", b"Text/Event-Stream")], [SSE]])
-async def test_stream_headers_that_will_do(headers: list[tuple[bytes, bytes]]) -> None:
-    headers = [*headers, (b"content-encoding", b"identity")]
-    up = Scripted(Answer([HI, STOP], headers=headers))
-    assert (await ask(House(up), stream=True)).status == 200
 
 
 @both

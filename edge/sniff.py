@@ -1,0 +1,113 @@
+"""Event streams under another content type.
+
+A streamed request is answered by an event stream, and most upstreams say so. Where the content type
+says something else, or nothing, the first bytes decide:
+
+    a line of an event stream   it is one
+    a JSON object               an error, or a whole answer, which is read to its end and then
+                                passed on as the stream it should have been
+    anything else               a failed attempt (HTML of a proxy, most often)
+"""
+
+from time import time
+from uuid import uuid4
+
+import msgspec
+
+from middlewares.exchange import Dialect
+
+from .dialects.crossing import CLIENTS, UPSTREAMS
+from .dialects.neutral import Failed
+from .dialects.passthrough import UpstreamBroke
+from .dialects.sides import Caller
+from .upstreams import Header, Response, Sink, pump
+from .upstreams.bodies import BOM, read_all
+
+_LABEL = b"text/event-stream"
+_LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How a line of an event stream begins (WHATWG HTML section 9.2.5)."""
+_ENDPOINTS = {"openai": "chat.completions", "anthropic": "messages", "responses": "responses"}
+_ASKED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
+
+
+async def event_stream(response: Response, dialect: Dialect, limit: int) -> Response:
+    """`response` as an event stream of `dialect`; itself when its content type says that it is one.
+
+    limit: bytes of a JSON answer that came instead. Raises UpstreamBroke for what is no answer, and
+    UpstreamFailure.
+    """
+    label = b""
+    for name, value in response.headers:
+        if name == b"content-type":
+            label = value.strip()
+            if label[: len(_LABEL)].lower() == _LABEL:
+                return response
+            break
+    head = await _beginning(response)
+    text = _text(head)
+    if text.startswith(_LINES):
+        return _Begun(response, head)
+    if text.startswith(b"{"):
+        body = await read_all(_Begun(response, head), limit)
+        return _Begun(response, _as_stream(body, dialect), ended=True)
+    raise UpstreamBroke(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
+
+
+def _as_stream(body: bytes, dialect: Dialect) -> bytes:
+    """The stream in which `dialect` gives the whole answer `body`."""
+    events = UPSTREAMS[dialect].read(body)
+    for event in events:
+        if isinstance(event, Failed):
+            raise UpstreamBroke(event.reason, event.kind)
+    caller = Caller(model="whole", id=uuid4().hex, created=int(time()), fields=_ASKED)
+    return CLIENTS[_ENDPOINTS[dialect]].writer(caller).write(events)
+
+
+async def _beginning(response: Response) -> bytes:
+    """The first bytes, enough to tell what they are the beginning of."""
+    head = b""
+    while more := await response.read():
+        head += more
+        if BOM.startswith(head):
+            continue
+        text = _text(head)
+        if text and not any(line.startswith(text) and line != text for line in _LINES):
+            break
+        if len(head) > 1 << 16:
+            break
+    return head
+
+
+def _text(head: bytes) -> bytes:
+    return head.removeprefix(BOM).lstrip(b"\r\n\t ")
+
+
+class _Begun:
+    """A response of which `head` was read already. ended: there is no more than that."""
+
+    def __init__(self, response: Response, head: bytes, *, ended: bool = False) -> None:
+        self.status = response.status
+        self.headers: list[Header] = response.headers
+        self._response = response
+        self._head = head
+        self._ended = ended
+
+    async def read(self) -> bytes:
+        """See `Response.read`."""
+        head, self._head = self._head, b""
+        if head or self._ended:
+            return head
+        return await self._response.read()
+
+    async def pump(self, sink: Sink) -> None:
+        """See `edge.upstreams.pump`."""
+        head, self._head = self._head, b""
+        rest = sink(head) if head else None
+        if rest is not None:
+            await rest
+        if not self._ended:
+            await pump(self._response, sink)
+
+    def close(self) -> None:
+        """See `Response.close`."""
+        self._response.close()

@@ -1,0 +1,106 @@
+"""Response bodies that came compressed although `accept-encoding: identity` was sent.
+
+Some proxies compress whatever passes. gzip and deflate are decompressed as the bytes arrive, so a
+stream keeps its events apart; any other coding is a failure. A response that is not compressed is
+not wrapped: it costs one look at its headers.
+"""
+
+import asyncio
+import zlib
+
+from . import Header, Malformed, Response
+
+_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate"))
+_ANY_HEADER = zlib.MAX_WBITS | 32
+"""gzip or zlib, by the first bytes."""
+_MEMBER = b"\x1f"
+"""How a further gzip member begins (RFC 1952 section 2.3.1)."""
+_ABOUT_BODY = frozenset((b"content-encoding", b"content-length"))
+_PIECE = 256 << 10
+"""Bytes that are decompressed before the event loop gets its turn, about a millisecond's work."""
+MOST = 256 << 20
+"""Bytes that a body may have once it is decompressed."""
+
+
+def unpacked(response: Response, most: int = MOST) -> Response:
+    """`response` with its body as it was before compression; itself when it is not compressed.
+
+    most: bytes the decompressed body may have. Reading raises Malformed past it, for a coding other
+    than gzip and deflate, and for a body that is damaged or cut.
+    """
+    for name, value in response.headers:
+        if name == b"content-encoding":
+            coding = value.strip().lower()
+            if coding not in (b"", b"identity"):
+                return Unpacked(response, coding, most)
+    return response
+
+
+class Unpacked:
+    """A `Response` whose body is decompressed while it is read."""
+
+    def __init__(self, response: Response, coding: bytes, most: int) -> None:
+        self.status = response.status
+        self.headers: list[Header] = [
+            pair for pair in response.headers if pair[0] not in _ABOUT_BODY
+        ]
+        self._response = response
+        self._coding = coding
+        self._left = most
+        self._most = most
+        self._inflate = zlib.decompressobj(_ANY_HEADER)
+        self._begun = False
+        self._waiting = b""
+        self._full = False
+        """Whether the last piece was as large as it could be, so that more may be inside."""
+
+    async def read(self) -> bytes:
+        """See `Response.read`."""
+        if self._coding not in _CODINGS:
+            said = self._coding[:40].decode("latin-1")
+            raise Malformed(f"the body is compressed as {said!r}; asked was identity", sent=True)
+        if self._waiting or self._full:
+            await asyncio.sleep(0)
+        while not (piece := self._piece()):
+            self._waiting = await self._response.read()
+            if not self._waiting:
+                if self._begun and not self._inflate.eof:
+                    raise Malformed("the compressed body ends before its end", sent=True)
+                return b""
+            if not self._begun:
+                self._begin(self._waiting[0])
+        return piece
+
+    def _begin(self, first: int) -> None:
+        self._begun = True
+        # Half of the servers take "deflate" for a stream without the header of zlib, whose method
+        # is the number 8 (RFC 1950 section 2.2).
+        if self._coding == b"deflate" and first & 0x0F != 8:
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def _piece(self) -> bytes:
+        """The next piece of what has come; b"" when more has to come first."""
+        while self._waiting or self._full:
+            inflate = self._inflate
+            if inflate.eof:
+                if not self._waiting.startswith(_MEMBER):
+                    self._waiting = b""  # padding behind the end
+                    self._full = False
+                    break
+                self._inflate = inflate = zlib.decompressobj(_ANY_HEADER)
+            try:
+                piece = inflate.decompress(self._waiting, _PIECE)
+            except zlib.error as error:
+                raise Malformed(f"the compressed body is damaged: {error}", sent=True) from None
+            self._waiting = inflate.unconsumed_tail or inflate.unused_data
+            self._full = len(piece) == _PIECE
+            self._left -= len(piece)
+            if self._left < 0:
+                raise Malformed(f"a body over {self._most} bytes once decompressed", sent=True)
+            if piece:
+                return piece
+        return b""
+
+    def close(self) -> None:
+        """See `Response.close`."""
+        self._response.close()
