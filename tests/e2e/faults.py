@@ -24,6 +24,7 @@ Kind = Literal[
     "invalid_request",
     "request_too_large",
     "context_length_exceeded",
+    "content_filtered",
 ]
 Played = Literal["simulator", "refuses", "no TLS", "never accepts", "never answers"]
 
@@ -53,6 +54,9 @@ SHOWN: Mapping[Kind, Shown] = {
     ),
     "context_length_exceeded": Shown(
         400, "invalid_request_error", "context_length_exceeded", 400, "invalid_request_error"
+    ),
+    "content_filtered": Shown(
+        400, "invalid_request_error", "content_filtered", 400, "invalid_request_error"
     ),
 }
 

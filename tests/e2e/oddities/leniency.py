@@ -1,0 +1,130 @@
+"""Odd values of members that no answer needs, and odd transport."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from tests.e2e.answers import HIDDEN, Json, answer
+from tests.e2e.scripted_upstream import SSE, Answer
+
+from .oddity import HELLO, TEXT, WIRES, Oddity, body, changed, stream
+
+
+def _in_choices(change: Json) -> Callable[[Json], None]:
+    def changed(each: Json) -> None:
+        for choice in each["choices"]:
+            choice.update(change)
+
+    return changed
+
+
+def _in_messages(change: Json) -> Callable[[Json], None]:
+    def changed(each: Json) -> None:
+        for choice in each["choices"]:
+            choice["message" if "message" in choice else "delta"].update(change)
+
+    return changed
+
+
+def _in_all(change: Json) -> Callable[[Json], None]:
+    return lambda each: each.update(change)
+
+
+def _usage_as_text(each: Json) -> None:
+    if each.get("usage"):
+        each["usage"] = {name: str(count) for name, count in each["usage"].items()}
+
+
+_NAN = {"content": [{"token": "x", "logprob": float("nan"), "top_logprobs": []}]}
+_CHANGES: Mapping[str, Callable[[Json], None]] = {
+    "usage as text": _usage_as_text,
+    "`error` is empty text": _in_all({"error": ""}),
+    "`error` is an empty object": _in_all({"error": {}}),
+    "`error` is false": _in_all({"error": False}),
+    "`error` is null": _in_all({"error": None}),
+    "an odd `id`": _in_all({"id": 7}),
+    "an odd `created`": _in_all({"created": "today"}),
+    "an index as text": _in_choices({"index": "0"}),
+    "an index of 1": _in_choices({"index": 1}),
+    "odd `refusal`": _in_messages({"refusal": False}),
+    "odd `annotations`": _in_messages({"annotations": "none"}),
+    "`tool_calls` of null": _in_messages({"tool_calls": [None]}),
+    "odd `logprobs`": _in_choices({"logprobs": "none"}),
+    "NaN": _in_choices({"logprobs": _NAN}),
+}
+
+
+def lenient() -> Iterator[Oddity]:
+    for name, change in _CHANGES.items():
+        usage = (10, 5) if name == "usage as text" else None
+        yield Oddity(name=name, wire="chat", whole=TEXT, usage=usage, **changed("chat", change))
+    for wire in WIRES:
+        made = answer(wire, *HELLO)
+        plain = json.dumps(made.body).encode()
+        events = stream(wire, *made.events)
+        mark = b"\xef\xbb\xbf"
+        marked = [mark + events.pieces[0], *events.pieces[1:]]
+        yield Oddity(
+            name="a byte order mark",
+            wire=wire,
+            whole=TEXT,
+            plain=body(mark + plain),
+            stream=Answer(headers=SSE, pieces=marked),
+        )
+        yield Oddity(
+            name="status 201",
+            wire=wire,
+            whole=TEXT,
+            plain=body(plain, status=201),
+            stream=Answer(status=201, headers=SSE, pieces=events.pieces),
+        )
+        packed = gzip.compress(b"".join(events.pieces))
+        yield Oddity(
+            name="gzip",
+            wire=wire,
+            whole=TEXT,
+            plain=body(gzip.compress(plain), content_encoding="gzip"),
+            stream=Answer(
+                headers={**SSE, "content-encoding": "gzip"}, pieces=[packed[:40], packed[40:]]
+            ),
+        )
+        for label in ("text/plain; charset=utf-8", "application/octet-stream"):
+            yield Oddity(
+                name=f"a stream under {label}",
+                wire=wire,
+                whole=TEXT,
+                stream=Answer(headers={"content-type": label}, pieces=events.pieces),
+            )
+        halves = answer(wire, "hi \ud83d", "\ude00 there")
+        yield Oddity(
+            name="an emoji in two halves",
+            wire=wire,
+            whole="hi \N{GRINNING FACE} there",
+            stream=stream(wire, *halves.events),
+        )
+    for label in ("text/html", "application/json"):
+        page = Answer(headers={"content-type": label}, pieces=[b"<html>vendor-secret</html>"])
+        yield Oddity(name=f"a page as {label}", wire="chat", fails="upstream_error", stream=page)
+    null = answer("messages", *HELLO)
+    null.events[1]["content_block"]["text"] = None
+    yield Oddity(
+        name="null text at the start of a block",
+        wire="messages",
+        whole=TEXT,
+        stream=stream("messages", *null.events),
+    )
+    yield Oddity(
+        name="the provider by name",
+        wire="chat",
+        whole=TEXT,
+        **changed(
+            "chat",
+            _in_all(
+                {
+                    "provider": HIDDEN,
+                    "system_fingerprint": f"fp_{HIDDEN}",
+                    "x_groq": {"id": HIDDEN},
+                }
+            ),
+        ),
+    )
