@@ -3,8 +3,12 @@
 Both vendors report overload, rate limits and even refused requests as events of a stream that has
 begun, or as an error object where an answer was expected. They are told apart as statuses are
 (`edge.upstreams.refusal`): by type, then code, then wording. The text never reaches a caller.
+
+Other servers say it in other words: `detail`, `code` and `msg`, `base_resp`. `claims_failure` knows
+them. An `error` member that says nothing (`says_error`) is none.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -37,8 +41,24 @@ _STATUSES = {
     529: "upstream_unavailable",
     408: "upstream_timeout",
     504: "upstream_timeout",
+    # MiniMax, in `base_resp`:
+    1001: "upstream_timeout",
+    1002: "rate_limited",
+    1008: "upstream_unavailable",
+    1026: "content_filtered",
+    1027: "content_filtered",
+    1039: "rate_limited",
 }
 _REASON = 500
+_NESTED = ("response", "error", "base_resp")
+_CODES = ("code", "type", "status_code", "status")
+_TEXTS = ("message", "msg", "detail", "error", "status_msg", "error_msg", "errmsg")
+_WORDS = ("detail", "message", "msg", "errors", "error_msg", "errmsg", "error_message")
+_CLAIMS = ("success", "code", "status", *_WORDS)
+_FINE = (None, "", 0, 200, "0", "200", "ok", "OK", "success", "Success")
+"""Codes with which a server says that nothing is wrong."""
+_NO_ERROR = (b"null", b'""', b"{}", b"[]", b"false", b"0")
+_NOTHING: tuple[Any, ...] = (None, "", 0, [], {})
 
 _decode = msgspec.json.Decoder().decode
 
@@ -56,26 +76,65 @@ def broken(what: str, data: bytes = b"") -> Failed:
     return Failed(what)
 
 
+def says_error(member: bytes | msgspec.Raw) -> bool:
+    """Whether an `error` member says anything: many servers write an empty one beside an answer."""
+    raw = bytes(member)
+    if raw in _NO_ERROR:
+        return False
+    found = _read(raw)
+    if isinstance(found, dict):
+        return any(value not in _NOTHING for value in found.values())
+    return found not in _NOTHING
+
+
+def claims_failure(members: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether an object that holds no answer says, in words of no dialect, that there is none.
+
+    `base_resp` (MiniMax) says it also beside an answer.
+    """
+    if "base_resp" in members:
+        status = _read(bytes(members["base_resp"]))
+        return isinstance(status, dict) and status.get("status_code") not in _FINE
+    said = {name: _read(bytes(members[name])) for name in _CLAIMS if name in members}
+    if said.get("success") is False or said.get("code", 0) not in _FINE:
+        return True
+    if isinstance(status := said.get("status"), int) and status >= 400:
+        return True
+    if "code" in said:  # and it is fine
+        return False
+    return any(said.get(name) not in _NOTHING for name in _WORDS)
+
+
+def _read(raw: bytes) -> Any:
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return raw
+
+
 def _error_of(data: bytes) -> dict[str, Any]:
     """The innermost object that describes the error."""
     try:
         found = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-    for member in ("response", "error"):
+    for member in _NESTED:
         if isinstance(found, dict) and isinstance(found.get(member), dict):
             found = found[member]
     return found if isinstance(found, dict) else {}
 
 
 def _kind(error: dict[str, Any], data: bytes) -> str:
-    for member in ("code", "type"):
+    for member in _CODES:
         word = error.get(member)
         if isinstance(word, str) and word in _KINDS:
             return _KINDS[word]
+        if isinstance(word, str) and word.isdecimal():
+            word = int(word[:9])
         if isinstance(word, int) and word in _STATUSES:
             return _STATUSES[word]
-    said = error.get("message")
-    if isinstance(said, str) and OVERFLOW.search(said):
-        return "context_length_exceeded"
+    for member in _TEXTS:
+        said = error.get(member)
+        if isinstance(said, str) and OVERFLOW.search(said):
+            return "context_length_exceeded"
     return "upstream_error"

@@ -18,8 +18,9 @@ from .neutral import Failed, Stop
 
 _PREFIX = "finish_reason_"
 _WORDS: Mapping[Stop | Literal["failed"], str] = {
-    "end": "stop end_turn eos eos_token complete completed done end finished compaction",
-    "stop_sequence": "stop_sequence",
+    "end": "stop end_turn eos eos_token eog_token complete completed done end finished success "
+    "compaction",
+    "stop_sequence": "stop_sequence stop_string",
     "length": "length max_tokens max_output_tokens max_completion_tokens max_new_tokens max_length "
     "model_length model_context_window_exceeded context_window_exceeded context_length_exceeded "
     "repetition_truncation repetition token_limit error_limit",
@@ -27,11 +28,13 @@ _WORDS: Mapping[Stop | Literal["failed"], str] = {
     "pause": "pause_turn",
     "refusal": "content_filter content_filtered content_policy_violation refusal sensitive safety "
     "prohibited_content blocklist spii recitation language image_safety image_recitation "
-    "image_prohibited_content guardrail_intervened guardrails error_toxic data_inspection_failed",
+    "image_prohibited_content guardrail_intervened guardrails error_toxic data_inspection_failed "
+    "model_armor moderation",
     "failed": "error abort aborted cancelled canceled user_cancel failed network_error "
     "server_error internal_error insufficient_system_resource timeout overloaded "
     "malformed_function_call malformed_response malformed_tool_use malformed_model_output "
-    "unexpected_tool_call too_many_tool_calls missing_thought_signature",
+    "unexpected_tool_call too_many_tool_calls missing_thought_signature cancel interrupted "
+    "failure connection_error upstream_error internal_server_error image_other no_image other",
 }
 WORDS = {meaning: tuple(words.split()) for meaning, words in _WORDS.items()}
 """By meaning, the words for it in small letters."""

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from edge.dialects.failures import broken, failed_by
+from edge.dialects.failures import broken, claims_failure, failed_by, says_error
+from edge.dialects.passthrough import decode_fields
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ from edge.dialects.failures import broken, failed_by
         ({"type": "rate_limit_error"}, "rate_limited"),
         ({"type": "tokens", "code": "rate_limit_exceeded"}, "rate_limited"),
         ({"code": 429}, "rate_limited"),
+        ({"code": "429"}, "rate_limited"),
         ({"code": 503, "message": "x"}, "upstream_unavailable"),
         ({"type": "timeout_error"}, "upstream_timeout"),
         ({"code": "context_length_exceeded"}, "context_length_exceeded"),
@@ -46,3 +48,49 @@ def test_secrets_in_an_error_do_not_reach_the_log() -> None:
     said = failed_by(b'{"error":{"message":"bad key sk-abcdefghijklmnop"}}').reason
     assert "abcdefghijkl" not in said
     assert "abcdefghijkl" not in broken("not JSON", b"Bearer abcdefghijklmnop").reason
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"detail": "x"}, "upstream_error"),
+        ({"code": 429, "msg": "x"}, "rate_limited"),
+        ({"base_resp": {"status_code": 1002, "status_msg": "x"}}, "rate_limited"),
+        ({"base_resp": {"status_code": 1027, "status_msg": "x"}}, "content_filtered"),
+        ({"detail": "maximum context length is 8"}, "context_length_exceeded"),
+    ],
+)
+def test_failed_by_other_words_has_its_kind(body: object, kind: str) -> None:
+    assert failed_by(json.dumps(body).encode()).kind == kind
+
+
+@pytest.mark.parametrize("member", [None, "", False, 0, {}, [], {"message": "", "code": None}])
+def test_says_error_empty_is_none(member: object) -> None:
+    assert not says_error(json.dumps(member).encode())
+
+
+@pytest.mark.parametrize("member", ["x", True, 500, {"code": 500}, {"message": "x"}, ["x"]])
+def test_says_error_filled_is_one(member: object) -> None:
+    assert says_error(json.dumps(member).encode())
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        ({"detail": "x"}, True),
+        ({"code": 500, "msg": "x", "success": False}, True),
+        ({"message": "x"}, True),
+        ({"status": 503}, True),
+        ({"base_resp": {"status_code": 1000, "status_msg": "x"}, "choices": None}, True),
+        ({"errors": ["x"]}, True),
+        ({}, False),
+        ({"type": "ping"}, False),
+        ({"code": 0, "msg": "ok"}, False),
+        ({"code": "200", "message": "success", "data": {}}, False),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}}, False),
+        ({"status": "processing"}, False),
+        ({"detail": None, "code": None}, False),
+    ],
+)
+def test_claims_failure_knows_other_words(said: object, failed: bool) -> None:
+    assert claims_failure(decode_fields(json.dumps(said).encode())) is failed
