@@ -1,6 +1,17 @@
-"""What a request may cost at most, before it is made."""
+"""What a request may cost at most, before it is made.
 
-from collections.abc import Mapping, Sequence
+Theory of operation. Two figures of the input are kept apart:
+
+    input        the estimate: what the text and the media that can be seen are worth. Rates take
+                 it, and an answer that its upstream does not count is charged by it.
+    most_input   what is set aside: the estimate, or the model's whole context where the request
+                 asks for something that only the upstream sees (`edge.unseen`).
+
+The output is the bound that the upstream is sent (`edge.bounds`), else the most that the model, or
+any model that may serve instead, can make.
+"""
+
+from collections.abc import Sequence
 
 import msgspec
 
@@ -8,36 +19,31 @@ from middlewares.budget import Bill
 from middlewares.exchange import Exchange
 from middlewares.money import Price
 
+from .bounds import UNBOUNDED, output_bound
 from .catalog import Catalog, Model
+from .dialects.anthropic_messages.claude import claude
 from .plans import Plans
+from .unseen import reads_more
 
-_BOUNDS = frozenset(
-    (
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "n_predict",  # llama.cpp, which heeds it before the others
-        "max_new_tokens",
-    )
+_COSTS = frozenset(
+    ("chat.completions", "completions", "messages", "responses", "responses.compact", "embeddings")
 )
-"""Members that bound the answer, in any dialect. Servers differ in which they heed."""
-_ANSWERS: Mapping[str, frozenset[str]] = {
-    "chat.completions": _BOUNDS,
-    "completions": _BOUNDS,
-    "messages": _BOUNDS,
-    "responses": _BOUNDS,
-    "responses.compact": _BOUNDS,
-    "embeddings": frozenset(),
-}
-"""By endpoint that costs: what bounds its answer."""
-_CHOICES = frozenset(("n", "best_of"))
-_UNBOUNDED = 32_000
-"""Tokens of an answer that neither its caller nor the catalog bounds."""
-_MOST = 1 << 31
+"""Endpoints whose answers cost."""
+_CONTEXT = 200_000
+"""Tokens that a model reads at most whose catalog entry does not say."""
 
 _FREE = Price()
 
-_decode = msgspec.json.Decoder(int | float | None, strict=False).decode
+
+class _Limits(msgspec.Struct, frozen=True):
+    """The most that any model that may serve can make and read, and a price by which none costs
+    more. most: output tokens, None if unknown; unbounded: of an answer that nothing bounds.
+    """
+
+    most: int | None
+    unbounded: int
+    context: int
+    price: Price
 
 
 class Appraiser:
@@ -46,68 +52,52 @@ class Appraiser:
     def __init__(self, catalog: Catalog, plans: Plans) -> None:
         self._catalog = catalog
         self._plans = plans
-        self._known: dict[str, tuple[int | None, Price]] = {}
+        self._known: dict[str, _Limits] = {}
 
     def __call__(self, exchange: Exchange) -> Bill | None:
         """The bill; None for what costs nothing by its nature. Raises Problem (`Plans.terms`)."""
-        bounds = _ANSWERS.get(exchange.endpoint)
-        if bounds is None or not exchange.model:
+        if exchange.endpoint not in _COSTS or not exchange.model:
             return None
         model = self._catalog.find(exchange.instead or exchange.model)
         if model is None:
             return None
-        most, price = model.max_output, model.prices or _FREE
-        named = exchange.models if not exchange.instead else ()
-        if model.fallbacks or named:
-            most, price = self._dearest(model, named)
-        principal = exchange.principal
+        limits = self._limits(model, exchange.models if not exchange.instead else ())
+        principal, fields = exchange.principal, exchange.fields
+        budget = self._plans.terms(principal).budget
+        estimate = most_input = exchange.estimate
+        if budget.limited and estimate < limits.context and reads_more(fields):
+            most_input = limits.context
         return Bill(
-            self._plans.terms(principal).budget,
+            budget,
             (principal.plan or "") if principal is not None else "",
-            exchange.estimate,
-            _output(exchange, bounds, most) if bounds else 0,
-            price,
+            estimate,
+            output_bound(exchange.endpoint, fields, limits.most, limits.unbounded),
+            limits.price,
+            most_input,
         )
 
-    def _dearest(self, model: Model, named: Sequence[str]) -> tuple[int | None, Price]:
-        """The longest answer of all that may serve, and a price by which none costs more."""
-        if not named and model.entry in self._known:
-            return self._known[model.entry]
+    def _limits(self, model: Model, named: Sequence[str]) -> _Limits:
+        """The limits of all that may serve `model`, or what the caller has named."""
+        if not named and (known := self._known.get(model.entry)) is not None:
+            return known
         others = named or model.fallbacks
         models = [model, *filter(None, map(self._catalog.find, others))]
-        bounds = [one.max_output for one in models]
-        most = None if None in bounds else max(bound or 0 for bound in bounds)
+        outputs = [one.max_output for one in models]
         prices = [msgspec.structs.astuple(one.prices) for one in models if one.prices is not None]
-        price = Price(*map(max, zip(*prices, strict=True))) if prices else _FREE
-        if not named:
-            self._known[model.entry] = most, price
-        return most, price
+        limits = _Limits(
+            most=None if None in outputs else max(bound or 0 for bound in outputs),
+            unbounded=max(map(_unbounded, models)),
+            context=max(one.context or _CONTEXT for one in models),
+            price=Price(*map(max, zip(*prices, strict=True))) if prices else _FREE,
+        )
+        if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
+            self._known[model.entry] = limits
+        return limits
 
 
-def _output(exchange: Exchange, bounds: frozenset[str], most: int | None) -> int:
-    """Output tokens at most, by whichever bound the upstream heeds.
-
-    A bound that cannot be read, or is none, is for the upstream to refuse, or to take for no bound.
-    """
-    fields = exchange.fields
-    bound = 0
-    for name in bounds.intersection(fields):
-        bound = max(bound, _number(fields, name, most or _UNBOUNDED))
-    if not bound:
-        bound = most or _UNBOUNDED
-    elif most is not None and bound > most:
-        bound = most
-    if not _CHOICES.isdisjoint(fields):
-        bound *= max(1, *[_number(fields, name, 1) for name in _CHOICES.intersection(fields)])
-    return bound
-
-
-def _number(fields: Mapping[str, msgspec.Raw], name: str, otherwise: int) -> int:
-    """A count, as the most lenient of upstreams reads it; 0 for null."""
-    try:
-        value = _decode(fields[name])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return otherwise
-    if value is None:
-        return 0
-    return int(min(value, _MOST)) if value >= 1 else otherwise
+def _unbounded(model: Model) -> int:
+    """Tokens of an answer that nothing bounds: Claude models are then sent the most they take."""
+    if model.max_output is not None:
+        return model.max_output
+    names = [target.model for target in model.targets]
+    return max(UNBOUNDED, *[claude(name).max_output or 0 for name in names])

@@ -6,10 +6,10 @@ here reads files or changes anything.
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from .options import ENDPOINT_OF_TAIL, Allowance, Configuration, Endpoint, Model, Upstream
+from .options import ENDPOINT_OF_TAIL, Allowance, Configuration, Endpoint, Model, Plan, Upstream
 
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _OWN_HEADERS = frozenset(
@@ -233,6 +233,35 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
         describer = getattr(configuration.media, kind)
         if describer is not None and describer not in owners:
             yield f"media.{kind}: unknown model {describer}"
+
+
+def unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
+    """Models that cost nothing, or whose output does, though money is counted for who may use them.
+
+    Not those that are said to be free: by prices of 0, or by being what a plan falls back to.
+    """
+    free = {plan.on_budget for plan in plans}
+    sold = any(model.price is not None for model in models)
+    for n, model in enumerate(models):
+        limited = [
+            plan.id
+            for plan in plans
+            if (plan.windows or plan.overflow == "credits")
+            and (not model.plans or plan.id in model.plans)
+        ]
+        if not (limited or sold) or not free.isdisjoint((model.id, *model.aliases)):
+            continue
+        whose = f"the budgets of {', '.join(limited)}" if limited else "the budget of any key"
+        if model.price is None:
+            yield (
+                f"models[{n}].price: is not given; requests to {model.id} cost nothing, and "
+                f"{whose} do not limit them. Give prices, of 0 where that is meant"
+            )
+        elif model.price.input and not model.price.output and model.output != ("embedding",):
+            yield (
+                f"models[{n}].price.output: is not given; answers of {model.id} cost nothing, "
+                f"however long, and {whose} do not limit them"
+            )
 
 
 def _names(n: int, model: Model) -> Iterator[tuple[str, str]]:

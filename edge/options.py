@@ -527,7 +527,11 @@ class Model(Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Unix time shown in /v1/models as `created`.")
     ] = 1_735_689_600
     context: Annotated[
-        Positive | None, Meta(description="Context window in tokens, shown in /v1/models.")
+        Positive | None,
+        Meta(
+            description="Context window in tokens, shown in /v1/models. So many are set aside for "
+            "a request of which only the upstream sees all; 200,000 unless given."
+        ),
     ] = None
     max_output: Annotated[
         Positive | None,

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from .fit import allowance_misfits, endpoint_of, misfits, slug
+from .fit import allowance_misfits, endpoint_of, misfits, slug, unpriced
 from .options import (
     Allowance,
     Auth,
@@ -283,13 +283,16 @@ _PROVIDERS = (
 def advice(settings: Settings) -> list[str]:
     """Sentences about what is right and could be better."""
     return [
-        f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound the "
-        "price of 32,000 output tokens is set aside"
-        for n, model in enumerate(settings.models)
-        if model.price is not None
-        and model.price.output
-        and model.max_output is None
-        and model.output != ("embedding",)
+        *(
+            f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound "
+            "the price of 32,000 output tokens is set aside"
+            for n, model in enumerate(settings.models)
+            if model.price is not None
+            and model.price.output
+            and model.max_output is None
+            and model.output != ("embedding",)
+        ),
+        *unpriced(settings.models, settings.plans),
     ]
 
 

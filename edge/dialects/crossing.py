@@ -159,7 +159,7 @@ def cross(
         able = "openai" in spoken or "responses" in spoken
         return Passthrough(exchange, "openai", model) if able else None
     chat = endpoint == "chat.completions"
-    borrowed = chat and _speaks_responses(exchange.fields)
+    borrowed = chat and speaks_responses(exchange.fields)
     passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
     native = _NATIVE.get(endpoint)
     if native is not None and native in spoken and passing:
@@ -192,7 +192,7 @@ def cross(
     return None
 
 
-def _speaks_responses(fields: Fields) -> bool:
+def speaks_responses(fields: Mapping[str, msgspec.Raw]) -> bool:
     """Some clients send the body of another endpoint to the chat path (Cursor does)."""
     return "input" in fields and "messages" not in fields
 

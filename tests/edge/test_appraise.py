@@ -50,41 +50,133 @@ def bound(*args: Any, **members: Any) -> int:
 @pytest.mark.parametrize(
     ("endpoint", "members", "output"),
     [
-        ("chat.completions", {"max_tokens": 10}, 10),
-        ("chat.completions", {"max_completion_tokens": 20, "max_tokens": 10}, 20),
-        ("chat.completions", {"max_completion_tokens": None, "max_tokens": 10}, 10),
-        ("chat.completions", {"max_tokens": 10, "n": 3}, 30),
+        ("chat.completions", {"max_tokens": 100}, 100),
+        ("chat.completions", {"max_completion_tokens": 200, "max_tokens": 100}, 200),
+        ("chat.completions", {"max_completion_tokens": None, "max_tokens": 100}, 100),
+        ("chat.completions", {"max_tokens": 100, "n": 3}, 300),
         ("completions", {"max_tokens": 16, "best_of": 4, "n": 2}, 64),
         ("messages", {"max_tokens": 1024}, 1024),
         ("responses", {"max_output_tokens": 77}, 77),
         ("responses.compact", {"max_output_tokens": 77}, 77),
-        ("embeddings", {"max_tokens": 10}, 0),
+        ("embeddings", {"max_tokens": 100}, 0),
         ("chat.completions", {}, 32_000),
         ("chat.completions", {"max_tokens": "many"}, 32_000),
         ("chat.completions", {"max_tokens": -1, "n": 0}, 32_000),
-        ("chat.completions", {"max_tokens": 12.0}, 12),
-        ("chat.completions", {"max_tokens": "12"}, 12),
+        ("chat.completions", {"max_tokens": 120.0}, 120),
+        ("chat.completions", {"max_tokens": "120"}, 120),
         ("chat.completions", {"max_tokens": None, "n": None}, 32_000),
         ("chat.completions", {"max_tokens": [5], "n": {"n": 5}}, 32_000),
         ("chat.completions", {"max_tokens": True}, 32_000),
-        ("chat.completions", {"max_tokens": 10, "n": "3"}, 30),
+        ("chat.completions", {"max_tokens": 100, "n": "3"}, 300),
         ("chat.completions", {"max_tokens": 1 << 40}, 1 << 31),
         ("chat.completions", {"max_tokens": 1e300}, 1 << 31),
+        ("chat.completions", {"max_tokens": 1 << 30, "n": 1 << 30}, 1 << 31),
         ("chat.completions", {"max_completion_tokens": 1, "max_tokens": 900}, 900),
         ("chat.completions", {"max_tokens": 1, "max_completion_tokens": "x"}, 32_000),
-        ("chat.completions", {"max_tokens": 1, "n_predict": 900}, 900),
-        ("chat.completions", {"max_tokens": 1, "n_predict": -1}, 32_000),
-        ("completions", {"max_tokens": 5, "max_completion_tokens": 900}, 900),
     ],
 )
-def test_the_bound_of_the_output(endpoint: str, members: dict[str, Any], output: int) -> None:
+def test_own_bound_of_the_dialect_is_the_bound(
+    endpoint: str, members: dict[str, Any], output: int
+) -> None:
     assert bound(endpoint, **members) == output
+
+
+def test_bound_below_what_is_sent_counts_as_what_is_sent() -> None:
+    assert bound(max_tokens=1) == bound("responses", max_output_tokens=1) == 16
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "foreign"),
+    [
+        ("chat.completions", {"max_output_tokens": 1}),
+        ("chat.completions", {"max_tokens_to_sample": 1}),
+        ("chat.completions", {"n_predict": 1}),
+        ("chat.completions", {"MAX_TOKENS": 1}),
+        ("chat.completions", {"maxTokens": 1}),
+        ("chat.completions", {"generationConfig": {"maxOutputTokens": 1}}),
+        ("completions", {"max_completion_tokens": 1}),
+        ("completions", {"max_output_tokens": 1}),
+        ("messages", {"max_completion_tokens": 1}),
+        ("messages", {"max_output_tokens": 1}),
+        ("responses", {"max_tokens": 1}),
+        ("responses", {"max_completion_tokens": 1}),
+        ("responses.compact", {"max_tokens": 1}),
+    ],
+)
+def test_bound_of_another_dialect_never_lowers(endpoint: str, foreign: dict[str, Any]) -> None:
+    """BerriAI/litellm#37001"""
+    assert bound(endpoint, **foreign) == bound(endpoint) == 32_000
+
+
+@pytest.mark.parametrize(
+    ("members", "output"),
+    [
+        ({"n_predict": 900}, 900),
+        ({"n_predict": -1}, 32_000),
+        ({"max_new_tokens": "x"}, 32_000),
+        ({"max_output_tokens": 900}, 900),
+        ({"min_tokens": 900}, 900),
+        ({"MAX_TOKENS": 99_999}, 99_999),
+        ({"Max-Tokens": 99_999}, 99_999),
+        ({"max_to\u212aens": 99_999}, 99_999),
+        ({"max_token\u017f": 99_999}, 99_999),
+        ({"N": 3}, 300),
+        ({"num_return_sequences": 3}, 300),
+        ({"options": {"num_predict": -1}}, 32_000),
+        ({"options": {"temperature": 1}}, 100),
+        ({"parameters": {"max_new_tokens": 5}}, 32_000),
+        ({"extra_body": {"google": {"thinking_config": {}}}}, 100),
+        ({"thinking": {"type": "enabled", "budget_tokens": 50}}, 100),
+        ({"thinking": {"type": "enabled", "budget_tokens": 5000}}, 5100),
+        ({"reasoning": {"max_tokens": 5000}}, 5100),
+        ({"reasoning": {"effort": "high"}}, 100),
+        ({"thinking": "high"}, 100),
+        ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, 200),
+        ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, 100),
+    ],
+)
+def test_what_may_lengthen_an_answer_raises_the_bound(members: dict[str, Any], output: int) -> None:
+    assert bound(max_tokens=100, **members) == output
+
+
+def test_thinking_budget_without_a_bound_comes_on_top() -> None:
+    """Messages upstreams are then sent a `max_tokens` with room for both."""
+    assert bound(thinking={"type": "enabled", "budget_tokens": 8000}) == 40_000
+
+
+def test_responses_body_at_the_chat_path_is_bounded_as_one() -> None:
+    assert bound(input="Hi", max_output_tokens=50) == 50
+    assert bound(input="Hi", max_tokens=50) == 32_000
+    assert bound(input="Hi", messages=[], max_output_tokens=50) == 32_000
+
+
+def test_unbounded_answer_of_a_claude_is_what_it_is_sent() -> None:
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {"id": "new", "targets": ["up/claude-opus-4-8"]},
+                {"id": "old", "targets": ["up/claude-3-haiku-20240307"]},
+                {"id": "said", "targets": ["up/claude-opus-4-8"], "max_output": 9000},
+            ],
+        },
+        env={},
+    )
+    appraiser = Appraiser(Catalog.build(settings), Plans(settings))
+    found = {}
+    for model in ("new", "old", "said"):
+        exchange = Exchange(endpoint="chat.completions", model=model, principal=Principal(id="k"))
+        bill = appraiser(exchange)
+        assert bill is not None
+        found[model] = bill.output
+    assert found == {"new": 128_000, "old": 32_000, "said": 9000}
 
 
 def test_no_more_than_the_model_can_make() -> None:
     assert bound(model="small") == 4096
     assert bound(model="small", max_tokens=1 << 30) == 4096
-    assert bound(model="small", max_tokens=5) == 5
+    assert bound(model="small", max_tokens=50) == 50
+    assert bound(model="small", max_tokens=50, MAX_TOKENS=1 << 30) == 4096
 
 
 @pytest.mark.parametrize(
@@ -156,3 +248,40 @@ def test_the_dearest_of_all_that_may_serve_is_set_aside() -> None:
     assert of("first", "third") == (32_000, 8 * million)
     assert of("third", "second") == (32_000, 16 * million)
     assert of("first", instead="third") == (32_000, 0)
+
+
+def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
+    """The estimate stays what it was: rates take it, and uncounted answers are charged by it."""
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {"id": "small", "targets": ["up/a"], "context": 8000},
+                {"id": "unsaid", "targets": ["up/b"]},
+                {"id": "falls", "targets": ["up/c"], "context": 8000, "fallbacks": ["unsaid"]},
+            ],
+            "plans": [{"id": "paid", "overflow": "credits"}],
+        },
+        env={},
+    )
+    appraiser = Appraiser(Catalog.build(settings), Plans(settings))
+    linked = [{"type": "file", "file": {"file_id": "f"}}]
+
+    def of(model: str, content: Any, plan: str | None = "paid", estimate: int = 100) -> Bill:
+        exchange = Exchange(
+            endpoint="chat.completions",
+            model=model,
+            estimate=estimate,
+            principal=Principal(id="k", plan=plan),
+        )
+        messages = msgspec.json.encode([{"role": "user", "content": content}])
+        exchange.fields = {"messages": msgspec.Raw(messages)}
+        bill = appraiser(exchange)
+        assert bill is not None
+        return bill
+
+    assert (of("small", linked).input, of("small", linked).most_input) == (100, 8000)
+    assert of("small", "Hi").most_input == 100
+    assert of("unsaid", linked).most_input == of("falls", linked).most_input == 200_000
+    assert of("small", linked, estimate=9000).most_input == 9000
+    assert of("small", linked, plan=None).most_input == 100, "nothing is set aside"

@@ -26,6 +26,7 @@ from edge.settings import (
     SettingsError,
     Size,
     Span,
+    advice,
     demo_settings,
     load,
     not_enforced,
@@ -633,6 +634,50 @@ def test_every_default_in_the_schema_can_be_written_in_a_file() -> None:
 
 
 # What is accepted and does nothing yet
+
+
+def test_advice_names_models_that_no_budget_limits() -> None:
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {"id": "none", "targets": ["up/a"]},
+                {"id": "input", "targets": ["up/b"], "price": {"input": "1"}},
+                {"id": "both", "targets": ["up/c"], "price": {"input": "1", "output": "2"}},
+                {"id": "zero", "targets": ["up/d"], "price": {"input": "0", "output": "0"}},
+                {
+                    "id": "embed",
+                    "targets": ["up/e"],
+                    "output": ["embedding"],
+                    "price": {"input": "1"},
+                },
+                {"id": "spare", "targets": ["up/f"]},
+                {"id": "gold", "targets": ["up/g"], "plans": ["gold"]},
+            ],
+            "plans": [
+                {"id": "pro", "windows": [{"length": "5h", "credits": "1"}], "on_budget": "spare"},
+                {"id": "prepaid", "overflow": "credits"},
+                {"id": "gold", "requests": "1/min"},
+            ],
+        },
+        env={},
+    )
+    told = [sentence for sentence in advice(settings) if "max_output" not in sentence]
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "models[0].price",
+        "models[1].price.output",
+        "models[6].price",
+    ]
+    assert "the budgets of pro, prepaid do not limit them" in told[0]
+    assert "the budget of any key" in told[2]
+
+
+def test_advice_is_silent_where_nothing_is_sold() -> None:
+    models = [{"id": "m", "targets": ["up/a"]}]
+    upstreams = [{"name": "up", "dialect": "simulator"}]
+    plans = [{"id": "slow", "requests": "1/min"}]
+    document = {"upstreams": upstreams, "models": models, "plans": plans}
+    assert advice(parse(document, env={})) == []
 
 
 def test_what_is_not_enforced_is_told_only_when_written() -> None:

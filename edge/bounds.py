@@ -1,0 +1,178 @@
+"""The most output tokens that a request may get, by what it says.
+
+Only a bound that the caller's own dialect defines lowers a reservation: it is the one that the
+upstream is sent. A member that bounds the answer anywhere else may only raise it: an upstream that
+reads it would follow it, and one that does not would never hear of it. The same holds for a name
+in other letters (`MAX_TOKENS`), which servers written in Go take for the one that we read.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from .dialects.crossing import speaks_responses
+
+Fields = Mapping[str, msgspec.Raw]
+
+UNBOUNDED = 32_000
+"""Tokens of an answer that neither its caller nor the catalog bounds."""
+_LEAST = 16
+"""Responses upstreams are sent no bound below it (OpenAI: the least `max_output_tokens`)."""
+_MOST = 1 << 31
+
+_OWN: Mapping[str, frozenset[str]] = {
+    "chat.completions": frozenset(("max_completion_tokens", "max_tokens")),
+    "completions": frozenset(("max_tokens",)),
+    "messages": frozenset(("max_tokens",)),
+    "responses": frozenset(("max_output_tokens",)),
+    "responses.compact": frozenset(("max_output_tokens",)),
+}
+"""By endpoint: the bounds of its dialect. Servers differ in which of two they read."""
+_FOREIGN = frozenset(
+    (
+        "maxtokens",
+        "maxcompletiontokens",
+        "maxoutputtokens",
+        "npredict",  # llama.cpp, which reads it before the others
+        "numpredict",
+        "maxnewtokens",
+        "maxgeneratedtokens",
+        "maxgenerationtokens",
+        "maxgenlen",
+        "maxlen",
+        "maxlength",
+        "maxoutputlength",
+        "maxtokenstosample",
+        "mintokens",
+        "mincompletiontokens",
+        "minnewtokens",
+        "minlength",
+    )
+)
+"""Bounds of any dialect or server, in small letters, without what joins words."""
+_CHOICES = frozenset(("n", "bestof", "numcompletions", "numreturnsequences", "candidatecount"))
+"""Answers to one request, in the same form."""
+_NESTED = frozenset(("options", "parameters", "generationconfig", "extrabody"))
+"""Objects in which some servers look for such members."""
+_ASIDE = frozenset(("thinking", "reasoning", "contextmanagement"))
+"""Members that may allow output beside the bound."""
+ORDINARY = frozenset(
+    (
+        "model",
+        "messages",
+        "input",
+        "prompt",
+        "instructions",
+        "system",
+        "stream",
+        "stream_options",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop",
+        "stop_sequences",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "metadata",
+        "store",
+        "include",
+        "text",
+        "user",
+        "seed",
+        "response_format",
+        "reasoning_effort",
+        "prompt_cache_key",
+        "frequency_penalty",
+        "presence_penalty",
+        "previous_response_id",
+    )
+)
+"""Members that most requests have, and that bound nothing."""
+_BOUNDING = re.compile(rb"max|min|predict", re.IGNORECASE)
+_JOINTS = str.maketrans("", "", "_-. ")
+
+
+class _Aside(msgspec.Struct):
+    budget_tokens: int | float | None = None
+    max_tokens: int | float | None = None
+
+
+_decode = msgspec.json.Decoder(int | float | None, strict=False).decode
+_decode_aside = msgspec.json.Decoder(_Aside, strict=False).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def output_bound(endpoint: str, fields: Fields, most: int | None, default: int = UNBOUNDED) -> int:
+    """Output tokens at most of a request to `endpoint`; 0 where answers have none.
+
+    most: tokens that the model can make at once, None if unknown; default: tokens of an answer
+    that nothing bounds, where that is unknown. A bound that cannot be read, or is none, is for the
+    upstream to refuse, or to take for no bound.
+    """
+    own = _OWN.get(endpoint)
+    if own is None:
+        return 0
+    if endpoint == "chat.completions" and speaks_responses(fields):
+        own = _OWN["responses"]
+    unbounded = most or default
+    bound = foreign = 0
+    answers = 1
+    aside: list[msgspec.Raw] = []
+    for name, raw in fields.items():
+        if name in ORDINARY:
+            continue
+        if name in own:
+            bound = max(bound, _number(raw, unbounded))
+            continue
+        known = plain(name)
+        if known in _FOREIGN:
+            foreign = max(foreign, _number(raw, unbounded))
+        elif known in _CHOICES:
+            answers = max(answers, _number(raw, 1))
+        elif known in _ASIDE:
+            aside.append(raw)
+        elif known in _NESTED and _BOUNDING.search(raw):
+            foreign = max(foreign, unbounded)
+    bounded = bound > 0
+    bound = max(bound, foreign, _LEAST) if bounded else max(unbounded, foreign)
+    for raw in aside:
+        bound = _with_aside(raw, bound, bounded=bounded)
+    if most is not None and bound > most:
+        bound = most
+    return min(_MOST, bound * answers)
+
+
+def plain(name: str) -> str:
+    """`name` in small letters, as servers compare that do not mind them, without joints."""
+    return name.casefold().translate(_JOINTS)
+
+
+def _number(raw: msgspec.Raw, otherwise: int) -> int:
+    """A count, as the most lenient of upstreams reads it; 0 for null."""
+    try:
+        value = _decode(raw)
+    except _UNREADABLE:
+        return otherwise
+    if value is None:
+        return 0
+    return int(min(value, _MOST)) if value >= 1 else otherwise
+
+
+def _with_aside(raw: msgspec.Raw, bound: int, *, bounded: bool) -> int:
+    """`bound` with what thinking or a compaction may add to it.
+
+    A budget of thinking is a part of the bound, unless it is larger (interleaved thinking), or
+    there is none: then Messages upstreams are sent one that has room for both.
+    """
+    if b'"compact' in bytes(raw):  # Anthropic: a summary of its own, before the answer
+        return 2 * bound
+    try:
+        said = _decode_aside(raw)
+    except _UNREADABLE:
+        return bound
+    for budget in (said.budget_tokens, said.max_tokens):
+        if budget is not None and budget > 0 and (budget >= bound or not bounded):
+            bound += int(min(budget, _MOST))
+    return bound
