@@ -26,6 +26,7 @@ from middlewares.problem import Problem
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
 from .foreign import without_foreign
+from .halves import Halves
 from .neutral import (
     CONTENT,
     Conversation,
@@ -393,6 +394,7 @@ class TranslatedRelay:
 
     __slots__ = (
         "_count",
+        "_halves",
         "_left",
         "_left_withheld",
         "_reader",
@@ -419,6 +421,7 @@ class TranslatedRelay:
         self._undo = undo
         self._writer = writer
         self._count = count
+        self._halves = Halves()
         self._left = most
         self._left_withheld = _MOST_WITHHELD
 
@@ -436,6 +439,8 @@ class TranslatedRelay:
         self._left -= len(block)
         if self._left < 0:
             raise UpstreamBroke("the stream is longer than an answer may be")
+        if b"\\u" in block or self._halves.held:
+            block = self._halves.feed(block)
         out = self._pass(self._reader.feed(block))
         if not out:
             self._left_withheld -= len(block)
@@ -445,12 +450,14 @@ class TranslatedRelay:
 
     def end(self) -> bytes:
         """What is left when the upstream has ended. Raises UpstreamBroke on a cut."""
+        rest = self._halves.rest()
+        out = self._pass(self._reader.feed(rest)) if rest else b""
         if self.complete:
-            return b""
+            return out
         left = self._reader.end()
         if not left:
             raise UpstreamBroke("the stream ended before the answer did")
-        return self._pass(left)
+        return out + self._pass(left)
 
     def _pass(self, read: list[Event]) -> bytes:
         if self.complete or not read:
