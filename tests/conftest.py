@@ -1,16 +1,18 @@
 """What holds for the whole run."""
 
+import asyncio
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.middlewares.stores.postgres_server import Postgres
+from tests.simulated import SimulatedLoop
 
 # Tests start processes by the hundred: each would compile every module again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -44,6 +46,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Examples are the same in every run but for the proofs, which look for new ones."""
     settings.load_profile("full" if config.getoption("--full") else "quick")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests marked `simulated_time` have no sockets and no threads: only timers pass."""
+    if item.get_closest_marker("simulated_time") is not None:
+        return {"simulated": SimulatedLoop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

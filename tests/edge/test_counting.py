@@ -28,6 +28,8 @@ from middlewares.exchange import Dialect
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, Answer, Scripted
 
+pytestmark = pytest.mark.simulated_time
+
 PATHS = {"anthropic": "/v1/messages/count_tokens", "responses": "/v1/responses/input_tokens"}
 ENDPOINTS = {"anthropic": "messages.count_tokens", "responses": "responses.input_tokens"}
 DOCUMENT: dict[str, Any] = {

@@ -32,6 +32,8 @@ from tests.edge.dialogue import (
 )
 from tests.edge.scripted import Answer, House, Pulse, Scripted, Step
 
+pytestmark = pytest.mark.simulated_time
+
 USED = Usage(input=30, output=20)
 CANARY = "canary-of-the-upstream"
 

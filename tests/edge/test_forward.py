@@ -15,6 +15,8 @@ from middlewares.exchange import Usage
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
 
+pytestmark = pytest.mark.simulated_time
+
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
 PATHS = {"openai": CHAT, "anthropic": MESSAGES}

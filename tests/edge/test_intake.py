@@ -15,6 +15,8 @@ from middlewares.exchange import Dialect
 from tests.asgi import Call, Headers, Recorded, http_scope, request
 from tests.edge.scripted import DOCUMENT
 
+pytestmark = pytest.mark.simulated_time
+
 LIMIT = 1000
 GOOD = b'{"model":"m1","messages":[{}]}'
 

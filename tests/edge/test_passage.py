@@ -30,6 +30,8 @@ from tests.edge.test_forward import (
     body,
 )
 
+pytestmark = pytest.mark.simulated_time
+
 USED = Usage(input=3, output=2)
 PLAIN = (
     b'{"model":"up","choices":[{"message":{"content":"Hi you"}}],'

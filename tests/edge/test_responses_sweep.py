@@ -8,6 +8,8 @@ import pytest
 from edge.responses import Sweeper
 from middlewares.stores import MemoryResponseStore, StoreUnavailable
 
+pytestmark = pytest.mark.simulated_time
+
 
 class Clockwork:
     """Sleeps end when the test says so; purges are played from a script."""

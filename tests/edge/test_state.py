@@ -15,6 +15,8 @@ from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.dialogue import DOCUMENT, MODELS, PLAIN, SAY, Read, ask
 from tests.edge.scripted import Answer, House, Scripted
 
+pytestmark = pytest.mark.simulated_time
+
 PATH = "/v1/responses"
 ANN, BOB = ("192.0.2.1", 1), ("192.0.2.2", 1)
 

@@ -8,6 +8,8 @@ from middlewares._asgi import Message
 from middlewares._body import discard, read_body, replay
 from middlewares.problem import Problem
 
+pytestmark = pytest.mark.simulated_time
+
 
 class Sender:
     """A `receive` that gives `messages` and then nothing for ever."""

@@ -27,6 +27,8 @@ from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.terms import Budget, Window
 from tests.asgi import Call, Recorded, http_scope
 
+pytestmark = pytest.mark.simulated_time
+
 IN, OUT = 1000, 2000
 PRICE = Price(input=NANO, output=2 * NANO, cache_read=NANO // 10, cache_write=NANO)
 HOUR = 3600.0

@@ -22,6 +22,8 @@ from middlewares.stores.breakers import Breakers
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.simulated import simulate, unix
 
+pytestmark = pytest.mark.simulated_time
+
 Act = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 A, B, C = (Target(name, "m") for name in "abc")

@@ -14,6 +14,8 @@ from middlewares import Attempt, Exchange, Metrics, MetricsMiddleware, Target, U
 from middlewares._asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
 
+pytestmark = pytest.mark.simulated_time
+
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
     metrics.flush()

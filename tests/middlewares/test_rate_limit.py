@@ -32,6 +32,8 @@ from middlewares.terms import Level, Limits, Rate
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.simulated import EPOCH, simulate, unix
 
+pytestmark = pytest.mark.simulated_time
+
 MINUTE = Limits(requests=Rate(60, 60.0, 10))
 TARGET = Target("up", "m")
 

