@@ -1,0 +1,123 @@
+"""Members of an answer that tell which vendor made it, and how they leave it.
+
+    system_fingerprint                    null
+    model, model_*, wherever they stand   the name the caller asked for
+    provider, x_groq, cost, base_resp...  gone
+
+Members that nobody knows pass. So does what the model itself said (`_SAID`), in which a name means
+something else: it is not looked into. `Spellings` does the same to event after event at the speed
+of `bytes.replace`.
+"""
+
+import re
+
+import msgspec
+
+from .passthrough import Fields, decode_fields, encode
+
+_GONE = (
+    r"provider(?:_name|_id|_slug|_metadata|Metadata)?|vendor|x_groq|native_finish_reason|is_byok"
+    r"|base_resp"
+)
+_MODEL = r"model_(?:name|id|version|slug)|modelVersion"
+_COST = r"(?:[a-z]+_)*costs?(?:_[a-z_]+)?"
+_NULL = msgspec.Raw(b"null")
+
+TELLING = rf'system_fingerprint"(?!\s*:\s*null)|(?:{_GONE}|{_MODEL})"\s*:'
+"""What stands behind the quote of a member that tells, but for costs."""
+
+_tells = re.compile(f'"(?:{TELLING})'.encode()).search
+_tells_cost = re.compile(rf'"{_COST}"\s*:'.encode()).search
+_is_gone = re.compile(f"{_GONE}|{_COST}").fullmatch
+_is_model = re.compile(f"model|{_MODEL}").fullmatch
+
+_SAID = frozenset(
+    (
+        *("content", "tool_calls", "function_call", "reasoning_details", "annotations", "logprobs"),
+        *("audio", "images", "input", "arguments", "text", "embedding"),
+    )
+)
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+_SCALAR = r'(?:"(?:[^"\\]|\\.)*"|[-\d.eE+]+|true|false|null)'
+_spelled_gone = re.compile(
+    rf'(?P<before>,\s*)?"(?:{_GONE})"\s*:\s*{_SCALAR}(?(before)|(?:\s*,)?)'.encode()
+).finditer
+"""With one of the commas around it."""
+_spelled_else = re.compile(
+    rf'"(?P<name>system_fingerprint|{_MODEL})"\s*:\s*{_SCALAR}'.encode()
+).finditer
+_MOST_SPELLINGS = 8
+_LONGEST = 256
+
+
+def tells(data: bytes) -> bool:
+    """Whether a member of `data`, JSON, tells who made it. Members called `model` aside."""
+    if _tells(data) is not None:
+        return True
+    return b"cost" in data and _tells_cost(data) is not None
+
+
+def undisclosed(fields: Fields, asked: str) -> Fields:
+    """`fields` of an answer without what tells who made it. asked: the caller's name of the model.
+
+    Raises one of UNREADABLE.
+    """
+    return _without(fields, msgspec.Raw(encode(asked)))
+
+
+def _without(fields: Fields, asked: msgspec.Raw) -> Fields:
+    out: Fields = {}
+    for name, value in fields.items():
+        if _is_gone(name):
+            continue
+        if name == "system_fingerprint":
+            value = _NULL
+        elif _is_model(name) and bytes(value).startswith(b'"'):
+            value = asked
+        elif name not in _SAID:
+            value = _inner(value, asked)
+        out[name] = value
+    return out
+
+
+def _inner(value: msgspec.Raw, asked: msgspec.Raw) -> msgspec.Raw:
+    raw = bytes(value)
+    opening = raw[:1]
+    if opening not in (b"{", b"[") or not (b'"model"' in raw or tells(raw)):
+        return value
+    if opening == b"{":
+        return msgspec.Raw(encode(_without(decode_fields(raw), asked)))
+    return msgspec.Raw(encode([_inner(each, asked) for each in _decode_list(raw)]))
+
+
+class Spellings:
+    """How one stream spells what is taken out of it, learnt from its own events."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = []
+        """What stands there, and what takes its place."""
+
+    def add(self, theirs: bytes, ours: bytes) -> None:
+        """Learn one more, as long as there are few."""
+        pair = (theirs, ours)
+        if len(self.pairs) < _MOST_SPELLINGS and len(theirs) < _LONGEST and pair not in self.pairs:
+            self.pairs.append(pair)
+
+    def learn(self, event: bytes, asked: str) -> None:
+        """Take the spellings of the plain members of `event` that tell who made it."""
+        for match in _spelled_gone(event):
+            self.add(match[0], b"")
+        for match in _spelled_else(event):
+            name = match["name"]
+            ours = b"null" if name == b"system_fingerprint" else encode(asked)
+            self.add(match[0], b'"%b":%b' % (name, ours))
+
+    def apply(self, block: bytes) -> bytes:
+        """`block` with all that was learnt replaced."""
+        for theirs, ours in self.pairs:
+            block = block.replace(theirs, ours)
+        return block
