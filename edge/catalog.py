@@ -32,6 +32,7 @@ class Model(msgspec.Struct, frozen=True):
         prefix and `[1m]`; it is then safe in headers, but unbounded in number.
     entry: the id as configured: use it for metric labels.
     names: every name an allow-list may call it by.
+    families: for each target a name that tells what it is; () where their own names do.
     places: its targets as places, in the order of the configuration.
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
     prices: the same, ready to count with; tariff: its `cost`. None when it costs nothing.
@@ -47,6 +48,7 @@ class Model(msgspec.Struct, frozen=True):
     modalities: tuple[str, ...]
     output: tuple[str, ...]
     targets: tuple[Target, ...]
+    families: tuple[str, ...]
     places: tuple[Place, ...]
     balance: Balance
     weights: tuple[int, ...]
@@ -56,6 +58,12 @@ class Model(msgspec.Struct, frozen=True):
     prices: Price | None
     tariff: Tariff | None
     created: int
+
+    def family_of(self, target: Target) -> str:
+        """A name that tells what `target`, one of its targets, is."""
+        if not self.families:
+            return target.model
+        return self.families[self.targets.index(target)]
 
 
 class Catalog:
@@ -149,6 +157,7 @@ def _model(option: options.Model) -> Model:
         modalities=option.modalities,
         output=option.output,
         targets=targets,
+        families=_families(option),
         places=tuple(Place(target, option.id) for target in targets),
         balance=option.balance,
         weights=option.weights or (1,) * len(targets),
@@ -159,6 +168,10 @@ def _model(option: options.Model) -> Model:
         tariff=None if prices is None else prices.cost,
         created=option.created,
     )
+
+
+def _families(option: options.Model) -> tuple[str, ...]:
+    return option.families if option.family is None else (option.family,) * len(option.targets)
 
 
 def _prices(price: options.Price) -> Price:

@@ -19,10 +19,10 @@ from typing import Annotated
 import msgspec
 
 from middlewares._asgi import Receive, Scope, Send, send_json
-from middlewares.exchange import Attempt, Dialect, Exchange, Target
+from middlewares.exchange import Attempt, Dialect, Exchange
 from middlewares.problem import Problem
 
-from .catalog import Catalog
+from .catalog import Catalog, Model
 from .dialects.crossing import PASSTHROUGH
 from .dialects.neutral import Conversation
 from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
@@ -108,7 +108,7 @@ class CountingApp:
         exchange.served = model.id
         exchange.entry = model.entry
         try:
-            count = await self._asked(exchange, model.targets[0], scope, receive)
+            count = await self._asked(exchange, model, scope, receive)
         except ClientGone:
             exchange.outcome = "hung_up"
             return
@@ -120,12 +120,13 @@ class CountingApp:
         await send_json(scope, send, body)
 
     async def _asked(
-        self, exchange: Exchange, target: Target, scope: Scope, receive: Receive
+        self, exchange: Exchange, model: Model, scope: Scope, receive: Receive
     ) -> int | None:
         """The upstream's own count; None when it has to be estimated.
 
         Raises ClientGone, and Problem for what is wrong with the request.
         """
+        target = model.targets[0]
         provider = self._providers[target.upstream]
         native = _NATIVE[exchange.endpoint]
         counter = (provider.name, exchange.endpoint)
@@ -137,7 +138,7 @@ class CountingApp:
             method=b"POST",
             target=provider.target(exchange.endpoint, _query(exchange.dialect, scope)),
             headers=(*provider.headers, *passed_on(native, scope["headers"])),
-            body=_body(native, exchange.fields, target.model),
+            body=_body(native, exchange.fields, target.model, model.family_of(target)),
         )
         try:
             async with Watch(receive, first_content=self._patience):
@@ -205,9 +206,9 @@ async def _read(response: Response) -> bytes:
     return body.removeprefix(BOM)
 
 
-def _body(dialect: Dialect, fields: Fields, model: str) -> bytes:
+def _body(dialect: Dialect, fields: Fields, model: str, family: str) -> bytes:
     """What would be sent to be answered, less what only an answer needs."""
-    sent = decode_fields(PASSTHROUGH[dialect].prepare(fields, model, False))
+    sent = decode_fields(PASSTHROUGH[dialect].prepare(fields, model, False, family=family))
     uncounted = _UNCOUNTED[dialect]
     return encode({name: raw for name, raw in sent.items() if name not in uncounted})
 

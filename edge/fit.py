@@ -226,6 +226,13 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
                 f"models[{n}].weights: expected {len(model.targets)} numbers, one for each target, "
                 f"found {len(model.weights)}"
             )
+        if model.families and model.family is not None:
+            yield f"models[{n}].families: has no meaning beside family"
+        elif model.families and len(model.families) != len(model.targets):
+            yield (
+                f"models[{n}].families: expected {len(model.targets)} names, one for each target, "
+                f"found {len(model.families)}"
+            )
         for m, plan in enumerate(model.plans):
             if plan not in plans:
                 yield f"models[{n}].plans[{m}]: unknown plan {plan}"

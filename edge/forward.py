@@ -130,6 +130,7 @@ class Forwarder:
             exchange,
             provider.dialects,
             model=target.model,
+            family=model.family_of(target),
             estimator=self._estimator,
             clients=self._clients,
             passing=passing,

@@ -550,6 +550,18 @@ class Model(Struct, frozen=True, kw_only=True):
             "end stands for the name the client wrote, for ids that end in `*`.",
         ),
     ]
+    family: Annotated[
+        ModelName | None,
+        Meta(
+            description="A vendor's model name that tells what the targets are, where their own "
+            'names do not: an Azure deployment called `prod` may be a "gpt-5". How they are asked '
+            "goes by it; their own names unless given."
+        ),
+    ] = None
+    families: Annotated[
+        tuple[ModelName, ...],
+        Meta(description="The same where the targets differ: one name for each."),
+    ] = ()
     balance: Annotated[
         Literal["order", "weight", "least_inflight", "latency"],
         Meta(

@@ -95,9 +95,13 @@ def _join(path: str, key: object) -> str:
 
 
 def _metas(kind: Any) -> list[msgspec.Meta]:
-    if get_origin(kind) is not Annotated:
-        return []
-    return [meta for meta in get_args(kind)[1:] if isinstance(meta, msgspec.Meta)]
+    """All annotations of `kind`, those of its one type behind `| None` included."""
+    if get_origin(kind) is Annotated:
+        inner, *given = get_args(kind)
+        return [*(meta for meta in given if isinstance(meta, msgspec.Meta)), *_metas(inner)]
+    if get_origin(kind) in (Union, UnionType):
+        return [meta for member in get_args(kind) for meta in _metas(member)]
+    return []
 
 
 def _bare(kind: Any) -> Any:
@@ -125,7 +129,7 @@ def _sentence(error: msgspec.ValidationError, kind: Any) -> str:
     for meta in _metas(kind):
         if meta.extra and "matching regex" in str(error):
             return f"expected {meta.extra['expected']}"
-    text = str(error).partition(", got ")[0].replace("`", "")
+    text = str(error).partition(", got ")[0].replace("`", "").replace(" | null", "")
     names = {"Expected int": "expected a whole number", "Expected str": "expected a text"}
     for theirs, ours in {**names, "Expected bool": "expected true or false"}.items():
         text = text.replace(theirs, ours)

@@ -137,6 +137,7 @@ def cross(
     spoken: Collection[DialectName],
     *,
     model: str,
+    family: str = "",
     estimator: Estimator,
     clients: Mapping[str, ClientSide] = CLIENTS,
     passing: bool = True,
@@ -147,7 +148,8 @@ def cross(
 ) -> Crossing | None:
     """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
 
-    model: the upstream's name of it. max_output, context: tokens, from the catalog.
+    model: the upstream's name of it. family: a name that tells what it is, see `sides.Aim`.
+    max_output, context: tokens, from the catalog.
     clients: by endpoint, how its callers speak. passing: False if bytes must not pass, because the
         upstream has shown that it lacks the endpoint.
     max_answer: bytes that are read of a translated stream.
@@ -164,7 +166,7 @@ def cross(
     passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
     native = _NATIVE.get(endpoint)
     if native is not None and native in spoken and passing:
-        return Passthrough(exchange, native, model, foreign)
+        return Passthrough(exchange, native, model, foreign, family)
     client = clients.get(endpoint)
     if client is None:
         return None
@@ -174,6 +176,7 @@ def cross(
         if dialect in spoken:
             aim = Aim(
                 model=model,
+                family=family,
                 max_output=max_output,
                 context=context,
                 origin=fingerprint(dialect, model),
@@ -232,13 +235,18 @@ class Passthrough:
     """Bytes through; see `edge.dialects.passthrough`."""
 
     def __init__(
-        self, exchange: Exchange, dialect: DialectName, model: str, foreign: int = 0
+        self,
+        exchange: Exchange,
+        dialect: DialectName,
+        model: str,
+        foreign: int = 0,
+        family: str = "",
     ) -> None:
         way = COMPACTION if exchange.endpoint == "responses.compact" else PASSTHROUGH[dialect]
         fields, dropped = without_foreign(exchange.fields, dialect, foreign)
         self.dialect = dialect
         self.endpoint = exchange.endpoint
-        self._body = way.prepare(fields, model, exchange.stream)
+        self._body = way.prepare(fields, model, exchange.stream, family=family)
         self.ping = way.ping
         self.dropped: list[str] = dropped
         self.spelled: Mapping[str, str] | None = None

@@ -136,11 +136,19 @@ class Relay(Protocol):
         ...
 
 
+class Prepare(Protocol):
+    """The upstream's body.
+
+    model: its name at the upstream. family: a name that tells what it is, see `sides.Aim`.
+    """
+
+    def __call__(self, fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes: ...
+
+
 class Dialect(msgspec.Struct, frozen=True):
     """How one dialect passes through. `asked` is the name the client reads as `model`."""
 
-    prepare: Callable[[Fields, str, bool], bytes]
-    """(fields, upstream model, stream) -> upstream body."""
+    prepare: Prepare
     relay: Callable[[Fields, str, Echo], Relay]
     """(fields, asked, echo) -> the relay of a streamed answer."""
     finish_plain: Callable[[bytes, str, Echo], tuple[bytes, Usage | None]]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from .neutral import Conversation, Event, Reply
 from .passthrough import Fields
@@ -19,14 +20,21 @@ from .passthrough import Fields
 class Aim(Struct, frozen=True, kw_only=True):
     """What is known of the model that will be asked.
 
-    model: its name at the upstream. max_output and context: tokens, from the catalog.
+    model: its name at the upstream. family: a name that tells what it is, from the catalog where
+        the name at the upstream does not; that name unless given.
+    max_output and context: tokens, from the catalog.
     origin: `opaque.fingerprint` of dialect and model: whose opaque data it will take back.
     """
 
     model: str
+    family: str = ""
     max_output: int | None = None
     context: int | None = None
     origin: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            force_setattr(self, "family", self.model)
 
 
 class Sent(Struct, kw_only=True):

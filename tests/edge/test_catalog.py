@@ -158,3 +158,23 @@ def test_a_catalog_may_be_empty() -> None:
     table = catalog([])
     assert table.find("small") is None
     assert table.visible(caller()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "families"),
+    [
+        ({}, ["s/m-1", "s"]),
+        ({"family": "gpt-5"}, ["gpt-5", "gpt-5"]),
+        ({"families": ["gpt-5", "claude-opus-5"]}, ["gpt-5", "claude-opus-5"]),
+    ],
+)
+def test_family_of_target_is_given_or_its_name(given: dict[str, Any], families: list[str]) -> None:
+    upstreams = [{"name": name, "dialect": "simulator"} for name in "ab"]
+    one = {"id": "small", "targets": ["a/s/m-1", "b/s"], **given}
+    many = {"id": "prod-*", "targets": ["a/*", "b/x-*"], **given}
+    found = Catalog.build(parse({"upstreams": upstreams, "models": [one, many]}))
+    small, wild = found.find("small"), found.find("prod-7")
+    assert small is not None and wild is not None
+    assert [small.family_of(target) for target in small.targets] == families
+    names = families if given else ["prod-7", "x-prod-7"]
+    assert [wild.family_of(target) for target in wild.targets] == names

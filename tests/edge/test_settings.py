@@ -439,6 +439,19 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             'models[0].weights: has no meaning without balance = "weight"',
         ),
         (
+            model(family="gpt 5"),
+            "models[0].family: expected a name without spaces, quotes or *, at most 200 "
+            'characters, found "gpt 5"',
+        ),
+        (
+            model(families=["gpt-5", "gpt-4.1"]),
+            "models[0].families: expected 1 names, one for each target, found 2",
+        ),
+        (
+            model(family="gpt-5", families=["gpt-5"]),
+            "models[0].families: has no meaning beside family",
+        ),
+        (
             model(balance="weight", weights=[1, 2]),
             "models[0].weights: expected 1 numbers, one for each target, found 2",
         ),

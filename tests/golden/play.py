@@ -88,15 +88,22 @@ def exchange_of(endpoint: str, body: dict[str, Any]) -> Exchange:
 
 
 def cross_of(
-    endpoint: str, body: dict[str, Any], dialect: str, model: str, **limits: int
+    endpoint: str,
+    body: dict[str, Any],
+    dialect: str,
+    model: str,
+    *,
+    family: str = "",
+    **limits: int,
 ) -> tuple[Exchange, Crossing]:
-    """The exchange of `body` and its way to `model`. Raises Problem."""
+    """The exchange of `body` and its way to `model`, a `family`. Raises Problem."""
     exchange = exchange_of(endpoint, body)
     with patch.object(crossing, "time", lambda: NOW):
         found = cross(
             exchange,
             (dialect,),  # type: ignore[arg-type]
             model=model,
+            family=family,
             estimator=Fixed(),
             clients=_STILL,
             max_output=limits.get("max_output"),
@@ -113,7 +120,8 @@ def crossing_of(case: Case, *, stream: bool) -> tuple[Exchange, Crossing]:
         body["stream"] = True
     else:
         body.pop("stream_options", None)
-    return cross_of(case.endpoint, body, case.dialect, case.model, **case.limits)
+    limits: dict[str, Any] = case.limits
+    return cross_of(case.endpoint, body, case.dialect, case.model, **limits)
 
 
 def play(case: Case) -> dict[str, str]:

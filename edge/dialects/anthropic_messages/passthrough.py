@@ -68,7 +68,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
     """The upstream's body: the client's members as they came, another model.
 
     Only what other vendors' models left in the history does not go along.

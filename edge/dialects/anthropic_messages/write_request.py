@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 def write(conversation: Conversation, aim: Aim) -> Sent:
     """The request for `aim.model`. Raises Problem for what Messages cannot say."""
-    model = claude(aim.model)
+    model = claude(aim.family)
     dropped: list[str] = []
     tools = Tools(conversation, model, dropped)
     format_, answer_wrapped = _structured(conversation, model, tools)

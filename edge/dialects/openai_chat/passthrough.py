@@ -86,7 +86,7 @@ _TRUE = msgspec.Raw(b"true")
 _EMPTY = (b"null", b'""', b"[]", b"{}")
 
 
-def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
     """The upstream's body: the client's members as they came, another model, usage asked.
 
     Thinking that was packed for another vendor stays behind, and for models that refuse the member
@@ -97,7 +97,7 @@ def prepare(fields: Fields, model: str, stream: bool) -> bytes:
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
         out["messages"] = without_seals(out["messages"])
-        if is_openai(model) or refuses_unknown(model):
+        if is_openai(family or model) or refuses_unknown(family or model):
             out["messages"] = without_thinking(out["messages"])
     if stream:
         options = fields.get("stream_options", _NO_OPTIONS)

@@ -52,7 +52,7 @@ def write_messages(
     dropped: gets a note of what stays behind.
     """
     out: list[Message] = []
-    role = "developer" if reasons(aim.model) else "system"
+    role = "developer" if reasons(aim.family) else "system"
     instructions = _joined(without_attribution(conversation.system))
     if instructions:
         out.append({"role": role, "content": instructions})
@@ -80,16 +80,16 @@ def _user(turn: Turn, aim: Aim) -> list[Message]:
     said: list[Block] = []
     for block in turn.blocks:
         if isinstance(block, ToolResult):
-            out.append(_result(block, aim.model, attached))
+            out.append(_result(block, aim.family, attached))
         else:
             said.append(block)
     said = attached + said
     if not said:
         return out
-    if out and not user_may_follow_tool(aim.model):
+    if out and not user_may_follow_tool(aim.family):
         out.append({"role": "assistant", "content": _BETWEEN})
     if all(isinstance(block, Text) for block in said) and (
-        len(said) == 1 or not is_openai(aim.model)
+        len(said) == 1 or not is_openai(aim.family)
     ):
         content: Any = _joined([block for block in said if isinstance(block, Text)])
     else:
@@ -217,7 +217,7 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
                 details += found
                 if not found:
                     left.append("thinking of another model")
-            case Thinking() if wants_thinking(aim.model):
+            case Thinking() if wants_thinking(aim.family):
                 thoughts.append(block.text)
             case Thinking():
                 left.append("thinking: the model does not want it back")
@@ -225,7 +225,7 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
                 left.append(f"{type(block).__name__} in a turn of the assistant")
     dropped += [note for note in dict.fromkeys(left) if note not in dropped]
     message: Message = {"role": "assistant"}
-    if refusals and not is_openai(aim.model):
+    if refusals and not is_openai(aim.family):
         texts += refusals
         refusals = []
     if texts:
@@ -236,7 +236,7 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
         return []
     if refusals:
         message["refusal"] = "".join(refusals)
-    if thoughts or (calls and not details and wants_thinking(aim.model)):
+    if thoughts or (calls and not details and wants_thinking(aim.family)):
         # Even if there is none: a call without the member is refused.
         message["reasoning_content"] = "".join(thoughts)
     if details:

@@ -30,26 +30,26 @@ _encode = msgspec.json.Encoder().encode
 
 def write(conversation: Conversation, aim: Aim) -> Sent:
     """The request for `aim.model`. Raises Problem for what a chat cannot say."""
-    model = aim.model
-    openai = is_openai(model)
+    family = aim.family
+    openai = is_openai(family)
     dropped: list[str] = []
-    tools = Tools(conversation, model, dropped)
+    tools = Tools(conversation, family, dropped)
     body: dict[str, Any] = {
-        "model": model,
+        "model": aim.model,
         "messages": write_messages(conversation, aim, tools, dropped),
         **tools.members(),
     }
-    stops = _stops(conversation, model, body)
-    effort = _effort(conversation, model, dropped)
+    stops = _stops(conversation, family, body)
+    effort = _effort(conversation, family, dropped)
     if effort is not None:
         body["reasoning_effort"] = effort
     _limit(conversation, aim, body)
-    _sampling(conversation, model, effort, body, dropped)
+    _sampling(conversation, family, effort, body, dropped)
     answer_wrapped = False
     if conversation.output is not None:
         body["response_format"], answer_wrapped = _format(conversation.output)
     if conversation.verbosity is not None:
-        if reasons(model):
+        if reasons(family):
             body["verbosity"] = conversation.verbosity
         else:
             dropped.append("verbosity")
@@ -60,7 +60,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
             dropped.append("service tier")
     if conversation.session and openai:
         body["prompt_cache_key"] = _short(conversation.session)
-    if conversation.user and not refuses_unknown(model):
+    if conversation.user and not refuses_unknown(family):
         body["safety_identifier" if openai else "user"] = _short(conversation.user)
     if conversation.top_logprobs is not None:
         dropped.append("log probabilities")
@@ -109,7 +109,7 @@ def _limit(conversation: Conversation, aim: Aim, body: dict[str, Any]) -> None:
     limit = max(limit, 1)
     if aim.max_output:
         limit = min(limit, aim.max_output)
-    body["max_completion_tokens" if is_openai(aim.model) else "max_tokens"] = limit
+    body["max_completion_tokens" if is_openai(aim.family) else "max_tokens"] = limit
 
 
 def _sampling(

@@ -98,7 +98,7 @@ class CompactionWriter:
         )
 
 
-def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
     """The body for an upstream that compacts by itself: the caller's, another model."""
     kept = {name: raw for name, raw in fields.items() if name not in ("store", "stream")}
     return encode({**kept, "model": msgspec.Raw(encode(model))})

@@ -81,13 +81,13 @@ _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
 
-def prepare(fields: Fields, model: str, stream: bool) -> bytes:
+def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
     """The upstream's body: the caller's members as they came, another model, no state there.
 
     Reasoning that only another vendor can read stays behind (`seals`).
     """
     out = {**fields, "model": msgspec.Raw(encode(model)), "store": _FALSE}
-    if reasons(model):
+    if reasons(family or model):
         try:
             names = _decode_names(fields.get("include", NULL)) or []
         except UNREADABLE:

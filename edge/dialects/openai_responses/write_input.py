@@ -37,7 +37,7 @@ def write_input(conversation: Conversation, aim: Aim, tools: Tools, dropped: lis
 
     dropped: gets a note of what stays behind.
     """
-    role = "developer" if reasons(aim.model) else "system"
+    role = "developer" if reasons(aim.family) else "system"
     system = [text.text for text in without_attribution(conversation.system) if text.text.strip()]
     items: list[Json] = []
     for turn in paired(conversation.turns):

@@ -29,25 +29,25 @@ _encode = msgspec.json.Encoder().encode
 
 def write(conversation: Conversation, aim: Aim) -> Sent:
     """The request for `aim.model`. Raises Problem for what this dialect cannot say."""
-    model = aim.model
-    openai = is_openai(model)
+    family = aim.family
+    openai = is_openai(family)
     dropped: list[str] = []
     tools = Tools(conversation, dropped)
     body: dict[str, Any] = {
-        "model": model,
+        "model": aim.model,
         **write_input(conversation, aim, tools, dropped),
         **tools.members(),
         "store": False,
     }
-    reasoning = _reasoning(conversation, model, dropped)
+    reasoning = _reasoning(conversation, family, dropped)
     if reasoning:
         body["reasoning"] = reasoning
-    if reasons(model) or reasoning:
+    if reasons(family) or reasoning:
         body["include"] = [_ENCRYPTED]
     if conversation.max_tokens is not None:
         body["max_output_tokens"] = _limit(conversation.max_tokens, aim.max_output)
-    _sampling(conversation, model, reasoning.get("effort"), body, dropped)
-    text, answer_wrapped = _text(conversation, model)
+    _sampling(conversation, family, reasoning.get("effort"), body, dropped)
+    text, answer_wrapped = _text(conversation, family)
     if text:
         body["text"] = text
     if openai and conversation.tier is not None:
