@@ -11,7 +11,7 @@ from middlewares._asgi import Message, Send, offer
 from middlewares.exchange import Ending, Exchange, cost_of
 from middlewares.money import decimal
 from middlewares.problem import Problem
-from middlewares.sse import Overflow, Splitter
+from middlewares.sse import Overflow, Splitter, before_last, comment
 
 from .dialects.crossing import Crossing
 from .dialects.failures import failed_by
@@ -169,7 +169,8 @@ class Passage:
         self._watch.beat()
         if relay.complete and not self._told:
             self._told = True
-            block = self._cost() + block
+            if cost := self._cost():
+                block = before_last(block, cost)
         await self._send(_body(block))
         if relay.enough:
             raise _Enough
@@ -182,7 +183,7 @@ class Passage:
         cost = cost_of(exchange, usage)
         if cost is None:
             return b""
-        return b": x-credits-used %b\n\n" % decimal(cost).encode()
+        return comment("x-credits-used " + decimal(cost))
 
     async def finish(self) -> None:
         """The upstream has ended well and so does the client's stream."""

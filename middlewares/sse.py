@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 _BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\r|\r\n\n|\n\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+_PASSED = frozenset({b"event", b"data"})
+_COMMENTS = re.compile(rb"(?::[^\r\n]*(?:\r\n|\n|\r))*")
 
 
 class Overflow(ValueError):
@@ -112,9 +115,7 @@ def parse(event: bytes) -> Event | None:
         return Event("", event[6:-2])
     name = ""
     data: list[bytes] = []
-    if event.startswith(b"\xef\xbb\xbf"):
-        event = event[3:]
-    for line in _LINE.split(event):
+    for line in _LINE.split(event.removeprefix(_BOM)):
         if line.startswith(b"data"):
             if line == b"data":
                 data.append(b"")
@@ -132,6 +133,42 @@ def encode(data: bytes, name: str = "") -> bytes:
     return b"data: " + data + b"\n\n"
 
 
+def bare(event: bytes) -> bytes:
+    """`event` with its `event` and `data` lines only, as the bytes they came in.
+
+    Comments, `id`, `retry`, unknown fields, a BOM and blank lines in front go. An event without
+    data is given back whole.
+    """
+    lines = event.count(b"\n")
+    if b"\r" not in event and (
+        (lines == 2 and event.startswith(b"data:"))
+        or (lines == 3 and event.startswith(b"event:") and b"\ndata:" in event)
+    ):
+        return event  # as nearly all are
+    kept: list[bytes] = []
+    end = b"\n"
+    data = False
+    for line in event.removeprefix(_BOM).splitlines(keepends=True):
+        field = line.rstrip(b"\r\n").partition(b":")[0]
+        if field in _PASSED:
+            kept.append(line)
+            data = data or field == b"data"
+        elif not field:
+            end = line if not line.startswith(b":") else end
+    return b"".join(kept) + end if data else event
+
+
 def comment(text: str) -> bytes:
-    """A comment line between events, which every parser ignores."""
-    return b": " + text.encode() + b"\n\n"
+    """A comment line, to stand between events or directly in front of one.
+
+    No blank line follows: some clients take that for an event without data (openai/openai-go#556).
+    """
+    return b": " + text.encode() + b"\n"
+
+
+def before_last(block: bytes, line: bytes) -> bytes:
+    """`block` of whole events with `line`, a comment, directly in front of its last event."""
+    *_, last = split(block)
+    comments = _COMMENTS.match(last)
+    at = len(block) - len(last) + (comments.end() if comments else 0)
+    return block[:at] + line + block[at:]

@@ -158,11 +158,15 @@ class Dialect(msgspec.Struct, frozen=True):
 
 
 def event_by_event(block: bytes, handle: Callable[[bytes], bytes]) -> bytes:
-    """`handle` over each event of a block; what came before a failure is not lost with it."""
+    """`handle` over each event of a block; what came before a failure is not lost with it.
+
+    Comments, ids and retry times of an upstream go no further: they say who it is, and a client
+    that has seen an id takes a comment for an event (openai/openai-python#2722).
+    """
     out: list[bytes] = []
     for event in sse.split(block):
         try:
-            out.append(handle(event))
+            out.append(handle(sse.bare(event)))
         except UpstreamBroke as broke:
             broke.passed = b"".join(out)
             raise

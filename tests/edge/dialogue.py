@@ -240,20 +240,20 @@ PLAIN: tuple[Header, ...] = (JSON,)
 
 
 class Read:
-    """A stream as its caller reads it: data events, comments apart."""
+    """A stream as its caller reads it: data events, comments apart. No event is empty."""
 
     def __init__(self, body: bytes) -> None:
         self.names: list[str] = []
         self.data: list[Any] = []
         self.comments = 0
         self.done = False
-        for event in body.decode().split("\n\n"):
+        *events, rest = body.decode().split("\n\n")
+        for event in events:
             lines = event.split("\n")
-            if event.startswith(":"):
+            while lines[0].startswith(":"):
+                del lines[0]
                 self.comments += 1
-                continue
-            if not event:
-                continue
+            assert lines[-1].startswith("data: ") and len(lines) <= 2, event
             name = lines[0].removeprefix("event: ") if len(lines) == 2 else ""
             text = lines[-1].removeprefix("data: ")
             if text == "[DONE]":
@@ -261,6 +261,9 @@ class Read:
                 continue
             self.names.append(name)
             self.data.append(json.loads(text))
+        for line in rest.split("\n")[:-1]:
+            assert line.startswith(":"), rest
+            self.comments += 1
 
     @property
     def pings(self) -> int:

@@ -44,7 +44,7 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 HELD = {"openai": [ROLE, b": wait\n\n"], "anthropic": [START, PING]}
 FIRST = {"openai": HI, "anthropic": BLOCK}
 REST = {"openai": [MORE, STOP, COST, DONE], "anthropic": [TEXT, DELTA, END]}
-OUR_PING = {"openai": b": keep-alive\n\n", "anthropic": PING}
+OUR_PING = {"openai": b": keep-alive\n", "anthropic": PING}
 USED = Usage(input=3, output=2)
 
 both = pytest.mark.parametrize("dialect", ["openai", "anthropic"])

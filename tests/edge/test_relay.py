@@ -23,7 +23,7 @@ from middlewares.sse import Splitter
 SAME = "same"
 
 
-OURS = ": keep-alive\n\n"
+OURS = ": keep-alive\n"
 """What stands for a comment of the upstream: some write in it who they are."""
 
 
@@ -261,7 +261,7 @@ CHAT: dict[str, tuple[list[E], Usage | None]] = {
         [
             E(": hello\n\n", OURS, OURS),
             chunk(delta('{"content":"Hi"}')),
-            E(": keep-alive\n\n"),
+            E(": keep-alive\n\n", OURS, OURS),
             chunk(STOP),
             DONE,
         ],

@@ -186,4 +186,66 @@ def test_what_is_written_reads_back() -> None:
     assert parse(sse.encode(b'{"a":1}')) == Event("", b'{"a":1}')
     assert parse(sse.encode(b"{}", "message_stop")) == Event("message_stop", b"{}")
     assert parse(sse.comment("x-credits-used 0.1")) is None
-    assert list(split(sse.comment("a") + sse.encode(b"1"))) == [b": a\n\n", b"data: 1\n\n"]
+    assert list(split(sse.comment("a") + sse.encode(b"1"))) == [b": a\ndata: 1\n\n"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"data: 1\n\n",
+        b"event: a\ndata: 1\n\n",
+        b"data: 1\nevent: a\n\n",
+        b"data: 1\ndata: 2\n\n",
+        b"data\n\n",
+        b"data:\n\n",
+    ],
+)
+def test_bare_ordinary_event_is_unchanged(event: bytes, end: bytes) -> None:
+    event = event.replace(b"\n", end)
+    assert sse.bare(event) == event
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    ("event", "left"),
+    [
+        (b"id: 1\ndata: 1\n\n", b"data: 1\n\n"),
+        (b"data: 1\nid: 1\n\n", b"data: 1\n\n"),
+        (b"data: 1\nid\n\n", b"data: 1\n\n"),
+        (b"event: a\nid:1\ndata: 1\n\n", b"event: a\ndata: 1\n\n"),
+        (b"event: a\ndata: 1\nretry: 9\n\n", b"event: a\ndata: 1\n\n"),
+        (b": me\ndata: 1\n: me\n\n", b"data: 1\n\n"),
+        (b"database: no\ndata: 1\neventful\n\n", b"data: 1\n\n"),
+        (b"\n\ndata: 1\n\n", b"data: 1\n\n"),
+        (b"\ndata: 1\n\n", b"data: 1\n\n"),
+        (b"\xef\xbb\xbfdata: 1\n\n", b"data: 1\n\n"),
+    ],
+)
+def test_bare_keeps_only_event_and_data_lines(event: bytes, left: bytes, end: bytes) -> None:
+    assert sse.bare(event.replace(b"\n", end)) == left.replace(b"\n", end)
+
+
+@pytest.mark.parametrize("event", [b": me\n\n", b"id: 1\n\n", b"\n\n", b"event: a\n\n"])
+def test_bare_event_without_data_is_unchanged(event: bytes) -> None:
+    assert sse.bare(event) == event
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams())
+def test_bare_changes_nothing_that_is_read(stream: bytes) -> None:
+    events = [event for event in split(stream + b"\n\n") if parse(event) is not None]
+    assert [parse(sse.bare(event)) for event in events] == [parse(event) for event in events]
+    for event in events:
+        assert sse.bare(sse.bare(event)) == sse.bare(event)
+        lines = sse.bare(event).splitlines()
+        assert {line.partition(b":")[0] for line in lines[:-1]} <= {b"data", b"event"}
+        assert not lines[-1]
+
+
+@pytest.mark.parametrize("last", [b"data: 2\n\n", b"event: a\r\ndata: 2\r\n\r\n"])
+@pytest.mark.parametrize("front", [b"", b": ping\n", b"data: 1\n\n", b"data: 1\r\n\r\n: a\n"])
+def test_before_last_line_stands_in_front_of_the_last_events_first_line(
+    front: bytes, last: bytes
+) -> None:
+    assert sse.before_last(front + last, b": x\n") == front + b": x\n" + last

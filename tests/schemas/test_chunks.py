@@ -62,7 +62,9 @@ OPENAI_ERROR = {"error": {"message": "m", "type": "t", "param": None, "code": No
         (added(b"data: [1]", 3), "no object"),
         (added(b"event: x\ndata: {}", 3), "lines"),
         (added(b"data: {}\ndata: {}", 3), "lines"),
-        (added(b"id: 1", 3), "odd lines"),
+        (added(b"id: 1", 3), "without data"),
+        (added(b": ping", 3), "without data"),
+        (added(b"id: 1\ndata: {}", 3), "lines"),
     ],
 )
 def test_a_chat_stream_with_one_fault_is_refused(change: Change, complaint: str) -> None:
@@ -75,7 +77,7 @@ def test_a_chat_stream_with_one_fault_is_refused(change: Change, complaint: str)
 
 def test_comments_pass_and_carriage_returns_and_half_events_do_not() -> None:
     good = with_usage()
-    assert check_stream("chat", b": ping\n\n" + good).stop == "tools"
+    assert check_stream("chat", b": ping\n: ping\n" + good).stop == "tools"
     for bad in (good.replace(b"\n", b"\r\n"), good[:-1], good + b"data: "):
         with pytest.raises(AssertionError, match=r"carriage return|cut off"):
             check_stream("chat", bad)

@@ -98,8 +98,8 @@ class MessagesRelay:
             self.content
             and not self.complete
             and block.startswith(_BLOCK_EVENT)
-            and (events := block.count(b"\n\n")) == block.count(b"}\n\nevent: content_block_") + 1
             and block.endswith(b"}\n\n")
+            and block.count(b"\n") == 3 * (events := block.count(b"}\n\nevent: content_block_") + 1)
         ):
             self.said += max(len(block) - events * _AROUND, events * TOKEN)
             return block

@@ -6,8 +6,9 @@ letters. Three ways through, the quickest first:
 * The block begins and ends as the last ordinary text chunk did, and between the two there is no
   quote, no backslash and no line end: it differs in the inside of one JSON string only, so what
   was true of that chunk is true of it, and its ends are replaced by ours.
-* The block has the learnt spelling of the model once in each event and neither usage nor an error
-  nor a finish reason: a replace. Such a block is the pattern of the first way.
+* Each event is one `data:` line with the learnt spelling of the model in it, and the block has
+  neither usage nor an error nor a finish reason: a replace. Such a block is the pattern of the
+  first way.
 * Everything else (first chunk, finish, usage, `[DONE]`, comments, anything strange) is looked at
   event by event.
 
@@ -171,8 +172,10 @@ class ChatRelay:
             block = block.replace(_NULL_USAGE, b"")
         if (
             self.content
-            and member in block
-            and (events := block.count(b"\n\n")) == block.count(member)
+            and block.count(b"\n") == 2 * (events := block.count(member))
+            and block.startswith(b"data:")
+            and block.endswith(b"\n\n")
+            and (events == 1 or block.count(b"\n\ndata:") == events - 1)
             and b'"error"' not in block
             and block.count(_FINISH) == block.count(_NO_FINISH)
             and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))

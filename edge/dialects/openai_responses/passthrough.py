@@ -150,7 +150,8 @@ class ResponsesRelay:
             and not self.complete
             and block.startswith(b"event: response.")
             and block.endswith(b"}\n\n")
-            and (events := block.count(_DELTA)) == block.count(b"}\n\n") == block.count(b"\n\n")
+            and (events := block.count(_DELTA)) == block.count(b"}\n\n")
+            and block.count(b"\n") == 3 * events  # so each line is one of these
         ):
             self._last = block
             self.said += max(len(block) - events * _AROUND, events * TOKEN)

@@ -420,7 +420,7 @@ def test_an_end_without_a_terminal_event_is_a_failure(told: int) -> None:
 @pytest.mark.parametrize(
     "noise",
     [
-        b": keep-alive\n\n",
+        b": keep-alive\n",
         b'event: keepalive\ndata: {"type":"keepalive","sequence_number":3}\n\n',
         b'event: response.new_thing\ndata: {"type":"response.new_thing","delta":{"a":1}}\n\n',
         b'data: {"type":"response.mcp_call.failed","error":{"x":1},"output_index":0}\n\n',

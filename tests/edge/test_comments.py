@@ -1,0 +1,188 @@
+"""Comments in streams, for clients that dispatch an event at every blank line.
+
+openai-go before 3.43 decodes the data of each event as JSON, of empty ones too; openai-python does
+once it has seen an `id:` line. So a comment of ours stands directly in front of an event, and what
+an upstream writes beside `event` and `data` goes no further.
+"""
+
+import asyncio
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+
+from edge.upstreams import Disconnected
+from middlewares import sse
+from tests.asgi import Call, http_scope
+from tests.edge.dialogue import DOCUMENT, MODELS, PATHS, SAY, ask
+from tests.edge.scripted import Answer, House, Scripted, Step
+
+CALLERS = {**PATHS, "completions": "/v1/completions"}
+PRICED: dict[str, Any] = {
+    **DOCUMENT,
+    "models": [
+        {**model, "price": {"input": "1.00", "output": "2.00"}} for model in DOCUMENT["models"]
+    ],
+}
+COST = ": x-credits-used 0.00007"
+NAME = "vendor-secret"
+
+pairs = pytest.mark.parametrize(("caller", "upstream"), list(itertools.product(CALLERS, MODELS)))
+
+
+def decorated(block: bytes) -> bytes:
+    """Events as some servers send them: with ids, retry times, comments, needless blank lines."""
+    out = b""
+    for number, event in enumerate(sse.split(block)):
+        head, tail = event[:-2], event[-2:]
+        out += (
+            b": %b\n\n\n" % NAME.encode()
+            + b"id: %d\n: %b\n" % (number, NAME.encode())
+            + head
+            + b"\nretry: 3000\nid: %b\n: %b" % (NAME.encode(), NAME.encode())
+            + tail
+        )
+    return out
+
+
+class Strict:
+    """A reader that dispatches an event at every blank line, and decodes its data as JSON."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.lines = stream.decode().split("\n")
+        self.events: list[Any] = []
+        self.comments = 0
+        data = ""
+        for line in self.lines[:-1]:
+            if not line:
+                self.events.append(data if data == "[DONE]" else json.loads(data))
+                data = ""
+            elif line.startswith(":"):
+                self.comments += 1
+            elif not line.startswith("event: "):
+                assert line.startswith("data: "), line
+                data += line[6:]
+        assert not data and not self.lines[-1]
+
+    @property
+    def pings(self) -> int:
+        """Signs of life, whatever the dialect."""
+        return self.comments + [kind(event) for event in self.events].count("ping")
+
+
+def kind(event: Any) -> str:
+    return "" if event == "[DONE]" else str(event.get("type", ""))
+
+
+def body_of(caller: str, upstream: str) -> dict[str, Any]:
+    if caller == "completions":
+        return {"model": MODELS[upstream], "prompt": "Hi", "stream": True}
+    return ask(caller, upstream, stream=True)
+
+
+def calling(house: House, caller: str, upstream: str, **headers: str) -> Call:
+    sent = json.dumps(body_of(caller, upstream)).encode()
+    headers = {"content-length": str(len(sent)), **headers}
+    return Call(house.app, http_scope("POST", CALLERS[caller], headers=headers), body=sent)
+
+
+async def pinged(call: Call, so_far: bytes, times: int) -> bytes:
+    """What has come once so many more signs of life have."""
+    wanted = Strict(so_far).pings + times
+    while Strict(so_far).pings < wanted:
+        so_far += await call.chunk()
+    return so_far
+
+
+@pairs
+@pytest.mark.parametrize("form", [bytes, decorated])
+async def test_priced_stream_with_pings_holds_no_empty_event(
+    caller: str, upstream: str, form: Any
+) -> None:
+    say = SAY[upstream]()
+    first, second = asyncio.Event(), asyncio.Event()
+    steps: list[Step] = [form(say.start()), first]
+    steps += [form(say.text("Hello ")) + form(say.text("my ")), form(say.text("friend, "))]
+    steps += [second, form(say.text("there.")), form(say.stop())]
+    house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
+    async with calling(house, caller, upstream) as call:
+        got = await pinged(call, b"", 2)
+        first.set()
+        while b"friend" not in got:
+            got += await call.chunk()
+        got = await pinged(call, got, 2)
+        second.set()
+        got += await call.rest()
+        await call.done()
+    read = Strict(got)
+    assert NAME not in got.decode()
+    cost = read.lines.index(COST)
+    last = {"messages": "event: message_stop", "responses": "event: response.completed"}
+    assert read.lines[cost + 1] == last.get(caller, "data: [DONE]")
+    assert len(read.events) - read.lines[:cost].count("") == 1
+    assert read.lines.count(COST) == 1
+    said = re.sub(r"[^a-zA-Z.,]", "", json.dumps(read.events))
+    assert said.index("Hello") < said.index("my") < said.index("friend,") < said.index("there.")
+    assert house.exchanges[0].usage is not None and house.exchanges[0].measured
+
+
+@pairs
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_priced_stream_in_one_read_names_its_cost_before_the_last_event(
+    caller: str, upstream: str, at_once: bool
+) -> None:
+    say = SAY[upstream]()
+    steps = [decorated(say.start()), decorated(say.text("Hello")), decorated(say.stop())]
+    answer = Answer([b"".join(steps)] if at_once else [bytes([b]) for b in b"".join(steps)])
+    house = House(Scripted(answer), document=PRICED)
+    async with calling(house, caller, upstream) as call:
+        recorded = await call.done()
+    read = Strict(recorded.body)
+    assert NAME not in recorded.text
+    assert len(read.events) - read.lines[: read.lines.index(COST)].count("") == 1
+    assert not read.lines[read.lines.index(COST) + 1].startswith(":")
+
+
+@pairs
+@pytest.mark.parametrize("begun", [False, True])
+async def test_stream_that_ends_in_an_error_after_pings_holds_no_empty_event(
+    caller: str, upstream: str, begun: bool
+) -> None:
+    say = SAY[upstream]()
+    broken = asyncio.Event()
+    steps: list[Step] = [decorated(say.start() + (say.text("Half") if begun else b"")), broken]
+    steps.append(Disconnected("cut"))
+    house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
+    async with calling(house, caller, upstream) as call:
+        got = await pinged(call, b"", 2)
+        broken.set()
+        got += await call.rest()
+        await call.done()
+    last = Strict(got).events[-1]
+    assert "error" in last or kind(last) in ("error", "response.failed")
+    assert NAME not in got.decode()
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_stream_that_is_joined_or_replayed_holds_no_empty_event(caller: str) -> None:
+    """All three get the comments of the one that was made, as they stood in it."""
+    say = SAY["openai"]()
+    go_on = asyncio.Event()
+    steps: list[Step] = [say.start(), say.text("Hello"), go_on, decorated(say.stop())]
+    house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
+    key = {"idempotency-key": "k1"}
+    async with calling(house, caller, "openai", **key) as made:
+        got = await pinged(made, b"", 2)
+        async with calling(house, caller, "openai", **key) as joined:
+            await pinged(joined, b"", 2)
+            go_on.set()
+            got += await made.rest()
+            await made.done()
+            assert (await joined.done()).body == got
+    async with calling(house, caller, "openai", **key) as replayed:
+        assert (await replayed.done()).body == got
+    read = Strict(got)
+    assert read.lines.count(COST) == 1
+    assert len(house.upstream.requests) == 1
