@@ -30,7 +30,8 @@ from .estimate import Estimator, weigh
 from .upstreams import Request, Response, UpstreamFailure
 from .upstreams.bodies import BOM
 from .upstreams.provider import Provider, passed_on
-from .upstreams.refusal import problem_of, redacted
+from .upstreams.redact import redacted
+from .upstreams.refusal import problem_of
 from .watch import ClientGone, NoContent, Watch
 
 Read = Callable[[Fields], Conversation]
@@ -188,7 +189,7 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
         response.headers,
         body,
         dialect=exchange.dialect,
-        members=exchange.fields,
+        fields=exchange.fields,
         now=time(),
     )
     problem.reason = said

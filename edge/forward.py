@@ -39,7 +39,8 @@ from .upstreams import (
 )
 from .upstreams.bodies import read_all, read_some
 from .upstreams.provider import Provider, passed_on
-from .upstreams.refusal import problem_of, redacted
+from .upstreams.redact import redacted
+from .upstreams.refusal import problem_of
 from .watch import ClientGone, NoContent, Watch
 
 _JSON: Header = (b"content-type", b"application/json")
@@ -207,7 +208,7 @@ class Forwarder:
             response.headers,
             body,
             dialect=exchange.dialect,
-            members=exchange.fields,
+            fields=exchange.fields,
             spelled=spelled,
             now=time(),
         )

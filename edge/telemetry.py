@@ -23,7 +23,7 @@ from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Attempt, Exchange
 from middlewares.money import decimal
 
-from .upstreams.refusal import redacted
+from .upstreams.redact import redacted
 
 _GATHER_SECONDS = 0.2
 _MOST_BYTES = 8 << 20

@@ -55,7 +55,10 @@ class Try:
     def failed(self, problem: Problem, exchange: Exchange, made: int) -> bool:
         """Whether `problem` says something of the place. made: attempts before this try."""
         if problem.kind in FAILED:
-            self.ends("bad", wait=problem.retry_after if problem.told else None)
+            if problem.held:
+                self.ends("bad", wait=problem.retry_after if problem.told else None)
+            else:
+                self.ends("none")
             return True
         if len(exchange.attempts) > made and exchange.attempts[-1].status:
             self.answered(timed=False)  # a refusal is an answer, unless it is our own

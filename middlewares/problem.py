@@ -162,7 +162,8 @@ KINDS: Mapping[str, Kind] = {
 class Problem(Exception):
     """One thing gone wrong: a kind of `KINDS` and what is particular about this case.
 
-    message: public text in place of the table's. Must be ours: no upstream text.
+    message: public text in place of the table's. Must be ours: no upstream text, unless the
+        operator discloses it.
     param: path of the field at fault, e.g. `messages[2].content[0].image_url.url`.
     issue: what was expected of it; stands in `details` when the operator shows them.
     reason: internal; logged under the request id, never sent.
@@ -170,6 +171,7 @@ class Problem(Exception):
         `told` is whether it was given, and is not the table's.
     headers: further response headers, e.g. `allow`.
     extra: further members of the `error` object, e.g. `reset_at`, `remaining`.
+    held: whether a failure counts against the health of the target that failed.
 
     Raises ValueError for a kind that is not in the table.
     """
@@ -185,6 +187,7 @@ class Problem(Exception):
         retry_after: int | None = None,
         headers: tuple[Header, ...] = (),
         extra: Mapping[str, Any] | None = None,
+        held: bool = True,
     ) -> None:
         row = KINDS.get(kind)
         if row is None:
@@ -200,6 +203,7 @@ class Problem(Exception):
         self.retry_after = max(1, retry_after) if retry_after is not None else row.retry_after
         self.headers = headers
         self.extra = extra
+        self.held = held
 
     def status(self, exchange: Exchange) -> int:
         """HTTP status in the caller's dialect."""

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from edge.upstreams.refusal import OVERFLOW, redacted
+from edge.upstreams.overflow import OVERFLOW
+from edge.upstreams.redact import redacted
 
 from .neutral import Failed
 

@@ -1,106 +1,45 @@
 """What an upstream's refusal means to the caller. Decides without I/O.
 
-Upstream text never crosses. What does cross is rebuilt from it: the class, the path of the field
-at fault, the numbers of a context overflow, and the few phrases by which coding agents decide to
-compact, to drop a thinking block or to leave a field out.
+Upstream text never crosses, unless the operator discloses it. What does cross is rebuilt from it:
+the class, the path of the field at fault, the numbers of a context overflow, and the few phrases by
+which coding agents decide to compact, to drop a thinking block or to leave a field out.
+
+    error_body   the body of any shape -> messages, codes, paths
+    causes       whose fault it is: a rate, the operator, a filter
+    members      the member of the request it names
+    overflow     the words of an overflow
+    waits        how long to wait
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterable, Mapping
 
-import msgspec
+from msgspec import Raw
 
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
 
 from . import Header
+from .causes import (
+    is_filtered,
+    is_of_headers,
+    is_operators,
+    is_rate,
+    is_unpaid,
+    vetoes_overflow,
+)
+from .error_body import Said, read_error
+from .members import UNSUPPORTED, at_fault, root_of, told_path
+from .overflow import OVERFLOW, TOO_LONG, overflow_message
+from .redact import disclosed, redacted
+from .waits import asked_in, retry_after
 
-_LONGEST_WAIT = 3600
-
-OVERFLOW = re.compile(
-    r"(?:prompt|input)[_ ](?:is[_ ])?too[_ ]long|context[_ ](?:length|window|limit|size)"
-    r"|maximum context|maximum prompt length|too many tokens|tokens exceed|reduce the length"
-    r"|exceeds? the maximum (?:number of )?tokens|input token count|model token limit"
-    r"|exceeds the limit of \d|greater than the context|request entity too large",
-    re.IGNORECASE,
-)
-_TOO_LONG = re.compile(r"string too long", re.IGNORECASE)
-_NOT_OVERFLOW = re.compile(r"rate limit|too many requests|quota|per minute", re.IGNORECASE)
-_SUM = re.compile(r"(\d+) \+ (\d+) > (\d+)")
-_USED_OVER_MAX = re.compile(r"(\d+)\D{0,20}>\D{0,20}(\d+)")
-_MAX_THEN_USED = re.compile(
-    r"maximum context length is (\d+).{0,80}?(?:resulted in|requested) (\d+)", re.DOTALL
-)
-_COUNT = re.compile(r"\d[\d,]{2,}")
-_FILTERED = re.compile(r"content[_ ](?:policy|filter)|safety system", re.IGNORECASE)
-_PATH = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+|\[\d+\])*")
-_LEADING_PATH = re.compile(r"([a-z_]+(?:\.[\w-]+)*): (.*)", re.DOTALL)
-_UNSUPPORTED = re.compile(
-    r"unsupported parameter|is not supported|does not support|extra inputs are not permitted",
-    re.IGNORECASE,
-)
-_SYSTEM_ROLE = re.compile(r"role\W{1,3}system\W", re.IGNORECASE)
-_OUR_BILL = re.compile(r"credit balance|billing", re.IGNORECASE)
-_SECRET = re.compile(
-    r"(\b(?:sk|pk|rk|gsk|xai)[-_]|\bAIza|\bBearer\s+"
-    r"|key\b(?:\W{1,3}[a-z]+){0,2}\W{1,3}(?=[\w.*-]*[\d*]))[\w.*-]{6,}",
-    re.IGNORECASE,
-)
 _READ = 4096
-"""Characters of a body that is not an error object of ours to know, searched all the same."""
-_ALWAYS = frozenset(("messages", "max_tokens", "model", "input"))
-"""Fields an upstream may name although the caller left them out."""
-
-
-class _Detail(msgspec.Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-    param: str | None = None
-
-
-class _Body(msgspec.Struct):
-    error: _Detail | str | None = None
-
-
-_decode = msgspec.json.Decoder(_Body).decode
-
-
-def _read(body: bytes) -> _Detail:
-    try:
-        error = _decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Detail()
-    if isinstance(error, str):
-        return _Detail(message=error)
-    return error or _Detail()
-
-
-def retry_after(headers: Iterable[Header], now: float) -> int | None:
-    """Seconds to wait as the upstream asked, at most an hour; None when it did not say.
-
-    now: Unix seconds, for a date (RFC 9110, section 10.2.3).
-    """
-    for name, value in headers:
-        if name == b"retry-after":
-            text = value.decode("latin-1").strip()
-            try:
-                seconds = float(text)
-            except ValueError:
-                try:
-                    seconds = parsedate_to_datetime(text).timestamp() - now
-                except ValueError:
-                    return None
-            if not 0 <= seconds < float("inf"):
-                return 1
-            return max(1, min(_LONGEST_WAIT, round(seconds)))
-    return None
-
-
-def redacted(text: str) -> str:
-    """`text` for the log, less what looks like a credential: upstreams echo them."""
-    return _SECRET.sub(r"\1***", text)
+"""Characters of a body whose shape is not known, searched all the same."""
+_SYSTEM_ROLE = re.compile(r"role\W{1,3}system\W", re.IGNORECASE)
+_PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml|<head)", re.IGNORECASE)
+_CALLERS = (400, 413, 422)
+"""Statuses of which the caller may be the cause."""
 
 
 def problem_of(
@@ -109,130 +48,124 @@ def problem_of(
     body: bytes,
     *,
     dialect: Dialect,
-    members: Collection[str],
+    fields: Mapping[str, Raw],
     spelled: Mapping[str, str] | None = None,
+    disclose: bool = False,
     now: float,
 ) -> Problem:
     """The Problem that a response with a status other than 2xx amounts to.
 
     dialect: the caller's; it decides the wording of a context overflow.
-    members: names of the fields the caller sent. A path at fault crosses only when it begins with
-        one of them, since anything else may be a name of the upstream's.
+    fields: members of the caller's body. A path at fault crosses only when it begins with one of
+        them, since anything else may be a name of the upstream's.
     spelled: where the request was translated, the caller's own field for each of the upstream's;
         only that name crosses, since what lies below it is another dialect's.
+    disclose: whether the upstream's message crosses in place of ours, redacted.
     now: Unix seconds.
     """
-    detail = _read(body)
-    text = detail.message or body[:_READ].decode("utf-8", "replace")
+    said = read_error(body)
     reason = f"upstream said {status}: {redacted(body[:500].decode('utf-8', 'replace'))}"
-    code = str(detail.code or "")
+    wait = retry_after(headers, now)
+    if wait is None:
+        wait = asked_in(said.wait, said.text)
+    problem = _problem(status, said, body, wait, dialect, fields, spelled)
+    problem.reason = reason
+    if disclose and said.messages and problem.kind != "context_length_exceeded":
+        message = disclosed("; ".join(said.messages))
+        if problem.kind == "rate_limited" and "try again in" not in message:
+            message += f" Please try again in {problem.retry_after}s."
+        problem.message = message
+    return problem
+
+
+def _problem(
+    status: int,
+    said: Said,
+    body: bytes,
+    wait: int | None,
+    dialect: Dialect,
+    fields: Mapping[str, Raw],
+    spelled: Mapping[str, str] | None,
+) -> Problem:
     if status == 429:
-        if "insufficient_quota" in (detail.type, code) or _OUR_BILL.search(code):
-            return Problem("upstream_unavailable", reason=reason)
-        return Problem("rate_limited", retry_after=retry_after(headers, now), reason=reason)
+        if is_unpaid(said):
+            return Problem("upstream_unavailable")
+        return Problem("rate_limited", retry_after=wait)
     if status in (503, 529):
-        wait = retry_after(headers, now)
-        return Problem("upstream_unavailable", retry_after=wait, reason=reason)
+        return Problem("upstream_unavailable", retry_after=wait)
     if status in (408, 504):
-        return Problem("upstream_timeout", reason=reason)
-    if status in (400, 413, 422):
-        at_fault = _field(detail, text, members, spelled)
-        whole = "input" if dialect == "responses" else "messages"
-        whole = (spelled or {}).get("messages", whole)
-        return _client_fault(status, detail, text, code, dialect, at_fault, whole, reason)
-    return Problem("upstream_error", reason=reason)
+        return Problem("upstream_timeout")
+    if status in _CALLERS:
+        return _client_fault(status, said, body, wait, dialect, fields, spelled)
+    if status in (403, 451) and is_filtered(said):
+        return Problem("content_filtered")
+    if status == 403 and is_rate(said):
+        return Problem("rate_limited", retry_after=wait)
+    # What one caller's request provokes says nothing of the target's health.
+    provoked = status in (415, 431) or (status == 403 and _PAGE.match(body) is not None)
+    return Problem("upstream_error", held=not provoked)
 
 
 def _client_fault(
     status: int,
-    detail: _Detail,
-    text: str,
-    code: str,
+    said: Said,
+    body: bytes,
+    wait: int | None,
     dialect: Dialect,
-    param: str | None,
-    whole: str,
-    reason: str,
+    fields: Mapping[str, Raw],
+    spelled: Mapping[str, str] | None,
 ) -> Problem:
+    text = said.text or body[:_READ].decode("utf-8", "replace")
+    path = at_fault(said, fields if spelled is None else spelled)
     overflow = OVERFLOW.search(text) or (
-        detail.param in ("messages", "input") and _TOO_LONG.search(text)
+        path is not None and root_of(path) in ("messages", "input") and TOO_LONG.search(text)
     )
-    if OVERFLOW.search(code) or (overflow and not _NOT_OVERFLOW.search(text)):
+    coded = any(OVERFLOW.search(code) for code in said.codes)
+    if coded or (overflow and not vetoes_overflow(said)):
+        whole = "input" if dialect == "responses" else "messages"
         return Problem(
             "context_length_exceeded",
-            message=_overflow(text, dialect),
-            param=whole,
-            reason=reason,
+            message=overflow_message(text, dialect),
+            param=(spelled or {}).get("messages", whole),
         )
+    if is_rate(said) and (overflow or status == 413 or path is None):
+        return Problem("rate_limited", retry_after=wait)
+    if is_filtered(said):
+        return Problem("content_filtered")
+    if is_operators(said, path):
+        return Problem("upstream_error")
+    if is_of_headers(said) and path is None:
+        return Problem("upstream_error", held=False)
     if status == 413:
-        return Problem("request_too_large", reason=reason)
-    if _OUR_BILL.search(detail.message or "") or _OUR_BILL.search(detail.type or ""):
-        return Problem("upstream_unavailable", reason=reason)
-    if _FILTERED.search(code) or _FILTERED.search(text):
-        return Problem("content_filtered", reason=reason)
+        return Problem("request_too_large")
+    param = _told(path, fields, spelled)
     if _SYSTEM_ROLE.search(text):
-        said = "messages: role `system` is not supported"
-        return Problem("invalid_request", message=said, param="messages", reason=reason)
-    if _UNSUPPORTED.search(text):
-        issue = "Extra inputs are not permitted" if "xtra inputs" in text else "not supported"
-        if param is None:
-            return Problem("invalid_request", message=f"A field is {issue}.", reason=reason)
-        said = (
-            f"{param}: {issue}"
-            if issue[0] == "E"
-            else f"Unsupported parameter: '{param}' is {issue}."
-        )
-        return Problem("invalid_request", message=said, param=param, issue=issue, reason=reason)
+        said_so = "messages: role `system` is not supported"
+        return Problem("invalid_request", message=said_so, param="messages")
+    if UNSUPPORTED.search(text):
+        return _unsupported(param, text)
     if "signature" in text and "thinking" in text:
-        said = f"{param or 'messages'}: Invalid `signature` in `thinking` block"
-        return Problem("invalid_request", message=said, param=param or "messages", reason=reason)
+        said_so = f"{param or 'messages'}: Invalid `signature` in `thinking` block"
+        return Problem("invalid_request", message=said_so, param=param or "messages")
     if param is not None:
-        said = f"The model did not accept the value of `{param}`."
-        return Problem("invalid_request", message=said, param=param, reason=reason)
-    return Problem(
-        "invalid_request", message="The model did not accept the request.", reason=reason
+        said_so = f"The model did not accept the value of `{param}`."
+        return Problem("invalid_request", message=said_so, param=param)
+    return Problem("invalid_request", message="The model did not accept the request.")
+
+
+def _unsupported(param: str | None, text: str) -> Problem:
+    issue = "Extra inputs are not permitted" if "xtra inputs" in text else "not supported"
+    if param is None:
+        return Problem("invalid_request", message=f"A field is {issue}.")
+    said = (
+        f"{param}: {issue}" if issue[0] == "E" else f"Unsupported parameter: '{param}' is {issue}."
     )
+    return Problem("invalid_request", message=said, param=param, issue=issue)
 
 
-def _field(
-    detail: _Detail, text: str, members: Collection[str], spelled: Mapping[str, str] | None
+def _told(
+    path: str | None, fields: Mapping[str, Raw], spelled: Mapping[str, str] | None
 ) -> str | None:
-    """The path of the field at fault, when it is one of the caller's."""
-    path = detail.param if detail.param and _PATH.fullmatch(detail.param) else None
-    if path is None and (found := _LEADING_PATH.match(text)):
-        path = found[1]
-    if path is None:
+    if path is None or path == "model":
         return None
-    root = re.split(r"[.\[]", path, maxsplit=1)[0]
-    if spelled is not None:
-        return spelled.get(root)
-    return path if root in _ALWAYS or root in members else None
-
-
-def _overflow(text: str, dialect: Dialect) -> str:
-    if found := _SUM.search(text):
-        used, more, most = found.groups()
-        if dialect == "anthropic":
-            return (
-                f"input length and `max_tokens` exceed context limit: {used} + {more} > {most}, "
-                "decrease input length or `max_tokens` and try again"
-            )
-        used = str(int(used) + int(more))
-    elif found := _USED_OVER_MAX.search(text):
-        used, most = found.groups()
-    elif found := _MAX_THEN_USED.search(text):
-        most, used = found.groups()
-    elif len(counts := [int(n.replace(",", "")) for n in _COUNT.findall(text)]) == 2:
-        used, most = str(max(counts)), str(min(counts))
-    elif dialect == "anthropic":
-        return "prompt is too long"
-    else:
-        return (
-            "This model's maximum context length was exceeded. "
-            "Please reduce the length of the messages."
-        )
-    if dialect == "anthropic":
-        return f"prompt is too long: {used} tokens > {most} maximum"
-    return (
-        f"This model's maximum context length is {most} tokens. However, your messages resulted "
-        f"in {used} tokens. Please reduce the length of the messages."
-    )
+    return told_path(path, fields) if spelled is None else spelled.get(root_of(path))

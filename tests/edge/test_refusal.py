@@ -2,42 +2,15 @@
 
 import json
 import re
-from email.utils import formatdate
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.upstreams.refusal import problem_of, redacted, retry_after
+from edge.upstreams.redact import disclosed, redacted
 from middlewares.exchange import Dialect, Exchange
-from middlewares.problem import Problem
-
-DIALECTS: tuple[Dialect, ...] = ("openai", "anthropic")
-CANARY = "canary-host.internal"
-NOW = 1_700_000_000.0
-MEMBERS = frozenset(("messages", "max_tokens", "tools", "thinking", "temperature", "model"))
-
-
-def refuse(
-    status: int,
-    message: str = "",
-    *,
-    dialect: Dialect = "openai",
-    headers: list[tuple[bytes, bytes]] | None = None,
-    raw: bytes | None = None,
-    **detail: Any,
-) -> Problem:
-    body = (
-        raw if raw is not None else json.dumps({"error": {"message": message, **detail}}).encode()
-    )
-    return problem_of(status, headers or [], body, dialect=dialect, members=MEMBERS, now=NOW)
-
-
-def said(problem: Problem, dialect: Dialect) -> str:
-    """All the client can read."""
-    content = json.dumps(problem.content(Exchange(dialect=dialect, request_id="r")))
-    return content + repr(problem.headers)
+from tests.edge.refusing import CANARY, DIALECTS, refuse, said
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -75,28 +48,6 @@ def test_each_status_in_each_dialect(
     assert problem.status(Exchange(dialect=dialect)) == expected
     assert CANARY not in said(problem, dialect)
     assert CANARY in problem.reason
-
-
-@pytest.mark.parametrize(
-    ("status", "message", "detail"),
-    [
-        (429, "You exceeded your current quota", {"type": "insufficient_quota"}),
-        (429, "You exceeded your current quota", {"code": "insufficient_quota"}),
-        (429, "x", {"code": "billing_hard_limit_reached"}),
-        (
-            400,
-            "Your credit balance is too low to access the API.",
-            {"type": "invalid_request_error"},
-        ),
-        (400, "x", {"type": "billing_error"}),
-    ],
-)
-def test_our_own_empty_purse_is_not_the_callers_fault(
-    status: int, message: str, detail: dict[str, Any]
-) -> None:
-    problem = refuse(status, message, **detail)
-    assert problem.kind == "upstream_unavailable"
-    assert "quota" not in said(problem, "openai").lower()
 
 
 # Context overflow. What the clients' own lists look for:
@@ -194,10 +145,18 @@ def test_prompt_and_max_tokens_together_keep_their_three_numbers() -> None:
     assert "200000" in chat.message and "222000" in chat.message
 
 
-@pytest.mark.parametrize("word", ["rate limit", "Too Many Requests", "quota", "per minute"])
-def test_words_of_rate_limits_veto_an_overflow(word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("rate limit", "rate_limited"),
+        ("Too Many Requests", "rate_limited"),
+        ("per minute", "rate_limited"),
+        ("quota", "invalid_request"),
+    ],
+)
+def test_words_of_rate_limits_veto_an_overflow(word: str, kind: str) -> None:
     problem = refuse(400, f"{word}: too many tokens, reduce the length of the messages")
-    assert problem.kind == "invalid_request"
+    assert problem.kind == kind
 
 
 def test_the_code_needs_no_wording_and_bears_a_veto() -> None:
@@ -310,15 +269,105 @@ def test_the_field_at_fault_crosses_when_it_is_the_callers(
 
 
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("body", "param"),
     [
-        ("x", "content_policy_violation"),
-        ("x", "content_filter"),
-        ("Your request was rejected by our safety system.", None),
+        ({"error": {"message": "'seed' is not supported"}}, "seed"),
+        ({"error": {"message": "Unsupported parameter: 'seed' is not supported here."}}, "seed"),
+        ({"error": {"message": "Unrecognized request argument supplied: seed"}}, "seed"),
+        ({"error": {"message": 'Unknown name "seed": Cannot find field.'}}, "seed"),
+        ({"error": {"message": 'json: unknown field "seed"'}}, "seed"),
+        ({"error": {"message": "seed is not supported by canary"}}, "seed"),
+        ({"message": "Invalid value for `seed`, canary"}, "seed"),
+        ({"detail": [{"loc": ["body", "seed"], "msg": "canary"}]}, "seed"),
+        (
+            {"detail": [{"loc": ["body", "messages", 0, "content", 0, "type"], "msg": "x"}]},
+            "messages[0].content[0].type",
+        ),
+        (
+            {"detail": [{"loc": ["body", "messages", 0, "user", "canary", "content"], "msg": "x"}]},
+            "messages[0].content",
+        ),
+        (
+            {"message": {"detail": [{"loc": ["body", "tools", 0, "defer_loading"], "msg": "x"}]}},
+            "tools[0].defer_loading",
+        ),
+        ({"error": {"message": "messages.0.content.0.text: bad"}}, "messages.0.content.0.text"),
+        (
+            {"error": {"message": "Bad 'messages[0].content[0].type'."}},
+            "messages[0].content[0].type",
+        ),
+        ({"error": {"message": "x", "param": "messages[0].canary.content"}}, "messages[0].content"),
+        (
+            [
+                {
+                    "error": {
+                        "details": [{"fieldViolations": [{"field": "seed", "description": "x"}]}]
+                    }
+                }
+            ],
+            "seed",
+        ),
+        ({"error": {"message": "'canary' is not supported"}}, None),
+        ({"error": {"message": "'model' is bad"}}, None),
+    ],
+    ids=lambda body: json.dumps(body)[:50],
+)
+def test_member_of_the_request_that_the_upstream_names_is_told(
+    body: Any, param: str | None
+) -> None:
+    for status in (400, 422):
+        problem = refuse(status, raw=json.dumps(body).encode())
+        assert (problem.kind, problem.param) == ("invalid_request", param)
+        assert "canary" not in said(problem, "openai")
+        assert param is None or param in (problem.message or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"error": {"message": "Unsupported: 'stop' is not supported"}}, "stop_sequences"),
+        ({"detail": [{"loc": ["body", "messages", 0, "content"], "msg": "x"}]}, "messages"),
+        ({"error": {"message": "'canary' is not supported"}}, None),
     ],
 )
-def test_declined_content(message: str, code: str | None) -> None:
-    assert refuse(400, message, code=code).kind == "content_filtered"
+def test_member_of_a_translated_request_has_the_callers_name(body: Any, param: str | None) -> None:
+    spelled = {"stop": "stop_sequences", "messages": "messages"}
+    problem = refuse(400, raw=json.dumps(body).encode(), spelled=spelled)
+    assert (problem.kind, problem.param) == ("invalid_request", param)
+
+
+# An operator with nothing to hide
+
+
+def test_disclosed_message_crosses_less_keys_and_addresses() -> None:
+    message = (
+        "Incorrect API key provided: sk-live-canarycanary. See https://canary.example.com/keys, "
+        "write to help@canary.com, host 10.1.2.3:8000 or gw.canary.internal, org-a1b2c3d4."
+    )
+    for status in (400, 401, 429):
+        problem = refuse(status, message, disclose=True)
+        text = said(problem, "openai")
+        assert "Incorrect API key provided" in text
+        assert not re.search(r"canary|10\.1\.2\.3|a1b2c3", text)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_disclosed_refusal_keeps_its_kind_and_its_field(dialect: Dialect) -> None:
+    problem = refuse(400, "seed: must be even", disclose=True, dialect=dialect)
+    assert (problem.kind, problem.param) == ("invalid_request", "seed")
+    assert problem.message == "seed: must be even"
+    limited = refuse(429, "slow down", headers=[(b"retry-after", b"9")], disclose=True)
+    assert limited.message == "slow down Please try again in 9s."
+    overflow = refuse(400, OVERFLOWS[0][0] + CANARY, disclose=True, dialect=dialect)
+    assert CANARY not in said(overflow, dialect)
+
+
+def test_disclosed_message_is_bounded_and_one_line() -> None:
+    text = disclosed("a\nb\t" + "c" * 5000)
+    assert text.startswith("a b ccc")
+    assert len(text) == 1000
+    plain = "messages.1.content: claude-3.5 takes e.g. 3.0 or request_too_large, user_location"
+    assert disclosed(plain) == plain
 
 
 @given(st.text(max_size=200), st.sampled_from([400, 401, 404, 413, 422, 429, 500, 503]))
@@ -350,49 +399,6 @@ def test_any_body_is_a_problem_and_not_a_crash(raw: bytes, status: int) -> None:
 )
 def test_a_body_that_cannot_be_read_is_a_problem_and_not_a_crash(raw: bytes) -> None:
     assert refuse(400, raw=raw).kind == "invalid_request"
-
-
-# retry-after
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("7", 7),
-        (" 7 ", 7),
-        ("7.4", 7),
-        ("0", 1),
-        ("0.2", 1),
-        ("-5", 1),
-        ("99999999", 3600),
-        ("nan", 1),
-        ("inf", 1),
-        (formatdate(NOW + 30, usegmt=True), 30),
-        (formatdate(NOW - 30, usegmt=True), 1),
-        (formatdate(NOW + 10**6, usegmt=True), 3600),
-        ("soon", None),
-        ("", None),
-    ],
-)
-def test_retry_after(value: str, seconds: int | None) -> None:
-    assert retry_after([(b"x", b"1"), (b"retry-after", value.encode())], NOW) == seconds
-
-
-@given(st.binary(max_size=40))
-def test_retry_after_of_any_garbage_is_harmless(value: bytes) -> None:
-    seconds = retry_after([(b"retry-after", value)], NOW)
-    assert seconds is None or 1 <= seconds <= 3600
-
-
-@pytest.mark.parametrize(("status", "kind"), [(429, "rate_limited"), (503, "upstream_unavailable")])
-def test_the_wait_is_told_and_is_there_even_when_the_upstream_gave_none(
-    status: int, kind: str
-) -> None:
-    told = refuse(status, "x", headers=[(b"retry-after", b"17")])
-    assert (told.kind, told.retry_after) == (kind, 17)
-    assert refuse(status, "x").retry_after == 1
-    if status == 429:
-        assert "try again in 17s" in said(told, "openai")
 
 
 # The log

@@ -144,7 +144,7 @@ def play(case: Case) -> dict[str, str]:
             headers,
             body,
             dialect=exchange.dialect,
-            members=exchange.fields,
+            fields=exchange.fields,
             spelled=way.spelled,
             now=NOW,
         )

@@ -22,7 +22,7 @@ from edge.dialects.passthrough import (
 )
 from edge.dialects.sides import Caller, ClientSide
 from edge.sealing import MARK
-from edge.upstreams.refusal import redacted
+from edge.upstreams.redact import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 

@@ -1,0 +1,34 @@
+"""What of an upstream's words may be seen: by operators in the log, by callers where disclosed."""
+
+import re
+
+_SECRET = re.compile(
+    r"(\b(?:sk|pk|rk|gsk|xai)[-_]|\bAIza|\bBearer\s+"
+    r"|key\b(?:\W{1,3}[a-z]+){0,2}\W{1,3}(?=[\w.*-]*[\d*]))[\w.*-]{6,}",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(
+    r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]+"
+    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"
+    r"|\[[0-9a-f:.]*:[0-9a-f:.]*\](?::\d+)?"
+    r"|\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|app|cloud|cn|eu|internal|local|lan|svc)\b"
+    r"(?::\d+)?(?:/[^\s\"'<>)]*)?"
+    r"|\blocalhost(?::\d+)?\b"
+    r"|\b(?:org|proj|acct|user|team|req|request)[-_](?=[\w-]*\d)[\w-]{4,}",
+    re.IGNORECASE,
+)
+_MOST = 1000
+
+
+def redacted(text: str) -> str:
+    """`text` for the log, less what looks like a credential: upstreams echo them."""
+    return _SECRET.sub(r"\1***", text)
+
+
+def disclosed(text: str) -> str:
+    """`text` for callers of an upstream with `disclose`: a line without credentials, addresses and
+    account ids, of at most 1000 characters.
+    """
+    line = " ".join(text.split())
+    return _ADDRESS.sub("***", redacted(line))[:_MOST]
