@@ -67,14 +67,15 @@ def answers(status: int = 200, body: bytes = b"ok", **headers: str) -> Act:
     return act
 
 
-def raises(kind: str, *, retry_after: int | None = None, **attempt: Any) -> Act:
+def raises(kind: str, *, retry_after: int | None = None, held: bool = True, **attempt: Any) -> Act:
     """As a layer that asks an upstream does: with an attempt, if anything is said of one."""
 
     async def act(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         if attempt and exchange.place is not None:
             exchange.attempts.append(Attempt(exchange.place.target, 0.0, **attempt))
-        raise Problem(kind, retry_after=retry_after, reason=f"try {len(exchange.attempts)}")
+        reason = f"try {len(exchange.attempts)}"
+        raise Problem(kind, retry_after=retry_after, reason=reason, held=held)
 
     return act
 
@@ -449,6 +450,25 @@ def test_the_wait_that_the_table_has_is_not_what_a_place_asked_for() -> None:
         script = Script(raises("rate_limited"), answers())
         await request(app_of(script, places(A, B), health=health))
         assert health.admits(A)
+
+    simulate(main())
+
+
+def test_a_failure_that_one_request_provoked_is_not_held_against_the_place() -> None:
+    """Another place is tried, and the breaker counts nothing, neither good nor bad."""
+
+    async def main() -> None:
+        health = health_of()
+        provoked = raises("upstream_error", status=431, held=False)
+        for _ in range(20):
+            script = Script(provoked, answers())
+            assert (await request(app_of(script, places(A, B), health=health))).status == 200
+        assert health.conditions()[A].state == "closed"
+        broke(health, B)
+        await asyncio.sleep(5.1)
+        with pytest.raises(Problem):
+            await request(app_of(Script(provoked), places(B), health=health))
+        assert health.conditions()[B].state == "half_open"
 
     simulate(main())
 
