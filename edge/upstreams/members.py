@@ -84,7 +84,7 @@ def told_path(path: str, fields: Mapping[str, Raw]) -> str:
     """`path` for the caller whose request `fields` is: parts that neither stand in its request nor
     belong to a dialect are the upstream's, and left out.
     """
-    parts = _PARTS.findall(path)
+    parts: list[str] = _PARTS.findall(path)
     held = bytes(fields.get(parts[0], b""))
     return parts[0] + "".join(part for part in parts[1:] if _is_callers(part, held))
 
