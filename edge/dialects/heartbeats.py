@@ -1,7 +1,7 @@
-"""Events that say nothing but that the upstream is still there.
+"""Events that hold no JSON of their dialect: heartbeats, and `[DONE]`.
 
-Each dialect has its own form, and servers and proxies write those of others, or none: empty data,
-a bare word, an object without members.
+Each dialect has its own form of a heartbeat, and servers and proxies write those of others, or
+none: empty data, a bare word, an object without members.
 """
 
 import msgspec
@@ -40,3 +40,8 @@ def is_heartbeat(event: sse.Event) -> bool:
     if isinstance(kind, str) and kind:
         return kind.lower() in _WORDS
     return named or (len(said) == 1 and next(iter(said)).lower() in _WORDS)
+
+
+def is_done(data: bytes) -> bool:
+    """Whether `data` is the mark of the end that Chat streams have, in any spelling."""
+    return b"[DONE]" in data and data.strip(b" \t\r\n\"'") == b"[DONE]"

@@ -1,15 +1,16 @@
 """Answers of an upstream that speaks Responses, read into events.
 
 Theory of operation. Items are passed on one at a time, in the order in which they were announced;
-events of an item that is not at its turn wait with it (`read_items`). A terminal event ends the
-answer, whatever is still open; items of which it tells for the first time are passed on whole.
+events of an item that is not at its turn wait with it (`read_items`). Which item an event belongs
+to is not always plain (`matching`); a delta with the marks of the one before it is of the same. A
+terminal event ends the answer, whatever is still open; what it holds and was not said is said then.
 
     event                                     then
     output_item.added                         a new item; its turn comes when those before are done
     output_item.done                          what of it was not said; the next item's turn
     an event of an item                       to the item, if it is its turn; else it waits
     completed, incomplete                     all that waits, what was never told; Stopped
-    failed, cancelled, error                  Failed
+    failed, cancelled, error                  Failed; so is one that is of no type and no heartbeat
     created, in_progress, queued              Started
     all others, `[DONE]`                      nothing: new ones come with every version
 
@@ -17,17 +18,22 @@ An upstream that stops talking before a terminal event has broken off.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Raw
 
 from edge.dialects import failures
+from edge.dialects.heartbeats import is_done, is_heartbeat
+from edge.dialects.lenient import lenient
 from edge.dialects.neutral import Counted, Event, Failed, Started, Stop, Stopped
 from edge.dialects.passthrough import UNREADABLE
+from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from . import wire
-from .read_items import Call, Item, reader_of
+from .matching import DONE, Items
+from .read_items import Item, reader_of
 
 _TEXT = "response.output_text.delta"
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.done"))
@@ -41,19 +47,29 @@ _OF_ITEMS = (
     "response.function_call_arguments.",
     "response.custom_tool_call_input.",
 )
-_REASONS: dict[str | None, Stop] = {"max_output_tokens": "length", "content_filter": "refusal"}
+_NEEDED = (*_OF_ITEMS, *_ENDS, *_BREAKS)
+_CALLS = ("function_call", "custom_tool_call")
 
 
 class ResponsesReader:
     """One streamed answer. See `sides.Reader`."""
 
-    __slots__ = ("_called", "_items", "_line", "_over", "_seen", "_started", "_text")
+    __slots__ = (
+        "_called",
+        "_front",
+        "_items",
+        "_line",
+        "_over",
+        "_started",
+        "_text",
+    )
 
     def __init__(self) -> None:
-        self._items: dict[int | str, Item] = {}
+        self._front: tuple[str, str | None, int | None, Item] | None = None
+        """The marks of the last event, and the item in front of the line that it belonged to."""
+        self._items = Items()
         self._line: list[Item] = []
         """The items that are not done, that at its turn in front."""
-        self._seen: set[str] = set()
         self._called = False
         self._over = False
         self._started = False
@@ -92,11 +108,15 @@ class ResponsesReader:
         try:
             response = wire.decode_response(body)
         except UNREADABLE:
-            return [failures.broken("the answer is not a response", body)]
-        if _is_error(response.error):
+            try:
+                response = lenient(wire.decode_response, body, wire.NEEDED)
+            except UNREADABLE:
+                return [failures.broken("the answer is not a response", body)]
+        if failures.says_error(response.error):
             return [failures.failed_by(body)]
         if response.output is None or response.status in ("queued", "in_progress"):
-            return [failures.broken("the answer is not a finished response", body)]
+            failed = failures.failed_by(body)
+            return [Failed(f"the answer is not a finished response: {failed.reason}", failed.kind)]
         out: list[Event] = []
         self._stop(response, body, out)
         return out
@@ -105,10 +125,22 @@ class ResponsesReader:
         try:
             event = wire.decode_event(data)
         except UNREADABLE:
-            self._unreadable(data, out)
-            return
+            self._unreadable(data, name, out)
+        else:
+            self._read(event, data, name, out)
+
+    def _read(self, event: wire.Event, data: bytes, name: bytes, out: list[Event]) -> None:
         kind = event.type or name.decode("utf-8", "replace").strip()
-        if kind in _BREAKS or (not kind and _is_error(event.error)):
+        front = self._front
+        if (
+            front is not None
+            and front[0] == kind
+            and front[1] == event.item_id
+            and front[2] == event.output_index
+        ):
+            front[3].take(event, out)
+            return
+        if kind in _BREAKS:
             self._break(event, data, out)
             return
         if not self._started:
@@ -122,53 +154,65 @@ class ResponsesReader:
                 self._item(event, out)
             except UNREADABLE:
                 self._fail(failures.broken("an item cannot be read", data), out)
+        elif not kind.startswith("response.") and self._is_failure(event, data, name):
+            self._break(event, data, out)
 
-    def _unreadable(self, data: bytes, out: list[Event]) -> None:
+    def _is_failure(self, event: wire.Event, data: bytes, name: bytes) -> bool:
+        """Whether an event of a type that is not the dialect's says that the upstream failed."""
+        if name == b"error" or failures.says_error(event.error) or event.type.endswith("_error"):
+            return True
+        named = name.decode("utf-8", "replace")
+        return not event.type and not is_heartbeat(sse.Event(named, data))
+
+    def _unreadable(self, data: bytes, name: bytes, out: list[Event]) -> None:
         """An event we have no use for may be of any shape; one we need may not."""
-        text = data.strip()
-        if not text or text == b"[DONE]":
+        if is_done(data) or is_heartbeat(sse.Event(name.decode("utf-8", "replace"), data)):
             return
         try:
-            kind = wire.decode_typed(text).type
+            kind = lenient(wire.decode_typed, data, wire.NEEDED).type
+            if kind.startswith("response.") and not kind.startswith(_NEEDED):
+                return
+            event = lenient(wire.decode_event, data, wire.NEEDED)
         except UNREADABLE:
-            kind = _TEXT
-        if kind in _ENDS or kind in _BREAKS or kind.startswith(_OF_ITEMS):
             self._fail(failures.broken("an event is not of a response", data), out)
+        else:
+            self._read(event, data, name, out)
 
     # Items ---------------------------------------------------------------------------------------
 
     def _item(self, event: wire.Event, out: list[Event]) -> None:
+        self._front = None
         told = wire.item_of(event.item)
-        key: int | str | None = event.output_index
-        if key is None:
-            key = event.item_id or (told.id if told is not None else None) or 0
-        item = self._items.get(key)
+        if told is not None and told.type not in wire.ACTED_ON:
+            self._items.ignore(told)
+            return
+        item, new = self._items.of(event, told, _type_of(event, told))
+        if new:
+            item = self._announced(event, told)
+            self._line.append(item)
         if item is None:
-            item = self._items[key] = self._announced(event, told)
-            if not item.done:
-                self._line.append(item)
-        if told is not None and told.id:
-            self._seen.add(told.id)
-        if item.done:
             return
         if self._line[0] is not item:
             item.waiting.append(event)
             return
         self._pass(item, event, out)
+        if event.type.endswith(".delta"):
+            self._front = (event.type, event.item_id, event.output_index, item)
         while self._line and self._line[0].done:
             self._next(out)
 
     def _announced(self, event: wire.Event, told: wire.Item | None) -> Item:
         """The reader of an item that begins, also of one whose beginning was never told."""
-        if told is None:
-            told = wire.Item(type=_type_by(event.type))
-        self._called |= told.type in ("function_call", "custom_tool_call")
-        return reader_of(told.type, told, self._text)
+        told = told or wire.Item(type=_type_of(event, told))
+        self._called |= told.type in _CALLS
+        item = reader_of(told, self._text)
+        self._items.add(item, event, told)
+        return item
 
     def _pass(self, item: Item, event: wire.Event, out: list[Event]) -> None:
         if item.done:  # what some server sends behind its end
             return
-        if event.type != "response.output_item.done":
+        if event.type != DONE:
             item.take(event, out)
             return
         told = wire.item_of(event.item)
@@ -189,63 +233,92 @@ class ResponsesReader:
     # Endings -------------------------------------------------------------------------------------
 
     def _stop(self, response: wire.Response, data: bytes, out: list[Event]) -> None:
-        if _is_error(response.error) or response.status in ("failed", "cancelled"):
+        if failures.says_error(response.error) or response.status in ("failed", "cancelled"):
             self._break(wire.Event(response=response), data, out)
+            return
+        reason = _reason(response)
+        if reason == "failed":
+            self._count(response.usage, out)
+            details = response.incomplete_details
+            self._fail(interrupted(details.reason if details is not None else None), out)
+            return
+        if response.output is None and not self._items:
+            self._fail(failures.broken("the response has no output", data), out)
             return
         if not self._started:
             out.append(Started())
         try:
-            self._rest([wire.item_of(raw) for raw in response.output or ()], out)
+            self._rest([_acted_on(raw) for raw in response.output or ()], out)
         except UNREADABLE:
             self._fail(failures.broken("an item cannot be read", data), out)
             return
         self._over = True
         usage = response.usage.normal() if response.usage is not None else None
-        out.append(Stopped(self._reason(response), usage=None if usage == Usage() else usage))
+        reason = reason or ("tool_use" if self._called else "end")
+        out.append(Stopped(reason, usage=None if usage == Usage() else usage))
 
     def _rest(self, output: Sequence[wire.Item | None], out: list[Event]) -> None:
-        """All that waits, and items that are told of for the first time."""
-        places = {id(item): place for place, item in self._items.items()}
+        """All that waits, and what `output` holds and was not said."""
+        finished, added = self._items.told(output)
+        done = [item for item in self._items if item.done]
         while self._line:
             item = self._line[0]
+            told = finished.get(id(item))
             if not item.done:
-                place = places[id(item)]
-                told = None
-                if isinstance(place, int) and 0 <= place < len(output):
-                    told = output[place]
                 if told is not None:
                     item.whole(told, out)
                 item.close(out)
             self._next(out)
-        for place, told in enumerate(output):
-            if told is None or place in self._items or (told.id or "") in self._seen:
+        for item in done:
+            if (told := finished.get(id(item))) is not None:
+                item.missed(told, out)
+        for place in added:
+            told = output[place]
+            if told is None or (_is_text(told) and not self._lacks_text(output)):
                 continue
-            late = reader_of(told.type, told, self._text)
+            late = reader_of(told, self._text)
             late.whole(told, out)
             late.close(out)
-            self._called |= isinstance(late, Call)
+            self._called |= told.type in _CALLS
 
-    def _reason(self, response: wire.Response) -> Stop:
-        if response.status == "incomplete":
-            details = response.incomplete_details
-            return _REASONS.get(details.reason if details is not None else None, "end")
-        return "tool_use" if self._called else "end"
+    def _lacks_text(self, output: Sequence[wire.Item | None]) -> bool:
+        """Whether `output` holds more text than was said: messages may have been taken for one."""
+        parts = [part for told in output if told is not None for part in _parts_of(told)]
+        return self._text[0] < sum(len(part.text or "") for part in parts)
 
     def _break(self, event: wire.Event, data: bytes, out: list[Event]) -> None:
         """The upstream says that it failed; it may say what that cost."""
-        usage = event.response.usage if event.response is not None else None
+        if event.response is not None:
+            self._count(event.response.usage, out)
+        self._fail(failures.failed_by(data), out)
+
+    def _count(self, usage: wire.ResponseUsage | None, out: list[Event]) -> None:
         if usage is not None and self._started:
             out.append(Counted(usage.normal()))
-        self._fail(failures.failed_by(data), out)
 
     def _fail(self, failed: Failed, out: list[Event]) -> None:
         self._over = True
         out.append(failed)
 
 
-def _type_by(event: str) -> str:
-    """The type of the item that an event of this type belongs to."""
-    kind = event.removeprefix("response.")
+def _acted_on(raw: Raw) -> wire.Item | None:
+    item = wire.item_of(raw)
+    return item if item is not None and item.type in wire.ACTED_ON else None
+
+
+def _is_text(told: wire.Item) -> bool:
+    return told.type == "message" and not any(part.refusal for part in _parts_of(told))
+
+
+def _parts_of(told: wire.Item) -> Sequence[wire.Part]:
+    return (told.content if told.type == "message" else None) or ()
+
+
+def _type_of(event: wire.Event, told: wire.Item | None) -> str:
+    """The type of the item that an event belongs to."""
+    if told is not None:
+        return told.type
+    kind = event.type.removeprefix("response.")
     if kind.startswith("reasoning"):
         return "reasoning"
     if kind.startswith("function_call"):
@@ -253,8 +326,12 @@ def _type_by(event: str) -> str:
     return "custom_tool_call" if kind.startswith("custom_tool_call") else "message"
 
 
-def _is_error(error: Raw) -> bool:
-    return error is not wire.NULL and bytes(error) != b"null"
+def _reason(response: wire.Response) -> Stop | Literal["failed"] | None:
+    """Why it is not complete; None if it is."""
+    if response.status != "incomplete":
+        return None
+    details = response.incomplete_details
+    return stop_of(details.reason if details is not None else None) or "end"
 
 
 def read(body: bytes) -> list[Event]:

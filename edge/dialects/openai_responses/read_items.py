@@ -37,31 +37,20 @@ _PARAGRAPH = "\n\n"
 class _Item:
     """What all items have.
 
-    waiting: its events, while another item is being passed on. done: it is complete.
+    waiting: its events, while another item is being passed on. done: it is complete. The rest are
+    the marks by which events find it (`matching`): ended are its texts that are complete.
     """
 
-    __slots__ = ("done", "waiting")
+    __slots__ = ("call_id", "done", "ended", "id", "kind", "place", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[wire.Event] = []
         self.done = False
-
-
-class Silent(_Item):
-    """An item of which nothing is passed on. It is done from the beginning."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done = True
-
-    def take(self, event: wire.Event, out: list[Event]) -> None:
-        """One of its events."""
-
-    def whole(self, item: wire.Item, out: list[Event]) -> None:
-        """Say what of the finished item has not been said yet."""
-
-    def close(self, out: list[Event]) -> None:
-        """Close what is open."""
+        self.kind = ""
+        self.id = ""
+        self.call_id = ""
+        self.place: int | None = None
+        self.ended: set[tuple[str, int]] = set()
 
 
 class Message(_Item):
@@ -120,6 +109,19 @@ class Message(_Item):
             if part.annotations and not self._cited and self._place == place:
                 self._cited = part.annotations
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing of it has been said."""
+        return not self._said
+
+    def missed(self, item: wire.Item, out: list[Event]) -> None:
+        """Say the parts of the finished item of which nothing has been said."""
+        for place, part in enumerate(item.content or ()):
+            if place not in self._said:
+                kind = "refusal" if part.type == "refusal" else "text"
+                self._say(kind, place, part.refusal or part.text or "", out)
+        self.close(out)
+
     def close(self, out: list[Event]) -> None:
         """Close what is open."""
         if not self._kind:
@@ -145,11 +147,12 @@ class Message(_Item):
 class Thought(_Item):
     """What the model thought: its summary, or its very words. Servers may give the same in both."""
 
-    __slots__ = ("_open", "_place", "_said", "_source")
+    __slots__ = ("_open", "_place", "_said", "_signed", "_source")
 
     def __init__(self) -> None:
         super().__init__()
         self._open = False
+        self._signed = False
         self._place = 0
         self._said: dict[int, int] = {}
         self._source = ""
@@ -185,7 +188,7 @@ class Thought(_Item):
             for place, part in enumerate(parts or ()):
                 self._rest(source, place, part.text, out)
         if item.encrypted_content:
-            self._open = True
+            self._open = self._signed = True
             opaque = Opaque(
                 origin=_ORIGIN,
                 data=item.encrypted_content,
@@ -193,6 +196,17 @@ class Thought(_Item):
                 redacted=not self._said,
             )
             out.append(Signed(opaque))
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing of it has been said."""
+        return not self._open
+
+    def missed(self, item: wire.Item, out: list[Event]) -> None:
+        """Say the finished item if nothing of it has been said."""
+        if not self._said and not self._signed:
+            self.whole(item, out)
+            self.close(out)
 
     def close(self, out: list[Event]) -> None:
         """Close what is open."""
@@ -204,12 +218,13 @@ class Thought(_Item):
 class Call(_Item):
     """A call of a tool. It waits for its name, if a server tells that later."""
 
-    __slots__ = ("_custom", "_item", "_open", "_said")
+    __slots__ = ("_begun", "_custom", "_item", "_open", "_said")
 
     def __init__(self, item: wire.Item) -> None:
         super().__init__()
         self._custom = item.type == "custom_tool_call"
         self._item = item
+        self._begun = False
         self._open = False
         self._said = 0
 
@@ -226,8 +241,8 @@ class Call(_Item):
                 self._say((event.input or "")[self._said :], out)
 
     def _begin(self, item: wire.Item, out: list[Event]) -> None:
-        if not self._open and item.name:
-            self._open = True
+        if not self._begun and item.name:
+            self._begun = self._open = True
             id_ = item.call_id or item.id or ""
             out.append(ToolOpened(id_, item.name, self._custom, item.namespace or ""))
 
@@ -242,6 +257,17 @@ class Call(_Item):
         text = item.input if self._custom else item.arguments
         self._say((text or "")[self._said :], out)
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing of it has been said."""
+        return not self._said
+
+    def missed(self, item: wire.Item, out: list[Event]) -> None:
+        """Say the finished item if its name was not known before."""
+        if not self._begun:
+            self.whole(item, out)
+            self.close(out)
+
     def close(self, out: list[Event]) -> None:
         """Close what is open."""
         if self._open:
@@ -249,17 +275,16 @@ class Call(_Item):
             out.append(Closed())
 
 
-Item = Silent | Message | Thought | Call
-"""take: one of its events. whole: the finished item, of which the rest is said. close: its end."""
+Item = Message | Thought | Call
+"""take: one of its events. whole: the finished item, of which the rest is said. close: its end.
+missed: what a finished answer says of an item that was done before."""
 
 
-def reader_of(kind: str, item: wire.Item, text: list[int]) -> Item:
-    """The reader of an item of that type. text: see `Message`."""
-    match kind:
+def reader_of(item: wire.Item, text: list[int]) -> Item:
+    """The reader of an item of a type that is passed on (`wire.ACTED_ON`). text: see `Message`."""
+    match item.type:
         case "message":
             return Message(text)
         case "reasoning":
             return Thought()
-        case "function_call" | "custom_tool_call":
-            return Call(item)
-    return Silent()
+    return Call(item)

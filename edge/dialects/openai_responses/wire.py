@@ -7,6 +7,7 @@ write this dialect too. So items are decoded only once their type is known to be
 import msgspec
 from msgspec import Raw, Struct
 
+from edge.dialects.lenient import lenient
 from edge.dialects.passthrough import UNREADABLE, Count, disjoint
 from middlewares.exchange import Usage
 
@@ -122,6 +123,14 @@ class Typed(Struct):
 ACTED_ON = frozenset(("message", "reasoning", "function_call", "custom_tool_call"))
 """Types of items that are passed on."""
 
+NEEDED = frozenset(
+    (
+        *("type", "delta", "text", "refusal", "arguments", "input", "name"),
+        *("response", "output", "item", "content", "summary", "status"),
+    )
+)
+"""Members that make up an answer: of another type than they should be, they are none."""
+
 decode_event = msgspec.json.Decoder(Event).decode
 decode_typed = msgspec.json.Decoder(Typed).decode
 decode_response = msgspec.json.Decoder(Response).decode
@@ -137,7 +146,12 @@ def item_of(raw: Raw) -> Item | None:
     if raw is NULL or bytes(raw) == b"null":
         return None
     kind = decode_typed(raw).type
-    return _decode_item(raw) if kind in ACTED_ON else Item(type=kind)
+    if kind not in ACTED_ON:
+        return Item(type=kind)
+    try:
+        return _decode_item(raw)
+    except UNREADABLE:
+        return lenient(_decode_item, bytes(raw), NEEDED)
 
 
 def annotation_of(raw: Raw) -> Annotation | None:

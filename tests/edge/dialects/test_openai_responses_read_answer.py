@@ -358,6 +358,9 @@ def test_refusals() -> None:
         ({"reason": "max_output_tokens"}, "length"),
         ({"reason": "content_filter"}, "refusal"),
         ({"reason": "max_messages"}, "end"),
+        ({"reason": "MAX_TOKENS"}, "length"),
+        ({"reason": "sensitive"}, "refusal"),
+        ({"reason": ""}, "end"),
         (None, "end"),
     ],
 )
@@ -387,6 +390,22 @@ def test_incomplete_is_an_end_too(details: Json | None, reason: str) -> None:
                 ),
             ),
             "context_length_exceeded",
+        ),
+        (
+            ev(
+                "incomplete",
+                response=response("incomplete", incomplete_details={"reason": "abort"}),
+            ),
+            "upstream_error",
+        ),
+        (
+            ev(
+                "incomplete",
+                response=response(
+                    "incomplete", incomplete_details={"reason": "insufficient_system_resource"}
+                ),
+            ),
+            "upstream_unavailable",
         ),
         (ev("cancelled", response=response("cancelled")), "upstream_error"),
         (ev("completed", response=response("failed", error={"code": "x"})), "upstream_error"),
@@ -428,6 +447,12 @@ def test_an_end_without_a_terminal_event_is_a_failure(told: int) -> None:
         b"data: [DONE] \n\n",
         b"event: response.heartbeat\n\n",
         b"data:\n\n",
+        b"data: {}\n\n",
+        b"data: ping\n\n",
+        b"event: ping\ndata: {}\n\n",
+        b'data: {"type":"ping"}\n\n',
+        b'data: "[DONE]"\n\n',
+        b'data: {"type":"x","error":{}}\n\n',
     ],
 )
 def test_what_is_not_known_is_ignored(noise: bytes) -> None:
@@ -451,8 +476,15 @@ def test_what_is_not_known_is_ignored(noise: bytes) -> None:
         b'data: {"type":"response.output_text.delta","delta":{"a":1}}\n\n',
         b'data: {"type":"response.output_item.done","item":{"type":"message","content":5}}\n\n',
         b'data: {"type":"response.completed","response":[]}\n\n',
-        b'data: {"type":"response.completed","response":{"output":[{"type":"reasoning","id":1}]'
-        b"}}\n\n",
+        b'data: {"type":"response.completed","response":{"output":[{"type":"message",'
+        b'"content":{"a":1}}]}}\n\n',
+        b'data: {"type":"response.completed","response":{}}\n\n',
+        b'data: {"detail":"no worker is free"}\n\n',
+        b'data: {"code":500,"msg":"no","success":false}\n\n',
+        b'event: error\ndata: {"type":"server_error","message":"x"}\n\n',
+        b"event: error\ndata: {}\n\n",
+        b'data: {"type":"overloaded_error"}\n\n',
+        b'data: {"type":"x","error":{"message":"x"}}\n\n',
         b"data: \xff\xfe\n\n",
     ],
 )
