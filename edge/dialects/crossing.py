@@ -145,6 +145,7 @@ def cross(
     context: int | None = None,
     max_answer: int = 256 << 20,
     foreign: int = 0,
+    disclose: bool = False,
 ) -> Crossing | None:
     """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
 
@@ -154,19 +155,22 @@ def cross(
         upstream has shown that it lacks the endpoint.
     max_answer: bytes that are read of a translated stream.
     foreign: see `Place`.
+    disclose: whether an answer that passes may name who made it.
 
     Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
     """
     endpoint = exchange.endpoint
     if endpoint == "embeddings":
         able = "openai" in spoken or "responses" in spoken
-        return Passthrough(exchange, "openai", model) if able else None
+        return Passthrough(exchange, "openai", model, disclose=disclose) if able else None
     chat = endpoint == "chat.completions"
     borrowed = chat and speaks_responses(exchange.fields)
     passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
     native = _NATIVE.get(endpoint)
     if native is not None and native in spoken and passing:
-        return Passthrough(exchange, native, model, foreign, family)
+        return Passthrough(
+            exchange, native, model, foreign=foreign, family=family, disclose=disclose
+        )
     client = clients.get(endpoint)
     if client is None:
         return None
@@ -239,8 +243,10 @@ class Passthrough:
         exchange: Exchange,
         dialect: DialectName,
         model: str,
+        *,
         foreign: int = 0,
         family: str = "",
+        disclose: bool = False,
     ) -> None:
         way = COMPACTION if exchange.endpoint == "responses.compact" else PASSTHROUGH[dialect]
         fields, dropped = without_foreign(exchange.fields, dialect, foreign)
@@ -253,6 +259,7 @@ class Passthrough:
         self.estimated = False
         self._way = way
         self._exchange = exchange
+        self._disclose = disclose
 
     def take_body(self) -> bytes:
         """The caller's members as they came, another model."""
@@ -261,11 +268,21 @@ class Passthrough:
 
     def relay(self) -> Relay:
         """The dialect's own."""
-        return self._way.relay(self._exchange.fields, self._exchange.model, self._exchange.echo)
+        exchange = self._exchange
+        return self._way.relay(
+            exchange.fields, exchange.model, exchange.echo, disclose=self._disclose
+        )
 
     def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
         """The dialect's own."""
-        return self._way.finish_plain(body, self._exchange.model, self._exchange.echo)
+        exchange = self._exchange
+        return self._way.finish_plain(
+            body,
+            exchange.model,
+            exchange.echo,
+            fields=exchange.fields,
+            disclose=self._disclose,
+        )
 
 
 class Translation:

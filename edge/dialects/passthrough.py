@@ -19,6 +19,7 @@ Fields = dict[str, msgspec.Raw]
 Echo = Mapping[str, Any]
 """Members of an answer that this gateway decided, not the upstream (`Exchange.echo`)."""
 NO_ECHO: Echo = {}
+NO_FIELDS: Fields = {}
 
 
 encode = msgspec.json.Encoder().encode
@@ -145,14 +146,37 @@ class Prepare(Protocol):
     def __call__(self, fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes: ...
 
 
+class OpenRelay(Protocol):
+    """The relay of a streamed answer. disclose: the answer may name who made it."""
+
+    def __call__(
+        self, fields: Fields, asked: str, echo: Echo, *, disclose: bool = False
+    ) -> Relay: ...
+
+
+class FinishPlain(Protocol):
+    """The client's body and the usage of a whole answer. Raises UpstreamBroke.
+
+    fields: of the request. disclose: the answer may name who made it.
+    """
+
+    def __call__(
+        self,
+        body: bytes,
+        asked: str,
+        echo: Echo,
+        *,
+        fields: Fields = NO_FIELDS,
+        disclose: bool = False,
+    ) -> tuple[bytes, Usage | None]: ...
+
+
 class Dialect(msgspec.Struct, frozen=True):
     """How one dialect passes through. `asked` is the name the client reads as `model`."""
 
     prepare: Prepare
-    relay: Callable[[Fields, str, Echo], Relay]
-    """(fields, asked, echo) -> the relay of a streamed answer."""
-    finish_plain: Callable[[bytes, str, Echo], tuple[bytes, Usage | None]]
-    """(body, asked, echo) -> client body and usage. Raises UpstreamBroke."""
+    relay: OpenRelay
+    finish_plain: FinishPlain
     ping: bytes
     """What keeps a silent stream alive between two events."""
 

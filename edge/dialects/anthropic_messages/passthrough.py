@@ -15,6 +15,7 @@ from edge.dialects import failures
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
+    NO_FIELDS,
     TOKEN,
     UNREADABLE,
     Dialect,
@@ -85,7 +86,9 @@ class MessagesRelay:
     answer = b""
     failure: Callable[[dict[str, Any]], bytes] | None = None
 
-    def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
+    def __init__(
+        self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
+    ) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
@@ -144,7 +147,14 @@ class MessagesRelay:
         raise UpstreamBroke("the stream ended before message_stop")
 
 
-def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, Usage | None]:
+def finish_plain(
+    body: bytes,
+    asked: str,
+    echo: Echo = NO_ECHO,
+    *,
+    fields: Fields = NO_FIELDS,
+    disclose: bool = False,
+) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
     try:
         answer = _decode_answer(body)

@@ -27,6 +27,7 @@ from edge.dialects.openai_models import is_openai
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
+    NO_FIELDS,
     TOKEN,
     UNREADABLE,
     Dialect,
@@ -142,7 +143,9 @@ class ChatRelay:
     answer = b""
     failure: Callable[[dict[str, Any]], bytes] | None = None
 
-    def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
+    def __init__(
+        self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
+    ) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
         self._least = 1 << 62  # until a text chunk has been seen, no block is long enough
         self.usage: Usage | None = None
@@ -270,7 +273,14 @@ def _bytes_of(choice: _Choice) -> int:
     return made
 
 
-def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, Usage | None]:
+def finish_plain(
+    body: bytes,
+    asked: str,
+    echo: Echo = NO_ECHO,
+    *,
+    fields: Fields = NO_FIELDS,
+    disclose: bool = False,
+) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
     try:
         answer = _decode_answer(body)

@@ -12,6 +12,7 @@ import msgspec
 
 from edge.dialects.neutral import Conversation, Reply, Text, ToolChoice, Turn
 from edge.dialects.passthrough import (
+    NO_FIELDS,
     UNREADABLE,
     Dialect,
     Echo,
@@ -104,12 +105,19 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
     return encode({**kept, "model": msgspec.Raw(encode(model))})
 
 
-def relay(fields: Fields, asked: str, echo: Echo) -> Relay:
+def relay(fields: Fields, asked: str, echo: Echo, *, disclose: bool = False) -> Relay:
     """A compaction is not streamed."""
     raise NotImplementedError("a compaction is not streamed")
 
 
-def finish_plain(body: bytes, asked: str, echo: Echo) -> tuple[bytes, Usage | None]:
+def finish_plain(
+    body: bytes,
+    asked: str,
+    echo: Echo,
+    *,
+    fields: Fields = NO_FIELDS,
+    disclose: bool = False,
+) -> tuple[bytes, Usage | None]:
     """The upstream's compaction as it is; what is in it is the upstream's to read."""
     try:
         answer = _decode_answer(body)

@@ -23,6 +23,7 @@ from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
+    NO_FIELDS,
     TOKEN,
     UNREADABLE,
     Dialect,
@@ -128,7 +129,9 @@ class ResponsesRelay:
 
     enough = estimated = False
 
-    def __init__(self, fields: Fields, asked: str, echo: Echo = NO_ECHO) -> None:
+    def __init__(
+        self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
+    ) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
@@ -264,7 +267,14 @@ def _broke(failed: Failed) -> UpstreamBroke:
     return UpstreamBroke(failed.reason, failed.kind)
 
 
-def finish_plain(body: bytes, asked: str, echo: Echo = NO_ECHO) -> tuple[bytes, Usage | None]:
+def finish_plain(
+    body: bytes,
+    asked: str,
+    echo: Echo = NO_ECHO,
+    *,
+    fields: Fields = NO_FIELDS,
+    disclose: bool = False,
+) -> tuple[bytes, Usage | None]:
     """The caller's body and the usage of an unstreamed answer."""
     try:
         seen = _decode_response(body)
