@@ -99,5 +99,5 @@ def _unbounded(model: Model) -> int:
     """Tokens of an answer that nothing bounds: Claude models are then sent the most they take."""
     if model.max_output is not None:
         return model.max_output
-    names = [target.model for target in model.targets]
+    names = map(model.family_of, model.targets)
     return max(UNBOUNDED, *[claude(name).max_output or 0 for name in names])

@@ -139,7 +139,7 @@ class CountingApp:
             method=b"POST",
             target=provider.target(exchange.endpoint, _query(exchange.dialect, scope)),
             headers=(*provider.headers, *passed_on(native, scope["headers"])),
-            body=_body(native, exchange.fields, target.model, model.family_of(target)),
+            body=_body(native, exchange.fields, target.model, model.family_of(target), provider),
         )
         try:
             async with Watch(receive, first_content=self._patience):
@@ -207,9 +207,10 @@ async def _read(response: Response) -> bytes:
     return body.removeprefix(BOM)
 
 
-def _body(dialect: Dialect, fields: Fields, model: str, family: str) -> bytes:
+def _body(dialect: Dialect, fields: Fields, model: str, family: str, provider: Provider) -> bytes:
     """What would be sent to be answered, less what only an answer needs."""
-    sent = decode_fields(PASSTHROUGH[dialect].prepare(fields, model, False, family=family))
+    answered = PASSTHROUGH[dialect].prepare(fields, model, False, family=family)
+    sent = decode_fields(provider.shaped(answered))
     uncounted = _UNCOUNTED[dialect]
     return encode({name: raw for name, raw in sent.items() if name not in uncounted})
 

@@ -4,6 +4,7 @@ Each function yields sentences, and each sentence begins with the path of the ke
 here reads files or changes anything.
 """
 
+import json
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,12 @@ _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password
 _PLAIN = Upstream(name="plain", dialect="simulator")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _REMOTE = ("openai", "responses", "anthropic")
+_ASKED = frozenset(("model", "stream", "messages", "input", "prompt"))
+"""Members without which a request is none, or not the caller's."""
+BOUNDS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens"))
+"""Members by which money is set aside: what is sent has to be what was counted with."""
+_UNMADE = _ASKED | BOUNDS | {"n", "best_of", "n_predict", "max_new_tokens", "stream_options"}
+"""Members that `extra_body` must not set."""
 _LASTING = (
     ("fallback", "time"),
     ("fallback", "longest_pause"),
@@ -148,6 +155,14 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
     yield from _client_misfits(upstream)
     if upstream.api_key is not None and not _visible(upstream.api_key.reveal()):
         yield "api_key", "expected visible ASCII characters without spaces or line ends"
+    yield from _body_misfits(upstream)
+    if upstream.auth_header is not None and upstream.api_key is None:
+        yield "auth_header", "has no meaning without api_key"
+    for name, value in upstream.query.items():
+        if not name or not name.isprintable():
+            yield f"query.{name}", "expected a printable name"
+        if not value.reveal().isprintable():
+            yield f"query.{name}", "expected printable text without line ends as its value"
     seen: set[str] = set()
     for name, value in upstream.headers.items():
         key = f"headers.{name}"
@@ -174,11 +189,30 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
         yield "proxy", 'expected a URL such as "http://proxy.example.com:3128"'
 
 
+def _body_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
+    """Of what is put into bodies, and left out of them."""
+    for name, value in upstream.extra_body.items():
+        key = f"extra_body.{name}"
+        if name.casefold() in _UNMADE:
+            yield key, "is the request's own, and what it may cost is counted by it"
+        elif name in upstream.drop_body:
+            yield key, "is in drop_body, too"
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            yield key, "expected what JSON can say: no dates, nan or inf"
+    for n, name in enumerate(upstream.drop_body):
+        if name.casefold() in _ASKED | BOUNDS:
+            key = f"drop_body[{n}]"
+            yield key, f"{name} is the request's own, and what it may cost is counted by it"
+
+
 def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
     """Of a client on this host, and of what only one has."""
     if upstream.dialect == "claude-cli":
-        if upstream.headers:
-            yield "headers", f"has no meaning for dialect {upstream.dialect}"
+        for key in ("headers", "query", "extra_body", "drop_body"):
+            if getattr(upstream, key):
+                yield key, f"has no meaning for dialect {upstream.dialect}"
     else:
         for key in ("command", "environment", "processes", "waiting", "spare"):
             if getattr(upstream, key) != getattr(_PLAIN, key):

@@ -147,7 +147,7 @@ class Forwarder:
             method=b"POST",
             target=provider.target(crossing.endpoint, _query(exchange, crossing, scope)),
             headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
-            body=crossing.take_body(),
+            body=provider.shaped(crossing.take_body()),
         )
         attempt = Attempt(target=target, started=perf_counter(), served=model.id)
         exchange.attempts.append(attempt)

@@ -5,7 +5,7 @@ Reading, checking and defaults that depend on each other are in `edge.settings`.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -414,6 +414,35 @@ class Upstream(Struct, frozen=True, kw_only=True):
         dict[str, Secret],
         Meta(description='Further request headers; values may be "env:NAME" or "file:PATH".'),
     ] = {}
+    auth_header: Annotated[
+        Literal["authorization", "x-api-key", "api-key"] | None,
+        Meta(
+            description='Header that carries `api_key`: "authorization" (as a Bearer token), '
+            '"x-api-key" or "api-key" (Azure). Unless given x-api-key for dialect "anthropic", '
+            "authorization for the others."
+        ),
+    ] = None
+    query: Annotated[
+        dict[str, Secret],
+        Meta(
+            description='Query of every request: `{ api-version = "2024-10-21" }`; values may be '
+            '"env:NAME" or "file:PATH".'
+        ),
+    ] = {}
+    extra_body: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Members put into every JSON body sent there. They replace those of the "
+            "same name, the caller's included."
+        ),
+    ] = {}
+    drop_body: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Members of bodies that are never sent there, such as those that the "
+            "provider refuses."
+        ),
+    ] = ()
     connect_timeout: Annotated[Duration, Meta(description="To a connection, TLS included.")] = (
         Duration(5)
     )

@@ -112,7 +112,9 @@ class HttpUrl(str):
         if "@" in parts.netloc:
             raise ValueError("must not carry credentials; put them in api_key or headers")
         if "?" in value or "#" in value:
-            raise ValueError("must not carry a query or a fragment")
+            raise ValueError(
+                "must not carry a query or a fragment; upstreams[].query takes the query"
+            )
         return cls(value.rstrip("/"))
 
 

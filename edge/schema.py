@@ -81,6 +81,8 @@ def _is_table(kind: Any) -> bool:
 def _of(kind: Any, tables: dict[str, Any]) -> dict[str, Any]:
     if kind in _UNITS:
         return dict(_UNITS[kind])
+    if kind is Any:
+        return {}
     if kind in _PLAIN:
         return {"type": _PLAIN[kind]}
     if _is_table(kind):

@@ -1,6 +1,6 @@
 """A configured upstream with what every request to it shares, prepared once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -21,11 +21,17 @@ _PATHS = {
 """Path of each forwarded endpoint below an upstream's base URL."""
 
 
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
 class Provider(msgspec.Struct, frozen=True):
     """One upstream, ready to be asked.
 
     dialects: the wire dialects it speaks; the simulator speaks all.
-    headers: sent with every request: credentials and what the operator configured.
+    headers, query: sent with every request: credentials and what the operator configured. The query
+        is encoded and may hold a secret.
+    extra_body: members that every body has, as JSON; drop_body: members that none has, casefolded.
     first_content: seconds until the first content of a stream.
     """
 
@@ -34,6 +40,9 @@ class Provider(msgspec.Struct, frozen=True):
     dialects: frozenset[Dialect]
     base_path: bytes = b""
     headers: tuple[Header, ...] = ()
+    query: bytes = b""
+    extra_body: Mapping[str, msgspec.Raw] = {}
+    drop_body: frozenset[str] = frozenset()
     first_content: float = 120.0
 
     async def open(self, request: Request) -> Response:
@@ -43,16 +52,28 @@ class Provider(msgspec.Struct, frozen=True):
     def target(self, endpoint: str, query: bytes = b"") -> bytes:
         """Path and query of `endpoint` there."""
         path = self.base_path + _PATHS[endpoint]
+        query = b"&".join(part for part in (self.query, query) if part)
         return path + b"?" + query if query else path
 
+    def shaped(self, body: bytes) -> bytes:
+        """`body`, a JSON object, with the operator's members and without those never sent.
 
-def credentials(dialect: str, key: str | None) -> tuple[Header, ...]:
-    """The header by which `dialect` carries an API key; none without a key."""
+        Names are compared casefolded: servers written in Go take `USER` for `user`.
+        """
+        if not self.extra_body and not self.drop_body:
+            return body
+        replaced = self.drop_body.union(map(str.casefold, self.extra_body))
+        kept = {name: raw for name, raw in _decode(body).items() if name.casefold() not in replaced}
+        return _encode({**kept, **self.extra_body})
+
+
+def credentials(dialect: str, key: str | None, header: str | None = None) -> tuple[Header, ...]:
+    """The header that carries an API key, `header` or that of `dialect`; none without a key."""
     if not key:
         return ()
-    if dialect == "anthropic":
-        return ((b"x-api-key", key.encode("latin-1")),)
-    return ((b"authorization", b"Bearer " + key.encode("latin-1")),)
+    header = header or ("x-api-key" if dialect == "anthropic" else "authorization")
+    value = f"Bearer {key}" if header == "authorization" else key
+    return ((header.encode(), value.encode("latin-1")),)
 
 
 _ANTHROPIC_VERSION: Header = (b"anthropic-version", b"2023-06-01")

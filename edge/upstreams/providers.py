@@ -1,5 +1,9 @@
 """The configured upstreams as providers: which implementation stands behind each."""
 
+from urllib.parse import quote, urlencode
+
+import msgspec
+
 from edge.options import Upstream as UpstreamOption
 from edge.settings import Settings
 from middlewares.exchange import Dialect
@@ -36,7 +40,7 @@ def _provider(option: UpstreamOption) -> Provider:
         for name, value in option.headers.items()
     }
     key = option.api_key.reveal() if option.api_key is not None else None
-    ours = {**dict(_FIXED), **dict(credentials(option.dialect, key)), **given}
+    ours = {**dict(_FIXED), **dict(credentials(option.dialect, key, option.auth_header)), **given}
     base = option.base_url
     return Provider(
         name=option.name,
@@ -44,6 +48,14 @@ def _provider(option: UpstreamOption) -> Provider:
         dialects=_SPOKEN.get(option.dialect, frozenset()),
         base_path=_path_of(base) if base is not None else b"/v1",
         headers=tuple(ours.items()),
+        query=urlencode(
+            [(name, value.reveal()) for name, value in option.query.items()], quote_via=quote
+        ).encode(),
+        extra_body={
+            name: msgspec.Raw(msgspec.json.encode(value))
+            for name, value in option.extra_body.items()
+        },
+        drop_body=frozenset(name.casefold() for name in option.drop_body),
         first_content=option.first_token_timeout,
     )
 

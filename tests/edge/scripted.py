@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from edge.account import AccountApp
 from edge.admin import AdminApp
 from edge.catalog import Catalog
@@ -26,6 +28,7 @@ from edge.settings import parse
 from edge.statement import Statement
 from edge.upstreams import Header, Request, Response, Sink
 from edge.upstreams.provider import Provider
+from edge.upstreams.providers import providers_of
 from middlewares import Exchange, Metrics, Principal
 from middlewares._asgi import Receive, Scope, Send
 from middlewares._line import Line
@@ -188,7 +191,10 @@ UPSTREAM_KEY = b"sk-upstream-canary-0123456789"
 
 @dataclass
 class House:
-    """The whole chain over one scripted upstream. `log` gathers the lines."""
+    """The whole chain over one scripted upstream. `log` gathers the lines.
+
+    configured: whether providers are made of the document's upstreams, all but their transports.
+    """
 
     upstream: Scripted
     hold: float = 10.0
@@ -203,6 +209,7 @@ class House:
     estimator: Estimator = field(default_factory=Estimator)
     responses: ResponseStore | None = field(default_factory=MemoryResponseStore)
     ledger: MemoryLedgerStore = field(default_factory=MemoryLedgerStore)
+    configured: bool = False
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -228,6 +235,11 @@ class House:
             )
             for name, dialects in spoken.items()
         }
+        if self.configured:
+            providers = {
+                name: msgspec.structs.replace(provider, upstream=self.upstream)
+                for name, provider in providers_of(self.settings).items()
+            }
         counters = MemoryCounters()
         self.accounts = Accounts(counters, self.ledger)
         self.book = Book(self.ledger, None, committed=self.accounts.committed)

@@ -5,6 +5,7 @@ import pickle
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,41 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             "upstreams[0].base_url: has no meaning for dialect simulator",
         ),
         (upstream(idle_timeout=0), "upstreams[0].idle_timeout: expected more than 0 seconds"),
+        (
+            upstream(auth_header="api-key"),
+            "upstreams[0].auth_header: has no meaning without api_key",
+        ),
+        (upstream(query={"": "1"}), "upstreams[0].query.: expected a printable name"),
+        (
+            upstream(query={"v": "1\r\nx: y"}),
+            "upstreams[0].query.v: expected printable text without line ends as its value",
+        ),
+        (
+            upstream(extra_body={"Max_Tokens": 5}),
+            "upstreams[0].extra_body.Max_Tokens: is the request's own, and what it may cost is "
+            "counted by it",
+        ),
+        (
+            upstream(extra_body={"day": date(2026, 1, 1)}),
+            "upstreams[0].extra_body.day: expected what JSON can say: no dates, nan or inf",
+        ),
+        (
+            upstream(extra_body={"a": [float("nan")]}),
+            "upstreams[0].extra_body.a: expected what JSON can say: no dates, nan or inf",
+        ),
+        (
+            upstream(extra_body={"user": "x"}, drop_body=["user"]),
+            "upstreams[0].extra_body.user: is in drop_body, too",
+        ),
+        (
+            upstream(drop_body=["seed", "max_output_tokens"]),
+            "upstreams[0].drop_body[1]: max_output_tokens is the request's own, and what it may "
+            "cost is counted by it",
+        ),
+        (
+            {"upstreams": [{"name": "cli", "dialect": "claude-cli", "drop_body": ["user"]}]},
+            "upstreams[0].drop_body: has no meaning for dialect claude-cli",
+        ),
         (
             upstream(headers={"x y": "1"}),
             "upstreams[0].headers.x y: is not a header name (RFC 9110 token)",

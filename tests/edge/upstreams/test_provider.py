@@ -1,0 +1,159 @@
+"""What an operator's settings for one upstream do to the requests sent there."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+import pytest
+
+from edge.bounds import _OWN
+from edge.fit import BOUNDS
+from edge.settings import parse
+from edge.upstreams import Request
+from edge.upstreams.provider import Provider
+from edge.upstreams.providers import providers_of
+from tests.asgi import request
+from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.upstreams.fake import Fake, answering
+
+KEY = "test-key-0123456789"
+TURN = [{"role": "user", "content": "Hello"}]
+BASE = "https://up.example/base"
+
+CHAT: dict[str, Any] = {"messages": TURN, "max_tokens": 50, "seed": 1, "user": "ann"}
+CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "/v1/chat/completions": ("openai", "/chat/completions", CHAT),
+    "/v1/embeddings": ("openai", "/embeddings", {"input": "Hi", "user": "ann"}),
+    "/v1/responses": ("responses", "/responses", {"input": "Hi", "user": "ann"}),
+    "/v1/responses/compact": ("responses", "/responses/compact", {"input": TURN}),
+    "/v1/responses/input_tokens": ("responses", "/responses/input_tokens", {"input": TURN}),
+    "/v1/messages": ("anthropic", "/messages", {"messages": TURN, "max_tokens": 50}),
+    "/v1/messages/count_tokens": ("anthropic", "/messages/count_tokens", {"messages": TURN}),
+}
+"""By the caller's path: dialect of the upstream, path there, body."""
+
+
+def house(dialect: str, **upstream: Any) -> House:
+    one = {"name": "up", "dialect": dialect, "base_url": BASE, "api_key": KEY, **upstream}
+    model = {"id": "m", "targets": ["up/prod"], "family": "gpt-5"}
+    document = {"upstreams": [one], "models": [model]}
+    return House(Scripted(Answer([b"{}"], headers=[JSON])), document=document, configured=True)
+
+
+async def sent(found: House, path: str, body: dict[str, Any], **headers: str) -> Request:
+    """The request that the upstream gets; what it answers does not matter."""
+    await request(found.app, "POST", path, json={"model": "m", **body}, headers=headers)
+    return found.upstream.requests[0]
+
+
+def members(sent: Request) -> dict[str, Any]:
+    assert isinstance(sent.body, bytes)
+    found: dict[str, Any] = json.loads(sent.body)
+    return found
+
+
+@pytest.mark.parametrize("path", CALLS)
+async def test_settings_hold_for_every_endpoint(path: str) -> None:
+    dialect, there, body = CALLS[path]
+    found = house(
+        dialect,
+        query={"api-version": "2024-10-21"},
+        auth_header="api-key",
+        extra_body={"route": {"only": ["eu"]}, "user": "gateway"},
+        drop_body=["seed", "metadata"],
+    )
+    got = await sent(found, path, {**body, "metadata": {"a": "b"}})
+    assert got.target == f"/base{there}?api-version=2024-10-21".encode()
+    headers = dict(got.headers)
+    assert headers[b"api-key"] == KEY.encode()
+    assert b"authorization" not in headers and b"x-api-key" not in headers
+    given = members(got)
+    assert (given["route"], given["user"]) == ({"only": ["eu"]}, "gateway")
+    assert not given.keys() & {"seed", "metadata"}
+    assert given["model"] == "prod"
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
+async def test_settings_hold_for_translated_requests(dialect: str) -> None:
+    found = house(dialect, extra_body={"route": 1}, drop_body=["user", "store"])
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
+        found.upstream.requests.clear()
+        _, _, body = CALLS[path]
+        given = members(await sent(found, path, body))
+        assert given["route"] == 1
+        assert not given.keys() & {"user", "store"}
+
+
+async def test_bodies_pass_untouched_without_settings() -> None:
+    body = b'{"model": "x", "user":1}'
+    provider = providers_of(parse({"upstreams": [_upstream()]}))["up"]
+    assert provider.shaped(body) is body
+    assert provider.target("embeddings") == b"/base/embeddings"
+
+
+def _upstream(**more: Any) -> dict[str, Any]:
+    return {"name": "up", "dialect": "openai", "base_url": BASE, **more}
+
+
+async def test_member_of_the_same_name_in_other_letters_goes_too() -> None:
+    settings = _upstream(extra_body={"provider": {"zdr": True}}, drop_body=["User"])
+    provider = providers_of(parse({"upstreams": [settings]}))["up"]
+    body = provider.shaped('{"model":"m","Provider":1,"USER":2,"u\u017fer":3}'.encode())
+    assert json.loads(body) == {"model": "m", "provider": {"zdr": True}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "header", "expected"),
+    [
+        ("openai", None, (b"authorization", b"Bearer " + KEY.encode())),
+        ("anthropic", None, (b"x-api-key", KEY.encode())),
+        ("anthropic", "authorization", (b"authorization", b"Bearer " + KEY.encode())),
+        ("responses", "x-api-key", (b"x-api-key", KEY.encode())),
+        ("openai", "api-key", (b"api-key", KEY.encode())),
+    ],
+)
+def test_key_goes_into_the_header_of_the_dialect_or_the_one_given(
+    dialect: str, header: str | None, expected: tuple[bytes, bytes]
+) -> None:
+    given = {"auth_header": header} if header else {}
+    one = _upstream(dialect=dialect, api_key=KEY, **given)
+    headers = providers_of(parse({"upstreams": [one]}))["up"].headers
+    carried = [pair for pair in headers if KEY.encode() in pair[1]]
+    assert carried == [expected]
+
+
+def test_header_of_the_operator_goes_before_the_key() -> None:
+    one = _upstream(api_key=KEY, auth_header="api-key", headers={"API-Key": "other"})
+    headers = dict(providers_of(parse({"upstreams": [one]}))["up"].headers)
+    assert headers[b"api-key"] == b"other"
+
+
+def test_query_is_encoded_and_may_be_a_secret() -> None:
+    one = _upstream(query={"a b": "c&d=e/ü", "key": "env:UP_QUERY"})
+    settings = parse({"upstreams": [one]}, env={"UP_QUERY": "s3cr3t"})
+    assert "s3cr3t" not in repr(settings)
+    path, _, query = providers_of(settings)["up"].target("messages", b"beta=true").partition(b"?")
+    assert path == b"/base/messages"
+    assert parse_qsl(query.decode()) == [("a b", "c&d=e/ü"), ("key", "s3cr3t"), ("beta", "true")]
+    assert b"/" not in query and b" " not in query
+
+
+def test_money_is_set_aside_by_members_that_no_setting_touches() -> None:
+    assert frozenset().union(*_OWN.values()) == BOUNDS
+
+
+@pytest.mark.parametrize("transport", ["native", "httpx"])
+async def test_both_transports_send_the_query(transport: Literal["native", "httpx"]) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    async with Fake(answering(answer)) as fake:
+        one = _upstream(base_url=fake.url, transport=transport, query={"v": "1 2"})
+        provider: Provider = providers_of(parse({"upstreams": [one]}))["up"]
+        response = await provider.open(
+            Request(b"POST", provider.target("embeddings"), provider.headers, b"{}")
+        )
+        read: Callable[[], Any] = response.read
+        while await read():
+            pass
+        await provider.upstream.aclose()
+        assert fake.requests[0].target == b"/embeddings?v=1%202"
