@@ -2,7 +2,8 @@
 
 A name is an id or an alias, alone or behind the brand's prefix (`penstock/sim-1`), and may end in
 `[1m]`, the way coding clients ask for a long context. Exact names are one dict look-up; only names
-in no table are held against the few ids that end in `*`, longest first.
+in no table are held against the few ids that end in `*`, longest first; a name that belongs to an
+exact entry but for its letters' case, or more prefixes and suffixes, is none of theirs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,10 +70,11 @@ class Model(msgspec.Struct, frozen=True):
 class Catalog:
     """All models of one configuration. Immutable."""
 
-    __slots__ = ("_exact", "_listed", "_prefix", "_wild")
+    __slots__ = ("_exact", "_listed", "_lower", "_prefix", "_wild")
 
     def __init__(self, exact: Mapping[str, Model], wild: Iterable[Model], prefix: str) -> None:
         self._exact = exact
+        self._lower = frozenset(name.lower() for name in exact)
         self._wild = tuple(sorted(wild, key=lambda model: -len(model.entry)))
         self._prefix = prefix
         self._listed = tuple({model.id: model for model in exact.values()}.values())
@@ -109,6 +111,8 @@ class Catalog:
             return None
         if not _FORBIDDEN.isdisjoint(name):
             return None
+        if self._is_exact(name):
+            return None
         for model in self._wild:
             if name.startswith(model.entry[:-1]):
                 targets = tuple(_named(target, name) for target in model.targets)
@@ -120,6 +124,19 @@ class Catalog:
                     places=tuple(Place(target, name) for target in targets),
                 )
         return None
+
+    def _is_exact(self, name: str) -> bool:
+        """Whether `name`, less what a client may put around it, belongs to an exact entry.
+
+        It must not get around that entry's price, plans and allow-lists.
+        """
+        name, prefix = name.lower(), self._prefix.lower()
+        while name not in self._lower:
+            less = name.removesuffix(LONG_CONTEXT).removeprefix(prefix)
+            if less == name:
+                return False
+            name = less
+        return True
 
     def grant(self, name: str) -> str | None:
         """How an allow-list should name what `name` means: an id, or an entry that ends in `*`."""

@@ -6,11 +6,12 @@ import msgspec
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares._body import ClientLeft, discard, read_body
-from middlewares.exchange import Dialect, Exchange
+from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
 from .estimate import Estimator
+from .unknown_model import not_allowed, not_found
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
@@ -114,12 +115,12 @@ class IntakeMiddleware:
     def _usable(self, exchange: Exchange, name: str, param: str) -> Model:
         """The model of that name. Raises Problem where there is none for this principal."""
         model = self._catalog.find(name)
-        if model is None:
-            raise _unknown(name, exchange.dialect, param)
         principal = exchange.principal
+        if model is None:
+            said = not_found(self._catalog, principal, name, exchange.dialect)
+            raise Problem("model_not_found", message=said, param=param)
         if principal is not None and not self._catalog.allows(principal, model):
-            said = f"This key may not use `{name}`."
-            raise Problem("model_not_allowed", message=said, param=param)
+            raise Problem("model_not_allowed", message=not_allowed(name), param=param)
         return model
 
 
@@ -213,10 +214,3 @@ def _expected(name: str, what: str) -> Problem:
         param=name,
         issue=f"expected {what}",
     )
-
-
-def _unknown(model: str, dialect: Dialect, param: str) -> Problem:
-    said = f"The model `{model}` does not exist or you do not have access to it."
-    if dialect == "anthropic":  # the vendor's own wording, which its clients know
-        said = f"model: {model}"
-    return Problem("model_not_found", message=said, param=param)

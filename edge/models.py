@@ -18,6 +18,7 @@ from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
 from .router import plain_path
+from .unknown_model import not_found
 
 _DEFAULT_PAGE = 20
 _LONGEST_PAGE = 1000
@@ -46,9 +47,7 @@ class ModelsApp:
     def _one(self, name: str, principal: Principal, exchange: Exchange) -> dict[str, Any]:
         model = self._catalog.find(name)
         if model is None or not self._catalog.allows(principal, model):
-            said = f"The model `{name[:200]}` does not exist or you do not have access to it."
-            if exchange.dialect == "anthropic":
-                said = f"model: {name[:200]}"
+            said = not_found(self._catalog, principal, name[:200], exchange.dialect)
             raise Problem("model_not_found", message=said, param="model")
         return self._describe(model)
 

@@ -95,6 +95,28 @@ def test_an_exact_id_goes_before_a_family() -> None:
     assert model.targets == (Target("b", "five"),)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GPT-5",
+        "gpt-5[1M]",
+        "gpt-5[1m][1m]",
+        "House/gpt-5",
+        "house/house/gpt-5",
+        "house/HOUSE/Gpt-5[1M][1m]",
+        "FIVE",
+        "house/five[1m][1m]",
+    ],
+)
+def test_find_name_of_exact_entry_in_other_clothes_is_no_familys(name: str) -> None:
+    models = [
+        {"id": "*", "targets": ["a/*"]},
+        {"id": "gpt-5", "aliases": ["five"], "targets": ["b/five"]},
+    ]
+    assert catalog(models).find(name) is None
+    assert catalog(models[:1]).find(name.lower()) is not None
+
+
 def test_an_id_goes_before_another_behind_the_prefix() -> None:
     models = [{"id": "x", "targets": ["a/plain"]}, {"id": "house/x", "targets": ["b/own"]}]
     model = catalog(models).find("house/x")

@@ -305,16 +305,41 @@ async def test_an_order_in_every_dialect(endpoint: str) -> None:
     assert (exchange.models, "models" in exchange.fields) == (("m1-alias",), False)
 
 
+LIST = "GET /v1/models lists the models that this key may use."
+
+
 async def test_an_unknown_model_is_named_as_each_vendor_does() -> None:
     body = GOOD.replace(b"m1", b"nope")
-    chat = await Door().post(body)
-    assert (chat.status, error_of(chat)["code"]) == (404, "model_not_found")
-    assert error_of(chat)["message"] == (
-        "The model `nope` does not exist or you do not have access to it."
-    )
+    for dialect in ("openai", "responses"):
+        chat = await Door(dialect=dialect).post(body)
+        assert (chat.status, error_of(chat)["code"]) == (404, "model_not_found")
+        assert error_of(chat)["message"] == (
+            f"The model `nope` does not exist or you do not have access to it. {LIST}"
+        )
     messages = await Door(dialect="anthropic").post(body)
     assert messages.status == 404
-    assert error_of(messages) == {"type": "not_found_error", "message": "model: nope"}
+    assert error_of(messages) == {"type": "not_found_error", "message": f"model: nope. {LIST}"}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "responses", "anthropic"])
+@pytest.mark.parametrize(
+    ("allowed", "near"), [(None, "only-oai"), ({"only-ant", "m1"}, "only-ant"), ({"m1"}, None)]
+)
+async def test_unknown_model_message_names_the_closest_that_the_key_may_use(
+    dialect: Dialect, allowed: set[str] | None, near: str | None
+) -> None:
+    principal = Principal("k", models=None if allowed is None else frozenset(allowed))
+    door = Door(dialect=dialect, principal=principal)
+    message = error_of(await door.post(GOOD.replace(b"m1", b"only-oa")))["message"]
+    assert ("Did you mean" in message) == (near is not None)
+    assert near is None or f" Did you mean `{near}`? {LIST}" in message
+
+
+async def test_model_that_the_key_may_not_use_says_where_the_list_is() -> None:
+    door = Door(principal=Principal("k", models=frozenset(("m1",))))
+    answer = await door.post(GOOD.replace(b"m1", b"only-oai"))
+    assert answer.status == 403
+    assert error_of(answer)["message"] == f"This key may not use `only-oai`. {LIST}"
 
 
 # Media types

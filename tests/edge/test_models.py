@@ -97,7 +97,11 @@ async def test_an_unknown_model() -> None:
     assert (chat.status, chat.json()["error"]["code"]) == (404, "model_not_found")
     assert "`nope`" in chat.json()["error"]["message"]
     theirs = await request(models(dialect="anthropic"), "GET", "/v1/models/nope")
-    assert theirs.json()["error"] == {"type": "not_found_error", "message": "model: nope"}
+    error = theirs.json()["error"]
+    assert (error["type"], error["message"].split(".")[0]) == ("not_found_error", "model: nope")
+    assert "GET /v1/models" in chat.text and "GET /v1/models" in theirs.text
+    close = await request(models(), "GET", "/v1/models/acme/PRICE")
+    assert "Did you mean `priced`?" in close.json()["error"]["message"]
     long = await request(models(), "GET", "/v1/models/" + "x" * 5000)
     assert len(long.body) < 500
 
