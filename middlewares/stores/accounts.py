@@ -22,7 +22,7 @@ from middlewares.terms import Budget
 
 from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standing
 from .keys import StoreUnavailable
-from .ledger import Entry, LedgerStore
+from .ledger import MOST_COST, Entry, LedgerStore
 from .memory_counters import MemoryCounters
 
 _log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Accounts:
 
         Raises CountersUnavailable, StoreUnavailable; then nothing is held.
         """
+        amount = min(amount, MOST_COST)
         try:
             for _ in range(_TRIES):
                 now = self._clock()
@@ -108,6 +109,7 @@ class Accounts:
 
     def resize(self, hold: Hold, amount: int) -> None:
         """The request has ended and costs `amount` nano-credits; its row is with the book."""
+        amount = min(amount, MOST_COST)
         self._counters.resize(hold, amount)
         hold.amount = amount
 

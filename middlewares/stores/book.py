@@ -2,7 +2,8 @@
 
 Theory of operation. `open`, `close` and `void` write to the journal (see there) and return; one
 task writes the rows to the store in the order in which they were closed, some hundred at a time.
-While the store does not answer rows wait, in memory and, when they are many, only in the journal.
+While the store does not answer rows wait, in memory and, when they are many, only in the journal; a
+row that it does not take is set aside (`delivery`).
 A second task tells `committed` of what is in the store, so that counters which do not answer hold
 up no row. A third recovers the journals of processes that have died. A row may be written more
 than once; the store keeps the first.
@@ -345,7 +346,7 @@ class Book:
             chunk.away = 0
         batch = chunk.rows[:LONGEST]
         if batch:
-            await deliver(self._store, batch)
+            await deliver(self._store, batch, self._folder)
             del chunk.rows[: len(batch)]
             self.written += len(batch)
             self._hand_over(batch)

@@ -40,6 +40,11 @@ class CountersUnavailable(Exception):
     """The counters do not answer, or not in time."""
 
 
+class CountersRefused(CountersUnavailable):
+    """The counters answer, and cannot carry out this one: what was asked or what they hold for this
+    principal is at fault. No outage: others are not affected."""
+
+
 class Check(msgspec.Struct, frozen=True, gc=False):
     """One rate that a request is held against.
 

@@ -5,27 +5,68 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from .journal import dead
-from .ledger import Entry, LedgerStore, Rejected
+from .keys import StoreUnavailable
+from .ledger import Entry, LedgerStore, Rejected, storable
 
 _log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
 
 LONGEST = 1000
 """Rows in one transaction, at most."""
 
 
-async def deliver(store: LedgerStore, entries: Sequence[Entry]) -> None:
-    """Append `entries`. One that the store rejects for what it says is logged in full instead, so
-    that it does not hold up the others. Raises StoreUnavailable.
+ASIDE = "rejected.jsonl"
+"""File in the folder of the journals: rows that the store does not take, one JSON object each."""
+
+
+async def deliver(store: LedgerStore, entries: Sequence[Entry], folder: Path | None = None) -> None:
+    """Append `entries`. A row that the store does not take is set aside: logged in full and added
+    to `ASIDE` in `folder`, so that it holds up no other.
+
+    Such a row is one that the store rejects, or one that fails, in whatever way, beside another
+    that is taken. Raises StoreUnavailable, and what was raised where no row is taken.
     """
     try:
-        await store.append(entries)
+        return await store.append(entries)
+    except StoreUnavailable:
+        raise
     except Rejected:
-        for entry in entries:
-            try:
-                await store.append([entry])
-            except Rejected as raised:
-                _log.error("the ledger's store rejects a row: %s: %r", raised, entry)
+        failed: Exception | None = None
+    except Exception as raised:
+        if len(entries) == 1:
+            raise
+        failed = raised
+    refused: list[tuple[Entry, Exception]] = []
+    for entry in entries:
+        try:
+            await store.append([entry])
+        except StoreUnavailable:
+            raise
+        except Exception as raised:
+            refused.append((entry, raised))
+    if failed is not None and len(refused) == len(entries):
+        raise failed
+    for entry, reason in refused:
+        _set_aside(entry, reason, folder)
+
+
+def _set_aside(entry: Entry, reason: Exception, folder: Path | None) -> None:
+    _log.error("the ledger's store rejects a row, which is set aside: %s: %r", reason, entry)
+    if folder is None:
+        return
+    try:
+        row = _encode(msgspec.structs.asdict(storable(entry)))
+    except (TypeError, ValueError, RecursionError):
+        row = _encode(repr(entry))
+    try:
+        with (folder / ASIDE).open("ab") as file:
+            file.write(row + b"\n")
+    except OSError as raised:
+        _log.error("a row cannot be set aside in %s: %s", folder / ASIDE, raised)
 
 
 async def recover(
@@ -43,7 +84,7 @@ async def recover(
             while (rows := await asyncio.to_thread(next, segments, None)) is not None:
                 for start in range(0, len(rows), LONGEST):
                     batch = rows[start : start + LONGEST]
-                    await deliver(store, batch)
+                    await deliver(store, batch, folder)
                     delivered(batch)
                     count += len(batch)
             await asyncio.to_thread(journal.remove)

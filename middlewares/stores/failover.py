@@ -24,7 +24,17 @@ import msgspec
 
 from middlewares.terms import Budget, Level, Rate
 
-from .counters import Check, Counters, CountersUnavailable, Hold, Short, Spent, Standing, Verdict
+from .counters import (
+    Check,
+    Counters,
+    CountersRefused,
+    CountersUnavailable,
+    Hold,
+    Short,
+    Spent,
+    Standing,
+    Verdict,
+)
 from .memory_counters import MemoryCounters
 
 logger = logging.getLogger(__name__)
@@ -168,6 +178,8 @@ class Failover:
         if not self._away:
             try:
                 return await self._primary.admit(who, checks, slots=slots, lease=lease, now=now)
+            except CountersRefused as refused:
+                logger.error("the rates of %s are counted here: %s", who, refused)
             except CountersUnavailable as error:
                 self._open(error)
         if self._rates == "local":
@@ -196,6 +208,8 @@ class Failover:
         if not self._away:
             try:
                 return await self._primary.levels(who, checks, now=now)
+            except CountersRefused as refused:
+                logger.error("the rates of %s are counted here: %s", who, refused)
             except CountersUnavailable as error:
                 self._open(error)
         if self._rates == "local":
@@ -229,6 +243,8 @@ class Failover:
             else:
                 answer = await self._primary.reserve(account, hold, amount, least, budget, now)
                 self._adopt(answer)
+        except CountersRefused:
+            raise
         except CountersUnavailable as error:
             if self._away and self._budgets == "refuse":
                 raise
@@ -264,6 +280,8 @@ class Failover:
         if not self._away:
             try:
                 missing = await self._primary.convert(holds)
+            except CountersRefused:
+                raise
             except CountersUnavailable as error:
                 self._open(error)
             else:
@@ -281,6 +299,8 @@ class Failover:
         if not self._away:
             try:
                 return await self._primary.standing(account, budget, now)
+            except CountersRefused:
+                raise
             except CountersUnavailable as error:
                 self._open(error)
         return await self._stand_in().standing(account, budget, now)
@@ -289,6 +309,8 @@ class Failover:
         if not self._away:
             try:
                 return await self._primary.restore(account, spent, settled, seen)
+            except CountersRefused:
+                raise
             except CountersUnavailable as error:
                 self._open(error)
         return await self._stand_in().restore(account, spent, settled, seen)
@@ -297,6 +319,8 @@ class Failover:
         if not self._away:
             try:
                 return await self._primary.version(account)
+            except CountersRefused:
+                raise
             except CountersUnavailable as error:
                 self._open(error)
         return await self._stand_in().version(account)
@@ -306,6 +330,8 @@ class Failover:
         if not self._away:
             try:
                 return await self._primary.invalidate(account)
+            except CountersRefused:
+                raise
             except CountersUnavailable as error:
                 self._open(error)
         self._stale.add(account)

@@ -80,9 +80,11 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
     """What a segment holds, in order: entries, and ids of void ones.
 
     A torn record at the end is passed over: nobody was told that it had been written. Raises
-    OSError, and Damaged when something that cannot be read has anything behind it.
+    OSError, and Damaged when something that cannot be read has anything behind it; after all
+    others, when a record is whole and is no entry.
     """
     data = segment.read_bytes()
+    odd: Damaged | None = None
     at = len(_MARK)
     if not data.startswith(_MARK):
         if _MARK.startswith(data.rstrip(b"\0")):
@@ -93,18 +95,22 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
         length, crc, number = _HEAD.unpack_from(data, at) if after <= len(data) else (0, 0, 0)
         end = after + length
         if end > len(data) or not (length or crc):
-            return
+            break
         payload = memoryview(data)[after:end]
         if _crc(payload, number) != crc or number >= len(_KINDS):
             if not data[end:].strip(b"\0"):  # nothing, or what the file system had not written
-                return
+                break
             raise Damaged(f"{segment.name}, byte {at}")
         kind = _KINDS[number]
         try:
-            yield kind, (_id if kind == "void" else _entry).decode(payload)
+            content = (_id if kind == "void" else _entry).decode(payload)
         except msgspec.DecodeError as raised:
-            raise Damaged(f"{segment.name}, byte {at}: {raised}") from raised
+            odd = odd or Damaged(f"{segment.name}, byte {at}: {raised}")
+        else:
+            yield kind, content
         at = end
+    if odd is not None:
+        raise odd
 
 
 class Journal:
@@ -253,7 +259,7 @@ class DeadJournal:
                         closed.append(entry)
             except Damaged as raised:
                 self._damaged.add(path)
-                _log.error("a journal is damaged, what follows is lost and kept aside: %s", raised)
+                _log.error("a journal is damaged, what cannot be read is kept aside: %s", raised)
             yield closed
         yield list(under_way.values())
 
@@ -291,7 +297,7 @@ def closed(segment: Path) -> list[Entry]:
             if kind == "close" and not isinstance(entry, str):
                 rows.append(entry)
     except Damaged as raised:
-        _log.error("a journal is damaged, what follows is lost: %s", raised)
+        _log.error("a journal is damaged, what cannot be read is lost: %s", raised)
     return rows
 
 

@@ -15,7 +15,13 @@ import msgspec
 
 from .counters import Spent
 
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
+"""The largest amount or count of a row, and of a sum of rows: what a column of 64 bits holds.
+Sums end there (`saturated`), so that no row makes an account unreadable."""
+
+MOST_COST = 10**15
+"""The most that one request costs or has set aside, in nano-credits: a million credits. No price
+and no answer comes near it; an upstream that counts as if it did is not believed further."""
 
 Kind = Literal["use", "credit"]
 
@@ -91,6 +97,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     note: str = ""
 
 
+_WHOLE = frozenset(
+    field.name for field in msgspec.structs.fields(Entry) if field.type in (int, "int")
+)
 _NOTHING = {
     field.name: "" if field.default is msgspec.NODEFAULT else field.default
     for field in msgspec.structs.fields(Entry)
@@ -110,6 +119,11 @@ class Sum(msgspec.Struct, frozen=True):
     cost: int
 
 
+def saturated(amount: float) -> int:
+    """`amount`, or the nearest that a column of 64 bits holds."""
+    return int(max(-LARGEST, min(amount, LARGEST)))
+
+
 class Rejected(Exception):
     """A row says something that the store cannot keep, now or later."""
 
@@ -117,12 +131,14 @@ class Rejected(Exception):
 def storable(entry: Entry) -> Entry:
     """`entry` with what no database takes put right, so that its money is kept whatever it says.
 
-    Texts lose NUL and lone surrogates, numbers outside of 64 bits become the nearest inside, None
-    where it has no place becomes what says nothing.
+    Texts lose NUL and lone surrogates, numbers outside of 64 bits become the nearest inside, parts
+    of a token or nano-credit are left out, None where it has no place becomes what says nothing.
     """
     changes = {}
     for name, value in msgspec.structs.asdict(entry).items():
         mended = _NOTHING.get(name) if value is None else _mended(value)
+        if name in _WHOLE and isinstance(mended, float):
+            mended = saturated(mended)
         if mended != value:
             changes[name] = mended
     return msgspec.structs.replace(entry, **changes) if changes else entry
@@ -135,7 +151,7 @@ def _mended(value: Any) -> Any:
         case bool():
             return value
         case int():
-            return max(-_LARGEST - 1, min(value, _LARGEST))
+            return saturated(value)
         case float():
             return value if isfinite(value) else 0.0
         case dict():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from .counters import Spent
-from .ledger import Entry, Kind, Sum
+from .ledger import Entry, Kind, Sum, saturated
 from .totals import CREDITS, Total, totals
 
 
@@ -28,7 +28,7 @@ class MemoryLedgerStore:
         for (account, name, start), (at, amount) in totals(new).items():
             mine = self._totals.setdefault(account, {})
             before_at, before = mine.get((name, start), (at, 0))
-            mine[name, start] = (max(before_at, at), before + amount)
+            mine[name, start] = (max(before_at, at), saturated(before + amount))
         self._grants += [entry.account for entry in new if entry.kind == "credit"]
 
     async def get(self, account: str | None, entry_id: str) -> Entry | None:
@@ -65,7 +65,7 @@ class MemoryLedgerStore:
             used = (1, entry.input, entry.output, entry.cache_read, entry.cache_write, entry.cost)
             for place, count in enumerate(used):
                 counts[key][place] += count
-        return [Sum(*key, *used) for key, used in sorted(counts.items())]
+        return [Sum(*key, *map(saturated, used)) for key, used in sorted(counts.items())]
 
     async def page(
         self,

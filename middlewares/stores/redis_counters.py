@@ -7,6 +7,7 @@ clocks differ agree.
 """
 
 import asyncio
+import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from .counters import (
     LIFETIME,
     RENEWAL,
     Check,
+    CountersRefused,
     CountersUnavailable,
     Hold,
     Short,
@@ -47,6 +49,8 @@ from .redis_scripts import (
     read,
     records,
 )
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -144,8 +148,19 @@ class RedisCounters:
         """Unix seconds, or what makes Redis take its own."""
         return b"" if self._clock is None else self._clock()
 
-    async def _call(self, script: bytes, key: bytes, *arguments: Part) -> Any:
-        return await self._link.call(b"EVALSHA", script, 1, key, *arguments)
+    async def _call(self, script: bytes, account: str, *arguments: Part) -> Any:
+        """Run a script over an account. Raises CountersUnavailable, and CountersRefused when it
+        cannot work with what it finds there: then that is gone, to be restored."""
+        try:
+            return await self._link.call(b"EVALSHA", script, 1, _money(account), *arguments)
+        except CountersRefused as refused:
+            self._forget(account, refused)
+            raise
+
+    def _forget(self, account: str, refused: CountersRefused) -> None:
+        """Counters are a cache: what no script can read any more is made again from the ledger."""
+        logger.error("the counters of account %s are made again: %s", account, refused)
+        self._link.send(b"DEL", _money(account))
 
     def _send(self, script: bytes, key: bytes, *arguments: Part) -> bool:
         return self._link.send(b"EVALSHA", script, 1, key, *arguments)
@@ -247,6 +262,9 @@ class RedisCounters:
             )
         try:
             answer = await self._link.call(*arguments)
+        except CountersRefused as refused:
+            self._forget(account, refused)
+            return None
         except (CountersUnavailable, asyncio.CancelledError):
             self._take_back(account, hold, True)
             raise
@@ -279,10 +297,7 @@ class RedisCounters:
         parts = [(account, some) for account, those in accounts.items() for some in _some(those)]
         try:
             answers = await asyncio.gather(
-                *[
-                    self._link.call(b"EVALSHA", CONVERT, 1, _money(account), *records(some))
-                    for account, some in parts
-                ]
+                *[self._converted(account, some) for account, some in parts]
             )
         except BaseException:
             self._holds.update((hold.id, hold) for hold in mine)
@@ -294,8 +309,19 @@ class RedisCounters:
             if found == 48  # "0"
         ]
 
+    async def _converted(self, account: str, holds: Sequence[Hold]) -> bytes:
+        """A character for each: whether it was found."""
+        try:
+            answer: bytes = await self._call(CONVERT, account, *records(holds))
+        except CountersRefused:
+            return b"0" * len(holds)
+        return answer
+
     async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
-        fields = Fields(await self._call(LOOK, _money(account), self._time, 0))
+        try:
+            fields = Fields(await self._call(LOOK, account, self._time, 0))
+        except CountersRefused:
+            return None
         return fields.standing(budget, now, fields.holds) if fields.known else None
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
@@ -304,7 +330,7 @@ class RedisCounters:
             windows += (name, START.pack(start), spent.spent.get(name, 0))
         answer = await self._call(
             RESTORE,
-            _money(account),
+            account,
             self._time,
             LIFETIME,
             seen,
@@ -318,11 +344,12 @@ class RedisCounters:
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
         # It will be restored, so it may have been lost, and the holds with it.
         self._renew_holds(account, [h for h in self._holds.values() if h.account == account])
-        fields = Fields(await self._call(LOOK, _money(account), self._time, 1))
+        fields = Fields(await self._call(LOOK, account, self._time, 1))
         return fields.version, tuple(fields.holds)
 
     async def invalidate(self, account: str) -> None:
-        await self._call(INVALIDATE, _money(account))
+        with suppress(CountersRefused):  # it is forgotten, which is as good
+            await self._call(INVALIDATE, account)
 
 
 @lru_cache(4096)

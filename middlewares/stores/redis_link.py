@@ -10,6 +10,7 @@ to which call. A call that finds no connection fails at once, it never waits for
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from typing import Any, cast
 from hiredis import Reader, ReplyError, pack_command
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
-from .counters import CountersUnavailable
+from .counters import CountersRefused, CountersUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,12 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _QUIET = 60.0
 """Seconds between two lines about commands that were refused."""
+_AT_FAULT = re.compile(
+    r"WRONGTYPE|not an integer|not a valid (?:float|integer)|out of range|would overflow"
+    r"|invalid expire time|increment would produce|attempt to |data string too short"
+    r"|malformed number|bad argument"
+)
+"""What Redis says when a value is at fault, in a command or a script, and not the server."""
 
 
 class Address:
@@ -169,7 +176,8 @@ class _Wire(asyncio.Protocol):
         if future is None:
             self._link.complain(reason)
         elif not future.done():
-            future.set_exception(CountersUnavailable(f"Redis refuses: {reason}"))
+            kind = CountersRefused if _AT_FAULT.search(reason) else CountersUnavailable
+            future.set_exception(kind(f"Redis refuses: {reason}"))
         if reason.startswith("READONLY"):
             self.end("it is a replica now")  # its name may lead to the new primary
 

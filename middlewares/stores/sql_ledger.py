@@ -6,14 +6,15 @@ runs for all of them, without SQLAlchemy's work on each.
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+import asyncpg
 import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import (
-    BigInteger,
+    Numeric,
     Row,
     String,
     bindparam,
@@ -28,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .counters import Spent
 from .database import Database
-from .ledger import Entry, Kind, Rejected, Sum, Try, storable
+from .ledger import LARGEST, Entry, Kind, Rejected, Sum, Try, saturated, storable
 from .sqlite_writer import SqliteWriter
 from .tables import ledger
 from .totals import CREDITS, Period, Total, totals
@@ -39,8 +40,11 @@ _RARE = _FIELDS.index("fallback_from")
 _USUAL = Entry.__struct_defaults__[_RARE - len(_FIELDS) :]
 _AT_ONCE = 25
 """Rows for which SQLite holds up the loop, for about a quarter of a millisecond."""
-_BAD_VALUE = ("22", "23")
-"""Classes of SQLSTATE (PostgreSQL, appendix A): data exceptions, constraint violations."""
+_BAD_VALUE = ("22", "23", "54")
+"""Classes of SQLSTATE (PostgreSQL, appendix A): data exceptions, constraint violations, limits of
+the program (a value too large for an index)."""
+_BAD_POSTGRES = (asyncpg.DataError, TypeError, ValueError, OverflowError)
+"""What the driver says of a value that it cannot write down; it has no SQLSTATE then."""
 
 _KNOWN_SQLITE = "SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(?))"
 _COLUMNS = ", ".join((*_FIELDS, "revision"))
@@ -59,15 +63,18 @@ _INSERT_POSTGRES = (
     " ON CONFLICT (id) DO NOTHING RETURNING id"
 )
 _ADD_SQLITE = (
-    "INSERT INTO ledger_totals (account, name, start, at, amount) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO ledger_totals (account, name, start, at, amount) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
     " ON CONFLICT (account, name, start) DO UPDATE SET"
-    " at = max(at, excluded.at), amount = amount + excluded.amount"
+    " at = max(at, excluded.at),"
+    f" amount = max(-{LARGEST}, min({LARGEST}, amount + excluded.amount))"
 )
 _ADD_POSTGRES = (
-    "INSERT INTO ledger_totals AS kept (account, name, start, at, amount) SELECT * FROM unnest("
+    "INSERT INTO ledger_totals AS kept (account, name, start, at, amount)"  # noqa: S608
+    " SELECT * FROM unnest("
     "$1::text[], $2::text[], $3::float8[], $4::float8[], $5::int8[])"
     " ON CONFLICT (account, name, start) DO UPDATE SET"
-    " at = greatest(kept.at, excluded.at), amount = kept.amount + excluded.amount"
+    " at = greatest(kept.at, excluded.at), amount ="
+    f" greatest(-{LARGEST}, least({LARGEST}, kept.amount::numeric + excluded.amount))"
 )
 _BAD_SQLITE = (
     sqlite3.DataError,
@@ -103,6 +110,7 @@ _NEXT_REVISION = "UPDATE revisions SET value = value + 1 WHERE name = 'credits' 
 _c = ledger.c
 _ENTRIES = select(*[_c[name] for name in _FIELDS])
 _GET = _ENTRIES.where(_c.id == bindparam("which"))
+_LOW = 2**32 - 1
 _SUMMED = ("input", "output", "cache_read", "cache_write", "cost")
 _DAY = {
     "sqlite": func.strftime("%Y-%m-%d", _c.at, "unixepoch", type_=String),
@@ -114,13 +122,14 @@ _DAY = {
 
 def _sums(dialect: str) -> Any:
     day = _DAY[dialect].label("day")
+    sums: list[Any] = []
+    for name in _SUMMED:
+        if dialect == "sqlite":  # whose sum fails when it leaves 64 bits: by halves
+            sums += (func.sum(_c[name].op(">>")(32)), func.sum(_c[name].op("&")(_LOW)))
+        else:
+            sums.append(cast(func.sum(_c[name]), Numeric))
     return (
-        select(
-            day,
-            _c.model,
-            func.count(),
-            *[cast(func.sum(_c[name]), BigInteger) for name in _SUMMED],
-        )
+        select(day, _c.model, func.count(), *sums)
         .where(
             _c.kind == "use",
             _c.at >= bindparam("since"),
@@ -129,6 +138,13 @@ def _sums(dialect: str) -> Any:
         .group_by(text("1"), _c.model)
         .order_by(text("1"), _c.model)
     )
+
+
+def _sum(row: Sequence[Any]) -> Sum:
+    day, model, count, *sums = row
+    if len(sums) > len(_SUMMED):
+        sums = [(high << 32) + low for high, low in zip(sums[::2], sums[1::2], strict=True)]
+    return Sum(day, model, count, *map(saturated, sums))
 
 
 _SUMS = {dialect: _sums(dialect) for dialect in _DAY}
@@ -222,7 +238,7 @@ class SqlLedgerStore:
         for name, start, amount, id_ in rows:
             if id_ is None:
                 starts[name] = start
-                amounts[name] = amount
+                amounts[name] = saturated(amount)
         starts.pop(CREDITS, None)
         balance = amounts.pop(CREDITS, 0)
         return Spent(starts, amounts, balance), tuple([row.id for row in rows if row.id])
@@ -239,7 +255,7 @@ class SqlLedgerStore:
             statement = _SUMS[connection.dialect.name]
             if account is not None:
                 statement = statement.where(_c.account == account)
-            return [Sum(*row) for row in await connection.execute(statement, values)]
+            return [_sum(tuple(row)) for row in await connection.execute(statement, values)]
 
     async def page(
         self,
@@ -317,19 +333,31 @@ async def _append_postgres(
     columns: list[tuple[Any, ...]] = [*zip(*rows, strict=True)]
     for place in (_OTHERS, _OTHERS + 1):  # stream, measured
         columns[place] = tuple(map(bool, columns[place]))
-    try:
-        inserted = await connection.exec_driver_sql(_INSERT_POSTGRES, tuple(columns))
-    except DBAPIError as raised:
-        if str(getattr(raised.orig, "sqlstate", "")).startswith(_BAD_VALUE):
-            raise _rejected(raised.orig) from raised
-        raise
+    inserted = await _execute(connection, _INSERT_POSTGRES, columns)
     ids = {id_ for (id_,) in inserted}
     new = {entry.id: entry for entry in reversed(entries) if entry.id in ids}
     sums = totals(new.values())
     if sums:
-        await connection.exec_driver_sql(_ADD_POSTGRES, tuple(zip(*_total_rows(sums), strict=True)))
+        await _execute(connection, _ADD_POSTGRES, zip(*_total_rows(sums), strict=True))
+
+
+async def _execute(
+    connection: AsyncConnection, statement: str, columns: Iterable[Sequence[Any]]
+) -> Any:
+    """Run a statement over columns. Raises Rejected for a value that is at fault, by whoever finds
+    it: the server, or the driver while it writes the values down."""
+    try:
+        return await connection.exec_driver_sql(statement, tuple(columns))
+    except DBAPIError as raised:
+        state = str(getattr(raised.orig, "sqlstate", None) or "")
+        cause = getattr(raised.orig, "__cause__", None)
+        if state.startswith(_BAD_VALUE) or (not state and isinstance(cause, _BAD_POSTGRES)):
+            raise _rejected(raised.orig) from raised
+        raise
+    except _BAD_POSTGRES as raised:
+        raise _rejected(raised) from raised
 
 
 def _total_rows(sums: dict[Period, Total]) -> list[tuple[str, str, float, float, int]]:
     # In one order, so that no two transactions wait for each other.
-    return [(*period, at, amount) for period, (at, amount) in sorted(sums.items())]
+    return [(*period, at, saturated(amount)) for period, (at, amount) in sorted(sums.items())]

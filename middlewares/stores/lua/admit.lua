@@ -36,8 +36,8 @@ if take and lacking == 0 then
   end
   if #rates > 0 then
     local left = redis.call('TTL', KEYS[1])
-    if left < longest + GRACE / 2 then
-      redis.call('EXPIRE', KEYS[1], math.ceil(longest) + GRACE)
+    if left < math.min(longest, LONGEST) + GRACE / 2 then
+      expire(longest)
     end
   end
   if slots > 0 then

@@ -33,8 +33,19 @@ local function set(field, value)
 end
 
 local function add(field, amount)
-  if amount ~= 0 then
-    redis.call('HINCRBY', ACCOUNT, field, string.format('%.0f', amount))
+  if amount == 0 then
+    return
+  end
+  local change = string.format('%.0f', amount)
+  local sum = redis.pcall('HINCRBY', ACCOUNT, field, change)
+  if type(sum) ~= 'table' then
+    return
+  end
+  -- A sum beyond 64 bits ends there: no row may make an account unreadable.
+  if sum.err:find('overflow', 1, true) or sum.err:find('out of range', 1, true) then
+    set(field, amount > 0 and '9223372036854775807' or '-9223372036854775807')
+  else
+    redis.call('HINCRBY', ACCOUNT, field, change) -- fails again, and ends the script
   end
 end
 

@@ -3,6 +3,8 @@
 local GRAIN, STEP = 1e-6, 60
 -- Seconds that a key outlives its content: clocks that are told need not keep pace with Redis'.
 local GRACE = 60
+-- Seconds that a debt is remembered at most. EXPIRE takes no larger number as Lua writes it.
+local LONGEST = 1e8
 
 local function clock(told)
   if told ~= '' then
@@ -30,4 +32,8 @@ end
 local function keep(name, level, at, speed)
   redis.call('HSET', KEYS[1], name, struct.pack('>dd', level, at))
   return level / speed
+end
+
+local function expire(seconds)
+  redis.call('EXPIRE', KEYS[1], math.ceil(math.min(seconds, LONGEST)) + GRACE)
 end

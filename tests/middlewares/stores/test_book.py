@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from middlewares.stores import StoreUnavailable
@@ -29,6 +30,7 @@ from .postgres_server import Postgres
 from .test_journal import emptied, filled
 
 ROOT = Path(__file__).parents[3]
+FIVE = {"5h": 1.0}
 
 
 class Watched(MemoryLedgerStore):
@@ -169,6 +171,72 @@ async def test_a_row_that_the_store_rejects_holds_up_no_other(
     assert store.order == ids(rows[:4] + rows[5:])
     assert caplog.text.count("rejects a row") == 1
     assert repr(rows[4]) in caplog.text
+
+
+async def test_row_that_fails_alone_in_a_way_of_its_own_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a driver says of a bad value is not always what the store knows as such."""
+
+    class Fussy(Watched):
+        async def append(self, entries: Sequence[Entry]) -> None:
+            if any(entry.asked == "bad" for entry in entries):
+                raise RuntimeError("an error of the driver's own")
+            await super().append(entries)
+
+    store = Fussy()
+    rows = [use(asked="bad" if number == 4 else "m") for number in range(10)]
+    async with started(store, tmp_path) as book:
+        for row in rows:
+            book.close(row)
+        await book.flush()
+        assert book.pending == 0
+    assert store.order == ids(rows[:4] + rows[5:])
+    (line,) = (tmp_path / "rejected.jsonl").read_text().splitlines()
+    assert msgspec.json.decode(line)["id"] == rows[4].id
+    assert caplog.text.count("set aside") == 1
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".journal"]
+
+
+async def test_all_rows_that_fail_wait_for_the_store(tmp_path: Path) -> None:
+    """If none is taken it is not the rows that are at fault."""
+    store = Watched()
+    store.failing = RuntimeError("whatever")
+    async with started(store, tmp_path) as book:
+        for row in [use() for _ in range(3)]:
+            book.close(row)
+        await until(lambda: book.store_failures >= 2)
+        assert book.pending == 3
+        store.failing = None
+        await book.flush()
+    assert not (tmp_path / "rejected.jsonl").exists()
+
+
+async def test_journal_with_rows_beyond_64_bits_is_recovered_with_all_others(
+    tmp_path: Path, sql_url: str
+) -> None:
+    """Rows that an upstream's count of 2^64 - 1 left behind, in the journal of a dead process."""
+    folder = tmp_path / "journal"
+    huge = [use(account="odd", input=2**64 - 1, cost=2**64 - 1, starts=FIVE) for _ in range(2)]
+    text = use(account="odd", asked="a\0b", starts=FIVE)
+    good = [use(account="good", cost=3, starts=FIVE) for _ in range(2)]
+    journal = Journal(folder)
+    for row in (huge[0], good[0], text, huge[1], good[1]):
+        journal.close(row)
+    journal.aclose(keep=True)
+    database = await Database.open(sql_url)
+    store = SqlLedgerStore(database)
+    async with started(store, folder) as book:
+        assert book.recovered == 5
+        book.close(use(account="good", cost=4, starts=FIVE))
+        await book.flush()
+    spent, _ = await store.spent("good", 9.0, ())
+    assert spent.spent == {"5h": 10}
+    spent, _ = await store.spent("odd", 9.0, ())
+    assert spent.spent == {"5h": 2**63 - 1}
+    assert [row.requests for row in await store.sums("odd", 0.0, 1e12)] == [3]
+    await database.aclose()
+    assert not list(folder.iterdir())
 
 
 async def test_counters_that_fail_hold_up_no_row_and_are_told_in_the_end(

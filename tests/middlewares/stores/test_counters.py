@@ -908,3 +908,29 @@ async def test_clocks_that_go_back_do_not_keep_a_period(counters: Counters) -> N
     assert isinstance(later, Hold) and later.starts == {"1d": NOON + 43_200}
     back = await reserve(counters, "back", 10, day, now=NOON)
     assert isinstance(back, Hold) and back.starts == {"1d": NOON + 43_200}  # it has begun
+
+
+async def test_a_debt_of_any_size_is_kept_and_disturbs_no_other(counters: Counters) -> None:
+    """An upstream may count whatever it likes; a key that never expires may not be asked for."""
+    check = Check("tokens", Rate(60, 60.0))
+    for cost in (10**15, 2**64, 10**30):
+        counters.charge("k", Check("tokens", Rate(60, 60.0), cost), now=NOON)
+        assert not (await counters.admit("k", [check], now=NOON)).admitted
+    assert (await counters.admit("other", [check], now=NOON)).admitted
+    [level], _ = await counters.levels("k", [check], now=NOON)
+    assert level.remaining == 0
+
+
+async def test_money_beyond_64_bits_saturates(counters: Counters) -> None:
+    budget = Budget(windows=(Window("5h", 18_000.0, 10**30),))
+    await restored(counters, Spent({"5h": NOON}, {"5h": 2**63 - 10}, 2**63 - 10))
+    for number in range(3):
+        hold = await held(counters, f"h{number}", 10**15, budget)
+        counters.resize(hold, 10**15)
+        await counters.convert([hold])
+    level = (await standing(counters, budget)).windows[0]
+    assert level.used >= 2**63 - 10
+    await counters.invalidate("a")
+    assert await counters.standing("a", budget, NOON) is None
+    await restored(counters, Spent({"5h": NOON}, {"5h": 5}))
+    assert (await standing(counters, budget)).windows[0].used == 5

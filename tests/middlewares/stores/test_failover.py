@@ -350,3 +350,57 @@ async def test_closing_while_redis_hangs(server: RedisServer) -> None:
         assert (await failover.admit("k", CHECK)).admitted
     await failover.aclose()
     assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"credits": "9e99", "held:windows": "lots"},
+        {"h:x": "short", "next": "0"},
+        {"w:7d": "none", "s:7d": "short"},
+    ],
+)
+async def test_an_account_no_script_can_read_is_restored_and_redis_is_not_away(
+    server: RedisServer, damage: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One account's data are no outage: all others go on, and this one comes from the ledger."""
+    async with failing_over(server, budgets="refuse") as failover:
+        await restored(failover, spent=40)
+        hold = await held(failover, "h1", 10)
+        with server.client() as client:
+            client.hset("penstock:{a}:money", mapping=damage)
+        answer = await reserve(failover, "h2", 5)
+        if answer is None:
+            await restored(failover, spent=40)
+            answer = await held(failover, "h2", 5)
+        failover.resize(hold, 3)
+        assert isinstance(answer, Hold)
+        await failover.convert([hold, answer])
+        assert (await failover.admit("k", CHECK)).admitted
+        assert not failover.away
+    assert "away" not in caplog.text
+
+
+async def test_money_key_of_another_type_is_no_outage(server: RedisServer) -> None:
+    async with failing_over(server, budgets="refuse") as failover:
+        with server.client() as client:
+            client.set("penstock:{a}:money", "text")
+        await failover.invalidate("a")
+        await restored(failover, spent=40)
+        assert await used_and_held(failover) == (40, 0)
+        with server.client() as client:
+            client.delete("penstock:{a}:money")
+            client.set("penstock:{a}:money", "text")
+        assert await failover.standing("a", BUDGET, NOW) is None
+        assert not failover.away
+
+
+async def test_rates_of_one_principal_that_cannot_be_read_are_counted_here(
+    server: RedisServer,
+) -> None:
+    async with failing_over(server) as failover:
+        with server.client() as client:
+            client.set("penstock:{k}:rates", "text")
+        assert [(await failover.admit("k", CHECK)).admitted for _ in range(3)] == [1, 1, 0]
+        assert len((await failover.levels("k", CHECK))[0]) == 1
+        assert not failover.away

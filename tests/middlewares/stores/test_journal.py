@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from mmap import mmap
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -116,6 +117,23 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert [path.suffix for path in tmp_path.iterdir()] == [".damaged"]
     assert "damaged" in caplog.text
     assert list(dead(tmp_path)) == []
+
+
+def test_whole_record_that_is_no_entry_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path)
+    rows = [use() for _ in range(2)]
+    journal.close(rows[0])
+    journal.close(use(input=cast(int, 12.5)))
+    journal.close(rows[1])
+    journal.aclose(keep=True)
+    (found,) = dead(tmp_path)
+    assert list(found.rows()) == [rows, []]
+    found.remove()
+    found.release()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".damaged"]
+    assert "damaged" in caplog.text
 
 
 def test_journals_of_another_version_are_kept_aside(

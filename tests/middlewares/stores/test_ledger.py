@@ -314,3 +314,53 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
         "SCAN names",
         "SCAN ledger USING INDEX ledger_at",  # from its newest row, as far as the page goes
     }
+
+
+HUGE = 2**63 - 1
+
+
+async def test_sums_beyond_64_bits_saturate_and_are_read(ledger_store: LedgerStore) -> None:
+    """Two rows of 2^64 - 1 tokens, in one batch and in two, and the same again for another."""
+    odd = [
+        use(account="key_odd", input=2**64 - 1, cost=2**70, starts={"5h": 1.0}, at=5.0)
+        for _ in range(4)
+    ]
+    good = use(account="key_good", input=3, cost=1, starts={"5h": 1.0}, at=5.0)
+    await ledger_store.append([*odd[:2], good])
+    await ledger_store.append([odd[2], use(account="key_good", at=6.0, starts={"5h": 1.0})])
+    await ledger_store.append([odd[3], credit(2**62, account="key_odd")])
+    await ledger_store.append([credit(2**62, account="key_odd"), credit(2**62, account="key_odd")])
+    spent, known = await ledger_store.spent("key_odd", 9.0, [row.id for row in odd])
+    assert spent == Spent({"5h": 1.0}, {"5h": HUGE}, HUGE)
+    assert len(known) == 4
+    (sums,) = await ledger_store.sums("key_odd", 0.0, 9.0)
+    assert (sums.requests, sums.input, sums.cost) == (4, HUGE, HUGE)
+    spent, _ = await ledger_store.spent("key_good", 9.0, ())
+    assert spent == Spent({"5h": 1.0}, {"5h": 8}, 0)
+    (sums,) = await ledger_store.sums("key_good", 0.0, 9.0)
+    assert (sums.requests, sums.input, sums.cost) == (2, 3, 8)
+    assert len(await ledger_store.page()) == 9
+
+
+async def test_sums_below_zero_saturate(ledger_store: LedgerStore) -> None:
+    await ledger_store.append([use(cost=-(2**63), starts={"5h": 1.0}), credit(-(2**63))])
+    await ledger_store.append([use(cost=-5, starts={"5h": 1.0}), credit(-7)])
+    spent, _ = await ledger_store.spent("key_1", 9.0, ())
+    assert spent == Spent({"5h": 1.0}, {"5h": -HUGE}, -HUGE)
+    assert [row.cost for row in await ledger_store.sums("key_1", 0.0, 1e9)] == [-HUGE]
+
+
+async def test_value_that_the_driver_refuses_is_rejected_not_an_outage(postgres_url: str) -> None:
+    """asyncpg finds such values before it asks the server: then there is no SQLSTATE."""
+    database = await Database.open(postgres_url)
+    store = SqlLedgerStore(database)
+    for bad in (
+        use(at=cast(float, "soon")),
+        use(account=cast(str, 7), starts={"5h": 1.0}),
+        use(starts={"5h": cast(float, "x")}),
+        use(starts={"".join(map(chr, range(300, 9000))): 1.0}),
+    ):
+        with pytest.raises(Rejected):
+            await store.append([use(), bad])
+    await store.append([use()])
+    await database.aclose()
