@@ -11,6 +11,7 @@ from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
 from .estimate import Estimator
+from .members import check_names
 from .unknown_model import not_allowed, not_found
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -87,6 +88,7 @@ class IntakeMiddleware:
             await problem(scope, receive, send)
             return await discard(receive)
         fields = _members(body)
+        check_names(fields)
         if "models" in fields and exchange.endpoint in _STREAMED:
             exchange.models = _models(fields)
         exchange.model = model = _text(fields, "model")
