@@ -24,7 +24,7 @@ from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
 from .dialects.crossing import CLIENTS, Crossing, cross
-from .dialects.passthrough import TOKEN, UpstreamBroke
+from .dialects.passthrough import UpstreamBroke
 from .dialects.sides import ClientSide
 from .estimate import Estimator
 from .passage import CutOff, Passage
@@ -236,10 +236,10 @@ class Forwarder:
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
             # In here, as nobody else is asked for a client that has left.
-            body, exchange.usage = crossing.finish_plain(body)
+            body, usage, exchange.measured = crossing.finish_plain(body)
+        exchange.usage = usage
         exchange.fields = {}
-        exchange.measured = exchange.usage is not None and not crossing.estimated
-        exchange.produced = len(body) // TOKEN
+        exchange.produced = usage.output
         self._learn(exchange)
         if exchange.keeper is not None:
             await exchange.keeper(body)

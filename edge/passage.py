@@ -13,9 +13,10 @@ from middlewares.money import decimal
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter, before_last, comment
 
+from .dialects.counts import TOKEN, made
 from .dialects.crossing import Crossing
 from .dialects.failures import failed_by
-from .dialects.passthrough import TOKEN, Relay, UpstreamBroke
+from .dialects.passthrough import Relay, UpstreamBroke
 from .upstreams import Header, Response, UpstreamFailure, pump
 from .upstreams.bodies import BOM
 from .watch import Watch
@@ -43,6 +44,7 @@ class Passage:
         "_ping",
         "_relay",
         "_send",
+        "_settle",
         "_splitter",
         "_told",
         "_watch",
@@ -58,6 +60,7 @@ class Passage:
         self._held = b""
         self._ping = crossing.ping
         self._relay: Relay = crossing.relay()
+        self._settle = crossing.settle
         exchange.ending = self._relay.failure
         self._send = send
         self._splitter = Splitter()
@@ -118,10 +121,10 @@ class Passage:
             if not self._flowing and self._held and exchange.ending is not None:
                 # The numbers of what was held are used up: it goes out with the failure, if at all.
                 exchange.ending = _behind(self._held.removeprefix(BOM), exchange.ending)
-            exchange.usage = relay.usage
-            exchange.produced = -(-relay.said // TOKEN)
+            exchange.usage, measured = self._settle(relay)
+            exchange.produced = made(relay.said)
             if relay.complete and self._flowing:  # whatever the upstream's connection does now
-                exchange.measured = relay.usage is not None and not relay.estimated
+                exchange.measured = measured
                 exchange.outcome = "hung_up" if self._gone else "completed"
 
     def _take(self, chunk: bytes) -> Awaitable[None] | None:
@@ -177,10 +180,10 @@ class Passage:
 
     def _cost(self) -> bytes:
         """What the answer cost, as a comment that readers of event streams pass over."""
-        exchange, usage = self.exchange, self._relay.usage
-        if usage is None or self._relay.estimated:
+        usage, measured = self._settle(self._relay)
+        if usage is None or not measured:
             return b""
-        cost = cost_of(exchange, usage)
+        cost = cost_of(self.exchange, usage)
         if cost is None:
             return b""
         return comment("x-credits-used " + decimal(cost))

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
 from .exchange import Exchange, Principal, Usage, cost_of
@@ -267,7 +267,7 @@ def _closed(
     for attempt in exchange.attempts:
         cost += attempt.cost
         if attempt.usage is not None:
-            usage = _together(usage, attempt.usage)
+            usage = usage.plus(attempt.usage)
         target = attempt.target
         tries.append(
             Try(
@@ -317,10 +317,6 @@ def _closed(
     )
 
 
-def _together(one: Usage, other: Usage) -> Usage:
-    return Usage(*[a + b for a, b in zip(astuple(one), astuple(other), strict=True)])
-
-
 def _ended(exchange: Exchange, way: _Way) -> Ended:
     outcome = exchange.outcome
     if outcome == "completed":
@@ -347,16 +343,11 @@ def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
         return told
     if ended == "failed" or (told is None and _refused(exchange)):
         return Usage()
-    output = exchange.produced
-    if ended == "completed" and bill.output and not output:
-        output = 1
+    made = exchange.produced
     if told is None:
-        return Usage(bill.input, output)
-    if told.output > output:
-        output = told.output
-    if told.input or told.cache_read or told.cache_write:
-        return replace(told, output=output)
-    return replace(told, input=bill.input, output=output)
+        return Usage(bill.input, made or int(ended == "completed" and bill.output > 0))
+    believed = told.believed(bill.input, made)
+    return replace(believed, output=made) if made > believed.output else believed
 
 
 def _refused(exchange: Exchange) -> bool:

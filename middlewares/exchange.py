@@ -76,8 +76,12 @@ class Usage(msgspec.Struct):
     """Tokens of one exchange, disjoint: the four figures add up to what was processed.
 
     OpenAI counts cached tokens inside `prompt_tokens`, Anthropic beside `input_tokens`; here
-    `input` is always the uncached part. `reasoning` is a part of `output`, not an addition.
+    `input` is always the uncached part. `reasoning` is a part of `output`, not an addition, and
+    `cache_write_1h` one of `cache_write`: what was written for an hour.
     `images` and `jobs` made, and milliseconds of audio, where those are what is paid for.
+    hosted: calls of tools that the vendor runs. passes: how often the model ran for it.
+    tiers: service tier, speed and place as the upstream told them, each "" where it did not; ()
+        where it told none.
     """
 
     input: int = 0
@@ -88,6 +92,36 @@ class Usage(msgspec.Struct):
     images: int = 0
     audio_ms: int = 0
     jobs: int = 0
+    cache_write_1h: int = 0
+    hosted: int = 0
+    passes: int = 1
+    tiers: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.input + self.output + self.cache_read + self.cache_write
+
+    def believed(self, given: int, made: int) -> "Usage":
+        """Itself if both halves were told, else a copy with estimates for the one that was not.
+
+        given: tokens of input, estimated; made: of output, 0 where the answer is empty.
+        """
+        told_input = self.input or self.cache_read or self.cache_write or not given
+        if told_input and (self.output or not made):
+            return self
+        return msgspec.structs.replace(
+            self,
+            input=self.input if told_input else given,
+            output=self.output or made,
+        )
+
+    def plus(self, other: "Usage") -> "Usage":
+        """The sum of both; tiers are its own."""
+        names = [name for name in self.__struct_fields__ if name != "tiers"]
+        return msgspec.structs.replace(
+            self, **{name: getattr(self, name) + getattr(other, name) for name in names}
+        )
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from middlewares.problem import Problem
 
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
+from .counts import MOST_CHOICES, believable, made, settled
 from .foreign import without_foreign
 from .halves import Halves
 from .neutral import (
@@ -34,18 +35,15 @@ from .neutral import (
     Event,
     Failed,
     Origin,
-    RefusalDelta,
     Stopped,
-    TextDelta,
-    ThinkingDelta,
-    ToolDelta,
     fold,
 )
 from .opaque import fingerprint
 from .openai_chat import passthrough as chat_passthrough
 from .openai_responses import passthrough as responses_passthrough
 from .openai_responses.compaction import DIALECT as COMPACTION
-from .passthrough import TOKEN, UNREADABLE, Dialect, Fields, Relay, UpstreamBroke
+from .passthrough import UNREADABLE, Dialect, Fields, Relay, UpstreamBroke
+from .said import said_by
 from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
 from .undo import Undo
 
@@ -93,7 +91,6 @@ _SAME = (
 """Members of different dialects that say the same."""
 _STATE = ("previous_response_id", "conversation", "background", "prompt")
 """Members of Responses by which a request means more than it says."""
-_SAID = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
 _BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -116,8 +113,6 @@ class Crossing(Protocol):
     """What of the request had no place there, each in a few words."""
     spelled: Mapping[str, str] | None
     """The caller's member for each of the upstream's, where the two differ."""
-    estimated: bool
-    """Whether the usage that `finish_plain` gave is not the upstream's own count."""
 
     def take_body(self) -> bytes:
         """The upstream's request. Called once: it can be megabytes, and is not kept here."""
@@ -127,8 +122,15 @@ class Crossing(Protocol):
         """The way of a streamed answer. Called once."""
         ...
 
-    def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
-        """The caller's body and the usage of a whole answer. Raises UpstreamBroke."""
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+        """The caller's body, what it used, and whether the upstream counted all of that.
+
+        Raises UpstreamBroke.
+        """
+        ...
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """The same two of a stream: as far as the upstream has told, if it is not complete."""
         ...
 
 
@@ -162,6 +164,7 @@ def cross(
     endpoint = exchange.endpoint
     if endpoint == "embeddings":
         able = "openai" in spoken or "responses" in spoken
+        # A batch may have any number of inputs, each as long as the context.
         return Passthrough(exchange, "openai", model, disclose=disclose) if able else None
     chat = endpoint == "chat.completions"
     borrowed = chat and speaks_responses(exchange.fields)
@@ -169,7 +172,13 @@ def cross(
     native = _NATIVE.get(endpoint)
     if native is not None and native in spoken and passing:
         return Passthrough(
-            exchange, native, model, foreign=foreign, family=family, disclose=disclose
+            exchange,
+            native,
+            model,
+            foreign=foreign,
+            context=context,
+            family=family,
+            disclose=disclose,
         )
     client = clients.get(endpoint)
     if client is None:
@@ -245,6 +254,7 @@ class Passthrough:
         model: str,
         *,
         foreign: int = 0,
+        context: int | None = None,
         family: str = "",
         disclose: bool = False,
     ) -> None:
@@ -256,10 +266,11 @@ class Passthrough:
         self.ping = way.ping
         self.dropped: list[str] = dropped
         self.spelled: Mapping[str, str] | None = None
-        self.estimated = False
         self._way = way
         self._exchange = exchange
         self._disclose = disclose
+        self._context = context
+        self._choices = MOST_CHOICES if "n" in fields else 1
 
     def take_body(self) -> bytes:
         """The caller's members as they came, another model."""
@@ -273,16 +284,32 @@ class Passthrough:
             exchange.fields, exchange.model, exchange.echo, disclose=self._disclose
         )
 
-    def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The dialect's own."""
         exchange = self._exchange
-        return self._way.finish_plain(
+        ours, told = self._way.finish_plain(
             body,
             exchange.model,
             exchange.echo,
             fields=exchange.fields,
             disclose=self._disclose,
         )
+        return ours, *self._settled(told, 0, ours)
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """What the upstream told, as far as it is believed."""
+        if relay.complete:
+            return self._settled(relay.usage, relay.said, relay.answer)
+        told = relay.usage
+        return told and believable(told, self._context, self._choices), False
+
+    def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
+        """answer: whole, where there is one; it is read only if nobody counted the output."""
+        context, choices = self._context, self._choices
+        if answer and (told is None or not believable(told, context, choices).output):
+            said = max(said, self._way.said(answer))
+        given = self._exchange.estimate
+        return settled(told, given=given, said=said, context=context, choices=choices)
 
 
 class Translation:
@@ -316,10 +343,9 @@ class Translation:
         self.ping = client.ping
         self.dropped = [*missing, *conversation.dropped, *sent.dropped]
         self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
-        self.estimated = False
         self._upstream = upstream
         self._max_answer = max_answer
-        self._count = _Count(exchange.entry, weight, estimate, estimator)
+        self._count = _Count(exchange.entry, weight, estimate, estimator, aim.context)
         self._writer = client.writer(
             Caller(
                 model=exchange.model,
@@ -351,23 +377,22 @@ class Translation:
             self._upstream.reader(), self._undo, self._writer, self._count, self._max_answer
         )
 
-    def finish_plain(self, body: bytes) -> tuple[bytes, Usage | None]:
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """Settled when the stream stopped, for the caller to be told the same."""
+        if relay.complete:
+            return relay.usage, not relay.estimated
+        return relay.usage and believable(relay.usage, self._count.context), False
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The fold of the answer's events."""
         read = self._upstream.read(body)
         events = self._undo.feed(read)
         reply = fold(events)
         if reply.failed is not None:
             raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
-        said = sum(map(_length, events))
         cut = _is_cut(events, read)
-        self.estimated = cut or reply.usage is None
-        reply.usage = usage = self._count.settled(reply.usage, said, cut=cut)
-        return self._writer.body(reply), usage
-
-
-def _length(event: Event) -> int:
-    """Characters that the model made."""
-    return len(event.text) if type(event) in _SAID else 0  # type: ignore[union-attr]
+        reply.usage, measured = self._count.settled(reply.usage, said_by(events), cut=cut)
+        return self._writer.body(reply), reply.usage, measured
 
 
 def _is_cut(events: Sequence[Event], read: Sequence[Event]) -> bool:
@@ -389,29 +414,39 @@ def _spelled(fields: Fields) -> dict[str, str]:
 
 
 class _Count:
-    """What the upstream counted, or else what it must have been."""
+    """What the upstream counted, where that is believed, or else what it must have been."""
 
-    __slots__ = ("_entry", "_estimate", "_estimator", "_weight")
+    __slots__ = ("_entry", "_estimate", "_estimator", "_weight", "context")
 
-    def __init__(self, entry: str, weight: Weight, estimate: int, estimator: Estimator) -> None:
+    def __init__(
+        self,
+        entry: str,
+        weight: Weight,
+        estimate: int,
+        estimator: Estimator,
+        context: int | None,
+    ) -> None:
+        self.context = context
         self._entry = entry
         self._weight = weight
         self._estimate = estimate
         self._estimator = estimator
 
-    def settled(self, usage: Usage | None, said: int, *, cut: bool = False) -> Usage:
-        """`usage`, from which the estimator learns; else an estimate for `said` characters.
+    def settled(self, told: Usage | None, said: int, *, cut: bool = False) -> tuple[Usage, bool]:
+        """What is charged for `told` and `said` bytes of text, and whether it was counted.
 
-        cut: the upstream was not heard out, so that its count of the output is only a beginning.
+        The estimator learns from an input that was. cut: the upstream was not heard out, so that
+        its count of the output is only a beginning.
         """
-        if usage is None:
-            return Usage(input=self._estimate, output=said // TOKEN + 1)
+        if told is not None:
+            sure = believable(told, self.context)
+            counted = sure.input + sure.cache_read + sure.cache_write
+            if counted:
+                self._estimator.learn(self._entry, self._weight, counted)
+        usage, measured = settled(told, given=self._estimate, said=said, context=self.context)
         if cut:
-            usage = msgspec.structs.replace(usage, output=max(usage.output, said // TOKEN + 1))
-        counted = usage.input + usage.cache_read + usage.cache_write
-        if counted:
-            self._estimator.learn(self._entry, self._weight, counted)
-        return usage
+            usage = msgspec.structs.replace(usage, output=max(usage.output, made(said)))
+        return usage, measured and not cut
 
 
 class TranslatedRelay:
@@ -492,10 +527,9 @@ class TranslatedRelay:
             return b""
         if not self.content:
             self.content = any(isinstance(event, CONTENT) for event in events)
+        self.said += said_by(events)
         for event in events:
-            if type(event) in _SAID:
-                self.said += len(event.text)  # type: ignore[union-attr]
-            elif isinstance(event, Counted):
+            if isinstance(event, Counted):
                 self.usage = event.usage
             elif isinstance(event, Failed):
                 broke = UpstreamBroke(event.reason, event.kind)
@@ -504,8 +538,7 @@ class TranslatedRelay:
             elif isinstance(event, Stopped):
                 self.complete = True
                 self.enough = _is_cut(events, read)
-                self.estimated = event.usage is None or self.enough
-                event.usage = self.usage = self._count.settled(
-                    event.usage, self.said, cut=self.enough
-                )
+                self.usage, measured = self._count.settled(event.usage, self.said, cut=self.enough)
+                event.usage = self.usage
+                self.estimated = not measured
         return self._writer.write(events)

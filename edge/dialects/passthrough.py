@@ -30,53 +30,11 @@ KEEP_ALIVE = sse.comment("keep-alive")
 """A sign of life in the dialects that have no event for it; also in place of an upstream's own
 comments, in which some write who they are."""
 
-TOKEN = 4
-"""Bytes of text in a token, about; for what nobody has counted."""
-
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not the JSON they should be."""
-
-Count = int | float | None
-"""A token count as upstreams write it: some send 12.0, some null."""
-
-
-_MOST_TOKENS = 1 << 53
-
-
-def tokens(count: Count) -> int:
-    """`count` as a whole number, neither negative nor more than any model could mean."""
-    if type(count) is int and 0 <= count <= _MOST_TOKENS:
-        return count  # as nearly all are
-    return max(0, int(min(count or 0, _MOST_TOKENS)))
-
-
-def disjoint(
-    given: Count, made: Count, *, read: Count, written: Count, reasoning: Count, total: Count
-) -> Usage:
-    """Usage from figures as OpenAI counts: `given` holds what was `read` and `written` of a cache.
-
-    More read than given: the server counts it beside the input. A `total` larger than its parts,
-    or more reasoning than was made: the server keeps the reasoning out of what it made.
-    """
-    fresh, output = tokens(given), tokens(made)
-    cached = tokens(read) if read else 0
-    kept = tokens(written) if written else 0
-    thought = tokens(reasoning) if reasoning else 0
-    if thought > output:
-        output += thought
-    if cached <= fresh:
-        output = max(output, tokens(total) - fresh)
-        fresh = max(0, fresh - cached - kept)
-    return Usage(
-        input=fresh,
-        output=output,
-        cache_read=cached,
-        cache_write=kept,
-        reasoning=thought,
-    )
 
 
 class UpstreamBroke(Exception):
@@ -96,14 +54,21 @@ class UpstreamBroke(Exception):
 class Relay(Protocol):
     """One upstream stream on its way to one client. An instance per attempt."""
 
-    usage: Usage | None
     complete: bool
     """Whether the stream has said that it ends well."""
     content: bool
     """Whether anything the model made has been seen. Pings and role frames do not count."""
-    said: int
-    """Bytes of what the model made so far, about: for streams that break before they are counted.
-    """
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens as far as the upstream has told; of a translated answer that is complete, what it
+        is charged by."""
+        ...
+
+    @property
+    def said(self) -> int:
+        """Bytes of text that the model made so far: for answers that nobody counted."""
+        ...
 
     @property
     def estimated(self) -> bool:
@@ -177,6 +142,8 @@ class Dialect(msgspec.Struct, frozen=True):
     prepare: Prepare
     relay: OpenRelay
     finish_plain: FinishPlain
+    said: Callable[[bytes], int]
+    """Bytes of text that the model made in a whole answer, as the upstream or the client has it."""
     ping: bytes
     """What keeps a silent stream alive between two events."""
 

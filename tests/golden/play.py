@@ -84,6 +84,7 @@ def exchange_of(endpoint: str, body: dict[str, Any]) -> Exchange:
         model=body["model"],
         stream=body.get("stream") is True,
         entry="entry",
+        estimate=ESTIMATE,
     )
 
 
@@ -186,7 +187,11 @@ def _play_stream(case: Case, out: dict[str, str]) -> Summary | None:
         again, relayed, failed = fed(exchange, other.relay(), pieces)
         assert again == said, f"cut into {len(pieces)} the answer differs"
         assert relayed.usage == relay.usage, f"cut into {len(pieces)} the usage differs"
+        assert relayed.said == relay.said, f"cut into {len(pieces)} the size of the text differs"
         assert (failed and failed.kind) == (problem and problem.kind)
+    usage, measured = way.settle(relay)
+    if usage is not None:
+        out["usage"] = _usage(usage, measured=measured or problem is not None)
     return _written(case, exchange, said, relay, problem, out)
 
 
@@ -200,8 +205,6 @@ def _written(
 ) -> Summary | None:
     if problem is not None:
         out["failed"] = f"{problem.kind}\n{problem.reason}"
-    if relay.usage is not None:
-        out["usage"] = _usage(relay.usage)
     if problem is not None and not relay.content:
         out["refused"] = _refused(exchange, problem)
         return None
@@ -222,7 +225,7 @@ def _play_body(case: Case, out: dict[str, str]) -> Summary | None:
         return None
     exchange, way = crossing_of(case, stream=False)
     try:
-        body, usage = way.finish_plain(data)
+        body, usage, measured = way.finish_plain(data)
     except UpstreamBroke as broke:
         problem = Problem(broke.kind, reason=broke.reason)
         failed = f"{problem.kind}\n{problem.reason}"
@@ -231,8 +234,8 @@ def _play_body(case: Case, out: dict[str, str]) -> Summary | None:
         assert out.setdefault("refused", refused) == refused
         return None
     out["caller body"] = pretty(json.loads(body))
-    assert usage is not None, "nothing would be billed"
-    assert out.setdefault("usage", _usage(usage)) == _usage(usage), "the usage differs"
+    counted = _usage(usage, measured=measured)
+    assert out.setdefault("usage", counted) == counted, "the usage differs"
     return summary(_DIALECTS[case.endpoint][1], body)
 
 
@@ -284,6 +287,14 @@ def _refused(exchange: Exchange, problem: Problem) -> str:
     return f"{problem.status(exchange)}{wait}\n{pretty(content)}"
 
 
-def _usage(usage: Usage) -> str:
+def _usage(usage: Usage, *, measured: bool) -> str:
     tokens = ("input", "output", "cache_read", "cache_write", "reasoning")
-    return pretty({name: getattr(usage, name) for name in tokens})
+    said: dict[str, Any] = {name: getattr(usage, name) for name in tokens}
+    said |= {
+        name: value for name in ("cache_write_1h", "hosted") if (value := getattr(usage, name))
+    }
+    if any(tier not in ("", "default", "standard", "not_available") for tier in usage.tiers):
+        said["tiers"] = list(usage.tiers)
+    if not measured:
+        said["measured"] = False
+    return pretty(said)

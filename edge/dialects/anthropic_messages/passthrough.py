@@ -16,7 +16,6 @@ from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
-    TOKEN,
     UNREADABLE,
     Dialect,
     Echo,
@@ -27,20 +26,20 @@ from edge.dialects.passthrough import (
     event_by_event,
     rename,
 )
+from edge.dialects.said import Said, said_by
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from .history import without_foreign
-from .wire import MessageUsage
+from .read_answer import read
+from .wire import NULL, MessageUsage, usage_at_start, usage_in
 
 _BLOCK_EVENT = b"event: content_block_"
-_AROUND = 128
-"""Bytes of a delta that the model has not made."""
 
 
 class _Message(msgspec.Struct):
     model: str | None = None
-    usage: MessageUsage | None = None
+    usage: msgspec.Raw = NULL
 
 
 class _Block(msgspec.Struct):
@@ -58,7 +57,7 @@ class _Event(msgspec.Struct):
     type: str
     message: _Message | None = None
     content_block: _Block | None = None
-    usage: MessageUsage | None = None
+    usage: msgspec.Raw = NULL
 
 
 class _Answer(_Message):
@@ -80,7 +79,7 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
 class MessagesRelay:
     """One Messages stream on its way to the client."""
 
-    __slots__ = ("_renamer", "complete", "content", "said", "usage")
+    __slots__ = ("_made", "_renamer", "_told", "complete", "content")
 
     enough = estimated = False
     answer = b""
@@ -89,11 +88,21 @@ class MessagesRelay:
     def __init__(
         self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
-        self.usage: Usage | None = None
         self.complete = False
         self.content = False
-        self.said = 0
+        self._made = Said()
+        self._told: MessageUsage | None = None
         self._renamer = Renamer(asked)
+
+    @property
+    def said(self) -> int:
+        """Bytes of text that the model made so far."""
+        return self._made.bytes
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens as far as the upstream has told."""
+        return None if self._told is None else self._told.normal()
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -104,7 +113,7 @@ class MessagesRelay:
             and block.endswith(b"}\n\n")
             and block.count(b"\n") == 3 * (events := block.count(b"}\n\nevent: content_block_") + 1)
         ):
-            self.said += max(len(block) - events * _AROUND, events * TOKEN)
+            self._made.add(block, events)
             return block
         return event_by_event(block, self._event)
 
@@ -122,12 +131,13 @@ class MessagesRelay:
             if message is not None and message.model is not None:
                 self._renamer.learn(event, message.model)
                 event = self._renamer.apply(event)
-            if message is not None and message.usage is not None:
-                self.usage = message.usage.update(Usage())
+            if message is not None:
+                self._told = usage_at_start(message.usage)
         elif kind == "message_delta":
             self.content = True
-            if read.usage is not None:
-                self.usage = read.usage.update(self.usage or Usage())
+            told = usage_in(read.usage)
+            if told is not None:
+                self._told = told.after(self._told)
         elif kind == "message_stop":
             self.complete = True
         elif kind == "error":
@@ -135,8 +145,9 @@ class MessagesRelay:
             raise UpstreamBroke(failed.reason, failed.kind)
         elif kind == "content_block_delta":
             self.content = True
-            self.said += max(len(event) - _AROUND, TOKEN)
+            self._made.add(event, 1)
         elif kind == "content_block_start" and read.content_block is not None:
+            self._made.add(event, 1)
             self.content = self.content or read.content_block.says_something
         return event
 
@@ -165,12 +176,19 @@ def finish_plain(
         raise UpstreamBroke(failed.reason, failed.kind)
     if answer.model is not None:
         body = rename(body, answer.model, asked)
-    return body, answer.usage.update(Usage()) if answer.usage is not None else None
+    told = usage_in(answer.usage)
+    return body, None if told is None else told.normal()
+
+
+def said(body: bytes) -> int:
+    """Bytes of text in an unstreamed answer."""
+    return said_by(read(body))
 
 
 DIALECT = Dialect(
     prepare=prepare,
     relay=MessagesRelay,
     finish_plain=finish_plain,
+    said=said,
     ping=sse.encode(b'{"type":"ping"}', "ping"),
 )

@@ -60,6 +60,8 @@ from .wire import (
     decode_event,
     decode_message,
     is_known,
+    usage_at_start,
+    usage_in,
 )
 
 Kind = Literal["text", "thinking", "tool", "ignored"]
@@ -83,6 +85,7 @@ class MessagesReader:
         "_sequence",
         "_signature",
         "_started",
+        "_told",
         "_usage",
     )
 
@@ -98,6 +101,7 @@ class MessagesReader:
         self._reason: Stop | None = None
         self._sequence: str | None = None
         self._explanation: str | None = None
+        self._told: MessageUsage | None = None
         self._usage: Usage | None = None
 
     def feed(self, block: bytes) -> list[Event]:
@@ -134,7 +138,8 @@ class MessagesReader:
             return [failures.failed_by(body)]
         if message.content is None:
             return [failures.broken("the answer has no content", body)]
-        self._start(message, out)
+        self._greet(out)
+        self._count(usage_in(message.usage), out)
         for raw in message.content:
             try:
                 self._begin(decode_block(raw), out)
@@ -187,7 +192,7 @@ class MessagesReader:
                 self._close(out)
             case "message_delta":
                 self._close(out)
-                self._count(read.usage, out)
+                self._count(usage_in(read.usage), out)
                 if (delta := read.delta) is not None:
                     self._ended(delta.stop_reason, delta.stop_sequence, delta.stop_details)
             case "message_stop":
@@ -308,13 +313,14 @@ class MessagesReader:
 
     def _start(self, message: Message, out: list[Event]) -> None:
         self._greet(out)
-        self._count(message.usage, out)
+        self._count(usage_at_start(message.usage), out)
 
     def _count(self, usage: MessageUsage | None, out: list[Event]) -> None:
         if usage is None:
             return
-        counted = usage.update(self._usage or Usage())
-        if counted != Usage():
+        self._told = usage.after(self._told)
+        counted = self._told.normal()
+        if counted.tokens:
             self._usage = counted
             if self._open is None and self._started:
                 out.append(Counted(counted))

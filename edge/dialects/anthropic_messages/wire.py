@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from edge.dialects.counts import Count, member, tokens
 from edge.dialects.neutral import Stop
-from edge.dialects.passthrough import UNREADABLE, Count, tokens
+from edge.dialects.passthrough import UNREADABLE
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -27,43 +28,102 @@ ANSWER_TOOL = "json_output"
 """The tool whose input is the answer, for models that take no schema for it."""
 
 
-class OutputDetails(Struct):
-    """`output_tokens_details`."""
-
-    thinking_tokens: Count = None
-
-
 class MessageUsage(Struct):
-    """`usage` of Anthropic answers; cached tokens are beside `input_tokens`."""
+    """`usage` of Anthropic answers; cached tokens are beside `input_tokens`.
+
+    The figures leave out passes of other kinds than "message" (compaction, an advisor's), which
+    stand in `iterations` only.
+    """
 
     input_tokens: Count = None
     output_tokens: Count = None
     cache_read_input_tokens: Count = None
     cache_creation_input_tokens: Count = None
-    output_tokens_details: OutputDetails | None = None
+    cache_creation: Any = None
+    output_tokens_details: Any = None
+    iterations: Any = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    inference_geo: Any = None
 
-    def update(self, usage: Usage) -> Usage:
-        """`usage` with the figures present here in place of its own (they are cumulative).
+    def after(self, earlier: "MessageUsage | None") -> "MessageUsage":
+        """Itself with the members of an earlier one where it has none: figures are cumulative.
 
         Input figures that add up to 0 say nothing: several servers end with such.
         """
-        said = (self.input_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens)
-        if not any(map(tokens, said)):
-            said = (None, None, None)
-        details = self.output_tokens_details
-        output = _either(self.output_tokens, usage.output)
-        thought = _either(details.thinking_tokens if details else None, usage.reasoning)
+        if earlier is None:
+            return self
+        silent = not any(tokens(getattr(self, name)) for name in _INPUT)
+        changes = {
+            name: getattr(earlier, name)
+            for name in self.__struct_fields__
+            if getattr(self, name) is None or (silent and name in _INPUT)
+        }
+        return msgspec.structs.replace(self, **changes)
+
+    def normal(self) -> Usage:
+        """The same figures, all passes together."""
+        usage = self._own()
+        if type(self.iterations) is list:
+            usage.passes = max(1, len(self.iterations))
+            for one in self.iterations:
+                if type(member(one, "type")) is str and one["type"] != "message":
+                    usage = usage.plus(_of_pass(one))
+        if type(self.server_tool_use) is dict:
+            usage.hosted = sum(
+                tokens(count) for name, count in self.server_tool_use.items() if name not in _FREE
+            )
+        told = (self.service_tier, self.speed, self.inference_geo)
+        if told != (None, None, None):
+            usage.tiers = tuple(one if type(one) is str else "" for one in told)
+        return usage
+
+    def _own(self) -> Usage:
+        output = tokens(self.output_tokens)
+        hour = tokens(member(self.cache_creation, "ephemeral_1h_input_tokens"))
+        other = tokens(member(self.cache_creation, "ephemeral_5m_input_tokens"))
+        thought = tokens(member(self.output_tokens_details, "thinking_tokens"))
         return Usage(
-            input=_either(said[0], usage.input),
+            input=tokens(self.input_tokens),
             output=output,
-            cache_read=_either(said[1], usage.cache_read),
-            cache_write=_either(said[2], usage.cache_write),
+            cache_read=tokens(self.cache_read_input_tokens),
+            cache_write=max(tokens(self.cache_creation_input_tokens), hour + other),
+            cache_write_1h=hour,
             reasoning=min(thought, output),
         )
 
 
-def _either(new: Count, old: int) -> int:
-    return old if new is None else tokens(new)
+_INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_FREE = ("web_fetch_requests",)
+"""Calls of tools that the vendor does not charge for."""
+_decode_usage = msgspec.json.Decoder(MessageUsage).decode
+
+
+def _of_pass(one: Any) -> Usage:
+    """The usage of an entry of `iterations`, to be added to that of others."""
+    names = (*_INPUT, "output_tokens", "cache_creation")
+    usage = MessageUsage(**{name: one.get(name) for name in names})._own()
+    usage.passes = 0
+    return usage
+
+
+def usage_in(raw: Raw) -> MessageUsage | None:
+    """A `usage` member; None for null, and for what is no object: no answer needs it."""
+    if raw is NULL or bytes(raw) == b"null":
+        return None
+    try:
+        return _decode_usage(raw)
+    except UNREADABLE:
+        return None
+
+
+def usage_at_start(raw: Raw) -> MessageUsage | None:
+    """The same of `message_start`, whose output is only a beginning."""
+    usage = usage_in(raw)
+    if usage is not None:
+        usage.output_tokens = None
+    return usage
 
 
 class Block(Struct):
@@ -108,7 +168,7 @@ class Message(Struct):
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: StopDetails | None = None
-    usage: MessageUsage | None = None
+    usage: Raw = NULL
     error: Raw = NULL
 
 
@@ -119,7 +179,7 @@ class StreamEvent(Struct):
     delta: Delta | None = None
     content_block: Block | None = None
     message: Message | None = None
-    usage: MessageUsage | None = None
+    usage: Raw = NULL
     error: Raw = NULL
 
 

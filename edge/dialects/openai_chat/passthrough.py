@@ -28,7 +28,6 @@ from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
-    TOKEN,
     UNREADABLE,
     Dialect,
     Echo,
@@ -40,13 +39,15 @@ from edge.dialects.passthrough import (
     event_by_event,
     rename,
 )
+from edge.dialects.said import Said, said_by
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
 from .families import refuses_unknown
+from .read_answer import read
 from .seals import without_seals, without_thinking
-from .wire import NULL, ChatUsage
+from .wire import NULL, usage_in
 
 _NULL_USAGE = b',"usage":null'
 _TEXT = b'"content":"'
@@ -63,14 +64,16 @@ class _Choice(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: ChatUsage | None = None
+    usage: msgspec.Raw = NULL
+    service_tier: Any = None
     error: msgspec.Raw = NULL
     object: str | None = None
 
 
 class _Answer(msgspec.Struct):
     model: str | None = None
-    usage: ChatUsage | None = None
+    usage: msgspec.Raw = NULL
+    service_tier: Any = None
     error: msgspec.Raw = NULL
     object: str | None = None
 
@@ -128,14 +131,15 @@ class ChatRelay:
         "_finished",
         "_head",
         "_least",
+        "_made",
         "_our_head",
         "_our_tail",
         "_renamer",
         "_strip",
         "_tail",
+        "_tier",
         "complete",
         "content",
-        "said",
         "usage",
     )
 
@@ -151,10 +155,16 @@ class ChatRelay:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
-        self.said = 0
+        self._made = Said()
         self._finished = False
+        self._tier: Any = None
         self._renamer = Renamer(asked)
         self._strip = not _wants_usage(fields)
+
+    @property
+    def said(self) -> int:
+        """Bytes of text that the model made so far."""
+        return self._made.bytes
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -165,7 +175,7 @@ class ChatRelay:
         ):
             text = block[len(self._head) : -len(self._tail)]
             if b'"' not in text and b"\\" not in text and b"\n" not in text:
-                self.said += len(text)
+                self._made.bytes += len(text)
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
@@ -184,7 +194,7 @@ class ChatRelay:
             and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))
         ):
             self._learn(raw)
-            self.said += max(len(raw) - events * self._least, events * TOKEN)
+            self._made.add(raw, events)
             return block.replace(member, self._renamer.ours)
         return event_by_event(block, self._event)
 
@@ -222,14 +232,17 @@ class ChatRelay:
                 self._finished = self.content = True
             elif not self.content:
                 self.content = bool(choice.text) or _has_content(choice.delta)
-            self.said += _bytes_of(choice)
+        self._made.add(event, 1)
         if chunk.model is not None:
             member = self._renamer.member
             if not member or member not in event:
                 self._renamer.learn(event, chunk.model)
             event = self._renamer.apply(event)
-        if chunk.usage is not None:
-            self.usage = chunk.usage.normal()
+        if chunk.service_tier is not None:
+            self._tier = chunk.service_tier
+        if bytes(chunk.usage) != b"null":
+            chunk.service_tier = self._tier
+            self.usage = usage_in(chunk) or self.usage
             if self._strip:
                 if not chunk.choices:
                     return b""
@@ -265,14 +278,6 @@ def _has_content(delta: dict[str, msgspec.Raw] | None) -> bool:
     return any(key != "role" and bytes(value) not in _EMPTY for key, value in delta.items())
 
 
-def _bytes_of(choice: _Choice) -> int:
-    made = len(choice.text or "")
-    for name, value in (choice.delta or {}).items():
-        if name != "role" and bytes(value) not in _EMPTY:
-            made += len(value)
-    return made
-
-
 def finish_plain(
     body: bytes,
     asked: str,
@@ -290,7 +295,29 @@ def finish_plain(
         raise _broke(body)
     if answer.model is not None:
         body = rename(body, answer.model, asked)
-    return body, answer.usage.normal() if answer.usage is not None else None
+    return body, usage_in(answer)
 
 
-DIALECT = Dialect(prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, ping=KEEP_ALIVE)
+class _Choices(msgspec.Struct):
+    choices: list[dict[str, msgspec.Raw]] = []
+
+
+_decode_choices = msgspec.json.Decoder(_Choices).decode
+
+
+def said(body: bytes) -> int:
+    """Bytes of text in all choices of an unstreamed answer."""
+    try:
+        choices = _decode_choices(body).choices
+    except UNREADABLE:
+        return 0
+    total = 0
+    for choice in choices:
+        choice.pop("index", None)
+        total += said_by(read(encode({"choices": [choice]})))
+    return total
+
+
+DIALECT = Dialect(
+    prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, said=said, ping=KEEP_ALIVE
+)

@@ -48,7 +48,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 
 from .calls import Call, Calls
-from .wire import NULL, Annotation, CallFragment, Choice, Chunk, Delta, Part, decode_chunk
+from .wire import NULL, Annotation, CallFragment, Choice, Chunk, Delta, Part, decode_chunk, usage_in
 
 Kind = Literal["text", "refusal", "thinking"]
 
@@ -209,9 +209,9 @@ class ChatReader:
                     self._call(CallFragment(index=_LEGACY, function=delta.function_call), out)
             if choice.finish_reason:
                 self._finished(choice, data, out)
-        if chunk.usage is not None and not self._over:
-            usage = chunk.usage.normal()
-            if usage != Usage():
+        if chunk.usage is not NULL and not self._over:
+            usage = usage_in(chunk)
+            if usage is not None and usage.tokens:
                 self._usage = usage
                 self._counted = False
                 if self._open is None:

@@ -9,44 +9,69 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.passthrough import Count, disjoint
+from edge.dialects.counts import Count, disjoint, member, tokens
+from edge.dialects.passthrough import UNREADABLE
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
 
 
-class _PromptDetails(Struct):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-
-
-class _CompletionDetails(Struct):
-    reasoning_tokens: Count = None
-
-
 class ChatUsage(Struct):
-    """`usage`: cached tokens are inside `prompt_tokens`, and named in one of three ways."""
+    """`usage`: cached tokens are inside `prompt_tokens`, and named in one of three ways.
+
+    Calls of tools that the vendor ran: OpenRouter's, Perplexity's and xAI's members.
+    """
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
     total_tokens: Count = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
     prompt_cache_hit_tokens: Count = None
     cached_tokens: Count = None
+    server_tool_use: Any = None
+    num_search_queries: Count = None
+    num_sources_used: Count = None
 
     def normal(self) -> Usage:
         """The same figures, disjoint."""
-        details, spent = self.prompt_tokens_details, self.completion_tokens_details
-        read = details.cached_tokens if details else None
-        return disjoint(
+        details = self.prompt_tokens_details
+        read = member(details, "cached_tokens")
+        usage = disjoint(
             self.prompt_tokens,
             self.completion_tokens,
             read=read or self.prompt_cache_hit_tokens or self.cached_tokens,
-            written=details.cache_write_tokens if details else None,
-            reasoning=spent.reasoning_tokens if spent else None,
+            written=member(details, "cache_write_tokens"),
+            reasoning=member(self.completion_tokens_details, "reasoning_tokens"),
             total=self.total_tokens,
         )
+        if self.server_tool_use or self.num_search_queries or self.num_sources_used:
+            usage.hosted = (
+                tokens(member(self.server_tool_use, "web_search_requests"))
+                or tokens(self.num_search_queries)
+                or tokens(self.num_sources_used)
+            )
+        return usage
+
+
+_decode_usage = msgspec.json.Decoder(ChatUsage).decode
+
+
+def usage_in(answer: Any) -> Usage | None:
+    """The usage that a chunk or an answer tells, with its tier; None if it tells none.
+
+    What is no object tells none: nobody needs it for the answer.
+    """
+    raw = answer.usage
+    if raw is NULL or bytes(raw) == b"null":
+        return None
+    try:
+        usage = _decode_usage(raw).normal()
+    except UNREADABLE:
+        return None
+    if type(answer.service_tier) is str:
+        usage.tiers = (answer.service_tier, "", "")
+    return usage
 
 
 class Function(Struct):
@@ -125,7 +150,8 @@ class Chunk(Struct):
     """An event of a stream, or a whole answer."""
 
     choices: list[Choice] | None = None
-    usage: ChatUsage | None = None
+    usage: Raw = NULL
+    service_tier: Any = None
     error: Raw = NULL
     object: str | None = None
 

@@ -28,7 +28,7 @@ from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
 from .response_object import usage_of
-from .wire import ResponseUsage
+from .wire import NULL, usage_in
 
 _ASK = (
     "Your context is nearly used up. Write down what is needed to go on with this conversation "
@@ -125,10 +125,19 @@ def finish_plain(
         raise UpstreamBroke(f"the answer is not a compaction: {error}") from None
     if answer.object != "response.compaction":
         raise UpstreamBroke(f"the answer is a {answer.object!r:.80}, not a compaction")
-    return body, answer.usage.normal() if answer.usage is not None else None
+    return body, usage_in(answer)
 
 
-DIALECT = Dialect(prepare=prepare, relay=relay, finish_plain=finish_plain, ping=b"")
+def said(body: bytes) -> int:
+    """Bytes of text that a compaction holds, sealed as it is."""
+    try:
+        items = [_decode_item(item) for item in _decode_answer(body).output]
+    except UNREADABLE:
+        return 0
+    return sum(len(item.encrypted_content or "") * 3 // 4 for item in items)
+
+
+DIALECT = Dialect(prepare=prepare, relay=relay, finish_plain=finish_plain, said=said, ping=b"")
 
 
 def sealed(fields: Fields) -> bool:
@@ -187,7 +196,9 @@ def _unopened(path: str) -> Problem:
 
 class _Answer(msgspec.Struct):
     object: str = ""
-    usage: ResponseUsage | None = None
+    output: list[msgspec.Raw] = []
+    usage: msgspec.Raw = NULL
+    service_tier: Any = None
 
 
 class _Item(msgspec.Struct):

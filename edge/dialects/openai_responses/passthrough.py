@@ -24,7 +24,6 @@ from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
-    TOKEN,
     UNREADABLE,
     Dialect,
     Echo,
@@ -34,19 +33,19 @@ from edge.dialects.passthrough import (
     encode,
     event_by_event,
 )
+from edge.dialects.said import Said, said_by
 from edge.dialects.sides import Caller
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from .failure import Numbered, failing
+from .read_answer import read
 from .response_object import ResponseObject
 from .seals import without_seals
-from .wire import NULL, ResponseUsage
+from .wire import NULL, hosted_in, usage_in
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _DELTA = b".delta\ndata: "
-_AROUND = 240
-"""Bytes of a delta that the model has not made, about."""
 _RUNNING = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDED = frozenset(("response.completed", "response.incomplete"))
 _FAILED = frozenset(("error", "response.error", "response.failed", "response.cancelled"))
@@ -59,7 +58,8 @@ _COUNT = 1 << 53
 
 class _Response(msgspec.Struct):
     status: str | None = None
-    usage: ResponseUsage | None = None
+    usage: msgspec.Raw = NULL
+    service_tier: Any = None
     object: str = ""
     error: msgspec.Raw = NULL
 
@@ -119,11 +119,11 @@ class ResponsesRelay:
         "_echo",
         "_following",
         "_last",
+        "_made",
         "_started",
         "answer",
         "complete",
         "content",
-        "said",
         "usage",
     )
 
@@ -135,8 +135,8 @@ class ResponsesRelay:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
-        self.said = 0
         self.answer = b""
+        self._made = Said()
         self._asked = asked
         self._echo = echo
         self._started = b""
@@ -145,6 +145,11 @@ class ResponsesRelay:
         self._following = 0
         self._last = b""
         """Deltas passed on since the last event whose number is known."""
+
+    @property
+    def said(self) -> int:
+        """Bytes of text that the model made so far."""
+        return self._made.bytes
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -157,7 +162,7 @@ class ResponsesRelay:
             and block.count(b"\n") == 3 * events  # so each line is one of these
         ):
             self._last = block
-            self.said += max(len(block) - events * _AROUND, events * TOKEN)
+            self._made.add(block, events)
             return block
         return event_by_event(block, self._event)
 
@@ -179,13 +184,13 @@ class ResponsesRelay:
         if read.response is not NULL and bytes(read.response) != b"null":
             event = self._with_response(data, read)
         else:
-            self._between(read)
+            self._between(read, event)
         if read.sequence_number is not None:
             self._following = min(max(0, read.sequence_number), _COUNT) + 1
             self._last = b""
         return event
 
-    def _between(self, read: _Event) -> None:
+    def _between(self, read: _Event, event: bytes) -> None:
         """Look whether an event shows that the model has made something."""
         if read.type == "response.output_item.added":
             if not self.content:
@@ -193,10 +198,13 @@ class ResponsesRelay:
         elif read.type == "response.output_item.done":
             self.content = True
             self._done.append(read.item)
+            if hosted := hosted_in(bytes(read.item)):
+                self.usage = self.usage or Usage()
+                self.usage.hosted += hosted
         elif read.type.startswith("response.") and read.type not in _EMPTY:
             self.content = True
             if read.type.endswith(".delta"):
-                self.said += TOKEN
+                self._made.add(event, 1)
 
     def _count(self, response: msgspec.Raw) -> None:
         """Take the usage that a response tells, if it can be read."""
@@ -204,8 +212,7 @@ class ResponsesRelay:
             seen = _decode_response(response)
         except UNREADABLE:
             return
-        if seen.usage is not None:
-            self.usage = seen.usage.normal()
+        self.usage = usage_in(seen) or self.usage
 
     def _with_response(self, data: bytes, read: _Event) -> bytes:
         try:
@@ -214,8 +221,9 @@ class ResponsesRelay:
             response = _ours(read.response, self._asked, self._echo)
         except UNREADABLE:
             raise _broke(broken("a frame holds no response", data)) from None
-        if seen.usage is not None:
-            self.usage = seen.usage.normal()
+        if (usage := _counted(seen, bytes(read.response))) is not None:
+            usage.hosted = max(usage.hosted, self.usage.hosted if self.usage else 0)
+            self.usage = usage
         if seen.status in ("failed", "cancelled"):
             raise _broke(failed_by(data))
         if read.type in _ENDED:
@@ -284,12 +292,26 @@ def finish_plain(
     failed = seen.status in ("failed", "cancelled") or bytes(seen.error) != b"null"
     if failed or seen.object != "response":
         raise _broke(failed_by(body))
-    return ours, seen.usage.normal() if seen.usage is not None else None
+    return ours, _counted(seen, body)
+
+
+def _counted(seen: _Response, response: bytes) -> Usage | None:
+    usage, hosted = usage_in(seen), hosted_in(response)
+    if hosted:
+        usage = usage or Usage()
+        usage.hosted = hosted
+    return usage
+
+
+def said(body: bytes) -> int:
+    """Bytes of text in an unstreamed answer."""
+    return said_by(read(body))
 
 
 DIALECT = Dialect(
     prepare=prepare,
     relay=ResponsesRelay,
     finish_plain=finish_plain,
+    said=said,
     ping=KEEP_ALIVE,
 )

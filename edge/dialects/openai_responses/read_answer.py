@@ -57,6 +57,7 @@ class ResponsesReader:
     __slots__ = (
         "_called",
         "_front",
+        "_hosted",
         "_items",
         "_line",
         "_over",
@@ -71,6 +72,7 @@ class ResponsesReader:
         self._line: list[Item] = []
         """The items that are not done, that at its turn in front."""
         self._called = False
+        self._hosted = 0
         self._over = False
         self._started = False
         self._text = [0]
@@ -205,6 +207,7 @@ class ResponsesReader:
         """The reader of an item that begins, also of one whose beginning was never told."""
         told = told or wire.Item(type=_type_of(event, told))
         self._called |= told.type in _CALLS
+        self._hosted += told.type in wire.HOSTED
         item = reader_of(told, self._text)
         self._items.add(item, event, told)
         return item
@@ -238,7 +241,7 @@ class ResponsesReader:
             return
         reason = _reason(response)
         if reason == "failed":
-            self._count(response.usage, out)
+            self._count(response, out)
             details = response.incomplete_details
             self._fail(interrupted(details.reason if details is not None else None), out)
             return
@@ -253,9 +256,14 @@ class ResponsesReader:
             self._fail(failures.broken("an item cannot be read", data), out)
             return
         self._over = True
-        usage = response.usage.normal() if response.usage is not None else None
+        usage = wire.usage_in(response)
+        if self._hosted:
+            usage = usage or Usage()
+            usage.hosted = self._hosted
+        elif usage is not None and not usage.tokens:
+            usage = None
         reason = reason or ("tool_use" if self._called else "end")
-        out.append(Stopped(reason, usage=None if usage == Usage() else usage))
+        out.append(Stopped(reason, usage=usage))
 
     def _rest(self, output: Sequence[wire.Item | None], out: list[Event]) -> None:
         """All that waits, and what `output` holds and was not said."""
@@ -276,6 +284,7 @@ class ResponsesReader:
             told = output[place]
             if told is None or (_is_text(told) and not self._lacks_text(output)):
                 continue
+            self._hosted += told.type in wire.HOSTED
             late = reader_of(told, self._text)
             late.whole(told, out)
             late.close(out)
@@ -289,12 +298,13 @@ class ResponsesReader:
     def _break(self, event: wire.Event, data: bytes, out: list[Event]) -> None:
         """The upstream says that it failed; it may say what that cost."""
         if event.response is not None:
-            self._count(event.response.usage, out)
+            self._count(event.response, out)
         self._fail(failures.failed_by(data), out)
 
-    def _count(self, usage: wire.ResponseUsage | None, out: list[Event]) -> None:
+    def _count(self, response: wire.Response, out: list[Event]) -> None:
+        usage = wire.usage_in(response)
         if usage is not None and self._started:
-            out.append(Counted(usage.normal()))
+            out.append(Counted(usage))
 
     def _fail(self, failed: Failed, out: list[Event]) -> None:
         self._over = True

@@ -4,23 +4,18 @@ They are read leniently: new events, items and members come with every month, an
 write this dialect too. So items are decoded only once their type is known to be acted on.
 """
 
+import re
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
+from edge.dialects.counts import Count, disjoint, member
 from edge.dialects.lenient import lenient
-from edge.dialects.passthrough import UNREADABLE, Count, disjoint
+from edge.dialects.passthrough import UNREADABLE
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
-
-
-class _InputDetails(Struct):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-
-
-class _OutputDetails(Struct):
-    reasoning_tokens: Count = None
 
 
 class ResponseUsage(Struct):
@@ -29,20 +24,40 @@ class ResponseUsage(Struct):
     input_tokens: Count = None
     output_tokens: Count = None
     total_tokens: Count = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
 
     def normal(self) -> Usage:
         """The same figures, disjoint."""
-        details, spent = self.input_tokens_details, self.output_tokens_details
+        details = self.input_tokens_details
         return disjoint(
             self.input_tokens,
             self.output_tokens,
-            read=details.cached_tokens if details else None,
-            written=details.cache_write_tokens if details else None,
-            reasoning=spent.reasoning_tokens if spent else None,
+            read=member(details, "cached_tokens"),
+            written=member(details, "cache_write_tokens"),
+            reasoning=member(self.output_tokens_details, "reasoning_tokens"),
             total=self.total_tokens,
         )
+
+
+_decode_usage = msgspec.json.Decoder(ResponseUsage).decode
+
+
+def usage_in(response: Any) -> Usage | None:
+    """The usage that a response tells, with its tier; None if it tells none.
+
+    What is no object tells none: nobody needs it for the answer.
+    """
+    raw = response.usage
+    if raw is NULL or bytes(raw) == b"null":
+        return None
+    try:
+        usage = _decode_usage(raw).normal()
+    except UNREADABLE:
+        return None
+    if type(response.service_tier) is str:
+        usage.tiers = (response.service_tier, "", "")
+    return usage
 
 
 class Annotation(Struct):
@@ -91,7 +106,8 @@ class Response(Struct):
     status: str | None = None
     output: list[Raw] | None = None
     incomplete_details: Incomplete | None = None
-    usage: ResponseUsage | None = None
+    usage: Raw = NULL
+    service_tier: Any = None
     error: Raw = NULL
 
 
@@ -118,6 +134,18 @@ class Typed(Struct):
     """An event or an item of which only the type is asked."""
 
     type: str = ""
+
+
+HOSTED = frozenset(
+    ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
+)
+"""Types of items that are calls of tools which the vendor runs, and charges for."""
+_HOSTED_ITEM = re.compile(b'"type"\\s*:\\s*"(?:%b)"' % "|".join(sorted(HOSTED)).encode())
+
+
+def hosted_in(response: bytes) -> int:
+    """How many calls of hosted tools stand in a response, or in an item."""
+    return len(_HOSTED_ITEM.findall(response)) if b'_call"' in response else 0
 
 
 ACTED_ON = frozenset(("message", "reasoning", "function_call", "custom_tool_call"))

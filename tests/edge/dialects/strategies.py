@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edge.dialects.neutral import (
     Block,
@@ -154,7 +155,7 @@ def said(reply: Reply) -> Said:
         "".join(b.text for b in reply.blocks if isinstance(b, Thinking)),
         tuple((b.id, b.name, b.arguments or "{}") for b in reply.blocks if isinstance(b, ToolCall)),
         reply.stop,
-        reply.usage,
+        reply.usage and replace(reply.usage, tiers=()),
     )
 
 

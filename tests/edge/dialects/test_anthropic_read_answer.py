@@ -125,7 +125,7 @@ def test_text_thinking_and_parallel_calls_in_their_order() -> None:
     usage = Usage(input=20, cache_read=80, output=41)
     assert events == [
         Started(),
-        Counted(Usage(input=20, cache_read=80, output=1)),
+        Counted(Usage(input=20, cache_read=80)),
         ThinkingDelta("hm"),
         Signed(Opaque(origin=ORIGIN, data="c2ln")),
         Closed(),

@@ -26,7 +26,7 @@ from tests.schemas.faults import stream_of
 from tests.schemas.samples import failed_events, response, responses_events
 
 ECHO = {"previous_response_id": "resp_0", "store": True}
-USAGE = Usage(input=5, output=5, cache_read=4, reasoning=2)
+USAGE = Usage(input=5, output=5, cache_read=4, reasoning=2, tiers=("default", "", ""))
 MESSAGE = "The model could not be reached. Please retry."
 CONTENT = {
     "error": {

@@ -1,0 +1,104 @@
+"""Token counts: how upstreams write them, which are believed, and what stands for the others.
+
+Usage is believed by halves. A half is "not told" when it is missing, 0, negative, no number, or
+more than the model can have processed. It is then estimated: the input as it was when the request
+came, the output from the text that the model made. An output of 0 is believed where there is no
+text. Streamed or not, passed or translated, every answer goes through `settled`.
+"""
+
+import re
+from typing import Any
+
+from msgspec.structs import replace
+
+from middlewares.exchange import Usage
+
+Count = Any
+"""A token count as upstreams write it: some send 12.0, some "12", some null."""
+
+TOKEN = 4
+"""Bytes of text (UTF-8) in a token, about."""
+MOST_CHOICES = 128
+"""Answers that one request may ask for with `n`, at most."""
+
+_MOST = 1 << 53
+_NUMBER = re.compile(r"\s*\d{1,16}(\.0*)?\s*")
+
+
+def tokens(count: Count) -> int:
+    """`count` as a whole number; 0, which is "not told", for anything that cannot be one."""
+    if type(count) is int:
+        return count if 0 <= count <= _MOST else 0
+    if type(count) is float:
+        return int(count) if 0 <= count <= _MOST else 0
+    if type(count) is str and _NUMBER.fullmatch(count):
+        return tokens(float(count))
+    return 0
+
+
+def member(value: Any, name: str) -> Any:
+    """`value[name]` of what should be an object; None for anything else."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def disjoint(
+    given: Count, made: Count, *, read: Count, written: Count, reasoning: Count, total: Count
+) -> Usage:
+    """Usage from figures as OpenAI counts: `given` holds what was `read` and `written` of a cache.
+
+    More read than given: the server counts it beside the input. A `total` larger than its parts,
+    or more reasoning than was made: the server keeps the reasoning out of what it made. Without
+    `given` the total says nothing, as no part of it is known.
+    """
+    fresh, output = tokens(given), tokens(made)
+    cached = tokens(read) if read else 0
+    kept = tokens(written) if written else 0
+    thought = tokens(reasoning) if reasoning else 0
+    if output and thought > output:
+        output += thought
+    if fresh and cached <= fresh:
+        output = max(output, tokens(total) - fresh)
+        fresh = max(0, fresh - cached - kept)
+    return Usage(
+        input=fresh,
+        output=output,
+        cache_read=cached,
+        cache_write=kept,
+        reasoning=thought,
+    )
+
+
+def believable(told: Usage, context: int | None, choices: int = 1) -> Usage:
+    """`told`, less each half that is more than a model with this context can have processed.
+
+    context: tokens, None if unknown. choices: answers that were asked for.
+    """
+    if context is None:
+        return told
+    most = context * (told.passes + told.hosted)
+    if told.input + told.cache_read + told.cache_write > most:
+        told = replace(told, input=0, cache_read=0, cache_write=0, cache_write_1h=0)
+    if told.output > most * choices:
+        told = replace(told, output=0, reasoning=0)
+    return told
+
+
+def settled(
+    told: Usage | None, *, given: int, said: int, context: int | None = None, choices: int = 1
+) -> tuple[Usage, bool]:
+    """What an answer used, and whether the upstream counted all of it.
+
+    told: by the upstream. given: input tokens, estimated. said: bytes of text that the model made.
+    context, choices: see `believable`.
+    """
+    if told is None:
+        return Usage(input=given, output=made(said)), False
+    believed = believable(told, context, choices)
+    unseen = 0 if believed.output else believed.reasoning
+    usage = believed.believed(given, made(said) + unseen)
+    return usage, usage is told
+
+
+def made(said: int) -> int:
+    """Tokens of output in `said` bytes of text."""
+    return -(-said // TOKEN)
