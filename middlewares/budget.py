@@ -347,7 +347,9 @@ def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
     if told is None:
         return Usage(bill.input, made or int(ended == "completed" and bill.output > 0))
     believed = told.believed(bill.input, made)
-    return replace(believed, output=made) if made > believed.output else believed
+    if made > believed.output and ended != "completed":  # told before it ended
+        return replace(believed, output=made)
+    return believed
 
 
 def _refused(exchange: Exchange) -> bool:

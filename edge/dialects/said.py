@@ -10,11 +10,14 @@ What stands around it does not count, so an answer has the same size in every di
 import re
 from collections.abc import Iterable
 
+import msgspec
+
 from middlewares.sse import split
 
 from .neutral import Event, RefusalDelta, TextDelta, ThinkingDelta, ToolDelta, ToolOpened
 
 _TEXTS = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
+_decode = msgspec.json.Decoder(str).decode
 _TEXT = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|partial_json|name'
     rb'|input|delta)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
@@ -38,12 +41,16 @@ def said_by(events: Iterable[Event]) -> int:
 
 
 def _unescaped(text: bytes) -> int:
-    """Bytes of what the inside of a JSON string stands for, within a few per cent."""
+    """Bytes of what the inside of a JSON string stands for."""
     escapes = text.count(b"\\")
     if not escapes:
         return len(text)
-    pairs = text.count(b"\\\\")
-    return len(text) - escapes + pairs - 2 * text.count(b"\\u")
+    if b"\\u" in text:
+        try:
+            return len(_decode(b'"%b"' % text).encode())
+        except (msgspec.DecodeError, UnicodeError):  # half of a character, of two events
+            pass
+    return len(text) - escapes + text.count(b"\\\\")
 
 
 class Said:
@@ -64,10 +71,10 @@ class Said:
 
     def add(self, block: bytes, events: int) -> None:
         """Count `block`, which holds so many whole events."""
-        if block.count(self._head) == events == block.count(self._tail):
+        if block.count(self._head) == events == block.count(self._tail) and b"\\u" not in block:
             self.bytes += len(block) - events * self._around
             if b"\\" in block:
-                self.bytes += _unescaped(block) - len(block)
+                self.bytes += block.count(b"\\\\") - block.count(b"\\")
         elif events == 1:
             self._event(block)
         else:

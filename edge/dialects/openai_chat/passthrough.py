@@ -295,7 +295,7 @@ def finish_plain(
         raise _broke(body)
     if answer.model is not None:
         body = rename(body, answer.model, asked)
-    return body, usage_in(answer)
+    return body, usage_in(answer, only_input=answer.object == "list")
 
 
 class _Choices(msgspec.Struct):

@@ -57,18 +57,22 @@ class ChatUsage(Struct):
 _decode_usage = msgspec.json.Decoder(ChatUsage).decode
 
 
-def usage_in(answer: Any) -> Usage | None:
+def usage_in(answer: Any, *, only_input: bool = False) -> Usage | None:
     """The usage that a chunk or an answer tells, with its tier; None if it tells none.
 
-    What is no object tells none: nobody needs it for the answer.
+    What is no object tells none: no answer needs it. only_input: nothing is made (embeddings), so
+    that a total is the input too.
     """
     raw = answer.usage
     if raw is NULL or bytes(raw) == b"null":
         return None
     try:
-        usage = _decode_usage(raw).normal()
+        told = _decode_usage(raw)
     except UNREADABLE:
         return None
+    if only_input:
+        told.prompt_tokens = told.prompt_tokens or told.total_tokens
+    usage = told.normal()
     if type(answer.service_tier) is str:
         usage.tiers = (answer.service_tier, "", "")
     return usage

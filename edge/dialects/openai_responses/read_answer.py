@@ -186,6 +186,7 @@ class ResponsesReader:
         self._front = None
         told = wire.item_of(event.item)
         if told is not None and told.type not in wire.ACTED_ON:
+            self._hosted += event.type == DONE and told.type in wire.HOSTED
             self._items.ignore(told)
             return
         item, new = self._items.of(event, told, _type_of(event, told))
@@ -207,7 +208,6 @@ class ResponsesReader:
         """The reader of an item that begins, also of one whose beginning was never told."""
         told = told or wire.Item(type=_type_of(event, told))
         self._called |= told.type in _CALLS
-        self._hosted += told.type in wire.HOSTED
         item = reader_of(told, self._text)
         self._items.add(item, event, told)
         return item
@@ -257,9 +257,9 @@ class ResponsesReader:
             return
         self._over = True
         usage = wire.usage_in(response)
-        if self._hosted:
+        if hosted := max(self._hosted, wire.hosted_in(data)):
             usage = usage or Usage()
-            usage.hosted = self._hosted
+            usage.hosted = hosted
         elif usage is not None and not usage.tokens:
             usage = None
         reason = reason or ("tool_use" if self._called else "end")
@@ -284,7 +284,6 @@ class ResponsesReader:
             told = output[place]
             if told is None or (_is_text(told) and not self._lacks_text(output)):
                 continue
-            self._hosted += told.type in wire.HOSTED
             late = reader_of(told, self._text)
             late.whole(told, out)
             late.close(out)

@@ -1,0 +1,219 @@
+"""What is charged by usage that is no measurement: the same in every pair, streamed or not."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from edge.dialects.counts import made
+from middlewares.exchange import Usage
+from middlewares.stores.memory_ledger import MemoryLedgerStore
+from tests.asgi import Recorded, request
+from tests.edge.dialogue import DOCUMENT, NATIVE, PAIRS, PATHS, PLAIN, SAY, ask
+from tests.edge.scripted import JSON, Answer, House, Scripted
+
+PRICE = {"input": "1.00", "output": "2.00", "cache_read": "0.10", "cache_write": "1.25"}
+TEXT = "Hello wörld, " * 40
+SAID = made(len(TEXT.encode()))
+CONTEXT = 10_000
+
+pairs = pytest.mark.parametrize(("caller", "upstream"), PAIRS)
+forms = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+
+Told = tuple[int, int] | None
+UNTOLD: list[tuple[Told, bool, bool]] = [
+    (None, False, False),
+    ((0, 0), False, False),
+    ((0, 20), False, True),
+    ((30, 0), True, False),
+    ((-1, -5), False, False),
+    ((2**64 - 1, 20), False, True),
+    ((30, 2**64 - 1), True, False),
+    ((CONTEXT + 1, CONTEXT + 1), False, False),
+]
+"""What the upstream says, and which halves of it are believed."""
+
+
+@pytest.fixture
+async def houses() -> AsyncIterator[list[House]]:
+    made_: list[House] = []
+    yield made_
+    for house in made_:
+        await house.book.aclose()
+
+
+async def open_house(houses: list[House], *answers: Answer, **price: Any) -> House:
+    models = [
+        {**model, "context": CONTEXT, "price": {**PRICE, **price}} for model in DOCUMENT["models"]
+    ]
+    models.append({"id": "vectors", "targets": ["oai/v1"], "context": 10, "price": PRICE})
+    house = House(
+        Scripted(*answers), document={**DOCUMENT, "models": models}, ledger=MemoryLedgerStore()
+    )
+    await house.book.start()
+    houses.append(house)
+    return house
+
+
+async def row_of(house: House) -> Any:
+    await house.book.flush()
+    return (await house.ledger.page())[0]
+
+
+def answer_of(upstream: str, told: Told, *, stream: bool) -> Answer:
+    say = SAY[upstream]()
+    if not stream:
+        return Answer([say.whole(TEXT, told)], headers=PLAIN)
+    data = say.start() + say.text(TEXT) + say.stop(told)
+    if upstream == "anthropic":  # its input stands at the beginning
+        started = b'"usage": {"input_tokens": 30, "output_tokens": 1}'
+        assert started in data
+        new = (
+            b"" if told is None else b'"usage": {"input_tokens": %d, "output_tokens": 1}' % told[0]
+        )
+        data = data.replace(started, new or b'"usage": {}')
+    return Answer([data])
+
+
+def told_to_caller(answer: Recorded, *, stream: bool) -> tuple[int, int]:
+    """Tokens in and out by the last usage in an answer."""
+    if stream:
+        events = [
+            json.loads(line[6:])
+            for line in answer.body.decode().splitlines()
+            if line.startswith("data: {")
+        ]
+        found = [
+            event.get("usage") or (event.get("response") or {}).get("usage") for event in events
+        ]
+        usage = [one for one in found if one][-1]
+    else:
+        usage = answer.json()["usage"]
+    given = usage["prompt_tokens"] if "prompt_tokens" in usage else usage["input_tokens"]
+    return given, usage.get("completion_tokens", usage.get("output_tokens"))
+
+
+@pairs
+@forms
+@pytest.mark.parametrize(("told", "given", "made_"), UNTOLD)
+async def test_usage_is_believed_by_halves(
+    houses: list[House],
+    caller: str,
+    upstream: str,
+    stream: bool,
+    told: Told,
+    given: bool,
+    made_: bool,
+) -> None:
+    house = await open_house(houses, answer_of(upstream, told, stream=stream))
+    members: dict[str, Any] = {"stream": stream}
+    if stream and caller == "chat.completions":
+        members["stream_options"] = {"include_usage": True}
+    answer = await request(house.app, "POST", PATHS[caller], json=ask(caller, upstream, **members))
+    assert answer.status == 200
+    row = await row_of(house)
+    assert row.measured is False
+    assert row.output == (20 if made_ else SAID)
+    if given:
+        assert row.input == 30
+    else:
+        assert 1 <= row.input <= 200
+    assert row.cost == row.input * 1000 + row.output * 2000
+    if NATIVE[caller] != upstream:
+        assert told_to_caller(answer, stream=stream) == (row.input, row.output)
+
+
+@pairs
+@forms
+async def test_usage_of_an_empty_answer_is_believed(
+    houses: list[House], caller: str, upstream: str, stream: bool
+) -> None:
+    say = SAY[upstream]()
+    whole = say.whole("", (30, 0))
+    data = say.start() + say.stop((30, 0)) if stream else whole
+    house = await open_house(houses, Answer([data], headers=() if stream else PLAIN))
+    await request(house.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream))
+    row = await row_of(house)
+    if row.ended == "completed":
+        assert (row.input, row.output, row.measured) == (30, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected", "measured"),
+    [
+        ({"prompt_tokens": 7, "total_tokens": 7}, 7, True),
+        ({"prompt_tokens": 700, "total_tokens": 700}, 700, True),  # a batch beyond the context
+        ({"total_tokens": 9}, 9, True),  # all there is of an embedding is its input
+        ({"prompt_tokens": 0, "total_tokens": 0}, None, False),
+        ({}, None, False),
+        (None, None, False),
+        ("none", None, False),
+    ],
+)
+async def test_usage_of_embeddings_is_the_input(
+    houses: list[House], usage: Any, expected: int | None, measured: bool
+) -> None:
+    vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "v1"}
+    data = json.dumps({**vectors, "usage": usage}).encode()
+    house = await open_house(houses, Answer([data], headers=[JSON]))
+    body = {"model": "vectors", "input": "Hello there"}
+    answer = await request(house.app, "POST", "/v1/embeddings", json=body)
+    assert answer.status == 200
+    row = await row_of(house)
+    assert (row.input, row.output) == (expected or house.exchanges[0].estimate, 0)
+    assert row.input > 0
+    assert row.measured is measured
+
+
+@forms
+async def test_usage_of_several_choices_is_estimated_over_all(
+    houses: list[House], stream: bool
+) -> None:
+    texts = ["one " * 30, "two " * 30]
+    if stream:
+        chunks = [
+            {
+                "object": "chat.completion.chunk",
+                "choices": [{"index": n, "delta": {"content": text}}],
+            }
+            for n, text in enumerate(texts)
+        ]
+        ends = [
+            {
+                "object": "chat.completion.chunk",
+                "choices": [{"index": n, "delta": {}, "finish_reason": "stop"}],
+            }
+            for n in range(2)
+        ]
+        lines = [b"data: " + json.dumps(one).encode() + b"\n\n" for one in (*chunks, *ends)]
+        answer = Answer([*lines, b"data: [DONE]\n\n"])
+    else:
+        choices = [
+            {"index": n, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+            for n, text in enumerate(texts)
+        ]
+        whole = {"object": "chat.completion", "choices": choices}
+        answer = Answer([json.dumps(whole).encode()], headers=[JSON])
+    house = await open_house(houses, answer)
+    body = ask("chat.completions", "openai", n=2, stream=stream)
+    await request(house.app, "POST", PATHS["chat.completions"], json=body)
+    assert (await row_of(house)).output == made(240)
+
+
+async def test_usage_beyond_the_context_is_believed_of_several_passes(houses: list[House]) -> None:
+    counted = {
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "iterations": [
+            {"type": "compaction", "input_tokens": CONTEXT, "output_tokens": 3500},
+            {"type": "message", "input_tokens": 100, "output_tokens": 10},
+        ],
+    }
+    message = json.loads(SAY["anthropic"]().whole("Hello there."))
+    data = json.dumps({**message, "usage": counted}).encode()
+    house = await open_house(houses, Answer([data], headers=[JSON]))
+    await request(house.app, "POST", PATHS["messages"], json=ask("messages", "anthropic"))
+    row = await row_of(house)
+    assert (row.input, row.output, row.measured) == (CONTEXT + 100, 3510, True)
+    assert house.exchanges[0].usage == Usage(input=CONTEXT + 100, output=3510, passes=2)
