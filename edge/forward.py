@@ -16,13 +16,16 @@ up and which come down is the crossing's to say (`edge.dialects.crossing`).
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
-from time import perf_counter, time
+from time import perf_counter
 
 from middlewares._asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target
 from middlewares.problem import Problem
 
+from .asking import ask, reason_of
 from .catalog import Catalog, Model
+from .corrections.learned import Learned
+from .corrections.remedy import corrected
 from .dialects.crossing import CLIENTS, Crossing, cross
 from .dialects.passthrough import UpstreamBroke
 from .dialects.sides import ClientSide
@@ -37,18 +40,13 @@ from .upstreams import (
     TimedOut,
     UpstreamFailure,
 )
-from .upstreams.bodies import read_all, read_some
+from .upstreams.bodies import read_all
 from .upstreams.provider import Provider, passed_on
-from .upstreams.redact import redacted
-from .upstreams.refusal import problem_of
 from .watch import ClientGone, NoContent, Watch
 
 _JSON: Header = (b"content-type", b"application/json")
 _NO_ENDPOINT = (404, 405, 501)
 """What an upstream answers that lacks an endpoint."""
-_REFUSAL_BYTES = 64 << 10
-_REASON = 1000
-"""Characters of what an upstream said that a log line may hold."""
 
 
 class Forwarder:
@@ -63,6 +61,7 @@ class Forwarder:
     clients: by endpoint, how its callers speak.
     estimator: of input tokens, for answers that must tell them before the upstream does.
     hear_out: seconds an upstream may go on after its client has left, where it is heard out.
+    learned: what targets were found not to take.
     """
 
     def __init__(
@@ -76,6 +75,7 @@ class Forwarder:
         keep_alive: float = 12.0,
         max_answer: int = 256 << 20,
         hear_out: float = 300.0,
+        learned: Learned | None = None,
     ) -> None:
         self._catalog = catalog
         self._providers = providers
@@ -85,6 +85,7 @@ class Forwarder:
         self._keep_alive = keep_alive
         self._max_answer = max_answer
         self._hear_out = hear_out
+        self._learned = learned or Learned()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
@@ -139,6 +140,7 @@ class Forwarder:
             context=model.context,
             max_answer=self._max_answer,
             foreign=place.foreign,
+            disclose=provider.disclose,
         )
         if crossing is None:
             raise _not_offered(exchange, provider)
@@ -147,11 +149,19 @@ class Forwarder:
             method=b"POST",
             target=provider.target(crossing.endpoint, _query(exchange, crossing, scope)),
             headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
-            body=provider.shaped(crossing.take_body()),
+            body=self._body(exchange, provider, target, crossing),
         )
         attempt = Attempt(target=target, started=perf_counter(), served=model.id)
         exchange.attempts.append(attempt)
-        opening = self._open(exchange, provider, request, attempt, crossing.spelled)
+        opening = ask(
+            exchange,
+            provider,
+            request,
+            attempt,
+            dialect=crossing.dialect,
+            spelled=crossing.spelled,
+            learned=self._learned,
+        )
         del request  # a prompt can be megabytes; its last holder is now what sends it
         try:
             if exchange.stream:
@@ -171,52 +181,20 @@ class Forwarder:
             _let_go(limit)
             attempt.error = str(limit)
             attempt.unanswered = not attempt.status
-            raise Problem("upstream_timeout", reason=_reason(target, str(limit))) from None
+            raise Problem("upstream_timeout", reason=reason_of(target, str(limit))) from None
         except UpstreamFailure as failure:
             _let_go(failure)
             attempt.error = failure.reason
             attempt.unanswered = failure.sent and not attempt.status
-            raise Problem(_kind_of(failure), reason=_reason(target, failure.reason)) from None
+            raise Problem(_kind_of(failure), reason=reason_of(target, failure.reason)) from None
         except UpstreamBroke as broke:
             _let_go(broke)
             attempt.error = broke.reason
-            raise Problem(broke.kind, reason=_reason(target, broke.reason)) from None
+            raise Problem(broke.kind, reason=reason_of(target, broke.reason)) from None
         finally:
             attempt.ended = now = perf_counter()
             if not exchange.first_content:
                 exchange.upstream_seconds = now - exchange.attempts[0].started
-
-    async def _open(
-        self,
-        exchange: Exchange,
-        provider: Provider,
-        request: Request,
-        attempt: Attempt,
-        spelled: Mapping[str, str] | None,
-    ) -> Response:
-        """A response with a status of success; any other as the Problem it amounts to."""
-        response = await provider.open(request)
-        attempt.status = response.status
-        if 200 <= response.status < 300:
-            return response
-        try:
-            body = await read_some(response, _REFUSAL_BYTES)
-        finally:
-            response.close()
-        problem = problem_of(
-            response.status,
-            response.headers,
-            body,
-            dialect=exchange.dialect,
-            fields=exchange.fields,
-            spelled=spelled,
-            now=time(),
-        )
-        problem.reason = attempt.error = _reason(attempt.target, problem.reason)
-        try:
-            raise problem
-        finally:  # its traceback holds this frame; the two, and the request, would stay for long
-            del problem
 
     async def _plain(
         self,
@@ -249,6 +227,17 @@ class Forwarder:
         if not gone:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+    def _body(
+        self, exchange: Exchange, provider: Provider, target: Target, crossing: Crossing
+    ) -> bytes:
+        """As the operator shapes it, without what this target was found not to take."""
+        body = provider.shaped(crossing.take_body())
+        if self._learned and (known := self._learned.of(target)):
+            remedy = corrected(body, known, crossing.dialect)
+            exchange.dropped += [change.told for change in remedy.changes]
+            return remedy.body
+        return body
 
     def _hold_left(self, exchange: Exchange) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""
@@ -339,10 +328,6 @@ def _kind_of(failure: UpstreamFailure) -> str:
     if isinstance(failure, ConnectFailed):
         return "upstream_unavailable"
     return "upstream_error"
-
-
-def _reason(target: Target, reason: str) -> str:
-    return f"{target.name}: {redacted(reason[:_REASON])}"
 
 
 def _not_offered(exchange: Exchange, provider: Provider) -> Problem:

@@ -443,6 +443,22 @@ class Upstream(Struct, frozen=True, kw_only=True):
             "provider refuses."
         ),
     ] = ()
+    stream_usage: Annotated[
+        bool,
+        Meta(
+            description="Whether streams of Chat are asked for their usage (`stream_options`). A "
+            "provider that refuses to be asked is noticed; false spares it the question. What it "
+            "then does not tell is estimated."
+        ),
+    ] = True
+    disclose: Annotated[
+        bool,
+        Meta(
+            description="Whether callers may know who answers: the provider's names and members "
+            "of its own stay in answers, and its error messages reach callers, less keys, "
+            "addresses and account ids."
+        ),
+    ] = False
     connect_timeout: Annotated[Duration, Meta(description="To a connection, TLS included.")] = (
         Duration(5)
     )

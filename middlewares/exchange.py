@@ -145,6 +145,7 @@ class Attempt(msgspec.Struct):
     served: id of the model that was tried. problem: kind of its failure, "" if there was none.
     unanswered: the request has left us, and no answer has begun to come.
     usage: what the upstream told of a try that failed; cost: of that, in nano-credits.
+    corrections: refusals within it that were answered by a corrected request.
     """
 
     target: Target
@@ -157,6 +158,7 @@ class Attempt(msgspec.Struct):
     unanswered: bool = False
     usage: Usage | None = None
     cost: int = 0
+    corrections: int = 0
 
 
 class Exchange(msgspec.Struct, eq=False):

@@ -105,6 +105,12 @@ class Metrics:
             ("upstream", "status"),
             registry=registry,
         )
+        self.corrections = Counter(
+            "penstock_upstream_corrections",
+            "Refusals that were answered by a corrected request, within an attempt.",
+            ("upstream",),
+            registry=registry,
+        )
         self.fallbacks = Counter(
             "penstock_fallbacks",
             "Requests that another model answered than the one asked for.",
@@ -223,6 +229,8 @@ class Metrics:
         for attempt in exchange.attempts:
             place = (attempt.target.upstream, attempt.status)
             tried[place] = tried.get(place, 0) + 1
+            if attempt.corrections:
+                self._add(attempt.corrections, self.corrections, place[0])
             told = attempt.usage
             if told is not None:  # of a try before the last
                 tally.input += told.input

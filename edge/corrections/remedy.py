@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
+from edge.upstreams.causes import unquoted
 from edge.upstreams.error_body import Said, read_error
 from edge.upstreams.members import UNSUPPORTED, named, root_of
 from middlewares.exchange import Dialect
@@ -47,13 +48,16 @@ _PARTLY = re.compile(
 )
 """Words by which a member is refused in some requests, and not in all."""
 _FIXED = re.compile(
-    r"only (?:the default|1\b|supports? 1\b)|(?:must be|may only be|has to be) (?:set to )?1\b(?!\.[1-9])"
-    r"|is deprecated|cannot both|not both|when thinking|must be (?:unset|left out|omitted)",
+    r"only (?:the default|1\b|supports? 1\b)|is deprecated|cannot both|not both|when thinking"
+    r"|(?:must be|may only be|has to be) (?:set to )?1\b(?!\.[1-9])"
+    r"|must be (?:unset|left out|omitted)",
     re.IGNORECASE,
 )
 """Words by which a value of sampling is refused that other models take."""
 _DEFAULT = re.compile(r"only the default .*supported|is deprecated for this model", re.IGNORECASE)
-_PROPERTY = re.compile(r"propert(?:y|ies)\W{1,3}(\w+)\W{1,3}(?:is|are) (?:unsupported|not supported)")
+_PROPERTY = re.compile(
+    r"propert(?:y|ies)\W{1,3}(\w+)\W{1,3}(?:is|are) (?:unsupported|not supported)"
+)
 _LEVELS = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
 _ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ENCRYPTED = [b'["reasoning.encrypted_content"]', b"[]"]
@@ -213,7 +217,7 @@ def _change(path: str, said: Said, fields: Fields, dialect: Dialect) -> Change |
     text = said.text
     coded = any(code in said.codes for code in _FORBIDDEN)
     unknown = coded or UNSUPPORTED.search(text) is not None
-    lasting = unknown and not _PARTLY.search(text)
+    lasting = unknown and not _PARTLY.search(unquoted(text).replace(root, ""))
     if len(names) > 1 and root in ("messages", "input", "system", "tools"):
         return _strip(names, lasting) if unknown else None
     if root in _LIMITS:

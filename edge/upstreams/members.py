@@ -29,6 +29,9 @@ _BARE = re.compile(
     r"|\b([a-z_]\w*(?:\.[\w-]+|\[\d+\])*) (?:(?:parameter|is|are) )*"
     r"(?:not supported|unsupported|not allowed|not permitted|deprecated)"
 )
+_INVALID = re.compile(
+    r"\b(?:[Ii]nvalid|[Bb]ad|[Uu]nsupported) (?:value for )?([a-z_]\w*(?:\.[\w-]+|\[\d+\])*):"
+)
 _PARTS = re.compile(r"\.?[A-Za-z_][\w-]*|\.\d+|\[\d+\]")
 _ALWAYS = frozenset(("messages", "max_tokens", "model", "input"))
 """Members an upstream may name although the caller left them out."""
@@ -56,6 +59,8 @@ def named(said: Said) -> Iterator[tuple[str, bool]]:
         if found := _LEADING.match(message):
             yield found[1], True
     for found in _QUOTED.finditer(said.text):
+        yield found[1], False
+    for found in _INVALID.finditer(said.text):
         yield found[1], False
     if UNSUPPORTED.search(said.text):
         for found in _BARE.finditer(said.text):

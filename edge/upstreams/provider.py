@@ -33,6 +33,7 @@ class Provider(msgspec.Struct, frozen=True):
         is encoded and may hold a secret.
     extra_body: members that every body has, as JSON; drop_body: members that none has, casefolded.
     first_content: seconds until the first content of a stream.
+    disclose: whether its names and its error messages cross to callers.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Provider(msgspec.Struct, frozen=True):
     extra_body: Mapping[str, msgspec.Raw] = {}
     drop_body: frozenset[str] = frozenset()
     first_content: float = 120.0
+    disclose: bool = False
 
     async def open(self, request: Request) -> Response:
         """See `Upstream.open`; the body is not compressed, whatever the upstream did to it."""

@@ -55,9 +55,14 @@ def _provider(option: UpstreamOption) -> Provider:
             name: msgspec.Raw(msgspec.json.encode(value))
             for name, value in option.extra_body.items()
         },
-        drop_body=frozenset(name.casefold() for name in option.drop_body),
+        drop_body=frozenset(name.casefold() for name in _never_sent(option)),
         first_content=option.first_token_timeout,
+        disclose=option.disclose,
     )
+
+
+def _never_sent(option: UpstreamOption) -> tuple[str, ...]:
+    return option.drop_body if option.stream_usage else (*option.drop_body, "stream_options")
 
 
 def _upstream(option: UpstreamOption) -> Upstream:

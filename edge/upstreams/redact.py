@@ -8,12 +8,12 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
-    r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]+"
+    r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>),;]+"
     r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"
     r"|\[[0-9a-f:.]*:[0-9a-f:.]*\](?::\d+)?"
     r"|\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|app|cloud|cn|eu|internal|local|lan|svc)\b"
-    r"(?::\d+)?(?:/[^\s\"'<>)]*)?"
+    r"(?::\d+)?(?:/[^\s\"'<>),;]*)?"
     r"|\blocalhost(?::\d+)?\b"
     r"|\b(?:org|proj|acct|user|team|req|request)[-_](?=[\w-]*\d)[\w-]{4,}",
     re.IGNORECASE,

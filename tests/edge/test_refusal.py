@@ -278,6 +278,7 @@ def test_the_field_at_fault_crosses_when_it_is_the_callers(
         ({"error": {"message": 'json: unknown field "seed"'}}, "seed"),
         ({"error": {"message": "seed is not supported by canary"}}, "seed"),
         ({"message": "Invalid value for `seed`, canary"}, "seed"),
+        ({"message": "invalid seed: only 1 is allowed, canary"}, "seed"),
         ({"detail": [{"loc": ["body", "seed"], "msg": "canary"}]}, "seed"),
         (
             {"detail": [{"loc": ["body", "messages", 0, "content", 0, "type"], "msg": "x"}]},

@@ -1,0 +1,84 @@
+"""One attempt's request to its target, corrected and sent again where the target refuses a member.
+
+A correction is part of its attempt: it is no try of its own (`fallback.attempts`), costs nothing
+and is told in the log line (`dropped`). What the target takes in no request is remembered.
+"""
+
+from collections.abc import Mapping
+from time import time
+
+import msgspec
+
+from middlewares.exchange import Attempt, Dialect, Exchange, Target
+
+from .corrections.change import Change
+from .corrections.learned import Learned
+from .corrections.remedy import remedy_of
+from .upstreams import Request, Response
+from .upstreams.bodies import read_some
+from .upstreams.provider import Provider
+from .upstreams.redact import redacted
+from .upstreams.refusal import problem_of
+
+_REFUSAL_BYTES = 64 << 10
+_REASON = 1000
+"""Characters of what an upstream said that a log line may hold."""
+_MOST_CORRECTIONS = 3
+"""Of one attempt; each is for another member, since what was dropped is not refused again."""
+
+
+async def ask(
+    exchange: Exchange,
+    provider: Provider,
+    request: Request,
+    attempt: Attempt,
+    *,
+    dialect: Dialect,
+    spelled: Mapping[str, str] | None,
+    learned: Learned,
+) -> Response:
+    """A response with a status of success; any other is raised as the Problem it amounts to.
+
+    dialect: of `request`. spelled: see `problem_of`. learned: remembers what was corrected.
+    """
+    made: list[Change] = []
+    while True:
+        response = await provider.open(request)
+        attempt.status = response.status
+        if 200 <= response.status < 300:
+            if made:
+                learned.add(attempt.target, made)
+            return response
+        try:
+            body = await read_some(response, _REFUSAL_BYTES)
+        finally:
+            response.close()
+        if attempt.corrections >= _MOST_CORRECTIONS:
+            break
+        remedy = remedy_of(response.status, body, request.body, dialect)
+        if remedy is None:
+            break
+        attempt.corrections += 1
+        made += remedy.changes
+        exchange.dropped += [change.told for change in remedy.changes]
+        request = msgspec.structs.replace(request, body=remedy.body)
+    problem = problem_of(
+        response.status,
+        response.headers,
+        body,
+        dialect=exchange.dialect,
+        fields=exchange.fields,
+        spelled=spelled,
+        disclose=provider.disclose,
+        now=time(),
+    )
+    problem.reason = attempt.error = reason_of(attempt.target, problem.reason)
+    try:
+        raise problem
+    finally:  # its traceback holds this frame; the two, and the request, would stay for long
+        del problem
+
+
+def reason_of(target: Target, reason: str) -> str:
+    """Why an attempt at `target` failed, for the log."""
+    return f"{target.name}: {redacted(reason[:_REASON])}"
