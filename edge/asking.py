@@ -53,7 +53,7 @@ async def ask(
             body = await read_some(response, _REFUSAL_BYTES)
         finally:
             response.close()
-        if attempt.corrections >= _MOST_CORRECTIONS:
+        if attempt.corrections >= _MOST_CORRECTIONS or not isinstance(request.body, bytes):
             break
         remedy = remedy_of(response.status, body, request.body, dialect)
         if remedy is None:

@@ -51,7 +51,7 @@ async def ask(house: House, path: str = CHAT, **members: Any) -> Recorded:
 
 
 def bodies(up: Scripted) -> list[dict[str, Any]]:
-    return [json.loads(request.body) for request in up.requests]
+    return [json.loads(request.body) for request in up.requests if isinstance(request.body, bytes)]
 
 
 @every_caller

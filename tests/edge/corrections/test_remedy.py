@@ -331,7 +331,11 @@ def test_sealed_reasoning_that_is_refused_is_left_out() -> None:
 def test_cache_marks_that_are_refused_are_left_out_everywhere_but_in_arguments() -> None:
     mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
     call = {"type": "tool_use", "id": "t", "name": "f", "input": dict(mark)}
-    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}]}
+    result: dict[str, Any] = {
+        "type": "tool_result",
+        "tool_use_id": "t",
+        "content": [{"type": "text", "text": "x"}],
+    }
     inner = {**result, "content": [{**result["content"][0], **mark}], **mark}
     schema = {"type": "object", "properties": dict(mark)}
 
