@@ -28,12 +28,15 @@ def unpacked(response: Response, most: int = MOST) -> Response:
     most: bytes the decompressed body may have. Reading raises Malformed past it, for a coding other
     than gzip and deflate, and for a body that is damaged or cut.
     """
+    codings = b""
     for name, value in response.headers:
         if name == b"content-encoding":
-            coding = value.strip().lower()
-            if coding not in (b"", b"identity"):
-                return Unpacked(response, coding, most)
-    return response
+            codings += b"," + value
+    if not codings:
+        return response
+    left = [coding.strip() for coding in codings.lower().split(b",")]
+    left = [coding for coding in left if coding not in (b"", b"identity")]
+    return Unpacked(response, b", ".join(left), most) if left else response
 
 
 class Unpacked:

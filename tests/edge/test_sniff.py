@@ -80,7 +80,12 @@ EVENTS = [
     b"data: " + json.dumps({**_CHUNK, "choices": [], "usage": PLAIN["usage"]}).encode() + b"\n\n",
     b"data: [DONE]\n\n",
 ]
-ERROR = b'{"error":{"message":"Too many","type":"rate_limit_error","code":"rate_limit_exceeded"}}'
+_ERROR = b'"error":{"message":"Too many","type":"rate_limit_error","code":"rate_limit_exceeded"}'
+ERRORS = {
+    "only-oai": b"{%b}" % _ERROR,
+    "only-ant": b'{"type":"error",%b}' % _ERROR,
+    "only-res": b'{"object":"response","status":"failed",%b}' % _ERROR,
+}
 
 
 def house(*answers: Answer) -> House:
@@ -184,10 +189,12 @@ async def test_no_stream_and_no_answer_is_a_failure(caller: str, label: bytes, b
 
 @pytest.mark.parametrize("label", [JSON, SSE, (b"content-type", b"text/plain")])
 @pytest.mark.parametrize("first", [b"", BOM, b"\n"])
+@pytest.mark.parametrize("model", ERRORS)
 async def test_error_under_200_for_a_stream_keeps_its_kind(
-    label: tuple[bytes, bytes], first: bytes
+    model: str, label: tuple[bytes, bytes], first: bytes
 ) -> None:
-    answer = await ask(house(Answer([first + ERROR], headers=[label])), stream=True)
+    found = house(Answer([first + ERRORS[model]], headers=[label]))
+    answer = await ask(found, stream=True, model=model)
     assert answer.status == 429
     assert b"Too many" not in answer.body
 
@@ -249,6 +256,7 @@ PACKED = {
     b"gzip": gzip.compress,
     b"X-GZIP ": gzip.compress,
     b"deflate": zlib.compress,
+    b"identity, gzip": gzip.compress,
     b" Deflate": lambda data: deflated(data, -zlib.MAX_WBITS),
 }
 

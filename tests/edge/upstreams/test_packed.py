@@ -48,7 +48,7 @@ async def test_unpacked_drops_the_headers_that_no_longer_hold() -> None:
     assert body.closed
 
 
-@pytest.mark.parametrize("coding", [b"", b"identity", b" Identity"])
+@pytest.mark.parametrize("coding", [b"", b"identity", b" Identity", b"identity, identity"])
 async def test_unpacked_leaves_what_is_not_compressed(coding: bytes) -> None:
     body = Body(b"as it is", coding=coding)
     assert unpacked(body) is body

@@ -1,7 +1,7 @@
 """What an operator's settings for one upstream do to the requests sent there."""
 
+import gzip
 import json
-from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -11,6 +11,7 @@ from edge.bounds import _OWN
 from edge.fit import BOUNDS
 from edge.settings import parse
 from edge.upstreams import Request
+from edge.upstreams.bodies import read_all
 from edge.upstreams.provider import Provider
 from edge.upstreams.providers import providers_of
 from tests.asgi import request
@@ -72,6 +73,8 @@ async def test_settings_hold_for_every_endpoint(path: str) -> None:
     assert (given["route"], given["user"]) == ({"only": ["eu"]}, "gateway")
     assert not given.keys() & {"seed", "metadata"}
     assert given["model"] == "prod"
+    if path == "/v1/responses":  # as models that think are asked, which the name does not tell
+        assert given["include"] == ["reasoning.encrypted_content"]
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
@@ -144,16 +147,17 @@ def test_money_is_set_aside_by_members_that_no_setting_touches() -> None:
 
 
 @pytest.mark.parametrize("transport", ["native", "httpx"])
-async def test_both_transports_send_the_query(transport: Literal["native", "httpx"]) -> None:
-    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
-    async with Fake(answering(answer)) as fake:
+async def test_both_transports_send_the_query_and_unpack_the_answer(
+    transport: Literal["native", "httpx"],
+) -> None:
+    packed = gzip.compress(b"{}")
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+    async with Fake(answering(head % len(packed) + packed)) as fake:
         one = _upstream(base_url=fake.url, transport=transport, query={"v": "1 2"})
         provider: Provider = providers_of(parse({"upstreams": [one]}))["up"]
         response = await provider.open(
             Request(b"POST", provider.target("embeddings"), provider.headers, b"{}")
         )
-        read: Callable[[], Any] = response.read
-        while await read():
-            pass
+        assert await read_all(response, 1 << 20) == b"{}"
         await provider.upstream.aclose()
         assert fake.requests[0].target == b"/embeddings?v=1%202"
