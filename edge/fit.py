@@ -5,6 +5,7 @@ here reads files or changes anything.
 """
 
 import json
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,17 @@ BOUNDS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens"))
 """Members by which money is set aside: what is sent has to be what was counted with."""
 _UNMADE = _ASKED | BOUNDS | {"n", "best_of", "n_predict", "max_new_tokens", "stream_options"}
 """Members that `extra_body` must not set."""
+_ENDS = (
+    *("/chat/completions", "/completions", "/messages", "/messages/count_tokens"),
+    *("/responses", "/embeddings", "/models"),
+)
+"""Paths that are put behind a base URL, and do not belong in it."""
+_FOREIGN_REFERENCE = re.compile(
+    r"os\.environ|process\.env|env\.[A-Z]|\$\{?\w+\}?$|\$\(|\{\{|\{env|%\w+%$|<[^>]*>$"
+    r"|(?:vault|secret|secretref|ssm|op|gcpsm|awssm)://|(?:ENV|Env):"
+)
+"""How other programs write that a key stands in a variable or a vault. Taken for a key it is
+refused by the provider at each request."""
 _LASTING = (
     ("fallback", "time"),
     ("fallback", "longest_pause"),
@@ -153,8 +165,21 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
             if getattr(upstream, key) is not None:
                 yield key, f"has no meaning for dialect {upstream.dialect}"
     yield from _client_misfits(upstream)
-    if upstream.api_key is not None and not _visible(upstream.api_key.reveal()):
-        yield "api_key", "expected visible ASCII characters without spaces or line ends"
+    if upstream.base_url is not None:
+        path = urlsplit(upstream.base_url).path
+        end = next((end for end in _ENDS if path.endswith(end)), None)
+        if end is not None:
+            yield "base_url", f"ends in the endpoint {end}; expected what stands in front of it"
+    if upstream.api_key is not None:
+        key = upstream.api_key.reveal()
+        if _FOREIGN_REFERENCE.match(key):
+            yield (
+                "api_key",
+                'looks like a reference that another program resolves; write "env:NAME" or '
+                '"file:PATH"',
+            )
+        elif not _visible(key):
+            yield "api_key", "expected visible ASCII characters without spaces or line ends"
     yield from _body_misfits(upstream)
     if upstream.auth_header is not None and upstream.api_key is None:
         yield "auth_header", "has no meaning without api_key"

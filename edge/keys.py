@@ -7,21 +7,39 @@ the second member of what `create` and `rotate` return, and is nowhere else.
 import re
 import secrets
 import string
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Any
 
 import msgspec
 
-from middlewares.stores.keys import Key, KeyStore, Mode, UnknownKey, digest, is_secret, mint, prefix
+from middlewares.stores.keys import (
+    ACCEPTABLE,
+    Key,
+    KeyStore,
+    Mode,
+    UnknownKey,
+    digest,
+    is_acceptable,
+    is_secret,
+    mint,
+    prefix,
+)
 
 from .period import moment
+from .router import ENDPOINTS
 from .settings import SettingsError, read_own
 
 _NAME = 200
+_MOST_PAIRS = 16
+_LONGEST_NAME = 64
+_LONGEST_TEXT = 512
 _CENTURY = 36525 * 86400.0
 _ALPHABET = string.digits + string.ascii_lowercase
 _MARK = re.compile(r"\bsk-")
+_MADE = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
+"""The display prefix of a secret of ours."""
 _RANDOM = re.compile(r"[0-9A-Za-z]{20}")
 """Behind the mark, what may be a secret, of ours or of somebody else's: never stored, queried for
 or repeated."""
@@ -49,17 +67,25 @@ async def create(
     endpoints: Sequence[str] | None = None,
     networks: Sequence[str] | None = None,
     limits: dict[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
     expires_in: float | None = None,
+    secret: str | None = None,
     plans: Collection[str] | None = None,
 ) -> tuple[Key, str]:
     """A new key, and its secret, which cannot be had again.
 
-    `expires_in`: seconds from `now`. `plans`: the ids a plan may have; None does not check.
+    `expires_in`: seconds from `now`. `secret`: one that exists already, such as a key of another
+    gateway; a new one is made unless given. `plans`: the ids a plan may have; None does not check.
     Raises KeyRefused, StoreUnavailable.
     """
     if mode not in ("live", "test"):
         raise KeyRefused("mode", f"expected live or test, not {mode!r}")
-    secret = mint(brand, mode)
+    if secret is None:
+        secret = mint(brand, mode)
+    elif not is_acceptable(secret):
+        raise KeyRefused("secret", f"expected {ACCEPTABLE}")
+    elif await store.find(digest(secret)) is not None:
+        raise KeyRefused("secret", "is that of another key")
     key = Key(
         id="key_" + "".join(secrets.choice(_ALPHABET) for _ in range(20)),
         digest=digest(secret),
@@ -69,9 +95,10 @@ async def create(
         owner=text("owner", owner),
         plan=_plan(plan, plans),
         models=_names("models", models),
-        endpoints=_names("endpoints", endpoints),
+        endpoints=_endpoints(endpoints),
         networks=_networks(networks),
         limits=_own(limits),
+        metadata=_pairs(metadata),
         expires_at=None if expires_in is None else now + _seconds("expires_in", expires_in),
     )
     return await store.insert(key), secret
@@ -129,8 +156,8 @@ async def rotate(
             previous_until=now + grace if grace else None,
         )
 
-    *_, mode, _shown = (await get(store, key_id)).prefix.split("-")
-    secret = mint(brand, "test" if mode == "test" else "live")
+    made = _MADE.fullmatch((await get(store, key_id)).prefix)  # None: it was brought along
+    secret = mint(brand, "test" if made is not None and made[1] == "test" else "live")
     return await _update(store, key_id, change), secret
 
 
@@ -154,7 +181,7 @@ async def edit(
     **fields: Any,
 ) -> Key:
     """Change the given fields of a key: name, owner, plan, models, endpoints, networks, limits,
-    disabled, expires_in (seconds from `now`, None for never). Others stay.
+    metadata, disabled, expires_in (seconds from `now`, None for never). Others stay.
 
     Raises KeyRefused, also for any other field.
     """
@@ -163,9 +190,10 @@ async def edit(
         "owner": lambda value: text("owner", value),
         "plan": lambda value: _plan(value, plans),
         "models": lambda value: _names("models", value),
-        "endpoints": lambda value: _names("endpoints", value),
+        "endpoints": _endpoints,
         "networks": _networks,
         "limits": _own,
+        "metadata": _pairs,
         "disabled": bool,
         "expires_in": lambda value: None if value is None else now + _seconds("expires_in", value),
     }
@@ -197,11 +225,31 @@ def described(key: Key, now: float) -> dict[str, Any]:
         "endpoints": None if key.endpoints is None else list(key.endpoints),
         "networks": None if key.networks is None else list(key.networks),
         "limits": key.limits,
+        "metadata": key.metadata or {},
         "created_at": moment(key.created_at),
         "expires_at": moment(key.expires_at),
         "revoked_at": moment(key.revoked_at),
         "previous_until": moment(key.previous_until),
     }
+
+
+def unusable(keys: Iterable[Key], plans: Collection[str], now: float) -> Iterator[str]:
+    """Sentences for what keys that can still be used name and the configuration does not have: a
+    plan, without which they are refused, and endpoints."""
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        if key.usable_until(key.digest) <= now:
+            continue
+        if key.plan is not None and key.plan not in plans:
+            what = f"plan {key.plan!r}, which the file does not have, and are refused"
+            found.setdefault(what, []).append(key.id)
+        for name in key.endpoints or ():
+            if name not in ENDPOINTS:
+                found.setdefault(f"endpoint {name!r}, which does not exist", []).append(key.id)
+    for what, ids in found.items():
+        which = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+        count = "1 key names" if len(ids) == 1 else f"{len(ids)} keys name"
+        yield f"keys: {count} the {what}: {which}"
 
 
 def looks_secret(text: str) -> bool:
@@ -273,6 +321,35 @@ def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(values, str) or not values:
         raise KeyRefused(field, "expected a list of at least one, or nothing to allow all")
     return tuple(dict.fromkeys(text(field, value, required=True) for value in values))
+
+
+def _endpoints(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    names = _names("endpoints", values)
+    for name in names or ():
+        if name not in ENDPOINTS:
+            near = get_close_matches(name, ENDPOINTS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(sorted(ENDPOINTS))
+            raise KeyRefused("endpoints", f"{name!r} is none of {known}{hint}")
+    return names
+
+
+def _pairs(values: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Metadata: at most 16 pairs, names of 1 to 64 characters, texts of at most 512."""
+    if not values:
+        return None
+    if len(values) > _MOST_PAIRS:
+        raise KeyRefused("metadata", f"expected at most {_MOST_PAIRS} pairs, not {len(values)}")
+    for name, value in values.items():
+        if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or looks_secret(name):
+            said = f"expected names of 1 to {_LONGEST_NAME} printable characters"
+            raise KeyRefused("metadata", said)
+        if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
+            said = f"expected at most {_LONGEST_TEXT} printable characters as text"
+            raise KeyRefused(f"metadata.{name}", said)
+        if looks_secret(value):
+            raise KeyRefused(f"metadata.{name}", "looks like a secret, and would be shown")
+    return dict(values)
 
 
 def _networks(values: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from middlewares import Exchange, Metrics, Principal, Problem
 from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header
 
 from .catalog import Catalog
-from .router import ROUTES, allowed_from
+from .router import ROUTES, allowed_from, scheme_of
 from .settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -74,7 +74,7 @@ def open_app(
     async def home(request: Request) -> Response:
         context = {
             "brand": settings.brand,
-            "base": str(request.base_url).rstrip("/"),
+            "base": _base(request, settings),
             "models": catalog.visible(Principal(id="")),
             "needs_key": settings.auth.mode == "keys",
             "endpoints": [path.replace("*", "{id}") for path in ROUTES],
@@ -101,6 +101,15 @@ def open_app(
         exchange.outcome = exchange.outcome or "completed"
 
     return app
+
+
+def _base(request: Request, settings: Settings) -> str:
+    """The base URL as callers have to write it, without /v1."""
+    server = settings.server
+    if server.public_url is not None:
+        return server.public_url
+    scheme = scheme_of(request.scope, server.trusted_proxies)
+    return str(request.base_url.replace(scheme=scheme)).rstrip("/")
 
 
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")

@@ -146,10 +146,18 @@ class Server(Struct, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         tuple[Network, ...],
         Meta(
-            description="Networks of the reverse proxies in front. Only from them is "
-            "`x-forwarded-for` believed, counted from the right."
+            description="Networks of the reverse proxies in front. Only from them are "
+            "`x-forwarded-for`, counted from the right, and `x-forwarded-proto` believed."
         ),
     ] = ()
+    public_url: Annotated[
+        HttpUrl | None,
+        Meta(
+            description="Where clients reach this gateway, without /v1: "
+            '"https://llm.example.com". Unless given it is read from each request: scheme and '
+            "`Host`."
+        ),
+    ] = None
     ops_networks: Annotated[
         tuple[Network, ...],
         Meta(
@@ -189,7 +197,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 class Store(Struct, frozen=True, kw_only=True):
-    """Where state lives. Relative paths are relative to the working directory."""
+    """Where state lives. Relative paths are relative to the folder of the configuration file."""
 
     sql: Annotated[
         Location,

@@ -133,4 +133,4 @@ def _rate(rate: units.Rate, burst: int) -> Rate:
 
 
 def _misconfigured(principal: Principal, reason: str) -> Problem:
-    return Problem("upstream_unavailable", reason=f"key {principal.id}: {reason}")
+    return Problem("key_misconfigured", reason=f"key {principal.id}: {reason}")

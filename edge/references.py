@@ -73,6 +73,15 @@ class Location(str):
             raise ValueError(f"expected {cls.expected}")
         return cls(value)
 
+    def under(self, directory: Path) -> Self:
+        """The same with a relative path of a file, `sqlite:///` or `file:`, put below `directory`;
+        any other location as it is."""
+        for scheme in ("sqlite:///", "file:"):
+            path = self.removeprefix(scheme)
+            if path != self and path and path != ":memory:":
+                return type(self)(f"{scheme}{directory / Path(path).expanduser()}")
+        return self
+
     @property
     def shown(self) -> str:
         """The URL with `***` for its password and without its query, for people and logs.

@@ -59,6 +59,9 @@ OPEN: Mapping[str, tuple[str, ...]] = {
 ADMIN = "/admin/v1"
 """Below it is the management API, with a token of its own."""
 
+ENDPOINTS: frozenset[str] = frozenset(row.endpoint for row in ROUTES.values())
+"""Names of what a key may be allowed to use."""
+
 _CONVERSATION: Mapping[Dialect, str] = {
     "openai": "chat.completions",
     "anthropic": "messages",
@@ -215,6 +218,18 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
         if not within(address, trusted):
             break
     return address
+
+
+def scheme_of(scope: Scope, trusted: Sequence[Network]) -> str:
+    """ "http" or "https" as the caller wrote it: the socket's, or what a trusted proxy says in
+    `x-forwarded-proto`, of which the last value is the one it wrote itself."""
+    scheme: str = scope.get("scheme") or "http"
+    peer = scope.get("client")
+    if not trusted or not peer or not within(peer[0], trusted):
+        return scheme
+    given = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+    last = given[-1].rpartition(b",")[2].strip().lower().decode("latin-1") if given else ""
+    return last if last in ("http", "https") else scheme
 
 
 def _bare(hop: str) -> str:

@@ -5,8 +5,8 @@
     demo_settings(env)    the built-in configuration of `penstock demo`
 
 All raise `SettingsError`, which holds one sentence per fault, each with the path of its key.
-Secrets and files that the configuration names are relative to its own folder; what Penstock writes
-(`store`) is relative to the working directory.
+Relative paths are relative to the folder of the file: those of secrets and certificates, and those
+of `store`, where Penstock writes.
 """
 
 import json
@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -142,6 +143,8 @@ def load(
     except ValueError as error:
         kind = "JSON" if file.suffix == ".json" else "TOML"
         raise SettingsError([f"{file}: is not {kind}: {error}"]) from None
+    if not document:
+        raise SettingsError([f"{file}: is empty; expected at least one of upstreams and models"])
     if server and isinstance(document, dict):
         table = document.get("server", {})
         if isinstance(table, dict):
@@ -154,9 +157,10 @@ def parse(
 ) -> Settings:
     """The settings in plain data with the keys of a configuration file. Raises SettingsError.
 
-    directory: folder that `file:` secrets, `ca` and `client_cert` are relative to.
+    directory: folder that relative paths are relative to; the working directory unless given.
     """
-    references = References(env, directory or Path.cwd())
+    directory = directory or Path.cwd()
+    references = References(env, directory)
     reader = Reader(
         {
             Duration: Duration.parse,
@@ -177,11 +181,21 @@ def parse(
     if faults := list(misfits(configuration)):
         raise SettingsError(faults)
     fields = msgspec.structs.asdict(configuration)
+    fields["store"] = _stored_under(configuration.store, directory)
     fields["routes"] = tuple(
         msgspec.structs.replace(route, endpoint=route.endpoint or endpoint_of(route.path))
         for route in configuration.routes
     )
     return Settings(**fields, written=frozenset(_written(document)))
+
+
+def _stored_under(store: Store, directory: Path) -> Store:
+    return msgspec.structs.replace(
+        store,
+        sql=store.sql.under(directory),
+        objects=store.objects.under(directory),
+        journal=str(directory / Path(store.journal).expanduser()),
+    )
 
 
 def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
@@ -283,6 +297,12 @@ _PROVIDERS = (
 def advice(settings: Settings) -> list[str]:
     """Sentences about what is right and could be better."""
     return [
+        *(
+            f"upstreams[{n}].base_url: {upstream.base_url} has no path; most providers need their "
+            "version in it, such as /v1"
+            for n, upstream in enumerate(settings.upstreams)
+            if upstream.base_url is not None and not urlsplit(upstream.base_url).path
+        ),
         *(
             f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound "
             "the price of 32,000 output tokens is set aside"

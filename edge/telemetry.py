@@ -210,6 +210,10 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     principal = exchange.principal
     if principal is not None:
         line["key"] = principal.id
+        if principal.name:
+            line["key_name"] = _clean(principal.name)
+        if principal.owner:
+            line["owner"] = _clean(principal.owner)
     if exchange.model:
         line["model"] = _clean(exchange.model)
         line["stream"] = exchange.stream

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import heapify, heappop, heappush
 
+from ._shared import Shared
 from .stores.counters import Check, Verdict
 
 _GRAIN = 0.001
@@ -172,7 +173,7 @@ class Place:
             self._future.set_result(None)
 
 
-class Line:
+class Line(Shared):
     """A line that several limiters may share.
 
     each: places of one principal. total: places. size: bytes of bodies that those in the line

@@ -1,6 +1,7 @@
 """Who is calling: an API key, or the client's address where no key is needed."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from hashlib import sha256
 from time import time
 from typing import Literal
@@ -9,11 +10,10 @@ from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope, subscriber, with
 from .exchange import Exchange, Principal
 from .problem import Problem
 from .stores.directory import KeyDirectory
-from .stores.keys import StoreUnavailable
+from .stores.keys import LONGEST_SECRET, StoreUnavailable
 
-_LONGEST = 256
-"""Bytes; our keys have less than 100, and nobody makes us hash a megabyte."""
-
+_CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)|\\|//")
+"""A path that a server behind may read as another one: it is not exempt."""
 _CARRIERS = frozenset({b"authorization", b"x-api-key"})
 """Headers that may hold a key."""
 
@@ -26,6 +26,9 @@ class AuthMiddleware:
     the same; the log has the reason. In mode "none" no header is read, and the address is the
     principal, of IPv6 its /64.
 
+    exempt: paths that need no key, as `scope["path"]` has them; one that ends in `/*` stands for
+    all below it. Whoever comes there has no principal.
+
     Reads:   client, endpoint
     Writes:  principal
     Rejects: missing_key, invalid_key, endpoint_not_allowed, upstream_unavailable
@@ -33,7 +36,7 @@ class AuthMiddleware:
     Cost:    one SHA-256 and one look-up; a query for a key not seen lately
     """
 
-    __slots__ = ("_clock", "_keys", "app")
+    __slots__ = ("_below", "_clock", "_exempt", "_keys", "app")
 
     def __init__(
         self,
@@ -41,13 +44,18 @@ class AuthMiddleware:
         *,
         keys: KeyDirectory | None = None,
         mode: Literal["keys", "none"] = "keys",
+        exempt: Collection[str] = (),
         clock: Callable[[], float] = time,
     ) -> None:
         if mode not in ("keys", "none"):
             raise ValueError(f"mode {mode!r}: expected 'keys' or 'none'")
         if mode == "keys" and keys is None:
             raise ValueError("keys None: expected a KeyDirectory, as mode is 'keys'")
+        if isinstance(exempt, str) or not all(path.startswith("/") for path in exempt):
+            raise ValueError(f"exempt {exempt!r}: expected paths such as '/health' or '/static/*'")
         self.app = app
+        self._exempt = frozenset(exempt)
+        self._below = tuple(path[:-1] for path in exempt if path.endswith("/*"))
         self._keys = keys if mode == "keys" else None
         self._clock = clock
 
@@ -57,6 +65,8 @@ class AuthMiddleware:
             if kind == "lifespan":
                 return await self.app(scope, receive, send)
             return await refuse_scope(scope, receive, send)
+        if self._exempt and self._is_exempt(scope["path"]):
+            return await self.app(scope, receive, send)
         exchange = Exchange.of(scope)
         keys = self._keys
         if keys is None:
@@ -79,7 +89,7 @@ class AuthMiddleware:
                 secret = given
         if not secret:
             return await Problem("missing_key", reason="no key")(scope, receive, send)
-        if len(secret) > _LONGEST:
+        if len(secret) > LONGEST_SECRET:
             return await _invalid(f"a key of {len(secret)} bytes")(scope, receive, send)
 
         digest = sha256(secret).digest()
@@ -109,6 +119,11 @@ class AuthMiddleware:
             return await problem(scope, receive, send)
         exchange.principal = principal
         await self.app(scope, receive, send)
+
+    def _is_exempt(self, path: str) -> bool:
+        return path in self._exempt or (
+            path.startswith(self._below) and not _CLIMBS.search(path) if self._below else False
+        )
 
 
 def _invalid(reason: str) -> Problem:

@@ -9,6 +9,8 @@ from .problem import Problem
 
 _log = logging.getLogger(__name__)
 _HOUSE = House()
+_WHOLE = (b"[DONE]", b'"message_stop"', b'"response.completed"', b'"response.incomplete"')
+"""What the last message of a stream holds when it has ended well, by dialect."""
 
 
 class ErrorsMiddleware:
@@ -18,6 +20,9 @@ class ErrorsMiddleware:
     becomes `internal`, logged with its traceback under the request id. After it, an event stream
     ends with an error event and never with a success marker; any other body can only be broken
     off, so the exception goes on to the server, which closes the connection. Cancellation passes.
+
+    The empty last message of an event stream waits until the app has returned: Starlette's
+    `BaseHTTPMiddleware` sends it although the app inside has raised, and raises only then.
 
     Reads:   request_id, dialect
     Writes:  house
@@ -40,11 +45,19 @@ class ErrorsMiddleware:
         exchange = Exchange.of(scope)
         exchange.house = self._house
         started = streaming = ended = False
+        end: Message | None = None
+        last = b""
 
         def send_watched(message: Message) -> Awaitable[None]:
-            nonlocal started, streaming, ended
+            nonlocal started, streaming, ended, end, last
             if message["type"] == "http.response.body":
-                ended = not message.get("more_body", False)
+                if message.get("more_body", False):
+                    last = message.get("body", b"")
+                else:
+                    if streaming and not message.get("body"):
+                        end = message
+                        return _sent()
+                    ended = True
             elif message["type"] == "http.response.start":
                 started = True
                 for name, value in message.get("headers", ()):
@@ -62,11 +75,20 @@ class ErrorsMiddleware:
                 _log.exception("request %s failed inside", exchange.request_id)
             if not started:
                 await _problem_of(raised)(scope, receive, send)
+            elif end is not None and any(mark in last for mark in _WHOLE):
+                await send(end)  # the answer was whole; what failed came after it
             elif streaming and not ended:
                 event = _problem_of(raised).event(exchange)
                 await send({"type": "http.response.body", "body": event})
             elif not ended:
                 raise
+        else:
+            if end is not None:
+                await send(end)
+
+
+async def _sent() -> None:
+    """In place of a `send` that waits."""
 
 
 def _problem_of(raised: Exception) -> Problem:

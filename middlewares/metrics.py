@@ -7,6 +7,7 @@ process writes files there and `exposition` adds them up: one scrape of any work
 
 import asyncio
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -23,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
+from ._shared import Shared
 from .exchange import Exchange
 from .money import NANO
 
@@ -32,6 +34,7 @@ Value = Any
 _GATHER_SECONDS = 0.2
 _LOOK_SECONDS = 1.0
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIRST = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 
 
@@ -51,7 +54,7 @@ class _Tally:
         self.cost = 0
 
 
-class Metrics:
+class Metrics(Shared):
     """The metrics of a gateway, gathered by kind of request and written out every 0.2 s.
 
     A counter that several processes share is a file in memory; one write to it costs more than
@@ -60,47 +63,58 @@ class Metrics:
 
     Labels come from configuration only (endpoint, catalog id, status), never from what a client
     wrote, so their number is bounded.
+
+    namespace: what all names begin with, as in `penstock_requests_total`.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, namespace: str = "penstock"
+    ) -> None:
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ValueError(
+                f"namespace {namespace!r}: expected letters, digits and _, a letter or _ first"
+            )
         self.registry = registry = registry if registry is not None else CollectorRegistry()
         self.requests = Counter(
-            "penstock_requests",
+            f"{namespace}_requests",
             "Finished requests.",
             ("endpoint", "model", "status", "outcome"),
             registry=registry,
         )
         self.problems = Counter(
-            "penstock_problems", "Requests answered with a problem.", ("kind",), registry=registry
+            f"{namespace}_problems",
+            "Requests answered with a problem.",
+            ("kind",),
+            registry=registry,
         )
         self.in_flight = Gauge(
-            "penstock_requests_in_flight",
+            f"{namespace}_requests_in_flight",
             "Requests being served now.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.duration = Histogram(
-            "penstock_request_duration_seconds",
+            f"{namespace}_request_duration_seconds",
             "From the first byte of a request to the last of its response.",
             ("endpoint",),
             buckets=_DURATIONS,
             registry=registry,
         )
         self.first_content = Histogram(
-            "penstock_time_to_first_content_seconds",
+            f"{namespace}_time_to_first_content_seconds",
             "From the first byte of a streamed request to the first content sent.",
             ("model",),
             buckets=_FIRST,
             registry=registry,
         )
         self.tokens = Counter(
-            "penstock_tokens",
+            f"{namespace}_tokens",
             "Tokens as upstreams reported them; the kinds are disjoint.",
             ("model", "kind"),
             registry=registry,
         )
         self.attempts = Counter(
-            "penstock_upstream_attempts",
+            f"{namespace}_upstream_attempts",
             "Attempts by upstream and the status it gave; 0 is none.",
             ("upstream", "status"),
             registry=registry,
@@ -112,13 +126,13 @@ class Metrics:
             registry=registry,
         )
         self.fallbacks = Counter(
-            "penstock_fallbacks",
+            f"{namespace}_fallbacks",
             "Requests that another model answered than the one asked for.",
             ("model",),
             registry=registry,
         )
         self.broken = Gauge(
-            "penstock_target_broken",
+            f"{namespace}_target_broken",
             "1 while a target is passed over as long as there is another, 0 once a request has "
             "tried it and was answered.",
             ("upstream", "target"),
@@ -126,43 +140,43 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self.not_kept = Counter(
-            "penstock_answers_not_kept",
+            f"{namespace}_answers_not_kept",
             "Answers that should have been stored and could not be.",
             registry=registry,
         )
         self.credits = Counter(
-            "penstock_credits",
+            f"{namespace}_credits",
             "Credits charged, by the model that served.",
             ("model",),
             registry=registry,
         )
         self.ledger_rows = Counter(
-            "penstock_ledger_rows",
+            f"{namespace}_ledger_rows",
             "Rows written to the ledger: of requests that ended here, or recovered from a process "
             "that died.",
             ("from",),
             registry=registry,
         )
         self.ledger_waiting = Gauge(
-            "penstock_ledger_waiting_rows",
+            f"{namespace}_ledger_waiting_rows",
             "Rows in the journal that are not in SQL yet.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.counters_up = Gauge(
-            "penstock_counters_up",
+            f"{namespace}_counters_up",
             "1 while the counters answer, 0 while limits go by what the policy for that says.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.throttled = Gauge(
-            "penstock_throttled_requests",
+            f"{namespace}_throttled_requests",
             "Requests that wait for their turn.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.config_hash = Gauge(
-            "penstock_config_hash",
+            f"{namespace}_config_hash",
             "Of the configuration file that a worker serves, as a number; label `pid` tells the "
             "workers apart.",
             registry=registry,

@@ -68,6 +68,14 @@ KINDS: Mapping[str, Kind] = {
     "model_not_allowed": Kind(
         403, "permission_error", "permission_error", "This key may not use this model."
     ),
+    "key_misconfigured": Kind(
+        403,
+        "permission_error",
+        "permission_error",
+        "This key is not set up rightly: its plan does not exist any more, or its limits cannot be "
+        "read. Ask the operator of {brand}.",
+        should_retry=False,
+    ),
     "model_not_found": Kind(
         404,
         _INVALID,

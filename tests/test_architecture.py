@@ -21,6 +21,7 @@ SHARED = {
     "_line",
     "_recording",
     "_run",
+    "_shared",
     "_search",
     "exchange",
     "money",

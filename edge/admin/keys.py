@@ -32,6 +32,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: list[str] | None = None
     networks: list[str] | None = None
     limits: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
     expires_in: Length | None = None
 
 
@@ -45,6 +46,7 @@ class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: list[str] | UnsetType | None = UNSET
     networks: list[str] | UnsetType | None = UNSET
     limits: dict[str, Any] | UnsetType | None = UNSET
+    metadata: dict[str, str] | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
     expires_in: Length | UnsetType | None = UNSET
 
@@ -105,6 +107,7 @@ class Keys:
             endpoints=body.endpoints,
             networks=body.networks,
             limits=body.limits,
+            metadata=body.metadata,
             expires_in=_seconds("expires_in", body.expires_in),
             plans=self._plans,
         )

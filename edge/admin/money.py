@@ -98,7 +98,18 @@ class Money:
     async def usage(self, asked: Asked) -> Answer:
         query = asked.query("account", "start", "end", "days")
         period = read_period(query, self._clock())
-        return 200, await self._statement.usage(text_of(query, "account"), period)
+        account = text_of(query, "account")
+        if account is not None and not await self._is_known(account):
+            raise Problem("not_found", message="No key has this id, and no row of the ledger.")
+        return 200, await self._statement.usage(account, period)
+
+    async def _is_known(self, account: str) -> bool:
+        """Whether there is such a key, or has been such an account: an address, with no keys."""
+        if not account.isprintable() or looks_secret(account):
+            return False
+        if await self._keys.get(account) is not None:
+            return True
+        return bool(await self._ledger.page(account=account, limit=1))
 
     async def ledger(self, asked: Asked) -> Answer:
         query = asked.query("account", "kind", "since", "until", "limit", "after")

@@ -1,5 +1,6 @@
 """`penstock keys …`: make, look at, change, rotate and revoke API keys."""
 
+import sys
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -64,6 +65,12 @@ Overflow = Annotated[
 ]
 
 
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=TEXT", help="A pair of metadata; may be repeated, 16 at most."),
+]
+
+
 class Clearable(StrEnum):
     """What can be taken away from a key."""
 
@@ -72,8 +79,12 @@ class Clearable(StrEnum):
     ENDPOINTS = "endpoints"
     NETWORKS = "networks"
     LIMITS = "limits"
+    METADATA = "metadata"
     EXPIRES = "expires"
 
+
+_MOST_READ = 4096
+"""Characters of standard input: more than any key has."""
 
 keys_app = typer.Typer(
     help="API keys: create, list, show, edit, rotate, revoke.",
@@ -109,6 +120,15 @@ def create_key(
     on_excess: OnExcess = None,
     window: Windows = None,
     overflow: Overflow = None,
+    metadata: Metadata = None,
+    secret_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--secret-stdin",
+            help="Take the key from standard input instead of making one, so that clients of "
+            "another gateway keep theirs.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a key and show it, this once."""
@@ -118,6 +138,7 @@ def create_key(
     limits = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
     expires_in = seconds("--expires", expires)
     models = _granted(settings, model or ())
+    brought = sys.stdin.read(_MOST_READ).rstrip("\r\n") if secret_stdin else None
     key, raw = with_stores(
         settings,
         lambda stores: keys.create(
@@ -132,11 +153,15 @@ def create_key(
             endpoints=endpoint or None,
             networks=network or None,
             limits=limits,
+            metadata=_pairs(metadata),
             expires_in=expires_in,
+            secret=brought,
             plans={one.id for one in settings.plans},
         ),
     )
-    _show_secret(key, raw, quiet)
+    if brought is None:
+        return _show_secret(key, raw, quiet)
+    typer.echo(f"ok: {key.id} ({key.name}) has the key from standard input")
 
 
 @keys_app.command("list")
@@ -187,6 +212,7 @@ def edit_key(
     on_excess: OnExcess = None,
     window: Windows = None,
     overflow: Overflow = None,
+    metadata: Metadata = None,
     clear: Annotated[
         list[Clearable] | None,
         typer.Option(help="Take this away from it first; may be repeated."),
@@ -206,6 +232,7 @@ def edit_key(
         "models": _granted(settings, model or ()),
         "endpoints": endpoint or None,
         "networks": network or None,
+        "metadata": _pairs(metadata),
         "expires_in": seconds("--expires", expires),
         "disabled": disabled,
     }
@@ -303,6 +330,17 @@ def _limits(
         "overflow": overflow,
     }
     return {field: value for field, value in given.items() if value is not None} or None
+
+
+def _pairs(given: Sequence[str] | None) -> dict[str, str] | None:
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        name, found, value = text.partition("=")
+        if not found:
+            sentence = f"expected a name and a text such as team=web, not {text!r}"
+            raise typer.BadParameter(sentence, param_hint="--metadata")
+        pairs[name.strip()] = value.strip()
+    return pairs or None
 
 
 def _window(text: str) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """The commands that serve, and those that look at what would be served."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .terminal import Config, load, say
+from .terminal import Config, load, say, with_stores
 
 if TYPE_CHECKING:
     from edge.settings import Settings
@@ -105,6 +106,12 @@ def _check_sql(settings: "Settings") -> str | None:
         return f"store.sql: {location.shown} needs `penstock migrate`"
     state = "will be migrated at the next start" if old else "is current"
     typer.echo(f"ok: store.sql: {location.shown} {state}")
+    if not old:
+        from edge.keys import every, unusable
+
+        keys = with_stores(settings, lambda stores: every(stores.keys))
+        for sentence in unusable(keys, {plan.id for plan in settings.plans}, time.time()):
+            say(f"warning: {sentence}")
     return None
 
 

@@ -18,6 +18,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import time
 
+from middlewares._shared import Shared
 from middlewares.terms import Budget
 
 from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standing
@@ -34,7 +35,7 @@ _TOGETHER = 256
 _Refused = CountersUnavailable | StoreUnavailable
 
 
-class Accounts:
+class Accounts(Shared):
     """What principals have spent and hold.
 
     period: seconds between two questions for new grants of credit.

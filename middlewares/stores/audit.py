@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from middlewares._shared import Shared
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One row. Written once, never changed, and never with a secret in it.
@@ -40,7 +42,7 @@ class AuditStore(Protocol):
         ...
 
 
-class MemoryAuditStore:
+class MemoryAuditStore(Shared):
     """An `AuditStore` that forgets when the process ends."""
 
     def __init__(self) -> None:

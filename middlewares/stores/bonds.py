@@ -11,6 +11,8 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from middlewares._shared import Shared
+
 T = TypeVar("T")
 
 
@@ -81,7 +83,7 @@ class Recent(Generic[T]):
             self._known.popitem(last=False)
 
 
-class MemoryBonds:
+class MemoryBonds(Shared):
     """`Bonds` of one process, forgotten when it ends.
 
     most: conversations, at most; those longest unheard of go first. keep: seconds after the last

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from middlewares._shared import Shared
+
 from .delivery import LONGEST, deliver, recover
 from .journal import Journal, closed
 from .keys import StoreUnavailable
@@ -75,7 +77,7 @@ class _Trouble:
             _log.warning("%s", self._again)
 
 
-class Book:
+class Book(Shared):
     """Rows of requests under way, durable against the death of this process.
 
     folder: of the journals, made if it is not there; several processes may share it. None keeps

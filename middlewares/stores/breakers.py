@@ -29,6 +29,7 @@ from typing import Literal
 
 import msgspec
 
+from middlewares._shared import Shared
 from middlewares.exchange import Target
 
 from .breaker import SLOTS, Breaker, BreakerTerms
@@ -44,7 +45,7 @@ News = Literal["opened", "closed", "told", "wanted"]
 a request that could be it."""
 
 
-class Breakers:
+class Breakers(Shared):
     """`Health`, by breakers.
 
     most: places that are remembered. Beyond, a quarter is forgotten: those unused for longest,

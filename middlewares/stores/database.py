@@ -15,9 +15,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from middlewares._shared import Shared
+
 from .keys import StoreUnavailable
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest migration, which this code needs."""
 
 FAILURES = (
@@ -170,7 +172,7 @@ def unavailable(raised: BaseException) -> StoreUnavailable:
     return StoreUnavailable(f"{type(raised).__name__}: {first or 'no answer in time'}")
 
 
-class Database:
+class Database(Shared):
     """An open database whose tables are of this version. Shared by the stores of one process."""
 
     def __init__(self, engine: AsyncEngine) -> None:

@@ -26,6 +26,7 @@ from time import monotonic
 
 import msgspec
 
+from middlewares._shared import Shared
 from middlewares.exchange import Principal
 
 from .keys import Key, KeyStore, StoreUnavailable
@@ -69,7 +70,7 @@ def _grant(key: Key, digest: bytes) -> Grant:
     return Grant(key, principal, key.usable_until(digest), networks)
 
 
-class KeyDirectory:
+class KeyDirectory(Shared):
     """A bounded cache of grants in front of a `KeyStore`.
 
     period: seconds between two questions for changes. A revocation is in force everywhere after

@@ -22,6 +22,7 @@ from typing import Literal
 
 import msgspec
 
+from middlewares._shared import Shared
 from middlewares.terms import Budget, Level, Rate
 
 from .counters import (
@@ -47,7 +48,7 @@ _PROBED = (Check("requests", Rate(1000, 1.0)),)
 """Taking something tells more than looking: a Redis without memory can still be read."""
 
 
-class Failover:
+class Failover(Shared):
     """`Counters` of `primary`, and while it is away what `rates` and `budgets` say.
 
     period: seconds between two probes. changed: called with False when the primary is lost, with

@@ -20,6 +20,8 @@ Mode = Literal["live", "test"]
 _BASE62 = string.digits + string.ascii_letters
 _LENGTH = 43
 _SHOWN = 4
+LONGEST_SECRET = 300
+"""Bytes of a key; a longer one is no key."""
 _MINTED = re.compile(rf"(sk-[a-z0-9-]+-(?:live|test)-)([0-9A-Za-z]{{{_LENGTH}}})")
 
 
@@ -27,9 +29,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One API key as stored: everything but its secret.
 
     Times are Unix seconds. `models`, `endpoints` and `networks` (CIDR) are allow-lists; None
-    allows all. `limits` is opaque here and read by whoever limits. While `previous_until` lies
-    ahead the secret before the last rotation is accepted too. `revoked_at` is final, `disabled`
-    is not. `revision` is given by the store and grows with each write to any key.
+    allows all. `limits` is opaque here and read by whoever limits; `metadata` is for people. While
+    `previous_until` lies ahead the secret before the last rotation is accepted too. `revoked_at` is
+    final, `disabled` is not. `revision` is given by the store and grows with each write to any key.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
     limits: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
     expires_at: float | None = None
     disabled: bool = False
     revoked_at: float | None = None
@@ -145,11 +148,31 @@ def mint(brand: str, mode: Mode = "live") -> str:
 
 
 def prefix(secret: str) -> str:
-    """What may be shown of a secret: all in front of its random part, and 4 characters of that."""
+    """What may be shown of a secret: all in front of its random part, and 4 characters of that; of
+    one that `mint` did not make, its first 4. ValueError for what `is_acceptable` refuses."""
     match = _MINTED.fullmatch(secret)
-    if match is None:
-        raise ValueError("expected a key made by mint")
-    return match[1] + match[2][:_SHOWN]
+    if match is not None:
+        return match[1] + match[2][:_SHOWN]
+    if not is_acceptable(secret):
+        raise ValueError(f"expected {ACCEPTABLE}")
+    return secret[:_SHOWN]
+
+
+ACCEPTABLE = (
+    "32 to 300 printable ASCII characters, no space at either end, at least 8 different ones"
+)
+"""What a secret that somebody brings along has to be."""
+
+
+def is_acceptable(secret: str) -> bool:
+    """Whether `secret` may be a key although `mint` did not make it."""
+    return (
+        32 <= len(secret) <= LONGEST_SECRET
+        and secret.isascii()
+        and secret.isprintable()
+        and secret == secret.strip()
+        and len(set(secret)) >= 8
+    )
 
 
 def is_secret(text: str) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
+from middlewares._shared import Shared
+
 from .keys import Key, UnknownKey
 from .responses import Kept, KeptTurn
 from .secret import SECRET_BYTES
 
 
-class MemoryKeyStore:
+class MemoryKeyStore(Shared):
     """A `KeyStore` that forgets when the process ends and is seen by no other process."""
 
     def __init__(self) -> None:
@@ -68,7 +70,7 @@ class MemoryKeyStore:
         return key
 
 
-class MemoryResponseStore:
+class MemoryResponseStore(Shared):
     """A `ResponseStore` that forgets when the process ends and is seen by no other process."""
 
     def __init__(self) -> None:
@@ -136,7 +138,7 @@ class MemoryResponseStore:
         return kept.expires_at > now and (kept.owner, kept.id) not in self._deleted
 
 
-class MemorySecretStore:
+class MemorySecretStore(Shared):
     """A `SecretStore` of this process alone."""
 
     def __init__(self) -> None:

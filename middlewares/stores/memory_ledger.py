@@ -4,12 +4,14 @@ from bisect import insort
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from middlewares._shared import Shared
+
 from .counters import Spent
 from .ledger import Entry, Kind, Sum, saturated
 from .totals import CREDITS, Total, totals
 
 
-class MemoryLedgerStore:
+class MemoryLedgerStore(Shared):
     """A `LedgerStore` that forgets when the process ends and is seen by no other process."""
 
     def __init__(self) -> None:

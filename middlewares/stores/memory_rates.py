@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from time import time
 
+from middlewares._shared import Shared
 from middlewares.terms import Level, Limits, Rate
 
 from .counters import LIFETIME, Check, Verdict
@@ -80,7 +81,7 @@ class _Place:
         )
 
 
-class MemoryRates:
+class MemoryRates(Shared):
     """`RateCounters` of one process. clock: Unix seconds, where a caller tells none.
 
     Leases live for `LIFETIME` after they were taken, or after `renew`.

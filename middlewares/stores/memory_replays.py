@@ -5,6 +5,8 @@ from collections.abc import Callable
 from time import time
 from typing import NamedTuple
 
+from middlewares._shared import Shared
+
 from .replays import LIFETIME, Answer, Found, Mark, pack, unpack
 
 _OVERHEAD = 500
@@ -17,7 +19,7 @@ class _Kept(NamedTuple):
     until: float
 
 
-class MemoryReplays:
+class MemoryReplays(Shared):
     """A `ReplayStore` that forgets when the process ends and is seen by no other process.
 
     most: answers kept at once; size: bytes of all of them, compressed. When there is no room, what

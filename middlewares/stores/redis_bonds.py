@@ -16,6 +16,8 @@ from time import time
 
 import msgspec
 
+from middlewares._shared import Shared
+
 from .bonds import Bond, Recent
 from .counters import CountersUnavailable
 from .redis_link import Future, RedisLink
@@ -41,7 +43,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Written).decode
 
 
-class RedisBonds:
+class RedisBonds(Shared):
     """`Bonds` that all processes share which use the same database of the same Redis.
 
     url: `redis://`, `rediss://` or `unix://`. most, keep: see `MemoryBonds`; how many Redis keeps

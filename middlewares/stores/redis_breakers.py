@@ -30,6 +30,7 @@ from secrets import token_hex
 
 import msgspec
 
+from middlewares._shared import Shared
 from middlewares.exchange import Target
 
 from .breakers import Breakers, News
@@ -102,7 +103,7 @@ _BETWEEN = 0.02
 _PATIENCE = 1.0
 
 
-class SharedBreakers:
+class SharedBreakers(Shared):
     """Has `breakers` know what those of other processes know, by Redis.
 
     period: seconds between two looks. lease: seconds for which leave to probe is not given to

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from middlewares._shared import Shared
 from middlewares.terms import Budget, Level
 
 from .counters import (
@@ -60,7 +61,7 @@ _AT_ONCE = 200
 """Leases or holds in one script, which keeps all others waiting."""
 
 
-class RedisCounters:
+class RedisCounters(Shared):
     """`Counters` that all processes share which use the same database of the same Redis.
 
     url: `redis://`, `rediss://` or `unix://`. timeout: seconds to wait for an answer.

@@ -20,6 +20,8 @@ from typing import Any, cast
 from hiredis import Reader, ReplyError, pack_command
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
+from middlewares._shared import Shared
+
 from .counters import CountersRefused, CountersUnavailable
 
 logger = logging.getLogger(__name__)
@@ -201,7 +203,7 @@ class _Wire(asyncio.Protocol):
                 future.set_exception(CountersUnavailable(f"Redis does not answer: {reason}"))
 
 
-class RedisLink:
+class RedisLink(Shared):
     """Calls to Redis, and the connection for them, which it makes again when it breaks.
 
     scripts: Lua sources by SHA1 in hex as bytes; they are loaded with each connection, and a call

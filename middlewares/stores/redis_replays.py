@@ -18,6 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from middlewares._shared import Shared
+
 from .keys import StoreUnavailable
 from .replays import LIFETIME, Answer, Found, Mark, pack, unpack
 
@@ -46,7 +48,7 @@ return 1
 """
 
 
-class RedisReplays:
+class RedisReplays(Shared):
     """A `ReplayStore` in Redis 6 or later, whose own memory limit bounds what is kept.
 
     patience: seconds that one call may take in all; quick: those that a request waits for before

@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row, bindparam, insert, or_, select, tuple_, update
 
+from middlewares._shared import Shared
+
 from .database import Database, SchemaMismatch, needs_migration
 from .keys import Key, UnknownKey
 from .tables import api_keys, revisions
@@ -48,7 +50,7 @@ def _key(row: Row[Any]) -> Key:
     return Key(**fields)
 
 
-class SqlKeyStore:
+class SqlKeyStore(Shared):
     """A `KeyStore` in a SQL database, to be shared by any number of processes."""
 
     def __init__(self, database: Database) -> None:

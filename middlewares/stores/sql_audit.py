@@ -3,6 +3,8 @@
 import msgspec
 from sqlalchemy import insert, select
 
+from middlewares._shared import Shared
+
 from .audit import Change
 from .database import Database
 from .tables import audit
@@ -14,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict).decode
 
 
-class SqlAuditStore:
+class SqlAuditStore(Shared):
     """An `AuditStore` in a SQL database, to be shared by any number of processes."""
 
     def __init__(self, database: Database) -> None:

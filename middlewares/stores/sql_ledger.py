@@ -27,6 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from middlewares._shared import Shared
+
 from .counters import Spent
 from .database import Database
 from .ledger import LARGEST, Entry, Kind, Rejected, Sum, Try, saturated, storable
@@ -192,7 +194,7 @@ def _entry(row: Row[Any]) -> Entry:
     return Entry(**fields)
 
 
-class SqlLedgerStore:
+class SqlLedgerStore(Shared):
     """A `LedgerStore` in a SQL database, to be shared by any number of processes."""
 
     def __init__(self, database: Database) -> None:

@@ -19,6 +19,8 @@ from sqlalchemy import (
     update,
 )
 
+from middlewares._shared import Shared
+
 from .database import Database
 from .responses import Kept, KeptTurn
 from .secret import SECRET_BYTES
@@ -100,7 +102,7 @@ _STRIP = (
 _SECRET = select(secrets.c.value).where(secrets.c.name == bindparam("name"))
 
 
-class SqlResponseStore:
+class SqlResponseStore(Shared):
     """A `ResponseStore` in a SQL database, to be shared by any number of processes."""
 
     def __init__(self, database: Database) -> None:
@@ -192,7 +194,7 @@ class SqlResponseStore:
         return [KeptTurn(id_, await _unpacked(new), await _unpacked(out)) for id_, new, out in rows]
 
 
-class SqlSecretStore:
+class SqlSecretStore(Shared):
     """A `SecretStore` in a SQL database."""
 
     def __init__(self, database: Database) -> None:

@@ -42,6 +42,7 @@ api_keys = Table(
     Column("endpoints", JSON(none_as_null=True)),
     Column("networks", JSON(none_as_null=True)),
     Column("limits", JSON(none_as_null=True)),
+    Column("metadata", JSON(none_as_null=True)),
     Column("expires_at", Double),
     Column("disabled", Boolean, nullable=False),
     Column("revoked_at", Double),

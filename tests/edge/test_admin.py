@@ -297,6 +297,7 @@ async def test_a_key_is_made_with_all_it_may_have(office: Office) -> None:
         "endpoints": ["messages"],
         "networks": ["10.0.0.0/8"],
         "limits": own,
+        "metadata": {},
         "created_at": "2026-11-21T10:00:00.000Z",
         "expires_at": "2027-02-19T10:00:00.000Z",
         "revoked_at": None,
@@ -586,6 +587,27 @@ async def test_usage_of_one_account_and_of_all(office: Office) -> None:
     one = await office.get("/usage", "account=key_b&days=1")
     assert (one["total"]["requests"], one["total"]["input_tokens"]) == (1, 10)
     assert (await office.get("/usage", "end=2026-11-20"))["data"] == []
+
+
+async def test_usage_of_an_account_that_never_was_is_not_found(office: Office) -> None:
+    made = await office.key()
+    assert (await office.get("/usage", f"account={made['id']}"))["data"] == []
+    for name in ("key_nobody", "sk-x-live-" + "A" * 43):
+        answer = await office.ask("GET", "/usage", query=f"account={name}")
+        assert answer.status == 404
+        assert answer.json()["error"]["code"] == "not_found"
+
+
+async def test_metadata_of_a_key_is_set_changed_and_taken_away(office: Office) -> None:
+    made = await office.key(metadata={"team": "web"})
+    assert made["metadata"] == {"team": "web"}
+    path = f"/keys/{made['id']}"
+    changed = await office.ask("PATCH", path, {"metadata": {"team": "app", "cost": "7"}})
+    assert changed.json()["metadata"] == {"team": "app", "cost": "7"}
+    cleared = await office.ask("PATCH", path, {"metadata": None})
+    assert cleared.json()["metadata"] == {}
+    refused = await office.ask("PATCH", path, {"metadata": {f"k{n}": "v" for n in range(17)}})
+    assert (refused.status, refused.json()["error"]["param"]) == (400, "metadata")
 
 
 # The audit

@@ -1,6 +1,7 @@
 """The commands as a person or a script runs them. Servers have their tests in `tests/e2e`."""
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -125,6 +126,84 @@ def test_create_refuses_and_makes_nothing(
     assert (made.status, made.out) == (status, "")
     assert told in made.err
     assert json.loads(penstock.on("keys", "list", "--json").out) == []
+
+
+OLD = "other-gateway/Key+of 2024=with.all~signs!"
+
+
+def test_create_takes_a_secret_from_standard_input(
+    penstock: Penstock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(secret: str, name: str = "old") -> Result:
+        monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+        return penstock.on("keys", "create", "--name", name, "--secret-stdin")
+
+    made = create(f"{OLD}\n")
+    assert made.status == 0, made.err
+    key = json.loads(penstock.on("keys", "show", "old", "--json").out)
+    assert key["key"] == f"{OLD[:4]}…"
+    for text in (made.out, made.err, str(key), penstock.on("keys", "list").out):
+        assert OLD[4:] not in text
+    again = create(OLD, "twin")
+    assert (again.status, again.err) == (1, "error: secret: is that of another key\n")
+    rotated = penstock.on("keys", "rotate", "old", "--quiet").out
+    assert rotated.startswith("sk-penstock-live-")
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "short", "x" * 40, "ü" * 20 + "abcdefghijklmnop", "a1b2c3d4" * 50]
+)
+def test_create_refuses_a_secret_that_could_not_be_a_key(
+    penstock: Penstock, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+    made = penstock.on("keys", "create", "--name", "x", "--secret-stdin")
+    assert made.status == 1
+    assert "error: secret: expected 32 to 300 printable ASCII characters" in made.err
+    assert json.loads(penstock.on("keys", "list", "--json").out) == []
+
+
+def test_metadata_is_kept_and_cleared(penstock: Penstock) -> None:
+    pairs = ("--metadata", "team=web", "--metadata", "url=https://x/?a=b")
+    penstock.on("keys", "create", "--name", "a", *pairs)
+    shown = json.loads(penstock.on("keys", "show", "a", "--json").out)
+    assert shown["metadata"] == {"team": "web", "url": "https://x/?a=b"}
+    assert penstock.on("keys", "edit", "a", "--clear", "metadata").status == 0
+    assert json.loads(penstock.on("keys", "show", "a", "--json").out)["metadata"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--metadata", "team"], "expected a name and a text such as team=web"),
+        (["--metadata", "=web"], "error: metadata: expected names of 1 to 64"),
+        (["--metadata", "k=" + "x" * 513], "error: metadata.k: expected at most 512"),
+        ([w for n in range(17) for w in ("--metadata", f"k{n}=1")], "at most 16 pairs, not 17"),
+        (["--endpoint", "chat.completion"], "did you mean 'chat.completions'?"),
+    ],
+)
+def test_create_refuses_bad_metadata_and_unknown_endpoints(
+    penstock: Penstock, options: list[str], told: str
+) -> None:
+    made = penstock.on("keys", "create", "--name", "x", *options)
+    assert made.status in (1, 2)
+    assert told in made.err
+
+
+def test_check_tells_of_keys_that_name_what_is_not_there(penstock: Penstock) -> None:
+    ids = []
+    for name in ("a", "b", "gone"):
+        penstock.on("keys", "create", "--name", name, "--plan", "pro")
+        ids.append(json.loads(penstock.on("keys", "show", name, "--json").out)["id"])
+    penstock.on("keys", "revoke", "gone")
+    assert "warning: keys" not in penstock.on("check").err
+    penstock.config.write_text(penstock.config.read_text().replace('id = "pro"', 'id = "max"'))
+    checked = penstock.on("check")
+    assert checked.status == 0
+    assert (
+        "warning: keys: 2 keys name the plan 'pro', which the file does not have, and are "
+        f"refused: {ids[0]}, {ids[1]}\n"
+    ) in checked.err
 
 
 def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:

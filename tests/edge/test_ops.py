@@ -138,3 +138,28 @@ async def test_a_page_without_public_models_says_where_to_ask() -> None:
     house = House(Scripted(Answer()), document={"plans": plans, "models": models})
     answer = await get("/", house=house)
     assert "No model is listed publicly" in answer.text
+
+
+PROXIES = {"trusted_proxies": ["10.0.0.1/32"]}
+
+
+@pytest.mark.parametrize(
+    ("server", "peer", "headers", "base"),
+    [
+        ({}, "10.0.0.1", {"x-forwarded-proto": "https"}, "http://gw.example"),
+        (PROXIES, "10.0.0.2", {"x-forwarded-proto": "https"}, "http://gw.example"),
+        (PROXIES, "10.0.0.1", {"x-forwarded-proto": "https"}, "https://gw.example"),
+        (PROXIES, "10.0.0.1", {"x-forwarded-proto": "http, https"}, "https://gw.example"),
+        (PROXIES, "10.0.0.1", {"x-forwarded-proto": "javascript"}, "http://gw.example"),
+        (PROXIES, "10.0.0.1", {}, "http://gw.example"),
+        ({"public_url": "https://llm.example.com/"}, "8.8.8.8", {}, "https://llm.example.com"),
+    ],
+)
+async def test_front_page_shows_the_base_url_as_callers_write_it(
+    server: dict[str, object], peer: str, headers: dict[str, str], base: str
+) -> None:
+    house = House(Scripted(Answer()), document={"server": server})
+    given = {"host": "gw.example", **headers}
+    page = await request(house.app, "GET", "/", client=(peer, 1), headers=given)
+    assert page.status == 200
+    assert f"curl -N {base}/v1/chat/completions" in page.body.decode()

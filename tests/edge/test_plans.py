@@ -93,7 +93,7 @@ def test_terms_are_made_once_for_each_principal() -> None:
 def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None:
     with pytest.raises(Problem) as raised:
         plans().terms(principal)
-    assert raised.value.kind == "upstream_unavailable"
+    assert raised.value.kind == "key_misconfigured"
     assert raised.value.reason.startswith(reason)
 
 

@@ -547,6 +547,92 @@ def test_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
 # Files
 
 
+def test_relative_paths_of_stores_are_below_the_folder_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "penstock.toml"
+    file.write_text('[store]\nsql = "sqlite:///data/x.db"\njournal = "j"\nobjects = "file:o"\n')
+    store = load(file).store
+    assert store.sql == f"sqlite:///{tmp_path}/data/x.db"
+    assert (store.journal, store.objects) == (f"{tmp_path}/j", f"file:{tmp_path}/o")
+    file.write_text('[store]\ncounters = "memory"\n')
+    store = load(file).store
+    assert store.sql == f"sqlite:///{tmp_path}/var/penstock.db"
+    assert store.journal == f"{tmp_path}/var/journal"
+
+
+@pytest.mark.parametrize(
+    ("key", "location"),
+    [
+        ("sql", "sqlite:////srv/x.db"),
+        ("sql", "postgresql://db.example/x"),
+        ("objects", "file:/srv/o"),
+        ("objects", "s3://bucket/prefix"),
+    ],
+)
+def test_other_locations_of_stores_stay_as_written(key: str, location: str) -> None:
+    assert getattr(parse({"store": {key: location}}, Path("/etc/p")).store, key) == location
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("os.environ/OPENAI_API_KEY", "os.environ['X']", "$OPENAI_API_KEY", "${OPENAI_API_KEY}"),
+        *("{{ env.KEY }}", "{env:KEY}", "%KEY%", "process.env.KEY", "env.KEY", "<your-api-key>"),
+        *("vault://secret/key", "op://vault/item", "ENV:KEY"),
+    ],
+)
+def test_an_api_key_that_refers_as_other_programs_do_is_refused_without_echo(key: str) -> None:
+    upstream = {"name": "u", "dialect": "openai", "base_url": "https://x/v1", "api_key": key}
+    with pytest.raises(SettingsError) as raised:
+        parse({"upstreams": [upstream]})
+    (fault,) = raised.value.faults
+    assert fault.startswith("upstreams[0].api_key: looks like a reference")
+    assert '"env:NAME"' in fault
+    assert key not in fault
+
+
+@pytest.mark.parametrize("key", ["sk-proj-$abc", "AIza%20x", "key-env.in-it", "a{b}c", "x<y>z"])
+def test_an_api_key_with_odd_characters_is_a_key(key: str) -> None:
+    upstream = {"name": "u", "dialect": "openai", "base_url": "https://x/v1", "api_key": key}
+    settings = parse({"upstreams": [upstream]})
+    assert settings.upstreams[0].api_key == Secret(key)
+
+
+@pytest.mark.parametrize(
+    ("url", "end"),
+    [
+        ("https://x/v1/chat/completions", "/chat/completions"),
+        ("https://x/v1/completions/", "/completions"),
+        ("https://x/v1/messages", "/messages"),
+        ("https://x/v1/responses", "/responses"),
+        ("https://x/openai/embeddings", "/embeddings"),
+    ],
+)
+def test_a_base_url_that_ends_in_an_endpoint_is_refused(url: str, end: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse({"upstreams": [{"name": "u", "dialect": "openai", "base_url": url}]})
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"upstreams[0].base_url: ends in the endpoint {end};")
+
+
+def test_a_base_url_without_a_path_is_advised_on() -> None:
+    def said(url: str) -> list[str]:
+        return advice(parse({"upstreams": [{"name": "u", "dialect": "openai", "base_url": url}]}))
+
+    (sentence,) = said("https://api.example.com")
+    assert sentence.startswith("upstreams[0].base_url: https://api.example.com has no path")
+    assert said("https://api.example.com/v1") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.toml", ""), ("a.toml", "# later\n"), ("a.json", "{}")]
+)
+def test_an_empty_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="is empty; expected at least one of"):
+        load(file)
+
+
 def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
     document = model(context=8192) | {"brand": "Claudin.io"}
     (tmp_path / "a.json").write_text(json.dumps(document))
@@ -616,7 +702,10 @@ def test_the_default_file_changes_no_default() -> None:
     assert not_enforced(settings) == []
     for field in msgspec.structs.fields(Settings):
         if field.name not in given:
-            assert getattr(settings, field.name) == field.default, field.name
+            default = field.default
+            if field.name == "store":
+                default = parse({}, CONFIG).store  # relative to the folder of the file
+            assert getattr(settings, field.name) == default, field.name
 
 
 def test_what_the_default_file_shows_commented_out_is_true() -> None:
@@ -624,7 +713,11 @@ def test_what_the_default_file_shows_commented_out_is_true() -> None:
     settings = parse(tomllib.loads(text), CONFIG, env=ENV)
     plain = load(CONFIG / "penstock.toml", env={})
     for name in ("server", "store", "limits", "errors", "log"):
-        assert getattr(settings, name) == getattr(plain, name), name
+        shown = getattr(settings, name)
+        if name == "server":  # which has no value that could be shown
+            assert shown.public_url == "https://llm.example.com"
+            shown = msgspec.structs.replace(shown, public_url=None)
+        assert shown == getattr(plain, name), name
     document = tomllib.loads(text)
     for name in ("server", "store", "auth", "limits", "errors", "log"):
         known = {field.name for field in msgspec.structs.fields(getattr(plain, name))}

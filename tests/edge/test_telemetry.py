@@ -15,7 +15,7 @@ import structlog
 
 from edge.telemetry import LineSink, RequestLogMiddleware, configure, info_logger, request_line
 from edge.upstreams import ConnectFailed, Disconnected
-from middlewares import Attempt, Exchange, Target, Usage
+from middlewares import Attempt, Exchange, Principal, Target, Usage
 from middlewares._asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Scripted
@@ -134,6 +134,12 @@ async def test_the_line_of_a_stream() -> None:
     }
     assert set(times) == {"duration_ms", "upstream_ms", "first_content_ms"}
     assert 0 <= times["upstream_ms"] <= times["first_content_ms"] <= times["duration_ms"]
+
+
+def test_the_line_names_the_key_and_its_owner() -> None:
+    principal = Principal(id="key_1", owner="ops\n", name="laptop")
+    line = request_line({"method": "GET", "path": "/"}, Exchange(principal=principal), 2.0)
+    assert (line["key"], line["key_name"], line["owner"]) == ("key_1", "laptop", "ops\\u000a")
 
 
 def test_the_line_of_a_request_that_was_tried_twice() -> None:

@@ -325,6 +325,52 @@ async def test_a_websocket_is_closed(mode: Any, directory: KeyDirectory) -> None
     assert len(sent) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/health", 200),
+        ("/static/a/b.css", 200),
+        ("/static/", 200),
+        ("/health/", 401),
+        ("/healthz", 401),
+        ("/static", 401),
+        ("/", 401),
+        ("/static/../admin", 401),
+        ("/static/./x", 401),
+        ("/static//x", 401),
+        ("/static/..", 401),
+        ("/static/..\\admin", 401),
+    ],
+)
+async def test_exempt_paths_need_no_key(directory: KeyDirectory, path: str, status: int) -> None:
+    app = AuthMiddleware(inner, keys=directory, exempt=["/health", "/static/*"])
+    scope = http_scope("GET", path, headers=[("host", "x/health")])
+    async with Call(app, scope) as call:
+        answer = await call.done()
+    assert answer.status == status
+    assert Exchange.of(scope).principal is None
+
+
+async def test_a_websocket_at_an_exempt_path_is_closed(directory: KeyDirectory) -> None:
+    app = AuthMiddleware(inner, keys=directory, exempt=["/health"])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "websocket", "path": "/health", "headers": []}, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize("exempt", ["/health", ["health"], [""]])
+def test_exempt_that_is_no_list_of_paths_is_refused(directory: KeyDirectory, exempt: Any) -> None:
+    with pytest.raises(ValueError, match="expected paths such as '/health'"):
+        AuthMiddleware(inner, keys=directory, exempt=exempt)
+
+
 def test_a_wrong_configuration_is_refused_in_a_sentence() -> None:
     with pytest.raises(ValueError, match=r"mode 'off': expected 'keys' or 'none'"):
         AuthMiddleware(inner, mode="off")  # type: ignore[arg-type]

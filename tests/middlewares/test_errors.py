@@ -4,9 +4,12 @@ import logging
 from typing import Any
 
 import pytest
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 
 from middlewares import ErrorsMiddleware, Exchange, Problem
-from middlewares._asgi import Receive, Scope, Send
+from middlewares._asgi import Message, Receive, Scope, Send
 from middlewares.exchange import Dialect
 from tests.asgi import Call, Recorded, http_scope
 
@@ -79,9 +82,68 @@ async def test_a_stream_that_has_begun_ends_with_an_error_event(
     assert exchange.outcome == "cut"
 
 
-async def test_a_stream_that_has_ended_stays_ended() -> None:
-    answer, raised, _ = await run(fails(KeyError("x"), start=SSE, chunks=(b"1",), ended=True))
-    assert (answer.body, raised) == (b"1", None)
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"data: [DONE]\n\n",
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        b'event: response.completed\ndata: {"type":"response.completed"}\n\n',
+    ],
+)
+async def test_a_stream_that_has_ended_well_stays_ended(end: bytes) -> None:
+    answer, raised, _ = await run(fails(KeyError("x"), start=SSE, chunks=(b"1", end), ended=True))
+    assert (answer.body, answer.complete, raised) == (b"1" + end, True, None)
+
+
+async def test_a_stream_whose_last_message_has_content_stays_ended() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [SSE]})
+        await send({"type": "http.response.body", "body": b"1"})
+        raise KeyError("x")
+
+    answer, raised, _ = await run(ErrorsMiddleware(app))
+    assert (answer.body, answer.complete, raised) == (b"1", True, None)
+
+
+async def test_the_empty_end_of_a_stream_leaves_once_the_app_has_returned() -> None:
+    order: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [SSE]})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        order.append("returned")
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_noted(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                order.append("ended")
+            await send(message)
+
+        await ErrorsMiddleware(app)(scope, receive, send_noted)
+
+    async with Call(outer, http_scope()) as call:
+        await call.done()
+    assert (call.record.body, call.record.complete) == (b"1", True)
+    assert order == ["returned", "ended"]
+
+
+async def test_a_stream_that_fails_inside_base_http_middleware_ends_with_an_error_event() -> None:
+    """Starlette ends the body first and raises then, as if the answer had been whole."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [SSE]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        raise KeyError("x")
+
+    class Passing(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+            return await call_next(request)
+
+    answer, raised, _ = await run(ErrorsMiddleware(Passing(app)))
+    begun, _, event = answer.body.partition(b"\n\n")
+    assert (begun, raised, answer.complete) == (b"data: 1", None, True)
+    assert b'"code":"internal"' in event
 
 
 async def test_another_body_that_has_begun_is_broken_off() -> None:

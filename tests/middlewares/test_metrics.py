@@ -248,3 +248,18 @@ def test_a_worker_shows_what_its_parent_counted(tmp_path: Path) -> None:
     assert found["penstock_config_reloads_total", "applied"] == 2
     assert found["penstock_config_reloads_total", "refused"] == 1
     assert found["penstock_config_valid", None] == 0
+
+
+def test_names_begin_with_the_namespace() -> None:
+    metrics = Metrics(namespace="shop")
+    metrics.flush()
+    names = [line.split()[2] for line in metrics.exposition()[0].decode().splitlines()
+             if line.startswith("# TYPE")]  # fmt: skip
+    assert "shop_requests_total" in names
+    assert not [name for name in names if not name.startswith("shop_")]
+
+
+@pytest.mark.parametrize("namespace", ["", "1x", "a-b", "a b"])
+def test_a_namespace_that_prometheus_does_not_take_is_refused(namespace: str) -> None:
+    with pytest.raises(ValueError, match="expected letters, digits and _"):
+        Metrics(namespace=namespace)

@@ -237,6 +237,16 @@ def test_example_auth(start: Start) -> None:
     assert client.get("/", headers={"x-api-key": ALICE}).text == "hello alice"
 
 
+def test_first_example_of_the_front_page_runs_as_it_stands(start: Start, tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text().partition("## Take one middleware")[2]
+    client = start(page.partition("```python\n")[2].partition("```")[0])
+    assert client.get("/").json()["error"]["code"] == "missing_key"
+    printed = "".join(file.read_text() for file in tmp_path.rglob("output"))
+    found = re.search(r"Authorization: (Bearer sk-example-live-\w+)", printed)
+    assert found is not None, printed
+    assert client.get("/", headers={"authorization": found[1]}).text == "hello Alice\n"
+
+
 def test_example_rate_limit(start: Start) -> None:
     client = start(example("RateLimitMiddleware"), ALICES_KEY=ALICE, BOBS_KEY=BOB)
     first = client.get("/", headers=bearer(ALICE))
