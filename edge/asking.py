@@ -72,7 +72,10 @@ async def ask(
         disclose=provider.disclose,
         now=time(),
     )
-    problem.reason = attempt.error = reason_of(attempt.target, problem.reason)
+    asked = ""
+    if response.status in (404, 405):  # the base URL is wrong more often than the model's name
+        asked = f"POST {provider.url(request.target)}: "
+    problem.reason = attempt.error = reason_of(attempt.target, asked + problem.reason)
     try:
         raise problem
     finally:  # its traceback holds this frame; the two, and the request, would stay for long

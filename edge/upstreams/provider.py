@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 class Provider(msgspec.Struct, frozen=True):
     """One upstream, ready to be asked.
 
-    dialects: the wire dialects it speaks; the simulator speaks all.
+    dialects: the wire dialects it speaks; the simulator speaks all. base_url: as configured.
     headers, query: sent with every request: credentials and what the operator configured. The query
         is encoded and may hold a secret.
     extra_body: members that every body has, as JSON; drop_body: members that none has, casefolded.
@@ -39,6 +39,7 @@ class Provider(msgspec.Struct, frozen=True):
     name: str
     upstream: Upstream
     dialects: frozenset[Dialect]
+    base_url: str = ""
     base_path: bytes = b""
     headers: tuple[Header, ...] = ()
     query: bytes = b""
@@ -56,6 +57,11 @@ class Provider(msgspec.Struct, frozen=True):
         path = self.base_path + _PATHS[endpoint]
         query = b"&".join(part for part in (self.query, query) if part)
         return path + b"?" + query if query else path
+
+    def url(self, target: bytes) -> str:
+        """The URL of `target`, without its query, for an operator to read."""
+        path = target.partition(b"?")[0]
+        return self.base_url.removesuffix(self.base_path.decode()) + path.decode("latin-1")
 
     def shaped(self, body: bytes) -> bytes:
         """`body`, a JSON object, with the operator's members and without those never sent.

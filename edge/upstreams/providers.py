@@ -46,6 +46,7 @@ def _provider(option: UpstreamOption) -> Provider:
         name=option.name,
         upstream=_upstream(option),
         dialects=_SPOKEN.get(option.dialect, frozenset()),
+        base_url=base or "",
         base_path=_path_of(base) if base is not None else b"/v1",
         headers=tuple(ours.items()),
         query=urlencode(

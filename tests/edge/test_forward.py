@@ -778,3 +778,23 @@ async def test_a_connection_lost_after_the_end_marker_is_no_failure(pumping: boo
     assert told.status == 200
     assert told.body.endswith(b"data: [DONE]\n\n")
     assert house.exchanges[0].outcome == "completed"
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_log_of_an_address_that_is_not_there_has_the_url_asked(status: int) -> None:
+    upstream = {"name": "both", "dialect": "openai", "base_url": "http://127.0.0.1:9/openai"}
+    query = {"api-version": "secret-2024"}
+    document = {
+        "upstreams": [{**upstream, "query": query}],
+        "models": [{"id": "m1", "targets": ["both/upstream-model-x"]}],
+    }
+    body = [b'{"error":{"message":"Resource not found"}}']
+    scripted = Scripted(Answer(body, status=status))
+    house = House(scripted, document=document, configured=True)
+    asked = {"model": "m1", "messages": [{"role": "user", "content": "Hi"}]}
+    answer = await request(house.app, "POST", CHAT, json=asked)
+    assert answer.status == 502
+    (line,) = house.log
+    assert "POST http://127.0.0.1:9/openai/chat/completions: upstream said" in line["reason"]
+    assert "secret-2024" not in str(line)
+    assert "127.0.0.1:9" not in answer.text
