@@ -26,6 +26,7 @@ from middlewares.problem import Problem
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
 from .counts import MOST_CHOICES, believable, made, settled
+from .embeddings import DIALECT as EMBEDDINGS
 from .foreign import without_foreign
 from .halves import Halves
 from .neutral import (
@@ -53,6 +54,9 @@ PASSTHROUGH: Mapping[str, Dialect] = {
     "responses": responses_passthrough.DIALECT,
 }
 """By dialect: how bytes pass where caller and upstream speak the same."""
+
+_WAYS: Mapping[str, Dialect] = {"responses.compact": COMPACTION, "embeddings": EMBEDDINGS}
+"""By endpoint, where it is not the dialect alone that says how bytes pass."""
 
 CLIENTS: Mapping[str, ClientSide] = {
     "chat.completions": openai_chat.CLIENT,
@@ -258,7 +262,7 @@ class Passthrough:
         family: str = "",
         disclose: bool = False,
     ) -> None:
-        way = COMPACTION if exchange.endpoint == "responses.compact" else PASSTHROUGH[dialect]
+        way = _WAYS.get(exchange.endpoint) or PASSTHROUGH[dialect]
         fields, dropped = without_foreign(exchange.fields, dialect, foreign)
         self.dialect = dialect
         self.endpoint = exchange.endpoint

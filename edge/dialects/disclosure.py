@@ -34,7 +34,7 @@ _is_model = re.compile(f"model|{_MODEL}").fullmatch
 _SAID = frozenset(
     (
         *("content", "tool_calls", "function_call", "reasoning_details", "annotations", "logprobs"),
-        *("audio", "images", "input", "arguments", "text", "embedding"),
+        *("audio", "images", "input", "arguments", "text", "embedding", "data"),
     )
 )
 

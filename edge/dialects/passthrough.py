@@ -159,7 +159,7 @@ def event_by_event(block: bytes, handle: Callable[[bytes], bytes]) -> bytes:
         try:
             out.append(handle(sse.bare(event)))
         except UpstreamBroke as broke:
-            broke.passed = b"".join(out)
+            broke.passed = b"".join([*out, broke.passed])
             raise
         except UNREADABLE:  # bytes that are no UTF-8, where nobody has looked before
             unreadable = UpstreamBroke("a frame cannot be read")
@@ -177,6 +177,14 @@ def rename(body: bytes, theirs: str, asked: str) -> bytes:
     fields = decode_fields(body)
     fields["model"] = msgspec.Raw(encode(asked))
     return encode(fields)
+
+
+def spelling_of_model(event: bytes, theirs: str) -> bytes:
+    """The member `model` as `event` writes it, whose value is `theirs`. Raises UpstreamBroke."""
+    for match in _MODEL.finditer(event):
+        if _says(match, theirs):
+            return match[0]
+    raise UpstreamBroke("the model's name is not where it should be")
 
 
 def _says(member: re.Match[bytes], name: str) -> bool:
@@ -202,11 +210,7 @@ class Renamer:
 
     def learn(self, event: bytes, theirs: str) -> None:
         """Take the spelling of the member whose value is `theirs` from `event`."""
-        for match in _MODEL.finditer(event):
-            if _says(match, theirs):
-                self.member = match[0]
-                return
-        raise UpstreamBroke("the model's name is not where it should be")
+        self.member = spelling_of_model(event, theirs)
 
     def apply(self, event: bytes) -> bytes:
         """`event` with every spelling of the learnt member replaced."""

@@ -24,7 +24,8 @@ MESSAGE = (
     b'"stop_reason":"end_turn","usage":{"input_tokens":1000,"output_tokens":200}}'
 )
 EMBEDDINGS = (
-    b'{"object":"list","data":[],"model":"up","usage":{"prompt_tokens":1000,"total_tokens":1000}}'
+    b'{"object":"list","data":[{"embedding":[1]}],"model":"up",'
+    b'"usage":{"prompt_tokens":1000,"total_tokens":1000}}'
 )
 RESPONSE = (
     b'{"id":"resp_1","object":"response","created_at":1,"status":"completed","model":"up",'

@@ -143,7 +143,11 @@ async def test_an_unstreamed_answer(dialect: str) -> None:
         "openai": '{"prompt_tokens":3,"completion_tokens":2}',
         "anthropic": '{"input_tokens":3,"output_tokens":2}',
     }[dialect]
-    sent = f'{{ "id":"x","model":"up", "novel":1.0,"usage":{usage}}}'.encode()
+    said = {
+        "openai": '"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]',
+        "anthropic": '"content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn"',
+    }[dialect]
+    sent = f'{{ "id":"x","model":"up", "novel":1.0,{said},"usage":{usage}}}'.encode()
     up = Scripted(Answer([sent[:9], sent[9:]], headers=[JSON, (b"x-upstream-canary", b"1")]))
     house = House(up)
     answer = await ask(house, dialect, model="m1-alias")
@@ -158,7 +162,8 @@ async def test_an_unstreamed_answer(dialect: str) -> None:
 
 
 async def test_embeddings() -> None:
-    sent = b'{"data":[],"model":"up","usage":{"prompt_tokens":5,"total_tokens":5}}'
+    usage = b'"usage":{"prompt_tokens":5,"total_tokens":5}'
+    sent = b'{"data":[{"embedding":[1.0,2]}],"model":"up",' + usage + b"}"
     up = Scripted(Answer([sent], headers=[JSON]))
     house = House(up)
     answer = await request(
@@ -772,7 +777,7 @@ async def test_an_end_without_content_that_is_cut_keeps_its_true_status(pumping:
 
 @pytest.mark.parametrize("pumping", [False, True])
 async def test_a_connection_lost_after_the_end_marker_is_no_failure(pumping: bool) -> None:
-    answer = Answer([HI + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
+    answer = Answer([HI + STOP + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
     house = House(Scripted(answer))
     told = await request(house.app, "POST", PATHS["openai"], body=body(stream=True))
     assert told.status == 200

@@ -23,7 +23,8 @@ from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Scripted
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m1", "messages": [{"role": "user", "content": "prompt-canary"}]}
 PLAIN = (
-    b'{"model":"up","usage":{"prompt_tokens":10,"completion_tokens":4,'
+    b'{"model":"up","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":10,"completion_tokens":4,'
     b'"prompt_tokens_details":{"cached_tokens":6}}}'
 )
 HI = b'data: {"model":"up","choices":[{"delta":{"content":"Hi"}}]}\n\n'

@@ -17,12 +17,18 @@ are cut out, the closing chunk that only carries usage is dropped, and usage ins
 choices is removed from it.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from edge.dialects.failures import failed_by
+from edge.dialects.disclosure import TELLING, Spellings, tells
+from edge.dialects.failures import failed_by, says_error
+from edge.dialects.halves import Halves
+from edge.dialects.heartbeats import is_heartbeat
+from edge.dialects.lenient import lenient, mended
+from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import is_openai
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
@@ -32,46 +38,68 @@ from edge.dialects.passthrough import (
     Dialect,
     Echo,
     Fields,
-    Renamer,
     UpstreamBroke,
     decode_fields,
     encode,
     event_by_event,
     rename,
+    spelling_of_model,
 )
 from edge.dialects.said import Said, said_by
+from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
+from .editing import Editor, asks_for_several, is_odd
 from .families import refuses_unknown
+from .frames import NEEDED, failure_of, failure_of_bare, is_done
 from .read_answer import read
 from .seals import without_seals, without_thinking
 from .wire import NULL, usage_in
+from .write_answer import DONE
 
 _NULL_USAGE = b',"usage":null'
 _TEXT = b'"content":"'
-_FINISH = b'"finish_reason"'
-_NO_FINISH = b'"finish_reason":null'
+_NAMED = b'"model"'
+_END = sse.Event("", b"[DONE]")
+
+_CHOICES = b'"choices"'
+_STRANGE = (
+    r'error"|finish_reason"(?!\s*:\s*null)|logprobs"(?!\s*:\s*null)|index"\s*:\s*(?!0[,}\s])'
+    r'|choices"\s*:\s*(?:\[\s*\]|null)'
+)
+
+
+def _odd(*, strip: bool, disclose: bool) -> Callable[[bytes], re.Match[bytes] | None]:
+    parts = [_STRANGE, 'usage"' if strip else r'usage"(?!\s*:\s*null)']
+    if not disclose:
+        parts.append(TELLING)
+    return re.compile(f'"(?:{"|".join(parts)})'.encode()).search
+
+
+_ODD = {
+    (strip, disclose): _odd(strip=strip, disclose=disclose)
+    for strip in (False, True)
+    for disclose in (False, True)
+}
+"""What finds a member for which a block has to be looked at event by event: by whether usage is
+stripped, and whether the upstream may be named.
+"""
 
 
 class _Choice(msgspec.Struct):
-    delta: dict[str, msgspec.Raw] | None = None
+    index: int | None = None
+    delta: Fields | None = None
+    message: Fields | None = None
     finish_reason: str | None = None
     text: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = NULL
-    service_tier: Any = None
     error: msgspec.Raw = NULL
-    object: str | None = None
 
 
 class _Answer(msgspec.Struct):
     model: str | None = None
+    choices: list[_Choice] | None = None
     usage: msgspec.Raw = NULL
     service_tier: Any = None
     error: msgspec.Raw = NULL
@@ -82,7 +110,6 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _NO_OPTIONS = msgspec.Raw(b"null")
@@ -125,16 +152,22 @@ def _wants_usage(fields: Fields) -> bool:
 
 
 class ChatRelay:
-    """One chat stream on its way to the client."""
+    """One chat stream on its way to the client. disclose: the upstream may be named."""
 
     __slots__ = (
+        "_asked",
+        "_disclose",
+        "_editor",
         "_finished",
+        "_halves",
         "_head",
         "_least",
         "_made",
+        "_odd",
         "_our_head",
         "_our_tail",
-        "_renamer",
+        "_ours",
+        "_spellings",
         "_strip",
         "_tail",
         "_tier",
@@ -156,10 +189,19 @@ class ChatRelay:
         self.complete = False
         self.content = False
         self._made = Said()
-        self._finished = False
         self._tier: Any = None
-        self._renamer = Renamer(asked)
+        self._asked = asked
+        self._disclose = disclose
+        self._editor = Editor("delta", asked, several=asks_for_several(fields), disclose=disclose)
+        self._finished = False
+        self._halves = Halves()
+        self._ours = b""
+        """The model's member as the client gets it; b"" until the upstream's is learnt."""
+        self._spellings = Spellings()
         self._strip = not _wants_usage(fields)
+        self._odd = _ODD[self._strip, disclose]
+        if self._strip:
+            self._spellings.add(_NULL_USAGE, b"")
 
     @property
     def said(self) -> int:
@@ -179,103 +221,157 @@ class ChatRelay:
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
-        raw = block
-        member = self._renamer.member
-        if self._strip and _NULL_USAGE in block:
-            block = block.replace(_NULL_USAGE, b"")
-        if (
-            self.content
-            and block.count(b"\n") == 2 * (events := block.count(member))
-            and block.startswith(b"data:")
-            and block.endswith(b"\n\n")
-            and (events == 1 or block.count(b"\n\ndata:") == events - 1)
-            and b'"error"' not in block
-            and block.count(_FINISH) == block.count(_NO_FINISH)
-            and (b'"usage"' not in block or block.count(b'"usage"') == block.count(_NULL_USAGE))
-        ):
-            self._learn(raw)
-            self._made.add(raw, events)
-            return block.replace(member, self._renamer.ours)
+        if b"\\u" in block or self._halves.held:
+            block = self._halves.feed(block)
+            self._least = 1 << 62  # a half may wait, and the next event must not pass it by
+        if self.content and self._ours:
+            out = self._spellings.apply(block)
+            if (
+                out.count(b"\n") == 2 * (events := out.count(self._ours))
+                and events == out.count(_NAMED) == out.count(_CHOICES)
+                and out.startswith(b"data:")
+                and out.endswith(b"\n\n")
+                and (events == 1 or out.count(b"\n\ndata:") == events - 1)
+                and self._odd(out) is None
+            ):
+                self._learn(block)
+                self._made.add(block, events)
+                return out
         return event_by_event(block, self._event)
 
     def _learn(self, block: bytes) -> None:
         """Take `block`, looked through and found to be ordinary, as the shape of those to come."""
         start = block.rfind(_TEXT) + len(_TEXT)
         end = block.find(b'"', start)
-        if start < len(_TEXT) or block.find(b"\n\n") != len(block) - 2:
+        if start < len(_TEXT) or block.find(b"\n\n") != len(block) - 2 or self._halves.held:
             return
         self._head, self._tail = block[:start], block[end:]
         self._least = start + len(self._tail)
-        self._our_head = self._renamer.apply(self._head)
-        self._our_tail = self._renamer.apply(self._tail)
-        if self._strip:
-            self._our_head = self._our_head.replace(_NULL_USAGE, b"")
-            self._our_tail = self._our_tail.replace(_NULL_USAGE, b"")
+        self._our_head = self._spellings.apply(self._head)
+        self._our_tail = self._spellings.apply(self._tail)
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
             return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
-        data = parsed.data
-        if data.startswith(b"[DONE]"):
-            self.complete = True
-            self._least = 1 << 62
-            return event
+        if is_done(parsed.data):
+            if not self._finished:
+                raise UpstreamBroke("the stream ended before its finish reason")
+            self._close()
+            return event if parsed == _END else DONE
         try:
-            chunk = _decode_chunk(data)
+            chunk, data = _decode_answer(parsed.data), parsed.data
         except UNREADABLE as error:
-            raise UpstreamBroke(f"a frame is not a chat chunk: {error}") from None
-        if parsed.name == "error" or _is_error(chunk):
-            raise _broke(data)
-        for choice in chunk.choices or ():
-            if choice.finish_reason is not None:
-                self._finished = self.content = True
-            elif not self.content:
-                self.content = bool(choice.text) or _has_content(choice.delta)
+            if is_heartbeat(parsed):
+                return b""
+            chunk, data = _mended(parsed.data, f"a frame is not a chat chunk: {error}")
+            event = sse.encode(data)
+        failed = failure_of(data, error=chunk.error, kind=chunk.object, name=parsed.name)
+        if failed is not None:
+            raise _broke(failed)
+        if not chunk.choices and bytes(chunk.usage) == b"null":
+            known = chunk.choices is not None or chunk.object is not None
+            failed = failure_of_bare(sse.Event(parsed.name, data), known=known)
+            if failed is not None:
+                raise _broke(failed)
+            if not known:
+                return b""
         self._made.add(event, 1)
-        if chunk.model is not None:
-            member = self._renamer.member
-            if not member or member not in event:
-                self._renamer.learn(event, chunk.model)
-            event = self._renamer.apply(event)
+        return self._chunk(chunk, data, event)
+
+    def _chunk(self, chunk: _Answer, data: bytes, event: bytes) -> bytes:
+        choices = chunk.choices or []
+        changed = self._editor.folds(choices[0].index if choices else None, len(choices))
+        interrupted: Failed | None = None
+        for choice in choices:
+            if choice.finish_reason is not None:
+                ending = stop_of(choice.finish_reason)
+                changed = changed or is_odd(choice.finish_reason)
+                if ending == "failed" or says_error(choice.error):
+                    interrupted = _interruption(choice)
+                elif ending is not None:
+                    self._finished = self.content = True
+            elif says_error(choice.error):
+                interrupted = _interruption(choice)
+            self.content = self.content or _has_content(choice)
+        drop = ("error",) if bytes(chunk.error) != b"null" else ()
         if chunk.service_tier is not None:
             self._tier = chunk.service_tier
         if bytes(chunk.usage) != b"null":
             chunk.service_tier = self._tier
             self.usage = usage_in(chunk) or self.usage
             if self._strip:
-                if not chunk.choices:
+                if not choices:
                     return b""
-                # Renamed before it is encoded again, which drops the spaces of the learnt spelling.
-                fields = decode_fields(self._renamer.apply(data))
-                del fields["usage"]
-                event = b"data: " + encode(fields) + b"\n\n"
+                drop = (*drop, "usage")
+        if interrupted is not None:
+            broke = _broke(interrupted)
+            if any(map(_has_content, choices)):
+                broke.passed = self._edited(data, choices=True, drop=drop)
+            raise broke
+        event = self._named(chunk, event)
+        if changed or drop or (not self._disclose and (tells(event) or event.count(_NAMED) > 1)):
+            self._spellings.learn(event, self._asked)
+            return self._edited(data, choices=changed, drop=drop)
         return event
+
+    def _edited(self, data: bytes, *, choices: bool, drop: tuple[str, ...]) -> bytes:
+        return sse.encode(self._editor.edit(data, choices=choices, drop=drop))
+
+    def _named(self, chunk: _Answer, event: bytes) -> bytes:
+        """`event` with the caller's name of the model, whose spelling is learnt if it is new."""
+        if chunk.model is None:
+            return event
+        out = self._spellings.apply(event)
+        if not self._ours or self._ours not in out:
+            theirs = spelling_of_model(event, chunk.model)
+            self._ours = theirs if self._disclose else b'"model":' + encode(self._asked)
+            self._spellings.add(theirs, self._ours)
+            out = self._spellings.apply(event)
+        return out
+
+    def _close(self) -> None:
+        self.complete = True
+        self._least = 1 << 62
 
     def end(self) -> bytes:
         """A stream may end without `[DONE]`, but not without a finish reason."""
         if self.complete:
             return b""
+        out = event_by_event(self._halves.rest(), self._event)
         if self._finished:
-            self.complete = True
-            return sse.encode(b"[DONE]")
-        raise UpstreamBroke("the stream ended before its finish reason")
+            self._close()
+            return out + DONE
+        broke = UpstreamBroke("the stream ended before its finish reason")
+        broke.passed = out
+        raise broke
 
 
-def _is_error(said: _Chunk | _Answer) -> bool:
-    """Some servers put the error into the object itself, and not below it."""
-    return bytes(said.error) != b"null" or said.object == "error"
+def _interruption(choice: _Choice) -> Failed:
+    if says_error(choice.error):
+        return failed_by(bytes(choice.error))
+    return interrupted(choice.finish_reason)
 
 
-def _broke(data: bytes) -> UpstreamBroke:
-    failed = failed_by(data)
+def _mended(data: bytes, reason: str) -> tuple[_Answer, bytes]:
+    """`data` read leniently, and as JSON that every client can read. Raises UpstreamBroke."""
+    try:
+        data = mended(data)
+        return lenient(_decode_answer, data, NEEDED), data
+    except UNREADABLE:
+        raise UpstreamBroke(reason) from None
+
+
+def _broke(failed: Failed) -> UpstreamBroke:
     return UpstreamBroke(failed.reason, failed.kind)
 
 
-def _has_content(delta: dict[str, msgspec.Raw] | None) -> bool:
-    if not delta:
-        return False
-    return any(key != "role" and bytes(value) not in _EMPTY for key, value in delta.items())
+def _has_content(choice: _Choice) -> bool:
+    """Whether `choice` holds anything that the model made."""
+    said = choice.delta or choice.message or {}
+    return bool(choice.text) or any(
+        name != "role" and bytes(value) not in _EMPTY for name, value in said.items()
+    )
 
 
 def finish_plain(
@@ -286,16 +382,41 @@ def finish_plain(
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
-    """The client's body and the usage of an unstreamed answer."""
+    """The client's body and the usage of an unstreamed answer. Raises UpstreamBroke.
+
+    fields: of the request. disclose: the upstream may be named.
+    """
     try:
         answer = _decode_answer(body)
     except UNREADABLE as error:
-        raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
-    if _is_error(answer):
-        raise _broke(body)
-    if answer.model is not None:
+        answer, body = _mended(body, f"the answer is not a chat completion: {error}")
+    failed = failure_of(body, error=answer.error, kind=answer.object)
+    if failed is not None:
+        raise _broke(failed)
+    choices = answer.choices or []
+    if not any(map(_answers, choices)):
+        raise _broke(failed_by(body))
+    for choice in choices:
+        if says_error(choice.error) or stop_of(choice.finish_reason) == "failed":
+            raise _broke(_interruption(choice))
+    editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
+    changed = editor.folds(choices[0].index, len(choices)) or any(
+        is_odd(choice.finish_reason) for choice in choices
+    )
+    drop = ("error",) if bytes(answer.error) != b"null" else ()
+    if changed or drop or (not disclose and (tells(body) or body.count(_NAMED) > 1)):
+        body = editor.edit(body, choices=changed, drop=drop)
+    elif not disclose and answer.model is not None:
         body = rename(body, answer.model, asked)
-    return body, usage_in(answer, only_input=answer.object == "list")
+    return body, usage_in(answer)
+
+
+def _answers(choice: _Choice) -> bool:
+    """Whether `choice` holds an answer; an empty one is one if it says that it has ended."""
+    if says_error(choice.error):
+        return True  # told apart below
+    said = choice.message is not None or choice.text is not None
+    return said and (_has_content(choice) or stop_of(choice.finish_reason) is not None)
 
 
 class _Choices(msgspec.Struct):

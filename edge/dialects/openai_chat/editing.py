@@ -1,0 +1,85 @@
+"""What is changed in a passed answer that is not as OpenAI writes it.
+
+Everything else of it passes as the bytes it came in. `Editor` serves one answer: chunk after chunk
+of a stream, or a whole body.
+"""
+
+import msgspec
+
+from edge.dialects.disclosure import undisclosed
+from edge.dialects.passthrough import Fields, decode_fields, encode
+from edge.dialects.stops import is_known, stop_of
+
+from .folding import Folding
+from .wire import NULL
+
+_OWN = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
+_WRITTEN = {
+    "end": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "pause": "stop",
+}
+_decode_choices = msgspec.json.Decoder(list[Fields]).decode
+_decode_word = msgspec.json.Decoder(str | None).decode
+_decode_number = msgspec.json.Decoder(int | None, strict=False).decode
+
+
+def is_odd(word: str | None) -> bool:
+    """Whether the finish reason `word` is another vendor's, or an empty one."""
+    return word is not None and word not in _OWN and (is_known(word) or stop_of(word) is None)
+
+
+def asks_for_several(fields: Fields) -> bool:
+    """Whether a request asks for more than one answer."""
+    try:
+        return (_decode_number(fields.get("n", NULL)) or 1) > 1
+    except msgspec.DecodeError:
+        return False
+
+
+class Editor:
+    """said: "delta" or "message". several: several answers were asked for."""
+
+    __slots__ = ("_asked", "_disclose", "_folding", "_said")
+
+    def __init__(self, said: str, asked: str, *, several: bool, disclose: bool) -> None:
+        self._asked = asked
+        self._disclose = disclose
+        self._said = said
+        self._folding = None if several else Folding(said)
+
+    def folds(self, index: int | None, count: int) -> bool:
+        """Whether `count` choices, of which the first is `index`, are not the one asked for."""
+        return self._folding is not None and (count > 1 or bool(index))
+
+    def edit(self, data: bytes, *, choices: bool, drop: tuple[str, ...] = ()) -> bytes:
+        """`data`, a chunk or a body, as the caller gets it. choices: whether those change.
+
+        Raises one of UNREADABLE.
+        """
+        fields = decode_fields(data)
+        for name in drop:
+            fields.pop(name, None)
+        if not self._disclose:
+            fields = undisclosed(fields, self._asked)
+        if choices and "choices" in fields:
+            each = _decode_choices(fields["choices"])
+            for choice in each:
+                self._reason(choice)
+            if self._folding is not None:
+                each = self._folding.fold(each)
+            fields["choices"] = msgspec.Raw(encode(each))
+        return encode(fields)
+
+    def _reason(self, choice: Fields) -> None:
+        word = _decode_word(choice.get("finish_reason", NULL))
+        if not is_odd(word):
+            return
+        meaning = stop_of(word)
+        if meaning is None and self._said == "message":  # a body ends where it ends
+            meaning = "tool_use" if b'"tool_calls"' in bytes(choice.get("message", b"")) else "end"
+        written = None if meaning in (None, "failed") else _WRITTEN[meaning]
+        choice["finish_reason"] = msgspec.Raw(encode(written))

@@ -1,0 +1,445 @@
+"""Chat answers that pass, of upstreams that write them in ways of their own."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.dialects.openai_chat.passthrough import ChatRelay, finish_plain
+from edge.dialects.passthrough import UpstreamBroke
+from middlewares import sse
+from middlewares.exchange import Usage
+
+Json = dict[str, Any]
+DONE = b"data: [DONE]\n\n"
+STOP = {"index": 0, "delta": {}, "finish_reason": "stop"}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+
+
+def event(*choices: Json, **members: Any) -> bytes:
+    body = {"id": "c1", "object": "chat.completion.chunk", "model": "up", "choices": choices}
+    return b"data: " + json.dumps(body | members, separators=(",", ":")).encode() + b"\n\n"
+
+
+def said(content: Any, **choice: Any) -> Json:
+    return {"index": 0, "delta": {"content": content}, "finish_reason": None} | choice
+
+
+class Told:
+    """What a caller makes of a stream."""
+
+    def __init__(self, blocks: Sequence[bytes], **fields: Any) -> None:
+        disclose = fields.pop("disclose", False)
+        raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
+        relay = ChatRelay(raw, "ours", disclose=disclose)
+        self.usage: Usage | None = None
+        self.broke: UpstreamBroke | None = None
+        out = b""
+        try:
+            for block in blocks:
+                out += relay.feed(block)
+            out += relay.end()
+        except UpstreamBroke as broke:
+            self.broke = broke
+            out += broke.passed
+        self.content = relay.content
+        self.usage = relay.usage
+        self.out = out
+        datas = [each.data for each in map(sse.parse, sse.split(out)) if each is not None]
+        self.done = datas.count(b"[DONE]")
+        self.chunks: list[Json] = [json.loads(data) for data in datas if data != b"[DONE]"]
+
+    @property
+    def choices(self) -> list[Json]:
+        return [choice for chunk in self.chunks for choice in chunk["choices"]]
+
+    @property
+    def text(self) -> str:
+        return "".join(choice["delta"].get("content") or "" for choice in self.choices)
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for each in self.choices if (reason := each.get("finish_reason"))]
+
+
+def ways(*blocks: bytes) -> list[list[bytes]]:
+    """`blocks` one by one, and in one piece."""
+    return [list(blocks), [b"".join(blocks)]]
+
+
+# No answer, or half of one ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'data: {"detail":"vendor-secret failed"}\n\n' + DONE,
+        b'data: {"code":500,"msg":"vendor-secret"}\n\n',
+        b'data: {"base_resp":{"status_code":1000,"status_msg":"vendor-secret"}}\n\n' + DONE,
+        b'data: {"message":"vendor-secret"}\n\n',
+        b'data: {"error":{}}\n\n',
+        b"data: vendor-secret is down\n\n",
+        event(said("", error={"code": 502, "message": "vendor-secret"})),
+        event(said("", error={"message": "vendor-secret"}, finish_reason="error")),
+        event(said("", finish_reason="network_error")) + DONE,
+        event({"index": 0, "delta": {}, "finish_reason": "MALFORMED_FUNCTION_CALL"}),
+        event(base_resp={"status_code": 1002, "status_msg": "vendor-secret"}),
+        event(code=500, message="vendor-secret"),
+        b'data: {"model":"up","detail":"vendor-secret"}\n\n',
+        DONE,
+        b"",
+        event(said("")) + DONE,
+    ],
+)
+def test_relay_breaks_where_the_answer_does(last: bytes) -> None:
+    for blocks in ways(event(said("half ")), event(said("of it")), last):
+        told = Told(blocks)
+        assert told.broke is not None
+        assert (told.text, told.done) == ("half of it", 0)
+        assert b"vendor-secret" not in told.out
+    first = Told([last])
+    assert first.broke is not None
+    assert not first.content
+
+
+def test_relay_words_of_the_chunk_that_breaks_are_passed() -> None:
+    told = Told([event(said("half")), event(said(" more", finish_reason="abort"))])
+    assert (told.text, told.reasons, told.done) == ("half more", [], 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"detail": "vendor-secret"},
+        {"code": 500, "msg": "vendor-secret", "success": False},
+        {"choices": []},
+        {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "vendor-secret"}},
+        {"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]},
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": None}}]},
+        {"choices": [{"message": {"content": ""}, "error": {"message": "vendor-secret"}}]},
+        {"choices": [{"message": {"content": "half"}, "finish_reason": "abort"}]},
+        {"choices": [{"message": {"content": "Hi"}}], "base_resp": {"status_code": 1027}},
+        {"choices": [{"message": {"content": "Hi"}}], "error": {"message": "vendor-secret"}},
+        {"choices": "none"},
+        {"choices": [{"message": "vendor-secret"}]},
+    ],
+)
+def test_finish_plain_refuses_what_is_no_answer(body: Json) -> None:
+    with pytest.raises(UpstreamBroke):
+        finish_plain(json.dumps({"model": "up", "usage": USAGE, **body}).encode(), "ours")
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"},
+        {"message": {"role": "assistant", "content": None}, "finish_reason": "length"},
+        {"message": {"content": None, "refusal": "No."}},
+        {"message": {"content": None, "tool_calls": [{"id": "c"}]}, "finish_reason": "tool_calls"},
+        {"message": {"content": None, "reasoning_content": "hm"}},
+    ],
+)
+def test_finish_plain_passes_an_answer_that_says_little(choice: Json) -> None:
+    body = json.dumps({"model": "up", "choices": [choice]}).encode()
+    out, _ = finish_plain(body, "ours")
+    assert json.loads(out) == {"model": "ours", "choices": [choice]}
+
+
+def test_relay_passes_chunks_without_choices_that_belong_to_the_dialect() -> None:
+    filtered = event(prompt_filter_results=[{"prompt_index": 0}])
+    told = Told([filtered, event(said("Hi")), event(STOP), event(usage=USAGE), DONE])
+    assert "prompt_filter_results" in told.chunks[0]
+    assert (told.text, told.done, told.broke) == ("Hi", 1, None)
+    assert told.usage == Usage(input=10, output=5)
+
+
+# Finish reasons ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("stop", "stop"),
+        ("function_call", "function_call"),
+        ("eos", "stop"),
+        ("end_turn", "stop"),
+        ("STOP", "stop"),
+        ("model_length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("sensitive", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("tool_use", "tool_calls"),
+        ("a word nobody knows", "a word nobody knows"),
+    ],
+)
+def test_finish_reason_is_written_in_words_of_the_dialect(word: str, written: str) -> None:
+    last = {"index": 0, "delta": {}, "finish_reason": word}
+    told = Told([event(said("Hi")), event(last), DONE])
+    assert (told.reasons, told.done) == ([written], 1)
+    message = {"role": "assistant", "content": "Hi"}
+    body = {"model": "up", "choices": [{"index": 0, "message": message, "finish_reason": word}]}
+    out, _ = finish_plain(json.dumps(body).encode(), "ours")
+    assert json.loads(out)["choices"][0]["finish_reason"] == written
+
+
+@pytest.mark.parametrize("word", ["", "null"])
+def test_finish_reason_that_is_empty_is_none(word: str) -> None:
+    chunks = [event(said(text, finish_reason=word)) for text in ("a", "b", "c", "d")]
+    cut = Told(chunks)
+    assert cut.broke is not None
+    assert (cut.text, cut.reasons, cut.done) == ("abcd", [], 0)
+    whole = Told([*chunks, event(STOP), DONE])
+    assert (whole.text, whole.reasons, whole.done) == ("abcd", ["stop"], 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "written"),
+    [({"content": "Hi"}, "stop"), ({"content": None, "tool_calls": [{"id": "c"}]}, "tool_calls")],
+)
+def test_finish_plain_empty_reason_is_filled(message: Json, written: str) -> None:
+    body = {"model": "up", "choices": [{"index": 0, "message": message, "finish_reason": ""}]}
+    out, _ = finish_plain(json.dumps(body).encode(), "ours")
+    assert json.loads(out)["choices"][0]["finish_reason"] == written
+
+
+# Heartbeats and ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b"data:\n\n",
+        b"data: \n\n",
+        b"data: ping\n\n",
+        b"data: {}\n\n",
+        b"event: ping\ndata: {}\n\n",
+        b'data: {"type":"ping"}\n\n',
+        b'event: metadata\ndata: {"took":1}\n\n',
+        b'event: metadata\ndata: {"message":"working"}\n\n',
+        b'data: {"status":"processing"}\n\n',
+    ],
+)
+def test_heartbeats_are_left_out(beat: bytes) -> None:
+    stream = [
+        beat,
+        event(said("Hello ")),
+        beat,
+        event(said("there.")),
+        beat,
+        event(STOP),
+        beat,
+        DONE,
+    ]
+    for blocks in ways(*stream):
+        told = Told(blocks)
+        assert (told.text, told.done, told.broke) == ("Hello there.", 1, None)
+        assert len(told.chunks) == 3
+    assert not Told([beat]).content
+
+
+@pytest.mark.parametrize(
+    "end", [b"data:  [DONE] \n\n", b"data:\t[DONE]\n\n", b'data: "[DONE]"\n\n', b"data: [done]\n\n"]
+)
+def test_done_in_another_spelling_is_an_end(end: bytes) -> None:
+    told = Told([event(said("Hi")), event(STOP), end])
+    assert told.out.endswith(DONE)
+    assert (told.done, told.broke) == (1, None)
+
+
+# Odd members ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"error": ""},
+        {"error": {}},
+        {"error": False},
+        {"error": {"message": "", "code": None}},
+        {"usage": "n/a"},
+        {"usage": {"prompt_tokens": []}},
+        {"id": 7},
+        {"created": "now"},
+    ],
+)
+def test_odd_members_nobody_needs_do_no_harm(members: Json) -> None:
+    stream = [event(said("Hello "), **members), event(said("there.")), event(STOP, **members), DONE]
+    for blocks in ways(*stream):
+        told = Told(blocks)
+        assert (told.text, told.done, told.broke) == ("Hello there.", 1, None)
+        assert not any("error" in chunk for chunk in told.chunks)
+    message = {"role": "assistant", "content": "Hello there.", "refusal": False, "annotations": {}}
+    choice = {"index": "0", "message": message, "finish_reason": "stop"}
+    out, _ = finish_plain(json.dumps({"choices": [choice], **members}).encode(), "ours")
+    assert json.loads(out)["choices"][0]["message"]["content"] == "Hello there."
+
+
+def test_nan_is_null_for_the_caller() -> None:
+    logprobs = {"content": [{"token": "x", "logprob": float("nan")}]}
+    stream = [event(said("Hello")), event(said(" there.", logprobs=logprobs)), event(STOP), DONE]
+    for blocks in ways(*stream):
+        told = Told(blocks, logprobs=True)
+        assert told.text == "Hello there."
+        assert b"NaN" not in told.out
+    choice = {"message": {"content": "Hi"}, "logprobs": logprobs, "finish_reason": "stop"}
+    out, _ = finish_plain(json.dumps({"choices": [choice], "model": "up"}).encode(), "ours")
+    assert json.loads(out)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
+
+
+def test_a_byte_order_mark_does_no_harm() -> None:
+    body = '\ufeff{"model":"up","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}'
+    out, _ = finish_plain(body.encode(), "ours")
+    assert json.loads(out)["model"] == "ours"
+
+
+def test_halves_of_a_character_are_joined() -> None:
+    stream = [
+        event(said("first ")),
+        event(said("hi \ud83d")),
+        event(said("\ude00 there")),
+        event(said("!")),
+        event(STOP),
+        DONE,
+    ]
+    for blocks in ways(*stream):
+        told = Told(blocks)
+        assert (told.text, told.done) == ("first hi \U0001f600 there!", 1)
+
+
+def test_a_half_that_stays_alone_is_replaced() -> None:
+    told = Told([event(said("first ")), event(said("hi \ud83d"))])
+    assert told.broke is not None
+    assert told.text == "first hi \ufffd"
+
+
+# Several choices --------------------------------------------------------------------------------
+
+TEXT: Json = {"role": "assistant", "content": "Looking."}
+
+
+def call(id_: str, **more: Any) -> Json:
+    return {"id": id_, "type": "function", "function": {"name": "w", "arguments": "{}"}} | more
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_finish_plain_text_and_calls_in_several_choices_are_one(numbered: bool) -> None:
+    messages = [TEXT, {"tool_calls": [call("a")]}, {"content": "", "tool_calls": [call("b")]}]
+    choices = [
+        {"message": message, "finish_reason": "stop"} | ({"index": at} if numbered else {})
+        for at, message in enumerate(messages)
+    ]
+    choices[1]["finish_reason"] = "tool_calls"
+    body = json.dumps({"model": "up", "choices": choices}).encode()
+    out, _ = finish_plain(body, "ours")
+    (choice,) = json.loads(out)["choices"]
+    assert (choice["index"], choice["finish_reason"]) == (0, "tool_calls")
+    assert choice["message"] == TEXT | {"tool_calls": [call("a"), call("b")]}
+
+
+def test_finish_plain_a_sole_choice_is_number_0() -> None:
+    choice = {"index": 1, "message": TEXT, "finish_reason": "stop"}
+    out, _ = finish_plain(json.dumps({"choices": [choice]}).encode(), "ours")
+    assert json.loads(out)["choices"] == [choice | {"index": 0}]
+
+
+def test_finish_plain_several_that_were_asked_for_stay() -> None:
+    choices = [{"index": at, "message": TEXT, "finish_reason": "stop"} for at in range(2)]
+    body = json.dumps({"model": "up", "choices": choices}).encode()
+    out, _ = finish_plain(body, "ours", fields={"n": msgspec.Raw(b"2")})
+    assert json.loads(out)["choices"] == choices
+
+
+def test_relay_text_and_calls_in_several_choices_are_one() -> None:
+    def part(number: int, **function: Any) -> Json:
+        delta = {"tool_calls": [{"index": 0, "function": function}]}
+        return {"index": number, "delta": delta, "finish_reason": None}
+
+    stream = [
+        event(said("Look")),
+        event(said("ing.")),
+        event(part(1, name="f", arguments="")),
+        event(part(1, arguments="{}")),
+        event(part(2, name="g", arguments="{}")),
+        event({"index": 1, "delta": {}, "finish_reason": "tool_calls"}),
+        DONE,
+    ]
+    for blocks in ways(*stream):
+        told = Told(blocks)
+        assert (told.text, told.reasons, told.done) == ("Looking.", ["tool_calls"], 1)
+        assert {choice["index"] for choice in told.choices} == {0}
+        calls = [each for c in told.choices for each in c["delta"].get("tool_calls", ())]
+        assert [each["index"] for each in calls] == [0, 0, 1]
+
+
+def test_relay_several_that_were_asked_for_stay() -> None:
+    stream = [event(said("a")), event(said("b", index=1)), event(STOP), DONE]
+    told = Told(stream, n=2)
+    assert [choice["index"] for choice in told.choices] == [0, 1, 0]
+
+
+# Names of the upstream --------------------------------------------------------------------------
+
+TELLING: Json = {"system_fingerprint": "vendor-secret", "provider": "vendor-secret"}
+
+
+@pytest.mark.parametrize("asks", [{}, {"stream_options": {"include_usage": True}}])
+@pytest.mark.parametrize(
+    "members",
+    [
+        TELLING,
+        {"x_groq": {"id": "vendor-secret"}},
+        {"route": {"model": "vendor-secret"}},
+        {"model_name": "vendor-secret"},
+    ],
+)
+def test_relay_does_not_name_the_upstream(members: Json, asks: Json) -> None:
+    costs = USAGE | {"cost": 0.1, "is_byok": False, "cost_details": {"vendor-secret": 1}}
+    words = ["Hel", "lo", " \u00e9", " there", "."]
+    stream = [event(said("", native_finish_reason=None), novel=1, **members)]
+    stream += [event(said(word), novel=1, **members) for word in words]
+    stream += [event({"index": 0, "delta": {"reasoning": "x"}}, **members), event(STOP, **members)]
+    stream += [event(usage=costs, **members), DONE]
+    for blocks in ways(*stream):
+        told = Told(blocks, **asks)
+        assert b"vendor-secret" not in told.out
+        assert (told.text, told.done) == ("Hello \u00e9 there.", 1)
+        assert {chunk["model"] for chunk in told.chunks} == {"ours"}
+        assert told.chunks[1]["novel"] == 1
+        if "system_fingerprint" in members:
+            assert {chunk["system_fingerprint"] for chunk in told.chunks} == {None}
+        assert ([chunk["usage"] for chunk in told.chunks if "usage" in chunk] == [USAGE]) is bool(
+            asks
+        )
+
+
+def test_relay_a_name_that_comes_late_does_not_pass() -> None:
+    stream = [event(said("a")), event(said("b")), event(said("c"), provider="vendor-secret")]
+    for blocks in ways(*stream, event(STOP), DONE):
+        told = Told(blocks)
+        assert (told.text, b"vendor-secret" in told.out) == ("abc", False)
+
+
+def test_relay_discloses_where_the_operator_says_so() -> None:
+    stream = [
+        event(said("a"), **TELLING),
+        event(said("b"), **TELLING),
+        event(STOP, **TELLING),
+        DONE,
+    ]
+    told = Told(stream, disclose=True)
+    assert told.out == b"".join(stream)
+
+
+def test_finish_plain_does_not_name_the_upstream() -> None:
+    choice = {"index": 0, "message": TEXT, "finish_reason": "stop", "native_finish_reason": "x"}
+    usage = USAGE | {"cost": 0.1}
+    body = json.dumps({"model": "up", "choices": [choice], "usage": usage, "a": 1, **TELLING})
+    out, counted = finish_plain(body.encode(), "ours")
+    del choice["native_finish_reason"]
+    expected = {"model": "ours", "choices": [choice], "usage": USAGE, "a": 1}
+    assert json.loads(out) == expected | {"system_fingerprint": None}
+    assert counted == Usage(input=10, output=5)
+    assert finish_plain(body.encode(), "ours", disclose=True)[0] == body.encode()
