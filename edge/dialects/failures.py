@@ -45,7 +45,6 @@ _STATUSES = {
     # MiniMax, in `base_resp`:
     1001: "upstream_timeout",
     1002: "rate_limited",
-    1008: "upstream_unavailable",
     1026: "content_filtered",
     1027: "content_filtered",
     1039: "rate_limited",

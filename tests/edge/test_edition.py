@@ -24,7 +24,10 @@ from tests.edge.scripted import JSON, Answer, Scripted
 from tests.waiting import until
 
 CHAT = "/v1/chat/completions"
-DONE = b'{"id":"c","object":"chat.completion","choices":[]}'
+DONE = (
+    b'{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"content":"Hi"},'
+    b'"finish_reason":"stop"}]}'
+)
 
 
 def body(model: str = "one") -> dict[str, Any]:
