@@ -91,6 +91,8 @@ _NESTED = {
 }
 """Of objects that pass: the members that are read, or set."""
 
+_USUAL = (b'{"include_usage":true}', b'{"include_usage": true}')
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -99,10 +101,11 @@ def check_names(fields: Fields) -> None:
     if not READ.issuperset(fields):
         _check(fields, READ, "")
     for holder, names in _NESTED.items():
-        if holder not in fields:
+        raw = fields.get(holder)
+        if raw is None or bytes(raw) in _USUAL:
             continue
         try:
-            inner = _decode(fields[holder])
+            inner = _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue  # no object, and for others to refuse
         if not names.issuperset(inner):

@@ -1,6 +1,8 @@
 """Which client stands behind an HTTP upstream."""
 
 import importlib.util
+import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +30,13 @@ def upstream_for(
     client_cert: str | Path | None = None,
     client_key: str | Path | None = None,
     proxy: str | None = None,
+    tls: Callable[..., ssl.SSLContext] = tls_context,
 ) -> Upstream:
     """The upstream for an origin; the path of `base_url` plays no part. Opens no connection.
 
     ca, client_cert, client_key: PEM files, see `tls_context`.
     proxy: URL of an HTTP proxy; only with `transport="httpx"`.
+    tls: makes the context, with the arguments of `tls_context`.
 
     Raises ValueError for what cannot be read, meant or combined.
     """
@@ -42,11 +46,11 @@ def upstream_for(
             raise ValueError('a proxy needs transport = "httpx"')
         context = None
         if base_url.lower().startswith("https:"):
-            context = tls_context(ca=ca, client_cert=client_cert, client_key=client_key)
+            context = tls(ca=ca, client_cert=client_cert, client_key=client_key)
         return Transport(base_url, limits=limits, ssl=context)
     if transport != "httpx":
         raise ValueError(f'transport must be "native" or "httpx", got {transport!r}')
-    context = tls_context(
+    context = tls(
         ca=ca,
         client_cert=client_cert,
         client_key=client_key,

@@ -8,12 +8,15 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from edge.upstreams import providers
+from edge.upstreams.tls import tls_context
 from tests.asgi import request
 from tests.edge.scripted import JSON, Answer, House, Scripted
 
@@ -210,7 +213,11 @@ EXPECTED: Mapping[str, tuple[Asked, ...]] = {
 }
 
 
+_tls = cache(tls_context)  # to load the authorities takes longer than all else here
+
+
 def house(block: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setattr(providers, "tls_context", _tls)
     for upstream in block["upstreams"]:
         name = upstream.get("api_key", "").removeprefix("env:")
         if name:

@@ -5,6 +5,7 @@ import json
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
+import certifi
 import pytest
 
 from edge.bounds import _OWN
@@ -14,13 +15,14 @@ from edge.upstreams import Request
 from edge.upstreams.bodies import read_all
 from edge.upstreams.provider import Provider
 from edge.upstreams.providers import providers_of
+from edge.upstreams.transport import Transport
 from tests.asgi import request
 from tests.edge.scripted import JSON, Answer, House, Scripted
 from tests.edge.upstreams.fake import Fake, answering
 
 KEY = "test-key-0123456789"
 TURN = [{"role": "user", "content": "Hello"}]
-BASE = "https://up.example/base"
+BASE = "http://up.example/base"
 
 CHAT: dict[str, Any] = {"messages": TURN, "max_tokens": 50, "seed": 1, "user": "ann"}
 CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -140,6 +142,17 @@ def test_query_is_encoded_and_may_be_a_secret() -> None:
     assert path == b"/base/messages"
     assert parse_qsl(query.decode()) == [("a b", "c&d=e/ü"), ("key", "s3cr3t"), ("beta", "true")]
     assert b"/" not in query and b" " not in query
+
+
+def test_upstreams_that_trust_the_same_authorities_share_a_context() -> None:
+    names = ("a", "b", "c")
+    upstreams = [_upstream(name=name, base_url=f"https://{name}.example/v1") for name in names]
+    upstreams[2]["ca"] = certifi.where()
+    found = providers_of(parse({"upstreams": upstreams}))
+    a, b, c = (found[name].upstream for name in names)
+    assert isinstance(a, Transport) and isinstance(b, Transport) and isinstance(c, Transport)
+    assert a._ssl is b._ssl is not None
+    assert c._ssl is not a._ssl
 
 
 def test_money_is_set_aside_by_members_that_no_setting_touches() -> None:
