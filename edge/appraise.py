@@ -8,7 +8,8 @@ Theory of operation. Two figures of the input are kept apart:
                  asks for something that only the upstream sees (`edge.unseen`).
 
 The output is the bound that the upstream is sent (`edge.bounds`), else the most that the model, or
-any model that may serve instead, can make.
+any model that may serve instead, can make. What is priced apart (`edge.surcharges`) is in the price
+of the bill, and in its calls of hosted tools.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ import msgspec
 from middlewares.budget import Bill
 from middlewares.exchange import Exchange
 from middlewares.money import Price
+from middlewares.terms import OnHangup
 
 from .bounds import UNBOUNDED, output_bound
 from .catalog import Catalog, Model
 from .dialects.anthropic_messages.claude import claude
 from .plans import Plans
+from .surcharges import check_tiers, compacts, hosted_calls, keeps_for_an_hour, tiers_asked
 from .unseen import reads_more
 
 _COSTS = frozenset(
@@ -32,18 +35,23 @@ _COSTS = frozenset(
 _CONTEXT = 200_000
 """Tokens that a model reads at most whose catalog entry does not say."""
 
-_FREE = Price()
-
 
 class _Limits(msgspec.Struct, frozen=True):
     """The most that any model that may serve can make and read, and a price by which none costs
     more. most: output tokens, None if unknown; unbounded: of an answer that nothing bounds.
+    on_hangup: of the models, None where the plan decides.
     """
 
     most: int | None
     unbounded: int
     context: int
     price: Price
+    on_hangup: OnHangup | None
+
+    @property
+    def hour_is_dearer(self) -> bool:
+        """Whether a cache written for an hour costs more than any other input."""
+        return self.price.cache_write_1h > max(self.price.input, self.price.cache_write)
 
 
 class Appraiser:
@@ -55,7 +63,10 @@ class Appraiser:
         self._known: dict[str, _Limits] = {}
 
     def __call__(self, exchange: Exchange) -> Bill | None:
-        """The bill; None for what costs nothing by its nature. Raises Problem (`Plans.terms`)."""
+        """The bill; None for what costs nothing by its nature.
+
+        Raises Problem (`Plans.terms`, and for a tier that has no price).
+        """
         if exchange.endpoint not in _COSTS or not exchange.model:
             return None
         model = self._catalog.find(exchange.instead or exchange.model)
@@ -64,16 +75,31 @@ class Appraiser:
         limits = self._limits(model, exchange.models if not exchange.instead else ())
         principal, fields = exchange.principal, exchange.fields
         budget = self._plans.terms(principal).budget
+        price, hosted = limits.price, 0
+        asked = tiers_asked(fields)
+        if asked and model.prices is not None:
+            check_tiers(asked, model.prices)
+        if limits.on_hangup is not None:
+            budget = msgspec.structs.replace(budget, on_hangup=limits.on_hangup)
         estimate = most_input = exchange.estimate
+        if budget.limited:
+            hour = limits.hour_is_dearer and keeps_for_an_hour(fields)
+            if asked or hour:
+                price = price.most_with(asked, hour=hour)
+            if price.hosted_call:
+                hosted = hosted_calls(fields)
+            if "context_management" in fields and compacts(fields):
+                most_input *= 2
         if budget.limited and estimate < limits.context and reads_more(fields):
-            most_input = limits.context
+            most_input = max(most_input, limits.context)
         return Bill(
             budget,
             (principal.plan or "") if principal is not None else "",
             estimate,
             output_bound(exchange.endpoint, fields, limits.most, limits.unbounded),
-            limits.price,
+            price,
             most_input,
+            hosted,
         )
 
     def _limits(self, model: Model, named: Sequence[str]) -> _Limits:
@@ -83,12 +109,14 @@ class Appraiser:
         others = named or model.fallbacks
         models = [model, *filter(None, map(self._catalog.find, others))]
         outputs = [one.max_output for one in models]
-        prices = [msgspec.structs.astuple(one.prices) for one in models if one.prices is not None]
+        prices = [one.prices for one in models if one.prices is not None]
+        leaving = [one.on_hangup for one in models if one.on_hangup is not None]
         limits = _Limits(
             most=None if None in outputs else max(bound or 0 for bound in outputs),
             unbounded=max(map(_unbounded, models)),
             context=max(one.context or _CONTEXT for one in models),
-            price=Price(*map(max, zip(*prices, strict=True))) if prices else _FREE,
+            price=Price.dearest(prices),
+            on_hangup="drain" if "drain" in leaving else next(iter(leaving), None),
         )
         if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
             self._known[model.entry] = limits

@@ -11,8 +11,9 @@ from typing import Literal, Self
 
 import msgspec
 
-from middlewares.exchange import Place, Principal, Target, Tariff
+from middlewares.exchange import Place, Principal, Target
 from middlewares.money import Price
+from middlewares.terms import OnHangup
 
 from . import options
 from .settings import Settings
@@ -36,7 +37,8 @@ class Model(msgspec.Struct, frozen=True):
     families: for each target a name that tells what it is; () where their own names do.
     places: its targets as places, in the order of the configuration.
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
-    prices: the same, ready to count with; tariff: its `cost`. None when it costs nothing.
+    prices: the same, ready to count with. None when it costs nothing.
+    on_hangup: in place of the plan's, None where that decides.
     """
 
     id: str
@@ -57,7 +59,7 @@ class Model(msgspec.Struct, frozen=True):
     plans: frozenset[str]
     price: options.Price | None
     prices: Price | None
-    tariff: Tariff | None
+    on_hangup: OnHangup | None
     created: int
 
     def family_of(self, target: Target) -> str:
@@ -182,7 +184,7 @@ def _model(option: options.Model) -> Model:
         plans=frozenset(option.plans),
         price=option.price,
         prices=prices,
-        tariff=None if prices is None else prices.cost,
+        on_hangup=option.on_hangup,
         created=option.created,
     )
 
@@ -200,6 +202,9 @@ def _prices(price: options.Price) -> Price:
         image=price.image or 0,
         audio_minute=price.audio_minute or 0,
         job=price.job or 0,
+        cache_write_1h=2 * price.input if price.cache_write_1h is None else price.cache_write_1h,
+        hosted_call=price.hosted_call or 0,
+        factors=dict(price.tiers),
     )
 
 

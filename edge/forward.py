@@ -32,6 +32,7 @@ from .dialects.sides import ClientSide
 from .estimate import Estimator
 from .passage import CutOff, Passage
 from .sniff import event_stream
+from .surcharges import tariff_of
 from .upstreams import (
     ConnectFailed,
     Header,
@@ -96,7 +97,7 @@ class Forwarder:
         place = place or model.places[0]
         exchange.served = model.id
         exchange.entry = model.entry
-        exchange.tariff = model.tariff
+        exchange.tariff = tariff_of(model.prices, exchange.fields)
         if exchange.attempts:
             self._anew(exchange)
         passing = True
@@ -254,8 +255,9 @@ class Forwarder:
             last = exchange.attempts[-1]
             last.usage, exchange.usage = exchange.usage, None
             model = self._catalog.find(last.served)
-            if model is not None and model.tariff is not None:
-                last.cost = model.tariff(last.usage)
+            tariff = None if model is None else tariff_of(model.prices, exchange.fields)
+            if tariff is not None:
+                last.cost = tariff(last.usage)
         exchange.measured = False
         exchange.produced = 0
         exchange.ending = None

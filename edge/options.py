@@ -557,9 +557,28 @@ class Price(Struct, frozen=True, kw_only=True):
     cache_write: Annotated[
         Credits | None, Meta(description="Input written to one; as input unless given.")
     ] = None
+    cache_write_1h: Annotated[
+        Credits | None,
+        Meta(description="Input written to one for an hour; twice the input's unless given."),
+    ] = None
     image: Annotated[Credits | None, Meta(description="Per image made.")] = None
     audio_minute: Annotated[Credits | None, Meta(description="Per minute of audio.")] = None
     job: Annotated[Credits | None, Meta(description="Per video or music job.")] = None
+    hosted_call: Annotated[
+        Credits | None,
+        Meta(
+            description="Per call of a tool that the vendor runs (web search, file search, code), "
+            "as its answers count them."
+        ),
+    ] = None
+    tiers: Annotated[
+        dict[str, Credits],
+        Meta(
+            description="Factors on the price of tokens by service tier, speed or place, as text: "
+            '{ priority = "2.0", flex = "0.5", fast = "6.0", us = "1.1" }. A request that asks for '
+            "one that may be dearer and is not named here is refused."
+        ),
+    ] = {}
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -638,6 +657,13 @@ class Model(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     price: Annotated[Price | None, Meta(description="What it costs the caller.")] = None
+    on_hangup: Annotated[
+        Literal["cancel", "drain"] | None,
+        Meta(
+            description="What is done when a client leaves, in place of what its plan says: "
+            '"drain" for models that think out of sight, whose thinking cannot be estimated.'
+        ),
+    ] = None
     plans: Annotated[
         tuple[str, ...], Meta(description="Plans that may use it; all unless given.")
     ] = ()

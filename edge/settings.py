@@ -39,6 +39,7 @@ from .options import (
 )
 from .references import HttpUrl, Location, References, Secret
 from .strict import Reader
+from .uncharged import uncharged
 from .units import (
     Credits,
     Duration,
@@ -313,6 +314,7 @@ def advice(settings: Settings) -> list[str]:
             and model.output != ("embedding",)
         ),
         *unpriced(settings.models, settings.plans),
+        *uncharged(settings.models, settings.plans),
     ]
 
 

@@ -113,6 +113,7 @@ class _Tool(msgspec.Struct):
 
 _decode_parts = msgspec.json.Decoder(list[_Part]).decode
 _decode_source = msgspec.json.Decoder(_Source).decode
+_decode_tool = msgspec.json.Decoder(_Tool).decode
 _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -144,14 +145,19 @@ def _hosted(raw: msgspec.Raw) -> bool:
     """Whether one of the tools is run by the vendor."""
     if bytes(raw) in _NOTHING:
         return False
-    for tool in _decode_tools(raw):
-        kind = tool.type or ""
-        if kind == "namespace":
-            if _hosted(tool.tools):
-                return True
-        elif kind not in _OWN_TOOLS and not kind.startswith(_DATED_TOOLS):
-            return True
-    return False
+    return any(map(_is_hosted, _decode_tools(raw)))
+
+
+def is_hosted(raw: msgspec.Raw) -> bool:
+    """Whether a tool is run by the vendor. Raises one of msgspec's errors if it is no tool."""
+    return _is_hosted(_decode_tool(raw))
+
+
+def _is_hosted(tool: _Tool) -> bool:
+    kind = tool.type or ""
+    if kind == "namespace":
+        return _hosted(tool.tools)
+    return kind not in _OWN_TOOLS and not kind.startswith(_DATED_TOOLS)
 
 
 def _unseen(raw: msgspec.Raw) -> bool:

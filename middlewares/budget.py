@@ -46,6 +46,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     input: tokens, estimated, rather too many; output: the most tokens that may be made.
     price: of the model asked for, the dearest where it may be served by another.
     most_input: tokens to set aside where the upstream may read more than was sent; 0: `input`.
+    hosted: calls of tools that the vendor runs, at most.
     """
 
     budget: Budget
@@ -54,6 +55,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     output: int
     price: Price
     most_input: int = 0
+    hosted: int = 0
 
 
 Appraise = Callable[[Exchange], Bill | None]
@@ -110,7 +112,7 @@ status, on_hangup
         entry_id = exchange.request_id or uuid4().hex
         hold = None
         if budget.limited:
-            amount = bill.price.most(bill.most_input or bill.input, bill.output)
+            amount = bill.price.most(bill.most_input or bill.input, bill.output, bill.hosted)
             if amount:
                 if self._accounts is not None:
                     hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget)

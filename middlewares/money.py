@@ -1,8 +1,11 @@
 """Money: whole nano-credits, and what usage costs. No floats, so that sums are exact."""
 
+from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
+from itertools import zip_longest
 
 import msgspec
+from msgspec.structs import replace
 
 from .exchange import Usage
 
@@ -19,8 +22,9 @@ _EXACT = Context(prec=28, traps=[InvalidOperation, Inexact, Overflow])
 class Price(msgspec.Struct, frozen=True):
     """What a model costs its caller.
 
-    input, output, cache_read, cache_write: nano-credits per million tokens.
-    image, audio_minute, job: nano-credits for each.
+    input, output, cache_read, cache_write, cache_write_1h: nano-credits per million tokens.
+    image, audio_minute, job, hosted_call: nano-credits for each.
+    factors: on the price of tokens, in billionths, by the name of a service tier, speed or place.
     """
 
     input: int = 0
@@ -30,26 +34,81 @@ class Price(msgspec.Struct, frozen=True):
     image: int = 0
     audio_minute: int = 0
     job: int = 0
+    cache_write_1h: int = 0
+    hosted_call: int = 0
+    factors: Mapping[str, int] = {}
 
-    def cost(self, usage: Usage) -> int:
-        """Nano-credits for `usage`, rounded up to a whole one."""
+    def cost(self, usage: Usage, asked: Sequence[str] = ()) -> int:
+        """Nano-credits for `usage`, rounded up to a whole one.
+
+        asked: tiers that the request asked for, as `Usage.tiers`. One that the upstream tells in
+        place of it counts if it is cheaper, so that no answer costs more than was asked for.
+        """
         tokens = usage.input * self.input + usage.output * self.output
         if usage.cache_read or usage.cache_write:
-            tokens += usage.cache_read * self.cache_read + usage.cache_write * self.cache_write
-        if not (usage.images or usage.audio_ms or usage.jobs):
+            hour = min(usage.cache_write_1h, usage.cache_write)
+            tokens += usage.cache_read * self.cache_read
+            tokens += (usage.cache_write - hour) * self.cache_write + hour * self.cache_write_1h
+        if self.factors and (usage.tiers or asked):
+            for one, told in zip_longest(asked, usage.tiers, fillvalue=""):
+                factor = self._most_of(one)
+                if told:
+                    factor = min(factor, self.factors.get(told, NANO))
+                tokens = -(-tokens * factor // NANO)
+        if not (usage.images or usage.audio_ms or usage.jobs or usage.hosted):
             return (tokens + _UP) // _MILLION
         whole = usage.images * self.image + usage.jobs * self.job
+        whole += usage.hosted * self.hosted_call
         parts = tokens * _MINUTE + usage.audio_ms * self.audio_minute * _MILLION
         return whole - (-parts // _DENOMINATOR)
+
+    def _most_of(self, tier: str) -> int:
+        """The most that a request for `tier` is multiplied by: another may be given instead."""
+        return max(NANO, self.factors.get(tier, NANO))
+
+    def most_with(self, asked: Sequence[str] = (), *, hour: bool = False) -> "Price":
+        """A price by which no answer to a request for these tiers costs less than it will.
+
+        hour: whether what is written to a cache may stay for an hour.
+        """
+        price = self
+        for one in asked:
+            factor = self._most_of(one)
+            if factor != NANO:
+                price = price._times(factor)
+        if hour:
+            price = replace(price, cache_write=max(price.cache_write, price.cache_write_1h))
+        return price
+
+    def _times(self, factor: int) -> "Price":
+        names = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+        return replace(self, **{name: -(-getattr(self, name) * factor // NANO) for name in names})
 
     def tokens(self, input: int, output: int) -> int:  # noqa: A002
         """Nano-credits for tokens of which none were in a cache, rounded up to a whole one."""
         return (input * self.input + output * self.output + _UP) // _MILLION
 
-    def most(self, input: int, output: int) -> int:  # noqa: A002
-        """The same where it may be that all input is written to a cache, if that is dearer."""
+    def most(self, input: int, output: int, hosted: int = 0) -> int:  # noqa: A002
+        """The same where it may be that all input is written to a cache, if that is dearer.
+
+        hosted: calls of tools that the vendor runs.
+        """
         dearer = max(self.input, self.cache_write)
-        return (input * dearer + output * self.output + _UP) // _MILLION
+        tokens = (input * dearer + output * self.output + _UP) // _MILLION
+        return tokens + hosted * self.hosted_call
+
+    @classmethod
+    def dearest(cls, prices: Sequence["Price"]) -> "Price":
+        """A price by which nothing costs less than by any of `prices`; free if there are none."""
+        if not prices:
+            return cls()
+        factors: dict[str, int] = {}
+        for price in prices:
+            for name, factor in price.factors.items():
+                factors[name] = max(factor, factors.get(name, 0))
+        names = [name for name in cls.__struct_fields__ if name != "factors"]
+        most = {name: max(getattr(price, name) for price in prices) for name in names}
+        return cls(**most, factors=factors)
 
 
 def decimal(nano: int) -> str:

@@ -804,7 +804,8 @@ def test_advice_names_models_that_no_budget_limits() -> None:
         },
         env={},
     )
-    told = [sentence for sentence in advice(settings) if "max_output" not in sentence]
+    others = ("max_output", "hosted_call")
+    told = [one for one in advice(settings) if not any(name in one for name in others)]
     assert [sentence.partition(":")[0] for sentence in told] == [
         "models[0].price",
         "models[1].price.output",
@@ -871,3 +872,25 @@ def test_the_demo_takes_the_providers_whose_keys_are_there(tmp_path: Path) -> No
     assert found["openai"].api_key == Secret("sk-o")
     with pytest.raises(SettingsError, match=r"upstreams\[1\].base_url"):
         demo_settings({**env, "OPENAI_BASE_URL": "nonsense"}, tmp_path)
+
+
+def test_advice_names_what_vendors_charge_for_and_prices_do_not() -> None:
+    price = {"input": "1", "output": "2"}
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {"id": "plain", "targets": ["up/p"], "price": {**price, "hosted_call": "0"}},
+                {"id": "hidden", "targets": ["up/gpt-5"], "price": price},
+                {"id": "drained", "targets": ["up/o3"], "price": price, "on_hangup": "drain"},
+                {"id": "named", "targets": ["up/x"], "family": "gpt-5.2", "price": price},
+                {"id": "free", "targets": ["up/gpt-5"]},
+            ],
+            "plans": [{"id": "pro"}, {"id": "patient", "on_hangup": "drain"}],
+        },
+        env={},
+    )
+    told = {one.partition(":")[0]: one for one in advice(settings)}
+    assert "not given for hidden, drained, named;" in told["models[].price.hosted_call"]
+    assert "not given for hidden, named;" in told["models[].on_hangup"]
+    assert "keys of pro." in told["models[].on_hangup"]

@@ -1,5 +1,6 @@
 """What is charged by usage that is no measurement: the same in every pair, streamed or not."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,8 +10,19 @@ import pytest
 from edge.dialects.counts import made
 from middlewares.exchange import Usage
 from middlewares.stores.memory_ledger import MemoryLedgerStore
-from tests.asgi import Recorded, request
-from tests.edge.dialogue import DOCUMENT, NATIVE, PAIRS, PATHS, PLAIN, SAY, ask
+from tests.asgi import Call, Recorded, http_scope, request
+from tests.edge.dialogue import (
+    DOCUMENT,
+    NATIVE,
+    PAIRS,
+    PATHS,
+    PLAIN,
+    SAY,
+    Chat,
+    Messages,
+    Responses,
+    ask,
+)
 from tests.edge.scripted import JSON, Answer, House, Scripted
 
 PRICE = {"input": "1.00", "output": "2.00", "cache_read": "0.10", "cache_write": "1.25"}
@@ -217,3 +229,154 @@ async def test_usage_beyond_the_context_is_believed_of_several_passes(houses: li
     row = await row_of(house)
     assert (row.input, row.output, row.measured) == (CONTEXT + 100, 3510, True)
     assert house.exchanges[0].usage == Usage(input=CONTEXT + 100, output=3510, passes=2)
+
+
+def message_of(**usage: Any) -> Answer:
+    message = json.loads(SAY["anthropic"]().whole("Hello there."))
+    data = json.dumps({**message, "usage": usage}).encode()
+    return Answer([data], headers=[JSON])
+
+
+HOUR = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}
+
+
+@pytest.mark.parametrize(("price", "each"), [({}, 2000), ({"cache_write_1h": "3.00"}, 3000)])
+async def test_usage_written_for_an_hour_has_its_own_price(
+    houses: list[House], price: dict[str, Any], each: int
+) -> None:
+    answer = message_of(
+        input_tokens=0, output_tokens=5, cache_creation_input_tokens=1000, cache_creation=HOUR
+    )
+    house = await open_house(houses, answer, **price)
+    for caller in PATHS:
+        await request(house.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
+        row = await row_of(house)
+        assert (row.input, row.cache_write, row.measured) == (0, 1000, True)
+        assert row.cost == 1000 * each + 5 * 2000
+
+
+async def test_usage_of_hosted_tools_is_charged_by_the_call(houses: list[House]) -> None:
+    answer = message_of(
+        input_tokens=30, output_tokens=5, server_tool_use={"web_search_requests": 2}
+    )
+    house = await open_house(houses, answer, hosted_call="0.01")
+    for caller in PATHS:
+        await request(house.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
+        assert (await row_of(house)).cost == 30 * 1000 + 5 * 2000 + 20_000_000
+
+
+@forms
+async def test_usage_of_hosted_items_is_charged_by_the_call(
+    houses: list[House], stream: bool
+) -> None:
+    call = b'{"type":"web_search_call","id":"ws_1","status":"completed"}'
+    say = SAY["responses"]()
+    data = say.start() + say.text("Hi") + say.stop() if stream else say.whole("Hi")
+    data = data.replace(b'"output": [{"id": "msg_r1"', b'"output": [' + call + b', {"id": "msg_r1"')
+    house = await open_house(
+        houses, Answer([data], headers=() if stream else PLAIN), hosted_call="0.01"
+    )
+    for caller in PATHS:
+        body = ask(caller, "responses", stream=stream)
+        await request(house.app, "POST", PATHS[caller], json=body)
+        assert (await row_of(house)).cost == 30 * 1000 + 20 * 2000 + 10_000_000
+
+
+async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[House]) -> None:
+    whole = json.loads(SAY["openai"]().whole("Hi"))
+    data = json.dumps({**whole, "service_tier": "priority"}).encode()
+    house = await open_house(
+        houses, Answer([data], headers=[JSON]), tiers={"priority": "2.0", "flex": "0.5"}
+    )
+    path = PATHS["chat.completions"]
+    usual = 30 * 1000 + 20 * 2000
+    for asked, cost in ((None, usual), ("priority", 2 * usual), ("auto", usual)):
+        body = ask("chat.completions", "openai", **({"service_tier": asked} if asked else {}))
+        answer = await request(house.app, "POST", path, json=body)
+        assert answer.status == 200
+        assert (await row_of(house)).cost == cost
+
+
+@pytest.mark.parametrize("caller", PATHS)
+async def test_usage_of_a_tier_without_a_price_is_refused(houses: list[House], caller: str) -> None:
+    house = await open_house(houses, Answer([SAY["openai"]().whole("Hi")], headers=PLAIN))
+    body = ask(caller, NATIVE[caller], service_tier="priority")
+    refused = await request(house.app, "POST", PATHS[caller], json=body)
+    assert refused.status == 400
+    assert "service_tier" in refused.json()["error"]["message"]
+    assert not house.upstream.requests
+
+
+THOUGHTS: dict[str, list[bytes]] = {
+    "openai": [Chat().chunk({"reasoning_content": TEXT})],
+    "anthropic": [
+        Messages().start().replace(b'"type": "text", "text": ""', b'"type": "thinking"'),
+        b"event: content_block_delta\ndata: "
+        + json.dumps(
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "thinking_delta", "thinking": TEXT},
+            }
+        ).encode()
+        + b"\n\n",
+    ],
+    "responses": [
+        Responses().event(
+            "response.output_item.added",
+            output_index=0,
+            item={"type": "reasoning", "id": "rs_1", "summary": []},
+        ),
+        Responses().event(
+            "response.reasoning_summary_text.delta",
+            output_index=0,
+            summary_index=0,
+            item_id="rs_1",
+            delta=TEXT,
+        ),
+    ],
+}
+
+
+@pairs
+async def test_usage_reasoning_that_is_shown_is_charged_when_the_client_leaves(
+    houses: list[House], caller: str, upstream: str
+) -> None:
+    never = asyncio.Event()
+    house = await open_house(houses, Answer([*THOUGHTS[upstream], never]))
+    sent = json.dumps(ask(caller, upstream, stream=True)).encode()
+    scope = http_scope("POST", PATHS[caller], headers={"content-length": str(len(sent))})
+    async with Call(house.app, scope, body=sent) as call:
+        assert await call.chunk()
+        call.hang_up()
+        await call.done()
+    row = await row_of(house)
+    assert (row.ended, row.on_hangup, row.measured) == ("hung_up", "cancel", False)
+    assert row.output == SAID
+
+
+async def test_usage_of_a_model_that_drains_is_counted_by_the_upstream(
+    houses: list[House],
+) -> None:
+    go_on = asyncio.Event()
+    say = SAY["openai"]()
+    models = [{**DOCUMENT["models"][0], "price": PRICE, "on_hangup": "drain"}]
+    house = House(
+        Scripted(Answer([say.start(), say.text("Hi"), go_on, say.stop((30, 900))])),
+        document={**DOCUMENT, "models": models},
+        ledger=MemoryLedgerStore(),
+    )
+    await house.book.start()
+    houses.append(house)
+    sent = json.dumps(ask("chat.completions", "openai", stream=True)).encode()
+    scope = http_scope(
+        "POST", PATHS["chat.completions"], headers={"content-length": str(len(sent))}
+    )
+    async with Call(house.app, scope, body=sent) as call:
+        await call.chunk()
+        call.hang_up()
+        go_on.set()
+        await call.done()
+    row = await row_of(house)
+    assert (row.on_hangup, row.measured) == ("drain", True)
+    assert (row.input, row.output) == (30, 900)

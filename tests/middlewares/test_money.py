@@ -1,11 +1,13 @@
 """Prices are sums of whole numbers, rounded up once; decimals go both ways without loss."""
 
+from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from middlewares import Usage
 from middlewares.money import NANO, Price, decimal, nano
@@ -109,3 +111,66 @@ def test_nano(text: str, amount: int) -> None:
 def test_what_is_no_amount(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected credits such as \"5\.00\""):
         nano(text)
+
+
+APART = Price(
+    input=3 * NANO,
+    output=15 * NANO,
+    cache_write=4 * NANO,
+    cache_write_1h=6 * NANO,
+    hosted_call=NANO // 100,
+    factors={"priority": 2 * NANO, "flex": NANO // 2, "us": 11 * NANO // 10},
+)
+"""3, 15, 4 and 6 credits per million tokens, a hundredth for a call."""
+USED = Usage(input=1000, output=100)
+COSTS = 1000 * 3000 + 100 * 15_000
+
+
+def test_cost_what_is_written_for_an_hour_has_its_own_price() -> None:
+    used = Usage(cache_write=300, cache_write_1h=200)
+    assert APART.cost(used) == 100 * 4000 + 200 * 6000
+    assert APART.cost(replace(used, cache_write_1h=900)) == 300 * 6000  # a part of the whole
+
+
+def test_cost_calls_of_hosted_tools_are_added() -> None:
+    assert APART.cost(replace(USED, hosted=3)) == COSTS + 3 * NANO // 100
+    assert APART.cost(Usage(hosted=1, images=0)) == NANO // 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "factor"),
+    [
+        ((), (), "1"),
+        (("priority", "", ""), (), "2"),
+        (("priority", "", ""), ("priority", "", ""), "2"),
+        (("priority", "", ""), ("default", "", ""), "1"),
+        (("priority", "", ""), ("flex", "", ""), "0.5"),
+        (("flex", "", ""), (), "1"),  # that it was flex nobody has said
+        (("flex", "", ""), ("flex", "", ""), "0.5"),
+        (("auto", "", ""), ("priority", "", ""), "1"),
+        ((), ("priority", "fast", "us"), "1"),
+        (("", "", "us"), ("standard", "", "us"), "1.1"),
+        (("priority", "", "us"), ("priority", "", "us"), "2.2"),
+    ],
+)
+def test_cost_tiers_no_answer_costs_more_than_was_asked_for(
+    asked: tuple[str, ...], told: tuple[str, ...], factor: str
+) -> None:
+    cost = APART.cost(replace(USED, tiers=told), asked)
+    assert cost == int(COSTS * Decimal(factor))
+    assert cost <= APART.most_with(asked).most(1000, 100)
+
+
+def test_most_with_an_hour_sets_aside_the_price_of_the_hour() -> None:
+    assert APART.most_with(hour=True).most(1000, 0) == 1000 * 6000
+    assert APART.most(1000, 0) == 1000 * 4000
+    assert APART.most_with(("priority", "", ""), hour=True).most(1000, 0) == 1000 * 12_000
+    assert APART.most(0, 0, hosted=2) == 2 * NANO // 100
+
+
+def test_dearest_is_dearer_than_each_in_every_part() -> None:
+    other = Price(input=9 * NANO, factors={"priority": NANO, "fast": 6 * NANO})
+    both = Price.dearest([APART, other])
+    assert (both.input, both.output, both.hosted_call) == (9 * NANO, 15 * NANO, NANO // 100)
+    assert both.factors == {**APART.factors, "fast": 6 * NANO}
+    assert Price.dearest([]) == Price()

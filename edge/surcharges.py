@@ -1,0 +1,120 @@
+"""What a request may ask for that makes its tokens dearer, or costs beside them.
+
+    service tier, speed, place    a factor of `price.tiers`; without one the request is refused
+    an hour in the prompt cache   `price.cache_write_1h`
+    tools that the vendor runs    `price.hosted_call` for each call
+    a compaction on the way       one more pass of the model over the same input
+
+Sources: OpenAI API reference, `service_tier`; Anthropic API reference, `service_tier`, `speed`,
+`inference_geo`, `cache_control.ttl`, `context_management`, `max_uses` of server tools.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+
+from middlewares.exchange import Tariff
+from middlewares.money import Price
+from middlewares.problem import Problem
+
+from .unseen import is_hosted
+
+Fields = Mapping[str, msgspec.Raw]
+
+_TIERS = ("service_tier", "speed", "inference_geo")
+_ASKS = frozenset(_TIERS)
+_USUAL = frozenset(
+    (
+        *("", "auto", "default", "standard", "standard_only", "on_demand", "flex", "batch"),
+        *("global", "not_available"),
+    )
+)
+"""Tiers, speeds and places that cost no more than the usual price, in any dialect."""
+_MOST_CALLS = 10
+"""Calls of hosted tools that are set aside where the request does not bound them."""
+_HOUR = re.compile(rb'"(?:1|\\u0031)(?:h|\\u0068)"')
+_COMPACT = re.compile(rb"compact|\\u00")
+_NULL = msgspec.Raw(b"null")
+
+
+class _Tool(msgspec.Struct):
+    max_uses: int | None = None
+
+
+_decode = msgspec.json.Decoder().decode
+_decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
+_decode_tool = msgspec.json.Decoder(_Tool).decode
+_decode_count = msgspec.json.Decoder(int | None).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def tiers_asked(fields: Fields) -> tuple[str, ...]:
+    """Service tier, speed and place that a body asks for, each "" if none; () if it asks nothing.
+
+    What is no text is for the upstream to refuse.
+    """
+    if _ASKS.isdisjoint(fields):
+        return ()
+    return tuple(_text(fields.get(name, _NULL)) for name in _TIERS)
+
+
+def _text(raw: msgspec.Raw) -> str:
+    try:
+        value = _decode(raw)
+    except _UNREADABLE:
+        return ""
+    return value if isinstance(value, str) else ""
+
+
+def check_tiers(asked: tuple[str, ...], price: Price) -> None:
+    """Raise Problem for a tier that may be dearer and has no factor in `price`."""
+    for name, tier in zip(_TIERS, asked, strict=False):
+        if tier not in price.factors and tier not in _USUAL:
+            raise Problem(
+                "invalid_request",
+                message=f"Unsupported value for `{name}`: {tier[:40]!r} has no price for this "
+                "model. Leave it out.",
+                param=name,
+                issue="expected a value that the model has a price for",
+            )
+
+
+def tariff_of(price: Price | None, fields: Fields) -> Tariff | None:
+    """What an answer costs by `price`, and by the tiers that its request asks for."""
+    if price is None:
+        return None
+    asked = tiers_asked(fields) if price.factors else ()
+    return partial(price.cost, asked=asked) if asked else price.cost
+
+
+def keeps_for_an_hour(fields: Fields) -> bool:
+    """Whether a body may have its prompt cached for an hour."""
+    return any(_HOUR.search(raw) for raw in fields.values())
+
+
+def compacts(fields: Fields) -> bool:
+    """Whether a body may have the vendor compact the conversation on the way."""
+    return _COMPACT.search(fields.get("context_management", _NULL)) is not None
+
+
+def hosted_calls(fields: Fields) -> int:
+    """Calls of tools run by the vendor that a request may come to, about.
+
+    Bounds: `max_uses` of each tool (Messages), `max_tool_calls` (Responses); else ten in all.
+    """
+    calls = 1 if bytes(fields.get("web_search_options", _NULL)) != b"null" else 0
+    if "tools" not in fields:
+        return calls
+    try:
+        tools = [tool for tool in _decode_tools(fields["tools"]) or () if is_hosted(tool)]
+        if not tools:
+            return calls
+        uses = [_decode_tool(tool).max_uses for tool in tools]
+        most = _decode_count(fields.get("max_tool_calls", _NULL))
+    except _UNREADABLE:
+        return _MOST_CALLS
+    if most is None and None not in uses:
+        most = sum(filter(None, uses))
+    return calls + (_MOST_CALLS if most is None else max(0, most))
