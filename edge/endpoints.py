@@ -100,9 +100,9 @@ def stateful(
     responses: None where no answers are kept.
     """
 
-    def appraise(model: str, body: bytes) -> tuple[int, int, bool]:
+    def appraise(model: str, body: bytes, principal: str) -> tuple[int, int, bool]:
         found = catalog.find(model)
-        return estimator.appraise("" if found is None else found.entry, body)
+        return estimator.appraise("" if found is None else found.entry, body, principal)
 
     def around(app: ASGIApp) -> Endpoints:
         kept = ResponsesApp(

@@ -16,6 +16,8 @@ by a factor learnt for the model.
     factor     of the last 128 observations (tokens the upstream counted, over the weight of the
                text), the 96th percentile and 5 % more, within bounds. It is 1 at the start, and
                cannot fall below that before 25 observations have come.
+    principal  each has factors of its own, learnt from its own texts: no key's odd texts lower, or
+               raise, what is set aside for another's. A new one begins with the median of all.
 
 Measured (`tests/edge/counted.json`): the classes are worth the least that undercounts none of 43
 texts, of 20 languages, code, JSON, logs and base64, by any of the first eight vocabularies; random
@@ -38,8 +40,11 @@ until learnt.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from math import ceil
+from statistics import median_high
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -108,8 +113,13 @@ _PER_BYTE = 0.6
 _LEAST_PER_BYTE, _MOST_PER_BYTE = 0.15, 1.5
 _COMMON = (ascii_lowercase + " ").encode()
 _LEAST_COMMON, _LEAST_OTHER = 0.2, 0.6
-"""Tokens for a byte at the least, whatever was learnt: one caller's prose must not make the next
-one's digits and emoji cheap to set aside."""
+"""Tokens for a byte at the least, of small letters and spaces, and of all else."""
+_LEAST_WORD, _LEAST_LONG_WORDS = 6, 0.3
+"""Small letters beyond so many for every other byte are no words: so much more each."""
+_HEARD = 64
+"""Principals of a model whose factors are remembered for those that are new."""
+_QUORUM = 4
+"""So many must have taught something before it says anything of others."""
 _EASE = 0.02
 _LEAST_BYTES = 1024
 _MEDIA = 4096
@@ -246,12 +256,12 @@ _MOST_FIXED = 8
 
 
 class _PerByte:
-    """Tokens for a byte of body, of one model: up at once, down slowly."""
+    """Tokens for a byte of body: up at once, down slowly."""
 
     __slots__ = ("factor",)
 
-    def __init__(self) -> None:
-        self.factor = _PER_BYTE
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
 
     def take(self, ratio: float) -> None:
         ratio *= _MARGIN
@@ -261,37 +271,95 @@ class _PerByte:
             self.factor += (max(_LEAST_PER_BYTE, ratio) - self.factor) * _EASE
 
 
+class _PerWeight:
+    """The factor of texts. A first ratio, which was not observed, keeps it up until there are
+    enough."""
+
+    __slots__ = ("_ratios", "factor")
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+        self._ratios: deque[float] = deque((factor / _MARGIN,), _WINDOW)
+
+    def take(self, ratio: float) -> None:
+        self._ratios.append(ratio)
+        ranked = sorted(self._ratios, reverse=True)
+        factor = ranked[int(len(ranked) * _ABOVE)] * _MARGIN
+        self.factor = min(_CEILING, max(_FLOOR, factor))
+
+
+_Learner = TypeVar("_Learner", _PerByte, _PerWeight)
+
+
+class _Learnt(Generic[_Learner]):
+    """What the answers of each model have taught, apart for each principal.
+
+    A principal's factor comes from its own texts. One whose texts have taught nothing yet has the
+    median of all others' factors, once there are `_QUORUM` of them, else `first`: so no principal
+    can move the factor of another beyond what the half of them have.
+
+    most: pairs of model and principal; those longest unheard of are forgotten.
+    """
+
+    def __init__(self, make: Callable[[float], _Learner], first: float, most: int) -> None:
+        self._first = first
+        self._most = most
+        self._make: Callable[[float], _Learner] = make
+        self._own: OrderedDict[tuple[str, str], _Learner] = OrderedDict()
+        self._factors: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+
+    def factor(self, entry: str, principal: str) -> float:
+        own = self._own.get((entry, principal))
+        return own.factor if own is not None else self._common(entry)
+
+    def take(self, entry: str, principal: str, ratio: float) -> None:
+        own = self._own.pop((entry, principal), None) or self._make(self._common(entry))
+        own.take(ratio)
+        self._own[entry, principal] = own
+        if len(self._own) > self._most:
+            self._own.popitem(last=False)
+        factors = self._factors.pop(entry, None) or OrderedDict()
+        factors.pop(principal, None)
+        factors[principal] = own.factor
+        if len(factors) > _HEARD:
+            factors.popitem(last=False)
+        self._factors[entry] = factors
+        if len(self._factors) > self._most:
+            self._factors.popitem(last=False)
+
+    def _common(self, entry: str) -> float:
+        factors = self._factors.get(entry, ())
+        return median_high(factors.values()) if len(factors) >= _QUORUM else self._first  # type: ignore[union-attr]
+
+
 class Estimator:
     """Estimates for each model, and what was learnt of it. One process, no I/O, no clock.
 
-    models: most models it knows anything of; those longest unheard of are forgotten.
+    models: most pairs of a model and a principal it knows anything of; those longest unheard of
+    are forgotten. Where a principal can be named its own texts decide, see `_Learnt`.
     """
 
     def __init__(self, *, models: int = 1024) -> None:
-        self._models = models
-        self._known: OrderedDict[str, _Learnt] = OrderedDict()
-        self._per_byte: OrderedDict[str, _PerByte] = OrderedDict()
+        self._weights = _Learnt(_PerWeight, 1.0, models)
+        self._bytes = _Learnt(_PerByte, _PER_BYTE, models)
 
-    def estimate(self, entry: str, weight: Weight) -> int:
+    def of(self, principal: str) -> "Estimates":
+        """Estimates for the requests of one principal."""
+        return Estimates(self, principal)
+
+    def estimate(self, entry: str, weight: Weight, principal: str = "") -> int:
         """Input tokens of a prompt, cached ones included, for the model's catalog entry."""
-        learnt = self._known.get(entry)
-        factor = learnt.factor if learnt is not None else 1.0
-        return ceil(weight.text * factor + weight.fixed)
+        return ceil(weight.text * self._weights.factor(entry, principal) + weight.fixed)
 
-    def learn(self, entry: str, weight: Weight, counted: int) -> None:
+    def learn(self, entry: str, weight: Weight, counted: int, principal: str = "") -> None:
         """The upstream has counted `counted` input tokens, cache reads and writes included.
 
         Never give it an estimate. Prompts that are mostly media, or short, teach nothing.
         """
-        if counted <= 0 or weight.text < max(_LEAST, _MOST_FIXED * weight.fixed):
-            return
-        learnt = self._known.pop(entry, None) or _Learnt()
-        learnt.take(counted / weight.text)
-        self._known[entry] = learnt
-        if len(self._known) > self._models:
-            self._known.popitem(last=False)
+        if counted > 0 and weight.text >= max(_LEAST, _MOST_FIXED * weight.fixed):
+            self._weights.take(entry, principal, counted / weight.text)
 
-    def appraise(self, entry: str, body: bytes) -> tuple[int, int, bool]:
+    def appraise(self, entry: str, body: bytes, principal: str = "") -> tuple[int, int, bool]:
         """Bytes of text in a request's body; its input tokens, cached ones included; and whether
         there are media in it.
         """
@@ -302,41 +370,40 @@ class Estimator:
             hidden, media = media_in(body)
             size -= hidden
             fixed += media
-        learnt = self._per_byte.get(entry)
-        text = size * (_PER_BYTE if learnt is None else learnt.factor)
-        if size == len(body):
-            other = len(body.translate(None, _COMMON))
-            text = max(text, (size - other) * _LEAST_COMMON + other * _LEAST_OTHER)
-        else:
-            text = max(text, size * _PER_BYTE)
+        least = _least(body) if size == len(body) else size * _PER_BYTE
+        text = max(size * self._bytes.factor(entry, principal), least)
         return size, ceil(text) + fixed, media > 0
 
-    def learn_bytes(self, entry: str, size: int, counted: int) -> None:
+    def learn_bytes(self, entry: str, size: int, counted: int, principal: str = "") -> None:
         """The upstream has counted `counted` input tokens for a body of `size` bytes of text.
 
         Not for one with media: nobody knows how many of its tokens are text.
         """
-        if counted <= 0 or size < _LEAST_BYTES:
-            return
-        learnt = self._per_byte.get(entry)
-        if learnt is None:
-            learnt = self._per_byte[entry] = _PerByte()
-            if len(self._per_byte) > self._models:
-                self._per_byte.popitem(last=False)
-        learnt.take(counted / size)
+        if counted > 0 and size >= _LEAST_BYTES:
+            self._bytes.take(entry, principal, counted / size)
 
 
-class _Learnt:
-    """The factor of one model. A first ratio, of nobody's, keeps it up until there are enough."""
+class Estimates(Struct, frozen=True, gc=False):
+    """An estimator for the requests of one principal."""
 
-    __slots__ = ("_ratios", "factor")
+    estimator: Estimator
+    principal: str
 
-    def __init__(self) -> None:
-        self.factor = 1.0
-        self._ratios: deque[float] = deque((1.0 / _MARGIN,), _WINDOW)
+    def estimate(self, entry: str, weight: Weight) -> int:
+        """See `Estimator.estimate`."""
+        return self.estimator.estimate(entry, weight, self.principal)
 
-    def take(self, ratio: float) -> None:
-        self._ratios.append(ratio)
-        ranked = sorted(self._ratios, reverse=True)
-        factor = ranked[int(len(ranked) * _ABOVE)] * _MARGIN
-        self.factor = min(_CEILING, max(_FLOOR, factor))
+    def learn(self, entry: str, weight: Weight, counted: int) -> None:
+        """See `Estimator.learn`."""
+        self.estimator.learn(entry, weight, counted, self.principal)
+
+
+def _least(body: bytes) -> float:
+    """Tokens of text at the least, whatever was learnt: what one text has taught must not make the
+    next one cheap to set aside."""
+    size = len(body)
+    other = len(body.translate(None, _COMMON))
+    spaces = body.count(b" ")
+    letters = size - other - spaces
+    least = (size - other) * _LEAST_COMMON + other * _LEAST_OTHER
+    return least + max(0, letters - _LEAST_WORD * (other + spaces)) * _LEAST_LONG_WORDS

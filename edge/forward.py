@@ -134,7 +134,7 @@ class Forwarder:
             provider.dialects,
             model=target.model,
             family=model.family_of(target),
-            estimator=self._estimator,
+            estimator=self._estimator.of(_principal(exchange)),
             clients=self._clients,
             passing=passing,
             max_output=model.max_output,
@@ -270,7 +270,9 @@ class Forwarder:
         usage = exchange.usage
         if exchange.measured and usage is not None and not exchange.media:
             counted = usage.input + usage.cache_read + usage.cache_write
-            self._estimator.learn_bytes(exchange.entry, exchange.size, counted)
+            self._estimator.learn_bytes(
+                exchange.entry, exchange.size, counted, _principal(exchange)
+            )
 
     async def _stream(
         self,
@@ -298,6 +300,10 @@ class Forwarder:
                 response.close()
         await passage.finish()
         self._learn(passage.exchange)
+
+
+def _principal(exchange: Exchange) -> str:
+    return "" if exchange.principal is None else exchange.principal.id
 
 
 def _query(exchange: Exchange, crossing: Crossing, scope: Scope) -> bytes:

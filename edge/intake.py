@@ -108,8 +108,9 @@ class IntakeMiddleware:
         entry = self._usable(exchange, model, "model")
         for n, other in enumerate(exchange.models):
             self._usable(exchange, other, f"models[{n}]")
+        principal = exchange.principal
         exchange.size, exchange.estimate, exchange.media = self._estimator.appraise(
-            entry.entry, body
+            entry.entry, body, "" if principal is None else principal.id
         )
         del body, fields  # the exchange holds them, until they are sent
         await self.app(scope, receive, send)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from edge.estimate import Estimator, Weight, weigh
+from edge.estimate import Estimates, Estimator, Weight, weigh
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
 from middlewares.problem import Problem
@@ -144,7 +144,7 @@ def cross(
     *,
     model: str,
     family: str = "",
-    estimator: Estimator,
+    estimator: Estimator | Estimates,
     clients: Mapping[str, ClientSide] = CLIENTS,
     passing: bool = True,
     max_output: int | None = None,
@@ -327,7 +327,7 @@ class Translation:
         upstream: UpstreamSide,
         dialect: DialectName,
         aim: Aim,
-        estimator: Estimator,
+        estimator: Estimator | Estimates,
         max_answer: int,
         foreign: int,
     ) -> None:
@@ -427,7 +427,7 @@ class _Count:
         entry: str,
         weight: Weight,
         estimate: int,
-        estimator: Estimator,
+        estimator: Estimator | Estimates,
         context: int | None,
     ) -> None:
         self.context = context

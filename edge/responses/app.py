@@ -44,8 +44,9 @@ class ResponsesApp:
     sealing: opens the compactions this gateway made, and is ready for those it will make.
     keep: seconds for which an answer is kept; 0 keeps none.
     limit: bytes that a request may have together with the conversation it continues.
-    appraise: from a model and a body, what `Exchange.size`, `estimate` and `media` should be; asked
-        anew where a request means more than its body says. None leaves them.
+    appraise: from a model, a body and a principal's id, what `Exchange.size`, `estimate` and
+        `media` should be; asked again where a request means more than its body says. None leaves
+        them.
     patience: seconds the end of an answer may wait for the store.
     lost: called for each answer that should have been kept and was not.
     clock: Unix seconds.
@@ -59,7 +60,7 @@ class ResponsesApp:
         sealing: Sealing,
         keep: float = 30 * 86400.0,
         limit: int = 32 << 20,
-        appraise: Callable[[str, bytes], tuple[int, int, bool]] | None = None,
+        appraise: Callable[[str, bytes, str], tuple[int, int, bool]] | None = None,
         patience: float = 5.0,
         lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time,
@@ -108,7 +109,9 @@ class ResponsesApp:
         opened = await self._revealed(expanded.fields, owner or "", "")
         if opened.get("input") is not exchange.fields.get("input") and self._appraise is not None:
             whole = msgspec.json.encode(opened)
-            exchange.size, exchange.estimate, exchange.media = self._appraise(exchange.model, whole)
+            exchange.size, exchange.estimate, exchange.media = self._appraise(
+                exchange.model, whole, owner or ""
+            )
         exchange.fields = opened
         if exchange.endpoint != "responses":
             return

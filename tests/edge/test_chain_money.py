@@ -144,15 +144,17 @@ async def test_a_cap_does_not_pay_for_what_is_continued(house: Make) -> None:
 async def test_pictures_teach_nothing_about_text(house: Make) -> None:
     """Else one picture makes every prompt of its model six times as dear to set aside."""
     one = await house(whole())
-    text = b'{"text":"' + b"x" * 5000 + b'"}'
+    text = b'{"text":"' + b"all work and no play " * 250 + b'"}'
     before = one.estimator.appraise("priced", text)
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     content = [{"type": "text", "text": "All work and no play. " * 50}, picture]
     assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
-    assert one.estimator.appraise("priced", text) == before
+    who = (await rows(one))[0].account
+    assert one.estimator.appraise("priced", text, who) == before
     del content[1]
     assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
-    assert one.estimator.appraise("priced", text)[1] > before[1]
+    assert one.estimator.appraise("priced", text, who)[1] > before[1]
+    assert one.estimator.appraise("priced", text, "another") == before
 
 
 async def test_a_window_that_is_used_up_refuses_with_its_reset(house: Make) -> None:

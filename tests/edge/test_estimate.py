@@ -6,6 +6,8 @@ a published reconstruction of Claude's counts, of generation 3 and from 4.7 on.
 """
 
 import json
+import random
+import string
 import struct
 import zlib
 from base64 import b64encode
@@ -528,7 +530,7 @@ def test_broken_base64_and_open_ends_are_no_trouble() -> None:
 
 def test_bytes_are_learnt_up_at_once_and_down_slowly() -> None:
     estimator = Estimator()
-    body = {"text": "x" * 10_000}
+    body = {"text": "words " * 1700}
     size, before, _ = appraised(body, estimator)
     estimator.learn_bytes("m", size, size)  # a token for each byte
     assert appraised(body, estimator)[1] > size
@@ -579,3 +581,64 @@ def test_bytes_are_remembered_for_a_bounded_number_of_models() -> None:
     body = b"x" * 2000
     forgotten, kept = (estimator.appraise(name, body)[1] for name in ("a", "c"))
     assert forgotten == Estimator().appraise("a", body)[1] < kept
+
+
+def letters(count: int) -> bytes:
+    dice = random.Random(3)
+    return "".join(dice.choice(string.ascii_lowercase) for _ in range(count)).encode()
+
+
+def test_texts_of_one_principal_do_not_lower_what_is_reserved_for_another() -> None:
+    """Prose of one key made random letters of the next cost a third."""
+    estimator = Estimator()
+    body = letters(4000)
+    before = estimator.appraise("m", body, "honest")[1]
+    for _ in range(2000):
+        estimator.learn_bytes("m", 10_000, 1, "odd")
+        estimator.learn("m", Weight(10_000.0), 1, "odd")
+    assert estimator.appraise("m", body, "honest")[1] == before
+    assert estimator.estimate("m", Weight(1000.0), "honest") == 1000
+    assert estimator.estimate("m", Weight(1000.0), "odd") < 1000
+
+
+def test_texts_of_one_principal_do_not_raise_what_is_reserved_for_another() -> None:
+    estimator = Estimator()
+    prose = b"all work and no play " * 200
+    before = estimator.appraise("m", prose, "honest")[1]
+    for _ in range(200):
+        estimator.learn_bytes("m", 10_000, 10**9, "odd")
+        estimator.learn("m", Weight(10_000.0), 10**9, "odd")
+    assert estimator.appraise("m", prose, "honest")[1] == before
+    assert estimator.estimate("m", Weight(1000.0), "honest") == 1000
+    assert estimator.appraise("m", prose, "odd")[1] > before
+
+
+def test_new_principal_begins_with_the_median_of_the_others() -> None:
+    estimator = Estimator()
+    prose = b"all work and no play " * 200
+    for number in range(5):
+        for _ in range(400):
+            estimator.learn_bytes("m", 10_000, 3000, f"k{number}")
+    usual = estimator.appraise("m", prose, "new")[1]
+    assert usual < Estimator().appraise("m", prose)[1]
+    for number in range(2):
+        for _ in range(400):
+            estimator.learn_bytes("m", 10_000, 1, f"odd{number}")
+    assert estimator.appraise("m", prose, "newer")[1] == usual
+
+
+def test_letters_that_are_no_words_have_a_floor_whatever_their_own_key_has_taught() -> None:
+    estimator = Estimator()
+    for _ in range(2000):
+        estimator.learn_bytes("m", 10_000, 1, "k")
+    assert estimator.appraise("m", letters(4000), "k")[1] >= 4000 * 0.49
+    assert estimator.appraise("m", b"all work and no play " * 200, "k")[1] < 4200 * 0.25
+
+
+def test_view_of_one_principal_learns_and_estimates_for_it() -> None:
+    estimator = Estimator()
+    one = estimator.of("one")
+    for _ in range(200):
+        one.learn("m", Weight(10_000.0), 6000)
+    assert one.estimate("m", Weight(1000.0)) == estimator.estimate("m", Weight(1000.0), "one") < 700
+    assert estimator.of("two").estimate("m", Weight(1000.0)) == 1000
