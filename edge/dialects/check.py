@@ -105,6 +105,11 @@ class Members:
         return None if value is None else array(value, name)
 
 
+def read_top_k(members: Members) -> int | None:
+    """`top_k`; -1 is how servers of open models say: all of them."""
+    return None if members.get("top_k") == -1 else members.count("top_k", 0)
+
+
 def string(value: Any, path: str, *, filled: bool = False) -> str:
     """`value` if it is a string, and not an empty one if `filled`."""
     if isinstance(value, str) and (value or not filled):

@@ -7,15 +7,31 @@ One table serves both directions, so that a level that crosses twice is the leve
     read from  below     2048   6144     12288    24576    49152 on
 """
 
-from .neutral import Reasoning
+from collections.abc import Collection
+from typing import Any
+
+from .check import one_of
+from .neutral import EFFORTS, Reasoning
 
 LEAST_BUDGET = 1024
 """Tokens; the API takes no smaller budget, and no answer that leaves less beside it."""
 _LEFT_OF_MAX = 4096
 _LARGE = 49152
 
+_UNSAID = ("", "default", "auto")
+"""What servers call the model's own level (Groq, vLLM)."""
 _BUDGETS = {"minimal": LEAST_BUDGET, "low": 4096, "medium": 8192, "high": 16384, "xhigh": 32768}
 _BELOW = ((2048, "minimal"), (6144, "low"), (12288, "medium"), (24576, "high"), (_LARGE, "xhigh"))
+
+
+def read_effort(value: Any, path: str, words: Collection[str] = EFFORTS) -> str | None:
+    """The level that a caller names at `path`; None where it leaves it to the model.
+
+    Raises Problem for what is none of `words`.
+    """
+    if value is None or value in _UNSAID:
+        return None
+    return one_of(value, path, words)
 
 
 def level_of(reasoning: Reasoning) -> str | None:

@@ -258,7 +258,7 @@ class Conversation(Struct, kw_only=True):
     system: the instructions at the beginning, in order.
     tier: "auto", "default", "priority" or "flex" (OpenAI's words).
     user: id of the caller's own user. session: a stable id of the conversation, for caches.
-    metadata: what the caller attached; goes to no other vendor.
+    metadata: what the caller attached, in its own words.
     legacy_functions: the caller speaks `functions`, and is answered with `function_call`.
     bag: members of the caller's body that only its own vendor knows, as they came.
     dropped: what had no place in the target, each in a few words; for the log.

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects.check import Members, mapping, one_of, string, whole, wrong
+from edge.dialects.check import Members, mapping, one_of, read_top_k, string, whole, wrong
+from edge.dialects.effort import read_effort
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.dialects.repair import without_attribution
@@ -54,7 +55,7 @@ def _read(fields: Fields, *, counted: bool) -> Conversation:
         max_tokens=_max_tokens(members, counted=counted),
         temperature=members.number("temperature", 0, 2),
         top_p=members.number("top_p", 0, 1),
-        top_k=members.count("top_k", 0),
+        top_k=read_top_k(members),
         stop=_stop(members),
         tier=_tier(members, dropped),
         user=user,
@@ -114,6 +115,9 @@ def _turns(members: Members, blocks: Blocks) -> list[Turn]:
 
 
 def _stop(members: Members) -> tuple[str, ...]:
+    stop = members.get("stop_sequences")
+    if isinstance(stop, str):
+        return (stop,) if stop else ()
     strings = enumerate(members.items("stop_sequences") or ())
     return tuple(filter(None, (string(each, f"stop_sequences[{at}]") for at, each in strings)))
 
@@ -157,9 +161,7 @@ def _thinking_and_output(
     members: Members, dropped: list[str]
 ) -> tuple[Reasoning | None, OutputFormat | None]:
     config = members.members("output_config") or {}
-    effort = config.get("effort")
-    if effort is not None:
-        effort = one_of(effort, "output_config.effort", _EFFORTS)
+    effort = read_effort(config.get("effort"), "output_config.effort", _EFFORTS)
     dropped += [f"`output_config.{name}`" for name in config if name not in ("effort", "format")]
     older = members.get("output_format")
     if config.get("format") is not None:
@@ -167,7 +169,7 @@ def _thinking_and_output(
     else:
         output = None if older is None else _output(older, "output_format")
     thinking = members.members("thinking")
-    if thinking is None:
+    if not thinking:
         return (None if effort is None else Reasoning(effort=effort)), output
     return _thinking(thinking, effort), output
 
@@ -179,7 +181,7 @@ def _thinking(thinking: dict[str, Any], effort: str | None) -> Reasoning:
         case "enabled":
             budget = whole(thinking.get("budget_tokens"), "thinking.budget_tokens", 1)
             return Reasoning(effort=effort, mode="enabled", budget=budget, shown=shown)
-        case "adaptive":
+        case "adaptive" | "auto":  # the second is what servers outside Anthropic call it
             return Reasoning(effort=effort, mode="adaptive", shown=shown)
         case "between_tools":
             return Reasoning(effort=effort, mode="between_tools", shown=shown)

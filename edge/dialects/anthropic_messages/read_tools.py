@@ -10,6 +10,7 @@ from .read_blocks import cache_of
 
 WEB_SEARCH = "web_search"
 _SEARCH_OPTIONS = ("max_uses", "allowed_domains", "blocked_domains")
+_MODES = {"required": "any"}
 _PLACE = ("city", "region", "country", "timezone")
 
 
@@ -58,9 +59,12 @@ def _search(tool: dict[str, Any], path: str) -> dict[str, Any]:
 
 def read_choice(members: Members) -> tuple[ToolChoice | None, bool | None]:
     """Which tools to call, and whether several at once. Raises Problem."""
-    choice = members.members("tool_choice")
+    choice = members.get("tool_choice")
     if choice is None:
         return None, None
+    if isinstance(choice, str):  # as OpenAI's dialects write it
+        choice = {"type": _MODES.get(choice, choice)}
+    choice = mapping(choice, "tool_choice")
     kind = one_of(choice.get("type"), "tool_choice.type", ("auto", "any", "none", "tool"))
     parallel = False if choice.get("disable_parallel_tool_use") is True else None
     if kind == "tool":

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.dialects.json_schema import for_anthropic
+from edge.dialects.metadata import user_of
 from edge.dialects.neutral import Conversation, Text
 from edge.dialects.sides import Aim, Sent
 
@@ -112,8 +113,8 @@ def _surroundings(
         body["cache_control"] = {"type": "ephemeral"}
         if conversation.cache.ttl:
             body["cache_control"]["ttl"] = conversation.cache.ttl
-    if conversation.user:
-        user = conversation.user
+    named = user_of(conversation.metadata, dropped)
+    if user := conversation.user or named:
         if len(user) > _LONGEST_ID or "@" in user:
             user = sha256(user.encode()).hexdigest()
         body["metadata"] = {"user_id": user}

@@ -7,8 +7,19 @@ gets back (several choices, sound) is refused.
 
 from typing import Any
 
-from edge.dialects.check import Members, array, mapping, one_of, string, unsupported, whole, wrong
-from edge.dialects.neutral import EFFORTS, Conversation, OutputFormat, Reasoning
+from edge.dialects.check import (
+    Members,
+    array,
+    mapping,
+    read_top_k,
+    string,
+    unsupported,
+    whole,
+    wrong,
+)
+from edge.dialects.effort import read_effort
+from edge.dialects.neutral import Conversation, OutputFormat, Reasoning
+from edge.dialects.output_format import read_format
 from edge.dialects.passthrough import Fields
 
 from .read_messages import read_messages
@@ -68,7 +79,7 @@ def read_settings(members: Members, into: Conversation) -> None:
         into.max_tokens = whole(older, "max_tokens", 1)
     into.temperature = members.number("temperature", 0, 2)
     into.top_p = members.number("top_p", 0, 1)
-    into.top_k = members.count("top_k", 0)
+    into.top_k = read_top_k(members)
     into.stop = _stop(members)
     into.stream = bool(members.flag("stream"))
     options = members.members("stream_options") or {}
@@ -83,8 +94,6 @@ def read_settings(members: Members, into: Conversation) -> None:
     into.user = user or older
     into.session = members.text("prompt_cache_key")
     into.metadata = members.members("metadata")
-    if into.metadata:
-        into.dropped.append("`metadata`")
     into.cache = cache_of({"cache_control": members.get("cache_control")})
     into.bag = members.rest()
     into.dropped += [f"`{name}`" for name in into.bag]
@@ -113,14 +122,12 @@ def _reasoning(members: Members) -> Reasoning | None:
 
     Anthropic's `thinking`. What is thought is always shown to a chat: it has a place for it.
     """
-    effort = members.get("reasoning_effort")
+    effort = read_effort(members.get("reasoning_effort"), "reasoning_effort")
     if effort is not None:
-        return Reasoning(effort=one_of(effort, "reasoning_effort", EFFORTS), shown=True)
+        return Reasoning(effort=effort, shown=True)
     wanted = members.members("reasoning")
-    if wanted is not None:
-        effort = wanted.get("effort")
-        if effort is not None:
-            effort = one_of(effort, "reasoning.effort", EFFORTS)
+    if wanted:
+        effort = read_effort(wanted.get("effort"), "reasoning.effort")
         budget = wanted.get("max_tokens")
         if budget is not None:
             budget = whole(budget, "reasoning.max_tokens", 1)
@@ -128,14 +135,12 @@ def _reasoning(members: Members) -> Reasoning | None:
             effort = "none"
         return Reasoning(
             effort=effort,
-            mode="enabled" if budget is not None else "",
+            mode="enabled" if budget is not None or wanted.get("enabled") is True else "",
             budget=budget,
             shown=wanted.get("exclude") is not True,
         )
     thinking = members.members("thinking")
-    if thinking is None:
-        return None
-    return _thinking(thinking)
+    return _thinking(thinking) if thinking else None
 
 
 def _thinking(thinking: dict[str, Any]) -> Reasoning:
@@ -145,7 +150,7 @@ def _thinking(thinking: dict[str, Any]) -> Reasoning:
             if budget is not None:
                 budget = whole(budget, "thinking.budget_tokens", 1)
             return Reasoning(mode="enabled", budget=budget, shown=True)
-        case "adaptive":
+        case "adaptive" | "auto":  # the second is what servers outside Anthropic call it
             return Reasoning(mode="adaptive", shown=True)
         case "disabled":
             return Reasoning(mode="disabled")
@@ -153,23 +158,16 @@ def _thinking(thinking: dict[str, Any]) -> Reasoning:
 
 
 def _output(members: Members) -> OutputFormat | None:
-    format_ = members.members("response_format")
-    if format_ is None:
-        return None
     path = "response_format"
-    kind = one_of(format_.get("type"), f"{path}.type", ("text", "json_object", "json_schema"))
-    if kind == "text":
+    format_ = members.members(path)
+    if not format_:
         return None
-    if kind == "json_object":
-        return OutputFormat(kind="json_object")
+    wanted = format_.get("json_schema")
+    if wanted is None or format_.get("type") != "json_schema":
+        return read_format(format_, path)
     path = f"{path}.json_schema"
-    wanted = mapping(format_.get("json_schema"), path)
+    wanted = mapping(wanted, path)
     schema = wanted.get("schema")
-    strict = wanted.get("strict")
-    return OutputFormat(
-        kind="json_schema",
-        name=string(wanted.get("name"), f"{path}.name", filled=True),
-        description=string(wanted.get("description") or "", f"{path}.description"),
-        schema=mapping({} if schema is None else schema, f"{path}.schema"),
-        strict=strict if isinstance(strict, bool) else None,
+    return read_format(
+        {**wanted, "type": "json_schema", "schema": {} if schema is None else schema}, path
     )

@@ -14,6 +14,7 @@ import msgspec
 from edge.dialects import names
 from edge.dialects.effort import level_of
 from edge.dialects.json_schema import input_schema, is_strict
+from edge.dialects.metadata import openai_metadata
 from edge.dialects.neutral import Conversation, OutputFormat
 from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 from edge.dialects.sides import Aim, Sent
@@ -62,6 +63,11 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         body["prompt_cache_key"] = _short(conversation.session)
     if conversation.user and not refuses_unknown(family):
         body["safety_identifier" if openai else "user"] = _short(conversation.user)
+    metadata = openai_metadata(conversation.metadata, dropped)
+    if metadata and refuses_unknown(family):
+        dropped.append("`metadata`")
+    elif metadata:
+        body["metadata"] = metadata
     if conversation.top_logprobs is not None:
         dropped.append("log probabilities")
     if conversation.stream:

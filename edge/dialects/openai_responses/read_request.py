@@ -5,10 +5,10 @@ that refer to what is kept (`previous_response_id`, `conversation`, `prompt`, `b
 been dealt with before (`edge.responses`).
 """
 
-from typing import Any
-
 from edge.dialects.check import Members, mapping, one_of, string
-from edge.dialects.neutral import EFFORTS, Conversation, OutputFormat, Reasoning, Text
+from edge.dialects.effort import read_effort
+from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text
+from edge.dialects.output_format import read_format
 from edge.dialects.passthrough import Fields
 
 from .read_input import Input
@@ -68,8 +68,6 @@ def read(fields: Fields) -> Conversation:
         conversation.tier = _TIERS.get(string(tier, "service_tier"))
         if conversation.tier is None:
             conversation.dropped.append("`service_tier`")
-    if conversation.metadata:
-        conversation.dropped.append("`metadata`")
     members.word("truncation", ("auto", "disabled"))
     if members.count("max_tool_calls", 0) is not None:
         conversation.dropped.append("`max_tool_calls`")
@@ -87,9 +85,7 @@ def _reasoning(members: Members) -> Reasoning | None:
     wanted = members.members("reasoning")
     if wanted is None:
         return None
-    effort = wanted.get("effort")
-    if effort is not None:
-        effort = one_of(effort, "reasoning.effort", EFFORTS)
+    effort = read_effort(wanted.get("effort"), "reasoning.effort")
     summary, where = wanted.get("summary"), "reasoning.summary"
     if summary is None:
         summary, where = wanted.get("generate_summary"), "reasoning.generate_summary"
@@ -109,23 +105,6 @@ def _text(members: Members) -> tuple[OutputFormat | None, str | None]:
     if verbosity is not None:
         verbosity = one_of(verbosity, "text.verbosity", ("low", "medium", "high"))
     form = text.get("format")
-    if form is None:
+    if not form:
         return None, verbosity
-    return _format(mapping(form, "text.format")), verbosity
-
-
-def _format(form: dict[str, Any]) -> OutputFormat | None:
-    path = "text.format"
-    kind = one_of(form.get("type"), f"{path}.type", ("text", "json_object", "json_schema"))
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return OutputFormat(kind="json_object")
-    strict = form.get("strict")
-    return OutputFormat(
-        kind="json_schema",
-        name=string(form.get("name"), f"{path}.name", filled=True),
-        description=string(form.get("description") or "", f"{path}.description"),
-        schema=mapping(form.get("schema"), f"{path}.schema"),
-        strict=strict if isinstance(strict, bool) else None,
-    )
+    return read_format(mapping(form, "text.format"), "text.format"), verbosity

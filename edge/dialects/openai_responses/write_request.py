@@ -13,6 +13,7 @@ import msgspec
 from edge.dialects import names
 from edge.dialects.effort import level_of
 from edge.dialects.json_schema import input_schema, is_strict
+from edge.dialects.metadata import openai_metadata
 from edge.dialects.neutral import Conversation, OutputFormat
 from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 from edge.dialects.sides import Aim, Sent
@@ -56,6 +57,8 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         body["prompt_cache_key"] = _short(conversation.session)
     if conversation.user:
         body["safety_identifier"] = _short(conversation.user)
+    if metadata := openai_metadata(conversation.metadata, dropped):
+        body["metadata"] = metadata
     if conversation.top_logprobs is not None:
         dropped.append("log probabilities")
     if conversation.stream:

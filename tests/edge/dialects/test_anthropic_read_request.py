@@ -380,6 +380,28 @@ def test_what_nobody_knows_is_noted_and_null_is_nothing() -> None:
     assert read.dropped == ["`context_management`", "`mcp_servers`"]
 
 
+def test_settings_that_mean_nothing_are_absent() -> None:
+    plain = asked()
+    names = """
+        system temperature top_p top_k stop_sequences tools tool_choice thinking output_config
+        metadata service_tier stream container cache_control
+    """
+    assert asked(**dict.fromkeys(names.split())) == plain
+    assert asked(tools=[], tool_choice={"type": "auto"}, thinking={}, output_config={}) == plain
+    assert asked(top_k=-1, stop_sequences=[], metadata={}) == plain
+    assert asked(stop_sequences="", output_config={"effort": "default"}) == plain
+
+
+def test_settings_in_other_words_are_understood() -> None:
+    auto = asked(thinking={"type": "auto"}).reasoning
+    assert auto == asked(thinking={"type": "adaptive"}).reasoning
+    assert asked(stop_sequences="END").stop == ("END",)
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    for word, kind in (("auto", "auto"), ("any", "any"), ("required", "any"), ("none", "none")):
+        said = asked(tools=tools, tool_choice=word)
+        assert said == asked(tools=tools, tool_choice={"type": kind})
+
+
 def test_a_limit_is_needed_except_to_count() -> None:
     with pytest.raises(Problem) as caught:
         read({"messages": msgspec.Raw(b'[{"role":"user","content":"x"}]')})

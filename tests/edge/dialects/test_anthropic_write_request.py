@@ -651,6 +651,8 @@ def test_stop_strings() -> None:
 def test_users_and_tiers() -> None:
     body = body_of(user=("u" * 10), tier="default", metadata={"a": "b"})
     assert body["metadata"] == {"user_id": "u" * 10}
+    assert body_of(metadata={"user_id": "theirs", "a": "b"})["metadata"] == {"user_id": "theirs"}
+    assert "metadata" not in body_of(metadata={"a": "b"})
     assert body["service_tier"] == "standard_only"
     assert body_of(tier="flex")["service_tier"] == "auto"
     assert "service_tier" not in body_of(tier="flex", model=OTHER)

@@ -568,7 +568,6 @@ def test_settings() -> None:
         metadata={"a": "b"},
         session="k",
         top_logprobs=3,
-        dropped=["`metadata`"],
     )
 
 
@@ -586,6 +585,24 @@ def test_null_and_empty_are_absent() -> None:
     plain = read()
     assert read(**dict.fromkeys(names.split())) == plain
     assert read(user="", tools=[], stop="", stream=False) == plain
+    assert read(tool_choice="auto", parallel_tool_calls=False, functions=[]) == plain
+    assert (
+        read(stop=[], reasoning={}, thinking={}, response_format={}, modalities=["text"]) == plain
+    )
+    assert read(response_format={"type": "text"}, stream_options={}) == plain
+
+
+@pytest.mark.parametrize("word", ["default", "auto", ""])
+def test_effort_left_to_the_model_is_absent(word: str) -> None:
+    """Groq's and vLLM's word for the level that the model has of its own."""
+    plain = read()
+    assert read(reasoning_effort=word) == plain
+    shown = Reasoning(shown=True)
+    assert read(reasoning={"effort": word}).reasoning == shown
+
+
+def test_top_k_of_minus_one_is_absent() -> None:
+    assert read(top_k=-1) == read(top_k=-1.0) == read()
 
 
 def test_what_has_no_place_elsewhere_is_noted() -> None:
@@ -608,7 +625,13 @@ def test_what_has_no_place_elsewhere_is_noted() -> None:
             {"thinking": {"type": "enabled", "budget_tokens": 2000}},
             Reasoning(mode="enabled", budget=2000, shown=True),
         ),
+        ({"reasoning": {"enabled": True}}, Reasoning(mode="enabled", shown=True)),
+        (
+            {"reasoning_effort": "default", "thinking": {"type": "disabled"}},
+            Reasoning(mode="disabled"),
+        ),
         ({"thinking": {"type": "adaptive"}}, Reasoning(mode="adaptive", shown=True)),
+        ({"thinking": {"type": "auto"}}, Reasoning(mode="adaptive", shown=True)),
         ({"thinking": {"type": "disabled"}}, Reasoning(mode="disabled")),
     ],
 )
@@ -623,6 +646,18 @@ def test_output_formats() -> None:
     assert read(response_format={"type": "text"}).output is None
     json_object = read(response_format={"type": "json_object"}).output
     assert json_object == OutputFormat(kind="json_object")
+    schema: dict[str, Any]
+    for unnamed in ({"schema": {"type": "array"}}, {"name": "", "schema": {"type": "array"}}):
+        assert read(response_format={"type": "json_schema", "json_schema": unnamed}).output == (
+            OutputFormat(kind="json_schema", name="output", schema={"type": "array"})
+        )
+    for kind in ("json_schema", "json_object"):  # as llama.cpp and Together have it
+        assert read(response_format={"type": kind, "schema": {"type": "array"}}).output == (
+            OutputFormat(kind="json_schema", schema={"type": "array"})
+        )
+    assert read(response_format={"type": "json_schema"}).output == json_object
+    beside = {"type": "json_object", "json_schema": {"schema": {}}}
+    assert read(response_format=beside).output == json_object
     schema = {"name": "n", "schema": {"type": "array"}, "strict": True, "description": "d"}
     assert read(response_format={"type": "json_schema", "json_schema": schema}).output == (
         OutputFormat(
@@ -647,7 +682,7 @@ def test_output_formats() -> None:
         ({"temperature": "0"}, "temperature"),
         ({"temperature": True}, "temperature"),
         ({"top_p": -0.1}, "top_p"),
-        ({"top_k": -1}, "top_k"),
+        ({"top_k": -2}, "top_k"),
         ({"stop": 1}, "stop"),
         ({"stop": ["a", 1]}, "stop[1]"),
         ({"stream": "yes"}, "stream"),
@@ -658,9 +693,13 @@ def test_output_formats() -> None:
         ({"metadata": []}, "metadata"),
         ({"user": 7}, "user"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            {"response_format": {"type": "json_schema", "json_schema": 1}},
+            "response_format.json_schema",
+        ),
+        ({"response_format": {"type": "json_object", "schema": 1}}, "response_format.schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": 1}}},
             "response_format.json_schema.name",
         ),
     ],

@@ -628,7 +628,9 @@ def test_what_other_servers_do_not_know_is_named() -> None:
 
 def test_mistral_gets_no_member_it_does_not_know() -> None:
     """mistralai/platform-docs-public#7: it refuses those of other servers."""
-    assert body(model="mistral-large-latest", user="u", top_k=5).keys() == {"model", "messages"}
+    sent = write(model="mistral-large-latest", user="u", top_k=5, metadata={"a": "b"})
+    assert json.loads(sent.body).keys() == {"model", "messages"}
+    assert "`metadata`" in sent.dropped
     assert body(user="u", top_k=5).keys() == {"model", "messages", "user", "top_k"}
 
 
@@ -641,13 +643,14 @@ def test_what_only_openai_knows() -> None:
         "metadata": {"a": "b"},
         "top_logprobs": 2,
     }
-    assert body(**said).keys() == {"model", "messages", "user"}
+    assert body(**said).keys() == {"model", "messages", "user", "metadata"}
     told = body(model="gpt-5", **said)
     assert told.keys() - {"model", "messages"} == {
         "verbosity",
         "service_tier",
         "prompt_cache_key",
         "safety_identifier",
+        "metadata",
     }
 
 

@@ -482,7 +482,7 @@ def test_settings() -> None:
     assert (found.verbosity, found.tier, found.user, found.session) == ("low", "priority", "u", "k")
     assert found.metadata == {"a": "b"}
     assert found.stream
-    assert found.dropped == ["`metadata`"]
+    assert found.dropped == []
 
 
 def test_null_is_absent() -> None:
@@ -492,12 +492,25 @@ def test_null_is_absent() -> None:
         "truncation top_logprobs stream max_tool_calls previous_response_id conversation prompt"
     )
     assert read(**dict.fromkeys(names.split())) == read()
+    assert read(reasoning={}, text={}, tools=[], include=[], metadata=None) == read()
+    assert read(text={"format": {}}) == read(text={"format": {"type": "text"}}) == read()
+
+
+def test_format_without_name_or_schema_is_understood() -> None:
+    """vercel/ai#21202."""
+    schema = {"type": "object"}
+    found = read(text={"format": {"type": "json_schema", "schema": schema}})
+    assert found.output == OutputFormat(kind="json_schema", name="output", schema=schema)
+    found = read(text={"format": {"type": "json_schema"}})
+    assert found.output == OutputFormat(kind="json_object")
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
         ({}, None),
+        ({"effort": "default"}, None),
+        ({"effort": "auto", "summary": "auto"}, Reasoning(shown=True)),
         ({"summary": "auto"}, Reasoning(shown=True)),
         ({"generate_summary": "concise"}, Reasoning(shown=True)),
         ({"effort": "none"}, Reasoning(effort="none", shown=False)),
@@ -526,8 +539,11 @@ def test_what_nobody_knows_is_kept_apart_and_noted() -> None:
         ({"reasoning": {"summary": "long"}}, "reasoning.summary"),
         ({"reasoning": "high"}, "reasoning"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
-        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name"),
-        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
+        ({"text": {"format": {"type": "json_schema", "schema": 1}}}, "text.format.schema"),
+        (
+            {"text": {"format": {"type": "json_schema", "name": 1, "schema": {}}}},
+            "text.format.name",
+        ),
         ({"text": {"verbosity": "chatty"}}, "text.verbosity"),
         ({"tools": {}}, "tools"),
         ({"tools": ["f"]}, "tools[0]"),

@@ -520,7 +520,7 @@ def test_who_asks() -> None:
     assert "example" not in written["prompt_cache_key"]
     assert written["service_tier"] == "flex"
     assert written["text"] == {"verbosity": "low"}
-    assert "metadata" not in written
+    assert written["metadata"] == {"a": "b"}
     assert body(said(user="u"))["safety_identifier"] == "u"
 
 

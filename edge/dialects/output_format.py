@@ -1,0 +1,31 @@
+"""The form of an answer as OpenAI's dialects ask for it, and as other servers' clients do."""
+
+from typing import Any
+
+from .check import mapping, one_of, string
+from .neutral import OutputFormat
+
+_KINDS = ("text", "json_object", "json_schema")
+
+
+def read_format(form: dict[str, Any], path: str) -> OutputFormat | None:
+    """The format in `form`, whose schema stands beside its type; None for plain text.
+
+    A schema needs no name: OpenAI asks for one, and gets ours. A `json_object` may have a schema,
+    as servers of open models take it; a `json_schema` without one is any object. Raises Problem.
+    """
+    kind = one_of(form.get("type"), f"{path}.type", _KINDS)
+    schema = form.get("schema")
+    if kind == "text":
+        return None
+    if schema is None:
+        return OutputFormat(kind="json_object")
+    strict = form.get("strict")
+    named = {"name": string(form["name"], f"{path}.name")} if form.get("name") else {}
+    return OutputFormat(
+        kind="json_schema",
+        description=string(form.get("description") or "", f"{path}.description"),
+        schema=mapping(schema, f"{path}.schema"),
+        strict=strict if isinstance(strict, bool) else None,
+        **named,
+    )
