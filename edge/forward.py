@@ -31,7 +31,7 @@ from .dialects.passthrough import UpstreamBroke
 from .dialects.sides import ClientSide
 from .estimate import Estimator
 from .passage import CutOff, Passage
-from .sniff import event_stream
+from .sniff import event_stream, whole_answer
 from .surcharges import tariff_of
 from .upstreams import (
     ConnectFailed,
@@ -211,6 +211,7 @@ class Forwarder:
             response = await opening
             try:
                 body = await read_all(response, self._max_answer)
+                body = whole_answer(body, crossing.dialect)
             finally:
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started

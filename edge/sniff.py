@@ -1,4 +1,4 @@
-"""Event streams under another content type.
+"""Answers in another form than was asked for.
 
 A streamed request is answered by an event stream, and most upstreams say so. Where the content type
 says something else, or nothing, the first bytes decide:
@@ -7,6 +7,8 @@ says something else, or nothing, the first bytes decide:
     a JSON object               an error, or a whole answer, which is read to its end and then
                                 passed on as the stream it should have been
     anything else               a failed attempt (HTML of a proxy, most often)
+
+An unstreamed request that is answered by an event stream gets the answer that the stream makes.
 """
 
 from time import time
@@ -15,9 +17,10 @@ from uuid import uuid4
 import msgspec
 
 from middlewares.exchange import Dialect
+from middlewares.sse import Splitter
 
 from .dialects.crossing import CLIENTS, UPSTREAMS
-from .dialects.neutral import Failed
+from .dialects.neutral import Failed, fold
 from .dialects.passthrough import UpstreamBroke
 from .dialects.sides import Caller
 from .upstreams import Header, Response, Sink, pump
@@ -51,6 +54,20 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
         body = await read_all(_Begun(response, head), limit)
         return _Begun(response, _as_stream(body, dialect), ended=True)
     raise UpstreamBroke(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
+
+
+def whole_answer(body: bytes, dialect: Dialect) -> bytes:
+    """`body`, or the answer that it makes if it is an event stream. Raises UpstreamBroke."""
+    if body.startswith(b"{") or not _text(body).startswith(_LINES):
+        return body
+    reader = UPSTREAMS[dialect].reader()
+    splitter = Splitter(len(body))
+    events = reader.feed(splitter.feed(_text(body)) + splitter.rest() + b"\n\n")
+    reply = fold([*events, *reader.end()])
+    if reply.failed is not None:
+        raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
+    caller = Caller(model="whole", id=uuid4().hex, created=int(time()), stream=False)
+    return CLIENTS[_ENDPOINTS[dialect]].writer(caller).body(reply)
 
 
 def _as_stream(body: bytes, dialect: Dialect) -> bytes:

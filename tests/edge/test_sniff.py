@@ -80,6 +80,47 @@ EVENTS = [
     b"data: " + json.dumps({**_CHUNK, "choices": [], "usage": PLAIN["usage"]}).encode() + b"\n\n",
     b"data: [DONE]\n\n",
 ]
+
+
+def named(*events: dict[str, Any]) -> list[bytes]:
+    lines = [(event["type"], json.dumps(event)) for event in events]
+    return [f"event: {name}\ndata: {data}\n\n".encode() for name, data in lines]
+
+
+STREAMS: dict[str, list[bytes]] = {
+    "only-oai": EVENTS,
+    "only-ant": named(
+        {"type": "message_start", "message": {**MESSAGE, "content": [], "stop_reason": None}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "text", "text": ""},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "Good day."},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 3},
+        },
+        {"type": "message_stop"},
+    ),
+    "only-res": named(
+        {"type": "response.created", "response": {**RESPONSE, "status": "in_progress"}},
+        {
+            "type": "response.output_text.delta",
+            "output_index": 0,
+            "item_id": "msg_1",
+            "content_index": 0,
+            "delta": "Good day.",
+        },
+        {"type": "response.completed", "response": RESPONSE},
+    ),
+}
 _ERROR = b'"error":{"message":"Too many","type":"rate_limit_error","code":"rate_limit_exceeded"}'
 ERRORS = {
     "only-oai": b"{%b}" % _ERROR,
@@ -211,6 +252,28 @@ async def test_whole_answer_to_a_streamed_request_is_streamed(caller: str, model
     assert b'"up"' not in answer.body and b'"whole"' not in answer.body
     if (caller, model) == ("messages", "only-ant"):
         assert b"c2lnbmVk" in answer.body  # the signature, as it was
+
+
+@pytest.mark.parametrize("model", STREAMS)
+@pytest.mark.parametrize("caller", [*CALLERS])
+@pytest.mark.parametrize("label", [SSE, JSON])
+async def test_stream_in_answer_to_an_unstreamed_request_is_put_together(
+    caller: str, model: str, label: tuple[bytes, bytes]
+) -> None:
+    found = house(Answer([BOM, *STREAMS[model]], headers=[label]))
+    answer = await ask(found, caller, stream=False, model=model)
+    assert answer.status == 200, found.exchanges[0].attempts[0].error
+    assert answer.header("content-type") == "application/json"
+    assert "Good day." in json.dumps(answer.json())
+    usage = found.exchanges[0].usage
+    assert usage is not None and (usage.input, usage.output) == (9, 3)
+    assert b'"up"' not in answer.body and b'"whole"' not in answer.body
+
+
+@pytest.mark.parametrize("model", STREAMS)
+async def test_broken_stream_in_answer_to_an_unstreamed_request_is_a_failure(model: str) -> None:
+    for steps in (STREAMS[model][:2], [b"data: {}\n\n"], [b"data: nothing"]):
+        assert (await ask(house(Answer(steps)), stream=False, model=model)).status == 502
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 203])
