@@ -67,7 +67,7 @@ def lenient(decode: Callable[[bytes], T], data: bytes, needed: Collection[str] =
     """`data` decoded, although `decode` refused it: members of odd types count as absent.
 
     Numbers in quotes become numbers and numeric names text. A null counts as absent everywhere.
-    needed: names of members that have to be right.
+    needed: names of members that have to be right, unless they hold nothing.
 
     Raises one of UNREADABLE when a needed member is not, or `data` is no JSON in any reading.
     """
@@ -92,7 +92,8 @@ def _put_right(value: Any, expected: str, path: str, needed: Collection[str]) ->
         value = value[step]
     odd = value[last]
     names = [step for step in (*way, last) if isinstance(step, str)]
-    if odd is not None and names and names[-1] in needed:
+    nothing = odd is None or odd is False or odd in ("", [])
+    if not nothing and names and names[-1] in needed:
         return False
     right = _converted(odd, expected)
     if right is None:

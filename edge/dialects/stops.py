@@ -42,11 +42,6 @@ _NONE = frozenset(("", "null", "none", "unspecified"))
 _MEANINGS: Mapping[str, Stop | Literal["failed"]] = {
     word: meaning for meaning, words in WORDS.items() for word in words
 }
-_KINDS = {
-    "insufficient_system_resource": "upstream_unavailable",
-    "overloaded": "upstream_unavailable",
-    "timeout": "upstream_timeout",
-}
 _REASON = 100
 
 
@@ -67,8 +62,7 @@ def is_known(word: str) -> bool:
 
 def interrupted(word: str | None) -> Failed:
     """The failure of an answer whose reason to stop is `word`."""
-    kind = _KINDS.get(_normal(word or ""), "upstream_error")
-    return Failed(f"the answer was interrupted: {redacted((word or '')[:_REASON])}", kind)
+    return Failed(f"the answer was interrupted: {redacted((word or '')[:_REASON])}")
 
 
 def _normal(word: str) -> str:

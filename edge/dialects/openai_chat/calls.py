@@ -22,15 +22,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Call:
-    """A call as far as it has been told. `waiting`: arguments that have not been passed on."""
+    """A call as far as it has been told. `waiting`: arguments that have not been passed on.
 
-    __slots__ = ("custom", "id", "name", "opened", "said", "waiting")
+    seal: what its maker wants back with it (`seals`), b"" for nothing, or when it was passed on.
+    """
+
+    __slots__ = ("custom", "id", "name", "opened", "said", "seal", "waiting")
 
     def __init__(self, id_: str, *, custom: bool) -> None:
         self.id = id_
         self.name = ""
         self.custom = custom
         self.opened = False
+        self.seal = b""
         self.said: list[str] = []
         self.waiting: list[str] = []
 

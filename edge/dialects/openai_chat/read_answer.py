@@ -18,12 +18,16 @@ the input once there is a finish reason; then all that waits is passed on. An up
 talking without either has broken off.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from edge.dialects import failures
+from edge.dialects.failures import says_error
+from edge.dialects.heartbeats import is_heartbeat
+from edge.dialects.lenient import lenient, mended
 from edge.dialects.neutral import (
     Citation,
     Cited,
@@ -44,10 +48,13 @@ from edge.dialects.neutral import (
     ToolOpened,
 )
 from edge.dialects.passthrough import UNREADABLE
+from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from .calls import Call, Calls
+from .frames import NEEDED, failure_of, failure_of_bare, is_done
+from .seals import packed_seal, seal_of
 from .wire import NULL, Annotation, CallFragment, Choice, Chunk, Delta, Part, decode_chunk, usage_in
 
 Kind = Literal["text", "refusal", "thinking"]
@@ -57,14 +64,11 @@ _DELTA: dict[Kind, type[TextDelta] | type[RefusalDelta] | type[ThinkingDelta]] =
     "refusal": RefusalDelta,
     "thinking": ThinkingDelta,
 }
-_REASONS: dict[str, Stop] = {
-    "stop": "end",
-    "length": "length",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
+_WHOLE: tuple[Stop | None, ...] = (None, "end", "stop_sequence", "tool_use")
+"""Reasons that give way to what another choice says."""
 _ORIGIN = Origin("openai")
+_APART = 20
+"""Bits by which the numbers of calls in different choices are kept apart."""
 _LEGACY = -1  # the index of the one call of `function_call`
 
 _encode = msgspec.json.Encoder().encode
@@ -78,13 +82,15 @@ class ChatReader:
         "_calls",
         "_citations",
         "_counted",
-        "_finish",
         "_line",
         "_open",
         "_over",
+        "_reason",
         "_reasoning",
         "_said",
         "_sequence",
+        "_speaker",
+        "_spoke",
         "_started",
         "_usage",
     )
@@ -93,14 +99,18 @@ class ChatReader:
         self._calls = Calls()
         self._citations: list[Citation] = []
         self._counted = False
-        self._finish: str | None = None
         self._line: list[Call | _Held] = []
         self._open: Kind | Call | None = None
         self._over = False
+        self._reason: Stop | None = None
         self._reasoning = ""
         """Which of the members that hold reasoning is read: servers fill several alike."""
         self._said = False
         self._sequence: str | None = None
+        self._speaker = 0
+        """The choice whose text is read."""
+        self._spoke = False
+        """Whether there was any."""
         self._started = False
         self._usage: Usage | None = None
 
@@ -121,10 +131,7 @@ class ChatReader:
         """The upstream has ended: what waited, and whether that was the end of the answer."""
         out: list[Event] = []
         if not self._over:
-            if self._finish is None:
-                self._fail(failures.broken("the stream ended before its finish reason"), out)
-            else:
-                self._stop(out)
+            self._stop(out)
         return out
 
     def whole(self, body: bytes) -> list[Event]:
@@ -133,16 +140,25 @@ class ChatReader:
         try:
             answer = decode_chunk(body)
         except UNREADABLE:
-            return [failures.broken("the answer is not a chat completion", body)]
-        if self._is_error(answer):
+            try:
+                body = mended(body)
+                answer = lenient(decode_chunk, body, NEEDED)
+            except UNREADABLE:
+                return [failures.broken("the answer is not a chat completion", body)]
+        failed = failure_of(body, error=answer.error, kind=answer.object)
+        if failed is not None:
+            return [failed]
+        choices = answer.choices or []
+        if not any(choice.message is not None for choice in choices):
             return [failures.failed_by(body)]
-        message = answer.choices[0].message if answer.choices else None
-        if message is None:
-            return [failures.broken("the answer has no message", body)]
-        for at, call in enumerate(message.tool_calls or ()):
-            call.index = at  # each entry is a call of its own, whatever its id
+        for choice in choices:
+            calls = choice.message.tool_calls if choice.message is not None else None
+            for at, call in enumerate(calls or ()):
+                call.index = at  # each entry is a call of its own, whatever its id
         self._read(answer, body, out)
         if not self._over:
+            if self._said or self._line:
+                self._reason = self._reason or "end"  # a body ends where it ends
             self._stop(out)
         return out
 
@@ -151,27 +167,45 @@ class ChatReader:
         if parsed is None:
             return
         data = parsed.data
-        if data.startswith((b"[DONE]", b" ")):
-            data = data.strip()
-            if data == b"[DONE]":
-                self._stop(out)
-                return
-        if not data:
-            return
         try:
             chunk = decode_chunk(data)
         except UNREADABLE:
-            self._fail(failures.broken("a frame is not a chat chunk", data), out)
+            self._odd(parsed, out)
             return
-        if parsed.name == "error" or self._is_error(chunk):
-            self._fail(failures.failed_by(data), out)
+        if (
+            not chunk.choices
+            or chunk.error is not NULL
+            or parsed.name == "error"
+            or b'"base_resp"' in data
+        ) and self._is_over(chunk, parsed, out):
             return
         self._read(chunk, data, out)
 
-    @staticmethod
-    def _is_error(chunk: Chunk) -> bool:
-        error = chunk.error
-        return (error is not NULL and bytes(error) != b"null") or chunk.object == "error"
+    def _odd(self, event: sse.Event, out: list[Event]) -> None:
+        """Take an event that is no chunk as it should be: an end, a heartbeat, or nearly one."""
+        if is_done(event.data):
+            self._stop(out)
+            return
+        if is_heartbeat(event):
+            return
+        try:
+            data = mended(event.data)
+            chunk = lenient(decode_chunk, data, NEEDED)
+        except UNREADABLE:
+            self._fail(failures.broken("a frame is not a chat chunk", event.data), out)
+            return
+        if not self._is_over(chunk, event._replace(data=data), out):
+            self._read(chunk, data, out)
+
+    def _is_over(self, chunk: Chunk, event: sse.Event, out: list[Event]) -> bool:
+        """Whether `chunk` says that the answer has failed."""
+        failed = failure_of(event.data, error=chunk.error, kind=chunk.object, name=event.name)
+        if failed is None and not chunk.choices and bytes(chunk.usage) == b"null":
+            known = chunk.choices is not None or chunk.object is not None
+            failed = failure_of_bare(event, known=known)
+        if failed is not None:
+            self._fail(failed, out)
+        return failed is not None
 
     def _read(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
         """Take a chunk. What stands deep in it (`Raw`) nobody has decoded before."""
@@ -181,14 +215,21 @@ class ChatReader:
             self._fail(failures.broken("a frame cannot be read", data), out)
 
     def _take(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
+        choices = chunk.choices or ()
         if not self._started:
+            if not choices and bytes(chunk.usage) == b"null":
+                return
             self._started = True
             out.append(Started())
-        if chunk.choices:
-            choice = chunk.choices[0]
-            if choice.index:  # one was asked for
+        if len(choices) > 1:
+            _number(choices)
+        for choice in choices:
+            if choice.error is not NULL and says_error(choice.error):
+                self._fail(failures.failed_by(bytes(choice.error)), out)
                 return
             delta = choice.delta or choice.message
+            if delta is not None and (choice.index or self._speaker):
+                self._fold(choice.index or 0, delta)
             if delta is not None:
                 if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
                     self._think(delta, out)
@@ -208,7 +249,9 @@ class ChatReader:
                 if delta.function_call is not None:
                     self._call(CallFragment(index=_LEGACY, function=delta.function_call), out)
             if choice.finish_reason:
-                self._finished(choice, data, out)
+                self._finished(choice, out)
+                if self._over:
+                    return
         if chunk.usage is not NULL and not self._over:
             usage = usage_in(chunk)
             if usage is not None and usage.tokens:
@@ -217,11 +260,26 @@ class ChatReader:
                 if self._open is None:
                     self._count(out)
 
-    def _finished(self, choice: Choice, data: bytes, out: list[Event]) -> None:
-        if choice.finish_reason == "error":
-            self._fail(failures.failed_by(data), out)
+    def _fold(self, number: int, delta: Delta) -> None:
+        """Read a choice of another number as part of the one that was asked for: some servers put
+        the text into one and each call into another. Of texts only the first choice's is read.
+        """
+        if delta.content and number != self._speaker:
+            if self._spoke:
+                delta.content = None
+            else:
+                self._speaker = number
+        for fragment in delta.tool_calls or ():
+            if fragment.index is not None:
+                fragment.index += number << _APART
+
+    def _finished(self, choice: Choice, out: list[Event]) -> None:
+        reason = stop_of(choice.finish_reason)
+        if reason == "failed":
+            self._fail(interrupted(choice.finish_reason), out)
             return
-        self._finish = choice.finish_reason
+        if reason is not None and self._reason in _WHOLE:
+            self._reason = reason
         for raw in (choice.stop_reason, choice.matched_stop):
             if bytes(raw).startswith(b'"'):
                 self._sequence = _decode_any(raw)
@@ -246,10 +304,13 @@ class ChatReader:
         self._close(out)
         self._open = held.kind
         self._said = True
+        self._spoke = self._spoke or held.kind == "text"
         return True
 
     def _call(self, fragment: CallFragment, out: list[Event]) -> None:
         call, new = self._calls.find(fragment)
+        if fragment.extra_content is not NULL:
+            call.seal = call.seal or seal_of(fragment.extra_content)
         if new:
             self._line.append(call)
         if call is self._open:
@@ -274,6 +335,7 @@ class ChatReader:
                         return
                     continue
                 self._close(out)
+                self._seal(first, out, behind=False)
                 self._open = first
                 first.opened = self._said = True
                 out.append(ToolOpened(first.id, first.name, first.custom))
@@ -297,8 +359,10 @@ class ChatReader:
         if self._open == "text" and self._citations:
             out.extend(map(Cited, self._citations))
             self._citations.clear()
-        self._open = None
+        closed, self._open = self._open, None
         out.append(Closed())
+        if isinstance(closed, Call):
+            self._seal(closed, out, behind=True)
         self._count(out)
 
     def _count(self, out: list[Event]) -> None:
@@ -336,6 +400,15 @@ class ChatReader:
             out.append(Signed(opaque))
             self._close(out)
 
+    def _seal(self, call: Call, out: list[Event], *, behind: bool) -> None:
+        """Tell what `call` is sealed with as a thought of its own, since calls have no room for it
+        in other dialects. behind: it came when the call was open already.
+        """
+        if call.seal:
+            sealed = Opaque(origin=_ORIGIN, data=packed_seal(call.seal, behind=behind), id=call.id)
+            call.seal = b""
+            out += (Signed(sealed), Closed())
+
     def _parts(self, parts: list[Part], out: list[Event]) -> None:
         for part in parts:
             if part.thinking:
@@ -365,16 +438,16 @@ class ChatReader:
     # Endings -------------------------------------------------------------------------------------
 
     def _stop(self, out: list[Event]) -> None:
-        """The answer is complete, unless there was none."""
+        """The answer is complete, unless it never said how it ended."""
         self._advance(out, ending=True)
         if self._over:
             return
-        if self._finish is None and not self._said:
-            self._fail(failures.broken("the answer ended before it began"), out)
+        reason = self._reason
+        if reason is None:
+            self._fail(failures.broken("the stream ended before its finish reason"), out)
             return
         self._close(out)
         self._over = True
-        reason = _REASONS.get(self._finish or "stop", "end")
         if reason == "end" and self._sequence is not None:
             reason = "stop_sequence"
         out.append(Stopped(reason, self._sequence, usage=self._usage))
@@ -404,6 +477,13 @@ class _Held:
         out.extend(map(_DELTA[self.kind], self.texts))
         if self.opaque is not None:
             out.append(Signed(self.opaque))
+
+
+def _number(choices: Sequence[Choice]) -> None:
+    """Give choices without a number that of their place."""
+    for at, choice in enumerate(choices):
+        if choice.index is None:
+            choice.index = at
 
 
 def _detail_text(detail: dict[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""Take out of a passed-through history what only another vendor can read.
+"""What a model wants back unchanged, and what only another vendor's model could read.
+
+Gemini signs its calls (`extra_content` of an entry of `tool_calls`) and refuses a history without
+the signature. Dialects without room for it carry it as a thought before the call (`packed_seal`).
 
 A conversation may have begun on a model of another dialect: the caller then sends back thinking
 that was packed for it (`opaque`). A chat upstream can make nothing of it, and some refuse it. All
@@ -13,6 +16,39 @@ from edge.dialects.passthrough import UNREADABLE, decode_fields, encode
 _MARK = MARK.encode()
 _HOLDERS = ("reasoning_details", "thinking_blocks")
 _THINKING = "reasoning_content"
+
+
+class _Sealed(msgspec.Struct):
+    """What stands for the seal of a call where calls have no room for one.
+
+    behind: it belongs to the call before it, not to the next.
+    """
+
+    extra_content: msgspec.Raw
+    behind: bool = False
+
+
+_decode_sealed = msgspec.json.Decoder(_Sealed).decode
+
+
+def seal_of(extra: msgspec.Raw) -> bytes:
+    """The `extra_content` of a call if it holds anything to be given back, else b""."""
+    raw = bytes(extra)
+    return raw if raw.startswith(b"{") and b'"thought_signature"' in raw else b""
+
+
+def packed_seal(seal: bytes, *, behind: bool) -> str:
+    """The data of a thought that carries `seal` (see `unpacked_seal`)."""
+    return encode(_Sealed(msgspec.Raw(seal), behind)).decode()
+
+
+def unpacked_seal(data: str) -> tuple[msgspec.Raw, bool] | None:
+    """The seal in the data of a thought, and whether it belongs to the call before it."""
+    try:
+        sealed = _decode_sealed(data)
+    except UNREADABLE:
+        return None
+    return sealed.extra_content, sealed.behind
 
 
 class _Entry(msgspec.Struct):

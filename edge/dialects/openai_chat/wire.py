@@ -93,12 +93,13 @@ class Custom(Struct):
 
 
 class CallFragment(Struct):
-    """One entry of `tool_calls`."""
+    """One entry of `tool_calls`. `extra_content` holds what Gemini wants back with the call."""
 
     index: int | None = None
     id: str | None = None
     function: Function | None = None
     custom: Custom | None = None
+    extra_content: Raw = NULL
 
 
 class UrlCitation(Struct):
@@ -140,7 +141,10 @@ class Delta(Struct):
 
 
 class Choice(Struct):
-    """`stop_reason` (vLLM) and `matched_stop` (SGLang) may name the stop string that was met."""
+    """`stop_reason` (vLLM) and `matched_stop` (SGLang) may name the stop string that was met.
+
+    `error` is OpenRouter's, of an upstream of its own.
+    """
 
     index: int | None = None
     delta: Delta | None = None
@@ -148,6 +152,7 @@ class Choice(Struct):
     finish_reason: str | None = None
     stop_reason: Raw = NULL
     matched_stop: Raw = NULL
+    error: Raw = NULL
 
 
 class Chunk(Struct):

@@ -31,6 +31,7 @@ from edge.dialects.sides import Aim
 from middlewares.problem import Problem
 
 from .families import call_id, user_may_follow_tool, wants_thinking
+from .seals import unpacked_seal
 from .write_tools import Tools
 
 _IMAGE_BELOW = "[image attached below]"
@@ -204,6 +205,7 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
     details: list[Any] = []
     calls: list[dict[str, Any]] = []
     left: list[str] = []
+    seal: msgspec.Raw | None = None
     for block in turn.blocks:
         match block:
             case Text():
@@ -212,6 +214,12 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
                 refusals.append(block.text)
             case ToolCall():
                 calls.append(tools.call(block))
+                if seal is not None:
+                    calls[-1]["extra_content"], seal = seal, None
+            case Thinking() if (sealed := _seal(block.opaque, aim)) is not None:
+                seal, behind = sealed
+                if behind and calls:
+                    calls[-1]["extra_content"], seal = seal, None
             case Thinking() if block.opaque is not None and block.opaque.data:
                 found = _details(block.text, block.opaque, aim)
                 details += found
@@ -244,6 +252,13 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
     if calls:
         message["tool_calls"] = calls
     return [message]
+
+
+def _seal(opaque: Opaque | None, aim: Aim) -> tuple[msgspec.Raw, bool] | None:
+    """The seal of a call that a thought stands for, if it is this model's."""
+    if opaque is None or not readable(opaque, "openai", aim.origin):
+        return None
+    return unpacked_seal(opaque.data)
 
 
 def _details(text: str, opaque: Opaque, aim: Aim) -> list[dict[str, Any]]:
