@@ -137,7 +137,8 @@ def test_odd_members_of_a_message_count_as_absent(odd: dict[str, Any]) -> None:
     said = {"role": "assistant", "content": "x", **odd}
     assert reply_to(chunk(said), chunk({}, "stop"), DONE) == Reply(blocks=[Text(text="x")])
     choice = {"index": "0", "message": said, "finish_reason": "stop", "logprobs": float("nan")}
-    for error in ("", {}, False, None):
+    errors: tuple[object, ...] = ("", {}, False, None)
+    for error in errors:
         body = json.dumps({"id": 7, "choices": [choice], "error": error, "usage": "n/a"})
         assert fold(read(("\ufeff" + body).encode())) == Reply(blocks=[Text(text="x")])
 

@@ -405,7 +405,7 @@ def test_incomplete_is_an_end_too(details: Json | None, reason: str) -> None:
                     "incomplete", incomplete_details={"reason": "insufficient_system_resource"}
                 ),
             ),
-            "upstream_unavailable",
+            "upstream_error",
         ),
         (ev("cancelled", response=response("cancelled")), "upstream_error"),
         (ev("completed", response=response("failed", error={"code": "x"})), "upstream_error"),
