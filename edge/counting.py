@@ -210,7 +210,7 @@ async def _read(response: Response) -> bytes:
 def _body(dialect: Dialect, fields: Fields, model: str, family: str, provider: Provider) -> bytes:
     """What would be sent to be answered, less what only an answer needs."""
     answered = PASSTHROUGH[dialect].prepare(fields, model, False, family=family)
-    sent = decode_fields(provider.shaped(answered))
+    sent = decode_fields(provider.shaped(answered, []))
     uncounted = _UNCOUNTED[dialect]
     return encode({name: raw for name, raw in sent.items() if name not in uncounted})
 

@@ -234,7 +234,7 @@ class Forwarder:
         self, exchange: Exchange, provider: Provider, target: Target, crossing: Crossing
     ) -> bytes:
         """As the operator shapes it, without what this target was found not to take."""
-        body = provider.shaped(crossing.take_body())
+        body = provider.shaped(crossing.take_body(), exchange.dropped)
         if self._learned and (known := self._learned.of(target)):
             remedy = corrected(body, known, crossing.dialect)
             exchange.dropped += [change.told for change in remedy.changes]

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from .dialects.openai_models import is_openai
 from .fit import allowance_misfits, endpoint_of, misfits, slug, unpriced
 from .options import (
     Allowance,
@@ -313,9 +314,29 @@ def advice(settings: Settings) -> list[str]:
             and model.max_output is None
             and model.output != ("embedding",)
         ),
+        *_nameless(settings),
         *unpriced(settings.models, settings.plans),
         *uncharged(settings.models, settings.plans),
     ]
+
+
+def _nameless(settings: Settings) -> Iterator[str]:
+    """Deployments of Azure OpenAI of which nothing says what they are."""
+    azure = tuple(
+        f"{upstream.name}/"
+        for upstream in settings.upstreams
+        if (urlsplit(upstream.base_url or "").hostname or "").endswith(".openai.azure.com")
+    )
+    for n, model in enumerate(settings.models):
+        if model.family is not None or model.families:
+            continue
+        for target in model.targets:
+            if target.startswith(azure) and not is_openai(target.partition("/")[2]):
+                yield (
+                    f"models[{n}].family: is not given; {target} may be any model, and is not "
+                    'asked as one of OpenAI\'s. Write what was deployed, such as "gpt-5"'
+                )
+                break
 
 
 def not_enforced(settings: Settings) -> list[str]:

@@ -63,15 +63,21 @@ class Provider(msgspec.Struct, frozen=True):
         path = target.partition(b"?")[0]
         return self.base_url.removesuffix(self.base_path.decode()) + path.decode("latin-1")
 
-    def shaped(self, body: bytes) -> bytes:
+    def shaped(self, body: bytes, dropped: list[str]) -> bytes:
         """`body`, a JSON object, with the operator's members and without those never sent.
 
         Names are compared casefolded: servers written in Go take `USER` for `user`.
+        dropped: gets a note of what of the request is not sent.
         """
         if not self.extra_body and not self.drop_body:
             return body
         replaced = self.drop_body.union(map(str.casefold, self.extra_body))
-        kept = {name: raw for name, raw in _decode(body).items() if name.casefold() not in replaced}
+        kept = {}
+        for name, raw in _decode(body).items():
+            if name.casefold() not in replaced:
+                kept[name] = raw
+            else:
+                dropped.append(f"`{name}`: a setting of the upstream")
         return _encode({**kept, **self.extra_body})
 
 

@@ -623,6 +623,24 @@ def test_a_base_url_without_a_path_is_advised_on() -> None:
     assert said("https://api.example.com/v1") == []
 
 
+def test_advice_names_deployments_that_may_be_any_model() -> None:
+    azure = {**UPSTREAM, "base_url": "https://res.openai.azure.com/openai/v1"}
+    other = {**UPSTREAM, "name": "other", "base_url": "https://api.example.com/v1"}
+
+    def said(**fields: Any) -> list[str]:
+        document = {"upstreams": [azure, other], "models": [{**MODEL, **fields}]}
+        return [sentence for sentence in advice(parse(document)) if ".family" in sentence]
+
+    (sentence,) = said(targets=["other/m", "up/prod"])
+    assert sentence.startswith("models[0].family: is not given; up/prod may be any model")
+    for known in (
+        {"targets": ["up/gpt-5-prod", "other/prod"]},
+        {"targets": ["up/prod"], "family": "gpt-5"},
+        {"targets": ["up/prod"], "families": ["gpt-5"]},
+    ):
+        assert said(**known) == []
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("a.toml", ""), ("a.toml", "# later\n"), ("a.json", "{}")]
 )

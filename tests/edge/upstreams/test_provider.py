@@ -93,7 +93,7 @@ async def test_settings_hold_for_translated_requests(dialect: str) -> None:
 async def test_bodies_pass_untouched_without_settings() -> None:
     body = b'{"model": "x", "user":1}'
     provider = providers_of(parse({"upstreams": [_upstream()]}))["up"]
-    assert provider.shaped(body) is body
+    assert provider.shaped(body, []) is body
     assert provider.target("embeddings") == b"/base/embeddings"
 
 
@@ -104,8 +104,12 @@ def _upstream(**more: Any) -> dict[str, Any]:
 async def test_member_of_the_same_name_in_other_letters_goes_too() -> None:
     settings = _upstream(extra_body={"provider": {"zdr": True}}, drop_body=["User"])
     provider = providers_of(parse({"upstreams": [settings]}))["up"]
-    body = provider.shaped('{"model":"m","Provider":1,"USER":2,"u\u017fer":3}'.encode())
+    dropped: list[str] = []
+    body = provider.shaped('{"model":"m","Provider":1,"USER":2,"u\u017fer":3}'.encode(), dropped)
     assert json.loads(body) == {"model": "m", "provider": {"zdr": True}}
+    assert dropped == [
+        f"`{name}`: a setting of the upstream" for name in ("Provider", "USER", "u\u017fer")
+    ]
 
 
 @pytest.mark.parametrize(
