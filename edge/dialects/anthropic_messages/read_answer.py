@@ -16,7 +16,7 @@ A block that is ignored is one the vendor runs itself (web search and its result
 nobody knows yet. What is kept comes out when the block closes: its citations or its signature; for
 a tool without fragments the input it was opened with. A block without content does not come out.
 
-The end is `message_stop`; also the end of the input, once there is a reason to stop.
+The end is `message_stop`; also the end of the input, or `[DONE]`, once there is a reason to stop.
 """
 
 from typing import Literal
@@ -24,6 +24,8 @@ from typing import Literal
 import msgspec
 
 from edge.dialects import failures
+from edge.dialects.heartbeats import is_done, is_heartbeat
+from edge.dialects.lenient import lenient
 from edge.dialects.neutral import (
     Citation,
     Cited,
@@ -43,13 +45,14 @@ from edge.dialects.neutral import (
     ToolOpened,
 )
 from edge.dialects.passthrough import UNREADABLE
+from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from .citations import citation_of
 from .wire import (
+    NEEDED,
     NULL,
-    STOPS,
     Block,
     Delta,
     Message,
@@ -59,6 +62,7 @@ from .wire import (
     decode_block,
     decode_event,
     decode_message,
+    decode_typed,
     is_known,
     usage_at_start,
     usage_in,
@@ -75,6 +79,7 @@ class MessagesReader:
     """One streamed answer. See `sides.Reader`."""
 
     __slots__ = (
+        "_answered",
         "_citations",
         "_explanation",
         "_input",
@@ -90,6 +95,8 @@ class MessagesReader:
     )
 
     def __init__(self) -> None:
+        self._answered = False
+        """Whether the answer holds anything, be it what is not passed on."""
         self._open: Kind | None = None
         self._said = False
         """Whether the caller has seen anything of the open block."""
@@ -133,23 +140,27 @@ class MessagesReader:
         try:
             message = decode_message(body)
         except UNREADABLE:
-            return [failures.broken("the answer is not a message", body)]
-        if message.type == "error" or _is_set(message.error):
+            try:
+                message = lenient(decode_message, body, NEEDED)
+            except UNREADABLE:
+                return [failures.broken("the answer is not a message", body)]
+        if message.type == "error" or failures.says_error(message.error):
             return [failures.failed_by(body)]
         if message.content is None:
-            return [failures.broken("the answer has no content", body)]
+            failed = failures.failed_by(body)
+            return [Failed(f"the answer has no content: {failed.reason}", failed.kind)]
         self._greet(out)
         self._count(usage_in(message.usage), out)
         for raw in message.content:
             try:
-                self._begin(decode_block(raw), out)
+                self._begin(_block_of(bytes(raw)), out)
             except UNREADABLE:
                 if is_known(raw):
                     return [failures.broken("a block is not as it should be", bytes(raw))]
             self._close(out)
             if self._over:
                 return out
-        self._ended(message.stop_reason, message.stop_sequence, message.stop_details)
+        self._ended(message.stop_reason, message.stop_sequence, message.stop_details, out)
         if not self._over:
             self._stop(out)
         return out
@@ -170,14 +181,20 @@ class MessagesReader:
         try:
             read = decode_event(data)
         except UNREADABLE:
-            self._strange(data, out)
-            return
+            self._strange(name, data, out)
+        else:
+            self._read(read, name, data, out)
+
+    def _read(self, read: StreamEvent, name: str, data: bytes, out: list[Event]) -> None:
         kind = read.type or name
         if kind == "content_block_delta":
             if read.delta is not None:
                 self._delta(read.delta, data, out)
-        elif kind == "error" or _is_set(read.error):
+        elif is_failure(kind, name, read.error):
             self._fail(failures.failed_by(data), out)
+        elif kind in ("", "message"):
+            if not is_heartbeat(sse.Event(name, data)):
+                self._fail(failures.failed_by(data), out)
         else:
             self._turn(kind, read, data, out)
 
@@ -194,18 +211,31 @@ class MessagesReader:
                 self._close(out)
                 self._count(usage_in(read.usage), out)
                 if (delta := read.delta) is not None:
-                    self._ended(delta.stop_reason, delta.stop_sequence, delta.stop_details)
+                    self._ended(delta.stop_reason, delta.stop_sequence, delta.stop_details, out)
             case "message_stop":
                 self._stop(out)
 
-    def _strange(self, data: bytes, out: list[Event]) -> None:
-        """Not as it should be, unless it is of a kind nobody knows yet."""
-        if data.strip() in (b"", b"[DONE]"):
+    def _strange(self, name: str, data: bytes, out: list[Event]) -> None:
+        """Not as it should be, unless it is of a kind nobody knows yet, or says nothing."""
+        if is_done(data):
+            if self._reason is not None:
+                self._stop(out)
             return
-        if is_known(data):
+        if is_heartbeat(sse.Event(name, data)):
+            return
+        try:
+            if not is_known(data):
+                typed = lenient(decode_typed, data)
+                if is_failure(typed.type, name, typed.error):
+                    self._fail(failures.failed_by(data), out)
+                elif b'"content_block"' in data:
+                    self._begin(Block(), out)
+                return
+            read = lenient(decode_event, data, NEEDED)
+        except UNREADABLE:
             self._fail(failures.broken("a frame is not a Messages event", data), out)
-        elif b'"content_block"' in data:
-            self._begin(Block(), out)
+        else:
+            self._read(read, name, data, out)
 
     # Blocks --------------------------------------------------------------------------------------
 
@@ -267,6 +297,7 @@ class MessagesReader:
                 out.append(ToolOpened(block.id or "", block.name))
             case _:
                 self._open = "ignored"
+                self._answered = self._answered or bool(block.type)
 
     def _text(self, text: str, out: list[Event]) -> None:
         if self._open != "text":
@@ -300,6 +331,7 @@ class MessagesReader:
             out.append(ToolDelta(self._input))
             self._input = ""
         if self._said:
+            self._answered = True
             out.append(Closed())
         self._open = None
         self._said = False
@@ -325,21 +357,32 @@ class MessagesReader:
             if self._open is None and self._started:
                 out.append(Counted(counted))
 
-    def _ended(self, reason: str | None, sequence: str | None, details: StopDetails | None) -> None:
-        if reason is None:
+    def _ended(
+        self,
+        reason: str | None,
+        sequence: str | None,
+        details: StopDetails | None,
+        out: list[Event],
+    ) -> None:
+        stop = stop_of(reason)
+        if stop is None:
             return
-        self._reason = STOPS.get(reason, "end")
-        if self._reason == "stop_sequence":
+        if stop == "failed":
+            self._fail(interrupted(reason), out)
+            return
+        self._reason = stop
+        if stop == "stop_sequence":
             self._sequence = sequence
         if details is not None:
             self._explanation = details.explanation
 
     def _stop(self, out: list[Event]) -> None:
-        if not self._started:
+        self._close(out)
+        if not self._answered and self._reason is None:
             self._fail(failures.broken("the answer ended before it began"), out)
             return
-        self._close(out)
         self._over = True
+        self._greet(out)
         reason = self._reason or "end"
         explanation = self._explanation if reason == "refusal" else None
         out.append(Stopped(reason, self._sequence, explanation, self._usage))
@@ -354,5 +397,21 @@ def read(body: bytes) -> list[Event]:
     return MessagesReader().whole(body)
 
 
-def _is_set(error: msgspec.Raw) -> bool:
-    return error is not NULL and bytes(error) != b"null"
+def _block_of(data: bytes) -> Block:
+    """A block of an unstreamed answer. A null is none, and is left out."""
+    try:
+        return decode_block(data)
+    except UNREADABLE:
+        if data == b"null":
+            return Block()
+        return lenient(decode_block, data, NEEDED)
+
+
+def is_failure(kind: str, name: str, error: msgspec.Raw) -> bool:
+    """Whether an event says that the upstream failed. name: of its `event:` line."""
+    return (
+        kind == "error"
+        or name == "error"
+        or kind.endswith("_error")
+        or (error is not NULL and failures.says_error(error))
+    )

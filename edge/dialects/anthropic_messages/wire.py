@@ -6,23 +6,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from edge.dialects.counts import Count, member, tokens
-from edge.dialects.neutral import Stop
 from edge.dialects.passthrough import UNREADABLE
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
-
-STOPS: dict[str, Stop] = {
-    "end_turn": "end",
-    "stop_sequence": "stop_sequence",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_use",
-    "pause_turn": "pause",
-    "refusal": "refusal",
-    "compaction": "end",
-}
-"""`stop_reason` as we know it. What is not in it ends well."""
 
 ANSWER_TOOL = "json_output"
 """The tool whose input is the answer, for models that take no schema for it."""
@@ -183,6 +170,21 @@ class StreamEvent(Struct):
     error: Raw = NULL
 
 
+class Typed(Struct):
+    """An event of which only the kind is asked, and whether it is an error."""
+
+    type: str = ""
+    error: Raw = NULL
+
+
+NEEDED = frozenset(
+    (
+        *("type", "message", "content", "content_block", "delta"),
+        *("text", "thinking", "partial_json", "name"),
+    )
+)
+"""Members that make up an answer: of another type than they should be, they are none."""
+
 _READ = (
     *("message", "message_start", "content_block_stop", "message_delta", "message_stop", "error"),
     *("text", "thinking", "redacted_thinking", "tool_use"),
@@ -191,6 +193,7 @@ _READ = (
 """Kinds that are read. Of others, also of those to come, nothing is expected."""
 
 decode_event = msgspec.json.Decoder(StreamEvent).decode
+decode_typed = msgspec.json.Decoder(Typed).decode
 decode_block = msgspec.json.Decoder(Block).decode
 decode_message = msgspec.json.Decoder(Message).decode
 _decode = msgspec.json.Decoder().decode

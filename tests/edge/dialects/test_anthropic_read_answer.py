@@ -480,3 +480,131 @@ def test_nothing_is_lost_or_changed_however_it_is_cut(
     told = [(b.name, b.arguments) for b in reply.blocks if isinstance(b, ToolCall)]
     assert told == [(name, "".join(pieces)) for name, pieces in calls]
     assert reply.failed is None
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b"event: ping\ndata: {}\n\n",
+        b"data: ping\n\n",
+        b"data:\n\n",
+        b"data: {}\n\n",
+        b'data: {"type":"ping"}\n\n',
+        b"data: [DONE]\n\n",
+        b'event: ping\ndata: {"type":"ping","cost":"0.1"}\n\n',
+    ],
+)
+def test_feed_heartbeats_say_nothing(beat: bytes) -> None:
+    events = events_of(beat, start(), beat, text(0, "a", "b"), beat, ended(), beat, STOP, beat)
+    assert fold(events).blocks == [Text(text="ab")]
+    assert isinstance(events[-1], Stopped)
+
+
+def test_feed_done_is_an_end_once_there_is_a_reason_to_stop() -> None:
+    reader = MessagesReader()
+    assert reader.feed(start() + text(0, "x") + b"data: [DONE]\n\n")[-1] == Closed()
+    assert isinstance(reader.feed(ended() + b'data: "[DONE]"\n\n')[-1], Stopped)
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        (b'data: {"detail":"no worker is free"}\n\n', "upstream_error"),
+        (b'data: {"code":429,"msg":"slow","success":false}\n\n', "rate_limited"),
+        (b'event: error\ndata: {"detail":"x"}\n\n', "upstream_error"),
+        (b"event: error\ndata: {}\n\n", "upstream_error"),
+        (
+            b'event: error\ndata: {"type":"overloaded_error","message":"x"}\n\n',
+            "upstream_unavailable",
+        ),
+        (b'data: {"type":"overloaded_error","message":"x"}\n\n', "upstream_unavailable"),
+        (b'data: {"type":"message_delta","error":{"type":"api_error"}}\n\n', "upstream_error"),
+    ],
+)
+def test_feed_an_error_in_other_words_is_a_failure(frame: bytes, kind: str) -> None:
+    events = events_of(start(), text(0, "x"), frame, ended(), STOP)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].kind == kind
+
+
+@pytest.mark.parametrize("error", [None, {}, "", False])
+def test_read_an_empty_error_is_none(error: Any) -> None:
+    told = {"type": "message_stop", "error": error}
+    stop = f"event: message_stop\ndata: {json.dumps(told)}\n\n".encode()
+    assert reply_to(start(), text(0, "x"), ended(), stop).failed is None
+    body = {"type": "message", "content": [{"type": "text", "text": "x"}], "error": error}
+    assert fold(read(json.dumps(body).encode())).blocks == [Text(text="x")]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("stop", "end"),
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("sensitive", "refusal"),
+        ("pause_turn", "pause"),
+        ("", "end"),
+        (None, "end"),
+    ],
+)
+def test_read_reasons_of_other_vendors_are_understood(word: str | None, expected: str) -> None:
+    body = {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": word}
+    assert fold(read(json.dumps(body).encode())).stop == expected
+    assert reply_to(start(), text(0, "x"), ended(word), STOP).stop == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("abort", "upstream_error"),
+        ("network_error", "upstream_error"),
+        ("insufficient_system_resource", "upstream_unavailable"),
+    ],
+)
+def test_read_an_interrupted_answer_is_a_failure(word: str, kind: str) -> None:
+    body = {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": word}
+    for events in (
+        read(json.dumps(body).encode()),
+        events_of(start(), text(0, "x"), ended(word), STOP),
+    ):
+        assert isinstance(events[-1], Failed)
+        assert events[-1].kind == kind
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+def test_read_no_content_and_no_reason_is_no_answer(reason: str | None) -> None:
+    body = {"type": "message", "content": [], "stop_reason": reason}
+    assert isinstance(read(json.dumps(body).encode())[-1], Failed)
+    assert isinstance(events_of(start(), ended(reason), STOP)[-1], Failed)
+    assert reply_to(start(), ended(), STOP).failed is None
+
+
+def test_read_members_of_odd_types_count_as_absent() -> None:
+    odd: dict[str, Any] = {
+        "type": "message",
+        "id": 5,
+        "content": [
+            {"type": "text", "text": "x", "citations": "none"},
+            None,
+            {"type": "tool_use", "id": 7, "name": "f", "input": None},
+        ],
+        "stop_reason": "tool_use",
+        "stop_details": "none",
+        "usage": "free",
+    }
+    reply = fold(read(json.dumps(odd).encode()))
+    assert reply.blocks == [Text(text="x"), ToolCall(id="7", name="f")]
+    assert reply.usage is None
+    events = events_of(
+        start(),
+        opened(0, type="text", text=None, citations=0),
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":"0",'
+        b'"delta":{"type":"text_delta","text":"x","signature":0},"logprob":NaN}\n\n',
+        shut(0),
+        sse("message_delta", delta={"stop_reason": "end_turn", "stop_details": 0}, usage="5"),
+        STOP,
+    )
+    assert fold(events).blocks == [Text(text="x")]
+    assert isinstance(events[-1], Stopped)
