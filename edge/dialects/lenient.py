@@ -64,7 +64,14 @@ def _number(text: str) -> float | None:
 
 
 def lenient(decode: Callable[[bytes], T], data: bytes, needed: Collection[str] = ()) -> T:
-    """`data` decoded, although `decode` refused it: members of odd types count as absent.
+    """`data` decoded, although `decode` refused it. See `corrected`."""
+    return corrected(decode, data, needed)[0]
+
+
+def corrected(
+    decode: Callable[[bytes], T], data: bytes, needed: Collection[str] = ()
+) -> tuple[T, bytes]:
+    """`data` decoded, and as strict JSON: members of odd types count as absent, and are.
 
     Numbers in quotes become numbers and numeric names text. A null counts as absent everywhere.
     needed: names of members that have to be right, unless they hold nothing.
@@ -73,8 +80,9 @@ def lenient(decode: Callable[[bytes], T], data: bytes, needed: Collection[str] =
     """
     value = loaded(data)
     for _ in range(max(2, min(_MOST, _WORK // (len(data) + 1)))):
+        strict = dumped(value)
         try:
-            return decode(dumped(value))
+            return decode(strict), strict
         except msgspec.ValidationError as odd:
             found = _ODD.match(str(odd))
             if found is None or not _put_right(value, found[1], found[2], needed):

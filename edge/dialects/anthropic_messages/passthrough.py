@@ -1,17 +1,31 @@
 """Anthropic Messages, passed through.
 
 Theory of operation of `MessagesRelay`. The model's name stands only in `message_start`, usage in
-`message_start` and `message_delta`; after the first content a block of `content_block_*` events is
-therefore passed on after one look at its first bytes and one substring search. Thinking blocks and
-their signatures leave as the bytes they came in. Nothing leaves after `message_stop`.
+`message_start` and `message_delta`; after the first content a block of `content_block_delta` events
+is therefore passed on after one look at its first bytes and a few substring searches. Thinking
+blocks and their signatures leave as the bytes they came in. All other events are looked at one by
+one, and passed on as they came unless something in them has to change (`editing`): what is not as
+Anthropic writes it, or names the vendor.
+
+    message_start                the caller's name of the model
+    message_delta                its reason to stop decides: an end, an interruption, or none yet
+    message_stop                 the end, behind which nothing leaves
+    end of input, `[DONE]`       the end, if there was a reason to stop; `[DONE]` never leaves
+    heartbeats of any form       a ping
+    error, or in other words     a failure
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from edge.dialects import failures
+from edge.dialects.counts import made
+from edge.dialects.halves import Halves
+from edge.dialects.heartbeats import is_done, is_heartbeat
+from edge.dialects.lenient import corrected
+from edge.dialects.neutral import Failed
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
@@ -22,30 +36,47 @@ from edge.dialects.passthrough import (
     Fields,
     Renamer,
     UpstreamBroke,
+    decode_fields,
     encode,
     event_by_event,
     rename,
 )
 from edge.dialects.said import Said, said_by
+from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
+from .editing import Editor, is_odd, names_vendor
 from .history import without_foreign
-from .read_answer import read
+from .read_answer import is_failure, read
 from .wire import NULL, MessageUsage, usage_at_start, usage_in
+from .write_answer import PING, STOP
 
-_BLOCK_EVENT = b"event: content_block_"
+T = TypeVar("T")
+
+_DELTA_EVENT = b"event: content_block_delta\n"
+_NEXT_DELTA = b"}\n\nevent: content_block_delta\n"
+_MODEL = b'"model"'
+_KNOWN = frozenset(
+    (
+        *("message_start", "message_delta", "message_stop"),
+        *("content_block_start", "content_block_delta", "content_block_stop"),
+    )
+)
+_NEEDED = frozenset(("type", "message", "content", "content_block", "delta"))
 
 
 class _Message(msgspec.Struct):
     model: str | None = None
+    content: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 class _Block(msgspec.Struct):
     type: str = ""
-    text: str = ""
-    thinking: str = ""
+    text: str | None = None
+    thinking: str | None = None
 
     @property
     def says_something(self) -> bool:
@@ -53,19 +84,34 @@ class _Block(msgspec.Struct):
         return self.type not in ("text", "thinking") or bool(self.text or self.thinking)
 
 
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
 class _Event(msgspec.Struct):
-    type: str
-    message: _Message | None = None
-    content_block: _Block | None = None
-    usage: msgspec.Raw = NULL
-
-
-class _Answer(_Message):
     type: str = ""
+    index: int | None = None
+    message: msgspec.Raw = NULL
+    content_block: msgspec.Raw = NULL
+    delta: msgspec.Raw = NULL
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
+
+
+class _Answer(msgspec.Struct):
+    type: str = ""
+    model: str | None = None
+    content: list[msgspec.Raw] | None = None
+    stop_reason: str | None = None
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_block = msgspec.json.Decoder(_Block).decode
+_decode_delta = msgspec.json.Decoder(_Delta).decode
 
 
 def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
@@ -77,9 +123,21 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
 
 
 class MessagesRelay:
-    """One Messages stream on its way to the client."""
+    """One Messages stream on its way to the client. disclose: the answer may name its vendor."""
 
-    __slots__ = ("_made", "_renamer", "_told", "complete", "content")
+    __slots__ = (
+        "_called",
+        "_careful",
+        "_disclose",
+        "_editor",
+        "_ended",
+        "_halves",
+        "_made",
+        "_renamer",
+        "_told",
+        "complete",
+        "content",
+    )
 
     enough = estimated = False
     answer = b""
@@ -90,9 +148,18 @@ class MessagesRelay:
     ) -> None:
         self.complete = False
         self.content = False
+        self._called = False
+        """Whether a tool has been called."""
+        self._careful = False
+        """Whether these events lack members, or have odd ones: each has to be looked at."""
+        self._disclose = disclose
+        self._editor = Editor(asked, disclose=disclose)
+        self._ended = False
+        """Whether there was a reason to stop."""
+        self._halves = Halves()
         self._made = Said()
-        self._told: MessageUsage | None = None
         self._renamer = Renamer(asked)
+        self._told: MessageUsage | None = None
 
     @property
     def said(self) -> int:
@@ -106,12 +173,15 @@ class MessagesRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
+        if b"\\u" in block or self._halves.held:
+            block = self._halves.feed(block)
         if (
             self.content
             and not self.complete
-            and block.startswith(_BLOCK_EVENT)
+            and block.startswith(_DELTA_EVENT)
             and block.endswith(b"}\n\n")
-            and block.count(b"\n") == 3 * (events := block.count(b"}\n\nevent: content_block_") + 1)
+            and block.count(b"\n") == 3 * (events := block.count(_NEXT_DELTA) + 1)
+            and not self._careful
         ):
             self._made.add(block, events)
             return block
@@ -121,41 +191,140 @@ class MessagesRelay:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
             return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
+        name, data = parsed
+        if is_done(data):
+            return self._stop() if self._ended else b""
         try:
-            read = _decode_event(parsed.data)
+            read = _decode_event(data)
         except UNREADABLE as error:
-            raise UpstreamBroke(f"a frame is not a Messages event: {error}") from None
-        kind = read.type
+            if is_heartbeat(parsed):
+                return PING
+            read, data = _corrected(data, name, error)
+            self._careful = True
+        kind = read.type or name
+        if is_failure(kind, name, read.error):
+            raise _broke(failures.failed_by(data))
+        if kind in ("", "message", "ping"):
+            if is_heartbeat(parsed):
+                return PING
+            raise _broke(failures.failed_by(data))
+        if kind.startswith("content_block_"):
+            self._made.add(event, 1)
+        ours = self._passed(kind, read, data)
+        if ours is parsed.data and read.type == name:
+            return event if kind != "message_start" else self._renamer.apply(event)
+        if not read.type:
+            self._careful = True
+            ours = encode({"type": kind, **decode_fields(ours)})
         if kind == "message_start":
-            message = read.message
-            if message is not None and message.model is not None:
-                self._renamer.learn(event, message.model)
-                event = self._renamer.apply(event)
-            if message is not None:
-                self._told = usage_at_start(message.usage)
-        elif kind == "message_delta":
+            ours = self._renamer.apply(ours)
+        return sse.encode(ours.replace(b"\n", b" "), kind if kind.isprintable() else "")
+
+    def _passed(self, kind: str, read: _Event, data: bytes) -> bytes:
+        """The data of an event as the client gets it: `data` itself if nothing changes."""
+        if kind == "content_block_delta":
             self.content = True
-            told = usage_in(read.usage)
-            if told is not None:
-                self._told = told.after(self._told)
-        elif kind == "message_stop":
+            return data
+        if kind == "content_block_start":
+            return self._block(read, data)
+        if kind == "message_delta":
+            return self._delta(read, data)
+        if kind == "message_start":
+            return self._start(read, data)
+        if kind == "message_stop":
             self.complete = True
-        elif kind == "error":
-            failed = failures.failed_by(parsed.data)
-            raise UpstreamBroke(failed.reason, failed.kind)
-        elif kind == "content_block_delta":
-            self.content = True
-            self._made.add(event, 1)
-        elif kind == "content_block_start" and read.content_block is not None:
-            self._made.add(event, 1)
-            self.content = self.content or read.content_block.says_something
-        return event
+        if not self._disclose and (_MODEL in data or names_vendor(data)):
+            return encode(self._editor.open(decode_fields(data)))
+        return data
+
+    def _start(self, read: _Event, data: bytes) -> bytes:
+        if bytes(read.message) == b"null":
+            return data
+        message, corrected_ = _lenient(_decode_message, bytes(read.message))
+        if failures.says_error(message.error):
+            raise _broke(failures.failed_by(data))
+        self._told = usage_at_start(message.usage)
+        empty = bytes(message.usage) == b"null" or bytes(message.content) == b"null"
+        named = not self._disclose and (data.count(_MODEL) > 1 or names_vendor(data))
+        if empty or named or corrected_ is not None:
+            fields = self._editor.open(decode_fields(data))
+            inner = decode_fields(corrected_ or read.message)
+            fields["message"] = msgspec.Raw(encode(self._editor.message(inner, whole=False)))
+            return self._editor.without_resellers(encode(fields))
+        if message.model is not None:
+            self._renamer.learn(data, message.model)
+        return data
+
+    def _block(self, read: _Event, data: bytes) -> bytes:
+        if bytes(read.content_block) == b"null":
+            return data
+        block = _lenient(_decode_block, bytes(read.content_block))[0]
+        self.content = self.content or block.says_something
+        self._called = self._called or block.type == "tool_use"
+        edited = self._editor.block(read.content_block, whole=False)
+        if edited is read.content_block:
+            return data
+        return encode({**decode_fields(data), "content_block": edited})
+
+    def _delta(self, read: _Event, data: bytes) -> bytes:
+        usage = usage_in(read.usage)
+        if usage is not None:
+            self._told = usage.after(self._told)
+        told = bytes(read.delta) != b"null"
+        delta = _lenient(_decode_delta, bytes(read.delta))[0] if told else _Delta()
+        stop = stop_of(delta.stop_reason)
+        if stop == "failed":
+            raise _broke(interrupted(delta.stop_reason))
+        if stop is not None:
+            self.content = self._ended = True
+        named = not self._disclose and (_MODEL in data or names_vendor(data))
+        if usage is not None and not named and not is_odd(delta.stop_reason):
+            return data
+        fields = self._editor.open(decode_fields(data))
+        if told:
+            edited = self._editor.delta(decode_fields(read.delta), called=self._called)
+            fields["delta"] = msgspec.Raw(encode(edited))
+        if usage is None:  # the vendor's clients read it without a look
+            fields["usage"] = msgspec.Raw(encode({"output_tokens": made(self.said)}))
+        return encode(fields)
+
+    def _stop(self) -> bytes:
+        self.complete = True
+        return STOP
 
     def end(self) -> bytes:
-        """Only `message_stop` ends a message."""
+        """A message ends with `message_stop`, or once there was a reason to stop."""
+        rest = self._halves.rest()
+        out = event_by_event(rest, self._event) if rest else b""
         if self.complete:
-            return b""
-        raise UpstreamBroke("the stream ended before message_stop")
+            return out
+        if self._ended:
+            return out + self._stop()
+        broke = UpstreamBroke("the stream ended before message_stop")
+        broke.passed = out
+        raise broke
+
+
+def _lenient(decode: Callable[[bytes], T], data: bytes) -> tuple[T, bytes | None]:
+    """`data` decoded, and put right if it had to be. Raises one of UNREADABLE."""
+    try:
+        return decode(data), None
+    except UNREADABLE:
+        return corrected(decode, data, _NEEDED)
+
+
+def _corrected(data: bytes, name: str, error: Exception) -> tuple[_Event, bytes]:
+    """An event that is not as it should be. Of a kind that nobody knows yet, it stays as it is."""
+    try:
+        read, strict = corrected(_decode_event, data, _NEEDED)
+    except UNREADABLE:
+        raise UpstreamBroke(f"a frame is not a Messages event: {error}") from None
+    known = (read.type or name) in _KNOWN
+    return read, strict if known or not isinstance(error, msgspec.ValidationError) else data
+
+
+def _broke(failed: Failed) -> UpstreamBroke:
+    return UpstreamBroke(failed.reason, failed.kind)
 
 
 def finish_plain(
@@ -170,14 +339,31 @@ def finish_plain(
     try:
         answer = _decode_answer(body)
     except UNREADABLE as error:
-        raise UpstreamBroke(f"the answer is not a JSON object: {error}") from None
-    if answer.type == "error":
-        failed = failures.failed_by(body)
-        raise UpstreamBroke(failed.reason, failed.kind)
+        try:
+            answer, body = corrected(_decode_answer, body, _NEEDED)
+        except UNREADABLE:
+            raise UpstreamBroke(f"the answer is not a message: {error}") from None
+    if answer.type == "error" or failures.says_error(answer.error) or answer.content is None:
+        raise _broke(failures.failed_by(body))
+    stop = stop_of(answer.stop_reason)
+    if stop == "failed":
+        raise _broke(interrupted(answer.stop_reason))
+    if not answer.content and stop is None:
+        raise _broke(failures.broken("the answer is empty", body))
+    editor = Editor(asked, disclose=disclose)
+    told = usage_in(answer.usage)
+    usage = None if told is None else told.normal()
+    named = not disclose and (body.count(_MODEL) > 1 or names_vendor(body))
+    try:
+        odd = is_odd(answer.stop_reason) or any(map(editor.changes, answer.content))
+        if odd or named:
+            message = editor.message(decode_fields(body), whole=True)
+            return editor.without_resellers(encode(message)), usage
+    except UNREADABLE as error:
+        raise UpstreamBroke(f"the answer cannot be read: {error}") from None
     if answer.model is not None:
         body = rename(body, answer.model, asked)
-    told = usage_in(answer.usage)
-    return body, None if told is None else told.normal()
+    return body, usage
 
 
 def said(body: bytes) -> int:
@@ -190,5 +376,5 @@ DIALECT = Dialect(
     relay=MessagesRelay,
     finish_plain=finish_plain,
     said=said,
-    ping=sse.encode(b'{"type":"ping"}', "ping"),
+    ping=PING,
 )

@@ -57,7 +57,7 @@ from .citations import source_of
 
 PING = sse.encode(b'{"type":"ping"}', "ping")
 
-_REASONS: dict[Stop, str] = {
+REASONS: dict[Stop, str] = {
     "end": "end_turn",
     "stop_sequence": "stop_sequence",
     "length": "max_tokens",
@@ -65,9 +65,10 @@ _REASONS: dict[Stop, str] = {
     "pause": "pause_turn",
     "refusal": "refusal",
 }
+"""`stop_reason` for each reason to stop."""
 _UNSIGNED = opaque.pack(Opaque(origin=Origin("openai"), data=""))
 """The signature of thinking to which its maker gave none."""
-_STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
+STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{'
 _TEXT = _DELTA + b'"type":"text_delta","text":'
 _THINKING = _DELTA + b'"type":"thinking_delta","thinking":'
@@ -239,17 +240,17 @@ class MessagesWriter:
         if details is not None:
             delta["stop_details"] = details
         usage = event.usage or self._usage or Usage(input=self._caller.estimate)
-        return _event("message_delta", delta=delta, usage=usage_of(usage)) + _STOP
+        return _event("message_delta", delta=delta, usage=usage_of(usage)) + STOP
 
     def _ending(
         self, stop: Stop, sequence: str | None, explanation: str | None
     ) -> tuple[str, str | None, dict[str, Any] | None]:
         if stop == "stop_sequence":
-            return (_REASONS[stop], sequence, None) if sequence else (_REASONS["end"], None, None)
+            return (REASONS[stop], sequence, None) if sequence else (REASONS["end"], None, None)
         if stop == "refusal" or (stop == "end" and self._refused):
             details = {"type": "refusal", "category": None, "explanation": explanation}
             return "refusal", None, details
-        return _REASONS[stop], None, None
+        return REASONS[stop], None, None
 
     def body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""

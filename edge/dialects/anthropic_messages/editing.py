@@ -1,0 +1,128 @@
+"""What is changed in a passed answer that is not as Anthropic writes it, or that names its vendor.
+
+Everything else passes as the bytes it came in. A member that clients cannot do without gets its
+empty form where it is null or missing: the text of a block that has not begun, the content and the
+usage of a message at its start.
+"""
+
+import re
+
+import msgspec
+from msgspec import Raw
+
+from edge.dialects.disclosure import tells, undisclosed
+from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
+from edge.dialects.stops import is_known, stop_of
+
+from .wire import NULL
+from .write_answer import REASONS
+
+_OWN = frozenset(("model_context_window_exceeded", "compaction", *REASONS.values()))
+_NO_TEXT = Raw(b'""')
+_EMPTY: dict[str, dict[str, Raw]] = {
+    "text": {"text": _NO_TEXT},
+    "thinking": {"thinking": _NO_TEXT, "signature": _NO_TEXT},
+    "tool_use": {"input": Raw(b"{}")},
+}
+"""By type of block, what it begins with."""
+_NO_USAGE = Raw(b'{"input_tokens":0,"output_tokens":0}')
+_OF_RESELLERS = re.compile(rb'("(?:id|tool_use_id)"\s*:\s*"[a-z]+_)(?:bdrk|vrtx)_')
+"""The beginning of ids that tell through whom Anthropic was asked."""
+
+_decode_blocks = msgspec.json.Decoder(list[Raw]).decode
+_decode_word = msgspec.json.Decoder(str | None).decode
+_decode_type = msgspec.json.Decoder(str).decode
+
+
+def is_odd(reason: str | None) -> bool:
+    """Whether the reason to stop is a word of another vendor, or an empty one."""
+    return reason is not None and reason not in _OWN and (is_known(reason) or not stop_of(reason))
+
+
+def names_vendor(data: bytes) -> bool:
+    """Whether `data`, JSON of an answer or an event, tells whose it is, its `model` aside."""
+    return tells(data) or _OF_RESELLERS.search(data) is not None
+
+
+class Editor:
+    """Edits the objects of one answer. asked: the caller's name of the model.
+
+    disclose: only the name of the model is changed of what tells whose the answer is.
+    All methods raise one of UNREADABLE.
+    """
+
+    __slots__ = ("_asked", "_disclose", "_model")
+
+    def __init__(self, asked: str, *, disclose: bool) -> None:
+        self._asked = asked
+        self._disclose = disclose
+        self._model = Raw(encode(asked))
+
+    def message(self, message: Fields, *, whole: bool) -> Fields:
+        """A message; whole, or as it stands at the start of a stream."""
+        out = self.open(message)
+        if "model" in out:
+            out["model"] = self._model
+        if "stop_reason" in out:
+            called = b'"tool_use"' in bytes(out.get("content", NULL))
+            self._reason(out, called=called, whole=whole)
+        content = out.get("content", NULL)
+        if whole:
+            blocks = [self.block(raw) for raw in _decode_blocks(content) if bytes(raw) != b"null"]
+            out["content"] = Raw(encode(blocks))
+            return out
+        if bytes(content) == b"null":
+            out["content"] = Raw(b"[]")
+        if bytes(out.get("usage", NULL)) == b"null":
+            out["usage"] = _NO_USAGE
+        return out
+
+    def changes(self, raw: Raw) -> bool:
+        """Whether a block of content is not passed as it is."""
+        return bytes(raw) == b"null" or self.block(raw) is not raw
+
+    def block(self, raw: Raw, *, whole: bool = True) -> Raw:
+        """A block of content; whole, or as it begins. One that is no object passes."""
+        try:
+            block = decode_fields(raw)
+            empty = _EMPTY.get(_decode_type(block.get("type", _NO_TEXT)), {})
+        except UNREADABLE:
+            return raw
+        lacking = {
+            name: value
+            for name, value in empty.items()
+            if bytes(block.get(name, NULL)) == b"null"
+            and (name in block or (name != "signature" and not whole))
+        }
+        named = not self._disclose and (b'"model"' in bytes(raw) or names_vendor(bytes(raw)))
+        if not lacking and not named:
+            return raw
+        return self._raw(self.open({**block, **lacking}))
+
+    def delta(self, delta: Fields, *, called: bool) -> Fields:
+        """The `delta` of the event that ends a message. called: it holds a call of a tool."""
+        out = self.open(delta)
+        self._reason(out, called=called, whole=False)
+        return out
+
+    def open(self, members: Fields) -> Fields:
+        """`members` of any object, less what names the vendor."""
+        return dict(members) if self._disclose else undisclosed(members, self._asked)
+
+    def _raw(self, members: Fields) -> Raw:
+        return Raw(self.without_resellers(encode(members)))
+
+    def without_resellers(self, data: bytes) -> bytes:
+        """`data` with ids as Anthropic's own API makes them."""
+        return data if self._disclose else _OF_RESELLERS.sub(rb"\1", data)
+
+    def _reason(self, members: Fields, *, called: bool, whole: bool) -> None:
+        """Put a reason to stop in Anthropic's words; for none, null until the answer is whole."""
+        word = _decode_word(members.get("stop_reason", NULL))
+        if not is_odd(word):
+            return
+        stop = stop_of(word) or ("end" if whole else None)
+        if stop == "end" and called:
+            stop = "tool_use"
+        told = None if stop is None or stop == "failed" else REASONS[stop]
+        members["stop_reason"] = Raw(encode(told))
