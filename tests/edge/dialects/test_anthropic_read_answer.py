@@ -575,7 +575,7 @@ def test_read_an_interrupted_answer_is_a_failure(word: str, kind: str) -> None:
 
 @pytest.mark.parametrize("reason", [None, ""])
 def test_read_no_content_and_no_reason_is_no_answer(reason: str | None) -> None:
-    body = {"type": "message", "content": [], "stop_reason": reason}
+    body: dict[str, Any] = {"type": "message", "content": [], "stop_reason": reason}
     assert isinstance(read(json.dumps(body).encode())[-1], Failed)
     assert isinstance(events_of(start(), ended(reason), STOP)[-1], Failed)
     assert reply_to(start(), ended(), STOP).failed is None
