@@ -29,7 +29,7 @@ COST = b'data: {"model":"up","choices":[],"usage":{"prompt_tokens":3,"completion
 DONE = b"data: [DONE]\n\n"
 
 START = (
-    b'event: message_start\ndata: {"type":"message_start","message":{"model":"up",'
+    b'event: message_start\ndata: {"type":"message_start","message":{"model":"up","content":[],'
     b'"usage":{"input_tokens":3,"output_tokens":1}}}\n\n'
 )
 BLOCK = (
