@@ -21,8 +21,12 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
-    """Its models are `on-openai`, `on-anthropic` and `on-responses`, with aliases for Codex."""
+    """Its models are `on-openai`, `on-anthropic` and `on-responses`, with aliases for Codex.
+
+    They have a price, and silence is filled with pings at once, so streams hold all our comments.
+    """
     document = {
+        "server": {"header_hold": "20ms", "keep_alive": "20ms"},
         "upstreams": [
             {
                 "name": dialect,
@@ -37,6 +41,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
                 "id": f"on-{dialect}",
                 "aliases": [f"{family}-on-{dialect}" for family in ("gpt-5.5", "gpt-6-luna")],
                 "targets": [f"{dialect}/far-model"],
+                "price": {"input": "1.00", "output": "2.00"},
             }
             for dialect in DIALECTS
         ],

@@ -5,6 +5,7 @@ answer, the same answer streamed, and two tool calls with the answer after their
 and streamed. What is seen must not depend on the upstream.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from .conftest import DIALECTS
 from .programs import node
 
 SAID = "You said: Hello from Node, naïve café ☕\n\nThis answer was made by the simulator."
-USED = {"input": 19, "output": 19, "cached": 3}
+USED = {"input": 28, "output": 19, "cached": 3}
 CALLED = [["weather", {"city": "sample", "days": 3}]] * 2
 SETTLED = "The tool returned: 3 days of sun in sample and 3 days of sun in sample\n\n"
 
@@ -39,6 +40,19 @@ CLIENTS = {
         for provider in ("compatible", "openai-chat", "openai", "anthropic")
     },
 }
+
+
+PINGED = "Hello [[sim fault=slow-first:0.3]]"
+
+
+@pytest.mark.parametrize("upstream", DIALECTS)
+def test_stream_of_this_gateway_holds_pings_and_its_cost(upstream: str, gateway: Gateway) -> None:
+    """What the clients here have to read."""
+    asked = {"model": f"on-{upstream}", "messages": [{"role": "user", "content": PINGED}]}
+    answer = gateway.post("/v1/chat/completions", {**asked, "stream": True})
+    waited, _, rest = answer.text.partition("data: ")
+    assert waited and set(waited.splitlines()) == {": keep-alive"}
+    assert re.search(r"\n\n: x-credits-used [0-9.]+\ndata: \[DONE\]\n\n$", rest)
 
 
 @pytest.mark.parametrize("upstream", DIALECTS)

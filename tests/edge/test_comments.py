@@ -9,77 +9,27 @@ import asyncio
 import itertools
 import json
 import re
-from typing import Any
 
 import pytest
 
 from edge.upstreams import Disconnected
-from middlewares import sse
 from tests.asgi import Call, http_scope
-from tests.edge.dialogue import DOCUMENT, MODELS, PATHS, SAY, ask
+from tests.edge.blank_lines import (
+    CALLERS,
+    COST,
+    NAME,
+    PRICED,
+    Form,
+    Haltingly,
+    Strict,
+    body_of,
+    decorated,
+    kind,
+)
+from tests.edge.dialogue import MODELS, SAY
 from tests.edge.scripted import Answer, House, Scripted, Step
 
-CALLERS = {**PATHS, "completions": "/v1/completions"}
-PRICED: dict[str, Any] = {
-    **DOCUMENT,
-    "models": [
-        {**model, "price": {"input": "1.00", "output": "2.00"}} for model in DOCUMENT["models"]
-    ],
-}
-COST = ": x-credits-used 0.00007"
-NAME = "vendor-secret"
-
 pairs = pytest.mark.parametrize(("caller", "upstream"), list(itertools.product(CALLERS, MODELS)))
-
-
-def decorated(block: bytes) -> bytes:
-    """Events as some servers send them: with ids, retry times, comments, needless blank lines."""
-    out = b""
-    for number, event in enumerate(sse.split(block)):
-        head, tail = event[:-2], event[-2:]
-        out += (
-            b": %b\n\n\n" % NAME.encode()
-            + b"id: %d\n: %b\n" % (number, NAME.encode())
-            + head
-            + b"\nretry: 3000\nid: %b\n: %b" % (NAME.encode(), NAME.encode())
-            + tail
-        )
-    return out
-
-
-class Strict:
-    """A reader that dispatches an event at every blank line, and decodes its data as JSON."""
-
-    def __init__(self, stream: bytes) -> None:
-        self.lines = stream.decode().split("\n")
-        self.events: list[Any] = []
-        self.comments = 0
-        data = ""
-        for line in self.lines[:-1]:
-            if not line:
-                self.events.append(data if data == "[DONE]" else json.loads(data))
-                data = ""
-            elif line.startswith(":"):
-                self.comments += 1
-            elif not line.startswith("event: "):
-                assert line.startswith("data: "), line
-                data += line[6:]
-        assert not data and not self.lines[-1]
-
-    @property
-    def pings(self) -> int:
-        """Signs of life, whatever the dialect."""
-        return self.comments + [kind(event) for event in self.events].count("ping")
-
-
-def kind(event: Any) -> str:
-    return "" if event == "[DONE]" else str(event.get("type", ""))
-
-
-def body_of(caller: str, upstream: str) -> dict[str, Any]:
-    if caller == "completions":
-        return {"model": MODELS[upstream], "prompt": "Hi", "stream": True}
-    return ask(caller, upstream, stream=True)
 
 
 def calling(house: House, caller: str, upstream: str, **headers: str) -> Call:
@@ -99,22 +49,14 @@ async def pinged(call: Call, so_far: bytes, times: int) -> bytes:
 @pairs
 @pytest.mark.parametrize("form", [bytes, decorated])
 async def test_priced_stream_with_pings_holds_no_empty_event(
-    caller: str, upstream: str, form: Any
+    caller: str, upstream: str, form: Form
 ) -> None:
-    say = SAY[upstream]()
-    first, second = asyncio.Event(), asyncio.Event()
-    steps: list[Step] = [form(say.start()), first]
-    steps += [form(say.text("Hello ")) + form(say.text("my ")), form(say.text("friend, "))]
-    steps += [second, form(say.text("there.")), form(say.stop())]
-    house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
-    async with calling(house, caller, upstream) as call:
-        got = await pinged(call, b"", 2)
-        first.set()
-        while b"friend" not in got:
-            got += await call.chunk()
-        got = await pinged(call, got, 2)
-        second.set()
-        got += await call.rest()
+    halting = Haltingly(upstream, form)
+    got = b""
+    async with calling(halting.house, caller, upstream) as call:
+        while more := await call.chunk():
+            got += more
+            halting.heard(got)
         await call.done()
     read = Strict(got)
     assert NAME not in got.decode()
@@ -125,7 +67,7 @@ async def test_priced_stream_with_pings_holds_no_empty_event(
     assert read.lines.count(COST) == 1
     said = re.sub(r"[^a-zA-Z.,]", "", json.dumps(read.events))
     assert said.index("Hello") < said.index("my") < said.index("friend,") < said.index("there.")
-    assert house.exchanges[0].usage is not None and house.exchanges[0].measured
+    assert halting.house.exchanges[0].measured
 
 
 @pairs

@@ -1,11 +1,12 @@
 // What every script here asks of its SDK, and the one JSON document it prints about it.
 //
 // Environment: GATEWAY is the base URL without a version, KEY an API key, MODEL a model name.
+// The upstream is silent before HELLO is answered, so that pings come first.
 // Each ask is run on its own; one that throws is told as {error, status} in its place.
 
 export const { GATEWAY, KEY, MODEL } = process.env
 
-export const HELLO = 'Hello from Node, naïve café ☕ [[sim cached=3 strict=1]]'
+export const HELLO = 'Hello from Node, naïve café ☕ [[sim cached=3 strict=1 fault=slow-first:0.3]]'
 export const ASK = 'Weather in two places, please [[sim tools=2 strict=1]]'
 
 export const TOOL = {
