@@ -30,6 +30,9 @@ def main(weights: str, alias: str) -> None:
     params.use_jinja = True  # or requests with tools are refused
     params.ui = False
     params.verbosity = _ERRORS_ONLY
+    # Its threads wait for one another by spinning: with all cores taken they stand still.
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     server = Server(params)
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()

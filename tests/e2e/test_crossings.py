@@ -13,24 +13,34 @@ import pytest
 from edge.upstreams.simulator import SECRETS
 from tests.schemas import Summary, check_stream, summary
 
-from .program import Gateway
+from .program import Gateway, Program, release
 from .surfaces import CROSSINGS, MODELS, PAIRS, PARAMETERS, SURFACES, TOOLS, Wish
-from .wire import Reply, ask
+from .wire import Reply, ask, read_on
 
 every_pair = pytest.mark.parametrize(("surface", "upstream"), PAIRS)
 every_crossing = pytest.mark.parametrize(("surface", "upstream"), CROSSINGS)
 
 
+HIDDEN = (*SECRETS, "far-model", *(f"far-{word}" for word in (*MODELS, "brief")))
+
+
 async def put(
-    gateway: Gateway, surface: str, upstream: str, text: str, *, stream: bool, wish: Wish
+    gateway: Gateway,
+    surface: str,
+    upstream: str,
+    text: str,
+    *,
+    stream: bool,
+    wish: Wish,
+    brief: bool = False,
 ) -> Reply:
     by = SURFACES[surface]
-    body = by.body(text, MODELS[upstream], stream, wish)
+    model = f"brief-{MODELS[upstream]}" if brief else MODELS[upstream]
+    body = by.body(text, model, stream, wish)
     reply = await ask(gateway.url, by.path, body, {**gateway.bearer, **by.headers})
     assert reply.whole
     shown = reply.head + reply.body
-    hidden = (*SECRETS, "far-model", "far-openai", "far-anthropic", "far-responses")
-    assert not [secret for secret in hidden if secret.encode() in shown]
+    assert not [secret for secret in HIDDEN if secret.encode() in shown]
     return reply
 
 
@@ -129,19 +139,35 @@ async def test_odd_but_right_streams(
 
 
 @every_pair
-@pytest.mark.parametrize("fault", ["cut", "end", "stall", "garbage", "error-event"])
 async def test_a_stream_that_breaks_ends_with_an_error(
-    gateway: Gateway, surface: str, upstream: str, fault: str
+    gateway: Gateway, simulator: Program, surface: str, upstream: str
 ) -> None:
     """router-for-me/CLIProxyAPI#3055, openai/codex#41340: a cut upstream is never a success."""
-    text = f"Hi [[sim tokens=20 rate=200 fault={fault}:10]]"
-    reply = await put(gateway, surface, upstream, text, stream=True, wish=Wish())
-    assert reply.status == 200
-    check_stream(SURFACES[surface].dialect, reply.body, error=True)
-    assert b'"You"' in reply.body, "what came before it is not lost"
-    line = await asyncio.to_thread(gateway.request_line, reply.header("x-request-id"))
-    assert line["outcome"] == "cut"
-    assert line["problem"] in ("upstream_error", "upstream_timeout", "upstream_unavailable")
+    by, model = SURFACES[surface], MODELS[upstream]
+    faults = ("cut", "end", "garbage", "error-event", "stall")
+    all_have_begun = asyncio.Barrier(len(faults))
+
+    async def begun() -> None:
+        if await all_have_begun.wait() == 0:
+            await asyncio.to_thread(release, simulator)
+
+    async def one(fault: str) -> None:
+        text = f"Hi [[sim tokens=20 fault=hold:9,{fault}:10]]"
+        if fault == "stall":
+            text = f"Hi [[sim tokens=20 fault={fault}:9]]"
+        body = by.body(text, f"brief-{model}" if fault == "stall" else model, True, Wish())
+        headers = {**gateway.bearer, **by.headers}
+        reply = await read_on(gateway.url, by.path, body, headers, until=b'"You"', then=begun)
+        assert (reply.status, reply.whole, fault) == (200, True, fault)
+        shown = reply.head + reply.body
+        assert not [secret for secret in HIDDEN if secret.encode() in shown]
+        check_stream(by.dialect, reply.body, error=True)
+        assert b'"You"' in reply.body, "what came before it is not lost"
+        line = await asyncio.to_thread(gateway.request_line, reply.header("x-request-id"))
+        assert line["outcome"] == "cut"
+        assert line["problem"] in ("upstream_error", "upstream_timeout", "upstream_unavailable")
+
+    await asyncio.gather(*map(one, faults))
 
 
 STATUSES = {
@@ -163,21 +189,22 @@ STATUSES = {
 
 
 @every_pair
-@pytest.mark.parametrize("fault", STATUSES)
 async def test_a_failure_before_the_content_has_its_status(
-    gateway: Gateway, surface: str, upstream: str, fault: str
+    gateway: Gateway, surface: str, upstream: str
 ) -> None:
     """praxis-proxy/ai#1005: JSON with a status, for streams too; raine/claude-code-proxy#29."""
 
-    async def one(stream: bool) -> None:
+    async def one(fault: str, stream: bool) -> None:
         text = f"Hi [[sim fault={fault}]]"
-        reply = await put(gateway, surface, upstream, text, stream=stream, wish=Wish())
+        brief = fault == "stall:0"
+        wish = Wish()
+        reply = await put(gateway, surface, upstream, text, stream=stream, wish=wish, brief=brief)
         status = STATUSES[fault]
         seen = 529 if (status, surface) == (503, "messages") else status
-        assert (reply.status, stream) == (seen, stream), reply.body
+        assert (reply.status, fault, stream) == (seen, fault, stream), reply.body
         if fault == "overflow":
             said: dict[str, Any] = reply.error
             words = "prompt is too long" if surface == "messages" else "maximum context length"
             assert words in said["message"]
 
-    await asyncio.gather(one(False), one(True))
+    await asyncio.gather(*(one(fault, stream) for fault in STATUSES for stream in (False, True)))

@@ -19,9 +19,9 @@ from tests.schemas import check, check_stream, summary
 from .conftest import SECRETS
 from .faults import AFTER, BEFORE, SHOWN, Fault, Kind, Played, bad_places, rows
 from .ledger import KINDS
-from .program import DEADLINE, Gateway, Program
+from .program import DEADLINE, Gateway, Program, release
 from .surfaces import SURFACES, Wish
-from .wire import Reply, ask, events
+from .wire import Reply, ask, events, read_on
 
 DIALECTS = ("openai", "anthropic", "responses")
 WAYS = [
@@ -148,12 +148,24 @@ class Seen(NamedTuple):
 async def played(house: House, cases: list[Case]) -> list[Seen]:
     """Ask all of them, some at once; then what the ledger has of each."""
     headers = {"authorization": f"Bearer {house.key}"}
+    held = [case for case in cases if case.stream and "hold" in case.fault.words]
+    all_have_begun = asyncio.Barrier(max(1, len(held)))
+    assert len(held) <= AT_ONCE
+
+    async def begun() -> None:
+        if await all_have_begun.wait() == 0 and "," in held[0].fault.words:
+            await asyncio.to_thread(release, house.simulator)
 
     async def one(case: Case) -> Reply:
         by = SURFACES[case.surface]
         body = by.body(PROMPT, f"m{case.n}", case.stream, Wish())
+        sent = {**headers, **by.headers}
+        url = house.gateway.url
         async with house.room:
-            reply = await ask(house.gateway.url, by.path, body, {**headers, **by.headers})
+            if case in held:
+                reply = await read_on(url, by.path, body, sent, until=b'"You"', then=begun)
+            else:
+                reply = await ask(url, by.path, body, sent)
         shown = reply.head + reply.body
         hidden = (*TOLD, "upbad-", "upgood-", "far-", "near-", "127.0.0.1")
         assert not [secret for secret in hidden if secret.encode() in shown], shown

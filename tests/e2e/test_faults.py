@@ -11,9 +11,10 @@ import pytest
 
 from edge.upstreams.simulator import SECRETS
 
-from .program import Gateway
-from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, chat, events, text_of
+from .program import Gateway, Program, release
+from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, chat, events, read_on, text_of
 
+HIDDEN = (*SECRETS, "far-model", "req_")
 MODELS = {CHAT: "chat", MESSAGES: "claude"}
 FAR = {CHAT: "far-openai", MESSAGES: "far-anthropic"}
 
@@ -32,13 +33,16 @@ HARMLESS = (
 )
 
 
-async def faulty(gateway: Gateway, path: str, words: str, *, stream: bool) -> Reply:
-    body = chat(f"Hello [[sim {words}]]", MODELS[path], stream=stream)
+async def faulty(
+    gateway: Gateway, path: str, words: str, *, stream: bool, brief: bool = False
+) -> Reply:
+    model = f"brief-{MODELS[path]}" if brief else MODELS[path]
+    body = chat(f"Hello [[sim {words}]]", model, stream=stream)
     headers = {**gateway.bearer, **(ANTHROPIC if path == MESSAGES else {})}
     reply = await ask(gateway.url, path, body, headers)
     assert reply.whole
     shown = reply.head + reply.body
-    assert not [secret for secret in (*SECRETS, "far-model", "req_") if secret.encode() in shown]
+    assert not [secret for secret in HIDDEN if secret.encode() in shown]
     return reply
 
 
@@ -63,10 +67,26 @@ async def test_a_failure_is_one_line_of_the_log(gateway: Gateway, fault: str) ->
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall", "garbage", "error-event"])
-async def test_so_is_a_failure_within_a_stream(gateway: Gateway, fault: str) -> None:
+async def test_so_is_a_failure_within_a_stream(
+    gateway: Gateway, simulator: Program, fault: str
+) -> None:
+    both_have_begun = asyncio.Barrier(len(FAR))
+
+    async def begun() -> None:
+        if await both_have_begun.wait() == 0:
+            await asyncio.to_thread(release, simulator)
+
     async def one(path: str) -> None:
-        reply = await faulty(gateway, path, f"tokens=20 rate=100 fault={fault}:8", stream=True)
-        assert reply.status == 200
+        # What it says before comes by itself: a fault that comes with it is one before the content.
+        words = f"tokens=20 fault=hold:7,{fault}:8"
+        if fault == "stall":
+            words = f"tokens=20 fault={fault}:8"
+        by = {**gateway.bearer, **(ANTHROPIC if path == MESSAGES else {})}
+        model = f"brief-{MODELS[path]}" if fault == "stall" else MODELS[path]
+        body = chat(f"Hello [[sim {words}]]", model, stream=True)
+        reply = await read_on(gateway.url, path, body, by, until=b'"You"', then=begun)
+        assert (reply.status, reply.whole) == (200, True)
+        assert not [one for one in HIDDEN if one.encode() in reply.head + reply.body]
         assert text_of(reply.body).startswith("You said:")
         line = await line_of(gateway, reply)
         kinds = {"stall": "upstream_timeout", "error-event": "upstream_unavailable"}
@@ -94,9 +114,9 @@ async def test_odd_but_right_streams_pass(gateway: Gateway, fault: str) -> None:
 
 async def test_the_log_says_which_limit_passed(gateway: Gateway) -> None:
     async def one(path: str) -> None:
-        reply = await faulty(gateway, path, "fault=pings:100", stream=True)
+        reply = await faulty(gateway, path, "fault=pings:100", stream=True, brief=True)
         assert reply.status == 504
-        assert "no content within 1 s" in (await line_of(gateway, reply))["reason"]
+        assert "no content within 2 s" in (await line_of(gateway, reply))["reason"]
 
     await asyncio.gather(*map(one, FAR))
 

@@ -16,7 +16,7 @@ from middlewares.money import decimal
 
 from .conftest import Start, shared_store
 from .ledger import limits, paid, rows, rows_when
-from .program import DEADLINE, Gateway, Program, until
+from .program import DEADLINE, Gateway, Program, release, until
 from .test_storm import stats
 from .wire import ANTHROPIC, CHAT, MESSAGES, Line, Reply, ask, chat, events, line, request, text_of
 
@@ -24,10 +24,6 @@ NEAR: dict[str, Any] = {
     "upstreams": [{"name": "near", "dialect": "simulator"}],
     "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
 }
-SOON = 2.0
-"""Seconds within which a grant of credits is in force."""
-NOTICED = 1.5
-"""Seconds in which a change of a key must be heard of: the second that is promised, and slack."""
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -191,7 +187,9 @@ async def test_sdks_do_not_ask_again_for_money_that_is_gone(
 # Changes while it runs
 
 
-async def test_credits_are_in_force_while_it_runs(start: Start, simulator: Program) -> None:
+async def test_credits_are_in_force_while_it_runs(
+    start: Start, simulator: Program, promised: float
+) -> None:
     plan = {"id": "prepaid", "overflow": "credits"}
     gateway = await asyncio.to_thread(start, paid(simulator.url, plan))
     key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "prepaid")
@@ -200,7 +198,7 @@ async def test_credits_are_in_force_while_it_runs(start: Start, simulator: Progr
     assert (refused.status, refused.error["code"]) == (429, "insufficient_credits")
     assert refused.header("x-should-retry") == "false"
     await asyncio.to_thread(gateway.run, "credits", "add", "k", "0.50")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(promised):
         while (reply := await ask(gateway.url, CHAT, body, bearer(key))).status != 200:
             assert reply.status == 429
             await asyncio.sleep(0.02)
@@ -209,13 +207,13 @@ async def test_credits_are_in_force_while_it_runs(start: Start, simulator: Progr
     told = await limits(gateway, key)
     assert told["credits"] == {"balance": decimal(500_000_000 - row.cost), "reserved": "0.00"}
     await asyncio.to_thread(gateway.run, "credits", "remove", "k", "0.50")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(promised):
         while (reply := await ask(gateway.url, CHAT, body, bearer(key))).status != 429:
             assert reply.status == 200
             await asyncio.sleep(0.02)
 
 
-async def test_a_key_whose_limits_are_edited(start: Start) -> None:
+async def test_a_key_whose_limits_are_edited(start: Start, promised: float) -> None:
     plans = [{"id": "wide", "requests": "1000/min"}, {"id": "narrow", "requests": "1/min"}]
     gateway = await asyncio.to_thread(start, {**NEAR, "plans": plans})
     key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "wide")
@@ -223,17 +221,17 @@ async def test_a_key_whose_limits_are_edited(start: Start) -> None:
         for _ in range(5):
             assert (await once(connection, CHAT, chat(), bearer(key))).status == 200
         await asyncio.to_thread(gateway.run, "keys", "edit", "k", "--plan", "narrow")
-        async with asyncio.timeout(NOTICED):
+        async with asyncio.timeout(promised):
             while (reply := await once(connection, CHAT, chat(), bearer(key))).status != 429:
                 await asyncio.sleep(0.02)
         assert reply.header("x-ratelimit-limit") == "1"
         await asyncio.to_thread(gateway.run, "keys", "edit", "k", "--requests", "2000/min")
-        async with asyncio.timeout(NOTICED):
+        async with asyncio.timeout(promised):
             while (reply := await once(connection, CHAT, chat(), bearer(key))).status != 200:
                 await asyncio.sleep(0.02)
         assert reply.header("x-ratelimit-limit") == "2000"
         await asyncio.to_thread(gateway.run, "keys", "revoke", "k")
-        async with asyncio.timeout(NOTICED):
+        async with asyncio.timeout(promised):
             while (await once(connection, CHAT, chat(), bearer(key))).status != 401:
                 await asyncio.sleep(0.02)
 
@@ -287,13 +285,15 @@ async def test_who_asks_while_it_is_answered_joins(
     """Whichever worker is asked: one answer, made once, billed once."""
     key = await asyncio.to_thread(house.new_key, "k")
     named = {**bearer(key), "idempotency-key": f"joined-{stream}"}
-    body = chat("Hello [[sim tokens=30 rate=30]]", "chat", stream=stream)
+    body = chat("Hello [[sim tokens=30 fault=hold:9]]", "chat", stream=stream)
     asked = stats(simulator)["requests"]
     running = [asyncio.create_task(ask(house.url, CHAT, body, named))]
     await asyncio.to_thread(
         until, lambda: stats(simulator)["requests"] == asked + 1, what="the first at the upstream"
     )
     running += [asyncio.create_task(ask(house.url, CHAT, body, named)) for _ in range(8)]
+    await asyncio.to_thread(until, lambda: house.in_flight() == 9, what="all that join")
+    await asyncio.to_thread(release, simulator)
     async with asyncio.timeout(DEADLINE):
         replies = await asyncio.gather(*running)
     assert all(reply.whole for reply in replies)

@@ -8,6 +8,7 @@ import anthropic
 import pytest
 
 from tests.edge.upstreams.fake import Fake, Peer, Script, answer
+from tests.waiting import DEADLINE
 
 from .conftest import UPSTREAM_KEY, Start, over_http
 from .program import Gateway
@@ -184,7 +185,7 @@ async def test_each_event_is_with_the_client_before_the_next_one_exists(start: S
         await peer.send(EVENT_STREAM)
         await peer.send(chunk(CHUNKS[0]))
         for part in (CHUNKS[1], CHUNKS[1], CHUNKS[1], *CHUNKS[2:]):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 await arrived.acquire()
             await peer.send(chunk(part))
         await peer.send(b"0\r\n\r\n")

@@ -17,7 +17,7 @@ from edge.board import digest_of
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, over_http
-from .program import DEADLINE, Gateway, Program, command, environment, until
+from .program import DEADLINE, Gateway, Program, command, environment, release, until
 from .test_workers import lines_to_both
 from .wire import ANTHROPIC, CHAT, MESSAGES, Line, ask, chat, events, line, request
 
@@ -182,7 +182,7 @@ async def test_streams_keep_their_configuration_and_what_they_need_of_it(
     document = over_http(simulator.url)
     gateway = await asyncio.to_thread(start, document)
     async with line(gateway.url) as one:
-        body = chat("[[sim tokens=50 rate=20]]", "chat", stream=True)
+        body = chat("[[sim tokens=50 fault=hold:20]]", "chat", stream=True)
         await one.send(request(CHAT, body, gateway.bearer))
         reply = await one.head()
         left = [each for each in document["upstreams"] if each["name"] != "far-openai"]
@@ -192,6 +192,7 @@ async def test_streams_keep_their_configuration_and_what_they_need_of_it(
         gone = await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)
         assert (gone.status, gone.error["code"]) == (404, "model_not_found")
         assert connections(gateway, simulator) == 1
+        await asyncio.to_thread(release, simulator)
         async for part in one.parts(reply):
             reply.body += part
     assert reply.whole

@@ -13,13 +13,13 @@ import pytest
 
 from .conftest import Figures, Start, over_http
 from .nginx import Nginx
-from .program import DEADLINE, Gateway, Program, until
+from .program import DEADLINE, Gateway, Program, release, until
 from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, chat, events, line, request, text_of
 
 STREAMS = 200
 TOKENS = 70
-WORDS = f"[[sim tokens={TOKENS} rate=10]]"
-"""Seven seconds: longer than it takes for one process to follow another."""
+WORDS = f"[[sim tokens={TOKENS} fault=hold:20]]"
+"""They go on when one process has followed another."""
 
 
 @pytest.fixture
@@ -107,6 +107,7 @@ async def test_a_restart_under_200_streams_breaks_none(
         new = await asyncio.to_thread(start, document, folder=old.folder, listener=listener)
         took = monotonic() - told
         assert not any(stream.done() for stream in streams)
+        await asyncio.to_thread(release, simulator)
         await asyncio.to_thread(until, crowd.more(500), what="requests that the new one serves")
         crowd.over = True
         await asyncio.gather(*comers)
@@ -156,7 +157,7 @@ async def test_the_port_is_free_again_while_streams_run_to_their_end(
     document["server"] = {"drain": "60s"}
     old = await asyncio.to_thread(start, document)
     async with line(old.url) as connection:
-        body = chat("[[sim tokens=50 rate=10]]", "chat", stream=True)
+        body = chat("[[sim tokens=50 fault=hold:20]]", "chat", stream=True)
         await connection.send(request(CHAT, body, old.bearer))
         reply = await connection.head()
         old.process.send_signal(signal.SIGTERM)
@@ -165,6 +166,7 @@ async def test_the_port_is_free_again_while_streams_run_to_their_end(
         new = await asyncio.to_thread(start, again, folder=old.folder)
         assert old.process.poll() is None
         assert (await ask(new.url, CHAT, chat(), old.bearer)).status == 200
+        await asyncio.to_thread(release, simulator)
         async for part in connection.parts(reply):
             reply.body += part
         assert reply.whole

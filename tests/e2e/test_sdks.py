@@ -1,5 +1,6 @@
 """The vendors' own clients against the real server, as their users have them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import anthropic
 import openai
 import pytest
 
-from .program import Gateway
+from .program import Gateway, Program, release
 
 PARAMETERS: dict[str, Any] = {
     "type": "object",
@@ -302,21 +303,29 @@ async def test_a_model_that_no_translation_reaches_is_said(chat: openai.AsyncOpe
 
 @pytest.mark.parametrize("fault", ["error-event:6", "cut:6", "stall:6", "garbage:6"])
 async def test_a_failure_within_a_stream_raises(
-    chat: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic, fault: str
+    chat: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic, simulator: Program, fault: str
 ) -> None:
-    words = f"[[sim tokens=20 rate=100 fault={fault}]]"
-    stream = await chat.chat.completions.create(model="chat", messages=user(words), stream=True)
+    """It comes when its client has seen something of the answer."""
+    words = f"[[sim tokens=20 fault=hold:5,{fault}]]"
+    brief = "brief-" if "stall" in fault else ""
+    stream = await chat.chat.completions.create(
+        model=f"{brief}chat", messages=user(words), stream=True
+    )
     seen = 0
     with pytest.raises(openai.APIError) as raised:
         async for _ in stream:
             seen += 1
+            if seen == 2 and not brief:
+                await asyncio.to_thread(release, simulator)
     assert seen > 1
     _check_public(str(raised.value) + str(raised.value.body), {})
     async with claude.messages.stream(
-        model="claude", max_tokens=100, messages=user(words)
+        model=f"{brief}claude", max_tokens=100, messages=user(words)
     ) as messages:
         with pytest.raises(anthropic.APIStatusError) as refused:
-            await messages.get_final_message()
+            async for event in messages:
+                if event.type == "text" and not brief:
+                    await asyncio.to_thread(release, simulator)
     _check_public(str(refused.value.body), {})
 
 

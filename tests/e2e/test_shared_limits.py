@@ -14,7 +14,7 @@ from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Start, shared_store
 from .ledger import Row, limits, paid, price, rows, rows_when, standing
-from .program import DEADLINE, Gateway, Program, until
+from .program import DEADLINE, Gateway, Program, release, until
 from .test_limits import bearer
 from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat, events, line, request
 
@@ -142,11 +142,12 @@ async def test_the_database_stops_under_a_stream(
     for _ in range(8):  # both workers know the key
         assert (await ask(one.url, CHAT, body, bearer(key))).status == 200
     await rows_when(one, 8)
-    slow = chat("Hello [[sim tokens=60 rate=40]]", "chat", stream=True)
+    slow = chat("Hello [[sim tokens=60 fault=hold:20]]", "chat", stream=True)
     running = asyncio.create_task(ask(one.url, CHAT, slow, bearer(key)))
     await asyncio.to_thread(until, lambda: one.in_flight() == 1, what="a stream")
     await asyncio.to_thread(postgres.stop)
     try:
+        await asyncio.to_thread(release, simulator)
         assert (await running).body.endswith(b"data: [DONE]\n\n")
         for _ in range(8):
             assert (await ask(one.url, CHAT, body, bearer(key))).status == 200

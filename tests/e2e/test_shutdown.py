@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import Start, over_http
 from .ledger import paid, rows
-from .program import Gateway, Program, command, until
+from .program import DEADLINE, Gateway, Program, command, release, until
 from .test_limits import bearer
 from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat, events, line, request
 
@@ -42,16 +42,16 @@ async def test_running_streams_end_whole_after_sigterm(
 ) -> None:
     """Whether the parent alone is told or, as service managers do, every process."""
     document = over_http(simulator.url)
-    document["server"] = {"drain_notice": "1s", "drain": "20s"}
+    document["server"] = {"drain_notice": "3s", "drain": "120s"}
     gateway = await asyncio.to_thread(start, document)
     (worker,) = gateway.workers
-    long = "[[sim tokens=60 rate=20]]"
+    long = "[[sim tokens=60 fault=hold:20]]"
     async with line(gateway.url) as first, line(gateway.url) as second, line(gateway.url) as idle:
         await idle.send(request("/health"))
         assert (await idle.reply()).status == 200
         await first.send(request(CHAT, chat(long, "chat", stream=True), gateway.bearer))
         headers = {**gateway.bearer, **ANTHROPIC}
-        await second.send(request(MESSAGES, chat(long, "sim-1", stream=True), headers))
+        await second.send(request(MESSAGES, chat(long, "claude", stream=True), headers))
         replies = [await first.head(), await second.head()]
         if everybody:
             gateway.signal_group(signal.SIGTERM)
@@ -62,6 +62,7 @@ async def test_running_streams_end_whole_after_sigterm(
         assert (await ask(gateway.url, CHAT, chat("Hi", "chat"), gateway.bearer)).status == 200
         await asyncio.to_thread(until, lambda: refuses(gateway.port), what="a closed port")
         assert gateway.process.poll() is None
+        await asyncio.to_thread(release, simulator)
         for connection, reply in zip((first, second), replies, strict=True):
             async for part in connection.parts(reply):
                 reply.body += part
@@ -197,7 +198,7 @@ def test_a_signal_during_the_start_is_not_lost(start: Start) -> None:
         ) as process:
             until(process.children, what="a worker that has just been forked")
             os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE) == 0
 
 
 def test_workers_do_not_outlive_their_parent(start: Start) -> None:
@@ -225,7 +226,7 @@ def test_a_port_in_use_is_said(start: Start) -> None:
         stderr=-1,
         text=True,
     ) as process:
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {gateway.port}" in said
     assert gateway.get("/health").status_code == 200

@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from tests.waiting import DEADLINE
+
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
-PATIENCE = 30.0
 
 
 class Reply(msgspec.Struct):
@@ -53,7 +54,7 @@ class Line:
 
     async def head(self) -> Reply:
         """The next response head that is final."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             block = await self.reader.readuntil(b"\r\n\r\n")
         start, *lines = block[:-4].decode("latin-1").split("\r\n")
         status = int(start.split(" ")[1])
@@ -65,7 +66,7 @@ class Line:
     async def parts(self, reply: Reply) -> AsyncIterator[bytes]:
         """The body in the pieces in which it comes; `reply.whole` tells how it ended."""
         headers = dict(reply.headers)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             try:
                 if headers.get("transfer-encoding") == "chunked":
                     while size := int(await self.reader.readuntil(b"\r\n"), 16):
@@ -130,6 +131,28 @@ async def ask(
     async with line(url) as connection:
         await connection.send(request(path, body, headers, **options))
         return await connection.reply(bodyless=options.get("method") == "HEAD")
+
+
+async def read_on(
+    url: str,
+    path: str,
+    body: Any,
+    headers: dict[str, str],
+    *,
+    until: bytes,
+    then: Callable[[], Awaitable[None]],
+) -> Reply:
+    """A stream of which so much has come when `then` happens, and then the rest of it."""
+    async with line(url) as connection:
+        await connection.send(request(path, body, headers))
+        reply = await connection.head()
+        seen = False
+        async for part in connection.parts(reply):
+            reply.body += part
+            if not seen and until in reply.body:
+                seen = True
+                await then()
+        return reply
 
 
 def chat(text: str = "Hello", model: str = "sim-1", **fields: Any) -> dict[str, Any]:

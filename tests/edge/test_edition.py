@@ -21,7 +21,7 @@ from edge.upstreams.providers import providers_of
 from middlewares.exchange import Target
 from tests.asgi import Recorded, request
 from tests.edge.scripted import JSON, Answer, Scripted
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 CHAT = "/v1/chat/completions"
 DONE = (
@@ -293,7 +293,7 @@ async def test_what_outlasts_the_drain_is_cancelled_in_every_edition(world: Worl
         await gateway.adopt(world.posted(2, "two", **again))
         new = asyncio.create_task(ask(gateway, "two"))
         await idle()
-        await asyncio.wait_for(gateway.stop(), 10)
+        await asyncio.wait_for(gateway.stop(), DEADLINE)
         for call in (old, new):
             with pytest.raises((asyncio.CancelledError, AssertionError)):
                 assert (await call).complete

@@ -19,6 +19,7 @@ from middlewares import Attempt, Exchange, Principal, Target, Usage
 from middlewares._asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Scripted
+from tests.waiting import DEADLINE
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m1", "messages": [{"role": "user", "content": "prompt-canary"}]}
@@ -308,7 +309,7 @@ async def test_lines_are_gathered_and_written_together() -> None:
     for i in range(5):
         sink.line(b"%d" % i)
     assert out.writes == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         while not out.writes:
             await asyncio.sleep(0.02)
     assert (out.writes, out.getvalue()) == (1, b"0\n1\n2\n3\n4\n")

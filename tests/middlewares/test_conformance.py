@@ -18,6 +18,7 @@ import middlewares
 from middlewares import Exchange
 from middlewares._asgi import Message, Receive, Scope, Send
 from tests.asgi import Call, http_scope, lifespan
+from tests.waiting import DEADLINE
 
 from .cases import CASES, Case, Wrap
 
@@ -255,7 +256,7 @@ async def test_a_hundred_interleaved_requests_share_nothing(wrap: Wrap, case: Ca
         async with call:
             await call.done()
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
         for call in calls:
             group.create_task(run(call))
         await everybody.wait()

@@ -14,6 +14,7 @@ from middlewares.stores import StoreUnavailable
 from middlewares.stores.memory_replays import MemoryReplays
 from middlewares.stores.replays import Answer, Found, Mark, ReplayStore
 from tests.asgi import Call, Recorded, http_scope, lifespan
+from tests.waiting import DEADLINE
 
 from .replaying import EVENTS, KEY, App, answer, calling, quiet, replayed
 
@@ -427,7 +428,7 @@ async def test_a_storm(seed: int) -> None:
                     assert record.body == b"".join(EVENTS) + path.encode()
                     whole += 1
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
         for _ in range(120):
             group.create_task(client())
             await pause()

@@ -16,13 +16,13 @@ import pytest
 
 import middlewares
 from middlewares.stores import mint
+from tests.waiting import DEADLINE
 
 from .stores.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "middlewares/README.md").read_text()
 ALICE, BOB = mint("example"), mint("example")
-_PATIENCE = 30.0
 
 Start = Callable[..., httpx.Client]
 
@@ -68,7 +68,7 @@ class Server:
 
     def _wait(self, port: int) -> str:
         """Its address, when it listens."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + DEADLINE
         while self._process.poll() is None and time.monotonic() < deadline:
             told = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.output)
             port = port or (int(told[1]) if told else 0)
@@ -90,7 +90,7 @@ class Server:
         """Ask it to end; its exit status."""
         self._process.terminate()
         try:
-            return self._process.wait(_PATIENCE)
+            return self._process.wait(DEADLINE)
         finally:
             self._process.kill()
             self._process.wait()
@@ -124,14 +124,14 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with output.open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + DEADLINE
         while not (told := re.search(r"http://\S+", output.read_text())):
             assert process.poll() is None and time.monotonic() < deadline, output.read_text()
             time.sleep(0.01)
         yield f"{told[0]}/v1"
     finally:
         process.terminate()
-        process.wait(_PATIENCE)
+        process.wait(DEADLINE)
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_example_budget(start: Start, simulator: str) -> None:
     }
     answers = [client.post("/chat", json=body) for _ in range(5)]
     statuses = [answer.status_code for answer in answers]
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + DEADLINE
     while "in flight" in answers[-1].text and time.monotonic() < deadline:
         answers.append(client.post("/chat", json=body))  # the last rows come to the ledger
     # Of 0.02 a day each takes 0.006 for 400 tokens, and somewhat more for its input. After three

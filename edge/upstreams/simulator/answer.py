@@ -20,6 +20,8 @@ from .stats import Used
 Step = tuple[float, bytes]
 Ending = Literal["whole", "cut", "silent"]
 
+HELD = 1e6
+"""Seconds, longer than any server runs: what is due so late waits for a release."""
 _PING_GAP = 0.02
 _PART_GAP = 0.002
 JSON = b"application/json"
@@ -77,6 +79,8 @@ def plain(
     """An unstreamed answer that is ready after `seconds`."""
     fault = controls.fault
     head_at = fault.get("slow-headers", 0.0) + fault.get("slow-first", 0.0) + seconds
+    if "hold" in fault:
+        head_at += HELD
     kind = JSON
     if "html" in fault:
         kind, body = b"text/html", _HTML
@@ -131,6 +135,9 @@ def stream(
         steps = steps[: int(fault["cut" if ending == "cut" else "stall"])]
     if "end" in fault:
         steps = steps[: int(fault["end"])]
+    if "hold" in fault:
+        count = int(fault["hold"])
+        steps = [*steps[:count], *((at + HELD, event) for at, event in steps[count:])]
     if "crlf" in fault:
         steps = [(at, event.replace(b"\n", b"\r\n")) for at, event in steps]
     return Answer(

@@ -10,6 +10,7 @@ import msgspec
 
 from edge.upstreams import Header, Request
 
+from .answer import HELD
 from .reported import reported
 from .stats import Stats
 from .wheel import Wheel
@@ -124,6 +125,17 @@ class Connection(asyncio.Protocol):
             self._finish(self._wire)
         self._over = True
         self._transport.abort()
+
+    def release(self) -> None:
+        """Go on with an answer that is held."""
+        wire = self._wire
+        at = self._written
+        if wire is None or self._over or at == len(wire.times) or wire.times[at] < HELD:
+            return
+        self._server.wheel.remove(self, self._next_call)
+        now = self._loop.time()
+        self._started = now - wire.times[at]
+        self._schedule(self.due(now))
 
     # Parser
 

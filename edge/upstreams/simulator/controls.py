@@ -35,6 +35,7 @@ Faults; N counts events, or is seconds:
     cut:N           after N events the connection breaks
     end:N           after N events the stream ends as if it were whole
     stall:N         after N events silence, until the client hangs up
+    hold:N          after N events silence, until the server is asked for /release
     crlf            lines of the stream end with CR LF
     split-utf8      multi-byte text, cut inside code points, 2 ms between the parts
     byte-by-byte    each byte is a write of its own
@@ -49,7 +50,7 @@ for all its turns. It is over with an assistant turn that calls nothing. A reque
 clients make them for titles, is answered plainly.
 
 An unstreamed answer is cut or stalls in its middle, is no JSON where a stream is garbage or too
-long, and an error where a stream has an error event.
+long, and an error where a stream has an error event. It is held as a whole.
 """
 
 import math
@@ -74,6 +75,7 @@ FAULTS: Mapping[str, float | None] = {
     "cut": 1,
     "end": 1,
     "stall": 1,
+    "hold": 1,
     "crlf": 0,
     "split-utf8": 0,
     "byte-by-byte": 0,

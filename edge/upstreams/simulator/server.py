@@ -84,7 +84,11 @@ class SimulatorServer:
         await self.aclose()
 
     def wire(self, request: Request, body: bytes) -> Wire:
-        """The answer to a request; GET /stats is the server's own."""
+        """The answer to a request; GET /stats and GET /release are the server's own."""
+        if request.target == b"/release":
+            for connection in list(self.connections):
+                connection.release()
+            return wire_of(Answer(200, (), 0, 0.0, ()))
         if request.target == b"/stats":
             json = (b"content-type", b"application/json")
             report = self.stats.report()

@@ -1,7 +1,7 @@
 """A program that speaks as the Claude client does, and fails as told: `claude_program.py MODE LOG`.
 
 For what the real one cannot be made to do. It leaves a file named after its process in the folder
-LOG, and in it how many bytes it has written.
+LOG, and in it how many bytes it has written, and `stopped` once a pipe was full.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from select import select
 from typing import Any
 
 MODE, LOG = sys.argv[1], Path(sys.argv[2]) / str(os.getpid())
@@ -98,9 +99,12 @@ def answer() -> None:
             say(type="result", is_error=False, num_turns=1, result="")
         case "flood":
             begin()
+            stopped = ""
             while True:
+                if not select([], [1], [], 0)[1]:
+                    stopped = "stopped"
+                LOG.write_text(f"{written} {stopped}")
                 words("x" * 1000)
-                LOG.write_text(str(written))
 
 
 def main() -> None:

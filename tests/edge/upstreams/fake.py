@@ -25,7 +25,8 @@ from types import TracebackType
 
 import msgspec
 
-DEADLINE = 10.0
+from tests.waiting import DEADLINE
+
 """Seconds after which waiting for something that should happen fails the test."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.upstreams import Request
 from edge.upstreams.simulator import Answer, Controls, SimulatorServer, answer
+from tests.waiting import DEADLINE
 
 CHAT = b"/v1/chat/completions"
 MESSAGES = b"/v1/messages"
@@ -135,6 +136,6 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for what only the operating system can bring about; TimeoutError after 5 s."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         while not true():
             await asyncio.sleep(0.005)

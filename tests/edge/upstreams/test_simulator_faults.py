@@ -61,7 +61,7 @@ async def read_all(upstream: SimulatorUpstream, request: Request) -> tuple[int, 
 
 
 EVERY = [
-    *(name for name in FAULTS if name not in ("status", "stall", "slow-headers", "slow-first")),
+    *(n for n in FAULTS if n not in ("status", "stall", "hold", "slow-headers", "slow-first")),
     "status:503",
     "slow-headers:0.02",
     "slow-first:0.02",

@@ -14,6 +14,7 @@ import uvloop
 from edge.upstreams import Request
 from edge.upstreams.simulator import Bounds, Controls, SimulatorServer, serve
 from edge.upstreams.simulator.wheel import TICK, Wheel
+from tests.waiting import DEADLINE
 
 from .simulated import (
     CHAT,
@@ -136,6 +137,26 @@ async def test_stats_tell_what_is_going_on(server: SimulatorServer) -> None:
     (hangup,) = stats["last_hangups"]
     assert hangup["target"] == "/v1/chat/completions"
     assert 0 <= stats["now"] - hangup["at"] < 60
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_held_answer_goes_on_when_it_is_released(
+    server: SimulatorServer, streamed: bool
+) -> None:
+    async with connect(server) as (reader, writer):
+        held = chat("Hi [[sim tokens=9 fault=hold:4]]", stream=streamed)
+        writer.write(wire(post(CHAT, held)))
+        body = b""
+        if streamed:
+            while body.count(b"data: ") < 4:
+                body += await reader.readuntil(b"\n\n\r\n")
+        await until(lambda: server.stats.running == 1)
+        assert body.count(b"data: ") == (4 if streamed else 0)
+        status, _, _ = await exchange(server, Request(b"GET", b"/release", (), b""))
+        assert status == 200
+        body += await reader.read()
+        assert body.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n" if streamed else b"}")
+    assert server.stats.hangups == server.stats.running == 0
 
 
 async def test_stats_sum_up_what_whole_answers_used(server: SimulatorServer) -> None:
@@ -284,7 +305,7 @@ def test_the_wheel_calls_in_order_and_never_early(new_loop: object) -> None:
         wheel.add(early, start + 0.001)
         wheel.add(gone, start + 0.03)
         wheel.remove(gone, start + 0.03)
-        await asyncio.wait_for(late.done.wait(), 5)
+        await asyncio.wait_for(late.done.wait(), DEADLINE)
         assert not gone.called
         assert early.called[0] <= bells[0].called[0] <= late.called[0]
         for bell in bells:
@@ -320,11 +341,11 @@ async def test_the_command_serves_and_sees_clients_leave_until_it_is_told_to_sto
         await reader.readuntil(b"\n\n\r\n")
         writer.close()
         await writer.wait_closed()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             while not json.loads(await asyncio.to_thread(_read, f"{url}/stats"))["hangups"]:
                 await asyncio.sleep(0.005)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), DEADLINE) == 0
     finally:
         if process.returncode is None:
             process.kill()

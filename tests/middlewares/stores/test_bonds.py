@@ -9,7 +9,7 @@ import pytest
 
 from middlewares.stores.bonds import Bond, Bonds, MemoryBonds
 from middlewares.stores.redis_bonds import RedisBonds
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 from .redis_server import RedisServer
 
@@ -194,7 +194,7 @@ async def test_what_a_silent_redis_never_confirmed_is_not_given_up(server: Redis
         await bonds.find("k")
         server.freeze()
         bonds.keep("k", THERE)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             assert await bonds.find("k") == THERE
         assert not bonds.up
         finding = bonds.find("k")

@@ -23,7 +23,7 @@ from middlewares.stores.ledger import Entry, LedgerStore, Rejected
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 from .entries import credit, use
 from .postgres_server import Postgres
@@ -63,7 +63,7 @@ async def started(store: LedgerStore, folder: Path | None, **options: Any) -> As
     book = Book(store, folder, **{"period": 0.005, **options})
     await book.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             yield book
     finally:
         await book.aclose()

@@ -15,6 +15,7 @@ from middlewares.stores import (
     StoreUnavailable,
     digest,
 )
+from tests.waiting import DEADLINE
 
 from .samples import new_key
 
@@ -366,7 +367,7 @@ async def test_it_polls_by_itself_and_survives_what_nobody_foresaw(
         raise TypeError("a row nobody foresaw")
 
     monkeypatch.setattr(watched, "revision", fail)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await broken.wait()
         monkeypatch.setattr(watched, "revision", revision)
         await watched.change(key, revoked_at=1.0)
@@ -433,7 +434,7 @@ async def test_every_store_serves_a_directory(store: KeyStore) -> None:
     try:
         assert await directory.find(digest(secret)) is not None
         await store.update(key.id, lambda key: replace(key, disabled=True))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while (held := directory.peek(digest(secret))) is not None and held.until > 0:
                 await asyncio.sleep(0.005)
         assert held is not None

@@ -19,6 +19,7 @@ from middlewares.stores.failover import Budgets, Failover, Rates
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.redis_counters import RedisCounters
 from middlewares.terms import Budget, Rate, Window
+from tests.waiting import DEADLINE
 
 from .redis_server import RedisServer
 
@@ -65,7 +66,7 @@ async def another(server: RedisServer) -> AsyncIterator[RedisCounters]:
 
 
 async def back(failover: Failover) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE):
         while failover.away:
             await asyncio.sleep(0.01)
 
@@ -192,7 +193,7 @@ async def test_what_a_frozen_redis_carries_out_later_is_taken_back(server: Redis
             slots = (await failover.levels("k", ()))[1]
             return (slots, await used_and_held(failover)) == (0, (0, 0))
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             while not await nothing():
                 await asyncio.sleep(0.01)
 

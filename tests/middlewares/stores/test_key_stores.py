@@ -11,6 +11,7 @@ from sqlalchemy import insert, update
 from middlewares.stores import Key, KeyStore, UnknownKey, digest
 from middlewares.stores.sql import Database, SqlKeyStore
 from middlewares.stores.tables import api_keys, revisions
+from tests.waiting import DEADLINE
 
 from .samples import new_key
 
@@ -150,7 +151,7 @@ async def test_a_reader_never_misses_a_revision_that_commits_late(sql_url: str) 
             page = await store.changes(seen[-1].revision if seen else 0, 7)
             seen.extend(page)
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
         group.create_task(read())
         for number in range(3):
             group.create_task(write(number))
@@ -180,7 +181,7 @@ async def test_an_uncommitted_revision_holds_back_the_later_ones(postgres_url: s
     held = asyncio.create_task(insert_slowly())
     await inside.wait()
     late = asyncio.create_task(SqlKeyStore(other).insert(second))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while not await somebody_waits(database):
             await asyncio.sleep(0.02)
     assert not late.done()

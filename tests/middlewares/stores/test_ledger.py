@@ -15,6 +15,7 @@ from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.tables import ledger
 from middlewares.stores.totals import CREDITS, totals
+from tests.waiting import DEADLINE
 
 from .entries import credit, use
 
@@ -231,7 +232,7 @@ async def test_money_and_rows_are_seen_together(ledger_store: LedgerStore) -> No
         for start in range(0, len(part), 5):
             await ledger_store.append(part[start : start + 5])
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         writers = [asyncio.create_task(write(rows[number::3])) for number in range(3)]
         while not all(writer.done() for writer in writers):
             spent, known = await ledger_store.spent("key_1", 2.0, ids)
@@ -270,7 +271,7 @@ async def test_sums_kept_are_the_sums_of_the_rows(sql_url: str) -> None:
             part = sorted(mine[start : start + 37], key=lambda row: row.id)
             await store.append(part)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE):
         await asyncio.gather(*[write(each, seed) for seed, each in enumerate(databases)])
     async with databases[0].read() as connection:
         kept = await connection.execute(

@@ -13,6 +13,7 @@ from middlewares._asgi import Receive, Scope, Send
 from middlewares.stores import KeyDirectory
 from middlewares.stores.sql import Database, SqlKeyStore
 from tests.asgi import request
+from tests.waiting import DEADLINE
 
 from .postgres_server import Postgres
 from .samples import new_key
@@ -47,7 +48,7 @@ async def gate(
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE):
         while not await true():
             await asyncio.sleep(0.02)
 
@@ -122,7 +123,9 @@ async def test_a_database_that_hangs_holds_up_no_known_key(
         assert await ask(known_secret) == 200
         postgres.freeze()
         try:
-            async with asyncio.timeout(20):  # nothing ever answers: any wait without bound fails
+            async with asyncio.timeout(
+                DEADLINE
+            ):  # nothing ever answers: any wait without bound fails
                 assert await asyncio.gather(*(ask(other_secret) for _ in range(100))) == [503] * 100
                 while "does not answer" not in caplog.text:
                     await asyncio.sleep(0.02)

@@ -14,7 +14,7 @@ import trustme
 
 from middlewares.stores.counters import CountersUnavailable
 from middlewares.stores.redis_link import Address, RedisLink
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 from .redis_server import RedisServer
 
@@ -240,7 +240,7 @@ async def test_a_new_connection_that_freezes(server: RedisServer) -> None:
     for as long as it would have lasted."""
     async with linked(server.url(), timeout=0.1, connect_timeout=600.0) as link:
         server.freeze()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             with pytest.raises(CountersUnavailable, match="late"):
                 await link.call("PING")
         server.thaw()

@@ -24,6 +24,7 @@ from middlewares.stores.memory_replays import MemoryReplays
 from middlewares.stores.redis_replays import RedisReplays
 from middlewares.stores.replays import Answer, Found, Mark, ReplayStore, pack, unpack
 from tests.asgi import Call, http_scope
+from tests.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[3]
 ANSWER = Answer(200, ((b"content-type", b"text/plain"),), (b"hello",), "a-model")
@@ -307,7 +308,7 @@ async def test_redis_does_not_answer(server: Server, how: str) -> None:
     await store.find("k")
     (server.stop if how == "stopped" else server.freeze)()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             asked: list[Awaitable[Any]] = [
                 store.claim(mark()),
                 store.find("k"),
@@ -342,7 +343,7 @@ async def answers_again(store: RedisReplays) -> bool:
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
     """For what only another process can tell."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE):
         while not await true():
             await asyncio.sleep(0.01)
 

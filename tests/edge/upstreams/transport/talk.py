@@ -1,12 +1,13 @@
 """What the tests of the transport say to it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from edge.upstreams import Header, Request, Response
 from edge.upstreams.transport import Limits, Transport
 from tests.edge.upstreams.fake import Fake, Script
+from tests.waiting import until
 
 GET = Request(b"GET", b"/")
 
@@ -27,11 +28,30 @@ async def ask(transport: Transport, request: Request = GET) -> tuple[int, bytes]
     return response.status, await whole(response)
 
 
+class Clock:
+    """Seconds that pass only when the test lets them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float, transport: Transport) -> None:
+        """Each connection looks at its limits afterwards, as it does when its timer is due."""
+        self.now += seconds
+        for connection in list(transport._connections):
+            connection._on_timer()
+
+
 @asynccontextmanager
-async def between(script: Script, **limits: float) -> AsyncIterator[tuple[Transport, Fake]]:
+async def between(
+    script: Script, *, clock: Callable[[], float] = time.monotonic, **limits: float
+) -> AsyncIterator[tuple[Transport, Fake]]:
     """A transport with these limits and its scripted upstream; nothing may be left open."""
     async with Fake(script) as upstream:
-        transport = Transport(upstream.url, limits=Limits(**{"first_byte": 10.0, **limits}))  # type: ignore[arg-type]
+        patient = {"connect": 60.0, "first_byte": 60.0, **limits}
+        transport = Transport(upstream.url, limits=Limits(**patient), clock=clock)  # type: ignore[arg-type]
         yield transport, upstream
         await transport.aclose()
         await upstream.until(lambda: upstream.open == 0)
@@ -40,9 +60,7 @@ async def between(script: Script, **limits: float) -> AsyncIterator[tuple[Transp
 
 async def settled(transport: Transport) -> None:
     """Every connection of the transport is gone and nobody waits."""
-    async with asyncio.timeout(10):
-        while transport.connections or transport.waiting:
-            await asyncio.sleep(0.001)
+    await until(lambda: not transport.connections and not transport.waiting)
 
 
 def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:

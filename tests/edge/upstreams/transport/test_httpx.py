@@ -77,16 +77,17 @@ async def test_a_stream_left_early_closes_its_connection() -> None:
 
 async def test_httpx_timeouts_and_ours_become_its_exceptions() -> None:
     async with Fake(silent) as upstream, Fake(half) as halved:
-        for limits, timeout in ((Limits(connect=0.01), 0.05), (Limits(first_byte=0.05), None)):
+        short = httpx.Timeout(None, read=0.05)
+        for url, limits, timeout in (
+            (upstream.url, Limits(connect=1), short),  # is waited for as well: the limit is for all
+            (upstream.url, Limits(first_byte=0.05), None),
+            (halved.url, Limits(connect=60), short),
+            (halved.url, Limits(idle=0.05), None),
+        ):
             transport = PooledHTTPTransport(limits=limits)
             async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
                 with pytest.raises(httpx.ReadTimeout):
-                    await client.get(upstream.url)
-        for limits, timeout in ((Limits(connect=1), 0.05), (Limits(idle=0.05), None)):
-            transport = PooledHTTPTransport(limits=limits)
-            async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
-                with pytest.raises(httpx.ReadTimeout):
-                    await client.get(halved.url)
+                    await client.get(url)
         await upstream.until(lambda: upstream.open == 0)
         await halved.until(lambda: halved.open == 0)
 

@@ -10,7 +10,7 @@ from edge.upstreams import Disconnected, Request, TimedOut
 from edge.upstreams.transport import Limits, SizedBody, Transport
 from tests.edge.upstreams.fake import Fake, Peer, answer, answering
 
-from .talk import GET, ask, between, post, settled, whole
+from .talk import GET, Clock, ask, between, post, settled, whole
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
 
@@ -65,30 +65,41 @@ async def test_idle_limit_ends_a_silent_stream_after_what_had_arrived() -> None:
 
 
 async def test_idle_limit_starts_again_with_every_arrival() -> None:
+    clock, more = Clock(), asyncio.Semaphore(0)
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n")
         for _ in range(20):
-            await asyncio.sleep(0.02)
+            await more.acquire()
             await peer.send(b"x")
         await peer.gone()
 
-    async with between(script, idle=0.2, first_byte=0.2) as (transport, _):
-        assert await ask(transport) == (200, b"x" * 20)
+    async with between(script, clock=clock, idle=2, first_byte=2) as (transport, _):
+        response = await transport.open(GET)
+        for _ in range(20):
+            clock.passes(1.5, transport)
+            more.release()
+            assert await response.read() == b"x"
+        assert await response.read() == b""
 
 
 async def test_total_limit_ends_a_stream_that_never_stops() -> None:
+    clock = Clock()
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             await peer.send(b"x")
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.001)
 
-    async with between(script, total=0.1, idle=0.05) as (transport, _):
+    async with between(script, clock=clock, total=10, idle=5) as (transport, _):
+        response = await transport.open(GET)
         with pytest.raises(TimedOut) as failure:
-            await ask(transport)
-        assert failure.value.phase == "total"
+            while await response.read():
+                clock.passes(1, transport)
+        assert (failure.value.phase, clock.now) == ("total", 10)
 
 
 async def test_total_limit_of_an_earlier_exchange_is_not_the_next_ones() -> None:
@@ -131,7 +142,8 @@ async def test_a_consumer_that_lags_stops_the_upstream_and_is_not_called_silence
             sent += 20_000
         await peer.gone()
 
-    async with between(script, idle=0.1, buffer_bytes=50_000) as (transport, _):
+    clock = Clock()
+    async with between(script, clock=clock, idle=1, buffer_bytes=50_000) as (transport, _):
         response = await transport.open(GET)
         other = await transport.open(GET)
         while response._connection is not None and not response._connection.paused:
@@ -139,7 +151,8 @@ async def test_a_consumer_that_lags_stops_the_upstream_and_is_not_called_silence
         stopped = response.received
         assert 50_000 < stopped <= 50_000 + 256 * 1024
         assert (await whole(other)) == b"x" * size  # and nobody else is stopped
-        await asyncio.sleep(0.15)  # longer than the idle limit
+        clock.passes(1.5, transport)
+        await asyncio.sleep(0)
         assert response.received == stopped
         assert len(await whole(response)) == size
         assert transport.idle == 2
@@ -163,12 +176,15 @@ async def test_an_upstream_that_takes_no_more_of_a_body_is_silent() -> None:
 
 
 async def test_a_source_that_lags_is_not_called_silence() -> None:
+    clock = Clock()
+
     async def body() -> AsyncIterator[bytes]:
         for _ in range(3):
-            await asyncio.sleep(0.05)
+            clock.passes(5, transport)
             yield b"x"
 
-    async with between(answering(answer(b"ok")), idle=0.02, first_byte=0.04) as (transport, up):
+    script = answering(answer(b"ok"))
+    async with between(script, clock=clock, idle=2, first_byte=4) as (transport, up):
         assert await ask(transport, post(body())) == (200, b"ok")
         assert up.requests[0].body == b"xxx"
 

@@ -289,10 +289,10 @@ async def test_waiting_in_line_ends_after_the_connect_limit() -> None:
         await peer.request()
         await peer.gone()
 
-    async with between(script, connections=1, connect=0.05) as (transport, _):
+    async with between(script, connections=1) as (transport, upstream):
         first = asyncio.create_task(ask(transport))
-        while not transport.in_use:
-            await asyncio.sleep(0)
+        await upstream.until(lambda: upstream.requests)
+        transport.limits = Limits(connections=1, connect=0.05)
         with pytest.raises(ConnectFailed, match="in use") as failure:
             await ask(transport)
         assert not failure.value.sent

@@ -13,6 +13,7 @@ import trustme
 
 from edge.upstreams import ConnectFailed, Request, Response, Upstream
 from edge.upstreams.http import upstream_for
+from tests.waiting import DEADLINE
 
 from .talk import whole
 
@@ -60,7 +61,7 @@ async def granian(authority: trustme.CA, folder: Path) -> AsyncIterator[str]:
 
 async def patient(upstream: Upstream, request: Request) -> Response:
     """`open`, again while the server is still starting."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while True:
             try:
                 return await upstream.open(request)
