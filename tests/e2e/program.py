@@ -226,6 +226,7 @@ class Gateway(Program):
         self.sql: str = store["sql"]
         limits = {"safety_net": "1000000/min", **document.get("limits", {})}
         filled = {**document, "server": server, "store": store, "limits": limits}
+        self._managed = document.get("auth", {}).get("admin_token") == "env:ADMIN_TOKEN"
         self.file.write_text(json.dumps(filled))
         words = ("serve", "--config", str(self.file))
         super().__init__(*words, folder=folder, env=env, listener=listener)
@@ -258,11 +259,14 @@ class Gateway(Program):
         return done.stdout.strip()
 
     def make_key(self, name: str, *options: str) -> str:
-        """A new key."""
+        """A new key by the command line, which is a process of its own."""
         return self.run("keys", "create", "--quiet", "--name", name, *options)
 
     def new_key(self, name: str, **fields: Any) -> str:
-        """A new key by the management API, which takes no process of its own."""
+        """A new key by the management API, or by the command line where that is switched off."""
+        if not self._managed:
+            options = [word for key, value in fields.items() for word in (f"--{key}", str(value))]
+            return self.make_key(name, *options)
         token = (self._env or {})["ADMIN_TOKEN"]
         made = httpx.post(
             f"{self.url}/admin/v1/keys",
@@ -277,7 +281,7 @@ class Gateway(Program):
     @cached_property
     def key(self) -> str:
         """A key, made when first wanted; its name is `first`."""
-        return self.make_key("first")
+        return self.new_key("first")
 
     @property
     def bearer(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from .test_storm import stats
 from .wire import ANTHROPIC, CHAT, MESSAGES, Line, Reply, ask, chat, events, line, request, text_of
 
 NEAR: dict[str, Any] = {
+    "auth": {"admin_token": "env:ADMIN_TOKEN"},
     "upstreams": [{"name": "near", "dialect": "simulator"}],
     "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
 }
@@ -83,7 +84,7 @@ async def test_plans_of_30_and_400_a_minute(start: Start) -> None:
     plans = [{"id": f"p{count}", "requests": f"{count}/min"} for count in (30, 400)]
     gateway = await asyncio.to_thread(start, {**NEAR, "plans": plans})
     for count in (30, 400):
-        key = await asyncio.to_thread(gateway.make_key, f"k{count}", "--plan", f"p{count}")
+        key = await asyncio.to_thread(gateway.new_key, f"k{count}", plan=f"p{count}")
         replies, elapsed = await until_refused(gateway.url, 2 * count, bearer(key))
         assert_all_but_the_last(replies, elapsed, count=count, seconds=60, burst=0)
         assert replies[0].header("x-ratelimit-limit") == str(count)
@@ -192,7 +193,7 @@ async def test_credits_are_in_force_while_it_runs(
 ) -> None:
     plan = {"id": "prepaid", "overflow": "credits"}
     gateway = await asyncio.to_thread(start, paid(simulator.url, plan))
-    key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "prepaid")
+    key = await asyncio.to_thread(gateway.new_key, "k", plan="prepaid")
     body = {**chat("Hello [[sim tokens=20]]", "chat"), "max_tokens": 20}
     refused = await ask(gateway.url, CHAT, body, bearer(key))
     assert (refused.status, refused.error["code"]) == (429, "insufficient_credits")
@@ -216,7 +217,7 @@ async def test_credits_are_in_force_while_it_runs(
 async def test_a_key_whose_limits_are_edited(start: Start, promised: float) -> None:
     plans = [{"id": "wide", "requests": "1000/min"}, {"id": "narrow", "requests": "1/min"}]
     gateway = await asyncio.to_thread(start, {**NEAR, "plans": plans})
-    key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "wide")
+    key = await asyncio.to_thread(gateway.new_key, "k", plan="wide")
     async with line(gateway.url) as connection:
         for _ in range(5):
             assert (await once(connection, CHAT, chat(), bearer(key))).status == 200

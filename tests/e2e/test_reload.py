@@ -215,7 +215,7 @@ async def test_a_running_idempotency_key_and_a_rate_outlast_a_reload(
     document = over_http(simulator.url)
     document["plans"] = [{"id": "three", "requests": "3/day"}]
     gateway = await asyncio.to_thread(start, document)
-    key = await asyncio.to_thread(gateway.make_key, "k", "--plan", "three")
+    key = await asyncio.to_thread(gateway.new_key, "k", plan="three")
     headers = {"authorization": f"Bearer {key}", "idempotency-key": "once"}
     body = chat("[[sim tokens=40 rate=20]]", "chat")
     first = asyncio.create_task(ask(gateway.url, CHAT, body, headers))

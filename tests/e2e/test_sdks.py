@@ -125,7 +125,7 @@ async def test_embeddings(chat: openai.AsyncOpenAI, model: str) -> None:
 async def test_models_of_both_vendors(
     chat: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic
 ) -> None:
-    ids = {"sim-1", "chat", "claude", "resp", "nowhere"}
+    ids = {"sim-1", "chat", "claude", "resp", "brief-chat", "brief-claude", "brief-resp", "nowhere"}
     assert {model.id async for model in await chat.models.list()} == ids
     assert (await chat.models.retrieve("claude")).id == "claude"
     assert {model.id async for model in await claude.models.list()} == ids

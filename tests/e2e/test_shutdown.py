@@ -72,7 +72,8 @@ async def test_running_streams_end_whole_after_sigterm(
     assert events(replies[1].body)[-1] == {"type": "message_stop"}
     assert gateway.ended() == 0
     assert not worker.is_running()
-    done = [line["outcome"] for line in gateway.log if line["event"] == "request"]
+    asked = [line for line in gateway.log if line["event"] == "request" and line.get("model")]
+    done = [line["outcome"] for line in asked]
     assert done == ["completed"] * 3
     assert not [line for line in gateway.log if line["level"] != "info"]
 
@@ -99,7 +100,7 @@ async def test_what_outlasts_the_drain_is_paid_as_far_as_it_came(
     """Its worker ends it in time to write it down, before the server ends its worker."""
     document = paid(simulator.url, {"id": "drain", "on_hangup": "drain"})
     gateway = await asyncio.to_thread(start, {**document, "server": {"drain": "4s"}})
-    key = await asyncio.to_thread(gateway.make_key, "drain", "--plan", "drain")
+    key = await asyncio.to_thread(gateway.new_key, "drain", plan="drain")
     words, stream = "[[sim tokens=1000 rate=20]]", kind != "plain"
     headers = {**bearer(key), **({"idempotency-key": "once"} if kind == "kept" else {})}
     async with line(gateway.url) as connection:
@@ -134,8 +135,7 @@ async def test_what_goes_on_without_its_client_is_waited_for_and_paid(
     document = paid(simulator.url, {"id": "drain", "on_hangup": "drain"}, {"id": "cancel"})
     gateway = await asyncio.to_thread(start, {**document, "server": {"drain": "20s"}})
     drained, kept = [
-        await asyncio.to_thread(gateway.make_key, plan, "--plan", plan)
-        for plan in ("drain", "cancel")
+        await asyncio.to_thread(gateway.new_key, plan, plan=plan) for plan in ("drain", "cancel")
     ]
     ids = [
         await left_alone(gateway, drained, 40),
@@ -154,7 +154,7 @@ async def test_what_goes_on_without_its_client_is_ended_with_the_drain(
 ) -> None:
     document = paid(simulator.url, {"id": "drain", "on_hangup": "drain"})
     gateway = await asyncio.to_thread(start, {**document, "server": {"drain": "2s"}})
-    key = await asyncio.to_thread(gateway.make_key, "drain", "--plan", "drain")
+    key = await asyncio.to_thread(gateway.new_key, "drain", plan="drain")
     asked = await left_alone(gateway, key, 1000)
     assert await asyncio.to_thread(gateway.stop) == 0
     (row,) = await rows(gateway.sql)
