@@ -23,6 +23,8 @@ _ALL = 1 << 30
 _HOLDERS = ("messages", "input", "system", "tools")
 _INNER = ("content", "output")
 _DEEPEST = 6
+_MOST_MARKS = 1000
+"""Members of one kind that are taken out of a body; more would hold up the loop."""
 
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -114,7 +116,7 @@ def _stripped(fields: Fields, change: Change, _dialect: Dialect) -> Fields:
     out = fields
     for holder in _HOLDERS:
         raw = fields.get(holder)
-        if raw is not None and mark in bytes(raw):
+        if raw is not None and 0 < bytes(raw).count(mark) <= _MOST_MARKS:
             left = _without(raw, change.member, mark, 0)
             if left is not raw:
                 out = {**out, holder: left}
@@ -185,7 +187,7 @@ def _object(fields: Fields, name: str) -> dict[str, Any]:
 
 def _as_system(fields: Fields, _change: Change, _dialect: Dialect) -> Fields:
     raw = fields.get("messages")
-    if raw is None or b'"developer"' not in bytes(raw):
+    if raw is None or not 0 < bytes(raw).count(b'"developer"') <= _MOST_MARKS:
         return fields
     messages = []
     for each in _decode_list(raw):

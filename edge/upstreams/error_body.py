@@ -8,6 +8,7 @@ Only members that describe an error are read: many servers repeat the request be
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,8 +16,9 @@ import msgspec
 
 from .waits import duration
 
-_PLAIN = 4096
-"""Characters of a body that is no JSON."""
+_LONGEST = 2000
+"""Characters of one message; of a path, a tenth. Some servers repeat a whole request in one."""
+_MOST_TEXT = 4000
 _MOST = 200
 """Values that are looked at."""
 _DEEPEST = 8
@@ -61,8 +63,8 @@ class Said(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """All messages."""
-        return "\n".join(self.messages)
+        """All messages, as far as they are read."""
+        return "\n".join(self.messages)[:_MOST_TEXT]
 
 
 def read_error(body: bytes) -> Said:
@@ -72,11 +74,11 @@ def read_error(body: bytes) -> Said:
     try:
         value = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = text[:_PLAIN]
+        value = text[:_LONGEST]
     reading = _Reading(said)
     reading.read(value, 0)
     if not said.messages:
-        said.messages = list(_texts(value, 0))[:_MOST]
+        said.messages = [each[:_LONGEST] for each in islice(_texts(value, 0), _MOST)]
     return said
 
 
@@ -101,11 +103,11 @@ class _Reading:
     def _member(self, name: str, value: Any, depth: int) -> None:
         said = self._said
         if name in _CODES and isinstance(value, str | int):
-            said.codes.add(str(value).lower())
+            said.codes.add(str(value)[: _LONGEST // 10].lower())
         elif name in _PATHS and isinstance(value, str):
-            said.paths.append(value)
+            said.paths.append(value[: _LONGEST // 10])
         elif name == "loc" and isinstance(value, list):
-            said.paths.append(_joined(value))
+            said.paths.append(_joined(value)[: _LONGEST // 10])
         elif name == "reasons" and isinstance(value, list) and value:
             said.flagged = True
         elif name in _SECONDS:
@@ -126,7 +128,7 @@ class _Reading:
                 return self.read(value, depth + 1)
         if "%20" in text:  # as xAI writes some of them
             text = unquote(text)
-        text = text.replace("\u2019", "'")
+        text = text[:_LONGEST].replace("\u2019", "'")
         if text and text not in self._said.messages:
             self._said.messages.append(text)
 

@@ -8,14 +8,15 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
-    r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>),;]+"
-    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+    r"\b[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>),;]+"
+    r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"
-    r"|\[[0-9a-f:.]*:[0-9a-f:.]*\](?::\d+)?"
-    r"|\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|app|cloud|cn|eu|internal|local|lan|svc)\b"
+    r"|\[[0-9a-f:.]{0,45}:[0-9a-f:.]{0,45}\](?::\d+)?"
+    r"|(?<![\w.-])(?:[a-z0-9-]{1,63}\.){1,8}"
+    r"(?:com|net|org|io|ai|dev|app|cloud|cn|eu|internal|local|lan|svc)\b"
     r"(?::\d+)?(?:/[^\s\"'<>),;]*)?"
     r"|\blocalhost(?::\d+)?\b"
-    r"|\b(?:org|proj|acct|user|team|req|request)[-_](?=[\w-]*\d)[\w-]{4,}",
+    r"|\b(?:org|proj|acct|user|team|req|request)[-_](?=[\w-]{0,64}\d)[\w-]{4,}",
     re.IGNORECASE,
 )
 _MOST = 1000
@@ -30,5 +31,5 @@ def disclosed(text: str) -> str:
     """`text` for callers of an upstream with `disclose`: a line without credentials, addresses and
     account ids, of at most 1000 characters.
     """
-    line = " ".join(text.split())
+    line = " ".join(text[: 2 * _MOST].split())
     return _ADDRESS.sub("***", redacted(line))[:_MOST]
