@@ -69,7 +69,7 @@ async def ask(
         dialect=exchange.dialect,
         fields=exchange.fields,
         spelled=spelled,
-        disclose=provider.disclose,
+        disclosing=provider.disclose,
         now=time(),
     )
     asked = ""

@@ -190,6 +190,7 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
         body,
         dialect=exchange.dialect,
         fields=exchange.fields,
+        disclosing=provider.disclose,
         now=time(),
     )
     problem.reason = said

@@ -43,6 +43,7 @@ from .upstreams import (
 )
 from .upstreams.bodies import read_all
 from .upstreams.provider import Provider, passed_on
+from .upstreams.refusal import disclose
 from .watch import ClientGone, NoContent, Watch
 
 _JSON: Header = (b"content-type", b"application/json")
@@ -191,7 +192,7 @@ class Forwarder:
         except UpstreamBroke as broke:
             _let_go(broke)
             attempt.error = broke.reason
-            raise Problem(broke.kind, reason=reason_of(target, broke.reason)) from None
+            raise _failure(broke, target, disclosing=provider.disclose) from None
         finally:
             attempt.ended = now = perf_counter()
             if not exchange.first_content:
@@ -337,6 +338,15 @@ def _kind_of(failure: UpstreamFailure) -> str:
     if isinstance(failure, ConnectFailed):
         return "upstream_unavailable"
     return "upstream_error"
+
+
+def _failure(broke: UpstreamBroke, target: Target, *, disclosing: bool) -> Problem:
+    """What an error inside a 200 amounts to."""
+    reason = reason_of(target, broke.reason)
+    problem = Problem(broke.kind, retry_after=broke.wait, reason=reason)
+    if disclosing and broke.said:
+        disclose(problem, broke.said)
+    return problem
 
 
 def _not_offered(exchange: Exchange, provider: Provider) -> Problem:

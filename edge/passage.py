@@ -94,7 +94,7 @@ class Passage:
             rest = self._splitter.rest()
             if not self._held and rest.removeprefix(BOM).lstrip().startswith(b"{"):
                 failed = failed_by(rest.removeprefix(BOM))  # an error labelled as a stream
-                raise UpstreamBroke(failed.reason, failed.kind)
+                raise UpstreamBroke.by(failed)
             last = relay.feed(rest + b"\n\n") if rest else b""
             last += relay.end()
             if not self._flowing:

@@ -65,7 +65,7 @@ def whole_answer(body: bytes, dialect: Dialect) -> bytes:
     events = reader.feed(splitter.feed(_text(body)) + splitter.rest() + b"\n\n")
     reply = fold([*events, *reader.end()])
     if reply.failed is not None:
-        raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
+        raise UpstreamBroke.by(reply.failed)
     caller = Caller(model="whole", id=uuid4().hex, created=int(time()), stream=False)
     return CLIENTS[_ENDPOINTS[dialect]].writer(caller).body(reply)
 
@@ -75,7 +75,7 @@ def _as_stream(body: bytes, dialect: Dialect) -> bytes:
     events = UPSTREAMS[dialect].read(body)
     for event in events:
         if isinstance(event, Failed):
-            raise UpstreamBroke(event.reason, event.kind)
+            raise UpstreamBroke.by(event)
     caller = Caller(model="whole", id=uuid4().hex, created=int(time()), fields=_ASKED)
     return CLIENTS[_ENDPOINTS[dialect]].writer(caller).write(events)
 

@@ -393,7 +393,7 @@ class Translation:
         events = self._undo.feed(read)
         reply = fold(events)
         if reply.failed is not None:
-            raise UpstreamBroke(reply.failed.reason, reply.failed.kind)
+            raise UpstreamBroke.by(reply.failed)
         cut = _is_cut(events, read)
         reply.usage, measured = self._count.settled(reply.usage, said_by(events), cut=cut)
         return self._writer.body(reply), reply.usage, measured
@@ -536,7 +536,7 @@ class TranslatedRelay:
             if isinstance(event, Counted):
                 self.usage = event.usage
             elif isinstance(event, Failed):
-                broke = UpstreamBroke(event.reason, event.kind)
+                broke = UpstreamBroke.by(event)
                 broke.passed = self._writer.write(events[:-1])
                 raise broke
             elif isinstance(event, Stopped):

@@ -76,7 +76,7 @@ def finish_plain(
     if failed is None and (not vectors or any(bytes(v.embedding) in _EMPTY for v in vectors)):
         failed = failed_by(body)
     if failed is not None:
-        raise UpstreamBroke(failed.reason, failed.kind)
+        raise UpstreamBroke.by(failed)
     empty = bytes(answer.error) != b"null"
     if empty or (not disclose and (tells(body) or body.count(b'"model"') > 1)):
         members = decode_fields(body)

@@ -13,8 +13,11 @@ from typing import Any
 
 import msgspec
 
+from edge.upstreams.causes import is_filtered, is_rate
+from edge.upstreams.error_body import Said, read_error
 from edge.upstreams.overflow import OVERFLOW
 from edge.upstreams.redact import redacted
+from edge.upstreams.waits import asked_in
 
 from .neutral import Failed
 
@@ -50,6 +53,8 @@ _STATUSES = {
     1039: "rate_limited",
 }
 _REASON = 500
+_LARGEST = 64 << 10
+"""Bytes of an error whose words are looked at."""
 _NESTED = ("response", "error", "base_resp")
 _CODES = ("code", "type", "status_code", "status")
 _TEXTS = ("message", "msg", "detail", "error", "status_msg", "error_msg", "errmsg")
@@ -66,7 +71,9 @@ _decode = msgspec.json.Decoder().decode
 def failed_by(data: bytes) -> Failed:
     """The failure that `data` reports: the JSON of an error object, or of an event around one."""
     reason = f"error in the stream: {redacted(data[:_REASON].strip().decode('utf-8', 'replace'))}"
-    return Failed(reason, _kind(_error_of(data), data))
+    said = read_error(data if len(data) <= _LARGEST else b"")
+    kind = _kind(_error_of(data), said)
+    return Failed(reason, kind, "; ".join(said.messages), asked_in(said.wait, said.text))
 
 
 def broken(what: str, data: bytes = b"") -> Failed:
@@ -124,7 +131,7 @@ def _error_of(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _kind(error: dict[str, Any], data: bytes) -> str:
+def _kind(error: dict[str, Any], words: Said) -> str:
     for member in _CODES:
         word = error.get(member)
         if isinstance(word, str) and word in _KINDS:
@@ -137,4 +144,6 @@ def _kind(error: dict[str, Any], data: bytes) -> str:
         said = error.get(member)
         if isinstance(said, str) and OVERFLOW.search(said):
             return "context_length_exceeded"
-    return "upstream_error"
+    if is_filtered(words):
+        return "content_filtered"
+    return "rate_limited" if is_rate(words) else "upstream_error"

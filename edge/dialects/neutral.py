@@ -377,10 +377,16 @@ class Stopped(Struct, gc=False):
 
 
 class Failed(Struct, gc=False):
-    """The upstream broke off. kind: of `middlewares.problem.KINDS`; reason: for the log."""
+    """The upstream broke off.
+
+    kind: of `middlewares.problem.KINDS`; reason: for the log. said: the upstream's own words, for
+    callers to whom it is disclosed. wait: seconds for which it asked to be left alone.
+    """
 
     reason: str
     kind: str = "upstream_error"
+    said: str = ""
+    wait: int | None = None
 
 
 Event = (

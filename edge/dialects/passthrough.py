@@ -8,12 +8,14 @@ value as the bytes it came in (`msgspec.Raw`).
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from middlewares import sse
 from middlewares.exchange import Usage
+
+from .neutral import Failed
 
 Fields = dict[str, msgspec.Raw]
 Echo = Mapping[str, Any]
@@ -41,14 +43,29 @@ class UpstreamBroke(Exception):
     """The upstream's bytes are not what its dialect promises, or say that it failed.
 
     `kind` is the Problem kind it amounts to; `reason` is for the log: it may hold upstream text.
-    `passed` is what the client still gets of the block in which it happened.
+    `passed` is what the client still gets of the block in which it happened. said, wait: as in
+    `Failed`.
     """
 
-    def __init__(self, reason: str, kind: str = "upstream_error") -> None:
+    def __init__(
+        self,
+        reason: str,
+        kind: str = "upstream_error",
+        *,
+        said: str = "",
+        wait: int | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.kind = kind
+        self.said = said
+        self.wait = wait
         self.passed = b""
+
+    @classmethod
+    def by(cls, failed: Failed) -> Self:
+        """As `failed` says."""
+        return cls(failed.reason, failed.kind, said=failed.said, wait=failed.wait)
 
 
 class Relay(Protocol):

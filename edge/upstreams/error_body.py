@@ -77,7 +77,7 @@ def read_error(body: bytes) -> Said:
         value = text[:_LONGEST]
     reading = _Reading(said)
     reading.read(value, 0)
-    if not said.messages:
+    if not said.messages and said.wait is None:
         said.messages = [each[:_LONGEST] for each in islice(_texts(value, 0), _MOST)]
     return said
 

@@ -50,7 +50,7 @@ def problem_of(
     dialect: Dialect,
     fields: Mapping[str, Raw],
     spelled: Mapping[str, str] | None = None,
-    disclose: bool = False,
+    disclosing: bool = False,
     now: float,
 ) -> Problem:
     """The Problem that a response with a status other than 2xx amounts to.
@@ -60,7 +60,7 @@ def problem_of(
         them, since anything else may be a name of the upstream's.
     spelled: where the request was translated, the caller's own field for each of the upstream's;
         only that name crosses, since what lies below it is another dialect's.
-    disclose: whether the upstream's message crosses in place of ours, redacted.
+    disclosing: whether the upstream's message crosses in place of ours, redacted.
     now: Unix seconds.
     """
     said = read_error(body)
@@ -70,12 +70,20 @@ def problem_of(
         wait = asked_in(said.wait, said.text)
     problem = _problem(status, said, body, wait, dialect, fields, spelled)
     problem.reason = reason
-    if disclose and said.messages and problem.kind != "context_length_exceeded":
-        message = disclosed("; ".join(said.messages))
-        if problem.kind == "rate_limited" and "try again in" not in message:
-            message += f" Please try again in {problem.retry_after}s."
-        problem.message = message
+    if disclosing and said.messages:
+        disclose(problem, "; ".join(said.messages))
     return problem
+
+
+def disclose(problem: Problem, said: str) -> None:
+    """Give the caller `said`, the upstream's own words, redacted; but an overflow in those words
+    by which clients know one, and a rate limit with its wait.
+    """
+    if problem.kind == "context_length_exceeded":
+        return
+    problem.message = disclosed(said)
+    if problem.kind == "rate_limited" and "try again in" not in problem.message:
+        problem.message += f" Please try again in {problem.retry_after}s."
 
 
 def _problem(

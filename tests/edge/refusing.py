@@ -44,7 +44,7 @@ def refuse(
         dialect=dialect,
         fields=FIELDS,
         spelled=spelled,
-        disclose=disclose,
+        disclosing=disclose,
         now=NOW,
     )
 

@@ -209,3 +209,27 @@ async def test_disclose_gives_callers_the_upstreams_message(path: str, disclose:
     assert answer.status == 400
     assert ("Canary Inc.: no, ***, sk-***" in answer.text) is disclose
     assert "canary" not in answer.text
+
+
+@pytest.mark.parametrize("disclose", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+@every_caller
+async def test_disclose_gives_callers_the_message_of_an_error_inside_a_stream(
+    path: str, begun: bool, disclose: bool
+) -> None:
+    upstream = {
+        "name": "oai",
+        "dialect": "openai",
+        "base_url": "http://127.0.0.1:9/v1",
+        "disclose": disclose,
+    }
+    document = {
+        "upstreams": [upstream],
+        "models": [{"id": "only-oai", "targets": ["oai/a"]}],
+    }
+    error = {"error": {"message": "Canary: rate limit, try again in 9s", "code": 429}}
+    event = b"data: " + json.dumps(error).encode() + b"\n\n"
+    up = Scripted(Answer([STREAM[0], event] if begun else [event]))
+    answer = await ask(House(up, document=document, configured=True), path, stream=True)
+    assert (answer.status, answer.header("retry-after")) == ((200, None) if begun else (429, "9"))
+    assert ("Canary: rate limit" in answer.text) is disclose

@@ -25,7 +25,6 @@ from edge.dialects.counts import made
 from edge.dialects.halves import Halves
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import corrected
-from edge.dialects.neutral import Failed
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
     NO_ECHO,
@@ -203,11 +202,11 @@ class MessagesRelay:
             self._careful = True
         kind = read.type or name
         if is_failure(kind, name, read.error):
-            raise _broke(failures.failed_by(data))
+            raise UpstreamBroke.by(failures.failed_by(data))
         if kind in ("", "message", "ping"):
             if is_heartbeat(parsed):
                 return PING
-            raise _broke(failures.failed_by(data))
+            raise UpstreamBroke.by(failures.failed_by(data))
         if kind.startswith("content_block_"):
             self._made.add(event, 1)
         ours = self._passed(kind, read, data)
@@ -242,7 +241,7 @@ class MessagesRelay:
             return data
         message, corrected_ = _lenient(_decode_message, bytes(read.message))
         if failures.says_error(message.error):
-            raise _broke(failures.failed_by(data))
+            raise UpstreamBroke.by(failures.failed_by(data))
         self._told = usage_at_start(message.usage)
         empty = bytes(message.usage) == b"null" or bytes(message.content) == b"null"
         named = not self._disclose and (data.count(_MODEL) > 1 or names_vendor(data))
@@ -274,7 +273,7 @@ class MessagesRelay:
         delta = _lenient(_decode_delta, bytes(read.delta))[0] if told else _Delta()
         stop = stop_of(delta.stop_reason)
         if stop == "failed":
-            raise _broke(interrupted(delta.stop_reason))
+            raise UpstreamBroke.by(interrupted(delta.stop_reason))
         if stop is not None:
             self.content = self._ended = True
         named = not self._disclose and (_MODEL in data or names_vendor(data))
@@ -323,10 +322,6 @@ def _corrected(data: bytes, name: str, error: Exception) -> tuple[_Event, bytes]
     return read, strict if known or not isinstance(error, msgspec.ValidationError) else data
 
 
-def _broke(failed: Failed) -> UpstreamBroke:
-    return UpstreamBroke(failed.reason, failed.kind)
-
-
 def finish_plain(
     body: bytes,
     asked: str,
@@ -344,12 +339,12 @@ def finish_plain(
         except UNREADABLE:
             raise UpstreamBroke(f"the answer is not a message: {error}") from None
     if answer.type == "error" or failures.says_error(answer.error) or answer.content is None:
-        raise _broke(failures.failed_by(body))
+        raise UpstreamBroke.by(failures.failed_by(body))
     stop = stop_of(answer.stop_reason)
     if stop == "failed":
-        raise _broke(interrupted(answer.stop_reason))
+        raise UpstreamBroke.by(interrupted(answer.stop_reason))
     if not answer.content and stop is None:
-        raise _broke(failures.broken("the answer is empty", body))
+        raise UpstreamBroke.by(failures.broken("the answer is empty", body))
     editor = Editor(asked, disclose=disclose)
     told = usage_in(answer.usage)
     usage = None if told is None else told.normal()

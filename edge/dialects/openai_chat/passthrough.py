@@ -268,12 +268,12 @@ class ChatRelay:
             event = sse.encode(data)
         failed = failure_of(data, error=chunk.error, kind=chunk.object, name=parsed.name)
         if failed is not None:
-            raise _broke(failed)
+            raise UpstreamBroke.by(failed)
         if not chunk.choices and bytes(chunk.usage) == b"null":
             known = chunk.choices is not None or chunk.object is not None
             failed = failure_of_bare(sse.Event(parsed.name, data), known=known)
             if failed is not None:
-                raise _broke(failed)
+                raise UpstreamBroke.by(failed)
             if not known:
                 return b""
         self._made.add(event, 1)
@@ -305,7 +305,7 @@ class ChatRelay:
                     return b""
                 drop = (*drop, "usage")
         if interrupted is not None:
-            broke = _broke(interrupted)
+            broke = UpstreamBroke.by(interrupted)
             if any(map(_has_content, choices)):
                 broke.passed = self._edited(data, choices=True, drop=drop)
             raise broke
@@ -362,10 +362,6 @@ def _mended(data: bytes, reason: str) -> tuple[_Answer, bytes]:
         raise UpstreamBroke(reason) from None
 
 
-def _broke(failed: Failed) -> UpstreamBroke:
-    return UpstreamBroke(failed.reason, failed.kind)
-
-
 def _has_content(choice: _Choice) -> bool:
     """Whether `choice` holds anything that the model made."""
     said = choice.delta or choice.message or {}
@@ -392,13 +388,13 @@ def finish_plain(
         answer, body = _mended(body, f"the answer is not a chat completion: {error}")
     failed = failure_of(body, error=answer.error, kind=answer.object)
     if failed is not None:
-        raise _broke(failed)
+        raise UpstreamBroke.by(failed)
     choices = answer.choices or []
     if not any(map(_answers, choices)):
-        raise _broke(failed_by(body))
+        raise UpstreamBroke.by(failed_by(body))
     for choice in choices:
         if says_error(choice.error) or stop_of(choice.finish_reason) == "failed":
-            raise _broke(_interruption(choice))
+            raise UpstreamBroke.by(_interruption(choice))
     editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
     changed = editor.folds(choices[0].index, len(choices)) or any(
         is_odd(choice.finish_reason) for choice in choices

@@ -18,7 +18,6 @@ from uuid import uuid4
 import msgspec
 
 from edge.dialects.failures import broken, failed_by
-from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
@@ -176,11 +175,11 @@ class ResponsesRelay:
         try:
             read = _decode_event(data)
         except UNREADABLE:
-            raise _broke(broken("a frame is not a Responses event", data)) from None
+            raise UpstreamBroke.by(broken("a frame is not a Responses event", data)) from None
         read.type = read.type or parsed.name
         if read.type in _FAILED or bytes(read.error) != b"null":
             self._count(read.response)
-            raise _broke(failed_by(data))
+            raise UpstreamBroke.by(failed_by(data))
         if read.response is not NULL and bytes(read.response) != b"null":
             event = self._with_response(data, read)
         else:
@@ -220,12 +219,12 @@ class ResponsesRelay:
             seen = _decode_response(read.response)
             response = _ours(read.response, self._asked, self._echo)
         except UNREADABLE:
-            raise _broke(broken("a frame holds no response", data)) from None
+            raise UpstreamBroke.by(broken("a frame holds no response", data)) from None
         if (usage := _counted(seen, bytes(read.response))) is not None:
             usage.hosted = max(usage.hosted, self.usage.hosted if self.usage else 0)
             self.usage = usage
         if seen.status in ("failed", "cancelled"):
-            raise _broke(failed_by(data))
+            raise UpstreamBroke.by(failed_by(data))
         if read.type in _ENDED:
             self.complete = self.content = True
             self.answer = response
@@ -271,10 +270,6 @@ def _type_of(item: msgspec.Raw) -> str:
         return ""
 
 
-def _broke(failed: Failed) -> UpstreamBroke:
-    return UpstreamBroke(failed.reason, failed.kind)
-
-
 def finish_plain(
     body: bytes,
     asked: str,
@@ -291,7 +286,7 @@ def finish_plain(
         raise UpstreamBroke(f"the answer is not a response: {error}") from None
     failed = seen.status in ("failed", "cancelled") or bytes(seen.error) != b"null"
     if failed or seen.object != "response":
-        raise _broke(failed_by(body))
+        raise UpstreamBroke.by(failed_by(body))
     return ours, _counted(seen, body)
 
 

@@ -118,7 +118,8 @@ class ResponsesReader:
             return [failures.failed_by(body)]
         if response.output is None or response.status in ("queued", "in_progress"):
             failed = failures.failed_by(body)
-            return [Failed(f"the answer is not a finished response: {failed.reason}", failed.kind)]
+            failed.reason = f"the answer is not a finished response: {failed.reason}"
+            return [failed]
         out: list[Event] = []
         self._stop(response, body, out)
         return out

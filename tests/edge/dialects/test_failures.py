@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edge.dialects.failures import broken, claims_failure, failed_by, says_error
-from edge.dialects.passthrough import decode_fields
+from edge.dialects.passthrough import UpstreamBroke, decode_fields
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,10 @@ from edge.dialects.passthrough import decode_fields
         ({"type": "timeout_error"}, "upstream_timeout"),
         ({"code": "context_length_exceeded"}, "context_length_exceeded"),
         ({"message": "prompt is too long: 9 tokens > 8 maximum"}, "context_length_exceeded"),
+        ({"message": "Rate limit reached, try again in 4s."}, "rate_limited"),
+        ({"message": "Input data may contain inappropriate content."}, "content_filtered"),
+        ({"message": "x", "code": "data_inspection_failed"}, "content_filtered"),
+        ({"message": "API key not valid"}, "upstream_error"),
         ({"code": "content_filter"}, "content_filtered"),
         ({"type": "api_error", "message": "x"}, "upstream_error"),
         ({}, "upstream_error"),
@@ -37,6 +41,29 @@ def test_the_kind_of_an_error(error: object, kind: str) -> None:
         {"type": "response.failed", "response": {"status": "failed", "error": error}},
     ):
         assert failed_by(json.dumps(wrapped).encode()).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "wait"),
+    [
+        ({"message": "Slow down, try again in 3.2s."}, "Slow down, try again in 3.2s.", 4),
+        ({"message": "x", "metadata": {"raw": '{"error":{"message":"y"}}'}}, "x; y", None),
+        ({"details": [{"retryDelay": "21s"}]}, "", 21),
+        ({"code": 500}, "", None),
+    ],
+)
+def test_failed_by_keeps_the_words_and_the_wait(error: object, said: str, wait: int | None) -> None:
+    failed = failed_by(json.dumps({"error": error}).encode())
+    assert (failed.said, failed.wait) == (said, wait)
+    broke = UpstreamBroke.by(failed)
+    assert (broke.reason, broke.kind) == (failed.reason, failed.kind)
+    assert (broke.said, broke.wait) == (said, wait)
+
+
+def test_failed_by_looks_at_no_words_of_a_body_without_end() -> None:
+    large = json.dumps({"error": {"code": 429, "message": "x" * 100_000}}).encode()
+    failed = failed_by(large)
+    assert (failed.kind, failed.said) == ("rate_limited", "")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"error":1}'])
