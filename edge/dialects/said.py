@@ -17,6 +17,7 @@ from middlewares.sse import split
 from .neutral import Event, RefusalDelta, TextDelta, ThinkingDelta, ToolDelta, ToolOpened
 
 _TEXTS = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
+_BACKSLASH = 92
 _decode = msgspec.json.Decoder(str).decode
 _TEXT = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|partial_json|name'
@@ -53,42 +54,72 @@ def _unescaped(text: bytes) -> int:
     return len(text) - escapes + text.count(b"\\\\")
 
 
+def _is_escaped(before: bytes) -> bool:
+    """Whether what follows on `before` is escaped: an odd number of backslashes is in front."""
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+
+
 class Said:
     """Counts the text in the events of one passed stream.
 
-    Theory of operation. Events of a stream differ mostly in the inside of one JSON string, so what
-    stands around it is learnt from one event; a block of events that all begin and end as that one
-    did is counted by its length. Any other event is searched for members that hold text. A text
-    that stands twice in one event (OpenRouter's `reasoning` and `reasoning_details`) counts once.
+    Theory of operation. Events of a stream differ mostly in the inside of one JSON string. What
+    opens it (`"content":"`) is learnt from one event, and looked for in those that follow. An event
+    without it, with nothing in it or with an escaped quote is searched for all members that hold
+    text. A text that stands twice in one event (OpenRouter's `reasoning` and `reasoning_details`)
+    counts once.
     """
 
-    __slots__ = ("_around", "_head", "_tail", "bytes")
+    __slots__ = ("_length", "_opening", "bytes")
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._head = self._tail = b"\0"  # in no event
-        self._around = 0
+        self._opening = b"\0"  # in no event
+        self._length = 1
 
     def add(self, block: bytes, events: int) -> None:
         """Count `block`, which holds so many whole events."""
-        if block.count(self._head) == events == block.count(self._tail) and b"\\u" not in block:
-            self.bytes += len(block) - events * self._around
-            if b"\\" in block:
-                self.bytes += block.count(b"\\\\") - block.count(b"\\")
-        elif events == 1:
-            self._event(block)
+        if events == 1 and b"\\" not in block:  # as nearly all are
+            start = block.find(self._opening)
+            if start >= 0:
+                start += self._length
+                end = block.find(b'"', start)
+                if end > start:
+                    self.bytes += end - start
+                    return
+        self._add(block, events)
+
+    def _add(self, block: bytes, events: int) -> None:
+        if b"\\" not in block:
+            _, *parts = block.split(self._opening)
+            sizes = [part.find(b'"') for part in parts]
+            if len(sizes) == events and all(sizes):
+                self.bytes += sum(sizes)
+                return
+        opening, length = self._opening, self._length
+        end = size = 0
+        for _ in range(events):
+            start = block.find(opening, end)
+            if start < 0:
+                break
+            start += length
+            end = block.find(b'"', start)
+            while block[end - 1] == _BACKSLASH and _is_escaped(block[start:end]):
+                end = block.find(b'"', end + 1)
+            if end <= start:
+                break
+            size += _unescaped(block[start:end])
         else:
-            for event in split(block):
-                self._event(event)
+            self.bytes += size
+            return
+        for event in (block,) if events == 1 else split(block):
+            self._event(event)
 
     def _event(self, event: bytes) -> None:
         found = list(_TEXT.finditer(event))
-        if not found:
-            return
         if len(found) == 1:
-            start, end = found[0].span(1)
-            self._head, self._tail = event[:start], event[end:]
-            self._around = len(event) - (end - start)
             self.bytes += _unescaped(found[0][1])
-        else:
+            if found[0][1]:
+                self._opening = event[found[0].start() : found[0].start(1)]
+                self._length = len(self._opening)
+        elif found:
             self.bytes += sum(map(_unescaped, {match[1] for match in found}))
