@@ -84,19 +84,28 @@ def believable(told: Usage, context: int | None, choices: int = 1) -> Usage:
 
 
 def settled(
-    told: Usage | None, *, given: int, said: int, context: int | None = None, choices: int = 1
+    told: Usage | None,
+    *,
+    given: int,
+    said: int,
+    context: int | None = None,
+    choices: int = 1,
+    hosted: int = 0,
 ) -> tuple[Usage, bool]:
     """What an answer used, and whether the upstream counted all of it.
 
     told: by the upstream. given: input tokens, estimated. said: bytes of text that the model made.
-    context, choices: see `believable`.
+    context, choices: see `believable`. hosted: calls of hosted tools, if the upstream tells none.
     """
     if told is None:
-        return Usage(input=given, output=made(said)), False
+        return Usage(input=given, output=made(said), hosted=hosted), False
     believed = believable(told, context, choices)
     unseen = 0 if believed.output else believed.reasoning
     usage = believed.believed(given, made(said) + unseen)
-    return usage, usage is told
+    measured = usage is told
+    if hosted and not usage.hosted:
+        usage = replace(usage, hosted=hosted)
+    return usage, measured
 
 
 def made(said: int) -> int:

@@ -93,6 +93,8 @@ _SAME = (
     ("top_k",),
 )
 """Members of different dialects that say the same."""
+_SEARCH = "web_search_options"
+"""The member of a chat that offers web search: no answer tells how often it searched."""
 _STATE = ("previous_response_id", "conversation", "background", "prompt")
 """Members of Responses by which a request means more than it says."""
 _BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
@@ -275,6 +277,7 @@ class Passthrough:
         self._disclose = disclose
         self._context = context
         self._choices = MOST_CHOICES if "n" in fields else 1
+        self._hosted = int(dialect == "openai" and bytes(fields.get(_SEARCH, b"null")) != b"null")
 
     def take_body(self) -> bytes:
         """The caller's members as they came, another model."""
@@ -312,8 +315,14 @@ class Passthrough:
         context, choices = self._context, self._choices
         if answer and (told is None or not believable(told, context, choices).output):
             said = max(said, self._way.said(answer))
-        given = self._exchange.estimate
-        return settled(told, given=given, said=said, context=context, choices=choices)
+        return settled(
+            told,
+            given=self._exchange.estimate,
+            said=said,
+            context=context,
+            choices=choices,
+            hosted=self._hosted,
+        )
 
 
 class Translation:
@@ -340,6 +349,8 @@ class Translation:
         except RecursionError:  # what could just be read can be too deep to write
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         estimate = estimator.estimate(exchange.entry, weight)
+        offered = any(tool.kind == "hosted" for tool in conversation.tools)
+        hosted = int(offered and dialect == "openai" and _SEARCH.encode() in sent.body)
         id_ = exchange.request_id.replace("-", "")
         self.dialect = dialect
         self.endpoint = upstream.endpoint
@@ -349,7 +360,7 @@ class Translation:
         self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
         self._upstream = upstream
         self._max_answer = max_answer
-        self._count = _Count(exchange.entry, weight, estimate, estimator, aim.context)
+        self._count = _Count(exchange.entry, weight, estimate, estimator, aim.context, hosted)
         self._writer = client.writer(
             Caller(
                 model=exchange.model,
@@ -420,7 +431,7 @@ def _spelled(fields: Fields) -> dict[str, str]:
 class _Count:
     """What the upstream counted, where that is believed, or else what it must have been."""
 
-    __slots__ = ("_entry", "_estimate", "_estimator", "_weight", "context")
+    __slots__ = ("_entry", "_estimate", "_estimator", "_hosted", "_weight", "context")
 
     def __init__(
         self,
@@ -429,8 +440,10 @@ class _Count:
         estimate: int,
         estimator: Estimator | Estimates,
         context: int | None,
+        hosted: int,
     ) -> None:
         self.context = context
+        self._hosted = hosted
         self._entry = entry
         self._weight = weight
         self._estimate = estimate
@@ -447,7 +460,9 @@ class _Count:
             counted = sure.input + sure.cache_read + sure.cache_write
             if counted:
                 self._estimator.learn(self._entry, self._weight, counted)
-        usage, measured = settled(told, given=self._estimate, said=said, context=self.context)
+        usage, measured = settled(
+            told, given=self._estimate, said=said, context=self.context, hosted=self._hosted
+        )
         if cut:
             usage = msgspec.structs.replace(usage, output=max(usage.output, made(said)))
         return usage, measured and not cut

@@ -55,10 +55,13 @@ async def houses() -> AsyncIterator[list[House]]:
         await house.book.aclose()
 
 
-async def open_house(houses: list[House], *answers: Answer, **price: Any) -> House:
-    models = [
-        {**model, "context": CONTEXT, "price": {**PRICE, **price}} for model in DOCUMENT["models"]
-    ]
+async def open_house(
+    houses: list[House], *answers: Answer, family: str | None = None, **price: Any
+) -> House:
+    more = {"context": CONTEXT, "price": {**PRICE, **price}}
+    if family is not None:
+        more["family"] = family
+    models = [{**model, **more} for model in DOCUMENT["models"]]
     models.append({"id": "vectors", "targets": ["oai/v1"], "context": 10, "price": PRICE})
     house = House(
         Scripted(*answers), document={**DOCUMENT, "models": models}, ledger=MemoryLedgerStore()
@@ -280,6 +283,28 @@ async def test_usage_of_hosted_items_is_charged_by_the_call(
         body = ask(caller, "responses", stream=stream)
         await request(house.app, "POST", PATHS[caller], json=body)
         assert (await row_of(house)).cost == 30 * 1000 + 20 * 2000 + 10_000_000
+
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "chat.completions": {"web_search_options": {}},
+    "messages": {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+    "responses": {"tools": [{"type": "web_search"}]},
+}
+
+
+@forms
+@pytest.mark.parametrize("caller", SEARCHES)
+async def test_usage_of_a_chat_that_may_search_is_charged_one_call(
+    houses: list[House], caller: str, stream: bool
+) -> None:
+    answer = answer_of("openai", (30, 20), stream=stream)
+    family = "gpt-5-search-api"
+    house = await open_house(houses, answer, family=family, hosted_call="0.01")
+    for members, calls in ((SEARCHES[caller], 1), ({}, 0)):
+        body = ask(caller, "openai", stream=stream, **members)
+        assert (await request(house.app, "POST", PATHS[caller], json=body)).status == 200
+        row = await row_of(house)
+        assert (row.cost, row.measured) == (30 * 1000 + 20 * 2000 + calls * 10_000_000, True)
 
 
 async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[House]) -> None:
