@@ -11,26 +11,16 @@ says something else, or nothing, the first bytes decide:
 An unstreamed request that is answered by an event stream gets the answer that the stream makes.
 """
 
-from time import time
-from uuid import uuid4
-
-import msgspec
-
 from middlewares.exchange import Dialect
-from middlewares.sse import Splitter
 
-from .dialects.crossing import CLIENTS, UPSTREAMS
-from .dialects.neutral import Failed, fold
+from .dialects.forms import as_stream, put_together
 from .dialects.passthrough import UpstreamBroke
-from .dialects.sides import Caller
 from .upstreams import Header, Response, Sink, pump
 from .upstreams.bodies import BOM, read_all
 
 _LABEL = b"text/event-stream"
 _LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a line of an event stream begins (WHATWG HTML section 9.2.5)."""
-_ENDPOINTS = {"openai": "chat.completions", "anthropic": "messages", "responses": "responses"}
-_ASKED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
 
 
 async def event_stream(response: Response, dialect: Dialect, limit: int) -> Response:
@@ -52,32 +42,16 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
         return _Begun(response, head)
     if text.startswith(b"{"):
         body = await read_all(_Begun(response, head), limit)
-        return _Begun(response, _as_stream(body, dialect), ended=True)
+        return _Begun(response, as_stream(body, dialect), ended=True)
     raise UpstreamBroke(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
 
 
 def whole_answer(body: bytes, dialect: Dialect) -> bytes:
     """`body`, or the answer that it makes if it is an event stream. Raises UpstreamBroke."""
-    if body.startswith(b"{") or not _text(body).startswith(_LINES):
+    if body.startswith(b"{"):
         return body
-    reader = UPSTREAMS[dialect].reader()
-    splitter = Splitter(len(body))
-    events = reader.feed(splitter.feed(_text(body)) + splitter.rest() + b"\n\n")
-    reply = fold([*events, *reader.end()])
-    if reply.failed is not None:
-        raise UpstreamBroke.by(reply.failed)
-    caller = Caller(model="whole", id=uuid4().hex, created=int(time()), stream=False)
-    return CLIENTS[_ENDPOINTS[dialect]].writer(caller).body(reply)
-
-
-def _as_stream(body: bytes, dialect: Dialect) -> bytes:
-    """The stream in which `dialect` gives the whole answer `body`."""
-    events = UPSTREAMS[dialect].read(body)
-    for event in events:
-        if isinstance(event, Failed):
-            raise UpstreamBroke.by(event)
-    caller = Caller(model="whole", id=uuid4().hex, created=int(time()), fields=_ASKED)
-    return CLIENTS[_ENDPOINTS[dialect]].writer(caller).write(events)
+    text = _text(body)
+    return put_together(text, dialect) if text.startswith(_LINES) else body
 
 
 async def _beginning(response: Response) -> bytes:
