@@ -53,7 +53,7 @@ CHAT = record(
         ),
         "usage": _COMPLETION_USAGE,
     },
-    {"service_tier": NAME, "system_fingerprint": NAME},
+    {"service_tier": NAME, "system_fingerprint": nullable(NAME)},
 )
 CHUNK = record(
     {
@@ -77,7 +77,11 @@ CHUNK = record(
             )
         ),
     },
-    {"usage": nullable(_COMPLETION_USAGE), "service_tier": NAME, "system_fingerprint": NAME},
+    {
+        "usage": nullable(_COMPLETION_USAGE),
+        "service_tier": NAME,
+        "system_fingerprint": nullable(NAME),
+    },
 )
 
 
