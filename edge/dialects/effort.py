@@ -20,18 +20,20 @@ _LARGE = 49152
 
 _UNSAID = ("", "default", "auto")
 """What servers call the model's own level (Groq, vLLM)."""
+_OFF = ("off", "disable", "disabled")
 _BUDGETS = {"minimal": LEAST_BUDGET, "low": 4096, "medium": 8192, "high": 16384, "xhigh": 32768}
 _BELOW = ((2048, "minimal"), (6144, "low"), (12288, "medium"), (24576, "high"), (_LARGE, "xhigh"))
 
 
 def read_effort(value: Any, path: str, words: Collection[str] = EFFORTS) -> str | None:
-    """The level that a caller names at `path`; None where it leaves it to the model.
+    """The level that a caller names at `path`, in OpenAI's words or those of other servers.
 
+    None where it leaves the level to the model.
     Raises Problem for what is none of `words`.
     """
     if value is None or value in _UNSAID:
         return None
-    return one_of(value, path, words)
+    return one_of("none" if value in _OFF and "none" in words else value, path, words)
 
 
 def level_of(reasoning: Reasoning) -> str | None:

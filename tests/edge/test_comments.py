@@ -8,11 +8,15 @@ an upstream writes beside `event` and `data` goes no further.
 import asyncio
 import itertools
 import json
+import random
 import re
 
 import pytest
 
+from edge.dialects.crossing import PASSTHROUGH
 from edge.upstreams import Disconnected
+from middlewares import sse
+from middlewares.sse import Splitter
 from tests.asgi import Call, http_scope
 from tests.edge.blank_lines import (
     CALLERS,
@@ -128,3 +132,27 @@ async def test_stream_that_is_joined_or_replayed_holds_no_empty_event(caller: st
     read = Strict(got)
     assert read.lines.count(COST) == 1
     assert len(house.upstream.requests) == 1
+
+
+def relayed(dialect: str, chunks: list[bytes]) -> bytes:
+    """What the caller of a dialect gets of a stream in the same."""
+    relay = PASSTHROUGH[dialect].relay({}, "ours", {})
+    splitter = Splitter()
+    blocks = [splitter.feed(chunk) for chunk in chunks]
+    return b"".join(relay.feed(block) for block in blocks if block) + relay.end()
+
+
+@pytest.mark.parametrize("dialect", MODELS)
+@pytest.mark.parametrize("seed", range(8))
+def test_relay_passes_only_events_wherever_lines_beside_them_stand(dialect: str, seed: int) -> None:
+    seeded = random.Random(seed)
+    say = SAY[dialect]()
+    words = b"".join(say.text(f"word {n} ") for n in range(12))
+    events = [*sse.split(say.start() + words + say.stop())]
+    expected = relayed(dialect, events)
+    mixed = b"".join(decorated(e) if seeded.random() < 0.4 else e for e in events)
+    edges = sorted(seeded.randrange(len(mixed)) for _ in range(seeded.choice((0, 3, 30, 300))))
+    chunks = [mixed[a:b] for a, b in itertools.pairwise([0, *edges, len(mixed)]) if a < b]
+    got = relayed(dialect, chunks)
+    assert got.replace(b": keep-alive\n", b"") == expected
+    Strict(got)

@@ -625,6 +625,7 @@ def test_what_has_no_place_elsewhere_is_noted() -> None:
             {"thinking": {"type": "enabled", "budget_tokens": 2000}},
             Reasoning(mode="enabled", budget=2000, shown=True),
         ),
+        ({"reasoning_effort": "off"}, Reasoning(effort="none", shown=True)),
         ({"reasoning": {"enabled": True}}, Reasoning(mode="enabled", shown=True)),
         (
             {"reasoning_effort": "default", "thinking": {"type": "disabled"}},
