@@ -65,7 +65,7 @@ CASES = list(_cases())
 def _script(case: Case) -> list[Answer]:
     given = case.oddity.stream if case.streamed else case.oddity.plain
     assert given is not None
-    return [given]
+    return [given] if case.oddity.first is None else [case.oddity.first, given]
 
 
 def _second(case: Case) -> list[Answer]:
@@ -163,7 +163,7 @@ def _check(seen: Seen) -> None:
         assert asked == (1, 0)
         _check_error(seen, oddity.refuses)
     elif oddity.fails is None:
-        assert asked == (1, 0)
+        assert asked == (1 if oddity.first is None else 2, 0)
         _check_said(seen)
     elif not case.second:
         assert asked == (1, 0)

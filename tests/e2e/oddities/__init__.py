@@ -10,7 +10,7 @@ from .framing import beats
 from .leniency import lenient
 from .no_answers import no_answer
 from .oddity import HELLO, STOPS, TEXT, Oddity, body, stream
-from .refusals import refusals
+from .refusals import corrections, refusals
 
 ODDITIES: tuple[Oddity, ...] = (
     *no_answer(),
@@ -19,6 +19,7 @@ ODDITIES: tuple[Oddity, ...] = (
     *lenient(),
     *calls(),
     *refusals(),
+    *corrections(),
 )
 
 __all__ = ["HELLO", "ODDITIES", "STOPS", "TEXT", "Oddity", "body", "stream"]

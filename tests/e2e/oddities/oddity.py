@@ -32,6 +32,7 @@ class Oddity(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         one, that answers. refuses: the kind of error whether there is a second target or not.
     stop: as `STOPS` has it. calls: tools called. usage: input and output tokens in the record.
     plain, stream: the answer; None where the oddity has no such form.
+    first: what the same target answers to requests that it fits; then it is asked again.
     retry_after: seconds that the caller is told to wait, at least.
     says: words that the error's message holds.
     """
@@ -44,6 +45,7 @@ class Oddity(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     refuses: Kind | None = None
     plain: Answer | None = None
     stream: Answer | None = None
+    first: Answer | None = None
     stop: str = "end"
     calls: Sequence[tuple[str, Any]] = ()
     usage: tuple[int, int] | None = None

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.e2e.answers import HIDDEN
+from tests.e2e.answers import HIDDEN, answer
+from tests.e2e.scripted_upstream import Answer
 
-from .oddity import Oddity, body
+from .oddity import HELLO, TEXT, Oddity, body, stream
 
 
 def refusals() -> Iterator[Oddity]:
@@ -86,5 +87,34 @@ def refusals() -> Iterator[Oddity]:
     yield refusal("an inspection that failed", inspected, 400, refuses="content_filtered")
     own = {"error": {"message": "temperature must be at most 2", "param": "temperature"}}
     yield refusal("a request that is wrong", own, 400, refuses="invalid_request")
+    arrears = {"code": "Arrearage", "message": f"Access denied by {HIDDEN}."}
+    yield refusal("an account in arrears", arrears, 400, fails="upstream_error")
+    name = {"error": {"message": f"The model `{HIDDEN}` does not exist.", "param": "model"}}
+    yield refusal("a model that is unknown, as 400", name, 400, fails="upstream_error")
+    yield refusal("the page of a firewall", b"<html>10.0.0.5</html>", 403, fails="upstream_error")
     large = {"error": {"message": "The body is too large."}}
     yield refusal("413 without a rate", large, 413, refuses="request_too_large")
+
+
+def corrections() -> Iterator[Oddity]:
+    """Members that an upstream refuses, and without which it answers."""
+    detail = [
+        {
+            "type": "extra_forbidden",
+            "loc": ["body", "stream_options", "include_usage"],
+            "msg": f"Extra inputs are not permitted by {HIDDEN}",
+        }
+    ]
+    for name, said in {
+        "in a list": {"object": "error", "message": {"detail": detail}, "param": None},
+        "in words": {"message": "stream_options: Extra inputs are not permitted"},
+    }.items():
+        yield Oddity(
+            name=f"stream_options that are refused, {name}",
+            wire="chat",
+            whole=TEXT,
+            first=Answer(
+                status=422, if_member="stream_options", pieces=[json.dumps(said).encode()]
+            ),
+            stream=stream("chat", *answer("chat", *HELLO).events),
+        )
