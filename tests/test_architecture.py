@@ -272,7 +272,7 @@ WRITERS = {
     "the application's router": {"edge.router"},
     "auth": {"middlewares.auth"},
     "intake": {"edge.intake"},
-    "forward": {"edge.forward", "edge.passage"},
+    "forward": {"edge.asking", "edge.forward", "edge.passage"},
     "responses": {"edge.responses.app"},
     "counting": {"edge.counting"},
     "rate_limit": {"middlewares.rate_limit"},
