@@ -2,7 +2,7 @@
 
 One object carries the members of both vendors, inside an envelope of both, so either SDK reads it
 (field sources: OpenAI API reference, "List models"; Anthropic API reference, "List Models").
-Prices are decimal strings in credits per million tokens.
+Prices are decimal strings in credits per million tokens, and per call of a hosted tool.
 """
 
 import re
@@ -20,6 +20,7 @@ from .catalog import Catalog, Model
 from .router import plain_path
 from .unknown_model import not_found
 
+_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "hosted_call")
 _DEFAULT_PAGE = 20
 _LONGEST_PAGE = 1000
 
@@ -95,7 +96,7 @@ class ModelsApp:
         if model.price is not None:
             about["price"] = {
                 name: str(value)
-                for name in ("input", "output", "cache_read", "cache_write")
+                for name in _PRICES
                 if (value := getattr(model.price, name)) is not None
             }
         return about

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from .dialects.anthropic_messages.claude import claude
 from .dialects.openai_models import reasons
 from .options import Model, Plan
 
@@ -36,4 +37,4 @@ def _hidden(models: Iterable[Model], plans: Sequence[str]) -> Iterator[str]:
 def _thinks_out_of_sight(model: Model) -> bool:
     names = [target.split("/", 1)[1] for target in model.targets]
     families = model.families or ([model.family] * len(names) if model.family else names)
-    return any(map(reasons, families))
+    return any(reasons(name) or claude(name).unasked for name in families)

@@ -902,6 +902,8 @@ def test_advice_names_what_vendors_charge_for_and_prices_do_not() -> None:
                 {"id": "hidden", "targets": ["up/gpt-5"], "price": price},
                 {"id": "drained", "targets": ["up/o3"], "price": price, "on_hangup": "drain"},
                 {"id": "named", "targets": ["up/x"], "family": "gpt-5.2", "price": price},
+                {"id": "claude", "targets": ["up/claude-opus-5-5"], "price": price},
+                {"id": "older", "targets": ["up/claude-3-5-haiku-latest"], "price": price},
                 {"id": "free", "targets": ["up/gpt-5"]},
             ],
             "plans": [{"id": "pro"}, {"id": "patient", "on_hangup": "drain"}],
@@ -909,6 +911,6 @@ def test_advice_names_what_vendors_charge_for_and_prices_do_not() -> None:
         env={},
     )
     told = {one.partition(":")[0]: one for one in advice(settings)}
-    assert "not given for hidden, drained, named;" in told["models[].price.hosted_call"]
-    assert "not given for hidden, named;" in told["models[].on_hangup"]
+    assert "not given for hidden, drained, named, claude, older;" in told["models[].price.hosted_call"]
+    assert "not given for hidden, named, claude;" in told["models[].on_hangup"]
     assert "keys of pro." in told["models[].on_hangup"]
