@@ -911,6 +911,8 @@ def test_advice_names_what_vendors_charge_for_and_prices_do_not() -> None:
         env={},
     )
     told = {one.partition(":")[0]: one for one in advice(settings)}
-    assert "not given for hidden, drained, named, claude, older;" in told["models[].price.hosted_call"]
+    assert (
+        "not given for hidden, drained, named, claude, older;" in told["models[].price.hosted_call"]
+    )
     assert "not given for hidden, named, claude;" in told["models[].on_hangup"]
     assert "keys of pro." in told["models[].on_hangup"]

@@ -30,14 +30,38 @@ def _in_all(change: Json) -> Callable[[Json], None]:
     return lambda each: each.update(change)
 
 
-def _usage_as_text(each: Json) -> None:
-    if each.get("usage"):
-        each["usage"] = {name: str(count) for name, count in each["usage"].items()}
+def _in_usage(change: Callable[[Json], object]) -> Callable[[Json], None]:
+    """Of an answer in any dialect, or of an event, in which it may stand deeper."""
+
+    def changed(each: Json) -> None:
+        for place in (each, each.get("message"), each.get("response")):
+            if isinstance(place, dict) and place.get("usage"):
+                place["usage"] = change(place["usage"])
+
+    return changed
+
+
+def _as_text(usage: Json) -> Json:
+    return {name: str(one) if isinstance(one, int) else one for name, one in usage.items()}
+
+
+_ODD = {
+    **dict.fromkeys(("prompt_tokens_details", "completion_tokens_details"), "none"),
+    **dict.fromkeys(("input_tokens_details", "output_tokens_details"), 7),
+    **dict.fromkeys(("cache_creation", "iterations", "server_tool_use"), True),
+    "total_tokens": {},
+}
+_USAGES: Mapping[str, tuple[Callable[[Json], object], bool]] = {
+    "usage as text": (_as_text, True),
+    "usage with odd details": (lambda usage: {**usage, **_ODD}, True),
+    "usage is a list": (lambda _: [], False),
+    "usage is text": (lambda _: "none", False),
+}
+"""By name: what is made of it, and whether its figures can be read."""
 
 
 _NAN = {"content": [{"token": "x", "logprob": float("nan"), "top_logprobs": []}]}
 _CHANGES: Mapping[str, Callable[[Json], None]] = {
-    "usage as text": _usage_as_text,
     "`error` is empty text": _in_all({"error": ""}),
     "`error` is an empty object": _in_all({"error": {}}),
     "`error` is false": _in_all({"error": False}),
@@ -56,9 +80,11 @@ _CHANGES: Mapping[str, Callable[[Json], None]] = {
 
 def lenient() -> Iterator[Oddity]:
     for name, change in _CHANGES.items():
-        usage = (10, 5) if name == "usage as text" else None
-        yield Oddity(name=name, wire="chat", whole=TEXT, usage=usage, **changed("chat", change))
+        yield Oddity(name=name, wire="chat", whole=TEXT, **changed("chat", change))
     for wire in WIRES:
+        for name, (odd, counted) in _USAGES.items():
+            answers = changed(wire, _in_usage(odd))
+            yield Oddity(name=name, wire=wire, whole=TEXT, counted=counted, **answers)
         made = answer(wire, *HELLO)
         plain = json.dumps(made.body).encode()
         events = stream(wire, *made.events)

@@ -31,6 +31,7 @@ class Oddity(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         second target is not asked. fails: the kind of error where there is no second target; with
         one, that answers. refuses: the kind of error whether there is a second target or not.
     stop: as `STOPS` has it. calls: tools called. usage: input and output tokens in the record.
+    counted: whether these are the upstream's, else they are estimates.
     plain, stream: the answer; None where the oddity has no such form.
     first: what the same target answers to requests that it fits; then it is asked again.
     retry_after: seconds that the caller is told to wait, at least.
@@ -49,6 +50,7 @@ class Oddity(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stop: str = "end"
     calls: Sequence[tuple[str, Any]] = ()
     usage: tuple[int, int] | None = None
+    counted: bool = True
     retry_after: int | None = None
     says: str = ""
     surfaces: Sequence[str] = ()
