@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from middlewares.budget import Bill
-from middlewares.exchange import Exchange
+from middlewares.exchange import MOST_RUNS, Exchange
 from middlewares.money import Price
 from middlewares.terms import OnHangup
 
@@ -82,16 +82,21 @@ class Appraiser:
         if limits.on_hangup is not None:
             budget = msgspec.structs.replace(budget, on_hangup=limits.on_hangup)
         estimate = most_input = exchange.estimate
+        runs = MOST_RUNS
         if budget.limited:
+            runs = 1
             hour = limits.hour_is_dearer and keeps_for_an_hour(fields)
             if asked or hour:
                 price = price.most_with(asked, hour=hour)
-            if price.hosted_call:
-                hosted = hosted_calls(fields)
             if "context_management" in fields and compacts(fields):
+                runs += 1
                 most_input *= 2
-        if budget.limited and estimate < limits.context and reads_more(fields):
-            most_input = max(most_input, limits.context)
+            if reads_more(fields):
+                most_input = max(most_input, limits.context)
+                calls = hosted_calls(fields)
+                runs += calls
+                if price.hosted_call:
+                    hosted = calls
         return Bill(
             budget,
             (principal.plan or "") if principal is not None else "",
@@ -100,6 +105,7 @@ class Appraiser:
             price,
             most_input,
             hosted,
+            runs,
         )
 
     def _limits(self, model: Model, named: Sequence[str]) -> _Limits:

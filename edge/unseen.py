@@ -15,7 +15,7 @@ import msgspec
 from .bounds import ORDINARY, plain
 
 _NULL = msgspec.Raw(b"null")
-_NOTHING = (b"null", b"false", b"[]", b"{}", b'""')
+_NOTHING = (b"null", b"false", b"[]", b'""')
 
 _TURNS = ("messages", "input", "system", "instructions")
 """Members that hold what is said."""

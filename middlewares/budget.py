@@ -26,14 +26,14 @@ import msgspec
 from msgspec.structs import replace
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import Exchange, Principal, Usage, cost_of
+from .exchange import MOST_RUNS, Exchange, Principal, Usage, cost_of
 from .money import Price, decimal
 from .problem import Problem
 from .stores.accounts import Accounts
 from .stores.book import Book
 from .stores.counters import CountersUnavailable, Hold, Short
 from .stores.keys import StoreUnavailable
-from .stores.ledger import Ended, Entry, Try
+from .stores.ledger import MOST_COST, Ended, Entry, Try
 from .terms import Budget
 
 _Way = Literal["returned", "raised", "cancelled"]
@@ -46,7 +46,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     input: tokens, estimated, rather too many; output: the most tokens that may be made.
     price: of the model asked for, the dearest where it may be served by another.
     most_input: tokens to set aside where the upstream may read more than was sent; 0: `input`.
-    hosted: calls of tools that the vendor runs, at most.
+    hosted: calls of tools that the vendor runs, at most. runs: see `Exchange.runs`.
     """
 
     budget: Budget
@@ -56,6 +56,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     price: Price
     most_input: int = 0
     hosted: int = 0
+    runs: int = MOST_RUNS
 
 
 Appraise = Callable[[Exchange], Bill | None]
@@ -70,7 +71,7 @@ class BudgetMiddleware:
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
 fallback_from, first_content, upstream_seconds, usage, measured, produced, tariff, outcome, \
 status, on_hangup
-    Writes:  on_hangup, cut_off, cost
+    Writes:  on_hangup, cut_off, runs, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
     Cost:    one decision of the counters, two writes of the book; 8 us beyond
@@ -124,6 +125,7 @@ status, on_hangup
             if budget.cut_off and hold is not None:
                 exchange.cut_off = _affords(bill, hold)
         exchange.on_hangup = budget.on_hangup
+        exchange.runs = bill.runs
 
         opened = _opened(exchange, principal, bill, hold, entry_id, self._clock())
         try:
@@ -283,6 +285,7 @@ def _closed(
                 attempt.error,
             )
         )
+    cost = min(cost, MOST_COST)
     # By position: so many names cost more than all else here.
     return Entry(
         opened.id,

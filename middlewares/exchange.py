@@ -33,6 +33,10 @@ Tariff = Callable[["Usage"], int]
 
 _KEY = "penstock.exchange"
 
+MOST_RUNS = 101
+"""How often an upstream's model runs for one answer, at most: with tools that the vendor runs it
+reads all again after each call. What is counted beyond that is not believed."""
+
 
 class House(msgspec.Struct, frozen=True):
     """How the operator wants refusals to look.
@@ -182,6 +186,7 @@ class Exchange(msgspec.Struct, eq=False):
     levels: tuple[Level, ...] = ()  # rate_limit: where the principal's rates stand
     on_hangup: OnHangup = "cancel"  # budget: what becomes of the upstream when the client leaves
     cut_off: int = 0  # budget: output tokens after which a stream ends; 0: none
+    runs: int = MOST_RUNS  # budget: how often a model may run for it, tools and compaction included
     cost: int = 0  # budget: nano-credits charged, once it is over
     instead: str = ""  # downgrade: model to serve, since a limit refused the one asked for
     refused: str = ""  # downgrade: the kind of that refusal

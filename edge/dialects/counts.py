@@ -7,11 +7,13 @@ text. Streamed or not, passed or translated, every answer goes through `settled`
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from middlewares.exchange import Usage
+from middlewares.exchange import MOST_RUNS, Usage
 
 Count = Any
 """A token count as upstreams write it: some send 12.0, some "12", some null."""
@@ -22,6 +24,7 @@ MOST_CHOICES = 128
 """Answers that one request may ask for with `n`, at most."""
 
 _MOST = 1 << 53
+_decode_count = msgspec.json.Decoder(int | float | None, strict=False).decode
 _NUMBER = re.compile(r"\s*\d{1,16}(\.0*)?\s*")
 
 
@@ -68,14 +71,28 @@ def disjoint(
     )
 
 
-def believable(told: Usage, context: int | None, choices: int = 1) -> Usage:
+def choices_asked(fields: Mapping[str, msgspec.Raw]) -> int:
+    """Answers that a body asks for with `n`, as the most lenient of upstreams reads it."""
+    if "n" not in fields:
+        return 1
+    try:
+        asked = _decode_count(fields["n"])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 1
+    return int(max(1, min(asked or 1, MOST_CHOICES)))
+
+
+def believable(told: Usage, context: int | None, choices: int = 1, runs: int = MOST_RUNS) -> Usage:
     """`told`, less each half that is more than a model with this context can have processed.
 
-    context: tokens, None if unknown. choices: answers that were asked for.
+    context: tokens, None if unknown. choices: answers that were asked for, 0 where they are
+    vectors. runs: how often the model may have run for it; see `Exchange.runs`.
     """
+    if not choices and (told.output or told.reasoning):
+        told = replace(told, output=0, reasoning=0)
     if context is None:
         return told
-    most = context * (told.passes + told.hosted)
+    most = context * min(told.passes + told.hosted, runs)
     if told.input + told.cache_read + told.cache_write > most:
         told = replace(told, input=0, cache_read=0, cache_write=0, cache_write_1h=0)
     if told.output > most * choices:
@@ -90,16 +107,18 @@ def settled(
     said: int,
     context: int | None = None,
     choices: int = 1,
+    runs: int = MOST_RUNS,
     hosted: int = 0,
 ) -> tuple[Usage, bool]:
     """What an answer used, and whether the upstream counted all of it.
 
     told: by the upstream. given: input tokens, estimated. said: bytes of text that the model made.
-    context, choices: see `believable`. hosted: calls of hosted tools, if the upstream tells none.
+    context, choices, runs: see `believable`. hosted: calls of hosted tools, if the upstream tells
+    none.
     """
     if told is None:
         return Usage(input=given, output=made(said), hosted=hosted), False
-    believed = believable(told, context, choices)
+    believed = believable(told, context, choices, runs)
     unseen = 0 if believed.output else believed.reasoning
     usage = believed.believed(given, made(said) + unseen)
     measured = usage is told

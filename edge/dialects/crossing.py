@@ -25,7 +25,7 @@ from middlewares.problem import Problem
 
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
-from .counts import MOST_CHOICES, believable, made, settled
+from .counts import believable, choices_asked, made, settled
 from .embeddings import DIALECT as EMBEDDINGS
 from .foreign import without_foreign
 from .halves import Halves
@@ -100,6 +100,8 @@ _STATE = ("previous_response_id", "conversation", "background", "prompt")
 _BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_PREFIXES = 4096
+"""Tokens that a server of embeddings may put before its inputs."""
 _MOST_WITHHELD = 64 << 20
 """Bytes of a stream that may come without anything to pass on: they are kept until it is known what
 they are.
@@ -171,7 +173,11 @@ def cross(
     if endpoint == "embeddings":
         able = "openai" in spoken or "responses" in spoken
         # A batch may have any number of inputs, each as long as the context.
-        return Passthrough(exchange, "openai", model, disclose=disclose) if able else None
+        if not able:
+            return None
+        # Many inputs may each fill the model's context; none has more tokens than bytes.
+        most = 2 * exchange.size + exchange.estimate + _PREFIXES
+        return Passthrough(exchange, "openai", model, context=most, disclose=disclose)
     chat = endpoint == "chat.completions"
     borrowed = chat and speaks_responses(exchange.fields)
     passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
@@ -276,7 +282,8 @@ class Passthrough:
         self._exchange = exchange
         self._disclose = disclose
         self._context = context
-        self._choices = MOST_CHOICES if "n" in fields else 1
+        # Vectors are no output, whatever their server counts.
+        self._choices = 0 if exchange.endpoint == "embeddings" else choices_asked(fields)
         self._hosted = int(dialect == "openai" and bytes(fields.get(_SEARCH, b"null")) != b"null")
 
     def take_body(self) -> bytes:
@@ -308,12 +315,13 @@ class Passthrough:
         if relay.complete:
             return self._settled(relay.usage, relay.said, relay.answer)
         told = relay.usage
-        return told and believable(told, self._context, self._choices), False
+        runs = self._exchange.runs
+        return told and believable(told, self._context, self._choices, runs), False
 
     def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
         """answer: whole, where there is one; it is read only if nobody counted the output."""
-        context, choices = self._context, self._choices
-        if answer and (told is None or not believable(told, context, choices).output):
+        context, choices, runs = self._context, self._choices, self._exchange.runs
+        if answer and (told is None or not believable(told, context, choices, runs).output):
             said = max(said, self._way.said(answer))
         return settled(
             told,
@@ -321,6 +329,7 @@ class Passthrough:
             said=said,
             context=context,
             choices=choices,
+            runs=runs,
             hosted=self._hosted,
         )
 
@@ -360,7 +369,9 @@ class Translation:
         self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
         self._upstream = upstream
         self._max_answer = max_answer
-        self._count = _Count(exchange.entry, weight, estimate, estimator, aim.context, hosted)
+        self._count = _Count(
+            exchange.entry, weight, estimate, estimator, aim.context, exchange.runs, hosted
+        )
         self._writer = client.writer(
             Caller(
                 model=exchange.model,
@@ -396,7 +407,7 @@ class Translation:
         """Settled when the stream stopped, for the caller to be told the same."""
         if relay.complete:
             return relay.usage, not relay.estimated
-        return relay.usage and believable(relay.usage, self._count.context), False
+        return relay.usage and self._count.believable(relay.usage), False
 
     def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The fold of the answer's events."""
@@ -431,7 +442,7 @@ def _spelled(fields: Fields) -> dict[str, str]:
 class _Count:
     """What the upstream counted, where that is believed, or else what it must have been."""
 
-    __slots__ = ("_entry", "_estimate", "_estimator", "_hosted", "_weight", "context")
+    __slots__ = ("_context", "_entry", "_estimate", "_estimator", "_hosted", "_runs", "_weight")
 
     def __init__(
         self,
@@ -440,14 +451,20 @@ class _Count:
         estimate: int,
         estimator: Estimator | Estimates,
         context: int | None,
+        runs: int,
         hosted: int,
     ) -> None:
-        self.context = context
+        self._context = context
+        self._runs = runs
         self._hosted = hosted
         self._entry = entry
         self._weight = weight
         self._estimate = estimate
         self._estimator = estimator
+
+    def believable(self, told: Usage) -> Usage:
+        """See `counts.believable`."""
+        return believable(told, self._context, runs=self._runs)
 
     def settled(self, told: Usage | None, said: int, *, cut: bool = False) -> tuple[Usage, bool]:
         """What is charged for `told` and `said` bytes of text, and whether it was counted.
@@ -456,12 +473,17 @@ class _Count:
         its count of the output is only a beginning.
         """
         if told is not None:
-            sure = believable(told, self.context)
+            sure = self.believable(told)
             counted = sure.input + sure.cache_read + sure.cache_write
             if counted:
                 self._estimator.learn(self._entry, self._weight, counted)
         usage, measured = settled(
-            told, given=self._estimate, said=said, context=self.context, hosted=self._hosted
+            told,
+            given=self._estimate,
+            said=said,
+            context=self._context,
+            runs=self._runs,
+            hosted=self._hosted,
         )
         if cut:
             usage = msgspec.structs.replace(usage, output=max(usage.output, made(said)))

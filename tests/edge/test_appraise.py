@@ -11,7 +11,7 @@ from edge.plans import Plans
 from edge.settings import parse
 from middlewares import Exchange, Principal, Problem
 from middlewares.budget import Bill
-from middlewares.exchange import Usage
+from middlewares.exchange import MOST_RUNS, Usage
 
 SETTINGS = parse(
     {
@@ -285,3 +285,16 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
     assert of("unsaid", linked).most_input == of("falls", linked).most_input == 200_000
     assert of("small", linked, estimate=9000).most_input == 9000
     assert of("small", linked, plan=None).most_input == 100, "nothing is set aside"
+
+
+def test_runs_are_what_the_request_may_come_to() -> None:
+    def runs(plan: str = "pro", **members: Any) -> int:
+        found = bill(plan=plan, **members)
+        assert found is not None
+        return found.runs
+
+    assert runs() == runs(tools=[{"type": "function"}]) == 1
+    assert runs(tools=[{"type": "web_search_20250305", "max_uses": 3}]) == 4
+    assert runs(tools=[{"type": "web_search"}]) == 11
+    assert runs(context_management={"edits": [{"type": "compact_20260112"}]}) == 2
+    assert runs(plan="") == MOST_RUNS, "nothing is limited"

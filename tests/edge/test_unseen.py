@@ -100,6 +100,7 @@ def test_what_stands_in_the_body_is_seen(fields: dict[str, msgspec.Raw]) -> None
         body(tools="all"),
         body(web_search_options={"search_context_size": "low"}),
         body(Web_Search_Options={"search_context_size": "low"}),
+        body(web_search_options={}),
         body(mcp_servers=[{"type": "url", "url": "https://example.com"}]),
         body(plugins=[{"id": "web"}]),
         body(enable_search=True),

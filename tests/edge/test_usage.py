@@ -181,6 +181,25 @@ async def test_usage_of_embeddings_is_the_input(
     assert row.measured is measured
 
 
+async def test_usage_of_embeddings_has_no_output_and_no_more_input_than_bytes(
+    houses: list[House],
+) -> None:
+    """Nothing is set aside for what no such answer has."""
+    vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "v1"}
+    usage = {"prompt_tokens": 500, "completion_tokens": 9000, "total_tokens": 9500}
+    true = json.dumps({**vectors, "usage": usage}).encode()
+    huge = json.dumps({**vectors, "usage": {**usage, "prompt_tokens": 10**6}}).encode()
+    answers = [Answer([data], headers=[JSON]) for data in (true, huge)]
+    house = await open_house(houses, *answers)
+    body = {"model": "vectors", "input": "Hello there"}
+    rows = []
+    for _ in answers:
+        await request(house.app, "POST", "/v1/embeddings", json=body)
+        rows.append(await row_of(house))
+    assert [(row.output, row.measured) for row in rows] == [(0, False), (0, False)]
+    assert [row.input for row in rows] == [500, house.exchanges[1].estimate]
+
+
 @forms
 async def test_usage_of_several_choices_is_estimated_over_all(
     houses: list[House], stream: bool

@@ -6,7 +6,14 @@ import msgspec
 import pytest
 
 from edge.dialects.anthropic_messages.wire import MessageUsage
-from edge.dialects.counts import believable, made, settled, tokens
+from edge.dialects.counts import (
+    MOST_CHOICES,
+    believable,
+    choices_asked,
+    made,
+    settled,
+    tokens,
+)
 from edge.dialects.openai_chat import wire as chat
 from edge.dialects.openai_responses import wire as responses
 from middlewares.exchange import Usage
@@ -194,3 +201,51 @@ def test_hosted_calls_are_counted_in_a_response() -> None:
     )
     assert responses.hosted_in(response) == 2
     assert responses.hosted_in(b'{"output":[]}') == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "choices"),
+    [
+        (1, 1),
+        (3, 3),
+        ("3", 3),
+        (2.0, 2),
+        (None, 1),
+        (0, 1),
+        (-5, 1),
+        ("many", 1),
+        ([3], 1),
+        (10**9, MOST_CHOICES),
+    ],
+)
+def test_choices_asked_are_read_as_leniently_as_by_any_upstream(value: Any, choices: int) -> None:
+    assert choices_asked({"n": msgspec.Raw(msgspec.json.encode(value))}) == choices
+
+
+def test_choices_asked_is_one_without_n() -> None:
+    assert choices_asked({}) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "runs", "expected"),
+    [
+        (Usage(input=100, output=100), 1, (100, 100)),
+        (Usage(input=101, output=100), 1, (0, 100)),
+        (Usage(input=100, output=101), 1, (100, 0)),
+        (Usage(input=300, output=1, hosted=2), 3, (300, 1)),
+        (Usage(input=301, output=1, hosted=2), 3, (0, 1)),
+        (Usage(input=300, output=1, hosted=10**9), 1, (0, 1)),
+        (Usage(input=200, output=200, passes=2), 2, (200, 200)),
+        (Usage(input=200, output=200, passes=10**9), 1, (0, 0)),
+    ],
+)
+def test_counts_are_believed_for_the_runs_that_were_asked_for(
+    told: Usage, runs: int, expected: tuple[int, int]
+) -> None:
+    """An upstream that counts searches which nobody asked for is not believed more tokens."""
+    sure = believable(told, 100, runs=runs)
+    assert (sure.input, sure.output) == expected
+
+
+def test_vectors_have_no_output() -> None:
+    assert believable(Usage(input=5, output=7, reasoning=3), None, 0) == Usage(input=5)
