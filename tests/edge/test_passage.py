@@ -13,6 +13,7 @@ from middlewares import ErrorsMiddleware, Exchange
 from middlewares._asgi import Message, Receive, Scope, Send
 from middlewares.exchange import Usage
 from tests.asgi import Call, http_scope, request
+from tests.edge.blank_lines import Strict
 from tests.edge.scripted import JSON, SSE, Answer, House, Scripted, Step
 from tests.edge.test_forward import (
     BLOCK,
@@ -55,7 +56,12 @@ class Leaving:
     when the forwarder has been told that its client has left."""
 
     def __init__(
-        self, *steps: Step, stream: bool = True, hear_out: float = 30.0, **known: object
+        self,
+        *steps: Step,
+        stream: bool = True,
+        hear_out: float = 30.0,
+        silence: float = 10.0,
+        **known: object,
     ) -> None:
         headers = [SSE if stream else JSON]
         self.upstream = Scripted(Answer(steps, headers=headers, pumping=stream))
@@ -71,7 +77,13 @@ class Leaving:
             name="both", upstream=self.upstream, dialects=frozenset(("openai",)), base_path=b"/v1"
         )
         catalog = House(self.upstream).catalog
-        inner = Forwarder(catalog=catalog, providers={"both": provider}, hear_out=hear_out)
+        inner = Forwarder(
+            catalog=catalog,
+            providers={"both": provider},
+            hear_out=hear_out,
+            hold=silence,
+            keep_alive=silence,
+        )
         self._app = ErrorsMiddleware(inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,6 +199,20 @@ async def test_a_stream_is_cut_off_when_its_money_is_gone() -> None:
     assert (exchange.outcome, exchange.problem) == ("cut", "budget_exceeded")
     assert 10 <= exchange.produced <= 16
     assert chat.upstream.responses[0].closed.is_set()
+
+
+async def test_stream_cut_off_after_pings_holds_no_empty_event() -> None:
+    go_on = asyncio.Event()
+    words = [HI.replace(b"Hi", b"word" * 4)] * 20
+    chat = Leaving(ROLE, HI, go_on, *words, STOP, COST, DONE, cut_off=10, silence=0.001)
+    async with chat.call() as call:
+        got = b""
+        while Strict(got).comments < 2:
+            got += await call.chunk()
+        go_on.set()
+        got += await call.rest()
+        await call.done()
+    assert Strict(got).events[-1]["error"]["type"] == "insufficient_quota"
 
 
 async def test_a_stream_within_its_money_is_not_cut_off() -> None:
