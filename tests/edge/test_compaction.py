@@ -131,7 +131,16 @@ async def test_no_summary_is_a_failure(upstream: str, text: str) -> None:
     assert (await post(house, upstream, COMPACT)).status == 502
 
 
-@pytest.mark.parametrize("body", [b"<html>", b'{"object":"response"}', b"[]"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b'{"object":"response"}',
+        b"[]",
+        b'{"object":"response.compaction","output":[]}',
+        b'{"detail":"secret"}',
+    ],
+)
 async def test_a_200_that_is_no_compaction(body: bytes) -> None:
     house = house_of(Answer([body], headers=PLAIN))
     assert (await post(house, "responses", COMPACT)).status == 502

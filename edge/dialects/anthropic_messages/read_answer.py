@@ -148,7 +148,8 @@ class MessagesReader:
             return [failures.failed_by(body)]
         if message.content is None:
             failed = failures.failed_by(body)
-            return [Failed(f"the answer has no content: {failed.reason}", failed.kind)]
+            failed.reason = f"the answer has no content: {failed.reason}"
+            return [failed]
         self._greet(out)
         self._count(usage_in(message.usage), out)
         for raw in message.content:

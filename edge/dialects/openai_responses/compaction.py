@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects.failures import failed_by
 from edge.dialects.neutral import Conversation, Reply, Text, ToolChoice, Turn
 from edge.dialects.passthrough import (
+    NO_ECHO,
     NO_FIELDS,
     UNREADABLE,
     Dialect,
@@ -27,6 +29,7 @@ from edge.upstreams.redact import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
+from .editing import Editor
 from .response_object import usage_of
 from .wire import NULL, usage_in
 
@@ -118,13 +121,16 @@ def finish_plain(
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
-    """The upstream's compaction as it is; what is in it is the upstream's to read."""
+    """The upstream's compaction; what is in it is the upstream's to read."""
+    editor = Editor(asked, NO_ECHO, disclose=disclose)
     try:
         answer = _decode_answer(body)
+        if answer.object != "response.compaction" or not answer.output:
+            raise UpstreamBroke.by(failed_by(body))
+        if editor.tells(body):
+            body = encode(editor.response(body))
     except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a compaction: {error}") from None
-    if answer.object != "response.compaction":
-        raise UpstreamBroke(f"the answer is a {answer.object!r:.80}, not a compaction")
     return body, usage_in(answer)
 
 

@@ -5,9 +5,11 @@ Nothing depends on the state of the vendor: what a request refers to has been pu
 reasoning in its encrypted form, which the caller or the gateway sends back.
 
 Theory of operation of `ResponsesRelay`. Whole response objects stand in the events that begin and
-end a stream; in these `model` is renamed and the members that this gateway decided are put right
-(`echo`). Everything between is passed on as it came, deltas after one look at the block. The
-numbers of the events go on when a stream has to end with an error of ours.
+end a stream; in these `model` is renamed, what names the vendor is left out, and the members that
+this gateway decided are put right (`echo`). Everything between is passed on as it came, deltas
+after one look at the block; unless items have no places or ids of their own (`numbering`). Before
+the end comes what the finished response holds and was not told; if it holds nothing, it gets the
+items that were. The numbers of the events go on when a stream has to end with an error of ours.
 """
 
 import re
@@ -17,7 +19,11 @@ from uuid import uuid4
 
 import msgspec
 
-from edge.dialects.failures import broken, failed_by
+from edge.dialects.failures import broken, failed_by, says_error
+from edge.dialects.halves import Halves
+from edge.dialects.heartbeats import is_done, is_heartbeat
+from edge.dialects.lenient import corrected
+from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
     KEEP_ALIVE,
@@ -34,10 +40,14 @@ from edge.dialects.passthrough import (
 )
 from edge.dialects.said import Said, said_by
 from edge.dialects.sides import Caller
+from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
+from . import editing
+from .editing import Editor
 from .failure import Numbered, failing
+from .numbering import Numbering, items_of
 from .read_answer import read
 from .response_object import ResponseObject
 from .seals import without_seals
@@ -51,12 +61,19 @@ _FAILED = frozenset(("error", "response.error", "response.failed", "response.can
 _EMPTY = _RUNNING | {"response.content_part.added", "response.reasoning_summary_part.added"}
 """Events that come before the model has made anything."""
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+_NEEDED = frozenset(("type", "response", "item", "output", "status"))
 _FALSE = msgspec.Raw(b"false")
 _COUNT = 1 << 53
 
 
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
+
+
 class _Response(msgspec.Struct):
     status: str | None = None
+    incomplete_details: _Incomplete | None = None
+    output: msgspec.Raw = NULL
     usage: msgspec.Raw = NULL
     service_tier: Any = None
     object: str = ""
@@ -99,27 +116,33 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
     return encode(out)
 
 
-def _ours(response: bytes, asked: str, echo: Echo) -> bytes:
-    """A response object with the caller's model name and what this gateway decided."""
-    members = decode_fields(response)
-    if "model" in members:
-        members["model"] = msgspec.Raw(encode(asked))
-    for name, value in echo.items():
-        members[name] = msgspec.Raw(encode(value))
-    return encode(members)
+def _failed_in(seen: _Response, data: bytes) -> Failed | None:
+    """The failure that a response object tells; None for none."""
+    if seen.status in ("failed", "cancelled") or says_error(seen.error):
+        return failed_by(data)
+    if seen.status == "incomplete" and stop_of(_word(seen)) == "failed":
+        return interrupted(_word(seen))
+    return None
+
+
+def _word(seen: _Response) -> str | None:
+    """Why a response is incomplete."""
+    return seen.incomplete_details.reason if seen.incomplete_details is not None else None
 
 
 class ResponsesRelay:
     """One Responses stream on its way to the caller."""
 
     __slots__ = (
-        "_asked",
         "_done",
-        "_echo",
+        "_editor",
         "_following",
+        "_halves",
         "_last",
         "_made",
+        "_numbering",
         "_started",
+        "_sure",
         "answer",
         "complete",
         "content",
@@ -136,10 +159,13 @@ class ResponsesRelay:
         self.content = False
         self.answer = b""
         self._made = Said()
-        self._asked = asked
-        self._echo = echo
+        self._editor = Editor(asked, echo, disclose=disclose)
+        self._halves = Halves()
+        self._numbering = Numbering()
         self._started = b""
         """The response as it was at the beginning, for one that fails."""
+        self._sure = False
+        """Whether the last event looked at was a delta as it should be, so that more may follow."""
         self._done: list[msgspec.Raw] = []
         self._following = 0
         self._last = b""
@@ -152,9 +178,10 @@ class ResponsesRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
+        if b"\\u" in block or self._halves.held:
+            block = self._halves.feed(block)
         if (
-            self.content
-            and not self.complete
+            self._sure
             and block.startswith(b"event: response.")
             and block.endswith(b"}\n\n")
             and (events := block.count(_DELTA)) == block.count(b"}\n\n")
@@ -170,33 +197,49 @@ class ResponsesRelay:
         if parsed is None or self.complete:
             return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
         data = parsed.data
-        if data.startswith(b"[DONE]"):
+        if is_done(data) or is_heartbeat(parsed):
             return b""
         try:
             read = _decode_event(data)
         except UNREADABLE:
-            raise UpstreamBroke.by(broken("a frame is not a Responses event", data)) from None
+            try:
+                read, data = corrected(_decode_event, data, _NEEDED)
+            except UNREADABLE:
+                raise UpstreamBroke.by(broken("a frame is not a Responses event", data)) from None
         read.type = read.type or parsed.name
-        if read.type in _FAILED or bytes(read.error) != b"null":
+        if _is_failure(read, parsed.name):
             self._count(read.response)
             raise UpstreamBroke.by(failed_by(data))
         if read.response is not NULL and bytes(read.response) != b"null":
             event = self._with_response(data, read)
+        elif read.type in _ENDED:
+            raise UpstreamBroke.by(broken("the response has no output", data))
         else:
-            self._between(read, event)
+            event = self._between(read, parsed, data, event)
+        self._sure = read.type.endswith(".delta") and not self._numbering.odd
         if read.sequence_number is not None:
-            self._following = min(max(0, read.sequence_number), _COUNT) + 1
+            self._following = max(self._following, min(max(0, read.sequence_number), _COUNT) + 1)
             self._last = b""
         return event
 
-    def _between(self, read: _Event, event: bytes) -> None:
-        """Look whether an event shows that the model has made something."""
+    def _between(self, read: _Event, parsed: sse.Event, data: bytes, event: bytes) -> bytes:
+        """An event without a response; whether it shows that the model has made something."""
+        try:
+            ours = self._numbering.event(read.type, read.item, data)
+            if ours is None:
+                return b""
+            if self._editor.tells(ours):
+                ours = encode(self._told(decode_fields(ours)))
+        except UNREADABLE:
+            raise UpstreamBroke.by(broken("an item cannot be read", data)) from None
+        if ours is not parsed.data:
+            event = sse.encode(ours, read.type if read.type.isprintable() else "")
         if read.type == "response.output_item.added":
             if not self.content:
                 self.content = _type_of(read.item) not in ("message", "reasoning")
         elif read.type == "response.output_item.done":
             self.content = True
-            self._done.append(read.item)
+            self._done.append(_decode_event(ours).item)
             if hosted := hosted_in(bytes(read.item)):
                 self.usage = self.usage or Usage()
                 self.usage.hosted += hosted
@@ -204,6 +247,15 @@ class ResponsesRelay:
             self.content = True
             if read.type.endswith(".delta"):
                 self._made.add(event, 1)
+        return event
+
+    def _told(self, members: Fields) -> Fields:
+        """An event, and the item in it, less what names the vendor."""
+        item = members.get("item", NULL)
+        out = self._editor.open(members)
+        if bytes(item) != b"null":
+            out["item"] = msgspec.Raw(encode(self._editor.open(decode_fields(item))))
+        return out
 
     def _count(self, response: msgspec.Raw) -> None:
         """Take the usage that a response tells, if it can be read."""
@@ -216,42 +268,76 @@ class ResponsesRelay:
     def _with_response(self, data: bytes, read: _Event) -> bytes:
         try:
             members = decode_fields(data)
-            seen = _decode_response(read.response)
-            response = _ours(read.response, self._asked, self._echo)
+            seen, raw = _seen(bytes(read.response))
+            response = self._editor.response(raw)
         except UNREADABLE:
             raise UpstreamBroke.by(broken("a frame holds no response", data)) from None
-        if (usage := _counted(seen, bytes(read.response))) is not None:
+        if (usage := _counted(seen, raw)) is not None:
             usage.hosted = max(usage.hosted, self.usage.hosted if self.usage else 0)
             self.usage = usage
-        if seen.status in ("failed", "cancelled"):
-            raise UpstreamBroke.by(failed_by(data))
+        failed = _failed_in(seen, data)
+        if failed is not None:
+            raise UpstreamBroke.by(failed)
+        before = b""
         if read.type in _ENDED:
-            self.complete = self.content = True
-            self.answer = response
-            self._started = b""
-            self._done.clear()
+            before = self._end(response, seen, data)
+            if before:
+                members["sequence_number"] = msgspec.Raw(encode(self._following))
         elif not self._started:
-            self._started = response
-        members["response"] = msgspec.Raw(response)
-        return sse.encode(encode(members), read.type if read.type.isprintable() else "")
+            self._started = encode(response)
+        members = self._editor.open(members)
+        members["response"] = msgspec.Raw(encode(response))
+        return before + sse.encode(encode(members), read.type if read.type.isprintable() else "")
+
+    def _end(self, response: Fields, seen: _Response, data: bytes) -> bytes:
+        """Put a finished response right; what it holds and was not told, as events."""
+        try:
+            output = items_of(response)
+            late = [*self._numbering.late(output)]
+        except UNREADABLE:
+            raise UpstreamBroke.by(broken("an item cannot be read", data)) from None
+        if not output:
+            if not self._done and bytes(seen.output) == b"null":
+                raise UpstreamBroke.by(broken("the response has no output", data))
+            response["output"] = msgspec.Raw(encode(self._done))
+        editing.put_right(response, _word(seen))
+        self.complete = self.content = True
+        self.answer = encode(response)
+        self._started = b""
+        self._done.clear()
+        if not late:
+            return b""
+        numbered = Numbered(self._next())
+        events = b"".join(numbered.event(*pair) for pair in late)
+        self._following, self._last = numbered.following, b""
+        return events
 
     def end(self) -> bytes:
         """Only a response that has ended ends a stream."""
+        rest = self._halves.rest()
+        out = event_by_event(rest, self._event) if rest else b""
         if self.complete:
-            return b""
-        raise UpstreamBroke("the stream ended before its response did")
+            return out
+        broke = UpstreamBroke("the stream ended before its response did")
+        broke.passed = out
+        raise broke
+
+    def _next(self) -> int:
+        """The number of the next event."""
+        seen = _NUMBER.findall(self._last)
+        return max(self._following, int(seen[-1]) + 1) if seen else self._following
 
     def failure(self, content: dict[str, Any]) -> bytes:
         """An error event, then the response as failed with the items that are done."""
-        seen = _NUMBER.findall(self._last)
-        return failing(
-            Numbered(int(seen[-1]) + 1 if seen else self._following), content, self._failed
-        )
+        return failing(Numbered(self._next()), content, self._failed)
 
     def _failed(self, code: str, message: str) -> bytes:
         if not self._started:  # some clients hear of a failure only by an object that failed
             caller = Caller(
-                model=self._asked, id=uuid4().hex, created=int(time()), echo={**self._echo}
+                model=self._editor.asked,
+                id=uuid4().hex,
+                created=int(time()),
+                echo=self._editor.echo,
             )
             return ResponseObject(caller).failed((), code, message)
         response = decode_fields(self._started)
@@ -261,6 +347,17 @@ class ResponsesRelay:
             "error": {"code": code, "message": message},
         }
         return encode({**response, **changed})
+
+
+def _is_failure(event: _Event, name: str) -> bool:
+    """Whether an event says that the upstream failed. name: of its `event:` line."""
+    return (
+        event.type in _FAILED
+        or event.type in ("", "message")
+        or event.type.endswith("_error")
+        or name == "error"
+        or (event.error is not NULL and says_error(event.error))
+    )
 
 
 def _type_of(item: msgspec.Raw) -> str:
@@ -279,15 +376,30 @@ def finish_plain(
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The caller's body and the usage of an unstreamed answer."""
+    editor = Editor(asked, echo, disclose=disclose)
     try:
-        seen = _decode_response(body)
-        ours = _ours(body, asked, echo)
+        seen, body = _seen(body)
+        ours = editor.response(body)
+        output = items_of(ours)
     except UNREADABLE as error:
         raise UpstreamBroke(f"the answer is not a response: {error}") from None
-    failed = seen.status in ("failed", "cancelled") or bytes(seen.error) != b"null"
-    if failed or seen.object != "response":
+    failed = _failed_in(seen, body)
+    if failed is not None:
+        raise UpstreamBroke.by(failed)
+    if not output and bytes(seen.output) == b"null":
         raise UpstreamBroke.by(failed_by(body))
-    return ours, _counted(seen, body)
+    if seen.status in ("queued", "in_progress"):
+        raise UpstreamBroke.by(broken("the answer is not a finished response", body))
+    editing.put_right(ours, _word(seen))
+    return encode(ours), _counted(seen, body)
+
+
+def _seen(response: bytes) -> tuple[_Response, bytes]:
+    """A response object, and its bytes put right if they had to be. Raises one of UNREADABLE."""
+    try:
+        return _decode_response(response), response
+    except UNREADABLE:
+        return corrected(_decode_response, response, _NEEDED)
 
 
 def _counted(seen: _Response, response: bytes) -> Usage | None:

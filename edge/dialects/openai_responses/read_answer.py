@@ -68,7 +68,7 @@ class ResponsesReader:
     def __init__(self) -> None:
         self._front: tuple[str, str | None, int | None, Item] | None = None
         """The marks of the last event, and the item in front of the line that it belonged to."""
-        self._items = Items()
+        self._items: Items[Item] = Items()
         self._line: list[Item] = []
         """The items that are not done, that at its turn in front."""
         self._called = False
@@ -190,7 +190,7 @@ class ResponsesReader:
             self._hosted += event.type == DONE and told.type in wire.HOSTED
             self._items.ignore(told)
             return
-        item, new = self._items.of(event, told, _type_of(event, told))
+        item, new = self._items.of(event, told, type_of(event, told))
         if new:
             item = self._announced(event, told)
             self._line.append(item)
@@ -207,7 +207,7 @@ class ResponsesReader:
 
     def _announced(self, event: wire.Event, told: wire.Item | None) -> Item:
         """The reader of an item that begins, also of one whose beginning was never told."""
-        told = told or wire.Item(type=_type_of(event, told))
+        told = told or wire.Item(type=type_of(event, told))
         self._called |= told.type in _CALLS
         item = reader_of(told, self._text)
         self._items.add(item, event, told)
@@ -272,14 +272,14 @@ class ResponsesReader:
         done = [item for item in self._items if item.done]
         while self._line:
             item = self._line[0]
-            told = finished.get(id(item))
+            told = output[finished[id(item)]] if id(item) in finished else None
             if not item.done:
                 if told is not None:
                     item.whole(told, out)
                 item.close(out)
             self._next(out)
         for item in done:
-            if (told := finished.get(id(item))) is not None:
+            if id(item) in finished and (told := output[finished[id(item)]]) is not None:
                 item.missed(told, out)
         for place in added:
             told = output[place]
@@ -324,7 +324,7 @@ def _parts_of(told: wire.Item) -> Sequence[wire.Part]:
     return (told.content if told.type == "message" else None) or ()
 
 
-def _type_of(event: wire.Event, told: wire.Item | None) -> str:
+def type_of(event: wire.Event, told: wire.Item | None) -> str:
     """The type of the item that an event belongs to."""
     if told is not None:
         return told.type

@@ -29,28 +29,20 @@ from edge.dialects.neutral import (
 )
 
 from . import wire
+from .matching import Marked
 
 _ORIGIN = Origin("responses")
 _PARAGRAPH = "\n\n"
 
 
-class _Item:
-    """What all items have.
+class _Item(Marked):
+    """What all items have. waiting: its events, while another item is being passed on."""
 
-    waiting: its events, while another item is being passed on. done: it is complete. The rest are
-    the marks by which events find it (`matching`): ended are its texts that are complete.
-    """
-
-    __slots__ = ("call_id", "done", "ended", "id", "kind", "place", "waiting")
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
+        super().__init__()
         self.waiting: list[wire.Event] = []
-        self.done = False
-        self.kind = ""
-        self.id = ""
-        self.call_id = ""
-        self.place: int | None = None
-        self.ended: set[tuple[str, int]] = set()
 
 
 class Message(_Item):
@@ -112,7 +104,7 @@ class Message(_Item):
     @property
     def is_blank(self) -> bool:
         """Whether nothing of it has been said."""
-        return not self._said
+        return not self._said and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
         """Say the parts of the finished item of which nothing has been said."""
@@ -200,7 +192,7 @@ class Thought(_Item):
     @property
     def is_blank(self) -> bool:
         """Whether nothing of it has been said."""
-        return not self._open
+        return not self._open and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
         """Say the finished item if nothing of it has been said."""
@@ -260,7 +252,7 @@ class Call(_Item):
     @property
     def is_blank(self) -> bool:
         """Whether nothing of it has been said."""
-        return not self._said
+        return not self._said and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
         """Say the finished item if its name was not known before."""

@@ -309,3 +309,177 @@ def test_whole_answers_that_are_none(body: bytes, kind: str) -> None:
     with pytest.raises(UpstreamBroke) as caught:
         finish_plain(body, "ours", ECHO)
     assert caught.value.kind == kind
+
+
+# As servers are
+
+
+def response_event(kind: str, **members: Any) -> bytes:
+    told = {"type": f"response.{kind}", "response": {**response(kind, []), **members}}
+    return stream_of([told], named=True)
+
+
+BEGUN, ENDED = (
+    STREAM[: STREAM.index(b"event: response.output_item.added")],
+    list(sse.split(STREAM))[-1],
+)
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b"data:\n\n",
+        b"data: {}\n\n",
+        b"data: ping\n\n",
+        b"event: ping\ndata: {}\n\n",
+        b"event: heartbeat\ndata: {}\n\n",
+        b'data: {"type":"ping"}\n\n',
+        b'data: "[DONE]" \n\n',
+    ],
+)
+def test_feed_heartbeats_and_done_are_left_out(beat: bytes) -> None:
+    events = list(sse.split(STREAM))
+    odd = beat + beat.join(events) + beat
+    for chunks in cuts(odd):
+        assert run(chunks).out == run([STREAM]).out
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        (b'data: {"detail":"secret-host failed"}\n\n', "upstream_error"),
+        (b'data: {"code":429,"msg":"secret-host","success":false}\n\n', "rate_limited"),
+        (b'data: {"base_resp":{"status_code":1002,"status_msg":"secret-host"}}\n\n',
+         "rate_limited"),
+        (b"event: error\ndata: {}\n\n", "upstream_error"),
+        (b'data: {"type":"server_error","message":"secret-host"}\n\n', "upstream_error"),
+        (b'data: {"type":"response.completed","response":null}\n\n', "upstream_error"),
+    ],
+)  # fmt: skip
+def test_feed_an_error_in_other_words_breaks_the_stream(frame: bytes, kind: str) -> None:
+    for stream in (frame, BEGUN + frame, STREAM[: -len(ENDED)] + frame + ENDED):
+        for chunks in cuts(stream):
+            result = run(chunks)
+            assert result.broke == kind
+            assert b"secret-host" not in result.out
+
+
+@pytest.mark.parametrize("error", [{}, "", False])
+def test_an_empty_error_is_none(error: Any) -> None:
+    assert run([BEGUN + response_event("completed", error=error)]).broke == ""
+    finish_plain(json.dumps({**response("completed", []), "error": error}).encode(), "ours")
+
+
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        ("max_output_tokens", "max_output_tokens"),
+        ("content_filter", "content_filter"),
+        ("a word of next year", "a word of next year"),
+        ("length", "max_output_tokens"),
+        ("MAX_TOKENS", "max_output_tokens"),
+        ("sensitive", "content_filter"),
+    ],
+)
+def test_a_reason_is_one_of_the_dialect(word: str, ours: str) -> None:
+    cut = {**response("completed", []), "status": "incomplete"}
+    cut["incomplete_details"] = {"reason": word}
+    result = run([BEGUN + response_event("incomplete", **cut)])
+    assert parsed(result.out)[-1]["response"]["incomplete_details"] == {"reason": ours}
+    body, _ = finish_plain(json.dumps(cut).encode(), "ours")
+    assert json.loads(body)["incomplete_details"] == {"reason": ours}
+
+
+def test_an_interrupted_answer_breaks() -> None:
+    cut = {**response("completed", []), "status": "incomplete"}
+    cut["incomplete_details"] = {"reason": "network_error"}
+    assert run([BEGUN + response_event("incomplete", **cut)]).broke == "upstream_error"
+    with pytest.raises(UpstreamBroke):
+        finish_plain(json.dumps(cut).encode(), "ours")
+
+
+def test_a_response_without_output_is_no_answer() -> None:
+    for output in ({"output": None}, {}):
+        told = {**response("completed", [])}
+        del told["output"]
+        told |= output
+        with pytest.raises(UpstreamBroke):
+            finish_plain(json.dumps(told).encode(), "ours")
+        end = stream_of([{"type": "response.completed", "response": told}], named=True)
+        assert run([BEGUN + end]).broke == "upstream_error"
+
+
+def test_feed_halves_of_characters_are_joined() -> None:
+    text = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
+    text += b'"item_id":"m","output_index":0,"content_index":0,"delta":"%b"}\n\n'
+    stream = BEGUN + text % rb"hi \ud83d" + text % rb"\ude00 there \ud83d" + ENDED
+    for chunks in cuts(stream):
+        deltas = [event["delta"] for event in parsed(run(chunks).out) if "delta" in event]
+        assert "".join(deltas) == "hi \U0001f600 there \ufffd"
+
+
+def test_feed_odd_members_that_nobody_needs_are_put_right() -> None:
+    odd = STREAM.replace(b'"sequence_number":4', b'"sequence_number":"4"')
+    odd = odd.replace(b'"sequence_number":7', b'"sequence_number":7,"logprob":NaN')
+    result = run(list(sse.split(odd)))
+    assert [event["sequence_number"] for event in parsed(result.out)] == [
+        event["sequence_number"] for event in parsed(run([STREAM]).out)
+    ]
+    told = {**response("completed", []), "usage": "free", "service_tier": 5}
+    assert json.loads(finish_plain(json.dumps(told).encode(), "ours")[0])["usage"] == "free"
+
+
+NAMING = {
+    "provider": "theirs",
+    "system_fingerprint": "fp_theirs",
+    "service_tier": "flex",
+    "usage": {"input_tokens": 5, "output_tokens": 5, "cost": 0.1, "cost_details": {}},
+    "moderation": {"input": {"model": "theirs-moderation"}},
+    "tools": [{"type": "image_generation", "model": "the-callers"}],
+    "metadata": {"model": "the-callers", "provider": "the-callers"},
+    "novel": 1,
+}
+
+
+def named(told: dict[str, Any]) -> None:
+    assert (told["model"], told["service_tier"], told["novel"]) == ("ours", "flex", 1)
+    assert "theirs" not in json.dumps(told).replace(told["id"], "")
+    assert "cost" not in told["usage"]
+    assert told["system_fingerprint"] is None
+    assert (told["tools"], told["metadata"]) == (NAMING["tools"], NAMING["metadata"])
+
+
+def test_what_names_the_vendor_does_not_leave() -> None:
+    item = {"id": "i", "type": "image_generation_call", "provider": "theirs", "model": "theirs"}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**response("in_progress", []), **NAMING}},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.novelty", "model": "theirs", "item_id": "i", "output_index": 0},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {
+            "type": "response.completed",
+            "provider": "theirs",
+            "response": {**response("completed", []), **NAMING, "output": [item]},
+        },
+    ]
+    for chunks in cuts(stream_of(events, named=True)):
+        result = run(chunks)
+        told = parsed(result.out)
+        named(told[0]["response"])
+        named(told[-1]["response"])
+        named(json.loads(result.relay.answer))
+        ours = {"id": "i", "type": "image_generation_call", "model": "ours"}
+        assert told[1]["item"] == told[3]["item"] == told[-1]["response"]["output"][0] == ours
+        assert told[2]["model"] == "ours"
+        assert "provider" not in told[-1]
+    body, _ = finish_plain(json.dumps({**response("completed", []), **NAMING}).encode(), "ours")
+    named(json.loads(body))
+
+
+def test_with_disclose_only_the_model_is_renamed() -> None:
+    given = {**response("completed", []), **NAMING}
+    body, _ = finish_plain(json.dumps(given).encode(), "ours", disclose=True)
+    assert json.loads(body) == {**given, "model": "ours"}
+    relay = ResponsesRelay(fields(), "ours", disclose=True)
+    end = stream_of([{"type": "response.completed", "response": given}], named=True)
+    assert parsed(relay.feed(end))[0]["response"] == {**given, "model": "ours"}

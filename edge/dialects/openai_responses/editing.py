@@ -1,0 +1,75 @@
+"""What is changed in a passed Responses answer: names of the vendor, and odd reasons to stop."""
+
+import msgspec
+
+from edge.dialects.disclosure import tells, undisclosed
+from edge.dialects.passthrough import Echo, Fields, decode_fields, encode
+from edge.dialects.stops import is_known, stop_of
+
+from .wire import NULL
+
+_CALLERS = frozenset(
+    (
+        *("tools", "tool_choice", "metadata", "instructions", "prompt", "text", "reasoning"),
+        *("response", "item"),
+    )
+)
+"""Members of a response that came from the caller; and of an event, what is looked at apart."""
+_REASONS = {
+    "length": "max_output_tokens",
+    "pause": "max_output_tokens",
+    "refusal": "content_filter",
+}
+
+
+class Editor:
+    """Edits the response objects of one answer."""
+
+    __slots__ = ("_disclose", "asked", "echo")
+
+    def __init__(self, asked: str, echo: Echo, *, disclose: bool) -> None:
+        self.asked = asked
+        self.echo = {**echo}
+        self._disclose = disclose
+
+    def response(self, response: bytes) -> Fields:
+        """A response with the caller's model name and what this gateway decided."""
+        members = self.open(decode_fields(response))
+        if "model" in members:
+            members["model"] = msgspec.Raw(encode(self.asked))
+        if b'"model"' in bytes(members.get("moderation", NULL)):
+            members["moderation"] = self._moderation(members["moderation"])
+        for name, value in self.echo.items():
+            members[name] = msgspec.Raw(encode(value))
+        return members
+
+    def _moderation(self, raw: msgspec.Raw) -> msgspec.Raw:
+        """What judged the `input` and the `output`, which are not what was said here."""
+        judged = decode_fields(raw)
+        for name, each in judged.items():
+            if bytes(each).startswith(b"{"):
+                judged[name] = msgspec.Raw(encode(self.open(decode_fields(each))))
+        return msgspec.Raw(encode(judged))
+
+    def open(self, members: Fields) -> Fields:
+        """`members` of any object, less what names the vendor. What the caller sent stays."""
+        if self._disclose:
+            return members
+        own = {name: value for name, value in members.items() if name in _CALLERS}
+        rest = {name: value for name, value in members.items() if name not in _CALLERS}
+        rest = undisclosed(rest, self.asked)
+        left = {**own, **rest}
+        return {name: left[name] for name in members if name in left}
+
+    def tells(self, data: bytes) -> bool:
+        """Whether an event names the vendor."""
+        return not self._disclose and (b'"model"' in data or tells(data))
+
+
+def put_right(response: Fields, word: str | None) -> None:
+    """Say why a response is incomplete, `word`, as the dialect does."""
+    if word is None or word in _REASONS.values() or not is_known(word):
+        return
+    stop = stop_of(word)
+    reason = None if stop is None or stop == "failed" else _REASONS.get(stop)
+    response["incomplete_details"] = msgspec.Raw(encode({"reason": reason} if reason else None))
