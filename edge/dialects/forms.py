@@ -26,6 +26,7 @@ _ENDPOINTS = {"openai": "chat.completions", "anthropic": "messages", "responses"
 _NULL = msgspec.Raw(b"null")
 _UNTOLD = (b"null", b"0")
 _ASKED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
+_FINISHED = (b'"completed"', b'"incomplete"')
 _DONE = b'"response.output_item.done"'
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
@@ -87,11 +88,13 @@ def _told(events: Iterable[Fields]) -> Fields:
 
 
 def _response(events: Iterable[Fields]) -> Fields:
-    """The last response object of a stream, with the items that are done where it holds none."""
+    """The finished response of a stream, with the items that are done where it holds none."""
     response: Fields = {}
     done: list[msgspec.Raw] = []
     for fields in events:
-        response = _object(fields.get("response")) or response
+        found = _object(fields.get("response"))
+        if bytes(found.get("status", b"")) in _FINISHED:
+            response = found
         if bytes(fields.get("type", b"")) == _DONE and "item" in fields:
             done.append(fields["item"])
     if not _items(response.get("output")):

@@ -3,6 +3,7 @@
 read-DIALECT       bytes of an upstream -> events: no exception, one grammar, no matter the cuts
 carry-ENDPOINT     the same bytes, through everything: what the caller gets is valid, and closed
 pass-DIALECT       the same bytes where both sides speak alike: they pass, or the stream breaks
+turn-DIALECT       the same bytes in the form that was not asked for: turned into the other one
 ask-ENDPOINT       a caller's body -> each upstream's: taken, or refused by a Problem
 tell-ENDPOINT      a caller's body -> its conversation, and what of it another maker gets
 write-ENDPOINT     valid events -> bytes: valid in their dialect, and nothing lost on the way back
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 from edge.dialects import thread
 from edge.dialects.crossing import CLIENTS, UPSTREAMS
 from edge.dialects.foreign import without_foreign
+from edge.dialects.forms import as_stream, put_together
 from edge.dialects.neutral import (
     Event,
     Refusal,
@@ -141,6 +143,18 @@ def pass_on(dialect: Dialect, data: bytes) -> None:
         way.finish_plain(data)
 
 
+def turn(dialect: Dialect, data: bytes) -> None:
+    """A stream in answer to an unstreamed request, and the same bytes as the reverse."""
+    body: bytes | None = None
+    with suppress(UpstreamBroke):
+        body = put_together(data, dialect)
+    if body is not None:
+        again = fold(UPSTREAMS[dialect].read(body))
+        assert again.failed is None, "what was put together cannot be read"
+    with suppress(UpstreamBroke):
+        as_stream(data, dialect)
+
+
 # Callers' requests -------------------------------------------------------------------------------
 
 
@@ -259,6 +273,10 @@ TARGETS: Mapping[str, Target] = {
     **{f"carry-{name}": Target(partial(carry, name), partial(_foreign, name)) for name in CLIENTS},
     **{
         f"pass-{name}": Target(partial(pass_on, name), partial(seeds.answers, name))
+        for name in UPSTREAMS
+    },
+    **{
+        f"turn-{name}": Target(partial(turn, name), partial(seeds.answers, name))
         for name in UPSTREAMS
     },
     **{
