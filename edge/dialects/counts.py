@@ -57,11 +57,11 @@ def disjoint(
     cached = tokens(read) if read else 0
     kept = tokens(written) if written else 0
     thought = tokens(reasoning) if reasoning else 0
-    if output and thought > output:
-        output += thought
     if fresh and cached <= fresh:
         output = max(output, tokens(total) - fresh)
         fresh = max(0, fresh - cached - kept)
+    if output and thought > output:
+        output += thought
     return Usage(
         input=fresh,
         output=output,
@@ -95,7 +95,7 @@ def believable(told: Usage, context: int | None, choices: int = 1, runs: int = M
     most = context * min(told.passes + told.hosted, runs)
     if told.input + told.cache_read + told.cache_write > most:
         told = replace(told, input=0, cache_read=0, cache_write=0, cache_write_1h=0)
-    if told.output > most * choices:
+    if max(told.output, told.reasoning) > most * choices:
         told = replace(told, output=0, reasoning=0)
     return told
 
