@@ -59,6 +59,7 @@ async def ask(
         if remedy is None:
             break
         attempt.corrections += 1
+        attempt.status = 0  # what is sent now has not been answered
         made += remedy.changes
         exchange.dropped += [change.told for change in remedy.changes]
         request = msgspec.structs.replace(request, body=remedy.body)

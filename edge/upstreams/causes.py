@@ -67,9 +67,9 @@ _OPERATOR_WORDS = re.compile(
     r"|user location is not supported|country, region, or territory"
     r"|not (?:available|supported|offered) in your (?:country|region|location|area)"
     # the account
-    r"|(?:account|organi[sz]ation|project|workspace|subscription|user)(?:[^.:]{0,40})? "
+    r"|(?:account|organi[sz]ation|project|workspace|subscription)(?: [^.:]{0,40})? "
     r"(?:is|was|has been) (?:\w+ )?(?:disabled|suspended|deactivated|restricted|blocked|inactive"
-    r"|banned|terminated|not active|not allowed)"
+    r"|banned|terminated|not active)"
     r"|must be verified to|not authori[sz]ed to (?:perform|access|invoke|use)|access is denied"
     r"|explicit deny|operation not allowed|use case details have not been submitted"
     # what the model needs of the server
@@ -83,12 +83,12 @@ _OPERATOR_WORDS = re.compile(
 )
 _MODEL_WORDS = re.compile(
     r"(?:invalid|unknown|unsupported|unrecognized|no such) model\b|not a valid model\b"
-    r"|\bmodels?\b(?:\s+(?:with )?(?:id|name|named|identifier))?[^.,;]{0,100}?"
-    r"\b(?:does not exist|not exist|(?:is |was |could )?not (?:be )?found|is unknown"
+    r"|\bmodels?\b[:/\s]*(?:(?:with|named|id|name|identifier)\s+){0,2}\S{0,100}?\s*"
+    r"(?:(?:does )?not exist|(?:is |was |could )?not (?:be )?found|is unknown"
     r"|(?:is )?(?:not|no longer) available|has been (?:deprecated|decommissioned|retired)"
-    r"|is (?:deprecated|decommissioned|not supported$|not supported\.))"
-    r"|(?:doesn't|does not) (?:exist|work with the specified model)|not a chat model"
-    r"|requested model is not supported|no (?:available )?(?:channel|endpoints?|providers?)\b",
+    r"|is deprecated|is decommissioned|is not supported[.!]?$)"
+    r"|does not work with the specified model|not a chat model"
+    r"|requested model is not supported|no (?:available )?(?:channels?|endpoints?|providers?)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 _UNVERIFIED = "must be verified to"

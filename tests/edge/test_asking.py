@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from edge.corrections.change import NO_STREAM_OPTIONS
+from edge.upstreams import Disconnected
 from middlewares.exchange import Usage
 from tests.asgi import Recorded, request
 from tests.edge.scripted import JSON, Answer, House, Scripted
@@ -122,6 +123,20 @@ async def test_a_corrected_request_that_fails_goes_to_the_next_target_as_it_was(
     assert "dropped" not in house.log[0]
     await ask(house, stream=True)
     assert "stream_options" in bodies(up)[-1]  # nothing has shown yet that `a` answers without
+
+
+async def test_a_corrected_request_that_is_not_answered_may_have_been_worked_on() -> None:
+    document = {
+        "fallback": {"unanswered": False},
+        "models": [{"id": "only-oai", "targets": ["oai/a", "oai/b"]}],
+    }
+    lost = Answer(before=[Disconnected("gone", sent=True)])
+    up = Scripted(unknown("stream_options"), lost, Answer(STREAM))
+    house = House(up, document=document)
+    assert (await ask(house, stream=True)).status == 502
+    assert len(up.requests) == 2
+    attempt = house.exchanges[0].attempts[0]
+    assert (attempt.status, attempt.unanswered) == (0, True)
 
 
 async def test_what_is_refused_again_is_not_sent_again() -> None:
