@@ -10,26 +10,46 @@ of `bytes.replace`.
 """
 
 import re
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from .passthrough import Fields, decode_fields, encode
 
 _GONE = (
-    r"provider(?:_name|_id|_slug|_metadata|Metadata)?|vendor|x_groq|native_finish_reason|is_byok"
-    r"|base_resp"
+    "provider(?:_name|_id|_slug|_metadata|Metadata)?",
+    "costs?(?:_[a-z_]+)?",
+    *("vendor", "x_groq", "native_finish_reason", "is_byok", "base_resp"),
 )
-_MODEL = r"model_(?:name|id|version|slug)|modelVersion"
+_MODEL = ("model_(?:name|id|version|slug)", "modelVersion")
+_ANY_GONE, _ANY_MODEL = "|".join(_GONE), "|".join(_MODEL)
 _COST = r"(?:[a-z]+_)*costs?(?:_[a-z_]+)?"
 _NULL = msgspec.Raw(b"null")
 
-TELLING = rf'system_fingerprint"(?!\s*:\s*null)|(?:{_GONE}|{_MODEL})"\s*:'
+_Search = Callable[[bytes], re.Match[bytes] | None]
+
+
+def finder(members: Iterable[str]) -> _Search:
+    """What finds one of `members`, patterns of what stands behind the quote before a name.
+
+    Each begins with a letter. As those are tried first, and together, it takes less than half the
+    time of an alternation; a name that differs from one of `members` in that letter is found too.
+    """
+    first = "".join(sorted({member[0] for member in members}))
+    rest = "|".join(member[1:] for member in members)
+    return re.compile(f'"[{first}](?:{rest})'.encode()).search
+
+
+TELLING = (
+    r'system_fingerprint"(?!\s*:\s*null)',
+    *(rf'{name}"\s*:' for name in (*_GONE, *_MODEL)),
+)
 """What stands behind the quote of a member that tells, but for costs."""
 
-_tells = re.compile(f'"(?:{TELLING})'.encode()).search
+_tells = finder(TELLING)
 _tells_cost = re.compile(rf'"{_COST}"\s*:'.encode()).search
-_is_gone = re.compile(f"{_GONE}|{_COST}").fullmatch
-_is_model = re.compile(f"model|{_MODEL}").fullmatch
+_is_gone = re.compile(f"{_ANY_GONE}|{_COST}").fullmatch
+_is_model = re.compile(f"model|{_ANY_MODEL}").fullmatch
 
 _SAID = frozenset(
     (
@@ -42,21 +62,25 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _SCALAR = r'(?:"(?:[^"\\]|\\.)*"|[-\d.eE+]+|true|false|null)'
 _spelled_gone = re.compile(
-    rf'(?P<before>,\s*)?"(?:{_GONE})"\s*:\s*{_SCALAR}(?(before)|(?:\s*,)?)'.encode()
+    rf'(?P<before>,\s*)?"(?:{_ANY_GONE})"\s*:\s*{_SCALAR}(?(before)|(?:\s*,)?)'.encode()
 ).finditer
 """With one of the commas around it."""
 _spelled_else = re.compile(
-    rf'"(?P<name>system_fingerprint|{_MODEL})"\s*:\s*{_SCALAR}'.encode()
+    rf'"(?P<name>system_fingerprint|{_ANY_MODEL})"\s*:\s*{_SCALAR}'.encode()
 ).finditer
 _MOST_SPELLINGS = 8
 _LONGEST = 256
 
 
-def tells(data: bytes) -> bool:
-    """Whether a member of `data`, JSON, tells who made it. Members called `model` aside."""
+def tells(data: bytes, usage: bytes | None = None) -> bool:
+    """Whether a member of `data`, JSON, tells who made it. Members called `model` aside.
+
+    usage: where alone costs are looked for, if it is known.
+    """
     if _tells(data) is not None:
         return True
-    return b"cost" in data and _tells_cost(data) is not None
+    priced = data if usage is None else usage
+    return b"cost" in priced and _tells_cost(priced) is not None
 
 
 def undisclosed(fields: Fields, asked: str) -> Fields:

@@ -36,6 +36,7 @@ class _Answer(msgspec.Struct):
     usage: msgspec.Raw = NULL
     service_tier: Any = None
     error: msgspec.Raw = NULL
+    base_resp: msgspec.Raw = NULL
     object: str | None = None
 
 
@@ -71,7 +72,7 @@ def finish_plain(
             answer = lenient(_decode, body, _NEEDED)
         except UNREADABLE:
             raise UpstreamBroke(f"the answer is no list of embeddings: {error}") from None
-    failed = failure_of(body, error=answer.error, kind=answer.object)
+    failed = failure_of(answer, body)
     vectors = answer.data or ()
     if failed is None and (not vectors or any(bytes(v.embedding) in _EMPTY for v in vectors)):
         failed = failed_by(body)

@@ -13,7 +13,8 @@ from edge.dialects.stops import is_known, stop_of
 from .folding import Folding
 from .wire import NULL
 
-_OWN = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
+OWN = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
+"""The dialect's words for how an answer ended."""
 _WRITTEN = {
     "end": "stop",
     "stop_sequence": "stop",
@@ -29,7 +30,7 @@ _decode_number = msgspec.json.Decoder(int | None, strict=False).decode
 
 def is_odd(word: str | None) -> bool:
     """Whether the finish reason `word` is another vendor's, or an empty one."""
-    return word is not None and word not in _OWN and (is_known(word) or stop_of(word) is None)
+    return word is not None and word not in OWN and (is_known(word) or stop_of(word) is None)
 
 
 def asks_for_several(fields: Fields) -> bool:

@@ -4,13 +4,15 @@ OpenAI's own form of an error is a member `error`. Other servers, and proxies in
 `detail`, `code` and `msg`, or put the error into a choice.
 """
 
-import msgspec
+from typing import Any
 
 from edge.dialects.failures import claims_failure, failed_by, says_error
 from edge.dialects.heartbeats import is_heartbeat
 from edge.dialects.neutral import Failed
 from edge.dialects.passthrough import UNREADABLE, decode_fields
 from middlewares import sse
+
+from .wire import NULL
 
 NEEDED = frozenset(
     (
@@ -31,15 +33,14 @@ def is_done(data: bytes) -> bool:
     )
 
 
-def failure_of(
-    data: bytes, *, error: msgspec.Raw, kind: str | None, name: str = ""
-) -> Failed | None:
-    """The failure that an event or a body of the dialect tells. error, kind: its `error` and
-    `object`. name: that of the event.
+def failure_of(told: Any, data: bytes, name: str = "") -> Failed | None:
+    """The failure that an event or a body of the dialect tells.
+
+    told: `data` decoded, with its `error`, `object` and `base_resp`. name: that of the event.
     """
-    if name == "error" or kind == "error" or says_error(error):
+    if name == "error" or told.object == "error" or says_error(told.error):
         return failed_by(data)
-    if b'"base_resp"' in data and claims_failure(decode_fields(data)):
+    if told.base_resp is not NULL and claims_failure({"base_resp": told.base_resp}):
         return failed_by(data)
     return None
 

@@ -8,7 +8,8 @@ letters. Three ways through, the quickest first:
   was true of that chunk is true of it, and its ends are replaced by ours.
 * Each event is one `data:` line with the learnt spelling of the model in it, and the block has
   neither usage nor an error nor a finish reason: a replace. Such a block is the pattern of the
-  first way.
+  first way. What has to leave such a block, or change in it, is learnt from events that were looked
+  at (`disclosure.Spellings`); the model's name is only one of these.
 * Everything else (first chunk, finish, usage, `[DONE]`, comments, anything strange) is looked at
   event by event.
 
@@ -23,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects.disclosure import TELLING, Spellings, tells
+from edge.dialects.disclosure import TELLING, Spellings, finder, tells
 from edge.dialects.failures import failed_by, says_error
 from edge.dialects.halves import Halves
 from edge.dialects.heartbeats import is_heartbeat
@@ -51,7 +52,7 @@ from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 
-from .editing import Editor, asks_for_several, is_odd
+from .editing import OWN, Editor, asks_for_several, is_odd
 from .families import refuses_unknown
 from .frames import NEEDED, failure_of, failure_of_bare, is_done
 from .read_answer import read
@@ -62,20 +63,22 @@ from .write_answer import DONE
 _NULL_USAGE = b',"usage":null'
 _TEXT = b'"content":"'
 _NAMED = b'"model"'
+_MARKED, _UNMARKED = b'"system_fingerprint":', b'"system_fingerprint":null'
+_LESSONS = 64
+"""Chunks of one stream from which a shape is learnt: some servers write each in a shape of its own.
+"""
 _END = sse.Event("", b"[DONE]")
 
 _CHOICES = b'"choices"'
 _STRANGE = (
-    r'error"|finish_reason"(?!\s*:\s*null)|logprobs"(?!\s*:\s*null)|index"\s*:\s*(?!0[,}\s])'
-    r'|choices"\s*:\s*(?:\[\s*\]|null)'
+    *('error"', r'finish_reason"(?!\s*:\s*null)', r'logprobs"(?!\s*:\s*null)'),
+    *(r'index"\s*:\s*(?!0[,}\s])', r'choices"\s*:\s*(?:\[\s*\]|null)'),
 )
 
 
 def _odd(*, strip: bool, disclose: bool) -> Callable[[bytes], re.Match[bytes] | None]:
-    parts = [_STRANGE, 'usage"' if strip else r'usage"(?!\s*:\s*null)']
-    if not disclose:
-        parts.append(TELLING)
-    return re.compile(f'"(?:{"|".join(parts)})'.encode()).search
+    usage = 'usage"' if strip else r'usage"(?!\s*:\s*null)'
+    return finder((*_STRANGE, usage, *(() if disclose else TELLING)))
 
 
 _ODD = {
@@ -91,7 +94,7 @@ stripped, and whether the upstream may be named.
 class _Choice(msgspec.Struct):
     index: int | None = None
     delta: Fields | None = None
-    message: Fields | None = None
+    message: msgspec.Raw = NULL
     finish_reason: str | None = None
     text: str | None = None
     error: msgspec.Raw = NULL
@@ -103,6 +106,8 @@ class _Answer(msgspec.Struct):
     usage: msgspec.Raw = NULL
     service_tier: Any = None
     error: msgspec.Raw = NULL
+    base_resp: msgspec.Raw = NULL
+    system_fingerprint: msgspec.Raw = NULL
     object: str | None = None
 
 
@@ -162,6 +167,7 @@ class ChatRelay:
         "_halves",
         "_head",
         "_least",
+        "_lessons",
         "_made",
         "_odd",
         "_our_head",
@@ -185,6 +191,7 @@ class ChatRelay:
     ) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
         self._least = 1 << 62  # until a text chunk has been seen, no block is long enough
+        self._lessons = _LESSONS
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
@@ -225,7 +232,9 @@ class ChatRelay:
             block = self._halves.feed(block)
             self._least = 1 << 62  # a half may wait, and the next event must not pass it by
         if self.content and self._ours:
-            out = self._spellings.apply(block)
+            out = block
+            for theirs, ours in self._spellings.pairs:
+                out = out.replace(theirs, ours)
             if (
                 out.count(b"\n") == 2 * (events := out.count(self._ours))
                 and events == out.count(_NAMED) == out.count(_CHOICES)
@@ -241,10 +250,14 @@ class ChatRelay:
 
     def _learn(self, block: bytes) -> None:
         """Take `block`, looked through and found to be ordinary, as the shape of those to come."""
-        start = block.rfind(_TEXT) + len(_TEXT)
-        end = block.find(b'"', start)
-        if start < len(_TEXT) or block.find(b"\n\n") != len(block) - 2 or self._halves.held:
+        found = block.rfind(_TEXT)
+        if found < 0 or not self._lessons or self._halves.held:
             return
+        start = found + len(_TEXT)
+        end = block.find(b'"', start)
+        if block.find(b"\n\n") != len(block) - 2:
+            return
+        self._lessons -= 1
         self._head, self._tail = block[:start], block[end:]
         self._least = start + len(self._tail)
         self._our_head = self._spellings.apply(self._head)
@@ -266,7 +279,7 @@ class ChatRelay:
                 return b""
             chunk, data = _mended(parsed.data, f"a frame is not a chat chunk: {error}")
             event = sse.encode(data)
-        failed = failure_of(data, error=chunk.error, kind=chunk.object, name=parsed.name)
+        failed = failure_of(chunk, data, parsed.name)
         if failed is not None:
             raise UpstreamBroke.by(failed)
         if not chunk.choices and bytes(chunk.usage) == b"null":
@@ -364,10 +377,11 @@ def _mended(data: bytes, reason: str) -> tuple[_Answer, bytes]:
 
 def _has_content(choice: _Choice) -> bool:
     """Whether `choice` holds anything that the model made."""
-    said = choice.delta or choice.message or {}
-    return bool(choice.text) or any(
-        name != "role" and bytes(value) not in _EMPTY for name, value in said.items()
-    )
+    return bool(choice.text) or _is_filled(choice.delta or {})
+
+
+def _is_filled(said: Fields) -> bool:
+    return any(name != "role" and bytes(value) not in _EMPTY for name, value in said.items())
 
 
 def finish_plain(
@@ -386,33 +400,50 @@ def finish_plain(
         answer = _decode_answer(body)
     except UNREADABLE as error:
         answer, body = _mended(body, f"the answer is not a chat completion: {error}")
-    failed = failure_of(body, error=answer.error, kind=answer.object)
+    failed = failure_of(answer, body)
     if failed is not None:
         raise UpstreamBroke.by(failed)
     choices = answer.choices or []
-    if not any(map(_answers, choices)):
+    odd = [choice for choice in choices if not _is_plain(choice)]
+    if len(odd) == len(choices) and not any(map(_answers, odd)):
         raise UpstreamBroke.by(failed_by(body))
-    for choice in choices:
+    for choice in odd:
         if says_error(choice.error) or stop_of(choice.finish_reason) == "failed":
             raise UpstreamBroke.by(_interruption(choice))
-    editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
-    changed = editor.folds(choices[0].index, len(choices)) or any(
-        is_odd(choice.finish_reason) for choice in choices
-    )
+    mark = bytes(answer.system_fingerprint)
+    if not disclose and mark != b"null":  # as most have; anything else that tells is rare
+        body = body.replace(_MARKED + mark, _UNMARKED)
+    several = len(choices) > 1 or bool(choices[0].index)
+    changed = several or any(is_odd(choice.finish_reason) for choice in odd)
     drop = ("error",) if bytes(answer.error) != b"null" else ()
-    if changed or drop or (not disclose and (tells(body) or body.count(_NAMED) > 1)):
+    named = not disclose and (body.count(_NAMED) > 1 or tells(body, bytes(answer.usage)))
+    if changed or drop or named:
+        editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
         body = editor.edit(body, choices=changed, drop=drop)
     elif not disclose and answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, usage_in(answer)
 
 
+def _is_plain(choice: _Choice) -> bool:
+    """Whether `choice` is an answer with a reason to stop in the dialect's own words."""
+    return (
+        choice.finish_reason in OWN
+        and choice.error is NULL
+        and bytes(choice.message).startswith(b"{")
+    )
+
+
 def _answers(choice: _Choice) -> bool:
     """Whether `choice` holds an answer; an empty one is one if it says that it has ended."""
     if says_error(choice.error):
         return True  # told apart below
-    said = choice.message is not None or choice.text is not None
-    return said and (_has_content(choice) or stop_of(choice.finish_reason) is not None)
+    message = bytes(choice.message)
+    if not message.startswith(b"{") and choice.text is None:
+        return False
+    if stop_of(choice.finish_reason) is not None:
+        return True
+    return bool(choice.text) or _is_filled(decode_fields(message))
 
 
 class _Choices(msgspec.Struct):

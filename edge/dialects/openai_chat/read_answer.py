@@ -145,7 +145,7 @@ class ChatReader:
                 answer = lenient(decode_chunk, body, NEEDED)
             except UNREADABLE:
                 return [failures.broken("the answer is not a chat completion", body)]
-        failed = failure_of(body, error=answer.error, kind=answer.object)
+        failed = failure_of(answer, body)
         if failed is not None:
             return [failed]
         choices = answer.choices or []
@@ -175,8 +175,8 @@ class ChatReader:
         if (
             not chunk.choices
             or chunk.error is not NULL
-            or parsed.name == "error"
-            or b'"base_resp"' in data
+            or chunk.base_resp is not NULL
+            or parsed.name
         ) and self._is_over(chunk, parsed, out):
             return
         self._read(chunk, data, out)
@@ -199,7 +199,7 @@ class ChatReader:
 
     def _is_over(self, chunk: Chunk, event: sse.Event, out: list[Event]) -> bool:
         """Whether `chunk` says that the answer has failed."""
-        failed = failure_of(event.data, error=chunk.error, kind=chunk.object, name=event.name)
+        failed = failure_of(chunk, event.data, event.name)
         if failed is None and not chunk.choices and bytes(chunk.usage) == b"null":
             known = chunk.choices is not None or chunk.object is not None
             failed = failure_of_bare(event, known=known)

@@ -162,6 +162,7 @@ class Chunk(Struct):
     usage: Raw = NULL
     service_tier: Any = None
     error: Raw = NULL
+    base_resp: Raw = NULL
     object: str | None = None
 
 
