@@ -1,7 +1,7 @@
 """One attempt's request to its target, corrected and sent again where the target refuses a member.
 
 A correction is part of its attempt: it is no try of its own (`fallback.attempts`), costs nothing
-and is told in the log line (`dropped`). What the target takes in no request is remembered.
+and is named in the log line (`dropped`). What the target takes in no request is remembered.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ async def ask(
         attempt.corrections += 1
         attempt.status = 0  # what is sent now has not been answered
         made += remedy.changes
-        exchange.dropped += [change.told for change in remedy.changes]
+        exchange.dropped += [change.note for change in remedy.changes]
         request = msgspec.structs.replace(request, body=remedy.body)
     problem = problem_of(
         response.status,

@@ -238,7 +238,7 @@ class Forwarder:
         body = provider.shaped(crossing.take_body(), exchange.dropped)
         if self._learned and (known := self._learned.of(target)):
             remedy = corrected(body, known, crossing.dialect)
-            exchange.dropped += [change.told for change in remedy.changes]
+            exchange.dropped += [change.note for change in remedy.changes]
             return remedy.body
         return body
 

@@ -53,13 +53,13 @@ class Change(msgspec.Struct, frozen=True):
     lasting: bool = False
 
     @property
-    def told(self) -> str:
+    def note(self) -> str:
         """What was changed, for the log."""
-        said = _TOLD.get(self.how, "left out")
+        said = _NOTES.get(self.how, "left out")
         return f"`{self.member}`: {said}, since the upstream refused it"
 
 
-_TOLD: Mapping[How, str] = {
+_NOTES: Mapping[How, str] = {
     "rename": "renamed",
     "set": "set to another value",
     "adaptive": "by a level in place of a budget",

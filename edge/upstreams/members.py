@@ -85,7 +85,7 @@ def at_fault(said: Said, names: Mapping[str, Raw] | Mapping[str, str]) -> str | 
     return None
 
 
-def told_path(path: str, fields: Mapping[str, Raw]) -> str:
+def callers_path(path: str, fields: Mapping[str, Raw]) -> str:
     """`path` for the caller whose request `fields` is: parts that neither stand in its request nor
     belong to a dialect are the upstream's, and left out.
     """

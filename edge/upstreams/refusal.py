@@ -29,7 +29,7 @@ from .causes import (
     vetoes_overflow,
 )
 from .error_body import Said, read_error
-from .members import UNSUPPORTED, at_fault, root_of, told_path
+from .members import UNSUPPORTED, at_fault, root_of, callers_path
 from .overflow import OVERFLOW, TOO_LONG, overflow_message
 from .redact import disclosed, redacted
 from .waits import asked_in, retry_after
@@ -146,7 +146,7 @@ def _client_fault(
         return Problem("upstream_error", held=False)
     if status == 413:
         return Problem("request_too_large")
-    param = _told(path, fields, spelled)
+    param = _param(path, fields, spelled)
     if _SYSTEM_ROLE.search(text):
         said_so = "messages: role `system` is not supported"
         return Problem("invalid_request", message=said_so, param="messages")
@@ -171,9 +171,9 @@ def _unsupported(param: str | None, text: str) -> Problem:
     return Problem("invalid_request", message=said, param=param, issue=issue)
 
 
-def _told(
+def _param(
     path: str | None, fields: Mapping[str, Raw], spelled: Mapping[str, str] | None
 ) -> str | None:
     if path is None or path == "model":
         return None
-    return told_path(path, fields) if spelled is None else spelled.get(root_of(path))
+    return callers_path(path, fields) if spelled is None else spelled.get(root_of(path))

@@ -74,7 +74,7 @@ async def test_stream_options_that_are_refused_are_left_out_at_once_and_from_the
         assert [attempt.status for attempt in exchange.attempts] == [200]
         assert exchange.outcome == "completed"
     assert [exchange.attempts[0].corrections for exchange in house.exchanges] == [1, 0]
-    assert [line["dropped"] for line in house.log] == [[NO_STREAM_OPTIONS.told]] * 2
+    assert [line["dropped"] for line in house.log] == [[NO_STREAM_OPTIONS.note]] * 2
     assert house.sample("penstock_upstream_attempts_total", upstream="oai", status="200") == 2
     assert house.sample("penstock_upstream_attempts_total", upstream="oai", status="422") is None
     assert house.sample("penstock_upstream_corrections_total", upstream="oai") == 1
