@@ -29,7 +29,7 @@ from .causes import (
     vetoes_overflow,
 )
 from .error_body import Said, read_error
-from .members import UNSUPPORTED, at_fault, root_of, callers_path
+from .members import UNSUPPORTED, at_fault, callers_path, root_of
 from .overflow import OVERFLOW, TOO_LONG, overflow_message
 from .redact import disclosed, redacted
 from .waits import asked_in, retry_after
