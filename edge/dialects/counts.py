@@ -88,6 +88,8 @@ def believable(told: Usage, context: int | None, choices: int = 1, runs: int = M
     context: tokens, None if unknown. choices: answers that were asked for, 0 where they are
     vectors. runs: how often the model may have run for it; see `Exchange.runs`.
     """
+    if told.hosted >= MOST_RUNS:
+        told = replace(told, hosted=0)
     if not choices and (told.output or told.reasoning):
         told = replace(told, output=0, reasoning=0)
     if context is None:

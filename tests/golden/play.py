@@ -16,10 +16,11 @@ from unittest.mock import patch
 
 import msgspec
 
-from edge.dialects import crossing, openai_responses
-from edge.dialects.crossing import CLIENTS, Crossing, Translation, cross
+from edge.dialects import openai_responses, translation
+from edge.dialects.crossing import CLIENTS, Crossing, cross
 from edge.dialects.openai_responses.write_answer import ResponsesWriter
 from edge.dialects.passthrough import Relay, UpstreamBroke
+from edge.dialects.translation import Translation
 from edge.estimate import Estimator
 from edge.upstreams.refusal import problem_of
 from middlewares import sse
@@ -99,7 +100,7 @@ def cross_of(
 ) -> tuple[Exchange, Crossing]:
     """The exchange of `body` and its way to `model`, a `family`. Raises Problem."""
     exchange = exchange_of(endpoint, body)
-    with patch.object(crossing, "time", lambda: NOW):
+    with patch.object(translation, "time", lambda: NOW):
         found = cross(
             exchange,
             (dialect,),  # type: ignore[arg-type]

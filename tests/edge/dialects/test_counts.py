@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edge.dialects.anthropic_messages.wire import MessageUsage
 from edge.dialects.counts import (
@@ -87,6 +88,16 @@ def test_believable_counts_every_pass_choice_and_hosted_call() -> None:
     choices = Usage(input=90, output=250)
     assert believable(choices, 100, 3) is choices
     assert believable(choices, 100, 2) == Usage(input=90)
+
+
+def test_settled_hosted_calls_beyond_a_hundred_are_not_told() -> None:
+    told = replace(TOLD, hosted=101)
+    assert settled(told, given=50, said=40) == (TOLD, False)
+    assert settled(told, given=50, said=40, hosted=1) == (replace(TOLD, hosted=1), False)
+    assert settled(replace(TOLD, hosted=100), given=50, said=40) == (
+        replace(TOLD, hosted=100),
+        True,
+    )
 
 
 def test_made_rounds_up_and_nothing_is_nothing() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.crossing import CLIENTS, Crossing, Passthrough, Translation, cross
+from edge.dialects.crossing import CLIENTS, Crossing, Passthrough, cross
 from edge.dialects.passthrough import Fields
+from edge.dialects.translation import Translation
 from edge.estimate import Estimator
 from middlewares.exchange import Dialect, Exchange
 from middlewares.problem import Problem
