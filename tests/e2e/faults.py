@@ -131,6 +131,7 @@ BEFORE: tuple[Fault, ...] = (
         words="fault=status:429 retry-after=7",
         retry_after=7,
     ),
+    _status(431, "upstream_error"),
     _status(500, "upstream_error"),
     _status(502, "upstream_error"),
     _status(503, "upstream_unavailable", retry_after=1),

@@ -385,6 +385,33 @@ def test_no_run_of_upstream_text_crosses(message: str, status: int) -> None:
             assert CANARY not in said(refuse(status, marked, dialect=dialect, **detail), dialect)
 
 
+_NAMES = ("error", "errors", "message", "msg", "detail", "details", "code", "type", "param", "loc",
+          "metadata", "raw", "reason", "retryDelay", "input")  # fmt: skip
+_WORDS = st.sampled_from(
+    (
+        *("canary", "messages", "seed", "canary.seed", "messages[0].canary.content", "model"),
+        *("messages.0.canary: bad", "'canary' is not supported", "unknown field seed.canary"),
+        *("'seed' canary", "prompt is too long: canary 9000 > 8000", "canary per minute"),
+    )
+)
+_ERRORS = st.recursive(
+    _WORDS | st.integers(0, 3),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_ERRORS, st.sampled_from((400, 403, 413, 422, 429, 503)))
+def test_no_name_of_the_upstreams_crosses_whatever_the_shape(body: Any, status: int) -> None:
+    for spelled in (None, {"messages": "messages", "seed": "seed"}):
+        for dialect in DIALECTS:
+            raw = json.dumps(body).encode()
+            problem = refuse(status, raw=raw, dialect=dialect, spelled=spelled)
+            assert "canary" not in said(problem, dialect)
+
+
 @given(st.binary(max_size=200), st.integers(100, 599))
 def test_any_body_is_a_problem_and_not_a_crash(raw: bytes, status: int) -> None:
     assert refuse(status, raw=raw).status(Exchange()) >= 400
