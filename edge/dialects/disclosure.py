@@ -1,6 +1,7 @@
 """Members of an answer that tell which vendor made it, and how they leave it.
 
     system_fingerprint                    null
+    id that begins with a reseller's mark begins with the dialect's own
     model, model_*, wherever they stand   the name the caller asked for
     provider, x_groq, cost, base_resp...  gone
 
@@ -25,6 +26,8 @@ _MODEL = ("model_(?:name|id|version|slug)", "modelVersion")
 _ANY_GONE, _ANY_MODEL = "|".join(_GONE), "|".join(_MODEL)
 _COST = r"(?:[a-z]+_)*costs?(?:_[a-z_]+)?"
 _NULL = msgspec.Raw(b"null")
+_THEIR_ID, _OUR_ID = b'"gen-', b'"chatcmpl-'
+"""What ids of OpenRouter's begin with, and those of OpenAI."""
 
 _Search = Callable[[bytes], re.Match[bytes] | None]
 
@@ -42,6 +45,7 @@ def finder(members: Iterable[str]) -> _Search:
 
 TELLING = (
     r'system_fingerprint"(?!\s*:\s*null)',
+    r'id"\s*:\s*"gen-',
     *(rf'{name}"\s*:' for name in (*_GONE, *_MODEL)),
 )
 """What stands behind the quote of a member that tells, but for costs."""
@@ -68,6 +72,7 @@ _spelled_gone = re.compile(
 _spelled_else = re.compile(
     rf'"(?P<name>system_fingerprint|{_ANY_MODEL})"\s*:\s*{_SCALAR}'.encode()
 ).finditer
+_spelled_id = re.compile(rb'("id"\s*:\s*)"gen-([^"\\]*")').finditer
 _MOST_SPELLINGS = 8
 _LONGEST = 256
 
@@ -98,6 +103,8 @@ def _without(fields: Fields, asked: msgspec.Raw) -> Fields:
             continue
         if name == "system_fingerprint":
             value = _NULL
+        elif name == "id" and bytes(value).startswith(_THEIR_ID):
+            value = msgspec.Raw(_OUR_ID + bytes(value)[len(_THEIR_ID) :])
         elif _is_model(name) and bytes(value).startswith(b'"'):
             value = asked
         elif name not in _SAID:
@@ -135,6 +142,8 @@ class Spellings:
         """Take the spellings of the plain members of `event` that tell who made it."""
         for match in _spelled_gone(event):
             self.add(match[0], b"")
+        for match in _spelled_id(event):
+            self.add(match[0], match[1] + _OUR_ID + match[2])
         for match in _spelled_else(event):
             name = match["name"]
             ours = b"null" if name == b"system_fingerprint" else encode(asked)

@@ -36,6 +36,8 @@ def without(answer: dict[str, Any]) -> Any:
             {"route": {"hops": [{"model_name": "ours"}]}},
         ),
         ({"model": 5}, {"model": 5}),
+        ({"id": "gen-17-ab"}, {"id": "chatcmpl-17-ab"}),
+        ({"id": "x-gen-17"}, {"id": "x-gen-17"}),
     ],
 )
 def test_undisclosed_takes_out_what_tells(answer: dict[str, Any], expected: object) -> None:
@@ -82,6 +84,7 @@ def test_tells_is_whether_there_is_anything_to_take_out(data: bytes, expected: b
         b'{"a":1, "provider": "v", "b":{"is_byok":true,"model_name":"m"}}',
         b'{"provider":"v","x_groq":null}',
         b'{"provider":"\\",\\"x"}',
+        b'{"id": "gen-1","provider":"v"}',
     ],
 )
 def test_spellings_learnt_from_an_event_clean_the_next(event: bytes) -> None:
