@@ -44,7 +44,7 @@ class Halves:
 
     def feed(self, block: bytes) -> bytes:
         """`block` of whole events, with the halves in it joined."""
-        if not self.held and _LONE.search(block) is None:
+        if not self.held and (b"\\u" not in block or _LONE.search(block) is None):
             return block
         return b"".join(map(self._event, sse.split(block)))
 

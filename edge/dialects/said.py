@@ -76,9 +76,9 @@ class Said:
         self._opening = b"\0"  # in no event
         self._length = 1
 
-    def add(self, block: bytes, events: int) -> None:
-        """Count `block`, which holds so many whole events."""
-        if events == 1 and b"\\" not in block:  # as nearly all are
+    def add(self, block: bytes, events: int, bare: bool = False) -> None:
+        """Count `block`, which holds so many whole events. bare: it surely holds no backslash."""
+        if events == 1 and (bare or b"\\" not in block):  # as nearly all are
             start = block.find(self._opening)
             if start >= 0:
                 start += self._length

@@ -133,6 +133,7 @@ class MessagesRelay:
         "_halves",
         "_made",
         "_renamer",
+        "_sure",
         "_told",
         "complete",
         "content",
@@ -158,6 +159,8 @@ class MessagesRelay:
         self._halves = Halves()
         self._made = Said()
         self._renamer = Renamer(asked)
+        self._sure = False
+        """Whether a block of deltas passes after a look at its ends."""
         self._told: MessageUsage | None = None
 
     @property
@@ -172,19 +175,22 @@ class MessagesRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
-        if b"\\u" in block or self._halves.held:
+        bare = b"\\" not in block
+        if not (bare and self._sure):
             block = self._halves.feed(block)
+            self._sure = self._sure and not self._halves.held
         if (
-            self.content
-            and not self.complete
+            self._sure
             and block.startswith(_DELTA_EVENT)
             and block.endswith(b"}\n\n")
             and block.count(b"\n") == 3 * (events := block.count(_NEXT_DELTA) + 1)
-            and not self._careful
         ):
-            self._made.add(block, events)
+            self._made.add(block, events, bare)
             return block
-        return event_by_event(block, self._event)
+        out = event_by_event(block, self._event)
+        sure = self.content and not self.complete
+        self._sure = sure and not self._careful and not self._halves.held
+        return out
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)

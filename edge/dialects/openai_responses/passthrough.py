@@ -178,8 +178,10 @@ class ResponsesRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
-        if b"\\u" in block or self._halves.held:
+        bare = b"\\" not in block
+        if not (bare and self._sure):
             block = self._halves.feed(block)
+            self._sure = self._sure and not self._halves.held
         if (
             self._sure
             and block.startswith(b"event: response.")
@@ -188,9 +190,11 @@ class ResponsesRelay:
             and block.count(b"\n") == 3 * events  # so each line is one of these
         ):
             self._last = block
-            self._made.add(block, events)
+            self._made.add(block, events, bare)
             return block
-        return event_by_event(block, self._event)
+        out = event_by_event(block, self._event)
+        self._sure = self._sure and not self._halves.held
+        return out
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
