@@ -48,7 +48,8 @@ class _Event(msgspec.Struct):
 
 
 _decode_marks = msgspec.json.Decoder(_Marks).decode
-_decode_event = msgspec.json.Decoder(_Event, strict=False).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_odd_event = msgspec.json.Decoder(_Event, strict=False).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -89,7 +90,7 @@ class Numbering:
         part = kind.startswith(_PART)
         if told is None and not part and not kind.startswith(_OF_KINDS):
             return data
-        marks = _decode_event(data)
+        marks, odd = _marks_of(data)
         event = wire.Event(
             type=kind,
             output_index=marks.output_index,
@@ -101,15 +102,15 @@ class Numbering:
         if item is None:
             return None if self.odd else data
         named = told.id if told is not None else event.item_id
-        if event.output_index == item.number and named == item.name:
+        if event.output_index == item.number and named == item.name and not odd:
             return data
         self.odd = True
         members = decode_fields(data)
         members["output_index"] = Raw(encode(item.number))
         if told is None:
             members["item_id"] = Raw(encode(item.name))
-            if event.content_index is None and (part or item.kind == "message"):
-                members["content_index"] = Raw(b"0")
+            if part or item.kind == "message":
+                members["content_index"] = Raw(encode(event.content_index or 0))
         else:
             members["item"] = Raw(encode({**decode_fields(raw), "id": item.name}))
         return encode(members)
@@ -148,27 +149,46 @@ class Numbering:
             item.name = f"{_PREFIXES.get(told.type, 'item_')}{uuid4().hex}"
         return item
 
-    def late(self, output: Sequence[Raw]) -> Iterator[Pair]:
-        """What `output` holds and was not told, as events. Raises one of UNREADABLE."""
+    def finish(self, output: Sequence[Raw]) -> tuple[list[Raw], list[Pair]]:
+        """`output` with the ids that were told; and what of it was not told, as events.
+
+        Raises one of UNREADABLE.
+        """
         told = [_told(raw) for raw in output]
         found, added = self._items.told(told)
+        ours = list(output)
+        late: list[Pair] = []
         for item in list(self._items):
-            if not item.done and id(item) in found:
+            if (at := found.get(id(item))) is None:
+                continue
+            if (each := told[at]) is not None and each.id != item.name:
+                ours[at] = Raw(encode(_named(item, output[at])))
+            if not item.done:
                 item.done = True
-                yield _done(item, output[found[id(item)]])
+                late.append(_done(item, output[at]))
         for at in added:
             each = told[at]
             if each is None or (self._spoken and each.type in wire.ACTED_ON):
                 continue
             item = self._add(wire.Event(output_index=at), each)
             item.done = True
-            yield from _whole(item, each.type, output[at])
+            ours[at] = Raw(encode(_named(item, output[at])))
+            late += _whole(item, each.type, output[at])
+        return ours, late
 
 
 def items_of(response: Fields) -> list[Raw]:
     """The output of a response; [] for none. Raises one of UNREADABLE."""
     output = response.get("output", _NULL)
     return [] if bytes(output) == b"null" else _decode_list(output)
+
+
+def _marks_of(data: bytes) -> tuple[_Event, bool]:
+    """The marks of an event, and whether they are numbers in quotes. Raises one of UNREADABLE."""
+    try:
+        return _decode_event(data), False
+    except msgspec.ValidationError:
+        return _decode_odd_event(data), True
 
 
 def _told(raw: Raw) -> wire.Item | None:

@@ -138,6 +138,7 @@ class ResponsesRelay:
         "_editor",
         "_following",
         "_halves",
+        "_id",
         "_last",
         "_made",
         "_numbering",
@@ -161,6 +162,8 @@ class ResponsesRelay:
         self._made = Said()
         self._editor = Editor(asked, echo, disclose=disclose)
         self._halves = Halves()
+        self._id = b""
+        """Of the response, as it was told first: some clients hold on to it."""
         self._numbering = Numbering()
         self._started = b""
         """The response as it was at the beginning, for one that fails."""
@@ -282,6 +285,10 @@ class ResponsesRelay:
         failed = _failed_in(seen, data)
         if failed is not None:
             raise UpstreamBroke.by(failed)
+        if not self._id:
+            told = bytes(response.get("id", NULL))
+            self._id = told if told.startswith(b'"') else encode(f"resp_{uuid4().hex}")
+        response["id"] = msgspec.Raw(self._id)
         before = b""
         if read.type in _ENDED:
             before = self._end(response, seen, data)
@@ -296,14 +303,14 @@ class ResponsesRelay:
     def _end(self, response: Fields, seen: _Response, data: bytes) -> bytes:
         """Put a finished response right; what it holds and was not told, as events."""
         try:
-            output = items_of(response)
-            late = [*self._numbering.late(output)]
+            output, late = self._numbering.finish(items_of(response))
         except UNREADABLE:
             raise UpstreamBroke.by(broken("an item cannot be read", data)) from None
         if not output:
             if not self._done and bytes(seen.output) == b"null":
                 raise UpstreamBroke.by(broken("the response has no output", data))
-            response["output"] = msgspec.Raw(encode(self._done))
+            output = self._done
+        response["output"] = msgspec.Raw(encode(output))
         editing.put_right(response, _word(seen))
         self.complete = self.content = True
         self.answer = encode(response)

@@ -46,6 +46,9 @@ def item_events(place: int, kind: str, *pieces: str) -> Iterator[Json]:
     at = {"item_id": whole["id"], "output_index": place, "content_index": 0}
     name = "arguments" if kind == "function_call" else "text"
     yield {"type": "response.output_item.added", "output_index": place, "item": begun}
+    if kind == "message":
+        part = {**whole["content"][0], "text": ""}
+        yield {"type": "response.content_part.added", **at, "part": part}
     for piece in pieces:
         yield {"type": f"{_DELTA[kind]}.delta", **at, "delta": piece}
     yield {"type": f"{_DELTA[kind]}.done", **at, name: "".join(pieces)}
@@ -54,7 +57,13 @@ def item_events(place: int, kind: str, *pieces: str) -> Iterator[Json]:
 
 def completed(story: tuple[tuple[str, str, str], ...]) -> Json:
     output = [finished(place, *item) for place, item in enumerate(story)]
-    response = {"object": "response", "status": "completed", "output": output, "usage": None}
+    response = {
+        "id": "resp_1",
+        "object": "response",
+        "status": "completed",
+        "output": output,
+        "usage": None,
+    }
     return {"type": "response.completed", "response": response}
 
 
@@ -137,7 +146,7 @@ TOLD: dict[str, Callable[[Json], bool]] = {
     "all": lambda event: True,
     "no deltas": _dropped(".delta"),
     "no text is done": _dropped("text.done", "arguments.done"),
-    "only items": _dropped(".delta", "text.done", "arguments.done"),
+    "only items": _dropped(".delta", "text.done", "arguments.done", "part.added"),
     "only finished items": _dropped(".delta", "text.done", "arguments.done", ".added"),
     "items never done": _dropped("item.done"),
     "items never begun": _dropped("item.added"),
