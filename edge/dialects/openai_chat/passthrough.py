@@ -230,7 +230,8 @@ class ChatRelay:
             return b""
         if b"\\u" in block or self._halves.held:
             block = self._halves.feed(block)
-            self._least = 1 << 62  # a half may wait, and the next event must not pass it by
+            if self._halves.held:
+                self._least = 1 << 62  # the next event must not pass by the half that waits
         if self.content and self._ours:
             out = block
             for theirs, ours in self._spellings.pairs:

@@ -16,6 +16,8 @@ from edge.dialects.passthrough import UNREADABLE, decode_fields, encode
 _MARK = MARK.encode()
 _HOLDERS = ("reasoning_details", "thinking_blocks")
 _THINKING = "reasoning_content"
+_CALLS = "tool_calls"
+_EXTRA = "extra_content"
 
 
 class _Sealed(msgspec.Struct):
@@ -86,8 +88,11 @@ def _cleaned(message: msgspec.Raw) -> msgspec.Raw:
 
 
 def without_thinking(messages: msgspec.Raw) -> msgspec.Raw:
-    """`messages` without what was thought in plain words: some refuse the member."""
-    if _THINKING.encode() not in bytes(messages):
+    """`messages` without what was thought in plain words, and without the seals of calls: some
+    refuse members they do not know.
+    """
+    raw = bytes(messages)
+    if _THINKING.encode() not in raw and _EXTRA.encode() not in raw:
         return messages
     try:
         return msgspec.Raw(encode([_thoughtless(each) for each in _decode_list(messages)]))
@@ -96,12 +101,20 @@ def without_thinking(messages: msgspec.Raw) -> msgspec.Raw:
 
 
 def _thoughtless(message: msgspec.Raw) -> msgspec.Raw:
-    if _THINKING.encode() not in bytes(message):
+    raw = bytes(message)
+    if _THINKING.encode() not in raw and _EXTRA.encode() not in raw:
         return message
     fields = decode_fields(message)
-    if fields.pop(_THINKING, None) is None:
-        return message
-    return msgspec.Raw(encode(fields))
+    changed = fields.pop(_THINKING, None) is not None
+    if _EXTRA.encode() in bytes(fields.get(_CALLS, b"")):
+        calls = [decode_fields(call) for call in _decode_list(fields[_CALLS])]
+        sealed = [call for call in calls if _EXTRA in call]
+        for call in sealed:
+            del call[_EXTRA]
+        if sealed:
+            fields[_CALLS] = msgspec.Raw(encode(calls))
+            changed = True
+    return msgspec.Raw(encode(fields)) if changed else message
 
 
 def _is_packed(entry: msgspec.Raw) -> bool:

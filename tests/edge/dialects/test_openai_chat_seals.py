@@ -64,3 +64,15 @@ def test_who_refuses_thinking_in_plain_words_gets_none(model: str) -> None:
     assert json.loads(prepare(fields, "kimi-k2.5", False))["messages"] == [said, thought]
     for raw in (b'{"reasoning_content":1}', b'["reasoning_content"]'):
         assert b"reasoning_content" in prepare({"messages": msgspec.Raw(raw)}, model, False)
+
+
+@pytest.mark.parametrize("model", ["gpt-5.2", "mistral-large-latest"])
+def test_prepare_leaves_seals_of_calls_to_models_that_know_them(model: str) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "w", "arguments": "{}"}}
+    sealed = {**call, "extra_content": {"google": {"thought_signature": "eA=="}}}
+    asked = {"role": "user", "content": "what is extra_content?"}
+    history = [asked, {"role": "assistant", "content": None, "tool_calls": [call, sealed]}]
+    fields = {"messages": msgspec.Raw(json.dumps(history).encode())}
+    told = json.loads(prepare(fields, model, False))["messages"]
+    assert told == [asked, {"role": "assistant", "content": None, "tool_calls": [call, call]}]
+    assert json.loads(prepare(fields, "gemini-3-pro", False))["messages"] == history
