@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/runs
 READY := $(VENV)/ready
 NODE := tests/clients/node
 CLIENTS := $(NODE)/node_modules/ready
@@ -26,7 +27,8 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
 
-demo: $(READY)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
+demo: SMALL := yes
+demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
 	$(BIN)/penstock demo
 
 test: check $(CLIENTS)  ## everything that has to hold: check, then all tests, none skipped
@@ -60,31 +62,56 @@ schema: $(READY)  ## write config/schema.json anew
 	$(BIN)/penstock schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
 
-lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
-	  --all-extras --group dev --generate-hashes --no-annotate --system-certs \
-	  --custom-compile-command "make lock" --output-file constraints.txt
+lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt and constraints-run.txt
+	@echo "Choosing the newest versions that fit together ..."
+	$(PIP) install --quiet uv
+	$(COMPILE) --upgrade --all-extras --group dev --output-file constraints.txt
+	$(COMPILE) --group build --constraints constraints.txt $(UNUSED:%=--no-emit-package %) \
+	  --output-file constraints-run.txt
 	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm run lock
 
 clean:  ## remove the environment and everything that can be made again
 	rm -rf $(VENV) $(NODE)/node_modules .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+INSTALL = $(PIP) install --quiet --no-deps
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-annotate --system-certs --custom-compile-command "make lock"
+# What Typer takes for texts in colours, which this program does not have: 18 MB.
+UNUSED := rich pygments markdown-it-py mdurl
+
 # An install that was broken off leaves `installing` behind, and starts from nothing the next time:
 # pip takes a half-copied package for a whole one.
-$(READY): constraints.txt pyproject.toml
+define ENVIRONMENT
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Penstock needs" \
 	  "Python 3.11 or newer as $(PYTHON); name another with make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make environments: install" \
 	  "its venv package (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@if [ -e $(VENV)/installing ]; then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(VENV)/installing
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  echo "Making a Python environment in $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+endef
+
+# What the program needs to run. pip itself is a sixth of that: a demo alone goes on without it.
+$(RUNS): constraints-run.txt pyproject.toml
+	$(ENVIRONMENT)
+	@echo "Installing Penstock and what it needs (30 MB to fetch, some seconds) ..."
+	@$(INSTALL) --no-compile --require-hashes -r constraints-run.txt
+	@$(INSTALL) --no-build-isolation -e .
+	@if [ "$(SMALL)" ] && [ ! -e $(READY) ]; then $(PIP) uninstall --quiet --yes pip setuptools 2>/dev/null; fi
+	@rm $(VENV)/installing && touch $@
+
+# What its tests need besides.
+$(READY): constraints.txt pyproject.toml | $(RUNS)
+	$(ENVIRONMENT)
+	@echo "Installing what the tests need (300 MB to fetch, a minute or two) ..."
+	@$(INSTALL) --require-hashes -r constraints.txt
+	@$(INSTALL) --no-build-isolation -e .
 	@rm $(VENV)/installing && touch $@
 
 # Node.js itself is in the environment: a wheel of it is pinned in constraints.txt.
 $(CLIENTS): $(NODE)/package-lock.json $(NODE)/package.json | $(READY)
+	@echo "Installing the clients for Node that the tests run ..."
 	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm ci --loglevel=error
 	@touch $@
