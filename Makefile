@@ -29,7 +29,7 @@ help:  ## this list
 
 demo: SMALL := yes
 demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
-	$(BIN)/penstock demo
+	PYTHONDONTWRITEBYTECODE=1 $(BIN)/penstock demo
 
 test: check $(CLIENTS)  ## everything that has to hold: check, then all tests, none skipped
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-skips $(TESTS)

@@ -1,48 +1,134 @@
-"""constraints.txt and the clients' package-lock.json: all pinned and hashed, from any index."""
+"""constraints.txt, constraints-run.txt and the clients' package-lock.json: all pinned and hashed,
+from any index."""
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCK = (ROOT / "constraints.txt").read_text()
+LOCKS = {name: (ROOT / name).read_text() for name in ("constraints.txt", "constraints-run.txt")}
+LOCK = LOCKS["constraints.txt"]
+RUNS = LOCKS["constraints-run.txt"]
+MAKEFILE = (ROOT / "Makefile").read_text()
 CLIENTS = ROOT / "tests/clients/node"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def locked() -> dict[str, list[Requirement]]:
+either = pytest.mark.parametrize("lock", LOCKS.values(), ids=list(LOCKS))
+
+
+def locked(lock: str = LOCK) -> dict[str, list[Requirement]]:
     """By name; a package may be locked twice, for different Pythons."""
     found: dict[str, list[Requirement]] = {}
-    for line in LOCK.splitlines():
+    for line in lock.splitlines():
         if line and line[0] not in "# ":
             requirement = Requirement(line.removesuffix("\\").strip())
             found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     return found
 
 
-def test_every_package_has_one_version_and_its_hashes() -> None:
-    entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
-    assert len(entries) == sum(map(len, locked().values()))
+@either
+def test_every_package_has_one_version_and_its_hashes(lock: str) -> None:
+    entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+    assert len(entries) == sum(map(len, locked(lock).values()))
     for entry in entries:
         assert re.match(r"[a-z0-9._-]+==[^\s*]+ ", entry), entry
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\s*\Z", entry), entry
 
 
-def test_it_names_no_place() -> None:
+@either
+def test_it_names_no_place(lock: str) -> None:
     for word in ("://", "--index-url", "--extra-index-url", "--find-links", "file:", " @ "):
-        assert word not in LOCK
+        assert word not in lock
+
+
+def unused() -> set[str]:
+    """What the Makefile leaves out of constraints-run.txt."""
+    (names,) = re.findall(r"^UNUSED := (.*)$", MAKEFILE, flags=re.MULTILINE)
+    return set(names.split())
+
+
+def test_the_lock_to_run_has_what_the_program_needs_and_no_more() -> None:
+    """By what the installed packages say of themselves; the same versions as in the other lock."""
+    groups = PROJECT["dependency-groups"]
+    roots = [
+        *PROJECT["project"]["dependencies"],
+        *groups["build"],
+        *PROJECT["build-system"]["requires"],
+    ]
+    waiting = [Requirement(text) for text in roots]
+    seen: set[tuple[str, str]] = set()
+    needed: set[str] = set()
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        if name in unused() or (one.marker and not one.marker.evaluate({"extra": ""})):
+            continue
+        needed.add(name)
+        for extra in ("", *one.extras):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                further = [Requirement(text) for text in requires(name) or ()]
+                waiting += [
+                    Requirement(
+                        f"{each.name}[{','.join(each.extras)}]" if each.extras else each.name
+                    )
+                    for each in further
+                    if not each.marker or each.marker.evaluate({"extra": extra})
+                ]
+    lock = locked(RUNS)
+    here = {
+        name
+        for name, pins in lock.items()
+        for pin in pins
+        if not pin.marker or pin.marker.evaluate()
+    }
+    assert here == needed
+    everything = {str(pin.specifier) + name for name, pins in locked().items() for pin in pins}
+    assert {str(pin.specifier) + name for name, pins in lock.items() for pin in pins} <= everything
+
+
+_WITHOUT = """
+import sys
+for name in {names!r}:
+    sys.modules[name] = None
+from edge.cli import main
+main({words!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["serve", "--help"], 0), (["serve", "--port", "x"], 2)]
+)
+def test_the_program_runs_without_what_the_lock_to_run_leaves_out(
+    words: list[str], status: int
+) -> None:
+    names = [module for module, owners in packages_distributions().items() if unused() & {*owners}]
+    assert "rich" in names
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT.format(names=names, words=words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
 
 
 def test_what_the_project_asks_for_is_locked() -> None:
     wanted = [
         *PROJECT["project"]["dependencies"],
         *(one for extra in PROJECT["project"]["optional-dependencies"].values() for one in extra),
-        *PROJECT["dependency-groups"]["dev"],
+        *(one for one in PROJECT["dependency-groups"]["dev"] if isinstance(one, str)),
+        *PROJECT["dependency-groups"]["build"],
         *PROJECT["build-system"]["requires"],
     ]
     lock = locked()
@@ -60,7 +146,9 @@ def test_what_is_left_out_of_the_lock_is_not_in_it() -> None:
     left_out = PROJECT["tool"]["uv"]["exclude-dependencies"]
     assert left_out
     assert not locked().keys() & {canonicalize_name(name) for name in left_out}
-    assert "--no-deps --require-hashes -r constraints.txt" in (ROOT / "Makefile").read_text()
+    assert "install --quiet --no-deps" in MAKEFILE
+    for name in LOCKS:
+        assert f"--require-hashes -r {name}" in MAKEFILE
 
 
 def test_every_client_has_one_version_and_its_hash() -> None:
