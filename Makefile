@@ -41,10 +41,7 @@ test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs,
 	$(BIN)/python -m pytest --no-skips tests/clients
 
 proofs: $(READY)  ## limits and money at full size, with figures: overspend, ledger, kill -9, Redis gone, throttle
-	$(BIN)/python -m pytest --no-skips --full tests/e2e/test_money.py tests/e2e/test_overspend.py \
-	  tests/e2e/test_kills.py tests/e2e/test_redis_gone.py tests/e2e/test_throttle.py \
-	  tests/e2e/test_cheats.py tests/e2e/test_reload.py tests/e2e/test_rolling.py \
-	  tests/e2e/test_targets.py tests/e2e/test_liars.py
+	$(BIN)/python -m pytest --no-skips --full tests
 
 check: $(READY)  ## lint, format and types, without changing anything
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """What holds for the whole run."""
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.simulated import SimulatedLoop
@@ -24,9 +25,11 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
-    max_examples=50,
+    max_examples=30,
 )
-settings.register_profile("full", settings.get_profile("quick"), derandomize=False)
+settings.register_profile(
+    "full", settings.get_profile("quick"), derandomize=False, max_examples=300
+)
 
 _skipped: list[str] = []
 _figures: list[str] = []
@@ -58,13 +61,33 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `full` are further settings of a proof that every run has in another."""
+    """Tests marked `full` are further settings of a proof that every run has in another. At full
+    size only they are run, those that ask for the fixture `full` or tell figures, and those that
+    make up examples."""
+
+    def marked(item: pytest.Item) -> bool:
+        return item.get_closest_marker("full") is not None
+
     if config.getoption("--full"):
-        return
-    left = [item for item in items if item.get_closest_marker("full") is not None]
+        left = [one for one in items if not marked(one) and not has_a_size(one)]
+    else:
+        left = [one for one in items if marked(one)]
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item.get_closest_marker("full") is None]
+        out = set(left)
+        items[:] = [item for item in items if item not in out]
+
+
+def has_a_size(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    return is_hypothesis_test(item.obj) or not {"full", "figures"}.isdisjoint(item.fixturenames)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was made so far stays: the collector need not look at it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
