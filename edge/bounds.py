@@ -7,7 +7,9 @@ in other letters (`MAX_TOKENS`), which servers written in Go take for the one th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import TypeVar
 
 import msgspec
 
@@ -15,11 +17,15 @@ from .dialects.crossing import speaks_responses
 
 Fields = Mapping[str, msgspec.Raw]
 
+_T = TypeVar("_T")
+
 UNBOUNDED = 32_000
 """Tokens of an answer that neither its caller nor the catalog bounds."""
 _LEAST = 16
 """Responses upstreams are sent no bound below it (OpenAI: the least `max_output_tokens`)."""
 _MOST = 1 << 31
+_MOST_NAMES, _LONGEST_NAMES = 40, 1000
+"""Names of a body, and characters in them, up to which what they mean is remembered."""
 
 _OWN: Mapping[str, frozenset[str]] = {
     "chat.completions": frozenset(("max_completion_tokens", "max_tokens")),
@@ -104,6 +110,50 @@ _decode_aside = msgspec.json.Decoder(_Aside, strict=False).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+def remembered(make: Callable[[tuple[str, ...]], _T]) -> Callable[[Fields], _T]:
+    """`make`, which says something of the names of a body, remembered: most bodies have the names
+    of one before."""
+    usual = lru_cache(1024)(make)
+
+    def of(fields: Fields) -> _T:
+        names = tuple(fields)
+        few = len(names) <= _MOST_NAMES and len("".join(names)) <= _LONGEST_NAMES
+        return usual(names) if few else make(names)
+
+    return of
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    """The members of a body that bound its answer, by what they mean; for one set of names."""
+
+    own: tuple[str, ...]
+    foreign: tuple[str, ...]
+    choices: tuple[str, ...]
+    aside: tuple[str, ...]
+    nested: tuple[str, ...]
+
+
+def _shape(endpoint: str, names: tuple[str, ...]) -> _Shape:
+    own = _OWN[endpoint]
+    if endpoint == "chat.completions" and speaks_responses(names):
+        own = _OWN["responses"]
+    found: dict[frozenset[str], list[str]] = {
+        kind: [] for kind in (own, _FOREIGN, _CHOICES, _ASIDE, _NESTED)
+    }
+    for name in names:
+        if name in own:
+            found[own].append(name)
+        elif name not in ORDINARY:
+            known = plain(name)
+            for kind in (_FOREIGN, _CHOICES, _ASIDE, _NESTED):
+                if known in kind:
+                    found[kind].append(name)
+    return _Shape(*map(tuple, found.values()))
+
+
+_SHAPES = {endpoint: remembered(partial(_shape, endpoint)) for endpoint in _OWN}
+
+
 def output_bound(endpoint: str, fields: Fields, most: int | None, default: int = UNBOUNDED) -> int:
     """Output tokens at most of a request to `endpoint`; 0 where answers have none.
 
@@ -111,36 +161,28 @@ def output_bound(endpoint: str, fields: Fields, most: int | None, default: int =
     that nothing bounds, where that is unknown. A bound that cannot be read, or is none, is for the
     upstream to refuse, or to take for no bound.
     """
-    own = _OWN.get(endpoint)
-    if own is None:
+    shape_of = _SHAPES.get(endpoint)
+    if shape_of is None:
         return 0
-    if endpoint == "chat.completions" and speaks_responses(fields):
-        own = _OWN["responses"]
+    shape = shape_of(fields)
     unbounded = most or default
     bound = foreign = 0
     answers = 1
-    aside: list[msgspec.Raw] = []
-    for name, raw in fields.items():
-        if name in ORDINARY:
-            continue
-        if name in own:
-            bound = max(bound, _number(raw, unbounded))
-            continue
-        known = plain(name)
-        if known in _FOREIGN:
-            foreign = max(foreign, _number(raw, unbounded))
-        elif known in _CHOICES:
-            answers = max(answers, _number(raw, 1))
-        elif known in _ASIDE:
-            aside.append(raw)
-        elif known in _NESTED and _BOUNDING.search(raw):
+    for name in shape.own:
+        bound = max(bound, _number(fields[name], unbounded))
+    for name in shape.foreign:
+        foreign = max(foreign, _number(fields[name], unbounded))
+    for name in shape.nested:
+        if _BOUNDING.search(fields[name]):
             foreign = max(foreign, unbounded)
     bounded = bound > 0
     bound = max(bound, foreign, _LEAST) if bounded else max(unbounded, foreign)
-    for raw in aside:
-        bound = _with_aside(raw, bound, bounded=bounded)
+    for name in shape.aside:
+        bound = _with_aside(fields[name], bound, bounded=bounded)
     if most is not None and bound > most:
         bound = most
+    for name in shape.choices:
+        answers = max(answers, _number(fields[name], 1))
     return min(_MOST, bound * answers)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from .bounds import ORDINARY, plain
+from .bounds import ORDINARY, plain, remembered
 
 _NULL = msgspec.Raw(b"null")
 _NOTHING = (b"null", b"false", b"[]", b'""')
@@ -45,7 +45,6 @@ _REFERENCES = frozenset(
 )
 """Members that let an upstream look something up, in small letters, without what joins words."""
 
-_KNOWN = ORDINARY | {"max_tokens", "max_completion_tokens", "max_output_tokens"}
 
 _PARTS = frozenset(
     (
@@ -118,23 +117,29 @@ _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+@remembered
+def _referring(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those names by which an upstream may look something up."""
+    return tuple([name for name in names if name not in ORDINARY and plain(name) in _REFERENCES])
+
+
 def reads_more(fields: Mapping[str, msgspec.Raw]) -> bool:
     """Whether the upstream may read more than `fields`, the members of a body, hold.
 
     True also where they cannot be read: what an upstream makes of them is not known.
     """
+    if any(bytes(fields[name]) not in _NOTHING for name in _referring(fields)):
+        return True
+    prompt = fields.get("prompt")
+    if prompt is not None and bytes(prompt)[:1] == b"{":  # one that the vendor keeps
+        return True
     try:
-        for name, raw in fields.items():
-            if name in _TURNS:
-                if _unseen(raw):
-                    return True
-            elif name == "tools":
-                if _hosted(raw):
-                    return True
-            elif name not in _KNOWN:
-                if plain(name) in _REFERENCES and bytes(raw) not in _NOTHING:
-                    return True
-            elif name == "prompt" and bytes(raw)[:1] == b"{":  # one that the vendor keeps
+        tools = fields.get("tools")
+        if tools is not None and _hosted(tools):
+            return True
+        for name in _TURNS:
+            said = fields.get(name)
+            if said is not None and _unseen(said):
                 return True
     except _UNREADABLE:
         return True

@@ -189,9 +189,9 @@ def cross(
     return None
 
 
-def speaks_responses(fields: Mapping[str, msgspec.Raw]) -> bool:
+def speaks_responses(names: Collection[str]) -> bool:
     """Some clients send the body of another endpoint to the chat path (Cursor does)."""
-    return "input" in fields and "messages" not in fields
+    return "input" in names and "messages" not in names
 
 
 def _mixes(fields: Fields) -> bool:

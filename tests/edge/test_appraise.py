@@ -139,6 +139,12 @@ def test_what_may_lengthen_an_answer_raises_the_bound(members: dict[str, Any], o
     assert bound(max_tokens=100, **members) == output
 
 
+def test_bound_among_more_names_than_are_remembered_counts_all_the_same() -> None:
+    many = {f"member{number}": 1 for number in range(100)}
+    assert bound(**many, max_tokens=100, MAX_TOKENS=900) == 900
+    assert bound(**{"x" * 5000: 1}, max_tokens=100, n=3) == 300
+
+
 def test_thinking_budget_without_a_bound_comes_on_top() -> None:
     """Messages upstreams are then sent a `max_tokens` with room for both."""
     assert bound(thinking={"type": "enabled", "budget_tokens": 8000}) == 40_000
