@@ -80,9 +80,12 @@ def finish_plain(
         raise UpstreamBroke.by(failed)
     empty = bytes(answer.error) != b"null"
     if empty or (not disclose and (tells(body) or body.count(b'"model"') > 1)):
-        members = decode_fields(body)
-        members.pop("error", None)
-        body = encode(members if disclose else undisclosed(members, asked))
+        try:
+            members = decode_fields(body)
+            members.pop("error", None)
+            body = encode(members if disclose else undisclosed(members, asked))
+        except UNREADABLE as error:
+            raise UpstreamBroke(f"the answer cannot be read: {error}") from None
     elif not disclose and answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, usage_in(answer, only_input=True)

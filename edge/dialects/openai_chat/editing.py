@@ -7,7 +7,7 @@ of a stream, or a whole body.
 import msgspec
 
 from edge.dialects.disclosure import undisclosed
-from edge.dialects.passthrough import Fields, decode_fields, encode
+from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from edge.dialects.stops import is_known, stop_of
 
 from .folding import Folding
@@ -23,7 +23,7 @@ _WRITTEN = {
     "refusal": "content_filter",
     "pause": "stop",
 }
-_decode_choices = msgspec.json.Decoder(list[Fields]).decode
+_decode_choices = msgspec.json.Decoder(list[Fields | None]).decode
 _decode_word = msgspec.json.Decoder(str | None).decode
 _decode_number = msgspec.json.Decoder(int | None, strict=False).decode
 
@@ -67,7 +67,7 @@ class Editor:
         if not self._disclose:
             fields = undisclosed(fields, self._asked)
         if choices and "choices" in fields:
-            each = _decode_choices(fields["choices"])
+            each = [choice for choice in _decode_choices(fields["choices"]) if choice is not None]
             for choice in each:
                 self._reason(choice)
             if self._folding is not None:
@@ -76,7 +76,10 @@ class Editor:
         return encode(fields)
 
     def _reason(self, choice: Fields) -> None:
-        word = _decode_word(choice.get("finish_reason", NULL))
+        try:
+            word = _decode_word(choice.get("finish_reason", NULL))
+        except UNREADABLE:
+            word = ""
         if not is_odd(word):
             return
         meaning = stop_of(word)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects.passthrough import Fields, encode
+from edge.dialects.passthrough import UNREADABLE, Fields, encode
 
 _ZERO = msgspec.Raw(b"0")
 _NULL = msgspec.Raw(b"null")
@@ -39,7 +39,7 @@ class Folding:
         said: Fields = {}
         calls: list[dict[str, msgspec.Raw]] = []
         for at, choice in enumerate(choices):
-            number = _decode_number(choice.get("index", _NULL))
+            number = _number_of(choice)
             number = at if number is None else number
             for name, value in choice.items():
                 if _is_open(whole.get(name)) or bytes(value) == _CALLED:
@@ -72,12 +72,20 @@ class Folding:
             if call is None:
                 continue
             if self._said == "delta":
-                own = _decode_number(call.get("index", _NULL))
+                own = _number_of(call)
                 key = (choice, at if own is None else own)
                 number = self._calls.setdefault(key, len(self._calls))
                 call["index"] = msgspec.Raw(b"%d" % number)
             out.append(call)
         return out
+
+
+def _number_of(entry: Fields) -> int | None:
+    try:
+        number: int | None = _decode_number(entry.get("index", _NULL))
+    except UNREADABLE:
+        return None
+    return number
 
 
 def _is_open(held: msgspec.Raw | None) -> bool:

@@ -420,7 +420,10 @@ def finish_plain(
     named = not disclose and (body.count(_NAMED) > 1 or tells(body, bytes(answer.usage)))
     if changed or drop or named:
         editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
-        body = editor.edit(body, choices=changed, drop=drop)
+        try:
+            body = editor.edit(body, choices=changed, drop=drop)
+        except UNREADABLE as error:
+            raise UpstreamBroke(f"the answer is not a chat completion: {error}") from None
     elif not disclose and answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, usage_in(answer)

@@ -345,6 +345,27 @@ def test_finish_plain_a_sole_choice_is_number_0() -> None:
     assert json.loads(out)["choices"] == [choice | {"index": 0}]
 
 
+@pytest.mark.parametrize("index", ["one", [1], {"a": 1}, 1.5, True])
+def test_numbers_that_are_none_are_those_of_the_place(index: Any) -> None:
+    choices = [{"index": index, "message": TEXT, "finish_reason": "stop"} for _ in range(2)]
+    out, _ = finish_plain(json.dumps({"choices": choices}).encode(), "ours")
+    assert json.loads(out)["choices"] == [choices[0] | {"index": 0}]
+    told = Told([event(said("Hi", index=index)), event(STOP | {"index": index}), DONE])
+    assert (told.text, told.done) == ("Hi", 1)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"tool_calls": ["x"]}, "finish_reason": "stop", "index": 1},
+        {"message": {"tool_calls": {"a": 1}}, "finish_reason": "stop", "index": 1},
+    ],
+)
+def test_finish_plain_calls_that_cannot_be_read_break(choice: Json) -> None:
+    with pytest.raises(UpstreamBroke):
+        finish_plain(json.dumps({"choices": [choice]}).encode(), "ours")
+
+
 def test_finish_plain_several_that_were_asked_for_stay() -> None:
     choices = [{"index": at, "message": TEXT, "finish_reason": "stop"} for at in range(2)]
     body = json.dumps({"model": "up", "choices": choices}).encode()
