@@ -126,7 +126,6 @@ class MessagesRelay:
 
     __slots__ = (
         "_called",
-        "_careful",
         "_disclose",
         "_editor",
         "_ended",
@@ -150,8 +149,6 @@ class MessagesRelay:
         self.content = False
         self._called = False
         """Whether a tool has been called."""
-        self._careful = False
-        """Whether these events lack members, or have odd ones: each has to be looked at."""
         self._disclose = disclose
         self._editor = Editor(asked, disclose=disclose)
         self._ended = False
@@ -160,7 +157,7 @@ class MessagesRelay:
         self._made = Said()
         self._renamer = Renamer(asked)
         self._sure = False
-        """Whether a block of deltas passes after a look at its ends."""
+        """Whether the last event was a delta as it should be, so that more may follow."""
         self._told: MessageUsage | None = None
 
     @property
@@ -188,8 +185,7 @@ class MessagesRelay:
             self._made.add(block, events, bare)
             return block
         out = event_by_event(block, self._event)
-        sure = self.content and not self.complete
-        self._sure = sure and not self._careful and not self._halves.held
+        self._sure = self._sure and not self._halves.held
         return out
 
     def _event(self, event: bytes) -> bytes:
@@ -205,7 +201,6 @@ class MessagesRelay:
             if is_heartbeat(parsed):
                 return PING
             read, data = _corrected(data, name, error)
-            self._careful = True
         kind = read.type or name
         if is_failure(kind, name, read.error):
             raise UpstreamBroke.by(failures.failed_by(data))
@@ -216,10 +211,11 @@ class MessagesRelay:
         if kind.startswith("content_block_"):
             self._made.add(event, 1)
         ours = self._passed(kind, read, data)
+        delta = kind == "content_block_delta" and ours is parsed.data
+        self._sure = delta and read.type == name
         if ours is parsed.data and read.type == name:
             return event if kind != "message_start" else self._renamer.apply(event)
         if not read.type:
-            self._careful = True
             ours = encode({"type": kind, **decode_fields(ours)})
         if kind == "message_start":
             ours = self._renamer.apply(ours)
@@ -229,14 +225,13 @@ class MessagesRelay:
         """The data of an event as the client gets it: `data` itself if nothing changes."""
         if kind == "content_block_delta":
             self.content = True
-            return data
-        if kind == "content_block_start":
-            return self._block(read, data)
-        if kind == "message_delta":
+        elif kind == "content_block_start":
+            data = self._block(read, data)
+        elif kind == "message_delta":
             return self._delta(read, data)
-        if kind == "message_start":
+        elif kind == "message_start":
             return self._start(read, data)
-        if kind == "message_stop":
+        elif kind == "message_stop":
             self.complete = True
         if not self._disclose and (_MODEL in data or names_vendor(data)):
             return encode(self._editor.open(decode_fields(data)))

@@ -203,7 +203,7 @@ class ResponsesRelay:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
             return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
-        data = parsed.data
+        data, given = parsed.data, event
         if is_done(data) or is_heartbeat(parsed):
             return b""
         try:
@@ -223,7 +223,8 @@ class ResponsesRelay:
             raise UpstreamBroke.by(broken("the response has no output", data))
         else:
             event = self._between(read, parsed, data, event)
-        self._sure = read.type.endswith(".delta") and not self._numbering.odd
+        delta = read.type.endswith(".delta") and event is given
+        self._sure = delta and not self._numbering.odd
         if read.sequence_number is not None:
             self._following = max(self._following, min(max(0, read.sequence_number), _COUNT) + 1)
             self._last = b""

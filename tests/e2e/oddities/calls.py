@@ -71,13 +71,13 @@ def calls() -> Iterator[Oddity]:
             name=name,
             wire="responses",
             stream=stream("responses", *events),
-            surfaces=("chat", "messages"),
+            surfaces=("chat", "messages", "responses"),
             **wanted,
         )
     yield Oddity(
         name="a call that only the end tells",
         wire="responses",
         stream=stream("responses", *said, end),
-        surfaces=("chat", "messages"),
+        surfaces=("chat", "messages", "responses"),
         **wanted,
     )

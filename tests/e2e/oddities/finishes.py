@@ -49,3 +49,45 @@ def finishes() -> Iterator[Oddity]:
     yield Oddity(name="an empty finish reason before one", wire="chat", whole=TEXT, stream=whole)
     only = stream("chat", *empty.events[:-2], HOLD, done=False)
     yield Oddity(name="empty finish reasons alone", wire="chat", cut=TEXT, stream=only)
+    yield from _of_messages()
+    yield from _of_responses()
+
+
+def _of_messages() -> Iterator[Oddity]:
+    for stop, words in _FINISHES.items():
+        for word in words[:2]:
+            made = answer("messages", *HELLO, stop=word)
+            name = f"stop reason {word}"
+            if stop != "broken":
+                answers = both(made, "messages")
+                yield Oddity(name=name, wire="messages", whole=TEXT, stop=stop, **answers)
+                continue
+            yield Oddity(name=name, wire="messages", fails="upstream_error", plain=body(made.body))
+            yield Oddity(
+                name=f"{name} behind words",
+                wire="messages",
+                cut=TEXT,
+                stream=stream("messages", *made.events[:-2], HOLD, *made.events[-2:]),
+            )
+
+
+def _of_responses() -> Iterator[Oddity]:
+    for stop, words in _FINISHES.items():
+        if stop == "end":
+            continue
+        for word in words[:2]:
+            made = answer("responses", *HELLO)
+            made.body.update(status="incomplete", incomplete_details={"reason": word})
+            made.events[-1]["type"] = "response.incomplete"
+            name = f"incomplete for {word}"
+            if stop != "broken":
+                answers = both(made, "responses")
+                yield Oddity(name=name, wire="responses", whole=TEXT, stop=stop, **answers)
+                continue
+            yield Oddity(name=name, wire="responses", fails="upstream_error", plain=body(made.body))
+            yield Oddity(
+                name=f"{name} behind words",
+                wire="responses",
+                cut=TEXT,
+                stream=stream("responses", *made.events[:-1], HOLD, made.events[-1]),
+            )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.e2e.answers import answer
-from tests.e2e.scripted_upstream import frames
+from tests.e2e.scripted_upstream import HOLD, frames
 
 from .oddity import HELLO, TEXT, WIRES, Oddity, stream
 
@@ -58,4 +58,30 @@ def beats() -> Iterator[Oddity]:
         wire="messages",
         whole=TEXT,
         stream=stream("messages", *made.events[:-1]),
+    )
+    early = [b"data: [DONE]\n\n", *made.events[:-2], b"data: [DONE]\n\n"]
+    yield Oddity(
+        name="`[DONE]` in place of `message_stop`",
+        wire="messages",
+        whole=TEXT,
+        stream=stream("messages", *early, made.events[-2], b"data: [DONE]\n\n"),
+    )
+    yield Oddity(
+        name="`[DONE]` without a stop reason",
+        wire="messages",
+        cut=TEXT,
+        stream=stream("messages", *made.events[:-2], HOLD, b"data: [DONE]\n\n"),
+    )
+    responses = answer("responses", *HELLO).events
+    yield Oddity(
+        name="`[DONE]` behind the end",
+        wire="responses",
+        whole=TEXT,
+        stream=stream("responses", *responses, b"data: [DONE]\n\n"),
+    )
+    yield Oddity(
+        name="`[DONE]` in place of the end",
+        wire="responses",
+        cut=TEXT,
+        stream=stream("responses", *responses[:-1], HOLD, b"data: [DONE]\n\n"),
     )

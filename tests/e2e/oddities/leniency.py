@@ -45,6 +45,10 @@ def _as_text(usage: Json) -> Json:
     return {name: str(one) if isinstance(one, int) else one for name, one in usage.items()}
 
 
+def _naming(usage: Json) -> Json:
+    return {**usage, "cost": 0.1, "models": [{"model": HIDDEN}]}
+
+
 _ODD = {
     **dict.fromkeys(("prompt_tokens_details", "completion_tokens_details"), "none"),
     **dict.fromkeys(("input_tokens_details", "output_tokens_details"), 7),
@@ -139,18 +143,20 @@ def lenient() -> Iterator[Oddity]:
         whole=TEXT,
         stream=stream("messages", *null.events),
     )
-    yield Oddity(
-        name="the provider by name",
-        wire="chat",
-        whole=TEXT,
-        **changed(
-            "chat",
-            _in_all(
-                {
-                    "provider": HIDDEN,
-                    "system_fingerprint": f"fp_{HIDDEN}",
-                    "x_groq": {"id": HIDDEN},
-                }
-            ),
-        ),
-    )
+    for wire in WIRES:
+        naming = _in_all(
+            {
+                "provider": HIDDEN,
+                "system_fingerprint": f"fp_{HIDDEN}",
+                "x_groq": {"id": HIDDEN},
+            }
+        )
+        answers = changed(wire, naming)
+        yield Oddity(name="the provider by name", wire=wire, whole=TEXT, **answers)
+        answers = changed(wire, _in_usage(_naming))
+        yield Oddity(name="models in the usage", wire=wire, whole=TEXT, **answers)
+    values: Json = {"index": "0", "id": 7, "error": {}}
+    for name, value in values.items():
+        for wire in WIRES[1:]:
+            answers = changed(wire, _in_all({name: value}))
+            yield Oddity(name=f"odd `{name}`", wire=wire, whole=TEXT, **answers)

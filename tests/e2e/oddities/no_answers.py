@@ -29,9 +29,12 @@ _LACKING: Mapping[str, Mapping[str, Any]] = {
     },
     "messages": {
         "content null": {"id": "x", "type": "message", "role": "assistant", "content": None},
+        "content as text": {"id": "x", "type": "message", "role": "assistant", "content": HIDDEN},
+        "no content and no reason": {"id": "x", "type": "message", "content": []},
     },
     "responses": {
         "output null": {"id": "x", "object": "response", "status": "completed", "output": None},
+        "an answer not ready": {"object": "response", "status": "in_progress", "output": []},
     },
     "embeddings": {
         "no data": {"object": "list", "data": [], "model": f"{HIDDEN}-model"},

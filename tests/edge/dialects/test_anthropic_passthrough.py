@@ -370,6 +370,14 @@ def test_feed_what_names_the_vendor_does_not_leave() -> None:
     assert novelty["model"] == "ours"
 
 
+def test_feed_deltas_that_name_the_vendor_are_looked_at_one_by_one() -> None:
+    stream = BEGUN + text("a", provider="theirs") + text("b", provider="theirs", x=1)
+    result = run(stream + ended() + event(STOP))
+    assert (said(result.out), result.broke) == ("ab", "")
+    assert b"theirs" not in result.out
+    assert b'"x":1' in result.out
+
+
 def test_feed_with_disclose_only_the_model_is_renamed() -> None:
     stream = (
         start(id="msg_bdrk_1", provider="theirs")

@@ -476,6 +476,12 @@ def test_what_names_the_vendor_does_not_leave() -> None:
     named(json.loads(body))
 
 
+def test_deltas_that_name_the_vendor_are_looked_at_one_by_one() -> None:
+    odd = STREAM.replace(b'"delta":', b'"provider":"theirs","delta":')
+    for chunks in cuts(odd):
+        assert parsed(run(chunks).out) == parsed(run([STREAM]).out)
+
+
 def test_with_disclose_only_the_model_is_renamed() -> None:
     given = {**response("completed", []), **NAMING}
     body, _ = finish_plain(json.dumps(given).encode(), "ours", disclose=True)
