@@ -83,10 +83,14 @@ def finish_plain(
         try:
             members = decode_fields(body)
             members.pop("error", None)
-            body = encode(members if disclose else undisclosed(members, asked))
+            if not disclose:
+                members = undisclosed(members, asked)
+            elif "model" in members:
+                members["model"] = msgspec.Raw(encode(asked))
+            body = encode(members)
         except UNREADABLE as error:
             raise UpstreamBroke(f"the answer cannot be read: {error}") from None
-    elif not disclose and answer.model is not None:
+    elif answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, usage_in(answer, only_input=True)
 

@@ -42,7 +42,10 @@ def asks_for_several(fields: Fields) -> bool:
 
 
 class Editor:
-    """said: "delta" or "message". several: several answers were asked for."""
+    """said: "delta" or "message". several: several answers were asked for.
+
+    disclose: of what names the upstream, only the name of the model changes.
+    """
 
     __slots__ = ("_asked", "_disclose", "_folding", "_said")
 
@@ -66,6 +69,8 @@ class Editor:
             fields.pop(name, None)
         if not self._disclose:
             fields = undisclosed(fields, self._asked)
+        elif "model" in fields:
+            fields["model"] = msgspec.Raw(encode(self._asked))
         if choices and "choices" in fields:
             each = [choice for choice in _decode_choices(fields["choices"]) if choice is not None]
             for choice in each:

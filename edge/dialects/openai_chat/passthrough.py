@@ -339,7 +339,7 @@ class ChatRelay:
         out = self._spellings.apply(event)
         if not self._ours or self._ours not in out:
             theirs = spelling_of_model(event, chunk.model)
-            self._ours = theirs if self._disclose else b'"model":' + encode(self._asked)
+            self._ours = b'"model":' + encode(self._asked)
             self._spellings.add(theirs, self._ours)
             out = self._spellings.apply(event)
         return out
@@ -424,7 +424,7 @@ def finish_plain(
             body = editor.edit(body, choices=changed, drop=drop)
         except UNREADABLE as error:
             raise UpstreamBroke(f"the answer is not a chat completion: {error}") from None
-    elif not disclose and answer.model is not None:
+    elif answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, usage_in(answer)
 

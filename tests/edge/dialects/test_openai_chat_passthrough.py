@@ -451,7 +451,7 @@ def test_relay_discloses_where_the_operator_says_so() -> None:
         DONE,
     ]
     told = Told(stream, disclose=True)
-    assert told.out == b"".join(stream)
+    assert told.out == b"".join(stream).replace(b'"model":"up"', b'"model":"ours"')
 
 
 def test_finish_plain_does_not_name_the_upstream() -> None:
@@ -463,4 +463,7 @@ def test_finish_plain_does_not_name_the_upstream() -> None:
     expected = {"model": "ours", "choices": [choice], "usage": USAGE, "a": 1}
     assert json.loads(out) == expected | {"system_fingerprint": None}
     assert counted == Usage(input=10, output=5)
-    assert finish_plain(body.encode(), "ours", disclose=True)[0] == body.encode()
+    disclosed, _ = finish_plain(body.encode(), "ours", disclose=True)
+    assert json.loads(disclosed) == {**json.loads(body), "model": "ours"}
+    empty, _ = finish_plain(body[:-1].encode() + b',"error":""}', "ours", disclose=True)
+    assert json.loads(empty) == json.loads(disclosed)
