@@ -148,7 +148,7 @@ def test_an_answer_in_the_making_does_not_hold_up_the_end() -> None:
             asking.start()
             until(busy, what="the model at work")
             holder.kill()
-            until(lambda: not server.is_running(), within=3, what="the model's end")
+            until(lambda: not server.is_running(), what="the model's end")
             asking.join(DEADLINE)
 
 

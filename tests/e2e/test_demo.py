@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from .program import Program
+from .program import DEADLINE, Program
 from .wire import events, text_of
 
 
@@ -48,7 +48,9 @@ def test_its_curl_lines_work_as_they_stand(
 ) -> None:
     call = curl_lines(demo)[index]
     assert f"{demo.url}{path}" in call
-    done = subprocess.run([*call, "--silent", "--noproxy", "*"], capture_output=True, timeout=30)
+    done = subprocess.run(
+        [*call, "--silent", "--noproxy", "*"], capture_output=True, timeout=DEADLINE
+    )
     assert done.returncode == 0, done.stderr
     assert text_of(done.stdout).startswith("You said: Hello")
     assert events(done.stdout)[-1] == end

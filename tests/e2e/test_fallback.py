@@ -27,10 +27,10 @@ DIALECTS = {"chat": "openai", "completions": "openai", "messages": "anthropic"}
 """By surface the dialect that passes through; Responses is its own."""
 FAULTS = {
     "dead": "fault=status:503",
-    "late": "fault=slow-headers:0.8,status:503",
-    "slow": "fault=slow-first:0.8,cut:1",
+    "late": "fault=slow-headers:3,status:503",
+    "slow": "fault=slow-first:3,cut:1",
     "mute": "fault=slow-headers:60",
-    "rotten": "fault=slow-headers:0.8,garbage",
+    "rotten": "fault=slow-headers:3,garbage",
     "rests": "fault=status:429 retry-after=60",
     "strict": "strict=1",
     "calm": "tokens=60 rate=40",
@@ -105,7 +105,7 @@ def _document(simulator: str) -> dict[str, Any]:
             ]
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "server": {"header_hold": "200ms", "keep_alive": "200ms"},
+        "server": {"header_hold": "1.5s", "keep_alive": "200ms"},
         "breaker": {"failures": 10**6},
         "upstreams": upstreams,
         "models": [
@@ -494,7 +494,7 @@ def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
     document = _document(simulator.url)
     for upstream in document["upstreams"]:
         if upstream["name"].startswith("mute"):
-            upstream["first_token_timeout"] = "300ms"
+            upstream["first_token_timeout"] = "2s"
     nowhere = {"name": "nowhere", "dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}
     document["upstreams"].append(nowhere)
     targets = {

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from .conftest import Start, over_http
-from .program import Gateway, Program, peak_rss, until
+from .program import DEADLINE, Gateway, Program, peak_rss, until
 from .wire import ANTHROPIC, CHAT, MESSAGES, Line, Reply, ask, chat, events, line, request, text_of
 
 MiB = 1 << 20
@@ -245,7 +245,7 @@ async def test_pings_fill_the_silence_and_the_status_waits_for_its_turn(
     start: Start, simulator: Program
 ) -> None:
     document = over_http(simulator.url)
-    document["server"] = {"header_hold": "200ms", "keep_alive": "200ms"}
+    document["server"] = {"header_hold": "1.5s", "keep_alive": "200ms"}
     gateway = await asyncio.to_thread(start, document)
     headers = {**gateway.bearer, **ANTHROPIC}
 
@@ -257,8 +257,8 @@ async def test_pings_fill_the_silence_and_the_status_waits_for_its_turn(
         body = chat(f"[[sim {words}]]", "claude", stream=True)
         return await ask(gateway.url, MESSAGES, body, headers)
 
-    quiet = "tokens=3 rate=2 fault=slow-first:0.7"
-    failing = "fault=slow-headers:0.7,status:429"
+    quiet = "tokens=3 rate=2 fault=slow-first:3"
+    failing = "fault=slow-headers:3,status:429"
     chat_reply, reply, early, late_chat, late = await asyncio.gather(
         chatted(quiet),
         messaged(quiet),
@@ -286,7 +286,9 @@ async def test_http2_without_tls_where_it_is_switched_on(start: Start, simulator
     document["server"] = {"http2": True}
     gateway = await asyncio.to_thread(start, document)
     assert (await ask(gateway.url, "/health")).status == 200
-    async with httpx.AsyncClient(http1=False, http2=True, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(
+        http1=False, http2=True, trust_env=False, timeout=DEADLINE
+    ) as client:
         responses = await asyncio.gather(
             *(
                 client.post(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .program import ROOT, until
+from .program import DEADLINE, ROOT, until
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,11 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         assert "Traceback" not in errors.read_text()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(DEADLINE)
 
 
 def seen(port: int) -> list[str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     try:
         connection.request("GET", "/seen")
         found: list[str] = json.loads(connection.getresponse().read())
@@ -60,7 +60,7 @@ class Client:
     """One connection, by hand."""
 
     def __init__(self, port: int, path: str, body: bytes, *, length: int | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length or len(body)}\r\n\r\n"
         self.socket.sendall(head.encode() + body)
 
@@ -79,7 +79,7 @@ class Client:
 
 
 def ended(port: int, line: str, times: int = 1) -> None:
-    until(lambda: seen(port).count(line) == times, within=10.0, what=line)
+    until(lambda: seen(port).count(line) == times, what=line)
 
 
 @pytest.mark.parametrize("place", ["read", "unread"])

@@ -207,7 +207,7 @@ def test_two_workers_need_redis(start: Start, simulator: Program) -> None:
         command("serve", "--config", str(gateway.file), "--workers", "2"),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
         env={"UPSTREAM_KEY": "x", "ADMIN_TOKEN": "0123456789abcdef"},
     )
     assert done.returncode == 2

@@ -188,7 +188,7 @@ async def test_what_redis_has_lost_is_told_again(redis_server: RedisServer, redi
 
 
 async def test_what_a_silent_redis_never_confirmed_is_not_given_up(server: RedisServer) -> None:
-    async with opened(server.url(), timeout=0.3) as bonds, opened(server.url()) as other:
+    async with opened(server.url(), timeout=1.0) as bonds, opened(server.url()) as other:
         bonds.keep("k", HERE)
         assert await other.find("x") is None
         await bonds.find("k")

@@ -34,12 +34,12 @@ async def failing_over(
     *,
     rates: Rates = "local",
     budgets: Budgets = "local",
-    timeout: float = 0.25,
+    timeout: float = 1.0,
     changed: Callable[[bool], None] = lambda up: None,
 ) -> AsyncIterator[Failover]:
     """With quick looks, so that the tests are."""
     failover = Failover(
-        RedisCounters(server.url(), timeout=timeout, connect_timeout=0.5, clock=lambda: NOW),
+        RedisCounters(server.url(), timeout=timeout, connect_timeout=2.0, clock=lambda: NOW),
         rates=rates,
         budgets=budgets,
         local=MemoryCounters(clock=lambda: NOW),

@@ -14,6 +14,7 @@ import pytest
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.journal import Damaged, Journal, closed, dead, records
 from middlewares.stores.ledger import Entry, Try
+from tests.waiting import DEADLINE
 
 from .entries import use
 
@@ -270,7 +271,7 @@ def test_a_full_disk_tears_nothing_and_what_ended_is_made_up_for(tmp_path: Path)
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
     )
     assert (ran.stdout, ran.stderr) == ("True\n", "")
 

@@ -220,7 +220,7 @@ async def test_a_frozen_server(server: RedisServer) -> None:
     """One late answer, and nobody waits any longer; a connection that is accepted by the kernel
     alone is none."""
     url = server.url()
-    async with linked(url, timeout=0.2, connect_timeout=0.2) as link:
+    async with linked(url, timeout=1.0, connect_timeout=1.0) as link:
         server.freeze()
         first = link.call("PING")
         link.send("PING")
@@ -238,7 +238,7 @@ async def test_a_frozen_server(server: RedisServer) -> None:
 async def test_a_new_connection_that_freezes(server: RedisServer) -> None:
     """Patience with a connection that is being made ends when it is: it was that of the calls too,
     for as long as it would have lasted."""
-    async with linked(server.url(), timeout=0.1, connect_timeout=600.0) as link:
+    async with linked(server.url(), timeout=1.0, connect_timeout=600.0) as link:
         server.freeze()
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(CountersUnavailable, match="late"):
@@ -248,7 +248,7 @@ async def test_a_new_connection_that_freezes(server: RedisServer) -> None:
 
 async def test_closing_while_frozen_is_bounded(server: RedisServer) -> None:
     url = server.url()
-    async with linked(url, timeout=0.2, connect_timeout=0.2) as link:
+    async with linked(url, timeout=1.0, connect_timeout=1.0) as link:
         server.freeze()
         call = link.call("PING")
     with pytest.raises(CountersUnavailable):

@@ -304,7 +304,7 @@ def test_bad_configuration(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_redis_does_not_answer(server: Server, how: str) -> None:
     """Each method says so in bounded time, however many ask; and all is well afterwards."""
-    store = RedisReplays.of(server.url, patience=0.3, connections=2)
+    store = RedisReplays.of(server.url, patience=1.0, connections=2)
     await store.find("k")
     (server.stop if how == "stopped" else server.freeze)()
     try:
