@@ -26,7 +26,7 @@ from .catalog import Catalog, Model
 from .dialects.crossing import PASSTHROUGH
 from .dialects.neutral import Conversation
 from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
-from .estimate import Estimator, weigh
+from .estimate import UNSEEN, Estimator, weigh
 from .upstreams import Request, Response, UpstreamFailure
 from .upstreams.bodies import BOM
 from .upstreams.provider import Provider, passed_on
@@ -115,7 +115,7 @@ class CountingApp:
             return
         if count is None:
             conversation = self._readers[exchange.endpoint](exchange.fields)
-            count = self._estimator.estimate(model.entry, weigh(conversation))
+            count = self._estimator.estimate(model.entry, weigh(conversation, UNSEEN))
         body = _ANSWERS[exchange.endpoint] % count
         exchange.outcome = "completed"
         await send_json(scope, send, body)

@@ -39,12 +39,8 @@ later they do not. Vocabularies made for one language, as that of smollm2, under
 until learnt.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Callable
 from math import ceil
-from statistics import median_high
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
-from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -61,6 +57,7 @@ from .dialects.neutral import (
     ToolCall,
     ToolResult,
 )
+from .learnt import PER_BYTE, Learnt, PerByte, PerWeight
 from .media_tokens import (
     LARGEST_IMAGE,
     audio_tokens,
@@ -107,20 +104,13 @@ _TOOLS = 700  # Anthropic: what it tells the model about tools
 _HOSTED = 2500  # the vendor's own description of a tool it runs
 _OPAQUE = 4  # characters of sealed thinking that hide a token, at the least
 
-_UNSEEN = 1 << 20  # bytes of a document which only its vendor will see
-
-_PER_BYTE = 0.6
-_LEAST_PER_BYTE, _MOST_PER_BYTE = 0.15, 1.5
+UNSEEN = file_tokens(1 << 20)
+"""Tokens of a document which only its vendor sees, where no fewer may be said than there are."""
 _COMMON = (ascii_lowercase + " ").encode()
 _LEAST_COMMON, _LEAST_OTHER = 0.2, 0.6
 """Tokens for a byte at the least, of small letters and spaces, and of all else."""
 _LEAST_WORD, _LEAST_LONG_WORDS = 6, 0.3
 """Small letters beyond so many for every other byte are no words: so much more each."""
-_HEARD = 64
-"""Principals of a model whose factors are remembered for those that are new."""
-_QUORUM = 4
-"""So many must have taught something before it says anything of others."""
-_EASE = 0.02
 _LEAST_BYTES = 1024
 _MEDIA = 4096
 """Bytes of body below which no media are looked for."""
@@ -162,12 +152,14 @@ def weigh_text(text: str) -> float:
 
 def weigh_bytes(size: int) -> Weight:
     """The weight of a request of which only the bytes of its body are known."""
-    return Weight(size * _PER_BYTE, _START + _TOOLS)
+    return Weight(size * PER_BYTE, _START + _TOOLS)
 
 
-def weigh(conversation: Conversation) -> Weight:
-    """The weight of what a caller asks."""
-    scale = _Scale()
+def weigh(conversation: Conversation, unseen: int = LARGEST_IMAGE) -> Weight:
+    """The weight of what a caller asks. unseen: tokens that a document counts as which only its
+    vendor will see; usually as a linked picture does in a body of which only the bytes are known.
+    """
+    scale = _Scale(unseen)
     scale.fixed = _START
     for text in conversation.system:
         scale.block(text)
@@ -187,9 +179,10 @@ def weigh(conversation: Conversation) -> Weight:
 class _Scale:
     """Texts and tokens as they are put on."""
 
-    __slots__ = ("fixed", "texts", "tokens")
+    __slots__ = ("fixed", "texts", "tokens", "unseen")
 
-    def __init__(self) -> None:
+    def __init__(self, unseen: int) -> None:
+        self.unseen = unseen
         self.texts: list[str] = []
         self.tokens = 0
         self.fixed = 0
@@ -229,7 +222,7 @@ class _Scale:
             size = len(document.data) * 3 // 4
             self.fixed += pdf_tokens(document.data) if pdf else file_tokens(size)
         elif document.url or document.file_id:
-            self.fixed += file_tokens(_UNSEEN)
+            self.fixed += self.unseen
 
     def tool(self, tool: Tool) -> None:
         self.tokens += _TOOL
@@ -244,104 +237,22 @@ class _Scale:
         self.texts.append(_encode(value).decode())
 
 
-_FLOOR, _CEILING = 0.5, 2.0
-_MARGIN = 1.05
-_WINDOW = 128
-_ABOVE = 0.04
-"""Part of the observations that may lie above the factor, before the margin."""
 _LEAST = 256
 """Tokens of text below which an observation tells more of what stands around it."""
 _MOST_FIXED = 8
 """The text must weigh so many times what is not text."""
 
 
-class _PerByte:
-    """Tokens for a byte of body: up at once, down slowly."""
-
-    __slots__ = ("factor",)
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def take(self, ratio: float) -> None:
-        ratio *= _MARGIN
-        if ratio > self.factor:
-            self.factor = min(_MOST_PER_BYTE, ratio)
-        else:
-            self.factor += (max(_LEAST_PER_BYTE, ratio) - self.factor) * _EASE
-
-
-class _PerWeight:
-    """The factor of texts. A first ratio, which was not observed, keeps it up until there are
-    enough."""
-
-    __slots__ = ("_ratios", "factor")
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-        self._ratios: deque[float] = deque((factor / _MARGIN,), _WINDOW)
-
-    def take(self, ratio: float) -> None:
-        self._ratios.append(ratio)
-        ranked = sorted(self._ratios, reverse=True)
-        factor = ranked[int(len(ranked) * _ABOVE)] * _MARGIN
-        self.factor = min(_CEILING, max(_FLOOR, factor))
-
-
-_Learner = TypeVar("_Learner", _PerByte, _PerWeight)
-
-
-class _Learnt(Generic[_Learner]):
-    """What the answers of each model have taught, apart for each principal.
-
-    A principal's factor comes from its own texts. One whose texts have taught nothing yet has the
-    median of all others' factors, once there are `_QUORUM` of them, else `first`: so no principal
-    can move the factor of another beyond what the half of them have.
-
-    most: pairs of model and principal; those longest unheard of are forgotten.
-    """
-
-    def __init__(self, make: Callable[[float], _Learner], first: float, most: int) -> None:
-        self._first = first
-        self._most = most
-        self._make: Callable[[float], _Learner] = make
-        self._own: OrderedDict[tuple[str, str], _Learner] = OrderedDict()
-        self._factors: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
-
-    def factor(self, entry: str, principal: str) -> float:
-        own = self._own.get((entry, principal))
-        return own.factor if own is not None else self._common(entry)
-
-    def take(self, entry: str, principal: str, ratio: float) -> None:
-        own = self._own.pop((entry, principal), None) or self._make(self._common(entry))
-        own.take(ratio)
-        self._own[entry, principal] = own
-        if len(self._own) > self._most:
-            self._own.popitem(last=False)
-        factors = self._factors.pop(entry, None) or OrderedDict()
-        factors.pop(principal, None)
-        factors[principal] = own.factor
-        if len(factors) > _HEARD:
-            factors.popitem(last=False)
-        self._factors[entry] = factors
-        if len(self._factors) > self._most:
-            self._factors.popitem(last=False)
-
-    def _common(self, entry: str) -> float:
-        factors = self._factors.get(entry, ())
-        return median_high(factors.values()) if len(factors) >= _QUORUM else self._first  # type: ignore[union-attr]
-
-
 class Estimator:
     """Estimates for each model, and what was learnt of it. One process, no I/O, no clock.
 
     models: most pairs of a model and a principal it knows anything of; those longest unheard of
-    are forgotten. Where a principal can be named its own texts decide, see `_Learnt`.
+    are forgotten. Where a principal can be named its own texts decide, see `Learnt`.
     """
 
     def __init__(self, *, models: int = 1024) -> None:
-        self._weights = _Learnt(_PerWeight, 1.0, models)
-        self._bytes = _Learnt(_PerByte, _PER_BYTE, models)
+        self._weights = Learnt(PerWeight, 1.0, models)
+        self._bytes = Learnt(PerByte, PER_BYTE, models)
 
     def of(self, principal: str) -> "Estimates":
         """Estimates for the requests of one principal."""
@@ -369,8 +280,10 @@ class Estimator:
         if size >= _MEDIA or b'"http' in body:
             hidden, media = media_in(body)
             size -= hidden
-            fixed += media
-        least = _least(body) if size == len(body) else size * _PER_BYTE
+        if b'"file_id"' in body:
+            media += body.count(b'"file_id"') * LARGEST_IMAGE
+        fixed += media
+        least = _least(body) if size == len(body) else size * PER_BYTE
         text = max(size * self._bytes.factor(entry, principal), least)
         return size, ceil(text) + fixed, media > 0
 

@@ -37,7 +37,7 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.estimate import Estimator, Weight, weigh, weigh_bytes, weigh_text
+from edge.estimate import UNSEEN, Estimator, Weight, weigh, weigh_bytes, weigh_text
 from edge.media_tokens import LARGEST_IMAGE, image_size
 
 RECORDED: dict[str, dict[str, Any]] = msgspec.json.decode(
@@ -282,8 +282,14 @@ def test_a_document_counts_by_its_pages_or_its_size() -> None:
     broken = Document(media_type="application/pdf", data="A" * 40_001)
     assert extra(broken) >= 2 * 3000
     assert extra(Document(media_type="text/csv", data=b64encode(bytes(30_000)).decode())) >= 7500
-    assert extra(Document(url="https://example.org/a.pdf")) >= 50 * 3000
-    assert extra(Document(file_id="file_1")) >= 50 * 3000
+
+
+def test_document_that_only_its_vendor_sees_counts_as_a_picture_or_by_what_it_may_be() -> None:
+    """An uncounted answer is charged by the first, clients are told the second."""
+    for document in (Document(url="https://example.org/a.pdf"), Document(file_id="file_1")):
+        one = conversation(document)
+        assert LARGEST_IMAGE <= tokens(one) < LARGEST_IMAGE + 100
+        assert Estimator().estimate("m", weigh(one, UNSEEN)) >= 50 * 3000
 
 
 def test_sound_counts_by_its_length() -> None:
@@ -581,6 +587,13 @@ def test_bytes_are_remembered_for_a_bounded_number_of_models() -> None:
     body = b"x" * 2000
     forgotten, kept = (estimator.appraise(name, body)[1] for name in ("a", "c"))
     assert forgotten == Estimator().appraise("a", body)[1] < kept
+
+
+def test_file_named_by_its_id_counts_as_a_picture_and_teaches_nothing() -> None:
+    part = {"type": "file", "file": {"file_id": "file_1"}}
+    size, tokens_, media = appraised({"m": [part, part]})
+    assert 2 * LARGEST_IMAGE <= tokens_ < 2 * LARGEST_IMAGE + 100
+    assert media and size < 200
 
 
 def letters(count: int) -> bytes:

@@ -1,0 +1,104 @@
+"""Factors of the input, learnt from what upstreams count, for each model and each principal."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from statistics import median_high
+from typing import Generic, TypeVar
+
+PER_BYTE = 0.6
+"""Tokens for a byte of body before anything is known."""
+_LEAST_PER_BYTE, _MOST_PER_BYTE = 0.15, 1.5
+_EASE = 0.02
+"""How much of the way down one observation leads."""
+_FLOOR, _CEILING = 0.5, 2.0
+_MARGIN = 1.05
+_WINDOW = 128
+_ABOVE = 0.04
+"""Part of the observations that may lie above the factor, before the margin."""
+_HEARD = 64
+"""Principals of a model whose factors are remembered for those that are new."""
+_QUORUM = 4
+"""So many must have taught something before it says anything of others."""
+
+
+class PerByte:
+    """Tokens for a byte of body: up at once, down slowly."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def take(self, ratio: float) -> None:
+        """Tokens that were counted, over the bytes of the body."""
+        ratio *= _MARGIN
+        if ratio > self.factor:
+            self.factor = min(_MOST_PER_BYTE, ratio)
+        else:
+            self.factor += (max(_LEAST_PER_BYTE, ratio) - self.factor) * _EASE
+
+
+class PerWeight:
+    """The factor of texts. A first ratio, which was not observed, keeps it up until there are
+    enough."""
+
+    __slots__ = ("_ratios", "factor")
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+        self._ratios: deque[float] = deque((factor / _MARGIN,), _WINDOW)
+
+    def take(self, ratio: float) -> None:
+        """Tokens that were counted, over the weight of the text."""
+        self._ratios.append(ratio)
+        ranked = sorted(self._ratios, reverse=True)
+        factor = ranked[int(len(ranked) * _ABOVE)] * _MARGIN
+        self.factor = min(_CEILING, max(_FLOOR, factor))
+
+
+_Learner = TypeVar("_Learner", PerByte, PerWeight)
+
+
+class Learnt(Generic[_Learner]):
+    """What the answers of each model have taught, apart for each principal.
+
+    A principal's factor comes from its own texts. One whose texts have taught nothing yet has the
+    median of all others' factors, once there are `_QUORUM` of them, else `first`: so no principal
+    can move the factor of another beyond what the half of them have.
+
+    most: pairs of model and principal; those longest unheard of are forgotten.
+    """
+
+    def __init__(self, make: Callable[[float], _Learner], first: float, most: int) -> None:
+        self._first = first
+        self._most = most
+        self._make: Callable[[float], _Learner] = make
+        self._own: OrderedDict[tuple[str, str], _Learner] = OrderedDict()
+        self._factors: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+
+    def factor(self, entry: str, principal: str) -> float:
+        """What the texts of `principal` count with, for the model's catalog entry."""
+        own = self._own.get((entry, principal))
+        return own.factor if own is not None else self._common(entry)
+
+    def take(self, entry: str, principal: str, ratio: float) -> None:
+        """An upstream has counted: tokens over the bytes, or over the weight, of a text."""
+        own = self._own.pop((entry, principal), None) or self._make(self._common(entry))
+        own.take(ratio)
+        self._own[entry, principal] = own
+        if len(self._own) > self._most:
+            self._own.popitem(last=False)
+        factors = self._factors.pop(entry, None) or OrderedDict()
+        factors.pop(principal, None)
+        factors[principal] = own.factor
+        if len(factors) > _HEARD:
+            factors.popitem(last=False)
+        self._factors[entry] = factors
+        if len(self._factors) > self._most:
+            self._factors.popitem(last=False)
+
+    def _common(self, entry: str) -> float:
+        factors = self._factors.get(entry)
+        if factors is None or len(factors) < _QUORUM:
+            return self._first
+        return median_high(factors.values())
