@@ -2,7 +2,9 @@
 
 A refusal is answered when it names a member that may be dropped, renamed or put in another form
 (`change`), and the request that was sent has it. All that it names has to be such a member: what
-would be refused again is not asked again. Sources: the vendors' wordings of unsupported members.
+would be refused again is not asked again. Many servers repeat a value in their refusal: words that
+stand in a value of the request say nothing of the target, and are never remembered of it. Sources:
+the vendors' wordings of unsupported members.
 """
 
 import re
@@ -10,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from edge.upstreams.causes import unquoted
@@ -62,6 +65,12 @@ _LEVELS = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
 _ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ENCRYPTED = [b'["reasoning.encrypted_content"]', b"[]"]
 _AUTO = (b'"auto"', b'{"type":"auto"}', b"null")
+_TURNS = frozenset(("messages", "input", "system", "instructions", "tools"))
+_LONGEST_VALUE = 16 << 10
+"""Bytes of a value that is searched for words of a refusal; a longer one may hold any."""
+_decode = msgspec.json.Decoder().decode
+
+_WORDS = (UNSUPPORTED, _FIXED, _DEFAULT)
 
 _Special = tuple[re.Pattern[str], Callable[[Fields], bool], Change]
 
@@ -166,6 +175,10 @@ def remedy_of(status: int, refusal: bytes, sent: bytes, dialect: Dialect) -> Rem
         return None
     said = read_error(refusal)
     changes = _special(said, fields, dialect) or _by_name(said, fields, dialect)
+    if any(change.lasting for change in changes) and any(
+        _may_be_repeated(raw) for name, raw in fields.items() if name not in _TURNS
+    ):
+        changes = [replace(change, lasting=False) for change in changes]
     now = fields
     for change in changes:
         left = changed(now, change, dialect)
@@ -185,6 +198,20 @@ def corrected(body: bytes, changes: tuple[Change, ...], dialect: Dialect) -> Rem
             made.append(change)
             fields = left
     return Remedy(tuple(made), encode(fields) if made else body)
+
+
+def _may_be_repeated(raw: Raw) -> bool:
+    """Whether a value has words of a refusal in it, so that those may be its own."""
+    held = bytes(raw)
+    if held[:1] not in (b'"', b"{", b"["):
+        return False
+    if len(held) > _LONGEST_VALUE:
+        return True
+    try:
+        text = str(_decode(held))
+    except UNREADABLE:
+        return True
+    return any(words.search(text) for words in _WORDS)
 
 
 def _special(said: Said, fields: Fields, dialect: Dialect) -> list[Change]:
@@ -214,6 +241,8 @@ def _by_name(said: Said, fields: Fields, dialect: Dialect) -> list[Change]:
 def _change(path: str, said: Said, fields: Fields, dialect: Dialect) -> Change | None:
     names = [part for part in re.split(r"[.\[\]]+", path) if part and not part.isdigit()]
     root = names[0]
+    if bytes(fields[root]).startswith(b'"') and _may_be_repeated(fields[root]):
+        return None
     text = said.text
     coded = any(code in said.codes for code in _FORBIDDEN)
     unknown = coded or UNSUPPORTED.search(text) is not None

@@ -170,6 +170,33 @@ def test_other_refusal_is_not_answered(refusal: Any, sent: dict[str, Any]) -> No
     assert remedied(refusal, sent) == (None, False)
 
 
+def repeated(name: str, value: Any) -> dict[str, Any]:
+    """As vLLM writes a value of a wrong type: with the value itself."""
+    detail = {"type": "parsing", "loc": ("body", name), "msg": "Input should be a valid number"}
+    return {"object": "error", "message": str([{**detail, "input": value}])}
+
+
+@pytest.mark.parametrize("name", ["temperature", "seed", "user", "max_tokens", "verbosity"])
+@pytest.mark.parametrize(
+    "value", ["x is not supported", "a' is deprecated for this model 'b", "only 1 is allowed"]
+)
+def test_refusal_that_repeats_its_own_words_from_the_request_is_not_answered(
+    name: str, value: str
+) -> None:
+    assert remedied(repeated(name, value), {**CHAT, name: value}) == (None, False)
+
+
+def test_what_the_request_itself_may_have_said_is_never_remembered() -> None:
+    refusal = forbidden("metadata")
+    assert remedied(refusal, {**CHAT, "metadata": {"a": "b"}}) == (CHAT, True)
+    for odd in ("x is not supported", "x" * 20_000):
+        assert remedied(refusal, {**CHAT, "metadata": {"a": odd}}) == (CHAT, False)
+    escaped = json.dumps({**CHAT, "metadata": {"a": "is not supported"}}).replace("n", "\\u006e")
+    found = remedy_of(400, json.dumps(refusal).encode(), escaped.encode(), "openai")
+    assert found is not None
+    assert not found.changes[0].lasting
+
+
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 409, 413, 429, 500])
 def test_refusal_of_another_status_is_not_answered(status: int) -> None:
     assert remedied(forbidden("stream_options"), CHAT, status=status) == (None, False)
