@@ -93,7 +93,7 @@ class Appraiser:
                 most_input *= 2
             if reads_more(fields):
                 most_input = max(most_input, limits.context)
-                calls = hosted_calls(fields)
+                calls = hosted_calls(exchange.endpoint, fields)
                 runs += calls
                 if price.hosted_call:
                     hosted = calls

@@ -42,6 +42,11 @@ _NULL = msgspec.Raw(b"null")
 class _Tool(msgspec.Struct):
     max_uses: int | None = None
 
+    @property
+    def calls(self) -> int:
+        """Calls that its bound allows; 0 without one, or with one that bounds nothing."""
+        return max(0, self.max_uses or 0)
+
 
 _decode = msgspec.json.Decoder().decode
 _decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
@@ -99,22 +104,26 @@ def compacts(fields: Fields) -> bool:
     return _COMPACT.search(fields.get("context_management", _NULL)) is not None
 
 
-def hosted_calls(fields: Fields) -> int:
-    """Calls of tools run by the vendor that a request may come to, about.
+def hosted_calls(endpoint: str, fields: Fields) -> int:
+    """Calls of tools run by the vendor that a request to `endpoint` may come to, about.
 
-    Bounds: `max_uses` of each tool (Messages), `max_tool_calls` (Responses); else ten in all.
+    Bounds: `max_uses` of each tool (Messages), `max_tool_calls` (Responses), which translated
+    requests carry on; else ten in all. Those of another dialect bound nothing.
     """
-    calls = 1 if bytes(fields.get("web_search_options", _NULL)) != b"null" else 0
+    searches = bytes(fields.get("web_search_options", _NULL)) != b"null"
     if "tools" not in fields:
-        return calls
+        return _MOST_CALLS if searches else 0
     try:
         tools = [tool for tool in _decode_tools(fields["tools"]) or () if is_hosted(tool)]
         if not tools:
-            return calls
-        uses = [_decode_tool(tool).max_uses for tool in tools]
-        most = _decode_count(fields.get("max_tool_calls", _NULL))
+            return _MOST_CALLS if searches else 0
+        if endpoint == "messages":
+            uses = [_decode_tool(tool).calls for tool in tools]
+            most = sum(uses) if all(uses) else 0
+        elif endpoint == "responses":
+            most = _decode_count(fields.get("max_tool_calls", _NULL)) or 0
+        else:
+            most = 0
     except _UNREADABLE:
         return _MOST_CALLS
-    if most is None and None not in uses:
-        most = sum(filter(None, uses))
-    return calls + (_MOST_CALLS if most is None else max(0, most))
+    return most if most > 0 else _MOST_CALLS

@@ -300,7 +300,9 @@ def test_runs_are_what_the_request_may_come_to() -> None:
         return found.runs
 
     assert runs() == runs(tools=[{"type": "function"}]) == 1
-    assert runs(tools=[{"type": "web_search_20250305", "max_uses": 3}]) == 4
+    search = {"type": "web_search_20250305", "max_uses": 3}
+    assert runs(endpoint="messages", tools=[search]) == 4
+    assert runs(endpoint="responses", tools=[search]) == runs(tools=[search]) == 11
     assert runs(tools=[{"type": "web_search"}]) == 11
     assert runs(context_management={"edits": [{"type": "compact_20260112"}]}) == 2
     assert runs(plan="") == MOST_RUNS, "nothing is limited"

@@ -104,21 +104,29 @@ def test_compacts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "calls"),
+    ("endpoint", "members", "calls"),
     [
-        ({}, 0),
-        ({"tools": None}, 0),
-        ({"tools": [FUNCTION]}, 0),
-        ({"tools": [FUNCTION, SEARCH]}, 10),
-        ({"tools": [{**SEARCH, "max_uses": 3}, FUNCTION]}, 3),
-        ({"tools": [{**SEARCH, "max_uses": 3}, {**SEARCH, "max_uses": 40}]}, 43),
-        ({"tools": [{**SEARCH, "max_uses": 3}, SEARCH]}, 10),
-        ({"tools": [SEARCH], "max_tool_calls": 25}, 25),
-        ({"tools": [SEARCH], "max_tool_calls": "many"}, 10),
-        ({"tools": ["odd"]}, 10),
-        ({"web_search_options": {}}, 1),
-        ({"web_search_options": {}, "tools": [FUNCTION]}, 1),
+        ("messages", {}, 0),
+        ("messages", {"tools": None}, 0),
+        ("messages", {"tools": [FUNCTION]}, 0),
+        ("messages", {"tools": [FUNCTION, SEARCH]}, 10),
+        ("messages", {"tools": [{**SEARCH, "max_uses": 3}, FUNCTION]}, 3),
+        ("messages", {"tools": [{**SEARCH, "max_uses": 3}, {**SEARCH, "max_uses": 40}]}, 43),
+        ("messages", {"tools": [{**SEARCH, "max_uses": 3}, SEARCH]}, 10),
+        ("messages", {"tools": [{**SEARCH, "max_uses": 9}, {**SEARCH, "max_uses": -9}]}, 10),
+        ("messages", {"tools": [{**SEARCH, "max_uses": 0}]}, 10),
+        ("messages", {"tools": ["odd"]}, 10),
+        ("messages", {"tools": [SEARCH], "max_tool_calls": 1}, 10),
+        ("responses", {"tools": [SEARCH]}, 10),
+        ("responses", {"tools": [SEARCH], "max_tool_calls": 25}, 25),
+        ("responses", {"tools": [SEARCH], "max_tool_calls": 0}, 10),
+        ("responses", {"tools": [SEARCH], "max_tool_calls": -1}, 10),
+        ("responses", {"tools": [SEARCH], "max_tool_calls": "many"}, 10),
+        ("responses", {"tools": [{**SEARCH, "max_uses": 1}]}, 10),
+        ("chat.completions", {"web_search_options": {}}, 10),
+        ("chat.completions", {"web_search_options": {}, "tools": [FUNCTION]}, 10),
+        ("chat.completions", {"tools": [{**SEARCH, "max_uses": 1}], "max_tool_calls": 1}, 10),
     ],
 )
-def test_hosted_calls(members: dict[str, Any], calls: int) -> None:
-    assert hosted_calls(fields(**members)) == calls
+def test_hosted_calls(endpoint: str, members: dict[str, Any], calls: int) -> None:
+    assert hosted_calls(endpoint, fields(**members)) == calls

@@ -7,12 +7,12 @@ been dealt with before (`edge.responses`).
 
 from edge.dialects.check import Members, mapping, one_of, string
 from edge.dialects.effort import read_effort
-from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text
+from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Tool
 from edge.dialects.output_format import read_format
 from edge.dialects.passthrough import Fields
 
 from .read_input import Input
-from .read_tools import read_choice, read_tool_list
+from .read_tools import WEB_SEARCH, read_choice, read_tool_list
 
 _TIERS = {
     "auto": "auto",
@@ -69,7 +69,8 @@ def read(fields: Fields) -> Conversation:
         if conversation.tier is None:
             conversation.dropped.append("`service_tier`")
     members.word("truncation", ("auto", "disabled"))
-    if members.count("max_tool_calls", 0) is not None:
+    calls = members.count("max_tool_calls", 0)
+    if calls is not None and not _bound_searches(tools, calls):
         conversation.dropped.append("`max_tool_calls`")
     for at, entry in enumerate(members.items("include") or ()):
         string(entry, f"include[{at}]")
@@ -78,6 +79,14 @@ def read(fields: Fields) -> Conversation:
     conversation.bag = members.rest()
     conversation.dropped += [f"`{name}`" for name in conversation.bag]
     return conversation
+
+
+def _bound_searches(tools: list[Tool], calls: int) -> bool:
+    """Bound web search, the one hosted tool that crosses, as Messages does it; whether it was."""
+    searches = [tool for tool in tools if tool.kind == "hosted" and tool.name == WEB_SEARCH]
+    for tool in searches:
+        tool.raw = {**(tool.raw or {}), "max_uses": calls}
+    return bool(searches and calls)
 
 
 def _reasoning(members: Members) -> Reasoning | None:

@@ -31,6 +31,8 @@ class Tools:
         self._definitions: dict[str, Json] = {}
         self._references: dict[str, Json] = {}
         """By full name: how a choice names the tool."""
+        self._most_calls: int | None = None
+        """Of hosted tools."""
         self._left: set[str] = set()
         """Hosted tools that stay behind."""
         for tool in conversation.tools:
@@ -44,6 +46,9 @@ class Tools:
         if tool.name == _WEB_SEARCH:
             self._definitions[_WEB_SEARCH] = _search(tool.raw or {}, dropped)
             self._references[_WEB_SEARCH] = {"type": _WEB_SEARCH}
+            uses = (tool.raw or {}).get("max_uses")
+            if type(uses) is int and uses > 0:  # no other tool that the vendor runs crosses
+                self._most_calls = uses
             return
         if self._choice is not None and self._choice.name == tool.name:
             raise no_tool(f"`{tool.name}` is not available with this model")
@@ -85,6 +90,8 @@ class Tools:
             out["tool_choice"] = self._chosen(self._choice)
         if self._parallel is False:
             out["parallel_tool_calls"] = False
+        if self._most_calls is not None:
+            out["max_tool_calls"] = self._most_calls
         return out
 
     def _chosen(self, choice: ToolChoice) -> Any:
@@ -140,6 +147,6 @@ def _search(raw: Json, dropped: list[str]) -> Json:
         tool["user_location"] = {**where, "type": "approximate"}
     if raw.get("search_context_size"):
         tool["search_context_size"] = raw["search_context_size"]
-    unknown = [name for name in ("max_uses", "blocked_domains") if raw.get(name)]
-    dropped += [f"`{name}` of web search" for name in unknown]
+    if raw.get("blocked_domains"):
+        dropped.append("`blocked_domains` of web search")
     return tool

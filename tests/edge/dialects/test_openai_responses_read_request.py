@@ -580,6 +580,14 @@ def test_members_that_are_no_json() -> None:
     assert caught.value.param == "tools"
 
 
+def test_bound_of_hosted_calls_becomes_one_of_web_search() -> None:
+    search = {"type": "web_search"}
+    (tool,) = read(tools=[search], max_tool_calls=3).tools
+    assert (tool.raw or {})["max_uses"] == 3
+    assert read(tools=[search], max_tool_calls=3).dropped == []
+    assert read(tools=[search], max_tool_calls=0).dropped == ["`max_tool_calls`"]
+
+
 def test_what_has_no_place_elsewhere_is_named() -> None:
     found = read(context_management=[{"type": "compaction"}], max_tool_calls=3, service_tier="new")
     assert set(found.dropped) == {"`context_management`", "`max_tool_calls`", "`service_tier`"}

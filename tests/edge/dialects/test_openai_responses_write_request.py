@@ -368,7 +368,8 @@ def test_tools() -> None:
         long: SentTool("x" * 80),
     }
     assert sent.wrapped == {"i"}
-    assert sent.dropped == ["`max_uses` of web search", "hosted tool `tool_search`"]
+    assert written["max_tool_calls"] == 3
+    assert sent.dropped == ["hosted tool `tool_search`"]
 
 
 def test_long_names_are_the_same_everywhere() -> None:
