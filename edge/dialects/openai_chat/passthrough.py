@@ -228,7 +228,7 @@ class ChatRelay:
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
-        if b"\\u" in block or self._halves.held:
+        if (b"\\" in block and b"\\u" in block) or self._halves.held:
             block = self._halves.feed(block)
             if self._halves.held:
                 self._least = 1 << 62  # the next event must not pass by the half that waits
