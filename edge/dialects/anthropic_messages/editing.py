@@ -28,6 +28,8 @@ _EMPTY: dict[str, dict[str, Raw]] = {
 _NO_USAGE = Raw(b'{"input_tokens":0,"output_tokens":0}')
 _OF_RESELLERS = re.compile(rb'("(?:id|tool_use_id)"\s*:\s*"[a-z]+_)(?:bdrk|vrtx)_')
 """The beginning of ids that tell through whom Anthropic was asked."""
+_HEAD = 1 << 12
+"""Bytes in which the first of them stands: the id of the message itself is one."""
 
 _decode_blocks = msgspec.json.Decoder(list[Raw]).decode
 _decode_word = msgspec.json.Decoder(str | None).decode
@@ -41,7 +43,7 @@ def is_odd(reason: str | None) -> bool:
 
 def names_vendor(data: bytes) -> bool:
     """Whether `data`, JSON of an answer or an event, tells whose it is, its `model` aside."""
-    return tells(data) or _OF_RESELLERS.search(data) is not None
+    return _OF_RESELLERS.search(data, 0, _HEAD) is not None or tells(data)
 
 
 class Editor:
@@ -78,11 +80,14 @@ class Editor:
         return out
 
     def changes(self, raw: Raw) -> bool:
-        """Whether a block of content is not passed as it is."""
-        return bytes(raw) == b"null" or self.block(raw) is not raw
+        """Whether a block of content, which does not name the vendor, is not passed as it is."""
+        return bytes(raw) == b"null" or self.block(raw, named=False) is not raw
 
-    def block(self, raw: Raw, *, whole: bool = True) -> Raw:
-        """A block of content; whole, or as it begins. One that is no object passes."""
+    def block(self, raw: Raw, *, whole: bool = True, named: bool = True) -> Raw:
+        """A block of content; whole, or as it begins. One that is no object passes.
+
+        named: something in it may name the vendor.
+        """
         try:
             block = decode_fields(raw)
             empty = _EMPTY.get(_decode_type(block.get("type", _NO_TEXT)), {})
@@ -94,7 +99,8 @@ class Editor:
             if bytes(block.get(name, NULL)) == b"null"
             and (name in block or (name != "signature" and not whole))
         }
-        named = not self._disclose and (b'"model"' in bytes(raw) or names_vendor(bytes(raw)))
+        named = named and not self._disclose
+        named = named and (b'"model"' in bytes(raw) or names_vendor(bytes(raw)))
         if not lacking and not named:
             return raw
         return self._raw(self.open({**block, **lacking}))

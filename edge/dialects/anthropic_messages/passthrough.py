@@ -351,8 +351,7 @@ def finish_plain(
     usage = None if told is None else told.normal()
     named = not disclose and (body.count(_MODEL) > 1 or names_vendor(body))
     try:
-        odd = is_odd(answer.stop_reason) or any(map(editor.changes, answer.content))
-        if odd or named:
+        if named or is_odd(answer.stop_reason) or any(map(editor.changes, answer.content)):
             message = editor.message(decode_fields(body), whole=True)
             return editor.without_resellers(encode(message)), usage
     except UNREADABLE as error:

@@ -103,3 +103,8 @@ def test_lenient_reads_null_in_a_needed_place_as_absent() -> None:
 
     plain: Any = msgspec.json.Decoder(Plain).decode
     assert lenient(plain, b'{"text":null}', needed=("text",)) == Plain()
+
+
+def test_mended_leaves_very_large_answers_alone() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        mended(b'{"a":NaN,"b":"%b"}' % (b"x" * (2 << 20)))
