@@ -90,10 +90,13 @@ def test_no_text_ends_the_parent(parent: Parent, text: str) -> None:
     parent.reloader.due()
 
 
+ONE = '{"upstreams": [{"name": "up", "dialect": "simulator"}]}'
+
+
 @pytest.mark.parametrize("spoil", ["nested", "binary", "gone"])
 def test_no_file_ends_it(tmp_path: Path, spoil: str) -> None:
     file = tmp_path / "penstock.json"
-    file.write_text("{}")
+    file.write_text(ONE)
     parent = Parent(file)
     if spoil == "gone":
         file.unlink()
@@ -104,7 +107,7 @@ def test_no_file_ends_it(tmp_path: Path, spoil: str) -> None:
     assert not parent.reloader.due()
     assert parent.reloader.due()
     assert parent.reload().result == "refused"
-    file.write_text("{}")
+    file.write_text(ONE)
     assert parent.reload().result == "unchanged"
 
 

@@ -14,10 +14,21 @@ from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, Answer, House, Scripted
 
 GOOD: dict[str, Any] = {"model": "m1", "messages": [{}], "input": "x"}
+MESSAGE = {"role": "assistant", "content": "Hi"}
+SAID: dict[str, Any] = {
+    "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
+    "type": "message",
+    "content": [{"type": "text", "text": "Hi"}],
+    "stop_reason": "end_turn",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+    "status": "completed",
+    "output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}],
+}
+"""An answer in every dialect."""
 
 
 def house(**members: Any) -> House:
-    return House(Scripted(Answer([b"{}"], headers=[JSON])), **members)
+    return House(Scripted(Answer([json.dumps(SAID).encode()], headers=[JSON])), **members)
 
 
 async def get(path: str, method: str = "GET", **members: Any) -> tuple[Recorded, House]:
