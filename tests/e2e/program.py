@@ -18,6 +18,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.middlewares.stores.sqlite_files import new_sqlite
 from tests.waiting import DEADLINE as DEADLINE
 
 T = TypeVar("T")
@@ -216,6 +217,8 @@ class Gateway(Program):
     ) -> None:
         self.file = folder / "penstock.json"
         self.database = folder / "penstock.db"
+        if not self.database.exists():
+            new_sqlite(self.database)
         self._env = env
         server = {"port": 0, "drain_notice": "0s", **document.get("server", {})}
         store = {

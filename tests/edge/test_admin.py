@@ -31,6 +31,7 @@ from middlewares.stores.sql_audit import SqlAuditStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
 from tests.asgi import Recorded, request
 from tests.edge.scripted import DOCUMENT
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 TOKEN = "admin-canary-51e0b7aa43"
 NOW = 1_795_255_200.0
@@ -129,7 +130,7 @@ class Office:
 
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     yield Office(database)
     await database.aclose()
 

@@ -11,13 +11,14 @@ import pytest
 from edge.keys import KeyRefused, create, edit, every, looks_secret, revoke, rotate, show
 from middlewares.stores import Key, digest
 from middlewares.stores.sql import Database, SqlKeyStore
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 NOW = 1_000_000.0
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqlKeyStore]:
-    database = await Database.open(f"sqlite:///{tmp_path}/keys.db")
+    database = await Database.open(new_sqlite(tmp_path / "keys.db"))
     yield SqlKeyStore(database)
     await database.aclose()
 

@@ -25,6 +25,7 @@ from middlewares.stores import (
 from middlewares.stores.database import Database
 from middlewares.stores.sql_responses import SqlResponseStore
 from tests.asgi import Recorded, request
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 PATH = "/v1/responses"
@@ -127,7 +128,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[
     if request.param == "memory":
         yield House(MemoryResponseStore())
         return
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     yield House(SqlResponseStore(database))
     await database.aclose()
 

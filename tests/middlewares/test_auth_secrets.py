@@ -16,6 +16,7 @@ from middlewares._asgi import Receive, Scope, Send
 from middlewares.stores import KeyDirectory, mint
 from middlewares.stores.sql import Database, SqlKeyStore
 from tests.asgi import Call, http_scope
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 
 async def inner(scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,7 +30,7 @@ async def broken(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(f"sqlite:///{tmp_path}/keys.db")
+    database = await Database.open(new_sqlite(tmp_path / "keys.db"))
     yield database
     await database.aclose()
 
@@ -105,7 +106,7 @@ async def test_a_secret_is_nowhere_but_with_its_owner(
 ) -> None:
     """Through creation, use, misuse, failure, rotation and revocation, then grep."""
     caplog.set_level(logging.DEBUG)
-    database = await Database.open(f"sqlite:///{tmp_path}/keys.db")
+    database = await Database.open(new_sqlite(tmp_path / "keys.db"))
     store = SqlKeyStore(database)
     directory = KeyDirectory(store)
     await directory.start()

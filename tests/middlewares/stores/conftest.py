@@ -15,14 +15,14 @@ from middlewares.stores.sql import Database, SqlKeyStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
 
 from .redis_server import RedisServer
+from .sqlite_files import new_sqlite
 
 
 async def database_url(kind: str, request: pytest.FixtureRequest) -> str:
     """A database that nobody else uses, with all migrations. The server starts when first asked."""
     if kind == "sqlite":
-        url = f"sqlite:///{request.getfixturevalue('tmp_path')}/var/keys.db"
-    else:
-        url = await request.getfixturevalue("postgres").new_database()
+        return new_sqlite(request.getfixturevalue("tmp_path") / "var/keys.db")
+    url: str = await request.getfixturevalue("postgres").new_database()
     await migrate(url)
     return url
 

@@ -559,7 +559,7 @@ async def test_killed_at_any_moment_no_row_is_lost_or_twice(
     assert list(folder.iterdir()) == []
     found = {row.id: row.cost for row in rows}
     assert len(found) == len(rows)
-    assert len(said) > 5000
+    assert len(said) > (5000 if full else 1000)
     # What was said last is what is there, but for the one act each child was killed under.
     must = {id_ for id_, what in said.items() if what != "void"}
     assert must <= set(found)
