@@ -46,7 +46,7 @@ def test_the_prefix_shows_four_random_characters() -> None:
     secret = mint("Penstock")
     assert prefix(secret) == secret[: len("sk-penstock-live-") + 4]
     assert not is_secret(prefix(secret))
-    with pytest.raises(ValueError, match="made by mint") as raised:
+    with pytest.raises(ValueError, match="32 to 300 printable") as raised:
         prefix("not-ours-but-secret")
     assert "not-ours" not in str(raised.value)
 
