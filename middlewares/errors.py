@@ -46,17 +46,17 @@ class ErrorsMiddleware:
         exchange.house = self._house
         started = streaming = ended = False
         end: Message | None = None
-        last = b""
+        last: Message = {}
 
         def send_watched(message: Message) -> Awaitable[None]:
             nonlocal started, streaming, ended, end, last
             if message["type"] == "http.response.body":
-                if message.get("more_body", False):
-                    last = message.get("body", b"")
+                if message.get("more_body"):
+                    last = message
+                elif streaming and not message.get("body"):
+                    end = message
+                    return _sent()
                 else:
-                    if streaming and not message.get("body"):
-                        end = message
-                        return _sent()
                     ended = True
             elif message["type"] == "http.response.start":
                 started = True
@@ -75,7 +75,7 @@ class ErrorsMiddleware:
                 _log.exception("request %s failed inside", exchange.request_id)
             if not started:
                 await _problem_of(raised)(scope, receive, send)
-            elif end is not None and any(mark in last for mark in _WHOLE):
+            elif end is not None and _is_whole(last):
                 await send(end)  # the answer was whole; what failed came after it
             elif streaming and not ended:
                 event = _problem_of(raised).event(exchange)
@@ -85,6 +85,10 @@ class ErrorsMiddleware:
         else:
             if end is not None:
                 await send(end)
+
+
+def _is_whole(last: Message) -> bool:
+    return any(mark in last.get("body", b"") for mark in _WHOLE)
 
 
 async def _sent() -> None:

@@ -37,8 +37,13 @@ def said_by(events: Iterable[Event]) -> int:
             text = event.name  # type: ignore[union-attr]
         else:
             continue
-        said += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        said += len(text) if text.isascii() else size_of(text)
     return said
+
+
+def size_of(text: str) -> int:
+    """Bytes of `text`, which may hold half a character."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _unescaped(text: bytes) -> int:
@@ -87,6 +92,15 @@ class Said:
                     self.bytes += end - start
                     return
         self._add(block, events)
+
+    def around(self, event: bytes) -> tuple[bytes, bytes] | None:
+        """What stands before and behind the text of `event`, which holds no backslash.
+
+        It was counted, so that an event with the same around another text counts as that text.
+        """
+        start = event.find(self._opening) + self._length
+        end = event.find(b'"', start)
+        return None if start < self._length or end <= start else (event[:start], event[end:])
 
     def _add(self, block: bytes, events: int) -> None:
         if b"\\" not in block:

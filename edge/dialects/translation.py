@@ -19,9 +19,9 @@ from middlewares.problem import Problem
 from .counts import believable, made, settled
 from .foreign import without_foreign
 from .halves import Halves
-from .neutral import CONTENT, Counted, Event, Failed, Origin, Stopped, fold
+from .neutral import CONTENT, Counted, Event, Failed, Origin, Stopped, TextDelta, fold
 from .passthrough import Fields, Relay, UpstreamBroke
-from .said import said_by
+from .said import said_by, size_of
 from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
 from .undo import Undo
 
@@ -280,6 +280,11 @@ class TranslatedRelay:
         events = self._undo.feed(read)
         if not events:
             return b""
+        if len(events) == 1 and type(only := events[0]) is TextDelta:  # as nearly all are
+            text = only.text
+            self.said += len(text) if text.isascii() else size_of(text)
+            self.content = True
+            return self._writer.write(events)
         if not self.content:
             self.content = any(isinstance(event, CONTENT) for event in events)
         self.said += said_by(events)

@@ -44,6 +44,7 @@ from edge.dialects.neutral import (
     ToolDelta,
     ToolOpened,
 )
+from edge.dialects.ordinary import OrdinaryText
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
@@ -84,6 +85,7 @@ class MessagesReader:
         "_explanation",
         "_input",
         "_open",
+        "_ordinary",
         "_over",
         "_reason",
         "_said",
@@ -98,6 +100,7 @@ class MessagesReader:
         self._answered = False
         """Whether the answer holds anything, be it what is not passed on."""
         self._open: Kind | None = None
+        self._ordinary = OrdinaryText(b'"text"')
         self._said = False
         """Whether the caller has seen anything of the open block."""
         self._citations: list[Citation] = []
@@ -167,6 +170,10 @@ class MessagesReader:
         return out
 
     def _event(self, event: bytes, out: list[Event]) -> None:
+        if self._open == "text" and (text := self._ordinary.text(event)):
+            self._said = True
+            out.append(TextDelta(text))
+            return
         if (
             event.startswith(_HEAD)
             and event.endswith(b"\n\n")
@@ -185,6 +192,15 @@ class MessagesReader:
             self._strange(name, data, out)
         else:
             self._read(read, name, data, out)
+            delta = read.delta
+            if (
+                self._ordinary.lessons
+                and self._open == "text"
+                and delta is not None
+                and delta.type == "text_delta"
+                and delta.text
+            ):
+                self._ordinary.learn(event, delta.text)
 
     def _read(self, read: StreamEvent, name: str, data: bytes, out: list[Event]) -> None:
         kind = read.type or name

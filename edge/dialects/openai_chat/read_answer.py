@@ -47,6 +47,7 @@ from edge.dialects.neutral import (
     ToolDelta,
     ToolOpened,
 )
+from edge.dialects.ordinary import OrdinaryText
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
@@ -84,6 +85,7 @@ class ChatReader:
         "_counted",
         "_line",
         "_open",
+        "_ordinary",
         "_over",
         "_reason",
         "_reasoning",
@@ -101,6 +103,7 @@ class ChatReader:
         self._counted = False
         self._line: list[Call | _Held] = []
         self._open: Kind | Call | None = None
+        self._ordinary = OrdinaryText(b'"content"')
         self._over = False
         self._reason: Stop | None = None
         self._reasoning = ""
@@ -163,6 +166,9 @@ class ChatReader:
         return out
 
     def _event(self, event: bytes, out: list[Event]) -> None:
+        if self._open == "text" and (text := self._ordinary.text(event)):
+            out.append(TextDelta(text))
+            return
         parsed = sse.parse(event)
         if parsed is None:
             return
@@ -180,6 +186,8 @@ class ChatReader:
         ) and self._is_over(chunk, parsed, out):
             return
         self._read(chunk, data, out)
+        if self._ordinary.lessons and self._open == "text" and (text := _text_of(chunk)):
+            self._ordinary.learn(event, text)
 
     def _odd(self, event: sse.Event, out: list[Event]) -> None:
         """Take an event that is no chunk as it should be: an end, a heartbeat, or nearly one."""
@@ -484,6 +492,20 @@ def _number(choices: Sequence[Choice]) -> None:
     for at, choice in enumerate(choices):
         if choice.index is None:
             choice.index = at
+
+
+def _text_of(chunk: Chunk) -> str:
+    """The text of a chunk that holds nothing else."""
+    if not chunk.choices or len(chunk.choices) > 1 or bytes(chunk.usage) != b"null":
+        return ""
+    choice = chunk.choices[0]
+    delta = choice.delta
+    if delta is None or not isinstance(delta.content, str) or choice.finish_reason:
+        return ""
+    told = (delta.reasoning_content, delta.reasoning, delta.reasoning_details, delta.refusal)
+    if any(told) or delta.tool_calls or delta.function_call is not None or delta.annotations:
+        return ""
+    return delta.content
 
 
 def _detail_text(detail: dict[str, Any]) -> str:
