@@ -14,6 +14,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+LF, CR = b"\n\r"
+"""As numbers: `in` looks for one at once, while of `bytes` CPython asks first whether it is one, by
+an exception.
+"""
 _BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\r|\r\n\n|\n\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
@@ -110,7 +114,7 @@ def parse(event: bytes) -> Event | None:
         event.startswith(b"data: ")
         and event.endswith(b"\n\n")
         and event.find(b"\n") == (len(event) - 2)
-        and b"\r" not in event
+        and CR not in event
     ):
         return Event("", event[6:-2])
     name = ""
@@ -140,7 +144,7 @@ def bare(event: bytes) -> bytes:
     data is given back whole.
     """
     lines = event.count(b"\n")
-    if b"\r" not in event and (
+    if CR not in event and (
         (lines == 2 and event.startswith(b"data:"))
         or (lines == 3 and event.startswith(b"event:") and b"\ndata:" in event)
     ):

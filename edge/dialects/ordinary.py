@@ -2,7 +2,7 @@
 
 import msgspec
 
-from .passthrough import UNREADABLE
+from .passthrough import BACKSLASH, UNREADABLE
 
 _decode = msgspec.json.Decoder(str).decode
 _LESSONS = 64
@@ -41,7 +41,7 @@ class OrdinaryText:
     def learn(self, event: bytes, text: str) -> None:
         """Take `event`, which amounts to `text` and to nothing else, for the shape of others."""
         self.lessons -= 1
-        if event.count(self._member) != 1 or b"\\" in event:
+        if event.count(self._member) != 1 or BACKSLASH in event:
             return
         name = event.index(self._member) + len(self._member)
         start = event.find(b'"', name) + 1

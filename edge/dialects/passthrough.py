@@ -35,6 +35,8 @@ comments, in which some write who they are."""
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
+QUOTE, BACKSLASH = b'"\\'
+"""As numbers, as `sse.LF` is."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not the JSON they should be."""
 

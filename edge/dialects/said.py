@@ -15,9 +15,9 @@ import msgspec
 from middlewares.sse import split
 
 from .neutral import Event, RefusalDelta, TextDelta, ThinkingDelta, ToolDelta, ToolOpened
+from .passthrough import BACKSLASH
 
 _TEXTS = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
-_BACKSLASH = 92
 _decode = msgspec.json.Decoder(str).decode
 _TEXT = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|partial_json|name'
@@ -83,7 +83,7 @@ class Said:
 
     def add(self, block: bytes, events: int, bare: bool = False) -> None:
         """Count `block`, which holds so many whole events. bare: it surely holds no backslash."""
-        if events == 1 and (bare or b"\\" not in block):  # as nearly all are
+        if events == 1 and (bare or BACKSLASH not in block):  # as nearly all are
             start = block.find(self._opening)
             if start >= 0:
                 start += self._length
@@ -103,7 +103,7 @@ class Said:
         return None if start < self._length or end <= start else (event[:start], event[end:])
 
     def _add(self, block: bytes, events: int) -> None:
-        if b"\\" not in block:
+        if BACKSLASH not in block:
             _, *parts = block.split(self._opening)
             sizes = [part.find(b'"') for part in parts]
             if len(sizes) == events and all(sizes):
@@ -117,7 +117,7 @@ class Said:
                 break
             start += length
             end = block.find(b'"', start)
-            while block[end - 1] == _BACKSLASH and _is_escaped(block[start:end]):
+            while block[end - 1] == BACKSLASH and _is_escaped(block[start:end]):
                 end = block.find(b'"', end + 1)
             if end <= start:
                 break

@@ -20,7 +20,7 @@ from .counts import believable, made, settled
 from .foreign import without_foreign
 from .halves import Halves
 from .neutral import CONTENT, Counted, Event, Failed, Origin, Stopped, TextDelta, fold
-from .passthrough import Fields, Relay, UpstreamBroke
+from .passthrough import BACKSLASH, Fields, Relay, UpstreamBroke
 from .said import said_by, size_of
 from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
 from .undo import Undo
@@ -253,8 +253,7 @@ class TranslatedRelay:
         self._left -= len(block)
         if self._left < 0:
             raise UpstreamBroke("the stream is longer than an answer may be")
-        # One byte is found faster than two, and most blocks hold no escape at all.
-        if (b"\\" in block and b"\\u" in block) or self._halves.held:
+        if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
             block = self._halves.feed(block)
         out = self._pass(self._reader.feed(block))
         if not out:

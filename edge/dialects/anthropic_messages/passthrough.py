@@ -26,9 +26,11 @@ from edge.dialects.halves import Halves
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import corrected
 from edge.dialects.passthrough import (
+    BACKSLASH,
     KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
+    QUOTE,
     UNREADABLE,
     Dialect,
     Echo,
@@ -188,10 +190,10 @@ class MessagesRelay:
             and block.endswith(self._tail)
         ):
             text = block[len(self._head) : -len(self._tail)]
-            if b'"' not in text and b"\n" not in text and b"\\" not in text:
+            if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
                 self._made.bytes += len(text)
                 return block
-        bare = b"\\" not in block
+        bare = BACKSLASH not in block
         if not (bare and self._sure):
             block = self._halves.feed(block)
             self._be_sure(self._sure and not self._halves.held)

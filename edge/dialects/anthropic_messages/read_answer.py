@@ -119,7 +119,7 @@ class MessagesReader:
         out: list[Event] = []
         if self._over:
             return out
-        if block.find(b"\n\n") == len(block) - 2 and b"\r" not in block:
+        if block.find(b"\n\n") == len(block) - 2 and sse.CR not in block:
             self._event(block, out)
             return out
         for event in sse.split(block):
@@ -178,7 +178,7 @@ class MessagesReader:
             event.startswith(_HEAD)
             and event.endswith(b"\n\n")
             and event.count(b"\n") == 3
-            and b"\r" not in event
+            and sse.CR not in event
         ):
             name, data = "content_block_delta", event[len(_HEAD) : -2]
         else:

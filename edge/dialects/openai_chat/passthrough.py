@@ -32,9 +32,11 @@ from edge.dialects.lenient import lenient, mended
 from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import is_openai
 from edge.dialects.passthrough import (
+    BACKSLASH,
     KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
+    QUOTE,
     UNREADABLE,
     Dialect,
     Echo,
@@ -223,12 +225,12 @@ class ChatRelay:
             and block.endswith(self._tail)
         ):
             text = block[len(self._head) : -len(self._tail)]
-            if b'"' not in text and b"\\" not in text and b"\n" not in text:
+            if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
                 self._made.bytes += len(text)
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
-        if (b"\\" in block and b"\\u" in block) or self._halves.held:
+        if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
             block = self._halves.feed(block)
             if self._halves.held:
                 self._least = 1 << 62  # the next event must not pass by the half that waits

@@ -122,7 +122,7 @@ class ChatReader:
         out: list[Event] = []
         if self._over:
             return out
-        if block.find(b"\n\n") == len(block) - 2 and b"\r" not in block:
+        if block.find(b"\n\n") == len(block) - 2 and sse.CR not in block:
             self._event(block, out)
             return out
         for event in sse.split(block):

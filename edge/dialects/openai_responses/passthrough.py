@@ -26,6 +26,7 @@ from edge.dialects.lenient import corrected
 from edge.dialects.neutral import Failed
 from edge.dialects.openai_models import reasons
 from edge.dialects.passthrough import (
+    BACKSLASH,
     KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
@@ -181,7 +182,7 @@ class ResponsesRelay:
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
-        bare = b"\\" not in block
+        bare = BACKSLASH not in block
         if not (bare and self._sure):
             block = self._halves.feed(block)
             self._sure = self._sure and not self._halves.held

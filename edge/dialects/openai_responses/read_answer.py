@@ -88,7 +88,7 @@ class ResponsesReader:
             block.startswith(b"data: ", cut + 1)
             and block.startswith(b"event: ")
             and block.find(b"\n", cut + 1) == len(block) - 2
-            and b"\r" not in block
+            and sse.CR not in block
         ):
             self._data(block[cut + 7 : -2], block[7:cut], out)
             return out
