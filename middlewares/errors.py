@@ -9,7 +9,10 @@ from .problem import Problem
 
 _log = logging.getLogger(__name__)
 _HOUSE = House()
-_WHOLE = (b"[DONE]", b'"message_stop"', b'"response.completed"', b'"response.incomplete"')
+_WHOLE = (
+    *(b"\ndata: [DONE]", b"\ndata:[DONE]"),
+    *(b'"message_stop"', b'"response.completed"', b'"response.incomplete"'),
+)
 """What the last message of a stream holds when it has ended well, by dialect."""
 
 
@@ -88,7 +91,9 @@ class ErrorsMiddleware:
 
 
 def _is_whole(last: Message) -> bool:
-    return any(mark in last.get("body", b"") for mark in _WHOLE)
+    """Whether a stream whose last message is `last` has ended well."""
+    text: bytes = b"\n" + last.get("body", b"")  # JSON has no line ends, nor bare quotes in texts
+    return any(mark in text for mark in _WHOLE)
 
 
 async def _sent() -> None:

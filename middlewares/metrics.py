@@ -120,7 +120,7 @@ class Metrics(Shared):
             registry=registry,
         )
         self.corrections = Counter(
-            "penstock_upstream_corrections",
+            f"{namespace}_upstream_corrections",
             "Refusals that were answered by a corrected request, within an attempt.",
             ("upstream",),
             registry=registry,

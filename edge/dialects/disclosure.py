@@ -22,7 +22,7 @@ _GONE = (
     "costs?(?:_[a-z_]+)?",
     *("vendor", "x_groq", "native_finish_reason", "is_byok", "base_resp"),
 )
-_MODEL = ("model_(?:name|id|version|slug)", "modelVersion")
+_MODEL = ("model_(?:name|id|version|slug)", "model(?:Name|Id|Version)")
 _ANY_GONE, _ANY_MODEL = "|".join(_GONE), "|".join(_MODEL)
 _COST = r"(?:[a-z]+_)*costs?(?:_[a-z_]+)?"
 _NULL = msgspec.Raw(b"null")
@@ -105,7 +105,7 @@ def _without(fields: Fields, asked: msgspec.Raw) -> Fields:
             value = _NULL
         elif name == "id" and bytes(value).startswith(_THEIR_ID):
             value = msgspec.Raw(_OUR_ID + bytes(value)[len(_THEIR_ID) :])
-        elif _is_model(name) and bytes(value).startswith(b'"'):
+        elif _is_model(name) and bytes(value)[:1] in (b'"', b"{", b"["):
             value = asked
         elif name not in _SAID:
             value = _inner(value, asked)

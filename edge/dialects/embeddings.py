@@ -79,7 +79,8 @@ def finish_plain(
     if failed is not None:
         raise UpstreamBroke.by(failed)
     empty = bytes(answer.error) != b"null"
-    if empty or (not disclose and (tells(body) or body.count(b'"model"') > 1)):
+    known = int(answer.model is not None)
+    if empty or (not disclose and (tells(body) or body.count(b'"model"') > known)):
         try:
             members = decode_fields(body)
             members.pop("error", None)

@@ -95,6 +95,12 @@ async def test_a_stream_that_has_ended_well_stays_ended(end: bytes) -> None:
     assert (answer.body, answer.complete, raised) == (b"1" + end, True, None)
 
 
+async def test_a_text_that_looks_like_the_end_of_a_stream_is_none() -> None:
+    said = b'data: {"content":"[DONE] data: [DONE]"}\n\n'
+    answer, _, _ = await run(fails(KeyError("x"), start=SSE, chunks=(said,), ended=True))
+    assert answer.body.startswith(said + b'data: {"error"')
+
+
 async def test_a_stream_whose_last_message_has_content_stays_ended() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [SSE]})

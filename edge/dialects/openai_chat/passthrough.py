@@ -325,8 +325,9 @@ class ChatRelay:
             if any(map(_has_content, choices)):
                 broke.passed = self._edited(data, choices=True, drop=drop)
             raise broke
-        event = self._named(chunk, event)
-        if changed or drop or (not self._disclose and (tells(event) or event.count(_NAMED) > 1)):
+        event, known = self._named(chunk, event)
+        named = not self._disclose and (tells(event) or event.count(_NAMED) > known)
+        if changed or drop or named:
             self._spellings.learn(event, self._asked)
             return self._edited(data, choices=changed, drop=drop)
         return event
@@ -334,17 +335,21 @@ class ChatRelay:
     def _edited(self, data: bytes, *, choices: bool, drop: tuple[str, ...]) -> bytes:
         return sse.encode(self._editor.edit(data, choices=choices, drop=drop))
 
-    def _named(self, chunk: _Answer, event: bytes) -> bytes:
-        """`event` with the caller's name of the model, whose spelling is learnt if it is new."""
+    def _named(self, chunk: _Answer, event: bytes) -> tuple[bytes, int]:
+        """`event` with the caller's name of the model, whose spelling is learnt if it is new, and
+        how many such members stand in it as they should."""
         if chunk.model is None:
-            return event
+            return event, 0
         out = self._spellings.apply(event)
         if not self._ours or self._ours not in out:
-            theirs = spelling_of_model(event, chunk.model)
+            try:
+                theirs = spelling_of_model(event, chunk.model)
+            except UpstreamBroke:  # a number, or a name in other letters
+                return event, -1
             self._ours = b'"model":' + encode(self._asked)
             self._spellings.add(theirs, self._ours)
             out = self._spellings.apply(event)
-        return out
+        return out, 1
 
     def _close(self) -> None:
         self.complete = True
@@ -419,7 +424,8 @@ def finish_plain(
     several = len(choices) > 1 or bool(choices[0].index)
     changed = several or any(is_odd(choice.finish_reason) for choice in odd)
     drop = ("error",) if bytes(answer.error) != b"null" else ()
-    named = not disclose and (body.count(_NAMED) > 1 or tells(body, bytes(answer.usage)))
+    known = int(answer.model is not None)
+    named = not disclose and (body.count(_NAMED) > known or tells(body, bytes(answer.usage)))
     if changed or drop or named:
         editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
         try:

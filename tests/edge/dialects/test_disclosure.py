@@ -36,6 +36,8 @@ def without(answer: dict[str, Any]) -> Any:
             {"route": {"hops": [{"model_name": "ours"}]}},
         ),
         ({"model": 5}, {"model": 5}),
+        ({"model": {"name": "v"}}, {"model": "ours"}),
+        ({"a": {"model": ["v"]}, "modelId": "v"}, {"a": {"model": "ours"}, "modelId": "ours"}),
         ({"id": "gen-17-ab"}, {"id": "chatcmpl-17-ab"}),
         ({"id": "x-gen-17"}, {"id": "x-gen-17"}),
     ],

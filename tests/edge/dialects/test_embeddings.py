@@ -95,3 +95,8 @@ def test_finish_plain_odd_members_do_no_harm(disclose: bool) -> None:
 def test_finish_plain_nan_is_null() -> None:
     out, _ = finish_plain(b'\xef\xbb\xbf{"data":[{"embedding":[NaN,1]}]}', "ours")
     assert json.loads(out) == {"data": [{"embedding": [None, 1]}]}
+
+
+def test_model_of_another_type_names_nobody() -> None:
+    out, _ = finished({**ANSWER, "model": {"name": "vendor-secret"}})
+    assert out == {**ANSWER, "model": "ours"}

@@ -467,3 +467,22 @@ def test_finish_plain_does_not_name_the_upstream() -> None:
     assert json.loads(disclosed) == {**json.loads(body), "model": "ours"}
     empty, _ = finish_plain(body[:-1].encode() + b',"error":""}', "ours", disclose=True)
     assert json.loads(empty) == json.loads(disclosed)
+
+
+@pytest.mark.parametrize("model", [{"name": "vendor-secret"}, ["vendor-secret"], 5])
+def test_model_of_another_type_names_nobody_and_does_no_harm(model: Any) -> None:
+    stream = [event(said("a"), model=model), event(said("b"), model=model), event(STOP), DONE]
+    for blocks in ways(*stream):
+        told = Told(blocks)
+        assert (told.text, told.done, b"vendor-secret" in told.out) == ("ab", 1, False)
+    choice = {"index": 0, "message": TEXT, "finish_reason": "stop"}
+    out, _ = finish_plain(json.dumps({"model": model, "choices": [choice]}).encode(), "ours")
+    assert json.loads(out)["choices"] == [choice]
+    assert b"vendor-secret" not in out
+
+
+def test_relay_a_member_in_other_letters_is_read_as_every_client_reads_it() -> None:
+    odd = event(said("b")).replace(b'"model":"up"', b'"mod\\u0065l":"vendor-secret"')
+    for blocks in ways(event(said("a")), odd, event(STOP), DONE):
+        told = Told(blocks)
+        assert (told.text, told.done, b"vendor-secret" in told.out) == ("ab", 1, False)
