@@ -70,6 +70,7 @@ async def ask(
         dialect=exchange.dialect,
         fields=exchange.fields,
         spelled=spelled,
+        chosen=exchange.model if exchange.entry.endswith("*") else "",
         disclosing=provider.disclose,
         now=time(),
     )

@@ -8,7 +8,15 @@ from .exchange import Exchange, Place, Target
 from .problem import Problem
 from .stores.health import Health, Verdict
 
-FAILED = frozenset(("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable"))
+FAILED = frozenset(
+    (
+        "model_not_found",  # by this place: another may have it
+        "rate_limited",
+        "upstream_error",
+        "upstream_timeout",
+        "upstream_unavailable",
+    )
+)
 """Kinds of Problem that say something of the place, and nothing of what was asked."""
 
 

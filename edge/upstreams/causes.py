@@ -49,10 +49,12 @@ _OPERATOR_CODES = re.compile(
     r"|account_(?:deactivated|disabled|suspended|inactive)|organization_restricted"
     r"|unrecognizedclientexception|expiredtoken(?:exception)?|invalidsignatureexception"
     r"|incompletesignature\w*|missingauthenticationtoken\w*|invalidclienttokenid"
-    r"|model_?not_?(?:found|open|ready|available|supported|loaded|exist)\w*|invalid_model\w*"
-    r"|deployment_?not_?found|model_decommissioned|no_models?_loaded|resourcenotfoundexception"
     r"|unsupported_country_region_territory|invalid_?subscription\w*|consumer_(?:invalid|suspended)"
     r"|operationnotsupported|project_(?:invalid|not_found)"
+)
+_MODEL_CODES = re.compile(
+    r"model_?not_?(?:found|open|ready|available|supported|loaded|exist)\w*|invalid_model\w*"
+    r"|deployment_?not_?found|model_decommissioned|no_models?_loaded|resourcenotfoundexception"
 )
 _OPERATOR_WORDS = re.compile(
     # the key
@@ -136,14 +138,21 @@ def is_operators(said: Said, at_fault: str | None) -> bool:
 
     at_fault: the member of the request it is about, if it names one; the model's name is ours.
     """
-    if at_fault == "model" or any(
+    if is_of_model(said, at_fault) or any(
         _any(codes, said.codes) for codes in (_OPERATOR_CODES, _UNPAID_CODES)
     ):
         return True
     text = unquoted(said.text)
     if at_fault is not None:  # words about a member of the request are about that member
         return _UNVERIFIED in text
-    return any(words.search(text) for words in (_OPERATOR_WORDS, _UNPAID_WORDS, _MODEL_WORDS))
+    return any(words.search(text) for words in (_OPERATOR_WORDS, _UNPAID_WORDS))
+
+
+def is_of_model(said: Said, at_fault: str | None) -> bool:
+    """Whether the model's name is at fault. at_fault: as in `is_operators`."""
+    if at_fault == "model" or _any(_MODEL_CODES, said.codes):
+        return True
+    return at_fault is None and _MODEL_WORDS.search(unquoted(said.text)) is not None
 
 
 def is_of_headers(said: Said) -> bool:

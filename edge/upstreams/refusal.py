@@ -23,6 +23,7 @@ from . import Header
 from .causes import (
     is_filtered,
     is_of_headers,
+    is_of_model,
     is_operators,
     is_rate,
     is_unpaid,
@@ -40,6 +41,8 @@ _SYSTEM_ROLE = re.compile(r"role\W{1,3}system\W", re.IGNORECASE)
 _PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml|<head)", re.IGNORECASE)
 _CALLERS = (400, 413, 422)
 """Statuses of which the caller may be the cause."""
+_OF_MODELS = (400, 403, 404, 422)
+"""Statuses that may refuse a model's name."""
 
 
 def problem_of(
@@ -50,6 +53,7 @@ def problem_of(
     dialect: Dialect,
     fields: Mapping[str, Raw],
     spelled: Mapping[str, str] | None = None,
+    chosen: str = "",
     disclosing: bool = False,
     now: float,
 ) -> Problem:
@@ -60,6 +64,8 @@ def problem_of(
         them, since anything else may be a name of the upstream's.
     spelled: where the request was translated, the caller's own field for each of the upstream's;
         only that name crosses, since what lies below it is another dialect's.
+    chosen: the model's name where the caller chose it, by a wildcard of the catalog: a refusal of
+        it is then the caller's fault, and says nothing of the target's health.
     disclosing: whether the upstream's message crosses in place of ours, redacted.
     now: Unix seconds.
     """
@@ -68,11 +74,22 @@ def problem_of(
     wait = retry_after(headers, now)
     if wait is None:
         wait = asked_in(said.wait, said.text)
-    problem = _problem(status, said, body, wait, dialect, fields, spelled)
+    path = at_fault(said, fields if spelled is None else spelled)
+    if chosen and status in _OF_MODELS and is_of_model(said, path):
+        problem = _no_model(chosen, dialect)
+    else:
+        problem = _problem(status, said, body, wait, dialect, fields, spelled)
     problem.reason = reason
     if disclosing and said.messages:
         disclose(problem, "; ".join(said.messages))
     return problem
+
+
+def _no_model(name: str, dialect: Dialect) -> Problem:
+    said = f"The model `{name}` does not exist or you do not have access to it."
+    if dialect == "anthropic":  # the vendor's own wording, which its clients know
+        said = f"model: {name}"
+    return Problem("model_not_found", message=said, param="model", held=False)
 
 
 def disclose(problem: Problem, said: str) -> None:

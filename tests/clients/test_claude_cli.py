@@ -393,8 +393,8 @@ def test_a_model_by_a_strange_name_is_refused(gateway: Gateway, name: str) -> No
     answer = gateway.post(
         "/v1/chat/completions", {"model": name, "messages": [{"role": "user", "content": "hi"}]}
     )
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
     assert not clients(gateway)
 
 

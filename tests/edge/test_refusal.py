@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.upstreams.redact import disclosed, redacted
+from edge.upstreams.refusal import problem_of
 from middlewares.exchange import Dialect, Exchange
-from tests.edge.refusing import CANARY, DIALECTS, refuse, said
+from middlewares.problem import Problem
+from tests.edge.refusing import CANARY, DIALECTS, FIELDS, NOW, refuse, said
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -456,3 +458,37 @@ def test_a_credential_that_an_upstream_echoes_does_not_reach_the_log(
 def test_what_is_no_credential_stays_legible() -> None:
     text = "upstream said 400: messages.0: keyword arguments are not a key value; see key concepts"
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, {"message": "The model `gpt-9` does not exist", "code": "model_not_found"}),
+        (400, {"message": "Invalid model: gpt-9", "param": "model"}),
+        (404, {"message": 'model "gpt-9" not found, try pulling it first'}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("dialect", "words"),
+    [
+        ("openai", "The model `gpt-9` does not exist or you do not have access to it."),
+        ("anthropic", "model: gpt-9"),
+    ],
+)
+def test_model_that_the_caller_chose_is_not_found_and_not_held_against_the_target(
+    status: int, error: dict[str, Any], dialect: Dialect, words: str
+) -> None:
+    body = json.dumps({"error": error}).encode()
+
+    def problem(chosen: str) -> Problem:
+        return problem_of(status, [], body, dialect=dialect, fields=FIELDS, chosen=chosen, now=NOW)
+
+    found = problem("gpt-9")
+    assert (found.kind, found.message, found.held) == ("model_not_found", words, False)
+    assert problem("").kind == "upstream_error"
+
+
+def test_another_refusal_of_a_chosen_model_means_what_it_says() -> None:
+    body = json.dumps({"error": {"message": "Incorrect API key provided"}}).encode()
+    found = problem_of(400, [], body, dialect="openai", fields=FIELDS, chosen="gpt-9", now=NOW)
+    assert (found.kind, found.held) == ("upstream_error", True)
