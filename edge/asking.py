@@ -53,6 +53,8 @@ async def ask(
             body = await read_some(response, _REFUSAL_BYTES)
         finally:
             response.close()
+        if provider.secrets:
+            body = provider.masked(body.decode("utf-8", "replace")).encode()
         if attempt.corrections >= _MOST_CORRECTIONS or not isinstance(request.body, bytes):
             break
         remedy = remedy_of(response.status, body, request.body, dialect)

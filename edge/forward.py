@@ -191,8 +191,8 @@ class Forwarder:
             raise Problem(_kind_of(failure), reason=reason_of(target, failure.reason)) from None
         except UpstreamBroke as broke:
             _let_go(broke)
-            attempt.error = broke.reason
-            raise _failure(broke, target, disclosing=provider.disclose) from None
+            attempt.error = provider.masked(broke.reason)
+            raise _failure(broke, target, provider) from None
         finally:
             attempt.ended = now = perf_counter()
             if not exchange.first_content:
@@ -340,12 +340,12 @@ def _kind_of(failure: UpstreamFailure) -> str:
     return "upstream_error"
 
 
-def _failure(broke: UpstreamBroke, target: Target, *, disclosing: bool) -> Problem:
+def _failure(broke: UpstreamBroke, target: Target, provider: Provider) -> Problem:
     """What an error inside a 200 amounts to."""
-    reason = reason_of(target, broke.reason)
+    reason = reason_of(target, provider.masked(broke.reason))
     problem = Problem(broke.kind, retry_after=broke.wait, reason=reason)
-    if disclosing and broke.said:
-        disclose(problem, broke.said)
+    if provider.disclose and broke.said:
+        disclose(problem, provider.masked(broke.said))
     return problem
 
 

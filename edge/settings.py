@@ -120,7 +120,10 @@ def decoded(text: str, file: Path) -> Any:
 
     Raises ValueError for what is not that.
     """
-    return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    try:
+        return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def load(

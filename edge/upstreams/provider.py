@@ -34,6 +34,7 @@ class Provider(msgspec.Struct, frozen=True):
     extra_body: members that every body has, as JSON; drop_body: members that none has, casefolded.
     first_content: seconds until the first content of a stream.
     disclose: whether its names and its error messages cross to callers.
+    secrets: what it is sent as credentials; upstreams repeat them in refusals.
     """
 
     name: str
@@ -47,10 +48,17 @@ class Provider(msgspec.Struct, frozen=True):
     drop_body: frozenset[str] = frozenset()
     first_content: float = 120.0
     disclose: bool = False
+    secrets: tuple[str, ...] = ()
 
     async def open(self, request: Request) -> Response:
         """See `Upstream.open`; the body is not compressed, whatever the upstream did to it."""
         return unpacked(await self.upstream.open(request))
+
+    def masked(self, text: str) -> str:
+        """`text`, which the upstream wrote, without the credentials it was sent."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def target(self, endpoint: str, query: bytes = b"") -> bytes:
         """Path and query of `endpoint` there."""

@@ -1,7 +1,8 @@
 """The configured upstreams as providers: which implementation stands behind each."""
 
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from urllib.parse import quote, urlencode
 
@@ -28,6 +29,10 @@ _SPOKEN: dict[str, frozenset[Dialect]] = {
     "claude-cli": frozenset(("anthropic",)),
     "simulator": frozenset(("openai", "anthropic", "responses")),
 }
+_CREDENTIAL = re.compile(r"key|token|secret|auth|sig|code|pass|cookie", re.IGNORECASE)
+"""Names of headers and of parameters whose values are credentials."""
+_SHORTEST = 8
+"""Characters of a credential that is looked for in what an upstream says."""
 _FIXED: tuple[Header, ...] = (
     (b"content-type", b"application/json"),
     (b"accept-encoding", b"identity"),
@@ -69,7 +74,19 @@ def _provider(option: UpstreamOption, tls: TLS) -> Provider:
         drop_body=frozenset(name.casefold() for name in _never_sent(option)),
         first_content=option.first_token_timeout,
         disclose=option.disclose,
+        secrets=tuple(_secrets(option)),
     )
+
+
+def _secrets(option: UpstreamOption) -> Iterator[str]:
+    """Credentials that are sent, the longest first: one may begin as another does."""
+    found = set()
+    if option.api_key is not None:
+        found.add(option.api_key.reveal())
+    for name, value in (*option.headers.items(), *option.query.items()):
+        if _CREDENTIAL.search(name):
+            found.add(value.reveal().rpartition(" ")[2])
+    yield from sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len)[::-1]
 
 
 def _never_sent(option: UpstreamOption) -> tuple[str, ...]:

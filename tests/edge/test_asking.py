@@ -247,3 +247,34 @@ async def test_disclose_gives_callers_the_message_of_an_error_inside_a_stream(
     answer = await ask(House(up, document=document, configured=True), path, stream=True)
     assert (answer.status, answer.header("retry-after")) == ((200, None) if begun else (429, "9"))
     assert ("Canary: rate limit" in answer.text) is disclose
+
+
+@pytest.mark.parametrize("form", ["refusal", "whole", "stream", "begun"])
+async def test_credentials_that_an_upstream_repeats_reach_neither_callers_nor_the_log(
+    form: str,
+) -> None:
+    upstream = {
+        "name": "oai",
+        "dialect": "openai",
+        "base_url": "http://127.0.0.1:9/v1",
+        "api_key": "hf_canaryAbCdEfGh",
+        "headers": {"x-gateway-token": "Basic canary0therone", "x-title": "Penstock House"},
+        "query": {"sig": "canary/quay", "api-version": "2024-10-21-preview"},
+        "disclose": True,
+    }
+    document = {"upstreams": [upstream], "models": [{"id": "only-oai", "targets": ["oai/a"]}]}
+    message = "Penstock House: 2024-10-21-preview hf_canaryAbCdEfGh canary0therone canary/quay"
+    error = json.dumps({"error": {"message": message}}).encode()
+    event = b"data: " + error + b"\n\n"
+    answers = {
+        "refusal": Answer([error], status=400, headers=[JSON]),
+        "whole": Answer([error], headers=[JSON]),
+        "stream": Answer([event]),
+        "begun": Answer([STREAM[0], event]),
+    }
+    house = House(Scripted(answers[form]), document=document, configured=True)
+    answer = await ask(house, stream=form in ("stream", "begun"))
+    assert "Penstock House: 2024-10-21-preview *** *** ***" in answer.text
+    assert "canary" not in answer.text
+    assert "2024-10-21-preview *** *** ***" in json.dumps(house.log)
+    assert "canary" not in json.dumps(house.log)

@@ -667,6 +667,8 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
     [
         ("a.toml", b"a = ", "is not TOML"),
         ("a.json", b"{", "is not JSON"),
+        ("a.json", b"[" * 100_000, "is not JSON: is nested too deeply"),
+        ("a.toml", b"a = " + b"[" * 100_000, "is not TOML: is nested too deeply"),
         ("a.toml", b"\xff", "is not UTF-8 text"),
         ("a.toml", None, "cannot be read: No such file or directory"),
     ],
