@@ -12,7 +12,7 @@ any model that may serve instead, can make. What is priced apart (`edge.surcharg
 of the bill, and in its calls of hosted tools.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -39,7 +39,7 @@ _CONTEXT = 200_000
 class _Limits(msgspec.Struct, frozen=True):
     """The most that any model that may serve can make and read, and a price by which none costs
     more. most: output tokens, None if unknown; unbounded: of an answer that nothing bounds.
-    on_hangup: of the models, None where the plan decides.
+    on_hangup: of the models, None where the plan decides. added: what upstreams put into bodies.
     """
 
     most: int | None
@@ -47,6 +47,7 @@ class _Limits(msgspec.Struct, frozen=True):
     context: int
     price: Price
     on_hangup: OnHangup | None
+    added: Mapping[str, msgspec.Raw]
 
     @property
     def hour_is_dearer(self) -> bool:
@@ -81,6 +82,8 @@ class Appraiser:
             check_tiers(asked, model.prices)
         if limits.on_hangup is not None:
             budget = msgspec.structs.replace(budget, on_hangup=limits.on_hangup)
+        if limits.added:
+            fields = {**fields, **limits.added}
         estimate = most_input = exchange.estimate
         runs = MOST_RUNS
         if budget.limited:
@@ -123,6 +126,7 @@ class Appraiser:
             context=max(one.context or _CONTEXT for one in models),
             price=Price.dearest(prices),
             on_hangup="drain" if "drain" in leaving else next(iter(leaving), None),
+            added={name: raw for one in models for name, raw in one.added.items()},
         )
         if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
             self._known[model.entry] = limits

@@ -7,7 +7,7 @@ exact entry but for its letters' case, or more prefixes and suffixes, is none of
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -39,6 +39,7 @@ class Model(msgspec.Struct, frozen=True):
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
     prices: the same, ready to count with. None when it costs nothing.
     on_hangup: in place of the plan's, None where that decides.
+    added: members that upstreams of its targets put into bodies (`extra_body`).
     """
 
     id: str
@@ -61,6 +62,7 @@ class Model(msgspec.Struct, frozen=True):
     prices: Price | None
     on_hangup: OnHangup | None
     created: int
+    added: Mapping[str, msgspec.Raw] = {}
 
     def family_of(self, target: Target) -> str:
         """A name that tells what `target`, one of its targets, is."""
@@ -87,8 +89,9 @@ class Catalog:
         prefix = f"{settings.slug}/"
         exact: dict[str, Model] = {}
         wild: list[Model] = []
+        extra = {upstream.name: upstream.extra_body for upstream in settings.upstreams}
         for option in settings.models:
-            model = _model(option)
+            model = _model(option, extra)
             if option.id.endswith("*"):
                 wild.append(model)
             else:
@@ -162,7 +165,7 @@ class Catalog:
         return [model for model in self._listed if self.allows(principal, model)]
 
 
-def _model(option: options.Model) -> Model:
+def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Model:
     prices = None if option.price is None else _prices(option.price)
     targets = tuple(Target(*target.split("/", 1)) for target in option.targets)
     return Model(
@@ -186,6 +189,11 @@ def _model(option: options.Model) -> Model:
         prices=prices,
         on_hangup=option.on_hangup,
         created=option.created,
+        added={
+            name: msgspec.Raw(msgspec.json.encode(value))
+            for upstream in sorted({target.upstream for target in targets})
+            for name, value in extra.get(upstream, {}).items()
+        },
     )
 
 

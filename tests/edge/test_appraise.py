@@ -293,6 +293,36 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
     assert of("small", linked, plan=None).most_input == 100, "nothing is set aside"
 
 
+@pytest.mark.parametrize(
+    ("added", "more"),
+    [
+        ({}, (100, 500, 1)),
+        ({"provider": {"order": ["x"]}, "top_k": 5}, (100, 500, 1)),
+        ({"web_search_options": {}}, (8000, 500, 11)),
+        ({"max_length": 3000}, (100, 3000, 1)),
+        ({"options": {"num_predict": 3000}}, (100, 4096, 1)),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, (100, 2500, 1)),
+    ],
+)
+def test_what_an_upstream_adds_to_bodies_is_set_aside(
+    added: dict[str, Any], more: tuple[int, int, int]
+) -> None:
+    upstream = {"name": "up", "dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}
+    price = {"input": "3", "output": "15"}
+    model = {"id": "m", "targets": ["up/m"], "context": 8000, "max_output": 4096, "price": price}
+    plan = {"id": "paid", "overflow": "credits"}
+    settings = parse(
+        {"upstreams": [{**upstream, "extra_body": added}], "models": [model], "plans": [plan]},
+        env={},
+    )
+    exchange = Exchange(endpoint="chat.completions", model="m", estimate=100)
+    exchange.principal = Principal(id="k", plan="paid")
+    exchange.fields = {"messages": msgspec.Raw(b"[]"), "max_tokens": msgspec.Raw(b"500")}
+    found = Appraiser(Catalog.build(settings), Plans(settings))(exchange)
+    assert found is not None
+    assert (found.most_input, found.output, found.runs) == more
+
+
 def test_runs_are_what_the_request_may_come_to() -> None:
     def runs(plan: str = "pro", **members: Any) -> int:
         found = bill(plan=plan, **members)
