@@ -170,6 +170,9 @@ def output_bound(endpoint: str, fields: Fields, most: int | None, default: int =
     answers = 1
     for name in shape.own:
         bound = max(bound, _number(fields[name], unbounded))
+    if not (shape.foreign or shape.choices or shape.aside or shape.nested):
+        bound = max(bound, _LEAST) if bound > 0 else unbounded
+        return min(_MOST, bound if most is None else min(bound, most))
     for name in shape.foreign:
         foreign = max(foreign, _number(fields[name], unbounded))
     for name in shape.nested:

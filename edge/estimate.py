@@ -275,13 +275,12 @@ class Estimator:
         there are media in it.
         """
         size, fixed, media = len(body), _START, 0
-        if b'"tools"' in body:
+        if body.find(b'"tools"') >= 0:
             fixed += _TOOLS
-        if size >= _MEDIA or b'"http' in body:
+        if size >= _MEDIA or body.find(b'"http') >= 0:
             hidden, media = media_in(body)
             size -= hidden
-        if b'"file_id"' in body:
-            media += body.count(b'"file_id"') * LARGEST_IMAGE
+        media += body.count(b'"file_id"') * LARGEST_IMAGE
         fixed += media
         least = _least(body) if size == len(body) else size * PER_BYTE
         text = max(size * self._bytes.factor(entry, principal), least)

@@ -100,6 +100,8 @@ def check_names(fields: Fields) -> None:
     """Raise Problem for a member that differs from one that is read only in case."""
     if not READ.issuperset(fields):
         _check(fields, READ, "")
+    if _NESTED.keys().isdisjoint(fields):
+        return
     for holder, names in _NESTED.items():
         raw = fields.get(holder)
         if raw is None or bytes(raw) in _USUAL:

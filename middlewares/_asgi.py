@@ -9,7 +9,7 @@ from collections.abc import (
     MutableMapping,
 )
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -46,12 +46,17 @@ Network = IPv4Network | IPv6Network
 
 def within(address: str, networks: Iterable[Network]) -> bool:
     """Whether `address` lies in one of `networks`; a text that is no address lies in none."""
+    ip = _parsed(address)
+    return ip is not None and any(ip in network for network in networks)
+
+
+@lru_cache(4096)
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     try:
         ip = ip_address(address)
     except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
-    return any((mapped or ip) in network for network in networks)
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip  # ::ffff:192.0.2.1 is 192.0.2.1
 
 
 async def send_json(scope: Scope, send: Send, body: bytes, status: int = 200) -> None:

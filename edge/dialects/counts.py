@@ -103,24 +103,16 @@ def believable(told: Usage, context: int | None, choices: int = 1, runs: int = M
 
 
 def settled(
-    told: Usage | None,
-    *,
-    given: int,
-    said: int,
-    context: int | None = None,
-    choices: int = 1,
-    runs: int = MOST_RUNS,
-    hosted: int = 0,
+    told: Usage | None, believed: Usage | None, *, given: int, said: int, hosted: int = 0
 ) -> tuple[Usage, bool]:
     """What an answer used, and whether the upstream counted all of it.
 
-    told: by the upstream. given: input tokens, estimated. said: bytes of text that the model made.
-    context, choices, runs: see `believable`. hosted: calls of hosted tools, if the upstream tells
+    told: by the upstream. believed: of that, what is `believable`. given: input tokens, estimated.
+    said: bytes of text that the model made. hosted: calls of hosted tools, if the upstream tells
     none.
     """
-    if told is None:
+    if believed is None:
         return Usage(input=given, output=made(said), hosted=hosted), False
-    believed = believable(told, context, choices, runs)
     unseen = 0 if believed.output else believed.reasoning
     usage = believed.believed(given, made(said) + unseen)
     measured = usage is told

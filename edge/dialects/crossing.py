@@ -199,10 +199,10 @@ def _mixes(fields: Fields) -> bool:
     refuse them, so such a chat is read and written anew.
     """
     messages = bytes(fields.get("messages", b""))
-    if b'"tool_' in messages and _BLOCK.search(messages):
+    if messages.find(b'"tool_') >= 0 and _BLOCK.search(messages):
         return True
-    tools = fields.get("tools", b"")
-    if b'"input_schema"' not in bytes(tools):
+    tools = fields.get("tools")
+    if tools is None or bytes(tools).find(b'"input_schema"') < 0:
         return False
     try:
         return any("input_schema" in tool for tool in _decode_tools(tools))
@@ -252,7 +252,9 @@ class Passthrough:
         self._context = context
         # Vectors are no output, whatever their server counts.
         self._choices = 0 if exchange.endpoint == "embeddings" else choices_asked(fields)
-        self._hosted = int(dialect == "openai" and bytes(fields.get(_SEARCH, b"null")) != b"null")
+        self._hosted = int(
+            _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null"
+        )
 
     def take_body(self) -> bytes:
         """The caller's members as they came, another model."""
@@ -289,14 +291,8 @@ class Passthrough:
     def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
         """answer: whole, where there is one; it is read only if nobody counted the output."""
         context, choices, runs = self._context, self._choices, self._exchange.runs
-        if answer and (told is None or not believable(told, context, choices, runs).output):
+        believed = None if told is None else believable(told, context, choices, runs)
+        if answer and (believed is None or not believed.output):
             said = max(said, self._way.said(answer))
-        return settled(
-            told,
-            given=self._exchange.estimate,
-            said=said,
-            context=context,
-            choices=choices,
-            runs=runs,
-            hosted=self._hosted,
-        )
+        given = self._exchange.estimate
+        return settled(told, believed, given=given, said=said, hosted=self._hosted)

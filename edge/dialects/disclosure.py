@@ -85,7 +85,7 @@ def tells(data: bytes, usage: bytes | None = None) -> bool:
     if _tells(data) is not None:
         return True
     priced = data if usage is None else usage
-    return b"cost" in priced and _tells_cost(priced) is not None
+    return priced.find(b"cost") >= 0 and _tells_cost(priced) is not None
 
 
 def undisclosed(fields: Fields, asked: str) -> Fields:

@@ -49,6 +49,8 @@ def stop_of(word: str | None) -> Stop | Literal["failed"] | None:
     """What `word` means. A word that is in no table ends well: vendors add words that do."""
     if word is None:
         return None
+    if (known := _MEANINGS.get(word)) is not None:
+        return known
     normal = _normal(word)
     if normal in _NONE:
         return None

@@ -185,19 +185,13 @@ class _Count:
         The estimator learns from an input that was. cut: the upstream was not heard out, so that
         its count of the output is only a beginning.
         """
+        sure: Usage | None = None
         if told is not None:
             sure = self.believable(told)
             counted = sure.input + sure.cache_read + sure.cache_write
             if counted:
                 self._estimator.learn(self._entry, self._weight, counted)
-        usage, measured = settled(
-            told,
-            given=self._estimate,
-            said=said,
-            context=self._context,
-            runs=self._runs,
-            hosted=self._hosted,
-        )
+        usage, measured = settled(told, sure, given=self._estimate, said=said, hosted=self._hosted)
         if cut:
             usage = msgspec.structs.replace(usage, output=max(usage.output, made(said)))
         return usage, measured and not cut

@@ -63,7 +63,8 @@ class Provider(msgspec.Struct, frozen=True):
     def target(self, endpoint: str, query: bytes = b"") -> bytes:
         """Path and query of `endpoint` there."""
         path = self.base_path + _PATHS[endpoint]
-        query = b"&".join(part for part in (self.query, query) if part)
+        if self.query:
+            query = self.query + b"&" + query if query else self.query
         return path + b"?" + query if query else path
 
     def url(self, target: bytes) -> str:

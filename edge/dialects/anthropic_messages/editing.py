@@ -17,7 +17,8 @@ from edge.dialects.stops import is_known, stop_of
 from .wire import NULL
 from .write_answer import REASONS
 
-_OWN = frozenset(("model_context_window_exceeded", "compaction", *REASONS.values()))
+OWN = frozenset(("model_context_window_exceeded", "compaction", *REASONS.values()))
+"""The dialect's words for how an answer ended."""
 _NO_TEXT = Raw(b'""')
 _EMPTY: dict[str, dict[str, Raw]] = {
     "text": {"text": _NO_TEXT},
@@ -25,6 +26,7 @@ _EMPTY: dict[str, dict[str, Raw]] = {
     "tool_use": {"input": Raw(b"{}")},
 }
 """By type of block, what it begins with."""
+_TEXTS = (b'{"type":"text","text":"', b'{"type": "text", "text": "')
 _NO_USAGE = Raw(b'{"input_tokens":0,"output_tokens":0}')
 _OF_RESELLERS = re.compile(rb'("(?:id|tool_use_id)"\s*:\s*"[a-z]+_)(?:bdrk|vrtx)_')
 """The beginning of ids that tell through whom Anthropic was asked."""
@@ -38,12 +40,19 @@ _decode_type = msgspec.json.Decoder(str).decode
 
 def is_odd(reason: str | None) -> bool:
     """Whether the reason to stop is a word of another vendor, or an empty one."""
-    return reason is not None and reason not in _OWN and (is_known(reason) or not stop_of(reason))
+    return reason is not None and reason not in OWN and (is_known(reason) or not stop_of(reason))
 
 
 def names_vendor(data: bytes) -> bool:
     """Whether `data`, JSON of an answer or an event, tells whose it is, its `model` aside."""
-    return _OF_RESELLERS.search(data, 0, _HEAD) is not None or tells(data)
+    sold = data.find(b"_bdrk_", 0, _HEAD) >= 0 or data.find(b"_vrtx_", 0, _HEAD) >= 0
+    return (sold and _OF_RESELLERS.search(data, 0, _HEAD) is not None) or tells(data)
+
+
+def is_text(raw: Raw) -> bool:
+    """Whether a block is surely a text as Anthropic writes it."""
+    data = bytes(raw)
+    return data.startswith(_TEXTS) and data.count(b'"text"') == 2 and data.count(b'"type"') == 1
 
 
 class Editor:

@@ -47,7 +47,7 @@ from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
-from .editing import Editor, is_odd, names_vendor
+from .editing import OWN, Editor, is_odd, is_text, names_vendor
 from .history import without_foreign
 from .read_answer import is_failure, read
 from .wire import NULL, MessageUsage, usage_at_start, usage_in
@@ -375,26 +375,48 @@ def finish_plain(
             answer, body = corrected(_decode_answer, body, _NEEDED)
         except UNREADABLE:
             raise UpstreamBroke(f"the answer is not a message: {error}") from None
-    if answer.type == "error" or failures.says_error(answer.error) or answer.content is None:
+    odd = not _is_ordinary(answer)
+    blocks = _checked(answer, body) if odd else []
+    told = usage_in(answer.usage)
+    usage = None if told is None else told.normal()
+    named = not disclose and (body.count(_MODEL) > 1 or names_vendor(body))
+    if odd or named:
+        editor = Editor(asked, disclose=disclose)
+        try:
+            if named or is_odd(answer.stop_reason) or any(map(editor.changes, blocks)):
+                message = editor.message(decode_fields(body), whole=True)
+                return editor.without_resellers(encode(message)), usage
+        except UNREADABLE as error:
+            raise UpstreamBroke(f"the answer cannot be read: {error}") from None
+    if answer.model is not None:
+        body = rename(body, answer.model, asked)
+    return body, usage
+
+
+def _is_ordinary(answer: _Answer) -> bool:
+    """Whether a body is a message of one text that has ended, and says nothing else."""
+    content = answer.content
+    return (
+        answer.type == "message"
+        and answer.error is NULL
+        and answer.stop_reason in OWN
+        and content is not None
+        and len(content) == 1
+        and is_text(content[0])
+    )
+
+
+def _checked(answer: _Answer, body: bytes) -> list[msgspec.Raw]:
+    """The blocks of a body that is not ordinary. Raises UpstreamBroke if it is no answer."""
+    content = answer.content
+    if answer.type == "error" or failures.says_error(answer.error) or content is None:
         raise UpstreamBroke.by(failures.failed_by(body))
     stop = stop_of(answer.stop_reason)
     if stop == "failed":
         raise UpstreamBroke.by(interrupted(answer.stop_reason))
-    if not answer.content and stop is None:
+    if not content and stop is None:
         raise UpstreamBroke.by(failures.broken("the answer is empty", body))
-    editor = Editor(asked, disclose=disclose)
-    told = usage_in(answer.usage)
-    usage = None if told is None else told.normal()
-    named = not disclose and (body.count(_MODEL) > 1 or names_vendor(body))
-    try:
-        if named or is_odd(answer.stop_reason) or any(map(editor.changes, answer.content)):
-            message = editor.message(decode_fields(body), whole=True)
-            return editor.without_resellers(encode(message)), usage
-    except UNREADABLE as error:
-        raise UpstreamBroke(f"the answer cannot be read: {error}") from None
-    if answer.model is not None:
-        body = rename(body, answer.model, asked)
-    return body, usage
+    return content
 
 
 def said(body: bytes) -> int:

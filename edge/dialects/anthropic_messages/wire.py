@@ -67,18 +67,18 @@ class MessageUsage(Struct):
         return usage
 
     def _own(self) -> Usage:
-        output = tokens(self.output_tokens)
-        hour = tokens(member(self.cache_creation, "ephemeral_1h_input_tokens"))
-        other = tokens(member(self.cache_creation, "ephemeral_5m_input_tokens"))
-        thought = tokens(member(self.output_tokens_details, "thinking_tokens"))
-        return Usage(
-            input=tokens(self.input_tokens),
-            output=output,
-            cache_read=tokens(self.cache_read_input_tokens),
-            cache_write=max(tokens(self.cache_creation_input_tokens), hour + other),
-            cache_write_1h=hour,
-            reasoning=min(thought, output),
-        )
+        usage = Usage(tokens(self.input_tokens), tokens(self.output_tokens))
+        if self.cache_read_input_tokens:
+            usage.cache_read = tokens(self.cache_read_input_tokens)
+        if self.cache_creation_input_tokens or self.cache_creation:
+            hour = tokens(member(self.cache_creation, "ephemeral_1h_input_tokens"))
+            other = tokens(member(self.cache_creation, "ephemeral_5m_input_tokens"))
+            usage.cache_write = max(tokens(self.cache_creation_input_tokens), hour + other)
+            usage.cache_write_1h = hour
+        if self.output_tokens_details:
+            thought = tokens(member(self.output_tokens_details, "thinking_tokens"))
+            usage.reasoning = min(thought, usage.output)
+        return usage
 
 
 _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")

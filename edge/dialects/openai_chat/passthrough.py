@@ -408,22 +408,11 @@ def finish_plain(
         answer = _decode_answer(body)
     except UNREADABLE as error:
         answer, body = _mended(body, f"the answer is not a chat completion: {error}")
-    failed = failure_of(answer, body)
-    if failed is not None:
-        raise UpstreamBroke.by(failed)
-    choices = answer.choices or []
-    odd = [choice for choice in choices if not _is_plain(choice)]
-    if len(odd) == len(choices) and not any(map(_answers, odd)):
-        raise UpstreamBroke.by(failed_by(body))
-    for choice in odd:
-        if says_error(choice.error) or stop_of(choice.finish_reason) == "failed":
-            raise UpstreamBroke.by(_interruption(choice))
+    changed = not _is_ordinary(answer) and _changes(answer, body)
     mark = bytes(answer.system_fingerprint)
     if not disclose and mark != b"null":  # as most have; anything else that tells is rare
         body = body.replace(_MARKED + mark, _UNMARKED)
-    several = len(choices) > 1 or bool(choices[0].index)
-    changed = several or any(is_odd(choice.finish_reason) for choice in odd)
-    drop = ("error",) if bytes(answer.error) != b"null" else ()
+    drop = () if answer.error is NULL or bytes(answer.error) == b"null" else ("error",)
     known = int(answer.model is not None)
     named = not disclose and (body.count(_NAMED) > known or tells(body, bytes(answer.usage)))
     if changed or drop or named:
@@ -435,6 +424,38 @@ def finish_plain(
     elif answer.model is not None:
         body = rename(body, answer.model, asked)
     return body, usage_in(answer)
+
+
+def _is_ordinary(answer: _Answer) -> bool:
+    """Whether a body holds the one answer that was asked for, and says nothing else."""
+    choices = answer.choices
+    return (
+        choices is not None
+        and len(choices) == 1
+        and not choices[0].index
+        and answer.error is NULL
+        and answer.base_resp is NULL
+        and answer.object != "error"
+        and _is_plain(choices[0])
+    )
+
+
+def _changes(answer: _Answer, body: bytes) -> bool:
+    """Whether the choices of a body that is not ordinary change on their way. Raises UpstreamBroke
+    if it is no answer.
+    """
+    failed = failure_of(answer, body)
+    if failed is not None:
+        raise UpstreamBroke.by(failed)
+    choices = answer.choices or []
+    odd = [choice for choice in choices if not _is_plain(choice)]
+    if len(odd) == len(choices) and not any(map(_answers, odd)):
+        raise UpstreamBroke.by(failed_by(body))
+    for choice in odd:
+        if says_error(choice.error) or stop_of(choice.finish_reason) == "failed":
+            raise UpstreamBroke.by(_interruption(choice))
+    several = len(choices) > 1 or bool(choices[0].index)
+    return several or any(is_odd(choice.finish_reason) for choice in odd)
 
 
 def _is_plain(choice: _Choice) -> bool:

@@ -35,14 +35,14 @@ class ChatUsage(Struct):
 
     def normal(self) -> Usage:
         """The same figures, disjoint."""
-        details = self.prompt_tokens_details
-        read = member(details, "cached_tokens")
+        given, made = self.prompt_tokens_details, self.completion_tokens_details
+        read = member(given, "cached_tokens") if given else None
         usage = disjoint(
             self.prompt_tokens,
             self.completion_tokens,
             read=read or self.prompt_cache_hit_tokens or self.cached_tokens,
-            written=member(details, "cache_write_tokens"),
-            reasoning=member(self.completion_tokens_details, "reasoning_tokens"),
+            written=member(given, "cache_write_tokens") if given else None,
+            reasoning=member(made, "reasoning_tokens") if made else None,
             total=self.total_tokens,
         )
         if self.server_tool_use or self.num_search_queries or self.num_sources_used:

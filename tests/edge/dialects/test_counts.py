@@ -67,7 +67,7 @@ def test_tokens_odd_values_are_not_told(count: Any, expected: int) -> None:
 def test_settled_a_half_that_was_not_told_is_estimated(
     told: Usage | None, said: int, expected: Usage, measured: bool
 ) -> None:
-    assert settled(told, given=50, said=said) == (expected, measured)
+    assert settled(told, told, given=50, said=said) == (expected, measured)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,8 @@ def test_settled_a_half_that_was_not_told_is_estimated(
     ],
 )
 def test_settled_figures_beyond_the_context_are_estimated(told: Usage, expected: Usage) -> None:
-    assert settled(told, given=50, said=40, context=100) == (expected, False)
+    believed = believable(told, 100)
+    assert settled(told, believed, given=50, said=40) == (expected, False)
 
 
 def test_believable_counts_every_pass_choice_and_hosted_call() -> None:
@@ -92,12 +93,12 @@ def test_believable_counts_every_pass_choice_and_hosted_call() -> None:
 
 def test_settled_hosted_calls_beyond_a_hundred_are_not_told() -> None:
     told = replace(TOLD, hosted=101)
-    assert settled(told, given=50, said=40) == (TOLD, False)
-    assert settled(told, given=50, said=40, hosted=1) == (replace(TOLD, hosted=1), False)
-    assert settled(replace(TOLD, hosted=100), given=50, said=40) == (
-        replace(TOLD, hosted=100),
-        True,
-    )
+    believed = believable(told, None)
+    assert settled(told, believed, given=50, said=40) == (TOLD, False)
+    counted = replace(TOLD, hosted=1)
+    assert settled(told, believed, given=50, said=40, hosted=1) == (counted, False)
+    most = replace(TOLD, hosted=100)
+    assert settled(most, believable(most, None), given=50, said=40) == (most, True)
 
 
 def test_made_rounds_up_and_nothing_is_nothing() -> None:
