@@ -78,8 +78,10 @@ class Appraiser:
         budget = self._plans.terms(principal).budget
         price, hosted = limits.price, 0
         asked = tiers_asked(fields)
-        if asked and model.prices is not None:
-            check_tiers(asked, model.prices)
+        if asked:  # of all that the caller named: one that fails may stand before one that costs
+            for one in (model, *filter(None, map(self._catalog.find, exchange.models))):
+                if one.prices is not None:
+                    check_tiers(asked, one.prices)
         if limits.on_hangup is not None:
             budget = msgspec.structs.replace(budget, on_hangup=limits.on_hangup)
         if limits.added:

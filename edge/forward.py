@@ -98,9 +98,9 @@ class Forwarder:
         place = place or model.places[0]
         exchange.served = model.id
         exchange.entry = model.entry
-        exchange.tariff = tariff_of(model.prices, exchange.fields)
         if exchange.attempts:
             self._anew(exchange)
+        exchange.tariff = tariff_of(model.prices, exchange.fields)
         passing = True
         while True:
             try:
@@ -147,11 +147,13 @@ class Forwarder:
         if crossing is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = crossing.dropped
+        body = self._body(exchange, provider, target, crossing)
+        exchange.tariff = tariff_of(model.prices, exchange.fields, body)
         request = Request(
             method=b"POST",
             target=provider.target(crossing.endpoint, _query(exchange, crossing, scope)),
             headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
-            body=self._body(exchange, provider, target, crossing),
+            body=body,
         )
         attempt = Attempt(target=target, started=perf_counter(), served=model.id)
         exchange.attempts.append(attempt)
@@ -164,7 +166,7 @@ class Forwarder:
             spelled=crossing.spelled,
             learned=self._learned,
         )
-        del request  # a prompt can be megabytes; its last holder is now what sends it
+        del request, body  # a prompt can be megabytes; its last holder is now what sends it
         try:
             if exchange.stream:
                 kind = CutOff if exchange.cut_off else Passage
@@ -256,10 +258,8 @@ class Forwarder:
         if exchange.usage is not None:
             last = exchange.attempts[-1]
             last.usage, exchange.usage = exchange.usage, None
-            model = self._catalog.find(last.served)
-            tariff = None if model is None else tariff_of(model.prices, exchange.fields)
-            if tariff is not None:
-                last.cost = tariff(last.usage)
+            if exchange.tariff is not None:
+                last.cost = exchange.tariff(last.usage)
         exchange.measured = False
         exchange.produced = 0
         exchange.ending = None

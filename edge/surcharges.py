@@ -49,6 +49,7 @@ class _Tool(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder().decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 _decode_tool = msgspec.json.Decoder(_Tool).decode
 _decode_count = msgspec.json.Decoder(int | None).decode
@@ -86,11 +87,18 @@ def check_tiers(asked: tuple[str, ...], price: Price) -> None:
             )
 
 
-def tariff_of(price: Price | None, fields: Fields) -> Tariff | None:
-    """What an answer costs by `price`, and by the tiers that its request asks for."""
+def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) -> Tariff | None:
+    """What an answer costs by `price`, and by the tiers that its request asks for.
+
+    sent: the upstream's request. A tier that is not in it, as its dialect has none or the operator
+    drops it, is not given and costs nothing.
+    """
     if price is None:
         return None
     asked = tiers_asked(fields) if price.factors else ()
+    if asked and sent is not None:
+        passed = tiers_asked(_decode_fields(sent)) or ("",) * len(asked)
+        asked = tuple(one if there else "" for one, there in zip(asked, passed, strict=True))
     return partial(price.cost, asked=asked) if asked else price.cost
 
 

@@ -293,6 +293,18 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
     assert of("small", linked, plan=None).most_input == 100, "nothing is set aside"
 
 
+def test_tier_needs_a_price_of_every_model_that_the_caller_names() -> None:
+    with pytest.raises(Problem, match="priority"):
+        bill(service_tier="priority")
+    exchange = Exchange(endpoint="chat.completions", model="small", models=("small", "priced"))
+    exchange.principal = Principal(id="k")
+    exchange.fields = {"service_tier": msgspec.Raw(b'"priority"')}
+    with pytest.raises(Problem, match="priority"):
+        APPRAISER(exchange)
+    exchange.models = ("small",)
+    assert APPRAISER(exchange) is not None
+
+
 @pytest.mark.parametrize(
     ("added", "more"),
     [

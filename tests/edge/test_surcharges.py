@@ -79,6 +79,16 @@ def test_tariff_of_binds_what_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "cost"),
+    [(b'{"service_tier":"default"}', 20_000), (b'{"speed":"x"}', 10_000), (b"{}", 10_000)],
+)
+def test_tariff_of_a_tier_that_is_not_sent_is_the_usual(sent: bytes, cost: int) -> None:
+    tariff = tariff_of(PRICE, fields(service_tier="priority"), sent)
+    assert tariff is not None
+    assert tariff(Usage(input=10)) == cost
+
+
+@pytest.mark.parametrize(
     ("content", "hour"),
     [
         ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, True),

@@ -341,6 +341,14 @@ async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[House]) 
         assert (await row_of(house)).cost == cost
 
 
+async def test_usage_of_a_tier_that_was_not_passed_on_costs_as_usual(houses: list[House]) -> None:
+    answer = Answer([SAY["openai"]().whole("Hi")], headers=PLAIN)
+    house = await open_house(houses, answer, tiers={"fast": "6.0"})
+    body = ask("messages", "openai", speed="fast")
+    assert (await request(house.app, "POST", PATHS["messages"], json=body)).status == 200
+    assert (await row_of(house)).cost == 30 * 1000 + 20 * 2000
+
+
 @pytest.mark.parametrize("caller", PATHS)
 async def test_usage_of_a_tier_without_a_price_is_refused(houses: list[House], caller: str) -> None:
     house = await open_house(houses, Answer([SAY["openai"]().whole("Hi")], headers=PLAIN))
