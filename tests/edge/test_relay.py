@@ -625,10 +625,6 @@ BROKEN_CHAT: dict[str, list[E]] = {
         chunk(delta('{"content":"late"}'), asked="-", unasked="-"),
     ],
     "usage but no finish": [HI, chunk("[]", USAGE, unasked="-")],
-    "a model that cannot be found again": [
-        HI,
-        E('data: {"mod\\u0065l":"up","choices":[]}\n\n', "", ""),
-    ],
     "nested too deeply": [HI, E("data: {" + '"a":' + "[" * 3000 + "]" * 3000 + "}\n\n", "", "")],
 }
 

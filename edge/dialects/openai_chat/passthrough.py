@@ -292,12 +292,13 @@ class ChatRelay:
                 raise UpstreamBroke.by(failed)
             if not known:
                 return b""
-        self._made.add(event, 1)
         return self._chunk(chunk, data, event)
 
     def _chunk(self, chunk: _Answer, data: bytes, event: bytes) -> bytes:
         choices = chunk.choices or []
-        changed = self._editor.folds(choices[0].index if choices else None, len(choices))
+        changed = folds = self._editor.folds(choices[0].index if choices else None, len(choices))
+        if not folds:
+            self._made.add(event, 1)
         interrupted: Failed | None = None
         for choice in choices:
             if choice.finish_reason is not None:
@@ -323,17 +324,21 @@ class ChatRelay:
         if interrupted is not None:
             broke = UpstreamBroke.by(interrupted)
             if any(map(_has_content, choices)):
-                broke.passed = self._edited(data, choices=True, drop=drop)
+                broke.passed = self._edited(data, choices=True, drop=drop, folds=folds)
             raise broke
         event, known = self._named(chunk, event)
         named = not self._disclose and (tells(event) or event.count(_NAMED) > known)
         if changed or drop or named:
             self._spellings.learn(event, self._asked)
-            return self._edited(data, choices=changed, drop=drop)
+            return self._edited(data, choices=changed, drop=drop, folds=folds)
         return event
 
-    def _edited(self, data: bytes, *, choices: bool, drop: tuple[str, ...]) -> bytes:
-        return sse.encode(self._editor.edit(data, choices=choices, drop=drop))
+    def _edited(self, data: bytes, *, choices: bool, drop: tuple[str, ...], folds: bool) -> bytes:
+        """folds: only what is left of the choices counts as said: the others were not asked for."""
+        out = sse.encode(self._editor.edit(data, choices=choices, drop=drop))
+        if folds:
+            self._made.add(out, 1)
+        return out
 
     def _named(self, chunk: _Answer, event: bytes) -> tuple[bytes, int]:
         """`event` with the caller's name of the model, whose spelling is learnt if it is new, and

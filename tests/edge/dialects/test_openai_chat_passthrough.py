@@ -46,6 +46,7 @@ class Told:
             out += broke.passed
         self.content = relay.content
         self.usage = relay.usage
+        self.said = relay.said
         self.out = out
         datas = [each.data for each in map(sse.parse, sse.split(out)) if each is not None]
         self.done = datas.count(b"[DONE]")
@@ -486,3 +487,12 @@ def test_relay_a_member_in_other_letters_is_read_as_every_client_reads_it() -> N
     for blocks in ways(event(said("a")), odd, event(STOP), DONE):
         told = Told(blocks)
         assert (told.text, told.done, b"vendor-secret" in told.out) == ("ab", 1, False)
+
+
+def test_text_of_choices_that_were_not_asked_for_is_not_said() -> None:
+    both = event(said("Hello"), said("unasked", index=1))
+    stream = [both, event(said("not asked for", index=1)), event(said(" you")), event(STOP), DONE]
+    for blocks in ways(*stream):
+        told = Told(blocks)
+        assert (told.text, told.said) == ("Hello you", len("Hello you"))
+    assert Told(stream, n=2).said == len("Hello youunaskednot asked for")
