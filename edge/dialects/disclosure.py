@@ -29,6 +29,9 @@ _NULL = msgspec.Raw(b"null")
 _THEIR_ID, _OUR_ID = b'"gen-', b'"chatcmpl-'
 """What ids of OpenRouter's begin with, and those of OpenAI."""
 
+_DEEPEST = 16
+"""Levels that are looked into, each of which is decoded again; what tells below them is null."""
+
 _Search = Callable[[bytes], re.Match[bytes] | None]
 
 
@@ -93,10 +96,10 @@ def undisclosed(fields: Fields, asked: str) -> Fields:
 
     Raises one of UNREADABLE.
     """
-    return _without(fields, msgspec.Raw(encode(asked)))
+    return _without(fields, msgspec.Raw(encode(asked)), 0)
 
 
-def _without(fields: Fields, asked: msgspec.Raw) -> Fields:
+def _without(fields: Fields, asked: msgspec.Raw, depth: int) -> Fields:
     out: Fields = {}
     for name, value in fields.items():
         if _is_gone(name):
@@ -108,19 +111,21 @@ def _without(fields: Fields, asked: msgspec.Raw) -> Fields:
         elif _is_model(name) and bytes(value)[:1] in (b'"', b"{", b"["):
             value = asked
         elif name not in _SAID:
-            value = _inner(value, asked)
+            value = _inner(value, asked, depth + 1)
         out[name] = value
     return out
 
 
-def _inner(value: msgspec.Raw, asked: msgspec.Raw) -> msgspec.Raw:
+def _inner(value: msgspec.Raw, asked: msgspec.Raw, depth: int) -> msgspec.Raw:
     raw = bytes(value)
     opening = raw[:1]
     if opening not in (b"{", b"[") or not (b'"model"' in raw or tells(raw)):
         return value
+    if depth > _DEEPEST:
+        return _NULL
     if opening == b"{":
-        return msgspec.Raw(encode(_without(decode_fields(raw), asked)))
-    return msgspec.Raw(encode([_inner(each, asked) for each in _decode_list(raw)]))
+        return msgspec.Raw(encode(_without(decode_fields(raw), asked, depth)))
+    return msgspec.Raw(encode([_inner(each, asked, depth + 1) for each in _decode_list(raw)]))
 
 
 class Spellings:

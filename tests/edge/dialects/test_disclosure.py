@@ -46,6 +46,14 @@ def test_undisclosed_takes_out_what_tells(answer: dict[str, Any], expected: obje
     assert without(answer) == expected
 
 
+def test_undisclosed_looks_only_so_deep_and_lets_nothing_pass_below() -> None:
+    deep = json.loads('{"a":' * 500 + '{"model":"theirs"}' + "}" * 500)
+    silent = json.loads('{"a":' * 500 + '{"b":"ours"}' + "}" * 500)
+    found = without({"deep": deep, "silent": silent, "b": 1})
+    assert (found["silent"], found["b"]) == (silent, 1)
+    assert "theirs" not in json.dumps(found)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
