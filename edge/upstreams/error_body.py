@@ -112,8 +112,8 @@ class _Reading:
             said.flagged = True
         elif name in _SECONDS:
             said.wait = duration(value)
-        elif name == "retry_after_ms" and isinstance(value, int | float):
-            said.wait = value / 1000
+        elif name == "retry_after_ms" and (wait := duration(value)) is not None:
+            said.wait = wait / 1000
         elif name in _MESSAGES or (name in _WITHIN and not isinstance(value, str)):
             self.read(value, depth + 1)
 

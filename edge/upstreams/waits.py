@@ -21,6 +21,7 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _REMAINING = re.compile(rb"((?:x|anthropic)-ratelimit-)(.*-)?remaining(-.*)?")
+_FAR = 10**12
 _UNIX = 10**9
 _UNIX_MS = 10**12
 
@@ -63,7 +64,7 @@ def duration(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value)
+        return float(max(-1, min(value, _FAR)))  # JSON has integers that no float can be
     if not isinstance(value, str):
         return None
     plain = _number(value)
@@ -103,7 +104,7 @@ def _reset(given: Mapping[bytes, str], now: float) -> int | None:
         if "T" in text:
             try:
                 wait = datetime.fromisoformat(text).timestamp() - now
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         if wait is None or wait != wait:
             continue

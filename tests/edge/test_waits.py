@@ -84,6 +84,14 @@ def test_wait_in_other_headers(headers: dict[str, str], seconds: int | None) -> 
     assert retry_after(pairs, NOW) == seconds
 
 
+def test_wait_until_a_date_that_no_clock_has_is_none() -> None:
+    headers = [
+        (b"x-ratelimit-remaining-requests", b"0"),
+        (b"x-ratelimit-reset-requests", b"0001-01-01T00:00:00"),
+    ]
+    assert refuse(429, "slow down", headers=headers).retry_after == 1
+
+
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
@@ -100,6 +108,9 @@ def test_wait_in_other_headers(headers: dict[str, str], seconds: int | None) -> 
         ({"message": "x", "retry_after_ms": 9500}, 10),
         ({"message": "x", "metadata": {"raw": "try again in 4s"}}, 4),
         ({"message": "try again in 3 days"}, 3600),
+        ({"message": "x", "retry_after": 10**400}, 3600),
+        ({"message": "x", "retry_after": -(10**400)}, 1),
+        ({"message": "x", "retry_after_ms": 10**400}, 3600),
         ({"message": "x", "retry_after": True}, None),
         ({"message": "try again later, code 12"}, None),
     ],
