@@ -17,6 +17,9 @@ _RATE_WORDS = re.compile(
     r"(?i:rate[ -]?limit(?:s|ed)?\b|too many requests|\bper minute\b|request was throttled"
     r"|(?:tokens|requests) per (?:second|hour|day))|\b(?:TPM|RPM|TPD|RPD)\b"
 )
+_BEYOND = re.compile(
+    r"\blimit:? (\d[\d,]{0,20})\b[^.\d]{0,20}\brequested:? (\d[\d,]{0,20})\b", re.IGNORECASE
+)
 _QUOTA_WORDS = re.compile(r"quota", re.IGNORECASE)
 _UNPAID_CODES = re.compile(
     r"insufficient_(?:quota|balance|credits?|funds)|billing.*|arrearage|credit_balance_.*"
@@ -119,6 +122,17 @@ def is_rate(said: Said) -> bool:
 def vetoes_overflow(said: Said) -> bool:
     """Whether words of an overflow mean a limit in some time."""
     return is_rate(said) or _QUOTA_WORDS.search(said.text) is not None
+
+
+def is_beyond_rate(said: Said) -> bool:
+    """Whether the request alone asks for more than the limit: it would never be let through, and
+    says nothing of those that ask for less (OpenAI and Groq: "Limit 6000, Requested 9000").
+    """
+    found = _BEYOND.search(unquoted(said.text))
+    if found is None:
+        return False
+    limit, asked = (int(number.replace(",", "")) for number in found.groups())
+    return asked > limit
 
 
 def is_unpaid(said: Said) -> bool:

@@ -21,6 +21,7 @@ from middlewares.problem import Problem
 
 from . import Header
 from .causes import (
+    is_beyond_rate,
     is_filtered,
     is_of_headers,
     is_of_model,
@@ -115,7 +116,7 @@ def _problem(
     if status == 429:
         if is_unpaid(said):
             return Problem("upstream_unavailable")
-        return Problem("rate_limited", retry_after=wait)
+        return Problem("rate_limited", retry_after=wait, held=not is_beyond_rate(said))
     if status in (503, 529):
         return Problem("upstream_unavailable", retry_after=wait)
     if status in (408, 504):
@@ -154,7 +155,7 @@ def _client_fault(
             param=(spelled or {}).get("messages", whole),
         )
     if is_rate(said) and (overflow or status == 413 or path is None):
-        return Problem("rate_limited", retry_after=wait)
+        return Problem("rate_limited", retry_after=wait, held=not is_beyond_rate(said))
     if is_filtered(said):
         return Problem("content_filtered")
     if is_operators(said, path):

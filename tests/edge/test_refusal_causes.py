@@ -186,6 +186,26 @@ def test_rate_limit_under_another_status_is_429_with_its_wait(status: int, body:
     assert (problem.kind, problem.retry_after, problem.told) == ("rate_limited", 12, True)
 
 
+@pytest.mark.parametrize("status", [413, 429])
+@pytest.mark.parametrize(
+    ("figures", "held"),
+    [
+        ("Limit 8000, Requested 42084, please", False),
+        ("Limit: 30,000, Requested: 87,000. The", False),
+        ("Limit 8000, Requested 8000.", True),
+        ("Limit 8000, Used 7000, Requested 42084.", True),
+        ("'Limit 8000, Requested 42084'", True),
+        ("Limit ,requested 5", True),
+        ("", True),
+    ],
+)
+def test_rate_that_one_request_exceeds_alone_is_not_held_against_the_target(
+    status: int, figures: str, held: bool
+) -> None:
+    problem = refuse(status, f"Request too large on tokens per minute (TPM): {figures}")
+    assert (problem.kind, problem.held) == ("rate_limited", held)
+
+
 @pytest.mark.parametrize("message", ["too big", "Payload Too Large", "max 1048576 bytes"])
 def test_413_without_such_words_stays_413(message: str) -> None:
     assert refuse(413, message).kind == "request_too_large"
