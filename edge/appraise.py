@@ -48,11 +48,8 @@ class _Limits(msgspec.Struct, frozen=True):
     price: Price
     on_hangup: OnHangup | None
     added: Mapping[str, msgspec.Raw]
-
-    @property
-    def hour_is_dearer(self) -> bool:
-        """Whether a cache written for an hour costs more than any other input."""
-        return self.price.cache_write_1h > max(self.price.input, self.price.cache_write)
+    hour_is_dearer: bool
+    """Whether a cache written for an hour costs more than any other input."""
 
 
 class Appraiser:
@@ -122,13 +119,15 @@ class Appraiser:
         outputs = [one.max_output for one in models]
         prices = [one.prices for one in models if one.prices is not None]
         leaving = [one.on_hangup for one in models if one.on_hangup is not None]
+        price = Price.dearest(prices)
         limits = _Limits(
             most=None if None in outputs else max(bound or 0 for bound in outputs),
             unbounded=max(map(_unbounded, models)),
             context=max(one.context or _CONTEXT for one in models),
-            price=Price.dearest(prices),
+            price=price,
             on_hangup="drain" if "drain" in leaving else next(iter(leaving), None),
             added={name: raw for one in models for name, raw in one.added.items()},
+            hour_is_dearer=price.cache_write_1h > max(price.input, price.cache_write),
         )
         if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
             self._known[model.entry] = limits

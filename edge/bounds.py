@@ -8,7 +8,7 @@ in other letters (`MAX_TOKENS`), which servers written in Go take for the one th
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ UNBOUNDED = 32_000
 _LEAST = 16
 """Responses upstreams are sent no bound below it (OpenAI: the least `max_output_tokens`)."""
 _MOST = 1 << 31
+_MOST_KNOWN = 1024
 _MOST_NAMES, _LONGEST_NAMES = 40, 1000
 """Names of a body, and characters in them, up to which what they mean is remembered."""
 
@@ -113,12 +114,18 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def remembered(make: Callable[[tuple[str, ...]], _T]) -> Callable[[Fields], _T]:
     """`make`, which says something of the names of a body, remembered: most bodies have the names
     of one before."""
-    usual = lru_cache(1024)(make)
+    known: dict[tuple[str, ...], _T] = {}
 
     def of(fields: Fields) -> _T:
         names = tuple(fields)
-        few = len(names) <= _MOST_NAMES and len("".join(names)) <= _LONGEST_NAMES
-        return usual(names) if few else make(names)
+        made = known.get(names)
+        if made is None:
+            made = make(names)
+            if len(names) <= _MOST_NAMES and len("".join(names)) <= _LONGEST_NAMES:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                known[names] = made
+        return made
 
     return of
 

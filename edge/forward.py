@@ -135,7 +135,7 @@ class Forwarder:
             provider.dialects,
             model=target.model,
             family=model.family_of(target),
-            estimator=self._estimator.of(_principal(exchange)),
+            estimator=self._estimator,
             clients=self._clients,
             passing=passing,
             max_output=model.max_output,

@@ -35,6 +35,7 @@ _USUAL = frozenset(
 _MOST_CALLS = 10
 """Calls of hosted tools that are set aside where the request does not bound them."""
 _HOUR = re.compile(rb'"(?:1|\\u0031)(?:h|\\u0068)"')
+_SHORTEST_HOUR = len('["1h"]')
 _COMPACT = re.compile(rb"compact|\\u00")
 _NULL = msgspec.Raw(b"null")
 
@@ -104,7 +105,8 @@ def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) ->
 
 def keeps_for_an_hour(fields: Fields) -> bool:
     """Whether a body may have its prompt cached for an hour."""
-    return any(_HOUR.search(raw) for raw in fields.values())
+    long = [raw for raw in fields.values() if len(raw) >= _SHORTEST_HOUR]
+    return any(map(_HOUR.search, long))
 
 
 def compacts(fields: Fields) -> bool:

@@ -118,9 +118,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @remembered
-def _referring(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those names by which an upstream may look something up."""
-    return tuple([name for name in names if name not in ORDINARY and plain(name) in _REFERENCES])
+def _looked_at(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Those names by which an upstream may look something up, and those of turns."""
+    referring = [name for name in names if name not in ORDINARY and plain(name) in _REFERENCES]
+    return referring, [name for name in _TURNS if name in names]
 
 
 def reads_more(fields: Mapping[str, msgspec.Raw]) -> bool:
@@ -128,18 +129,17 @@ def reads_more(fields: Mapping[str, msgspec.Raw]) -> bool:
 
     True also where they cannot be read: what an upstream makes of them is not known.
     """
-    if any(bytes(fields[name]) not in _NOTHING for name in _referring(fields)):
-        return True
-    prompt = fields.get("prompt")
-    if prompt is not None and bytes(prompt)[:1] == b"{":  # one that the vendor keeps
+    referring, turns = _looked_at(fields)
+    for name in referring:
+        if bytes(fields[name]) not in _NOTHING:
+            return True
+    if "prompt" in fields and bytes(fields["prompt"])[:1] == b"{":  # one that the vendor keeps
         return True
     try:
-        tools = fields.get("tools")
-        if tools is not None and _hosted(tools):
+        if "tools" in fields and _hosted(fields["tools"]):
             return True
-        for name in _TURNS:
-            said = fields.get(name)
-            if said is not None and _unseen(said):
+        for name in turns:
+            if _unseen(fields[name]):
                 return True
     except _UNREADABLE:
         return True
@@ -168,7 +168,7 @@ def _is_hosted(tool: _Tool) -> bool:
 def _unseen(raw: msgspec.Raw) -> bool:
     """Whether an array of messages, items or parts holds something that is not seen."""
     text = bytes(raw)
-    if text[:1] != b"[" or not (b'"type"' in text or b"\\u00" in text):
+    if text[:1] != b"[" or (text.find(b'"type"') < 0 and text.find(b"\\u00") < 0):
         return False  # no part has a type, also none in other letters
     parts: Sequence[_Part] = _decode_parts(text)
     for part in parts:

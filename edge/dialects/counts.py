@@ -102,6 +102,13 @@ def believable(told: Usage, context: int | None, choices: int = 1, runs: int = M
     return told
 
 
+def is_sure(told: Usage, context: int | None) -> bool:
+    """Whether both halves are told and surely believable, as nearly always. See `believable`."""
+    if not (told.input and told.output) or told.hosted:
+        return False
+    return context is None or told.tokens + told.reasoning <= context
+
+
 def settled(
     told: Usage | None, believed: Usage | None, *, given: int, said: int, hosted: int = 0
 ) -> tuple[Usage, bool]:

@@ -13,14 +13,14 @@ from typing import Protocol
 
 import msgspec
 
-from edge.estimate import Estimates, Estimator
+from edge.estimate import Estimator
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
 from middlewares.problem import Problem
 
 from . import anthropic_messages, openai_chat, openai_completions, openai_responses
 from .anthropic_messages import passthrough as messages_passthrough
-from .counts import believable, choices_asked, settled
+from .counts import believable, choices_asked, is_sure, settled
 from .embeddings import DIALECT as EMBEDDINGS
 from .foreign import without_foreign
 from .neutral import (
@@ -116,7 +116,7 @@ def cross(
     *,
     model: str,
     family: str = "",
-    estimator: Estimator | Estimates,
+    estimator: Estimator,
     clients: Mapping[str, ClientSide] = CLIENTS,
     passing: bool = True,
     max_output: int | None = None,
@@ -291,6 +291,8 @@ class Passthrough:
     def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
         """answer: whole, where there is one; it is read only if nobody counted the output."""
         context, choices, runs = self._context, self._choices, self._exchange.runs
+        if told is not None and choices and not self._hosted and is_sure(told, context):
+            return told, True
         believed = None if told is None else believable(told, context, choices, runs)
         if answer and (believed is None or not believed.output):
             said = max(said, self._way.said(answer))

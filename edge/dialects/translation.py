@@ -16,7 +16,7 @@ from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
 from middlewares.problem import Problem
 
-from .counts import believable, made, settled
+from .counts import believable, is_sure, made, settled
 from .foreign import without_foreign
 from .halves import Halves
 from .neutral import CONTENT, Counted, Event, Failed, Origin, Stopped, TextDelta, fold
@@ -58,7 +58,7 @@ class Translation:
         upstream: UpstreamSide,
         dialect: DialectName,
         aim: Aim,
-        estimator: Estimator | Estimates,
+        estimator: Estimator,
         max_answer: int,
         foreign: int,
     ) -> None:
@@ -70,7 +70,9 @@ class Translation:
             weight = weigh(conversation)
         except RecursionError:  # what could just be read can be too deep to write
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
-        estimate = estimator.estimate(exchange.entry, weight)
+        principal = exchange.principal
+        own = estimator.of("" if principal is None else principal.id)
+        estimate = own.estimate(exchange.entry, weight)
         offered = any(tool.kind == "hosted" for tool in conversation.tools)
         hosted = int(offered and dialect == "openai" and _SEARCH in sent.body)
         id_ = exchange.request_id.replace("-", "")
@@ -83,7 +85,7 @@ class Translation:
         self._upstream = upstream
         self._max_answer = max_answer
         self._count = _Count(
-            exchange.entry, weight, estimate, estimator, aim.context, exchange.runs, hosted
+            exchange.entry, weight, estimate, own, aim.context, exchange.runs, hosted
         )
         self._writer = client.writer(
             Caller(
@@ -94,7 +96,7 @@ class Translation:
                 echo=exchange.echo,
                 estimate=estimate,
                 stream=exchange.stream,
-                owner=exchange.principal.id if exchange.principal is not None else "",
+                owner=principal.id if principal is not None else "",
             )
         )
         self._undo = Undo(
@@ -162,7 +164,7 @@ class _Count:
         entry: str,
         weight: Weight,
         estimate: int,
-        estimator: Estimator | Estimates,
+        estimator: Estimates,
         context: int | None,
         runs: int,
         hosted: int,
@@ -186,6 +188,10 @@ class _Count:
         its count of the output is only a beginning.
         """
         sure: Usage | None = None
+        if told is not None and not self._hosted and not cut and is_sure(told, self._context):
+            counted = told.input + told.cache_read + told.cache_write
+            self._estimator.learn(self._entry, self._weight, counted)
+            return told, True
         if told is not None:
             sure = self.believable(told)
             counted = sure.input + sure.cache_read + sure.cache_write

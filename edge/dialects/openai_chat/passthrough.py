@@ -434,14 +434,16 @@ def finish_plain(
 def _is_ordinary(answer: _Answer) -> bool:
     """Whether a body holds the one answer that was asked for, and says nothing else."""
     choices = answer.choices
+    if choices is None or len(choices) != 1 or answer.error is not NULL:
+        return False
+    choice = choices[0]
     return (
-        choices is not None
-        and len(choices) == 1
-        and not choices[0].index
-        and answer.error is NULL
+        choice.finish_reason in OWN
+        and choice.error is NULL
+        and not choice.index
+        and bytes(choice.message).startswith(b"{")
         and answer.base_resp is NULL
         and answer.object != "error"
-        and _is_plain(choices[0])
     )
 
 
