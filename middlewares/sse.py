@@ -159,7 +159,11 @@ def bare(event: bytes) -> bytes:
             data = data or field == b"data"
         elif not field:
             end = line if not line.startswith(b":") else end
-    return b"".join(kept) + end if data else event
+    if not data:
+        return event
+    if kept[-1].endswith(b"\r"):  # with a line feed behind it the two would be one line end
+        end = b"\r"
+    return b"".join(kept) + end
 
 
 def comment(text: str) -> bytes:

@@ -231,6 +231,20 @@ def test_bare_event_without_data_is_unchanged(event: bytes) -> None:
     assert sse.bare(event) == event
 
 
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (b"data: a\rretry: 10\n\n", b"data: a\r\r"),
+        (b"id: 1\rdata: a\r\r", b"data: a\r\r"),
+        (b"data: a\r\nid: 1\r\n\r\n", b"data: a\r\n\r\n"),
+    ],
+)
+def test_bare_event_ends_with_a_blank_line_whatever_ends_its_lines(
+    event: bytes, expected: bytes
+) -> None:
+    assert sse.bare(event) == expected
+
+
 @settings(max_examples=200, deadline=None)
 @given(streams())
 def test_bare_changes_nothing_that_is_read(stream: bytes) -> None:
