@@ -74,19 +74,20 @@ class Said:
     counts once.
     """
 
-    __slots__ = ("_length", "_opening", "bytes")
+    __slots__ = ("bytes", "length", "opening")
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._opening = b"\0"  # in no event
-        self._length = 1
+        self.opening = b"\0"  # in no event
+        """What stands before the text of the event that was counted last."""
+        self.length = 1
 
     def add(self, block: bytes, events: int, bare: bool = False) -> None:
         """Count `block`, which holds so many whole events. bare: it surely holds no backslash."""
         if events == 1 and (bare or BACKSLASH not in block):  # as nearly all are
-            start = block.find(self._opening)
+            start = block.find(self.opening)
             if start >= 0:
-                start += self._length
+                start += self.length
                 end = block.find(b'"', start)
                 if end > start:
                     self.bytes += end - start
@@ -98,18 +99,18 @@ class Said:
 
         It was counted, so that an event with the same around another text counts as that text.
         """
-        start = event.find(self._opening) + self._length
+        start = event.find(self.opening) + self.length
         end = event.find(b'"', start)
-        return None if start < self._length or end <= start else (event[:start], event[end:])
+        return None if start < self.length or end <= start else (event[:start], event[end:])
 
     def _add(self, block: bytes, events: int) -> None:
         if BACKSLASH not in block:
-            _, *parts = block.split(self._opening)
+            _, *parts = block.split(self.opening)
             sizes = [part.find(b'"') for part in parts]
             if len(sizes) == events and all(sizes):
                 self.bytes += sum(sizes)
                 return
-        opening, length = self._opening, self._length
+        opening, length = self.opening, self.length
         end = size = 0
         for _ in range(events):
             start = block.find(opening, end)
@@ -133,7 +134,7 @@ class Said:
         if len(found) == 1:
             self.bytes += _unescaped(found[0][1])
             if found[0][1]:
-                self._opening = event[found[0].start() : found[0].start(1)]
-                self._length = len(self._opening)
+                self.opening = event[found[0].start() : found[0].start(1)]
+                self.length = len(self.opening)
         elif found:
             self.bytes += sum(map(_unescaped, {match[1] for match in found}))

@@ -141,6 +141,7 @@ class ResponsesRelay:
         "_halves",
         "_id",
         "_last",
+        "_line",
         "_made",
         "_numbering",
         "_started",
@@ -168,6 +169,8 @@ class ResponsesRelay:
         self._numbering = Numbering()
         self._started = b""
         """The response as it was at the beginning, for one that fails."""
+        self._line = b"\0"
+        """What the last ordinary event began with, as far as its data."""
         self._sure = False
         """Whether the last event looked at was a delta as it should be, so that more may follow."""
         self._done: list[msgspec.Raw] = []
@@ -183,6 +186,22 @@ class ResponsesRelay:
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
         bare = BACKSLASH not in block
+        if (
+            bare
+            and self._sure
+            and block.startswith(self._line)
+            and block.endswith(b"}\n\n")
+            and block.count(b"\n") == 3
+        ):
+            self._last = block
+            made = self._made
+            start = block.find(made.opening) + made.length
+            end = block.find(b'"', start)
+            if end > start >= made.length:
+                made.bytes += end - start
+            else:
+                made.add(block, 1, bare)
+            return block
         if not (bare and self._sure):
             block = self._halves.feed(block)
             self._sure = self._sure and not self._halves.held
@@ -195,6 +214,8 @@ class ResponsesRelay:
         ):
             self._last = block
             self._made.add(block, events, bare)
+            if events == 1:
+                self._line = block[: block.index(_DELTA) + len(_DELTA)]
             return block
         out = event_by_event(block, self._event)
         self._sure = self._sure and not self._halves.held
