@@ -34,7 +34,7 @@ _ENDS = (
 """Paths that are put behind a base URL, and do not belong in it."""
 _FOREIGN_REFERENCE = re.compile(
     r"os\.environ|process\.env|env\.[A-Z]|\$\{?\w+\}?$|\$\(|\{\{|\{env|%\w+%$|<[^>]*>$"
-    r"|(?:vault|secret|secretref|ssm|op|gcpsm|awssm)://|(?:ENV|Env):"
+    r"|(?:vault|secret|secretref|ssm|op|gcpsm|awssm)://|(?:ENV|Env):|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$"
 )
 """How other programs write that a key stands in a variable or a vault. Taken for a key it is
 refused by the provider at each request."""

@@ -577,7 +577,7 @@ def test_other_locations_of_stores_stay_as_written(key: str, location: str) -> N
     [
         *("os.environ/OPENAI_API_KEY", "os.environ['X']", "$OPENAI_API_KEY", "${OPENAI_API_KEY}"),
         *("{{ env.KEY }}", "{env:KEY}", "%KEY%", "process.env.KEY", "env.KEY", "<your-api-key>"),
-        *("vault://secret/key", "op://vault/item", "ENV:KEY"),
+        *("vault://secret/key", "op://vault/item", "ENV:KEY", "OPENAI_API_KEY"),
     ],
 )
 def test_an_api_key_that_refers_as_other_programs_do_is_refused_without_echo(key: str) -> None:

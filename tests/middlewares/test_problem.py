@@ -50,7 +50,10 @@ async def test_every_kind_answers(kind: str, dialect: Dialect) -> None:
         assert int(answer.header("retry-after") or 0) >= 1
     else:
         assert answer.header("retry-after") is None
-    stops = kind in ("missing_key", "invalid_key", "budget_exceeded", "insufficient_credits")
+    stops = kind in (
+        *("missing_key", "invalid_key", "key_misconfigured"),
+        *("budget_exceeded", "insufficient_credits"),
+    )
     assert answer.header("x-should-retry") == ("false" if stops else None)
 
 
