@@ -16,6 +16,7 @@ from .corrections.learned import Learned
 from .corrections.remedy import remedy_of
 from .upstreams import Request, Response
 from .upstreams.bodies import read_some
+from .upstreams.packed import unpacked
 from .upstreams.provider import Provider
 from .upstreams.redact import redacted
 from .upstreams.refusal import problem_of
@@ -43,7 +44,7 @@ async def ask(
     """
     made: list[Change] = []
     while True:
-        response = await provider.open(request)
+        response = unpacked(await provider.upstream.open(request))
         attempt.status = response.status
         if 200 <= response.status < 300:
             if made:

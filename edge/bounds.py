@@ -138,6 +138,8 @@ class _Shape(msgspec.Struct, frozen=True):
     choices: tuple[str, ...]
     aside: tuple[str, ...]
     nested: tuple[str, ...]
+    only: str = ""
+    """The one member that bounds the answer; "" if there are more, or none."""
 
 
 def _shape(endpoint: str, names: tuple[str, ...]) -> _Shape:
@@ -155,7 +157,9 @@ def _shape(endpoint: str, names: tuple[str, ...]) -> _Shape:
             for kind in (_FOREIGN, _CHOICES, _ASIDE, _NESTED):
                 if known in kind:
                     found[kind].append(name)
-    return _Shape(*map(tuple, found.values()))
+    alone = len(found[own]) == sum(map(len, found.values())) == 1
+    bounds, foreign, choices, aside, nested = map(tuple, found.values())
+    return _Shape(bounds, foreign, choices, aside, nested, bounds[0] if alone else "")
 
 
 _SHAPES = {endpoint: remembered(partial(_shape, endpoint)) for endpoint in _OWN}
@@ -173,6 +177,11 @@ def output_bound(endpoint: str, fields: Fields, most: int | None, default: int =
         return 0
     shape = shape_of(fields)
     unbounded = most or default
+    if shape.only:  # as most have
+        bound = _number(fields[shape.only], unbounded)
+        if bound < _LEAST:
+            bound = _LEAST if bound > 0 else unbounded
+        return min(_MOST, bound if most is None else min(bound, most))
     bound = foreign = 0
     answers = 1
     for name in shape.own:
@@ -207,6 +216,8 @@ def _number(raw: msgspec.Raw, otherwise: int) -> int:
         value = _decode(raw)
     except _UNREADABLE:
         return otherwise
+    if type(value) is int and 1 <= value <= _MOST:
+        return value
     if value is None:
         return 0
     return int(min(value, _MOST)) if value >= 1 else otherwise

@@ -107,7 +107,7 @@ _OPAQUE = 4  # characters of sealed thinking that hide a token, at the least
 UNSEEN = file_tokens(1 << 20)
 """Tokens of a document which only its vendor sees, where no fewer may be said than there are."""
 _COMMON = (ascii_lowercase + " ").encode()
-_LEAST_COMMON, _LEAST_OTHER = 0.2, 0.6
+_LEAST_COMMON, _LEAST_OTHER = 0.2, PER_BYTE
 """Tokens for a byte at the least, of small letters and spaces, and of all else."""
 _LEAST_WORD, _LEAST_LONG_WORDS = 6, 0.3
 """Small letters beyond so many for every other byte are no words: so much more each."""
@@ -282,8 +282,10 @@ class Estimator:
             size -= hidden
         media += body.count(b'"file_id"') * LARGEST_IMAGE
         fixed += media
-        least = _least(body) if size == len(body) else size * PER_BYTE
-        text = max(size * self._bytes.factor(entry, principal), least)
+        text = size * self._bytes.factor(entry, principal)
+        most = size * PER_BYTE  # what `_least` can come to
+        if text < most:
+            text = max(text, _least(body) if size == len(body) else most)
         return size, ceil(text) + fixed, media > 0
 
     def learn_bytes(self, entry: str, size: int, counted: int, principal: str = "") -> None:
@@ -312,7 +314,7 @@ class Estimates(Struct, frozen=True, gc=False):
 
 def _least(body: bytes) -> float:
     """Tokens of text at the least, whatever was learnt: what one text has taught must not make the
-    next one cheap to set aside."""
+    next one cheap to set aside. Not more than `PER_BYTE` for each byte."""
     size = len(body)
     other = len(body.translate(None, _COMMON))
     spaces = body.count(b" ")

@@ -147,8 +147,11 @@ class Forwarder:
         if crossing is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = crossing.dropped
-        body = self._body(exchange, provider, target, crossing)
-        exchange.tariff = tariff_of(model.prices, exchange.fields, body)
+        body = crossing.take_body()
+        if provider.shapes or self._learned:
+            body = self._shaped(exchange, provider, target, crossing.dialect, body)
+        if model.prices is not None and model.prices.factors:
+            exchange.tariff = tariff_of(model.prices, exchange.fields, body)
         request = Request(
             method=b"POST",
             target=provider.target(crossing.endpoint, _query(exchange, crossing, scope)),
@@ -233,13 +236,13 @@ class Forwarder:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _body(
-        self, exchange: Exchange, provider: Provider, target: Target, crossing: Crossing
+    def _shaped(
+        self, exchange: Exchange, provider: Provider, target: Target, spoken: Dialect, body: bytes
     ) -> bytes:
         """As the operator shapes it, without what this target was found not to take."""
-        body = provider.shaped(crossing.take_body(), exchange.dropped)
-        if self._learned and (known := self._learned.of(target)):
-            remedy = corrected(body, known, crossing.dialect)
+        body = provider.shaped(body, exchange.dropped)
+        if known := self._learned.of(target):
+            remedy = corrected(body, known, spoken)
             exchange.dropped += [change.note for change in remedy.changes]
             return remedy.body
         return body

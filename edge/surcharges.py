@@ -96,7 +96,9 @@ def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) ->
     """
     if price is None:
         return None
-    asked = tiers_asked(fields) if price.factors else ()
+    if not price.factors:
+        return price.cost
+    asked = tiers_asked(fields)
     if asked and sent is not None:
         passed = tiers_asked(_decode_fields(sent)) or ("",) * len(asked)
         asked = tuple(one if there else "" for one, there in zip(asked, passed, strict=True))

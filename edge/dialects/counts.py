@@ -106,7 +106,10 @@ def is_sure(told: Usage, context: int | None) -> bool:
     """Whether both halves are told and surely believable, as nearly always. See `believable`."""
     if not (told.input and told.output) or told.hosted:
         return False
-    return context is None or told.tokens + told.reasoning <= context
+    if context is None:
+        return True
+    cached = told.cache_read + told.cache_write
+    return told.input + told.output + cached + told.reasoning <= context
 
 
 def settled(

@@ -238,23 +238,26 @@ class Passthrough:
         family: str = "",
         disclose: bool = False,
     ) -> None:
-        way = _WAYS.get(exchange.endpoint) or PASSTHROUGH[dialect]
-        fields, dropped = without_foreign(exchange.fields, dialect, foreign)
+        endpoint, fields = exchange.endpoint, exchange.fields
+        way = _WAYS.get(endpoint) or PASSTHROUGH[dialect]
+        dropped: list[str] = []
+        if foreign:
+            fields, dropped = without_foreign(fields, dialect, foreign)
         self.dialect = dialect
-        self.endpoint = exchange.endpoint
+        self.endpoint = endpoint
         self._body = way.prepare(fields, model, exchange.stream, family=family)
         self.ping = way.ping
-        self.dropped: list[str] = dropped
+        self.dropped = dropped
         self.spelled: Mapping[str, str] | None = None
         self._way = way
         self._exchange = exchange
         self._disclose = disclose
         self._context = context
         # Vectors are no output, whatever their server counts.
-        self._choices = 0 if exchange.endpoint == "embeddings" else choices_asked(fields)
-        self._hosted = int(
-            _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null"
-        )
+        self._choices = 0 if endpoint == "embeddings" else choices_asked(fields)
+        self._hosted = 0
+        if _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null":
+            self._hosted = 1
 
     def take_body(self) -> bytes:
         """The caller's members as they came, another model."""
@@ -278,7 +281,10 @@ class Passthrough:
             fields=exchange.fields,
             disclose=self._disclose,
         )
-        return ours, *self._settled(told, 0, ours)
+        if told is not None and self._choices and not self._hosted and is_sure(told, self._context):
+            return ours, told, True
+        usage, measured = self._settled(told, 0, ours)
+        return ours, usage, measured
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
         """What the upstream told, as far as it is believed."""

@@ -8,14 +8,16 @@ BOM = b"\xef\xbb\xbf"
 
 async def read_all(response: Response, limit: int) -> bytes:
     """The whole body. Raises UpstreamFailure, also for one over `limit` bytes."""
+    body = await response.read()  # most come in one piece
+    size = len(body)
     parts: list[bytes] = []
-    size = 0
-    while more := await response.read():
+    while body and size <= limit and (more := await response.read()):
         parts.append(more)
         size += len(more)
-        if size > limit:
-            raise Malformed(f"the answer is larger than {limit} bytes", sent=True)
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if size > limit:
+        raise Malformed(f"the answer is larger than {limit} bytes", sent=True)
+    if parts:
+        body = b"".join((body, *parts))
     return body.removeprefix(BOM)
 
 

@@ -50,6 +50,11 @@ class Provider(msgspec.Struct, frozen=True):
     disclose: bool = False
     secrets: tuple[str, ...] = ()
 
+    @property
+    def shapes(self) -> bool:
+        """Whether `shaped` changes anything."""
+        return bool(self.extra_body or self.drop_body)
+
     async def open(self, request: Request) -> Response:
         """See `Upstream.open`; the body is not compressed, whatever the upstream did to it."""
         return unpacked(await self.upstream.open(request))
@@ -78,7 +83,7 @@ class Provider(msgspec.Struct, frozen=True):
         Names are compared casefolded: servers written in Go take `USER` for `user`.
         dropped: gets a note of what of the request is not sent.
         """
-        if not self.extra_body and not self.drop_body:
+        if not self.shapes:
             return body
         replaced = self.drop_body.union(map(str.casefold, self.extra_body))
         kept = {}
