@@ -189,13 +189,23 @@ def event_by_event(block: bytes, handle: Callable[[bytes], bytes]) -> bytes:
 
 def rename(body: bytes, theirs: str, asked: str) -> bytes:
     """`body`, a JSON object whose top-level `model` is `theirs`, with `asked` in its place."""
-    if body.count(b'"model"') == 1:
-        match = _MODEL.search(body)
-        if match is not None and _says(match, theirs):
-            return body[: match.start(1)] + encode(asked) + body[match.end(1) :]
+    renamed = spliced(body, theirs, asked)
+    if renamed is not None:
+        return renamed
     fields = decode_fields(body)
     fields["model"] = msgspec.Raw(encode(asked))
     return encode(fields)
+
+
+def spliced(body: bytes, theirs: str, asked: str) -> bytes | None:
+    """The same of a body in which nothing else is called `model`; None where something may be."""
+    if body.count(b'"model"') != 1:
+        return None
+    match = _MODEL.search(body)
+    if match is None or not _says(match, theirs):
+        return None
+    start, end = match.span(1)
+    return body[:start] + encode(asked) + body[end:]
 
 
 def spelling_of_model(event: bytes, theirs: str) -> bytes:

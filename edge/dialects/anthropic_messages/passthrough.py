@@ -50,6 +50,7 @@ from middlewares.exchange import Usage
 from .editing import OWN, Editor, is_odd, is_text, names_vendor
 from .history import without_foreign
 from .read_answer import is_failure, read
+from .usual import usual
 from .wire import NULL, MessageUsage, usage_at_start, usage_in
 from .write_answer import PING, STOP
 
@@ -368,6 +369,9 @@ def finish_plain(
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
+    known_form = None if disclose else usual(body, asked)
+    if known_form is not None:
+        return known_form
     try:
         answer = _decode_answer(body)
     except UNREADABLE as error:
