@@ -117,6 +117,10 @@ def parse(event: bytes) -> Event | None:
         and CR not in event
     ):
         return Event("", event[6:-2])
+    if event.startswith(b"event: ") and event.endswith(b"\n\n") and CR not in event:
+        head, _, rest = event.partition(b"\ndata: ")
+        if rest.find(b"\n") == len(rest) - 2 and LF not in head:
+            return Event(head[7:].strip().decode("utf-8", "replace"), rest[:-2])
     name = ""
     data: list[bytes] = []
     for line in _LINE.split(event.removeprefix(_BOM)):

@@ -1,12 +1,12 @@
 """What is changed in a passed Responses answer: names of the vendor, and odd reasons to stop."""
 
+import re
+
 import msgspec
 
 from edge.dialects.disclosure import tells, undisclosed
 from edge.dialects.passthrough import Echo, Fields, decode_fields, encode
 from edge.dialects.stops import is_known, stop_of
-
-from .wire import NULL
 
 _CALLERS = frozenset(
     (
@@ -15,11 +15,24 @@ _CALLERS = frozenset(
     )
 )
 """Members of a response that came from the caller; and of an event, what is looked at apart."""
+_escaped_letter = re.compile(rb"\\u00[4-7]").search
 _REASONS = {
     "length": "max_output_tokens",
     "pause": "max_output_tokens",
     "refusal": "content_filter",
 }
+
+
+def may_tell(response: bytes, named: bool) -> bool:
+    """Whether a response may name the vendor, but for its own `model`. named: whether it has that.
+
+    False only where nothing would be left out; a name with an escaped letter may be any.
+    """
+    return (
+        response.count(b'"model"') != named
+        or tells(response)
+        or (b"\\u00" in response and _escaped_letter(response) is not None)
+    )
 
 
 class Editor:
@@ -34,10 +47,12 @@ class Editor:
 
     def response(self, response: bytes) -> Fields:
         """A response with the caller's model name and what this gateway decided."""
-        members = self.open(decode_fields(response))
+        members = decode_fields(response)
+        if not self._disclose and may_tell(response, "model" in members):
+            members = self.open(members)
         if "model" in members:
             members["model"] = msgspec.Raw(encode(self.asked))
-        if b'"model"' in bytes(members.get("moderation", NULL)):
+        if "moderation" in members and b'"model"' in bytes(members["moderation"]):
             members["moderation"] = self._moderation(members["moderation"])
         for name, value in self.echo.items():
             members[name] = msgspec.Raw(encode(value))

@@ -14,7 +14,7 @@ items that were. The numbers of the events go on when a stream has to end with a
 
 import re
 from time import time
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
@@ -46,13 +46,13 @@ from middlewares import sse
 from middlewares.exchange import Usage
 
 from . import editing
-from .editing import Editor
+from .editing import Editor, may_tell
 from .failure import Numbered, failing
 from .numbering import Numbering, items_of
 from .read_answer import read
 from .response_object import ResponseObject
 from .seals import without_seals
-from .wire import NULL, hosted_in, usage_in
+from .wire import NULL, ResponseUsage, hosted_in, tiered, usage_in
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _DELTA = b".delta\ndata: "
@@ -62,6 +62,8 @@ _FAILED = frozenset(("error", "response.error", "response.failed", "response.can
 _EMPTY = _RUNNING | {"response.content_part.added", "response.reasoning_summary_part.added"}
 """Events that come before the model has made anything."""
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+_SILENT = frozenset(("type", "response", "sequence_number"))
+"""Members that nearly all events with a response have, and no others: none names the vendor."""
 _NEEDED = frozenset(("type", "response", "item", "output", "status"))
 _FALSE = msgspec.Raw(b"false")
 _COUNT = 1 << 53
@@ -81,6 +83,19 @@ class _Response(msgspec.Struct):
     error: msgspec.Raw = NULL
 
 
+class _Ordinary(msgspec.Struct):
+    """A whole answer of which nothing has to be put right; all others have no such form."""
+
+    status: Literal["completed"]
+    output: list[msgspec.Raw]
+    model: str
+    usage: ResponseUsage | None = None
+    service_tier: str | None = None
+    error: None = None
+    incomplete_details: None = None
+    moderation: None = None
+
+
 class _Typed(msgspec.Struct):
     type: str = ""
 
@@ -95,6 +110,7 @@ class _Event(msgspec.Struct):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
+_decode_ordinary = msgspec.json.Decoder(_Ordinary).decode
 _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
@@ -217,7 +233,13 @@ class ResponsesRelay:
             if events == 1:
                 self._line = block[: block.index(_DELTA) + len(_DELTA)]
             return block
-        out = event_by_event(block, self._event)
+        if not _is_one(block):
+            out = event_by_event(block, self._event)
+        else:
+            try:
+                out = self._event(block)
+            except UNREADABLE:  # bytes that are no UTF-8, where nobody has looked before
+                raise UpstreamBroke("a frame cannot be read") from None
         self._sure = self._sure and not self._halves.held
         return out
 
@@ -226,11 +248,13 @@ class ResponsesRelay:
         if parsed is None or self.complete:
             return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
         data, given = parsed.data, event
-        if is_done(data) or is_heartbeat(parsed):
-            return b""
         try:
             read = _decode_event(data)
+            if not read.type.startswith("response.") and (is_done(data) or is_heartbeat(parsed)):
+                return b""
         except UNREADABLE:
+            if is_done(data) or is_heartbeat(parsed):
+                return b""
             try:
                 read, data = corrected(_decode_event, data, _NEEDED)
             except UNREADABLE:
@@ -319,7 +343,8 @@ class ResponsesRelay:
                 members["sequence_number"] = msgspec.Raw(encode(self._following))
         elif not self._started:
             self._started = encode(response)
-        members = self._editor.open(members)
+        if not _SILENT.issuperset(members):
+            members = self._editor.open(members)
         members["response"] = msgspec.Raw(encode(response))
         return before + sse.encode(encode(members), read.type if read.type.isprintable() else "")
 
@@ -383,6 +408,17 @@ class ResponsesRelay:
         return encode({**response, **changed})
 
 
+def _is_one(block: bytes) -> bool:
+    """Whether a block is one event of a name and data alone, as nearly all are."""
+    return (
+        block.startswith(b"event:")
+        and block.endswith(b"\n\n")
+        and block.count(b"\n") == 3
+        and b"\ndata:" in block
+        and sse.CR not in block
+    )
+
+
 def _is_failure(event: _Event, name: str) -> bool:
     """Whether an event says that the upstream failed. name: of its `event:` line."""
     return (
@@ -410,6 +446,21 @@ def finish_plain(
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The caller's body and the usage of an unstreamed answer."""
+    try:
+        plain = _decode_ordinary(body)
+        if disclose or not may_tell(body, True):
+            usage = None if plain.usage is None else tiered(plain.usage, plain.service_tier)
+            ours = {**decode_fields(body), "model": asked, **echo}
+            return encode(ours), _with_hosted(usage, body)
+    except UNREADABLE:
+        pass
+    return _put_right(body, asked, echo, disclose=disclose)
+
+
+def _put_right(
+    body: bytes, asked: str, echo: Echo, *, disclose: bool
+) -> tuple[bytes, Usage | None]:
+    """What `finish_plain` gives for an answer that is not ordinary."""
     editor = Editor(asked, echo, disclose=disclose)
     try:
         seen, body = _seen(body)
@@ -437,8 +488,11 @@ def _seen(response: bytes) -> tuple[_Response, bytes]:
 
 
 def _counted(seen: _Response, response: bytes) -> Usage | None:
-    usage, hosted = usage_in(seen), hosted_in(response)
-    if hosted:
+    return _with_hosted(usage_in(seen), response)
+
+
+def _with_hosted(usage: Usage | None, response: bytes) -> Usage | None:
+    if hosted := hosted_in(response):
         usage = usage or Usage()
         usage.hosted = hosted
     return usage

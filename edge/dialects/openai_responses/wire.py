@@ -52,12 +52,17 @@ def usage_in(response: Any) -> Usage | None:
     if raw is NULL or bytes(raw) == b"null":
         return None
     try:
-        usage = _decode_usage(raw).normal()
+        return tiered(_decode_usage(raw), response.service_tier)
     except UNREADABLE:
         return None
-    if type(response.service_tier) is str:
-        usage.tiers = (response.service_tier, "", "")
-    return usage
+
+
+def tiered(usage: ResponseUsage, tier: Any) -> Usage:
+    """`usage`, disjoint, of an answer with this `service_tier`."""
+    normal = usage.normal()
+    if type(tier) is str:
+        normal.tiers = (tier, "", "")
+    return normal
 
 
 class Annotation(Struct):
