@@ -4,7 +4,6 @@ A correction is part of its attempt: it is no try of its own (`fallback.attempts
 and is named in the log line (`dropped`). What the target takes in no request is remembered.
 """
 
-from collections.abc import Mapping
 from time import time
 
 import msgspec
@@ -14,6 +13,7 @@ from middlewares.exchange import Attempt, Dialect, Exchange, Target
 from .corrections.change import Change
 from .corrections.learned import Learned
 from .corrections.remedy import remedy_of
+from .dialects.sides import Spelled
 from .upstreams import Request, Response
 from .upstreams.bodies import read_some
 from .upstreams.packed import unpacked
@@ -35,7 +35,7 @@ async def ask(
     attempt: Attempt,
     *,
     dialect: Dialect,
-    spelled: Mapping[str, str] | None,
+    spelled: Spelled | None,
     learned: Learned,
 ) -> Response:
     """A response with a status of success; any other is raised as the Problem it amounts to.
@@ -72,7 +72,7 @@ async def ask(
         body,
         dialect=exchange.dialect,
         fields=exchange.fields,
-        spelled=spelled,
+        spelled=None if spelled is None else spelled(),
         chosen=exchange.model if exchange.entry.endswith("*") else "",
         disclosing=provider.disclose,
         now=time(),

@@ -23,7 +23,8 @@ TOKEN = 4
 MOST_CHOICES = 128
 """Answers that one request may ask for with `n`, at most."""
 
-_MOST = 1 << 53
+MOST = 1 << 53
+"""Tokens that a count can be, at most: beyond, a float is no whole number."""
 _decode_count = msgspec.json.Decoder(int | float | None, strict=False).decode
 _NUMBER = re.compile(r"\s*\d{1,16}(\.0*)?\s*")
 
@@ -31,9 +32,9 @@ _NUMBER = re.compile(r"\s*\d{1,16}(\.0*)?\s*")
 def tokens(count: Count) -> int:
     """`count` as a whole number; 0, which is "not told", for anything that cannot be one."""
     if type(count) is int:
-        return count if 0 <= count <= _MOST else 0
+        return count if 0 <= count <= MOST else 0
     if type(count) is float:
-        return int(count) if 0 <= count <= _MOST else 0
+        return int(count) if 0 <= count <= MOST else 0
     if type(count) is str and _NUMBER.fullmatch(count):
         return tokens(float(count))
     return 0

@@ -31,7 +31,7 @@ from .openai_chat import passthrough as chat_passthrough
 from .openai_responses import passthrough as responses_passthrough
 from .openai_responses.compaction import DIALECT as COMPACTION
 from .passthrough import UNREADABLE, Dialect, Fields, Relay
-from .sides import Aim, ClientSide, UpstreamSide
+from .sides import Aim, ClientSide, Spelled, UpstreamSide
 from .translation import Translation
 
 PASSTHROUGH: Mapping[str, Dialect] = {
@@ -87,8 +87,8 @@ class Crossing(Protocol):
     """What keeps the caller's stream alive between two events."""
     dropped: list[str]
     """What of the request had no place there, each in a few words."""
-    spelled: Mapping[str, str] | None
-    """The caller's member for each of the upstream's, where the two differ."""
+    spelled: Spelled | None
+    """Where the two dialects differ."""
 
     def take_body(self) -> bytes:
         """The upstream's request. Called once: it can be megabytes, and is not kept here."""
@@ -248,7 +248,7 @@ class Passthrough:
         self._body = way.prepare(fields, model, exchange.stream, family=family)
         self.ping = way.ping
         self.dropped = dropped
-        self.spelled: Mapping[str, str] | None = None
+        self.spelled: Spelled | None = None
         self._way = way
         self._exchange = exchange
         self._disclose = disclose

@@ -7,7 +7,7 @@ No side does I/O, and none knows which other side it is joined with (`crossing` 
 dialect is one package with these two, and its goldens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -15,6 +15,9 @@ from msgspec.structs import force_setattr
 
 from .neutral import Conversation, Event, Reply
 from .passthrough import Fields
+
+Spelled = Callable[[], Mapping[str, str]]
+"""Gives the caller's member for each of the upstream's. Only a refusal needs it."""
 
 
 class Aim(Struct, frozen=True, kw_only=True):

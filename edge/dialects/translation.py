@@ -5,7 +5,8 @@ stream    block -> Reader -> events -> Undo -> events -> Writer -> bytes
 whole     body -> UpstreamSide.read -> events -> Undo -> fold -> Writer.body
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import time
 from typing import Any
 
@@ -22,7 +23,7 @@ from .halves import Halves
 from .neutral import CONTENT, Counted, Event, Failed, Origin, Stopped, TextDelta, fold
 from .passthrough import BACKSLASH, Fields, Relay, UpstreamBroke
 from .said import said_by, size_of
-from .sides import Aim, Caller, ClientSide, Reader, UpstreamSide, Writer
+from .sides import Aim, Caller, ClientSide, Reader, Spelled, UpstreamSide, Writer
 from .undo import Undo
 
 _SAME = (
@@ -81,7 +82,7 @@ class Translation:
         self._body, sent.body = sent.body, b""
         self.ping = client.ping
         self.dropped = [*missing, *conversation.dropped, *sent.dropped]
-        self.spelled: Mapping[str, str] | None = _spelled(exchange.fields)
+        self.spelled: Spelled | None = partial(_spelled, exchange.fields)
         self._upstream = upstream
         self._max_answer = max_answer
         self._count = _Count(
@@ -131,8 +132,10 @@ class Translation:
         reply = fold(events)
         if reply.failed is not None:
             raise UpstreamBroke.by(reply.failed)
-        cut = _is_cut(events, read)
-        reply.usage, measured = self._count.settled(reply.usage, said_by(events), cut=cut)
+        usage, cut = reply.usage, _is_cut(events, read)
+        if usage is not None and not cut and self._count.is_sure(usage):
+            return self._writer.body(reply), usage, True
+        reply.usage, measured = self._count.settled(usage, said_by(events), cut=cut)
         return self._writer.body(reply), reply.usage, measured
 
 
@@ -181,6 +184,14 @@ class _Count:
         """See `counts.believable`."""
         return believable(told, self._context, runs=self._runs)
 
+    def is_sure(self, told: Usage) -> bool:
+        """Whether `told` is charged as it is; then the estimator learns from it."""
+        if self._hosted or not is_sure(told, self._context):
+            return False
+        counted = told.input + told.cache_read + told.cache_write
+        self._estimator.learn(self._entry, self._weight, counted)
+        return True
+
     def settled(self, told: Usage | None, said: int, *, cut: bool = False) -> tuple[Usage, bool]:
         """What is charged for `told` and `said` bytes of text, and whether it was counted.
 
@@ -188,9 +199,7 @@ class _Count:
         its count of the output is only a beginning.
         """
         sure: Usage | None = None
-        if told is not None and not self._hosted and not cut and is_sure(told, self._context):
-            counted = told.input + told.cache_read + told.cache_write
-            self._estimator.learn(self._entry, self._weight, counted)
+        if told is not None and not cut and self.is_sure(told):
             return told, True
         if told is not None:
             sure = self.believable(told)

@@ -147,7 +147,7 @@ def play(case: Case) -> dict[str, str]:
             body,
             dialect=exchange.dialect,
             fields=exchange.fields,
-            spelled=way.spelled,
+            spelled=None if way.spelled is None else way.spelled(),
             now=NOW,
         )
         out["refused"] = _refused(exchange, problem)

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from edge.dialects.counts import MOST
 from edge.dialects.passthrough import UNREADABLE, spliced
 from middlewares.exchange import Usage
 
 from .editing import OWN
 from .wire import MessageUsage
 
-_Tokens = Annotated[int, Meta(ge=0, le=1 << 53)]
+_Tokens = Annotated[int, Meta(ge=0, le=MOST)]
 _Kept = Literal["ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"]
 
 

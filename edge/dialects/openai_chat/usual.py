@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from edge.dialects.counts import MOST
 from edge.dialects.passthrough import UNREADABLE, spliced
 from middlewares.exchange import Usage
 
 from .editing import OWN
 from .wire import NULL, ChatUsage
 
-_Tokens = Annotated[int, Meta(ge=0, le=1 << 53)]
+_Tokens = Annotated[int, Meta(ge=0, le=MOST)]
 _Given = Literal["cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens"]
 _Made = Literal[
     "reasoning_tokens",
@@ -37,19 +38,6 @@ class _Usage(ChatUsage, forbid_unknown_fields=True):
     server_tool_use: None = None
     num_search_queries: None = None
     num_sources_used: None = None
-
-    def normal(self) -> Usage:
-        """See `ChatUsage.normal`."""
-        given, made = self.prompt_tokens, self.completion_tokens
-        if (
-            given + made == self.total_tokens
-            and self.prompt_tokens_details is None
-            and self.completion_tokens_details is None
-            and not self.prompt_cache_hit_tokens
-            and not self.cached_tokens
-        ):
-            return Usage(given, made)
-        return ChatUsage.normal(self)
 
 
 class _Function(Struct, forbid_unknown_fields=True):
