@@ -148,7 +148,7 @@ class Forwarder:
             raise _not_offered(exchange, provider)
         exchange.dropped = crossing.dropped
         body = crossing.take_body()
-        if provider.shapes or self._learned:
+        if provider.extra_body or provider.drop_body or self._learned:
             body = self._shaped(exchange, provider, target, crossing.dialect, body)
         if model.prices is not None and model.prices.factors:
             exchange.tariff = tariff_of(model.prices, exchange.fields, body)

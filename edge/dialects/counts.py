@@ -54,6 +54,15 @@ def disjoint(
     or more reasoning than was made: the server keeps the reasoning out of what it made. Without
     `given` the total says nothing, as no part of it is known.
     """
+    if (
+        not (read or written or reasoning)
+        and type(given) is int
+        and type(made) is int
+        and given >= 0
+        and made >= 0
+        and given + made == total <= MOST
+    ):  # as most are
+        return Usage(given, made)
     fresh, output = tokens(given), tokens(made)
     cached = tokens(read) if read else 0
     kept = tokens(written) if written else 0

@@ -50,11 +50,6 @@ class Provider(msgspec.Struct, frozen=True):
     disclose: bool = False
     secrets: tuple[str, ...] = ()
 
-    @property
-    def shapes(self) -> bool:
-        """Whether `shaped` changes anything."""
-        return bool(self.extra_body or self.drop_body)
-
     async def open(self, request: Request) -> Response:
         """See `Upstream.open`; the body is not compressed, whatever the upstream did to it."""
         return unpacked(await self.upstream.open(request))
@@ -83,7 +78,7 @@ class Provider(msgspec.Struct, frozen=True):
         Names are compared casefolded: servers written in Go take `USER` for `user`.
         dropped: gets a note of what of the request is not sent.
         """
-        if not self.shapes:
+        if not self.extra_body and not self.drop_body:
             return body
         replaced = self.drop_body.union(map(str.casefold, self.extra_body))
         kept = {}

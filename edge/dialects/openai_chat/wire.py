@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.counts import MOST, Count, disjoint, member, tokens
+from edge.dialects.counts import Count, disjoint, member, tokens
 from edge.dialects.passthrough import UNREADABLE
 from middlewares.exchange import Usage
 
@@ -35,19 +35,6 @@ class ChatUsage(Struct):
 
     def normal(self) -> Usage:
         """The same figures, disjoint."""
-        prompt, answer = self.prompt_tokens, self.completion_tokens
-        if (
-            type(prompt) is int
-            and type(answer) is int
-            and prompt >= 0
-            and answer >= 0
-            and prompt + answer == self.total_tokens <= MOST
-            and not self.prompt_tokens_details
-            and not self.completion_tokens_details
-            and not (self.prompt_cache_hit_tokens or self.cached_tokens)
-            and not (self.server_tool_use or self.num_search_queries or self.num_sources_used)
-        ):
-            return Usage(prompt, answer)
         given, made = self.prompt_tokens_details, self.completion_tokens_details
         read = member(given, "cached_tokens") if given else None
         usage = disjoint(
