@@ -186,6 +186,23 @@ def test_what_is_written_reads_back() -> None:
     assert parse(sse.encode(b'{"a":1}')) == Event("", b'{"a":1}')
     assert parse(sse.encode(b"{}", "message_stop")) == Event("message_stop", b"{}")
     assert parse(sse.comment("x-credits-used 0.1")) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "parsed"),
+    [
+        (b"event: a\ndata: 1\n\n", Event("a", b"1")),
+        (b"event:  a \ndata:  1\n\n", Event("a", b" 1")),
+        (b"event: a\ndata: \n\n", Event("a", b"")),
+        (b"event: a\nid: 7\ndata: 1\n\n", Event("a", b"1")),
+        (b"event: a\ndata: 1\ndata: 2\n\n", Event("a", b"1\n2")),
+        (b"event: a\ndata: 1\nevent: b\n\n", Event("b", b"1")),
+        (b"event: a\rdata: 0\ndata: 1\n\n", Event("a", b"0\n1")),
+        (b"event: a\nid: 7\n\n", None),
+    ],
+)
+def test_parse_named_event_result(event: bytes, parsed: Event | None) -> None:
+    assert parse(event) == parsed
     assert list(split(sse.comment("a") + sse.encode(b"1"))) == [b": a\ndata: 1\n\n"]
 
 

@@ -14,7 +14,7 @@ items that were. The numbers of the events go on when a stream has to end with a
 
 import re
 from time import time
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -46,13 +46,14 @@ from middlewares import sse
 from middlewares.exchange import Usage
 
 from . import editing
-from .editing import Editor, may_tell
+from .editing import Editor
 from .failure import Numbered, failing
 from .numbering import Numbering, items_of
 from .read_answer import read
 from .response_object import ResponseObject
 from .seals import without_seals
-from .wire import NULL, ResponseUsage, hosted_in, tiered, usage_in
+from .usual import usual
+from .wire import NULL, hosted_in, usage_in
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _DELTA = b".delta\ndata: "
@@ -83,19 +84,6 @@ class _Response(msgspec.Struct):
     error: msgspec.Raw = NULL
 
 
-class _Ordinary(msgspec.Struct):
-    """A whole answer of which nothing has to be put right; all others have no such form."""
-
-    status: Literal["completed"]
-    output: list[msgspec.Raw]
-    model: str
-    usage: ResponseUsage | None = None
-    service_tier: str | None = None
-    error: None = None
-    incomplete_details: None = None
-    moderation: None = None
-
-
 class _Typed(msgspec.Struct):
     type: str = ""
 
@@ -110,7 +98,6 @@ class _Event(msgspec.Struct):
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
-_decode_ordinary = msgspec.json.Decoder(_Ordinary).decode
 _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
@@ -446,21 +433,9 @@ def finish_plain(
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The caller's body and the usage of an unstreamed answer."""
-    try:
-        plain = _decode_ordinary(body)
-        if disclose or not may_tell(body, True):
-            usage = None if plain.usage is None else tiered(plain.usage, plain.service_tier)
-            ours = {**decode_fields(body), "model": asked, **echo}
-            return encode(ours), _with_hosted(usage, body)
-    except UNREADABLE:
-        pass
-    return _put_right(body, asked, echo, disclose=disclose)
-
-
-def _put_right(
-    body: bytes, asked: str, echo: Echo, *, disclose: bool
-) -> tuple[bytes, Usage | None]:
-    """What `finish_plain` gives for an answer that is not ordinary."""
+    known_form = usual(body, asked, echo)
+    if known_form is not None:
+        return known_form
     editor = Editor(asked, echo, disclose=disclose)
     try:
         seen, body = _seen(body)
@@ -488,11 +463,8 @@ def _seen(response: bytes) -> tuple[_Response, bytes]:
 
 
 def _counted(seen: _Response, response: bytes) -> Usage | None:
-    return _with_hosted(usage_in(seen), response)
-
-
-def _with_hosted(usage: Usage | None, response: bytes) -> Usage | None:
-    if hosted := hosted_in(response):
+    usage, hosted = usage_in(seen), hosted_in(response)
+    if hosted:
         usage = usage or Usage()
         usage.hosted = hosted
     return usage
