@@ -209,6 +209,9 @@ class _Wakeful(threading.Event):
 
     def __init__(self, idle: Callable[[], None]) -> None:
         super().__init__()
+        # A handler may call `set` while the main thread is inside of `set` or `wait`. With the lock
+        # of a plain event it would wait for itself for ever.
+        self._cond = threading.Condition(threading.RLock())
         self._idle = idle
 
     def wait(self, timeout: float | None = None) -> bool:
