@@ -75,8 +75,8 @@ def problem_of(
     wait = retry_after(headers, now)
     if wait is None:
         wait = asked_in(said.wait, said.text)
-    path = at_fault(said, fields if spelled is None else spelled)
-    if chosen and status in _OF_MODELS and is_of_model(said, path):
+    members = fields if spelled is None else spelled
+    if chosen and status in _OF_MODELS and is_of_model(said, at_fault(said, members)):
         problem = _no_model(chosen, dialect)
     else:
         problem = _problem(status, said, body, wait, dialect, fields, spelled)
