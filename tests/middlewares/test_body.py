@@ -55,6 +55,30 @@ async def test_discard_stops_when_the_client_leaves() -> None:
     assert sender.left == [{}]
 
 
+async def test_discard_stops_after_too_many_pieces() -> None:
+    sender = Sender(*([part(b"a", more=True)] * 5000))
+    await discard(sender, seconds=5)
+    assert sender.asked == 4096
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size"), [(4096, 1), (8192, 512)], ids=["few and tiny", "many of a segment"]
+)
+async def test_read_body_pieces_just_within_the_bound_are_read(pieces: int, size: int) -> None:
+    sender = Sender(*([part(b"a" * size, more=True)] * pieces), part(b"b", more=False))
+    body = await read_body({"type": "http", "headers": []}, sender, limit=1 << 30, idle=5)
+    assert body == b"a" * size * pieces + b"b"
+
+
+@pytest.mark.parametrize("size", [0, 1, 255])
+async def test_read_body_of_many_tiny_pieces_is_refused(size: int) -> None:
+    sender = Sender(*([part(b"a" * size, more=True)] * 100_000))
+    with pytest.raises(Problem, match=r"too many small pieces: after the first 4096") as refused:
+        await read_body({"type": "http", "headers": []}, sender, limit=1 << 30, idle=5)
+    assert refused.value.kind == "invalid_request"
+    assert sender.asked < 8300
+
+
 async def test_discard_waits_no_longer_than_told() -> None:
     sender = Sender(part(b"a", more=True))
     await discard(sender, seconds=0.01)
