@@ -5,7 +5,6 @@ import asyncio
 from ._asgi import Message, Receive, Scope, header
 from .problem import Problem
 
-
 FREE_PIECES = 4096
 """Pieces in which any body may come, however small they are: each costs 50 us of this process."""
 LEAST_PIECE = 512
