@@ -8,6 +8,7 @@ Each holds back only what it must: a stop string could still begin in the held p
 still open. What comes out for the pieces of a text is what comes out for the whole.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import msgspec
@@ -22,11 +23,13 @@ class StopStrings:
     The one that is complete first wins; of two that end together, the longer one.
     """
 
-    __slots__ = ("_held", "_longest", "_strings", "found")
+    __slots__ = ("_firsts", "_held", "_longest", "_sorted", "_strings", "found")
 
     def __init__(self, strings: Iterable[str]) -> None:
-        self._strings = tuple(sorted(filter(None, strings), key=len, reverse=True))
+        self._sorted = sorted(set(filter(None, strings)))
+        self._strings = tuple(sorted(self._sorted, key=len, reverse=True))
         self._longest = len(self._strings[0]) if self._strings else 0
+        self._firsts = frozenset(string[0] for string in self._strings)
         self._held = ""
         self.found: str | None = None
 
@@ -34,6 +37,8 @@ class StopStrings:
         """What of the text so far may be shown now."""
         if self.found is not None:
             return ""
+        if not self._held and self._firsts.isdisjoint(text):  # as most are
+            return text
         text = self._held + text
         ends = [
             (place + len(string), place, string)
@@ -51,8 +56,11 @@ class StopStrings:
     def _tail(self, text: str) -> int:
         """Length of the longest end of `text` that begins one of the strings."""
         for size in range(min(self._longest - 1, len(text)), 0, -1):
+            if text[-size] not in self._firsts:
+                continue
             end = text[-size:]
-            if any(string.startswith(end) for string in self._strings):
+            at = bisect_left(self._sorted, end)  # what begins with it, if anything, stands there
+            if at < len(self._sorted) and self._sorted[at].startswith(end):
                 return size
         return 0
 

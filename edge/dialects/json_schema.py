@@ -5,6 +5,7 @@ lost with every byte. Sources: Anthropic, "Structured outputs" (JSON Schema limi
 tools"; OpenAI, "Structured model outputs" (supported schemas); JSON Schema 2020-12.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,17 @@ _DEFINITIONS = ("$defs", "definitions")
 _BRANCHES = ("oneOf", "anyOf", "allOf")
 _DATA = ("const", "default", "enum", "examples")
 """Keywords that hold values, in which nothing is a keyword."""
+
+MOST_NODES = 10_000
+"""Schemas inside of the schema of a structured answer, those that references expand to included."""
+MOST_EXPANDED = 2 << 20
+"""Bytes that references of one schema may expand to."""
+_MOST_WALKED = 4 * MOST_NODES
+"""Objects that are looked at for references, those inside of several referred ones each time."""
+
+
+class SchemaTooLarge(Exception):
+    """A schema expands beyond a bound; the text says what was expected, as half a sentence."""
 
 
 def input_schema(schema: Schema | None) -> tuple[Schema, bool]:
@@ -126,13 +138,17 @@ def _strict(node: Any) -> bool:
             return False
         if node.get("additionalProperties") is not False or len(required) != len(properties):
             return False
-        if not all(name in required for name in properties):
+        if not _are_in(properties, required):
             return False
     if "array" in kinds and not isinstance(node.get("items"), dict):
         return False
     if "format" in node and node["format"] not in _STRICT_FORMATS:
         return False
     return all(map(_strict, _children(node)))
+
+
+def _are_in(names: Iterable[str], required: list[Any]) -> bool:
+    return {name for name in required if isinstance(name, str)}.issuperset(names)
 
 
 def _children(node: Schema) -> list[Any]:
@@ -169,10 +185,22 @@ def for_anthropic(schema: Schema) -> tuple[Schema, bool]:
     object at the top goes inside `{"value": ...}`.
 
     Raises ValueError, saying what was expected, for what cannot be said at all: references that
-    recurse or lead out of the schema. Raises Problem for a schema nested too deep.
+    recurse or lead out of the schema. Raises SchemaTooLarge for one that is, or expands to, more
+    than `MOST_NODES` or `MOST_EXPANDED`, and Problem for one nested too deep.
     """
     try:
         return _Cleaner(schema).result()
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def is_for_anthropic(schema: Schema) -> bool:
+    """Whether `schema` is in Anthropic's subset as it is. Nothing is expanded to find out: a schema
+    with something to expand is not."""
+    try:
+        return _Cleaner(schema, expanding=False).result() == (schema, False)
+    except ValueError:
+        return False
     except RecursionError:
         raise _too_deep() from None
 
@@ -181,12 +209,21 @@ class _Cleaner:
     """One schema on its way into Anthropic's subset.
 
     References to definitions stay, since the vendor knows them; any other is replaced by what it
-    refers to.
+    refers to. The same part may be referred to many times, from within such parts too: what it
+    comes to is counted, and ends at a bound.
+
+    expanding: False to raise ValueError instead of replacing, or merging, anything. The result is
+    then no larger than the schema, and has no bound.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, expanding: bool = True) -> None:
         self._root = schema
-        self._open: list[str] = []
+        self._expanding = expanding
+        self._open: dict[str, None] = {}
+        self._nodes = 0
+        self._walked = 0
+        self._expanded = 0
+        self._sizes: dict[str, int] = {}
 
     def result(self) -> tuple[Schema, bool]:
         self._refuse_recursion()
@@ -208,6 +245,12 @@ class _Cleaner:
                 cleaned[holder] = {name: self._node(each) for name, each in inner.items()}
         return cleaned, wrapped
 
+    def _count(self, more: int = 1) -> None:
+        """So many more schemas, or names of them, are part of the result."""
+        self._nodes += more
+        if self._nodes > MOST_NODES and self._expanding:
+            raise _too_many_nodes()
+
     def _refuse_recursion(self) -> None:
         """Follow all references once: no definition may lead to itself."""
         done: set[str] = set()
@@ -217,14 +260,34 @@ class _Cleaner:
                 raise ValueError(f"expected no recursion, but `{ref}` contains itself")
             if ref in done:
                 return
-            self._open.append(ref)
-            for inner in _references(self._target(ref)):
+            self._open[ref] = None
+            for inner in self._references(self._target(ref)):
                 follow(inner)
-            self._open.pop()
+            del self._open[ref]
             done.add(ref)
 
-        for ref in _references(self._root):
+        for ref in self._references(self._root):
             follow(ref)
+
+    def _references(self, node: Any) -> list[str]:
+        """Every `$ref` inside `node`."""
+        found: list[str] = []
+        left = [node]
+        while left:
+            node = left.pop()
+            if isinstance(node, list):
+                left += reversed(node)
+            elif isinstance(node, dict):
+                self._walked += 1
+                if self._walked > _MOST_WALKED and self._expanding:
+                    raise _too_many_nodes()
+                ref = node.get("$ref")
+                if isinstance(ref, str):
+                    if not self._expanding and _defined(ref) is None:
+                        raise ValueError("expected nothing to expand")
+                    found.append(ref)
+                left += [value for name, value in node.items() if name not in _DATA]
+        return found
 
     def _target(self, ref: str) -> Any:
         """What `ref` (RFC 6901, as a fragment) refers to."""
@@ -241,19 +304,38 @@ class _Cleaner:
                 raise ValueError(f"expected `{ref[:100]}` to refer to a part of the schema")
         return node
 
+    def _inlined(self, ref: str) -> Any:
+        """What goes in the place of `ref`."""
+        target = self._target(ref)
+        if not self._expanding:
+            raise ValueError("expected nothing to expand")
+        self._count()
+        size = self._sizes.get(ref)
+        if size is None:
+            size = self._sizes[ref] = len(_encode(target))
+        self._expanded += size
+        if self._expanded > MOST_EXPANDED:
+            raise SchemaTooLarge(
+                f"a schema whose references expand to at most {MOST_EXPANDED} bytes"
+            )
+        return target
+
     def _resolved(self, node: Any) -> Any:
         """`node`, or what it refers to."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
-            node = self._target(node["$ref"])
+            node = self._inlined(node["$ref"])
         return node
 
     def _node(self, node: Any) -> Schema:
         if not isinstance(node, dict):
             return {}
+        self._count()
         ref = node.get("$ref")
         if isinstance(ref, str):
-            return {"$ref": ref} if _defined(ref) is not None else self._node(self._target(ref))
+            return {"$ref": ref} if _defined(ref) is not None else self._node(self._inlined(ref))
         if isinstance(node.get("allOf"), list):
+            if not self._expanding:
+                raise ValueError("expected nothing to merge")
             node = self._merged(node)
         out: Schema = {name: node[name] for name in _KEPT if name in node}
         untold: dict[str, Any] = {}
@@ -298,7 +380,11 @@ class _Cleaner:
     def _merged(self, node: Schema) -> Schema:
         """`node` with the parts of its `allOf` in it: closed objects cannot all hold at once."""
         out = {name: value for name, value in node.items() if name != "allOf"}
+        described = [out["description"]] if isinstance(out.get("description"), str) else []
+        properties: dict[str, Any] | None = None
+        required: dict[Any, Any] | None = None
         for part in node["allOf"]:
+            self._count()
             part = self._resolved(part)
             if not isinstance(part, dict):
                 continue
@@ -307,24 +393,35 @@ class _Cleaner:
             for name, value in part.items():
                 mine = out.get(name)
                 if name == "properties" and isinstance(mine, dict) and isinstance(value, dict):
-                    out[name] = {**mine, **value}
+                    self._count(len(value))
+                    if properties is None:
+                        properties = out[name] = {**mine}
+                    properties.update(value)
                 elif name == "required" and isinstance(mine, list) and isinstance(value, list):
-                    out[name] = [*mine, *(each for each in value if each not in mine)]
-                elif name == "description" and isinstance(mine, str) and isinstance(value, str):
-                    out[name] = f"{mine}\n\n{value}"
+                    self._count(len(value))
+                    if required is None:
+                        required = {_key(each): each for each in mine}
+                    for each in value:
+                        required.setdefault(_key(each), each)
+                elif name == "description" and described and isinstance(value, str):
+                    described.append(value)
                 elif name not in out:
                     out[name] = value
+                    if name == "description" and isinstance(value, str):
+                        described.append(value)
+        if required is not None:
+            out["required"] = list(required.values())
+        if len(described) > 1:
+            out["description"] = "\n\n".join(described)
         return out
 
 
-def _references(node: Any) -> list[str]:
-    """Every `$ref` inside `node`."""
-    if isinstance(node, list):
-        return [ref for each in node for ref in _references(each)]
-    if not isinstance(node, dict):
-        return []
-    ref = node.get("$ref")
-    found = [ref] if isinstance(ref, str) else []
-    return found + [
-        ref for name, value in node.items() if name not in _DATA for ref in _references(value)
-    ]
+def _key(value: Any) -> Any:
+    """What tells one value from another in a set."""
+    return value if isinstance(value, str) else _encode(value)
+
+
+def _too_many_nodes() -> SchemaTooLarge:
+    return SchemaTooLarge(
+        f"a schema of at most {MOST_NODES} schemas, with all that its references expand to"
+    )

@@ -243,13 +243,17 @@ class Reasoning(Struct, frozen=True, kw_only=True):
 
 
 class OutputFormat(Struct, frozen=True, kw_only=True):
-    """A structured answer. `schema` only with kind "json_schema"."""
+    """A structured answer. `schema` only with kind "json_schema".
+
+    path: where the schema stands in the caller's body.
+    """
 
     kind: Literal["json_object", "json_schema"]
     name: str = "output"
     description: str = ""
     schema: dict[str, Any] | None = None
     strict: bool | None = None
+    path: str = "response_format"
 
 
 class Conversation(Struct, kw_only=True):

@@ -27,5 +27,6 @@ def read_format(form: dict[str, Any], path: str) -> OutputFormat | None:
         description=string(form.get("description") or "", f"{path}.description"),
         schema=mapping(schema, f"{path}.schema"),
         strict=strict if isinstance(strict, bool) else None,
+        path=f"{path}.schema",
         **named,
     )

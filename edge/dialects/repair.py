@@ -13,6 +13,7 @@ words, so it is repaired before any of them sees it:
 Only step 4 adds words, and they are fixed. The same history always gives the same turns.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
@@ -38,6 +39,7 @@ def paired(turns: Sequence[Turn]) -> list[Turn]:
     """`turns` with every call answered in the user's turn behind it. The input stays as it is."""
     merged = _merged(turns)
     known: set[str] = set()
+    repeated: dict[str, int] = {}
     out: list[Turn] = []
     at = 0
     while at < len(merged):
@@ -46,7 +48,7 @@ def paired(turns: Sequence[Turn]) -> list[Turn]:
         if turn.role != "assistant":
             out += _without_orphans([turn])
             continue
-        calls, blocks = _numbered(turn, known)
+        calls, blocks = _numbered(turn, known, repeated)
         out.append(Turn("assistant", blocks))
         behind = at
         while behind < len(merged) and merged[behind].role != "assistant":
@@ -78,23 +80,29 @@ def _says_something(block: Block) -> bool:
     return True
 
 
-def _numbered(turn: Turn, known: set[str]) -> tuple[list[tuple[str, ToolCall]], list[Block]]:
+def _numbered(
+    turn: Turn, known: set[str], repeated: dict[str, int]
+) -> tuple[list[tuple[str, ToolCall]], list[Block]]:
     """The calls of a turn, each with the id it came by; and the turn's blocks, with unique ids.
 
-    The very same call twice is one call: some clients write it in two spellings.
+    The very same call twice is one call: some clients write it in two spellings. repeated: by id,
+    the number that its last repetition got.
     """
     calls: list[tuple[str, ToolCall]] = []
+    seen: set[tuple[str, str, str]] = set()
     blocks: list[Block] = []
     for block in turn.blocks:
         if not isinstance(block, ToolCall):
             blocks.append(block)
             continue
-        if block.id and any(came == block.id and _same(call, block) for came, call in calls):
+        said = (block.id, block.name, block.arguments)
+        if block.id and said in seen:
             continue
-        id_, count = block.id, 1
+        seen.add(said)
+        id_, base = block.id, block.id or "call"
         while not id_ or id_ in known:
-            count += 1
-            id_ = f"{block.id or 'call'}_{count}"
+            count = repeated[base] = repeated.get(base, 1) + 1
+            id_ = f"{base}_{count}"
         known.add(id_)
         call = block if id_ == block.id else replace(block, id=id_)
         calls.append((block.id, call))
@@ -102,19 +110,15 @@ def _numbered(turn: Turn, known: set[str]) -> tuple[list[tuple[str, ToolCall]], 
     return calls, blocks
 
 
-def _same(one: ToolCall, other: ToolCall) -> bool:
-    return one.name == other.name and one.arguments == other.arguments
-
-
 def _answered(calls: list[tuple[str, ToolCall]], gap: list[Turn]) -> list[Turn]:
     """The turns up to the next assistant's, with the results of `calls` in front."""
     if not calls:
         return _without_orphans(gap)
-    given: dict[str, list[ToolResult]] = {}
+    given: dict[str, deque[ToolResult]] = {}
     for turn in gap:
         for block in turn.blocks:
             if isinstance(block, ToolResult):
-                given.setdefault(block.id, []).append(block)
+                given.setdefault(block.id, deque()).append(block)
     results: list[Block] = []
     used: set[int] = set()
     for came, call in calls:
@@ -126,7 +130,7 @@ def _answered(calls: list[tuple[str, ToolCall]], gap: list[Turn]) -> list[Turn]:
                 )
             )
             continue
-        result = waiting.pop(0)
+        result = waiting.popleft()
         used.add(id(result))
         content = tuple(part for part in result.content if _says_something(part))
         results.append(replace(result, id=call.id, content=content, custom=call.custom))

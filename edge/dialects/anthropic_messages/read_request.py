@@ -193,4 +193,5 @@ def _thinking(thinking: dict[str, Any], effort: str | None) -> Reasoning:
 def _output(format_: Any, path: str) -> OutputFormat:
     format_ = mapping(format_, path)
     one_of(format_.get("type"), f"{path}.type", ("json_schema",))
-    return OutputFormat(kind="json_schema", schema=mapping(format_.get("schema"), f"{path}.schema"))
+    schema = mapping(format_.get("schema"), f"{path}.schema")
+    return OutputFormat(kind="json_schema", schema=schema, path=f"{path}.schema")

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edge.dialects.json_schema import for_anthropic
+from edge.dialects.check import wrong
+from edge.dialects.json_schema import SchemaTooLarge, for_anthropic
 from edge.dialects.metadata import user_of
 from edge.dialects.neutral import Conversation, Text
 from edge.dialects.sides import Aim, Sent
@@ -91,6 +92,8 @@ def _structured(
     if model.structured:
         try:
             schema, wrapped = for_anthropic(output.schema)
+        except SchemaTooLarge as bound:
+            raise wrong(output.path, str(bound)) from None
         except ValueError:
             pass
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.dialects import names
 from edge.dialects.check import no_tool
-from edge.dialects.json_schema import for_anthropic, input_schema
+from edge.dialects.json_schema import input_schema, is_for_anthropic
 from edge.dialects.neutral import Conversation, OutputFormat, Tool, ToolCall, ToolChoice
 from edge.dialects.sides import SentTool
 from middlewares.problem import Problem
@@ -86,7 +86,11 @@ class Tools:
             definition["input_schema"], wrapped = _schema(tool.schema)
             if wrapped:
                 self.wrapped.add(name)
-            if tool.strict and self._model.structured and _is_strict(definition["input_schema"]):
+            if (
+                tool.strict
+                and self._model.structured
+                and is_for_anthropic(definition["input_schema"])
+            ):
                 definition["strict"] = True
         self._definitions[name] = _marked(definition, tool)
 
@@ -196,14 +200,6 @@ def _schema(schema: dict[str, Any] | None) -> tuple[dict[str, Any], bool]:
             param="tools",
             issue=str(error),
         ) from None
-
-
-def _is_strict(schema: dict[str, Any]) -> bool:
-    """Whether the vendor can hold a call to `schema` as it is."""
-    try:
-        return for_anthropic(schema) == (schema, False)
-    except ValueError:
-        return False
 
 
 def _search(raw: dict[str, Any]) -> dict[str, Any]:

@@ -349,10 +349,12 @@ def test_thinking(members: dict[str, Any], reasoning: Reasoning | None) -> None:
 
 def test_the_format_of_the_answer_in_both_spellings() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    wanted = OutputFormat(kind="json_schema", schema=schema)
     format_ = {"type": "json_schema", "schema": schema}
-    assert asked(output_config={"format": format_}).output == wanted
-    assert asked(output_format=format_).output == wanted
+    for members, path in (
+        ({"output_config": {"format": format_}}, "output_config.format.schema"),
+        ({"output_format": format_}, "output_format.schema"),
+    ):
+        assert asked(**members).output == OutputFormat(kind="json_schema", schema=schema, path=path)
 
 
 def test_a_user_and_a_session() -> None:

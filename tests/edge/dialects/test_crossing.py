@@ -117,3 +117,43 @@ def test_a_reader_refuses_what_is_too_deep(endpoint: str, before: str, behind: s
             assert problem.kind == "invalid_request"
         else:
             assert conversation.turns
+
+
+DOUBLING: dict[str, Any] = {"type": "object", "properties": {"p0": {"type": "string"}}}
+for n in range(1, 26):
+    DOUBLING["properties"][f"p{n}"] = {"anyOf": [{"$ref": f"#/properties/p{n - 1}"}] * 2}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members", "param"),
+    [
+        (
+            "chat.completions",
+            {
+                "messages": [HI],
+                "response_format": {"type": "json_schema", "json_schema": {"schema": DOUBLING}},
+            },
+            "response_format.json_schema.schema",
+        ),
+        (
+            "responses",
+            {"input": "hi", "text": {"format": {"type": "json_schema", "schema": DOUBLING}}},
+            "text.format.schema",
+        ),
+    ],
+)
+def test_a_schema_that_expands_without_end_is_refused_by_its_path(
+    endpoint: str, members: dict[str, Any], param: str
+) -> None:
+    fields = read(json.dumps(members))
+    exchange = Exchange(endpoint=endpoint, request_id="0" * 32, model="asked", fields=fields)
+    with pytest.raises(Problem, match="at most 10000 schemas") as refused:
+        cross(exchange, ["anthropic"], model="claude-opus-4-8", estimator=Estimator())
+    assert refused.value.param == param
+    tool = {"type": "function", "name": "f", "strict": True, "parameters": DOUBLING}
+    if endpoint == "chat.completions":
+        tool = {"type": "function", "function": tool}
+    members = {**members, "tools": [tool]}
+    members.pop("text", None), members.pop("response_format", None)
+    sent = way(read(json.dumps(members)), endpoint, "anthropic").take_body()
+    assert "strict" not in json.loads(sent)["tools"][0]

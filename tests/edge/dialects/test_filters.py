@@ -91,3 +91,13 @@ def test_a_value_is_unwrapped_as_it_was_written(text: str, value: str) -> None:
 def test_the_raw_input_of_a_custom_tool(arguments: str, raw: str) -> None:
     """antirez/ds4#745: what the model wrote, not JSON around it."""
     assert custom_input(arguments) == raw
+
+
+def test_very_many_stop_strings_hold_back_no_more_than_they_must() -> None:
+    stop = StopStrings([f"{n:03}<" * 250 for n in range(256)])
+    assert stop.feed("no digits") == "no digits"
+    assert stop.feed("see 007<007") == "see "
+    assert stop.feed("<008") == "007<007<"
+    assert stop.feed("!") == "008!"
+    assert stop.feed("255<" * 249) == ""
+    assert stop.feed("255< more") == "" and stop.found == "255<" * 250

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from edge.dialects.json_schema import for_anthropic, input_schema, is_strict
+from edge.dialects.json_schema import (
+    MOST_NODES,
+    SchemaTooLarge,
+    for_anthropic,
+    input_schema,
+    is_for_anthropic,
+    is_strict,
+)
 from middlewares.problem import Problem
 
 POINT = {
@@ -315,3 +322,87 @@ def test_strange_values_do_no_harm() -> None:
         {"type": "object", "properties": {}, "additionalProperties": False},
         False,
     )
+
+
+def doubling(levels: int, keyword: str, at: str = "#/properties/") -> dict[str, Any]:
+    """Each property refers twice to the one before it."""
+    properties: dict[str, Any] = {"p0": {"type": "string"}}
+    for n in range(1, levels):
+        properties[f"p{n}"] = {keyword: [{"$ref": f"{at}p{n - 1}"}] * 2}
+    return {"type": "object", "properties": properties}
+
+
+@pytest.mark.parametrize("keyword", ["anyOf", "oneOf", "allOf"])
+def test_for_anthropic_references_that_double_end_at_the_bound(keyword: str) -> None:
+    assert for_anthropic(doubling(9, keyword))[1] is False
+    with pytest.raises(SchemaTooLarge, match=f"at most {MOST_NODES} schemas"):
+        for_anthropic(doubling(30, keyword))
+
+
+def test_for_anthropic_definitions_that_double_in_all_of_end_at_the_bound() -> None:
+    schema = doubling(30, "allOf", "#/$defs/")
+    schema["$defs"] = schema.pop("properties")
+    with pytest.raises(SchemaTooLarge):
+        for_anthropic({**schema, "allOf": [{"$ref": "#/$defs/p29"}]})
+
+
+def test_for_anthropic_definitions_that_double_stay_references() -> None:
+    schema = doubling(30, "anyOf", "#/$defs/")
+    schema["$defs"] = schema["properties"]
+    found, wrapped = for_anthropic(schema)
+    assert found["properties"]["p29"] == {"anyOf": [{"$ref": "#/$defs/p28"}] * 2}
+    assert not wrapped
+
+
+def test_for_anthropic_properties_up_to_the_bound_are_taken() -> None:
+    names = [f"p{n}" for n in range(MOST_NODES - 1)]
+    schema: dict[str, Any] = {"type": "object", "properties": dict.fromkeys(names, {})}
+    assert len(for_anthropic(schema)[0]["properties"]) == MOST_NODES - 1
+    schema["properties"]["one more"] = {}
+    with pytest.raises(SchemaTooLarge):
+        for_anthropic(schema)
+
+
+def test_for_anthropic_a_large_part_in_many_places_ends_at_the_bound() -> None:
+    words = {"enum": ["a" * 100_000]}
+    places = {f"p{n}": {"$ref": "#/properties/words"} for n in range(1000)}
+    with pytest.raises(SchemaTooLarge, match="bytes"):
+        for_anthropic({"type": "object", "properties": {"words": words, **places}})
+
+
+def test_for_anthropic_many_references_into_one_another_end_at_the_bound() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    inner = schema
+    path = "#"
+    for n in range(250):
+        path += "/properties/a"
+        inner["properties"] |= {"a": {"type": "object", "properties": {}}, f"r{n}": {"$ref": path}}
+        inner = inner["properties"]["a"]
+    with pytest.raises(SchemaTooLarge):
+        for_anthropic(schema)
+
+
+def test_is_for_anthropic_expands_nothing() -> None:
+    closed = {"type": "object", "properties": {}, "additionalProperties": False}
+    assert is_for_anthropic({**closed, "properties": {"a": {"type": "string"}}})
+    referring = {**closed, "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {}}}
+    assert is_for_anthropic(referring)
+    for keyword in ("anyOf", "allOf"):
+        assert not is_for_anthropic(doubling(1000, keyword) | {"additionalProperties": False})
+    large = {**closed, "properties": {f"p{n}": {} for n in range(2 * MOST_NODES)}}
+    assert is_for_anthropic(large)
+
+
+def test_merged_parts_keep_each_word_and_name_once() -> None:
+    parts = [
+        {"description": "b", "required": ["y", "x"], "properties": {"x": {"type": "string"}}},
+        {"description": "c", "required": ["z"], "properties": {"z": {}}},
+    ]
+    schema = {"description": "a", "required": ["x", "x"], "properties": {"y": {}}, "allOf": parts}
+    assert for_anthropic(schema)[0] == {
+        "type": "object",
+        "description": "a\n\nb\n\nc",
+        "properties": {"y": {}, "x": {"type": "string"}, "z": {}},
+        "required": ["x", "y", "z"],
+        "additionalProperties": False,
+    }

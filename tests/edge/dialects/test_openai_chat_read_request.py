@@ -648,13 +648,16 @@ def test_output_formats() -> None:
     json_object = read(response_format={"type": "json_object"}).output
     assert json_object == OutputFormat(kind="json_object")
     schema: dict[str, Any]
+    path = "response_format.json_schema.schema"
     for unnamed in ({"schema": {"type": "array"}}, {"name": "", "schema": {"type": "array"}}):
         assert read(response_format={"type": "json_schema", "json_schema": unnamed}).output == (
-            OutputFormat(kind="json_schema", name="output", schema={"type": "array"})
+            OutputFormat(kind="json_schema", name="output", schema={"type": "array"}, path=path)
         )
     for kind in ("json_schema", "json_object"):  # as llama.cpp and Together have it
         assert read(response_format={"type": kind, "schema": {"type": "array"}}).output == (
-            OutputFormat(kind="json_schema", schema={"type": "array"})
+            OutputFormat(
+                kind="json_schema", schema={"type": "array"}, path="response_format.schema"
+            )
         )
     assert read(response_format={"type": "json_schema"}).output == json_object
     beside = {"type": "json_object", "json_schema": {"schema": {}}}
@@ -662,7 +665,12 @@ def test_output_formats() -> None:
     schema = {"name": "n", "schema": {"type": "array"}, "strict": True, "description": "d"}
     assert read(response_format={"type": "json_schema", "json_schema": schema}).output == (
         OutputFormat(
-            kind="json_schema", name="n", description="d", schema={"type": "array"}, strict=True
+            kind="json_schema",
+            name="n",
+            description="d",
+            schema={"type": "array"},
+            strict=True,
+            path=path,
         )
     )
 

@@ -478,7 +478,9 @@ def test_settings() -> None:
     assert found.max_tokens == 5
     assert (found.temperature, found.top_p, found.top_logprobs) == (1.5, 0.5, 2)
     assert found.reasoning == Reasoning(effort="xhigh", shown=True)
-    assert found.output == OutputFormat(kind="json_schema", name="n", schema=schema, strict=True)
+    assert found.output == OutputFormat(
+        kind="json_schema", name="n", schema=schema, strict=True, path="text.format.schema"
+    )
     assert (found.verbosity, found.tier, found.user, found.session) == ("low", "priority", "u", "k")
     assert found.metadata == {"a": "b"}
     assert found.stream
@@ -500,7 +502,9 @@ def test_format_without_name_or_schema_is_understood() -> None:
     """vercel/ai#21202."""
     schema = {"type": "object"}
     found = read(text={"format": {"type": "json_schema", "schema": schema}})
-    assert found.output == OutputFormat(kind="json_schema", name="output", schema=schema)
+    assert found.output == OutputFormat(
+        kind="json_schema", name="output", schema=schema, path="text.format.schema"
+    )
     found = read(text={"format": {"type": "json_schema"}})
     assert found.output == OutputFormat(kind="json_object")
 
