@@ -356,7 +356,7 @@ def test_for_anthropic_definitions_that_double_stay_references() -> None:
 
 def test_for_anthropic_properties_up_to_the_bound_are_taken() -> None:
     names = [f"p{n}" for n in range(MOST_NODES - 1)]
-    schema: dict[str, Any] = {"type": "object", "properties": dict.fromkeys(names, {})}
+    schema: dict[str, Any] = {"type": "object", "properties": {name: {} for name in names}}
     assert len(for_anthropic(schema)[0]["properties"]) == MOST_NODES - 1
     schema["properties"]["one more"] = {}
     with pytest.raises(SchemaTooLarge):
