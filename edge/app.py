@@ -15,6 +15,7 @@ from time import time
 from typing import Any, cast
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.stores.sql import SqlKeyStore
@@ -60,6 +61,7 @@ class Gateway:
     board: where later configurations are posted, if any are. It is looked at each second, and when
         the signal `LOOK` comes.
     folder: where this worker notes its status for the others, and they theirs.
+    gather: makes the registry of a scrape over all workers.
     providers: of all editions.
     """
 
@@ -70,12 +72,14 @@ class Gateway:
         on_ready: Callable[[], None] = lambda: None,
         board: Board | None = None,
         folder: Path | None = None,
+        gather: Callable[[], CollectorRegistry] | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._first = first
         self._on_ready = on_ready
         self._board = board
         self._folder = folder
+        self._gather = gather
         self._notes = None if folder is None else Notes(folder)
         self._wanted = True
         self._open = AsyncExitStack()
@@ -136,7 +140,7 @@ class Gateway:
     async def start(self) -> None:
         """Open everything. What was opened is closed again when a later part fails."""
         async with AsyncExitStack() as stack:
-            self._durable = await open_durable(self._first.settings, stack)
+            self._durable = await open_durable(self._first.settings, stack, self._gather)
             metrics = self._durable.metrics
             metrics.look(metrics.config_hash, self._hash)
             stack.push_async_callback(self._close_editions)

@@ -4,11 +4,13 @@ Editions of the configuration come and go over it (`edge.edition`), so what it i
 change under way: `edge.reload.FIXED` names those settings.
 """
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 import structlog
+from prometheus_client import CollectorRegistry
 
 from middlewares import Metrics
 from middlewares._line import Line
@@ -92,9 +94,14 @@ class Durable(msgspec.Struct, frozen=True):
     affinity: Affinity | None
 
 
-async def open_durable(settings: Settings, stack: AsyncExitStack) -> Durable:
-    """Open what lasts as long as the worker. `stack` closes it, last opened first."""
-    metrics = Metrics()
+async def open_durable(
+    settings: Settings,
+    stack: AsyncExitStack,
+    gather: Callable[[], CollectorRegistry] | None = None,
+) -> Durable:
+    """Open what lasts as long as the worker. `stack` closes it, last opened first. gather: makes
+    the registry of a scrape over all workers."""
+    metrics = Metrics(gather=gather)
     metrics.start()
     stack.callback(metrics.stop)
     database = Database.at(settings.store.sql)

@@ -20,18 +20,15 @@ import logging
 import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any
 
 from granian import _signals
@@ -44,7 +41,9 @@ from granian.server import MPServer
 from . import status
 from .board import Board, Posted
 from .listening import AddressInUse, Held, given, hold
+from .metric_memory import MetricMemory
 from .reload import Reloader, Source
+from .run_folder import RunFolder, remove_leftovers
 from .settings import Settings
 from .store import check_store
 from .telemetry import configure
@@ -96,16 +95,31 @@ def serve(
     os.register_at_fork(before=_hold_signals, after_in_parent=_heed_signals)
     asyncio.run(check_store(settings))
     held = given() or hold(settings.server.host, settings.server.port)
-    folder = Path(tempfile.mkdtemp(prefix=status.PREFIX))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    for left in remove_leftovers():
+        _log.info("removed %s, which a gateway that was killed left behind", left)
+    folder = RunFolder()
+    memory = _metric_memory(settings.server.workers)
     started, tell = os.pipe()
     try:
-        server = _Server(settings, held, source=source, folder=folder, started=started)
+        server = _Server(
+            settings, held, source=source, folder=folder, memory=memory, started=started
+        )
         server.announce(on_ready or _print_ready)
-        server.serve(target_loader=lambda _target: _worker(server.board, folder, tell))
+        server.serve(target_loader=lambda _target: _worker(server.board, folder, memory, tell))
     finally:
         held.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.close()
+
+
+def _metric_memory(workers: int) -> MetricMemory | None:
+    """Where all processes count; installed. Without memory for it each worker counts for itself."""
+    try:
+        memory = MetricMemory(2 * workers + 2)  # a worker that ends and its successor are two
+    except OSError as error:
+        _log.error("no memory for common metrics, a scrape shows one worker: %s", error)
+        return None
+    memory.install()
+    return memory
 
 
 def _raise_descriptors(settings: Settings) -> None:
@@ -126,9 +140,9 @@ def _print_ready(url: str) -> None:
     sys.stdout.flush()
 
 
-def _worker(board: Board, folder: Path, tell: int) -> Any:
+def _worker(board: Board, folder: RunFolder, memory: MetricMemory | None, tell: int) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
-    from .app import Gateway  # prometheus_client must see its environment first
+    from .app import Gateway  # the parent does without most of it
 
     posted = board.read()
     settings = posted.settings
@@ -146,7 +160,8 @@ def _worker(board: Board, folder: Path, tell: int) -> Any:
         _listen_to_parent()
         os.write(tell, b"1")
 
-    gateway = Gateway(posted, on_ready=on_ready, board=board, folder=folder)
+    gather = None if memory is None else memory.registry
+    gateway = Gateway(posted, on_ready=on_ready, board=board, folder=folder.path, gather=gather)
     _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
     return gateway
 
@@ -232,7 +247,8 @@ class _Server(MPServer):
         held: Held,
         *,
         source: Source | None,
-        folder: Path,
+        folder: RunFolder,
+        memory: MetricMemory | None,
         started: int,
     ) -> None:
         options = settings.server
@@ -242,6 +258,8 @@ class _Server(MPServer):
         self._stopping = False
         self._held = held
         self._folder = folder
+        self._memory = memory
+        self._notes: dict[str, status.Serving | status.Reloaded] = {}
         self._file = "" if source is None else str(source.file.resolve())
         self._naps = 0
         self.board = Board()
@@ -250,7 +268,7 @@ class _Server(MPServer):
         self._reloader = None
         if source is not None:
             self._reloader = Reloader(source, self.board, running=settings, told=self._reloaded)
-            from middlewares.metrics import ReloadMetrics  # as in _worker
+            from middlewares.metrics import ReloadMetrics
 
             self._metrics_of_reloads = ReloadMetrics()
         self._connect_to = (status.reachable(held.host), held.port)
@@ -294,8 +312,11 @@ class _Server(MPServer):
 
     def _note(self, name: str, value: status.Serving | status.Reloaded) -> None:
         """For whoever asks for our status. Serving goes on without."""
+        self._notes[name] = value
+        if self._folder.path is None:
+            return
         try:
-            status.write(self._folder, name, value)
+            status.write(self._folder.path, name, value)
         except OSError as error:
             _log.error("status cannot be noted: %s", error)
 
@@ -319,8 +340,11 @@ class _Server(MPServer):
         self._ssp = self._sso = None
 
     def _look(self) -> None:
-        """At the configuration file, every few naps."""
+        """At the configuration file, and for our folder, every few naps."""
         self._naps += 1
+        if self._naps % _LOOK_NAPS == 0 and self._folder.renew():
+            for name, value in tuple(self._notes.items()):
+                self._note(name, value)
         if self._reloader is not None and self._naps % _LOOK_NAPS == 0 and self._reloader.due():
             self.reload_signal = True
             self.main_loop_interrupt.set()
@@ -372,14 +396,16 @@ class _Server(MPServer):
         self.wrks.clear()
 
     def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
-        from prometheus_client.multiprocess import mark_process_dead  # as in _worker
-
         old = [self.wrks[index] for index in workers]
         self._tell(old, _HEED)
         super()._respawn_workers(workers, *args, **kwargs)
         for worker in old:  # what it had in flight is in flight no more; what it counted stays
-            mark_process_dead(worker.inner.pid)  # type: ignore[no-untyped-call]
-            (self._folder / status.file_of(worker.inner.pid)).unlink(missing_ok=True)
+            pid = worker.inner.pid
+            if self._memory is not None:
+                self._memory.release(pid)
+            if self._folder.path is not None:
+                with suppress(OSError):
+                    (self._folder.path / status.file_of(pid)).unlink(missing_ok=True)
         if self.interrupt_signal:
             self.main_loop_interrupt.set()  # told while Granian cleared it
 

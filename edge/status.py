@@ -193,10 +193,11 @@ class Notes:
 
     def note(self, working: Working) -> None:
         """Called about once a second. What cannot be written is not worth a request."""
+        last, self._last = self._last, None  # what fails is written whole the next time
         with suppress(OSError):
-            if working == self._last:
+            if working == last:
                 now = time()
                 os.utime(self._folder / self._name, (now, now))
             else:
                 write(self._folder, self._name, working)
-                self._last = working
+            self._last = working

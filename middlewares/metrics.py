@@ -3,6 +3,7 @@
 The metrics are made in one `Metrics` object on a registry that is handed in. With the environment
 variable PROMETHEUS_MULTIPROC_DIR set before prometheus_client is first imported, every worker
 process writes files there and `exposition` adds them up: one scrape of any worker is right for all.
+Another way to share them is handed in as `gather`.
 """
 
 import asyncio
@@ -65,16 +66,23 @@ class Metrics(Shared):
     wrote, so their number is bounded.
 
     namespace: what all names begin with, as in `penstock_requests_total`.
+    gather: makes the registry that a scrape shows, where values of several processes are kept by
+        other means than files.
     """
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, *, namespace: str = "penstock"
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        namespace: str = "penstock",
+        gather: Callable[[], CollectorRegistry] | None = None,
     ) -> None:
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError(
                 f"namespace {namespace!r}: expected letters, digits and _, a letter or _ first"
             )
         self.registry = registry = registry if registry is not None else CollectorRegistry()
+        self._gather = gather
         self.requests = Counter(
             f"{namespace}_requests",
             "Finished requests.",
@@ -332,7 +340,9 @@ class Metrics(Shared):
         may be behind by what they have gathered since their last flush, 0.2 s at most.
         """
         registry = self.registry
-        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        if self._gather is not None:
+            registry = self._gather()
+        elif os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST

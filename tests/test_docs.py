@@ -15,6 +15,7 @@ from prometheus_client import Metric
 from typer.main import get_command
 
 from edge.cli import app
+from edge.metric_memory import MetricMemory
 from edge.router import OPEN, ROUTES
 from edge.schema import schema, text
 from middlewares import KINDS, Metrics
@@ -110,6 +111,8 @@ def test_the_schema_for_editors_is_current() -> None:
 def metric_rows() -> Iterator[str]:
     for metrics in (Metrics(), ReloadMetrics()):
         yield from rows_of(metrics)
+    for metric in MetricMemory(1).collect():
+        yield row(f"`{metric.name}`", metric.type, "none", metric.documentation)
 
 
 def rows_of(metrics: Metrics | ReloadMetrics) -> Iterator[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,7 @@ class Program:
 
     url: as its `ready` line says. Raises AssertionError when that does not come in time.
     listener: a socket that listens, which it is started with.
+    wrapper: a command before it that ends in becoming it, such as `prlimit`.
     """
 
     def __init__(
@@ -75,11 +76,12 @@ class Program:
         folder: Path,
         env: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self._errors = folder / f"stderr-{time.monotonic_ns()}.log"
         self._lines: list[str] = []
-        words = command(*arguments)
+        words = [*wrapper, *command(*arguments)]
         passed: tuple[int, ...] = ()
         if listener is not None:
             passed = (listener.fileno(),)
@@ -214,6 +216,7 @@ class Gateway(Program):
         *,
         env: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.file = folder / "penstock.json"
         self.database = folder / "penstock.db"
@@ -232,7 +235,7 @@ class Gateway(Program):
         self._managed = document.get("auth", {}).get("admin_token") == "env:ADMIN_TOKEN"
         self.file.write_text(json.dumps(filled))
         words = ("serve", "--config", str(self.file))
-        super().__init__(*words, folder=folder, env=env, listener=listener)
+        super().__init__(*words, folder=folder, env=env, listener=listener, wrapper=wrapper)
         self._client = self._new_client()
 
     def _new_client(self) -> httpx.Client:
