@@ -48,11 +48,13 @@ class Edition:
 
 
 class _Held(msgspec.Struct):
-    """A provider, what it was made of, and how many editions have it."""
+    """A provider, what it was made of, and how many editions have it. repeat: whether it may send a
+    request twice (`fallback.unanswered`)."""
 
     provider: Provider
     option: Upstream
     files: tuple[bytes, ...]
+    repeat: bool
     holders: int = 0
 
 
@@ -68,7 +70,8 @@ class Providers:
         others new. Call it again only when it has returned. Raises what making one raises, and then
         nothing is taken."""
         wanted = [(option, _files(option, posted)) for option in posted.settings.upstreams]
-        found = [self._find(*each) for each in wanted]
+        repeat = posted.settings.fallback.unanswered
+        found = [self._find(*each, repeat) for each in wanted]
         missing = [each for each, held in zip(wanted, found, strict=True) if held is None]
         made: Mapping[str, Provider] = {}
         if missing:
@@ -77,7 +80,7 @@ class Providers:
         taken: dict[str, Provider] = {}
         for (option, files), held in zip(wanted, found, strict=True):
             if held is None:
-                held = _Held(made[option.name], option, files)
+                held = _Held(made[option.name], option, files, repeat)
                 self._held.append(held)
             held.holders += 1
             taken[option.name] = held.provider
@@ -102,9 +105,9 @@ class Providers:
                 except Exception:
                     _log.exception("upstream %s: its connections cannot be closed", provider.name)
 
-    def _find(self, option: Upstream, files: tuple[bytes, ...]) -> _Held | None:
+    def _find(self, option: Upstream, files: tuple[bytes, ...], repeat: bool) -> _Held | None:
         for held in self._held:
-            if held.option == option and held.files == files:
+            if held.option == option and held.files == files and held.repeat == repeat:
                 return held
         return None
 

@@ -467,9 +467,9 @@ class Upstream(Struct, frozen=True, kw_only=True):
             "addresses and account ids."
         ),
     ] = False
-    connect_timeout: Annotated[Duration, Meta(description="To a connection, TLS included.")] = (
-        Duration(5)
-    )
+    connect_timeout: Annotated[
+        Duration, Meta(description="To a connection: name lookup, TCP and TLS.")
+    ] = Duration(5)
     first_token_timeout: Annotated[Duration, Meta(description="To the first content.")] = Duration(
         120
     )
@@ -723,8 +723,9 @@ class Fallback(Struct, frozen=True, kw_only=True):
     unanswered: Annotated[
         bool,
         Meta(
-            description="Go on to another target also where a request was sent and nothing came "
-            "back: the first may have worked on it, and bill you for it."
+            description="Send a request again, to another target or on a fresh connection, also "
+            "where it was sent and nothing came back: the first may have worked on it, and bill "
+            "you for it."
         ),
     ] = True
 

@@ -19,6 +19,7 @@ SHARED = {
     "_asgi",
     "_body",
     "_line",
+    "_lookup",
     "_recording",
     "_run",
     "_shared",

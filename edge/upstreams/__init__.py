@@ -119,9 +119,10 @@ class Malformed(UpstreamFailure):
 
 
 class TimedOut(UpstreamFailure):
-    """A time limit passed; `phase` names it."""
+    """A time limit passed; `phase` names it, and `step` what was being done, if that is known."""
 
-    def __init__(self, phase: Phase, seconds: float, *, sent: bool = False) -> None:
-        super().__init__(f"{phase} limit of {seconds:g} s passed", sent=sent)
+    def __init__(self, phase: Phase, seconds: float, *, sent: bool = False, step: str = "") -> None:
+        limit = f"{phase} limit of {seconds:g} s passed"
+        super().__init__(f"{step} timed out: {limit}" if step else limit, sent=sent)
         self.phase = phase
         self.seconds = seconds

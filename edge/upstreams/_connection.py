@@ -18,6 +18,7 @@ it; events move `_deadline` and leave the timer alone.
 """
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Callable
 from math import inf
 from typing import Any, Protocol
@@ -207,6 +208,19 @@ class Connection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+
+    def note_end(self) -> None:
+        """Close an idle connection whose end has come and not been read yet: what is written to it
+        now may be lost, and nobody could say whether it was."""
+        transport = self._transport
+        number = -1 if transport is None else transport.get_extra_info("socket").fileno()
+        if number < 0:
+            self.closed = True
+            return
+        poller = select.poll()
+        poller.register(number, select.POLLIN)
+        if poller.poll(0):
+            self.abort()
 
     # --- the response ------------------------------------------------------------------------
 

@@ -1,33 +1,36 @@
 """Open a TCP or TLS connection: happy eyeballs (RFC 8305) on any event loop.
 
 uvloop's `create_connection` knows no `happy_eyeballs_delay`, so the race is run here, over sockets
-that are then handed to the loop. Nothing is left behind when it fails or is cancelled.
+that are then handed to the loop. Nothing is left behind when it fails or is cancelled. Names are
+looked up apart from the loop (`middlewares._lookup`).
 """
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
+from middlewares._lookup import Address, Lookup
+
+T = TypeVar("T")
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
-AddrInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 HEAD_START = 0.25
 """Seconds an address is given before the next one is tried beside it (RFC 8305 section 5)."""
 
 
-def interleave(infos: Iterable[AddrInfo]) -> list[AddrInfo]:
+def interleave(infos: Iterable[Address]) -> list[Address]:
     """Addresses in the resolver's order, the families taking turns (RFC 8305 section 4)."""
-    families: dict[int, list[AddrInfo]] = {}
+    families: dict[int, list[Address]] = {}
     for info in infos:
         families.setdefault(info[0], []).append(info)
     rounds = zip_longest(*families.values())
     return [info for info in chain.from_iterable(rounds) if info is not None]
 
 
-async def _connect_one(loop: asyncio.AbstractEventLoop, info: AddrInfo) -> socket.socket:
+async def _connect_one(loop: asyncio.AbstractEventLoop, info: Address) -> socket.socket:
     family, kind, proto, _, address = info
     sock = socket.socket(family, kind, proto)
     try:
@@ -41,21 +44,31 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, info: AddrInfo) -> socke
     return sock
 
 
-async def race(loop: asyncio.AbstractEventLoop, infos: list[AddrInfo]) -> socket.socket:
-    """The first socket that connects; each next address starts when one fails or is slow.
+async def race(
+    loop: asyncio.AbstractEventLoop,
+    infos: list[Address],
+    connect: Callable[[Address], Coroutine[Any, Any, T]],
+    discard: Callable[[T], object],
+) -> T:
+    """The first connection that is made; each next address starts when one fails or is slow.
 
-    Raises the first OSError when all fail. A loser that connected after all is closed.
+    Raises the first OSError when all fail. discard: of a loser that connected after all.
     """
     if len(infos) == 1:
-        return await _connect_one(loop, infos[0])
+        return await connect(infos[0])
     waiting = list(reversed(infos))
-    running: set[asyncio.Task[socket.socket]] = set()
-    winner: socket.socket | None = None
+    running: set[asyncio.Task[T]] = set()
+    won: list[T] = []
     failure: OSError | None = None
+
+    def late(task: "asyncio.Task[T]") -> None:
+        if not task.cancelled() and task.exception() is None:
+            discard(task.result())
+
     try:
-        while winner is None and (waiting or running):
+        while not won and (waiting or running):
             if waiting:
-                running.add(loop.create_task(_connect_one(loop, waiting.pop())))
+                running.add(loop.create_task(connect(waiting.pop())))
             done, running = await asyncio.wait(
                 running,
                 timeout=HEAD_START if waiting else None,
@@ -63,26 +76,30 @@ async def race(loop: asyncio.AbstractEventLoop, infos: list[AddrInfo]) -> socket
             )
             for task in done:
                 error = task.exception()
-                if error is None and winner is None:
-                    winner = task.result()
+                if error is None and not won:
+                    won.append(task.result())
                 elif error is None:
-                    task.result().close()
+                    discard(task.result())
                 elif isinstance(error, OSError):
                     failure = failure or error
                 else:
                     raise error
     finally:
         for task in running:
-            task.add_done_callback(_discard)
+            task.add_done_callback(late)
             task.cancel()
-    if winner is None:
+    if not won:
         raise failure or OSError("no address to connect to")
-    return winner
+    return won[0]
 
 
-def _discard(task: "asyncio.Task[socket.socket]") -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
+class Progress:
+    """How far a connection has come, for whoever gives up on it."""
+
+    __slots__ = ("step",)
+
+    def __init__(self) -> None:
+        self.step = ""
 
 
 async def dial(
@@ -91,19 +108,27 @@ async def dial(
     host: str,
     port: int,
     context: ssl.SSLContext | None,
+    *,
+    lookup: Lookup,
+    progress: Progress,
 ) -> ProtocolT:
     """A connected protocol. With `context`, after a TLS handshake that names and checks `host`.
 
-    Raises OSError (of which ssl.SSLError and socket.gaierror are kinds).
+    Raises OSError (of which ssl.SSLError and LookupFailed are kinds).
     """
-    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    sock = await race(loop, interleave(infos))
+    progress.step = f"name lookup of {host}"
+    infos = await lookup(host, port)
+    progress.step = f"TCP connection to {host}"
+    sock = await race(
+        loop, interleave(infos), lambda info: _connect_one(loop, info), socket.socket.close
+    )
     try:
         if context is None:
             _, protocol = await loop.create_connection(factory, sock=sock)
         else:
+            progress.step = f"TLS handshake with {host}"
             _, protocol = await loop.create_connection(
-                factory, sock=sock, ssl=context, server_hostname=host
+                factory, sock=sock, ssl=context, server_hostname=host.partition("%")[0]
             )
     except BaseException:
         sock.close()

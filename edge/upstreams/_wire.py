@@ -7,6 +7,7 @@ name, value, target and method is checked here, and the framing headers are ours
 import re
 from collections.abc import AsyncIterator
 
+import httpx
 import msgspec
 
 from . import Request
@@ -18,8 +19,20 @@ _OURS = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _BODY_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 
 _PLAIN, _EXPECT, _CONNECTION = 0, 1, 2
+_ZONE = re.compile(rb"%[^\]]*")
 _kinds: dict[bytes, int] = {b"expect": _EXPECT, b"connection": _CONNECTION}
 _KINDS_BOUND = 1024
+
+
+def host_of(url: httpx.URL) -> str:
+    """The host to connect to: a name, or an address, with its zone as the system writes it."""
+    host = url.raw_host.decode()
+    return host.replace("%25", "%", 1) if ":" in host else host
+
+
+def netloc_of(url: httpx.URL) -> bytes:
+    """Host and port as they stand in a request, less the zone of an address (RFC 6874)."""
+    return _ZONE.sub(b"", url.netloc)
 
 
 class SizedBody:

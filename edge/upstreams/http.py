@@ -8,7 +8,10 @@ from typing import Literal
 
 import httpx
 
+from middlewares._lookup import Lookup, lookup
+
 from . import Upstream
+from ._network import Network
 from .limits import Limits
 from .over_httpx import HttpxUpstream
 from .pooled import PooledHTTPTransport
@@ -31,12 +34,15 @@ def upstream_for(
     client_key: str | Path | None = None,
     proxy: str | None = None,
     tls: Callable[..., ssl.SSLContext] = tls_context,
+    repeat: bool = True,
+    lookup: Lookup = lookup,
 ) -> Upstream:
     """The upstream for an origin; the path of `base_url` plays no part. Opens no connection.
 
     ca, client_cert, client_key: PEM files, see `tls_context`.
     proxy: URL of an HTTP proxy; only with `transport="httpx"`.
     tls: makes the context, with the arguments of `tls_context`.
+    repeat, lookup: see `Transport`.
 
     Raises ValueError for what cannot be read, meant or combined.
     """
@@ -47,7 +53,7 @@ def upstream_for(
         context = None
         if base_url.lower().startswith("https:"):
             context = tls(ca=ca, client_cert=client_cert, client_key=client_key)
-        return Transport(base_url, limits=limits, ssl=context)
+        return Transport(base_url, limits=limits, ssl=context, repeat=repeat, lookup=lookup)
     if transport != "httpx":
         raise ValueError(f'transport must be "native" or "httpx", got {transport!r}')
     context = tls(
@@ -66,4 +72,6 @@ def upstream_for(
             keepalive_expiry=limits.keepalive,
         ),
     )
-    return HttpxUpstream(base_url, inner, limits=limits)
+    network = Network(lookup)
+    inner._pool._network_backend = network  # httpx hands none on
+    return HttpxUpstream(base_url, inner, limits=limits, network=network, repeat=repeat)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -18,8 +19,9 @@ from . import (
     TimedOut,
     UpstreamFailure,
 )
-from ._wire import SizedBody, encode_head
-from .limits import Limits
+from ._network import Network, Wire, wire
+from ._wire import SizedBody, encode_head, netloc_of
+from .limits import CLOSED_BEFORE, Limits
 
 T = TypeVar("T")
 
@@ -27,18 +29,31 @@ T = TypeVar("T")
 class HttpxUpstream:
     """An `Upstream` over an httpx transport, with our limits and our failures.
 
+    network: on which `transport` opens its connections. With it, a request that dies on a used
+        connection is sent once more on a fresh one, as `Transport` does it.
+    repeat: see `Transport`.
+
     `Limits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads only when
     it is read from, has a bound of its own for heads (100 KiB) and knows no `100-continue`.
     """
 
     def __init__(
-        self, base_url: str, transport: httpx.AsyncBaseTransport, *, limits: Limits
+        self,
+        base_url: str,
+        transport: httpx.AsyncBaseTransport,
+        *,
+        limits: Limits,
+        network: Network | None = None,
+        repeat: bool = True,
     ) -> None:
         url = httpx.URL(base_url)
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"base_url must be http://host or https://host, got {base_url!r}")
         self._origin = url.copy_with(raw_path=b"/")
-        self._host_line = b"host: " + url.netloc + b"\r\n"
+        self._netloc = netloc_of(url)
+        self._host_line = b"host: " + self._netloc + b"\r\n"
+        self._network = network
+        self._repeat = repeat
         self._transport = transport
         self.limits = limits
         self._closing: set[asyncio.Task[Any]] = set()
@@ -49,24 +64,49 @@ class HttpxUpstream:
         encode_head(request, self._host_line)  # the checks; httpx leaves some of them out
         if self._closed:
             raise ConnectFailed("the transport is closed")
+        end = asyncio.get_running_loop().time() + self.limits.total
+        noted = Wire()
+        body = _RequestStream(request.body)
+        try:
+            return await self._send(request, body, end, noted)
+        except Disconnected:
+            if self._network is None or not self._may_repeat(noted, body):
+                raise
+        self._network.retire()
+        return await self._send(request, body, end, Wire())
+
+    def _may_repeat(self, noted: Wire, body: "_RequestStream") -> bool:
+        """Whether a request that was broken off may be sent once more. See `Transport`."""
+        if noted.fresh or noted.answered or not body.repeatable:
+            return False
+        written = noted.written
+        return not written or (self._repeat and monotonic() - written < CLOSED_BEFORE)
+
+    async def _send(
+        self, request: Request, body: "_RequestStream", end: float, noted: Wire
+    ) -> "HttpxResponse":
         limits = self.limits
-        end = asyncio.get_running_loop().time() + limits.total
-        async with _Bound(limits, end) as bound:
-            outgoing = httpx.Request(
-                request.method.decode("ascii"),
-                self._origin.copy_with(raw_path=request.target),
-                headers=[(b"host", self._origin.netloc), *request.headers, *_framing(request)],
-                stream=_RequestStream(request.body, bound),
-                extensions={
-                    "timeout": {
-                        "connect": limits.connect,
-                        "pool": limits.connect,
-                        "write": limits.idle,
-                        "read": None,  # the bound's
-                    }
-                },
-            )
-            response = await self.alone(self._transport.handle_async_request(outgoing))
+        token = wire.set(noted)
+        try:
+            async with _Bound(limits, end, noted if self._network is not None else None) as bound:
+                body.bound = bound
+                outgoing = httpx.Request(
+                    request.method.decode("ascii"),
+                    self._origin.copy_with(raw_path=request.target),
+                    headers=[(b"host", self._netloc), *request.headers, *_framing(request)],
+                    stream=body,
+                    extensions={
+                        "timeout": {
+                            "connect": limits.connect,
+                            "pool": limits.connect,
+                            "write": limits.idle,
+                            "read": None,  # the bound's
+                        }
+                    },
+                )
+                response = await self.alone(self._transport.handle_async_request(outgoing))
+        finally:
+            wire.reset(token)
         return HttpxResponse(self, response, end)
 
     async def aclose(self) -> None:
@@ -165,10 +205,12 @@ class HttpxResponse:
 
 
 class _Bound:
-    """Time limits and failures of ours around steps of httpx."""
+    """Time limits and failures of ours around steps of httpx. noted: what the request has done,
+    if that is known."""
 
-    def __init__(self, limits: Limits, end: float) -> None:
+    def __init__(self, limits: Limits, end: float, noted: Wire | None = None) -> None:
         self._limits = limits
+        self._noted = noted
         self._end = end
         self._phase: Phase = "total"
         self._timeout = asyncio.timeout_at(end)
@@ -196,46 +238,57 @@ class _Bound:
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            raise TimedOut(self._phase, self._seconds(self._phase), sent=True) from None
+            seconds = self._seconds(self._phase)
+            raise TimedOut(self._phase, seconds, sent=self._sent) from None
         if isinstance(error, httpx.LocalProtocolError):
             raise ValueError(str(error)) from error
         if isinstance(error, httpx.HTTPError):
             raise self._failure(error) from error
+
+    @property
+    def _sent(self) -> bool:
+        return self._noted is None or self._noted.written > 0
 
     def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
         what = str(error) or type(error).__name__
         if isinstance(error, httpx.PoolTimeout):
             return ConnectFailed(f"no connection free within {self._limits.connect:g} s")
         if isinstance(error, httpx.ConnectTimeout):
-            return TimedOut("connect", self._limits.connect)
+            return TimedOut("connect", self._limits.connect, step=str(error))
         if isinstance(error, httpx.WriteTimeout):
             return TimedOut("idle", self._limits.idle, sent=True)
         if isinstance(error, httpx.ConnectError | httpx.ProxyError):
             return ConnectFailed(what)
         if isinstance(error, httpx.NetworkError):
-            return Disconnected(what, sent=True)
+            return Disconnected(what, sent=self._sent)
         # httpx says with one exception that the peer left and that it spoke no HTTP.
         if "disconnected" in what or "peer closed" in what or "ConnectionTerminated" in what:
-            return Disconnected(what, sent=True)
+            return Disconnected(what, sent=self._sent)
         return Malformed(what, sent=True)
 
 
 class _RequestStream(httpx.AsyncByteStream):
-    """A request body; the wait for the first byte of the answer starts at its end."""
+    """A request body; the wait for the first byte of the answer starts at its end.
 
-    def __init__(self, body: bytes | AsyncIterator[bytes] | None, bound: _Bound) -> None:
+    bound: of the try that is made. repeatable: it can be sent from its beginning.
+    """
+
+    def __init__(self, body: bytes | AsyncIterator[bytes] | None) -> None:
         self._body = body
-        self._bound = bound
+        self.bound: _Bound | None = None
+        self.repeatable = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = self._body
         if isinstance(body, bytes):
             yield body
         elif body is not None:
+            self.repeatable = False
             async for chunk in body:
                 if chunk:
                     yield chunk
-        self._bound.expect("first_byte")
+        if self.bound is not None:
+            self.bound.expect("first_byte")
 
 
 def _framing(request: Request) -> tuple[Header, ...]:

@@ -46,10 +46,11 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
     Those that trust the same authorities share a TLS context: to load the system's takes 0.2 s.
     """
     tls = cache(tls_context)
-    return {option.name: _provider(option, tls) for option in settings.upstreams}
+    repeat = settings.fallback.unanswered
+    return {option.name: _provider(option, tls, repeat) for option in settings.upstreams}
 
 
-def _provider(option: UpstreamOption, tls: TLS) -> Provider:
+def _provider(option: UpstreamOption, tls: TLS, repeat: bool) -> Provider:
     given = {
         name.lower().encode("latin-1"): value.reveal().encode("latin-1")
         for name, value in option.headers.items()
@@ -59,7 +60,7 @@ def _provider(option: UpstreamOption, tls: TLS) -> Provider:
     base = option.base_url
     return Provider(
         name=option.name,
-        upstream=_upstream(option, tls),
+        upstream=_upstream(option, tls, repeat),
         dialects=_SPOKEN.get(option.dialect, frozenset()),
         base_url=base or "",
         base_path=_path_of(base) if base is not None else b"/v1",
@@ -93,7 +94,7 @@ def _never_sent(option: UpstreamOption) -> tuple[str, ...]:
     return option.drop_body if option.stream_usage else (*option.drop_body, "stream_options")
 
 
-def _upstream(option: UpstreamOption, tls: TLS) -> Upstream:
+def _upstream(option: UpstreamOption, tls: TLS, repeat: bool) -> Upstream:
     if option.dialect == "claude-cli":
         return _client(option)
     if option.base_url is None:
@@ -112,6 +113,7 @@ def _upstream(option: UpstreamOption, tls: TLS) -> Upstream:
         client_cert=option.client_cert,
         proxy=option.proxy.reveal() if option.proxy is not None else None,
         tls=tls,
+        repeat=repeat,
     )
 
 

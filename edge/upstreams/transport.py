@@ -17,20 +17,17 @@ from collections.abc import Callable
 
 import httpx
 
+from middlewares._lookup import Lookup, lookup
+
 from . import ConnectFailed, Disconnected, Request, TimedOut
 from ._connection import Connection
-from ._dial import dial
+from ._dial import Progress, dial
 from ._response import HTTPResponse
-from ._wire import Head, SizedBody, encode_head
-from .limits import Limits
+from ._wire import Head, SizedBody, encode_head, host_of, netloc_of
+from .limits import CLOSED_BEFORE, Limits
 from .tls import tls_context
 
 __all__ = ["HTTPResponse", "Limits", "SizedBody", "Transport"]
-
-_CLOSED_BEFORE = 1.0
-"""Seconds. A server that closed an idle connection before our request reached it lets us know
-within a round trip. One that goes away later had the request, and may have worked on it and charged
-for it (RFC 9110 section 9.2.2)."""
 
 
 class Transport:
@@ -42,10 +39,15 @@ class Transport:
     limits: see `Limits`.
     ssl: context for https; by default `tls_context()`, which verifies chain and host name.
     clock: seconds, monotonic.
+    lookup: of host names; by default the process's own.
+
+    repeat: whether a request may be sent twice that the upstream may have read.
 
     A connection that carried a response before and dies before the first byte of the next one,
     within a second, is replaced once by a fresh one, if the body can be sent again: bytes, None, or
-    a source that has not been asked for its first chunk. Nothing else is ever retried here.
+    a source that has not been asked for its first chunk. Without `repeat` only if nothing of the
+    request had been written: the connection was seen closed before. Nothing else is ever retried
+    here.
     """
 
     __slots__ = (
@@ -55,7 +57,9 @@ class Transport:
         "_host_line",
         "_idle",
         "_leaving",
+        "_lookup",
         "_port",
+        "_repeat",
         "_slots",
         "_ssl",
         "_waiters",
@@ -71,6 +75,8 @@ class Transport:
         limits: Limits | None = None,
         ssl: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
+        lookup: Lookup = lookup,
+        repeat: bool = True,
     ) -> None:
         try:
             url = httpx.URL(base_url)
@@ -83,9 +89,11 @@ class Transport:
         self.limits = limits or Limits()
         self.clock = clock
         self.origin = f"{url.scheme}://{url.netloc.decode()}"
-        self._host = url.raw_host.decode()
+        self._host = host_of(url)
         self._port = url.port or (443 if url.scheme == "https" else 80)
-        self._host_line = b"host: " + url.netloc + b"\r\n"
+        self._host_line = b"host: " + netloc_of(url) + b"\r\n"
+        self._lookup = lookup
+        self._repeat = repeat
         self._ssl = None
         if url.scheme == "https":
             self._ssl = ssl or tls_context()
@@ -132,6 +140,8 @@ class Transport:
         connection = self._take_idle()
         if connection is None:
             connection = await self._acquire(started)
+        elif not self._repeat:
+            connection.note_end()
         reused = connection.reused
         written = self.clock()
         await self._exchange(connection, response, head, request)
@@ -144,7 +154,7 @@ class Transport:
             and response.untouched
             and not response.started
             and isinstance(error, Disconnected)
-            and self.clock() - written < _CLOSED_BEFORE
+            and (not error.sent or (self._repeat and self.clock() - written < CLOSED_BEFORE))
         ):
             response = HTTPResponse(started + self.limits.total)
             connection = await self._acquire(self.clock(), fresh=True)
@@ -250,15 +260,22 @@ class Transport:
     async def _connect(self, deadline: float) -> Connection:
         """A new connection in a slot that is already ours; frees the slot when it fails."""
         loop = asyncio.get_running_loop()
+        progress = Progress()
         try:
             async with asyncio.timeout(deadline - self.clock()):
                 connection = await dial(
-                    loop, lambda: Connection(self, loop), self._host, self._port, self._ssl
+                    loop,
+                    lambda: Connection(self, loop),
+                    self._host,
+                    self._port,
+                    self._ssl,
+                    lookup=self._lookup,
+                    progress=progress,
                 )
         except BaseException as error:
             self._free_slot()
             if isinstance(error, TimeoutError):
-                raise TimedOut("connect", self.limits.connect) from None
+                raise TimedOut("connect", self.limits.connect, step=progress.step) from None
             if isinstance(error, (OSError, UnicodeError)):
                 raise ConnectFailed(f"no connection to {self.origin}: {error}") from error
             raise

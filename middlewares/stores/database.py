@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import asyncpg
 from sqlalchemy import URL, event, inspect, text
@@ -15,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from middlewares._lookup import lookup
 from middlewares._shared import Shared
 
 from .keys import StoreUnavailable
@@ -62,9 +64,14 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
         return _sqlite(path)
     scheme, found, _ = url.partition("://")
     if scheme in ("postgresql", "postgres") and found:
+
+        async def connected() -> Any:
+            await _looked_up(url, patience)
+            return await asyncpg.connect(url, timeout=patience or 60, command_timeout=patience)
+
         return create_async_engine(
             "postgresql+asyncpg://",
-            connect_args={"dsn": url, "timeout": patience or 60, "command_timeout": patience},
+            async_creator=connected,
             hide_parameters=True,
             pool_pre_ping=True,
             pool_size=_POOL,
@@ -73,6 +80,20 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
         )
     named = f" {scheme!r}" if found else ""  # without "://" it may be anything, a password even
     raise ValueError(f"store.sql{named}: expected sqlite:///PATH or postgresql://…")
+
+
+async def _looked_up(url: str, patience: float | None) -> None:
+    """Have the name of a server answered once before asyncpg asks for it again in the event loop's
+    own threads, of which there are four: a name that is not answered would block one for long.
+    Raises OSError."""
+    parts = urlsplit(url)
+    host = parts.hostname
+    if host and "," not in parts.netloc and "%" not in host:  # several; the path of a socket
+        try:
+            async with asyncio.timeout(patience):
+                await lookup(host, 0)
+        except TimeoutError:
+            raise TimeoutError(f"name lookup of {host} timed out") from None
 
 
 def _sqlite(path: Path) -> AsyncEngine:

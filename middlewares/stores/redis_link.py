@@ -20,6 +20,7 @@ from typing import Any, cast
 from hiredis import Reader, ReplyError, pack_command
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
+from middlewares._lookup import lookup, shown
 from middlewares._shared import Shared
 
 from .counters import CountersRefused, CountersUnavailable
@@ -230,6 +231,7 @@ class RedisLink(Shared):
         self._connected = connected
         self._wire: _Wire | None = None
         self._reason = "not connected yet"
+        self._step = "connection"
         self._keeping: asyncio.Task[None] | None = None
         self._tried: asyncio.Event | None = None
         self._complained = -_QUIET
@@ -305,7 +307,7 @@ class RedisLink(Shared):
                         raise CountersUnavailable(wire.lost.result())
                 except (OSError, CountersUnavailable) as error:
                     # TimeoutError and SSLError are OSErrors.
-                    self._reason = str(error) or "no connection in time"
+                    self._reason = str(error) or f"{self._step} timed out"
                     tried.set()
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -319,6 +321,23 @@ class RedisLink(Shared):
             if wire is not None:
                 wire.end("closed")
 
+    async def _dial(self, wire: _Wire) -> None:
+        """Connect by TCP, to one address after another. Raises OSError."""
+        loop, where = asyncio.get_running_loop(), self._address
+        self._step = f"name lookup of {where.host}"
+        found = await lookup(where.host, where.port)
+        self._step = f"connection to {where.host}"
+        name = where.host if where.tls else None
+        for left, one in enumerate(found, 1 - len(found)):
+            try:
+                await loop.create_connection(
+                    lambda: wire, shown(one), where.port, ssl=where.tls, server_hostname=name
+                )
+                return
+            except OSError:
+                if not left:
+                    raise
+
     async def _connect(self) -> _Wire:
         loop = asyncio.get_running_loop()
         where = self._address
@@ -327,8 +346,7 @@ class RedisLink(Shared):
             if where.path:
                 await loop.create_unix_connection(lambda: wire, where.path)
             else:
-                host, tls = where.host, where.tls
-                await loop.create_connection(lambda: wire, host, where.port, ssl=tls)
+                await self._dial(wire)
             asked = []
             loading = [(b"SCRIPT", b"LOAD", source) for source in self.scripts.values()]
             for command in (*where.greeting(), *loading, (b"PING",)):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import trustme
 
 from edge.upstreams import ConnectFailed
-from edge.upstreams._dial import AddrInfo, interleave, race
+from edge.upstreams._dial import _connect_one, interleave, race
 from edge.upstreams.tls import tls_context
 from edge.upstreams.transport import Transport
+from middlewares._lookup import Address
 from tests.edge.upstreams.fake import Fake, answer, answering
 
 from .talk import GET, ask, settled
@@ -158,7 +160,7 @@ def test_the_host_header(url: str, host: bytes) -> None:
     assert Transport(url)._host_line == b"host: " + host + b"\r\n"
 
 
-def info(family: int, address: str, port: int = 1) -> AddrInfo:
+def info(family: int, address: str, port: int = 1) -> Address:
     return (family, socket.SOCK_STREAM, 6, "", (address, port))
 
 
@@ -186,7 +188,7 @@ async def test_a_slow_address_is_overtaken() -> None:
             info(socket.AF_INET, "127.0.0.1", port),
             info(socket.AF_INET, "127.0.0.1", upstream.port),
         ]
-        sock = await race(loop, infos)
+        sock = await race(loop, infos, partial(_connect_one, loop), socket.socket.close)
         assert sock.getpeername()[1] == upstream.port
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
@@ -198,12 +200,15 @@ async def test_a_slow_address_is_overtaken() -> None:
 
 
 async def test_when_every_address_fails_the_first_failure_is_told() -> None:
+    loop = asyncio.get_running_loop()
     async with Fake(OK) as one, Fake(OK) as two:
         ports = [one.port, two.port]
     with pytest.raises(ConnectionRefusedError):
         await race(
-            asyncio.get_running_loop(),
+            loop,
             [info(socket.AF_INET, "127.0.0.1", port) for port in ports],
+            partial(_connect_one, loop),
+            socket.socket.close,
         )
     with pytest.raises(OSError, match="no address"):
-        await race(asyncio.get_running_loop(), [])
+        await race(loop, [], partial(_connect_one, loop), socket.socket.close)

@@ -1,0 +1,169 @@
+"""httpcore's way to the network: names looked up by us, and what each request did to a connection.
+
+httpcore tells of a failed request neither whether its connection was an old one nor whether a byte
+of it was written or of an answer read. A `Wire` notes that for one request; it is found by the
+context in which httpcore writes and reads, which is the one in which the request was begun.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any
+
+import httpcore
+
+from middlewares._lookup import Address, Lookup, shown
+
+from ._dial import Progress, interleave, race
+
+
+class Wire:
+    """What a request has done to its connection.
+
+    fresh: one was opened for it. written: when the first bytes of it may have left us, by the
+    monotonic clock; 0.0 while none have. answered: bytes of an answer have come; never known over
+    HTTP/2, where one connection carries many.
+    """
+
+    __slots__ = ("answered", "fresh", "written")
+
+    def __init__(self) -> None:
+        self.fresh = False
+        self.written = 0.0
+        self.answered = False
+
+
+wire: ContextVar[Wire | None] = ContextVar("wire", default=None)
+
+
+class Network(httpcore.AsyncNetworkBackend):
+    """Connections over TCP, addresses tried as RFC 8305 says."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._inner = httpcore.AnyIOBackend()
+        self._closing: set[asyncio.Task[None]] = set()
+        self.retired = 0
+
+    def retire(self) -> None:
+        """Have no connection that is there now carry another request: one was found dead."""
+        self.retired += 1
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """See httpcore. Raises ConnectError and ConnectTimeout; the latter names the step."""
+        noted = wire.get()
+        if noted is not None:
+            noted.fresh = True
+        progress = Progress()
+        progress.step = f"name lookup of {host}"
+
+        async def connect(info: Address) -> httpcore.AsyncNetworkStream:
+            try:
+                return await self._inner.connect_tcp(
+                    shown(info), port, None, local_address, socket_options
+                )
+            except httpcore.ConnectError as error:
+                raise _cause(error) from None
+
+        try:
+            async with asyncio.timeout(timeout):
+                infos = await self._lookup(host.replace("%25", "%", 1), port)
+                progress.step = f"TCP connection to {host}"
+                loop = asyncio.get_running_loop()
+                stream = await race(loop, interleave(infos), connect, self._discard)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout(progress.step) from None
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from None
+        return _Stream(self, stream, host)
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """See httpcore. No upstream is reached so."""
+        raise httpcore.ConnectError(f"{path}: sockets of this kind are not used")
+
+    async def sleep(self, seconds: float) -> None:
+        """See httpcore."""
+        await asyncio.sleep(seconds)
+
+    def _discard(self, stream: httpcore.AsyncNetworkStream) -> None:
+        task = asyncio.get_running_loop().create_task(stream.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that notes on the wire of whoever uses it."""
+
+    def __init__(
+        self,
+        network: Network,
+        inner: httpcore.AsyncNetworkStream,
+        host: str,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self._network = network
+        self._inner = inner
+        self._host = host
+        self._shared = shared
+        self._since = network.retired
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._inner.read(max_bytes, timeout)
+        if data and not self._shared and (noted := wire.get()) is not None:
+            noted.answered = True
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if buffer and (noted := wire.get()) is not None and not noted.written:
+            noted.written = monotonic()
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        if server_hostname is not None:
+            server_hostname = server_hostname.partition("%")[0]
+        try:
+            inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except httpcore.ConnectTimeout:
+            raise httpcore.ConnectTimeout(f"TLS handshake with {self._host}") from None
+        made = inner.get_extra_info("ssl_object")
+        shared = made is not None and made.selected_alpn_protocol() == "h2"
+        return _Stream(self._network, inner, self._host, shared=shared)
+
+    def get_extra_info(self, info: str) -> Any:
+        # httpcore takes an idle connection that can be read from for one that has been closed.
+        if info == "is_readable" and self._since != self._network.retired:
+            return True
+        return self._inner.get_extra_info(info)
+
+
+def _cause(error: BaseException) -> OSError:
+    """What the system said, below what httpcore and anyio made of it."""
+    said: BaseException | None = error
+    while said is not None:
+        if isinstance(said, OSError) and said.errno:
+            return said.with_traceback(None)
+        said = said.__cause__ or said.__context__
+    return OSError(str(error))

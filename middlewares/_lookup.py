@@ -1,0 +1,196 @@
+"""Addresses of host names, without one silent name holding up another.
+
+Theory of operation. `getaddrinfo` blocks a thread, for half a minute and more where no name server
+answers, and cannot be stopped. So:
+
+    a literal address   is never looked up
+    one flight a host   whoever wants the same name meanwhile waits for the same thread
+    a thread a flight   none of the event loop's or of the executor's, at most `_FLIGHTS` at a time;
+                        daemons, so that the process can end while one hangs
+    the last answer     is used without a lookup for `_FRESH` seconds; after that it is used when
+                        the lookup takes longer than `_PATIENCE` or fails for a while, for `_KEPT`
+                        seconds (RFC 8767). That a name does not exist is an answer as well, and
+                        ends that
+
+A caller that stops waiting leaves the flight to the others.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+
+Address = tuple[int, int, int, str, tuple[Any, ...]]
+"""Of a stream socket, as `socket.getaddrinfo` has it."""
+
+_FRESH = 10.0
+"""Seconds for which an answer is used without another lookup."""
+_PATIENCE = 1.0
+"""Seconds a lookup may take before the last answer is used instead."""
+_KEPT = 86_400.0
+"""Seconds for which the last answer is kept while name servers are silent or fail."""
+_FLIGHTS = 64
+"""Lookups under way in one process, at most."""
+_HOSTS = 4096
+"""Names whose last answer is kept, at most."""
+
+_UNKNOWN = frozenset((socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)))
+"""Errors that are an answer: there is no such name, or it has no address."""
+
+
+class LookupFailed(OSError):
+    """A host name has no address, or none could be found out."""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    addresses: list[Address]
+    at: float
+
+
+class _Flight(msgspec.Struct, frozen=True):
+    future: "Future[list[Address]]"
+    since: float
+
+
+def _of_system(host: str) -> list[Address]:
+    return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)  # type: ignore[return-value]
+
+
+class Lookup:
+    """Host names to addresses, for one process and any of its event loops.
+
+    system: looks one name up, in a thread. Raises OSError. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        system: Callable[[str], list[Address]] = _of_system,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = _PATIENCE,
+    ) -> None:
+        self._system = system
+        self._clock = clock
+        self._patience = patience
+        self._answers: dict[str, _Answer] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._lock = threading.Lock()  # of both; held for a moment only
+
+    async def __call__(self, host: str, port: int) -> list[Address]:
+        """Addresses of `host`, in the system's order, at least one.
+
+        Raises LookupFailed, which names the host. Waits for as long as the system does, where no
+        earlier answer is kept; set a limit around it.
+        """
+        if (given := literal(host)) is not None:
+            return with_port(given, port)
+        now = self._clock()
+        known = self._answers.get(host)
+        if known is not None and now - known.at < _FRESH:
+            return with_port(known.addresses, port)
+        flight = self._begin(host, now)
+        waiting = asyncio.wrap_future(flight.future)
+        try:
+            if known is None or now - known.at > _KEPT:
+                return with_port(await waiting, port)
+            left = max(0.0, flight.since + self._patience - now)
+            done, _ = await asyncio.wait((waiting,), timeout=left)
+            if done:
+                return with_port(waiting.result(), port)
+        except OSError as error:
+            unknown = isinstance(error, socket.gaierror) and error.errno in _UNKNOWN
+            if known is None or unknown or now - known.at > _KEPT:
+                raise LookupFailed(f"name lookup of {host}: {_said(error)}") from None
+        except UnicodeError as error:
+            raise LookupFailed(f"name lookup of {host}: {error}") from None
+        finally:
+            if not waiting.cancel() and not waiting.cancelled():
+                waiting.exception()  # it has been seen, or nobody is left to see it
+        return with_port(known.addresses, port)
+
+    def _begin(self, host: str, now: float) -> _Flight:
+        """The flight for `host`. Raises LookupFailed when too many others are under way."""
+        with self._lock:
+            flight = self._flights.get(host)
+            if flight is not None:
+                return flight
+            if len(self._flights) >= _FLIGHTS:
+                raise LookupFailed(f"name lookup of {host}: {_FLIGHTS} others are under way")
+            flight = _Flight(Future(), now)
+            flight.future.set_running_or_notify_cancel()  # none of those who wait can cancel it
+            self._flights[host] = flight
+        thread = threading.Thread(
+            target=self._fly, args=(host, flight.future), name=f"lookup {host}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            self._land(host, flight.future, OSError(str(error)))
+        return flight
+
+    def _fly(self, host: str, future: "Future[list[Address]]") -> None:
+        found: list[Address] | Exception
+        try:
+            found = self._system(host) or LookupFailed("no address")
+        except Exception as error:
+            found = error
+        self._land(host, future, found)
+
+    def _land(
+        self, host: str, future: "Future[list[Address]]", found: list[Address] | Exception
+    ) -> None:
+        with self._lock:
+            del self._flights[host]
+            if not isinstance(found, Exception):
+                self._answers.pop(host, None)  # the one that was asked for last stays longest
+                if len(self._answers) >= _HOSTS:
+                    del self._answers[next(iter(self._answers))]
+                self._answers[host] = _Answer(found, self._clock())
+            elif isinstance(found, socket.gaierror) and found.errno in _UNKNOWN:
+                self._answers.pop(host, None)
+        if isinstance(found, Exception):
+            future.set_exception(found)
+        else:
+            future.set_result(found)
+
+
+def literal(host: str) -> list[Address] | None:
+    """The address that `host` is, without a lookup; None where it is a name.
+
+    Raises LookupFailed for an address that cannot be reached from here (an unknown scope).
+    """
+    try:
+        return socket.getaddrinfo(  # type: ignore[return-value]
+            host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror as error:
+        if ":" in host:  # no name has one
+            raise LookupFailed(f"address {host}: {_said(error)}") from None
+        return None
+    except UnicodeError:
+        return None
+
+
+def with_port(addresses: Iterable[Address], port: int) -> list[Address]:
+    """The same addresses with another port."""
+    return [(*one[:4], (one[4][0], port, *one[4][2:])) for one in addresses]
+
+
+def shown(address: Address) -> str:
+    """An address as text, with its zone."""
+    host: str = address[4][0]
+    zone = address[4][3] if len(address[4]) == 4 else 0
+    return f"{host}%{zone}" if zone else host
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+lookup = Lookup()
+"""The process's own: what one part has found out the others know."""
