@@ -1,7 +1,8 @@
 """Counters that go on while the shared ones are away.
 
 A circuit breaker: the first call that gets no answer opens it. While it is open nothing waits for
-Redis; each second one call that nobody waits for asks whether it is back.
+Redis; each second one call that nobody waits for asks whether it is back. A connection that broke
+and was made again at once is no outage.
 
     rates     "local": counted by each process for itself; "allow"; "refuse"
     budgets   "refuse"; "local": each process for itself, restored from the ledger
@@ -26,6 +27,7 @@ from middlewares._shared import Shared
 from middlewares.terms import Budget, Level, Rate
 
 from .counters import (
+    AnswerLost,
     Check,
     Counters,
     CountersRefused,
@@ -179,6 +181,8 @@ class Failover(Shared):
         if not self._away:
             try:
                 return await self._primary.admit(who, checks, slots=slots, lease=lease, now=now)
+            except AnswerLost:
+                pass  # it may be counted there already: this one is counted here
             except CountersRefused as refused:
                 logger.error("the rates of %s are counted here: %s", who, refused)
             except CountersUnavailable as error:

@@ -4,12 +4,15 @@ Keys are `penstock:{WHO}:rates`, `:slots` and `:money`; the braces keep what one
 one slot of a cluster. Every key has an expiry. The scripts, in the folder `lua`, say what is in
 them. Redis 5 or later; its clock decides, unless the caller tells a time, so that processes whose
 clocks differ agree.
+
+An account that Redis has lost, or that is of another Redis' data, is unknown to `reserve`, and
+stays so until every live process has told what it holds of it: see `redis_workers`.
 """
 
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -20,6 +23,8 @@ from middlewares.terms import Budget, Level
 from .counters import (
     LIFETIME,
     RENEWAL,
+    AccountUnsettled,
+    AnswerLost,
     Check,
     CountersRefused,
     CountersUnavailable,
@@ -38,6 +43,7 @@ from .redis_scripts import (
     HEAD,
     INVALIDATE,
     LOOK,
+    ONCE,
     PUT,
     RENEW,
     RESERVE,
@@ -50,6 +56,7 @@ from .redis_scripts import (
     read,
     records,
 )
+from .redis_workers import PATIENCE, QUARANTINE, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +73,11 @@ class RedisCounters(Shared):
 
     url: `redis://`, `rediss://` or `unix://`. timeout: seconds to wait for an answer.
     connect_timeout: seconds for a connection. clock: Unix seconds; None asks Redis.
+    quarantine: seconds after Redis was emptied before accounts are restored.
     Raises ValueError for a URL it cannot use.
     """
 
-    __slots__ = ("_clock", "_doubtful", "_holds", "_leases", "_link", "_renewing")
+    __slots__ = ("_clock", "_doubtful", "_holds", "_leases", "_link", "_renewing", "_workers")
 
     def __init__(
         self,
@@ -78,13 +86,24 @@ class RedisCounters(Shared):
         timeout: float = 0.15,
         connect_timeout: float = 2.0,
         clock: Callable[[], float] | None = None,
+        quarantine: float = QUARANTINE,
     ) -> None:
         self._link = RedisLink(
             url,
             scripts=SCRIPTS,
             timeout=timeout,
             connect_timeout=connect_timeout,
-            connected=self.renew,
+            connected=self._connected,
+            once=ONCE,
+            identified=True,
+        )
+        self._workers = Workers(
+            self._link,
+            url,
+            report=self._report,
+            renew=self.renew,
+            connect_timeout=connect_timeout,
+            quarantine=quarantine,
         )
         self._clock = clock
         self._holds: dict[str, Hold] = {}
@@ -95,6 +114,7 @@ class RedisCounters(Shared):
     async def start(self) -> None:
         if self._renewing is None:
             await self._link.start()
+            await self._workers.start()
             self._renewing = asyncio.create_task(self._renew())
 
     async def aclose(self) -> None:
@@ -103,7 +123,12 @@ class RedisCounters(Shared):
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
+            await self._workers.aclose()
             await self._link.aclose()
+
+    def _connected(self) -> None:
+        self._workers.connected()
+        self.renew()
 
     async def _renew(self) -> None:
         while True:
@@ -114,7 +139,7 @@ class RedisCounters(Shared):
         """Let the leases and holds of this process live for another `LIFETIME`.
 
         What was lost is made again, and what calls without an answer may have taken is given back.
-        Happens every `RENEWAL`, and with each new connection, as it may lead to an empty Redis.
+        Happens every `RENEWAL`, and when Redis may have lost it: with a new connection or epoch.
         """
         if not self._link.up:
             return
@@ -136,6 +161,22 @@ class RedisCounters(Shared):
         for some in _some(holds):
             self._send(PUT, _money(account), self._time, LIFETIME, 0, *records(some))
 
+    async def _report(self, accounts: Collection[str]) -> None:
+        """Renew what is held of these accounts, and wait until Redis has it."""
+        # Answers come in order: with this one, all that was reserved before is in `_holds`.
+        await self._link.call(b"PING")
+        holds: defaultdict[str, list[Hold]] = defaultdict(list)
+        for hold in self._holds.values():
+            if hold.account in accounts:
+                holds[hold.account].append(hold)
+        await asyncio.gather(
+            *[
+                self._call(PUT, account, self._time, LIFETIME, 0, *records(some))
+                for account, those in holds.items()
+                for some in _some(those)
+            ]
+        )
+
     def _take_back(self, who: str, name: str, money: bool) -> None:
         """Undo what may have been done, now or once there is a connection."""
         if money:
@@ -152,8 +193,14 @@ class RedisCounters(Shared):
     async def _call(self, script: bytes, account: str, *arguments: Part) -> Any:
         """Run a script over an account. Raises CountersUnavailable, and CountersRefused when it
         cannot work with what it finds there: then that is gone, to be restored."""
+        asked = (b"EVALSHA", script, 1, _money(account), *arguments)
         try:
-            return await self._link.call(b"EVALSHA", script, 1, _money(account), *arguments)
+            try:
+                return await self._link.call(*asked)
+            except AnswerLost:
+                if script in ONCE:
+                    raise
+                return await self._link.call(*asked)
         except CountersRefused as refused:
             self._forget(account, refused)
             raise
@@ -230,7 +277,10 @@ class RedisCounters(Shared):
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
     ) -> tuple[tuple[Level, ...], int]:
-        answer = await self._ask(who, checks, 0, "", False, now)
+        try:
+            answer = await self._ask(who, checks, 0, "", False, now)
+        except AnswerLost:  # nothing was taken
+            answer = await self._ask(who, checks, 0, "", False, now)
         return levels_of(checks, answer), int(HEAD.unpack_from(answer)[2])
 
     # Money
@@ -252,6 +302,7 @@ class RedisCounters(Shared):
             amount,
             least,
             b"1" if budget.credits else b"0",
+            self._workers.epoch,
         ]
         for window in budget.windows:
             begins = window.boundary(now)
@@ -263,6 +314,8 @@ class RedisCounters(Shared):
             )
         try:
             answer = await self._link.call(*arguments)
+        except AnswerLost:
+            return None  # it is another Redis, which knows no account yet
         except CountersRefused as refused:
             self._forget(account, refused)
             return None
@@ -311,10 +364,11 @@ class RedisCounters(Shared):
         ]
 
     async def _converted(self, account: str, holds: Sequence[Hold]) -> bytes:
-        """A character for each: whether it was found."""
+        """A character for each: whether it was found. Not, where that cannot be known: then the
+        account is restored from the ledger, which has their rows."""
         try:
             answer: bytes = await self._call(CONVERT, account, *records(holds))
-        except CountersRefused:
+        except (CountersRefused, AnswerLost):
             return b"0" * len(holds)
         return answer
 
@@ -323,7 +377,9 @@ class RedisCounters(Shared):
             fields = Fields(await self._call(LOOK, account, self._time, 0))
         except CountersRefused:
             return None
-        return fields.standing(budget, now, fields.holds) if fields.known else None
+        if fields.known != self._workers.epoch:
+            return None
+        return fields.standing(budget, now, fields.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         windows: list[Part] = []
@@ -336,6 +392,7 @@ class RedisCounters(Shared):
             LIFETIME,
             seen,
             spent.credits,
+            self._workers.epoch,
             len(spent.starts),
             *windows,
             *settled,
@@ -343,10 +400,36 @@ class RedisCounters(Shared):
         return bool(answer)
 
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
-        # It will be restored, so it may have been lost, and the holds with it.
-        self._renew_holds(account, [h for h in self._holds.values() if h.account == account])
-        fields = Fields(await self._call(LOOK, account, self._time, 1))
+        """See `AccountCounters`. Waits until every live process has told what it holds of an
+        account that was lost; raises AccountUnsettled where that takes too long."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (fields := await self._whole(account)) is None:
+                    pass
+        except TimeoutError:
+            raise AccountUnsettled(
+                "Redis has lost this account, and not every worker has told what it holds of it"
+            ) from None
         return fields.version, tuple(fields.holds)
+
+    async def _whole(self, account: str) -> Fields | None:
+        """The account with all that is held of it; None when it was lost again meanwhile, or the
+        connection was."""
+        workers = self._workers
+        epoch = await workers.settled()
+        try:
+            await self._report((account,))
+        except AnswerLost:
+            return None
+        fields = Fields(await self._call(LOOK, account, self._time, 1))
+        if fields.whole != epoch:
+            if not await workers.gather(account, epoch):
+                return None
+            fields = Fields(await self._call(LOOK, account, self._time, 1, fields.born, epoch))
+        # Asked last: an epoch that goes on was not over when the account was looked at.
+        if fields.whole != epoch or await workers.meet() != epoch:
+            return None
+        return fields
 
     async def invalidate(self, account: str) -> None:
         with suppress(CountersRefused):  # it is forgotten, which is as good

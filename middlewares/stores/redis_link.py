@@ -5,7 +5,11 @@ redis-py parses the URL; its asyncio client is not used here, as it takes three 
 processor time per command.
 
 An answer that is late ends the whole connection: after it, nobody could tell which answer belongs
-to which call. A call that finds no connection fails at once, it never waits for one.
+to which call. A call that finds no connection fails at once, it never waits for one, but for this:
+
+A connection that breaks is made again at once, and for as long as an answer may take its calls wait
+for the new one. There they are sent again, those without an answer too, if a second run changes
+nothing (all but `once`) and if it leads to the same Redis; the others fail with `AnswerLost`.
 """
 
 import asyncio
@@ -13,7 +17,7 @@ import logging
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -23,12 +27,14 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, 
 from middlewares._lookup import lookup, shown
 from middlewares._shared import Shared
 
-from .counters import CountersRefused, CountersUnavailable
+from .counters import AnswerLost, CountersRefused, CountersUnavailable
 
 logger = logging.getLogger(__name__)
 
 Part = bytes | str | int | float
 Future = asyncio.Future[Any]
+Asked = tuple[Future | None, tuple[Part, ...]]
+"""A call: who waits for it, if anybody does, and its parts."""
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -40,6 +46,9 @@ _AT_FAULT = re.compile(
     r"|malformed number|bad argument"
 )
 """What Redis says when a value is at fault, in a command or a script, and not the server."""
+
+
+_RUN = re.compile(rb"^run_id:([0-9A-Za-z]+)", re.MULTILINE)
 
 
 class Address:
@@ -111,6 +120,7 @@ class _Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.waiting: deque[tuple[Future | None, tuple[Part, ...], float]] = deque()
+        self._repeated: tuple[Future | None, tuple[Part, ...], float] | None = None
         self.lost = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,6 +135,13 @@ class _Wire(asyncio.Protocol):
         self.waiting.append((future, parts, now))
         if self._timer is None:
             self._watch(now + self._patience)
+
+    def repeat(self, calls: Iterable[Asked]) -> None:
+        """Ask, before anything else, what was asked on a connection before."""
+        for future, parts in calls:
+            if future is None or not future.done():
+                self.ask(parts, future)
+                self._repeated = self.waiting[-1]
 
     def ready(self, patience: float) -> None:
         """All that was asked has been answered; from now on wait no longer than this."""
@@ -185,23 +202,33 @@ class _Wire(asyncio.Protocol):
             self.end("it is a replica now")  # its name may lead to the new primary
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.end(str(error) if error else "it has closed the connection")
+        self.end(str(error) if error else "it has closed the connection", broken=True)
 
-    def end(self, reason: str) -> None:
-        """Have every waiting call fail. Idempotent."""
+    def end(self, reason: str, *, broken: bool = False) -> None:
+        """Have every waiting call fail, or try again where the connection broke. Idempotent."""
         if self.lost.done():
             return
         self.lost.set_result(reason)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._link.gone(self, reason)
+        waiting, self.waiting = self.waiting, deque()
+        calls = [(future, parts) for future, parts, _ in waiting]
+        if self._link.gone(self, reason) and broken:
+            times = [call is self._repeated for call in waiting]
+            first = times.index(True) + 1 if True in times else 0
+            self._link.again(calls[first:])
+            del calls[first:]  # what is left is not asked a third time
+        fail(calls, CountersUnavailable, f"Redis does not answer: {reason}")
         if self._transport is not None:
             self._transport.abort()
-        waiting, self.waiting = self.waiting, deque()
-        for future, _, _ in waiting:
-            if future is not None and not future.done():
-                future.set_exception(CountersUnavailable(f"Redis does not answer: {reason}"))
+
+
+def fail(calls: Iterable[Asked], kind: type[CountersUnavailable], reason: str) -> None:
+    """Tell those who wait."""
+    for future, _ in calls:
+        if future is not None and not future.done():
+            future.set_exception(kind(reason))
 
 
 class RedisLink(Shared):
@@ -210,7 +237,9 @@ class RedisLink(Shared):
     scripts: Lua sources by SHA1 in hex as bytes; they are loaded with each connection, and a call
     of one that Redis has forgotten is repeated with its source.
     timeout: seconds for an answer. connect_timeout: seconds for a connection to be ready.
-    most: calls that may wait. connected: called with each new connection, before it has other use.
+    most: calls that may wait. connected: called with each new connection, when what was under way
+    on the one before has been asked again. once: scripts and sources that must not run twice.
+    identified: ask each connection which Redis it leads to, see `run`.
     """
 
     def __init__(
@@ -222,6 +251,8 @@ class RedisLink(Shared):
         connect_timeout: float = 2.0,
         most: int = 20_000,
         connected: Callable[[], None] = lambda: None,
+        once: Container[Part] = (),
+        identified: bool = False,
     ) -> None:
         self._address = Address(url)
         self.scripts: Mapping[Part, bytes] = scripts or {}
@@ -229,7 +260,13 @@ class RedisLink(Shared):
         self._connect_timeout = connect_timeout
         self._most = most
         self._connected = connected
+        self._once = once
+        self._identified = identified
+        self.run = b""
+        """`run_id` of the Redis at the other end; empty where it is not asked for or not told."""
         self._wire: _Wire | None = None
+        self._parked: list[Asked] | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._reason = "not connected yet"
         self._step = "connection"
         self._keeping: asyncio.Task[None] | None = None
@@ -248,13 +285,16 @@ class RedisLink(Shared):
             self._keeping = asyncio.create_task(self._keep(self._tried))
             await self._tried.wait()
 
-    async def aclose(self) -> None:
-        """Wait for what was asked, as long as one call may take, and disconnect. Idempotent."""
+    async def aclose(self, *, at_once: bool = False) -> None:
+        """Wait for what was asked, as long as one call may take, and disconnect. Idempotent.
+
+        at_once: do not wait.
+        """
         keeping, self._keeping = self._keeping, None
         if keeping is None:
             return
         wire = self._wire
-        if wire is not None and wire.waiting:
+        if wire is not None and wire.waiting and not at_once:
             last: Future = asyncio.get_running_loop().create_future()
             wire.ask((b"PING",), last)
             with suppress(CountersUnavailable):
@@ -267,7 +307,7 @@ class RedisLink(Shared):
         """Ask. Raises CountersUnavailable, now or when it is awaited."""
         wire = self._wire
         if wire is None:
-            raise CountersUnavailable(f"Redis does not answer: {self._reason}")
+            return self._park(parts)
         if len(wire.waiting) >= self._most:
             raise CountersUnavailable("too many calls wait for Redis")
         future: Future = wire._loop.create_future()
@@ -277,7 +317,12 @@ class RedisLink(Shared):
     def send(self, *parts: Part) -> bool:
         """Ask, and want no answer. False when there is no connection, and nothing was sent."""
         wire = self._wire
-        if wire is None or len(wire.waiting) >= self._most:
+        if wire is None:
+            if self._parked is None or len(self._parked) >= self._most:
+                return False
+            self._parked.append((None, parts))
+            return True
+        if len(wire.waiting) >= self._most:
             return False
         wire.ask(parts, None)
         return True
@@ -289,11 +334,56 @@ class RedisLink(Shared):
             self._complained = now
             logger.warning("Redis refuses a command: %s", reason)
 
-    def gone(self, wire: _Wire, reason: str) -> None:
-        """Called by a connection that has ended."""
-        if self._wire is wire:
-            self._wire = None
-            self._reason = reason
+    def gone(self, wire: _Wire, reason: str) -> bool:
+        """Called by a connection that has ended; says whether it was the one in use."""
+        if self._wire is not wire:
+            return False
+        self._wire = None
+        self._reason = reason
+        return self._keeping is not None
+
+    # The moment between a connection that broke and the next
+
+    def again(self, calls: Iterable[Asked]) -> None:
+        """Called by a connection that broke: what was under way waits for the next one, which is
+        being made. What must not run twice fails."""
+        parked: list[Asked] = []
+        lost: list[Asked] = []
+        for call in calls:
+            parts = call[1]
+            (lost if len(parts) > 1 and parts[1] in self._once else parked).append(call)
+        fail(lost, AnswerLost, f"the connection to Redis was lost: {self._reason}")
+        self._parked = parked
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self._timeout, self._give_up)
+
+    def _park(self, parts: tuple[Part, ...]) -> Future:
+        """A call that finds no connection. Raises CountersUnavailable where none is expected."""
+        if self._parked is None or len(self._parked) >= self._most:
+            raise CountersUnavailable(f"Redis does not answer: {self._reason}")
+        future: Future = asyncio.get_running_loop().create_future()
+        self._parked.append((future, parts))
+        return future
+
+    def _unparked(self) -> list[Asked]:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        parked, self._parked = self._parked, None
+        return parked or []
+
+    def _give_up(self) -> None:
+        fail(self._unparked(), CountersUnavailable, f"Redis does not answer: {self._reason}")
+
+    def _take_over(self, wire: _Wire, run: bytes) -> None:
+        """The connection that is used from now on."""
+        same, self.run = run == self.run, run
+        self._wire = wire
+        parked = self._unparked()
+        if not same:
+            fail(parked, AnswerLost, "the connection to Redis leads to another one now")
+            return
+        wire.repeat(parked)
 
     async def _keep(self, tried: asyncio.Event) -> None:
         pause = _FIRST_PAUSE
@@ -302,22 +392,24 @@ class RedisLink(Shared):
             while True:
                 try:
                     async with asyncio.timeout(self._connect_timeout):
-                        wire = await self._connect()
+                        wire, run = await self._connect()
                     if wire.lost.done():
                         raise CountersUnavailable(wire.lost.result())
                 except (OSError, CountersUnavailable) as error:
                     # TimeoutError and SSLError are OSErrors.
                     self._reason = str(error) or f"{self._step} timed out"
+                    self._give_up()
                     tried.set()
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
                     continue
-                self._wire = wire
+                self._take_over(wire, run)
                 self._connected()
                 tried.set()
                 pause = _FIRST_PAUSE
                 await asyncio.shield(wire.lost)
         finally:
+            self._give_up()
             if wire is not None:
                 wire.end("closed")
 
@@ -338,7 +430,8 @@ class RedisLink(Shared):
                 if not left:
                     raise
 
-    async def _connect(self) -> _Wire:
+    async def _connect(self) -> tuple[_Wire, bytes]:
+        """A connection that may be used, and `run` of it."""
         loop = asyncio.get_running_loop()
         where = self._address
         wire = _Wire(self, self._connect_timeout)
@@ -353,8 +446,21 @@ class RedisLink(Shared):
                 asked.append(loop.create_future())
                 wire.ask(command, asked[-1])
             await asyncio.gather(*asked)
+            run = await self._run_of(wire) if self._identified else b""
         except BaseException:
             wire.end("no connection")
             raise
         wire.ready(self._timeout)
-        return wire
+        return wire, run
+
+    async def _run_of(self, wire: _Wire) -> bytes:
+        """Empty where it is not told: there are proxies, and users who may not ask."""
+        told: Future = asyncio.get_running_loop().create_future()
+        wire.ask((b"INFO", b"server"), told)
+        try:
+            found = _RUN.search(await told)
+        except CountersUnavailable:
+            if wire.lost.done():
+                raise
+            return b""
+        return found[1] if found else b""

@@ -44,6 +44,13 @@ CONVERT = _script("convert", "money")
 LOOK = _script("look", "money")
 RESTORE = _script("restore", "money")
 INVALIDATE = _script("invalidate", "money")
+MEET = _script("meet")
+
+_once = (ADMIT, CHARGE, PUT, CONVERT)
+ONCE: frozenset[Part] = frozenset((*_once, *(SCRIPTS[name] for name in _once)))
+"""What may not run twice: a rate would be taken twice; a hold that has been converted would be put
+there again, and be converted again. All others name the hold, the lease or the version that they
+are about, and a second run changes nothing."""
 
 
 def numbers(check: Check) -> bytes:
@@ -65,12 +72,14 @@ def levels_of(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
 class Fields(Balance):
     """An account as Redis has it; see `lua/money.lua`."""
 
-    __slots__ = ("holds", "known", "version")
+    __slots__ = ("born", "holds", "known", "version", "whole")
 
     def __init__(self, answer: list[bytes]) -> None:
         super().__init__()
         fields = dict(zip(answer[::2], answer[1::2], strict=True))
-        self.known = b"known" in fields
+        self.known = fields.get(b"known")
+        self.whole = fields.get(b"whole")
+        self.born = fields.get(b"born", b"")
         self.version = int(fields.get(b"version", 0))
         self.credits = int(fields.get(b"credits", 0))
         self.held = {

@@ -1,8 +1,10 @@
 -- What every script about money begins with. An account is one hash, KEYS[1], so that it is lost
 -- as a whole or not at all:
---   known                  there when it was restored
+--   known                  the epoch (meet.lua) in which it was restored; absent when it is stale
+--   whole                  the epoch in which every worker has told it what it holds
 --   version                changes with each conversion; begins with the time in microseconds, so
 --                          that no number comes back after a loss
+--   born                   the first version: another one after a loss
 --   credits                nano-credits, an integer in text: HINCRBY is exact where doubles end
 --   held:windows, :credits nano-credits
 --   tight                  id of the tight hold
@@ -56,7 +58,8 @@ end
 local function changed()
   if not get('version') then
     local t = redis.call('TIME')
-    set('version', t[1] .. string.format('%06d', t[2]))
+    local born = t[1] .. string.format('%06d', t[2])
+    redis.call('HSET', ACCOUNT, 'version', born, 'born', born)
   end
   redis.call('HINCRBY', ACCOUNT, 'version', 1)
 end

@@ -1,11 +1,11 @@
--- ARGV: clock or '', seconds a hold lives, now, id, amount, least, whether credits may pay, then of
--- each window: name, cap, when the period of now began or '' (first use decides), its seconds.
+-- ARGV: clock or '', seconds a hold lives, now, id, amount, least, whether credits may pay, epoch,
+-- then of each window: name, cap, when the period of now began or '' (first use decides), its seconds.
 -- Answers nothing when the account is unknown; a hold, also one that was there already; or, when
 -- there is not enough, all fields.
 local now, id = tonumber(ARGV[3]), ARGV[4]
 local clocked = clock(ARGV[1])
 sweep(clocked)
-if not get('known') then
+if get('known') ~= ARGV[8] then
   return false
 end
 local there = get('h:' .. id)
@@ -15,7 +15,7 @@ end
 local amount, least = tonumber(ARGV[5]), math.max(tonumber(ARGV[6]), 1)
 local prepaid, windows = ARGV[7] == '1', {}
 local held, left = number('held:windows'), math.huge
-for i = 8, #ARGV, 4 do
+for i = 9, #ARGV, 4 do
   local name, cap, begins = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local start, spent = get('s:' .. name), 0
   start = start and struct.unpack('>d', start)

@@ -1,11 +1,12 @@
--- ARGV: clock or '', seconds a settled hold is remembered, version that was seen, credits, number of
--- windows, name, start (a double) and spent of each, then ids of holds the ledger has.
--- Answers 1, or 0 and does nothing when the version is another.
-if number('version') ~= tonumber(ARGV[3]) then
+-- ARGV: clock or '', seconds a settled hold is remembered, version that was seen, credits, epoch,
+-- number of windows, name, start (a double) and spent of each, then ids of holds the ledger has.
+-- Answers 1, or 0 and does nothing when the version is another, or not every worker has told in this
+-- epoch what it holds.
+if number('version') ~= tonumber(ARGV[3]) or get('whole') ~= ARGV[5] then
   return 0
 end
 local now = clock(ARGV[1])
-local first = 6 + 3 * tonumber(ARGV[5])
+local first = 7 + 3 * tonumber(ARGV[6])
 for i = first, #ARGV do
   if remove(ARGV[i]) then
     set('t:' .. ARGV[i], struct.pack('>d', now + ARGV[2]))
@@ -29,7 +30,7 @@ local function begin(name, start, spent)
     redis.call('HSET', ACCOUNT, 's:' .. name, start, 'w:' .. name, spent)
   end
 end
-for i = 6, first - 1, 3 do
+for i = 7, first - 1, 3 do
   begin(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
 -- Periods of open holds may be newer than those of any row; they stay begun.
@@ -42,7 +43,7 @@ for _, record in ipairs(records) do
     at = at + 8
   end
 end
-redis.call('HSET', ACCOUNT, 'credits', ARGV[4], 'known', 1)
+redis.call('HSET', ACCOUNT, 'credits', ARGV[4], 'known', ARGV[5])
 changed()
 redis.call('EXPIRE', ACCOUNT, KEPT)
 return 1

@@ -55,7 +55,7 @@ async def counters(
         made = MemoryCounters(clock=clock)
     else:
         url = request.getfixturevalue("redis_url")
-        made = RedisCounters(url, timeout=10.0, clock=clock)
+        made = RedisCounters(url, timeout=10.0, clock=clock, quarantine=0.0)
         await made.start()
     yield made
     await made.aclose()
@@ -241,7 +241,10 @@ async def test_without_a_time_the_clock_counts(counters: Counters, clock: Clock)
 async def test_processes_with_clocks_that_differ_agree(redis_url: str) -> None:
     """Without a clock of their own Redis' counts."""
     check = [Check("requests", Rate(2, 3600.0))]
-    one, other = RedisCounters(redis_url, timeout=10.0), RedisCounters(redis_url, timeout=10.0)
+    one, other = (
+        RedisCounters(redis_url, timeout=10.0, quarantine=0.0),
+        RedisCounters(redis_url, timeout=10.0),
+    )
     await one.start()
     await other.start()
     verdicts = [await counters.admit("k", check) for counters in (one, other, one, other)]
@@ -737,7 +740,7 @@ async def test_idle_accounts_are_forgotten_but_not_their_holds() -> None:
 
 
 async def test_every_key_expires(redis_server: RedisServer, redis_url: str, clock: Clock) -> None:
-    counters = RedisCounters(redis_url, timeout=10.0, clock=clock)
+    counters = RedisCounters(redis_url, timeout=10.0, clock=clock, quarantine=0.0)
     await counters.start()
     await counters.admit("k", [Check("requests", Rate(60, 60.0))], slots=3, lease="x")
     counters.charge("only charged", Check("tokens", Rate(60, 60.0), 30))
@@ -750,7 +753,7 @@ async def test_every_key_expires(redis_server: RedisServer, redis_url: str, cloc
     await counters.levels("k", ())
     with redis_server.client() as client:
         keys = client.keys()
-        assert isinstance(keys, list) and len(keys) == 7
+        assert isinstance(keys, list) and len(keys) == 8
         assert all(0 < int(str(client.ttl(key))) <= 3600 for key in keys)
     await counters.aclose()
 
@@ -758,7 +761,7 @@ async def test_every_key_expires(redis_server: RedisServer, redis_url: str, cloc
 async def test_a_flush_loses_nothing_in_flight(
     redis_server: RedisServer, redis_url: str, clock: Clock
 ) -> None:
-    counters = RedisCounters(redis_url, timeout=10.0, clock=clock)
+    counters = RedisCounters(redis_url, timeout=10.0, clock=clock, quarantine=0.0)
     await counters.start()
     await restored(counters)
     hold = await held(counters, "h", 60)
@@ -776,7 +779,7 @@ async def test_a_flush_loses_nothing_in_flight(
 
 
 async def test_scripts_that_were_forgotten(redis_server: RedisServer, redis_url: str) -> None:
-    counters = RedisCounters(redis_url, timeout=10.0)
+    counters = RedisCounters(redis_url, timeout=10.0, quarantine=0.0)
     await counters.start()
     await restored(counters)
     hold = await held(counters, "h", 60)
@@ -789,7 +792,7 @@ async def test_scripts_that_were_forgotten(redis_server: RedisServer, redis_url:
 
 
 async def test_a_request_that_leaves_while_it_asks_keeps_nothing(redis_url: str) -> None:
-    counters = RedisCounters(redis_url, timeout=10.0)
+    counters = RedisCounters(redis_url, timeout=10.0, quarantine=0.0)
     await counters.start()
     await restored(counters)
     admit = asyncio.create_task(counters.admit("k", (), slots=1, lease="x"))
@@ -813,7 +816,7 @@ async def test_not_started_is_unavailable(redis_url: str) -> None:
 
 def race(url: str, process: int, results: "multiprocessing.Queue[list[int]]") -> None:
     async def run() -> list[int]:
-        counters = RedisCounters(url, timeout=30.0)
+        counters = RedisCounters(url, timeout=30.0, quarantine=0.0)
         await counters.start()
         answers = await asyncio.gather(
             *[reserve(counters, f"{process}-{n}", 3, least=1) for n in range(200)]
@@ -829,7 +832,7 @@ def race(url: str, process: int, results: "multiprocessing.Queue[list[int]]") ->
 
 
 async def test_processes_race_for_one_account(redis_url: str) -> None:
-    counters = RedisCounters(redis_url, timeout=10.0)
+    counters = RedisCounters(redis_url, timeout=10.0, quarantine=0.0)
     await counters.start()
     await restored(counters)
     context = multiprocessing.get_context("spawn")

@@ -18,9 +18,20 @@ from middlewares.stores.counters import (
 from middlewares.stores.failover import Budgets, Failover, Rates
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.redis_counters import RedisCounters
+from middlewares.stores.redis_scripts import (
+    ADMIT,
+    CONVERT,
+    DROP,
+    INVALIDATE,
+    LOOK,
+    PUT,
+    RESERVE,
+    RESTORE,
+)
 from middlewares.terms import Budget, Rate, Window
 from tests.waiting import DEADLINE
 
+from .cutting import Cutting, tcp
 from .redis_server import RedisServer
 
 NOW = 1_795_262_400.0
@@ -39,7 +50,13 @@ async def failing_over(
 ) -> AsyncIterator[Failover]:
     """With quick looks, so that the tests are."""
     failover = Failover(
-        RedisCounters(server.url(), timeout=timeout, connect_timeout=2.0, clock=lambda: NOW),
+        RedisCounters(
+            server.url(),
+            timeout=timeout,
+            connect_timeout=2.0,
+            clock=lambda: NOW,
+            quarantine=0.0,
+        ),
         rates=rates,
         budgets=budgets,
         local=MemoryCounters(clock=lambda: NOW),
@@ -57,7 +74,7 @@ async def failing_over(
 @asynccontextmanager
 async def another(server: RedisServer) -> AsyncIterator[RedisCounters]:
     """Another process."""
-    counters = RedisCounters(server.url(), timeout=10.0, clock=lambda: NOW)
+    counters = RedisCounters(server.url(), timeout=10.0, clock=lambda: NOW, quarantine=0.0)
     await counters.start()
     try:
         yield counters
@@ -405,3 +422,71 @@ async def test_rates_of_one_principal_that_cannot_be_read_are_counted_here(
         assert [(await failover.admit("k", CHECK)).admitted for _ in range(3)] == [1, 1, 0]
         assert len((await failover.levels("k", CHECK))[0]) == 1
         assert not failover.away
+
+
+@asynccontextmanager
+async def through(cutting: Cutting) -> AsyncIterator[Failover]:
+    async with tcp(cutting.serve) as port:
+        failover = Failover(
+            RedisCounters(f"redis://127.0.0.1:{port}", timeout=30.0, quarantine=0.0),
+            rates="local",
+            budgets="refuse",
+            local=MemoryCounters(),
+        )
+        await failover.start()
+        try:
+            yield failover
+        finally:
+            await failover.aclose()
+
+
+async def test_lost_connection_refuses_no_budget_and_runs_nothing_twice(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each command about money is carried out, its answer lost with the connection, in turn."""
+    cutting = Cutting(server.path)
+    async with through(cutting) as failover:
+        await restored(failover)
+        cutting.cut_at(RESERVE)
+        first = await held(failover, "h1", 30)
+        cutting.cut_at(RESERVE)
+        second, third = await asyncio.gather(held(failover, "h2", 30), held(failover, "h3", 20))
+        assert await used_and_held(failover) == (0, 80)
+        assert isinstance(await reserve(failover, "h4", 30), Short)
+        cutting.cut_at(PUT)
+        failover.resize(first, 10)
+        assert await used_and_held(failover) == (0, 60)
+        cutting.cut_at(DROP)
+        failover.drop(second)
+        assert await used_and_held(failover) == (0, 30)
+        cutting.cut_at(LOOK)
+        assert await used_and_held(failover) == (0, 30)
+        # Whether these are spent now is not known: the ledger is asked.
+        cutting.cut_at(CONVERT)
+        assert await failover.convert([first, third]) == [first, third]
+        await failover.invalidate("a")
+        seen, open_ones = await failover.version("a")
+        cutting.cut_at(RESTORE)
+        while not await failover.restore("a", Spent({"7d": NOW}, {"7d": 30}), open_ones, seen):
+            seen, open_ones = await failover.version("a")
+        assert await used_and_held(failover) == (30, 0)
+        cutting.cut_at(INVALIDATE)
+        await failover.invalidate("a")
+        assert await reserve(failover, "h5", 10) is None
+        assert not failover.away
+    assert cutting.cuts == 8
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_rate_whose_answer_is_lost_is_not_taken_twice(server: RedisServer) -> None:
+    cutting = Cutting(server.path)
+    async with through(cutting) as failover:
+        cutting.cut_at(ADMIT)
+        verdict = await failover.admit("k", CHECK, slots=5, lease="x")
+        assert verdict.admitted and not failover.away
+        assert cutting.cuts == 1
+        (level,), slots = await failover.levels("k", CHECK)
+        assert (level.remaining, slots) == (1, 0)
+        failover.release("k", "x")
+        assert (await failover.admit("k", CHECK, slots=5, lease="y")).admitted
+        assert not (await failover.admit("k", CHECK, slots=5, lease="z")).admitted

@@ -8,22 +8,22 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
-from middlewares.stores.counters import CountersUnavailable
+from middlewares.stores.counters import AnswerLost, CountersUnavailable
 from middlewares.stores.redis_link import Address, RedisLink
 from tests.waiting import DEADLINE, until
 
+from .cutting import Cutting, tcp
 from .redis_server import RedisServer
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def linked(url: str, **options: float) -> AsyncIterator[RedisLink]:
-    made = RedisLink(url, **{"timeout": 10.0, "connect_timeout": 10.0, **options})  # type: ignore[arg-type]
+async def linked(url: str, **options: Any) -> AsyncIterator[RedisLink]:
+    made = RedisLink(url, **{"timeout": 10.0, "connect_timeout": 10.0, **options})
     await made.start()
     try:
         yield made
@@ -40,35 +40,6 @@ def server() -> Iterator[RedisServer]:
     server.thaw()
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@asynccontextmanager
-async def tcp(
-    serve: Serve,
-    tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[int]:
-    """A server of our own. Gives its port."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def passing_on(
@@ -91,6 +62,67 @@ def passing_on(
             inner_writer.close()
 
     return serve
+
+
+async def test_calls_on_a_broken_connection_run_again_on_the_next(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    cutting = Cutting(redis_server.path)
+    async with tcp(cutting.serve) as port, linked(f"redis://127.0.0.1:{port}") as link:
+        await link.call("SET", "key", "before")
+        cutting.word = b"after"
+        assert link.send("SET", "sent", "after")
+        asked = link.call("SET", "key", "after", "GET")
+        assert await asked == b"after"  # it had run already
+        assert await link.call("MGET", "key", "sent") == [b"after", b"after"]
+    assert cutting.cuts == 1
+
+
+async def test_a_call_that_must_not_run_twice_does_not(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    count = b"return redis.call('INCR', KEYS[1])"
+    cutting = Cutting(redis_server.path)
+    async with tcp(cutting.serve) as port:
+        url = f"redis://127.0.0.1:{port}"
+        async with linked(url, once=(count,), identified=True) as link:
+            cutting.word = b"counted"
+            with pytest.raises(AnswerLost):
+                await link.call(b"EVAL", count, 1, "counted")
+            assert await link.call(b"EVAL", count, 1, "counted") == 2  # waits for a connection
+
+
+async def test_a_call_is_not_asked_a_third_time(redis_server: RedisServer, redis_url: str) -> None:
+    """What Redis, or a proxy, ends each connection for."""
+    cutting = Cutting(redis_server.path)
+    async with tcp(cutting.serve) as port, linked(f"redis://127.0.0.1:{port}") as link:
+        cutting.word, cutting.times = b"poison", 2
+        with pytest.raises(CountersUnavailable):
+            await link.call("ECHO", "poison")
+        assert await link.call("ECHO", "poison") == b"poison"
+    assert cutting.cuts == 2
+
+
+async def test_calls_are_not_repeated_on_another_redis(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))
+    other = RedisServer(folder)
+    cutting = Cutting(redis_server.path, other.path)
+    try:
+        async with (
+            tcp(cutting.serve) as port,
+            linked(f"redis://127.0.0.1:{port}", identified=True) as link,
+        ):
+            before = link.run
+            cutting.word = b"value"
+            with pytest.raises(AnswerLost):
+                await link.call("SET", "key", "value")
+            assert link.up and link.run != before != b""
+            assert await link.call("GET", "key") is None
+    finally:
+        other.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_answers_come_in_order(redis_url: str) -> None:
