@@ -122,7 +122,7 @@ class Passage:
                 # The numbers of what was held are used up: it goes out with the failure, if at all.
                 exchange.ending = _behind(self._held.removeprefix(BOM), exchange.ending)
             exchange.usage, measured = self._settle(relay)
-            exchange.produced = made(relay.said)
+            exchange.produced = min(made(relay.said), exchange.most_output)
             if relay.complete and self._flowing:  # whatever the upstream's connection does now
                 exchange.measured = measured
                 exchange.outcome = "hung_up" if self._gone else "completed"

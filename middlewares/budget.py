@@ -8,7 +8,8 @@ between its parts:
     no upstream asked      nothing: the row is voided, the money given back
     counted to its end     what the upstream counted, also where the client has left
     broken, or left        the input the upstream told, else the estimate; the output it told, or
-                           what was produced until then, whichever is more
+                           what was produced until then, whichever is more, the latter up to what
+                           was asked for
     answered, uncounted    the same
     failed                 what the upstream told, else nothing; the row is written, at no cost
 
@@ -71,7 +72,7 @@ class BudgetMiddleware:
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
 fallback_from, first_content, upstream_seconds, usage, measured, produced, tariff, outcome, \
 status, on_hangup
-    Writes:  on_hangup, cut_off, runs, cost
+    Writes:  on_hangup, cut_off, runs, most_output, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
     Cost:    one decision of the counters, two writes of the book; 8 us beyond
@@ -126,6 +127,7 @@ status, on_hangup
                 exchange.cut_off = _affords(bill, hold)
         exchange.on_hangup = budget.on_hangup
         exchange.runs = bill.runs
+        exchange.most_output = bill.output
 
         opened = _opened(exchange, principal, bill, hold, entry_id, self._clock())
         try:

@@ -36,6 +36,8 @@ _KEY = "penstock.exchange"
 MOST_RUNS = 101
 """How often an upstream's model runs for one answer, at most: with tools that the vendor runs it
 reads all again after each call. What is counted beyond that is not believed."""
+MOST_OUTPUT = 1 << 53
+"""Output tokens of an answer that nothing bounds."""
 
 
 class House(msgspec.Struct, frozen=True):
@@ -187,6 +189,7 @@ class Exchange(msgspec.Struct, eq=False):
     on_hangup: OnHangup = "cancel"  # budget: what becomes of the upstream when the client leaves
     cut_off: int = 0  # budget: output tokens after which a stream ends; 0: none
     runs: int = MOST_RUNS  # budget: how often a model may run for it, tools and compaction included
+    most_output: int = MOST_OUTPUT  # budget: output tokens that it asks for, and pays for, at most
     cost: int = 0  # budget: nano-credits charged, once it is over
     instead: str = ""  # downgrade: model to serve, since a limit refused the one asked for
     refused: str = ""  # downgrade: the kind of that refusal
@@ -205,7 +208,7 @@ class Exchange(msgspec.Struct, eq=False):
     upstream_seconds: float = 0.0  # forward, counting: waiting for its answer, or first content
     usage: Usage | None = None  # forward
     measured: bool = False  # forward: whether the upstream counted that usage, all of it
-    produced: int = 0  # forward: output tokens passed on, by their text
+    produced: int = 0  # forward: output tokens passed on, by their text, up to `most_output`
     tariff: Tariff | None = None  # forward: of the model that served
     dropped: list[str] = []  # forward: what of the request had no place at the upstream
     ending: Ending | None = None  # forward: how a broken stream ends, where events are numbered

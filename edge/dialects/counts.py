@@ -2,8 +2,9 @@
 
 Usage is believed by halves. A half is "not told" when it is missing, 0, negative, no number, or
 more than the model can have processed. It is then estimated: the input as it was when the request
-came, the output from the text that the model made. An output of 0 is believed where there is no
-text. Streamed or not, passed or translated, every answer goes through `settled`.
+came, the output from the text that the model made, up to what was asked for. An output of 0 is
+believed where there is no text. Streamed or not, passed or translated, every answer goes through
+`settled`.
 """
 
 import re
@@ -123,18 +124,24 @@ def is_sure(told: Usage, context: int | None) -> bool:
 
 
 def settled(
-    told: Usage | None, believed: Usage | None, *, given: int, said: int, hosted: int = 0
+    told: Usage | None,
+    believed: Usage | None,
+    *,
+    given: int,
+    said: int,
+    hosted: int = 0,
+    most: int = MOST,
 ) -> tuple[Usage, bool]:
     """What an answer used, and whether the upstream counted all of it.
 
     told: by the upstream. believed: of that, what is `believable`. given: input tokens, estimated.
     said: bytes of text that the model made. hosted: calls of hosted tools, if the upstream tells
-    none.
+    none. most: output tokens that were asked for at most; no estimate is above it.
     """
     if believed is None:
-        return Usage(input=given, output=made(said), hosted=hosted), False
+        return Usage(input=given, output=min(made(said), most), hosted=hosted), False
     unseen = 0 if believed.output else believed.reasoning
-    usage = believed.believed(given, made(said) + unseen)
+    usage = believed.believed(given, max(unseen, min(made(said) + unseen, most)))
     measured = usage is told
     if hosted and not usage.hosted:
         usage = replace(usage, hosted=hosted)

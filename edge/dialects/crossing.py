@@ -302,5 +302,5 @@ class Passthrough:
         believed = None if told is None else believable(told, context, choices, runs)
         if answer and (believed is None or not believed.output):
             said = max(said, self._way.said(answer))
-        given = self._exchange.estimate
-        return settled(told, believed, given=given, said=said, hosted=self._hosted)
+        given, most = self._exchange.estimate, self._exchange.most_output
+        return settled(told, believed, given=given, said=said, hosted=self._hosted, most=most)

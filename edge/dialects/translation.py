@@ -86,7 +86,14 @@ class Translation:
         self._upstream = upstream
         self._max_answer = max_answer
         self._count = _Count(
-            exchange.entry, weight, estimate, own, aim.context, exchange.runs, hosted
+            exchange.entry,
+            weight,
+            estimate,
+            own,
+            aim.context,
+            exchange.runs,
+            hosted,
+            exchange.most_output,
         )
         self._writer = client.writer(
             Caller(
@@ -160,7 +167,16 @@ def _spelled(fields: Fields) -> dict[str, str]:
 class _Count:
     """What the upstream counted, where that is believed, or else what it must have been."""
 
-    __slots__ = ("_context", "_entry", "_estimate", "_estimator", "_hosted", "_runs", "_weight")
+    __slots__ = (
+        "_context",
+        "_entry",
+        "_estimate",
+        "_estimator",
+        "_hosted",
+        "_most",
+        "_runs",
+        "_weight",
+    )
 
     def __init__(
         self,
@@ -171,8 +187,10 @@ class _Count:
         context: int | None,
         runs: int,
         hosted: int,
+        most: int,
     ) -> None:
         self._context = context
+        self._most = most
         self._runs = runs
         self._hosted = hosted
         self._entry = entry
@@ -206,9 +224,12 @@ class _Count:
             counted = sure.input + sure.cache_read + sure.cache_write
             if counted:
                 self._estimator.learn(self._entry, self._weight, counted)
-        usage, measured = settled(told, sure, given=self._estimate, said=said, hosted=self._hosted)
+        usage, measured = settled(
+            told, sure, given=self._estimate, said=said, hosted=self._hosted, most=self._most
+        )
         if cut:
-            usage = msgspec.structs.replace(usage, output=max(usage.output, made(said)))
+            output = max(usage.output, min(made(said), self._most))
+            usage = msgspec.structs.replace(usage, output=output)
         return usage, measured and not cut
 
 
