@@ -71,6 +71,10 @@ class AuditedKeys:
         self.revision = store.revision
         self.changes = store.changes
 
+    @property
+    def generation(self) -> int:
+        return self._store.generation
+
     async def insert(self, key: Key) -> Key:
         detail = {name: value for name, value in _told(key).items() if value not in (None, "")}
         await self._audit.note(self._action, key.id, detail)

@@ -104,7 +104,7 @@ async def open_durable(
     metrics = Metrics(gather=gather)
     metrics.start()
     stack.callback(metrics.stop)
-    database = Database.at(settings.store.sql)
+    database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
     stack.push_async_callback(database.aclose)
     keys = None
     if settings.auth.mode == "keys":
@@ -134,6 +134,7 @@ async def open_durable(
     health = await health_of(settings, stack, told, shared=told.knows)
     bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
+    metrics.look(metrics.sql_up, lambda: float(database.up))
     metrics.look(metrics.throttled, lambda: len(line))
     metrics.look(metrics.ledger_waiting, lambda: book.pending)
     metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)

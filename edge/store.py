@@ -1,9 +1,12 @@
 """A look at the stores before anything depends on them."""
 
+import asyncio
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from middlewares.stores.database import Database
+from middlewares.stores.database import Database, is_missing
+from middlewares.stores.identity import remembered, same, starting
+from middlewares.stores.keys import StoreUnavailable
 
 from .settings import Settings, SettingsError
 
@@ -18,8 +21,53 @@ async def check_store(settings: Settings) -> None:
         raise SettingsError([fault])
     if fault := journal_fault(settings):
         raise OSError(fault)
+    folder = Path(settings.store.journal)
+    await _refuse_to_make(settings.store.sql, folder)
     database = await Database.open(settings.store.sql)
-    await database.aclose()
+    try:
+        async with database.read(checked=True) as connection:
+            found = await database.confirm(connection)
+        await asyncio.to_thread(starting, folder, found)
+    finally:
+        await database.aclose()
+
+
+async def open_database(settings: Settings, *, create: bool = False) -> Database:
+    """The SQL store for one command, which may run beside a gateway. It must be the one to which
+    the journals belong, where these can be read.
+
+    create: make the file of SQLite where no gateway has had one.
+    Raises StoreUnavailable, SchemaMismatch.
+    """
+    folder = Path(settings.store.journal)
+    if create:
+        await _refuse_to_make(settings.store.sql, folder)
+    database = await Database.open(settings.store.sql, create=create, memory=None)
+    try:
+        async with database.read(checked=True) as connection:
+            await asyncio.to_thread(same, folder, await database.confirm(connection))
+    except BaseException:
+        await database.aclose()
+        raise
+    return database
+
+
+async def _refuse_to_make(sql: str, folder: Path) -> None:
+    if fault := await asyncio.to_thread(lost_database, sql, folder):
+        raise StoreUnavailable(fault)
+
+
+def lost_database(sql: str, folder: Path) -> str:
+    """A SQLite file is made once: what to say of a missing one to which journals belong; "" for
+    others."""
+    path = is_missing(sql)
+    if path is None or not (store := remembered(folder)):
+        return ""
+    return (
+        f"{path}: no such file. The journals in {folder} belong to the database {store} that was "
+        "there: put it back, or make a new one with `penstock migrate` and accept that with "
+        "`penstock accept-store`"
+    )
 
 
 def counters_fault(settings: Settings) -> str | None:

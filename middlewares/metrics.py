@@ -171,6 +171,12 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.sql_up = Gauge(
+            f"{namespace}_sql_up",
+            "1 while the SQL store can be used, 0 while it is away or not the right one.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.counters_up = Gauge(
             f"{namespace}_counters_up",
             "1 while the counters answer, 0 while limits go by what the policy for that says.",

@@ -158,6 +158,7 @@ def create_key(
             secret=brought,
             plans={one.id for one in settings.plans},
         ),
+        create=True,
     )
     if brought is None:
         return _show_secret(key, raw, quiet)

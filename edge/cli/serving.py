@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (serve, demo, simulate, check, migrate, schema):
         app.command()(command)
+    app.command("accept-store")(accept_store)
     app.command("print-chain")(print_chain)
 
 
@@ -90,11 +91,14 @@ def check(config: Config) -> None:
 
 
 def _check_sql(settings: "Settings") -> str | None:
+    from edge.store import lost_database
     from middlewares.stores.database import SchemaMismatch, needs_migration
     from middlewares.stores.keys import StoreUnavailable
 
     location = settings.store.sql
     file = location.removeprefix("sqlite:///")
+    if fault := lost_database(location, Path(settings.store.journal)):
+        return f"store.sql: {location.shown}: {fault}"
     if file != location and not Path(file).exists():
         typer.echo(f"ok: store.sql: {location.shown} will be made at the first start")
         return None
@@ -164,6 +168,31 @@ def migrate(config: Config) -> None:
 
     upgrade(location)
     typer.echo(f"ok: {location.shown} is current")
+
+
+def accept_store(config: Config) -> None:
+    """Go on with the SQL store that is there now, though it is another than before or went back.
+
+    For a restore under a running gateway, or a new database in the place of a lost one. Running
+    gateways take it within seconds; rows that wait in their journals are written to it.
+    """
+    from middlewares.stores.database import Database
+    from middlewares.stores.identity import Found, accept
+
+    settings = load(config)
+    folder = Path(settings.store.journal)
+
+    async def find() -> Found:
+        database = await Database.open(settings.store.sql, create=False)
+        try:
+            async with database.read(checked=True) as connection:
+                return await database.confirm(connection)
+        finally:
+            await database.aclose()
+
+    found = asyncio.run(find())
+    accept(folder, found)
+    typer.echo(f"ok: {settings.store.sql.shown} ({found.store}) is the store of {folder}")
 
 
 def schema() -> None:

@@ -85,15 +85,25 @@ def load(config: Path, **server: object) -> "Settings":
     return load(config, server={key: value for key, value in server.items() if value is not None})
 
 
-def with_stores(settings: "Settings", work: "Callable[[Stores], Awaitable[T]]") -> T:
-    """What `work` returns for the stores of `settings`."""
+def with_stores(
+    settings: "Settings", work: "Callable[[Stores], Awaitable[T]]", *, create: bool = False
+) -> T:
+    """What `work` returns for the stores of `settings`.
+
+    create: make the file of SQLite where no gateway has had one, and say so.
+    """
     from edge.audit import Audit
-    from middlewares.stores.sql import Database, SqlKeyStore
+    from edge.store import open_database
+    from middlewares.stores.database import is_missing
+    from middlewares.stores.sql import SqlKeyStore
     from middlewares.stores.sql_audit import SqlAuditStore
     from middlewares.stores.sql_ledger import SqlLedgerStore
 
     async def run() -> T:
-        database = await Database.open(settings.store.sql)
+        new = is_missing(settings.store.sql)
+        database = await open_database(settings, create=create)
+        if new:
+            say(f"{new}: a new database")
         try:
             audit = Audit(SqlAuditStore(database), "cli")
             return await work(Stores(SqlKeyStore(database), SqlLedgerStore(database), audit))

@@ -1,10 +1,11 @@
 """One SQL database: its address, its connections, and whether its tables are of this version."""
 
 import asyncio
+import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from middlewares._lookup import lookup
 from middlewares._shared import Shared
 
+from .identity import OLD_TABLES, Found, Identity, WrongStore
 from .keys import StoreUnavailable
+from .sqlite_file import BUSY, NotUsable, SqliteFile, beware
 
-SCHEMA = "0004"
+_log = logging.getLogger(__name__)
+
+SCHEMA = "0005"
 """The newest migration, which this code needs."""
 
 FAILURES = (
@@ -31,11 +36,24 @@ FAILURES = (
     asyncpg.InterfaceError,
     OSError,
     TimeoutError,
+    NotUsable,
 )
 _READING = "penstock_reading"
-BUSY = 5.0
-"""Seconds to wait for whoever writes to a SQLite file."""
 _POOL = 4
+_CLOSING = 10.0
+"""Seconds for what is asked just now, when the database is closed."""
+_PAUSE = 0.2
+"""Seconds between two attempts to open a SQLite file that could not be."""
+FOUND_SQLITE = (
+    "SELECT (SELECT id FROM identity),"
+    " (SELECT value FROM revisions WHERE name = 'keys'),"
+    " (SELECT value FROM revisions WHERE name = 'credits'),"
+    " ?1 = '' OR EXISTS (SELECT 1 FROM ledger WHERE id = ?1),"
+    " ?2 = '' OR EXISTS (SELECT 1 FROM ledger WHERE id = ?2)"
+)
+"""What makes a `Found`, for the two ids of `Identity.witnesses`. One statement, one moment."""
+_FOUND_POSTGRES = FOUND_SQLITE.replace("?1", "$1::text").replace("?2", "$2::text")
+_UNKNOWN_TABLE = ("no such table", "UndefinedTableError")
 
 
 class SchemaMismatch(Exception):
@@ -96,17 +114,46 @@ async def _looked_up(url: str, patience: float | None) -> None:
             raise TimeoutError(f"name lookup of {host} timed out") from None
 
 
-def _sqlite(path: Path) -> AsyncEngine:
+def make(url: str) -> None:
+    """The empty file of a SQLite URL and its folder, unless there is one; nothing for others.
+
+    Raises StoreUnavailable.
+    """
+    path = _file_of(url)
+    if path is None:
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():  # its -wal and -shm files take their mode from it
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
-        # aiosqlite leaves a thread behind when it cannot open a file, which may outlive its loop.
-        sqlite3.connect(path).close()
-    except (OSError, sqlite3.Error) as raised:
+    except OSError as raised:
         raise unavailable(raised) from raised
+
+
+def is_missing(url: str) -> Path | None:
+    """The file of a SQLite URL when it is not there."""
+    path = _file_of(url)
+    return None if path is None or path.exists() else path
+
+
+def _try_sqlite(url: str) -> None:
+    """See that the file of a SQLite URL can be opened.
+
+    aiosqlite leaves a thread behind when it cannot, which may outlive its loop.
+    """
+    path = _file_of(url)
+    if path is not None:
+        sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True).close()
+        beware(path)
+
+
+def _sqlite(path: Path) -> AsyncEngine:
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+        URL.create(
+            "sqlite+aiosqlite",
+            database=path.absolute().as_uri(),
+            query={"mode": "rw", "uri": "true"},  # a file that was removed is not made again
+        ),
         connect_args={"timeout": BUSY},
         hide_parameters=True,
         pool_size=_POOL,
@@ -156,18 +203,13 @@ async def needs_migration(url: str) -> bool:
 
     Raises SchemaMismatch when they are newer, StoreUnavailable.
     """
-    path = _file_of(url)
-    if path is not None and not path.exists():
+    if is_missing(url):
         return True
-    engine = connect(url, patience=10)
-    try:
-        return await _state(engine) == "old"
-    finally:
-        await engine.dispose()
+    return await _state(url, patience=10) == "old"
 
 
-async def _state(engine: AsyncEngine) -> Literal["old", "current"]:
-    with_version = await _read_version(engine)
+async def _state(url: str, *, patience: float) -> Literal["old", "current"]:
+    with_version = await _read_version(url, patience=patience)
     if with_version is None or with_version < SCHEMA:
         return "old"
     if with_version > SCHEMA:
@@ -178,12 +220,16 @@ async def _state(engine: AsyncEngine) -> Literal["old", "current"]:
     return "current"
 
 
-async def _read_version(engine: AsyncEngine) -> str | None:
+async def _read_version(url: str, *, patience: float) -> str | None:
+    engine = connect(url, patience=patience)
     try:
+        await asyncio.to_thread(_try_sqlite, url)
         async with reading(engine).connect() as connection:
             return await connection.run_sync(_version)
     except FAILURES as raised:
         raise unavailable(raised) from raised
+    finally:
+        await engine.dispose()
 
 
 def unavailable(raised: BaseException) -> StoreUnavailable:
@@ -194,78 +240,213 @@ def unavailable(raised: BaseException) -> StoreUnavailable:
 
 
 class Database(Shared):
-    """An open database whose tables are of this version. Shared by the stores of one process."""
+    """An open database whose tables are of this version. Shared by the stores of one process.
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._reading = reading(engine)
-        self._closing: list[Callable[[], None]] = []
+    A SQLite file that was removed, replaced or damaged, and a database that is another than before
+    (`identity`), count as a database that does not answer.
+    """
+
+    def __init__(self, url: str, *, patience: float, memory: Path | None) -> None:
+        path = _file_of(url)
+        self._url = url
+        self._patience = patience
+        self._file = None if path is None else SqliteFile(path)
+        self._engine = connect(url, patience=patience)
+        self._reading = reading(self._engine)
+        self._releasing: list[Callable[[], None]] = []
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._opening: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._reason = ""
+        self.identity = Identity(memory)
+        self.up = True
+        """Whether it did what it was asked for last."""
 
     @classmethod
-    async def open(cls, url: str, *, patience: float = 2.0) -> "Database":
+    async def open(
+        cls, url: str, *, patience: float = 2.0, create: bool = True, memory: Path | None = None
+    ) -> "Database":
         """Connect to `sqlite:///PATH`, whose tables are made or migrated here, or `postgresql://…`.
 
         patience: seconds that one statement, or the wait for a connection, may take.
+        create: whether the file of SQLite is made where there is none. memory: see `Identity`.
         Raises ValueError for another URL, SchemaMismatch, StoreUnavailable.
         """
-        engine = connect(url, patience=patience)
+        database = cls(url, patience=patience, memory=memory)
         try:
-            if await _state(engine) == "old":
-                if engine.dialect.name != "sqlite":
+            if create:
+                make(url)
+            elif path := is_missing(url):
+                raise StoreUnavailable(f"{path}: no such file")
+            if await _state(url, patience=patience) == "old":
+                if database._file is None:
                     raise SchemaMismatch(
                         "The tables are missing or older than this program needs. "
                         "Run `penstock migrate`."
                     )
                 # Alembic takes longer to load than all the rest; most starts need none of it.
                 await import_module(f"{__package__}.migrations").migrate(url)
+            async with database.using(checked=True):
+                pass
         except BaseException:
-            await engine.dispose()
+            await database.aclose()
             raise
-        return cls(engine)
+        return database
 
     @classmethod
-    def at(cls, url: str, *, patience: float = 2.0) -> "Database":
+    def at(cls, url: str, *, patience: float = 2.0, memory: Path | None = None) -> "Database":
         """`open` without a look: for a process whose parent has just opened it.
 
-        Raises ValueError for another URL, and StoreUnavailable for a file that cannot be opened.
+        Raises ValueError for another URL.
         """
-        return cls(connect(url, patience=patience))
+        return cls(url, patience=patience, memory=memory)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for close in self._closing:
-            await asyncio.to_thread(close)
-        await self._engine.dispose()
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING):
+                await self._unused_now()
+        await self._release()
+        if self._file is not None:
+            await asyncio.to_thread(self._file.close)
 
     @property
-    def sqlite_file(self) -> Path | None:
+    def sqlite_file(self) -> SqliteFile | None:
         """The file of a SQLite database."""
-        path = self._engine.url.database
-        return Path(path) if self._engine.dialect.name == "sqlite" and path else None
+        return self._file
 
-    def closing(self, close: Callable[[], None]) -> None:
-        """Have `close` called, in a thread, when the database is closed."""
-        self._closing.append(close)
-
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one SELECT. Raises StoreUnavailable."""
-        try:
-            async with self._reading.connect() as connection:
-                yield connection
-        except FAILURES as raised:
-            raise unavailable(raised) from raised
+    def releasing(self, close: Callable[[], None]) -> None:
+        """Have `close` called, in a thread, when connections are closed; the next `using` may be
+        of another file."""
+        self._releasing.append(close)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a transaction, committed when the block ends without an exception.
+    async def using(self, *, checked: bool = False, writes: bool = False) -> AsyncIterator[None]:
+        """The database may be used while the block runs.
 
-        Raises StoreUnavailable, and ValueError when a row breaks a constraint.
+        checked: the caller asks it who it is. writes: what was written in the block counts only if
+        the path names the same file at its end. Raises StoreUnavailable, also for FAILURES.
         """
         try:
-            async with self._engine.begin() as connection:
-                yield connection
+            await self._enter(checked)
+            try:
+                yield
+                if writes and (file := self._file) is not None and (what := file.difference()):
+                    raise NotUsable(f"{what}, in the middle of a transaction")
+            finally:
+                self._users -= 1
+                if not self._users:
+                    self._unused.set()
+        except StoreUnavailable:
+            self.up = False
+            raise
         except IntegrityError as raised:
             raise ValueError(str(raised.orig).partition("\n")[0]) from raised
         except FAILURES as raised:
+            self.up = False
+            if self._file is not None:
+                self._file.failed(getattr(raised, "orig", None) or raised)
             raise unavailable(raised) from raised
+        self.up = True
+
+    @asynccontextmanager
+    async def read(self, *, checked: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A connection for one SELECT. checked: after `confirm`. Raises StoreUnavailable."""
+        async with self.using(checked=checked), self._reading.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, *, checked: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction, committed when the block ends without an exception.
+
+        checked: after `confirm`. Raises StoreUnavailable, and ValueError when a row breaks a
+        constraint.
+        """
+        async with self.using(checked=checked, writes=True), self._engine.begin() as connection:
+            yield connection
+
+    async def confirm(self, connection: AsyncConnection) -> Found:
+        """What the database says of itself. Raises WrongStore when it is another than before."""
+        postgres = connection.dialect.name == "postgresql"
+        statement = _FOUND_POSTGRES if postgres else FOUND_SQLITE
+        try:
+            row = await connection.exec_driver_sql(statement, self.identity.witnesses)
+        except SQLAlchemyError as raised:
+            if any(text in str(raised) for text in _UNKNOWN_TABLE):
+                raise WrongStore(OLD_TABLES) from raised
+            raise
+        found = found_of(row.one())
+        self.identity.check(found)
+        return found
+
+    async def _enter(self, checked: bool) -> None:
+        file = self._file
+        if file is not None and (not file.opened or self._difference(file)):
+            await self._open()
+        if self.identity.fault and not checked:
+            raise WrongStore(self.identity.fault)
+        self._users += 1
+
+    def _difference(self, file: SqliteFile) -> str:
+        what = file.difference()
+        if what:
+            self._reason = what
+        return what
+
+    async def _open(self) -> None:
+        """Any number of callers wait for one attempt, which goes on when they leave."""
+        if self._opening is None:
+            if asyncio.get_running_loop().time() < self._not_before:
+                raise StoreUnavailable(self._reason)
+            self._opening = asyncio.create_task(self._open_file(), name="sqlite-open")
+            self._opening.add_done_callback(self._opened)
+        opening = self._opening
+        done, _ = await asyncio.wait((opening,), timeout=self._patience)
+        if not done:
+            raise StoreUnavailable(self._reason or "the file is still being opened")
+        if not opening.cancelled() and opening.exception() is not None:
+            raise StoreUnavailable(self._reason)
+
+    def _opened(self, opening: asyncio.Task[None]) -> None:
+        self._opening = None
+        self._not_before = asyncio.get_running_loop().time() + _PAUSE
+        if not opening.cancelled() and (raised := opening.exception()) is not None:
+            self._reason = str(unavailable(raised))
+
+    async def _open_file(self) -> None:
+        file = self._file
+        if file is None or (file.opened and not file.difference()):
+            return
+        what = file.difference() if file.opened else self._reason
+        await self._unused_now()
+        await self._release()
+        await asyncio.to_thread(file.open)
+        if what:
+            _log.warning("the SQL store was opened again: %s", what)
+        self._reason = ""
+
+    async def _unused_now(self) -> None:
+        if self._file is not None:
+            self._file.opened = False  # so that nobody begins
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
+
+    async def _release(self) -> None:
+        """Close all connections; nobody uses them any more."""
+        for close in self._releasing:
+            await asyncio.to_thread(close)
+        await self._engine.dispose()
+        if self._file is not None:
+            await asyncio.to_thread(self._file.release)
+
+
+def found_of(row: Sequence[Any]) -> Found:
+    """From what `FOUND_SQLITE` selects."""
+    store, keys, credit, newest, oldest = row
+    if store is None:
+        raise WrongStore(OLD_TABLES)
+    return Found(store, keys, credit, bool(newest), bool(oldest))

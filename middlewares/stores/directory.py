@@ -114,6 +114,7 @@ class KeyDirectory(Shared):
         self._flights: dict[bytes, asyncio.Task[Grant | None]] = {}
         self._slots = asyncio.Semaphore(_LOOK_UPS)
         self._since = 0
+        self._generation = store.generation
         self._trusted_until = -inf
         self._down = False
         self._task: asyncio.Task[None] | None = None
@@ -204,8 +205,11 @@ class KeyDirectory(Shared):
 
     async def _catch_up(self) -> None:
         now = await self._store.revision()
-        if now < self._since:
-            _log.warning("the key store went back from revision %d to %d", self._since, now)
+        if now < self._since or self._store.generation != self._generation:
+            _log.warning(
+                "the key store went back from revision %d to %d, or is another", self._since, now
+            )
+            self._generation = self._store.generation
             self._grants.clear()
             self._digests.clear()
             self._unknown.clear()

@@ -91,6 +91,12 @@ class KeyStore(Protocol):
     Keys are never deleted: a revoked one stays, so that `changes` can tell of it.
     """
 
+    @property
+    def generation(self) -> int:
+        """Changes when another store, or an older state of it, has taken the place of this one:
+        then nothing that was read before holds."""
+        ...
+
     async def find(self, digest: bytes) -> Key | None:
         """The key whose secret, or the one before, has this SHA-256; usable or not."""
         ...

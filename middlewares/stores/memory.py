@@ -16,6 +16,8 @@ from .secret import SECRET_BYTES
 class MemoryKeyStore(Shared):
     """A `KeyStore` that forgets when the process ends and is seen by no other process."""
 
+    generation = 0
+
     def __init__(self) -> None:
         self._keys: dict[str, Key] = {}
         self._ids: dict[bytes, str] = {}

@@ -31,7 +31,6 @@ _CHANGED = (
 )
 _PAGE = _ORDERED.limit(bindparam("most"))
 _LATER = _PAGE.where(tuple_(_c.created_at, _c.id) > tuple_(bindparam("at"), bindparam("place")))
-_REVISION = select(revisions.c.value).where(revisions.c.name == "keys")
 _NEXT_REVISION = (
     update(revisions)
     .where(revisions.c.name == "keys")
@@ -56,8 +55,15 @@ class SqlKeyStore(Shared):
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def generation(self) -> int:
+        return self._database.identity.generation
+
     async def find(self, digest: bytes) -> Key | None:
-        return await self._one(_BY_DIGEST, {"digest": digest})
+        found = await self._one(_BY_DIGEST, {"digest": digest})
+        if found is None:
+            await self.revision()  # in another database than before it may be missing
+        return found
 
     async def get(self, key_id: str) -> Key | None:
         return await self._one(_BY_ID, {"id": key_id})
@@ -77,18 +83,20 @@ class SqlKeyStore(Shared):
         return await self._all(_CHANGED, {"since": since, "most": limit})
 
     async def revision(self) -> int:
-        async with self._database.read() as connection:
-            return int((await connection.execute(_REVISION)).scalar_one())
+        async with self._database.read(checked=True) as connection:
+            return (await self._database.confirm(connection)).keys
 
     async def insert(self, key: Key) -> Key:
-        async with self._database.write() as connection:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
             revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
             key = msgspec.structs.replace(key, revision=revision)
             await connection.execute(_INSERT, msgspec.structs.asdict(key))
             return key
 
     async def update(self, key_id: str, change: Callable[[Key], Key]) -> Key:
-        async with self._database.write() as connection:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
             # The counter comes first: whoever holds it is the only writer of keys until commit.
             revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
             row = (await connection.execute(_BY_ID, {"id": key_id})).one_or_none()

@@ -201,8 +201,7 @@ class SqlLedgerStore(Shared):
         self._database = database
         self._writer: SqliteWriter | None = None
         if database.sqlite_file is not None:
-            self._writer = SqliteWriter(database.sqlite_file)
-            database.closing(self._writer.close)
+            self._writer = SqliteWriter(database, database.sqlite_file)
 
     async def append(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -213,11 +212,19 @@ class SqlLedgerStore(Shared):
             await self._append([storable(entry) for entry in entries])
 
     async def _append(self, entries: Sequence[Entry]) -> None:
+        """And in front of them those that the database has had and lost."""
+        identity = self._database.identity
         if self._writer is not None:
             async with self._writer.transaction() as connection:
-                await _append_sqlite(entries, connection)
-            return
-        async with self._database.write() as connection:
+                await _append_sqlite([*identity.lost, *entries], connection)
+        else:
+            await self._append_postgres(entries)
+        identity.written(entries)
+
+    async def _append_postgres(self, entries: Sequence[Entry]) -> None:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
+            entries = [*self._database.identity.lost, *entries]
             revision = None
             if _any_credit(entries):
                 # The counter comes first, as with keys: what it orders becomes visible in order.
@@ -233,8 +240,12 @@ class SqlLedgerStore(Shared):
     async def spent(
         self, account: str, now: float, ids: Sequence[str]
     ) -> tuple[Spent, tuple[str, ...]]:
-        async with self._database.read() as connection:
+        async with self._database.read(checked=True) as connection:
+            await self._database.confirm(connection)
             rows = (await connection.execute(_SPENT, {"account": account, "ids": ids})).all()
+        if self._database.identity.lost:
+            await self._append(())
+            return await self.spent(account, now, ids)
         starts: dict[str, float] = {}
         amounts: dict[str, int] = {}
         for name, start, amount, id_ in rows:
@@ -246,8 +257,11 @@ class SqlLedgerStore(Shared):
         return Spent(starts, amounts, balance), tuple([row.id for row in rows if row.id])
 
     async def grants(self, since: int) -> tuple[int, list[str]]:
-        async with self._database.read() as connection:
+        async with self._database.read(checked=True) as connection:
+            await self._database.confirm(connection)
             rows = (await connection.execute(_GRANTS, {"since": since})).all()
+        if self._database.identity.lost:
+            await self._append(())
         revision = next(value for value, account in rows if account is None)
         return revision, list(dict.fromkeys(account for _, account in rows if account is not None))
 

@@ -10,10 +10,11 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TypeVar
 
-from .database import BUSY, unavailable
+from .database import FOUND_SQLITE, Database, found_of
+from .identity import OLD_TABLES, WrongStore
+from .sqlite_file import BUSY, SqliteFile
 
 _T = TypeVar("_T")
 
@@ -21,29 +22,39 @@ _T = TypeVar("_T")
 class SqliteWriter:
     """Opens its connection when first used. Any number of callers take turns."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: Database, file: SqliteFile) -> None:
+        self._database = database
+        self._file = file
         self._turn = asyncio.Lock()
         self._connection: sqlite3.Connection | None = None
+        database.releasing(self.close)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[sqlite3.Connection]:
         """A connection in a transaction that nobody else writes beside, committed when the block
-        ends without an exception.
+        ends without an exception; it is the database of before (`Identity`).
 
         Raises StoreUnavailable, and what the block raises.
         """
-        async with self._turn:
+        async with self._database.using(checked=True, writes=True), self._turn:
+            connection = await _in_thread(self._begin)
             try:
-                connection = await _in_thread(self._begin)
-                try:
-                    yield connection
-                except BaseException:
-                    await _in_thread(self._roll_back)
-                    raise
-                await _in_thread(self._commit)
-            except sqlite3.Error as raised:
-                raise unavailable(raised) from raised
+                self._confirm(connection)
+                yield connection
+            except BaseException:
+                await _in_thread(self._roll_back)
+                raise
+            await _in_thread(self._commit)
+
+    def _confirm(self, connection: sqlite3.Connection) -> None:
+        identity = self._database.identity
+        try:
+            row = connection.execute(FOUND_SQLITE, identity.witnesses).fetchone()
+        except sqlite3.OperationalError as raised:
+            if "no such table" in str(raised):
+                raise WrongStore(OLD_TABLES) from raised
+            raise
+        identity.check(found_of(row))
 
     def close(self) -> None:
         """Call it when nobody writes any more."""
@@ -55,6 +66,8 @@ class SqliteWriter:
         if self._connection is None:
             self._connection = self._connect()
         self._roll_back()  # what a cancelled caller has left
+        # What is written must be in the file, whatever it holds now: no page is taken from memory.
+        self._connection.execute("PRAGMA shrink_memory")
         self._connection.execute("BEGIN IMMEDIATE")
         return self._connection
 
@@ -72,7 +85,7 @@ class SqliteWriter:
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw",
+            self._file.uri,
             uri=True,
             timeout=BUSY,
             isolation_level=None,

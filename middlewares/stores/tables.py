@@ -28,6 +28,9 @@ revisions = Table(
 """Counters that order writes. A writer increments its counter first and so holds the row until it
 commits: revisions become visible in their order, which a sequence does not promise."""
 
+identity = Table("identity", metadata, Column("id", String, primary_key=True))
+"""One row: a random id of this database, which its copies have too."""
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -11,7 +11,7 @@ from alembic.config import Config
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from middlewares.stores.database import FAILURES, connect, unavailable
+from middlewares.stores.database import FAILURES, connect, make, unavailable
 
 _LOCK = 0x70656E73746F636B  # "penstock"; any number that nobody else locks
 
@@ -22,6 +22,7 @@ async def migrate(url: str) -> None:
     All in one transaction, under a lock that others wait for: it is done whole or not at all.
     Raises StoreUnavailable.
     """
+    make(url)
     engine = connect(url, patience=None)
     try:
         async with engine.begin() as connection:

@@ -302,7 +302,7 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     await store.sums("key_1", 0.0, 1e9)
     await store.grants(0)
     event.remove(database._engine.sync_engine, "before_cursor_execute", note)
-    assert len(asked) == 7
+    assert len(asked) == 9
     steps = []
     async with database.read() as connection:
         for statement, values in asked:
@@ -313,6 +313,7 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     assert len([step for step in looks if "ledger" in step]) >= 7
     assert {step for step in looks if step.startswith("SCAN")} <= {
         "SCAN names",
+        "SCAN identity",  # one row
         "SCAN ledger USING INDEX ledger_at",  # from its newest row, as far as the page goes
     }
 

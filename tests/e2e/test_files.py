@@ -1,0 +1,179 @@
+"""The files of a running gateway are taken away, replaced and destroyed: no row is lost."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.middlewares.stores.redis_server import RedisServer
+
+from .conftest import Start
+from .ledger import Row, paid, rows
+from .program import DEADLINE, Gateway, Program, until
+from .test_limits import bearer
+from .wire import CHAT, ask, chat
+
+SIDES = ("-wal", "-shm")
+SQL_AWAY = ("penstock_sql_up", ())
+
+
+def backup(database: Path, to: Path) -> None:
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
+
+
+class Books:
+    """Requests by their ids, to be found in the ledger once each."""
+
+    def __init__(self, gateway: Gateway, key: str) -> None:
+        self.gateway = gateway
+        self.key = key
+        self.served: list[str] = []
+
+    async def ask(self, count: int) -> None:
+        """So many requests are answered."""
+        for _ in range(count):
+            body = chat("Hello [[sim tokens=5]]", "chat")
+            reply = await ask(self.gateway.url, CHAT, body, bearer(self.key))
+            assert reply.status == 200, reply.body
+            self.served.append(reply.header("x-request-id"))
+
+    async def balance(self) -> list[Row]:
+        """Every request has its row once there is time for it, and no other row is there."""
+        found: list[Row] = []
+        async with asyncio.timeout(DEADLINE):
+            while set(self.served) - {row.id for row in found}:
+                with suppress(sqlite3.Error):  # not put right yet
+                    found = await rows(self.gateway.sql)
+                await asyncio.sleep(0.05)
+        assert Counter(row.id for row in found) == Counter(self.served)
+        return found
+
+    async def up(self, value: float) -> None:
+        """Until every worker says that the store is there, or that it is not."""
+        await asyncio.to_thread(
+            until, lambda: self.gateway.metrics()[SQL_AWAY] == value, what=f"sql_up {value}"
+        )
+
+
+def removed(database: Path, saved: Path) -> None:
+    """The files of the database are removed, as by `rm penstock.db*`."""
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+
+
+def garbage(database: Path, saved: Path) -> None:
+    """All of the file is overwritten; it is the same file, of the same length."""
+    with database.open("r+b") as file:
+        file.write(os.urandom(database.stat().st_size))
+
+
+def emptied(database: Path, saved: Path) -> None:
+    os.truncate(database, 0)
+
+
+def replaced(database: Path, saved: Path) -> None:
+    """A copy of some moments ago takes its place, beside the side files of the other."""
+    shutil.copy(saved, database.with_suffix(".new"))
+    database.with_suffix(".new").rename(database)
+
+
+def wal_removed(database: Path, saved: Path) -> None:
+    database.with_name(f"{database.name}-wal").unlink()
+
+
+def shm_removed(database: Path, saved: Path) -> None:
+    database.with_name(f"{database.name}-shm").unlink()
+
+
+def wal_emptied(database: Path, saved: Path) -> None:
+    os.truncate(database.with_name(f"{database.name}-wal"), 0)
+
+
+def renamed(database: Path, saved: Path) -> None:
+    database.parent.rename(database.parent.with_name("elsewhere"))
+
+
+def folder_removed(database: Path, saved: Path) -> None:
+    shutil.rmtree(database.parent)
+
+
+def _nothing(database: Path, saved: Path) -> None:
+    """It comes back by itself."""
+
+
+def _sides_are_back(database: Path, saved: Path) -> None:
+    """Whoever opens it before, as we do to read it, opens another database than the gateway has."""
+    until(lambda: all(database.with_name(f"{database.name}{side}").exists() for side in SIDES))
+
+
+def _restored(database: Path, saved: Path) -> None:
+    database.parent.mkdir(exist_ok=True)
+    replaced(database, saved)
+
+
+def _copied(database: Path, saved: Path) -> None:
+    """A good one is written into the same file."""
+    shutil.copy(saved, database)
+
+
+def _renamed_back(database: Path, saved: Path) -> None:
+    database.parent.with_name("elsewhere").rename(database.parent)
+
+
+Deed = Callable[[Path, Path], None]
+DEEDS: dict[str, tuple[Deed, Deed]] = {
+    "removed": (removed, _restored),
+    "garbage": (garbage, _restored),
+    "garbage-copied": (garbage, _copied),
+    "emptied": (emptied, _restored),
+    "replaced": (replaced, _nothing),
+    "wal-removed": (wal_removed, _sides_are_back),
+    "shm-removed": (shm_removed, _sides_are_back),
+    "wal-emptied": (wal_emptied, _nothing),
+    "folder-renamed": (renamed, _renamed_back),
+    "folder-removed": (folder_removed, _restored),
+}
+
+
+def house(start: Start, document: dict[str, Any], folder: Path, **store: Any) -> Gateway:
+    """A gateway whose database has a folder of its own; with Redis, it has two workers."""
+    (folder / "sql").mkdir(parents=True)
+    document["store"] = {"sql": f"sqlite:///{folder}/sql/penstock.db", **store}
+    document["server"] = {"workers": 2 if store else 1}
+    return start(document, folder=folder)
+
+
+async def test_a_database_that_is_taken_away_loses_no_row(
+    start: Start, simulator: Program, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """One after the other, on one gateway with two workers; requests go on all the while."""
+    shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
+    document = paid(simulator.url)
+    gateway = await asyncio.to_thread(house, start, document, tmp_path / "house", **shared)
+    database = tmp_path / "house/sql/penstock.db"
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await books.ask(10)
+    for name, (deed, repair) in DEEDS.items():
+        print(name)
+        await books.balance()
+        saved = tmp_path / f"{name}.db"
+        backup(database, saved)
+        await books.ask(5)
+        await books.balance()
+        deed(database, saved)
+        await books.ask(5)
+        if repair not in (_nothing, _sides_are_back):
+            await books.up(0)
+            await books.ask(5)
+        repair(database, saved)
+        await books.ask(5)
+        await books.balance()
+        await books.up(1)
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], name
