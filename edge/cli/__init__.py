@@ -53,13 +53,16 @@ def _explain(error: Exception) -> int | None:
     from edge.money import MoneyRefused
     from edge.settings import SettingsError
     from middlewares.stores.database import SchemaMismatch
+    from middlewares.stores.identity import WrongStore
     from middlewares.stores.keys import StoreUnavailable
 
     if isinstance(error, SettingsError):
         for fault in error.faults:
             say(fault)
         return 2
-    if isinstance(error, KeyRefused | MoneyRefused | SchemaMismatch | LocalModelUnavailable):
+    if isinstance(
+        error, KeyRefused | MoneyRefused | SchemaMismatch | WrongStore | LocalModelUnavailable
+    ):
         say(f"error: {error}")
         return 1
     if isinstance(error, StoreUnavailable):

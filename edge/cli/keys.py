@@ -159,6 +159,7 @@ def create_key(
             plans={one.id for one in settings.plans},
         ),
         create=True,
+        quiet=quiet,
     )
     if brought is None:
         return _show_secret(key, raw, quiet)

@@ -86,11 +86,15 @@ def load(config: Path, **server: object) -> "Settings":
 
 
 def with_stores(
-    settings: "Settings", work: "Callable[[Stores], Awaitable[T]]", *, create: bool = False
+    settings: "Settings",
+    work: "Callable[[Stores], Awaitable[T]]",
+    *,
+    create: bool = False,
+    quiet: bool = False,
 ) -> T:
     """What `work` returns for the stores of `settings`.
 
-    create: make the file of SQLite where no gateway has had one, and say so.
+    create: make the file of SQLite where no gateway has had one, and say so unless `quiet`.
     """
     from edge.audit import Audit
     from edge.store import open_database
@@ -102,7 +106,7 @@ def with_stores(
     async def run() -> T:
         new = is_missing(settings.store.sql)
         database = await open_database(settings, create=create)
-        if new:
+        if new and not quiet:
             say(f"{new}: a new database")
         try:
             audit = Audit(SqlAuditStore(database), "cli")

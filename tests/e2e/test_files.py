@@ -10,7 +10,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import pytest
+
+from middlewares.stores.migrations import migrate
 from tests.middlewares.stores.redis_server import RedisServer
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 from .conftest import Start
 from .ledger import Row, paid, rows
@@ -160,7 +165,6 @@ async def test_a_database_that_is_taken_away_loses_no_row(
     books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
     await books.ask(10)
     for name, (deed, repair) in DEEDS.items():
-        print(name)
         await books.balance()
         saved = tmp_path / f"{name}.db"
         backup(database, saved)
@@ -177,3 +181,140 @@ async def test_a_database_that_is_taken_away_loses_no_row(
         await books.up(1)
         with closing(sqlite3.connect(database)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], name
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def sql(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with tables and without rows."""
+    if request.param == "sqlite":
+        return new_sqlite(tmp_path / "sql/penstock.db")
+    url: str = await request.getfixturevalue("postgres").new_database()
+    await migrate(url)
+    return url
+
+
+TABLES = ("ledger", "ledger_totals", "api_keys", "revisions", "identity")
+
+
+class Contents:
+    """What a database holds, to be put in the place of what it holds later, under a gateway."""
+
+    def __init__(self, sql: str, saved: Path) -> None:
+        self._sql = sql
+        self._saved = saved
+        self._rows: dict[str, list[Any]] = {}
+
+    async def save(self) -> "Contents":
+        if self._sql.startswith("sqlite"):
+            backup(Path(self._sql.removeprefix("sqlite:///")), self._saved)
+        else:
+            connection = await asyncpg.connect(self._sql)
+            for table in TABLES:
+                self._rows[table] = [
+                    tuple(row) for row in await connection.fetch(f"SELECT * FROM {table}")
+                ]
+            await connection.close()
+        return self
+
+    async def put(self) -> None:
+        if self._sql.startswith("sqlite"):
+            _restored(Path(self._sql.removeprefix("sqlite:///")), self._saved)
+            return
+        connection = await asyncpg.connect(self._sql)
+        async with connection.transaction():
+            for table in TABLES:
+                await connection.execute(f"DELETE FROM {table}")
+                await connection.copy_records_to_table(table, records=self._rows[table])
+        await connection.close()
+
+
+async def test_an_empty_database_in_the_place_of_the_right_one_is_not_trusted(
+    start: Start, simulator: Program, sql: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Known keys go on, rows wait for the right one or for a word, and it is said once."""
+    document = {**paid(simulator.url), "store": {"sql": sql}}
+    gateway = await asyncio.to_thread(start, document)
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await books.ask(3)
+    await books.balance()
+    right = await Contents(sql, tmp_path / "right.db").save()
+    if sql.startswith("sqlite"):
+        new_sqlite(tmp_path / "empty.db")
+        empty = Contents(sql, tmp_path / "empty.db")
+    else:
+        other = await request.getfixturevalue("postgres").new_database()
+        await migrate(other)
+        empty = await Contents(other, tmp_path).save()
+        empty._sql = sql
+
+    await empty.put()
+    await books.ask(3)  # not one of them is a 401
+    await books.up(0)
+    await books.ask(3)
+    assert await rows(sql) == []
+    stranger = await ask(gateway.url, CHAT, chat("Hello", "chat"), bearer("sk-penstock-live-no"))
+    assert stranger.status == 503
+    await right.put()
+    await books.up(1)
+    await books.balance()
+    said = [line for line in gateway.log if "accept-store" in str(line.get("event"))]
+    assert sorted(line["logger"].rsplit(".")[-1] for line in said) == sorted(
+        {line["logger"].rsplit(".")[-1] for line in said}
+    )
+    assert "is another database" in said[0]["event"]
+
+    await empty.put()
+    await books.up(0)
+    books.served.clear()
+    await books.ask(3)
+    assert "ok: " in await asyncio.to_thread(gateway.run, "accept-store")
+    await books.up(1)
+    await books.balance()
+    await asyncio.to_thread(
+        until, lambda: gateway.get("/v1/models", headers=bearer(books.key)).status_code == 401
+    )
+    books.key = await asyncio.to_thread(gateway.new_key, "again")
+    await books.ask(2)
+    await books.balance()
+    assert await asyncio.to_thread(gateway.stop) == 0
+
+    await right.put()
+    with pytest.raises(AssertionError, match="run `penstock accept-store`"):
+        await asyncio.to_thread(start, document, folder=gateway.folder)
+    await asyncio.to_thread(gateway.run, "accept-store")
+    again = await asyncio.to_thread(start, document, folder=gateway.folder)
+    assert len(await rows(again.sql)) == 3
+
+
+async def test_an_older_state_of_the_database_is_not_trusted(
+    start: Start, simulator: Program, sql: str, tmp_path: Path
+) -> None:
+    """It knows no revocation of later; rows that this process has written are written again."""
+    document = {**paid(simulator.url), "store": {"sql": sql}}
+    gateway = await asyncio.to_thread(start, document)
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await books.ask(3)
+    await books.balance()
+    older = await Contents(sql, tmp_path / "older.db").save()
+    await books.ask(3)
+    await books.balance()
+    await older.put()
+    await books.balance()  # without a word, and without another request
+
+    gone = await asyncio.to_thread(gateway.new_key, "gone")
+    assert (await ask(gateway.url, "/v1/models", headers=bearer(gone))).status == 200
+    newer = await Contents(sql, tmp_path / "newer.db").save()
+    await asyncio.to_thread(gateway.run, "keys", "revoke", "gone")
+    await asyncio.to_thread(
+        until, lambda: gateway.get("/v1/models", headers=bearer(gone)).status_code == 401
+    )
+    await newer.put()
+    await books.up(0)
+    await books.ask(3)
+    assert (await ask(gateway.url, "/v1/models", headers=bearer(gone))).status == 401
+    await asyncio.to_thread(gateway.run, "accept-store")
+    await books.up(1)
+    await books.balance()
+    await asyncio.to_thread(
+        until, lambda: gateway.get("/v1/models", headers=bearer(gone)).status_code == 200
+    )

@@ -122,6 +122,7 @@ def test_create_keeps_what_the_key_may_do(penstock: Penstock) -> None:
 def test_create_refuses_and_makes_nothing(
     penstock: Penstock, options: list[str], status: int, told: str
 ) -> None:
+    penstock.on("migrate")
     made = penstock.on("keys", "create", "--name", "x", "--quiet", *options)
     assert (made.status, made.out) == (status, "")
     assert told in made.err
@@ -233,6 +234,7 @@ def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:
 
 
 def test_a_key_that_is_not_there_is_told(penstock: Penstock) -> None:
+    penstock.on("migrate")
     for command in ("show", "rotate", "revoke"):
         result = penstock.on("keys", command, "nobody")
         assert result == (
@@ -269,6 +271,7 @@ def test_a_missing_configuration_is_told(penstock: Penstock, tmp_path: Path) -> 
 def test_the_configuration_may_be_named_in_the_environment(
     penstock: Penstock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    penstock.on("migrate")
     monkeypatch.setenv("PENSTOCK_CONFIG", str(penstock.config))
     assert penstock("keys", "list", "--json").out == "[]\n"
 
@@ -529,7 +532,7 @@ def test_the_wheel_runs_without_the_repository(tmp_path: Path) -> None:
         "from edge.settings import demo_settings\n"
         "assert edge.cli.__file__.startswith(os.environ['SITE']), edge.cli.__file__\n"
         "demo_settings({}, pathlib.Path.cwd())\n"
-        "edge.cli.main(['keys', 'list', '--json', '--config', 'penstock.toml'])\n"
+        "edge.cli.main(['plans', '--json', '--config', 'penstock.toml'])\n"
     )
     write(tmp_path)
     done = subprocess.run(
@@ -540,4 +543,55 @@ def test_the_wheel_runs_without_the_repository(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert [plan["id"] for plan in json.loads(done.stdout)] == ["pro"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["usage"],
+        ["keys", "list"],
+        ["keys", "show", "x"],
+        ["keys", "revoke", "x"],
+        ["credits", "list", "x"],
+        ["accept-store"],
+    ],
+    ids=" ".join,
+)
+def test_a_missing_database_is_named_and_not_made(
+    penstock: Penstock, tmp_path: Path, command: list[str]
+) -> None:
+    result = penstock.on(*command)
+    assert (result.status, result.out) == (1, "")
+    assert f"{tmp_path}/var/penstock.db: no such file" in result.err
+    assert list(tmp_path.iterdir()) == [penstock.config]
+
+
+def test_create_says_that_it_makes_the_database(penstock: Penstock, tmp_path: Path) -> None:
+    assert (
+        f"{tmp_path}/var/penstock.db: a new database"
+        in penstock.on("keys", "create", "--name", "x").err
+    )
+    assert "a new database" not in penstock.on("keys", "create", "--name", "y").err
+
+
+def test_a_database_that_was_lost_is_not_made_again(penstock: Penstock, tmp_path: Path) -> None:
+    """One that `migrate` makes instead is accepted on purpose."""
+    penstock.on("migrate")
+    journal = tmp_path / "var/journal"
+    assert penstock.on("accept-store").status == 0  # as a gateway that runs notes it
+    database = tmp_path / "var/penstock.db"
+    database.unlink()
+    for command in (["serve"], ["check"], ["keys", "create", "--name", "x"]):
+        result = penstock.on(*command)
+        assert result.status == 1
+        assert f"The journals in {journal} belong to the database" in result.err
+        assert not database.exists()
+    penstock.on("migrate")
+    for command in (["serve"], ["keys", "create", "--name", "x"], ["keys", "list"]):
+        result = penstock.on(*command)
+        assert (result.status, result.out) == (1, "")
+        assert "run `penstock accept-store` to go on with this" in result.err
+    assert penstock.on("accept-store").out.startswith("ok: sqlite:///")
+    assert penstock.on("keys", "list", "--json").out == "[]\n"
