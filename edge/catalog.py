@@ -2,12 +2,14 @@
 
 A name is an id or an alias, alone or behind the brand's prefix (`penstock/sim-1`), and may end in
 `[1m]`, the way coding clients ask for a long context. Exact names are one dict look-up; only names
-in no table are held against the few ids that end in `*`, longest first; a name that belongs to an
-exact entry but for its letters' case, or more prefixes and suffixes, is none of theirs.
+in no table are held against the few ids that end in `*`, longest first. A name that belongs to an
+exact entry once what servers ignore is taken off (letter case, repeated suffixes and prefixes,
+percent escapes; see `_is_exact`) is never matched by them.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
+from urllib.parse import unquote
 
 import msgspec
 
@@ -21,6 +23,13 @@ from .settings import Settings
 LONG_CONTEXT = "[1m]"
 _LONGEST_NAME = 200
 _FORBIDDEN = frozenset(' "\\*')
+_SUFFIXES = (LONG_CONTEXT, ":latest")
+"""What may follow a name and leaves it the same model: ours, and the default tag of Ollama."""
+_PREFIXES = ("models/",)
+"""What may precede one: Gemini's resource names. The brand and names of upstreams are added."""
+_EDGES = "./:@"
+"""Punctuation at either end that lenient servers drop."""
+_ENDINGS = (*_SUFFIXES, *_EDGES)
 
 
 Balance = Literal["order", "weight", "least_inflight", "latency"]
@@ -74,13 +83,21 @@ class Model(msgspec.Struct, frozen=True):
 class Catalog:
     """All models of one configuration. Immutable."""
 
-    __slots__ = ("_exact", "_listed", "_lower", "_prefix", "_wild")
+    __slots__ = ("_exact", "_listed", "_lower", "_prefix", "_prefixes", "_wild")
 
-    def __init__(self, exact: Mapping[str, Model], wild: Iterable[Model], prefix: str) -> None:
+    def __init__(
+        self,
+        exact: Mapping[str, Model],
+        wild: Iterable[Model],
+        prefix: str,
+        upstreams: Iterable[str] = (),
+    ) -> None:
         self._exact = exact
-        self._lower = frozenset(name.lower() for name in exact)
+        self._lower = frozenset(name.lower().strip(_EDGES) for name in exact)
         self._wild = tuple(sorted(wild, key=lambda model: -len(model.entry)))
         self._prefix = prefix
+        named = (f"{name.lower()}/" for name in upstreams)
+        self._prefixes = (prefix.lower(), *_PREFIXES, *named, *_EDGES)
         self._listed = tuple({model.id: model for model in exact.values()}.values())
 
     @classmethod
@@ -98,7 +115,7 @@ class Catalog:
                 exact.update(dict.fromkeys((model.id, *model.aliases), model))
         for name, model in list(exact.items()):
             exact.setdefault(prefix + name, model)
-        return cls(exact, wild, prefix)
+        return cls(exact, wild, prefix, extra)
 
     def find(self, name: str) -> Model | None:
         """The model that `name` means, or None."""
@@ -116,10 +133,10 @@ class Catalog:
             return None
         if not _FORBIDDEN.isdisjoint(name):
             return None
-        if self._is_exact(name):
-            return None
         for model in self._wild:
             if name.startswith(model.entry[:-1]):
+                if self._is_exact(name, model.entry[:-1]):
+                    return None
                 targets = tuple(_named(target, name) for target in model.targets)
                 return msgspec.structs.replace(
                     model,
@@ -130,18 +147,31 @@ class Catalog:
                 )
         return None
 
-    def _is_exact(self, name: str) -> bool:
+    def _is_exact(self, name: str, stem: str) -> bool:
         """Whether `name`, less what a client may put around it, belongs to an exact entry.
 
-        It must not get around that entry's price, plans and allow-lists.
+        It must not get around that entry's price, plans and allow-lists. stem: how the entry begins
+        that would match; a prefix the operator wrote there is part of the name.
         """
-        name, prefix = name.lower(), self._prefix.lower()
-        while name not in self._lower:
-            less = name.removesuffix(LONG_CONTEXT).removeprefix(prefix)
-            if less == name:
-                return False
+        name = name.lower()
+        if not (name.startswith(self._prefixes) or name.endswith(_ENDINGS) or "%" in name):
+            return name in self._lower  # the usual one wears nothing
+        stem = stem.lower()
+        prefixes = [prefix for prefix in self._prefixes if not stem.startswith(prefix)]
+        while (less := self._less(name, prefixes)) != name:
             name = less
-        return True
+        return name in self._lower
+
+    def _less(self, name: str, prefixes: Iterable[str]) -> str:
+        """`name` in lower case without one layer of dressing; an exact name as it is."""
+        name = name.strip(_EDGES)
+        if name in self._lower:
+            return name
+        for prefix in prefixes:
+            name = name.removeprefix(prefix)
+        for suffix in _SUFFIXES:
+            name = name.removesuffix(suffix)
+        return unquote(name).lower() if "%" in name else name
 
     def grant(self, name: str) -> str | None:
         """How an allow-list should name what `name` means: an id, or an entry that ends in `*`."""

@@ -95,6 +95,13 @@ def test_an_exact_id_goes_before_a_family() -> None:
     assert model.targets == (Target("b", "five"),)
 
 
+EXACT_BESIDE_WILD: list[dict[str, Any]] = [
+    {"id": "*", "targets": ["a/*"]},
+    {"id": "gpt-5", "aliases": ["five", "vendor/five"], "targets": ["b/five"]},
+    {"id": "b/own", "targets": ["b/own"]},
+]
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -106,15 +113,52 @@ def test_an_exact_id_goes_before_a_family() -> None:
         "house/HOUSE/Gpt-5[1M][1m]",
         "FIVE",
         "house/five[1m][1m]",
+        "a/gpt-5",
+        "b/a/house/Five[1m][1M]",
+        "models/gpt-5",
+        "vendor/FIVE",
+        "a/vendor/five",
+        "gpt-5:latest",
+        "gpt-5:LATEST[1m][1m]",
+        "gpt-5.",
+        "/gpt-5/",
+        "house//gpt-5",
+        "%67pt-5",
+        "%2567pt-5",
+        "gpt%2D5",
+        "house%2fgpt-5",
+        "%41/gpt-5",
+        "gpt-5%5B1m%5d[1m]",
+        "B/OWN",
+        "gpt-5 ",
+        "gpt-5\t",
+        "gpt\u20115",
+        "\uff47\uff50\uff54-5",
+        "gpt-5\u200b",
+        "\u017five",
     ],
 )
-def test_find_name_of_exact_entry_in_other_clothes_is_no_familys(name: str) -> None:
-    models = [
-        {"id": "*", "targets": ["a/*"]},
-        {"id": "gpt-5", "aliases": ["five"], "targets": ["b/five"]},
-    ]
-    assert catalog(models).find(name) is None
-    assert catalog(models[:1]).find(name.lower()) is not None
+def test_find_exact_name_in_disguise_matches_no_wildcard(name: str) -> None:
+    assert catalog(EXACT_BESIDE_WILD).find(name) is None
+    assert catalog(EXACT_BESIDE_WILD).grant(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gpt-5-mini", "gpt-5-2026-01-01", "other/gpt-5", "b/other", "own", "latest", "[1m]x", "50%"],
+)
+def test_find_another_name_beside_exact_entry_matches_wildcard(name: str) -> None:
+    model = catalog(EXACT_BESIDE_WILD).find(name)
+    assert model is not None
+    assert (model.id, model.entry) == (name, "*")
+
+
+def test_find_prefix_that_wildcard_itself_has_is_part_of_the_name() -> None:
+    models = [{"id": "a/*", "targets": ["a/*"]}, {"id": "gpt-5", "targets": ["b/five"]}]
+    model = catalog(models).find("a/gpt-5")
+    assert model is not None
+    assert model.entry == "a/*"
+    assert catalog([*models, {"id": "a/gpt-5", "targets": ["b/x"]}]).find("a/GPT-5") is None
 
 
 def test_an_id_goes_before_another_behind_the_prefix() -> None:
