@@ -93,7 +93,7 @@ class Appraiser:
             if "context_management" in fields and compacts(fields):
                 runs += 1
                 most_input *= 2
-            if reads_more(fields):
+            if reads_more(fields, whole=exchange.whole and not limits.added):
                 most_input = max(most_input, limits.context)
                 calls = hosted_calls(exchange.endpoint, fields)
                 runs += calls

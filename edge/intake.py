@@ -10,6 +10,7 @@ from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 
 from .catalog import Catalog, Model
+from .contents import check_contents
 from .estimate import Estimator
 from .members import check_names
 from .unknown_model import not_allowed, not_found
@@ -46,11 +47,12 @@ class IntakeMiddleware:
     """Read the body within its bound and find out which model is asked for.
 
     Reads:   endpoint, principal
-    Writes:  fields, model, models, stream, size, estimate, media, outcome
+    Writes:  fields, whole, model, models, stream, size, estimate, media, outcome
     Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
              unsupported_media_type
     Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
-    Cost:    one receive for most bodies; one msgspec decode that leaves values as they are
+    Cost:    one receive for most bodies; two msgspec decodes that leave values as they are, of the
+             whole and of turns and tools
     """
 
     __slots__ = ("_catalog", "_endpoints", "_estimator", "_idle", "_limit", "app")
@@ -88,7 +90,8 @@ class IntakeMiddleware:
             await problem(scope, receive, send)
             return await discard(receive)
         fields = _members(body)
-        check_names(fields)
+        check_names(fields, exchange.endpoint)
+        exchange.whole = check_contents(fields)
         if "models" in fields and exchange.endpoint in _STREAMED:
             exchange.models = _models(fields)
         exchange.model = model = _text(fields, "model")

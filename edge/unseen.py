@@ -124,9 +124,10 @@ def _looked_at(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return referring, [name for name in _TURNS if name in names]
 
 
-def reads_more(fields: Mapping[str, msgspec.Raw]) -> bool:
+def reads_more(fields: Mapping[str, msgspec.Raw], *, whole: bool = False) -> bool:
     """Whether the upstream may read more than `fields`, the members of a body, hold.
 
+    whole: turns and tools are known to be seen (`edge.contents`).
     True also where they cannot be read: what an upstream makes of them is not known.
     """
     referring, turns = _looked_at(fields)
@@ -135,6 +136,8 @@ def reads_more(fields: Mapping[str, msgspec.Raw]) -> bool:
             return True
     if "prompt" in fields and bytes(fields["prompt"])[:1] == b"{":  # one that the vendor keeps
         return True
+    if whole:
+        return False
     try:
         if "tools" in fields and _hosted(fields["tools"]):
             return True

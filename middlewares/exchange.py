@@ -185,6 +185,7 @@ class Exchange(msgspec.Struct, eq=False):
     size: int = 0  # intake, responses: bytes of the body that are text
     estimate: int = 0  # intake, responses: input tokens, rather too many than too few
     media: bool = False  # intake, responses: whether there is more in the body than text
+    whole: bool = False  # intake, responses: turns and tools are of kinds whose size is seen
     levels: tuple[Level, ...] = ()  # rate_limit: where the principal's rates stand
     on_hangup: OnHangup = "cancel"  # budget: what becomes of the upstream when the client leaves
     cut_off: int = 0  # budget: output tokens after which a stream ends; 0: none

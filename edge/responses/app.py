@@ -18,6 +18,7 @@ import msgspec
 
 from edge.dialects.openai_responses import compaction
 from edge.sealing import Sealing
+from edge.vendor_objects import refused
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Keeper
 from middlewares.problem import Problem
@@ -107,11 +108,12 @@ class ResponsesApp:
         expanded = await expand(fields, owner, self._store, now=self._clock(), limit=self._limit)
         # What is continued may begin with a compaction too.
         opened = await self._revealed(expanded.fields, owner or "", "")
-        if opened.get("input") is not exchange.fields.get("input") and self._appraise is not None:
-            whole = msgspec.json.encode(opened)
-            exchange.size, exchange.estimate, exchange.media = self._appraise(
-                exchange.model, whole, owner or ""
-            )
+        if opened.get("input") is not exchange.fields.get("input"):
+            exchange.whole = False
+            if self._appraise is not None:
+                exchange.size, exchange.estimate, exchange.media = self._appraise(
+                    exchange.model, msgspec.json.encode(opened), owner or ""
+                )
         exchange.fields = opened
         if exchange.endpoint != "responses":
             return
@@ -220,10 +222,10 @@ def _owner(exchange: Exchange) -> str | None:
 def _check(fields: Fields) -> None:
     """Refuse what would need more than kept responses (OpenAI's `code` for it)."""
     if _flag(fields, "background"):
-        raise _unsupported("background", "responses are not made in the background")
+        raise refused("background", "responses are not made in the background")
     for name in ("conversation", "prompt"):
         if bytes(fields.get(name, b"null")) != b"null":
-            raise _unsupported(name, "it refers to an object that only its vendor has")
+            raise refused(name)
 
 
 def _flag(fields: Fields, name: str) -> bool | None:
@@ -231,16 +233,6 @@ def _flag(fields: Fields, name: str) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise invalid(name, "true or false")
     return value
-
-
-def _unsupported(name: str, why: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Unsupported parameter: `{name}` is not supported here; {why}.",
-        param=name,
-        issue="expected to be left out",
-        extra={"code": "unsupported_parameter"},
-    )
 
 
 def _unknown(response_id: str) -> Problem:

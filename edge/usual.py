@@ -1,0 +1,88 @@
+"""Turns and tools of the commonest kinds, which hold nothing that has to be looked for.
+
+Most bodies hold no others. Decoding is all it takes to know: a member or a kind that is not listed
+raises ValidationError, also where it stands in the first of two members of one name.
+"""
+
+from typing import Literal
+
+import msgspec
+
+_NONE = msgspec.Raw(b"null")
+
+
+class _Caching(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    type: msgspec.Raw = _NONE
+    ttl: msgspec.Raw = _NONE
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True):
+    """A message, item or part of the commonest kinds. Most bodies hold no others, and are looked
+    through by decoding these alone, which checks each of members that stand twice."""
+
+    type: (
+        Literal[
+            "text",
+            "input_text",
+            "output_text",
+            "summary_text",
+            "message",
+            "reasoning",
+            "thinking",
+            "refusal",
+            "tool_use",
+            "tool_result",
+            "function_call",
+            "function_call_output",
+            "custom_tool_call",
+            "custom_tool_call_output",
+        ]
+        | None
+    ) = None
+    role: msgspec.Raw = _NONE
+    content: "str | list[_Usual] | None" = None
+    text: msgspec.Raw = _NONE
+    cache_control: _Caching | None = None
+    id: msgspec.Raw = _NONE
+    name: msgspec.Raw = _NONE
+    input: msgspec.Raw = _NONE
+    tool_use_id: msgspec.Raw = _NONE
+    is_error: msgspec.Raw = _NONE
+    thinking: msgspec.Raw = _NONE
+    signature: msgspec.Raw = _NONE
+    tool_calls: msgspec.Raw = _NONE
+    tool_call_id: msgspec.Raw = _NONE
+    reasoning_content: msgspec.Raw = _NONE
+    refusal: msgspec.Raw = _NONE
+    call_id: msgspec.Raw = _NONE
+    arguments: msgspec.Raw = _NONE
+    output: "str | list[_Usual] | None" = None
+    summary: "list[_Usual] | None" = None
+    encrypted_content: msgspec.Raw = _NONE
+    status: msgspec.Raw = _NONE
+    phase: msgspec.Raw = _NONE
+    annotations: msgspec.Raw = _NONE
+    logprobs: msgspec.Raw = _NONE
+
+
+class _UsualTool(msgspec.Struct, forbid_unknown_fields=True):
+    """A tool that the caller runs."""
+
+    type: Literal["function", "custom"] | None = None
+    name: msgspec.Raw = _NONE
+    description: msgspec.Raw = _NONE
+    input_schema: msgspec.Raw = _NONE
+    cache_control: _Caching | None = None
+    function: msgspec.Raw = _NONE
+    parameters: msgspec.Raw = _NONE
+    strict: msgspec.Raw = _NONE
+    format: msgspec.Raw = _NONE
+    defer_loading: msgspec.Raw = _NONE
+    input_examples: msgspec.Raw = _NONE
+    eager_input_streaming: msgspec.Raw = _NONE
+
+
+check_turns = msgspec.json.Decoder(str | list[_Usual] | None).decode
+"""Raises a DecodeError for messages, items or parts that are not all of the commonest kinds."""
+check_tools = msgspec.json.Decoder(list[_UsualTool] | None).decode
+"""The same for tools: those the caller runs."""
