@@ -55,9 +55,9 @@ class AccountApp:
         try:
             content = await self._content(scope, exchange)
         except StoreUnavailable as raised:
-            raise Problem("upstream_unavailable", reason=f"ledger: {raised}") from raised
+            raise Problem("store_unavailable", reason=f"ledger: {raised}") from raised
         except CountersUnavailable as raised:
-            raise Problem("upstream_unavailable", reason=f"counters: {raised}") from raised
+            raise Problem("store_unavailable", reason=f"counters: {raised}") from raised
         exchange.outcome = "completed"
         body = orjson.dumps(content)
         await send_json(scope, send, body)

@@ -256,7 +256,9 @@ class Gateway:
 
     def _working(self) -> Working:
         edition = self._edition
-        state: State = "draining" if not self._wanted else "ready" if self._ready() else "not ready"
+        state: State = (
+            "draining" if not self._wanted else "not ready" if self._unready() else "ready"
+        )
         return Working(
             pid=os.getpid(),
             digest=edition.posted.digest,
@@ -267,9 +269,19 @@ class Gateway:
             fault=self._fault,
         )
 
-    def _ready(self) -> bool:
+    def _unready(self) -> dict[str, str]:
+        """Why this worker should get no new work, for /readyz; empty when it should."""
+        if not self._wanted:
+            return {"reason": "stopping"}
         keys = self._durable.keys
-        return self._wanted and (keys is None or keys.usable)
+        if keys is None or keys.answered:
+            return {}
+        fault = self._durable.database.identity.fault
+        known = "known ones are served" if keys.usable else "none is served"
+        return {
+            "reason": f"keys that are not known cannot be checked, {known}",
+            "store": f"sql: {fault or 'does not answer'}",
+        }
 
     async def _status(self) -> dict[str, Any]:
         """For operators, of all workers. It is itself under way, and not counted."""
@@ -338,7 +350,7 @@ class Gateway:
             metrics=shared.metrics,
             estimator=shared.estimator,
             log=info_logger(),
-            open_app=open_app(settings, catalog, shared.metrics, self._ready, self._status),
+            open_app=open_app(settings, catalog, shared.metrics, self._unready, self._status),
             admin_app=AdminApp(
                 token=None if token is None else token.reveal(),
                 settings=settings,

@@ -1,6 +1,6 @@
 """What is answered without a key: health, metrics and the front page. A small Starlette app."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ def open_app(
     settings: Settings,
     catalog: Catalog,
     metrics: Metrics,
-    ready: Callable[[], bool],
+    unready: Callable[[], Mapping[str, str]],
     status: Callable[[], Awaitable[dict[str, Any]]],
 ) -> ASGIApp:
-    """The app beside the forwarder. `ready` says whether new work is wanted, `status` what there is
-    to know of all workers."""
+    """The app beside the forwarder. `unready` says why new work is not wanted, nothing when it is;
+    `status` what there is to know of all workers."""
     templates = Jinja2Templates(_TEMPLATES)
     networks = settings.server.ops_networks
     proxies = settings.server.trusted_proxies
@@ -54,9 +54,11 @@ def open_app(
 
     async def readyz(request: Request) -> Response:
         guard(request)
-        if ready():
+        why = unready()
+        if not why:
             return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "not ready"}, status_code=503, headers={"retry-after": "1"})
+        content = {"status": "not ready", **why}
+        return JSONResponse(content, status_code=503, headers={"retry-after": "1"})
 
     async def scrape(request: Request) -> Response:
         guard(request)

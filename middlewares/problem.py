@@ -158,6 +158,14 @@ KINDS: Mapping[str, Kind] = {
         anthropic_status=529,
         retry_after=1,
     ),
+    "store_unavailable": Kind(
+        503,
+        "server_error",
+        "api_error",
+        "The store of {brand} does not answer, so this cannot be looked up or changed now. "
+        "Please try again.",
+        retry_after=1,
+    ),
     "upstream_timeout": Kind(
         504, "server_error", "api_error", "{brand} did not get an answer from the model in time."
     ),

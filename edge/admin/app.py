@@ -102,9 +102,9 @@ class AdminApp:
         except PeriodRefused as raised:
             raise invalid(raised.field, raised.expected) from None
         except StoreUnavailable as raised:
-            raise Problem("upstream_unavailable", reason=f"store: {raised}") from raised
+            raise Problem("store_unavailable", reason=f"store: {raised}") from raised
         except CountersUnavailable as raised:
-            raise Problem("upstream_unavailable", reason=f"counters: {raised}") from raised
+            raise Problem("store_unavailable", reason=f"counters: {raised}") from raised
         exchange.outcome = exchange.outcome or "completed"
 
     def _admit(self, scope: Scope) -> None:

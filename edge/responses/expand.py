@@ -62,7 +62,7 @@ async def expand(
     now: Unix seconds. limit: bytes that the whole input may have.
 
     Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
-    request_too_large, upstream_unavailable (no answer from the store).
+    request_too_large, store_unavailable (no answer from the store).
     """
     kept = _Kept(owner, store, now)
     previous = _previous(fields)
@@ -134,7 +134,7 @@ class _Kept:
 
 def unavailable(raised: StoreUnavailable) -> Problem:
     """What a caller is answered while the store is not there."""
-    return Problem("upstream_unavailable", reason=f"response store: {raised}")
+    return Problem("store_unavailable", reason=f"response store: {raised}")
 
 
 def invalid(name: str, what: str) -> Problem:

@@ -124,6 +124,11 @@ class KeyDirectory(Shared):
         """Whether grants can be given: the store answers, or has answered within the grace."""
         return self._clock() <= self._trusted_until
 
+    @property
+    def answered(self) -> bool:
+        """Whether the store answered when it was asked last: unknown keys can be checked."""
+        return not self._down and self.usable
+
     async def start(self, *, must_answer: bool = True) -> None:
         """Ask the store where it stands and keep asking.
 

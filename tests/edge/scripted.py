@@ -287,7 +287,11 @@ class House:
             estimator=self.estimator,
             log=lambda event, **fields: self.log.append({"event": event, **fields}),
             open_app=open_app(
-                self.settings, self.catalog, self.metrics, lambda: self.ready, self._status
+                self.settings,
+                self.catalog,
+                self.metrics,
+                lambda: {} if self.ready else {"reason": "stopping"},
+                self._status,
             ),
             admin_app=AdminApp(
                 token=None,

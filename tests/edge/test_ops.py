@@ -85,7 +85,7 @@ async def test_readiness_is_apart_from_liveness() -> None:
     house.ready = False
     answer = await get("/readyz", house=house)
     assert (answer.status, answer.header("retry-after")) == (503, "1")
-    assert answer.json() == {"status": "not ready"}
+    assert answer.json() == {"status": "not ready", "reason": "stopping"}
     assert (await get("/livez", house=house)).status == 200
     assert (await get("/health", house=house)).status == 200
 

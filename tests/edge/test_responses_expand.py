@@ -258,7 +258,7 @@ async def test_an_outage_is_a_503() -> None:
 
     for members in ({"previous_response_id": "r1"}, {"input": [{"id": "x"}]}):
         found = await problem(Down(), **members)
-        assert found.kind == "upstream_unavailable"
+        assert found.kind == "store_unavailable"
         assert "gone" in found.reason
 
 
