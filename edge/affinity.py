@@ -6,6 +6,7 @@ cache of its own. Two that begin alike share what is remembered. That costs no m
 cache, or thinking that would still have been readable.
 """
 
+from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
@@ -14,6 +15,7 @@ import msgspec
 from middlewares.exchange import Exchange, Target
 from middlewares.stores.bonds import Bond, Bonds
 
+from .aside import aside
 from .dialects import thread
 
 _KEY = 16
@@ -73,7 +75,10 @@ class Conversations:
         fields = exchange.fields
         if where not in fields and exchange.endpoint == "chat.completions":
             where = "input"  # Cursor sends the body of another endpoint there
-        read = thread.read(fields, where)
+        if exchange.large:
+            read = await aside(partial(thread.read, fields, where))
+        else:
+            read = thread.read(fields, where)
         if read is None:
             return None
         key = _key(exchange, read)

@@ -12,7 +12,8 @@ any model that may serve instead, can make. What is priced apart (`edge.surcharg
 of the bill, and in its calls of hosted tools.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -21,6 +22,7 @@ from middlewares.exchange import MOST_RUNS, Exchange
 from middlewares.money import Price
 from middlewares.terms import OnHangup
 
+from .aside import aside
 from .bounds import UNBOUNDED, output_bound
 from .catalog import Catalog, Model
 from .dialects.anthropic_messages.claude import claude
@@ -59,6 +61,10 @@ class Appraiser:
         self._catalog = catalog
         self._plans = plans
         self._known: dict[str, _Limits] = {}
+
+    def soon(self, exchange: Exchange) -> Bill | Awaitable[Bill | None] | None:
+        """The bill, which a large body has to be awaited for."""
+        return aside(partial(self, exchange)) if exchange.large else self(exchange)
 
     def __call__(self, exchange: Exchange) -> Bill | None:
         """The bill; None for what costs nothing by its nature.

@@ -4,12 +4,14 @@ A correction is part of its attempt: it is no try of its own (`fallback.attempts
 and is named in the log line (`dropped`). What the target takes in no request is remembered.
 """
 
+from functools import partial
 from time import time
 
 import msgspec
 
 from middlewares.exchange import Attempt, Dialect, Exchange, Target
 
+from .aside import aside
 from .corrections.change import Change
 from .corrections.learned import Learned
 from .corrections.remedy import remedy_of
@@ -58,7 +60,9 @@ async def ask(
             body = provider.masked(body.decode("utf-8", "replace")).encode()
         if attempt.corrections >= _MOST_CORRECTIONS or not isinstance(request.body, bytes):
             break
-        remedy = remedy_of(response.status, body, request.body, dialect)
+        find = partial(remedy_of, response.status, body, request.body, dialect)
+        remedy = await aside(find) if exchange.large else find()
+        del find
         if remedy is None:
             break
         attempt.corrections += 1

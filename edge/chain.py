@@ -254,7 +254,7 @@ LAYERS: tuple[Layer, ...] = (
         "budget",
         "reserves once for all that is tried inside, and writes down what it was",
         lambda app, p: BudgetMiddleware(
-            app, accounts=p.accounts, book=p.book, appraise=Appraiser(p.catalog, p.plans)
+            app, accounts=p.accounts, book=p.book, appraise=Appraiser(p.catalog, p.plans).soon
         ),
     ),
     Layer(

@@ -13,6 +13,7 @@ What is the caller's fault (400, 413, 422) is answered as it would be for the pr
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic, perf_counter, time
 from typing import Annotated
 
@@ -22,11 +23,12 @@ from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Attempt, Dialect, Exchange
 from middlewares.problem import Problem
 
+from .aside import aside
 from .catalog import Catalog, Model
 from .dialects.crossing import PASSTHROUGH
 from .dialects.neutral import Conversation
 from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
-from .estimate import UNSEEN, Estimator, weigh
+from .estimate import UNSEEN, Estimator, Weight, weigh
 from .upstreams import Request, Response, UpstreamFailure
 from .upstreams.bodies import BOM
 from .upstreams.provider import Provider, passed_on
@@ -114,8 +116,9 @@ class CountingApp:
             exchange.outcome = "hung_up"
             return
         if count is None:
-            conversation = self._readers[exchange.endpoint](exchange.fields)
-            count = self._estimator.estimate(model.entry, weigh(conversation, UNSEEN))
+            weighing = partial(_weighed, self._readers[exchange.endpoint], exchange.fields)
+            weight = await aside(weighing) if exchange.large else weighing()
+            count = self._estimator.estimate(model.entry, weight)
         body = _ANSWERS[exchange.endpoint] % count
         exchange.outcome = "completed"
         await send_json(scope, send, body)
@@ -135,11 +138,14 @@ class CountingApp:
             return None
         attempt = Attempt(target=target, started=perf_counter())
         exchange.attempts.append(attempt)
+        write = partial(
+            _body, native, exchange.fields, target.model, model.family_of(target), provider
+        )
         request = Request(
             method=b"POST",
             target=provider.target(exchange.endpoint, _query(exchange.dialect, scope)),
             headers=(*provider.headers, *passed_on(native, scope["headers"])),
-            body=_body(native, exchange.fields, target.model, model.family_of(target), provider),
+            body=await aside(write) if exchange.large else write(),
         )
         try:
             async with Watch(receive, first_content=self._patience):
@@ -161,6 +167,10 @@ class CountingApp:
         finally:
             attempt.ended = perf_counter()
         return None
+
+
+def _weighed(read: Read, fields: Fields) -> Weight:
+    return weigh(read(fields), UNSEEN)
 
 
 async def ask(exchange: Exchange, provider: Provider, request: Request, attempt: Attempt) -> int:

@@ -16,14 +16,17 @@ up and which come down is the crossing's to say (`edge.dialects.crossing`).
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
 from time import perf_counter
 
 from middlewares._asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target
 from middlewares.problem import Problem
 
+from .aside import aside
 from .asking import ask, reason_of
 from .catalog import Catalog, Model
+from .corrections.change import Change
 from .corrections.learned import Learned
 from .corrections.remedy import corrected
 from .dialects.crossing import CLIENTS, Crossing, cross
@@ -130,7 +133,8 @@ class Forwarder:
         """One try at one place. passing: see `cross`."""
         target = place.target
         provider = self._providers[target.upstream]
-        crossing = cross(
+        way = partial(
+            cross,
             exchange,
             provider.dialects,
             model=target.model,
@@ -144,12 +148,16 @@ class Forwarder:
             foreign=place.foreign,
             disclose=provider.disclose,
         )
+        crossing = await aside(way) if exchange.large else way()
         if crossing is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = crossing.dropped
         body = crossing.take_body()
         if provider.extra_body or provider.drop_body or self._learned:
-            body = self._shaped(exchange, provider, target, crossing.dialect, body)
+            known = self._learned.of(target)
+            shape = partial(_shaped, exchange, provider, known, crossing.dialect, body)
+            body = await aside(shape) if exchange.large else shape()
+            del shape
         if model.prices is not None and model.prices.factors:
             exchange.tariff = tariff_of(model.prices, exchange.fields, body)
         request = Request(
@@ -236,17 +244,6 @@ class Forwarder:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _shaped(
-        self, exchange: Exchange, provider: Provider, target: Target, spoken: Dialect, body: bytes
-    ) -> bytes:
-        """As the operator shapes it, without what this target was found not to take."""
-        body = provider.shaped(body, exchange.dropped)
-        if known := self._learned.of(target):
-            remedy = corrected(body, known, spoken)
-            exchange.dropped += [change.note for change in remedy.changes]
-            return remedy.body
-        return body
-
     def _hold_left(self, exchange: Exchange) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""
         attempts = exchange.attempts
@@ -305,6 +302,22 @@ class Forwarder:
                 response.close()
         await passage.finish()
         self._learn(passage.exchange)
+
+
+def _shaped(
+    exchange: Exchange,
+    provider: Provider,
+    known: tuple[Change, ...],
+    spoken: Dialect,
+    body: bytes,
+) -> bytes:
+    """As the operator shapes it, without what its target was found not to take."""
+    body = provider.shaped(body, exchange.dropped)
+    if known:
+        remedy = corrected(body, known, spoken)
+        exchange.dropped += [change.note for change in remedy.changes]
+        return remedy.body
+    return body
 
 
 def _principal(exchange: Exchange) -> str:

@@ -1,6 +1,7 @@
 """Read what the client asks for: the body once, and of it only the members we act on."""
 
 from collections.abc import Collection
+from functools import partial
 
 import msgspec
 
@@ -9,10 +10,12 @@ from middlewares._body import ClientLeft, discard, read_body
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 
+from .aside import aside
 from .catalog import Catalog, Model
 from .contents import check_contents
 from .estimate import Estimator
 from .members import check_names
+from .shape import check_all, check_few, is_large
 from .unknown_model import not_allowed, not_found
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -20,10 +23,10 @@ _decode_str = msgspec.json.Decoder(str).decode
 _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
-_MOST_MEMBERS = 1000
+MOST_MEMBERS = 1000
 """No dialect has a hundred; a body full of them takes twenty times its size in memory."""
-_LONGEST_NAME = 256
-_MOST_MODELS = 16
+LONGEST_NAME = 256
+MOST_MODELS = 16
 _NOTHING = (b"null", b"[]", b'""')
 _LONGEST_NOTHING = max(map(len, _NOTHING))
 
@@ -47,12 +50,12 @@ class IntakeMiddleware:
     """Read the body within its bound and find out which model is asked for.
 
     Reads:   endpoint, principal
-    Writes:  fields, whole, model, models, stream, size, estimate, media, outcome
+    Writes:  fields, whole, model, models, stream, large, size, estimate, media, outcome
     Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
              unsupported_media_type
     Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
     Cost:    one receive for most bodies; two msgspec decodes that leave values as they are, of the
-             whole and of turns and tools
+             whole and of turns and tools; a large body is read in a thread beside the loop
     """
 
     __slots__ = ("_catalog", "_endpoints", "_estimator", "_idle", "_limit", "app")
@@ -89,9 +92,16 @@ class IntakeMiddleware:
         except Problem as problem:
             await problem(scope, receive, send)
             return await discard(receive)
-        fields = _members(body)
-        check_names(fields, exchange.endpoint)
-        exchange.whole = check_contents(fields)
+        exchange.large = large = is_large(body)
+        if large:
+            reading = partial(_read_large, exchange.endpoint, body)
+            fields, exchange.whole = await aside(reading)
+            del reading
+        else:
+            fields = _members(body)
+            check_few(fields)
+            check_names(fields, exchange.endpoint)
+            exchange.whole = check_contents(fields)
         if "models" in fields and exchange.endpoint in _STREAMED:
             exchange.models = _models(fields)
         exchange.model = model = _text(fields, "model")
@@ -112,8 +122,12 @@ class IntakeMiddleware:
         for n, other in enumerate(exchange.models):
             self._usable(exchange, other, f"models[{n}]")
         principal = exchange.principal
-        exchange.size, exchange.estimate, exchange.media = self._estimator.appraise(
-            entry.entry, body, "" if principal is None else principal.id
+        appraise = self._estimator.appraise
+        who = "" if principal is None else principal.id
+        exchange.size, exchange.estimate, exchange.media = (
+            await aside(partial(appraise, entry.entry, body, who))
+            if large
+            else appraise(entry.entry, body, who)
         )
         del body, fields  # the exchange holds them, until they are sent
         await self.app(scope, receive, send)
@@ -155,12 +169,19 @@ def _check_media_type(scope: Scope) -> None:
         )
 
 
+def _read_large(endpoint: str, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+    fields = _members(body)
+    check_all(endpoint, fields)
+    check_names(fields, endpoint)
+    return fields, check_contents(fields)
+
+
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     try:
         fields = _decode(body)
-        if len(fields) <= _MOST_MEMBERS:
+        if len(fields) <= MOST_MEMBERS:
             return fields
-        said = f"The body has more than {_MOST_MEMBERS} members."
+        said = f"The body has more than {MOST_MEMBERS} members."
     except msgspec.ValidationError:
         said = "The body must be a JSON object."
     except RecursionError:
@@ -178,26 +199,26 @@ def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
         text = _decode_str(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _expected(name, "a string") from None
-    if not text or len(text) > _LONGEST_NAME:
-        raise _expected(name, f"a string of 1 to {_LONGEST_NAME} characters")
+    if not text or len(text) > LONGEST_NAME:
+        raise _expected(name, f"a string of 1 to {LONGEST_NAME} characters")
     return text
 
 
 def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
     """The caller's own order, taken out of `fields`: upstreams do not know that member."""
     raw = fields.pop("models")
-    what = f"an array of up to {_MOST_MODELS} names of models"
+    what = f"an array of up to {MOST_MODELS} names of models"
     try:
         names = _decode_strs(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _expected("models", what) from None
     if names is None:
         return ()
-    if len(names) > _MOST_MODELS:
+    if len(names) > MOST_MODELS:
         raise _expected("models", what)
     for n, name in enumerate(names):
-        if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
-            raise _expected(f"models[{n}]", f"a printable name of 1 to {_LONGEST_NAME} characters")
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise _expected(f"models[{n}]", f"a printable name of 1 to {LONGEST_NAME} characters")
     if names and "model" not in fields:
         fields["model"] = msgspec.Raw(msgspec.json.encode(names[0]))
     return tuple(names)

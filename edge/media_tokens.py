@@ -6,7 +6,10 @@ or is not sent along (a URL, a file id), counts as the largest.
 
 import re
 from binascii import a2b_base64
+from collections.abc import Iterator
 from math import ceil
+
+from .windows import OVERLAP, WINDOW, matches, run_end
 
 LARGEST_IMAGE = 4784
 """Anthropic, models of high resolution: 2576 pixels on the long edge."""
@@ -29,6 +32,12 @@ _PAGE = 4500
 _PAGE_BYTES = 20_000
 """A page has seldom less, where the file does not show its pages."""
 _MOST_PAGES = 1000
+
+_PAGES, _TREES = (b"/Type/Page", b"/Type /Page"), (b"/Type/Pages", b"/Type /Pages")
+_LONGEST_WORD = len(b"/Type /Pages")
+_AT_ONCE = 1 << 20
+"""Characters of base64 that are decoded in one call."""
+_JOINTS = b"\\\r\n ="
 
 _PER_SECOND = 32
 _SLOWEST = 4000
@@ -121,13 +130,38 @@ def file_tokens(size: int) -> int:
 
 def pdf_tokens(data: str) -> int:
     """Tokens of a PDF given as base64: by its pages, where they are not compressed away."""
+    size = pages = 0
+    rest = b""
     try:
-        content = a2b_base64(data)
+        for content in _unpacked(data):
+            size += len(content)
+            content = rest + content
+            pages += _pages(content) - _pages(rest)
+            rest = content[-_LONGEST_WORD:]
     except ValueError:
         return file_tokens(len(data) * 3 // 4)
-    pages = content.count(b"/Type/Page") + content.count(b"/Type /Page")
-    pages -= content.count(b"/Type/Pages") + content.count(b"/Type /Pages")
-    return _PAGE * min(_MOST_PAGES, pages) if pages > 0 else file_tokens(len(content))
+    return _PAGE * min(_MOST_PAGES, pages) if pages > 0 else file_tokens(size)
+
+
+def _pages(content: bytes) -> int:
+    return sum(map(content.count, _PAGES)) - sum(map(content.count, _TREES))
+
+
+def _unpacked(data: str) -> Iterator[bytes]:
+    """The bytes that base64 data stands for; of much of it a piece at a time, so that no step takes
+    long. Raises ValueError for what is none."""
+    if len(data) <= _AT_ONCE:
+        yield a2b_base64(data)
+        return
+    rest = b""
+    for at in range(0, len(data), _AT_ONCE):
+        piece = data[at : at + _AT_ONCE].encode("latin-1", "replace").translate(None, _JOINTS)
+        piece = rest + piece
+        whole = len(piece) // 4 * 4
+        rest = piece[whole:]
+        yield a2b_base64(piece[:whole])
+    if len(rest) > 1:
+        yield a2b_base64(rest + b"=" * (4 - len(rest)))
 
 
 def audio_tokens(data: str, kind: str) -> int:
@@ -147,16 +181,17 @@ def audio_tokens(data: str, kind: str) -> int:
 
 
 _LEAST_RUN = 1024
+"""Bytes of base64 that make a medium."""
 _LOOKED_AT = 1000
 """Media of one request; no vendor takes as many."""
 # With the backslash that some put before each slash, or that begins a line's end.
-_RUN = rb'([A-Za-z0-9+/=_\\-]{%d,}+)"' % _LEAST_RUN
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=_\\-]*+")
 _EMBEDDED = re.compile(
     rb'"(?:url|image_url|video_url|audio_url|file_url|file_data|data)"\s*:\s*'
-    rb'"data:[^"]{0,200}?base64,' + _RUN + rb'|"(?:data|b64_json)"\s*:\s*"' + _RUN
+    rb'"data:[^"]{0,200}?base64,|"(?:data|b64_json)"\s*:\s*"'
 )
-"""Base64 in the bodies of all dialects. In a text the quotes would be escaped. Nothing is looked at
-twice, whatever a body is made of."""
+"""What stands before base64 in the bodies of all dialects. In a text the quotes would be escaped.
+Nothing is looked at twice, whatever a body is made of."""
 _REMOTE = re.compile(
     rb'(?:"(?:image_url|video_url|audio_url|file_url)"\s*:\s*(?:\{[^{}]{0,200}?"url"\s*:\s*)?'
     rb'|"source"\s*:\s*\{[^{}]{0,200}?"url"\s*:\s*)"https?:()'
@@ -171,15 +206,30 @@ def media_in(body: bytes) -> tuple[int, int]:
     stays text: what would pass for a picture would hardly be paid for.
     """
     hidden = 0
-    tokens = len(_REMOTE.findall(body)) * LARGEST_IMAGE if b'"http' in body else 0
-    for n, found in enumerate(_EMBEDDED.finditer(body)):
-        run = found[found.lastindex or 0]
+    tokens = 0
+    if b'"http' in body:
+        tokens = sum(1 for _ in matches(_REMOTE, body)) * LARGEST_IMAGE
+    for n, run in enumerate(_embedded(body)):
         hidden += len(run)
         if n < _LOOKED_AT:
             tokens += _run_tokens(run)
         else:
             tokens += max(LARGEST_IMAGE, file_tokens(len(run) * 3 // 4))
     return hidden, tokens
+
+
+def _embedded(body: bytes) -> Iterator[bytes]:
+    """The base64 of each medium that stands in `body`."""
+    at, size = 0, len(body)
+    while at < size:
+        head = _EMBEDDED.search(body, at, at + WINDOW + OVERLAP)
+        if head is None or head.start() >= at + WINDOW:
+            at += WINDOW
+            continue
+        start = head.end()
+        at = run_end(_BASE64, body, start)
+        if at - start >= _LEAST_RUN and body[at : at + 1] == b'"':
+            yield body[start:at]
 
 
 def _run_tokens(run: bytes) -> int:

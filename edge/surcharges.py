@@ -20,6 +20,7 @@ from middlewares.money import Price
 from middlewares.problem import Problem
 
 from .unseen import is_hosted
+from .windows import found
 
 Fields = Mapping[str, msgspec.Raw]
 
@@ -108,12 +109,12 @@ def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) ->
 def keeps_for_an_hour(fields: Fields) -> bool:
     """Whether a body may have its prompt cached for an hour."""
     long = [raw for raw in fields.values() if len(raw) >= _SHORTEST_HOUR]
-    return any(map(_HOUR.search, long))
+    return any(found(_HOUR, raw) for raw in long)
 
 
 def compacts(fields: Fields) -> bool:
     """Whether a body may have the vendor compact the conversation on the way."""
-    return _COMPACT.search(fields.get("context_management", _NULL)) is not None
+    return found(_COMPACT, fields.get("context_management", _NULL))
 
 
 def hosted_calls(endpoint: str, fields: Fields) -> int:

@@ -16,7 +16,7 @@ between its parts:
 What upstreams told of attempts before the last is added to each.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from math import ceil
 from time import perf_counter, time
@@ -60,7 +60,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     runs: int = MOST_RUNS
 
 
-Appraise = Callable[[Exchange], Bill | None]
+Appraise = Callable[[Exchange], Bill | Awaitable[Bill | None] | None]
 """The bill of a request; None for what costs nothing by its nature, and leaves no row."""
 
 
@@ -103,6 +103,8 @@ status, on_hangup
             return await refuse_scope(scope, receive, send)
         exchange = Exchange.of(scope)
         bill = self._appraise(exchange)
+        if bill is not None and not isinstance(bill, Bill):
+            bill = await bill
         if bill is None:
             return await self.app(scope, receive, send)
         principal = exchange.principal

@@ -182,6 +182,7 @@ class Exchange(msgspec.Struct, eq=False):
     model: str = ""  # intake: as the caller wrote it
     models: tuple[str, ...] = ()  # intake: to try after it, as the caller wrote them
     stream: bool = False  # intake
+    large: bool = False  # intake, responses: reading the body takes long enough to keep others out
     size: int = 0  # intake, responses: bytes of the body that are text
     estimate: int = 0  # intake, responses: input tokens, rather too many than too few
     media: bool = False  # intake, responses: whether there is more in the body than text

@@ -7,6 +7,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 from prometheus_client import Metric
 from typer.main import get_command
 
+from edge import intake, shape
 from edge.cli import app
+from edge.dialects import json_schema, media
 from edge.metric_memory import MetricMemory
 from edge.router import OPEN, ROUTES
 from edge.schema import schema, text
-from middlewares import KINDS, Metrics
+from middlewares import KINDS, Metrics, _body
 from middlewares.metrics import ReloadMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +71,27 @@ def error_rows() -> Iterator[str]:
 
 def test_errors() -> None:
     compare("Errors", error_rows())
+
+
+# Bounds
+
+
+def test_bounds() -> None:
+    """Each bound that is a constant stands there with its name and value."""
+    expand = import_module("edge.responses.expand")  # the package has a function of that name
+    homes = (_body, expand, intake, json_schema, media, shape)
+    names = ("MOST_", "LONGEST_", "FREE_", "LEAST_")
+    wanted = {
+        (name, f"{value}")
+        for home in homes
+        for name, value in vars(home).items()
+        if name.startswith(names) and isinstance(value, int)
+    }
+    found = re.findall(
+        r"^\| `([A-Z_]+)` \| (\d+) \|", "\n".join(rows("Bounds of a request")), re.MULTILINE
+    )
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
 
 
 # Settings

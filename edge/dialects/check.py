@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from edge.dialects.passthrough import UNREADABLE, Fields
+from edge.shape import decoded
 from middlewares.problem import Problem
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,7 +53,7 @@ class Members:
         if raw is None:
             return None
         try:
-            return _decode(raw)
+            return decoded(raw)
         except UNREADABLE:
             raise wrong(name, "valid JSON") from None
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from edge.estimate import Estimator
+from edge.windows import found
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
 from middlewares.problem import Problem
@@ -199,7 +200,7 @@ def _mixes(fields: Fields) -> bool:
     refuse them, so such a chat is read and written anew.
     """
     messages = bytes(fields.get("messages", b""))
-    if messages.find(b'"tool_') >= 0 and _BLOCK.search(messages):
+    if messages.find(b'"tool_') >= 0 and found(_BLOCK, messages):
         return True
     tools = fields.get("tools")
     if tools is None or bytes(tools).find(b'"input_schema"') < 0:

@@ -3,12 +3,17 @@
 import re
 from base64 import b64decode, b64encode
 from binascii import Error, a2b_base64
+from collections.abc import Iterator
 from urllib.parse import unquote, unquote_to_bytes
 
 _URL = re.compile(r"data:([^,]*),", re.IGNORECASE)
 _SPACE = re.compile(r"\s")
 _URLSAFE = str.maketrans("-_", "+/")
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
+MOST_QUOTED = 1 << 20
+"""Characters of a data URL that is percent-encoded."""
+_PIECE = 1 << 20
+"""Characters that are read in one call; four of base64 stay together."""
 _HEAD = 16  # characters of base64 that hold the 12 bytes by which every format is known
 
 
@@ -26,6 +31,8 @@ def read_data_url(url: str) -> tuple[str, str] | None:
     type_, *parameters = head[1].split(";")
     type_ = type_.strip().lower() or "text/plain"
     data = url[head.end() :]
+    if len(data) > MOST_QUOTED and "%" in data:
+        raise ValueError(f"a data URL with `%` has at most {MOST_QUOTED} characters: use base64")
     if any(parameter.strip().lower() == "base64" for parameter in parameters):
         data = _clean(data)
     else:
@@ -39,17 +46,26 @@ def _clean(data: str) -> str:
     """Base64 in its standard alphabet, padded. Raises ValueError for what is not base64."""
     if "%" in data:
         data = unquote(data)
-    if not data.isascii() or _SPACE.search(data):
+    if not data.isascii() or any(_SPACE.search(data, at, end) for at, end in _pieces(data)):
         data = _SPACE.sub("", data)
     if "-" in data or "_" in data:
         data = data.translate(_URLSAFE)
     data = data.rstrip("=")
-    data += "=" * (-len(data) % 4)
     try:
-        a2b_base64(data, strict_mode=True)
+        if "=" in data:
+            raise Error("padding before the end")
+        data += "=" * (-len(data) % 4)
+        for at, end in _pieces(data):
+            a2b_base64(data[at:end], strict_mode=True)
     except (Error, ValueError):
         raise ValueError("the data URL is not valid base64") from None
     return data
+
+
+def _pieces(data: str) -> Iterator[tuple[int, int]]:
+    """Where pieces of `data` begin and end: no step over all of it keeps others waiting."""
+    for at in range(0, len(data), _PIECE):
+        yield at, at + _PIECE
 
 
 def data_url(media_type: str, data: str) -> str:

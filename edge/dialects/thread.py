@@ -28,6 +28,8 @@ _ASIDE = "<system-reminder>"
 _HINTS = ("prompt_cache_key", "user", "safety_identifier")
 _MOST = 16 << 10
 """Characters of one part that are looked at."""
+_LONG = 6 * _MOST + 16
+"""Bytes in which so many characters stand, however they are escaped."""
 _FIRST = 256
 """Messages, parts of one, members of a part, and texts in all, in which a beginning is looked for:
 nobody keeps this process busy by how many there are."""
@@ -98,7 +100,7 @@ def read(fields: Fields, member: str) -> Thread | None:
     body = bytes(raw)
     try:
         if body.startswith(b'"'):
-            return Thread((*_hints(fields), _decode_text(raw)[:_MOST]), 1, False)
+            return Thread((*_hints(fields), _beginning(raw)), 1, False)
         if not body.startswith(b"["):
             return None
         entries = _decode_list(raw)
@@ -120,7 +122,7 @@ def _hints(fields: Fields) -> Iterator[str]:
     for name in _HINTS:
         raw = fields.get(name, _NULL)
         if bytes(raw).startswith(b'"'):
-            yield f"{name}={_decode_text(raw)[:_MOST]}"
+            yield f"{name}={_beginning(raw)}"
     raw = fields.get("metadata", _NULL)
     if b'"user_id"' in bytes(raw):
         try:
@@ -145,14 +147,27 @@ def _said_first(entries: Sequence[Raw]) -> list[str]:
     return said or beside
 
 
+def _beginning(raw: Raw) -> str:
+    """The first characters of a JSON string. Of a long one, no more is decoded."""
+    if len(raw) <= _LONG:
+        return _decode_text(raw)[:_MOST]
+    start = bytes(memoryview(raw)[:_LONG])
+    for end in range(_LONG, _LONG - 12, -1):  # an escape, or a character, may be cut
+        try:
+            return _decode_text(start[:end] + b'"')[:_MOST]
+        except UNREADABLE:
+            continue
+    return _decode_text(raw)[:_MOST]
+
+
 def _texts(content: Raw) -> Iterator[str]:
     body = bytes(content)
     if body.startswith(b'"'):
-        yield _decode_text(content)[:_MOST]
+        yield _beginning(content)
     elif body.startswith(b"["):
         for raw in _decode_list(content)[:_FIRST]:
             if bytes(raw).startswith(b'"'):  # Responses has texts without a type, too
-                yield _decode_text(raw)[:_MOST]
+                yield _beginning(raw)
                 continue
             part = _decode_part(raw)
             if part.text is not None:

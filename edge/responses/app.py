@@ -16,8 +16,10 @@ from time import time
 
 import msgspec
 
+from edge.aside import aside
 from edge.dialects.openai_responses import compaction
 from edge.sealing import Sealing
+from edge.shape import check_all, is_large
 from edge.vendor_objects import refused
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Keeper
@@ -36,6 +38,8 @@ _FALSE = msgspec.Raw(b"false")
 _READ = ("GET", "HEAD")
 _ITEMS = "/input_items"
 _LARGEST = 64 << 20
+_LARGE = 32 << 10
+"""Bytes of an expanded input that may take long enough to keep others waiting."""
 
 
 class ResponsesApp:
@@ -102,17 +106,25 @@ class ResponsesApp:
         fields = exchange.fields
         _check(fields)
         owner = _owner(exchange)
-        fields = await self._revealed(fields, owner or "", exchange.endpoint)
+        large = exchange.large
+        fields = await self._revealed(fields, owner or "", exchange.endpoint, large=large)
         asked = _flag(fields, "store") is not False
         stored = asked and self._store is not None and self._keep > 0 and owner is not None
-        expanded = await expand(fields, owner, self._store, now=self._clock(), limit=self._limit)
+        expanded = await expand(
+            fields, owner, self._store, now=self._clock(), limit=self._limit, large=large
+        )
         # What is continued may begin with a compaction too.
-        opened = await self._revealed(expanded.fields, owner or "", "")
+        if not large and expanded.fields is not fields:
+            large = len(expanded.fields.get("input", b"")) > _LARGE
+        opened = await self._revealed(expanded.fields, owner or "", "", large=large)
         if opened.get("input") is not exchange.fields.get("input"):
             exchange.whole = False
             if self._appraise is not None:
-                exchange.size, exchange.estimate, exchange.media = self._appraise(
-                    exchange.model, msgspec.json.encode(opened), owner or ""
+                whole = msgspec.json.encode(opened)
+                exchange.large = large = is_large(whole)
+                weigh = partial(self._weighed, exchange, opened, whole, owner or "")
+                exchange.size, exchange.estimate, exchange.media = (
+                    await aside(weigh) if large else weigh()
                 )
         exchange.fields = opened
         if exchange.endpoint != "responses":
@@ -125,15 +137,27 @@ class ResponsesApp:
         else:  # an upstream with a store of its own is not to keep it either
             exchange.fields["store"] = _FALSE
 
-    async def _revealed(self, fields: Fields, owner: str, endpoint: str) -> Fields:
+    def _weighed(
+        self, exchange: Exchange, fields: Fields, whole: bytes, owner: str
+    ) -> tuple[int, int, bool]:
+        if exchange.large:  # each turn of a conversation was within the bounds; all of it may not
+            check_all(exchange.endpoint, fields)
+        assert self._appraise is not None
+        return self._appraise(exchange.model, whole, owner)
+
+    async def _revealed(self, fields: Fields, owner: str, endpoint: str, *, large: bool) -> Fields:
         """`fields` with compactions of ours opened; the seal is there once this has returned."""
-        if endpoint != "responses.compact" and not compaction.sealed(fields):
-            return fields
+        if endpoint != "responses.compact":
+            look = partial(compaction.sealed, fields)
+            if not (await aside(look) if large else look()):
+                return fields
         try:
             seal = await self._sealing.seal()
         except StoreUnavailable as raised:
             raise unavailable(raised) from raised
-        return compaction.revealed(fields, owner, partial(seal.open, compaction.PURPOSE))
+        opener = partial(seal.open, compaction.PURPOSE)
+        reveal = partial(compaction.revealed, fields, owner, opener)
+        return await aside(reveal) if large else reveal()
 
     def _keeper(
         self,

@@ -6,10 +6,12 @@ taken over (OpenAI API reference, "Create a model response").
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from edge.aside import aside
 from middlewares.problem import Problem
 from middlewares.stores.keys import StoreUnavailable
 from middlewares.stores.responses import KeptTurn, ResponseStore
@@ -32,6 +34,8 @@ Fields = dict[str, msgspec.Raw]
 MOST_TURNS = 10_000
 """Responses of one conversation that are read at most."""
 
+_LARGE = 256 << 10
+"""Bytes of a kept conversation from which on it is read beside the event loop."""
 _NULL = b"null"
 _decode_any = msgspec.json.Decoder(Any).decode
 
@@ -55,11 +59,13 @@ async def expand(
     *,
     now: float,
     limit: int,
+    large: bool = False,
 ) -> Expanded:
     """`fields` with everything it refers to put in its place. `fields` itself is not changed.
 
     owner: whose responses may be referred to; None, like a store that is None: there are none.
-    now: Unix seconds. limit: bytes that the whole input may have.
+    now: Unix seconds. limit: bytes that the whole input may have. large: reading `fields` takes
+    long enough to keep others waiting (`aside`).
 
     Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
     request_too_large, store_unavailable (no answer from the store).
@@ -67,24 +73,13 @@ async def expand(
     kept = _Kept(owner, store, now)
     previous = _previous(fields)
     turns = [] if previous is None else await kept.conversation(previous)
-    new = _new_items(fields.get("input"))
-    before = list(history(turns))
-    resolved = await _resolved(new, before, kept)
-    rest = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
-    added = joined(resolved)
-    if previous is not None:
-        whole = joined([*(item.raw for item in before), *resolved])
-        if len(whole) > limit:
-            raise Problem(
-                "request_too_large",
-                message=f"The conversation behind `previous_response_id` has {len(whole)} bytes, "
-                f"more than the {limit} a request may have.",
-                param="previous_response_id",
-            )
-        rest["input"] = msgspec.Raw(whole)
-    elif resolved is not new:
-        rest["input"] = msgspec.Raw(added)
-    return Expanded(rest, previous, added)
+    large = large or sum(len(turn.input) + len(turn.output) for turn in turns) > _LARGE
+    read = partial(_read, fields.get("input"), turns)
+    said = await aside(read) if large else read()
+    wanted = said.wanted()
+    found = await kept.items(wanted) if wanted else []
+    write = partial(_put_together, fields, said, found, previous, limit)
+    return await aside(write) if large else write()
 
 
 class _Kept:
@@ -175,23 +170,63 @@ def _new_items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
             raise invalid("input", "a string or an array of items")
 
 
-async def _resolved(
-    new: list[msgspec.Raw], before: list[KeptItem], kept: _Kept
-) -> list[msgspec.Raw]:
-    """`new`, itself when it has no references, else with what they point to.
+class _Said(msgspec.Struct, frozen=True):
+    """What is kept of a conversation, and what a request newly says in it.
+
+    references: by position in `new`, the ids that items only point to.
+    """
+
+    before: list[KeptItem]
+    new: list[msgspec.Raw]
+    references: dict[int, str]
+
+    def wanted(self) -> dict[str, None]:
+        """Ids of items that have to be looked up."""
+        if not self.references:
+            return {}
+        known = {item.id for item in self.before}
+        return dict.fromkeys(id_ for id_ in self.references.values() if id_ not in known)
+
+
+def _read(given: msgspec.Raw | None, turns: list[KeptTurn]) -> _Said:
+    new = _new_items(given)
+    return _Said(list(history(turns)), new, _references(new))
+
+
+def _put_together(
+    fields: Fields, said: _Said, found: list[KeptItem], previous: str | None, limit: int
+) -> Expanded:
+    resolved = _resolved(said, found)
+    rest = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
+    added = joined(resolved)
+    if previous is not None:
+        whole = joined([*(item.raw for item in said.before), *resolved])
+        if len(whole) > limit:
+            raise Problem(
+                "request_too_large",
+                message=f"The conversation behind `previous_response_id` has {len(whole)} bytes, "
+                f"more than the {limit} a request may have.",
+                param="previous_response_id",
+            )
+        rest["input"] = msgspec.Raw(whole)
+    elif resolved is not said.new:
+        rest["input"] = msgspec.Raw(added)
+    return Expanded(rest, previous, added)
+
+
+def _resolved(said: _Said, looked_up: list[KeptItem]) -> list[msgspec.Raw]:
+    """What is new, itself when it has no references, else with what they point to.
 
     A reference to an item that the conversation already has adds nothing: a tool call that came
     twice would be refused.
     """
-    references = _references(new)
-    if not references:
-        return new
-    known = {item.id for item in before}
-    wanted = dict.fromkeys(id_ for id_ in references.values() if id_ not in known)
-    found = {item.id: item.raw for item in await kept.items(wanted)} if wanted else {}
+    if not said.references:
+        return said.new
+    known = {item.id for item in said.before}
+    found = {item.id: item.raw for item in looked_up}
     resolved: list[msgspec.Raw] = []
-    for n, raw in enumerate(new):
-        id_ = references.get(n)
+    for n, raw in enumerate(said.new):
+        id_ = said.references.get(n)
         if id_ is None:
             resolved.append(raw)
         elif id_ not in known:

@@ -1,0 +1,38 @@
+"""Long steps of requests with large bodies, in one worker thread beside the event loop.
+
+Such a step is pure: it reads a body and decides, and does no I/O. CPython gives the event loop its
+turn every 5 ms, as long as no single C call takes longer (see `edge.shape`). There is one thread,
+so that several large bodies take no more than half of the processor from the loop.
+
+Cycles are not looked for while a step runs: it makes hundreds of thousands of objects that all go
+when it ends, and one pass of the collector over them takes 50 ms.
+"""
+
+import asyncio
+import gc
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
+
+
+async def aside(step: Callable[[], T]) -> T:
+    """What `step` returns or raises. One that has begun is not interrupted by a cancellation."""
+    return await asyncio.get_running_loop().run_in_executor(_POOL, _run, step)
+
+
+def _run(step: Callable[[], T]) -> T:
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return step()
+    except BaseException as raised:
+        traceback.clear_frames(raised.__traceback__)  # what they hold goes here, not in the loop
+        raise
+    finally:
+        if collecting:
+            gc.enable()
