@@ -274,6 +274,8 @@ class Gateway:
         if not self._wanted:
             return {"reason": "stopping"}
         keys = self._durable.keys
+        if not self._durable.book.usable:
+            return {"reason": "the journal cannot be written, what costs is refused"}
         if keys is None or keys.answered:
             return {}
         fault = self._durable.database.identity.fault

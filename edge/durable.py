@@ -134,6 +134,7 @@ async def open_durable(
     health = await health_of(settings, stack, told, shared=told.knows)
     bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
+    metrics.look(metrics.journal_up, lambda: float(book.usable))
     metrics.look(metrics.sql_up, lambda: float(database.up))
     metrics.look(metrics.throttled, lambda: len(line))
     metrics.look(metrics.ledger_waiting, lambda: book.pending)

@@ -1,6 +1,7 @@
 """A look at the stores before anything depends on them."""
 
 import asyncio
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -19,7 +20,7 @@ async def check_store(settings: Settings) -> None:
     """
     if fault := counters_fault(settings):
         raise SettingsError([fault])
-    if fault := journal_fault(settings):
+    if fault := journal_fault(settings, full=False):
         raise OSError(fault)
     folder = Path(settings.store.journal)
     await _refuse_to_make(settings.store.sql, folder)
@@ -84,14 +85,19 @@ def counters_fault(settings: Settings) -> str | None:
     return None
 
 
-def journal_fault(settings: Settings) -> str | None:
+def journal_fault(settings: Settings, *, full: bool = True) -> str | None:
     """Why the folder of the journal could not be used. Makes nothing: it should belong to whoever
-    serves."""
+    serves.
+
+    full: that its disk is full is a reason; a gateway starts all the same.
+    """
     folder = Path(settings.store.journal)
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     try:
         TemporaryFile(dir=there).close()
     except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT) and not full:
+            return None
         at = "" if there == folder else f"{there}: "
         return f"store.journal: {folder} cannot be written to: {at}{error.strerror}"
     return None

@@ -171,6 +171,12 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.journal_up = Gauge(
+            f"{namespace}_journal_up",
+            "1 while the journal can be written, 0 while requests that cost are refused.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.sql_up = Gauge(
             f"{namespace}_sql_up",
             "1 while the SQL store can be used, 0 while it is away or not the right one.",

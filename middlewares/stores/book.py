@@ -6,13 +6,15 @@ While the store does not answer rows wait, in memory and, when they are many, on
 row that it does not take is set aside (`delivery`).
 A second task tells `committed` of what is in the store, so that counters which do not answer hold
 up no row. A third recovers the journals of processes that have died. A row may be written more
-than once; the store keeps the first.
+than once; the store keeps the first. A fourth begins a journal where there could be none, or where
+somebody has removed it; until then nothing is opened.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from middlewares._shared import Shared
@@ -21,6 +23,7 @@ from .delivery import LONGEST, deliver, recover
 from .journal import Journal, closed
 from .keys import StoreUnavailable
 from .ledger import Entry, LedgerStore
+from .trouble import Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _RECOVERY = 30.0
 _PATIENCE = 5.0
+_TENDING = 0.5
 
 
 class _Chunk:
@@ -55,26 +59,6 @@ class _Chunk:
 
     def __len__(self) -> int:
         return self.away + len(self.rows)
-
-
-class _Trouble:
-    """Says once that something fails, and once that it works again."""
-
-    def __init__(self, failing: str, again: str) -> None:
-        self._failing = failing
-        self._again = again
-        self.on = False
-
-    def begins(self, raised: Exception) -> None:
-        if not self.on:
-            self.on = True
-            foreseen = isinstance(raised, StoreUnavailable | OSError)
-            _log.error("%s: %s", self._failing, raised, exc_info=None if foreseen else raised)
-
-    def ends(self) -> None:
-        if self.on:
-            self.on = False
-            _log.warning("%s", self._again)
 
 
 class Book(Shared):
@@ -102,10 +86,12 @@ class Book(Shared):
         in_memory: int = _IN_MEMORY,
         recovery: float = _RECOVERY,
         patience: float = _PATIENCE,
+        tending: float = _TENDING,
     ) -> None:
         """segment: bytes after which a new one is begun. in_memory: rows above which those of
         older segments are left in the journal. recovery: seconds between two looks for dead
-        processes. patience: seconds that `start` and `aclose` may wait for the store.
+        processes. patience: seconds that `start` and `aclose` may wait for the store. tending:
+        seconds between two looks for the journal's own files.
         """
         for name, value in (("period", period), ("recovery", recovery), ("segment", segment)):
             if value <= 0:
@@ -118,7 +104,10 @@ class Book(Shared):
         self._in_memory = in_memory
         self._recovery = recovery
         self._patience = patience
+        self._tending = tending
         self._journal: Journal | None = None
+        self._removed: Journal | None = None
+        """The journal while its files are gone."""
         self._turn_at = segment
         self._chunks: deque[_Chunk] = deque([_Chunk(0)])
         self._last = self._chunks[0]
@@ -133,16 +122,16 @@ class Book(Shared):
         self._progress = asyncio.Event()
         self._hurries = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._store_trouble = _Trouble(
+        self._store_trouble = Trouble(
             "the ledger's store does not take rows, which wait", "the ledger's store takes rows"
         )
-        self._journal_trouble = _Trouble(
+        self._journal_trouble = Trouble(
             "the journal cannot be written", "the journal can be written again"
         )
-        self._committed_trouble = _Trouble(
+        self._committed_trouble = Trouble(
             "the counters cannot be told of written rows", "the counters are told of written rows"
         )
-        self._recovery_trouble = _Trouble(
+        self._recovery_trouble = Trouble(
             "rows of processes that have died cannot be recovered", "they can be recovered again"
         )
         self.written = 0
@@ -159,25 +148,34 @@ class Book(Shared):
     @property
     def under_way(self) -> int:
         """Entries that were opened and neither closed nor made void; 0 without a journal."""
-        return 0 if self._journal is None else self._journal.under_way
+        journal = self._journal or self._removed
+        return 0 if journal is None else journal.under_way
+
+    @property
+    def usable(self) -> bool:
+        """Whether entries can be opened, as far as the journal is concerned."""
+        return self._folder is None or (self._journal is not None and not self._journal_trouble.on)
 
     async def start(self) -> None:
         """Begin a journal, and recover those of the dead; waits for that while the store answers.
 
-        Raises StoreUnavailable when the folder cannot be used.
+        While the folder cannot be used there is no journal, and `open` raises.
         """
         if self._tasks:
             raise RuntimeError("Book.start was called twice")
         if self._folder is not None:
-            self._journal = Journal(self._folder, self._segment + _SLACK)
-            self._turn_at = self._segment
-            self._last.segment = self._journal.segment
+            try:
+                self._begin(self._folder)
+            except StoreUnavailable as raised:
+                self._journal_trouble.begins(raised)
         self._tasks = [asyncio.create_task(self._write_rows(), name="book-writer")]
         if self._committed is not None:
             self._tasks.append(
                 asyncio.create_task(self._tell(self._committed), name="book-committed")
             )
         if self._folder is not None:
+            task = asyncio.create_task(self._tend(self._folder), name="book-journal")
+            self._tasks.append(task)
             looked = asyncio.Event()
             task = asyncio.create_task(self._look_for_dead(self._folder, looked), name="book-dead")
             self._tasks.append(task)
@@ -195,7 +193,9 @@ class Book(Shared):
         journal = self._journal
         if journal is None:
             if self._folder is not None:
-                raise RuntimeError("Book.start was not called, or aclose was")
+                if not self._tasks:
+                    raise RuntimeError("Book.start was not called, or aclose was")
+                return self._begin(self._folder).open(entry)
             if len(self._last.rows) > _MOST:
                 raise StoreUnavailable("too many rows wait for the ledger's store")
             return
@@ -230,6 +230,8 @@ class Book(Shared):
                 self._failed(raised)
             if journal.size > self._turn_at:
                 self._turn(journal)
+        elif self._removed is not None:
+            self._removed.forget(entry.id)
 
     def void(self, entry_id: str) -> None:
         """An opened entry comes to nothing: there will be no row. Does not raise."""
@@ -241,6 +243,8 @@ class Book(Shared):
                 self._failed(raised)
             if journal.size > self._turn_at:
                 self._turn(journal)
+        elif self._removed is not None:
+            self._removed.forget(entry_id)
 
     async def flush(self) -> None:
         """Wait until all rows closed so far are in the store, and `committed` was asked once.
@@ -281,13 +285,55 @@ class Book(Shared):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        journal, self._journal = self._journal, None
+        if self._removed is not None and self._folder is not None:
+            with suppress(StoreUnavailable):
+                self._begin(self._folder)
+        journal, self._journal = self._journal or self._removed, None
+        self._removed = None
         if journal is not None:
             journal.aclose(keep=bool(self.pending or journal.under_way))
 
     def _failed(self, raised: Exception) -> None:
         self.journal_failures += 1
         self._journal_trouble.begins(raised)
+
+    def _begin(self, folder: Path) -> Journal:
+        """Have a journal where there is none, or again where its files are gone.
+
+        Raises StoreUnavailable.
+        """
+        journal = self._removed
+        if journal is None:
+            journal = Journal(folder, self._segment + _SLACK)
+            self._turn_at = self._segment
+            self._last.segment = journal.segment
+        else:
+            try:
+                journal.begin_again([row for chunk in self._chunks for row in chunk.rows])
+            except OSError as raised:
+                raise StoreUnavailable(f"the journal cannot be written: {raised}") from raised
+            self._turned(journal)
+        self._journal, self._removed = journal, None
+        self._journal_trouble.ends()
+        return journal
+
+    async def _tend(self, folder: Path) -> None:
+        """Notice a journal whose files somebody has removed, and what works again."""
+        while True:
+            await asyncio.sleep(self._tending)
+            journal = self._journal
+            try:
+                if journal is not None and journal.is_gone():
+                    _log.error("somebody has removed the journal %s, which is begun again", folder)
+                    self._journal, self._removed = None, journal
+                if self._journal is None:
+                    self._begin(folder)
+                elif self._journal_trouble.on:
+                    self._journal.turn()
+                    self._turned(self._journal)
+                    self._journal_trouble.ends()
+            except (StoreUnavailable, OSError) as raised:
+                self._journal_trouble.begins(raised)
 
     def _turn(self, journal: Journal) -> bool:
         """Begin a new segment, if there is room for one."""
@@ -297,6 +343,10 @@ class Book(Shared):
             self._failed(raised)
             self._turn_at = journal.size + _AGAIN
             return False
+        self._turned(journal)
+        return True
+
+    def _turned(self, journal: Journal) -> None:
         self._turn_at = journal.size + self._segment
         full = self._last
         self._last = _Chunk(journal.segment)
@@ -306,7 +356,6 @@ class Book(Shared):
         if in_memory > self._in_memory and full is not self._chunks[0]:
             full.away = len(full.rows) - len(full.unwritten)
             full.rows = full.unwritten
-        return True
 
     async def _write_rows(self) -> None:
         pause = _FIRST_PAUSE
@@ -338,7 +387,7 @@ class Book(Shared):
                 pass
 
     async def _write_some(self, chunk: _Chunk) -> None:
-        journal = self._journal
+        journal = self._journal or self._removed
         if chunk.away and journal is not None:
             path = journal.path(chunk.segment)
             try:
@@ -400,6 +449,8 @@ class Book(Shared):
                 await recover(folder, self._store, self._recovered)
             except Exception as raised:  # the journals are still there
                 self._recovery_trouble.begins(raised)
+                if isinstance(raised, OSError):
+                    looked.set()
                 await asyncio.sleep(min(self._recovery, _LONGEST_PAUSE))
             else:
                 self._recovery_trouble.ends()

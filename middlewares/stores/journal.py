@@ -34,7 +34,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
@@ -127,6 +127,7 @@ class Journal:
         self._open: dict[str, bytes] = {}
         self._late: list[bytes] = []
         self._segment = 0
+        self._inode = 0
         self._map: mmap | None = None
         self.size = 0
         """Bytes in the current segment."""
@@ -137,6 +138,7 @@ class Journal:
                 self.turn()
             except BaseException:
                 self._unlock()
+                _lock_path(folder, self.name).unlink(missing_ok=True)
                 raise
         except OSError as raised:
             raise _unwritable(raised) from raised
@@ -170,6 +172,11 @@ class Journal:
         if self._open.pop(entry_id, None) is not None:
             self._end(_record(_VOID, entry_id))
 
+    def forget(self, entry_id: str) -> None:
+        """An entry is over, while the files are gone; its row, if any, is for `begin_again`."""
+        if self._open.pop(entry_id, None) is not None:
+            self._late.append(_record(_VOID, entry_id))
+
     def turn(self) -> None:
         """Begin the next segment, with all that is open. Raises OSError: then nothing changed."""
         path = self.path(self._segment + 1)
@@ -178,9 +185,45 @@ class Journal:
         mapped.write(begins)
         self._let_go()
         self._map = mapped
-        self._late.clear()
+        self._inode = path.stat().st_ino
+        self._late = []
         self._segment += 1
         self.size = len(begins)
+
+    def is_gone(self) -> bool:
+        """Whether its files are not in the folder any more: nobody would recover it."""
+        try:
+            lock = _lock_path(self._folder, self.name).stat()
+            segment = self.path(self._segment).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return lock.st_ino != os.fstat(self._lock).st_ino or segment.st_ino != self._inode
+
+    def begin_again(self, rows: Iterable[Entry]) -> None:
+        """Where its files were removed: the next segment, under another name, with all that is open
+        and these closed rows. What is left of older segments goes with it.
+
+        Raises OSError: then nothing changed.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = self.name, self._lock, self._late
+        old = _segments(self._folder, self.name)
+        self.name, self._lock = _locked(self._folder)
+        self._late = [*self._late, *(_record(_CLOSE, row) for row in rows)]
+        try:
+            self.turn()
+        except BaseException:
+            self._unlock()
+            _lock_path(self._folder, self.name).unlink(missing_ok=True)
+            self.name, self._lock, self._late = before
+            raise
+        for path in old:
+            # Under its old name somebody would recover it, and what runs would be taken for lost.
+            path.rename(self._folder / path.name.replace(before[0], self.name, 1))
+        _lock_path(self._folder, before[0]).unlink(missing_ok=True)
+        os.close(before[1])
 
     def path(self, segment: int) -> Path:
         """Where a segment is."""

@@ -2,15 +2,19 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import asyncpg
+import httpx
+import psutil
 import pytest
 
 from middlewares.stores.migrations import migrate
@@ -21,7 +25,7 @@ from .conftest import Start
 from .ledger import Row, paid, rows
 from .program import DEADLINE, Gateway, Program, until
 from .test_limits import bearer
-from .wire import CHAT, ask, chat
+from .wire import CHAT, ask, chat, line, request
 
 SIDES = ("-wal", "-shm")
 SQL_AWAY = ("penstock_sql_up", ())
@@ -318,3 +322,100 @@ async def test_an_older_state_of_the_database_is_not_trusted(
     await asyncio.to_thread(
         until, lambda: gateway.get("/v1/models", headers=bearer(gone)).status_code == 200
     )
+
+
+SMALL = (6 << 20, resource.RLIM_INFINITY)
+"""Bytes of a file: less than a segment of the journal needs. To it, the disk is full."""
+LARGE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """What is started meanwhile can make no large file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL[0], before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def limit_files(gateway: Gateway, size: tuple[int, int]) -> None:
+    for process in (psutil.Process(gateway.process.pid), *gateway.workers):
+        process.rlimit(resource.RLIMIT_FSIZE, size)
+
+
+async def refuses_what_costs(gateway: Gateway, key: str) -> None:
+    reply = await ask(gateway.url, CHAT, chat("Hello", "chat"), bearer(key))
+    assert (reply.status, reply.json()["error"]["code"]) == (503, "upstream_unavailable")
+    assert int(reply.header("retry-after")) >= 1
+    assert gateway.get("/v1/models", headers=bearer(key)).status_code == 200
+    assert gateway.get("/readyz").status_code == 503
+    assert gateway.metrics()["penstock_journal_up", ()] == 0
+
+
+def ready(gateway: Gateway) -> bool:
+    with suppress(httpx.HTTPError):  # of a connection to a worker that was killed
+        return gateway.get("/readyz").status_code == 200
+    gateway.forget_connections()
+    return False
+
+
+async def test_a_full_disk_of_the_journal_stops_no_worker(start: Start, simulator: Program) -> None:
+    """At the start, and when a worker is replaced: it serves what costs nothing, and recovers."""
+    document = paid(simulator.url)
+    with small_files():
+        gateway = await asyncio.to_thread(start, document)
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await refuses_what_costs(gateway, books.key)
+    limit_files(gateway, LARGE)
+    await asyncio.to_thread(until, lambda: ready(gateway))
+    await books.ask(3)
+
+    limit_files(gateway, SMALL)
+    (worker,) = gateway.workers
+    worker.kill()
+    worker.wait(DEADLINE)
+    await asyncio.to_thread(
+        until, lambda: any(other.pid != worker.pid for other in gateway.workers)
+    )
+
+    def answers() -> bool:
+        with suppress(httpx.HTTPError):
+            return gateway.get("/livez").status_code == 200
+        gateway.forget_connections()
+        return False
+
+    await asyncio.to_thread(until, answers)
+    await refuses_what_costs(gateway, books.key)
+    limit_files(gateway, LARGE)
+    await asyncio.to_thread(until, lambda: ready(gateway))
+    await books.ask(3)
+    await books.balance()
+    said = [line["event"] for line in gateway.log if "the journal can" in str(line["event"])]
+    assert len(said) == 4  # it cannot be written, it can again; and the same of the new worker
+
+
+async def test_a_journal_that_is_removed_is_made_again(start: Start, simulator: Program) -> None:
+    """Also a stream that had begun before has its row, though everything is killed after."""
+    document = paid(simulator.url)
+    gateway = await asyncio.to_thread(start, document)
+    folder = gateway.folder / "journal"
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await books.ask(3)
+    async with line(gateway.url) as connection:
+        running = chat("Hello [[sim tokens=40 fault=hold:20]]", "chat", stream=True)
+        await connection.send(request(CHAT, running, bearer(books.key)))
+        reply = await connection.head()
+        assert reply.status == 200
+        books.served.append(reply.header("x-request-id"))
+        shutil.rmtree(folder)
+        await books.ask(3)
+        await asyncio.to_thread(until, lambda: any(folder.glob("*.journal")))
+        await books.ask(3)
+        gateway.signal_group(SIGKILL)
+    gateway.kill()
+    again = await asyncio.to_thread(start, document, folder=gateway.folder)
+    books.gateway = again
+    found = await books.balance()
+    assert Counter(row.ended for row in found) == {"completed": 9, "lost": 1}

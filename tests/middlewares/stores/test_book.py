@@ -60,7 +60,7 @@ class Watched(MemoryLedgerStore):
 
 @asynccontextmanager
 async def started(store: LedgerStore, folder: Path | None, **options: Any) -> AsyncIterator[Book]:
-    book = Book(store, folder, **{"period": 0.005, **options})
+    book = Book(store, folder, **{"period": 0.005, "tending": 3600.0, **options})
     await book.start()
     try:
         async with asyncio.timeout(DEADLINE):
@@ -127,9 +127,6 @@ async def test_it_has_to_be_started(tmp_path: Path) -> None:
     await book.aclose()
     with pytest.raises(ValueError, match=r"period 0.*more than 0"):
         Book(MemoryLedgerStore(), None, period=0)
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreUnavailable, match="journal cannot be written"):
-        await Book(MemoryLedgerStore(), tmp_path / "file").start()
 
 
 async def test_a_store_that_fails_is_tried_until_it_does_not(
@@ -373,6 +370,88 @@ async def test_a_journal_that_cannot_be_written(
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
     assert "the journal cannot be written: " in caplog.text
     assert "the journal can be written again" in caplog.text
+
+
+async def test_a_folder_that_cannot_be_used_refuses_until_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "journal"
+    folder.touch()
+    store = Watched()
+    async with started(store, folder, tending=0.01) as book:
+        assert not book.usable
+        with pytest.raises(StoreUnavailable, match="journal cannot be written"):
+            book.open(use())
+        book.close(free := use())
+        await book.flush()
+        folder.unlink()
+        await until(lambda: book.usable)
+        book.open(row := use())
+        book.close(row)
+        await book.flush()
+        assert store.order == ids([free, row])
+    said = [record for record in caplog.records if "the journal can" in record.message]
+    assert [record.levelno for record in said] == [logging.ERROR, logging.WARNING]
+
+
+LEFT = """
+import asyncio, os, shutil, signal, sys
+from pathlib import Path
+from middlewares.stores.book import Book
+from middlewares.stores.keys import StoreUnavailable
+from middlewares.stores.memory_ledger import MemoryLedgerStore
+from tests.middlewares.stores.entries import use
+
+folder = Path(sys.argv[1])
+
+class Away(MemoryLedgerStore):
+    async def append(self, entries):
+        raise StoreUnavailable("away")
+
+async def main():
+    book = Book(Away(), folder, tending=0.01, segment=4096)
+    await book.start()
+    rows = [use(id=f"row-{n:03}") for n in range(60)]
+    for row in rows[:50]:
+        book.open(row)
+    for row in rows[:30]:
+        book.close(row)
+    if sys.argv[2] == "folder":
+        shutil.rmtree(folder)
+    else:
+        next(folder.glob("*.lock")).unlink()
+    book.void(rows[49].id)
+    book.close(rows[48])
+    name = book._journal.name
+    while book._journal is None or book._journal.name == name:
+        await asyncio.sleep(0.01)
+    book.open(rows[59])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("what", ["folder", "lock"])
+async def test_a_journal_that_somebody_removed_is_begun_again_with_all_it_had(
+    tmp_path: Path, what: str
+) -> None:
+    """Nothing but the files is left of the process, and they have each row once."""
+    folder = tmp_path / "journal"
+    killed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LEFT, str(folder), what],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "somebody has removed the journal" in killed.stderr
+    store = Watched()
+    async with started(store, folder):
+        pass
+    assert sorted(set(store.order)) == [f"row-{n:03}" for n in (*range(49), 59)]
+    assert [path.name for path in folder.iterdir()] == []
 
 
 async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> None:
