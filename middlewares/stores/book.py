@@ -61,6 +61,11 @@ class _Chunk:
         return self.away + len(self.rows)
 
 
+def _first(raised: Exception) -> Exception:
+    """What the system said, without what was said of it since."""
+    return raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
+
+
 class Book(Shared):
     """Rows of requests under way, durable against the death of this process.
 
@@ -167,7 +172,7 @@ class Book(Shared):
             try:
                 self._begin(self._folder)
             except StoreUnavailable as raised:
-                self._journal_trouble.begins(raised)
+                self._journal_trouble.begins(_first(raised))
         self._tasks = [asyncio.create_task(self._write_rows(), name="book-writer")]
         if self._committed is not None:
             self._tasks.append(
@@ -203,7 +208,7 @@ class Book(Shared):
             journal.open(entry)
         except StoreUnavailable as raised:
             if not self._turn(journal):  # a disk that was full may have room again
-                self._journal_trouble.begins(raised)
+                self._journal_trouble.begins(_first(raised))
                 raise
             journal.open(entry)
         if self._journal_trouble.on:
@@ -295,7 +300,7 @@ class Book(Shared):
 
     def _failed(self, raised: Exception) -> None:
         self.journal_failures += 1
-        self._journal_trouble.begins(raised)
+        self._journal_trouble.begins(_first(raised))
 
     def _begin(self, folder: Path) -> Journal:
         """Have a journal where there is none, or again where its files are gone.
@@ -333,7 +338,7 @@ class Book(Shared):
                     self._turned(self._journal)
                     self._journal_trouble.ends()
             except (StoreUnavailable, OSError) as raised:
-                self._journal_trouble.begins(raised)
+                self._journal_trouble.begins(_first(raised))
 
     def _turn(self, journal: Journal) -> bool:
         """Begin a new segment, if there is room for one."""

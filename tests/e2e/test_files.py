@@ -393,7 +393,10 @@ async def test_a_full_disk_of_the_journal_stops_no_worker(start: Start, simulato
     await books.ask(3)
     await books.balance()
     said = [line["event"] for line in gateway.log if "the journal can" in str(line["event"])]
-    assert len(said) == 4  # it cannot be written, it can again; and the same of the new worker
+    assert (
+        3 <= len(said) <= 4
+    )  # once each way of each worker; the last line of a killed one may miss
+    assert said[-1] == "the journal can be written again"
 
 
 async def test_a_journal_that_is_removed_is_made_again(start: Start, simulator: Program) -> None:
