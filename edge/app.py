@@ -311,6 +311,7 @@ class Gateway:
         self, settings: Settings, providers: Mapping[str, Provider], shared: Durable
     ) -> ASGIApp:
         catalog = Catalog.build(settings)
+        shared.uploads.make_room(settings.server.max_body)
         token = settings.auth.admin_token
         plans = Plans(settings)
         statement = Statement(
@@ -349,6 +350,8 @@ class Gateway:
             ),
             health=shared.health,
             line=shared.line,
+            second_line=shared.second_line,
+            uploads=shared.uploads,
             metrics=shared.metrics,
             estimator=shared.estimator,
             log=info_logger(),

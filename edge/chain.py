@@ -26,6 +26,7 @@ from middlewares import (
 )
 from middlewares._asgi import ASGIApp, Header
 from middlewares._line import Line
+from middlewares._uploads import Uploads
 from middlewares.budget import credits_used
 from middlewares.idempotency import members
 from middlewares.stores import KeyDirectory
@@ -63,6 +64,8 @@ class Parts(msgspec.Struct, frozen=True):
     places: Places
     health: Health
     line: Line
+    second_line: Line
+    uploads: Uploads
     metrics: Metrics
     estimator: Estimator
     log: Callable[..., Any]
@@ -91,15 +94,38 @@ def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
     )
 
 
-def _limits(parts: Parts) -> Callable[[Exchange], Limits]:
+def _door(app: ASGIApp, parts: Parts) -> ASGIApp:
+    plans = parts.plans
+    return RateLimitMiddleware(
+        app,
+        counters=parts.counters,
+        limits=lambda exchange: plans.at_the_door(exchange.principal),
+        exempt=OWN,
+        line=parts.line,
+        unread=True,
+        gives_back=True,
+    )
+
+
+def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
     """What a model served instead takes is not counted against the rates: they are used up, or the
-    request has been counted."""
+    request has been counted.
 
-    def limits(exchange: Exchange) -> Limits:
-        limits = parts.plans.terms(exchange.principal).limits
-        return Limits(concurrency=limits.concurrency) if exchange.instead else limits
+    Who waits here has a slot, so it must not wait behind those who want one: it has another line.
+    """
+    plans = parts.plans
 
-    return limits
+    def limits(exchange: Exchange) -> Limits | None:
+        return None if exchange.instead else plans.of_the_body(exchange.principal)
+
+    return RateLimitMiddleware(
+        app,
+        counters=parts.counters,
+        limits=limits,
+        exempt=OWN,
+        tokens=lambda exchange: 0 if exchange.endpoint in COUNTING else exchange.estimate,
+        line=parts.second_line,
+    )
 
 
 def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
@@ -213,6 +239,11 @@ LAYERS: tuple[Layer, ...] = (
         lambda app, p: AuthMiddleware(app, keys=p.keys, mode=p.settings.auth.mode),
     ),
     Layer(
+        "rate_limit",
+        "slots and the rate of requests are asked before a body is read, which takes memory",
+        _door,
+    ),
+    Layer(
         "intake",
         "reads the body once and finds the model; all that acts on the model is inside",
         lambda app, p: IntakeMiddleware(
@@ -221,6 +252,8 @@ LAYERS: tuple[Layer, ...] = (
             estimator=p.estimator,
             limit=p.settings.server.max_body,
             idle=p.settings.server.body_timeout,
+            longest=p.settings.server.upload_timeout,
+            uploads=p.uploads,
         ),
     ),
     Layer(
@@ -229,16 +262,9 @@ LAYERS: tuple[Layer, ...] = (
         _downgraded,
     ),
     Layer(
-        "rate_limit",
-        "cheaper than budget; needs the principal and the size of what is asked",
-        lambda app, p: RateLimitMiddleware(
-            app,
-            counters=p.counters,
-            limits=_limits(p),
-            exempt=OWN,
-            tokens=lambda exchange: 0 if exchange.endpoint in COUNTING else exchange.estimate,
-            line=p.line,
-        ),
+        "token_limit",
+        "cheaper than budget; needs the size of what is asked",
+        _tokens,
     ),
     Layer(
         "idempotency",
@@ -318,6 +344,12 @@ def line_of(settings: Settings) -> Line:
         size=limits.throttle_memory,
         patience=limits.throttle_wait,
     )
+
+
+def uploads_of(settings: Settings) -> Uploads:
+    """Where request bodies are counted. One of the largest size has room in any case."""
+    each = max(settings.limits.bodies_each, settings.server.max_body)
+    return Uploads(total=max(settings.limits.bodies, each), each=each)
 
 
 def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:

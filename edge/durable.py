@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from middlewares import Metrics
 from middlewares._line import Line
+from middlewares._uploads import Uploads
 from middlewares.exchange import Target
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
@@ -27,7 +28,7 @@ from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 
 from .affinity import Affinity, Conversations
-from .chain import line_of
+from .chain import line_of, uploads_of
 from .estimate import Estimator
 from .responses import Sweeper
 from .sealing import Sealing
@@ -89,6 +90,8 @@ class Durable(msgspec.Struct, frozen=True):
     sealing: Sealing
     estimator: Estimator
     line: Line
+    second_line: Line
+    uploads: Uploads
     health: Health
     told: Told
     affinity: Affinity | None
@@ -129,14 +132,16 @@ async def open_durable(
         sweeper = Sweeper(responses, grace=settings.longest_request)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
-    line = line_of(settings)
+    line, second_line = line_of(settings), line_of(settings)
+    uploads = uploads_of(settings)
     told = Told(settings, metrics)
     health = await health_of(settings, stack, told, shared=told.knows)
     bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.journal_up, lambda: float(book.usable))
     metrics.look(metrics.sql_up, lambda: float(database.up))
-    metrics.look(metrics.throttled, lambda: len(line))
+    metrics.look(metrics.throttled, lambda: len(line) + len(second_line))
+    metrics.look(metrics.body_bytes, lambda: uploads.held + line.size)
     metrics.look(metrics.ledger_waiting, lambda: book.pending)
     metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
     metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
@@ -154,6 +159,8 @@ async def open_durable(
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         line=line,
+        second_line=second_line,
+        uploads=uploads,
         health=health,
         told=told,
         affinity=None if bonds is None else Conversations(bonds),

@@ -233,6 +233,8 @@ class Forwarder:
             body, usage, exchange.measured = crossing.finish_plain(body)
         exchange.usage = usage
         exchange.fields = {}
+        if exchange.let_go is not None:
+            exchange.let_go()
         exchange.produced = usage.output
         self._learn(exchange)
         if exchange.keeper is not None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection
 from functools import partial
+from math import inf
 
 import msgspec
 
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares._body import ClientLeft, discard, read_body
+from middlewares._asgi import ASGIApp, Receive, Scope, Send, subscriber
+from middlewares._body import Incomplete, discard, read_body
+from middlewares._uploads import Upload, Uploads
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 
@@ -17,6 +19,7 @@ from .estimate import Estimator
 from .members import check_names
 from .shape import check_all, check_few, is_large
 from .unknown_model import not_allowed, not_found
+from .upstreams.provider import check_passed_on
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
@@ -47,18 +50,25 @@ _MEMBERS = {
 
 
 class IntakeMiddleware:
-    """Read the body within its bound and find out which model is asked for.
+    """Read the body within its bounds and find out which model is asked for.
+
+    limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
 
     Reads:   endpoint, principal
-    Writes:  fields, whole, model, models, stream, large, size, estimate, media, outcome
-    Rejects: invalid_request, model_not_allowed, model_not_found, request_too_large,
-             unsupported_media_type
-    Order:   inside auth, so that no stranger's body is read; outside all that acts on the model
+    Writes:  fields, whole, let_go, model, models, stream, large, size, estimate, media
+    Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
+             request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
+             upstream_unavailable
+    Order:   inside auth, so that no stranger's body is read, and inside the limits that can be
+             decided without it; outside all that acts on the model
     Cost:    one receive for most bodies; two msgspec decodes that leave values as they are, of the
              whole and of turns and tools; a large body is read in a thread beside the loop
     """
 
-    __slots__ = ("_catalog", "_endpoints", "_estimator", "_idle", "_limit", "app")
+    __slots__ = (
+        *("_catalog", "_endpoints", "_estimator", "_idle", "_limit", "_longest", "_uploads"),
+        "app",
+    )
 
     def __init__(
         self,
@@ -68,6 +78,8 @@ class IntakeMiddleware:
         estimator: Estimator | None = None,
         limit: int,
         idle: float,
+        longest: float = inf,
+        uploads: Uploads | None = None,
         endpoints: Collection[str] = frozenset(_MEMBERS),
     ) -> None:
         self.app = app
@@ -75,6 +87,8 @@ class IntakeMiddleware:
         self._estimator = estimator or Estimator()
         self._limit = limit
         self._idle = idle
+        self._longest = longest
+        self._uploads = uploads or Uploads(total=limit << 4, each=limit << 4)
         self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,15 +97,37 @@ class IntakeMiddleware:
         exchange = Exchange.of(scope)
         if exchange.endpoint not in self._endpoints or scope["method"] != "POST":
             return await self.app(scope, receive, send)
-        _check_media_type(scope)
+        principal = exchange.principal
+        who = subscriber(exchange.client) if principal is None else principal.id
+        upload = Upload(self._uploads, who)
         try:
-            body = await read_body(scope, receive, limit=self._limit, idle=self._idle)
-        except ClientLeft:
-            exchange.outcome = "hung_up"
-            return
-        except Problem as problem:
-            await problem(scope, receive, send)
-            return await discard(receive)
+            try:
+                _check_media_type(scope)
+                if exchange.dialect == "anthropic":
+                    check_passed_on(scope["headers"])
+                body = await read_body(
+                    scope,
+                    receive,
+                    limit=self._limit,
+                    idle=self._idle,
+                    longest=self._longest,
+                    upload=upload,
+                )
+            except Incomplete as broken:
+                return await broken(scope, receive, send)
+            except Problem as problem:
+                upload.close()
+                await problem(scope, receive, send)
+                return await discard(receive)
+            await self._read(exchange, body)
+            exchange.let_go = upload.close
+            del body  # the exchange holds what it is made of, until that is sent
+            await self.app(scope, receive, send)
+        finally:
+            upload.close()
+
+    async def _read(self, exchange: Exchange, body: bytes) -> None:
+        """What the body asks for. Raises Problem."""
         exchange.large = large = is_large(body)
         if large:
             reading = partial(_read_large, exchange.endpoint, body)
@@ -129,8 +165,6 @@ class IntakeMiddleware:
             if large
             else appraise(entry.entry, body, who)
         )
-        del body, fields  # the exchange holds them, until they are sent
-        await self.app(scope, receive, send)
 
     def _usable(self, exchange: Exchange, name: str, param: str) -> Model:
         """The model of that name. Raises Problem where there is none for this principal."""

@@ -192,8 +192,16 @@ class Server(Struct, frozen=True, kw_only=True):
         ),
     ] = Duration(300)
     body_timeout: Annotated[
-        Duration, Meta(description="Longest silence while a client uploads its request body.")
+        Duration,
+        Meta(
+            description="Longest silence while a client uploads its request body; answered 408. A "
+            "body must come at 8 KiB/s on the average, too, after that time."
+        ),
     ] = Duration(30)
+    upload_timeout: Annotated[
+        Duration,
+        Meta(description="Longest time that the upload of a request body may take; answered 408."),
+    ] = Duration(300)
 
 
 class Store(Struct, frozen=True, kw_only=True):
@@ -322,7 +330,22 @@ class Limits(Struct, frozen=True, kw_only=True):
     ] = 1000
     throttle_memory: Annotated[
         Size, Meta(description="Request bodies that throttled requests may hold in one worker.")
-    ] = Size(256 * 2**20)
+    ] = Size(32 * 2**20)
+    bodies: Annotated[
+        Size,
+        Meta(
+            description="Request bodies that one worker holds at once, from their first byte until "
+            "the upstream's answer begins; answered 503. A worker takes 100 MiB, and up to five "
+            "times this while it translates."
+        ),
+    ] = Size(48 * 2**20)
+    bodies_each: Annotated[
+        Size,
+        Meta(
+            description="Of these, bodies of one key, or of one address where there are no keys; "
+            "answered 429. Never less than `server.max_body`."
+        ),
+    ] = Size(32 * 2**20)
 
 
 class Window(Struct, frozen=True, kw_only=True):

@@ -153,6 +153,8 @@ class Passage:
         self._flowing = True
         exchange = self.exchange
         exchange.fields = {}
+        if exchange.let_go is not None:
+            exchange.let_go()
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watch.content()

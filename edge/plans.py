@@ -39,6 +39,7 @@ class Plans:
         self._usual = settings.auth.plan or ""
         self._ready = {name: terms_of(plan) for name, plan in self._plans.items()}
         self._own: dict[int, tuple[Principal, Terms]] = {}
+        self._halves: dict[tuple[int, bool], tuple[Limits, tuple[Limits, Limits | None]]] = {}
 
     def terms(self, principal: Principal | None) -> Terms:
         """What this one may use.
@@ -61,6 +62,41 @@ class Plans:
             self._own.clear()
         self._own[id(principal)] = (principal, terms)
         return terms
+
+    def at_the_door(self, principal: Principal | None) -> Limits:
+        """Of its limits those that are decided before the body is read: slots, and the rate of
+        requests unless another model may serve instead, which only the body can tell."""
+        limits = self.terms(principal).limits
+        if limits.tokens is None and not self._serves_instead(principal):
+            return limits
+        return self._split(principal, limits)[0]
+
+    def of_the_body(self, principal: Principal | None) -> Limits | None:
+        """Of its limits the others; None where there are none."""
+        limits = self.terms(principal).limits
+        if limits.tokens is None and not self._serves_instead(principal):
+            return None
+        return self._split(principal, limits)[1]
+
+    def _serves_instead(self, principal: Principal | None) -> bool:
+        return bool(self._instead) and "rate_limited" in self.instead(principal)
+
+    def _split(self, principal: Principal | None, limits: Limits) -> tuple[Limits, Limits | None]:
+        later = self._serves_instead(principal)
+        known = self._halves.get((id(limits), later))
+        if known is not None and known[0] is limits:
+            return known[1]
+        none = msgspec.structs.replace(limits, requests=None, tokens=None, concurrency=None)
+        door = msgspec.structs.replace(limits, tokens=None)
+        body = msgspec.structs.replace(none, tokens=limits.tokens)
+        if later:
+            door = msgspec.structs.replace(door, requests=None)
+            body = msgspec.structs.replace(body, requests=limits.requests)
+        halves = door, None if body == none else body
+        if len(self._halves) >= _KEPT:
+            self._halves.clear()
+        self._halves[id(limits), later] = (limits, halves)
+        return halves
 
     @property
     def downgrade(self) -> bool:

@@ -39,6 +39,8 @@ FIXED = (
     "limits.throttle_queue",
     "limits.throttle_total",
     "limits.throttle_memory",
+    "limits.bodies",
+    "limits.bodies_each",
     "breaker",
     "affinity",
     "log.level",

@@ -1,8 +1,10 @@
 """Read a request body once, within a bound, and hand it on as often as needed."""
 
 import asyncio
+from math import inf
 
 from ._asgi import Message, Receive, Scope, header
+from ._uploads import Upload
 from .problem import Problem
 
 FREE_PIECES = 4096
@@ -11,16 +13,42 @@ LEAST_PIECE = 512
 """Bytes that further pieces must have on average; the smallest segment of TCP over IPv4 has 536."""
 
 
-class ClientLeft(Exception):
-    """The client hung up before its request was complete; there is nobody to answer."""
+LEAST_RATE = 8 << 10
+"""Bytes a second at which a body has to come, after the silence that is allowed once."""
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) -> bytes:
-    """The whole body, at most `limit` bytes, never waiting longer than `idle` seconds for more.
+class Incomplete(Problem):
+    """The body broke off before it was complete: it is malformed, or the client has left.
 
+    Servers report both in the same way, so both are answered; a client that has left does not mind.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            "invalid_request",
+            message="The request body ended before it was complete, or its chunks are malformed.",
+            reason=f"the body broke off after {size} bytes",
+        )
+
+
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    *,
+    limit: int,
+    idle: float,
+    longest: float = inf,
+    upload: Upload | None = None,
+) -> bytes:
+    """The whole body, at most `limit` bytes.
+
+    It has to come within `longest` seconds, with no silence of more than `idle` seconds, and after
+    the first `idle` seconds at `LEAST_RATE` on the average.
+    upload: counts what comes; whoever made it closes it.
     Stops asking as soon as `content-length` bytes are there, which spares one `receive`. A body
     that comes in many very small pieces is refused: see `FREE_PIECES`.
-    Raises Problem (`request_too_large`, `invalid_request`) and ClientLeft.
+    Raises Problem: `request_too_large`, `invalid_request`, `request_timeout`, Incomplete, and what
+    `upload` has no room for.
     """
     expected = -1
     length = header(scope, b"content-length")
@@ -30,19 +58,22 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) 
         expected = int(length)
         if expected > limit:
             raise _too_large(limit)
+        if upload is not None:
+            upload.expect(expected)
     parts: list[bytes] = []
     size = 0
-    patience = _Patience(idle)
+    patience = _Patience(idle, longest)
     try:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientLeft
+                raise Incomplete(size)
             body = message.get("body", b"")
             size += len(body)
             if size > limit:
-                parts.clear()  # the traceback would keep them while the rest is discarded
                 raise _too_large(limit)
+            if upload is not None:
+                upload.add(len(body))
             if size == expected or not message.get("more_body", False):
                 if not parts:
                     return bytes(body)
@@ -50,44 +81,62 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, idle: float) 
                 return b"".join(parts)
             parts.append(body)
             if len(parts) > FREE_PIECES and len(parts) - FREE_PIECES > size // LEAST_PIECE:
-                parts.clear()
                 raise _too_many_pieces()
-            patience.anew()
+            patience.came(size)
     except asyncio.CancelledError:
         if not patience.ended():
             raise
+    except Problem:
+        parts.clear()  # the traceback would keep them while the rest is discarded
+        raise
     finally:
         patience.end()
-    raise Problem(
-        "invalid_request",
-        message=f"The request body stopped arriving for {idle:g} seconds.",
-        reason=f"{size} bytes came",
-    )
+    raise _too_slow(scope, patience.why, size)
 
 
 class _Patience:
-    """Cancels the running task when it has waited too long: `asyncio.timeout`, at a third of what
-    that costs each request."""
+    """Cancels the running task when a body takes too long: `asyncio.timeout`, at a third of what
+    that costs each request. The timer is armed again only when it fires."""
 
-    __slots__ = ("_before", "_expired", "_loop", "_seconds", "_task", "_timer")
+    __slots__ = (
+        *("_before", "_began", "_expired", "_idle", "_last", "_longest", "_loop", "_size"),
+        *("_task", "_timer", "why"),
+    )
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, idle: float, longest: float) -> None:
         self._loop = loop = asyncio.get_running_loop()
-        self._seconds = seconds
+        self._idle = idle
+        self._longest = longest
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a body is read in a task")
         self._task = task
         self._before = task.cancelling()
         self._expired = False
-        self._timer = loop.call_later(seconds, self._expire)
+        self._size = 0
+        self.why = ""
+        self._began = self._last = now = loop.time()
+        self._timer = loop.call_at(now + min(idle, longest), self._look)
 
-    def anew(self) -> None:
-        """Something has come."""
-        self._timer.cancel()
-        self._timer = self._loop.call_later(self._seconds, self._expire)
+    def came(self, size: int) -> None:
+        """More has come; `size` bytes in all."""
+        self._last = self._loop.time()
+        self._size = size
 
-    def _expire(self) -> None:
+    def _look(self) -> None:
+        slow = self._began + self._idle + self._size / LEAST_RATE
+        silent = self._last + self._idle
+        late = self._began + self._longest
+        due = min(slow, silent, late)
+        if self._loop.time() < due:
+            self._timer = self._loop.call_at(due, self._look)
+            return
+        if due == late:
+            self.why = f"did not arrive within {self._longest:g} seconds"
+        elif due == silent:
+            self.why = f"stopped arriving for {self._idle:g} seconds"
+        else:
+            self.why = f"arrived at less than {LEAST_RATE} bytes a second"
         self._expired = True
         self._task.cancel()
 
@@ -101,6 +150,17 @@ class _Patience:
         self._timer.cancel()
         if self._expired:
             self._task.uncancel()
+
+
+def _too_slow(scope: Scope, why: str, size: int) -> Problem:
+    """RFC 9110, section 15.5.9: the connection is closed, which HTTP/2 says otherwise."""
+    old = scope.get("http_version", "1.1").startswith("1")
+    return Problem(
+        "request_timeout",
+        message=f"The request body {why}.",
+        reason=f"{size} bytes came",
+        headers=((b"connection", b"close"),) if old else (),
+    )
 
 
 def _too_large(limit: int) -> Problem:

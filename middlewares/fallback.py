@@ -23,7 +23,7 @@ from random import random
 from time import perf_counter
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
-from ._body import ClientLeft, discard, read_body, replay
+from ._body import Incomplete, discard, read_body, replay
 from ._search import Retry, Search, Try
 from .exchange import Exchange, Place
 from .problem import Problem
@@ -51,7 +51,7 @@ class FallbackMiddleware:
 
     Reads:   attempts, early, first_content, outcome
     Writes:  place, fallback_from, fallback_depth, on_content, outcome
-    Rejects: invalid_request, request_too_large
+    Rejects: invalid_request, request_timeout, request_too_large
     Order:   inside what pays, so that one reservation is for all tries; right around the app
     Cost:    one look at the places of a model; with `statuses` wraps send, with `body` holds it
     """
@@ -98,9 +98,8 @@ class FallbackMiddleware:
         if self._body is not None and search.possible:
             try:
                 body = await read_body(scope, receive, limit=self._body, idle=_IDLE)
-            except ClientLeft:
-                exchange.outcome = "hung_up"
-                return
+            except Incomplete as broken:
+                return await broken(scope, receive, send)
             except Problem as problem:
                 await problem(scope, receive, send)
                 return await discard(receive)

@@ -12,7 +12,7 @@ from hashlib import sha256
 from uuid import uuid4
 
 from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
-from ._body import ClientLeft, discard, read_body
+from ._body import Incomplete, discard, read_body
 from ._recording import Follower, Space
 from ._run import Run, Shelf
 from .exchange import Exchange
@@ -84,7 +84,7 @@ class IdempotencyMiddleware:
     Reads:   principal, client, dialect, fields, models, outcome, request_id
     Writes:  replayed, served, problem, reason, outcome
     Rejects: idempotency_conflict, idempotency_mismatch, internal, invalid_request,
-             request_too_large, upstream_unavailable
+             request_timeout, request_too_large, upstream_unavailable
     Order:   inside what knows the principal and reads the body; outside what spends
     Cost:    one look at the headers of a POST; with a key two tasks, and the answer in memory
     """
@@ -138,9 +138,8 @@ class IdempotencyMiddleware:
 
             try:
                 body = await read_body(scope, receive_noted, limit=self._body, idle=_IDLE)
-            except ClientLeft:
-                exchange.outcome = "hung_up"
-                return
+            except Incomplete as broken:
+                return await broken(scope, receive, send)
             except Problem as problem:
                 messages.clear()
                 await problem(scope, receive, send)

@@ -189,6 +189,12 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.body_bytes = Gauge(
+            f"{namespace}_request_body_bytes",
+            "Bytes of request bodies that are held now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.throttled = Gauge(
             f"{namespace}_throttled_requests",
             "Requests that wait for their turn.",

@@ -107,6 +107,10 @@ KINDS: Mapping[str, Kind] = {
     "request_too_large": Kind(
         413, _INVALID, "request_too_large", "The request body is larger than {brand} accepts."
     ),
+    "request_timeout": Kind(408, _INVALID, _INVALID, "The request body did not arrive in time."),
+    "request_headers_too_large": Kind(
+        431, _INVALID, _INVALID, "A header of the request is larger than {brand} passes on."
+    ),
     "unsupported_media_type": Kind(
         415, _INVALID, _INVALID, "The content type or encoding of the body is not supported."
     ),

@@ -1,19 +1,20 @@
 """How much of it: requests and tokens in a time, and requests at once, for each principal."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import lru_cache
 from math import ceil
 from secrets import token_hex
 from time import gmtime, strftime, time
 
-from ._ahead import ReadAhead
+from ._ahead import BOUND, ReadAhead
 from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope, subscriber
+from ._body import discard
 from ._line import Full, Left, Line
 from .exchange import Exchange
 from .problem import Problem
 from .stores.counters import Check, CountersUnavailable, RateCounters, Verdict
 from .stores.memory_rates import MemoryRates
-from .terms import Limits, Rate
+from .terms import Level, Limits, Rate
 
 _UNREAD = 1 << 20
 """Bytes that a body is taken for whose length nobody has said."""
@@ -31,11 +32,15 @@ class RateLimitMiddleware:
     tokens: what the request will probably take of the rate of tokens. When it is over, what it
         really took counts: what `usage` says, nothing if no upstream was asked.
     line: where requests wait whose limits say "throttle". It may be shared.
-    report: whether to write `levels`, for response headers; one limiter of an app may.
+    report: whether to write `levels`, for response headers; one limiter of an app may, and others
+        of the same principals further in, whose levels are added.
+    unread: whether the body has not been read yet; what a refused client still sends is dropped.
+    gives_back: whether a request that another limiter further in refuses takes nothing of the rate
+        of requests.
     clock: Unix seconds; by default the counters go by their own clock.
 
     Reads:   endpoint, principal, client, request_id, size, estimate, usage, attempts, outcome,
-             produced
+             problem, produced
     Writes:  levels, outcome
     Rejects: rate_limited, upstream_unavailable
     Order:   inside whatever tells who is calling, and how much it asks for if tokens are limited;
@@ -48,12 +53,14 @@ class RateLimitMiddleware:
         "_clock",
         "_counters",
         "_exempt",
+        "_gives_back",
         "_limits",
         "_line",
         "_name",
         "_rates",
         "_report",
         "_tokens",
+        "_unread",
         "_who",
         "app",
     )
@@ -70,6 +77,8 @@ class RateLimitMiddleware:
         tokens: Callable[[Exchange], int] | None = None,
         line: Line | None = None,
         report: bool = True,
+        unread: bool = False,
+        gives_back: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.app = app
@@ -82,18 +91,26 @@ class RateLimitMiddleware:
         self._tokens = tokens
         self._line = Line() if line is None else line
         self._report = report
+        self._unread = unread
+        self._gives_back = gives_back
         self._clock = clock
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Where nothing is limited no frame is added: each would be passed with each step.
         kind = scope["type"]
         if kind != "http":
             if kind == "lifespan":
-                return await self.app(scope, receive, send)
-            return await refuse_scope(scope, receive, send)
+                return self.app(scope, receive, send)
+            return refuse_scope(scope, receive, send)
         exchange = Exchange.of(scope)
         limits = None if exchange.endpoint in self._exempt else self._limits(exchange)
         if limits is None:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
+        return self._limited(exchange, limits, scope, receive, send)
+
+    async def _limited(
+        self, exchange: Exchange, limits: Limits, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         who = self._name + (_caller(exchange, scope) if self._who is None else self._who(exchange))
         tokens = 0
         if limits.tokens is not None:
@@ -108,10 +125,10 @@ class RateLimitMiddleware:
         # The app runs in this frame: each one more would be passed with each step of it.
         if levels is not None:
             if self._report:
-                exchange.levels = levels
+                exchange.levels += levels
             entered = receive
         else:
-            share = _Share(self._counters, self._line, who, limits, tokens, lease)
+            share = _Share(self._counters, self._line, who, limits, tokens, lease, exchange.levels)
             if not (share.checks or lease):
                 return await self.app(scope, receive, send)
             if limits.on_excess == "throttle":
@@ -122,9 +139,9 @@ class RateLimitMiddleware:
             else:
                 refusal = await self._refused(share, limits, exchange)
                 if refusal is not None:
-                    return await refusal(scope, receive, send)
+                    return await self._answer(refusal, scope, receive, send)
                 entered = receive
-        if not lease and limits.tokens is None and entered is receive:
+        if not (lease or limits.tokens or self._gives_back) and entered is receive:
             # Where only requests are counted nothing is given back.
             return await self.app(scope, receive, send)
         failed = False
@@ -142,8 +159,16 @@ class RateLimitMiddleware:
                 if more:
                     now = None if self._clock is None else self._clock()
                     self._counters.charge(who, Check("tokens", limits.tokens, more), now)
+            if self._gives_back and limits.requests is not None and _refused_within(exchange):
+                now = None if self._clock is None else self._clock()
+                self._counters.charge(who, Check("requests", limits.requests, -1), now)
             if isinstance(entered, ReadAhead):
                 entered.close()
+
+    async def _answer(self, refusal: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        await refusal(scope, receive, send)
+        if self._unread and scope["method"] not in _BODILESS:
+            await discard(receive)
 
     async def _refused(self, share: "_Share", limits: Limits, exchange: Exchange) -> Problem | None:
         """Ask once."""
@@ -152,7 +177,7 @@ class RateLimitMiddleware:
         except CountersUnavailable as raised:
             return _unavailable(raised)
         if self._report:
-            exchange.levels = verdict.levels
+            exchange.levels = share.before + verdict.levels
         return None if verdict.admitted else _refusal(limits, verdict, verdict.wait)
 
     async def _enter(
@@ -176,19 +201,25 @@ class RateLimitMiddleware:
             try:
                 verdict = await share.ask(clock)
             except CountersUnavailable as raised:
-                return await _answered(_unavailable(raised), scope, receive, send)
+                await self._answer(_unavailable(raised), scope, receive, send)
+                return None
             if self._report:
-                exchange.levels = verdict.levels
+                exchange.levels = share.before + verdict.levels
             if verdict.admitted:
                 return receive
 
         size = _size(exchange, scope)
+        if self._unread:
+            size = min(size, BOUND)
         try:
             place = line.join(share.who, share.checks, size=size, verdict=verdict, since=since)
         except Full as full:
-            return await _answered(self._full(full, limits, exchange), scope, receive, send)
+            problem = self._full(full, limits, exchange, share)
+            await self._answer(problem, scope, receive, send)
+            return None
         ahead = ReadAhead(receive, place.leave)
         entered = False
+        refusal: Problem | None = None
         try:
             levels = (await place.turn(lambda: share.ask(clock))).levels
             if place.left:
@@ -196,24 +227,27 @@ class RateLimitMiddleware:
                 raise Left
             entered = True
             if self._report:
-                exchange.levels = levels
+                exchange.levels = share.before + levels
         except Left:
             exchange.outcome = "hung_up"
         except Full as full:
-            await self._full(full, limits, exchange)(scope, receive, send)
+            refusal = self._full(full, limits, exchange, share)
         except CountersUnavailable as raised:
-            await _unavailable(raised)(scope, receive, send)
+            refusal = _unavailable(raised)
         finally:
             if not entered:
                 ahead.close()
+        if refusal is not None:
+            await self._answer(refusal, scope, ahead, send)
+            return None
         if not entered:
             return None
         ahead.enough()
         return ahead
 
-    def _full(self, full: Full, limits: Limits, exchange: Exchange) -> Problem:
+    def _full(self, full: Full, limits: Limits, exchange: Exchange, share: "_Share") -> Problem:
         if self._report and full.verdict is not None:
-            exchange.levels = full.verdict.levels
+            exchange.levels = share.before + full.verdict.levels
         return _refusal(limits, full.verdict, full.wait)
 
 
@@ -224,15 +258,16 @@ def _in_process(counters: RateCounters) -> MemoryRates | None:
     return None
 
 
-async def _answered(problem: Problem, scope: Scope, receive: Receive, send: Send) -> Receive | None:
-    await problem(scope, receive, send)
-    return None
+def _refused_within(exchange: Exchange) -> bool:
+    """Whether another limiter refused it."""
+    refused = exchange.outcome == "refused" and exchange.problem == "rate_limited"
+    return refused and not exchange.attempts
 
 
 class _Share:
-    """What one request takes of the limits."""
+    """What one request takes of the limits. before: levels that a limiter further out told."""
 
-    __slots__ = ("_counters", "_line", "checks", "lease", "slots", "who")
+    __slots__ = ("_counters", "_line", "before", "checks", "lease", "slots", "who")
 
     def __init__(
         self,
@@ -242,9 +277,11 @@ class _Share:
         limits: Limits,
         tokens: int,
         lease: str,
+        before: tuple[Level, ...],
     ) -> None:
         self._counters = counters
         self._line = line
+        self.before = before
         self.who = who
         self.slots = limits.concurrency or 0
         self.lease = lease

@@ -24,6 +24,7 @@ SHARED = {
     "_run",
     "_shared",
     "_search",
+    "_uploads",
     "exchange",
     "money",
     "problem",
@@ -231,13 +232,17 @@ def test_reads_names_fields_of_the_exchange(middleware: Middleware) -> None:
 
 @pytest.mark.parametrize("middleware", MIDDLEWARES)
 def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> None:
-    """Made in its module, or in a function of `_body` that it imports."""
+    """Made in its module, or by what it imports of those that read and count bodies."""
     made = problems(middleware.module.tree)
     imported = set(middleware.module.imports())
-    body = next(module for module in LIBRARY if module.name == "middlewares._body")
-    for node in body.tree.body:
-        if getattr(node, "name", "") and f"{body.name}.{node.name}" in imported:  # type: ignore[attr-defined]
-            made |= problems(body.tree)
+    trees = {module.name: module.tree for module in SOURCE}
+    for name, module in (
+        ("read_body", "middlewares._body"),
+        ("Upload", "middlewares._uploads"),
+        ("check_passed_on", "edge.upstreams.provider"),
+    ):
+        if f"{module}.{name}" in imported:
+            made |= problems(trees[module])
     assert listed(middleware.contract()["Rejects"], "never") == made
 
 

@@ -21,7 +21,7 @@ from edge.router import plain_path
 from edge.settings import Settings
 from edge.statement import Statement
 from middlewares._asgi import Receive, Scope, Send, header, send_json
-from middlewares._body import ClientLeft, discard
+from middlewares._body import discard
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 from middlewares.stores.audit import AuditStore
@@ -31,6 +31,9 @@ from middlewares.stores.keys import KeyStore, StoreUnavailable
 from .asked import Asked, invalid
 from .keys import Keys
 from .money import Money
+
+_UNREAD = ("request_too_large", "request_timeout", "unsupported_media_type")
+"""Refusals behind which the client may still be sending."""
 
 Answer = tuple[int, Mapping[str, Any]]
 Handler = Callable[[Asked], Awaitable[Answer]]
@@ -95,8 +98,6 @@ class AdminApp:
         exchange = Exchange.of(scope)
         try:
             await self._routes({**scope, "path": plain_path(scope["path"])}, receive, send)
-        except ClientLeft:
-            exchange.outcome = "hung_up"
         except (KeyRefused, MoneyRefused) as raised:
             raise _refused(raised.field, raised.expected) from None
         except PeriodRefused as raised:
@@ -149,7 +150,7 @@ class Resource:
         try:
             status, content = await handler(Asked(scope, receive))
         except Problem as problem:
-            if problem.kind != "request_too_large":
+            if problem.kind not in _UNREAD:
                 raise
             await problem(scope, receive, send)
             return await discard(receive)

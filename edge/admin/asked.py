@@ -19,6 +19,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 LARGEST = 1 << 20
 _IDLE = 10.0
+_LONGEST_UPLOAD = 60.0
+"""Seconds."""
 _USUAL = 100
 _MOST = 500
 _LONGEST = 300
@@ -48,7 +50,9 @@ class Asked:
                 message="The body must be JSON: send `content-type: application/json`.",
                 param="content-type",
             )
-        text = await read_body(self._scope, self._receive, limit=LARGEST, idle=_IDLE)
+        text = await read_body(
+            self._scope, self._receive, limit=LARGEST, idle=_IDLE, longest=_LONGEST_UPLOAD
+        )
         try:
             return msgspec.json.decode(text or b"{}", type=kind)
         except msgspec.ValidationError as raised:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from middlewares.exchange import Dialect
+from middlewares.problem import Problem
 
 from . import Header, Request, Response, Upstream
 from .packed import unpacked
@@ -101,6 +102,42 @@ def credentials(dialect: str, key: str | None, header: str | None = None) -> tup
 
 _ANTHROPIC_VERSION: Header = (b"anthropic-version", b"2023-06-01")
 _OWN = frozenset((b"anthropic-dangerous-direct-browser-access",))
+
+
+LONGEST_HEADER = 4096
+"""Bytes that a header may have, name and value, which is passed on to an upstream."""
+MOST_HEADER_BYTES = 8192
+"""Bytes of all of these together: less than any server or proxy takes by default."""
+MOST_HEADERS = 32
+"""How many of these there may be."""
+
+
+def check_passed_on(headers: Iterable[Header]) -> None:
+    """Raises Problem for headers that are too large to be passed on: upstreams would refuse them
+    with words that are taken for a fault of theirs."""
+    size = count = 0
+    for name, value in headers:
+        if not name.startswith(b"anthropic-") or name in _OWN:
+            continue
+        count += 1
+        size += len(name) + len(value)
+        if len(name) + len(value) > LONGEST_HEADER:
+            raise _too_large(name, f"expected at most {LONGEST_HEADER} bytes, name and value")
+        if size > MOST_HEADER_BYTES:
+            said = f"expected at most {MOST_HEADER_BYTES} bytes in all `anthropic-*` headers"
+            raise _too_large(name, said)
+        if count > MOST_HEADERS:
+            raise _too_large(name, f"expected at most {MOST_HEADERS} `anthropic-*` headers")
+
+
+def _too_large(name: bytes, expected: str) -> Problem:
+    shown = name[:64].decode("latin-1")
+    return Problem(
+        "request_headers_too_large",
+        message=f"The header `{shown}` is too large: {expected}.",
+        param=shown,
+        issue=expected,
+    )
 
 
 def passed_on(dialect: Dialect, headers: Iterable[Header]) -> list[Header]:

@@ -40,6 +40,9 @@ _READ = 4096
 """Characters of a body whose shape is not known, searched all the same."""
 _SYSTEM_ROLE = re.compile(r"role\W{1,3}system\W", re.IGNORECASE)
 _PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml|<head)", re.IGNORECASE)
+_PROVOKED = (411, 414, 415, 417, 431, 494)
+"""What servers and proxies answer to the form of one request: its length, URL, type, expectation or
+headers; 494 is nginx's own for headers."""
 _CALLERS = (400, 413, 422)
 """Statuses of which the caller may be the cause."""
 _OF_MODELS = (400, 403, 404, 422)
@@ -128,8 +131,16 @@ def _problem(
     if status == 403 and is_rate(said):
         return Problem("rate_limited", retry_after=wait)
     # What one caller's request provokes says nothing of the target's health.
-    provoked = status in (415, 431) or (status == 403 and _PAGE.match(body) is not None)
+    provoked = status in _PROVOKED or (status == 403 and _is_page(said, body))
     return Problem("upstream_error", held=not provoked)
+
+
+def _is_page(said: Said, body: bytes) -> bool:
+    """Whether it comes from a firewall, and not from an API: a page, or a few words of text that do
+    not say that our key or account is at fault."""
+    if _PAGE.match(body) is not None:
+        return True
+    return body.lstrip()[:1] not in (b"{", b"[", b'"') and not is_operators(said, None)
 
 
 def _client_fault(

@@ -17,7 +17,7 @@ import msgspec
 from edge.account import AccountApp
 from edge.admin import AdminApp
 from edge.catalog import Catalog
-from edge.chain import Parts, compose
+from edge.chain import Parts, compose, uploads_of
 from edge.endpoints import endpoints, stateful
 from edge.estimate import Estimator
 from edge.ops import open_app
@@ -283,6 +283,8 @@ class House:
             ),
             health=health,
             line=Line(),
+            second_line=Line(),
+            uploads=uploads_of(self.settings),
             metrics=self.metrics,
             estimator=self.estimator,
             log=lambda event, **fields: self.log.append({"event": event, **fields}),

@@ -94,14 +94,14 @@ async def test_who_stops_sending_is_refused_and_the_task_goes_on() -> None:
 
 
 async def test_each_piece_begins_the_wait_anew() -> None:
-    pieces = [part(b"a", more=True)] * 6 + [part(b"b", more=False)]
+    pieces = [part(b"a" * 200, more=True)] * 6 + [part(b"b", more=False)]
 
     async def slowly() -> Message:
         await asyncio.sleep(0.02)
         return pieces.pop(0)
 
-    body = await read_body({"type": "http", "headers": []}, slowly, limit=10, idle=0.1)
-    assert body == b"aaaaaab"
+    body = await read_body({"type": "http", "headers": []}, slowly, limit=2000, idle=0.1)
+    assert body == b"a" * 1200 + b"b"
 
 
 async def test_a_cancellation_from_outside_is_no_late_body() -> None:

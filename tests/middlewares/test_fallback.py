@@ -365,7 +365,7 @@ def test_where_there_is_no_second_try_the_body_is_not_held() -> None:
     assert ask(app_of(script, places(A, B), retry=retry, body=10), body=b"x" * 11).status == 200
 
 
-def test_who_leaves_while_sending_is_not_answered() -> None:
+def test_body_that_breaks_off_is_refused() -> None:
     script = Script()
 
     async def main() -> None:
@@ -374,8 +374,8 @@ def test_who_leaves_while_sending_is_not_answered() -> None:
             await call.received_all()
             call.hang_up()
             record = await call.done()
-        assert record.messages == []
-        assert Exchange.of(call.scope).outcome == "hung_up"
+        assert record.status == 400
+        assert Exchange.of(call.scope).outcome == "refused"
 
     simulate(main())
     assert script.tried == []

@@ -160,15 +160,15 @@ async def test_a_body_too_large_to_be_read(store: MemoryReplays) -> None:
     assert (record.status, inner.runs) == (413, 0)
 
 
-async def test_a_client_that_leaves_before_its_body_is_there(store: MemoryReplays) -> None:
+async def test_body_that_breaks_off_is_refused(store: MemoryReplays) -> None:
     inner = App()
     scope = http_scope("POST", "/", headers=KEY)
     async with Call(IdempotencyMiddleware(inner, store=store), scope, body=None) as call:
         call.feed(b"1", more=True)
         call.hang_up()
         await call.done()
-    assert not inner.runs and not call.record.messages
-    assert Exchange.of(scope).outcome == "hung_up"
+    assert not inner.runs and call.record.status == 400
+    assert Exchange.of(scope).outcome == "refused"
 
 
 @pytest.mark.parametrize("bad", [{"keep": 0}, {"largest": -1}, {"together": -1}, {"body": -1}])
