@@ -7,7 +7,7 @@ from math import inf
 import msgspec
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, subscriber
-from middlewares._body import Incomplete, discard, read_body
+from middlewares._body import read_body, refuse
 from middlewares._uploads import Upload, Uploads
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
@@ -113,12 +113,9 @@ class IntakeMiddleware:
                     longest=self._longest,
                     upload=upload,
                 )
-            except Incomplete as broken:
-                return await broken(scope, receive, send)
             except Problem as problem:
                 upload.close()
-                await problem(scope, receive, send)
-                return await discard(receive)
+                return await refuse(problem, scope, receive, send)
             await self._read(exchange, body)
             exchange.let_go = upload.close
             del body  # the exchange holds what it is made of, until that is sent

@@ -3,7 +3,7 @@
 import asyncio
 from math import inf
 
-from ._asgi import Message, Receive, Scope, header
+from ._asgi import Message, Receive, Scope, Send, header
 from ._uploads import Upload
 from .problem import Problem
 
@@ -15,6 +15,10 @@ LEAST_PIECE = 512
 
 LEAST_RATE = 8 << 10
 """Bytes a second at which a body has to come, after the silence that is allowed once."""
+
+
+_AFTER_TIMEOUT = 1.0
+"""Seconds for which a body that came too slowly is read on."""
 
 
 class Incomplete(Problem):
@@ -174,6 +178,16 @@ def _too_many_pieces() -> Problem:
         f"{LEAST_PIECE} bytes or more in each on average. Send it in larger chunks."
     )
     return Problem("invalid_request", message=said)
+
+
+async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what `read_body` raised, so that the client gets it, and see to the rest."""
+    await problem(scope, receive, send)
+    if isinstance(problem, Incomplete):
+        return
+    if problem.kind == "request_timeout":
+        return await discard(receive, seconds=_AFTER_TIMEOUT)
+    await discard(receive)
 
 
 async def discard(receive: Receive, *, seconds: float = 5.0) -> None:

@@ -23,7 +23,7 @@ from random import random
 from time import perf_counter
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
-from ._body import Incomplete, discard, read_body, replay
+from ._body import read_body, refuse, replay
 from ._search import Retry, Search, Try
 from .exchange import Exchange, Place
 from .problem import Problem
@@ -98,11 +98,8 @@ class FallbackMiddleware:
         if self._body is not None and search.possible:
             try:
                 body = await read_body(scope, receive, limit=self._body, idle=_IDLE)
-            except Incomplete as broken:
-                return await broken(scope, receive, send)
             except Problem as problem:
-                await problem(scope, receive, send)
-                return await discard(receive)
+                return await refuse(problem, scope, receive, send)
         # What a layer further out has changed stays changed.
         origin, depth = exchange.fallback_from, exchange.fallback_depth
         while True:

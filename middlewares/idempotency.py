@@ -12,7 +12,7 @@ from hashlib import sha256
 from uuid import uuid4
 
 from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
-from ._body import Incomplete, discard, read_body
+from ._body import read_body, refuse
 from ._recording import Follower, Space
 from ._run import Run, Shelf
 from .exchange import Exchange
@@ -138,12 +138,9 @@ class IdempotencyMiddleware:
 
             try:
                 body = await read_body(scope, receive_noted, limit=self._body, idle=_IDLE)
-            except Incomplete as broken:
-                return await broken(scope, receive, send)
             except Problem as problem:
                 messages.clear()
-                await problem(scope, receive, send)
-                return await discard(receive)
+                return await refuse(problem, scope, receive, send)
             if messages[-1].get("more_body", False):
                 # All of its length is there, and an empty end that was still to come is not read.
                 messages[-1] = {**messages[-1], "more_body": False}

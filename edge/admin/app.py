@@ -21,7 +21,7 @@ from edge.router import plain_path
 from edge.settings import Settings
 from edge.statement import Statement
 from middlewares._asgi import Receive, Scope, Send, header, send_json
-from middlewares._body import discard
+from middlewares._body import refuse
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 from middlewares.stores.audit import AuditStore
@@ -152,8 +152,7 @@ class Resource:
         except Problem as problem:
             if problem.kind not in _UNREAD:
                 raise
-            await problem(scope, receive, send)
-            return await discard(receive)
+            return await refuse(problem, scope, receive, send)
         await send_json(scope, send, orjson.dumps(content), status)
 
 

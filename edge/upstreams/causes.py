@@ -98,8 +98,11 @@ _MODEL_WORDS = re.compile(
 )
 _UNVERIFIED = "must be verified to"
 """OpenAI says so of organizations, and names the member that they may not use."""
-_HEADER_WORDS = re.compile(r"\bheaders?\b[^.]{0,40}(?:too (?:large|long|big|many)|size)"
-                           r"|(?:large|long|big|many|size of) headers", re.IGNORECASE)  # fmt: skip
+_HEADER_WORDS = re.compile(
+    r"\bheaders?\b[^.]{0,40}(?:too (?:large|long|big|many)|size|exceeds? )"
+    r"|(?:large|long|big|many|size of) headers",
+    re.IGNORECASE,
+)
 _QUOTED = re.compile(r"(?<!\w)(?:'[^'\n]{0,400}'|\"[^\"\n]{0,400}\"|`[^`\n]{0,400}`)(?!\w)")
 
 

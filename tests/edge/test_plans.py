@@ -119,3 +119,35 @@ def test_what_a_key_cannot_have(own: dict[str, Any], fault: str) -> None:
 def test_a_plan_for_all_has_to_be_there() -> None:
     with pytest.raises(SettingsError, match=r"auth\.plan: unknown plan nope; known: free, pro"):
         plans(plan="nope")
+
+
+def test_limits_without_tokens_are_all_decided_at_the_door() -> None:
+    some = plans()
+    free = holder("free")
+    assert some.at_the_door(free) is some.terms(free).limits
+    assert some.of_the_body(free) is None
+
+
+def test_limits_of_tokens_are_decided_with_the_body() -> None:
+    some = plans()
+    for principal in (holder("pro"), holder("pro", tokens="5/min")):
+        limits = some.terms(principal).limits
+        door, body = some.at_the_door(principal), some.of_the_body(principal)
+        assert door == Limits(limits.requests, None, 8, "throttle")
+        assert body == Limits(None, limits.tokens, None, "throttle")
+        assert some.at_the_door(principal) is door  # counters go by the identity of a rate
+        assert door.requests is limits.requests and body.tokens is limits.tokens
+
+
+def test_requests_for_which_another_model_serves_are_decided_with_the_body() -> None:
+    plan = {"id": "kind", "requests": "9/min", "concurrency": 2, "on_rate_limit": "spare"}
+    near = {"name": "near", "dialect": "simulator"}
+    document = {
+        "plans": [plan, *PLANS],
+        "upstreams": [near],
+        "models": [{"id": "spare", "targets": ["near/x"]}],
+    }
+    some = Plans(parse(document, env={}))
+    assert some.at_the_door(holder("kind")) == Limits(concurrency=2)
+    assert some.of_the_body(holder("kind")) == Limits(requests=Rate(9, 60.0))
+    assert some.of_the_body(holder("free")) is None

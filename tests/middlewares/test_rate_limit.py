@@ -345,6 +345,41 @@ def test_a_refused_request_spends_nothing() -> None:
     simulate(main())
 
 
+def test_a_request_that_an_inner_limiter_refuses_takes_none_of_the_outer_rate() -> None:
+    async def main() -> None:
+        counters = MemoryCounters()
+        requests, tokens = Rate(10, 60.0), Rate(1000, 60.0)
+        options: dict[str, Any] = {"counters": counters, "clock": unix}
+        inner = RateLimitMiddleware(ok, limits=lambda _: Limits(tokens=tokens), **options)
+        outer = limited(inner, counters, Limits(requests=requests, concurrency=3), gives_back=True)
+        app = as_principal(outer, {"estimate": 600})
+        first = await request(app, "POST")
+        assert first.status == 200
+        assert first.header("x-ratelimit-remaining-requests") == "9"
+        assert first.header("x-ratelimit-remaining-tokens") == "400"
+        assert await statuses(app, 50) == [429] * 50
+        (level,), slots = await counters.levels("key:/", [Check("requests", requests)], now=unix())
+        assert (level.remaining, slots) == (9, 0)
+
+    simulate(main())
+
+
+@pytest.mark.parametrize("on_excess", ["reject", "throttle"])
+def test_unread_body_of_a_refused_request_is_dropped(on_excess: Any) -> None:
+    async def main() -> None:
+        limits = Limits(requests=Rate(1, 3600.0), on_excess=on_excess)
+        app = as_principal(limited(ok, MemoryCounters(), limits, unread=True))
+        assert await statuses(app, 1) == [200]
+        async with Call(app, http_scope("POST", "/"), body=None) as call:
+            for _ in range(3):
+                call.feed(b"x" * 1000, more=True)
+            call.feed(b"")
+            assert (await call.done()).status == 429
+            await call.received_all()
+
+    simulate(main())
+
+
 # Tokens
 
 
