@@ -8,15 +8,15 @@ answer has begun, as until then it may have to be sent elsewhere.
 from ._shared import Shared
 from .problem import Problem
 
-SMALL = 64 << 10
+MOST_SMALL = 64 << 10
 """Bytes; bodies up to this size have room of their own when large ones have taken the rest."""
 
 
 class Uploads(Shared):
     """Bytes of bodies under way. total: of all principals; each: of one.
 
-    A tenth of `total` is added for bodies of up to `SMALL` bytes, so that a few large ones do not
-    shut out the many small ones.
+    A tenth of `total` is added for bodies of up to `MOST_SMALL` bytes, so that a few large ones do
+    not shut out the many small ones.
     """
 
     __slots__ = ("_each", "_of", "_total", "held")
@@ -45,7 +45,7 @@ class Uploads(Shared):
                 reason=f"{self._of.get(who, 0)} bytes of bodies of this principal are held",
                 retry_after=1,
             )
-        room = self._total if size > SMALL else self._total + self._total // 10
+        room = self._total if size > MOST_SMALL else self._total + self._total // 10
         if self.held + more > room:
             raise Problem(
                 "upstream_unavailable",

@@ -21,7 +21,8 @@ from edge.dialects import json_schema, media
 from edge.metric_memory import MetricMemory
 from edge.router import OPEN, ROUTES
 from edge.schema import schema, text
-from middlewares import KINDS, Metrics, _body
+from edge.upstreams import provider
+from middlewares import KINDS, Metrics, _body, _uploads
 from middlewares.metrics import ReloadMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def test_errors() -> None:
 def test_bounds() -> None:
     """Each bound that is a constant stands there with its name and value."""
     expand = import_module("edge.responses.expand")  # the package has a function of that name
-    homes = (_body, expand, intake, json_schema, media, shape)
+    homes = (_body, _uploads, expand, intake, json_schema, media, provider, shape)
     names = ("MOST_", "LONGEST_", "FREE_", "LEAST_")
     wanted = {
         (name, f"{value}")
