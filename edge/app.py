@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Any, cast
@@ -21,12 +22,14 @@ from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
 
-from . import lifespan
+from . import descriptors, lifespan
 from .account import AccountApp
 from .admin import AdminApp
 from .board import Board, Posted
 from .catalog import Catalog
 from .chain import Parts, compose
+from .descriptors import Room
+from .door import Door
 from .durable import Durable, open_durable
 from .edition import Edition, Providers
 from .endpoints import endpoints, stateful
@@ -37,7 +40,9 @@ from .settings import Settings
 from .statement import Statement
 from .status import Notes, State, Working, report
 from .telemetry import info_logger
+from .upstreams.pools import Pools
 from .upstreams.provider import Provider
+from .upstreams.providers import providers_of
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +67,7 @@ class Gateway:
         the signal `LOOK` comes.
     folder: where this worker notes its status for the others, and they theirs.
     gather: makes the registry of a scrape over all workers.
+    room: how the file descriptors of this process are parted; without it nothing is refused.
     providers: of all editions.
     """
 
@@ -73,6 +79,7 @@ class Gateway:
         board: Board | None = None,
         folder: Path | None = None,
         gather: Callable[[], CollectorRegistry] | None = None,
+        room: Room | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._first = first
@@ -83,7 +90,9 @@ class Gateway:
         self._notes = None if folder is None else Notes(folder)
         self._wanted = True
         self._open = AsyncExitStack()
-        self._providers = providers or Providers()
+        pools = None if room is None else Pools(room.upstreams)
+        self._providers = providers or Providers(partial(providers_of, pools=pools))
+        self._door = Door(None if room is None else room.streams, self._open_requests)
         self._edition = Edition(_unopened, first, (), 0.0)
         self._old: set[Edition] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -132,6 +141,10 @@ class Gateway:
     def _under_way(self) -> list[asyncio.Task[None]]:
         return [task for edition in (self._edition, *self._old) for task in edition.under_way]
 
+    def _open_requests(self) -> int:
+        here = len(self._edition.under_way)
+        return here + sum(len(old.under_way) for old in self._old) if self._old else here
+
     def unready(self) -> None:
         """Say at /readyz that no new work is wanted; it is still taken."""
         self._wanted = False
@@ -143,6 +156,8 @@ class Gateway:
             self._durable = await open_durable(self._first.settings, stack, self._gather)
             metrics = self._durable.metrics
             metrics.look(metrics.config_hash, self._hash)
+            metrics.look(metrics.descriptors_left, descriptors.left)
+            metrics.follow(metrics.refused_at_door, lambda: self._door.refused)
             stack.push_async_callback(self._close_editions)
             self._edition = await self._made(self._first)
             loop = asyncio.get_running_loop()
@@ -364,6 +379,7 @@ class Gateway:
                 audit=SqlAuditStore(shared.database),
                 statement=statement,
             ),
+            door=self._door,
         )
         return compose(bottom, parts)
 

@@ -39,6 +39,7 @@ from middlewares.terms import Limits, Rate
 
 from .appraise import Appraiser
 from .catalog import Catalog
+from .door import Door, DoorMiddleware
 from .endpoints import Endpoints
 from .estimate import Estimator
 from .intake import IntakeMiddleware
@@ -71,6 +72,7 @@ class Parts(msgspec.Struct, frozen=True):
     log: Callable[..., Any]
     open_app: ASGIApp
     admin_app: ASGIApp
+    door: Door
 
 
 class Layer(NamedTuple):
@@ -227,6 +229,11 @@ LAYERS: tuple[Layer, ...] = (
             net=lambda inner: _netted(inner, p),
             trusted_proxies=p.settings.server.trusted_proxies,
         ),
+    ),
+    Layer(
+        "door",
+        "what there are no file descriptors for costs nothing more",
+        lambda app, p: DoorMiddleware(app, door=p.door),
     ),
     Layer(
         "address_limit",

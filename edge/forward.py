@@ -39,6 +39,7 @@ from .surcharges import tariff_of
 from .upstreams import (
     ConnectFailed,
     Header,
+    OutOfDescriptors,
     Request,
     Response,
     TimedOut,
@@ -201,7 +202,9 @@ class Forwarder:
             _let_go(failure)
             attempt.error = failure.reason
             attempt.unanswered = failure.sent and not attempt.status
-            raise Problem(_kind_of(failure), reason=reason_of(target, failure.reason)) from None
+            reason = reason_of(target, failure.reason)
+            ours = isinstance(failure, OutOfDescriptors)
+            raise Problem(_kind_of(failure), reason=reason, held=not ours) from None
         except UpstreamBroke as broke:
             _let_go(broke)
             attempt.error = provider.masked(broke.reason)

@@ -19,7 +19,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 import sys
@@ -40,6 +39,7 @@ from granian.server import MPServer
 
 from . import status
 from .board import Board, Posted
+from .descriptors import Room, take_allowed
 from .listening import AddressInUse, Held, given, hold
 from .metric_memory import MetricMemory
 from .reload import Reloader, Source
@@ -63,8 +63,6 @@ _HEED = signal.SIGUSR2
 _BACKLOG = 2048
 _HEAD_MILLISECONDS = 10_000
 """For a request head; a connection caught without one can hold a stopping worker for so long."""
-_STREAMS = 100_000
-"""Requests one worker may have open; a stream is one for as long as it lasts."""
 _QUIET: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -88,7 +86,7 @@ def serve(
     """
     configure(level=settings.log.level, form=settings.log.format)
     faulthandler.register(signal.SIGQUIT, file=2)  # workers inherit it
-    _raise_descriptors(settings)
+    room = _room(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit the board
     for told in (signal.SIGHUP, signal.SIGUSR1, _HEED):
         signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
@@ -102,10 +100,12 @@ def serve(
     started, tell = os.pipe()
     try:
         server = _Server(
-            settings, held, source=source, folder=folder, memory=memory, started=started
+            settings, held, source=source, folder=folder, memory=memory, room=room, started=started
         )
         server.announce(on_ready or _print_ready)
-        server.serve(target_loader=lambda _target: _worker(server.board, folder, memory, tell))
+        server.serve(
+            target_loader=lambda _target: _worker(server.board, folder, memory, room, tell)
+        )
     finally:
         held.close()
         folder.close()
@@ -122,17 +122,13 @@ def _metric_memory(workers: int) -> MetricMemory | None:
     return memory
 
 
-def _raise_descriptors(settings: Settings) -> None:
-    """As many file descriptors as we may have: a stream takes two."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = 2 * sum(upstream.connections for upstream in settings.upstreams)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        _log.warning(
-            "%d file descriptors are allowed; upstreams with %d connections want %d",
-            *(hard, wanted // 2, wanted),
-        )
+def _room(settings: Settings) -> Room:
+    """As many file descriptors as we may have, and how they are parted. Raises OSError."""
+    room = Room.of(take_allowed(), settings)
+    wanted = sum(upstream.connections for upstream in settings.upstreams)
+    say = _log.warning if room.streams < wanted else _log.info
+    say("%s; upstreams may have %d connections", room, wanted)
+    return room
 
 
 def _print_ready(url: str) -> None:
@@ -140,7 +136,9 @@ def _print_ready(url: str) -> None:
     sys.stdout.flush()
 
 
-def _worker(board: Board, folder: RunFolder, memory: MetricMemory | None, tell: int) -> Any:
+def _worker(
+    board: Board, folder: RunFolder, memory: MetricMemory | None, room: Room, tell: int
+) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
     from .app import Gateway  # the parent does without most of it
 
@@ -161,7 +159,9 @@ def _worker(board: Board, folder: RunFolder, memory: MetricMemory | None, tell: 
         os.write(tell, b"1")
 
     gather = None if memory is None else memory.registry
-    gateway = Gateway(posted, on_ready=on_ready, board=board, folder=folder.path, gather=gather)
+    gateway = Gateway(
+        posted, on_ready=on_ready, board=board, folder=folder.path, gather=gather, room=room
+    )
     _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
     return gateway
 
@@ -249,6 +249,7 @@ class _Server(MPServer):
         source: Source | None,
         folder: RunFolder,
         memory: MetricMemory | None,
+        room: Room,
         started: int,
     ) -> None:
         options = settings.server
@@ -285,7 +286,7 @@ class _Server(MPServer):
             http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS),
             websockets=False,
             backlog=_BACKLOG,
-            backpressure=_STREAMS,
+            backpressure=room.connections,
             log_dictconfig=_QUIET,
             log_level=_granian_level(settings.log.level),
             respawn_failed_workers=True,

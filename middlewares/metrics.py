@@ -201,6 +201,17 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.descriptors_left = Gauge(
+            f"{namespace}_descriptors_left",
+            "File descriptors that a worker can still open, of the worker with the fewest.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.refused_at_door = Counter(
+            f"{namespace}_refused_at_door",
+            "Requests refused because there were no file descriptors for them.",
+            registry=registry,
+        )
         self.config_hash = Gauge(
             f"{namespace}_config_hash",
             "Of the configuration file that a worker serves, as a number; label `pid` tells the "

@@ -83,7 +83,7 @@ def check(config: Config) -> None:
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")
-    looks = (_check_sql, _check_counters, _check_journal)
+    looks = (_check_sql, _check_counters, _check_journal, _check_descriptors)
     faults = [fault for look in looks if (fault := look(settings))]
     for fault in faults:
         say(f"error: {fault}")
@@ -158,6 +158,17 @@ def _check_journal(settings: "Settings") -> str | None:
         say(f"warning: store.journal: {folder}: any user here can add rows to the ledger in it")
     state = "can be written to" if folder.exists() else "will be made at the first start"
     typer.echo(f"ok: store.journal: {folder} {state}")
+    return None
+
+
+def _check_descriptors(settings: "Settings") -> str | None:
+    from edge.descriptors import Room, allowed
+
+    try:
+        room = Room.of(allowed(), settings)
+    except OSError as error:
+        return str(error)
+    typer.echo(f"ok: {room}, when started with the limit of this shell")
     return None
 
 

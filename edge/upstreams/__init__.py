@@ -5,6 +5,7 @@ the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
 
     UpstreamFailure
     ├── ConnectFailed      no connection: refused, DNS, TLS, pool exhausted
+    │   └── OutOfDescriptors   this process or machine can open no more files
     ├── Disconnected       the connection broke before the response was complete
     ├── Malformed          not HTTP, or over a bound of ours
     └── TimedOut           `phase` says which limit: connect | first_byte | idle | total
@@ -108,6 +109,10 @@ class UpstreamFailure(Exception):
 
 class ConnectFailed(UpstreamFailure):
     """No connection could be had."""
+
+
+class OutOfDescriptors(ConnectFailed):
+    """No file descriptor was left for a connection: no fault of the upstream."""
 
 
 class Disconnected(UpstreamFailure):

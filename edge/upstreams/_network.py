@@ -17,6 +17,7 @@ import httpcore
 from middlewares._lookup import Address, Lookup, shown
 
 from ._dial import Progress, interleave, race
+from .pools import Pools
 
 
 class Wire:
@@ -41,8 +42,9 @@ wire: ContextVar[Wire | None] = ContextVar("wire", default=None)
 class Network(httpcore.AsyncNetworkBackend):
     """Connections over TCP, addresses tried as RFC 8305 says."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, pools: Pools | None = None) -> None:
         self._lookup = lookup
+        self._pools = pools
         self._inner = httpcore.AnyIOBackend()
         self._closing: set[asyncio.Task[None]] = set()
         self.retired = 0
@@ -63,6 +65,8 @@ class Network(httpcore.AsyncNetworkBackend):
         noted = wire.get()
         if noted is not None:
             noted.fresh = True
+        if self._pools is not None:
+            self._pools.make_room()
         progress = Progress()
         progress.step = f"name lookup of {host}"
 

@@ -15,6 +15,7 @@ from ._network import Network
 from .limits import Limits
 from .over_httpx import HttpxUpstream
 from .pooled import PooledHTTPTransport
+from .pools import Pools
 from .tls import tls_context
 from .transport import Transport
 
@@ -36,13 +37,14 @@ def upstream_for(
     tls: Callable[..., ssl.SSLContext] = tls_context,
     repeat: bool = True,
     lookup: Lookup = lookup,
+    pools: Pools | None = None,
 ) -> Upstream:
     """The upstream for an origin; the path of `base_url` plays no part. Opens no connection.
 
     ca, client_cert, client_key: PEM files, see `tls_context`.
     proxy: URL of an HTTP proxy; only with `transport="httpx"`.
     tls: makes the context, with the arguments of `tls_context`.
-    repeat, lookup: see `Transport`.
+    repeat, lookup, pools: see `Transport`.
 
     Raises ValueError for what cannot be read, meant or combined.
     """
@@ -53,7 +55,9 @@ def upstream_for(
         context = None
         if base_url.lower().startswith("https:"):
             context = tls(ca=ca, client_cert=client_cert, client_key=client_key)
-        return Transport(base_url, limits=limits, ssl=context, repeat=repeat, lookup=lookup)
+        return Transport(
+            base_url, limits=limits, ssl=context, repeat=repeat, lookup=lookup, pools=pools
+        )
     if transport != "httpx":
         raise ValueError(f'transport must be "native" or "httpx", got {transport!r}')
     context = tls(
@@ -72,6 +76,9 @@ def upstream_for(
             keepalive_expiry=limits.keepalive,
         ),
     )
-    network = Network(lookup)
+    network = Network(lookup, pools)
     inner._pool._network_backend = network  # httpx hands none on
-    return HttpxUpstream(base_url, inner, limits=limits, network=network, repeat=repeat)
+    made = HttpxUpstream(base_url, inner, limits=limits, network=network, repeat=repeat)
+    if pools is not None:
+        pools.add(made)
+    return made

@@ -57,7 +57,36 @@ class HttpxUpstream:
         self._transport = transport
         self.limits = limits
         self._closing: set[asyncio.Task[Any]] = set()
+        self._dropped: set[Any] = set()  # of idle connections, those that are being closed
         self._closed = False
+
+    @property
+    def connections(self) -> int:
+        """Open connections, and those being opened."""
+        return len(self._pooled)
+
+    @property
+    def idle(self) -> int:
+        """Connections that carry nothing."""
+        return sum(each.is_idle() for each in self._pooled)
+
+    def drop_idle(self) -> None:
+        """Close a connection that carries nothing, if one is there."""
+        for each in self._pooled:
+            if each.is_idle():
+                self._dropped.add(each)
+                task = asyncio.get_running_loop().create_task(each.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+                return
+
+    @property
+    def _pooled(self) -> list[Any]:
+        pool = getattr(self._transport, "_pool", None)  # httpx shows it to nobody
+        if pool is None:
+            return []
+        self._dropped &= set(pool.connections)
+        return [one for one in pool.connections if one not in self._dropped]
 
     async def open(self, request: Request) -> "HttpxResponse":
         """See `Upstream.open`."""

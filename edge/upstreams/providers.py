@@ -16,6 +16,7 @@ from . import Header, Upstream
 from .claude_cli import ClaudeCLIUpstream, Program
 from .http import upstream_for
 from .limits import Limits
+from .pools import Pools
 from .provider import Provider, credentials
 from .simulator import SimulatorUpstream
 from .tls import tls_context
@@ -40,17 +41,18 @@ _FIXED: tuple[Header, ...] = (
 )
 
 
-def providers_of(settings: Settings) -> dict[str, Provider]:
-    """A provider for every configured upstream, by name. Opens no connection.
+def providers_of(settings: Settings, *, pools: Pools | None = None) -> dict[str, Provider]:
+    """A provider for every configured upstream, by name. Opens no connection. pools: of this
+    process, which bound all connections together.
 
     Those that trust the same authorities share a TLS context: to load the system's takes 0.2 s.
     """
     tls = cache(tls_context)
     repeat = settings.fallback.unanswered
-    return {option.name: _provider(option, tls, repeat) for option in settings.upstreams}
+    return {option.name: _provider(option, tls, repeat, pools) for option in settings.upstreams}
 
 
-def _provider(option: UpstreamOption, tls: TLS, repeat: bool) -> Provider:
+def _provider(option: UpstreamOption, tls: TLS, repeat: bool, pools: Pools | None) -> Provider:
     given = {
         name.lower().encode("latin-1"): value.reveal().encode("latin-1")
         for name, value in option.headers.items()
@@ -60,7 +62,7 @@ def _provider(option: UpstreamOption, tls: TLS, repeat: bool) -> Provider:
     base = option.base_url
     return Provider(
         name=option.name,
-        upstream=_upstream(option, tls, repeat),
+        upstream=_upstream(option, tls, repeat, pools),
         dialects=_SPOKEN.get(option.dialect, frozenset()),
         base_url=base or "",
         base_path=_path_of(base) if base is not None else b"/v1",
@@ -94,7 +96,7 @@ def _never_sent(option: UpstreamOption) -> tuple[str, ...]:
     return option.drop_body if option.stream_usage else (*option.drop_body, "stream_options")
 
 
-def _upstream(option: UpstreamOption, tls: TLS, repeat: bool) -> Upstream:
+def _upstream(option: UpstreamOption, tls: TLS, repeat: bool, pools: Pools | None) -> Upstream:
     if option.dialect == "claude-cli":
         return _client(option)
     if option.base_url is None:
@@ -114,6 +116,7 @@ def _upstream(option: UpstreamOption, tls: TLS, repeat: bool) -> Upstream:
         proxy=option.proxy.reveal() if option.proxy is not None else None,
         tls=tls,
         repeat=repeat,
+        pools=pools,
     )
 
 

@@ -14,17 +14,19 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from errno import EMFILE, ENFILE
 
 import httpx
 
 from middlewares._lookup import Lookup, lookup
 
-from . import ConnectFailed, Disconnected, Request, TimedOut
+from . import ConnectFailed, Disconnected, OutOfDescriptors, Request, TimedOut
 from ._connection import Connection
 from ._dial import Progress, dial
 from ._response import HTTPResponse
 from ._wire import Head, SizedBody, encode_head, host_of, netloc_of
 from .limits import CLOSED_BEFORE, Limits
+from .pools import Pools
 from .tls import tls_context
 
 __all__ = ["HTTPResponse", "Limits", "SizedBody", "Transport"]
@@ -42,6 +44,7 @@ class Transport:
     lookup: of host names; by default the process's own.
 
     repeat: whether a request may be sent twice that the upstream may have read.
+    pools: of this process, whose bound holds for all of them together.
 
     A connection that carried a response before and dies before the first byte of the next one,
     within a second, is replaced once by a fresh one, if the body can be sent again: bytes, None, or
@@ -51,6 +54,7 @@ class Transport:
     """
 
     __slots__ = (
+        "__weakref__",
         "_closed",
         "_connections",
         "_host",
@@ -58,6 +62,7 @@ class Transport:
         "_idle",
         "_leaving",
         "_lookup",
+        "_pools",
         "_port",
         "_repeat",
         "_slots",
@@ -77,6 +82,7 @@ class Transport:
         clock: Callable[[], float] = time.monotonic,
         lookup: Lookup = lookup,
         repeat: bool = True,
+        pools: Pools | None = None,
     ) -> None:
         try:
             url = httpx.URL(base_url)
@@ -103,6 +109,9 @@ class Transport:
         self._slots = 0  # connections open or being opened
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._leaving: asyncio.Future[None] | None = None
+        self._pools = pools
+        if pools is not None:
+            pools.add(self)
 
     # --- figures for metrics and tests -------------------------------------------------------
 
@@ -125,6 +134,11 @@ class Transport:
     def waiting(self) -> int:
         """Requests in line for a connection."""
         return len(self._waiters)
+
+    def drop_idle(self) -> None:
+        """Close the connection that was idle for longest, if one is."""
+        if self._idle:
+            self._idle.pop(0).abort()
 
     # --- the seam ----------------------------------------------------------------------------
 
@@ -209,6 +223,8 @@ class Transport:
         first = fresh
         while not self._closed:
             if self._slots < self.limits.connections:
+                if self._pools is not None:
+                    self._pools.make_room()
                 self._slots += 1
                 return await self._connect(deadline)
             if fresh and self._idle:
@@ -276,6 +292,9 @@ class Transport:
             self._free_slot()
             if isinstance(error, TimeoutError):
                 raise TimedOut("connect", self.limits.connect, step=progress.step) from None
+            if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
+                said = f"no file descriptor for a connection to {self.origin}: {error}"
+                raise OutOfDescriptors(said) from error
             if isinstance(error, (OSError, UnicodeError)):
                 raise ConnectFailed(f"no connection to {self.origin}: {error}") from error
             raise

@@ -18,6 +18,7 @@ from edge.account import AccountApp
 from edge.admin import AdminApp
 from edge.catalog import Catalog
 from edge.chain import Parts, compose, uploads_of
+from edge.door import Door
 from edge.endpoints import endpoints, stateful
 from edge.estimate import Estimator
 from edge.ops import open_app
@@ -303,6 +304,7 @@ class House:
                 audit=MemoryAuditStore(),
                 statement=statement,
             ),
+            door=Door(None, lambda: 0),
         )
         self._app = compose(bottom, parts)
 

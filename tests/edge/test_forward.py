@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from edge.forward import Forwarder
-from edge.upstreams import ConnectFailed, Disconnected, Malformed, TimedOut, UpstreamFailure
+from edge.upstreams import (
+    ConnectFailed,
+    Disconnected,
+    Malformed,
+    OutOfDescriptors,
+    TimedOut,
+    UpstreamFailure,
+)
 from edge.upstreams.provider import credentials
 from middlewares import Exchange, Problem
 from middlewares.exchange import Usage
@@ -288,6 +295,7 @@ async def test_stream_options_that_make_no_sense_are_a_400() -> None:
     ("failure", "status"),
     [
         (ConnectFailed("canary"), {"openai": 503, "anthropic": 529}),
+        (OutOfDescriptors("canary"), {"openai": 503, "anthropic": 529}),
         (Disconnected("canary"), {"openai": 502, "anthropic": 502}),
         (Malformed("canary"), {"openai": 502, "anthropic": 502}),
         (TimedOut("connect", 1), {"openai": 504, "anthropic": 504}),
