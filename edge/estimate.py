@@ -39,6 +39,7 @@ later they do not. Vocabularies made for one language, as that of smollm2, under
 until learnt.
 """
 
+from collections.abc import Iterator, Sequence
 from math import ceil
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 
@@ -115,6 +116,9 @@ _LEAST_BYTES = 1024
 _MEDIA = 4096
 """Bytes of body below which no media are looked for."""
 
+_PIECE = 1 << 20
+"""Characters, or bytes, that are counted in one call."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -128,26 +132,49 @@ class Weight(Struct, frozen=True):
     fixed: float = 0.0
 
 
-def weigh_text(text: str) -> float:
-    """Tokens of `text` at factor 1."""
-    left = text.encode("utf-8", "surrogatepass")
-    size = len(left)
-    lower = -1
+def weigh_text(*texts: str) -> float:
+    """Tokens of `texts`, one behind the other, at factor 1."""
+    size = lower = 0
     kinds = [0, 0, 0]
     weight = 0.0
-    for class_, worth, kind in _CLASSES:
-        before = len(left)
-        if not before:
-            break
-        left = left.translate(None, class_)
-        count = before - len(left)
-        if lower < 0:
-            lower = count
-        kinds[kind] += count
-        weight += count * worth
-    weight += len(left) * _REST
+    for left in _pieces(texts):
+        size += len(left)
+        first = True
+        for class_, worth, kind in _CLASSES:
+            before = len(left)
+            if not before:
+                break
+            left = left.translate(None, class_)
+            count = before - len(left)
+            if first:
+                lower += count
+                first = False
+            kinds[kind] += count
+            weight += count * worth
+        weight += len(left) * _REST
     weight += max(0, lower - _WORD * (size - lower)) * _LONG_WORDS
     return weight + max(0, kinds[_LETTER] - _RUN * kinds[_BREAK]) * _LONG_RUNS
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of `texts`, no more at once than may be held beside them, and counted in one call.
+    Of few it is one piece."""
+    if sum(map(len, texts)) < _PIECE:
+        yield "".join(texts).encode("utf-8", "surrogatepass")
+        return
+    gathered: list[str] = []
+    left = _PIECE
+    for text in texts:
+        left -= len(text)
+        gathered.append(text)
+        if left > 0:
+            continue
+        joined = "".join(gathered)
+        gathered.clear()
+        left = _PIECE
+        for at in range(0, len(joined), _PIECE):
+            yield joined[at : at + _PIECE].encode("utf-8", "surrogatepass")
+    yield "".join(gathered).encode("utf-8", "surrogatepass")
 
 
 def weigh_bytes(size: int) -> Weight:
@@ -173,7 +200,7 @@ def weigh(conversation: Conversation, unseen: int = LARGEST_IMAGE) -> Weight:
             scale.tool(tool)
     if conversation.output is not None and conversation.output.schema is not None:
         scale.json(conversation.output.schema)
-    return Weight(scale.tokens + weigh_text("".join(scale.texts)), scale.fixed)
+    return Weight(scale.tokens + weigh_text(*scale.texts), scale.fixed)
 
 
 class _Scale:
@@ -316,7 +343,10 @@ def _least(body: bytes) -> float:
     """Tokens of text at the least, whatever was learnt: what one text has taught must not make the
     next one cheap to set aside. Not more than `PER_BYTE` for each byte."""
     size = len(body)
-    other = len(body.translate(None, _COMMON))
+    other = 0
+    for at in range(0, size, _PIECE):
+        piece = body if size <= _PIECE else body[at : at + _PIECE]
+        other += len(piece.translate(None, _COMMON))
     spaces = body.count(b" ")
     letters = size - other - spaces
     least = (size - other) * _LEAST_COMMON + other * _LEAST_OTHER

@@ -14,6 +14,7 @@ stacks of its threads to standard error, and changes nothing else.
 """
 
 import asyncio
+import ctypes
 import faulthandler
 import gc
 import logging
@@ -50,6 +51,10 @@ from .telemetry import configure
 
 __all__ = ["AddressInUse", "serve"]
 
+_MMAP_THRESHOLD = -3
+"""`M_MMAP_THRESHOLD` of glibc's `malloc.h`."""
+_LARGE_BLOCK = 4 << 20
+"""Bytes. Smaller ones are kept for the next request, which is quicker."""
 _log = logging.getLogger(__name__)
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
@@ -146,6 +151,7 @@ def _worker(
     settings = posted.settings
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
+    _give_memory_back()
     if hasattr(os, "SCHED_BATCH"):
         # The loop and Granian's thread wake each other for every event. Under this policy (no
         # less CPU share, Linux) the woken one does not throw the other off its core in mid-batch.
@@ -164,6 +170,17 @@ def _worker(
     )
     _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
     return gateway
+
+
+def _give_memory_back() -> None:
+    """Have glibc map each large block by itself, so that a freed one leaves the process at once.
+
+    Without, it raises its threshold to the largest block it has seen, and what one body of 32 MiB
+    took stays (`mallopt(3)`). Other C libraries have no such threshold.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _stop_once(loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> WorkerSignal:

@@ -62,6 +62,7 @@ _PARTED = ("content", "output")
 _DIGITS = frozenset(b"-0123456789")
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -123,6 +124,24 @@ def decoded(raw: msgspec.Raw | bytes) -> Any:
         case b"{":
             return {name: decoded(each) for name, each in _decode_members(raw).items()}
     return _decode(raw)
+
+
+def encoded(value: Any) -> bytes:
+    """`value` as JSON; long texts in it are escaped in pieces, between which others may run."""
+    return _encode(_with_pieces(value))
+
+
+def _with_pieces(value: Any) -> Any:
+    if isinstance(value, str):
+        if len(value) <= _PIECE:
+            return value
+        pieces = (_encode(value[at : at + _PIECE])[1:-1] for at in range(0, len(value), _PIECE))
+        return msgspec.Raw(b'"' + b"".join(pieces) + b'"')
+    if isinstance(value, list):
+        return [_with_pieces(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _with_pieces(each) for name, each in value.items()}
+    return value
 
 
 def _check_values(fields: Fields) -> None:

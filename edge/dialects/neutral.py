@@ -263,7 +263,8 @@ class Conversation(Struct, kw_only=True):
     tier: "auto", "default", "priority" or "flex" (OpenAI's words).
     user: id of the caller's own user. session: a stable id of the conversation, for caches.
     metadata: what the caller attached, in its own words.
-    legacy_functions: the caller speaks `functions`, and is answered with `function_call`.
+    large: as in `Exchange`. legacy_functions: the caller speaks `functions`, and is answered with
+        `function_call`.
     bag: members of the caller's body that only its own vendor knows, as they came.
     dropped: what had no place in the target, each in a few words; for the log.
     """
@@ -287,6 +288,7 @@ class Conversation(Struct, kw_only=True):
     metadata: dict[str, Any] | None = None
     top_logprobs: int | None = None
     stream: bool = False
+    large: bool = False
     legacy_functions: bool = False
     cache: Cache | None = None
     bag: dict[str, msgspec.Raw] = {}

@@ -67,6 +67,7 @@ class Translation:
         try:
             conversation = read(fields)
             conversation.stream = exchange.stream
+            conversation.large = exchange.large
             sent = upstream.write(conversation, aim)
             weight = weigh(conversation)
         except RecursionError:  # what could just be read can be too deep to write

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from edge import shape
-from edge.shape import check_all, check_few, decoded, is_large
+from edge.shape import check_all, check_few, decoded, encoded, is_large
 from middlewares.problem import Problem
 
 Fields = dict[str, msgspec.Raw]
@@ -142,6 +142,12 @@ def test_decoded_in_pieces_is_what_is_decoded_at_once(monkeypatch: pytest.Monkey
     assert decoded(raw) == value
     with pytest.raises(msgspec.DecodeError):
         decoded(b'[1,"\\x and more"]')
+
+
+def test_encoded_in_pieces_is_what_is_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"a": ['"\n\\' * 20, 1.5, None], "b": {"c": "é\U0001f600\x01" * 30, "d": "short"}}
+    monkeypatch.setattr(shape, "_PIECE", 7)
+    assert encoded(value) == msgspec.json.encode(value)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from edge.dialects.json_schema import SchemaTooLarge, for_anthropic
 from edge.dialects.metadata import user_of
 from edge.dialects.neutral import Conversation, Text
 from edge.dialects.sides import Aim, Sent
+from edge.shape import encoded
 
 from .claude import Claude, claude
 from .thinking import plan, sampling
@@ -68,7 +69,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
     if conversation.stream:
         body["stream"] = True
     return Sent(
-        body=_encode(body),
+        body=encoded(body) if conversation.large else _encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),
         answer_tool=tools.answer_tool,

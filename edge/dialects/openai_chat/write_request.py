@@ -18,6 +18,7 @@ from edge.dialects.metadata import openai_metadata
 from edge.dialects.neutral import Conversation, OutputFormat
 from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 from edge.dialects.sides import Aim, Sent
+from edge.shape import encoded
 
 from .families import refuses_unknown
 from .write_messages import write_messages
@@ -74,7 +75,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return Sent(
-        body=_encode(body),
+        body=encoded(body) if conversation.large else _encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),
         answer_wrapped=answer_wrapped,

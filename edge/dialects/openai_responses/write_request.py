@@ -17,6 +17,7 @@ from edge.dialects.metadata import openai_metadata
 from edge.dialects.neutral import Conversation, OutputFormat
 from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 from edge.dialects.sides import Aim, Sent
+from edge.shape import encoded
 
 from .write_input import write_input
 from .write_tools import Tools
@@ -64,7 +65,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
     if conversation.stream:
         body["stream"] = True
     return Sent(
-        body=_encode(body),
+        body=encoded(body) if conversation.large else _encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),
         answer_wrapped=answer_wrapped,
