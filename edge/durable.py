@@ -33,7 +33,7 @@ from .estimate import Estimator
 from .responses import Sweeper
 from .sealing import Sealing
 from .settings import Settings
-from .stores import bonds_of, counters_of, health_of, replays_of
+from .stores import GRACE, bonds_of, counters_of, grants_of, health_of, replays_of
 
 _log = structlog.get_logger()
 
@@ -111,7 +111,8 @@ async def open_durable(
     stack.push_async_callback(database.aclose)
     keys = None
     if settings.auth.mode == "keys":
-        keys = KeyDirectory(SqlKeyStore(database))
+        share = await grants_of(settings, stack)
+        keys = KeyDirectory(SqlKeyStore(database), grace=GRACE, share=share)
         stack.push_async_callback(keys.aclose)
         # A worker that replaces a dead one during an outage of the store waits for its end.
         await keys.start(must_answer=False)

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from middlewares.exchange import Target
 from middlewares.stores.bonds import Bonds, MemoryBonds
 from middlewares.stores.breakers import Breakers, BreakerTerms
 from middlewares.stores.counters import Counters
+from middlewares.stores.grants import FileGrants, GrantShare
 from middlewares.stores.health import Health, State
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_replays import MemoryReplays
@@ -29,6 +33,34 @@ def counters_of(settings: Settings) -> Counters:
         budgets=store.budgets_without_counters,
         local=MemoryCounters(),
     )
+
+
+_PLACE = ("host", "hostaddr", "port", "dbname")
+"""Parameters of a URL of PostgreSQL that say where it is."""
+GRACE = 300.0
+"""Seconds for which known keys outlive a store of keys that does not answer."""
+
+
+async def grants_of(settings: Settings, stack: AsyncExitStack) -> GrantShare:
+    """Where workers share the keys that they know. `stack` closes it."""
+    store = settings.store
+    sql = _without_credentials(str(store.sql))
+    if store.counters == "memory":
+        return FileGrants(Path(store.journal), sql)
+    from middlewares.stores.redis_grants import RedisGrants
+
+    grants = RedisGrants(str(store.counters), sql, keep=GRACE)
+    stack.push_async_callback(grants.aclose)
+    await grants.start()
+    return grants
+
+
+def _without_credentials(url: str) -> str:
+    """A name for the database at `url`: workers of another one share other keys."""
+    parts = urlsplit(url)
+    place = [parts.scheme, parts.netloc.rpartition("@")[2], parts.path]
+    place += [f"{name}={value}" for name, value in parse_qsl(parts.query) if name in _PLACE]
+    return sha256("\n".join(place).encode()).hexdigest()[:16]
 
 
 def replays_of(settings: Settings, stack: AsyncExitStack) -> ReplayStore:

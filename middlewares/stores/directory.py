@@ -14,12 +14,16 @@ When the store does not answer, the keys known here go on working for `grace` se
 last time it did; later, and for all other secrets at once, the answer is StoreUnavailable. A store
 outage is thus not a client outage, and no client is told that its good key is bad; the price is
 that a revocation which this worker cannot hear of takes effect at the end of the grace at latest.
+
+Where there is a `GrantShare`, a directory that finds the store away takes what others knew, for the
+rest of the grace since the store confirmed that. A running one tells it of each change with the
+next look at the store, and of new grants now and then.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 from time import monotonic
@@ -29,6 +33,7 @@ import msgspec
 from middlewares._shared import Shared
 from middlewares.exchange import Principal
 
+from .grants import GrantShare, Held, Sharing
 from .keys import Key, KeyStore, StoreUnavailable
 
 _log = logging.getLogger(__name__)
@@ -80,6 +85,7 @@ class KeyDirectory(Shared):
     size: most secrets held; the least recently used goes first.
     unknown: seconds for which a secret that the store does not know is not asked for again. Such
         answers have a space of their own, also of `size`, so guesses push no good key out.
+    share: where grants are kept for workers that start while the store does not answer.
 
     `start` before the first request, `aclose` after the last.
     """
@@ -93,6 +99,7 @@ class KeyDirectory(Shared):
         patience: float = 2.0,
         size: int = 10_000,
         unknown: float = 0.8,
+        share: GrantShare | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         for name, value in (("period", period), ("patience", patience), ("size", size)):
@@ -116,7 +123,11 @@ class KeyDirectory(Shared):
         self._since = 0
         self._generation = store.generation
         self._trusted_until = -inf
+        self._confirmed = -inf
         self._down = False
+        self._share = share
+        self._sharing = None if share is None else Sharing(share)
+        self._asked_share = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -132,8 +143,8 @@ class KeyDirectory(Shared):
     async def start(self, *, must_answer: bool = True) -> None:
         """Ask the store where it stands and keep asking.
 
-        must_answer: raise StoreUnavailable when it does not answer now. Otherwise every key is
-            refused with StoreUnavailable until it does.
+        must_answer: raise StoreUnavailable when it does not answer now. Otherwise every key that
+            is not shared is refused with StoreUnavailable until it does.
         """
         if self._task is not None:
             raise RuntimeError("KeyDirectory.start was called twice")
@@ -142,6 +153,7 @@ class KeyDirectory(Shared):
         except StoreUnavailable:
             if must_answer:
                 raise
+            await self._take_shared()
         self._task = asyncio.create_task(self._keep_fresh(), name="key-directory")
 
     async def aclose(self) -> None:
@@ -154,6 +166,8 @@ class KeyDirectory(Shared):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._sharing is not None:
+            await self._sharing.aclose()
 
     def peek(self, digest: bytes) -> Grant | None:
         """The grant of a known secret, without waiting. None says nothing: ask `find`."""
@@ -194,8 +208,9 @@ class KeyDirectory(Shared):
         except (StoreUnavailable, TimeoutError) as raised:
             raise self._lost(raised) from raised
         self._trusted_until = began + self._period + self._patience + self._grace
+        self._confirmed = began
         if self._down:
-            self._down = False
+            self._down = self._asked_share = False
             _log.warning("the key store answers again")
 
     async def _keep_fresh(self) -> None:
@@ -204,9 +219,13 @@ class KeyDirectory(Shared):
             try:
                 await self.refresh()
             except StoreUnavailable:
-                continue
+                await self._take_shared()
             except Exception as raised:  # a row or a driver we did not foresee: as good as down
                 self._lost(raised)
+            else:
+                if self._sharing is not None:
+                    now = self._clock()
+                    self._sharing.tell(self._since, self._confirmed, now, self._held)
 
     async def _catch_up(self) -> None:
         now = await self._store.revision()
@@ -218,11 +237,12 @@ class KeyDirectory(Shared):
             self._grants.clear()
             self._digests.clear()
             self._unknown.clear()
-            self._since = now
-        if not self._grants and not self._flights:
+            self._begin(now, anew=True)
+        first = self._trusted_until == -inf
+        if not self._grants and not self._flights and (first or self._share is None):
             # Nothing is held, so nothing can be stale: no need to read what happened before.
             self._unknown.clear()
-            self._since = now
+            self._begin(now)
         while self._since < now:
             changed = await self._store.changes(self._since, _PAGE)
             for key in changed:
@@ -231,13 +251,23 @@ class KeyDirectory(Shared):
             if len(changed) < _PAGE:
                 self._since = max(self._since, now)
 
+    def _begin(self, now: int, *, anew: bool = False) -> None:
+        """What was before this revision is not read. anew: it does not hold any more."""
+        self._since = now
+        if self._sharing is not None:
+            self._sharing.begin(now, anew=anew)
+
     def _apply(self, key: Key) -> None:
         self._unknown.pop(key.digest, None)
+        if self._sharing is not None:
+            self._sharing.changed(key.id)
         for digest in list(self._digests.get(key.id, ())):
             if self._grants[digest].key.revision >= key.revision:
                 continue
             if key.holds(digest):
                 self._grants[digest] = _grant(key, digest)
+                if self._sharing is not None:
+                    self._sharing.new(digest)
             else:
                 self._drop(digest)
 
@@ -256,11 +286,41 @@ class KeyDirectory(Shared):
                 del self._unknown[next(iter(self._unknown))]
             self._unknown[digest] = self._clock() + self._unknown_for
             return None
+        if self._sharing is not None:
+            self._sharing.new(digest)
+        return self._take(digest, key)
+
+    def _take(self, digest: bytes, key: Key) -> Grant:
         grant = self._grants[digest] = _grant(key, digest)
         self._digests.setdefault(key.id, set()).add(digest)
         while len(self._grants) > self._size:
             self._drop(next(iter(self._grants)))
         return grant
+
+    # What workers share
+
+    async def _take_shared(self) -> None:
+        """The store has gone: take what others know. Once, unless nothing is known at all."""
+        if self._share is None or (self._asked_share and self._trusted_until > -inf):
+            return
+        known = await self._share.load()
+        self._asked_share = True
+        if known is None or known.age > self._grace or known.since < self._since:
+            return
+        if self._trusted_until == -inf:
+            self._begin(known.since)
+            self._trusted_until = self._clock() + self._grace - known.age
+        taken = [held for held in known.grants if held[0] not in self._grants]
+        for digest, key in taken[: max(0, self._size - len(self._grants))]:
+            self._take(digest, key)
+        if taken:
+            _log.warning("%d keys are known from what workers have shared", len(taken))
+
+    def _held(self, digests: Iterable[bytes] | None) -> list[Held]:
+        """Of what is known, these, or all, the least recently used first."""
+        grants = self._grants
+        among = grants if digests is None else digests
+        return [(digest, grants[digest].key) for digest in among if digest in grants]
 
     def _landed(self, digest: bytes, flight: asyncio.Task[Grant | None]) -> None:
         del self._flights[digest]

@@ -45,6 +45,7 @@ LOOK = _script("look", "money")
 RESTORE = _script("restore", "money")
 INVALIDATE = _script("invalidate", "money")
 MEET = _script("meet")
+GRANTS = _script("grants")
 
 _once = (ADMIT, CHARGE, PUT, CONVERT)
 ONCE: frozenset[Part] = frozenset((*_once, *(SCRIPTS[name] for name in _once)))

