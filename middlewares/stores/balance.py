@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from middlewares.terms import Budget, Window
 
-from .counters import Short, Source, Standing, WindowLevel
+from .counters import AHEAD, Short, Source, Standing, WindowLevel
 
 
 class Balance:
@@ -32,6 +32,15 @@ class Balance:
         if known is not None and (begins is None or known[0] >= begins):
             return known
         return begins, 0
+
+    def ahead(self, budget: Budget, now: float) -> bool:
+        """Whether a window begins where no clock can be yet: then the clock was set back, and only
+        the ledger knows the period of `now`."""
+        latest = now + AHEAD
+        known = self.windows
+        return any(
+            window.name in known and known[window.name][0] > latest for window in budget.windows
+        )
 
     def needed(self, amount: int, least: int) -> int:
         """What has to be left. One tight hold at a time: so the caps are passed by one at most."""

@@ -6,7 +6,7 @@ store of it ever raises, and what one has lost is only not known any more.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from time import time
+from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -87,13 +87,13 @@ class MemoryBonds(Shared):
     """`Bonds` of one process, forgotten when it ends.
 
     most: conversations, at most; those longest unheard of go first. keep: seconds after the last
-    answer. clock: Unix seconds.
+    answer. clock: seconds.
     """
 
     __slots__ = ("_recent",)
 
     def __init__(
-        self, *, most: int = 100_000, keep: float = 3600.0, clock: Callable[[], float] = time
+        self, *, most: int = 100_000, keep: float = 3600.0, clock: Callable[[], float] = monotonic
     ) -> None:
         self._recent: Recent[Bond] = Recent(most, keep, clock)
 

@@ -87,6 +87,12 @@ class Breaker:
         self.good = [0] * SLOTS
         self.bad = [0] * SLOTS
 
+    def set_back(self) -> None:
+        """The clock was set back: nothing that was noted with a later time holds."""
+        self.last = self.asked = 0.0
+        self.slot = 0
+        self.forget()
+
     def advance(self, slot: int) -> None:
         """Go on to a later slot; those between it and the last are empty."""
         for passed in range(max(self.slot + 1, slot - SLOTS + 1), slot + 1):

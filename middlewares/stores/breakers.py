@@ -33,6 +33,7 @@ from middlewares._shared import Shared
 from middlewares.exchange import Target
 
 from .breaker import SLOTS, Breaker, BreakerTerms
+from .counters import STEP
 from .health import Condition, State, Verdict
 
 __all__ = ["BreakerTerms", "Breakers", "News", "Standing"]
@@ -118,7 +119,9 @@ class Breakers(Shared):
         if known is None:
             known = self._remember(place)
         mark = now = self._clock()
-        if mark <= known.last:
+        if mark < known.last - STEP:
+            known.set_back()
+        elif mark <= known.last:
             mark = nextafter(known.last, inf)
         known.last = mark
         known.flying += 1

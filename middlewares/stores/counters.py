@@ -30,6 +30,11 @@ from middlewares.terms import Budget, Level, Rate
 
 LIFETIME = 60.0
 """Seconds that a lease or a hold outlives its process."""
+STEP = 60.0
+"""Seconds by which time may go back before the clock is believed to have been set."""
+AHEAD = 300.0
+"""Seconds by which a window may begin ahead of a clock, as clocks of several machines differ. One
+that begins later was begun before the clock was set back: it does not count."""
 RENEWAL = 15.0
 """Seconds after which a living process renews what it holds."""
 

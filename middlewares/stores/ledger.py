@@ -182,8 +182,8 @@ class LedgerStore(Protocol):
     ) -> tuple[Spent, tuple[str, ...]]:
         """What counters of the account must be restored to, and which of `ids` it has rows for.
 
-        The periods are those of the account's newest row that names each window. All of it as of
-        one moment.
+        The periods are those of the account's newest row that names each window, less those that
+        begin more than `AHEAD` after `now`. All of it as of one moment.
         """
         ...
 

@@ -13,7 +13,7 @@ import msgspec
 from middlewares.terms import Budget
 
 from .balance import Balance
-from .counters import LIFETIME, RENEWAL, Hold, Short, Spent, Standing
+from .counters import AHEAD, LIFETIME, RENEWAL, Hold, Short, Spent, Standing
 from .memory_rates import MemoryRates
 
 
@@ -144,6 +144,16 @@ class MemoryCounters(MemoryRates):
             await asyncio.sleep(RENEWAL)
             self.renew()
 
+    def set_back(self, now: float) -> None:
+        super().set_back(now)
+        for kept in self._accounts.values():
+            kept.look = -inf
+            kept.budget = None
+            for held in kept.holds.values():
+                held.at = min(held.at, now)
+            for hold_id, at in kept.settled.items():
+                kept.settled[hold_id] = min(at, now)
+
     async def reserve(
         self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
     ) -> Hold | Short | None:
@@ -162,6 +172,9 @@ class MemoryCounters(MemoryRates):
         if same is not None:
             return msgspec.structs.replace(same)
         if kept.budget is not budget or not kept.since <= now < kept.until:
+            if kept.ahead(budget, now):
+                self._make_stale(kept)
+                return None
             kept.measure(budget, now)
         left = kept.room - kept.held["windows"]
         if left >= amount:
@@ -286,6 +299,9 @@ class MemoryCounters(MemoryRates):
         self._expire(kept, now)
         if not kept.known:
             return None
+        if kept.ahead(budget, now):
+            self._make_stale(kept)
+            return None
         return kept.standing(budget, now, kept.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
@@ -298,9 +314,10 @@ class MemoryCounters(MemoryRates):
             return False
         windows = {name: (start, spent.spent.get(name, 0)) for name, start in spent.starts.items()}
         # Periods of open holds may be newer than those of any row; they stay begun.
+        latest = self._clock() + AHEAD
         for hold in kept.holds.values():
             for name, start in hold.starts.items():
-                if name not in windows or windows[name][0] < start:
+                if start <= latest and (name not in windows or windows[name][0] < start):
                     windows[name] = (start, 0)
         for hold_id in settled:
             if kept.remove(hold_id):
@@ -323,9 +340,12 @@ class MemoryCounters(MemoryRates):
     async def invalidate(self, account: str) -> None:
         kept = self._accounts.get(account)
         if kept is not None:
-            kept.known = False
-            kept.budget = None
-            kept.version = next(self._versions)
+            self._make_stale(kept)
+
+    def _make_stale(self, kept: _Account) -> None:
+        kept.known = False
+        kept.budget = None
+        kept.version = next(self._versions)
 
     def forget_accounts(self) -> None:
         """As if no account had ever been used, and no hold been taken."""
@@ -350,9 +370,7 @@ class MemoryCounters(MemoryRates):
                 kept.look = min(kept.look, ends)
                 break
             kept.remove(oldest.id)
-            kept.known = False
-            kept.budget = None
-            kept.version = next(self._versions)
+            self._make_stale(kept)
         while kept.settled:
             hold_id, at = next(iter(kept.settled.items()))
             ends = max(at, self._renewed) + LIFETIME

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from middlewares._shared import Shared
 
-from .counters import Spent
+from .counters import AHEAD, Spent
 from .ledger import Entry, Kind, Sum, saturated
 from .totals import CREDITS, Total, totals
 
@@ -42,6 +42,8 @@ class MemoryLedgerStore(Shared):
     ) -> tuple[Spent, tuple[str, ...]]:
         newest: dict[str, tuple[float, float, int]] = {}
         for (name, start), (at, amount) in self._totals.get(account, {}).items():
+            if start > now + AHEAD:
+                continue
             newest[name] = max(newest.get(name, (at, start, amount)), (at, start, amount))
         _, _, credits_left = newest.pop(CREDITS, (0.0, 0.0, 0))
         found = Spent(

@@ -8,12 +8,10 @@ from time import time
 from middlewares._shared import Shared
 from middlewares.terms import Level, Limits, Rate
 
-from .counters import LIFETIME, Check, Verdict
+from .counters import LIFETIME, STEP, Check, Verdict
 
 GRAIN = 1e-6
 """Seconds by which a request may come too early: Unix seconds in a float are no finer."""
-STEP = 60.0
-"""Seconds by which time may go back before the clock is believed to have been set."""
 IDLE = 0.2
 """Seconds for which a principal that has nothing counted is remembered all the same: who asks more
 often than that is not made anew each time."""
@@ -96,7 +94,17 @@ class MemoryRates(Shared):
 
     def renew(self) -> None:
         """Let all that is held live for another `LIFETIME`."""
-        self._renewed = self._clock()
+        now = self._clock()
+        if now < self._renewed - STEP:
+            self.set_back(now)
+        self._renewed = now
+
+    def set_back(self, now: float) -> None:
+        """The clock was set back: what was noted with a later time is taken to be of now."""
+        for place in self._places.values():
+            place.at = min(place.at, now)
+            for lease, at in place.leases.items():
+                place.leases[lease] = min(at, now)
 
     def take(
         self,

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from time import time
+from time import monotonic
 from typing import NamedTuple
 
 from middlewares._shared import Shared
@@ -32,7 +32,7 @@ class MemoryReplays(Shared):
         most: int = 10_000,
         size: int = 64 << 20,
         lifetime: float = LIFETIME,
-        clock: Callable[[], float] = time,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         if most < 1 or size < 1:
             raise ValueError(f"most {most}, size {size}: expected at least 1")

@@ -46,6 +46,7 @@ local me, keep, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ton
 local time = redis.call('TIME')
 local version = time[1] .. '.' .. time[2]
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local FAR = 86400000 -- written before the clock was set back: nothing lies so far ahead
 
 for n = 5, #ARGV, 6 do
   local field, change, want = ARGV[n], ARGV[n + 1], ARGV[n + 5]
@@ -78,7 +79,8 @@ local answer = {}
 local known = redis.call('HGETALL', KEYS[1])
 for n = 1, #known, 2 do
   local place = cjson.decode(known[n + 1])
-  if math.max(place[3], place[4], place[6]) + keep / 2 < now then
+  local last = math.max(place[3], place[4], place[6])
+  if last + keep / 2 < now or last > now + FAR then
     redis.call('HDEL', KEYS[1], known[n])
   else
     local mine = place[5] == me and 1 or 0

@@ -15,12 +15,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from time import time
 from typing import Any, TypeVar
 
 from middlewares._shared import Shared
 from middlewares.terms import Budget, Level
 
 from .counters import (
+    AHEAD,
     LIFETIME,
     RENEWAL,
     AccountUnsettled,
@@ -379,6 +381,9 @@ class RedisCounters(Shared):
             return None
         if fields.known != self._workers.epoch:
             return None
+        if fields.ahead(budget, now):
+            await self.invalidate(account)
+            return None
         return fields.standing(budget, now, fields.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
@@ -393,6 +398,7 @@ class RedisCounters(Shared):
             seen,
             spent.credits,
             self._workers.epoch,
+            (time() if self._clock is None else self._clock()) + AHEAD,
             len(spent.starts),
             *windows,
             *settled,

@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from middlewares._shared import Shared
 
-from .counters import Spent
+from .counters import AHEAD, Spent
 from .database import Database
 from .ledger import LARGEST, Entry, Kind, Rejected, Sum, Try, saturated, storable
 from .sqlite_writer import SqliteWriter
@@ -97,7 +97,7 @@ _SPENT = text(
     " SELECT kept.name, kept.start, kept.amount, NULL AS id FROM names"
     " JOIN ledger_totals AS kept ON kept.account = :account AND kept.name = names.name"
     " AND kept.start = (SELECT newest.start FROM ledger_totals AS newest"
-    "  WHERE newest.account = :account AND newest.name = names.name"
+    "  WHERE newest.account = :account AND newest.name = names.name AND newest.start <= :latest"
     "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
     " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
     " WHERE account = :account AND id IN :ids"
@@ -242,7 +242,8 @@ class SqlLedgerStore(Shared):
     ) -> tuple[Spent, tuple[str, ...]]:
         async with self._database.read(checked=True) as connection:
             await self._database.confirm(connection)
-            rows = (await connection.execute(_SPENT, {"account": account, "ids": ids})).all()
+            values = {"account": account, "ids": ids, "latest": now + AHEAD}
+            rows = (await connection.execute(_SPENT, values)).all()
         if self._database.identity.lost:
             await self._append(())
             return await self.spent(account, now, ids)

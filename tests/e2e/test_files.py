@@ -1,10 +1,12 @@
 """The files of a running gateway are taken away, replaced and destroyed: no row is lost."""
 
 import asyncio
+import json
 import os
 import resource
 import shutil
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,12 +19,13 @@ import httpx
 import psutil
 import pytest
 
+from middlewares.money import NANO
 from middlewares.stores.migrations import migrate
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.middlewares.stores.sqlite_files import new_sqlite
 
 from .conftest import Start
-from .ledger import Row, paid, rows
+from .ledger import Row, paid, rows, standing
 from .program import DEADLINE, Gateway, Program, until
 from .test_limits import bearer
 from .wire import CHAT, ask, chat, line, request
@@ -422,3 +425,34 @@ async def test_a_journal_that_is_removed_is_made_again(start: Start, simulator: 
     books.gateway = again
     found = await books.balance()
     assert Counter(row.ended for row in found) == {"completed": 9, "lost": 1}
+
+
+async def test_a_period_from_before_a_clock_was_set_back_does_not_count(
+    start: Start, simulator: Program, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """The ledger has a row of tomorrow, by which the cap is spent for as long as it counts."""
+    plan = {"id": "metered", "windows": [{"length": "5h", "credits": "1.00"}]}
+    document = paid(simulator.url, plan)
+    database = tmp_path / "house/sql/penstock.db"
+    shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
+    gateway = await asyncio.to_thread(house, start, document, tmp_path / "house", **shared)
+    key = await asyncio.to_thread(gateway.new_key, "k", plan="metered")
+    account = json.loads(await asyncio.to_thread(gateway.run, "keys", "show", "k", "--json"))["id"]
+    tomorrow = time.time() + 86_400
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "INSERT INTO ledger_totals VALUES (?, '5h', ?, ?, ?)",
+            (account, tomorrow, tomorrow, NANO),
+        )
+    books = Books(gateway, key)
+    await books.ask(2)
+    await books.balance()
+    assert 0 < (await standing(gateway, key)).used < NANO
+    assert await asyncio.to_thread(gateway.stop) == 0
+    document = paid(simulator.url, plan)
+    again = await asyncio.to_thread(
+        start, {**document, "store": {"sql": gateway.sql}}, folder=gateway.folder
+    )  # with counters in memory, made from the ledger
+    books.gateway = again
+    await books.ask(1)
+    assert 0 < (await standing(again, key)).used < NANO

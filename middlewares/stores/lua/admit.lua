@@ -22,6 +22,8 @@ end
 local used = 0
 if slots > 0 or not take then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.6f', now))
+  -- Taken before the clock was set back; those that still live are renewed.
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.6f', now + lifetime + STEP), '+inf')
   used = redis.call('ZCARD', KEYS[2])
   if take and used >= slots and wait < 1 and not redis.call('ZSCORE', KEYS[2], lease) then
     lacking, wait = -1, 1

@@ -41,7 +41,8 @@ local fields = redis.call('HGETALL', WORKERS)
 for i = 1, #fields, 2 do
   local field = fields[i]
   if field:sub(1, 2) == 'w:' and field ~= me then
-    if tonumber(fields[i + 1]) < now then
+    local left = tonumber(fields[i + 1]) - now
+    if left < 0 or left > 60 + ARGV[2] then -- gone, or told before the clock was set back
       redis.call('HDEL', WORKERS, field)
     else
       answer[#answer + 1] = field:sub(3)

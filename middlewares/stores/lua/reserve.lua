@@ -19,6 +19,12 @@ for i = 9, #ARGV, 4 do
   local name, cap, begins = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local start, spent = get('s:' .. name), 0
   start = start and struct.unpack('>d', start)
+  if start and start > now + AHEAD then
+    -- The clock was set back: only the ledger knows the period of now.
+    redis.call('HDEL', ACCOUNT, 'known')
+    changed()
+    return false
+  end
   local runs = start and (begins and start >= begins or not begins and now < start + ARGV[i + 3])
   if runs then
     spent = number('w:' .. name)

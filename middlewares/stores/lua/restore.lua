@@ -1,12 +1,12 @@
 -- ARGV: clock or '', seconds a settled hold is remembered, version that was seen, credits, epoch,
--- number of windows, name, start (a double) and spent of each, then ids of holds the ledger has.
+-- when a period may begin at the latest, number of windows, name, start (a double) and spent of each, then ids of holds the ledger has.
 -- Answers 1, or 0 and does nothing when the version is another, or not every worker has told in this
 -- epoch what it holds.
 if number('version') ~= tonumber(ARGV[3]) or get('whole') ~= ARGV[5] then
   return 0
 end
 local now = clock(ARGV[1])
-local first = 7 + 3 * tonumber(ARGV[6])
+local latest, first = tonumber(ARGV[6]), 8 + 3 * tonumber(ARGV[7])
 for i = first, #ARGV do
   if remove(ARGV[i]) then
     set('t:' .. ARGV[i], struct.pack('>d', now + ARGV[2]))
@@ -25,12 +25,12 @@ for i = 1, #fields, 2 do
 end
 local function begin(name, start, spent)
   local seconds = struct.unpack('>d', start)
-  if not starts[name] or starts[name] < seconds then
+  if seconds <= latest and (not starts[name] or starts[name] < seconds) then
     starts[name] = seconds
     redis.call('HSET', ACCOUNT, 's:' .. name, start, 'w:' .. name, spent)
   end
 end
-for i = 7, first - 1, 3 do
+for i = 8, first - 1, 3 do
   begin(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
 -- Periods of open holds may be newer than those of any row; they stay begun.

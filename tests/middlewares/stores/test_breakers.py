@@ -373,6 +373,16 @@ def test_what_is_under_way_is_counted(world: World) -> None:
     assert world.breakers.flying(PLACE) == 0
 
 
+def test_failures_are_forgotten_also_after_a_clock_was_set_back(world: World) -> None:
+    world.tried("good", 10)
+    world.now -= 86_400
+    for _ in range(20):  # one in each window: it never is broken
+        world.tried("good", 2)
+        world.tried("bad")
+        world.now += 31
+    assert world.changes == []
+
+
 def test_a_clock_that_is_set_back(world: World) -> None:
     world.tried("bad", 5)
     world.tried("bad", retry_after=30)

@@ -903,14 +903,59 @@ async def test_another_budget_for_the_same_account_is_looked_at_anew(counters: C
     assert [level.used for level in (await standing(counters, wider)).windows] == [0, 0]
 
 
-async def test_clocks_that_go_back_do_not_keep_a_period(counters: Counters) -> None:
-    """Aligned windows go by the calendar of whoever asks, also after a clock was put right."""
-    day = Budget(windows=(Window("1d", 86_400.0, 100, aligned=True),))
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+async def test_period_from_before_a_clock_was_set_back_does_not_count(
+    counters: Counters, clock: Clock, aligned: bool
+) -> None:
+    """What is asked next is restored from the ledger, which may know the period of now."""
+    day = Budget(windows=(Window("1d", DAY, 100, aligned=aligned),))
+    begun = NOON - (43_200 if aligned else 10)
+    await restored(counters, Spent({"1d": begun}, {"1d": 30}))
+    clock.now = NOON + 3 * DAY
+    later = await reserve(counters, "later", 60, day, now=clock.now)
+    assert isinstance(later, Hold)
+    assert later.starts["1d"] > NOON + DAY
+    clock.now = NOON
+    assert await counters.standing("a", day, NOON) is None
+    assert await reserve(counters, "back", 5, day) is None
+    await restored(counters, Spent({"1d": begun}, {"1d": 30}))
+    back = await reserve(counters, "back", 5, day)
+    assert isinstance(back, Hold)
+    assert back.starts == {"1d": begun}
+    counters.resize(later, 50)
+    assert await counters.convert([later]) == []
+    if await reserve(counters, "again", 5, day) is None:  # its period was begun by that
+        await restored(counters, Spent({"1d": begun}, {"1d": 30}))
+    [level] = (await standing(counters, day)).windows
+    assert (level.start, level.used) == (begun, 30)
+
+
+async def test_period_that_a_clock_of_another_machine_has_begun_counts(counters: Counters) -> None:
     await restored(counters)
-    later = await reserve(counters, "later", 10, day, now=NOON + 86_400)
-    assert isinstance(later, Hold) and later.starts == {"1d": NOON + 43_200}
-    back = await reserve(counters, "back", 10, day, now=NOON)
-    assert isinstance(back, Hold) and back.starts == {"1d": NOON + 43_200}  # it has begun
+    early = await reserve(counters, "early", 10, now=NOON + 200)
+    assert isinstance(early, Hold)
+    late = await reserve(counters, "late", 10, now=NOON)
+    assert isinstance(late, Hold)
+    assert late.starts == early.starts
+
+
+async def test_slots_taken_before_a_clock_was_set_back_end(
+    counters: MemoryCounters | RedisCounters, clock: Clock
+) -> None:
+    """Of a process that died meanwhile: nobody renews them."""
+    clock.now = NOON + DAY
+    assert (await counters.admit("k", (), slots=1, lease="dead")).admitted
+    if isinstance(counters, MemoryCounters):
+        counters.renew()
+    else:
+        counters._leases.clear()  # it has died
+    clock.now = NOON
+    counters.renew()
+    clock.now = NOON + LIFETIME + 1
+    assert (await counters.admit("k", (), slots=1, lease="next")).admitted
 
 
 async def test_a_debt_of_any_size_is_kept_and_disturbs_no_other(counters: Counters) -> None:

@@ -314,6 +314,7 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     assert {step for step in looks if step.startswith("SCAN")} <= {
         "SCAN names",
         "SCAN identity",  # one row
+        "SCAN CONSTANT ROW",
         "SCAN ledger USING INDEX ledger_at",  # from its newest row, as far as the page goes
     }
 
@@ -366,3 +367,24 @@ async def test_value_that_the_driver_refuses_is_rejected_not_an_outage(postgres_
             await store.append([use(), bad])
     await store.append([use()])
     await database.aclose()
+
+
+async def test_spent_leaves_out_a_period_that_begins_ahead_of_the_clock(
+    ledger_store: LedgerStore,
+) -> None:
+    """Written before the clock was set back; the period of now is found behind it."""
+    now = 1_700_000_000.0
+    await ledger_store.append(
+        [
+            use(account="key_1", cost=3, starts={"5h": now - 60, "7d": now - 60}, at=now - 60),
+            use(account="key_1", cost=4, starts={"5h": now + 90}, at=now + 90),
+            use(account="key_1", cost=5, starts={"7d": now + 86_400}, at=now + 86_400),
+            use(account="key_2", cost=6, starts={"7d": now + 86_400}, at=now + 86_400),
+        ]
+    )
+    spent, _ = await ledger_store.spent("key_1", now, [])
+    assert spent.starts == {"5h": now + 90, "7d": now - 60}  # clocks differ by some seconds
+    assert spent.spent == {"5h": 4, "7d": 3}
+    assert (await ledger_store.spent("key_2", now, []))[0].starts == {}
+    later, _ = await ledger_store.spent("key_1", now + 86_400, [])
+    assert later.spent["7d"] == 5
