@@ -19,6 +19,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import Exchange
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
 
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 _MARGIN = 2.0
 """Seconds of `server.drain` left to close everything."""
 _LAST = 1.0
-"""Seconds for cancelled requests to be settled."""
+"""Seconds for cancelled requests to be settled, and to tell their callers."""
 
 UNREADY = signal.SIGUSR1
 """By this signal the server tells a worker to say at /readyz that no new work is wanted."""
@@ -101,17 +102,19 @@ class Gateway:
         self._fault = ""
         self._looking: asyncio.TimerHandle | None = None
         self._told = 0.0
+        self._cancelled: dict[asyncio.Task[None], float] = {}  # and when, in loop time
+        self._ending: set[asyncio.Task[None]] = set()  # of these, who has yet to notice
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan.run(receive, send, start=self.start, stop=self.stop)
         edition = self._edition
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        edition.under_way.add(task)
+        edition.under_way[task] = scope
         try:
             await edition.app(scope, receive, send)
         finally:
-            edition.under_way.discard(task)
+            del edition.under_way[task]
             if edition.retired:
                 self._close_if_left(edition)
 
@@ -126,6 +129,7 @@ class Gateway:
             loop = asyncio.get_running_loop()
             self._told = loop.time()
             loop.call_at(self._until, self._cancel)
+            loop.call_at(self._until + self._last, self._cancel)
 
     @property
     def _until(self) -> float:
@@ -133,13 +137,40 @@ class Gateway:
         drain = self._first.settings.server.drain
         return self._told + max(drain - _MARGIN, drain / 2)
 
+    @property
+    def _last(self) -> float:
+        """Seconds in which requests that were cancelled may tell their callers so."""
+        return min(_LAST, (self._first.settings.server.drain + self._told - self._until) / 2)
+
     def _cancel(self) -> None:
-        for task in self._under_way:
+        """End what is under way. Those that were ended already, and still tell their callers, who
+        do not take it, tell no more."""
+        own, now = asyncio.current_task(), asyncio.get_running_loop().time()
+        for task, scope in self._under_way.items():
+            if task is own or now < self._cancelled.get(task, 0.0) + self._last / 2:
+                continue
+            exchange = Exchange.of(scope)
+            if not exchange.outcome:  # nobody has left, and nothing has failed
+                exchange.outcome = "cut" if exchange.first_content else "failed"
+            self._cancelled[task] = now
+            self._ending.add(task)
             task.cancel()
 
+    def _stopped(self) -> bool:
+        """Whether the running task was cancelled by `_cancel`; then it goes on, to say so."""
+        task = asyncio.current_task()
+        if task is None or task not in self._ending:
+            return False
+        self._ending.discard(task)
+        task.uncancel()
+        return True
+
     @property
-    def _under_way(self) -> list[asyncio.Task[None]]:
-        return [task for edition in (self._edition, *self._old) for task in edition.under_way]
+    def _under_way(self) -> dict[asyncio.Task[None], Scope]:
+        under_way: dict[asyncio.Task[None], Scope] = {}
+        for edition in (self._edition, *self._old):
+            under_way |= edition.under_way
+        return under_way
 
     def _open_requests(self) -> int:
         here = len(self._edition.under_way)
@@ -189,10 +220,10 @@ class Gateway:
             return
         left = until - asyncio.get_running_loop().time()
         _, late = await asyncio.wait(tasks, timeout=max(0.0, left))
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=_LAST)
+        for _ in range(2):  # at the second time those end that are not done with saying so
+            if late:
+                self._cancel()
+                _, late = await asyncio.wait(late, timeout=self._last)
 
     # Editions
 
@@ -371,6 +402,7 @@ class Gateway:
             estimator=shared.estimator,
             log=info_logger(),
             open_app=open_app(settings, catalog, shared.metrics, self._unready, self._status),
+            stopped=self._stopped,
             admin_app=AdminApp(
                 token=None if token is None else token.reveal(),
                 settings=settings,

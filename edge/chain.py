@@ -51,7 +51,8 @@ from .telemetry import RequestLogMiddleware
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What the layers are made of. `log` takes an event name and fields."""
+    """What the layers are made of. `log` takes an event name and fields. `stopped`: see
+    `ErrorsMiddleware`."""
 
     settings: Settings
     catalog: Catalog
@@ -73,6 +74,7 @@ class Parts(msgspec.Struct, frozen=True):
     open_app: ASGIApp
     admin_app: ASGIApp
     door: Door
+    stopped: Callable[[], bool] = lambda: False
 
 
 class Layer(NamedTuple):
@@ -215,7 +217,10 @@ LAYERS: tuple[Layer, ...] = (
         "errors",
         "all inside may fail, nothing outside may talk",
         lambda app, p: ErrorsMiddleware(
-            app, brand=p.settings.brand, details=p.settings.errors.details
+            app,
+            brand=p.settings.brand,
+            details=p.settings.errors.details,
+            stopped=p.stopped,
         ),
     ),
     Layer(

@@ -1,7 +1,8 @@
 """Turn whatever goes wrong inside into an answer in the caller's dialect."""
 
 import logging
-from collections.abc import Awaitable
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange, House
@@ -14,6 +15,8 @@ _WHOLE = (
     *(b'"message_stop"', b'"response.completed"', b'"response.incomplete"'),
 )
 """What the last message of a stream holds when it has ended well, by dialect."""
+_STOPPED = "the service stops, and did not wait any longer"
+_RESTARTING = "This service is being restarted. Please try again."
 
 
 class ErrorsMiddleware:
@@ -22,25 +25,39 @@ class ErrorsMiddleware:
     Before the response has begun a raised `Problem` answers for itself and any other exception
     becomes `internal`, logged with its traceback under the request id. After it, an event stream
     ends with an error event and never with a success marker; any other body can only be broken
-    off, so the exception goes on to the server, which closes the connection. Cancellation passes.
+    off, so the exception goes on to the server, which closes the connection.
+
+    Cancellation passes, unless `stopped` says that it came because the service stops: then it is
+    answered as `upstream_unavailable`, in a stream that has begun by an error event.
+
+    stopped: asked at each cancellation, which it has undone (`Task.uncancel`) where it returns
+        true. One that comes while the answer is written ends that.
 
     The empty last message of an event stream waits until the app has returned: Starlette's
     `BaseHTTPMiddleware` sends it although the app inside has raised, and raises only then.
 
     Reads:   request_id, dialect
     Writes:  house
-    Rejects: internal
+    Rejects: internal, upstream_unavailable
     Order:   inside what stamps and counts, outside all that may refuse
     Cost:    wraps send
     """
 
-    __slots__ = ("_house", "app")
+    __slots__ = ("_house", "_stopped", "app")
 
-    def __init__(self, app: ASGIApp, *, brand: str = _HOUSE.brand, details: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        brand: str = _HOUSE.brand,
+        details: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         if not brand:
             raise ValueError("brand '': expected the name that public messages carry")
         self.app = app
         self._house = House(brand, details)
+        self._stopped = stopped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,6 +86,19 @@ class ErrorsMiddleware:
                         break
             return send(message)
 
+        async def answer(problem: Problem) -> bool:
+            """Whether the caller has heard all it can hear."""
+            if not started:
+                await problem(scope, receive, send)
+            elif end is not None and _is_whole(last):
+                await send(end)  # the answer was whole; what failed came after it
+            elif streaming and not ended:
+                event = problem.event(exchange)
+                await send({"type": "http.response.body", "body": event})
+            else:
+                return ended
+            return True
+
         try:
             await self.app(scope, receive, send_watched)
         except Exception as raised:
@@ -76,14 +106,19 @@ class ErrorsMiddleware:
             # stay until the next garbage collection.
             if not isinstance(raised, Problem):
                 _log.exception("request %s failed inside", exchange.request_id)
-            if not started:
-                await _problem_of(raised)(scope, receive, send)
-            elif end is not None and _is_whole(last):
-                await send(end)  # the answer was whole; what failed came after it
-            elif streaming and not ended:
-                event = _problem_of(raised).event(exchange)
-                await send({"type": "http.response.body", "body": event})
-            elif not ended:
+            if not await answer(_problem_of(raised)):
+                raise
+        except CancelledError:
+            if not self._stopped():
+                raise
+            problem = Problem("upstream_unavailable", message=_RESTARTING, reason=_STOPPED)
+            try:
+                heard = await answer(problem)
+            except CancelledError:
+                if not self._stopped():
+                    raise
+                heard = True  # nobody takes it
+            if not heard:
                 raise
         else:
             if end is not None:

@@ -1,5 +1,6 @@
 """What becomes of an exception, by when it comes."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -201,3 +202,96 @@ async def test_without_a_brand_nobody_is_named() -> None:
 
     answer, _, _ = await run(ErrorsMiddleware(app))
     assert answer.json()["error"]["message"].startswith("This service made a mistake")
+
+
+# Cancellation
+
+
+def stops(*sent: Message, ours: bool = True) -> tuple[ErrorsMiddleware, list[int]]:
+    """An app that sends these and then waits, in a service that ends it; and, one for each time,
+    when the service was asked whether it does."""
+    asked: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in sent:
+            await send(message)
+        await asyncio.Event().wait()
+
+    def stopped() -> bool:
+        asked.append(1)
+        task = asyncio.current_task()
+        assert task is not None
+        return ours and task.uncancel() == 0
+
+    return ErrorsMiddleware(app, brand="Acme", stopped=stopped), asked
+
+
+def starting(content_type: bytes) -> Message:
+    headers = [(b"content-type", content_type)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def piece(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+async def ended_by(
+    app: ErrorsMiddleware, *, times: int = 1, block: bool = False
+) -> tuple[list[Message], BaseException | None]:
+    """What left, and what came out, of a request that is cancelled so many times."""
+    left: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("nobody reads")
+
+    async def send(message: Message) -> None:
+        left.append(message)
+        if block and times and len(left) > 2:
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(app(http_scope(), receive, send))
+    for _ in range(times):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait((task,))
+    return left, asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+async def test_stopped_request_without_an_answer_is_503() -> None:
+    app, _ = stops()
+    (start, body), raised = await ended_by(app)
+    assert raised is None
+    assert start["status"] == 503
+    assert (b"retry-after", b"1") in start["headers"]
+    assert b'"upstream_unavailable"' in body["body"]
+
+
+async def test_stopped_stream_ends_with_an_error_event() -> None:
+    app, _ = stops(starting(b"text/event-stream"), piece(b"data: 1\n\n"))
+    left, raised = await ended_by(app)
+    assert raised is None
+    assert left[-1]["body"].startswith(b'data: {"error"')
+    assert not left[-1].get("more_body")
+
+
+async def test_stopped_body_of_another_kind_is_broken_off() -> None:
+    app, _ = stops(starting(b"audio/mpeg"), piece(b"x"))
+    left, raised = await ended_by(app)
+    assert isinstance(raised, asyncio.CancelledError)
+    assert len(left) == 2
+
+
+async def test_stopped_twice_gives_up_on_a_caller_that_does_not_take_it() -> None:
+    app, asked = stops(starting(b"text/event-stream"), piece(b"data: 1\n\n"))
+    left, raised = await ended_by(app, times=2, block=True)
+    assert raised is None
+    assert len(asked) == 2
+    assert len(left) == 3
+
+
+async def test_cancellation_of_another_kind_passes() -> None:
+    app, asked = stops(ours=False)
+    left, raised = await ended_by(app)
+    assert isinstance(raised, asyncio.CancelledError)
+    assert (left, asked) == ([], [1])

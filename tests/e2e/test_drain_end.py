@@ -1,0 +1,157 @@
+"""The end of the drain: what callers hear whose upstreams are silent, and what is written down."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from .conftest import Start
+from .ledger import rows
+from .program import until
+from .surfaces import SURFACES, Wish
+from .test_limits import bearer
+from .wire import CHAT, Reply, events, line, request
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def chunk(delta: dict[str, Any]) -> bytes:
+    """One event of a stream, in a chunk of its own."""
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    made = {"id": "1", "object": "chat.completion.chunk", "created": 1, "choices": [choice]}
+    event = b"data: " + json.dumps({**made, "model": "m"}).encode() + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+@asynccontextmanager
+async def dead() -> AsyncIterator[str]:
+    """An upstream that falls silent: `none` before any answer, `some` after a word; `flood` goes on
+    for ever."""
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            model = json.loads(await reader.readexactly(length))["model"]
+            if model != "none":
+                writer.write(HEAD + chunk({"role": "assistant", "content": ""}))
+                writer.write(chunk({"content": "Hello"}))
+            while model == "flood" and not over.is_set():
+                writer.write(chunk({"content": "x" * 10_000}))
+                await writer.drain()
+            await over.wait()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        over.set()
+
+
+def document(url: str) -> dict[str, Any]:
+    models = ("none", "some", "flood")
+    return {
+        "auth": {"admin_token": "env:ADMIN_TOKEN"},
+        "server": {"drain": "6s"},
+        "upstreams": [{"name": "dead", "dialect": "openai", "base_url": url}],
+        "models": [{"id": name, "targets": [f"dead/{name}"]} for name in models],
+        "plans": [{"id": "one", "concurrency": 1, "on_excess": "throttle"}],
+    }
+
+
+def error_in(body: bytes) -> dict[str, Any]:
+    """The error that ends a stream, in any of the dialects."""
+    last = events(body)[-1]
+    assert last.get("type") in ("error", "response.failed", None)
+    found = last.get("error") or last["response"]["error"]
+    assert isinstance(found, dict)
+    return found
+
+
+async def test_end_of_drain_tells_every_caller_and_leaves_no_traceback(start: Start) -> None:
+    """Streams of all dialects, requests that wait for a first token, in line, for a kept answer,
+    or still send their body."""
+    async with dead() as url:
+        gateway = await asyncio.to_thread(start, document(url))
+        narrow = bearer(await asyncio.to_thread(gateway.new_key, "narrow", plan="one"))
+        wide = gateway.bearer
+
+        async def one(surface: str, model: str, stream: bool, **headers: str) -> Reply:
+            by = SURFACES[surface]
+            body = by.body("Hi", model, stream, Wish(limit=50))
+            async with line(gateway.url) as connection:
+                given = {**by.headers, **(headers or wide)}
+                await connection.send(request(by.path, body, given))
+                return await connection.reply()
+
+        async def unfinished() -> Reply:
+            async with line(gateway.url) as connection:
+                head = [f"POST {CHAT} HTTP/1.1", "host: a", "content-length: 99", *map(
+                    ": ".join, {**wide, "content-type": "application/json"}.items()
+                )]  # fmt: skip
+                await connection.send("\r\n".join([*head, "", "{"]).encode())
+                return await connection.reply()
+
+        some = [asyncio.create_task(one(surface, "some", True)) for surface in SURFACES]
+        some.append(asyncio.create_task(one("chat", "some", True, **wide, **once("a"))))
+        none = [
+            asyncio.create_task(one(surface, "none", stream))
+            for surface in SURFACES
+            for stream in (True, False)
+        ]
+        none.append(asyncio.create_task(one("chat", "none", False, **wide, **once("b"))))
+        none += [asyncio.create_task(one("chat", "none", False, **narrow)) for _ in range(2)]
+        none.append(asyncio.create_task(unfinished()))
+        count = len(some) + len(none)
+        await asyncio.to_thread(until, lambda: gateway.in_flight() == count, what="all")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(gateway.ended) == 0
+        streamed, plain = await asyncio.gather(*some), await asyncio.gather(*none)
+    for reply in streamed:
+        assert (reply.status, reply.whole) == (200, True)
+        assert "restarted" in error_in(reply.body)["message"]
+        assert b"[DONE]" not in reply.body
+        assert b"message_stop" not in reply.body
+    for reply in plain:
+        assert reply.status in (503, 529)
+        assert reply.header("retry-after") == "1"
+        assert "restarted" in reply.error["message"]
+    assert [entry for entry in gateway.log if entry["level"] != "info"] == []
+    lines = [entry for entry in gateway.log if entry["event"] == "request" and entry.get("model")]
+    ids = [reply.header("x-request-id") for reply in (*streamed, *plain)]
+    lined = [entry["request_id"] for entry in lines]
+    assert len(lined) == len(set(lined))
+    assert set(ids) - set(lined) == {plain[-1].header("x-request-id")}  # which named no model
+    assert {entry["outcome"] for entry in lines} <= {"cut", "failed", "refused"}
+    found = {row.id: row for row in await rows(gateway.sql)}
+    assert {found[name].ended for name in ids[: len(streamed)]} == {"cut"}
+    assert all(found[name].output > 0 for name in ids[: len(streamed)])
+    failed = [found[name] for name in ids[len(streamed) :] if name in found]
+    assert {(row.ended, row.input, row.output) for row in failed} == {("failed", 0, 0)}
+    assert not list((gateway.folder / "journal").iterdir())
+
+
+async def test_end_of_drain_does_not_wait_for_a_client_that_does_not_read(start: Start) -> None:
+    """The server waits for it, and its worker is ended with the drain; the row is there."""
+    async with dead() as url:
+        gateway = await asyncio.to_thread(start, document(url))
+        body = SURFACES["chat"].body("Hi", "flood", True, Wish(limit=50))
+        async with line(gateway.url) as deaf:
+            await deaf.send(request(CHAT, body, gateway.bearer))
+            asked = (await deaf.head()).header("x-request-id")
+            gateway.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(gateway.ended) == 0
+    assert gateway.request_line(asked)["outcome"] == "cut"
+    assert "Traceback" not in gateway.stderr
+    (row,) = await rows(gateway.sql)
+    assert (row.id, row.ended, row.output) == (asked, "cut", 50)
+
+
+def once(key: str) -> dict[str, str]:
+    return {"idempotency-key": key}
