@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 from granian import _signals
@@ -39,6 +40,7 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from . import status
+from .address_note import AddressNote
 from .board import Board, Posted
 from .descriptors import Room, take_allowed
 from .listening import AddressInUse, Held, given, hold
@@ -103,6 +105,7 @@ def serve(
     folder = RunFolder()
     memory = _metric_memory(settings.server.workers)
     started, tell = os.pipe()
+    server: _Server | None = None
     try:
         server = _Server(
             settings, held, source=source, folder=folder, memory=memory, room=room, started=started
@@ -114,6 +117,8 @@ def serve(
     finally:
         held.close()
         folder.close()
+        if server is not None:
+            server.address.remove()
 
 
 def _metric_memory(workers: int) -> MetricMemory | None:
@@ -278,6 +283,7 @@ class _Server(MPServer):
         self._folder = folder
         self._memory = memory
         self._notes: dict[str, status.Serving | status.Reloaded] = {}
+        self.address = AddressNote(Path(settings.store.journal))
         self._file = "" if source is None else str(source.file.resolve())
         self._naps = 0
         self.board = Board()
@@ -313,6 +319,7 @@ class _Server(MPServer):
 
     def announce(self, on_ready: Callable[[str], None]) -> None:
         """Call `on_ready` once every worker has started and the port answers."""
+        self.address.tell(self._serving())
 
         def wait() -> None:
             for _ in range(self.workers):
@@ -324,6 +331,7 @@ class _Server(MPServer):
                     time.sleep(0.01)
                 else:
                     self._note("server.json", self._serving())
+                    self.address.renew()
                     return on_ready(self._url)
 
         threading.Thread(target=wait, name="ready", daemon=True).start()
@@ -346,6 +354,7 @@ class _Server(MPServer):
             file=self._file,
             started=time.time(),
             workers=self.workers,
+            born=status.born(os.getpid()),
         )
 
     def _init_shared_socket(self) -> None:
@@ -360,6 +369,8 @@ class _Server(MPServer):
     def _look(self) -> None:
         """At the configuration file, and for our folder, every few naps."""
         self._naps += 1
+        if self._naps % _LOOK_NAPS == 0:
+            self.address.renew()
         if self._naps % _LOOK_NAPS == 0 and self._folder.renew():
             for name, value in tuple(self._notes.items()):
                 self._note(name, value)

@@ -8,7 +8,7 @@ all. The file of a worker that died is removed by the parent.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ class Serving(msgspec.Struct, frozen=True):
 
     workers: how many there should be.
     file: absolute path of the configuration, "" when it has none.
+    born: when the process began, as the system counts it; 0 where that is not known.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Serving(msgspec.Struct, frozen=True):
     file: str
     started: float
     workers: int
+    born: int = 0
 
 
 class Reloaded(msgspec.Struct, frozen=True):
@@ -84,7 +86,7 @@ def file_of(pid: int) -> str:
 def workers(folder: Path) -> Iterator[tuple[Working, float]]:
     """The workers that live, and when each was heard of last, in Unix seconds."""
     for path in sorted(folder.glob("worker-*.json")):
-        found = _read(path, Working)
+        found = read(path, Working)
         with suppress(OSError):
             if found is not None and _alive(found.pid):
                 yield found, path.stat().st_mtime
@@ -96,8 +98,8 @@ def report(own: Working, folder: Path | None, now: float) -> dict[str, Any]:
     rows = [(own, now)]
     serving = reloaded = None
     if folder is not None:
-        serving = _read(folder / "server.json", Serving)
-        reloaded = _read(folder / "reload.json", Reloaded)
+        serving = read(folder / "server.json", Serving)
+        reloaded = read(folder / "reload.json", Reloaded)
         rows += [row for row in workers(folder) if row[0].pid != own.pid]
     rows.sort(key=lambda row: row[0].pid)
     answer: dict[str, Any] = {"state": own.state}
@@ -135,20 +137,23 @@ def report(own: Working, folder: Path | None, now: float) -> dict[str, Any]:
     return answer
 
 
-def find(file: Path) -> str | None:
-    """URL of the newest gateway of this user that serves the configuration `file` and lives.
+def find(file: Path, others: Iterable[Serving] = ()) -> str | None:
+    """URL of the newest gateway that serves the configuration `file` and lives: one of this user,
+    or of `others`, who are known from elsewhere.
 
     Others may put folders beside ours: only those of this user are looked at.
     """
-    found: list[Serving] = []
+    there = [*others]
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            there = folder.lstat()  # a link may be theirs, though what it leads to is ours
-            if not S_ISDIR(there.st_mode) or there.st_uid != os.geteuid():
+            owner = folder.lstat()  # a link may be theirs, though what it leads to is ours
+            if not S_ISDIR(owner.st_mode) or owner.st_uid != os.geteuid():
                 continue
-            serving = _read(folder / "server.json", Serving)
-            if serving and serving.file == str(file.resolve()) and _alive(serving.pid):
-                found.append(serving)
+            serving = read(folder / "server.json", Serving)
+            if serving is not None:
+                there.append(serving)
+    path = str(file.resolve())
+    found = [serving for serving in there if serving.file == path and lives(serving)]
     return max(found, key=lambda serving: serving.started).url if found else None
 
 
@@ -162,11 +167,26 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
+def read(path: Path, kind: type[T]) -> T | None:
+    """What `write` put there; None for anything else."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def born(pid: int) -> int:
+    """When a process began, in ticks since the machine did; 0 where the system does not say."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(stat.rpartition(b")")[2].split()[19])  # the name may hold anything
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def lives(serving: Serving) -> bool:
+    """Whether the process that wrote this is still there, and not another of its number."""
+    return _alive(serving.pid) and serving.born in (0, born(serving.pid))
 
 
 def _alive(pid: int) -> bool:

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def status(
     config: Config,
     url: Annotated[
-        str | None, typer.Option(help="Where it listens, if that is not what the file says.")
+        str | None, typer.Option(help="Where it listens, if that cannot be found out.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -43,18 +43,24 @@ def status(
 def _url_of(config: Path) -> str:
     """As a running gateway of this file says, as the file says, or where it listens by default. The
     file need not be valid: that it is not may be what somebody wants to know."""
-    from edge.options import Server
+    from edge.address_note import noted
+    from edge.options import Server, Store
     from edge.settings import decoded
     from edge.status import bracketed, find, reachable
 
-    if found := find(config):
-        return found
     try:
-        table = dict(decoded(config.read_text("utf-8"), config).get("server", {}))
-    except (OSError, ValueError, AttributeError, TypeError):
-        table = {}
+        document = dict(decoded(config.read_text("utf-8"), config))
+    except (OSError, ValueError, TypeError):
+        document = {}
+    server, store = (
+        table if isinstance(table := document.get(name), dict) else {}
+        for name in ("server", "store")
+    )
+    journal = store.get("journal", Store().journal)
+    if found := find(config, noted(Path(str(journal)))):
+        return found
     plain = Server()
-    host, port = table.get("host", plain.host), table.get("port", plain.port)
+    host, port = server.get("host", plain.host), server.get("port", plain.port)
     return f"http://{bracketed(reachable(str(host)))}:{port}"
 
 

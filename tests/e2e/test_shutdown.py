@@ -115,7 +115,7 @@ async def test_what_outlasts_the_drain_is_paid_as_far_as_it_came(
     assert row.ended == ("cut" if stream else "failed")
     assert (row.output > 0) == stream
     assert (row.input > 0) == stream
-    assert not list((gateway.folder / "journal").iterdir())
+    assert not list((gateway.folder / "journal").glob("*.journal"))
 
 
 async def left_alone(gateway: Gateway, key: str, tokens: int, **headers: str) -> str:
@@ -148,7 +148,7 @@ async def test_what_goes_on_without_its_client_is_waited_for_and_paid(
     found = await rows(gateway.sql)
     assert {row.id: (row.measured, row.output) for row in found} == dict.fromkeys(ids, (True, 40))
     assert {row.ended for row in found} <= {"drained", "completed"}
-    assert not list((gateway.folder / "journal").iterdir())
+    assert not list((gateway.folder / "journal").glob("*.journal"))
 
 
 async def test_what_goes_on_without_its_client_is_ended_with_the_drain(
@@ -162,7 +162,7 @@ async def test_what_goes_on_without_its_client_is_ended_with_the_drain(
     (row,) = await rows(gateway.sql)
     assert (row.id, row.ended, row.measured) == (asked, "cut", False)
     assert 0 < row.output < 1000
-    assert not list((gateway.folder / "journal").iterdir())
+    assert not list((gateway.folder / "journal").glob("*.journal"))
 
 
 @pytest.mark.parametrize(
