@@ -19,7 +19,6 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares.exchange import Exchange
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
 
@@ -110,11 +109,11 @@ class Gateway:
             return await lifespan.run(receive, send, start=self.start, stop=self.stop)
         edition = self._edition
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        edition.under_way[task] = scope
+        edition.under_way.add(task)
         try:
             await edition.app(scope, receive, send)
         finally:
-            del edition.under_way[task]
+            edition.under_way.discard(task)
             if edition.retired:
                 self._close_if_left(edition)
 
@@ -146,12 +145,9 @@ class Gateway:
         """End what is under way. Those that were ended already, and still tell their callers, who
         do not take it, tell no more."""
         own, now = asyncio.current_task(), asyncio.get_running_loop().time()
-        for task, scope in self._under_way.items():
+        for task in self._under_way:
             if task is own or now < self._cancelled.get(task, 0.0) + self._last / 2:
                 continue
-            exchange = Exchange.of(scope)
-            if not exchange.outcome:  # nobody has left, and nothing has failed
-                exchange.outcome = "cut" if exchange.first_content else "failed"
             self._cancelled[task] = now
             self._ending.add(task)
             task.cancel()
@@ -166,11 +162,8 @@ class Gateway:
         return True
 
     @property
-    def _under_way(self) -> dict[asyncio.Task[None], Scope]:
-        under_way: dict[asyncio.Task[None], Scope] = {}
-        for edition in (self._edition, *self._old):
-            under_way |= edition.under_way
-        return under_way
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [task for edition in (self._edition, *self._old) for task in edition.under_way]
 
     def _open_requests(self) -> int:
         here = len(self._edition.under_way)

@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 
 import msgspec
 
-from middlewares._asgi import ASGIApp, Scope
+from middlewares._asgi import ASGIApp
 
 from .board import Posted
 from .chain import end
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class Edition:
     """The chain of one configuration.
 
-    under_way: the tasks that are in it, and what each serves. retired: set once another has taken
-    its place. loaded: Unix seconds.
+    under_way: the tasks that are in it. retired: set once another has taken its place.
+    loaded: Unix seconds.
     """
 
     __slots__ = ("app", "loaded", "posted", "providers", "retired", "under_way")
@@ -43,7 +43,7 @@ class Edition:
         self.posted = posted
         self.providers = tuple(providers)
         self.loaded = loaded
-        self.under_way: dict[asyncio.Task[None], Scope] = {}
+        self.under_way: set[asyncio.Task[None]] = set()
         self.retired = False
 
 

@@ -15,6 +15,7 @@ to be heard out (`Exchange.on_hangup`): then what comes goes nowhere, but is cou
 up and which come down is the crossing's to say (`edge.dialects.crossing`).
 """
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
 from time import perf_counter
@@ -188,6 +189,11 @@ class Forwarder:
                 await self._stream(passage, opening, spoken, provider.first_content, receive)
             else:
                 await self._plain(exchange, crossing, opening, receive, send)
+        except CancelledError:  # we stop, and wait no longer; a client that leaves is ClientGone
+            if not exchange.outcome:
+                exchange.outcome = "cut" if exchange.first_content else "failed"
+            attempt.error = "the service stops"
+            raise
         except ClientGone as gone:
             _let_go(gone)
             if exchange.outcome != "completed":
