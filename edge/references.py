@@ -7,6 +7,7 @@ one hides it. `References` reads what stands behind `env:NAME` and `file:PATH`.
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -180,6 +181,21 @@ class References:
     def existing(self, value: object) -> Path:
         """A path that is a readable file."""
         path = self.path(value)
+        if reason := unreadable(path):
+            raise ValueError(f"file {path} cannot be read: {reason}")
         if not path.is_file():
             raise ValueError(f"there is no file {path}")
         return path
+
+
+def unreadable(path: Path) -> str | None:
+    """Why a file that is there cannot be read, such as "Permission denied"; None when it can, and
+    for what is not there or no file. Waits for nothing: a pipe is not opened."""
+    try:
+        if S_ISREG(path.stat().st_mode):
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a path may have a null in it
+        return None
+    except OSError as error:
+        return error.strerror
+    return None

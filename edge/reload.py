@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from .board import Board, Posted, TooLarge, digest_of
+from .references import unreadable
 from .settings import Settings, SettingsError, decoded, load
 from .status import Reloaded
 
@@ -120,6 +121,8 @@ class Source:
         """Why what was looked at last cannot be loaded by a process that serves: it may wait for
         ever for who writes to a pipe, and who writes to a disk may have come to its end."""
         found = [f"{path}: is no file, or too large a one" for path in self._files if _odd(path)]
+        reasons = {path: unreadable(path) for path in self._files}
+        found += [f"{path}: cannot be read: {why}" for path, why in reasons.items() if why]
         if not found and self.file.is_file() and not self._known.strip():
             found.append(f"{self.file}: is empty")
         return found

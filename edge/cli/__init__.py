@@ -8,6 +8,7 @@ Results go to standard output, everything else to standard error. Exit status: 0
 be done, 2 the configuration or the call is wrong. Faults of the user never show a traceback.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    os.umask(0o077)  # databases, journals and what is beside them are for this user alone
     try:
         _command()(args=argv)
     except Exception as error:

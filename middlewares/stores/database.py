@@ -123,7 +123,7 @@ def make(url: str) -> None:
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():  # its -wal and -shm files take their mode from it
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
     except OSError as raised:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -63,10 +64,14 @@ def _set_aside(entry: Entry, reason: Exception, folder: Path | None) -> None:
     except (TypeError, ValueError, RecursionError):
         row = _encode(repr(entry))
     try:
-        with (folder / ASIDE).open("ab") as file:
+        with open(folder / ASIDE, "ab", opener=_private) as file:
             file.write(row + b"\n")
     except OSError as raised:
         _log.error("a row cannot be set aside in %s: %s", folder / ASIDE, raised)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 async def recover(

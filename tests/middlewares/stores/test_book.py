@@ -189,8 +189,10 @@ async def test_row_that_fails_alone_in_a_way_of_its_own_is_set_aside(
         await book.flush()
         assert book.pending == 0
     assert store.order == ids(rows[:4] + rows[5:])
-    (line,) = (tmp_path / "rejected.jsonl").read_text().splitlines()
+    aside = tmp_path / "rejected.jsonl"
+    (line,) = aside.read_text().splitlines()
     assert msgspec.json.decode(line)["id"] == rows[4].id
+    assert aside.stat().st_mode & 0o777 == 0o600
     assert caplog.text.count("set aside") == 1
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".journal"]
 
