@@ -159,7 +159,7 @@ class CountingApp:
         except NoContent as limit:
             attempt.error = f"{target.name}: {limit}"
         except UpstreamFailure as failure:
-            attempt.error = f"{target.name}: {redacted(failure.reason)}"
+            attempt.error = f"{target.name}: {redacted(provider.masked(failure.reason))}"
         except Problem as problem:
             attempt.error = problem.reason
             if problem.kind not in _OURS:
@@ -183,6 +183,8 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
         exchange.upstream_seconds = perf_counter() - attempt.started
         attempt.status = status = response.status
         body = await _read(response)
+        if provider.secrets and status >= 300:
+            body = provider.masked(body.decode("utf-8", "replace")).encode()
     finally:
         response.close()
     if 200 <= status < 300:

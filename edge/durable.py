@@ -30,6 +30,7 @@ from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
 from .affinity import Affinity, Conversations
 from .chain import line_of, uploads_of
 from .estimate import Estimator
+from .log_text import LONGEST_REASON, shown
 from .responses import Sweeper
 from .sealing import Sealing
 from .settings import Settings
@@ -71,7 +72,7 @@ class Told:
         label = target.model if self.knows(target) else "*"
         self._show(target.upstream, label, broken=state != "closed")
         say = _log.warning if state == "open" else _log.info
-        say("target", target=target.name, state=state, reason=reason)
+        say("target", target=target.name, state=state, reason=shown(reason, LONGEST_REASON))
 
 
 class Durable(msgspec.Struct, frozen=True):

@@ -206,9 +206,9 @@ class Forwarder:
             raise Problem("upstream_timeout", reason=reason_of(target, str(limit))) from None
         except UpstreamFailure as failure:
             _let_go(failure)
-            attempt.error = failure.reason
+            attempt.error = said = provider.masked(failure.reason)
             attempt.unanswered = failure.sent and not attempt.status
-            reason = reason_of(target, failure.reason)
+            reason = reason_of(target, said)
             ours = isinstance(failure, OutOfDescriptors)
             raise Problem(_kind_of(failure), reason=reason, held=not ours) from None
         except UpstreamBroke as broke:

@@ -12,8 +12,10 @@ MOST_DAYS = 366
 
 _FIRST, _LAST = 0.0, 253402300799.0
 """1970 and the end of 9999: nothing was, or will be, outside."""
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_MOMENT = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
 _EXPECTED = 'a date such as "2026-11-21" or an RFC 3339 time such as "2026-11-21T10:00:00Z"'
 
 

@@ -23,13 +23,13 @@ from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Attempt, Exchange
 from middlewares.money import decimal
 
-from .upstreams.redact import redacted
+from .log_text import LONGEST_MESSAGE, LONGEST_METHOD, LONGEST_REASON, shown, shown_traceback
 
 _GATHER_SECONDS = 0.2
 _MOST_BYTES = 8 << 20
-_MOST_DROPPED = 16
-_MOST_SAID = 200
 """Of lines that wait to be written; what comes beyond is dropped, counted, and the count logged."""
+_MOST_DROPPED, _MOST_SAID = 16, 200
+"""Of what of a request was dropped: how many are named, and characters of each."""
 
 
 class Out(Protocol):
@@ -144,8 +144,10 @@ class _ToStructlog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info:
-            fields["exception"] = logging.Formatter().formatException(record.exc_info)
-        structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
+            told = logging.Formatter().formatException(record.exc_info)
+            fields["exception"] = shown_traceback(told)
+        said = shown(record.getMessage(), LONGEST_MESSAGE)
+        structlog.get_logger().log(record.levelno, said, **fields)
 
 
 def configure(*, level: str = "info", form: str = "json", out: Out | None = None) -> LineSink:
@@ -197,8 +199,8 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     """What the log says of one finished exchange. Times in milliseconds. Never a secret."""
     line: dict[str, Any] = {
         "request_id": exchange.request_id,
-        "method": scope["method"],
-        "path": _clean(scope["path"]),
+        "method": shown(scope["method"], LONGEST_METHOD),
+        "path": shown(scope["path"]),
         "status": exchange.status,
         "outcome": exchange.outcome,
         "duration_ms": _ms(now - exchange.started),
@@ -206,20 +208,20 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         "client": exchange.client,
     }
     if exchange.client_request_id:
-        line["client_request_id"] = _clean(exchange.client_request_id)
+        line["client_request_id"] = shown(exchange.client_request_id)
     principal = exchange.principal
     if principal is not None:
         line["key"] = principal.id
         if principal.name:
-            line["key_name"] = _clean(principal.name)
+            line["key_name"] = shown(principal.name)
         if principal.owner:
-            line["owner"] = _clean(principal.owner)
+            line["owner"] = shown(principal.owner)
     if exchange.model:
-        line["model"] = _clean(exchange.model)
+        line["model"] = shown(exchange.model)
         line["stream"] = exchange.stream
     if exchange.problem:
         line["problem"] = exchange.problem
-        line["reason"] = exchange.reason
+        line["reason"] = shown(exchange.reason, LONGEST_REASON)
     if exchange.attempts:
         attempt = exchange.attempts[-1]
         line["served"] = exchange.served
@@ -236,7 +238,7 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     if exchange.refused:
         line["downgraded_for"] = exchange.refused
     if exchange.dropped:
-        line["dropped"] = [_clean(what[:_MOST_SAID]) for what in exchange.dropped[:_MOST_DROPPED]]
+        line["dropped"] = [shown(what, _MOST_SAID) for what in exchange.dropped[:_MOST_DROPPED]]
     usage = exchange.usage
     if usage is not None:
         line["input_tokens"] = usage.input
@@ -268,16 +270,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         said["input_tokens"] = attempt.usage.input
         said["output_tokens"] = attempt.usage.output
     if attempt.error:
-        said["reason"] = _clean(attempt.error)
+        said["reason"] = shown(attempt.error, LONGEST_REASON)
     return said
-
-
-def _clean(text: str) -> str:
-    """What a client wrote, less a key that it put where none belongs, and with nothing in it that
-    a terminal obeys or another reader of lines takes for the end of one."""
-    if not text.isprintable():
-        text = "".join([c if c.isprintable() else f"\\u{ord(c):04x}" for c in text])
-    return redacted(text) if "sk-" in text else text
 
 
 class RequestLogMiddleware:

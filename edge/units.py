@@ -31,15 +31,18 @@ _BYTES = {
 }
 _MULTIPLE = {"": 1, "k": 10**3, "m": 10**6}
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
-_RATE = re.compile(r"(\d+(?:\.\d+)?)([km]?)\s*/\s*(\d*)\s*([a-z]+)", re.IGNORECASE)
-_CREDITS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d))+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+_RATE = re.compile(
+    r"(\d{1,20}(?:\.\d{1,20})?)([km]?)\s*/\s*(\d{0,20})\s*([a-z]+)", re.IGNORECASE | re.ASCII
+)
+_CREDITS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 NANO = 10**9
 """Nano-credits in one credit."""
 _MOST = 10**12
+_LARGEST = 1e300
 _LONGEST = 3653 * 86400.0
 """Ten years: what is counted over longer ends when nobody can say any more, and no date can."""
 
@@ -60,11 +63,13 @@ class Duration(float):
     def parse(cls, value: object) -> Self:
         """Seconds from "250ms", "2s", "10m", "1h30m", or from a number of seconds."""
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if value >= 0 and math.isfinite(value):
+            if 0 <= value <= _LARGEST:
                 return cls(value)
         elif isinstance(value, str) and _DURATION.fullmatch(value.strip()):
             parts = _DURATION_PART.findall(value)
-            return cls(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+            if math.isfinite(seconds):
+                return cls(seconds)
         raise ValueError(f"expected {cls.expected}")
 
     def __str__(self) -> str:
@@ -93,7 +98,7 @@ class Size(int):
     def parse(cls, value: object) -> Self:
         """Bytes from "32MiB" (binary), "1GB" (decimal), "65536", or from a whole number."""
         if isinstance(value, int) and not isinstance(value, bool):
-            if value >= 0:
+            if 0 <= value < 1 << 63:
                 return cls(value)
         elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
             unit = _BYTES.get(match[2].lower())
@@ -171,7 +176,7 @@ class Credits(int):
         """Nano-credits from "3.00" or from a whole number; binary fractions are refused."""
         if isinstance(value, float):
             raise ValueError(f"expected {cls.expected}; put the figure in quotes")
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < NANO:
             value = str(value)
         if isinstance(value, str) and _CREDITS.fullmatch(value.strip()):
             return cls(Decimal(value.strip()) * NANO)

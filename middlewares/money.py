@@ -1,7 +1,7 @@
 """Money: whole nano-credits, and what usage costs. No floats, so that sums are exact."""
 
+import re
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 from itertools import zip_longest
 
 import msgspec
@@ -16,7 +16,7 @@ _UP = _MILLION - 1
 _MINUTE = 60_000
 _DENOMINATOR = _MILLION * _MINUTE
 _MOST = 10**18
-_EXACT = Context(prec=28, traps=[InvalidOperation, Inexact, Overflow])
+_WRITTEN = re.compile(r"\s*([+-]?)([0-9]{1,10})(?:\.([0-9]{1,9})0{0,100})?\s*")
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -120,11 +120,12 @@ def decimal(nano: int) -> str:
 
 
 def nano(text: str) -> int:
-    """Nano-credits of a decimal string. ValueError for anything finer, huge, or no number."""
-    try:
-        amount = _EXACT.multiply(Decimal(text.strip()), NANO)
-    except (DecimalException, AttributeError):
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount != amount.to_integral_value() or abs(amount) > _MOST:
-        raise ValueError('expected credits such as "5.00", at most nine digits after the point')
-    return int(amount)
+    """Nano-credits of a decimal string of ASCII digits: no exponent, no underscore, and no digits
+    of other scripts. ValueError for anything finer, huge, or no number."""
+    found = _WRITTEN.fullmatch(text) if isinstance(text, str) else None
+    if found is not None:
+        sign, whole, part = found.groups("")
+        amount = int(whole) * NANO + int(part.ljust(9, "0"))
+        if amount <= _MOST:
+            return -amount if sign == "-" else amount
+    raise ValueError('expected credits such as "5.00", at most nine digits after the point')

@@ -3,7 +3,6 @@
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
-from math import isfinite
 from typing import Any, TypeVar, get_args
 from urllib.parse import parse_qs
 
@@ -24,6 +23,7 @@ _LONGEST_UPLOAD = 60.0
 _USUAL = 100
 _MOST = 500
 _LONGEST = 300
+_TIME = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,2})?")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
 _MISSING = re.compile(r"Object missing required field `(.*?)`")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
@@ -116,7 +116,7 @@ def place_of(query: dict[str, list[str]]) -> tuple[float, str] | None:
         return None
     try:
         at, found, row = urlsafe_b64decode(text.encode()).decode().partition("_")
-        if found and row.isprintable() and isfinite(float(at)):
+        if found and row.isprintable() and _TIME.fullmatch(at):
             return float(at), row
     except ValueError:
         pass

@@ -19,6 +19,7 @@ from .terminal import (
     say,
     seconds,
     shown,
+    whole_number,
     with_stores,
 )
 
@@ -43,11 +44,21 @@ Requests = Annotated[
     str | None, typer.Option(metavar="RATE", help="Its own rate in place of the plan's: 60/min.")
 ]
 Burst = Annotated[
-    int | None, typer.Option(min=0, help="Requests beyond its own rate that may be saved up.")
+    int | None,
+    typer.Option(
+        parser=whole_number(0),
+        metavar="INTEGER",
+        help="Requests beyond its own rate that may be saved up.",
+    ),
 ]
 Tokens = Annotated[str | None, typer.Option(metavar="RATE", help="Its own token rate: 200k/min.")]
 Concurrency = Annotated[
-    int | None, typer.Option(min=1, help="Its own bound on requests in flight at once.")
+    int | None,
+    typer.Option(
+        parser=whole_number(1),
+        metavar="INTEGER",
+        help="Its own bound on requests in flight at once.",
+    ),
 ]
 OnExcess = Annotated[
     Literal["reject", "throttle"] | None,

@@ -1,6 +1,7 @@
 """What all commands share: their common options, the stores they open, and how they print."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
@@ -29,6 +30,19 @@ WhichKey = Annotated[
     str, typer.Argument(metavar="KEY", help="Its id, name, display prefix, or the key itself.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def whole_number(least: int, most: int = 10**9) -> Callable[[str | int], int]:
+    """A parser of options: ASCII digits alone, where `int` takes 1_000 and digits of any script."""
+
+    def parse(text: str | int) -> int:
+        if isinstance(text, int):
+            return text
+        if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= most:
+            raise typer.BadParameter(f"expected a whole number from {least} to {most}, not {text}")
+        return int(text)
+
+    return parse
 
 
 class Stores(NamedTuple):

@@ -5,6 +5,7 @@ lost with every byte. Sources: Anthropic, "Structured outputs" (JSON Schema limi
 tools"; OpenAI, "Structured model outputs" (supported schemas); JSON Schema 2020-12.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ Schema = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 
+_INDEX = re.compile(r"[0-9]{1,9}")
 _DEFINITIONS = ("$defs", "definitions")
 _BRANCHES = ("oneOf", "anyOf", "allOf")
 _DATA = ("const", "default", "enum", "examples")
@@ -298,7 +300,7 @@ class _Cleaner:
             step = step.replace("~1", "/").replace("~0", "~")
             if isinstance(node, dict) and step in node:
                 node = node[step]
-            elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+            elif isinstance(node, list) and _INDEX.fullmatch(step) and int(step) < len(node):
                 node = node[int(step)]
             else:
                 raise ValueError(f"expected `{ref[:100]}` to refer to a part of the schema")

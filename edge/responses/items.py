@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from hashlib import sha256
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -142,10 +143,24 @@ def _id_of(head: Head, place: str) -> str:
     return f"{_PREFIXES.get(head.kind, 'item')}_{sha256(place.encode()).hexdigest()[:48]}"
 
 
+_LONGEST_NUMBER = 400
+"""Characters of a number; Python reads no more than 4,300 digits."""
+
+
+def _number(text: str) -> int | float | str:
+    """A number of JSON; as text where Python or JSON could not write it again."""
+    if len(text) > _LONGEST_NUMBER:
+        return text
+    if text.lstrip("-").isdigit():
+        return int(text)
+    number = float(text)
+    return number if isfinite(number) else text
+
+
 def listed(item: KeptItem) -> dict[str, Any]:
     """The item as an answer shows it: short forms written out, with id and status."""
     text = bytes(item.raw).decode("utf-8", "replace")  # nobody has looked into it before
-    shown: dict[str, Any] = json.loads(text)
+    shown: dict[str, Any] = json.loads(text, parse_int=_number, parse_float=_number)
     kind = shown.get("type") or "message"
     shown = {"id": item.id, "type": kind, **{k: v for k, v in shown.items() if k != "id"}}
     shown["type"] = kind

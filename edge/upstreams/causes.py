@@ -18,7 +18,8 @@ _RATE_WORDS = re.compile(
     r"|(?:tokens|requests) per (?:second|hour|day))|\b(?:TPM|RPM|TPD|RPD)\b"
 )
 _BEYOND = re.compile(
-    r"\blimit:? (\d[\d,]{0,20})\b[^.\d]{0,20}\brequested:? (\d[\d,]{0,20})\b", re.IGNORECASE
+    r"\blimit:? (\d[\d,]{0,20})\b[^.\d]{0,20}\brequested:? (\d[\d,]{0,20})\b",
+    re.IGNORECASE | re.ASCII,
 )
 _QUOTA_WORDS = re.compile(r"quota", re.IGNORECASE)
 _UNPAID_CODES = re.compile(

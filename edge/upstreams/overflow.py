@@ -16,12 +16,15 @@ OVERFLOW = re.compile(
 )
 TOO_LONG = re.compile(r"string too long", re.IGNORECASE)
 """Of a prompt it is one, too."""
-_SUM = re.compile(r"(\d+) \+ (\d+) > (\d+)")
-_USED_OVER_MAX = re.compile(r"(\d+)\D{0,20}>\D{0,20}(\d+)")
+_N = r"(?<!\d)(\d{1,15})(?!\d)"
+"""A number of tokens: more digits are none, and too many are more than Python reads."""
+_SUM = re.compile(rf"{_N} \+ {_N} > {_N}", re.ASCII)
+_USED_OVER_MAX = re.compile(rf"{_N}\D{{0,20}}>\D{{0,20}}{_N}", re.ASCII)
 _MAX_THEN_USED = re.compile(
-    r"maximum context length is (\d+).{0,80}?(?:resulted in|requested) (\d+)", re.DOTALL
+    rf"maximum context length is {_N}.{{0,80}}?(?:resulted in|requested) {_N}",
+    re.DOTALL | re.ASCII,
 )
-_COUNT = re.compile(r"\d[\d,]{2,}")
+_COUNT = re.compile(r"(?<![\d,])\d[\d,]{2,18}(?![\d,]*\d)", re.ASCII)
 
 
 def overflow_message(text: str, dialect: Dialect) -> str:

@@ -22,6 +22,9 @@ _PATHS = {
 """Path of each forwarded endpoint below an upstream's base URL."""
 
 
+_SHORTEST_PART = 6
+"""Characters by which the beginning of a credential is known at the end of a text."""
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -56,9 +59,13 @@ class Provider(msgspec.Struct, frozen=True):
         return unpacked(await self.upstream.open(request))
 
     def masked(self, text: str) -> str:
-        """`text`, which the upstream wrote, without the credentials it was sent."""
+        """`text`, which the upstream wrote, without the credentials it was sent; also where it was
+        cut off within one."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
+            cut = text.rfind(secret[:_SHORTEST_PART])
+            if cut >= 0 and secret.startswith(text[cut:]):
+                text = text[:cut] + "***"
         return text
 
     def target(self, endpoint: str, query: bytes = b"") -> bytes:

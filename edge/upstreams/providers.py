@@ -2,9 +2,10 @@
 
 import re
 import ssl
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from functools import cache
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
 import msgspec
 
@@ -30,8 +31,12 @@ _SPOKEN: dict[str, frozenset[Dialect]] = {
     "claude-cli": frozenset(("anthropic",)),
     "simulator": frozenset(("openai", "anthropic", "responses")),
 }
-_CREDENTIAL = re.compile(r"key|token|secret|auth|sig|code|pass|cookie", re.IGNORECASE)
-"""Names of headers and of parameters whose values are credentials."""
+_CREDENTIAL = re.compile(r"key|token|secret|auth|sig|code|pass|cookie|cred|session", re.IGNORECASE)
+"""Names of headers, parameters and variables whose values are credentials."""
+_PLAIN = re.compile(r"version|beta|referer|title|agent|^accept|^content-type$", re.IGNORECASE)
+"""Names whose values are none, whatever they look like."""
+_RANDOM = re.compile(r"(?=\S*[A-Za-z])(?=\S*[0-9])\S{16,}")
+"""Values that look like one under any other name."""
 _SHORTEST = 8
 """Characters of a credential that is looked for in what an upstream says."""
 _FIXED: tuple[Header, ...] = (
@@ -82,14 +87,38 @@ def _provider(option: UpstreamOption, tls: TLS, repeat: bool, pools: Pools | Non
 
 
 def _secrets(option: UpstreamOption) -> Iterator[str]:
-    """Credentials that are sent, the longest first: one may begin as another does."""
+    """Credentials that are sent or read, as an upstream or a library may write them, the longest
+    first: one may begin as another does.
+    """
     found = set()
-    if option.api_key is not None:
-        found.add(option.api_key.reveal())
-    for name, value in (*option.headers.items(), *option.query.items()):
-        if _CREDENTIAL.search(name):
-            found.add(value.reveal().rpartition(" ")[2])
+    for secret in (option.api_key, option.proxy):
+        if secret is not None:
+            found.add(secret.reveal())
+    if option.proxy is not None:
+        found.add(urlsplit(option.proxy.reveal()).password or "")
+    if option.client_cert is not None:
+        found.add(str(option.client_cert))
+    given = {**option.headers, **option.query, **option.environment}
+    for name, value in given.items():
+        text = value.reveal().rpartition(" ")[2]
+        if _CREDENTIAL.search(name) or (_RANDOM.fullmatch(text) and not _PLAIN.search(name)):
+            found.add(text)
+    found = {written for secret in found for written in _written(secret)}
     yield from sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len)[::-1]
+
+
+def _written(secret: str) -> Iterator[str]:
+    """A secret as it stands in texts, JSON, URLs, and behind `Basic`."""
+    yield secret
+    quoted = msgspec.json.encode(secret).decode()[1:-1]
+    yield from (quoted, quoted.replace("/", "\\/"))
+    yield from (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    try:
+        _, found, password = b64decode(secret, validate=True).decode("ascii").partition(":")
+    except ValueError:
+        return
+    if found and password.isprintable():
+        yield password
 
 
 def _never_sent(option: UpstreamOption) -> tuple[str, ...]:

@@ -85,7 +85,9 @@ def test_decimal(amount: int, shown: str) -> None:
     assert decimal(amount) == shown
 
 
-@pytest.mark.parametrize(("text", "amount"), [("5", 5 * NANO), (" 0.5 ", NANO // 2), ("1e-9", 1)])
+@pytest.mark.parametrize(
+    ("text", "amount"), [("5", 5 * NANO), (" 0.5 ", NANO // 2), ("+0.000000001", 1)]
+)
 def test_nano(text: str, amount: int) -> None:
     assert nano(text) == amount
     assert nano(text.strip() + "0" * 40 if "." in text else text) == amount
@@ -106,6 +108,19 @@ def test_nano(text: str, amount: int) -> None:
         "1e-999999999",
         "sNaN",
         "1." + "0" * 30 + "1",
+        "1e-9",
+        "1e1",
+        "1_000",
+        "0x10",
+        ".5",
+        "5.",
+        "5,00",
+        "\u0663",
+        "\uff15.00",
+        "1\u0660",
+        "1 0",
+        "--5",
+        "9" * 5000,
     ],
 )
 def test_what_is_no_amount(text: str) -> None:

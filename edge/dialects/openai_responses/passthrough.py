@@ -62,7 +62,7 @@ _ENDED = frozenset(("response.completed", "response.incomplete"))
 _FAILED = frozenset(("error", "response.error", "response.failed", "response.cancelled"))
 _EMPTY = _RUNNING | {"response.content_part.added", "response.reasoning_summary_part.added"}
 """Events that come before the model has made anything."""
-_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})(?!\d)')
 _SILENT = frozenset(("type", "response", "sequence_number"))
 """Members that nearly all events with a response have, and no others: none names the vendor."""
 _NEEDED = frozenset(("type", "response", "item", "output", "status"))

@@ -20,7 +20,7 @@ OLDEST = (2, 1, 329)
 """The first version known to leave composed texts as they are: the one all this was measured on."""
 
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
-_TOO_LONG = re.compile(r"~(\d+) tokens \(limit (\d+)\)")
+_TOO_LONG = re.compile(r"~(\d{1,15}) tokens \(limit (\d{1,15})\)", re.ASCII)
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -178,3 +178,59 @@ async def test_both_transports_send_the_query_and_unpack_the_answer(
         assert await read_all(response, 1 << 20) == b"{}"
         await provider.upstream.aclose()
         assert fake.requests[0].target == b"/embeddings?v=1%202"
+
+
+SECRETS = {
+    "headers": {
+        "x-api-token": "tok/en+with==signs",
+        "x-odd": "a1b2c3d4e5f6a7b8c9",
+        "authorization": "Basic dXNlcjpiYXNpYy1wYXNzd29yZA==",
+        "x-team": "payments-of-the-house",
+        "anthropic-version": "2023-06-01-preview",
+    },
+    "query": {"sig": "que/ry&secret", "api-version": "2024-12-01-preview"},
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (f"Incorrect API key {KEY} given", "Incorrect API key *** given"),
+        ("token tok/en+with==signs", "token ***"),
+        (r"token tok\/en+with==signs", "token ***"),
+        ("token tok%2Fen%2Bwith%3D%3Dsigns", "token ***"),
+        ("x-odd: a1b2c3d4e5f6a7b8c9", "x-odd: ***"),
+        ("Basic dXNlcjpiYXNpYy1wYXNzd29yZA==", "Basic ***"),
+        ("user user, password basic-password", "user user, password ***"),
+        ("GET /x?sig=que%2Fry%26secret&a=1", "GET /x?sig=***&a=1"),
+        ("header cut off: a1b2c3d4e5", "header cut off: ***"),
+        ("payments-of-the-house 2023-06-01-preview 2024-12-01-preview", None),
+    ],
+)
+def test_masked_credential_is_left_out_however_it_is_written(said: str, kept: str | None) -> None:
+    one = {"name": "up", "dialect": "openai", "base_url": BASE, "api_key": KEY, **SECRETS}
+    settings = parse({"upstreams": [one], "models": [{"id": "m", "targets": ["up/m"]}]}, env={})
+    assert providers_of(settings)["up"].masked(said) == (said if kept is None else kept)
+
+
+async def test_credentials_an_upstream_repeats_are_in_no_log_line_and_no_attempt() -> None:
+    """Also where the text is cut within one, in a count, in a stream, and behind a 200."""
+    secret = "a1b2c3d4e5f6a7b8c9"
+    told = f"you sent x-odd: {secret}"
+    error = {"error": {"message": told, "type": "server_error"}}
+    cut = {"error": {"message": "y" * 455 + secret}}
+    for dialect, path, body in (
+        ("openai", "/v1/chat/completions", CHAT),
+        ("anthropic", "/v1/messages", {"messages": TURN, "max_tokens": 50}),
+        ("anthropic", "/v1/messages/count_tokens", {"messages": TURN}),
+    ):
+        for answer in (error, cut):
+            for status in (200, 404, 500):
+                one = {"name": "up", "dialect": dialect, "base_url": BASE, **SECRETS}
+                document = {"upstreams": [one], "models": [{"id": "m", "targets": ["up/m"]}]}
+                wire = json.dumps(answer).encode()
+                script = Scripted(*[Answer([wire], status=status, headers=[JSON])] * 5)
+                made = House(script, document=document, configured=True)
+                reply = await request(made.app, "POST", path, json={"model": "m", **body})
+                said = json.dumps(made.log) + reply.text
+                assert secret[:6] not in said, (dialect, path, status, said)

@@ -1,0 +1,49 @@
+"""What strangers wrote, as it stands in a line of the log: short, printable, without credentials.
+
+Callers choose paths, names of models and ids; upstreams choose the words of their errors. None of
+it may fill a disk, drive a terminal, forge a line or carry a key.
+"""
+
+from .upstreams.redact import redacted
+
+LONGEST_NAME = 256
+"""Characters of a path, a name or an id."""
+LONGEST_REASON = 1000
+"""Characters of a reason or an error."""
+LONGEST_MESSAGE = 4000
+"""Characters of what the program says of itself, in which an error's text may stand."""
+LONGEST_EXCEPTION = 16_000
+"""Characters of a traceback, of which the beginning and the end stay."""
+LONGEST_METHOD = 32
+_CUT = "…"
+_KEPT = frozenset("\n\t")
+
+
+def shown(text: str, most: int = LONGEST_NAME) -> str:
+    """`text` for a line: at most `most` characters, control characters written out as `\\uXXXX`.
+
+    What is cut off ends in "…".
+    """
+    cut = len(text) > most
+    if cut:
+        text = text[:most]
+    if not text.isprintable():
+        text = "".join([c if c.isprintable() else _escaped(c) for c in text])
+        cut = cut or len(text) > most
+    if "sk-" in text:
+        text = redacted(text)
+    return text[: most - 1] + _CUT if cut else text
+
+
+def shown_traceback(text: str) -> str:
+    """A traceback for a line: its lines stay lines, and of a long one the middle is left out."""
+    if len(text) > LONGEST_EXCEPTION:
+        half = LONGEST_EXCEPTION // 2
+        text = f"{text[:half]}\n{_CUT}\n{text[-half:]}"
+    if not text.replace("\n", "").isprintable():
+        text = "".join([c if c.isprintable() or c in _KEPT else _escaped(c) for c in text])
+    return redacted(text)
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}"
