@@ -1,8 +1,9 @@
 """Long steps of requests with large bodies, in one worker thread beside the event loop.
 
 Such a step is pure: it reads a body and decides, and does no I/O. CPython gives the event loop its
-turn every 5 ms, as long as no single C call takes longer (see `edge.shape`). There is one thread,
-so that several large bodies take no more than half of the processor from the loop.
+turn when it has waited for a millisecond (5 ms otherwise: an answer takes a few turns), as long as
+no single C call takes longer (see `edge.shape`). There is one thread, so that several large bodies
+take no more than half of the processor from the loop.
 
 Cycles are not looked for while a step runs: it makes hundreds of thousands of objects that all go
 when it ends, and one pass of the collector over them takes 50 ms.
@@ -10,6 +11,7 @@ when it ends, and one pass of the collector over them takes 50 ms.
 
 import asyncio
 import gc
+import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_TURN = 0.001
+"""Seconds after which a step makes room for the event loop."""
 _POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
@@ -26,13 +30,15 @@ async def aside(step: Callable[[], T]) -> T:
 
 
 def _run(step: Callable[[], T]) -> T:
-    collecting = gc.isenabled()
+    collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(_TURN)
     try:
         return step()
     except BaseException as raised:
         traceback.clear_frames(raised.__traceback__)  # what they hold goes here, not in the loop
         raise
     finally:
+        sys.setswitchinterval(interval)
         if collecting:
             gc.enable()

@@ -135,22 +135,11 @@ class Forwarder:
         """One try at one place. passing: see `cross`."""
         target = place.target
         provider = self._providers[target.upstream]
-        way = partial(
-            cross,
-            exchange,
-            provider.dialects,
-            model=target.model,
-            family=model.family_of(target),
-            estimator=self._estimator,
-            clients=self._clients,
-            passing=passing,
-            max_output=model.max_output,
-            context=model.context,
-            max_answer=self._max_answer,
-            foreign=place.foreign,
-            disclose=provider.disclose,
-        )
-        crossing = await aside(way) if exchange.large else way()
+        if exchange.large:
+            way = partial(self._cross, exchange, model, place, provider, passing=passing)
+            crossing = await aside(way)
+        else:
+            crossing = self._cross(exchange, model, place, provider, passing=passing)
         if crossing is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = crossing.dropped
@@ -219,6 +208,24 @@ class Forwarder:
             attempt.ended = now = perf_counter()
             if not exchange.first_content:
                 exchange.upstream_seconds = now - exchange.attempts[0].started
+
+    def _cross(
+        self, exchange: Exchange, model: Model, place: Place, provider: Provider, *, passing: bool
+    ) -> Crossing | None:
+        return cross(
+            exchange,
+            provider.dialects,
+            model=place.target.model,
+            family=model.family_of(place.target),
+            estimator=self._estimator,
+            clients=self._clients,
+            passing=passing,
+            max_output=model.max_output,
+            context=model.context,
+            max_answer=self._max_answer,
+            foreign=place.foreign,
+            disclose=provider.disclose,
+        )
 
     async def _plain(
         self,

@@ -17,7 +17,7 @@ from tests.waiting import DEADLINE
 
 from .hostile.arena import Helper, document
 from .hostile.kinds import DIALECTS, Dialect, array, encode
-from .program import Gateway, Program
+from .program import Gateway, Program, until
 
 MODELS = ("chat", "claude", "resp")
 
@@ -152,6 +152,16 @@ def test_a_body_in_very_many_pieces_is_refused(attacked: Gateway) -> None:
             return  # it was refused, and the connection closed, while the rest was on its way
     assert answer.status_code == 400
     assert str(FREE_PIECES) in answer.json()["error"]["message"]
+
+
+def test_memory_of_a_large_body_is_given_back(attacked: Gateway) -> None:
+    """A worker kept the blocks of the largest body it had seen: 90 MB and more of it."""
+    dialect, text = DIALECTS["chat"], "many words " * (2 << 20)
+    assert _post(attacked, dialect, dialect.body("claude", "few")).is_success
+    before = attacked.rss()
+    for _ in range(2):
+        assert _post(attacked, dialect, dialect.body("claude", text)).is_success
+    until(lambda: attacked.rss() - before < len(text), what="the memory of a body given back")
 
 
 def test_the_loop_goes_on_beside_a_body_that_takes_long(attacked: Gateway) -> None:

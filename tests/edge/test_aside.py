@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 
@@ -43,6 +44,7 @@ async def test_what_a_step_holds_goes_with_its_exception() -> None:
     assert gc.isenabled()
 
 
-async def test_cycles_are_not_looked_for_during_a_step() -> None:
-    assert await aside(gc.isenabled) is False
-    assert gc.isenabled()
+async def test_cycles_are_not_looked_for_during_a_step_and_the_loop_has_its_turn_soon() -> None:
+    before = sys.getswitchinterval()
+    assert await aside(lambda: (gc.isenabled(), sys.getswitchinterval() < before)) == (False, True)
+    assert (gc.isenabled(), sys.getswitchinterval()) == (True, before)
