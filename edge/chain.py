@@ -95,6 +95,7 @@ def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
         who=by_address,
         name="address",
         report=False,
+        unread=True,
     )
 
 

@@ -5,6 +5,7 @@ from math import inf
 
 from ._asgi import Message, Receive, Scope, Send, header
 from ._uploads import Upload
+from .exchange import Exchange
 from .problem import Problem
 
 FREE_PIECES = 4096
@@ -17,6 +18,9 @@ LEAST_RATE = 8 << 10
 """Bytes a second at which a body has to come, after the silence that is allowed once."""
 
 
+_BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+_AFTER_REFUSAL = 2.0
+"""Seconds for which a body that nobody wants is read."""
 _AFTER_TIMEOUT = 1.0
 """Seconds for which a body that came too slowly is read on."""
 
@@ -54,6 +58,7 @@ async def read_body(
     Raises Problem: `request_too_large`, `invalid_request`, `request_timeout`, Incomplete, and what
     `upload` has no room for.
     """
+    Exchange.of(scope).body_read = True
     expected = -1
     length = header(scope, b"content-length")
     if length is not None:
@@ -204,6 +209,20 @@ async def discard(receive: Receive, *, seconds: float = 5.0) -> None:
                     return
     except TimeoutError:
         return
+
+
+async def discard_unread(scope: Scope, receive: Receive) -> None:
+    """After a refusal: read and drop a body of which nobody has read anything, if it may be so
+    large that the server has not taken it yet. Those refused may be strangers: not for long."""
+    if scope["method"] in _BODILESS:
+        return
+    length = header(scope, b"content-length")
+    if length is None:
+        if header(scope, b"transfer-encoding") is None:
+            return
+    elif not length.isdigit() or len(length) <= 4:
+        return
+    await discard(receive, seconds=_AFTER_REFUSAL)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

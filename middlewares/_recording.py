@@ -13,6 +13,7 @@ last follower leaves the app hears of it.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from ._asgi import Header, Message, Receive, Send
 
@@ -55,7 +56,7 @@ class Follower:
             before.make_room()
         self.taken = 0
         if recording is not None:
-            recording.followers.add(self)
+            recording.joined(self)
 
     def ring(self) -> None:
         """Something has changed."""
@@ -87,9 +88,14 @@ class Space:
 
 class Recording:
     """What an app has sent so far. largest: bytes of body that are recorded, if `space` has them.
-    They are given back when it has ended and nobody follows it."""
+    They are given back when it has ended and nobody follows it.
+
+    alone: seconds after which the app hears of a hang-up, where nothing has been answered yet and
+    every client has left; then `abandoned` is true, and nobody can join any more.
+    """
 
     __slots__ = (
+        "_alone",
         "_blocks",
         "_forgotten",
         "_held",
@@ -98,6 +104,8 @@ class Recording:
         "_room",
         "_size",
         "_space",
+        "_timer",
+        "abandoned",
         "became_large",
         "ended",
         "followers",
@@ -105,8 +113,11 @@ class Recording:
         "whole",
     )
 
-    def __init__(self, largest: int, space: Space) -> None:
+    def __init__(self, largest: int, space: Space, alone: float = inf) -> None:
         self.start: Message | None = None
+        self.abandoned = False
+        self._alone = alone
+        self._timer: asyncio.TimerHandle | None = None
         self.whole = False
         self.ended = False
         self.became_large = asyncio.Event()
@@ -191,12 +202,33 @@ class Recording:
         self._room.set()
         if self.ended and not self.followers:
             self._hold(-self._held)
-        if self.large and not self.listening:
+        if self.listening:
+            return
+        if self.large:
+            self._over.set()
+        elif self.start is None and not self.ended and self._timer is None and self._alone != inf:
+            self._timer = asyncio.get_running_loop().call_later(self._alone, self._abandon)
+
+    def joined(self, follower: Follower) -> None:
+        """Somebody follows it from now on."""
+        self.followers.add(follower)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _abandon(self) -> None:
+        """The time that it may go on alone is over, unless somebody has come back."""
+        self._timer = None
+        if self.start is None and not (self.ended or self.listening):
+            self.abandoned = True
             self._over.set()
 
     def end(self) -> None:
         """Nothing more will come, whether it is whole or not."""
         self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._over.set()
         self.make_room()
         self.ring()

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import Literal, TypeVar
 
@@ -124,9 +125,10 @@ class Run:
         scope: Scope,
         largest: int,
         space: Space,
+        alone: float = inf,
     ) -> None:
         self.mark = mark
-        self.recording = Recording(largest, space)
+        self.recording = Recording(largest, space, alone)
         self.made = False
         self.waiting = False
         self.again = False
@@ -208,6 +210,8 @@ class Run:
                 if self._marked:
                     await self._shelf.release(self.mark)
             finally:
+                if self.recording.abandoned and self.recording.start is None:
+                    self.again = True
                 over()
                 self.recording.end()
 

@@ -5,6 +5,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
+from ._body import discard_unread
 from .exchange import Exchange, House
 from .problem import Problem
 
@@ -33,10 +34,13 @@ class ErrorsMiddleware:
     stopped: asked at each cancellation, which it has undone (`Task.uncancel`) where it returns
         true. One that comes while the answer is written ends that.
 
+    What a refused client still sends is read and dropped for a while, if nobody has read its body:
+    else the connection might be reset before the client has read why.
+
     The empty last message of an event stream waits until the app has returned: Starlette's
     `BaseHTTPMiddleware` sends it although the app inside has raised, and raises only then.
 
-    Reads:   request_id, dialect
+    Reads:   body_read, request_id, dialect
     Writes:  house
     Rejects: internal, upstream_unavailable
     Order:   inside what stamps and counts, outside all that may refuse
@@ -64,12 +68,12 @@ class ErrorsMiddleware:
             return await self.app(scope, receive, send)
         exchange = Exchange.of(scope)
         exchange.house = self._house
-        started = streaming = ended = False
+        started = streaming = ended = refused = False
         end: Message | None = None
         last: Message = {}
 
         def send_watched(message: Message) -> Awaitable[None]:
-            nonlocal started, streaming, ended, end, last
+            nonlocal started, streaming, ended, refused, end, last
             if message["type"] == "http.response.body":
                 if message.get("more_body"):
                     last = message
@@ -80,6 +84,7 @@ class ErrorsMiddleware:
                     ended = True
             elif message["type"] == "http.response.start":
                 started = True
+                refused = message["status"] >= 400
                 for name, value in message.get("headers", ()):
                     if name == b"content-type":
                         streaming = value.startswith(b"text/event-stream")
@@ -89,7 +94,7 @@ class ErrorsMiddleware:
         async def answer(problem: Problem) -> bool:
             """Whether the caller has heard all it can hear."""
             if not started:
-                await problem(scope, receive, send)
+                await problem(scope, receive, send_watched)
             elif end is not None and _is_whole(last):
                 await send(end)  # the answer was whole; what failed came after it
             elif streaming and not ended:
@@ -120,9 +125,12 @@ class ErrorsMiddleware:
                 heard = True  # nobody takes it
             if not heard:
                 raise
+            return  # there is no time for what the client still sends
         else:
             if end is not None:
                 await send(end)
+        if refused and not exchange.body_read:
+            await discard_unread(scope, receive)
 
 
 def _is_whole(last: Message) -> bool:

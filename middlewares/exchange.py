@@ -179,6 +179,7 @@ class Exchange(msgspec.Struct, eq=False):
     client: str = ""  # the application's router: address of the caller
     principal: Principal | None = None  # auth
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
+    body_read: bool = False  # read_body: whether the body has come, as far as anybody wants it
     let_go: Callable[[], None] | None = None  # intake: to call when nothing holds the body any more
     model: str = ""  # intake: as the caller wrote it
     models: tuple[str, ...] = ()  # intake: to try after it, as the caller wrote them

@@ -78,6 +78,8 @@ class IdempotencyMiddleware:
     keep: seconds an answer is kept. largest: bytes of body an answer may have to be kept.
     together: bytes that answers may have in memory at once, while they are made or given again. One
         for which nothing is left is treated as one larger than `largest`.
+    alone: seconds the app may go on after its last client has left, where no answer has begun: it
+        holds the request's body. Then it hears of the hang-up, and who asks again begins anew.
 
     `aclose`, and the shutdown of the lifespan, end what runs.
 
@@ -89,7 +91,10 @@ class IdempotencyMiddleware:
     Cost:    one look at the headers of a POST; with a key two tasks, and the answer in memory
     """
 
-    __slots__ = ("_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "_space", "app")
+    __slots__ = (
+        *("_alone", "_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "_space"),
+        "app",
+    )
 
     def __init__(
         self,
@@ -101,9 +106,11 @@ class IdempotencyMiddleware:
         largest: int = 8 << 20,
         together: int = 256 << 20,
         body: int = 32 << 20,
+        alone: float = 300.0,
     ) -> None:
-        if keep <= 0:
-            raise ValueError(f"keep {keep}: expected seconds, more than 0")
+        for what, seconds in (("keep", keep), ("alone", alone)):
+            if seconds <= 0:
+                raise ValueError(f"{what} {seconds}: expected seconds, more than 0")
         for name, size in (("largest", largest), ("together", together), ("body", body)):
             if size < 0:
                 raise ValueError(f"{name} {size}: expected bytes, at least 0")
@@ -113,6 +120,7 @@ class IdempotencyMiddleware:
         self._largest = largest
         self._space = Space(together)
         self._body = body
+        self._alone = alone
         self._shelf = Shelf(store)
         self._runs: dict[str, Run] = {}
 
@@ -175,7 +183,7 @@ class IdempotencyMiddleware:
         first = run is None
         if run is None:
             mark = Mark(name, fingerprint, uuid4().hex)
-            run = Run(mark, self._shelf, follower, scope, self._largest, self._space)
+            run = Run(mark, self._shelf, follower, scope, self._largest, self._space, self._alone)
             self._runs[name] = run
             run.begin(self.app, messages, self._keep, partial(self._runs.pop, name))
         recording = run.recording

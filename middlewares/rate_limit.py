@@ -8,7 +8,6 @@ from time import gmtime, strftime, time
 
 from ._ahead import BOUND, ReadAhead
 from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope, subscriber
-from ._body import discard
 from ._line import Full, Left, Line
 from .exchange import Exchange
 from .problem import Problem
@@ -34,7 +33,7 @@ class RateLimitMiddleware:
     line: where requests wait whose limits say "throttle". It may be shared.
     report: whether to write `levels`, for response headers; one limiter of an app may, and others
         of the same principals further in, whose levels are added.
-    unread: whether the body has not been read yet; what a refused client still sends is dropped.
+    unread: whether the body has not been read yet: of one that waits, only a part is held.
     gives_back: whether a request that another limiter further in refuses takes nothing of the rate
         of requests.
     clock: Unix seconds; by default the counters go by their own clock.
@@ -139,7 +138,7 @@ class RateLimitMiddleware:
             else:
                 refusal = await self._refused(share, limits, exchange)
                 if refusal is not None:
-                    return await self._answer(refusal, scope, receive, send)
+                    return await refusal(scope, receive, send)
                 entered = receive
         if not (lease or limits.tokens or self._gives_back) and entered is receive:
             # Where only requests are counted nothing is given back.
@@ -164,11 +163,6 @@ class RateLimitMiddleware:
                 self._counters.charge(who, Check("requests", limits.requests, -1), now)
             if isinstance(entered, ReadAhead):
                 entered.close()
-
-    async def _answer(self, refusal: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        await refusal(scope, receive, send)
-        if self._unread and scope["method"] not in _BODILESS:
-            await discard(receive)
 
     async def _refused(self, share: "_Share", limits: Limits, exchange: Exchange) -> Problem | None:
         """Ask once."""
@@ -201,7 +195,7 @@ class RateLimitMiddleware:
             try:
                 verdict = await share.ask(clock)
             except CountersUnavailable as raised:
-                await self._answer(_unavailable(raised), scope, receive, send)
+                await _unavailable(raised)(scope, receive, send)
                 return None
             if self._report:
                 exchange.levels = share.before + verdict.levels
@@ -215,7 +209,7 @@ class RateLimitMiddleware:
             place = line.join(share.who, share.checks, size=size, verdict=verdict, since=since)
         except Full as full:
             problem = self._full(full, limits, exchange, share)
-            await self._answer(problem, scope, receive, send)
+            await problem(scope, receive, send)
             return None
         ahead = ReadAhead(receive, place.leave)
         entered = False
@@ -238,7 +232,7 @@ class RateLimitMiddleware:
             if not entered:
                 ahead.close()
         if refusal is not None:
-            await self._answer(refusal, scope, ahead, send)
+            await refusal(scope, receive, send)
             return None
         if not entered:
             return None

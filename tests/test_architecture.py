@@ -277,6 +277,7 @@ WRITERS = {
     "request_id": {"middlewares.request_id"},
     "the application's router": {"edge.router"},
     "auth": {"middlewares.auth"},
+    "read_body": {"middlewares._body"},
     "intake": {"edge.intake"},
     "forward": {"edge.asking", "edge.forward", "edge.passage"},
     "responses": {"edge.responses.app"},

@@ -188,6 +188,30 @@ async def test_upload_without_a_request_or_slot_left_is_refused_unread(
     assert (await ask(gateway.url, CHAT, chat(), slot)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (CHAT, {}, 401),
+        ("/v1/unknown", {}, 403),
+        ("/nothing", {}, 404),
+        (KEYS, {}, 401),
+        ("/v1/models", {}, 405),
+        ("/health", {}, 405),
+        (CHAT, {"content-encoding": "gzip", "authorization": "key"}, 415),
+    ],
+)
+async def test_upload_refused_unread_gets_its_answer(
+    gateway: Gateway, path: str, headers: dict[str, str], status: int
+) -> None:
+    if "authorization" in headers:
+        headers = {**headers, **gateway.bearer}
+    async with line(gateway.url) as connection:
+        await connection.send(head(path, headers, f"content-length: {16 * MiB}"))
+        for _ in range(64):
+            await connection.send(b" " * (MiB // 4))
+        assert (await connection.reply()).status == status
+
+
 async def test_upload_waits_for_its_slot_before_it_is_read(
     gateway: Gateway, simulator: Program
 ) -> None:

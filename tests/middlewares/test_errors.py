@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from middlewares import ErrorsMiddleware, Exchange, Problem
 from middlewares._asgi import Message, Receive, Scope, Send
+from middlewares._body import read_body
 from middlewares.exchange import Dialect
 from tests.asgi import Call, Recorded, http_scope
 
@@ -295,3 +296,40 @@ async def test_cancellation_of_another_kind_passes() -> None:
     left, raised = await ended_by(app)
     assert isinstance(raised, asyncio.CancelledError)
     assert (left, asked) == ([], [1])
+
+
+# What a refused client still sends
+
+
+@pytest.mark.parametrize(
+    ("headers", "reads", "left"),
+    [
+        ({"transfer-encoding": "chunked"}, False, 1),
+        ({"content-length": "30000"}, False, 1),
+        ({"content-length": "3000"}, False, 4),  # the server has taken it
+        ({}, False, 4),
+        ({"transfer-encoding": "chunked"}, True, 1),
+    ],
+)
+async def test_unread_body_of_a_refused_request_is_dropped(
+    headers: dict[str, str], reads: bool, left: int
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if reads:
+            await read_body(scope, receive, limit=1 << 20, idle=5)
+        raise Problem("not_found")
+
+    messages = [{"type": "http.request", "body": b"x", "more_body": more} for more in (1, 1, 0)]
+    messages.append({"type": "http.disconnect"})
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await ErrorsMiddleware(app)(http_scope("POST", "/", headers=headers), receive, send)
+    assert sent[0]["status"] == 404
+    assert len(messages) == left

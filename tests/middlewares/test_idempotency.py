@@ -171,7 +171,9 @@ async def test_body_that_breaks_off_is_refused(store: MemoryReplays) -> None:
     assert Exchange.of(scope).outcome == "refused"
 
 
-@pytest.mark.parametrize("bad", [{"keep": 0}, {"largest": -1}, {"together": -1}, {"body": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"keep": 0}, {"largest": -1}, {"together": -1}, {"body": -1}, {"alone": 0}]
+)
 def test_bad_configuration(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         IdempotencyMiddleware(App(), store=MemoryReplays(), **bad)

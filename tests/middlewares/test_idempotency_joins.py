@@ -559,3 +559,65 @@ async def test_a_store_that_says_nothing_is_waited_for_so_long(
 def test_the_stores_are_stores() -> None:
     stores: list[ReplayStore] = [MemoryReplays(), Broken()]
     assert all(store.lifetime > 0 for store in stores)
+
+
+# Abandoned
+
+
+class Silent:
+    """Answers only those of its clients that are still there; until then it waits."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.left = 0
+        self.inside = asyncio.Event()
+        self.answers = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.runs += 1
+        await receive()
+        self.inside.set()
+        gone = asyncio.ensure_future(receive())
+        told = asyncio.ensure_future(self.answers.wait())
+        await asyncio.wait((gone, told), return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        told.cancel()
+        if not self.answers.is_set():
+            self.left += 1
+            Exchange.of(scope).outcome = "hung_up"
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answer"})
+
+
+@pytest.mark.simulated_time
+async def test_run_without_an_answer_hears_of_the_hang_up_when_nobody_comes_back(
+    store: MemoryReplays,
+) -> None:
+    inner = Silent()
+    app = IdempotencyMiddleware(inner, store=store, alone=0.05)
+    async with calling(app) as first:
+        await inner.inside.wait()
+        first.hang_up()
+        await first.done()
+    assert (inner.runs, inner.left) == (1, 1)
+    inner.answers.set()
+    again = await answer(app)
+    assert (again.text, inner.runs, replayed(again)) == ("answer", 2, False)
+
+
+@pytest.mark.simulated_time
+async def test_run_goes_on_when_somebody_comes_back_in_time(store: MemoryReplays) -> None:
+    inner = Silent()
+    app = IdempotencyMiddleware(inner, store=store, alone=0.2)
+    async with calling(app) as first:
+        await inner.inside.wait()
+        first.hang_up()
+        await asyncio.sleep(0.05)
+        async with calling(app) as back:
+            await asyncio.sleep(0.5)  # much longer than it may be alone
+            inner.answers.set()
+            record = await back.done()
+        await first.done()
+    assert (record.text, inner.runs, inner.left) == ("answer", 1, 0)
+    assert replayed(record)

@@ -364,22 +364,6 @@ def test_a_request_that_an_inner_limiter_refuses_takes_none_of_the_outer_rate() 
     simulate(main())
 
 
-@pytest.mark.parametrize("on_excess", ["reject", "throttle"])
-def test_unread_body_of_a_refused_request_is_dropped(on_excess: Any) -> None:
-    async def main() -> None:
-        limits = Limits(requests=Rate(1, 3600.0), on_excess=on_excess)
-        app = as_principal(limited(ok, MemoryCounters(), limits, unread=True))
-        assert await statuses(app, 1) == [200]
-        async with Call(app, http_scope("POST", "/"), body=None) as call:
-            for _ in range(3):
-                call.feed(b"x" * 1000, more=True)
-            call.feed(b"")
-            assert (await call.done()).status == 429
-            await call.received_all()
-
-    simulate(main())
-
-
 # Tokens
 
 
