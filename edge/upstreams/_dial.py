@@ -8,7 +8,7 @@ looked up apart from the loop (`middlewares._lookup`).
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -19,6 +19,30 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 HEAD_START = 0.25
 """Seconds an address is given before the next one is tried beside it (RFC 8305 section 5)."""
+
+
+_SILENCE = 30
+"""Seconds of silence after which the other side's system is asked whether it is still there, and in
+which it has to take what is sent. So a machine that is gone, and says nothing, is noticed within a
+minute and a half, also while a model thinks; and middle boxes keep the connection in mind."""
+
+
+def _options() -> Iterator[tuple[int, int, int]]:
+    tcp = socket.IPPROTO_TCP
+    yield tcp, socket.TCP_NODELAY, 1
+    yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+    for name, value in (
+        ("TCP_KEEPIDLE", _SILENCE),
+        ("TCP_KEEPINTVL", _SILENCE // 2),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", 2000 * _SILENCE),  # milliseconds
+    ):
+        if hasattr(socket, name):
+            yield tcp, getattr(socket, name), value
+
+
+OPTIONS = tuple(_options())
+"""Of every socket to an upstream."""
 
 
 def interleave(infos: Iterable[Address]) -> list[Address]:
@@ -35,8 +59,8 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, info: Address) -> socket
     sock = socket.socket(family, kind, proto)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in OPTIONS:
+            sock.setsockopt(*option)
         await loop.sock_connect(sock, address)
     except BaseException:
         sock.close()

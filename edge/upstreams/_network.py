@@ -7,7 +7,7 @@ context in which httpcore writes and reads, which is the one in which the reques
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any
@@ -16,24 +16,39 @@ import httpcore
 
 from middlewares._lookup import Address, Lookup, shown
 
-from ._dial import Progress, interleave, race
+from ._dial import interleave, race
 from .pools import Pools
+
+HEAD_BYTES = 256 * 1024
+"""Bytes that may come before the body of an answer, and with its beginning."""
+_TUNNEL = b"CONNECT "
 
 
 class Wire:
     """What a request has done to its connection.
 
-    fresh: one was opened for it. written: when the first bytes of it may have left us, by the
-    monotonic clock; 0.0 while none have. answered: bytes of an answer have come; never known over
-    HTTP/2, where one connection carries many.
+    fresh: one was opened for it. step: what was done last to open it.
+    written: when the first bytes of the request may have left us, by the monotonic clock; 0.0 while
+        none have. on_write: called then. What asks a proxy for a tunnel is no part of it.
+    answered: bytes of an answer have come; never known over HTTP/2, where one connection carries
+        many. received: how many, of its head and what comes before.
     """
 
-    __slots__ = ("answered", "fresh", "written")
+    __slots__ = ("fresh", "on_write", "received", "step", "written")
 
     def __init__(self) -> None:
         self.fresh = False
+        self.step = ""
         self.written = 0.0
-        self.answered = False
+        self.on_write: Callable[[], None] = _nothing
+        self.received = 0
+
+    @property
+    def answered(self) -> bool:
+        return self.received > 0
+
+
+def _nothing() -> None: ...
 
 
 wire: ContextVar[Wire | None] = ContextVar("wire", default=None)
@@ -62,13 +77,11 @@ class Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """See httpcore. Raises ConnectError and ConnectTimeout; the latter names the step."""
-        noted = wire.get()
-        if noted is not None:
-            noted.fresh = True
+        noted = wire.get() or Wire()
+        noted.fresh = True
+        noted.step = f"name lookup of {host}"
         if self._pools is not None:
             self._pools.make_room()
-        progress = Progress()
-        progress.step = f"name lookup of {host}"
 
         async def connect(info: Address) -> httpcore.AsyncNetworkStream:
             try:
@@ -81,13 +94,14 @@ class Network(httpcore.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(timeout):
                 infos = await self._lookup(host.replace("%25", "%", 1), port)
-                progress.step = f"TCP connection to {host}"
+                noted.step = f"TCP connection to {host}"
                 loop = asyncio.get_running_loop()
                 stream = await race(loop, interleave(infos), connect, self._discard)
         except TimeoutError:
-            raise httpcore.ConnectTimeout(progress.step) from None
+            raise httpcore.ConnectTimeout(noted.step) from None
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from None
+        noted.step = f"tunnel through {host}"  # unless there is something to write at once
         return _Stream(self, stream, host)
 
     async def connect_unix_socket(
@@ -128,13 +142,17 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._inner.read(max_bytes, timeout)
-        if data and not self._shared and (noted := wire.get()) is not None:
-            noted.answered = True
+        if data and not self._shared and (noted := wire.get()) is not None and noted.written:
+            noted.received += len(data)
+            if noted.received > HEAD_BYTES:  # h11 reads interim responses for ever
+                raise httpcore.RemoteProtocolError(f"head over {HEAD_BYTES} bytes")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if buffer and (noted := wire.get()) is not None and not noted.written:
+        noted = wire.get()
+        if noted is not None and not noted.written and buffer and not buffer.startswith(_TUNNEL):
             noted.written = monotonic()
+            noted.on_write()
         await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -146,12 +164,17 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        if (noted := wire.get()) is not None:
+            noted.step = f"TLS handshake with {self._host}"
         if server_hostname is not None:
             server_hostname = server_hostname.partition("%")[0]
         try:
             inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
         except httpcore.ConnectTimeout:
             raise httpcore.ConnectTimeout(f"TLS handshake with {self._host}") from None
+        except asyncio.CancelledError:
+            await self._inner.aclose()  # httpcore's own leaves it to the garbage collector
+            raise
         made = inner.get_extra_info("ssl_object")
         shared = made is not None and made.selected_alpn_protocol() == "h2"
         return _Stream(self._network, inner, self._host, shared=shared)

@@ -11,6 +11,7 @@ import httpx
 from middlewares._lookup import Lookup, lookup
 
 from . import Upstream
+from ._dial import OPTIONS
 from ._network import Network
 from .limits import Limits
 from .over_httpx import HttpxUpstream
@@ -70,6 +71,7 @@ def upstream_for(
         verify=context,
         http2=HTTP2,
         proxy=proxy,
+        socket_options=OPTIONS,
         limits=httpx.Limits(
             max_connections=limits.connections,
             max_keepalive_connections=limits.connections,

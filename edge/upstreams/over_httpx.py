@@ -34,7 +34,8 @@ class HttpxUpstream:
     repeat: see `Transport`.
 
     `Limits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads only when
-    it is read from, has a bound of its own for heads (100 KiB) and knows no `100-continue`.
+    it is read from, has a bound of its own for heads (100 KiB, and 256 KiB with what comes before
+    them) and knows no `100-continue`.
     """
 
     def __init__(
@@ -119,6 +120,9 @@ class HttpxUpstream:
         try:
             async with _Bound(limits, end, noted if self._network is not None else None) as bound:
                 body.bound = bound
+                if self._network is not None:
+                    bound.expect("connect")
+                    noted.on_write = bound.connected
                 outgoing = httpx.Request(
                     request.method.decode("ascii"),
                     self._origin.copy_with(raw_path=request.target),
@@ -248,7 +252,12 @@ class _Bound:
         await self._timeout.__aenter__()
         return self
 
-    def expect(self, phase: Literal["first_byte", "idle"]) -> None:
+    def connected(self) -> None:
+        """The request is being written: only the total counts until its end."""
+        self._phase = "total"
+        self._timeout.reschedule(self._end)
+
+    def expect(self, phase: Literal["connect", "first_byte", "idle"]) -> None:
         """From now on the upstream has the seconds of `phase`, within the total."""
         deadline = asyncio.get_running_loop().time() + self._seconds(phase)
         if deadline < self._end:
@@ -267,12 +276,19 @@ class _Bound:
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            seconds = self._seconds(self._phase)
-            raise TimedOut(self._phase, seconds, sent=self._sent) from None
+            raise self._late() from None
         if isinstance(error, httpx.LocalProtocolError):
             raise ValueError(str(error)) from error
         if isinstance(error, httpx.HTTPError):
             raise self._failure(error) from error
+
+    def _late(self) -> UpstreamFailure:
+        seconds, noted = self._seconds(self._phase), self._noted
+        if self._phase != "connect" or noted is None:
+            return TimedOut(self._phase, seconds, sent=self._sent)
+        if not noted.fresh:
+            return ConnectFailed(f"no connection free within {seconds:g} s")
+        return TimedOut("connect", seconds, step=noted.step)
 
     @property
     def _sent(self) -> bool:

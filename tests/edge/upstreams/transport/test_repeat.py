@@ -1,6 +1,7 @@
 """Requests on used connections that end: which are sent once more, over both transports."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -8,14 +9,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import pytest
 import trustme
 
-from edge.upstreams import ConnectFailed, Disconnected, TimedOut, Upstream, over_httpx, transport
+from edge.upstreams import (
+    ConnectFailed,
+    Disconnected,
+    Malformed,
+    TimedOut,
+    Upstream,
+    over_httpx,
+    transport,
+)
 from edge.upstreams.http import upstream_for
 from edge.upstreams.limits import Limits
 from middlewares._lookup import Address, Lookup, literal
-from tests.edge.upstreams.fake import Fake, Peer, Script, answer, answering
+from tests.edge.upstreams.fake import Fake, Gone, Peer, Script, answer, answering
 
 from .talk import GET, post, whole
 
@@ -316,3 +326,74 @@ async def test_connection_that_takes_too_long_names_the_step(how: How, step: str
         await upstream.until(lambda: upstream.open == 0)
     for one in (full, *fillers):
         one.close()
+
+
+# Upstreams that never come to the point
+
+
+async def test_proxy_that_never_opens_its_tunnel_is_a_connection_that_takes_too_long() -> None:
+    async def takes(peer: Peer) -> None:
+        await peer.until(b"\r\n\r\n")
+        await peer.gone()
+
+    async with Fake(takes) as proxy:
+        url = "https://upstream.example"
+        asked = client(url, "httpx", limits={"connect": 0.3}, proxy=proxy.url)
+        with pytest.raises(TimedOut, match=r"tunnel through 127\.0\.0\.1") as failure:
+            await ask(asked)
+        assert failure.value.phase == "connect"
+        assert not failure.value.sent
+        await asked.aclose()
+        await proxy.until(lambda: proxy.open == 0)
+
+
+@BOTH
+async def test_interim_answers_without_end_are_malformed(how: How) -> None:
+    async def interim(peer: Peer) -> None:
+        await peer.request()
+        with contextlib.suppress(Gone):
+            while True:
+                await peer.send(b"HTTP/1.1 102 Processing\r\nx-pad: %b\r\n\r\n" % (b"y" * 1000))
+
+    async with Fake(interim) as upstream:
+        asked = client(upstream.url, how)
+        with pytest.raises(Malformed, match="head over") as failure:
+            await ask(asked)
+        assert failure.value.sent
+        await asked.aclose()
+        await upstream.until(lambda: upstream.open == 0)
+
+
+async def test_answer_before_the_request_is_whole_is_heard() -> None:
+    """The upstream closes with most of the body unread, which resets the connection. Over httpx,
+    which reads only when it has written, such an answer may be lost."""
+
+    async def refuses(peer: Peer) -> None:
+        await peer.head()
+        peer.stop_reading()
+        await peer.send(answer(b"too large", status=b"413 Content Too Large"))
+        await asyncio.sleep(0.2)
+
+    async with Fake(refuses) as upstream:
+        for _ in range(5):
+            asked = client(upstream.url, "native")
+            assert await ask(asked, post(b"x" * 20_000_000)) == (413, b"too large")
+            await asked.aclose()
+
+
+@BOTH
+async def test_connection_asks_whether_the_other_machine_is_there(how: How) -> None:
+    seen: list[int] = []
+
+    async with Fake(answering(OK)) as upstream:
+        asked = client(upstream.url, how)
+        await ask(asked)
+        for found in psutil.Process().net_connections("tcp"):
+            if found.raddr and found.raddr.port == upstream.port and found.fd > 0:
+                with socket.socket(fileno=os.dup(found.fd)) as ours:
+                    for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_USER_TIMEOUT"):
+                        number = getattr(socket, option)
+                        seen.append(ours.getsockopt(socket.IPPROTO_TCP, number))
+                    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert seen == [30, 15, 60_000]
+        await asked.aclose()
