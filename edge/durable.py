@@ -131,7 +131,7 @@ async def open_durable(
     responses = sweeper = None
     if settings.store.responses:
         responses = SqlResponseStore(database)
-        sweeper = Sweeper(responses, grace=settings.longest_request)
+        sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.store.responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
     line, second_line = line_of(settings), line_of(settings)

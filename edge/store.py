@@ -5,7 +5,8 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from middlewares.stores.database import Database, is_missing
+from middlewares.stores.database import Database
+from middlewares.stores.engine import is_missing
 from middlewares.stores.identity import remembered, same, starting
 from middlewares.stores.keys import StoreUnavailable
 

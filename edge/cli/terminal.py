@@ -112,7 +112,7 @@ def with_stores(
     """
     from edge.audit import Audit
     from edge.store import open_database
-    from middlewares.stores.database import is_missing
+    from middlewares.stores.engine import is_missing
     from middlewares.stores.sql import SqlKeyStore
     from middlewares.stores.sql_audit import SqlAuditStore
     from middlewares.stores.sql_ledger import SqlLedgerStore

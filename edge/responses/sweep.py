@@ -22,6 +22,7 @@ class Sweeper:
         gateway do not come all at once.
     grace: seconds for which the turn of a response that has ended stays: longer than a request
         may take, as one that was continuing it then is still to be kept.
+    keep: seconds that a response lasts, for those of before a clock was set back; None leaves them.
 
     `start` once, `aclose` at the end.
     """
@@ -32,6 +33,7 @@ class Sweeper:
         *,
         period: float = 600.0,
         grace: float = 7200.0,
+        keep: float | None = None,
         clock: Callable[[], float] = time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = _random,
@@ -42,6 +44,7 @@ class Sweeper:
         self._store = store
         self._period = period
         self.grace = grace
+        self._keep = keep
         self._clock = clock
         self._sleep = sleep
         self._random = random
@@ -65,6 +68,8 @@ class Sweeper:
         while True:
             await self._sleep(self._period * (0.5 + self._random()))
             try:
+                if self._keep is not None:
+                    await self._store.redate(self._clock(), self._keep)
                 await self._store.purge(self._clock() - self.grace)
             except (StoreUnavailable, ValueError) as raised:
                 # ValueError: a row was continued just when it was to go; it waits.

@@ -1,47 +1,34 @@
-"""One SQL database: its address, its connections, and whether its tables are of this version."""
+"""One SQL database: whether its tables are of this version, and whether it is the one of before."""
 
 import asyncio
 import logging
-import os
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-import asyncpg
-from sqlalchemy import URL, event, inspect, text
+from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from middlewares._lookup import lookup
 from middlewares._shared import Shared
 
+from .engine import FAILURES, connect, file_of, is_missing, make, reading, try_sqlite, unavailable
 from .identity import OLD_TABLES, Found, Identity, WrongStore
 from .keys import StoreUnavailable
-from .sqlite_file import BUSY, NotUsable, SqliteFile, beware
+from .sqlite_file import NotUsable, SqliteFile
 
 _log = logging.getLogger(__name__)
 
 SCHEMA = "0005"
 """The newest migration, which this code needs."""
 
-FAILURES = (
-    SQLAlchemyError,
-    sqlite3.Error,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    OSError,
-    TimeoutError,
-    NotUsable,
-)
-_READING = "penstock_reading"
-_POOL = 4
 _CLOSING = 10.0
 """Seconds for what is asked just now, when the database is closed."""
+_FRESH = 0.1
+"""Seconds for which a look at the files of SQLite is enough for what no money depends on."""
 _PAUSE = 0.2
 """Seconds between two attempts to open a SQLite file that could not be."""
 FOUND_SQLITE = (
@@ -58,134 +45,6 @@ _UNKNOWN_TABLE = ("no such table", "UndefinedTableError")
 
 class SchemaMismatch(Exception):
     """The tables are not of the version that this program needs."""
-
-
-def _file_of(url: str) -> Path | None:
-    """The file of a SQLite URL; None for a URL of another kind."""
-    scheme, found, rest = url.partition("://")
-    if scheme != "sqlite" or not found:
-        return None
-    path = rest.removeprefix("/")
-    if not rest.startswith("/") or not path or path.startswith(":") or "?" in path:
-        raise ValueError("store.sql: expected sqlite:///PATH, the path of a file")
-    return Path(path)
-
-
-def connect(url: str, *, patience: float | None) -> AsyncEngine:
-    """An engine for `sqlite:///PATH` or `postgresql://…`; connects when first used.
-
-    A PostgreSQL URL means what it means to psql, parameters such as `sslmode` included.
-    patience: seconds to connect, and to wait for a connection or an answer; None waits for ever.
-    """
-    path = _file_of(url)
-    if path is not None:
-        return _sqlite(path)
-    scheme, found, _ = url.partition("://")
-    if scheme in ("postgresql", "postgres") and found:
-
-        async def connected() -> Any:
-            await _looked_up(url, patience)
-            return await asyncpg.connect(url, timeout=patience or 60, command_timeout=patience)
-
-        return create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=connected,
-            hide_parameters=True,
-            pool_pre_ping=True,
-            pool_size=_POOL,
-            max_overflow=0,
-            pool_timeout=patience or 60,
-        )
-    named = f" {scheme!r}" if found else ""  # without "://" it may be anything, a password even
-    raise ValueError(f"store.sql{named}: expected sqlite:///PATH or postgresql://…")
-
-
-async def _looked_up(url: str, patience: float | None) -> None:
-    """Have the name of a server answered once before asyncpg asks for it again in the event loop's
-    own threads, of which there are four: a name that is not answered would block one for long.
-    Raises OSError."""
-    parts = urlsplit(url)
-    host = parts.hostname
-    if host and "," not in parts.netloc and "%" not in host:  # several; the path of a socket
-        try:
-            async with asyncio.timeout(patience):
-                await lookup(host, 0)
-        except TimeoutError:
-            raise TimeoutError(f"name lookup of {host} timed out") from None
-
-
-def make(url: str) -> None:
-    """The empty file of a SQLite URL and its folder, unless there is one; nothing for others.
-
-    Raises StoreUnavailable.
-    """
-    path = _file_of(url)
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():  # its -wal and -shm files take their mode from it
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
-    except OSError as raised:
-        raise unavailable(raised) from raised
-
-
-def is_missing(url: str) -> Path | None:
-    """The file of a SQLite URL when it is not there."""
-    path = _file_of(url)
-    return None if path is None or path.exists() else path
-
-
-def _try_sqlite(url: str) -> None:
-    """See that the file of a SQLite URL can be opened.
-
-    aiosqlite leaves a thread behind when it cannot, which may outlive its loop.
-    """
-    path = _file_of(url)
-    if path is not None:
-        sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True).close()
-        beware(path)
-
-
-def _sqlite(path: Path) -> AsyncEngine:
-    engine = create_async_engine(
-        URL.create(
-            "sqlite+aiosqlite",
-            database=path.absolute().as_uri(),
-            query={"mode": "rw", "uri": "true"},  # a file that was removed is not made again
-        ),
-        connect_args={"timeout": BUSY},
-        hide_parameters=True,
-        pool_size=_POOL,
-        max_overflow=0,
-        pool_timeout=BUSY,
-    )
-
-    def prepare(connection: Any, _record: Any) -> None:
-        # The driver would open a transaction late, at the first write, when it may find that its
-        # snapshot is outdated; so `start` does it.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA journal_mode")
-        if cursor.fetchone()[0] != "wal":
-            cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.close()
-
-    def start(connection: Connection) -> None:
-        if not connection.get_execution_options().get(_READING):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", start)
-    return engine
-
-
-def reading(engine: AsyncEngine) -> AsyncEngine:
-    """`engine` for single reads: no transaction, so no lock and no round trips for its sake."""
-    if engine.dialect.name == "sqlite":
-        return engine.execution_options(**{_READING: True})
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _version(connection: Connection) -> str | None:
@@ -223,20 +82,13 @@ async def _state(url: str, *, patience: float) -> Literal["old", "current"]:
 async def _read_version(url: str, *, patience: float) -> str | None:
     engine = connect(url, patience=patience)
     try:
-        await asyncio.to_thread(_try_sqlite, url)
+        await asyncio.to_thread(try_sqlite, url)
         async with reading(engine).connect() as connection:
             return await connection.run_sync(_version)
     except FAILURES as raised:
         raise unavailable(raised) from raised
     finally:
         await engine.dispose()
-
-
-def unavailable(raised: BaseException) -> StoreUnavailable:
-    """What failed, in one line and without the values of any statement."""
-    origin = getattr(raised, "orig", None) or raised
-    first = str(origin).partition("\n")[0]
-    return StoreUnavailable(f"{type(raised).__name__}: {first or 'no answer in time'}")
 
 
 class Database(Shared):
@@ -247,7 +99,7 @@ class Database(Shared):
     """
 
     def __init__(self, url: str, *, patience: float, memory: Path | None) -> None:
-        path = _file_of(url)
+        path = file_of(url)
         self._url = url
         self._patience = patience
         self._file = None if path is None else SqliteFile(path)
@@ -258,6 +110,7 @@ class Database(Shared):
         self._unused = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._looked = 0.0
         self._reason = ""
         self.identity = Identity(memory)
         self.up = True
@@ -327,14 +180,16 @@ class Database(Shared):
     async def using(self, *, checked: bool = False, writes: bool = False) -> AsyncIterator[None]:
         """The database may be used while the block runs.
 
-        checked: the caller asks it who it is. writes: what was written in the block counts only if
-        the path names the same file at its end. Raises StoreUnavailable, also for FAILURES.
+        checked: the caller asks it who it is. writes: what a checked caller has written counts only
+        if the path names the same file at the end of the block. Raises StoreUnavailable, also for
+        FAILURES.
         """
         try:
             await self._enter(checked)
             try:
                 yield
-                if writes and (file := self._file) is not None and (what := file.difference()):
+                file = self._file
+                if writes and checked and file is not None and (what := file.difference()):
                     raise NotUsable(f"{what}, in the middle of a transaction")
             finally:
                 self._users -= 1
@@ -384,13 +239,17 @@ class Database(Shared):
 
     async def _enter(self, checked: bool) -> None:
         file = self._file
-        if file is not None and (not file.opened or self._difference(file)):
+        if file is not None and (not file.opened or self._difference(file, checked)):
             await self._open()
         if self.identity.fault and not checked:
             raise WrongStore(self.identity.fault)
         self._users += 1
 
-    def _difference(self, file: SqliteFile) -> str:
+    def _difference(self, file: SqliteFile, checked: bool) -> str:
+        now = asyncio.get_running_loop().time()
+        if not checked and now - self._looked < _FRESH and not file.suspect:
+            return ""
+        self._looked = now
         what = file.difference()
         if what:
             self._reason = what

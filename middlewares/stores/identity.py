@@ -61,6 +61,8 @@ class Identity:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._seen = _read(folder) or Seen()
+        self._noted: Seen | None = None
+        """What was written to the file last."""
         self._rows: deque[Entry] = deque()
         self._oldest = ""
         self._missing = False
@@ -108,7 +110,7 @@ class Identity:
             what = f"its keys went back from revision {seen.keys} to {found.keys}"
         elif found.credits < seen.credits:
             what = f"its credits went back from revision {seen.credits} to {found.credits}"
-        elif not found.oldest:
+        elif self._oldest and not found.oldest:
             what = f"its ledger went back: row {self._oldest}, which it had, is missing"
         else:
             return ""
@@ -125,12 +127,19 @@ class Identity:
         self.generation += 1
 
     def _remember(self, found: Found) -> None:
-        seen = self._seen
-        if (found.store, found.keys, found.credits) != (seen.store, seen.keys, seen.credits):
-            self._seen = Seen(found.store, found.keys, found.credits, seen.accepted)
-            if self._folder is not None and self._folder.is_dir():
-                with suppress(OSError):  # this process knows it; the next one has the older state
-                    _write(self._folder, self._seen)
+        accepted = self._seen.accepted
+        seen = self._seen = Seen(found.store, found.keys, found.credits, accepted)
+        folder = self._folder
+        if folder is None or (seen == self._noted and (folder / MEMORY).exists()):
+            return
+        # Whoever owns the journals makes their folder; an acceptance of meanwhile is kept.
+        there = _read(folder)
+        if there is not None and there.accepted > accepted:
+            seen = msgspec.structs.replace(seen, accepted=there.accepted)
+        if folder.is_dir():
+            with suppress(OSError):  # it is tried again with the next look
+                _write(folder, seen)
+                self._noted = self._seen
 
 
 def remembered(folder: Path) -> str:

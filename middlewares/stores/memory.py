@@ -8,6 +8,7 @@ import msgspec
 
 from middlewares._shared import Shared
 
+from .counters import AHEAD
 from .keys import Key, UnknownKey
 from .responses import Kept, KeptTurn
 from .secret import SECRET_BYTES
@@ -119,6 +120,15 @@ class MemoryResponseStore(Shared):
         self._deleted.add((owner, response_id))
         self._kept[owner, response_id] = msgspec.structs.replace(kept, expires_at=now)
         return True
+
+    async def redate(self, now: float, keep: float) -> int:
+        ahead = {
+            key: msgspec.structs.replace(kept, created_at=now, expires_at=now + keep)
+            for key, kept in self._kept.items()
+            if kept.created_at > now + AHEAD and kept.expires_at > now + keep
+        }
+        self._kept.update(ahead)
+        return len(ahead)
 
     async def purge(self, before: float) -> int:
         removed = 0

@@ -79,6 +79,11 @@ class ResponseStore(Protocol):
         """Return a response to nobody from now on. Whether there was one."""
         ...
 
+    async def redate(self, now: float, keep: float) -> int:
+        """Let responses that were stored more than `AHEAD` after `now`, before a clock was set
+        back, last `keep` seconds from now; returns how many there were."""
+        ...
+
     async def purge(self, before: float) -> int:
         """Remove for good what was deleted or expired at `before` or earlier and is not needed by
         a response that is left; returns how many. Responses that end meanwhile wait for the next.

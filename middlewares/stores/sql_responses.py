@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from middlewares._shared import Shared
 
+from .counters import AHEAD
 from .database import Database
 from .responses import Kept, KeptTurn
 from .secret import SECRET_BYTES
@@ -99,6 +100,11 @@ _STRIP = (
     .where(_AMONG, _c.expires_at <= bindparam("before"), _c.answer.is_not(None))
     .values(answer=null())
 )
+_REDATE = (
+    update(responses)
+    .where(_c.expires_at > bindparam("until"), _c.created_at > bindparam("latest"))
+    .values(created_at=bindparam("now"), expires_at=bindparam("until"))
+)
 _SECRET = select(secrets.c.value).where(secrets.c.name == bindparam("name"))
 
 
@@ -158,6 +164,11 @@ class SqlResponseStore(Shared):
         values = {"whose": owner, "which": response_id, "now": now}
         async with self._database.write() as connection:
             return (await connection.execute(_DELETE, values)).one_or_none() is not None
+
+    async def redate(self, now: float, keep: float) -> int:
+        values = {"now": now, "latest": now + AHEAD, "until": now + keep}
+        async with self._database.write() as connection:
+            return (await connection.execute(_REDATE, values)).rowcount
 
     async def purge(self, before: float) -> int:
         removed = 0

@@ -364,6 +364,13 @@ def ready(gateway: Gateway) -> bool:
     return False
 
 
+def answers(gateway: Gateway) -> bool:
+    with suppress(httpx.HTTPError):
+        return gateway.get("/livez").status_code == 200
+    gateway.forget_connections()
+    return False
+
+
 async def test_a_full_disk_of_the_journal_stops_no_worker(start: Start, simulator: Program) -> None:
     """At the start, and when a worker is replaced: it serves what costs nothing, and recovers."""
     document = paid(simulator.url)
@@ -382,14 +389,7 @@ async def test_a_full_disk_of_the_journal_stops_no_worker(start: Start, simulato
     await asyncio.to_thread(
         until, lambda: any(other.pid != worker.pid for other in gateway.workers)
     )
-
-    def answers() -> bool:
-        with suppress(httpx.HTTPError):
-            return gateway.get("/livez").status_code == 200
-        gateway.forget_connections()
-        return False
-
-    await asyncio.to_thread(until, answers)
+    await asyncio.to_thread(until, lambda: answers(gateway))
     await refuses_what_costs(gateway, books.key)
     limit_files(gateway, LARGE)
     await asyncio.to_thread(until, lambda: ready(gateway))
@@ -456,3 +456,48 @@ async def test_a_period_from_before_a_clock_was_set_back_does_not_count(
     books.gateway = again
     await books.ask(1)
     assert 0 < (await standing(again, key)).used < NANO
+
+
+async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recovered(
+    start: Start, simulator: Program, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """Another worker takes its place meanwhile, and SIGTERM ends all of it."""
+    shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
+    document = paid(simulator.url)
+    gateway = await asyncio.to_thread(house, start, document, tmp_path / "house", **shared)
+    database = tmp_path / "house/sql/penstock.db"
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await books.ask(6)
+    await books.balance()
+    backup(database, tmp_path / "saved.db")
+    removed(database, tmp_path / "saved.db")
+    await books.up(0)
+    await books.ask(6)
+    first, second = gateway.workers
+    for worker in (first, second):  # one after the other: their grants are shared
+        worker.kill()
+        worker.wait(DEADLINE)
+        await asyncio.to_thread(
+            until,
+            lambda: (
+                {first.pid, second.pid} & {one.pid for one in gateway.workers}
+                in (set(), {second.pid})
+                and len(gateway.workers) == 2
+            ),
+            what="a new worker",
+        )
+    await asyncio.to_thread(until, lambda: answers(gateway))
+    assert not database.exists()
+    shutil.copy(tmp_path / "saved.db", database)
+    await books.up(1)
+    await books.ask(4)
+    await books.balance()
+
+    backup(database, tmp_path / "saved.db")
+    removed(database, tmp_path / "saved.db")
+    await books.up(0)
+    await books.ask(4)
+    assert await asyncio.to_thread(gateway.stop) == 0
+    shutil.copy(tmp_path / "saved.db", database)
+    books.gateway = await asyncio.to_thread(start, document, folder=gateway.folder)
+    await books.balance()

@@ -66,6 +66,24 @@ async def test_it_sweeps_now_and_then_and_leaves_a_grace() -> None:
     await sweeper.aclose()
 
 
+async def test_it_redates_what_a_clock_left_ahead() -> None:
+    works = Clockwork()
+    asked: list[tuple[float, float]] = []
+
+    async def redate(now: float, keep: float) -> int:
+        asked.append((now, keep))
+        return 0
+
+    works.store.redate = redate  # type: ignore[method-assign]
+    sweeper = Sweeper(
+        works.store, period=1.0, keep=60.0, clock=lambda: works.now, sleep=works.sleep
+    )
+    sweeper.start()
+    await works.tick()
+    assert asked == [(10_000.0, 60.0)]
+    await sweeper.aclose()
+
+
 async def test_it_outlives_failures_and_tells_of_an_outage_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -11,7 +11,7 @@ from alembic.config import Config
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from middlewares.stores.database import FAILURES, connect, make, unavailable
+from middlewares.stores.engine import FAILURES, connect, make, unavailable
 
 _LOCK = 0x70656E73746F636B  # "penstock"; any number that nobody else locks
 

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from middlewares.stores import StoreUnavailable, migrations
-from middlewares.stores.database import SCHEMA, connect
+from middlewares.stores.database import SCHEMA
+from middlewares.stores.engine import connect
 from middlewares.stores.migrations import migrate, upgrade
 from middlewares.stores.sql import Database, SchemaMismatch, SqlKeyStore, needs_migration
 from middlewares.stores.tables import metadata

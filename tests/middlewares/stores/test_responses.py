@@ -182,6 +182,22 @@ async def test_purging_takes_long_chains_and_many_at_once(store: ResponseStore) 
     assert len(await store.conversation("ann", "alive", 3_000.0, 1000)) == 11
 
 
+async def test_redate_shortens_what_was_stored_before_a_clock_was_set_back(
+    store: ResponseStore,
+) -> None:
+    day = 86_400.0
+    await store.save(kept("ahead", created_at=NOW + day, expires_at=NOW + day + 100))
+    await store.save(kept("now", expires_at=NOW + 100))
+    await store.save(kept("longer", expires_at=NOW + day))  # as it was configured once
+    await store.save(kept("close", created_at=NOW + 200, expires_at=NOW + 300))
+    assert await store.redate(NOW, 100.0) == 1
+    assert await store.redate(NOW, 100.0) == 0
+    found = await store.get("ann", "ahead", NOW)
+    assert found is not None
+    assert (found.created_at, found.expires_at) == (NOW, NOW + 100)
+    assert await store.purge(NOW + 100) == 2
+
+
 async def test_a_purge_leaves_nothing_in_the_tables(sql_url: str) -> None:
     database = await Database.open(sql_url)
     store = SqlResponseStore(database)
