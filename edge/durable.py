@@ -142,6 +142,7 @@ async def open_durable(
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.journal_up, lambda: float(book.usable))
     metrics.look(metrics.sql_up, lambda: float(database.up))
+    metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
     metrics.look(metrics.throttled, lambda: len(line) + len(second_line))
     metrics.look(metrics.body_bytes, lambda: uploads.held + line.size)
     metrics.look(metrics.ledger_waiting, lambda: book.pending)

@@ -189,6 +189,12 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.counters_lost = Counter(
+            f"{namespace}_counters_lost",
+            "How often Redis had lost what it counted, so that accounts were restored from the "
+            "ledger; each worker that has seen it counts.",
+            registry=registry,
+        )
         self.body_bytes = Gauge(
             f"{namespace}_request_body_bytes",
             "Bytes of request bodies that are held now.",

@@ -101,6 +101,11 @@ class Failover(Shared):
         """Whether the primary is away."""
         return self._away
 
+    @property
+    def losses(self) -> int:
+        """How often the primary has lost what it counted."""
+        return getattr(self._primary, "losses", 0)
+
     async def start(self) -> None:
         await self._primary.start()
         await self._local.start()

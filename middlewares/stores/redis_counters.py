@@ -128,6 +128,11 @@ class RedisCounters(Shared):
             await self._workers.aclose()
             await self._link.aclose()
 
+    @property
+    def losses(self) -> int:
+        """How often Redis has lost what it counted."""
+        return self._workers.losses
+
     def _connected(self) -> None:
         self._workers.connected()
         self.renew()

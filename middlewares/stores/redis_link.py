@@ -35,6 +35,8 @@ Part = bytes | str | int | float
 Future = asyncio.Future[Any]
 Asked = tuple[Future | None, tuple[Part, ...]]
 """A call: who waits for it, if anybody does, and its parts."""
+Waiting = tuple[Future | None, tuple[Part, ...], float]
+"""The same, and when it was asked, by the loop's clock."""
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -119,8 +121,8 @@ class _Wire(asyncio.Protocol):
         self._out: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self.waiting: deque[tuple[Future | None, tuple[Part, ...], float]] = deque()
-        self._repeated: tuple[Future | None, tuple[Part, ...], float] | None = None
+        self.waiting: deque[Waiting] = deque()
+        self._repeated: Waiting | None = None
         self.lost = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -179,18 +181,24 @@ class _Wire(asyncio.Protocol):
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not False:
-                future, parts, _ = waiting.popleft()
+                future, _, _ = call = waiting.popleft()
                 if isinstance(reply, ReplyError):
-                    self._refused(future, parts, str(reply))
+                    self._refused(call, str(reply))
                 elif future is not None and not future.done():
                     future.set_result(reply)
         except Exception as error:  # whatever spoke there was not Redis
             self.end(f"an answer that cannot be understood: {error!r}")
 
-    def _refused(self, future: Future | None, parts: tuple[Part, ...], reason: str) -> None:
+    def _refused(self, call: Waiting, reason: str) -> None:
+        future, parts, _ = call
         source = self._link.scripts.get(parts[1]) if parts[0] == b"EVALSHA" else None
         if source is not None and reason.startswith("NOSCRIPT"):
             self.ask((b"EVAL", source, *parts[2:]), future)
+            return
+        if "READONLY" in reason:  # also in the midst of what a script's error says
+            # Its name may lead to the new primary. Nothing was done.
+            self.waiting.appendleft(call)
+            self.end("READONLY, it is a replica now", broken=True)
             return
         reason = reason.partition(", with args")[0]  # a command it does not know: it may be AUTH
         if future is None:
@@ -198,8 +206,6 @@ class _Wire(asyncio.Protocol):
         elif not future.done():
             kind = CountersRefused if _AT_FAULT.search(reason) else CountersUnavailable
             future.set_exception(kind(f"Redis refuses: {reason}"))
-        if reason.startswith("READONLY"):
-            self.end("it is a replica now")  # its name may lead to the new primary
 
     def connection_lost(self, error: Exception | None) -> None:
         self.end(str(error) if error else "it has closed the connection", broken=True)

@@ -82,6 +82,9 @@ class Workers:
         self.epoch = b""
         """The epoch of Redis as it was last seen; empty while none is known."""
         self._run = b""
+        self.losses = 0
+        """How often Redis has lost what it counted, as far as this worker has seen."""
+        self._was = b""
         self._settled_at = 0.0
         self._others: frozenset[bytes] = frozenset()
         self._awake = asyncio.Event()
@@ -126,7 +129,11 @@ class Workers:
         self._run = run
         self._others = frozenset(others)
         if epoch != self.epoch or not there:
-            self.epoch = epoch
+            if self._was not in (b"", epoch):
+                self.losses += 1
+                # It mends itself, and an outage before it has been told as that.
+                _log.info("Redis has lost what it counted: accounts are restored from the ledger")
+            self.epoch = self._was = epoch
             left = self._quarantine if not there else self._quarantine - float(age)
             self._settled_at = asyncio.get_running_loop().time() + left
             self._renew()

@@ -211,6 +211,7 @@ async def test_counters_are_made_anew_from_the_ledger(
     cost = sum(row.cost for row in await rows_when(gateway, 7))
     await assert_spent(gateway, key, cost)
     assert state_lines(gateway) == []
+    assert gateway.metrics()["penstock_counters_lost_total", ()] == 2
 
 
 async def test_a_rate_holds_in_this_process_while_redis_is_gone(

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -490,3 +493,28 @@ async def test_rate_whose_answer_is_lost_is_not_taken_twice(server: RedisServer)
         failover.release("k", "x")
         assert (await failover.admit("k", CHECK, slots=5, lease="y")).admitted
         assert not (await failover.admit("k", CHECK, slots=5, lease="z")).admitted
+
+
+async def test_demoted_redis_is_left_for_the_new_primary_and_refuses_no_budget(
+    server: RedisServer,
+) -> None:
+    """Scripts say READONLY in the midst of their error; the connection stays open."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))
+    primary = RedisServer(folder)
+    name = Cutting(server.path)  # where the name of the primary leads to
+    try:
+        async with through(name) as failover:
+            await restored(failover)
+            await held(failover, "h1", 60)
+            name.path = name.after = primary.path
+            with server.client() as client:
+                client.execute_command("REPLICAOF", "127.0.0.1", "1")
+            assert await reserve(failover, "h2", 30) is None  # another Redis: not known
+            await restored(failover)
+            assert isinstance(await reserve(failover, "h2", 60), Short)
+            await held(failover, "h2", 30)
+            assert await used_and_held(failover) == (0, 90)
+            assert not failover.away
+    finally:
+        primary.stop()
+        shutil.rmtree(folder, ignore_errors=True)
