@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.e2e.hostile.arena import Arena, Helper, Outcome, document, peak
-from tests.e2e.hostile.kinds import DIALECTS, KINDS, streamed
-from tests.e2e.program import Gateway, Program
+from tests.e2e.hostile.arena import Arena, Helper, Outcome, document
+from tests.e2e.hostile.kinds import DIALECTS, KINDS, WHOLE, elsewhere, streamed
+from tests.e2e.program import Gateway, Program, peak_rss
 
 PAIRS = [(caller, model) for caller in DIALECTS for model in DIALECTS]
 MiB = 1 << 20
@@ -39,11 +39,18 @@ def run(arena: Arena, words: list[str]) -> int:
             if n % 2:
                 body = streamed(body)
             label = f"{name} [{caller}->{model}{', streamed' if n % 2 else ''}]"
-            outcome = arena.attack(label, DIALECTS[caller].path, body)
-            broken += breaks(outcome)
-            said = "" if outcome.status == 200 else f" | {outcome.said[:120]}"
-            print("!" if breaks(outcome) else " ", outcome, said, flush=True)
+            broken += shown(arena.attack(label, DIALECTS[caller].path, body))
+    for name, (path, body) in elsewhere(WHOLE).items():
+        if not words or any(word in name for word in words):
+            broken += shown(arena.attack(f"{name} [{path}]", path, body))
     return broken
+
+
+def shown(outcome: Outcome) -> bool:
+    """Print an outcome; whether it broke a bound."""
+    said = "" if outcome.status == 200 else f" | {outcome.said[:120]}"
+    print("!" if breaks(outcome) else " ", outcome, said, flush=True)
+    return breaks(outcome)
 
 
 def main(words: list[str]) -> None:
@@ -56,7 +63,7 @@ def main(words: list[str]) -> None:
             try:
                 with Arena(gateway, streams=100) as arena:
                     broken = run(arena, words)
-                    most = peak(arena.worker.pid)
+                    most = peak_rss(arena.worker.pid)
                 print(f"{broken} beyond the bound; peak rss {most / MiB:.0f} MB")
                 gateway.stop()
             finally:

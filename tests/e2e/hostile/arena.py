@@ -4,14 +4,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import msgspec
-import psutil
 
 from tests.e2e.program import ROOT, Gateway, environment
 from tests.waiting import DEADLINE
@@ -90,7 +88,9 @@ def document(simulator: str, sink: str) -> dict[str, Any]:
             {"id": "chat", "targets": ["sink-openai/far-model"]},
             {"id": "claude", "targets": ["sink-anthropic/claude-sonnet-4-5"]},
             {"id": "resp", "targets": ["sink-responses/far-model"]},
+            {"id": "embed", "targets": ["sink-openai/far-model"]},
         ],
+        "plans": [{"id": "spent", "requests": "1/10min", "burst": 1}],
         "log": {"requests": True},
     }
 
@@ -103,7 +103,6 @@ class Arena:
         (self.worker,) = gateway.workers
         self.onlookers = Helper("onlookers", gateway.url, gateway.key, str(streams))
         self.client = httpx.Client(base_url=gateway.url, trust_env=False, timeout=DEADLINE)
-        self.peak = 0
         self._share = self._measured_share()
 
     def __enter__(self) -> Self:
@@ -124,9 +123,8 @@ class Arena:
         return float(times.user + times.system)
 
     def rss(self) -> int:
-        """Resident bytes of the worker now; the most of them is kept in `peak`."""
+        """Resident bytes of the worker now."""
         size: int = self.worker.memory_info().rss
-        self.peak = max(self.peak, size)
         return size
 
     def _measured_share(self) -> float:
@@ -141,9 +139,15 @@ class Arena:
     ) -> Outcome:
         """Send one request, and say what it did to the worker and the onlookers."""
         sent = {**self.gateway.bearer, "content-type": "application/json", **(headers or {})}
+        return self.measured(
+            name, len(body), lambda: self.client.post(path, content=body, headers=sent)
+        )
+
+    def measured(self, name: str, size: int, act: Callable[[], httpx.Response]) -> Outcome:
+        """What `act` did, which sends `size` bytes."""
         self.onlookers.ask()
         before, started = self.cpu(), time.perf_counter()
-        response = self.client.post(path, content=body, headers=sent)
+        response = act()
         wall = time.perf_counter() - started
         time.sleep(0.3)  # an event of each stream comes within, and shows the gap
         seen = self.onlookers.ask()
@@ -154,7 +158,7 @@ class Arena:
             name,
             response.status_code,
             response.text[:300],
-            len(body),
+            size,
             cpu,
             wall,
             seen["streams"],
@@ -162,11 +166,3 @@ class Arena:
             seen["noise"],
             self.rss(),
         )
-
-
-def peak(pid: int) -> int:
-    """Most resident bytes a process ever had."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    return int(psutil.Process(pid).memory_info().rss)

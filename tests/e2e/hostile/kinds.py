@@ -67,7 +67,7 @@ class Dialect:
     message: bytes
     part: bytes
 
-    def body(self, model: str, text: str = "Hi", **more: Any) -> bytes:
+    def body(self, model: str, said: str = "Hi", /, **more: Any) -> bytes:
         raise NotImplementedError
 
     def messages(self, model: str, raw: bytes) -> bytes:
@@ -92,8 +92,8 @@ class Chat(Dialect):
     message = b'{"role":"user","content":"a"}'
     part = b'{"type":"text","text":"a"}'
 
-    def body(self, model: str, text: str = "Hi", **more: Any) -> bytes:
-        messages = [{"role": "user", "content": text}]
+    def body(self, model: str, said: str = "Hi", /, **more: Any) -> bytes:
+        messages = [{"role": "user", "content": said}]
         return encode({"model": model, "messages": messages, **more})
 
     def messages(self, model: str, raw: bytes) -> bytes:
@@ -122,8 +122,8 @@ class Messages(Dialect):
     message = b'{"role":"user","content":"a"}'
     part = b'{"type":"text","text":"a"}'
 
-    def body(self, model: str, text: str = "Hi", **more: Any) -> bytes:
-        messages = [{"role": "user", "content": text}]
+    def body(self, model: str, said: str = "Hi", /, **more: Any) -> bytes:
+        messages = [{"role": "user", "content": said}]
         return encode({"model": model, "max_tokens": 9, "messages": messages, **more})
 
     def messages(self, model: str, raw: bytes) -> bytes:
@@ -148,8 +148,8 @@ class Responses(Dialect):
     message = b'{"role":"user","content":"a"}'
     part = b'{"type":"input_text","text":"a"}'
 
-    def body(self, model: str, text: str = "Hi", **more: Any) -> bytes:
-        return encode({"model": model, "store": False, "input": text, **more})
+    def body(self, model: str, said: str = "Hi", /, **more: Any) -> bytes:
+        return encode({"model": model, "store": False, "input": said, **more})
 
     def messages(self, model: str, raw: bytes) -> bytes:
         return encode({"model": model, "store": False, "input": Raw(raw)})
@@ -206,46 +206,100 @@ def _member(raw: bytes) -> Kind:
     return lambda d, model: d.body(model, metadata=Raw(raw))
 
 
-KINDS: dict[str, Kind] = {
-    "31 MB of one-word messages": lambda d, m: d.messages(m, repeated(d.message, WHOLE)),
-    "31 MB of one-letter parts": lambda d, m: d.parts(m, repeated(d.part, WHOLE)),
-    "4 MB of one-word messages": lambda d, m: d.messages(m, repeated(d.message, 4 * MiB)),
-    "31 MB of empty objects as messages": lambda d, m: d.messages(m, repeated(b"{}", WHOLE)),
-    "31 MB of numbers as messages": lambda d, m: d.messages(m, repeated(b"1", WHOLE)),
-    "31 MB of nulls as parts": lambda d, m: d.parts(m, repeated(b"null", WHOLE)),
-    "20,000 stop strings": _stops(20_000),
-    "200,000 tools": _tools(200_000),
-    "20,000 tools": _tools(20_000),
-    "40,000 required properties": _one_tool(lambda: wide(40_000)),
-    "40,000 required properties, strict": _one_tool(lambda: wide(40_000), strict=True),
-    "40,000 properties in a format": _format(lambda: wide(40_000)),
-    "doubled refs, 18 levels, strict tool": _one_tool(lambda: doubled(18), strict=True),
-    "doubled refs, 18 levels, tool": _one_tool(lambda: doubled(18)),
-    "doubled refs, 18 levels, format": _format(lambda: doubled(18)),
-    "schema of 1,000 levels": _one_tool(lambda: deep_schema(1_000), strict=True),
-    "schema of 100 levels": _one_tool(lambda: deep_schema(100), strict=True),
-    "format of 400 levels": _format(lambda: deep_schema(400)),
-    "member of 1,000 levels": _member(nested(1_000)),
-    "member of 100,000 levels": _member(nested(100_000)),
-    "31 MB in one string": _text(b"a" * WHOLE),
-    "31 MB of quotes": _text(rb"\"" * (WHOLE // 2)),
-    "31 MB of backslashes": _text(rb"\\" * (WHOLE // 2)),
-    "31 MB of escapes": _text(rb"\u00e9" * (WHOLE // 6)),
-    "31 MB of newlines": _text(rb"\n" * (WHOLE // 2)),
-    "31 MB of four-byte letters": _text("\U0001f600".encode() * (WHOLE // 4)),
-    "number of 1,000,000 digits": _member(b"1" * 1_000_000),
-    "31 MB of long numbers": _member(repeated(b"1e308", WHOLE)),
-    "31 MB of objects in metadata": _member(repeated(b'{"a":1}', WHOLE)),
-    "300,000 members of one name": lambda d, m: (
-        b"{" + b",".join([b'"user":"x"'] * 300_000) + b"," + d.body(m)[1:]
-    ),
-    "900 other members of 30 kB": lambda d, m: (
-        b"{"
-        + b",".join(b'"m%d":"%s"' % (n, b"a" * 30_000) for n in range(900))
-        + b","
-        + d.body(m)[1:]
-    ),
-    "1,000,000 members of metadata": lambda d, m: d.body(
-        m, metadata=Raw(b"{" + b",".join(b'"m%d":""' % n for n in range(1_000_000)) + b"}")
-    ),
-}
+def _numbers(dialect: Dialect, raw: bytes, model: str) -> bytes:
+    """Numbers in the schema of a tool, which is decoded where a request is translated."""
+    return dialect.body(model, tools=[dialect.tool("t", {"type": "object", "default": Raw(raw)})])
+
+
+def kinds(whole: int) -> dict[str, Kind]:
+    """Every kind by its name; those that are long have `whole` bytes or so."""
+    size = f"{whole / MiB:.0f} MB"
+    made: dict[str, Kind] = {
+        f"{size} of one-word messages": lambda d, m: d.messages(m, repeated(d.message, whole)),
+        f"{size} of one-letter parts": lambda d, m: d.parts(m, repeated(d.part, whole)),
+        f"{size} of empty objects as messages": lambda d, m: d.messages(m, repeated(b"{}", whole)),
+        f"{size} of numbers as messages": lambda d, m: d.messages(m, repeated(b"1", whole)),
+        f"{size} of nulls as parts": lambda d, m: d.parts(m, repeated(b"null", whole)),
+        "20,000 stop strings": _stops(20_000),
+        "200,000 tools": _tools(200_000),
+        "20,000 tools": _tools(20_000),
+        "40,000 required properties": _one_tool(lambda: wide(40_000)),
+        "40,000 required properties, strict": _one_tool(lambda: wide(40_000), strict=True),
+        "40,000 properties in a format": _format(lambda: wide(40_000)),
+        "9,000 required properties, strict": _one_tool(lambda: wide(9_000), strict=True),
+        "doubled refs, 18 levels, strict tool": _one_tool(lambda: doubled(18), strict=True),
+        "doubled refs, 18 levels, tool": _one_tool(lambda: doubled(18)),
+        "doubled refs, 18 levels, format": _format(lambda: doubled(18)),
+        "schema of 1,000 levels": _one_tool(lambda: deep_schema(1_000), strict=True),
+        "schema of 100 levels": _one_tool(lambda: deep_schema(100), strict=True),
+        "format of 400 levels": _format(lambda: deep_schema(400)),
+        "member of 1,000 levels": _member(nested(1_000)),
+        "member of 100,000 levels": _member(nested(100_000)),
+        "objects of 100,000 levels": _member(nested(100_000, b'{"a":', b"}", b"1")),
+        "content of 100,000 levels": lambda d, m: d.messages(m, nested(100_000)),
+        f"{size} in one string": _text(b"a" * whole),
+        f"{size} of quotes": _text(rb"\"" * (whole // 2)),
+        f"{size} of backslashes": _text(rb"\\" * (whole // 2)),
+        f"{size} of escapes": _text(rb"\u00e9" * (whole // 6)),
+        f"{size} of newlines": _text(rb"\n" * (whole // 2)),
+        f"{size} of four-byte letters": _text("\U0001f600".encode() * (whole // 4)),
+        f"{size} of half pairs": _text(rb"\ud83d" * (whole // 6)),
+        "number of 1,000,000 digits": _member(b"1" * 1_000_000),
+        "number of 1,000,000 digits in a tool": lambda d, m: _numbers(d, b"1" * 1_000_000, m),
+        f"{size} of long numbers": _member(repeated(b"1e308", whole)),
+        "50,000 long numbers in a tool": lambda d, m: _numbers(d, array(b"1e308", 50_000), m),
+        "9,000 long numbers in a tool": lambda d, m: _numbers(d, array(b"1e308", 9_000), m),
+        f"{size} of objects in metadata": _member(repeated(b'{"a":1}', whole)),
+        "300,000 members of one name": lambda d, m: (
+            b"{" + b",".join([b'"user":"x"'] * 300_000) + b"," + d.body(m)[1:]
+        ),
+        f"{size} of other members": lambda d, m: (
+            b"{"
+            + b",".join(b'"m%d":"%s"' % (n, b"a" * (whole // 900)) for n in range(900))
+            + b","
+            + d.body(m)[1:]
+        ),
+        "1,000,000 members of metadata": lambda d, m: d.body(
+            m, metadata=Raw(b"{" + b",".join(b'"m%d":""' % n for n in range(1_000_000)) + b"}")
+        ),
+        f"{size} of white space": lambda d, m: d.body(m)[:-1] + b" " * whole + b"}",
+        f"{size} that is cut off": lambda d, m: d.messages(m, repeated(d.message, whole))[:-7],
+        f"{size} in a data URL": lambda d, m: d.body(m, _PICTURE + "A" * whole),
+    }
+    return made
+
+
+_PICTURE = "data:image/png;base64,"
+
+KINDS = kinds(WHOLE)
+
+
+def elsewhere(whole: int) -> dict[str, tuple[str, bytes]]:
+    """Bodies for the endpoints beside the three conversations: path and body by name."""
+    embed, size = "/v1/embeddings", f"{whole / MiB:.0f} MB"
+    text = encode("a" * whole)
+    chat, claude, resp = (DIALECTS[name] for name in ("chat", "claude", "resp"))
+    return {
+        "1,000,000 texts to embed": (embed, _of("embed", input=array(b'"a"', 1_000_000))),
+        "1,000,000 tokens to embed": (embed, _of("embed", input=array(b"1", 1_000_000))),
+        f"{size} to embed": (embed, _of("embed", input=text)),
+        "100,000 prompts": ("/v1/completions", _of("chat", prompt=array(b'"a"', 100_000))),
+        f"{size} of messages to count": (
+            "/v1/messages/count_tokens",
+            claude.messages("claude", repeated(claude.message, whole)),
+        ),
+        f"{size} to count": ("/v1/messages/count_tokens", claude.body("chat", "a" * whole)),
+        f"{size} of items to count": (
+            "/v1/responses/input_tokens",
+            resp.messages("chat", repeated(resp.message, whole)),
+        ),
+        "100,000 models": (
+            chat.path,
+            chat.body("chat", models=[f"m{n}" for n in range(100_000)]),
+        ),
+        "name of 1 MB": (chat.path, chat.body("c" * MiB)),
+    }
+
+
+def _of(model: str, **raw: bytes) -> bytes:
+    return encode({"model": model, **{name: Raw(value) for name, value in raw.items()}})
