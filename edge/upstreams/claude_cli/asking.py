@@ -162,6 +162,8 @@ def _misread(error: Exception) -> str:
 def _turns(messages: list[_Message]) -> list[_Message]:
     """User and assistant in turn: the client would glue two of a kind with a line end."""
     turns: list[_Message] = []
+    joined: list[Block] | None = None
+    """What the last turn says, where it is of several messages."""
     for message in messages:
         if message.role == "system":  # older models have no such role; the client does the same
             text = "\n".join(str(block.get("text", "")) for block in _blocks(message))
@@ -170,9 +172,13 @@ def _turns(messages: list[_Message]) -> list[_Message]:
             told = f"<system-reminder>\n{text}\n</system-reminder>"
             message = _Message("user", [{"type": "text", "text": told}])
         if turns and turns[-1].role == message.role:
-            turns[-1] = _Message(message.role, [*_blocks(turns[-1]), *_blocks(message)])
+            if joined is None:
+                joined = [*_blocks(turns[-1])]
+                turns[-1] = _Message(message.role, joined)
+            joined += _blocks(message)
         else:
             turns.append(message)
+            joined = None
     if not turns:
         raise Unusable("messages: expected at least one message that says something")
     return turns

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
 from msgspec import Raw
 
+from edge.aside import aside
+from edge.shape import is_large
 from edge.upstreams import (
     ConnectFailed,
     Disconnected,
@@ -63,7 +66,9 @@ class ClaudeCLIUpstream:
         if request.method != b"POST" or not path.endswith(b"/messages"):
             return Told.refused(refusal(404, "there is no such endpoint"))
         try:
-            asked = asking(await _whole(request.body))
+            body = await _whole(request.body)
+            asked = await aside(partial(asking, body)) if is_large(body) else asking(body)
+            del body
         except Unusable as unusable:
             return Told.refused(refusal(400, str(unusable)))
         until = asyncio.get_running_loop().time() + self._total

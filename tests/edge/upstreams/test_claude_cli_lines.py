@@ -403,3 +403,10 @@ def test_the_environment_is_a_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert environ["CLAUDE_CODE_MAX_RETRIES"] == "0"
     assert environ["TMPDIR"] == str(tmp_path)
     assert "OUR_SECRET" not in environ
+
+
+def test_very_many_messages_of_one_role_become_one_turn_in_linear_time() -> None:
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}] * 20_000}
+    asked = asking(json.dumps(body).encode())
+    assert not asked.said
+    assert asked.asked.count(b'"text":"a"') == 20_000
