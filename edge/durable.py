@@ -23,6 +23,8 @@ from middlewares.stores.counters import Counters
 from middlewares.stores.database import Database
 from middlewares.stores.health import Health, State
 from middlewares.stores.replays import ReplayStore
+from middlewares.stores.response_quota import BoundedResponseStore
+from middlewares.stores.responses import ResponseStore
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
 from middlewares.stores.sql_responses import SqlResponseStore, SqlSecretStore
@@ -86,7 +88,7 @@ class Durable(msgspec.Struct, frozen=True):
     accounts: Accounts
     book: Book
     replays: ReplayStore
-    responses: SqlResponseStore | None
+    responses: ResponseStore | None
     sweeper: Sweeper | None
     sealing: Sealing
     estimator: Estimator
@@ -129,9 +131,14 @@ async def open_durable(
     await accounts.start()
     replays = replays_of(settings, stack)
     responses = sweeper = None
-    if settings.store.responses:
-        responses = SqlResponseStore(database)
-        sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.store.responses)
+    if settings.keep_responses:
+        responses = BoundedResponseStore(
+            SqlResponseStore(database),
+            size=settings.store.responses_size,
+            count=settings.store.responses_count,
+            removed=metrics.made_room.inc,
+        )
+        sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
     line, second_line = line_of(settings), line_of(settings)

@@ -109,7 +109,7 @@ def stateful(
             app,
             store=responses,
             sealing=sealing,
-            keep=settings.store.responses,
+            keep=settings.keep_responses,
             limit=settings.server.max_body,
             lost=metrics.not_kept.inc,
             appraise=appraise,

@@ -92,6 +92,8 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
     for key in ("body_timeout", "hear_out"):
         if not getattr(server, key):
             yield f"server.{key}: expected more than 0 seconds"
+    if not store.responses_size:
+        yield "store.responses_size: expected more than 0 bytes; store.responses = 0 keeps none"
     if not store.counters_timeout:
         yield "store.counters_timeout: expected more than 0 seconds"
     if not configuration.limits.throttle_wait:

@@ -258,12 +258,23 @@ class Store(Struct, frozen=True, kw_only=True):
         Meta(description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".'),
     ] = Location("file:var/objects")
     responses: Annotated[
-        Duration,
+        Duration | None,
         Meta(
             description="How long answers of /v1/responses are kept in `sql` to be continued and "
-            "read again, unless the caller says `store: false`. 0 keeps none."
+            "read again, unless the caller says `store: false`. 0 keeps none. Unless given, 30 "
+            'days; with `auth.mode = "none"` none are kept then.'
         ),
-    ] = Duration(30 * 86400)
+    ] = None
+    responses_size: Annotated[
+        Size,
+        Meta(
+            description="Bytes of kept answers that one key, or one address, may have. Beyond it "
+            "the conversations continued longest ago make room."
+        ),
+    ] = Size(1 << 30)
+    responses_count: Annotated[Positive, Meta(description="The same as a number of answers.")] = (
+        100_000
+    )
 
 
 class Auth(Struct, frozen=True, kw_only=True):
@@ -610,7 +621,8 @@ class Model(Struct, frozen=True, kw_only=True):
     id: Annotated[
         ModelPattern,
         Meta(
-            description="Name clients write. One `*` at its end offers every name that begins so.",
+            description="Name clients write. One `*` at its end offers every name that begins so, "
+            "less those of entries without one, whatever their case, prefix or suffix.",
         ),
     ]
     aliases: Annotated[

@@ -102,6 +102,13 @@ class Settings(Configuration, frozen=True, kw_only=True):
         return max((upstream.total_timeout for upstream in self.upstreams), default=0.0) + 60.0
 
     @property
+    def keep_responses(self) -> float:
+        """Seconds for which answers of the Responses API are kept; 0 keeps none."""
+        if self.store.responses is not None:
+            return self.store.responses
+        return 0.0 if self.auth.mode == "none" else _KEEP
+
+    @property
     def slug(self) -> str:
         """The brand as it stands in keys and model prefixes."""
         return slug(self.brand)
@@ -278,6 +285,8 @@ class _Provider(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
 
 
+_KEEP = 30 * 86400.0
+"""Seconds for which answers are kept where keys are asked for."""
 _PROVIDERS = (
     _Provider(
         "openai",

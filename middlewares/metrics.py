@@ -147,6 +147,11 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.made_room = Counter(
+            f"{namespace}_answers_removed",
+            "Kept answers that made room for others within the quota of their owner.",
+            registry=registry,
+        )
         self.not_kept = Counter(
             f"{namespace}_answers_not_kept",
             "Answers that should have been stored and could not be.",

@@ -10,7 +10,7 @@ from middlewares._shared import Shared
 
 from .counters import AHEAD
 from .keys import Key, UnknownKey
-from .responses import Kept, KeptTurn
+from .responses import Kept, KeptTurn, Load
 from .secret import SECRET_BYTES
 
 
@@ -145,6 +145,26 @@ class MemoryResponseStore(Shared):
                 del self._kept[key]
                 self._deleted.discard(key)
             removed += len(ended)
+
+    async def load(self, owner: str) -> Load:
+        own = [kept.size for kept in self._kept.values() if kept.owner == owner]
+        return Load(len(own), sum(own))
+
+    async def forget(
+        self, owner: str, *, responses: int, size: int, continued: str | None = None
+    ) -> int:
+        removed = freed = 0
+        while removed < responses or freed < size:
+            own = [kept for kept in self._kept.values() if kept.owner == owner]
+            needed = {kept.previous for kept in own} | {continued}
+            ends = [(kept.created_at, kept.id) for kept in own if kept.id not in needed]
+            if not ends:
+                break
+            key = (owner, min(ends)[1])
+            freed += self._kept.pop(key).size
+            self._deleted.discard(key)
+            removed += 1
+        return removed
 
     def _living(self, kept: Kept, now: float) -> bool:
         return kept.expires_at > now and (kept.owner, kept.id) not in self._deleted

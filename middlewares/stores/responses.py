@@ -36,6 +36,18 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     answer: bytes
     items: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes it takes at most; a store may pack it."""
+        return len(self.input) + len(self.output) + len(self.answer)
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What one owner has in a store, ended and not yet removed included. size: bytes."""
+
+    responses: int
+    size: int
+
 
 class KeptTurn(msgspec.Struct, frozen=True):
     """What the response `id` added to its conversation; fields as in `Kept`."""
@@ -87,5 +99,20 @@ class ResponseStore(Protocol):
     async def purge(self, before: float) -> int:
         """Remove for good what was deleted or expired at `before` or earlier and is not needed by
         a response that is left; returns how many. Responses that end meanwhile wait for the next.
+        """
+        ...
+
+    async def load(self, owner: str) -> Load:
+        """What an owner has."""
+        ...
+
+    async def forget(
+        self, owner: str, *, responses: int, size: int, continued: str | None = None
+    ) -> int:
+        """Remove for good an owner's responses until at least so many, and so many bytes, are gone;
+        returns how many are.
+
+        Conversations go from their last turns backwards, those first that were continued longest
+        ago. continued: one that stays, with what it continues. Fewer go when there are no others.
         """
         ...

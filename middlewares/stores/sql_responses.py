@@ -11,6 +11,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    func,
     insert,
     literal,
     null,
@@ -23,7 +24,7 @@ from middlewares._shared import Shared
 
 from .counters import AHEAD
 from .database import Database
-from .responses import Kept, KeptTurn
+from .responses import Kept, KeptTurn, Load
 from .secret import SECRET_BYTES
 from .tables import response_items, responses, secrets
 
@@ -32,6 +33,7 @@ _SLOW = 64 << 10
 """Bytes from which packing would hold up the event loop for more than about a millisecond."""
 _ASKED = 500
 _PURGED = 200
+_ENDS_AT_ONCE = 5000
 
 _c = responses.c
 _LIVING = and_(
@@ -105,7 +107,57 @@ _REDATE = (
     .where(_c.expires_at > bindparam("until"), _c.created_at > bindparam("latest"))
     .values(created_at=bindparam("now"), expires_at=bindparam("until"))
 )
+_SIZE = func.length(_c.input) + func.length(_c.output) + func.coalesce(func.length(_c.answer), 0)
+_LOAD = select(func.count(), func.coalesce(func.sum(_SIZE), 0)).where(
+    _c.owner == bindparam("whose")
+)
+_CHILDREN = select(func.count()).where(_later.c.owner == _c.owner, _later.c.previous == _c.id)
+_ENDS = (
+    select(_c.id, _c.previous, _SIZE)
+    .where(
+        _c.owner == bindparam("whose"),
+        _c.id != bindparam("continued"),
+        ~exists().where(_later.c.owner == _c.owner, _later.c.previous == _c.id),
+    )
+    .order_by(_c.created_at, _c.id)
+    .limit(_ENDS_AT_ONCE)
+)
+_up = select(_c.owner, _c.id, _c.previous, literal(1).label("depth")).where(
+    _c.owner == bindparam("whose"), _c.id == bindparam("which")
+)
+_upward = _up.cte("upward", recursive=True)
+_upward = _upward.union_all(
+    select(_older.c.owner, _older.c.id, _older.c.previous, _upward.c.depth + 1).join(
+        _upward, and_(_older.c.owner == _upward.c.owner, _older.c.id == _upward.c.previous)
+    )
+)
+_BACKWARDS = (
+    select(_c.id, _SIZE, _CHILDREN.scalar_subquery())
+    .join(_upward, and_(_c.owner == _upward.c.owner, _c.id == _upward.c.id))
+    .order_by(_upward.c.depth)
+)
+_FORGET = (
+    delete(responses)
+    .where(_c.owner == bindparam("whose"), _c.id.in_(bindparam("ids", expanding=True)))
+    .returning(_c.id)
+)
 _SECRET = select(secrets.c.value).where(secrets.c.name == bindparam("name"))
+
+
+class _Left:
+    """What has still to go: responses and bytes."""
+
+    def __init__(self, responses: int, size: int) -> None:
+        self._responses = responses
+        self._size = size
+
+    def __bool__(self) -> bool:
+        return self._responses > 0 or self._size > 0
+
+    def take(self, size: int) -> None:
+        """One of `size` bytes goes."""
+        self._responses -= 1
+        self._size -= size
 
 
 class SqlResponseStore(Shared):
@@ -198,6 +250,64 @@ class SqlResponseStore(Shared):
             gone = [tuple(row) for row in await connection.execute(_REMOVE, values)]
             await connection.execute(_STRIP, values)
         return gone
+
+    async def load(self, owner: str) -> Load:
+        async with self._database.read() as connection:
+            count, size = (await connection.execute(_LOAD, {"whose": owner})).one()
+        return Load(int(count), int(size))
+
+    async def forget(
+        self, owner: str, *, responses: int, size: int, continued: str | None = None
+    ) -> int:
+        left = _Left(responses, size)
+        removed = 0
+        while left:
+            values = {"whose": owner, "continued": continued or ""}
+            async with self._database.read() as connection:
+                ends = (await connection.execute(_ENDS, values)).all()
+            before = removed
+            alone: list[str] = []
+            for id_, previous, one in ends:
+                if not left:
+                    break
+                if previous is None:
+                    left.take(one)
+                    alone.append(id_)
+                else:
+                    removed += await self._forget(
+                        owner, await self._branch(owner, id_, continued, left)
+                    )
+            removed += await self._forget(owner, alone)
+            if removed == before:
+                break
+        return removed
+
+    async def _branch(
+        self, owner: str, id_: str, continued: str | None, left: "_Left"
+    ) -> list[str]:
+        """The turns from the end of a conversation backwards that nothing else continues, as many
+        as have to go."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(_BACKWARDS, {"whose": owner, "which": id_})).all()
+        chosen: list[str] = []
+        for turn, size, children in rows:
+            if not left or turn == continued or children > (1 if chosen else 0):
+                break
+            left.take(size)
+            chosen.append(turn)
+        return chosen
+
+    async def _forget(self, owner: str, ids: list[str]) -> int:
+        """Remove those of `ids`, ends first; how many are gone."""
+        removed = 0
+        for start in range(0, len(ids), _ASKED):
+            values = {"whose": owner, "ids": ids[start : start + _ASKED]}
+            try:
+                async with self._database.write() as connection:
+                    removed += len((await connection.execute(_FORGET, values)).all())
+            except ValueError:  # one of them was continued just now
+                break
+        return removed
 
     async def _turns(self, statement: Any, values: dict[str, Any]) -> list[KeptTurn]:
         async with self._database.read() as connection:

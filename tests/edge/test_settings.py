@@ -737,6 +737,9 @@ def test_what_the_default_file_shows_commented_out_is_true() -> None:
         if name == "server":  # which has no value that could be shown
             assert shown.public_url == "https://llm.example.com"
             shown = msgspec.structs.replace(shown, public_url=None)
+        if name == "store":  # whose value depends on `auth.mode`
+            assert shown.responses == plain.keep_responses
+            shown = msgspec.structs.replace(shown, responses=None)
         assert shown == getattr(plain, name), name
     document = tomllib.loads(text)
     for name in ("server", "store", "auth", "limits", "errors", "log"):
@@ -918,3 +921,21 @@ def test_advice_names_what_vendors_charge_for_and_prices_do_not() -> None:
     )
     assert "not given for hidden, named, claude;" in told["models[].on_hangup"]
     assert "keys of pro." in told["models[].on_hangup"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "kept"),
+    [
+        ("keys", {}, 30 * 86400),
+        ("none", {}, 0),
+        ("none", {"responses": "1h"}, 3600),
+        ("keys", {"responses": 0}, 0),
+    ],
+)
+def test_responses_of_strangers_are_kept_only_where_the_operator_says_so(
+    mode: str, given: dict[str, Any], kept: float
+) -> None:
+    settings = parse(
+        {"upstreams": [UPSTREAM], "models": [MODEL], "auth": {"mode": mode}, "store": given}, env={}
+    )
+    assert settings.keep_responses == kept

@@ -1,6 +1,7 @@
 """What every response store keeps to: in memory, in a SQLite file, in PostgreSQL."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from sqlalchemy import func, select
 
 from middlewares.stores import Kept, KeptTurn, MemoryResponseStore, ResponseStore, StoreUnavailable
 from middlewares.stores.database import Database
+from middlewares.stores.response_quota import BoundedResponseStore
+from middlewares.stores.responses import Load
 from middlewares.stores.sql_responses import SqlResponseStore
 from middlewares.stores.tables import response_items, responses
 
@@ -267,3 +270,114 @@ async def test_a_store_that_is_gone_says_so() -> None:
         with pytest.raises(StoreUnavailable):
             await call
     await database.aclose()
+
+
+# What one owner has, and making room
+
+
+def old(id_: str, at: float, previous: str | None = None, **fields: Any) -> Kept:
+    return kept(id_, previous, created_at=at, **fields)
+
+
+async def left(store: ResponseStore, *ids: str) -> set[str]:
+    found = [id_ for id_ in ids if await store.get("ann", id_, NOW)]
+    return set(found)
+
+
+async def test_load_counts_one_owners_responses_and_bytes(store: ResponseStore) -> None:
+    assert await store.load("ann") == Load(0, 0)
+    await chain(store, "a", "b")
+    await store.save(kept("a", owner="bob"))
+    assert await store.load("ann") == Load(2, kept("a").size + kept("b").size)
+    await store.delete("ann", "b", NOW)
+    assert (await store.load("ann")).responses == 2
+
+
+async def test_forget_oldest_conversations_go_from_their_ends(store: ResponseStore) -> None:
+    await store.save(old("a1", 1))
+    await store.save(old("single", 2))
+    await store.save(old("b1", 3))
+    await store.save(old("a2", 4, "a1"))
+    await store.save(old("b2", 5, "b1"))
+    await store.save(old("single", 0, owner="bob"))
+    every = ("a1", "a2", "b1", "b2", "single")
+    assert await store.forget("ann", responses=0, size=0) == 0
+    assert await store.forget("ann", responses=1, size=0) == 1
+    assert await left(store, *every) == {"a1", "a2", "b1", "b2"}
+    assert await store.forget("ann", responses=0, size=1) == 1
+    assert await left(store, *every) == {"a1", "b1", "b2"}
+    assert await store.forget("ann", responses=2, size=0) == 2
+    assert await left(store, *every) == {"b1"}
+    assert await store.get("bob", "single", NOW) is not None
+
+
+async def test_forget_what_is_continued_stays_with_what_it_continues(store: ResponseStore) -> None:
+    await chain(store, "a", "b", "c", "d")
+    await store.save(old("other", NOW + 1, "b"))
+    assert await store.forget("ann", responses=99, size=0, continued="c") == 2
+    assert await left(store, "a", "b", "c", "d", "other") == {"a", "b", "c"}
+    assert await store.forget("ann", responses=99, size=0, continued="c") == 0
+    assert await store.forget("ann", responses=99, size=0) == 3
+    assert await store.load("ann") == Load(0, 0)
+
+
+async def test_forget_branch_stops_where_another_conversation_goes_on(store: ResponseStore) -> None:
+    await chain(store, "a", "b")
+    await store.save(old("x", NOW + 1, "a"))
+    await store.save(old("y", NOW + 2, "b"))
+    await store.save(old("y2", NOW + 3, "y"))
+    assert await store.forget("ann", responses=2, size=0) == 2
+    assert await left(store, "a", "b", "x", "y", "y2") == {"a", "b", "y"}
+
+
+async def test_quota_oldest_make_room_and_no_save_is_refused(store: ResponseStore) -> None:
+    removed: list[int] = []
+    bounded = BoundedResponseStore(store, size=10**6, count=20, removed=removed.append)
+    for n in range(100):
+        await bounded.save(old(f"r{n}", float(n)))
+        assert (await store.load("ann")).responses <= 20
+    assert sum(removed) == 100 - (await store.load("ann")).responses
+    assert await left(store, *(f"r{n}" for n in range(100))) >= {f"r{n}" for n in range(90, 100)}
+    await bounded.save(old("r1", 1.0, owner="bob"))
+    assert (await store.load("bob")).responses == 1
+
+
+async def test_quota_bytes_are_bounded_and_a_conversation_goes_on(store: ResponseStore) -> None:
+    body = random.Random(1).randbytes(5000)  # as it is kept: it cannot be packed
+    one = old("x", 0, input=body).size
+    bounded = BoundedResponseStore(store, size=20 * one, count=1000)
+    previous = None
+    for n in range(16):
+        await bounded.save(old(f"side{n}", 2.0 * n, input=body))
+        if n % 2 == 0:
+            await bounded.save(old(f"main{n}", 2.0 * n + 1, previous, input=body))
+            previous = f"main{n}"
+        assert (await store.load("ann")).size <= 20 * one
+    assert await store.get("ann", "side0", NOW) is None
+    assert previous is not None
+    assert len(await bounded.conversation("ann", previous, NOW, 99)) == 8
+
+
+async def test_quota_conversation_larger_than_it_is_not_kept(store: ResponseStore) -> None:
+    bounded = BoundedResponseStore(store, size=10**6, count=3)
+    await chain(bounded, "a", "b", "c")
+    with pytest.raises(ValueError, match="larger than the quota"):
+        await bounded.save(kept("d", "c"))
+    assert [one.id for one in await bounded.conversation("ann", "c", NOW, 9)] == ["a", "b", "c"]
+    await bounded.save(old("new", NOW + 1))
+    assert await left(store, "new") == {"new"}
+    with pytest.raises(ValueError, match="larger than the quota"):
+        await BoundedResponseStore(store, size=10, count=3).save(kept("huge", owner="bob"))
+
+
+async def test_quota_workers_that_share_a_store_stay_within_it(store: ResponseStore) -> None:
+    workers = [BoundedResponseStore(store, size=10**6, count=100) for _ in range(8)]
+    for n in range(400):
+        await workers[n % 8].save(old(f"r{n}", float(n)))
+        assert (await store.load("ann")).responses <= 100
+
+
+def test_quota_of_nothing_is_refused() -> None:
+    for size, count in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="expected at least 1"):
+            BoundedResponseStore(MemoryResponseStore(), size=size, count=count)
