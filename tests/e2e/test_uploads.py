@@ -10,6 +10,7 @@ import pytest
 
 from .conftest import ADMIN_TOKEN, SECRETS, Figures, Start, over_http
 from .program import DEADLINE, Gateway, Program, peak_rss, release, until
+from .scripted_upstream import Answer, scripted_upstream
 from .wire import ANTHROPIC, CHAT, MESSAGES, Line, Reply, ask, chat, events, line, request
 
 MiB = 1 << 20
@@ -370,3 +371,44 @@ async def test_headers_passed_on_are_bounded_and_reach_no_upstream(gateway: Gate
     reply = await ask(gateway.url, MESSAGES, chat("Hi", "claude", stream=True), headers)
     assert events(reply.body)[-1] == {"type": "message_stop"}
     await asyncio.to_thread(until, lambda: tried() == before + 1)
+
+
+PROVOKED = {
+    "431": (431, b" "),
+    "415": (415, b'{"error":{"message":"Unsupported media type"}}'),
+    "414": (414, b"<html><title>414 Request-URI Too Large</title></html>"),
+    "411": (411, b"Length Required"),
+    "417": (417, b"Expectation Failed"),
+    "firewall": (403, b"<html><head><title>Request blocked</title></head></html>"),
+    "firewall-text": (403, b"error code: 1020"),
+    "nginx": (400, b"<html><title>400 Request Header Or Cookie Too Large</title></html>"),
+    "apache": (400, b"<p>Size of a request header field exceeds server limit.</p>"),
+    "large": (413, b"Request header fields too large"),
+    "500": (500, b"{}"),
+}
+"""What upstreams answer to the form of one caller's request; the last one is a fault of theirs."""
+
+
+async def test_statuses_that_one_request_provokes_open_no_breaker(start: Start) -> None:
+    scripts = {
+        name: [Answer(status=status, headers={"content-type": "text/html"}, pieces=[body])]
+        for name, (status, body) in PROVOKED.items()
+    }
+    with scripted_upstream(scripts) as upstream:
+        document = over_http(upstream.url.removesuffix("/v1"))
+        document["models"] = [{"id": name, "targets": [f"far-openai/{name}"]} for name in PROVOKED]
+        gateway = await asyncio.to_thread(start, document)
+        for name in PROVOKED:
+            for _ in range(12):
+                await ask(gateway.url, CHAT, chat("Hi", name), gateway.bearer)
+
+        def broken() -> set[str]:
+            return {
+                dict(labels)["target"]
+                for (sample, labels), value in gateway.metrics().items()
+                if sample == "penstock_target_broken" and value
+            }
+
+        await asyncio.to_thread(until, lambda: "500" in broken())
+        assert broken() == {"500"}
+        assert all(upstream.asked[name] for name in PROVOKED)
