@@ -235,9 +235,14 @@ class Forwarder:
         receive: Receive,
         send: Send,
     ) -> None:
-        gone: list[bool] = []
-        linger = self._linger(exchange)
-        async with Watch(receive, linger=linger, left=lambda: gone.append(True)):
+        gone = False
+
+        def left() -> None:
+            nonlocal gone
+            gone = True
+            exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
+
+        async with Watch(receive, linger=self._linger(exchange), left=left):
             response = await opening
             try:
                 body = await read_all(response, self._max_answer)

@@ -70,6 +70,8 @@ class Passage:
         """The client has gone, and the upstream is to be heard out: send what comes nowhere."""
         self._gone = True
         self._send = _nowhere
+        if not self._flowing:
+            self.exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
 
     async def _start(self) -> None:
         self.started = True

@@ -1,0 +1,87 @@
+"""Redis and PostgreSQL by name: looked up apart from the event loop, and named when that hangs."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from middlewares._lookup import Address, Lookup, literal
+from middlewares.stores import database, redis_link
+from middlewares.stores.counters import CountersUnavailable
+from middlewares.stores.redis_link import RedisLink
+from tests.waiting import until
+
+
+@pytest.fixture
+def silent() -> Iterator[Lookup]:
+    """No name is answered until the test is over."""
+    over = threading.Event()
+
+    def wait(host: str) -> list[Address]:
+        over.wait()
+        return literal("127.0.0.1") or []
+
+    yield Lookup(wait)
+    over.set()
+
+
+async def test_redis_by_name_goes_on_to_the_next_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [*(literal("::1") or ()), *(literal("127.0.0.1") or ())]
+    monkeypatch.setattr(redis_link, "lookup", Lookup(lambda _: found))
+    came = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        link = RedisLink(f"redis://somewhere.example:{port}", timeout=1.0, connect_timeout=60.0)
+        starting = asyncio.create_task(link.start())
+        await came.wait()
+        starting.cancel()
+        await link.aclose()
+
+
+async def test_redis_whose_name_hangs_says_so(
+    silent: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_link, "lookup", silent)
+    link = RedisLink("redis://silent.example", timeout=1.0, connect_timeout=0.1)
+    try:
+        await link.start()
+        await until(lambda: "name lookup of silent.example timed out" in link._reason)
+        with pytest.raises(CountersUnavailable, match=r"name lookup of silent\.example"):
+            await link.call(b"PING")
+    finally:
+        await link.aclose()
+
+
+async def test_postgres_whose_name_hangs_says_so(
+    silent: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And never asks in the event loop's own threads."""
+    monkeypatch.setattr(database, "lookup", silent)
+    engine = database.connect("postgresql://somebody@silent.example/penstock", patience=0.1)
+    try:
+        with pytest.raises(TimeoutError, match=r"name lookup of silent\.example timed out"):
+            async with engine.connect():
+                pass
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///penstock?host=/tmp/socket",
+        "postgresql://somebody@%2Ftmp%2Fsocket/penstock",
+        "postgresql://somebody@one.example:5432,two.example:5432/penstock",
+    ],
+)
+async def test_postgres_without_one_name_is_not_looked_up(
+    silent: Lookup, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setattr(database, "lookup", silent)
+    await database._looked_up(url, 60.0)
