@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from middlewares._lookup import Address, Lookup, literal
-from middlewares.stores import database, redis_link
+from middlewares.stores import engine, redis_link
 from middlewares.stores.counters import CountersUnavailable
 from middlewares.stores.redis_link import RedisLink
 from tests.waiting import until
@@ -62,14 +62,14 @@ async def test_postgres_whose_name_hangs_says_so(
     silent: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And never asks in the event loop's own threads."""
-    monkeypatch.setattr(database, "lookup", silent)
-    engine = database.connect("postgresql://somebody@silent.example/penstock", patience=0.1)
+    monkeypatch.setattr(engine, "lookup", silent)
+    made = engine.connect("postgresql://somebody@silent.example/penstock", patience=0.1)
     try:
         with pytest.raises(TimeoutError, match=r"name lookup of silent\.example timed out"):
-            async with engine.connect():
+            async with made.connect():
                 pass
     finally:
-        await engine.dispose()
+        await made.dispose()
 
 
 @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ async def test_postgres_whose_name_hangs_says_so(
 async def test_postgres_without_one_name_is_not_looked_up(
     silent: Lookup, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setattr(database, "lookup", silent)
-    await database._looked_up(url, 60.0)
+    monkeypatch.setattr(engine, "lookup", silent)
+    await engine._looked_up(url, 60.0)
