@@ -24,6 +24,7 @@ from middlewares.problem import Problem
 
 from .bounds import plain
 from .members import READ, misspelt
+from .untyped import decode_any
 from .usual import check_tools, check_turns
 from .vendor_objects import ANYWHERE, LINKS, NOTHING, TOP, is_private_link, refused, refused_link
 
@@ -126,7 +127,6 @@ _IMAGE_CALL = "image_generation_call"
 _decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -295,5 +295,5 @@ def _kind_of(members: Fields) -> str:
     raw = members.get("type")
     if raw is None:
         return ""
-    kind = _decode_any(raw)
+    kind = decode_any(raw)
     return kind if isinstance(kind, str) else ""

@@ -21,6 +21,8 @@ import msgspec
 
 from middlewares.problem import Problem
 
+from .untyped import decode_any
+
 Fields = Mapping[str, msgspec.Raw]
 
 MOST_CONTAINERS = 100_000
@@ -61,7 +63,6 @@ _STOPS = ("stop", "stop_sequences")
 _PARTED = ("content", "output")
 _DIGITS = frozenset(b"-0123456789")
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -117,13 +118,13 @@ def decoded(raw: msgspec.Raw | bytes) -> Any:
     Raises one of msgspec's errors, UnicodeDecodeError or RecursionError.
     """
     if len(raw) <= _PIECE:
-        return _decode(raw)
+        return decode_any(raw)
     match bytes(raw[:1]) if isinstance(raw, bytes) else bytes(memoryview(raw)[:1]):
         case b"[":
             return [decoded(each) for each in _decode_list(raw)]
         case b"{":
             return {name: decoded(each) for name, each in _decode_members(raw).items()}
-    return _decode(raw)
+    return decode_any(raw)
 
 
 def encoded(value: Any) -> bytes:
@@ -229,7 +230,7 @@ def _check_names(raw: msgspec.Raw, path: str) -> None:
 
 def _check_stops(raw: msgspec.Raw, name: str) -> None:
     try:
-        stops = _decode(raw)
+        stops = decode_any(raw)
     except _UNREADABLE:
         return
     if isinstance(stops, str):

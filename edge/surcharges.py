@@ -20,6 +20,7 @@ from middlewares.money import Price
 from middlewares.problem import Problem
 
 from .unseen import is_hosted
+from .untyped import decode_any
 from .windows import found
 
 Fields = Mapping[str, msgspec.Raw]
@@ -50,7 +51,6 @@ class _Tool(msgspec.Struct):
         return max(0, self.max_uses or 0)
 
 
-_decode = msgspec.json.Decoder().decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 _decode_tool = msgspec.json.Decoder(_Tool).decode
@@ -70,7 +70,7 @@ def tiers_asked(fields: Fields) -> tuple[str, ...]:
 
 def _text(raw: msgspec.Raw) -> str:
     try:
-        value = _decode(raw)
+        value = decode_any(raw)
     except _UNREADABLE:
         return ""
     return value if isinstance(value, str) else ""

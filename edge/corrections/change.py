@@ -15,6 +15,7 @@ from edge.dialects.effort import LEAST_BUDGET, budget_of, level_of
 from edge.dialects.foreign import without_foreign
 from edge.dialects.neutral import EFFORTS, Reasoning
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
+from edge.untyped import decode_any
 from middlewares.exchange import Dialect
 
 How = Literal["drop", "rename", "set", "strip", "adaptive", "budget", "system", "unsigned"]
@@ -29,7 +30,6 @@ _MOST_MARKS = 1000
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_decode = msgspec.json.Decoder().decode
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -168,7 +168,7 @@ def _budgeted(fields: Fields, _change: Change, _dialect: Dialect) -> Fields:
         return fields
     level = _object(fields, "output_config").get("effort")
     out = _dropped(fields, _EFFORT, _dialect)
-    most = _decode(fields.get("max_tokens", b"0"))
+    most = decode_any(fields.get("max_tokens", b"0"))
     if type(most) is not int:
         return fields
     budget = min(budget_of(level if level in EFFORTS else "high", most), most - LEAST_BUDGET)
@@ -181,7 +181,7 @@ def _budgeted(fields: Fields, _change: Change, _dialect: Dialect) -> Fields:
 
 
 def _object(fields: Fields, name: str) -> dict[str, Any]:
-    found = _decode(fields.get(name, b"{}"))
+    found = decode_any(fields.get(name, b"{}"))
     return found if isinstance(found, dict) else {}
 
 

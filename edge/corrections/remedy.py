@@ -15,6 +15,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
+from edge.untyped import decode_any
 from edge.upstreams.causes import unquoted
 from edge.upstreams.error_body import Said, read_error
 from edge.upstreams.members import UNSUPPORTED, named, root_of
@@ -68,7 +69,6 @@ _AUTO = (b'"auto"', b'{"type":"auto"}', b"null")
 _TURNS = frozenset(("messages", "input", "system", "instructions", "tools"))
 _LONGEST_VALUE = 16 << 10
 """Bytes of a value that is searched for words of a refusal; a longer one may hold any."""
-_decode = msgspec.json.Decoder().decode
 
 _WORDS = (UNSUPPORTED, _FIXED, _DEFAULT)
 
@@ -208,7 +208,7 @@ def _may_be_repeated(raw: Raw) -> bool:
     if len(held) > _LONGEST_VALUE:
         return True
     try:
-        text = str(_decode(held))
+        text = str(decode_any(held))
     except UNREADABLE:
         return True
     return any(words.search(text) for words in _WORDS)

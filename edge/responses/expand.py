@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from edge.aside import aside
+from edge.untyped import decode_any
 from middlewares.problem import Problem
 from middlewares.stores.keys import StoreUnavailable
 from middlewares.stores.responses import KeptTurn, ResponseStore
@@ -37,7 +38,6 @@ MOST_TURNS = 10_000
 _LARGE = 256 << 10
 """Bytes of a kept conversation from which on it is read beside the event loop."""
 _NULL = b"null"
-_decode_any = msgspec.json.Decoder(Any).decode
 
 
 class Expanded(msgspec.Struct, frozen=True):
@@ -145,7 +145,7 @@ def invalid(name: str, what: str) -> Problem:
 def value_of(fields: Fields, name: str) -> Any:
     """A member's value, None when there is none. Raises Problem for what is no JSON."""
     try:
-        return _decode_any(fields.get(name, _NULL))
+        return decode_any(fields.get(name, _NULL))
     except UNREADABLE:
         raise invalid(name, "valid JSON") from None
 

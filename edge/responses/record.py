@@ -2,12 +2,12 @@
 
 import msgspec
 
+from edge.untyped import decode_any
 from middlewares.stores.responses import Kept
 
 from .items import head_of, is_id, items_of
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 
@@ -27,7 +27,7 @@ def taken_apart(
     now: Unix seconds. keep: seconds. Raises ValueError for an object that is no response.
     """
     members = _decode_members(answer)
-    id_ = _decode_any(members.get("id", _NULL))
+    id_ = decode_any(members.get("id", _NULL))
     if not isinstance(id_, str) or not is_id(id_):
         raise ValueError("the answer has no usable id")
     output = members.get("output", _NULL)

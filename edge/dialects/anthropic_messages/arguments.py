@@ -2,8 +2,9 @@
 
 import msgspec
 
+from edge.untyped import decode_any
+
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
@@ -22,7 +23,7 @@ def input_of(arguments: str, *, custom: bool = False, wrapped: bool = False) -> 
     if not text:
         return msgspec.Raw(b"{}")
     try:
-        value = _decode(text)
+        value = decode_any(text)
         if isinstance(value, dict) and not wrapped:
             return msgspec.Raw(msgspec.json.format(text, indent=-1).encode())
     except _UNREADABLE:

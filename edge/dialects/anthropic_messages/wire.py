@@ -7,6 +7,7 @@ from msgspec import Raw, Struct
 
 from edge.dialects.counts import Count, member, tokens
 from edge.dialects.passthrough import UNREADABLE
+from edge.untyped import decode_any
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -196,7 +197,6 @@ decode_event = msgspec.json.Decoder(StreamEvent).decode
 decode_typed = msgspec.json.Decoder(Typed).decode
 decode_block = msgspec.json.Decoder(Block).decode
 decode_message = msgspec.json.Decoder(Message).decode
-_decode = msgspec.json.Decoder().decode
 
 
 def is_known(data: bytes | Raw) -> bool:
@@ -205,7 +205,7 @@ def is_known(data: bytes | Raw) -> bool:
     True also for what is no object at all: that is no kind to come.
     """
     try:
-        value = _decode(data)
+        value = decode_any(data)
     except UNREADABLE:
         return True
     if not isinstance(value, dict):

@@ -28,6 +28,7 @@ from edge.dialects.opaque import readable
 from edge.dialects.openai_models import is_openai, reasons
 from edge.dialects.repair import nothing_said, paired, without_attribution
 from edge.dialects.sides import Aim
+from edge.untyped import decode_object
 from middlewares.problem import Problem
 
 from .families import call_id, user_may_follow_tool, wants_thinking
@@ -40,7 +41,6 @@ _ERROR = "Error: "
 _BETWEEN = "OK."
 _PARAGRAPH = "\n\n"
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Message = dict[str, Any]
 
@@ -266,7 +266,7 @@ def _details(text: str, opaque: Opaque, aim: Aim) -> list[dict[str, Any]]:
     if not readable(opaque, "openai", aim.origin):
         return []
     try:
-        detail = _decode(opaque.data)
+        detail = decode_object(opaque.data)
     except msgspec.DecodeError:  # the caller changed it
         return []
     member = "summary" if detail.get("type") == "reasoning.summary" else "text"

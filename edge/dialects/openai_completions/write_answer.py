@@ -14,10 +14,10 @@ from edge.dialects.neutral import TextDelta as Delta
 from edge.dialects.openai_chat.write_answer import DONE, usage_of, wants_usage
 from edge.dialects.passthrough import encode
 from edge.dialects.sides import Caller
+from edge.untyped import decode_any
 
 _FINISH = {"length": "length", "refusal": "content_filter"}
 _NULL = msgspec.Raw(b"null")
-_decode = msgspec.json.Decoder().decode
 
 
 class CompletionWriter:
@@ -35,8 +35,8 @@ class CompletionWriter:
         }
         self._usage = wants_usage(caller.fields)
         self._echo = ""
-        if _decode(caller.fields.get("echo", _NULL)):
-            prompt = _decode(caller.fields.get("prompt", _NULL))
+        if decode_any(caller.fields.get("echo", _NULL)):
+            prompt = decode_any(caller.fields.get("prompt", _NULL))
             self._echo = prompt[0] if isinstance(prompt, list) else prompt
         self._head = b"data: " + encode(self._base)[:-1] + b',"choices":'
         self._text = self._head + b'[{"text":'

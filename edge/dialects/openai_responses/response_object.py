@@ -13,6 +13,7 @@ import msgspec
 
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
 from edge.dialects.sides import Caller
+from edge.untyped import decode_any
 from middlewares.exchange import Usage
 
 _NULL = msgspec.Raw(b"null")
@@ -38,7 +39,6 @@ _FIXED: dict[str, Any] = {
 _TOOL: dict[str, msgspec.Raw] = {"description": _NULL, "parameters": _NULL, "strict": _NULL}
 _TIERS = ("flex", "priority", "scale")
 
-_decode = msgspec.json.Decoder().decode
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
@@ -137,7 +137,7 @@ def _echoed(fields: Fields) -> dict[str, Any]:
 
 def _value(fields: Fields, name: str) -> Any:
     try:
-        return _decode(fields.get(name, _NULL))
+        return decode_any(fields.get(name, _NULL))
     except UNREADABLE:
         return None
 
