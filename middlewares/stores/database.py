@@ -197,6 +197,8 @@ class Database(Shared):
                     self._unused.set()
         except StoreUnavailable:
             self.up = False
+            if self.identity.fault == "":
+                self.identity.note()
             raise
         except IntegrityError as raised:
             raise ValueError(str(raised.orig).partition("\n")[0]) from raised

@@ -127,10 +127,15 @@ class Identity:
         self.generation += 1
 
     def _remember(self, found: Found) -> None:
-        accepted = self._seen.accepted
-        seen = self._seen = Seen(found.store, found.keys, found.credits, accepted)
-        folder = self._folder
-        if folder is None or (seen == self._noted and (folder / MEMORY).exists()):
+        self._seen = Seen(found.store, found.keys, found.credits, self._seen.accepted)
+        self.note()
+
+    def note(self) -> None:
+        """Have in the file what is known; it may have been removed with its folder."""
+        folder, seen, accepted = self._folder, self._seen, self._seen.accepted
+        if folder is None or not seen.store:
+            return
+        if seen == self._noted and (folder / MEMORY).exists():
             return
         # Whoever owns the journals makes their folder; an acceptance of meanwhile is kept.
         there = _read(folder)

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from middlewares.money import NANO
+from middlewares.stores.identity import MEMORY
 from middlewares.stores.migrations import migrate
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.middlewares.stores.sqlite_files import new_sqlite
@@ -461,6 +462,39 @@ async def test_a_period_from_before_a_clock_was_set_back_does_not_count(
     books.gateway = again
     await books.ask(1)
     assert 0 < (await standing(again, key)).used < NANO
+
+
+async def test_all_of_var_is_removed_under_a_gateway(
+    start: Start, simulator: Program, tmp_path: Path
+) -> None:
+    """Database and journal in one folder, as they are by default."""
+    var = tmp_path / "house/var"
+    database = var / "penstock.db"
+    document = paid(simulator.url)
+    document["store"] = {"sql": f"sqlite:///{database}", "journal": str(var / "journal")}
+    var.parent.mkdir()
+    gateway = await asyncio.to_thread(start, document, folder=var.parent)
+    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await books.ask(4)
+    await books.balance()
+    backup(database, tmp_path / "saved.db")
+    await books.ask(4)
+    shutil.rmtree(var)
+    await books.ask(4)
+    await books.up(0)
+    await asyncio.to_thread(until, (var / "journal" / MEMORY).exists)
+    with pytest.raises(AssertionError, match="no such file"):
+        await asyncio.to_thread(gateway.make_key, "other")
+    assert not database.exists()
+    shutil.copy(tmp_path / "saved.db", database)
+    await books.up(1)
+    await books.ask(2)
+    await books.balance()
+    gateway.signal_group(SIGKILL)
+    gateway.kill()
+    books.gateway = await asyncio.to_thread(start, document, folder=var.parent)
+    await books.ask(1)
+    await books.balance()
 
 
 async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recovered(
