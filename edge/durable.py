@@ -148,7 +148,7 @@ async def open_durable(
     bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.journal_up, lambda: float(book.usable))
-    metrics.look(metrics.sql_up, lambda: float(database.up))
+    metrics.look(metrics.sql_up, lambda: float(database.up and book.delivers))
     metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
     metrics.look(metrics.throttled, lambda: len(line) + len(second_line))
     metrics.look(metrics.body_bytes, lambda: uploads.held + line.size)

@@ -184,7 +184,7 @@ class Metrics(Shared):
         )
         self.sql_up = Gauge(
             f"{namespace}_sql_up",
-            "1 while the SQL store can be used, 0 while it is away or not the right one.",
+            "1 while the SQL store is the right one, answers and takes rows, else 0.",
             registry=registry,
             multiprocess_mode="livemin",
         )

@@ -161,6 +161,11 @@ class Book(Shared):
         """Whether entries can be opened, as far as the journal is concerned."""
         return self._folder is None or (self._journal is not None and not self._journal_trouble.on)
 
+    @property
+    def delivers(self) -> bool:
+        """Whether the store has taken the rows that it was given last."""
+        return not self._store_trouble.on
+
     async def start(self) -> None:
         """Begin a journal, and recover those of the dead; waits for that while the store answers.
 
