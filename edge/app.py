@@ -18,6 +18,7 @@ from typing import Any, cast
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
@@ -36,10 +37,11 @@ from .endpoints import endpoints, stateful
 from .ops import open_app
 from .places import Places
 from .plans import Plans
+from .roster import Place
 from .settings import Settings
 from .statement import Statement
 from .status import Notes, State, Working, report
-from .telemetry import info_logger
+from .telemetry import dropped_lines, info_logger
 from .upstreams.pools import Pools
 from .upstreams.provider import Provider
 from .upstreams.providers import providers_of
@@ -59,8 +61,9 @@ _LOOK_SECONDS = 1.0
 
 
 class Gateway:
-    """One worker's application, as ASGI. Opened by its lifespan; `on_ready` is called after that.
-    The store has been looked at before (`edge.store`).
+    """One worker's application, as ASGI. Opened by its lifespan: `on_open` is called once all parts
+    are open, and `on_ready` when connections are to be accepted. The store has been looked at
+    before (`edge.store`).
 
     first: what to serve at first; its settings were checked by their loader.
     board: where later configurations are posted, if any are. It is looked at each second, and when
@@ -68,6 +71,7 @@ class Gateway:
     folder: where this worker notes its status for the others, and they theirs.
     gather: makes the registry of a scrape over all workers.
     room: how the file descriptors of this process are parted; without it nothing is refused.
+    place: of this worker among all; None where it is the only one.
     providers: of all editions.
     """
 
@@ -75,19 +79,23 @@ class Gateway:
         self,
         first: Posted,
         *,
+        on_open: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
         board: Board | None = None,
         folder: Path | None = None,
         gather: Callable[[], CollectorRegistry] | None = None,
         room: Room | None = None,
+        place: Place | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._first = first
+        self._on_open = on_open
         self._on_ready = on_ready
         self._board = board
         self._folder = folder
         self._gather = gather
         self._notes = None if folder is None else Notes(folder)
+        self._place = place or Place.alone()
         self._wanted = True
         self._open = AsyncExitStack()
         pools = None if room is None else Pools(room.upstreams)
@@ -182,12 +190,16 @@ class Gateway:
             metrics.look(metrics.config_hash, self._hash)
             metrics.look(metrics.descriptors_left, descriptors.left)
             metrics.follow(metrics.refused_at_door, lambda: self._door.refused)
+            self._show_fleet(metrics)
             stack.push_async_callback(self._close_editions)
             self._edition = await self._made(self._first)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(UNREADY, self.unready)
             loop.add_signal_handler(LOOK, self._look)
             self._look_again()
+            stack.callback(self._look_no_more)
+            self._on_open()
+            await self._place.turn(self._may_accept)
             self._open = stack.pop_all()
         self._on_ready()
 
@@ -200,8 +212,7 @@ class Gateway:
         """
         self.unready()
         self.told()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._look_no_more()
         if self._following is not None:
             await asyncio.wait([self._following])  # it is short, and what it takes is given back
         await self._under_way_until(self._until)
@@ -256,6 +267,10 @@ class Gateway:
         self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_again)
         self._look()
 
+    def _look_no_more(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+
     def _look(self) -> None:
         board = self._board
         if board is not None and self._news(board) and self._following is None:
@@ -290,6 +305,7 @@ class Gateway:
     # Status
 
     def _note(self) -> None:
+        self._place.note(ready=self._serves(), wanted=self._wanted)
         if self._notes is not None:
             self._notes.note(self._working())
 
@@ -324,11 +340,34 @@ class Gateway:
             "store": f"sql: {fault or 'does not answer'}",
         }
 
+    def _may_accept(self) -> bool:
+        """Whether connections can be accepted. Ends the process when it was asked to stop while it
+        had none: a server would begin to serve first."""
+        if self._told:
+            raise SystemExit(0)
+        return self._serves()
+
+    def _serves(self) -> bool:
+        """Whether it can answer what comes: the keys that it knows, though it may be that no other
+        can be checked now. Connections go to such workers first."""
+        keys = self._durable.keys
+        return self._durable.book.usable and (keys is None or keys.usable)
+
     async def _status(self) -> dict[str, Any]:
         """For operators, of all workers. It is itself under way, and not counted."""
         working = self._working()
         own = msgspec.structs.replace(working, requests=max(0, working.requests - 1))
-        return await asyncio.to_thread(report, own, self._folder, time())
+        fleet = None if self._folder is None else self._place.fleet()
+        return await asyncio.to_thread(report, own, self._folder, time(), fleet)
+
+    def _show_fleet(self, metrics: Metrics) -> None:
+        fleet = self._place.fleet
+        metrics.look(metrics.workers_wanted, lambda: fleet().wanted)
+        metrics.look(metrics.workers_alive, lambda: fleet().alive)
+        metrics.look(metrics.workers_ready, lambda: fleet().ready)
+        metrics.look(metrics.worker_ends, lambda: fleet().ends)
+        metrics.look(metrics.worker_start_failures, lambda: fleet().failed)
+        metrics.follow(metrics.log_lines_dropped, dropped_lines)
 
     # Parts
 
@@ -394,7 +433,9 @@ class Gateway:
             metrics=shared.metrics,
             estimator=shared.estimator,
             log=info_logger(),
-            open_app=open_app(settings, catalog, shared.metrics, self._unready, self._status),
+            open_app=open_app(
+                settings, catalog, shared.metrics, self._unready, self._status, self._place.fleet
+            ),
             stopped=self._stopped,
             admin_app=AdminApp(
                 token=None if token is None else token.reveal(),

@@ -15,6 +15,7 @@ from middlewares import Exchange, Metrics, Principal, Problem
 from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header
 
 from .catalog import Catalog
+from .roster import Fleet
 from .router import ROUTES, allowed_from, scheme_of
 from .settings import Settings
 
@@ -32,9 +33,10 @@ def open_app(
     metrics: Metrics,
     unready: Callable[[], Mapping[str, str]],
     status: Callable[[], Awaitable[dict[str, Any]]],
+    fleet: Callable[[], Fleet],
 ) -> ASGIApp:
     """The app beside the forwarder. `unready` says why new work is not wanted, nothing when it is;
-    `status` what there is to know of all workers."""
+    `status` what there is to know of all workers, `fleet` how many of them there are."""
     templates = Jinja2Templates(_TEMPLATES)
     networks = settings.server.ops_networks
     proxies = settings.server.trusted_proxies
@@ -56,7 +58,9 @@ def open_app(
         guard(request)
         why = unready()
         if not why:
-            return JSONResponse({"status": "ok"})
+            now = fleet()
+            workers = {"wanted": now.wanted, "alive": now.alive, "ready": now.ready}
+            return JSONResponse({"status": "ok", **({} if now.whole else {"workers": workers})})
         content = {"status": "not ready", **why}
         return JSONResponse(content, status_code=503, headers={"retry-after": "1"})
 

@@ -85,14 +85,25 @@ class Look(msgspec.Struct, frozen=True):
     whole: bytes
 
 
+def anchored(file: Path) -> Path:
+    """The same file by a path that does not need the working directory, which may be removed.
+    Raises OSError when that has already happened."""
+    parts = file.parts
+    folder = Path() if file.is_absolute() else Path.cwd()
+    while parts[:1] == ("..",):  # through the directory itself, which would have to be there
+        folder, parts = folder.parent, parts[1:]
+    return folder.joinpath(*parts)
+
+
 class Source:
     """A configuration file. server: what goes before its `[server]`, as from a command line.
+    A relative path is that of now: the working directory may be gone when it is read again.
 
     looked: what there was when its settings were last loaded, or just before.
     """
 
     def __init__(self, file: Path, server: Mapping[str, Any] | None = None) -> None:
-        self.file = file
+        self.file = anchored(file)
         self.looked = Look("", b"")
         self._server = server or {}
         self._known = b""

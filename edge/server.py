@@ -1,32 +1,32 @@
 """Serve the gateway: the only importer of Granian.
 
-Theory of operation. The parent process checks the address, forks the workers and watches over
-them; it never serves. Each worker opens its part of the gateway in its lifespan and says so by one
-byte on a pipe; when all have, and the port answers, the parent prints `ready http://HOST:PORT`.
+Theory of operation. The parent process checks the address, forks the workers and supervises them
+(`edge.supervisor`); it never serves. Each worker opens its part of the gateway in its lifespan, and
+accepts connections once it is ready, or when no other worker is (`edge.roster`). When each has
+opened or failed, and the port answers, the parent prints `ready http://HOST:PORT`.
 Sockets that the process was started with (`LISTEN_FDS`, as systemd does it) are served in the
 place of the address; connections then wait in them while nobody serves.
 SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
-`drain`. SIGINT skips the notice. SIGHUP, and a change of the configuration file, have the parent
-look at it and post what is good for the workers (`edge.reload`, `edge.board`). A worker that dies
-is replaced, and runs what is posted. SIGQUIT has a process write the
-stacks of its threads to standard error, and changes nothing else.
+`drain`. SIGINT skips the notice. SIGHUP, and a change of the configuration file, have a thread of
+the parent read it and post what is good for the workers (`edge.looker`, `edge.reload`,
+`edge.board`). A worker that ends is replaced, and runs what is posted. SIGQUIT has a process write
+the stacks of its threads to standard error, and changes nothing else.
 """
 
+import _thread
 import asyncio
 import ctypes
-import faulthandler
 import gc
 import logging
 import multiprocessing
 import os
 import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from importlib.metadata import version
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -39,16 +39,20 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from . import status
+from . import forking, status, streams
 from .address_note import AddressNote
 from .board import Board, Posted
 from .descriptors import Room, take_allowed
 from .listening import AddressInUse, Held, given, hold
+from .looker import Looker
+from .memory import memory_misfits
 from .metric_memory import MetricMemory
 from .reload import Reloader, Source
+from .roster import Place, Roster
 from .run_folder import RunFolder, remove_leftovers
 from .settings import Settings
 from .store import check_store
+from .supervisor import Supervisor, Wake
 from .telemetry import configure
 
 __all__ = ["AddressInUse", "serve"]
@@ -60,11 +64,6 @@ _LARGE_BLOCK = 4 << 20
 _log = logging.getLogger(__name__)
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
-_NAP = 0.25
-"""Seconds after which a signal is noticed at the latest."""
-_LOOK_NAPS = 2
-"""Naps between two looks at the configuration file; what has changed is taken over at the second
-look that finds it so."""
 _HEED = signal.SIGUSR2
 """By this signal the parent tells a worker to heed the stop signals it has got and will get."""
 _BACKLOG = 2048
@@ -85,18 +84,21 @@ def serve(
     source: Source | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Exits the process with 1 when a worker cannot start.
+    """Serve until SIGTERM or SIGINT. Exits the process with 1 when no worker can be started.
 
     source: where `settings` are from, and what they are to be changed by while serving.
     on_ready: called once with the base URL, from a thread; by default it is printed.
     Raises AddressInUse, and what `check_store` raises.
     """
-    configure(level=settings.log.level, form=settings.log.format)
-    faulthandler.register(signal.SIGQUIT, file=2)  # workers inherit it
+    configure(level=settings.log.level, form=settings.log.format).start()
+    streams.dump_stacks_on_sigquit()  # workers inherit it
+    for sentence in memory_misfits(settings.server.workers):
+        _log.warning(sentence)
     room = _room(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit the board
     for told in (signal.SIGHUP, signal.SIGUSR1, _HEED):
         signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody is left to wait for
     os.register_at_fork(before=_hold_signals, after_in_parent=_heed_signals)
     asyncio.run(check_store(settings))
     held = given() or hold(settings.server.host, settings.server.port)
@@ -104,21 +106,23 @@ def serve(
         _log.info("removed %s, which a gateway that was killed left behind", left)
     folder = RunFolder()
     memory = _metric_memory(settings.server.workers)
-    started, tell = os.pipe()
-    server: _Server | None = None
+    address = AddressNote(Path(settings.store.journal))
     try:
         server = _Server(
-            settings, held, source=source, folder=folder, memory=memory, room=room, started=started
+            settings,
+            held,
+            source=source,
+            folder=folder,
+            memory=memory,
+            room=room,
+            address=address,
+            on_ready=on_ready or _print_ready,
         )
-        server.announce(on_ready or _print_ready)
-        server.serve(
-            target_loader=lambda _target: _worker(server.board, folder, memory, room, tell)
-        )
+        server.serve(target_loader=server.worker, wrap_loader=False)
     finally:
         held.close()
         folder.close()
-        if server is not None:
-            server.address.remove()
+        address.remove()
 
 
 def _metric_memory(workers: int) -> MetricMemory | None:
@@ -142,12 +146,16 @@ def _room(settings: Settings) -> Room:
 
 
 def _print_ready(url: str) -> None:
-    sys.stdout.write(f"ready {url}\n")
-    sys.stdout.flush()
+    streams.say(f"ready {url}\n")
 
 
 def _worker(
-    board: Board, folder: RunFolder, memory: MetricMemory | None, room: Room, tell: int
+    board: Board,
+    folder: RunFolder,
+    memory: MetricMemory | None,
+    room: Room,
+    place: Place,
+    wake: Wake,
 ) -> Any:
     """The application of one worker; runs in the worker, after the fork."""
     from .app import Gateway  # the parent does without most of it
@@ -156,22 +164,33 @@ def _worker(
     settings = posted.settings
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
+    streams.print_to_log(sink.line)
+    signal.set_wakeup_fd(-1)  # that is the parent's; the loop sets its own
     _give_memory_back()
     if hasattr(os, "SCHED_BATCH"):
         # The loop and Granian's thread wake each other for every event. Under this policy (no
         # less CPU share, Linux) the woken one does not throw the other off its core in mid-batch.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
+    def on_open() -> None:
+        _listen_to_parent()
+        wake.call()
+
     def on_ready() -> None:
         gc.collect()
         gc.freeze()  # what start-up made is there to stay and need not be looked at again
         gc.set_threshold(10_000, 10, 10)
-        _listen_to_parent()
-        os.write(tell, b"1")
+        wake.call()
 
-    gather = None if memory is None else memory.registry
     gateway = Gateway(
-        posted, on_ready=on_ready, board=board, folder=folder.path, gather=gather, room=room
+        posted,
+        on_open=on_open,
+        on_ready=on_ready,
+        board=board,
+        folder=folder.path,
+        gather=None if memory is None else memory.registry,
+        room=room,
+        place=place,
     )
     _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
     return gateway
@@ -235,33 +254,8 @@ def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Wakeful(threading.Event):
-    """An event whose waiter looks up now and then, so that no signal is slept through.
-
-    CPython runs a signal's handler in the main thread, once that runs at all. A signal that comes
-    just before the thread goes to sleep, or that the kernel gives to another thread, wakes nobody.
-
-    idle: called each time, by the thread that waits.
-    """
-
-    def __init__(self, idle: Callable[[], None]) -> None:
-        super().__init__()
-        # A handler may call `set` while the main thread is inside of `set` or `wait`. With the lock
-        # of a plain event it would wait for itself for ever.
-        self._cond = threading.Condition(threading.RLock())
-        self._idle = idle
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Until set, in naps; a timeout is kept as it is."""
-        if timeout is not None:
-            return super().wait(timeout)
-        while not super().wait(_NAP):
-            self._idle()
-        return True
-
-
 class _Server(MPServer):
-    """Granian with our signals, our log, our reload and a word when it is ready."""
+    """Granian with our signals, our log, our reload, and our supervisor in place of its loop."""
 
     def __init__(
         self,
@@ -272,31 +266,26 @@ class _Server(MPServer):
         folder: RunFolder,
         memory: MetricMemory | None,
         room: Room,
-        started: int,
+        address: AddressNote,
+        on_ready: Callable[[str], None],
     ) -> None:
         options = settings.server
-        self._notice = options.drain_notice
-        self._patience = max(1, round(options.drain))
-        self._started = started
-        self._stopping = False
         self._held = held
         self._folder = folder
         self._memory = memory
+        self._room = room
+        self._address = address
         self._notes: dict[str, status.Serving | status.Reloaded] = {}
-        self.address = AddressNote(Path(settings.store.journal))
+        self._on_ready = on_ready
         self._file = "" if source is None else str(source.file.resolve())
-        self._naps = 0
-        self.board = Board()
-        digest = "" if source is None else source.looked.digest
-        self.board.post(Posted.of(settings, digest=digest))
-        self._reloader = None
-        if source is not None:
-            self._reloader = Reloader(source, self.board, running=settings, told=self._reloaded)
-            from middlewares.metrics import ReloadMetrics
-
-            self._metrics_of_reloads = ReloadMetrics()
         self._connect_to = (status.reachable(held.host), held.port)
         self._url = f"http://{status.bracketed(held.host)}:{held.port}"
+        self._board = Board()
+        digest = "" if source is None else source.looked.digest
+        self._board.post(Posted.of(settings, digest=digest))
+        self._roster = Roster(options.workers)
+        self._wake = Wake()
+        self._patience = max(1, round(options.drain))
         super().__init__(
             "penstock",
             address=held.host,
@@ -312,29 +301,128 @@ class _Server(MPServer):
             backpressure=room.connections,
             log_dictconfig=_QUIET,
             log_level=_granian_level(settings.log.level),
-            respawn_failed_workers=True,
-            workers_kill_timeout=self._patience,
+            reload_paths=[Path("/")],  # it reloads nothing, but would ask for the working directory
         )
-        self.main_loop_interrupt = _Wakeful(self._look)
+        supervisor = Supervisor(
+            self._roster,
+            self._wake,
+            spawn=self._spawn_into,
+            notice=options.drain_notice,
+            drain=self._patience,
+        )
+        supervisor.warn = partial(_tell, number=signal.SIGUSR1)
+        supervisor.release = partial(_tell, number=_HEED)
+        supervisor.buried = self._bury
+        supervisor.changed = self._note_fleet
+        supervisor.opened = self._announce
+        supervisor.steps["the note of where it listens"] = address.renew
+        supervisor.steps["the temporary folder"] = self._renew_folder
+        self._supervisor = supervisor
+        self._looker = None
+        if source is not None:
+            from middlewares.metrics import ReloadMetrics
 
-    def announce(self, on_ready: Callable[[str], None]) -> None:
-        """Call `on_ready` once every worker has started and the port answers."""
-        self.address.tell(self._serving())
+            self._metrics_of_reloads = ReloadMetrics()
+            self._looker = Looker(
+                Reloader(source, self._board, running=settings, told=self._reloaded)
+            )
+            supervisor.steps["the look at the configuration"] = self._look
+
+    # What Granian calls.
+
+    def worker(self, row: int) -> Any:
+        """The application of the worker of this row; called in its process."""
+        place = Place(self._roster, row)
+        return _worker(self._board, self._folder, self._memory, self._room, place, self._wake)
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Sets attributes only, as it may run inside of anything. SIGTERM gives notice first."""
+        if args and args[0] == signal.SIGTERM:
+            self._supervisor.terminate()
+        else:
+            self._supervisor.interrupt()
+
+    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
+        """Sets an attribute only."""
+        self.reload_signal = True
+
+    def _init_shared_socket(self) -> None:
+        if not self._held.given:
+            init: Callable[[], None] = super()._init_shared_socket
+            return init()
+        # One for all workers, who take turns; whoever gave it to us may have others serve it.
+        holder: Any = SocketHolder
+        self._shd: Any = holder(self._held.socket.fileno(), False, _BACKLOG)
+        self._ssp = self._sso = None
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        """The supervisor starts them, in its loop."""
+        self._spawn_target = spawn_target
+        self._target_loader = target_loader
+        self._wake.heed_signals()
+        self._address.tell(self._serving())
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        code = self._supervisor.run()
+        for number in (*_STOP, signal.SIGHUP):  # at its end the interpreter takes handlers away,
+            signal.signal(number, signal.SIG_IGN)  # and the next signal would decide the status
+        self.shutdown(code)  # type: ignore[no-untyped-call]
+
+    def _serve(self, spawn_target: Any, target_loader: Any) -> None:
+        self.startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]
+        self._serve_loop(spawn_target, target_loader)
+
+    def _stop_workers(self) -> None:
+        """The supervisor has stopped them, however its loop ended."""
+
+    # What the supervisor calls.
+
+    def _spawn_into(self, row: int) -> Any:
+        worker: Any = self._spawn_worker(
+            idx=row, target=self._spawn_target, callback_loader=partial(self._target_loader, row)
+        )
+        forking.use(worker.inner)
+        with nullcontext() if self._looker is None else self._looker.resting():
+            worker.inner.start()  # not `worker.start`, which has a thread wait for its end
+        return worker
+
+    def _look(self) -> None:
+        assert self._looker is not None
+        self._looker.keep()
+        if self.reload_signal:
+            self.reload_signal = False
+            self._looker.ask()
+
+    def _bury(self, pid: int) -> None:
+        """What it had in flight is in flight no more; what it counted stays."""
+        if self._memory is not None:
+            self._memory.release(pid)
+        if self._folder.path is not None:
+            (self._folder.path / status.file_of(pid)).unlink(missing_ok=True)
+
+    def _renew_folder(self) -> None:
+        if self._folder.renew():
+            for name, value in tuple(self._notes.items()):
+                self._note(name, value)
+            self._note_fleet()
+
+    def _announce(self) -> None:
+        """Call `on_ready` once the port answers."""
 
         def wait() -> None:
-            for _ in range(self.workers):
-                os.read(self._started, 1)
-            while not self._stopping:
+            while not self._supervisor.stopping:
                 try:
                     socket.create_connection(self._connect_to, timeout=1).close()
                 except OSError:
                     time.sleep(0.01)
                 else:
                     self._note("server.json", self._serving())
-                    self.address.renew()
-                    return on_ready(self._url)
+                    self._address.renew()
+                    return self._on_ready(self._url)
 
-        threading.Thread(target=wait, name="ready", daemon=True).start()
+        _thread.start_new_thread(wait, ())
+
+    # What others read.
 
     def _note(self, name: str, value: status.Serving | status.Reloaded) -> None:
         """For whoever asks for our status. Serving goes on without."""
@@ -357,92 +445,20 @@ class _Server(MPServer):
             born=status.born(os.getpid()),
         )
 
-    def _init_shared_socket(self) -> None:
-        if not self._held.given:
-            init: Callable[[], None] = super()._init_shared_socket
-            return init()
-        # One for all workers, who take turns; whoever gave it to us may have others serve it.
-        holder: Any = SocketHolder
-        self._shd: Any = holder(self._held.socket.fileno(), False, _BACKLOG)
-        self._ssp = self._sso = None
-
-    def _look(self) -> None:
-        """At the configuration file, and for our folder, every few naps."""
-        self._naps += 1
-        if self._naps % _LOOK_NAPS == 0:
-            self.address.renew()
-        if self._naps % _LOOK_NAPS == 0 and self._folder.renew():
-            for name, value in tuple(self._notes.items()):
-                self._note(name, value)
-        if self._reloader is not None and self._naps % _LOOK_NAPS == 0 and self._reloader.due():
-            self.reload_signal = True
-            self.main_loop_interrupt.set()
-
-    def _reload(self, *args: Any, **kwargs: Any) -> None:
-        """In the place of Granian's, which would replace the workers."""
-        self.reload_signal = False
-        self.main_loop_interrupt.clear()
-        if self.interrupt_signal or self.interrupt_children:
-            self.main_loop_interrupt.set()  # told in between
-        if self._reloader is not None and not self.interrupt_signal:
-            self._reloader.reload()
+    def _note_fleet(self) -> None:
+        if self._folder.path is not None:
+            status.write(self._folder.path, "workers.json", self._roster.fleet())
 
     def _reloaded(self, done: status.Reloaded) -> None:
         self._note("reload.json", done)
         self._metrics_of_reloads.told(done.result, valid=done.valid)
-        self._tell(self.wrks, signal.SIGHUP)
+        _tell(self._supervisor.pids, number=signal.SIGHUP)
 
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """Give notice first when it is SIGTERM; the next signal skips that, and no more count."""
-        if self.interrupt_signal:
-            return
-        patient = bool(args) and args[0] == signal.SIGTERM and not self._stopping
-        self._stopping = True
-        interrupt: Callable[[], None] = super().signal_handler_interrupt
-        if not patient or not self._notice:
-            return interrupt()
-        self._tell(self.wrks, signal.SIGUSR1)
-        stop = threading.Timer(self._notice, interrupt)
-        stop.daemon = True
-        stop.start()
 
-    def _stop_workers(self) -> None:
-        """As Granian does it, less a race: of a worker that has just ended, the thread that waits
-        for it may know that and not have said so within Granian's millisecond."""
-        workers: list[Any] = list(self.wrks)
-        self._tell(workers, _HEED)
-        for worker in workers:
-            worker.terminate()
-        until = time.monotonic() + self._patience
-        for worker in workers:
-            while worker.is_alive() and (left := until - time.monotonic()) > 0:
-                worker.join(min(left, _NAP))
-                time.sleep(0.001)  # `join` returns at once when its process is about to end
-            if worker.is_alive():
-                _log.warning("worker %d did not end in time and is killed", worker.inner.pid)
-                worker.kill()
-                worker.join()
-        self.wrks.clear()
-
-    def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
-        old = [self.wrks[index] for index in workers]
-        self._tell(old, _HEED)
-        super()._respawn_workers(workers, *args, **kwargs)
-        for worker in old:  # what it had in flight is in flight no more; what it counted stays
-            pid = worker.inner.pid
-            if self._memory is not None:
-                self._memory.release(pid)
-            if self._folder.path is not None:
-                with suppress(OSError):
-                    (self._folder.path / status.file_of(pid)).unlink(missing_ok=True)
-        if self.interrupt_signal:
-            self.main_loop_interrupt.set()  # told while Granian cleared it
-
-    @staticmethod
-    def _tell(workers: Iterable[Any], number: signal.Signals) -> None:
-        for worker in workers:
-            with suppress(ProcessLookupError):  # it died, and is about to be replaced
-                os.kill(worker.inner.pid, number)
+def _tell(pids: Iterable[int], *, number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it ended, and is about to be replaced
+            os.kill(pid, number)
 
 
 def _granian_level(level: str) -> LogLevels:

@@ -2,7 +2,8 @@
 
 Theory of operation. Parent and workers share a folder, in which each writes a small file of its
 own: the parent where it listens (`server.json`) and what became of the last reload
-(`reload.json`), each worker what it runs (`worker-PID.json`). Whichever worker is asked reads them
+(`reload.json`), and how many workers there are (`workers.json`), each worker what it runs
+(`worker-PID.json`). Whichever worker is asked reads them
 all. The file of a worker that died is removed by the parent.
 """
 
@@ -17,6 +18,8 @@ from time import time
 from typing import Any, Literal, TypeVar
 
 import msgspec
+
+from .roster import Fleet
 
 T = TypeVar("T")
 
@@ -92,9 +95,11 @@ def workers(folder: Path) -> Iterator[tuple[Working, float]]:
                 yield found, path.stat().st_mtime
 
 
-def report(own: Working, folder: Path | None, now: float) -> dict[str, Any]:
+def report(
+    own: Working, folder: Path | None, now: float, fleet: Fleet | None = None
+) -> dict[str, Any]:
     """The answer to GET /status. own: of the worker that is asked. folder: of this gateway, None
-    where workers have no parent."""
+    where workers have no parent; so is fleet, which are all workers as the parent knows them."""
     rows = [(own, now)]
     serving = reloaded = None
     if folder is not None:
@@ -113,6 +118,8 @@ def report(own: Working, folder: Path | None, now: float) -> dict[str, Any]:
             "config": serving.file or None,
             "worker_count": serving.workers,
         }
+    if fleet is not None:
+        answer |= {"at": round(now, 3), "fleet": msgspec.structs.asdict(fleet)}
     if reloaded is not None:
         answer["last_reload"] = {
             "result": reloaded.result,
@@ -143,7 +150,26 @@ def find(file: Path, others: Iterable[Serving] = ()) -> str | None:
 
     Others may put folders beside ours: only those of this user are looked at.
     """
-    there = [*others]
+    there = [*others, *(serving for serving, _ in _noted())]
+    found = [serving for serving in there if _serves(serving, file)]
+    return max(found, key=lambda serving: serving.started).url if found else None
+
+
+def find_fleet(file: Path) -> Fleet | None:
+    """The workers of that gateway, as its parent noted them last: for when none answers."""
+    found = [(serving, folder) for serving, folder in _noted() if _serves(serving, file)]
+    if not found:
+        return None
+    _, folder = max(found, key=lambda pair: pair[0].started)
+    return read(folder / "workers.json", Fleet)
+
+
+def _serves(serving: Serving, file: Path) -> bool:
+    return serving.file == str(file.resolve()) and lives(serving)
+
+
+def _noted() -> Iterator[tuple[Serving, Path]]:
+    """What gateways of this user noted, and where."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
             owner = folder.lstat()  # a link may be theirs, though what it leads to is ours
@@ -151,10 +177,7 @@ def find(file: Path, others: Iterable[Serving] = ()) -> str | None:
                 continue
             serving = read(folder / "server.json", Serving)
             if serving is not None:
-                there.append(serving)
-    path = str(file.resolve())
-    found = [serving for serving in there if serving.file == path and lives(serving)]
-    return max(found, key=lambda serving: serving.started).url if found else None
+                yield serving, folder
 
 
 def reachable(host: str) -> str:

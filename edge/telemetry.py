@@ -47,6 +47,8 @@ class LineSink:
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
+        self.dropped = 0
+        """Lines that were not written, since the start."""
         self._writing = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -54,12 +56,21 @@ class LineSink:
         self._some = threading.Event()
         self._hurry = threading.Event()
 
+    def start(self) -> None:
+        """Start the thread that writes, if it does not run: it does by itself at the first line,
+        when there may be no memory left for one."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
+                self._thread.start()
+
     def line(self, text: bytes) -> None:
         """Take one line without its end."""
         with self._lock:
             size = self._size + len(text) + 1
             if size > _MOST_BYTES:
                 self._dropped += 1
+                self.dropped += 1
                 return
             lines = self._lines
             lines.append(text)
@@ -175,6 +186,12 @@ def configure(*, level: str = "info", form: str = "json", out: Out | None = None
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
     atexit.register(sink.flush)
     return sink
+
+
+def dropped_lines() -> int:
+    """Lines of this process's log that were dropped, as nobody took them off in time."""
+    sink = structlog.get_config()["logger_factory"]()
+    return sink.dropped if isinstance(sink, LineSink) else 0
 
 
 def info_logger() -> Callable[..., Any]:

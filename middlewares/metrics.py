@@ -230,6 +230,41 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="liveall",
         )
+        self.workers_wanted = Gauge(
+            f"{namespace}_workers_wanted",
+            "Worker processes that there should be.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.workers_alive = Gauge(
+            f"{namespace}_workers_alive",
+            "Worker processes that accept connections.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.workers_ready = Gauge(
+            f"{namespace}_workers_ready",
+            "Worker processes that accept connections and are ready.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.worker_ends = Gauge(
+            f"{namespace}_worker_ends",
+            "Times a worker ended without being asked to, or could not be started.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.worker_start_failures = Gauge(
+            f"{namespace}_worker_start_failures",
+            "Of these, how many before it accepted connections.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.log_lines_dropped = Counter(
+            f"{namespace}_log_lines_dropped",
+            "Lines of the log that were not written, as they came faster than they were read.",
+            registry=registry,
+        )
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._follows: list[tuple[Counter, Callable[[], float], float]] = []
         self._counters: dict[tuple[str, ...], Value] = {}

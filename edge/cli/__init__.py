@@ -31,6 +31,9 @@ app = typer.Typer(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    from edge.streams import fill
+
+    fill()
     os.umask(0o077)  # databases, journals and what is beside them are for this user alone
     try:
         _command()(args=argv)

@@ -72,6 +72,7 @@ def simulate(
 
 def check(config: Config) -> None:
     """Read the configuration and try the stores it names; exit 0 when all is well."""
+    from edge.memory import memory_misfits
     from edge.settings import advice, not_enforced
 
     settings = load(config)
@@ -79,7 +80,7 @@ def check(config: Config) -> None:
         f"ok: {config}: {len(settings.upstreams)} upstreams, {len(settings.models)} models, "
         f"{len(settings.plans)} plans"
     )
-    for sentence in not_enforced(settings):
+    for sentence in (*not_enforced(settings), *memory_misfits(settings.server.workers)):
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")

@@ -25,10 +25,19 @@ def status(
     json: Json = False,
 ) -> None:
     """Ask the running gateway how it does; exit 0 when every worker runs what the file says."""
+    import time
+
+    import msgspec
+
+    from edge.status import find_fleet
+
     url = url or _url_of(config)
     found, fault = _asked(url)
     if found is None:
         say(f"error: {url}: {fault}")
+        if fleet := find_fleet(config):
+            for problem in _missing(msgspec.structs.asdict(fleet), time.time()):
+                say(f"error: {problem}")
         raise typer.Exit(1)
     problems = _problems(found, config)
     if json:
@@ -102,9 +111,11 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
             for worker in found["workers"]
             if worker["digest"] != there
         ]
-    heard, wanted = len(found["workers"]), found.get("worker_count", 1)
-    if heard < wanted:
-        problems.append(f"{heard} of {wanted} workers are there")
+    fleet = found.get("fleet")
+    if fleet is not None:
+        problems += _missing(fleet, found["at"])
+    elif len(found["workers"]) < (wanted := found.get("worker_count", 1)):
+        problems.append(f"{len(found['workers'])} of {wanted} workers are there")
     editions = {worker["edition"] for worker in found["workers"]}
     if len(editions) > 1:
         problems.append("the workers do not run the same configuration")
@@ -115,6 +126,19 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
             ago = worker["seen_seconds_ago"]
             problems.append(f"worker {worker['pid']} has not been heard of for {ago:g} s")
     return problems
+
+
+def _missing(fleet: dict[str, Any], now: float) -> list[str]:
+    """A sentence when workers are missing or not ready. fleet: as `edge.roster.Fleet` has it."""
+    wanted, alive, ready = fleet["wanted"], fleet["alive"], fleet["ready"]
+    if alive >= wanted:
+        return [] if ready >= wanted else [f"{ready} of {wanted} workers are ready"]
+    said = f"{alive} of {wanted} workers are there"
+    if failures := fleet["failures"]:
+        said += f", {failures} in a row ended or could not be started; the log says why"
+    if (left := fleet["next_start"] - now) > 0:
+        said += f"; the next start is in {left:.0f} s"
+    return [said]
 
 
 def _print(found: dict[str, Any], url: str) -> None:

@@ -68,6 +68,7 @@ class Program:
     url: as its `ready` line says. Raises AssertionError when that does not come in time.
     listener: a socket that listens, which it is started with.
     wrapper: a command before it that ends in becoming it, such as `prlimit`.
+    cwd: the working directory. errors: a descriptor to log to, in place of a file in `folder`.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Program:
         env: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
         wrapper: Sequence[str] = (),
+        cwd: Path = ROOT,
+        errors: int | None = None,
     ) -> None:
         self.folder = folder
         self._errors = folder / f"stderr-{time.monotonic_ns()}.log"
@@ -86,14 +89,14 @@ class Program:
         if listener is not None:
             passed = (listener.fileno(),)
             words = [sys.executable, "-c", _HANDED_OVER, str(listener.fileno()), *words]
-        with self._errors.open("wb") as errors:
+        with self._errors.open("wb") as file:
             self.process = subprocess.Popen(
                 words,
                 pass_fds=passed,
-                cwd=ROOT,
+                cwd=cwd,
                 env=environment(env),
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=file if errors is None else errors,
                 start_new_session=True,
                 text=True,
             )
@@ -206,7 +209,7 @@ class Gateway(Program):
 
     document: the configuration; where it listens and keeps things is filled in, and there is room
     for what one address sends in a test. A second one in the same folder goes on where the first
-    was.
+    was. With a `cwd` the file is named relative to that.
     """
 
     def __init__(
@@ -217,6 +220,8 @@ class Gateway(Program):
         env: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
         wrapper: Sequence[str] = (),
+        cwd: Path | None = None,
+        errors: int | None = None,
     ) -> None:
         self.file = folder / "penstock.json"
         self.database = folder / "penstock.db"
@@ -234,8 +239,16 @@ class Gateway(Program):
         filled = {**document, "server": server, "store": store, "limits": limits}
         self._managed = document.get("auth", {}).get("admin_token") == "env:ADMIN_TOKEN"
         self.file.write_text(json.dumps(filled))
-        words = ("serve", "--config", str(self.file))
-        super().__init__(*words, folder=folder, env=env, listener=listener, wrapper=wrapper)
+        name = str(self.file) if cwd is None else os.path.relpath(self.file, cwd)
+        super().__init__(
+            *("serve", "--config", name),
+            folder=folder,
+            env=env,
+            listener=listener,
+            cwd=cwd or ROOT,
+            errors=errors,
+            wrapper=wrapper,
+        )
         self._client = self._new_client()
 
     def _new_client(self) -> httpx.Client:

@@ -24,6 +24,7 @@ from edge.estimate import Estimator
 from edge.ops import open_app
 from edge.places import Places
 from edge.plans import Plans
+from edge.roster import Place
 from edge.sealing import Sealing
 from edge.settings import parse
 from edge.statement import Statement
@@ -295,6 +296,7 @@ class House:
                 self.metrics,
                 lambda: {} if self.ready else {"reason": "stopping"},
                 self._status,
+                Place.alone().fleet,
             ),
             admin_app=AdminApp(
                 token=None,

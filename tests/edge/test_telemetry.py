@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 import structlog
 
-from edge.telemetry import LineSink, RequestLogMiddleware, configure, info_logger, request_line
+from edge.telemetry import (
+    LineSink,
+    RequestLogMiddleware,
+    configure,
+    dropped_lines,
+    info_logger,
+    request_line,
+)
 from edge.upstreams import ConnectFailed, Disconnected
 from middlewares import Attempt, Exchange, Principal, Target, Usage
 from middlewares._asgi import Receive, Scope, Send
@@ -471,3 +478,18 @@ async def test_quiet_endpoints_can_be_chosen() -> None:
         async with Call(log, http_scope("GET", path)) as call:
             await call.ended()
     assert seen == ["/loud"]
+
+
+def test_lines_that_nobody_takes_off_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    out = os.fdopen(writer, "wb", buffering=0)
+    sink = LineSink(out)
+    line = b"x" * (1 << 20)
+    for _ in range(64):  # of which the pipe takes a part of one
+        sink.line(line)
+    assert 50 <= sink.dropped <= 57
+    monkeypatch.setattr(structlog, "get_config", lambda: {"logger_factory": lambda: sink})
+    assert dropped_lines() == sink.dropped
+    os.close(reader)
+    sink.flush(DEADLINE)
+    out.close()
