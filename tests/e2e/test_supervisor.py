@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from redis import Redis
 
 from tests.middlewares.stores.redis_server import RedisServer
 
@@ -202,8 +203,8 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
         gateway.file.write_bytes(spoil)  # the metrics of either have their descriptors from now on
         until(partial(_valid, gateway, valid), what="a look")
     before = parent.num_fds()
-    for limit in (before + 1, before + 8):
-        # A pipe and no second one; a process that cannot open its parts.
+    for limit in (5, before + 8):
+        # No pipe for a process; a process that cannot open its parts.
         with limited(pid, resource.RLIMIT_NOFILE, limit):
             alive(gateway)[0].kill()
             until(refused_starts(gateway), what="three failures")
@@ -272,22 +273,23 @@ def test_worker_killed_again_and_again_gateway_goes_on(
     assert gateway.stop() == 0
 
 
-def test_first_start_no_worker_can_open_ends_with_the_reason(start: Start) -> None:
-    """The parent can do its part; the limit of memory leaves too little for the worker's."""
+def test_first_start_no_worker_can_open_ends_with_the_reason(start: Start, tmp_path: Path) -> None:
+    """The parent can do its part, and each of its processes ends at once."""
     gateway = start(NEAR)
-    used = psutil.Process(gateway.process.pid).memory_info().vms
     assert gateway.stop() == 0
-    words = command("serve", "--config", str(gateway.file), "--port", "0")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nos.register_at_fork(after_in_child=lambda: os._exit(7))\n"
+    )
     done = subprocess.run(
-        ["prlimit", f"--as={used + (48 << 20)}", *words],
-        env=environment(),
+        command("serve", "--config", str(gateway.file), "--port", "0"),
+        env=environment({"PYTHONPATH": str(tmp_path)}),
         capture_output=True,
         text=True,
         timeout=DEADLINE,
     )
     assert done.returncode == 1, done.stderr
+    assert "ended with status 7" in done.stderr
     assert "no worker could be started, exiting" in done.stderr
-    assert "(ulimit -v)" in done.stderr
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
@@ -403,6 +405,12 @@ def break_store(gateway: Gateway) -> Callable[[], None]:
     return mend
 
 
+def forget_grants(redis: RedisServer) -> None:
+    """Keys that one worker knows are known to no new one."""
+    with Redis.from_url(redis.url()) as client:
+        client.flushall()
+
+
 def test_worker_that_is_not_ready_accepts_nothing_while_another_is(
     start: Start, redis_server: RedisServer
 ) -> None:
@@ -420,12 +428,17 @@ def test_worker_that_is_not_ready_accepts_nothing_while_another_is(
     until(lambda: new.pid in pids_of_status(gateway), what="it opened")
     for _ in range(30):
         gateway.forget_connections()
-        found = gateway.get("/readyz")
-        assert found.json()["workers"] == {"wanted": 2, "alive": 1, "ready": 1}
+        assert gateway.post(CHAT, body).status_code == 200
+        assert (fleet(gateway, "alive"), fleet(gateway, "ready")) == (1, 1)
+    forget_grants(redis_server)
     old[1].kill()
-    until(lambda: answers(gateway, "/readyz", 503), what="one that accepts, as none is ready")
+    until(lambda: fleet(gateway, "alive"), what="one that accepts, as none is ready")
+    gateway.forget_connections()
+    refused = gateway.post(CHAT, body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_unavailable")
     mend()
     until(lambda: fleet(gateway, "ready") == 2, what="both ready")
+    gateway.forget_connections()
     assert gateway.post(CHAT, body).status_code == 200
     assert gateway.stop() == 0
 
