@@ -123,7 +123,11 @@ async def open_durable(
     counters = counters_of(settings)
     stack.push_async_callback(counters.aclose)
     await counters.start()
-    accounts = Accounts(counters, ledger)
+
+    async def recover() -> None:
+        await book.recover_now()
+
+    accounts = Accounts(counters, ledger, recover=recover)
     stack.push_async_callback(accounts.aclose)
     book = Book(ledger, Path(settings.store.journal), committed=accounts.committed)
     stack.push_async_callback(book.aclose)

@@ -35,10 +35,16 @@ _TOGETHER = 256
 _Refused = CountersUnavailable | StoreUnavailable
 
 
+async def _nothing() -> None:
+    return
+
+
 class Accounts(Shared):
     """What principals have spent and hold.
 
     period: seconds between two questions for new grants of credit.
+    recover: brings rows that dead processes have left to the ledger; asked before an account is
+        made anew from it. Raises StoreUnavailable when they are not there.
 
     `start` before the first request, where others may grant credit; `aclose` after the last.
     """
@@ -49,6 +55,7 @@ class Accounts(Shared):
         ledger: LedgerStore,
         *,
         period: float = 1.0,
+        recover: Callable[[], Awaitable[None]] = _nothing,
         clock: Callable[[], float] = time,
     ) -> None:
         if period <= 0:
@@ -61,6 +68,7 @@ class Accounts(Shared):
             self._set_aside = counters.set_aside
         self._ledger = ledger
         self._period = period
+        self._recover = recover
         self._clock = clock
         self._holds: dict[str, Hold] = {}
         self._flights: dict[str, asyncio.Task[_Refused | None]] = {}
@@ -186,6 +194,7 @@ class Accounts(Shared):
         try:
             for _ in range(_TRIES):
                 seen, ids = await self._counters.version(account)
+                await self._recover()
                 spent, settled = await self._ledger.spent(account, self._clock(), ids)
                 if await self._counters.restore(account, spent, settled, seen):
                     return None

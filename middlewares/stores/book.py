@@ -127,6 +127,9 @@ class Book(Shared):
         self._progress = asyncio.Event()
         self._hurries = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._recovering = asyncio.Lock()
+        self._recoveries: set[asyncio.Task[None]] = set()
+        self._next_recovery: asyncio.Task[None] | None = None
         self._store_trouble = Trouble(
             "the ledger's store does not take rows, which wait", "the ledger's store takes rows"
         )
@@ -275,6 +278,33 @@ class Book(Shared):
         finally:
             self._hurries -= 1
 
+    async def recover_now(self) -> None:
+        """Bring the rows of processes that have died to the store, before it is asked what was
+        spent. Raises StoreUnavailable when it does not take them, or has not in time.
+        """
+        folder = self._folder
+        if folder is None or not self._tasks:
+            return
+        recovery = self._next_recovery
+        if recovery is None:
+            recovery = asyncio.create_task(self._recover(folder), name="book-recover-now")
+            self._next_recovery = recovery
+            self._recoveries.add(recovery)
+            recovery.add_done_callback(self._recoveries.discard)
+        await asyncio.wait((recovery,), timeout=self._patience)
+        if not recovery.done() or recovery.cancelled():
+            raise StoreUnavailable("rows of a process that has died are still being recovered")
+        raised = recovery.exception()
+        if isinstance(raised, StoreUnavailable):  # all else is said where it is tried each time
+            raise StoreUnavailable(f"rows of a process that has died wait: {raised}") from None
+
+    async def _recover(self, folder: Path) -> None:
+        """One at a time: a second one would take the journals that the first has for nobody's."""
+        async with self._recovering:
+            if asyncio.current_task() is self._next_recovery:
+                self._next_recovery = None  # whoever asks from now on needs another look
+            await recover(folder, self._store, self._recovered)
+
     async def aclose(self) -> None:
         """Write what is left, for a bounded time, and stop. Idempotent.
 
@@ -291,7 +321,7 @@ class Book(Shared):
                 self.pending,
                 "they are lost" if self._journal is None else "the journal has them",
             )
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks = [*self._tasks, *self._recoveries], []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -456,7 +486,7 @@ class Book(Shared):
     async def _look_for_dead(self, folder: Path, looked: asyncio.Event) -> None:
         while True:
             try:
-                await recover(folder, self._store, self._recovered)
+                await self._recover(folder)
             except Exception as raised:  # the journals are still there
                 self._recovery_trouble.begins(raised)
                 if isinstance(raised, OSError):

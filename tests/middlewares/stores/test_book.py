@@ -17,12 +17,15 @@ import msgspec
 import pytest
 
 from middlewares.stores import StoreUnavailable
+from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
 from middlewares.stores.journal import Journal
 from middlewares.stores.ledger import Entry, LedgerStore, Rejected
+from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_ledger import SqlLedgerStore
+from middlewares.terms import Budget, Window
 from tests.waiting import DEADLINE, until
 
 from .entries import credit, use
@@ -557,6 +560,45 @@ async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
         store.failing = None
         await until(lambda: book.recovered == 1)
     assert store.order == [row.id]
+
+
+async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
+    tmp_path: Path,
+) -> None:
+    """A store that can be read and takes no rows: what a killed worker served waits in its journal,
+    and nobody holds it any more."""
+    store = Watched()
+    row = use(starts=FIVE, cost=70)
+    journal = Journal(tmp_path)
+    journal.close(row)
+    journal.aclose(keep=True)
+    store.failing = StoreUnavailable("read-only")
+    counters = MemoryCounters()
+    async with started(store, tmp_path, patience=0.05, recovery=3600.0) as book:
+        accounts = Accounts(counters, store, recover=book.recover_now)
+        budget = Budget(windows=(Window("5h", 18_000.0, 100),))
+        asked = [accounts.standing(row.account, budget) for _ in range(10)]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(answer, StoreUnavailable) and "has died" in str(answer)
+        store.failing = None
+        assert await accounts.standing(row.account, budget)
+        assert store.order == [row.id]
+        assert book.recovered == 1
+        await accounts.aclose()
+
+
+async def test_journal_that_nobody_can_read_keeps_no_account_from_being_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said by the recovery that goes on all the time."""
+    async with started(Watched(), tmp_path) as book:
+
+        async def denied(*_: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("middlewares.stores.book.recover", denied)
+        await book.recover_now()
+    await book.recover_now()
 
 
 CHILD = """
