@@ -3,11 +3,9 @@
 import asyncio
 import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from time import time
 
 import httpx
@@ -18,6 +16,7 @@ from middlewares.stores.sql import SqlKeyStore
 
 from . import keys
 from .local_model import local_model
+from .run_folder import HeldFolder
 from .server import AddressInUse, serve
 from .settings import Settings, demo_settings
 
@@ -43,8 +42,9 @@ def run(
     Raises AddressInUse for a given port, LocalModelUnavailable.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-demo-"))
-        settings = demo_settings(os.environ, Path(folder))
+        folder = HeldFolder("demo")
+        stack.callback(folder.close)
+        settings = demo_settings(os.environ, folder.path)
         if local:
             settings = stack.enter_context(local_model()).served_by(settings)
         key = asyncio.run(_key(settings))

@@ -1,9 +1,10 @@
-"""The temporary folder of one running gateway, where its processes note their status.
+"""The temporary folders of a running gateway; in one of them its processes note their status.
 
-The folder has a file that is locked as long as a process of the gateway lives. The next gateway of
-the same user that starts removes folders whose lock is free: their parents were killed. A folder
-that is removed under a running gateway (a cleaner of /tmp, a TMPDIR that is gone) is made again.
-Serving never depends on it: where there is no room for one, only `penstock status` is missing.
+Each folder has a file that is locked as long as a process of the gateway lives. The next gateway of
+the same user that starts removes folders whose lock is free: their processes were killed. The
+folder for status is made again when it is removed under a running gateway (a cleaner of /tmp, a
+TMPDIR that is gone). Serving never depends on it: where there is no room for one, only `penstock
+status` is missing.
 """
 
 import fcntl
@@ -21,6 +22,24 @@ _log = logging.getLogger(__name__)
 
 LOCK = "gateway.lock"
 """Only folders that have this file are removed: others may begin with the same letters."""
+
+
+class HeldFolder:
+    """A new temporary folder of mode 0700, removed by `close`, or later when this process was
+    killed. kind: what its name has after `penstock-`. Raises OSError."""
+
+    def __init__(self, kind: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
+        try:
+            self._lock = _locked(self.path)
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def close(self) -> None:
+        """Remove it with all that is in it. May take its time."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
 
 
 class RunFolder:

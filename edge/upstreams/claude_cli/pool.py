@@ -1,14 +1,13 @@
 """How many clients run, and who waits for one."""
 
 import asyncio
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge.run_folder import HeldFolder
 from edge.upstreams import ConnectFailed
 
 from .process import Process
@@ -41,7 +40,7 @@ class Pool:
         """Places of requests that have waited and do not know yet that it is their turn."""
         self._line: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._folder: Path | None = None
+        self._folder: HeldFolder | None = None
         self._taken = 0.0
         self._ageing: asyncio.TimerHandle | None = None
         self._closed = False
@@ -126,11 +125,16 @@ class Pool:
 
     def _private(self) -> Path:
         """A folder of this pool alone (mode 0700); another when something has tidied it up."""
-        if self._folder is None or not all((self._folder / name).is_dir() for name in _FOLDERS):
-            self._folder = Path(tempfile.mkdtemp(prefix="penstock-claude-"))
+        folder = self._folder
+        if folder is None or not all((folder.path / name).is_dir() for name in _FOLDERS):
+            if folder is not None:
+                self._folder = None
+                folder.close()
+            folder = HeldFolder("claude")
             for name in _FOLDERS:
-                (self._folder / name).mkdir(mode=0o700)
-        return self._folder
+                (folder.path / name).mkdir(mode=0o700)
+            self._folder = folder
+        return folder.path
 
     def _prepare(self) -> None:
         """Start a client ahead of need, where there is room and requests have come of late."""
@@ -199,4 +203,5 @@ class Pool:
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await asyncio.to_thread(self._folder.close)
+            self._folder = None

@@ -383,7 +383,7 @@ async def test_its_folder_may_be_tidied_up(host: Host) -> None:
     await host.until(lambda: not host.alive)
     folder = upstream._pool._folder
     assert folder is not None
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.path)
     assert await rest(await asked(upstream))
     assert upstream._pool._folder != folder
 
@@ -397,7 +397,7 @@ async def test_the_end(host: Host) -> None:
     await upstream.aclose()
     assert not host.alive
     assert folder is not None
-    assert not folder.exists()
+    assert not folder.path.exists()
     for closed in (waiting, asyncio.create_task(asked(upstream))):
         with pytest.raises(ConnectFailed, match="closed"):
             await closed
