@@ -12,6 +12,7 @@ somebody has removed it; until then nothing is opened.
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -47,7 +48,7 @@ _TENDING = 0.5
 class _Chunk:
     """Rows that were closed while one segment was written to, and are not in the store."""
 
-    __slots__ = ("away", "rows", "segment", "unwritten")
+    __slots__ = ("away", "file", "rows", "segment", "unwritten")
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
@@ -56,6 +57,8 @@ class _Chunk:
         """Those of them that the journal could not take."""
         self.away = 0
         """How many rows are in the journal only."""
+        self.file: int | None = None
+        """Descriptor of the segment then, which may be removed from its folder."""
 
     def __len__(self) -> int:
         return self.away + len(self.rows)
@@ -330,6 +333,10 @@ class Book(Shared):
                 self._begin(self._folder)
         journal, self._journal = self._journal or self._removed, None
         self._removed = None
+        for chunk in self._chunks:
+            if chunk.file is not None:
+                os.close(chunk.file)
+                chunk.file = None
         if journal is not None:
             journal.aclose(keep=bool(self.pending or journal.under_way))
 
@@ -394,6 +401,10 @@ class Book(Shared):
         self._arrived.set()
         in_memory = sum(len(chunk.rows) for chunk in self._chunks)
         if in_memory > self._in_memory and full is not self._chunks[0]:
+            try:
+                full.file = os.open(journal.path(full.segment), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:  # removed just now, or too many are open: they stay
+                return
             full.away = len(full.rows) - len(full.unwritten)
             full.rows = full.unwritten
 
@@ -428,13 +439,11 @@ class Book(Shared):
 
     async def _write_some(self, chunk: _Chunk) -> None:
         journal = self._journal or self._removed
-        if chunk.away and journal is not None:
-            path = journal.path(chunk.segment)
-            try:
-                chunk.rows = await asyncio.to_thread(closed, path) + chunk.rows
-            except FileNotFoundError:
-                _log.error("%d rows are lost: somebody has removed %s", chunk.away, path)
+        if chunk.file is not None:
+            chunk.rows = await asyncio.to_thread(closed, chunk.file) + chunk.rows
             chunk.away = 0
+            file, chunk.file = chunk.file, None
+            os.close(file)
         batch = chunk.rows[:LONGEST]
         if batch:
             await deliver(self._store, batch, self._folder)

@@ -76,20 +76,25 @@ def _record(kind: int, content: Entry | str) -> bytes:
     return _head(len(payload), _crc(payload, kind), kind) + payload
 
 
-def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
+def records(segment: Path | int) -> Iterator[tuple[Kind, Entry | str]]:
     """What a segment holds, in order: entries, and ids of void ones.
 
     A torn record at the end is passed over: nobody was told that it had been written. Raises
     OSError, and Damaged when something that cannot be read has anything behind it; after all
     others, when a record is whole and is no entry.
     """
-    data = segment.read_bytes()
+    if isinstance(segment, int):
+        data = os.pread(segment, os.fstat(segment).st_size, 0)
+        name = f"a segment ({segment})"
+    else:
+        data = segment.read_bytes()
+        name = segment.name
     odd: Damaged | None = None
     at = len(_MARK)
     if not data.startswith(_MARK):
         if _MARK.startswith(data.rstrip(b"\0")):
             return
-        raise Damaged(f"{segment.name} is no journal, or one of another version")
+        raise Damaged(f"{name} is no journal, or one of another version")
     while at < len(data):
         after = at + _HEAD.size
         length, crc, number = _HEAD.unpack_from(data, at) if after <= len(data) else (0, 0, 0)
@@ -100,12 +105,12 @@ def records(segment: Path) -> Iterator[tuple[Kind, Entry | str]]:
         if _crc(payload, number) != crc or number >= len(_KINDS):
             if not data[end:].strip(b"\0"):  # nothing, or what the file system had not written
                 break
-            raise Damaged(f"{segment.name}, byte {at}")
+            raise Damaged(f"{name}, byte {at}")
         kind = _KINDS[number]
         try:
             content = (_id if kind == "void" else _entry).decode(payload)
         except msgspec.DecodeError as raised:
-            odd = odd or Damaged(f"{segment.name}, byte {at}: {raised}")
+            odd = odd or Damaged(f"{name}, byte {at}: {raised}")
         else:
             yield kind, content
         at = end
@@ -332,8 +337,9 @@ def dead(folder: Path) -> Iterator[DeadJournal]:
             yield DeadJournal(folder, name, lock)
 
 
-def closed(segment: Path) -> list[Entry]:
-    """The rows that were closed in a segment, in order. Raises OSError."""
+def closed(segment: Path | int) -> list[Entry]:
+    """The rows that were closed in a segment, in order; of a path, or a descriptor that is left
+    open. Raises OSError."""
     rows: list[Entry] = []
     try:
         for kind, entry in records(segment):
