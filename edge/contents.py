@@ -26,7 +26,17 @@ from .bounds import plain
 from .members import READ, misspelt
 from .untyped import decode_any
 from .usual import check_tools, check_turns
-from .vendor_objects import ANYWHERE, LINKS, NOTHING, TOP, is_private_link, refused, refused_link
+from .vendor_objects import (
+    ANYWHERE,
+    LINKS,
+    MODELS,
+    NOTHING,
+    TOP,
+    is_private_link,
+    refused,
+    refused_link,
+    refused_model,
+)
 
 Fields = MutableMapping[str, msgspec.Raw]
 
@@ -124,6 +134,8 @@ _USUALLY: dict[str, Callable[[msgspec.Raw], object]] = {
 }
 _LIST, _OBJECT, _STRING = b'[{"'
 _IMAGE_CALL = "image_generation_call"
+_IMAGES = "image_generation"
+_DEFAULT = b'"default"'
 _decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -184,6 +196,11 @@ def _others(fields: Fields) -> None:
         meant = plain(name)
         if bytes(memoryview(raw)[:_LONGEST_NOTHING]) in NOTHING:
             continue
+        if meant in MODELS:
+            if bytes(raw) == _DEFAULT:
+                del fields[name]  # what the vendor chooses costs another price, or none is known
+                continue
+            raise _Fault(name, refused_model)
         if meant == "container":
             _enter(fields, name, _CONTAINER, 0)
         elif meant == "prompt":
@@ -258,6 +275,8 @@ def _mixed(raw: msgspec.Raw, kind: _Kind, depth: int) -> msgspec.Raw | None:
 def _object(members: Fields, kind: _Kind, depth: int) -> None:
     if not kind.names.issuperset(members):
         _odd(members, kind, depth)
+    if kind is _TOOL and "model" in members and _kind_of(members) != _IMAGES:
+        raise _Fault("model", refused_model)
     entered = kind.entered
     if not entered.keys().isdisjoint(members):
         if "tool_use_id" in members and _kind_of(members).endswith("_tool_result"):

@@ -135,8 +135,10 @@ class IntakeMiddleware:
             check_few(fields)
             check_names(fields, exchange.endpoint)
             exchange.whole = check_contents(fields)
-        if "models" in fields and exchange.endpoint in _STREAMED:
-            exchange.models = _models(fields)
+        if "models" in fields:
+            named = _models(fields)  # no upstream may read them
+            if exchange.endpoint in _STREAMED:
+                exchange.models = named
         exchange.model = model = _text(fields, "model")
         if not model.isprintable():
             raise _expected("model", "a printable name")

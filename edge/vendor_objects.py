@@ -6,21 +6,26 @@ vendor reads one. Names are compared as lenient servers do (`edge.bounds.plain`)
 
 Sources: OpenAI API reference, `conversation`, `prompt`, tools `file_search`, `code_interpreter`,
 `shell`, `mcp`, `image_generation`, parts `file`, `input_file`, `input_image`; Anthropic API
-reference, `container`, `container_upload`, file sources; Azure OpenAI, `data_sources`; Gemini API,
-`cached_content`; xAI, `collection_ids`; Mistral, `library_ids`; Z.ai, `knowledge_id`.
+reference, `container`, `container_upload`, file sources, `thread`, `fallbacks`; Azure OpenAI,
+`data_sources`; Gemini API, `cached_content`; xAI, `collection_ids`; Mistral, `library_ids`; Z.ai,
+`knowledge_id`.
 """
 
 import msgspec
 
 from middlewares.problem import Problem
 
-TOP = frozenset(("conversation", "prompt", "container", "datasources"))
+TOP = frozenset(("conversation", "prompt", "container", "datasources", "thread"))
 """Top-level members that may be, or hold, a reference; as `plain` writes them."""
+MODELS = frozenset(("fallbacks", "fallbackmodels", "modelfallbacks", "contextwindowfallbacks"))
+"""Top-level members that name models of the upstream, past the catalog and its prices (Messages
+API, LiteLLM)."""
 ANYWHERE = frozenset(
     (
         "cachedcontent",
         "cachedcontents",
         "collectionids",
+        "comparisonresponseid",
         "connectorid",
         "containerid",
         "fileid",
@@ -28,7 +33,10 @@ ANYWHERE = frozenset(
         "knowledgeid",
         "knowledgeids",
         "libraryids",
+        "memorystoreid",
+        "memorystoreids",
         "skillid",
+        "tunnelid",
         "vectorstoreid",
         "vectorstoreids",
     )
@@ -59,6 +67,13 @@ def refused(path: str, why: str = "it refers to an object that only its vendor h
         param=path,
         issue="expected to be left out",
         extra={"code": "unsupported_parameter"},
+    )
+
+
+def refused_model(path: str) -> Problem:
+    """The refusal of a member that names a model of the upstream."""
+    return refused(
+        path, "it names a model of the upstream. Name models of this service in `models`"
     )
 
 

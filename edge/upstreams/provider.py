@@ -108,7 +108,15 @@ def credentials(dialect: str, key: str | None, header: str | None = None) -> tup
 
 
 _ANTHROPIC_VERSION: Header = (b"anthropic-version", b"2023-06-01")
-_OWN = frozenset((b"anthropic-dangerous-direct-browser-access",))
+_OWN = frozenset(
+    (
+        b"anthropic-dangerous-direct-browser-access",
+        b"anthropic-organization-id",
+        b"anthropic-user-profile-id",
+        b"anthropic-workspace-id",
+    )
+)
+"""Anthropic's headers that mean a browser, or something in the operator's account."""
 
 
 LONGEST_HEADER = 4096

@@ -94,6 +94,13 @@ REFERENCES: list[tuple[dict[str, msgspec.Raw], str]] = [
         fields(messages=rb'[{"role":"user","content":[{"type":"file","file\u005fid":"f"}]}]'),
         "messages[0].content[0].file_id",
     ),
+    (fields(thread={"type": "continue", "previous_message_id": "msg_1"}), "thread"),
+    (fields(thread={"type": "create"}), "thread"),
+    (fields(fallbacks=[{"model": "claude-other"}]), "fallbacks"),
+    (fields(Fallbacks=["other"]), "Fallbacks"),
+    (fields(fallback_models=["other"]), "fallback_models"),
+    (tool(type="advisor_20260301", name="advisor", model="claude-other"), "tools[1].model"),
+    (tool(type="mcp", server_label="x", tunnel_id="t"), "tools[1].tunnel_id"),
     (said({"type": "file", "file": {"fileId": "f"}}), "messages[0].content[1].file.fileId"),
     (said({"type": "file", "file": {"FILE_ID": "f"}}), "messages[0].content[1].file.FILE_ID"),
     (tool(type="file_search", vector_store_ids=["vs_1"]), "tools[1].vector_store_ids"),
@@ -293,6 +300,8 @@ PASSING: list[dict[str, msgspec.Raw]] = [
     tool(type="code_interpreter", container={"type": "auto", "memory_limit": "4g"}),
     tool(type="mcp", server_url="https://x", authorization="t", headers=FREE),
     tool(type="computer_use_preview", environment="linux", display_width=1),
+    tool(type="image_generation", model="gpt-image-1"),
+    fields(fallbacks=[], thread=None),
     tool(type="not_invented_yet", Option=1, thing={"Type": "x"}),
     fields(messages=b'[{"role":"user","content":"\xff"}]'),
 ]
@@ -339,6 +348,12 @@ def test_check_contents_first_of_two_members_is_looked_at_where_both_are_sent() 
     members = fields(messages=hidden)
     assert not check_contents(members)
     assert bytes(members["messages"]) == b'[{"content":"x"}]'
+
+
+def test_check_contents_fallbacks_of_the_vendors_choice_are_left_out() -> None:
+    members = fields(model="m", fallbacks="default")
+    check_contents(members)
+    assert set(members) == {"model"}
 
 
 def test_check_names_of_two_inner_members_of_a_name_sends_the_one_that_is_read() -> None:

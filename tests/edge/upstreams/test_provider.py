@@ -234,3 +234,25 @@ async def test_credentials_an_upstream_repeats_are_in_no_log_line_and_no_attempt
                 reply = await request(made.app, "POST", path, json={"model": "m", **body})
                 said = json.dumps(made.log) + reply.text
                 assert secret[:6] not in said, (dialect, path, status, said)
+
+
+async def test_headers_that_mean_something_in_the_operators_account_stay_behind() -> None:
+    asked = await sent(
+        house("anthropic"),
+        "/v1/messages",
+        {"messages": TURN, "max_tokens": 5},
+        **{
+            "anthropic-beta": "x",
+            "anthropic-workspace-id": "wrkspc_1",
+            "anthropic-user-profile-id": "u_1",
+            "anthropic-organization-id": "o_1",
+        },
+    )
+    names = {name for name, _ in asked.headers if name.startswith(b"anthropic-")}
+    assert names == {b"anthropic-beta", b"anthropic-version"}
+
+
+async def test_models_reach_no_upstream_at_any_endpoint() -> None:
+    for path, (dialect, _, body) in CALLS.items():
+        found = await sent(house(dialect), path, {**body, "models": ["m"]})
+        assert "models" not in members(found), path
