@@ -87,6 +87,7 @@ class Workers:
         self._was = b""
         self._settled_at = 0.0
         self._others: frozenset[bytes] = frozenset()
+        self._blocks = True
         self._awake = asyncio.Event()
         self._waiting: dict[bytes, _Gathering] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -216,20 +217,35 @@ class Workers:
 
     async def _listen(self) -> None:
         await self._ear.start()
-        key = _list_of(self.id.encode())
         while True:
             try:
-                got = await self._ear.call(b"BLPOP", key, _LISTEN)
-                if got is not None:
-                    more = await self._ear.call(b"LRANGE", key, 0, _AT_ONCE - 1)
-                    if more:
-                        await self._ear.call(b"LTRIM", key, len(more), -1)
-                    await self._heard([got[1], *more])
+                await self._heard(await self._messages())
             except CountersUnavailable:
                 await asyncio.sleep(BEAT)
             except Exception:
                 _log.exception("a question of another worker cannot be answered")
                 await asyncio.sleep(BEAT)
+
+    async def _messages(self) -> list[bytes]:
+        """What has come, after a while nothing. Raises CountersUnavailable."""
+        ear, key = self._ear, _list_of(self.id.encode())
+        first: list[bytes] = []
+        if self._blocks:
+            try:
+                got = await ear.call(b"BLPOP", key, _LISTEN)
+            except CountersUnavailable:
+                if ear.up:  # refused, as some users and proxies are: then Redis is polled
+                    self._blocks = False
+                raise
+            if got is None:
+                return []
+            first = [got[1]]
+        else:
+            await asyncio.sleep(BEAT)
+        more: list[bytes] = await ear.call(b"LRANGE", key, 0, _AT_ONCE - 1)
+        if more:
+            await ear.call(b"LTRIM", key, len(more), -1)
+        return first + more
 
     async def _heard(self, messages: list[bytes]) -> None:
         questions: dict[bytes, list[bytes]] = {}

@@ -351,6 +351,30 @@ async def test_a_replica_is_left(redis_server: RedisServer) -> None:
         assert await link.call("SET", "key", 1) == b"OK"
 
 
+async def test_redis_that_loads_its_data_is_not_connected_to_yet(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    loading = asyncio.Event()
+    real = passing_on(redis_server.path)
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if loading.is_set():
+            return await real(reader, writer)
+        while await reader.read(1024):
+            writer.write(b"-LOADING Redis is loading the dataset in memory\r\n" * 5)
+
+    async with (
+        tcp(speak) as port,
+        linked(f"redis://127.0.0.1:{port}", scripts={b"x": b"return 1"}) as link,
+    ):
+        assert not link.up
+        with pytest.raises(CountersUnavailable, match="LOADING"):
+            link.call("PING")
+        loading.set()
+        await until(lambda: link.up)
+        assert await link.call("PING") == b"PONG"
+
+
 async def test_it_says_when_it_is_connected(server: RedisServer) -> None:
     url = server.url()
     times: list[bool] = []

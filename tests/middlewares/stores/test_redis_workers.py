@@ -246,6 +246,17 @@ async def test_question_lost_with_its_list_is_asked_again(server: RedisServer) -
         assert await held_in_all(one) == 60
 
 
+async def test_questions_are_polled_for_where_redis_may_not_block(server: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-blpop")
+    async with worker(server) as one, worker(server) as other:
+        await restored(one)
+        await held(other, "h", 60)
+        evicted(server)
+        await restored(one)
+        assert await held_in_all(one) == 60
+
+
 async def test_what_is_no_question_is_passed_over(server: RedisServer) -> None:
     async with worker(server) as one:
         with server.client() as client:
