@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import number
 from middlewares.stores.responses import KeptTurn
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -76,7 +77,7 @@ class Head(msgspec.Struct):
         return self.type if isinstance(self.type, str) else "message"
 
 
-head_of = msgspec.json.Decoder(Head).decode
+head_of = msgspec.json.Decoder(Head, float_hook=number).decode
 
 
 class KeptItem(msgspec.Struct, frozen=True):

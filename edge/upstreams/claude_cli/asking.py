@@ -13,6 +13,8 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from edge import untyped
+
 from .program import SERVER
 
 _PROTOCOL = "2025-11-25"  # of MCP, as this client asks for it; another costs it two round trips
@@ -89,7 +91,7 @@ class _Request(Struct):
     stop_sequences: list[str] = []
 
 
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(_Request, float_hook=untyped.number).decode
 _encode = msgspec.json.encode
 
 
