@@ -235,8 +235,8 @@ class Supervisor:
             if worker.inner.exitcode is not None:
                 self._ended(row)
         if self._served and not self._announced and all(row.decided for row in self._rows):
-            self._announced = True
             self.opened()
+            self._announced = True
 
     def _note(self) -> None:
         self.changed()

@@ -1,6 +1,7 @@
 """The parent process under attack: it goes on, replaces its workers, and stops when asked to."""
 
 import asyncio
+import json
 import os
 import resource
 import shutil
@@ -290,6 +291,20 @@ def test_first_start_no_worker_can_open_ends_with_the_reason(start: Start, tmp_p
     assert done.returncode == 1, done.stderr
     assert "ended with status 7" in done.stderr
     assert "no worker could be started, exiting" in done.stderr
+
+
+def test_limit_of_memory_too_low_for_a_worker_is_said_by_check(tmp_path: Path) -> None:
+    file = tmp_path / "penstock.json"
+    file.write_text(json.dumps(NEAR))
+    done = subprocess.run(
+        ["prlimit", f"--as={600 << 20}", *command("check", "--config", str(file))],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: memory: the address space of a process is limited to 600 MiB" in done.stderr
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])

@@ -1,0 +1,43 @@
+"""Standard streams that nobody reads, in a process of its own."""
+
+import subprocess
+import sys
+
+from tests.waiting import DEADLINE
+
+SCRIPT = """
+import os, signal, sys
+from edge import streams
+reader, writer = os.pipe()
+os.dup2(writer, 2)
+os.set_blocking(2, False)
+try:
+    while True:
+        os.write(2, b"x" * 4096)
+except BlockingIOError:
+    pass
+os.set_blocking(2, True)
+streams.dump_stacks_on_sigquit()
+os.kill(os.getpid(), signal.SIGQUIT)
+assert os.get_blocking(2)  # others have it too
+lines = []
+streams.print_to_log(lines.append)
+print("one\\ntwo", file=sys.stderr)
+assert lines == [b"one", b"two"], lines
+os.read(reader, 1 << 20)
+os.kill(os.getpid(), signal.SIGQUIT)
+assert b"most recent call first" in os.read(reader, 1 << 20)
+end, start = os.pipe()
+os.dup2(start, 1)
+os.close(end)
+os.close(start)
+streams.say("ready\\n")
+sys.exit(5)
+"""
+
+
+def test_full_and_broken_pipes_stop_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert done.returncode == 5, done.stderr
