@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from fcntl import LOCK_EX, LOCK_NB, lockf
+from fcntl import LOCK_EX, LOCK_UN, lockf
 from pathlib import Path
 
 import pytest
@@ -149,14 +148,20 @@ def test_lock_two_kinds_of_file_exclude_each_other(
     lock = _lock()
     try:
         lockf(lock, LOCK_EX)
-        pid = os.fork()
-        if not pid:
-            signal.alarm(60)
-            try:
-                lockf(lock, LOCK_EX | LOCK_NB)
-            except OSError:
-                os._exit(3)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        other = subprocess.run([sys.executable, "-c", OTHER, str(lock)], pass_fds=(lock,))
+        assert other.returncode == 3
+        lockf(lock, LOCK_UN)
+        other = subprocess.run([sys.executable, "-c", OTHER, str(lock)], pass_fds=(lock,))
+        assert other.returncode == 0
     finally:
         os.close(lock)
+
+
+OTHER = """
+import sys
+from fcntl import LOCK_EX, LOCK_NB, lockf
+try:
+    lockf(int(sys.argv[1]), LOCK_EX | LOCK_NB)
+except OSError:
+    sys.exit(3)
+"""

@@ -1,6 +1,8 @@
 """Temporary folders: held while a process lives, removed by a later one, never another's."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from stat import S_IMODE
@@ -19,21 +21,28 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+KILLED = """
+import os, sys
+from edge.run_folder import HeldFolder
+folder = HeldFolder(sys.argv[1])
+(folder.path / "tmp").mkdir()
+(folder.path / "tmp" / "secret").write_text("x")
+print(folder.path, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
 def left_by_the_dead(temporary: Path, kind: str) -> Path:
     """The folder of a process that was killed."""
-    there, here = os.pipe()
-    pid = os.fork()
-    if not pid:
-        folder = HeldFolder(kind)
-        (folder.path / "tmp").mkdir()
-        (folder.path / "tmp" / "secret").write_text("x")
-        os.write(here, str(folder.path).encode())
-        os._exit(9)
-    os.waitpid(pid, 0)
-    os.close(here)
-    path = Path(os.read(there, 4096).decode())
-    os.close(there)
-    assert path.parent == temporary
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, kind],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    path = Path(done.stdout.strip())
+    assert path.parent == temporary, done.stderr
     return path
 
 
