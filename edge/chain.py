@@ -100,11 +100,10 @@ def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
 
 
 def _door(app: ASGIApp, parts: Parts) -> ASGIApp:
-    plans = parts.plans
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
-        limits=lambda exchange: plans.at_the_door(exchange.principal),
+        limits=parts.plans.at_the_door,
         exempt=OWN,
         line=parts.line,
         unread=True,
@@ -113,20 +112,12 @@ def _door(app: ASGIApp, parts: Parts) -> ASGIApp:
 
 
 def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
-    """What a model served instead takes is not counted against the rates: they are used up, or the
-    request has been counted.
-
-    Who waits here has a slot, so it must not wait behind those who want one: it has another line.
-    """
-    plans = parts.plans
-
-    def limits(exchange: Exchange) -> Limits | None:
-        return None if exchange.instead else plans.of_the_body(exchange.principal)
-
+    """Who waits here has a slot, so it must not wait behind those who want one: it has another
+    line."""
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
-        limits=limits,
+        limits=parts.plans.of_the_body,
         exempt=OWN,
         tokens=lambda exchange: 0 if exchange.endpoint in COUNTING else exchange.estimate,
         line=parts.second_line,

@@ -55,7 +55,7 @@ class IntakeMiddleware:
     limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
 
     Reads:   endpoint, principal
-    Writes:  fields, whole, let_go, model, models, stream, large, size, estimate, media
+    Writes:  body_read, fields, whole, let_go, model, models, stream, large, size, estimate, media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
              upstream_unavailable
@@ -100,6 +100,7 @@ class IntakeMiddleware:
         principal = exchange.principal
         who = subscriber(exchange.client) if principal is None else principal.id
         upload = Upload(self._uploads, who)
+        exchange.body_read = True
         try:
             try:
                 _check_media_type(scope)
@@ -121,7 +122,8 @@ class IntakeMiddleware:
             del body  # the exchange holds what it is made of, until that is sent
             await self.app(scope, receive, send)
         finally:
-            upload.close()
+            if upload.size:
+                upload.close()
 
     async def _read(self, exchange: Exchange, body: bytes) -> None:
         """What the body asks for. Raises Problem."""

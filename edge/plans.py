@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from middlewares.exchange import Principal
+from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem
 from middlewares.terms import Budget, Limits, Rate, Terms, Window
 
@@ -36,10 +36,14 @@ class Plans:
             )
         self._instead = {plan.id: _instead(plan) for plan in settings.plans}
         self._instead = {id_: choices for id_, choices in self._instead.items() if choices}
+        self._of_bodies = any(
+            plan.tokens is not None or "rate_limited" in self._instead.get(name or "", ())
+            for name, plan in self._plans.items()
+        )
         self._usual = settings.auth.plan or ""
         self._ready = {name: terms_of(plan) for name, plan in self._plans.items()}
         self._own: dict[int, tuple[Principal, Terms]] = {}
-        self._halves: dict[tuple[int, bool], tuple[Limits, tuple[Limits, Limits | None]]] = {}
+        self._halves: dict[int, tuple[Limits, Limits | None, Limits | None]] = {}
 
     def terms(self, principal: Principal | None) -> Terms:
         """What this one may use.
@@ -63,40 +67,54 @@ class Plans:
         self._own[id(principal)] = (principal, terms)
         return terms
 
-    def at_the_door(self, principal: Principal | None) -> Limits:
-        """Of its limits those that are decided before the body is read: slots, and the rate of
-        requests unless another model may serve instead, which only the body can tell."""
+    def at_the_door(self, exchange: Exchange) -> Limits | None:
+        """Of the limits of a request those that are decided before its body is read: slots, and the
+        rate of requests unless another model may serve instead, which only the body can tell; None
+        where there are none."""
+        principal = exchange.principal
         limits = self.terms(principal).limits
-        if limits.tokens is None and not self._serves_instead(principal):
-            return limits
-        return self._split(principal, limits)[0]
+        known = self._halves.get(id(limits))
+        if known is None or known[0] is not limits:
+            known = self._split(principal, limits)
+        return known[1]
 
-    def of_the_body(self, principal: Principal | None) -> Limits | None:
-        """Of its limits the others; None where there are none."""
-        limits = self.terms(principal).limits
-        if limits.tokens is None and not self._serves_instead(principal):
+    def of_the_body(self, exchange: Exchange) -> Limits | None:
+        """Of the limits of a request the others; None where there are none.
+
+        What a model served instead takes is not counted against the rates: they are used up, or
+        the request has been counted.
+        """
+        if exchange.instead:
             return None
-        return self._split(principal, limits)[1]
+        principal = exchange.principal
+        if not self._of_bodies and (principal is None or principal.limits is None):
+            return None
+        limits = self.terms(principal).limits
+        known = self._halves.get(id(limits))
+        if known is None or known[0] is not limits:
+            known = self._split(principal, limits)
+        return known[2]
 
-    def _serves_instead(self, principal: Principal | None) -> bool:
-        return bool(self._instead) and "rate_limited" in self.instead(principal)
-
-    def _split(self, principal: Principal | None, limits: Limits) -> tuple[Limits, Limits | None]:
-        later = self._serves_instead(principal)
-        known = self._halves.get((id(limits), later))
-        if known is not None and known[0] is limits:
-            return known[1]
-        none = msgspec.structs.replace(limits, requests=None, tokens=None, concurrency=None)
-        door = msgspec.structs.replace(limits, tokens=None)
-        body = msgspec.structs.replace(none, tokens=limits.tokens)
-        if later:
-            door = msgspec.structs.replace(door, requests=None)
-            body = msgspec.structs.replace(body, requests=limits.requests)
-        halves = door, None if body == none else body
+    def _split(
+        self, principal: Principal | None, limits: Limits
+    ) -> tuple[Limits, Limits | None, Limits | None]:
+        """`limits`, and its two parts. They have the very rates of it, as counters go by them."""
+        later = None
+        if "rate_limited" in self.instead(principal):
+            later = limits.requests
+        door: Limits | None
+        body: Limits | None
+        door, body = limits, None
+        if later is not None or limits.tokens is not None:
+            now = limits.requests if later is None else None
+            door = msgspec.structs.replace(limits, requests=now, tokens=None)
+            body = msgspec.structs.replace(limits, requests=later, concurrency=None)
+        if door.requests is None and door.concurrency is None:
+            door = None
         if len(self._halves) >= _KEPT:
             self._halves.clear()
-        self._halves[id(limits), later] = (limits, halves)
-        return halves
+        found = self._halves[id(limits)] = (limits, door, body)
+        return found
 
     @property
     def downgrade(self) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 from math import inf
 
 from ._asgi import Message, Receive, Scope, Send, header
-from ._uploads import Upload
+from ._uploads import MOST_SMALL, Upload
 from .exchange import Exchange
 from .problem import Problem
 
@@ -58,7 +58,8 @@ async def read_body(
     Raises Problem: `request_too_large`, `invalid_request`, `request_timeout`, Incomplete, and what
     `upload` has no room for.
     """
-    Exchange.of(scope).body_read = True
+    if upload is None:  # whoever counts has said so
+        Exchange.of(scope).body_read = True
     expected = -1
     length = header(scope, b"content-length")
     if length is not None:
@@ -67,7 +68,7 @@ async def read_body(
         expected = int(length)
         if expected > limit:
             raise _too_large(limit)
-        if upload is not None:
+        if upload is not None and expected > MOST_SMALL:
             upload.expect(expected)
     parts: list[bytes] = []
     size = 0
@@ -108,7 +109,17 @@ class _Patience:
     that costs each request. The timer is armed again only when it fires."""
 
     __slots__ = (
-        *("_before", "_began", "_expired", "_idle", "_last", "_longest", "_loop", "_size"),
+        *(
+            "_before",
+            "_began",
+            "_expired",
+            "_first",
+            "_idle",
+            "_last",
+            "_longest",
+            "_loop",
+            "_size",
+        ),
         *("_task", "_timer", "why"),
     )
 
@@ -116,6 +127,7 @@ class _Patience:
         self._loop = loop = asyncio.get_running_loop()
         self._idle = idle
         self._longest = longest
+        self._first = first = min(longest, idle)
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a body is read in a task")
@@ -124,8 +136,8 @@ class _Patience:
         self._expired = False
         self._size = 0
         self.why = ""
-        self._began = self._last = now = loop.time()
-        self._timer = loop.call_at(now + min(idle, longest), self._look)
+        self._began = self._last = -inf
+        self._timer = loop.call_later(first, self._look)
 
     def came(self, size: int) -> None:
         """More has come; `size` bytes in all."""
@@ -133,11 +145,14 @@ class _Patience:
         self._size = size
 
     def _look(self) -> None:
+        now = self._loop.time()
+        if self._began == -inf:
+            self._began = now - self._first
         slow = self._began + self._idle + self._size / LEAST_RATE
-        silent = self._last + self._idle
+        silent = max(self._began, self._last) + self._idle
         late = self._began + self._longest
         due = min(slow, silent, late)
-        if self._loop.time() < due:
+        if now < due:
             self._timer = self._loop.call_at(due, self._look)
             return
         if due == late:

@@ -71,12 +71,16 @@ class Upload:
 
     def add(self, more: int) -> None:
         """So many bytes more have come. Raises Problem where there is no room for them."""
-        uploads = self._uploads
+        uploads, who = self._uploads, self._who
+        of = uploads._of
         size = self.size + more
-        uploads.check(self._who, size, more)
+        own = of.get(who, 0) + more
+        held = uploads.held + more
+        if own > uploads._each or held > uploads._total:
+            uploads.check(who, size, more)
         self.size = size
-        uploads.held += more
-        uploads._of[self._who] = uploads._of.get(self._who, 0) + more
+        uploads.held = held
+        of[who] = own
 
     def close(self) -> None:
         """Nothing holds it any more. Idempotent."""

@@ -158,9 +158,10 @@ class RateLimitMiddleware:
                 if more:
                     now = None if self._clock is None else self._clock()
                     self._counters.charge(who, Check("tokens", limits.tokens, more), now)
-            if self._gives_back and limits.requests is not None and _refused_within(exchange):
+            counted = limits.requests if self._gives_back else None
+            if counted is not None and exchange.problem and _refused_within(exchange):
                 now = None if self._clock is None else self._clock()
-                self._counters.charge(who, Check("requests", limits.requests, -1), now)
+                self._counters.charge(who, Check("requests", counted, -1), now)
             if isinstance(entered, ReadAhead):
                 entered.close()
 

@@ -6,7 +6,7 @@ import pytest
 
 from edge.plans import Plans
 from edge.settings import SettingsError, parse, read_own
-from middlewares import Principal, Problem
+from middlewares import Exchange, Principal, Problem
 from middlewares.money import NANO
 from middlewares.terms import Budget, Limits, Rate, Terms, Window
 
@@ -124,18 +124,20 @@ def test_a_plan_for_all_has_to_be_there() -> None:
 def test_limits_without_tokens_are_all_decided_at_the_door() -> None:
     some = plans()
     free = holder("free")
-    assert some.at_the_door(free) is some.terms(free).limits
-    assert some.of_the_body(free) is None
+    assert some.at_the_door(Exchange(principal=free)) is some.terms(free).limits
+    assert some.of_the_body(Exchange(principal=free)) is None
 
 
 def test_limits_of_tokens_are_decided_with_the_body() -> None:
     some = plans()
     for principal in (holder("pro"), holder("pro", tokens="5/min")):
         limits = some.terms(principal).limits
-        door, body = some.at_the_door(principal), some.of_the_body(principal)
+        exchange = Exchange(principal=principal)
+        door, body = some.at_the_door(exchange), some.of_the_body(exchange)
+        assert body is not None
         assert door == Limits(limits.requests, None, 8, "throttle")
         assert body == Limits(None, limits.tokens, None, "throttle")
-        assert some.at_the_door(principal) is door  # counters go by the identity of a rate
+        assert some.at_the_door(exchange) is door  # counters go by the identity of a rate
         assert door.requests is limits.requests and body.tokens is limits.tokens
 
 
@@ -148,6 +150,9 @@ def test_requests_for_which_another_model_serves_are_decided_with_the_body() -> 
         "models": [{"id": "spare", "targets": ["near/x"]}],
     }
     some = Plans(parse(document, env={}))
-    assert some.at_the_door(holder("kind")) == Limits(concurrency=2)
-    assert some.of_the_body(holder("kind")) == Limits(requests=Rate(9, 60.0))
-    assert some.of_the_body(holder("free")) is None
+    exchange = Exchange(principal=holder("kind"))
+    assert some.at_the_door(exchange) == Limits(concurrency=2)
+    assert some.of_the_body(exchange) == Limits(requests=Rate(9, 60.0))
+    exchange.instead = "spare"
+    assert some.of_the_body(exchange) is None
+    assert some.of_the_body(Exchange(principal=holder("free"))) is None
