@@ -135,7 +135,6 @@ _USUALLY: dict[str, Callable[[msgspec.Raw], object]] = {
 _LIST, _OBJECT, _STRING = b'[{"'
 _IMAGE_CALL = "image_generation_call"
 _IMAGES = "image_generation"
-_DEFAULT = b'"default"'
 _decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -197,10 +196,8 @@ def _others(fields: Fields) -> None:
         if bytes(memoryview(raw)[:_LONGEST_NOTHING]) in NOTHING:
             continue
         if meant in MODELS:
-            if bytes(raw) == _DEFAULT:
-                del fields[name]  # what the vendor chooses costs another price, or none is known
-                continue
-            raise _Fault(name, refused_model)
+            del fields[name]  # Claude Code sends one; its answer is then the asked model's refusal
+            continue
         if meant == "container":
             _enter(fields, name, _CONTAINER, 0)
         elif meant == "prompt":

@@ -18,8 +18,8 @@ from middlewares.problem import Problem
 TOP = frozenset(("conversation", "prompt", "container", "datasources", "thread"))
 """Top-level members that may be, or hold, a reference; as `plain` writes them."""
 MODELS = frozenset(("fallbacks", "fallbackmodels", "modelfallbacks", "contextwindowfallbacks"))
-"""Top-level members that name models of the upstream, past the catalog and its prices (Messages
-API, LiteLLM)."""
+"""Top-level members that name models of the upstream to try next, past the catalog and its prices
+(Messages API, LiteLLM). They are left out: who asks for other models names ours, in `models`."""
 ANYWHERE = frozenset(
     (
         "cachedcontent",
@@ -72,9 +72,7 @@ def refused(path: str, why: str = "it refers to an object that only its vendor h
 
 def refused_model(path: str) -> Problem:
     """The refusal of a member that names a model of the upstream."""
-    return refused(
-        path, "it names a model of the upstream. Name models of this service in `models`"
-    )
+    return refused(path, "it names a model of the upstream")
 
 
 def refused_link(path: str) -> Problem:

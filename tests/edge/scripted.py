@@ -166,6 +166,7 @@ class Scripted:
 DOCUMENT: dict[str, Any] = {
     "brand": "Acme",
     "auth": {"mode": "none"},
+    "store": {"responses": "30d"},
     "limits": {"address": "1000000/s"},
     "server": {"max_body": 10_000, "trusted_proxies": ["10.0.0.0/8"]},
     "upstreams": [

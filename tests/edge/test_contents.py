@@ -96,9 +96,6 @@ REFERENCES: list[tuple[dict[str, msgspec.Raw], str]] = [
     ),
     (fields(thread={"type": "continue", "previous_message_id": "msg_1"}), "thread"),
     (fields(thread={"type": "create"}), "thread"),
-    (fields(fallbacks=[{"model": "claude-other"}]), "fallbacks"),
-    (fields(Fallbacks=["other"]), "Fallbacks"),
-    (fields(fallback_models=["other"]), "fallback_models"),
     (tool(type="advisor_20260301", name="advisor", model="claude-other"), "tools[1].model"),
     (tool(type="mcp", server_label="x", tunnel_id="t"), "tools[1].tunnel_id"),
     (said({"type": "file", "file": {"fileId": "f"}}), "messages[0].content[1].file.fileId"),
@@ -350,10 +347,12 @@ def test_check_contents_first_of_two_members_is_looked_at_where_both_are_sent() 
     assert bytes(members["messages"]) == b'[{"content":"x"}]'
 
 
-def test_check_contents_fallbacks_of_the_vendors_choice_are_left_out() -> None:
-    members = fields(model="m", fallbacks="default")
-    check_contents(members)
-    assert set(members) == {"model"}
+def test_check_contents_members_that_name_the_upstreams_models_are_left_out() -> None:
+    for name in ("fallbacks", "Fallbacks", "fallback_models", "model_fallbacks"):
+        for value in ("default", [{"model": "claude-other"}], ["other"]):
+            members = fields(model="m", **{name: value})
+            check_contents(members)
+            assert set(members) == {"model"}
 
 
 def test_check_names_of_two_inner_members_of_a_name_sends_the_one_that_is_read() -> None:
