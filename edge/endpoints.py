@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from middlewares import Exchange, Metrics
+from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import exchange_of
 from middlewares.stores.responses import ResponseStore
 
 from .catalog import Catalog
@@ -30,7 +31,7 @@ class Endpoints:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        app = self._apps.get(Exchange.of(scope).endpoint, self.app)
+        app = self._apps.get(exchange_of(scope).endpoint, self.app)
         await app(scope, receive, send)
 
 

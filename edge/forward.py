@@ -21,7 +21,7 @@ from functools import partial
 from time import perf_counter
 
 from middlewares._asgi import Receive, Scope, Send
-from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target
+from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target, exchange_of
 from middlewares.problem import Problem
 
 from .aside import aside
@@ -95,7 +95,7 @@ class Forwarder:
         self._learned = learned or Learned()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         place = exchange.place
         model = self._catalog.find(exchange.model if place is None else place.served)
         if model is None:
@@ -135,11 +135,22 @@ class Forwarder:
         """One try at one place. passing: see `cross`."""
         target = place.target
         provider = self._providers[target.upstream]
-        if exchange.large:
-            way = partial(self._cross, exchange, model, place, provider, passing=passing)
-            crossing = await aside(way)
-        else:
-            crossing = self._cross(exchange, model, place, provider, passing=passing)
+        way = partial(
+            cross,
+            exchange,
+            provider.dialects,
+            model=place.target.model,
+            family=model.family_of(place.target),
+            estimator=self._estimator,
+            clients=self._clients,
+            passing=passing,
+            max_output=model.max_output,
+            context=model.context,
+            max_answer=self._max_answer,
+            foreign=place.foreign,
+            disclose=provider.disclose,
+        )
+        crossing = await aside(way) if exchange.large else way()
         if crossing is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = crossing.dropped
@@ -208,24 +219,6 @@ class Forwarder:
             attempt.ended = now = perf_counter()
             if not exchange.first_content:
                 exchange.upstream_seconds = now - exchange.attempts[0].started
-
-    def _cross(
-        self, exchange: Exchange, model: Model, place: Place, provider: Provider, *, passing: bool
-    ) -> Crossing | None:
-        return cross(
-            exchange,
-            provider.dialects,
-            model=place.target.model,
-            family=model.family_of(place.target),
-            estimator=self._estimator,
-            clients=self._clients,
-            passing=passing,
-            max_output=model.max_output,
-            context=model.context,
-            max_answer=self._max_answer,
-            foreign=place.foreign,
-            disclose=provider.disclose,
-        )
 
     async def _plain(
         self,

@@ -9,7 +9,7 @@ import msgspec
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, subscriber
 from middlewares._body import read_body, refuse
 from middlewares._uploads import Upload, Uploads
-from middlewares.exchange import Exchange
+from middlewares.exchange import Exchange, exchange_of
 from middlewares.problem import Problem
 
 from .aside import aside
@@ -17,7 +17,7 @@ from .catalog import Catalog, Model
 from .contents import check_contents
 from .estimate import Estimator
 from .members import check_names
-from .shape import check_all, check_few, is_large
+from .shape import FEW, check_all, check_few, is_large
 from .unknown_model import not_allowed, not_found
 from .upstreams.provider import check_passed_on
 
@@ -66,7 +66,7 @@ class IntakeMiddleware:
     """
 
     __slots__ = (
-        *("_catalog", "_endpoints", "_estimator", "_idle", "_limit", "_longest", "_uploads"),
+        *("_appraise", "_catalog", "_endpoints", "_idle", "_limit", "_longest", "_uploads"),
         "app",
     )
 
@@ -84,7 +84,7 @@ class IntakeMiddleware:
     ) -> None:
         self.app = app
         self._catalog = catalog
-        self._estimator = estimator or Estimator()
+        self._appraise = (estimator or Estimator()).appraise
         self._limit = limit
         self._idle = idle
         self._longest = longest
@@ -94,7 +94,7 @@ class IntakeMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         if exchange.endpoint not in self._endpoints or scope["method"] != "POST":
             return await self.app(scope, receive, send)
         principal = exchange.principal
@@ -117,7 +117,11 @@ class IntakeMiddleware:
             except Problem as problem:
                 upload.close()
                 return await refuse(problem, scope, receive, send)
-            await self._read(exchange, body)
+            exchange.large = is_large(body)
+            if exchange.large:
+                await self._read_large(exchange, body)
+            else:
+                self._read(exchange, body)
             exchange.let_go = upload.close
             del body  # the exchange holds what it is made of, until that is sent
             await self.app(scope, receive, send)
@@ -125,28 +129,41 @@ class IntakeMiddleware:
             if upload.size:
                 upload.close()
 
-    async def _read(self, exchange: Exchange, body: bytes) -> None:
+    def _read(self, exchange: Exchange, body: bytes) -> None:
         """What the body asks for. Raises Problem."""
-        exchange.large = large = is_large(body)
-        if large:
-            reading = partial(_read_large, exchange.endpoint, body)
-            fields, exchange.whole = await aside(reading)
-            del reading
-        else:
-            fields = _members(body)
+        fields = _members(body)
+        if not FEW.isdisjoint(fields):
             check_few(fields)
-            check_names(fields, exchange.endpoint)
-            exchange.whole = check_contents(fields)
+        check_names(fields, exchange.endpoint)
+        exchange.whole = check_contents(fields)
+        entry = self._asked(exchange, fields).entry
+        principal = exchange.principal
+        who = "" if principal is None else principal.id
+        exchange.size, exchange.estimate, exchange.media = self._appraise(entry, body, who)
+
+    async def _read_large(self, exchange: Exchange, body: bytes) -> None:
+        """The same, with what takes long beside the event loop."""
+        fields, exchange.whole = await aside(partial(_members_of_large, exchange.endpoint, body))
+        entry = self._asked(exchange, fields).entry
+        principal = exchange.principal
+        who = "" if principal is None else principal.id
+        appraising = partial(self._appraise, entry, body, who)
+        exchange.size, exchange.estimate, exchange.media = await aside(appraising)
+
+    def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
+        """The model that the members ask for, and how. Raises Problem."""
+        endpoint = exchange.endpoint
+        streamed = endpoint in _STREAMED
         if "models" in fields:
             named = _models(fields)  # no upstream may read them
-            if exchange.endpoint in _STREAMED:
+            if streamed:
                 exchange.models = named
         exchange.model = model = _text(fields, "model")
         if not model.isprintable():
             raise _expected("model", "a printable name")
         exchange.fields = fields
-        exchange.stream = exchange.endpoint in _STREAMED and _flag(fields, "stream")
-        members = _MEMBERS[exchange.endpoint]
+        exchange.stream = streamed and _flag(fields, "stream")
+        members = _MEMBERS[endpoint]
         for name in members:
             value = fields.get(name)
             if value is not None and (
@@ -155,17 +172,10 @@ class IntakeMiddleware:
                 break
         else:
             raise _expected(members[0], "a value that is not empty")
-        entry = self._usable(exchange, model, "model")
+        found = self._usable(exchange, model, "model")
         for n, other in enumerate(exchange.models):
             self._usable(exchange, other, f"models[{n}]")
-        principal = exchange.principal
-        appraise = self._estimator.appraise
-        who = "" if principal is None else principal.id
-        exchange.size, exchange.estimate, exchange.media = (
-            await aside(partial(appraise, entry.entry, body, who))
-            if large
-            else appraise(entry.entry, body, who)
-        )
+        return found
 
     def _usable(self, exchange: Exchange, name: str, param: str) -> Model:
         """The model of that name. Raises Problem where there is none for this principal."""
@@ -204,7 +214,7 @@ def _check_media_type(scope: Scope) -> None:
         )
 
 
-def _read_large(endpoint: str, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+def _members_of_large(endpoint: str, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
     fields = _members(body)
     check_all(endpoint, fields)
     check_names(fields, endpoint)

@@ -24,6 +24,8 @@ def shown(text: str, most: int = LONGEST_NAME) -> str:
 
     What is cut off ends in "…".
     """
+    if len(text) <= most and text.isprintable() and "sk-" not in text:
+        return text
     cut = len(text) > most
     if cut:
         text = text[:most]

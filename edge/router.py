@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import msgspec
 
 from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header, refuse_scope, within
-from middlewares.exchange import Dialect, Exchange
+from middlewares.exchange import Dialect, Exchange, exchange_of
 from middlewares.problem import Problem
 
 from .settings import Settings
@@ -125,7 +125,7 @@ class RouterMiddleware:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await refuse_scope(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         exchange.client = client_address(scope, self._trusted)
         route = self._find(scope["path"])
         if route is None:
@@ -170,7 +170,7 @@ class RouterMiddleware:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = plain_path(scope["path"]) or "/"
         if path == "/v1" or path.startswith("/v1/"):
-            brand = Exchange.of(scope).house.brand
+            brand = exchange_of(scope).house.brand
             raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
         raise self._not_found(path)
 

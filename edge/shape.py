@@ -77,6 +77,10 @@ def is_large(body: bytes) -> bool:
     return size >= _LARGE or body.count(b"{") > _MANY_OBJECTS or body.count(b",") > _MANY_VALUES
 
 
+FEW = frozenset((*_STOPS, "metadata"))
+"""Members at which `check_few` looks."""
+
+
 def check_few(fields: Fields) -> None:
     """Raise Problem for stop strings or metadata over their bounds, which a small body may hold."""
     for name in _STOPS:

@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares.exchange import Attempt, Exchange
+from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.money import decimal
 
 from .log_text import LONGEST_MESSAGE, LONGEST_METHOD, LONGEST_REASON, shown, shown_traceback
@@ -317,7 +317,7 @@ class RequestLogMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         try:
             await self.app(scope, receive, send)
         finally:

@@ -5,7 +5,7 @@ from math import inf
 
 from ._asgi import Message, Receive, Scope, Send, header
 from ._uploads import MOST_SMALL, Upload
-from .exchange import Exchange
+from .exchange import exchange_of
 from .problem import Problem
 
 FREE_PIECES = 4096
@@ -59,7 +59,7 @@ async def read_body(
     `upload` has no room for.
     """
     if upload is None:  # whoever counts has said so
-        Exchange.of(scope).body_read = True
+        exchange_of(scope).body_read = True
     expected = -1
     length = header(scope, b"content-length")
     if length is not None:
@@ -105,55 +105,47 @@ async def read_body(
 
 
 class _Patience:
-    """Cancels the running task when a body takes too long: `asyncio.timeout`, at a third of what
-    that costs each request. The timer is armed again only when it fires."""
+    """Cancels the running task when a body takes too long, as `asyncio.timeout` would.
 
-    __slots__ = (
-        *(
-            "_before",
-            "_began",
-            "_expired",
-            "_first",
-            "_idle",
-            "_last",
-            "_longest",
-            "_loop",
-            "_size",
-        ),
-        *("_task", "_timer", "why"),
-    )
+    All bodies on their way in one event loop are looked at a few times a second: a timer for each
+    would cost more than most bodies do.
+    """
+
+    why = ""
+    _size = 0
+    _began = _last = -inf
+    _before = 0
+    _expired = False
 
     def __init__(self, idle: float, longest: float) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._idle = idle
         self._longest = longest
-        self._first = first = min(longest, idle)
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a body is read in a task")
         self._task = task
-        self._before = task.cancelling()
-        self._expired = False
-        self._size = 0
-        self.why = ""
-        self._began = self._last = -inf
-        self._timer = loop.call_later(first, self._look)
+        others = _on_the_way.get(loop)
+        if others is None:
+            others = _look_after(loop)
+        self._others = others
+        others.add(self)
 
     def came(self, size: int) -> None:
         """More has come; `size` bytes in all."""
         self._last = self._loop.time()
         self._size = size
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """End the wait if the body is due. Its time begins with the first look."""
         now = self._loop.time()
         if self._began == -inf:
-            self._began = now - self._first
+            self._began = now
         slow = self._began + self._idle + self._size / LEAST_RATE
         silent = max(self._began, self._last) + self._idle
         late = self._began + self._longest
         due = min(slow, silent, late)
         if now < due:
-            self._timer = self._loop.call_at(due, self._look)
             return
         if due == late:
             self.why = f"did not arrive within {self._longest:g} seconds"
@@ -162,6 +154,8 @@ class _Patience:
         else:
             self.why = f"arrived at less than {LEAST_RATE} bytes a second"
         self._expired = True
+        self._others.discard(self)
+        self._before = self._task.cancelling()
         self._task.cancel()
 
     def ended(self) -> bool:
@@ -171,9 +165,33 @@ class _Patience:
 
     def end(self) -> None:
         """There is nothing to wait for any more."""
-        self._timer.cancel()
+        self._others.discard(self)
         if self._expired:
             self._task.uncancel()
+
+
+_LOOK = 0.2
+"""Seconds between two looks at the bodies on their way."""
+_on_the_way: dict[asyncio.AbstractEventLoop, set[_Patience]] = {}
+
+
+def _look_after(loop: asyncio.AbstractEventLoop) -> set[_Patience]:
+    """The bodies on their way in `loop`, looked at for as long as there are any."""
+    for closed in [other for other in _on_the_way if other.is_closed()]:
+        del _on_the_way[closed]
+    bodies: set[_Patience] = set()
+    _on_the_way[loop] = bodies
+
+    def look() -> None:
+        if not bodies:
+            del _on_the_way[loop]
+            return
+        for each in list(bodies):
+            each.look()
+        loop.call_later(_LOOK, look)
+
+    loop.call_later(_LOOK, look)
+    return bodies
 
 
 def _too_slow(scope: Scope, why: str, size: int) -> Problem:

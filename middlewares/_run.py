@@ -24,7 +24,7 @@ import msgspec
 
 from ._asgi import ASGIApp, Message, Scope
 from ._recording import Follower, Recording, Space
-from .exchange import Exchange, Outcome
+from .exchange import Outcome, exchange_of
 from .stores.keys import StoreUnavailable
 from .stores.replays import Answer, Found, Mark, ReplayStore
 
@@ -135,7 +135,7 @@ class Run:
         self.refusal: Refusal = ""
         self._error: BaseException | None = None
         self._first = first
-        self._exchange = Exchange.of(scope)
+        self._exchange = exchange_of(scope)
         if scope.get("extensions"):  # what they offer is said in messages that are not recorded
             scope = {**scope, "extensions": {}}
         self._refused: tuple[str, str] | None = None

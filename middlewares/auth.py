@@ -7,7 +7,7 @@ from time import time
 from typing import Literal
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope, subscriber, within
-from .exchange import Exchange, Principal
+from .exchange import Exchange, Principal, exchange_of
 from .problem import Problem
 from .stores.directory import KeyDirectory
 from .stores.keys import LONGEST_SECRET, StoreUnavailable
@@ -67,7 +67,7 @@ class AuthMiddleware:
             return await refuse_scope(scope, receive, send)
         if self._exempt and self._is_exempt(scope["path"]):
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         keys = self._keys
         if keys is None:
             exchange.principal = Principal(subscriber(_address(exchange, scope)) or "unknown")

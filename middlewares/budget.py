@@ -27,7 +27,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import MOST_RUNS, Exchange, Principal, Usage, cost_of
+from .exchange import MOST_RUNS, Exchange, Principal, Usage, cost_of, exchange_of
 from .money import Price, decimal
 from .problem import Problem
 from .stores.accounts import Accounts
@@ -101,7 +101,7 @@ status, on_hangup
             if kind == "lifespan":
                 return await self.app(scope, receive, send)
             return await refuse_scope(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         bill = self._appraise(exchange)
         if bill is not None and not isinstance(bill, Bill):
             bill = await bill

@@ -8,7 +8,7 @@ set and everything inside is called once more. What it answers then is sent, wha
 from collections.abc import Callable, Mapping
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
-from .exchange import Exchange
+from .exchange import Exchange, exchange_of
 
 Instead = Callable[[Exchange], Mapping[str, str]]
 """By kind of refusal (`Problem.kind`): the model that serves instead. Empty for most."""
@@ -47,7 +47,7 @@ class DowngradeMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         choices = self._instead(exchange)
         if not choices:
             return await self.app(scope, receive, send)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._body import discard_unread
-from .exchange import Exchange, House
+from .exchange import House, exchange_of
 from .problem import Problem
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ErrorsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         exchange.house = self._house
         started = streaming = ended = refused = False
         end: Message | None = None

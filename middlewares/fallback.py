@@ -25,7 +25,7 @@ from time import perf_counter
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._body import read_body, refuse, replay
 from ._search import Retry, Search, Try
-from .exchange import Exchange, Place
+from .exchange import Exchange, Place, exchange_of
 from .problem import Problem
 from .stores.health import Health
 
@@ -85,7 +85,7 @@ class FallbackMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         places = self._places(exchange)
         if type(places) is not tuple and not isinstance(places, Sequence):
             places = await places

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 
 from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send
-from .exchange import Exchange
+from .exchange import Exchange, exchange_of
 
 Stamp = Callable[[Exchange], Iterable[Header]]
 
@@ -27,7 +27,7 @@ class HeaderStampMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         stamp = self._stamp
 
         def send_stamped(message: Message) -> Awaitable[None]:

@@ -15,7 +15,7 @@ from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from ._body import read_body, refuse
 from ._recording import Follower, Space
 from ._run import Run, Shelf
-from .exchange import Exchange
+from .exchange import Exchange, exchange_of
 from .problem import Problem
 from .stores.replays import Mark, ReplayStore
 
@@ -136,7 +136,7 @@ class IdempotencyMiddleware:
             return await self.app(scope, receive, send)
         if not _KEY.fullmatch(key) or len({v for n, v in scope["headers"] if n == _NAME}) > 1:
             return await _malformed()(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         messages: list[Message] = []
         if self._fingerprint is None:
 
@@ -211,7 +211,7 @@ class IdempotencyMiddleware:
     async def _own(self, run: Run, follower: Follower, scope: Scope, send: Send) -> bool:
         """The request that runs, to the end of its app whether its client is there or not."""
         recording = run.recording
-        Exchange.of(scope).replayed = False  # what it joined before may have been a refusal
+        exchange_of(scope).replayed = False  # what it joined before may have been a refusal
         try:
             await recording.pass_on(follower, send)
         except Exception:
@@ -226,7 +226,7 @@ class IdempotencyMiddleware:
     async def _join(self, run: Run, follower: Follower, scope: Scope, send: Send) -> bool:
         """A request whose answer another makes, or has made."""
         start = run.recording.start
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         if start is not None:
             exchange.replayed = True
             exchange.served = run.served
@@ -251,7 +251,7 @@ class IdempotencyMiddleware:
         recording = run.recording
         await follower.until(lambda: run.made or run.waiting or recording.ended or follower.left)
         if follower.left:
-            Exchange.of(scope).outcome = "hung_up"
+            exchange_of(scope).outcome = "hung_up"
             return True
         if recording.ended and not run.made:
             return False

@@ -26,7 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._shared import Shared
-from .exchange import Exchange
+from .exchange import Exchange, exchange_of
 from .money import NANO
 
 Value = Any
@@ -472,7 +472,7 @@ class MetricsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         metrics = self._metrics
         metrics.began()
 

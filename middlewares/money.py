@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 
 import msgspec
@@ -111,6 +112,7 @@ class Price(msgspec.Struct, frozen=True):
         return cls(**most, factors=factors)
 
 
+@lru_cache(256)
 def decimal(nano: int) -> str:
     """Credits as a decimal string, at least two digits after the point: 1230000 -> "0.00123"."""
     if nano < 0:

@@ -20,7 +20,7 @@ import msgspec
 
 from . import sse
 from ._asgi import Header, Receive, Scope, Send
-from .exchange import Exchange
+from .exchange import Exchange, exchange_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -289,7 +289,7 @@ class Problem(Exception):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request with this problem."""
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         self._record(exchange, "answer")
         body = _encode(self.content(exchange))
         headers = [

@@ -9,7 +9,7 @@ from time import gmtime, strftime, time
 from ._ahead import BOUND, ReadAhead
 from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope, subscriber
 from ._line import Full, Left, Line
-from .exchange import Exchange
+from .exchange import Exchange, exchange_of
 from .problem import Problem
 from .stores.counters import Check, CountersUnavailable, RateCounters, Verdict
 from .stores.memory_rates import MemoryRates
@@ -101,7 +101,7 @@ class RateLimitMiddleware:
             if kind == "lifespan":
                 return self.app(scope, receive, send)
             return refuse_scope(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         limits = None if exchange.endpoint in self._exempt else self._limits(exchange)
         if limits is None:
             return self.app(scope, receive, send)

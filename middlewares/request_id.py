@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from time import time_ns
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send, header
-from .exchange import Exchange
+from .exchange import exchange_of
 
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 
@@ -53,7 +53,7 @@ class RequestIDMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         exchange.request_id = request_id = self._make()
         theirs = header(scope, b"x-request-id")
         if theirs and len(theirs) <= 128 and theirs.isascii():

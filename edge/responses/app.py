@@ -22,7 +22,7 @@ from edge.sealing import Sealing
 from edge.shape import check_all, is_large
 from edge.vendor_objects import refused
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, send_json
-from middlewares.exchange import Exchange, Keeper
+from middlewares.exchange import Exchange, Keeper, exchange_of
 from middlewares.problem import Problem
 from middlewares.stores.keys import StoreUnavailable
 from middlewares.stores.responses import ResponseStore
@@ -81,7 +81,7 @@ class ResponsesApp:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
+        exchange = exchange_of(scope)
         if scope["method"] == "POST":
             await self._prepare(exchange)
             try:
