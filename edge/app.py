@@ -34,6 +34,7 @@ from .door import Door
 from .durable import Durable, open_durable
 from .edition import Edition, Providers
 from .endpoints import endpoints, stateful
+from .hearing import Hearing
 from .ops import open_app
 from .places import Places
 from .plans import Plans
@@ -109,6 +110,7 @@ class Gateway:
         self._fault = ""
         self._looking: asyncio.TimerHandle | None = None
         self._told = 0.0
+        self._alone = False  # the server has no connections any more
         self._cancelled: dict[asyncio.Task[None], float] = {}  # and when, in loop time
         self._ending: set[asyncio.Task[None]] = set()  # of these, who has yet to notice
 
@@ -117,11 +119,11 @@ class Gateway:
             return await lifespan.run(receive, send, start=self.start, stop=self.stop)
         edition = self._edition
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        edition.under_way.add(task)
+        edition.under_way[task] = hearing = Hearing(receive, over=self._alone)
         try:
-            await edition.app(scope, receive, send)
+            await edition.app(scope, hearing, send)
         finally:
-            edition.under_way.discard(task)
+            del edition.under_way[task]
             if edition.retired:
                 self._close_if_left(edition)
 
@@ -173,6 +175,11 @@ class Gateway:
     def _under_way(self) -> list[asyncio.Task[None]]:
         return [task for edition in (self._edition, *self._old) for task in edition.under_way]
 
+    @property
+    def _hearings(self) -> list[Hearing]:
+        editions = (self._edition, *self._old)
+        return [hearing for edition in editions for hearing in edition.under_way.values()]
+
     def _open_requests(self) -> int:
         here = len(self._edition.under_way)
         return here + sum(len(old.under_way) for old in self._old) if self._old else here
@@ -207,11 +214,14 @@ class Gateway:
         """Wait for what is under way, as long as `server.drain` lasts, and close everything, last
         opened first.
 
-        Servers wait for their connections. A request whose client has left goes on without one,
+        Servers wait for their connections, so no client is left. A request goes on without one,
         where its upstream is heard out or its answer is kept, and has yet to be paid.
         """
         self.unready()
         self.told()
+        self._alone = True
+        for hearing in self._hearings:
+            hearing.end()
         self._look_no_more()
         if self._following is not None:
             await asyncio.wait([self._following])  # it is short, and what it takes is given back
