@@ -116,7 +116,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return await lifespan.run(receive, send, start=self.start, stop=self.stop)
+            return await lifespan.run(receive, send, start=self.start, stop=self._shut_down)
         edition = self._edition
         task = cast("asyncio.Task[None]", asyncio.current_task())
         edition.under_way[task] = hearing = Hearing(receive, over=self._alone)
@@ -210,18 +210,22 @@ class Gateway:
             self._open = stack.pop_all()
         self._on_ready()
 
+    async def _shut_down(self) -> None:
+        """Servers wait for their connections before they call it: no client is left."""
+        self._alone = True
+        for hearing in self._hearings:
+            hearing.end()
+        await self.stop()
+
     async def stop(self) -> None:
         """Wait for what is under way, as long as `server.drain` lasts, and close everything, last
         opened first.
 
-        Servers wait for their connections, so no client is left. A request goes on without one,
-        where its upstream is heard out or its answer is kept, and has yet to be paid.
+        A request whose client has left goes on without one, where its upstream is heard out or its
+        answer is kept, and has yet to be paid.
         """
         self.unready()
         self.told()
-        self._alone = True
-        for hearing in self._hearings:
-            hearing.end()
         self._look_no_more()
         if self._following is not None:
             await asyncio.wait([self._following])  # it is short, and what it takes is given back
