@@ -148,8 +148,8 @@ class ResponsesApp:
     async def _revealed(self, fields: Fields, owner: str, endpoint: str, *, large: bool) -> Fields:
         """`fields` with compactions of ours opened; the seal is there once this has returned."""
         if endpoint != "responses.compact":
-            look = partial(compaction.sealed, fields)
-            if not (await aside(look) if large else look()):
+            sealed = compaction.sealed
+            if not (await aside(partial(sealed, fields)) if large else sealed(fields)):
                 return fields
         try:
             seal = await self._sealing.seal()

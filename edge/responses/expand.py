@@ -73,13 +73,15 @@ async def expand(
     kept = _Kept(owner, store, now)
     previous = _previous(fields)
     turns = [] if previous is None else await kept.conversation(previous)
-    large = large or sum(len(turn.input) + len(turn.output) for turn in turns) > _LARGE
-    read = partial(_read, fields.get("input"), turns)
-    said = await aside(read) if large else read()
+    if turns and not large:
+        large = sum(len(turn.input) + len(turn.output) for turn in turns) > _LARGE
+    new = fields.get("input")
+    said = await aside(partial(_read, new, turns)) if large else _read(new, turns)
     wanted = said.wanted()
     found = await kept.items(wanted) if wanted else []
-    write = partial(_put_together, fields, said, found, previous, limit)
-    return await aside(write) if large else write()
+    if large:
+        return await aside(partial(_put_together, fields, said, found, previous, limit))
+    return _put_together(fields, said, found, previous, limit)
 
 
 class _Kept:
