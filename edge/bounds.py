@@ -101,9 +101,14 @@ _BOUNDING = re.compile(rb"max|min|predict", re.IGNORECASE)
 _JOINTS = str.maketrans("", "", "_-. ")
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Aside(msgspec.Struct):
-    budget_tokens: int | float | None = None
-    max_tokens: int | float | None = None
+    """Of members that are there many times, which take long to read, the last counts."""
+
+    budget_tokens: msgspec.Raw = _NULL
+    max_tokens: msgspec.Raw = _NULL
 
 
 _decode = msgspec.json.Decoder(int | float | None, strict=False).decode
@@ -233,9 +238,10 @@ def _with_aside(raw: msgspec.Raw, bound: int, *, bounded: bool) -> int:
         return 2 * bound
     try:
         said = _decode_aside(raw)
+        budgets = _decode(said.budget_tokens), _decode(said.max_tokens)
     except _UNREADABLE:
         return bound
-    for budget in (said.budget_tokens, said.max_tokens):
+    for budget in budgets:
         if budget is not None and budget > 0 and (budget >= bound or not bounded):
             bound += int(min(budget, _MOST))
     return bound

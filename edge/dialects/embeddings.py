@@ -20,6 +20,7 @@ from edge.dialects.passthrough import (
     encode,
     rename,
 )
+from edge.untyped import number
 from middlewares.exchange import Usage
 
 from .openai_chat.frames import failure_of
@@ -40,7 +41,7 @@ class _Answer(msgspec.Struct):
     object: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_Answer, float_hook=number).decode
 _NEEDED = frozenset(("data", "embedding"))
 _EMPTY = (b"null", b"[]", b'""')
 

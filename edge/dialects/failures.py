@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import decode_any
 from edge.upstreams.causes import is_filtered, is_rate
 from edge.upstreams.error_body import Said, read_error
 from edge.upstreams.overflow import OVERFLOW
@@ -65,8 +66,6 @@ _FINE = (None, "", 0, 200, "0", "200", "ok", "OK", "success", "Success")
 _NO_ERROR = (b"null", b'""', b"{}", b"[]", b"false", b"0")
 _NOTHING: tuple[Any, ...] = (None, "", 0, [], {})
 
-_decode = msgspec.json.Decoder().decode
-
 
 def failed_by(data: bytes) -> Failed:
     """The failure that `data` reports: the JSON of an error object, or of an event around one."""
@@ -114,7 +113,7 @@ def claims_failure(members: Mapping[str, msgspec.Raw]) -> bool:
 
 def _read(raw: bytes) -> Any:
     try:
-        return _decode(raw)
+        return decode_any(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return raw
 
@@ -122,7 +121,7 @@ def _read(raw: bytes) -> Any:
 def _error_of(data: bytes) -> dict[str, Any]:
     """The innermost object that describes the error."""
     try:
-        found = _decode(data)
+        found = decode_any(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     for member in _NESTED:

@@ -6,6 +6,7 @@ none: empty data, a bare word, an object without members.
 
 import msgspec
 
+from edge.untyped import decode_any
 from middlewares import sse
 
 _WORDS = frozenset(
@@ -15,8 +16,6 @@ _NOTHING = frozenset((b"", b"{}", b"[]", b"null", b'""'))
 _UNNAMED = frozenset(("", "message"))
 _LONGEST = 256
 """Bytes of a heartbeat; what is longer says something."""
-
-_decode = msgspec.json.Decoder().decode
 
 
 def is_heartbeat(event: sse.Event) -> bool:
@@ -31,7 +30,7 @@ def is_heartbeat(event: sse.Event) -> bool:
     if word.decode("latin-1") in _WORDS:
         return named or event.name in _UNNAMED
     try:
-        said = _decode(data)
+        said = decode_any(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return named
     if not isinstance(said, dict):

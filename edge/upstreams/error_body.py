@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from edge.untyped import decode_any
+
 from .waits import duration
 
 _LONGEST = 2000
@@ -44,8 +46,6 @@ _PATHS = frozenset(("param", "field", "parameter"))
 _SECONDS = frozenset(("retryDelay", "retry_after", "retryAfter", "retry_after_seconds"))
 _PART = re.compile(r"[A-Za-z_][\w-]*")
 
-_decode = msgspec.json.Decoder().decode
-
 
 class Said(msgspec.Struct):
     """What an error body says.
@@ -72,7 +72,7 @@ def read_error(body: bytes) -> Said:
     said = Said([], set(), [])
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
     try:
-        value = _decode(text)
+        value = decode_any(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = text[:_LONGEST]
     reading = _Reading(said)
@@ -121,7 +121,7 @@ class _Reading:
         text = text.strip()
         if text.startswith(("{", "[")):
             try:
-                value = _decode(text)
+                value = decode_any(text)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
             else:

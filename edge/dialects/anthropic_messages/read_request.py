@@ -9,13 +9,12 @@ import re
 from hashlib import sha256
 from typing import Any
 
-import msgspec
-
 from edge.dialects.check import Members, mapping, one_of, read_top_k, string, whole, wrong
 from edge.dialects.effort import read_effort
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.dialects.repair import without_attribution
+from edge.untyped import decode_object
 from middlewares.problem import Problem
 
 from .read_blocks import Blocks, cache_of
@@ -149,7 +148,7 @@ def _session(user: str) -> str:
     session: Any = found[1] if found else None
     if user.startswith("{"):
         try:
-            session = msgspec.json.decode(user, type=dict[str, Any]).get("session_id")
+            session = decode_object(user).get("session_id")
         except UNREADABLE:
             session = None
     if not isinstance(session, str) or not session:

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 
 from edge.dialects.counts import Count, member, tokens
 from edge.dialects.passthrough import UNREADABLE
-from edge.untyped import decode_any
+from edge.untyped import decode_any, number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -85,7 +85,7 @@ class MessageUsage(Struct):
 _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _FREE = ("web_fetch_requests",)
 """Calls of tools that the vendor does not charge for."""
-_decode_usage = msgspec.json.Decoder(MessageUsage).decode
+_decode_usage = msgspec.json.Decoder(MessageUsage, float_hook=number).decode
 
 
 def _of_pass(one: Any) -> Usage:
@@ -193,10 +193,10 @@ _READ = (
 )
 """Kinds that are read. Of others, also of those to come, nothing is expected."""
 
-decode_event = msgspec.json.Decoder(StreamEvent).decode
+decode_event = msgspec.json.Decoder(StreamEvent, float_hook=number).decode
 decode_typed = msgspec.json.Decoder(Typed).decode
-decode_block = msgspec.json.Decoder(Block).decode
-decode_message = msgspec.json.Decoder(Message).decode
+decode_block = msgspec.json.Decoder(Block, float_hook=number).decode
+decode_message = msgspec.json.Decoder(Message, float_hook=number).decode
 
 
 def is_known(data: bytes | Raw) -> bool:

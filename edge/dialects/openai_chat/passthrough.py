@@ -50,6 +50,7 @@ from edge.dialects.passthrough import (
 )
 from edge.dialects.said import Said, said_by
 from edge.dialects.stops import interrupted, stop_of
+from edge.untyped import number
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
@@ -118,7 +119,7 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_answer = msgspec.json.Decoder(_Answer, float_hook=number).decode
 _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _NO_OPTIONS = msgspec.Raw(b"null")
 

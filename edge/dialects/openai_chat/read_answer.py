@@ -50,6 +50,7 @@ from edge.dialects.neutral import (
 from edge.dialects.ordinary import OrdinaryText
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.stops import interrupted, stop_of
+from edge.untyped import decode_any
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -73,7 +74,6 @@ _APART = 20
 _LEGACY = -1  # the index of the one call of `function_call`
 
 _encode = msgspec.json.Encoder().encode
-_decode_any = msgspec.json.Decoder().decode
 
 
 class ChatReader:
@@ -290,7 +290,7 @@ class ChatReader:
             self._reason = reason
         for raw in (choice.stop_reason, choice.matched_stop):
             if bytes(raw).startswith(b'"'):
-                self._sequence = _decode_any(raw)
+                self._sequence = decode_any(raw)
 
     # Blocks --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 
 from edge.dialects.counts import Count, disjoint, member, tokens
 from edge.dialects.passthrough import UNREADABLE
+from edge.untyped import number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -54,7 +55,7 @@ class ChatUsage(Struct):
         return usage
 
 
-_decode_usage = msgspec.json.Decoder(ChatUsage).decode
+_decode_usage = msgspec.json.Decoder(ChatUsage, float_hook=number).decode
 
 
 def usage_in(answer: Any, *, only_input: bool = False) -> Usage | None:
@@ -166,4 +167,4 @@ class Chunk(Struct):
     object: str | None = None
 
 
-decode_chunk = msgspec.json.Decoder(Chunk).decode
+decode_chunk = msgspec.json.Decoder(Chunk, float_hook=number).decode

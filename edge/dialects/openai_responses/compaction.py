@@ -25,6 +25,7 @@ from edge.dialects.passthrough import (
 )
 from edge.dialects.sides import Caller, ClientSide
 from edge.sealing import MARK
+from edge.untyped import number
 from edge.upstreams.redact import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
@@ -213,5 +214,5 @@ class _Item(msgspec.Struct):
 
 
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_answer = msgspec.json.Decoder(_Answer, float_hook=number).decode
 _decode_item = msgspec.json.Decoder(_Item).decode

@@ -42,6 +42,7 @@ from edge.dialects.passthrough import (
 from edge.dialects.said import Said, said_by
 from edge.dialects.sides import Caller
 from edge.dialects.stops import interrupted, stop_of
+from edge.untyped import number
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -97,7 +98,7 @@ class _Event(msgspec.Struct):
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_response = msgspec.json.Decoder(_Response, float_hook=number).decode
 _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 

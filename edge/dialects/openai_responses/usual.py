@@ -63,7 +63,8 @@ class _Item(Struct, forbid_unknown_fields=True):
 
 
 class _Answer(Struct, forbid_unknown_fields=True):
-    """What is Raw came from the caller."""
+    """What is Raw came from the caller, or is a number: one that is there many times would be read
+    each time."""
 
     id: str
     object: str
@@ -71,8 +72,8 @@ class _Answer(Struct, forbid_unknown_fields=True):
     status: Literal["completed"]
     output: list[_Item]
     usage: _Usage | None = None
-    created_at: float | None = None
-    completed_at: float | None = None
+    created_at: Raw = NULL
+    completed_at: Raw = NULL
     error: None = None
     incomplete_details: None = None
     moderation: None = None
@@ -89,11 +90,11 @@ class _Answer(Struct, forbid_unknown_fields=True):
     parallel_tool_calls: bool | None = None
     previous_response_id: str | None = None
     store: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    temperature: Raw = NULL
+    top_p: Raw = NULL
     top_logprobs: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
+    frequency_penalty: Raw = NULL
+    presence_penalty: Raw = NULL
     max_output_tokens: int | None = None
     max_tool_calls: int | None = None
     prompt_cache_key: str | None = None
@@ -105,6 +106,7 @@ class _Answer(Struct, forbid_unknown_fields=True):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_number = msgspec.json.Decoder(float | None).decode
 _THEIR_ID = b'"gen-'
 
 
@@ -115,6 +117,12 @@ def usual(body: bytes, asked: str, echo: Echo) -> tuple[bytes, Usage | None] | N
     """
     try:
         answer = _decode(body)
+        for number in (
+            *(answer.created_at, answer.completed_at, answer.temperature, answer.top_p),
+            *(answer.frequency_penalty, answer.presence_penalty),
+        ):
+            if number is not NULL:
+                _decode_number(number)
         if body.find(_THEIR_ID) >= 0:
             return None
         ours = encode({**decode_fields(body), "model": asked, **echo})

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from edge.dialects.counts import Count, disjoint, member
 from edge.dialects.lenient import lenient
 from edge.dialects.passthrough import UNREADABLE
+from edge.untyped import number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -40,7 +41,7 @@ class ResponseUsage(Struct):
         )
 
 
-_decode_usage = msgspec.json.Decoder(ResponseUsage).decode
+_decode_usage = msgspec.json.Decoder(ResponseUsage, float_hook=number).decode
 
 
 def usage_in(response: Any) -> Usage | None:
@@ -164,9 +165,9 @@ NEEDED = frozenset(
 )
 """Members that make up an answer: of another type than they should be, they are none."""
 
-decode_event = msgspec.json.Decoder(Event).decode
+decode_event = msgspec.json.Decoder(Event, float_hook=number).decode
 decode_typed = msgspec.json.Decoder(Typed).decode
-decode_response = msgspec.json.Decoder(Response).decode
+decode_response = msgspec.json.Decoder(Response, float_hook=number).decode
 _decode_item = msgspec.json.Decoder(Item).decode
 _decode_annotation = msgspec.json.Decoder(Annotation).decode
 

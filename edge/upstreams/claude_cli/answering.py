@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from edge.untyped import decode_any, number
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
 
 from .asking import original
@@ -125,7 +126,7 @@ class _RateLimit(Struct):
 
 
 def _decoder(type_: Any) -> Any:
-    return msgspec.json.Decoder(type_).decode
+    return msgspec.json.Decoder(type_, float_hook=number).decode
 
 
 _kind = _decoder(_Kind)
@@ -305,7 +306,7 @@ def _renamed(event: Raw) -> Raw:
     name = block.get("name")
     if block.get("type") != "tool_use" or not isinstance(name, str) or original(name) == name:
         return event
-    whole = msgspec.json.decode(event)
+    whole = decode_any(event)
     whole["content_block"]["name"] = original(name)
     return Raw(msgspec.json.encode(whole))
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from edge.untyped import decode_any
 from edge.upstreams import Malformed
 
 
@@ -19,7 +20,7 @@ class Whole:
     def add(self, event: Raw) -> None:
         """The next event."""
         try:
-            self._add(msgspec.json.decode(event))
+            self._add(decode_any(event))
         except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
             raise Malformed(f"an event that does not fit: {error!r}", sent=True) from None
 
@@ -34,7 +35,7 @@ class Whole:
             case "content_block_stop":
                 if (parts := self._json.pop(event["index"], None)) and "".join(parts).strip():
                     block = self._blocks[event["index"]]
-                    block["input"] = msgspec.json.decode("".join(parts))
+                    block["input"] = decode_any("".join(parts))
             case "message_delta":
                 self._message.update(event["delta"])
                 self._message["usage"] = {**self._message["usage"], **event.get("usage", {})}

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import decode_any
+
 from .chat import Frame
 from .reply import Call, Reply
 
@@ -98,7 +100,7 @@ def _opened(call: Call) -> dict[str, Any]:
 
 def _input(call: Call) -> Any:
     try:
-        return msgspec.json.decode(call.arguments)
+        return decode_any(call.arguments)
     except msgspec.DecodeError:  # cut by max_tokens
         return {}
 

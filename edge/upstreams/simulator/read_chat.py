@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import number
+
 from .prompt import (
     UNREADABLE,
     Prompt,
@@ -47,7 +49,7 @@ class _Chat(msgspec.Struct):
     n: int | None = None
 
 
-_decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_chat = msgspec.json.Decoder(_Chat, float_hook=number).decode
 
 
 def read_chat(body: bytes) -> Prompt:

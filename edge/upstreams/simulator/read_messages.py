@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import number
+
 from .prompt import UNREADABLE, Prompt, Rejected, Tool, rejected, schema_of, sign
 from .script import script_of
 from .turns import Content, Message, marked_tokens, weights
@@ -50,7 +52,7 @@ class _Messages(msgspec.Struct):
     cache_control: Any = None
 
 
-_decode_messages = msgspec.json.Decoder(_Messages).decode
+_decode_messages = msgspec.json.Decoder(_Messages, float_hook=number).decode
 
 
 def read_messages(body: bytes, *, counting: bool = False) -> Prompt:

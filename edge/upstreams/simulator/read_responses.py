@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import decode_object
+
 from .conversation import read_items
 from .prompt import UNREADABLE, Prompt, Rejected, Tool, automatic_cache, rejected, schema_of
 from .script import script_of
@@ -49,13 +51,10 @@ class _Responses(msgspec.Struct):
     text: _Text | None = None
 
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
 def read_responses(body: bytes) -> Prompt:
     """A body of POST /v1/responses, of its input_tokens or its compact. Raises Rejected."""
     try:
-        given = _decode(body)
+        given = decode_object(body)
         _refuse(given)
         asked = msgspec.convert(given, _Responses)
     except (*UNREADABLE, msgspec.ValidationError) as error:

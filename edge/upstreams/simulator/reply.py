@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from edge.untyped import decode_any
+
 from .controls import Controls
 from .prompt import Prompt, Tool, sign
 from .sample import sample
@@ -190,7 +192,7 @@ def _fitted(tool: Tool, text: str) -> str:
     if tool.custom or not isinstance(properties, dict) or len(properties) != 1:
         return text
     try:
-        if isinstance(msgspec.json.decode(text), dict):
+        if isinstance(decode_any(text), dict):
             return text
     except msgspec.DecodeError:
         pass  # text it is

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import decode_any
+
 from .stats import Used
 
-_decode = msgspec.json.Decoder().decode
 _DATA = b"data: {"
 
 
@@ -20,7 +21,7 @@ def reported(model: str, writes: Iterable[bytes]) -> Used | None:
     for line in b"".join(writes).split(b"\n"):
         if line.startswith(_DATA) and b'"usage"' in line:
             try:
-                event = _decode(line[len(_DATA) - 1 :])
+                event = decode_any(line[len(_DATA) - 1 :])
             except msgspec.DecodeError:
                 continue
             found = _usage(event) or found

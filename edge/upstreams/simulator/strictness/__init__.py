@@ -12,13 +12,11 @@ at all is refused by the readers without being asked.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
+from edge.untyped import decode_object
 from edge.upstreams.simulator.prompt import Dialect, Rejected
 
 from . import chat, messages, responses
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _CHECKS: Mapping[Dialect, Callable[[dict[str, Any]], None]] = {
     "openai": chat.check,
     "responses": responses.check,
@@ -31,7 +29,7 @@ def check(dialect: Dialect, body: bytes, *, version: str = "", betas: bool = Fal
     version: of the Anthropic API. betas: some are switched on, so that unknown fields may pass.
     Raises Rejected.
     """
-    given = _decode(body)
+    given = decode_object(body)
     try:
         if dialect == "anthropic":
             messages.check(given, version=version, betas=betas)
