@@ -29,6 +29,19 @@ async def aside(step: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_POOL, _run, step)
 
 
+async def completely(step: Callable[[], T]) -> T:
+    """The same of a step whose effects are wanted also where the task is cancelled meanwhile: the
+    cancellation waits for its end. A second one does not."""
+    made = asyncio.ensure_future(aside(step))
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+        await asyncio.wait((made,))
+        if made.done() and not made.cancelled():
+            made.exception()  # of no interest any more
+        raise
+
+
 def _run(step: Callable[[], T]) -> T:
     collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()

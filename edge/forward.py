@@ -21,10 +21,11 @@ from functools import partial
 from time import perf_counter
 
 from middlewares._asgi import Receive, Scope, Send
-from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target, exchange_of
+from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target, Usage, exchange_of
 from middlewares.problem import Problem
 
-from .aside import aside
+from .answers import LARGE, MOST_ANSWER, MOST_VECTORS, Held, TooLarge
+from .aside import aside, completely
 from .asking import ask, reason_of
 from .catalog import Catalog, Model
 from .corrections.change import Change
@@ -46,7 +47,6 @@ from .upstreams import (
     TimedOut,
     UpstreamFailure,
 )
-from .upstreams.bodies import read_all
 from .upstreams.provider import Provider, passed_on
 from .upstreams.refusal import disclose
 from .watch import ClientGone, NoContent, Watch
@@ -235,30 +235,41 @@ class Forwarder:
             gone = True
             exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
 
-        async with Watch(receive, linger=self._linger(exchange), left=left):
-            response = await opening
-            try:
-                body = await read_all(response, self._max_answer)
-                body = whole_answer(body, crossing.dialect)
-            finally:
-                response.close()
-            exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
-            # In here, as nobody else is asked for a client that has left.
-            body, usage, exchange.measured = crossing.finish_plain(body)
-        exchange.usage = usage
-        exchange.fields = {}
-        if exchange.let_go is not None:
-            exchange.let_go()
-        exchange.produced = usage.output
-        self._learn(exchange)
-        if exchange.keeper is not None:
-            await exchange.keeper(body)
-        headers = [_JSON, (b"content-length", str(len(body)).encode())]
-        exchange.first_content = perf_counter()
-        exchange.outcome = "hung_up" if gone else "completed"
-        if not gone:
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+        vectors = exchange.endpoint == "embeddings"
+        most = min(MOST_VECTORS if vectors else MOST_ANSWER, self._max_answer)
+        with Held() as held:
+            async with Watch(receive, linger=self._linger(exchange), left=left):
+                response = await opening
+                try:
+                    body = await held.read(response, most)
+                except TooLarge as raised:
+                    if not vectors:
+                        raise
+                    raise _too_many_vectors(exchange, raised.reason, most) from None
+                finally:
+                    response.close()
+                exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
+                # In here, as nobody else is asked for a client that has left.
+                if len(body) < LARGE:
+                    body = _finish(exchange, crossing, body)
+                else:
+                    step = partial(_finish, exchange, crossing, body)
+                    del body
+                    body = await completely(step)
+                    del step
+            exchange.fields = {}
+            if exchange.let_go is not None:
+                exchange.let_go()
+            self._learn(exchange)
+            if exchange.keeper is not None:
+                await exchange.keeper(body)
+            headers = [_JSON, (b"content-length", str(len(body)).encode())]
+            exchange.first_content = perf_counter()
+            exchange.outcome = "hung_up" if gone else "completed"
+            if not gone:
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                if not await held.send(send, body):
+                    exchange.outcome = "hung_up"
 
     def _hold_left(self, exchange: Exchange) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""
@@ -318,6 +329,27 @@ class Forwarder:
                 response.close()
         await passage.finish()
         self._learn(passage.exchange)
+
+
+def _finish(exchange: Exchange, crossing: Crossing, body: bytes) -> bytes:
+    """The caller's body of a whole answer; what it used is noted. Raises UpstreamBroke."""
+    body, usage, exchange.measured = crossing.finish_plain(whole_answer(body, crossing.dialect))
+    exchange.usage = usage
+    exchange.produced = usage.output
+    return body
+
+
+def _too_many_vectors(exchange: Exchange, reason: str, most: int) -> Problem:
+    """They were asked for and made, so their input is charged, and their target is well."""
+    exchange.usage = Usage(input=exchange.estimate)
+    return Problem(
+        "request_too_large",
+        message=f"The answer to this request is larger than {most} bytes. Send fewer inputs at "
+        'once, or ask for `encoding_format` "base64" or fewer `dimensions`.',
+        param="input",
+        reason=reason,
+        held=False,
+    )
 
 
 def _shaped(

@@ -11,8 +11,12 @@ says something else, or nothing, the first bytes decide:
 An unstreamed request that is answered by an event stream gets the answer that the stream makes.
 """
 
+from functools import partial
+
 from middlewares.exchange import Dialect
 
+from .answers import LARGE, MOST_ANSWER
+from .aside import aside
 from .dialects.forms import as_stream, put_together
 from .dialects.passthrough import UpstreamBroke
 from .upstreams import Header, Response, Sink, pump
@@ -41,8 +45,10 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
     if text.startswith(_LINES):
         return _Begun(response, head)
     if text.startswith(b"{"):
-        body = await read_all(_Begun(response, head), limit)
-        return _Begun(response, as_stream(body, dialect), ended=True)
+        body = await read_all(_Begun(response, head), min(limit, MOST_ANSWER))
+        made = partial(as_stream, body, dialect)
+        stream = await aside(made) if len(body) >= LARGE else made()
+        return _Begun(response, stream, ended=True)
     raise UpstreamBroke(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
 
 

@@ -16,6 +16,7 @@ from time import time
 
 import msgspec
 
+from edge.answers import LARGE
 from edge.aside import aside
 from edge.dialects.openai_responses import compaction
 from edge.sealing import Sealing
@@ -170,7 +171,8 @@ class ResponsesApp:
         async def keep(answer: bytes) -> None:
             """Never fails: an answer that cannot be kept is still an answer."""
             try:
-                kept = taken_apart(
+                take = partial(
+                    taken_apart,
                     answer,
                     owner=owner,
                     model=exchange.model,
@@ -179,7 +181,9 @@ class ResponsesApp:
                     now=self._clock(),
                     keep=self._keep,
                 )
-                if len(new) + len(answer) > _LARGEST:
+                size = len(new) + len(answer)
+                kept = await aside(take) if size >= LARGE else take()
+                if size > _LARGEST:
                     raise ValueError(f"it has more than {_LARGEST} bytes")
                 async with asyncio.timeout(self._patience):
                     await store.save(kept)

@@ -412,6 +412,21 @@ async def test_an_answer_past_the_bound_is_let_go() -> None:
     assert "larger than 1000 bytes" in house.exchanges[0].reason
 
 
+async def test_vectors_past_the_bound_are_charged_and_refused_by_name() -> None:
+    """Whoever asks for too many gets them neither for nothing nor held against the target."""
+    up = Scripted(Answer([b'{"data":[', b"0," * 600, b"0]}"], headers=[JSON]))
+    house = House(up, max_answer=1000)
+    asked = json.dumps({"model": "priced", "input": ["a" * 400] * 9}).encode()
+    answer = await request(house.app, "POST", "/v1/embeddings", body=asked)
+    assert answer.status == 413
+    assert "1000 bytes" in answer.text and "encoding_format" in answer.text
+    exchange = house.exchanges[0]
+    assert len(exchange.attempts) == 1
+    assert exchange.usage is not None and exchange.usage.output == 0
+    assert exchange.usage.input >= 900 and exchange.cost >= 900 * 3_000
+    assert not house.sample("penstock_target_broken", upstream="both", target="p")
+
+
 async def test_a_credential_in_a_broken_answer_does_not_reach_the_log() -> None:
     up = Scripted(
         Answer([b'{"error":{"message":"bad key ' + UPSTREAM_KEY + b'"}}'], headers=[JSON])

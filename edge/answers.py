@@ -1,0 +1,188 @@
+"""Whole answers of upstreams, of which a large one takes several times its size in memory.
+
+Theory of operation. Ten thousand short texts are embedded in a hundred megabytes of numbers, so a
+caller can have large answers made, many at once, and not read them. Therefore
+
+    small     up to `FREE` bytes: nothing here costs anything
+    large     one at a time is read and made ready (the turn); the others wait, and their sockets
+              are not read. It is sent in pieces, each when the one before has been taken, and
+              counts until the last one has. The turn passes on once it is being sent
+    no room   answers being sent are waited for; one whose client takes nothing, or too little, is
+              cut, but only while another waits for the room
+
+Steps on large answers are done beside the event loop (`aside`).
+"""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from middlewares._asgi import Send
+from middlewares._shared import Shared
+
+from .upstreams import Malformed, Response
+from .upstreams.bodies import BOM
+
+FREE = 1 << 20
+"""Bytes of an answer that is small."""
+LARGE = 256 << 10
+"""Bytes from which on an answer is read beside the event loop."""
+MOST_ANSWER = 32 << 20
+"""Bytes of an answer that is not streamed."""
+MOST_VECTORS = 64 << 20
+"""Bytes of the same at /v1/embeddings."""
+LEAST_TAKEN = 256 << 10
+"""Bytes a second at which a client must take a large answer while others wait for its room."""
+STALLED = 5.0
+"""Seconds for which it may take nothing meanwhile."""
+_PIECE = 256 << 10
+_LOOK = 0.5
+"""Seconds between two looks at who takes nothing, while an answer waits for room."""
+
+
+class TooLarge(Malformed):
+    """An answer over its bound."""
+
+
+class Room(Shared):
+    """The large answers of one worker. most: bytes of those that are being sent, together with the
+    one that is read."""
+
+    def __init__(self, most: int = MOST_VECTORS) -> None:
+        self._most = most
+        self._turn: Held | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sending: dict[Held, None] = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes that are being sent."""
+        return sum(held.size for held in self._sending)
+
+    async def _enter(self, held: "Held") -> None:
+        while self._turn is not None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()  # the turn was meant for the next one then
+                raise
+            finally:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+        self._turn = held
+
+    async def _fit(self, size: int) -> None:
+        while self._sending and self.held + size > self._most:
+            now = asyncio.get_running_loop().time()
+            for sending in list(self._sending):
+                if sending.is_slow(now):
+                    sending.cut()
+            await asyncio.sleep(_LOOK)
+
+    def _leave(self, held: "Held") -> None:
+        if self._turn is held:
+            self._turn = None
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+
+ROOM = Room()
+"""Of this process."""
+
+
+class Held:
+    """One answer, from its first byte until its client has it: a context manager."""
+
+    __slots__ = ("_began", "_cut", "_moved", "_room", "_task", "size")
+
+    def __init__(self, room: Room = ROOM) -> None:
+        self._room = room
+        self._task: asyncio.Task[object] | None = None
+        self._began = self._moved = 0.0
+        self._cut = False
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.size:
+            self._room._leave(self)
+            self._room._sending.pop(self, None)
+
+    async def read(self, response: Response, limit: int) -> bytes:
+        """The whole body without a byte order mark. Raises UpstreamFailure, also for one over
+        `limit` bytes."""
+        body = await response.read()  # most come in one piece
+        size = len(body)
+        parts: list[bytes] = []
+        while body and size <= limit and (more := await response.read()):
+            parts.append(more)
+            size += len(more)
+            if size > FREE:
+                await self._grow(size)
+        if size > limit:
+            raise TooLarge(f"the answer is larger than {limit} bytes", sent=True)
+        if parts:
+            parts.insert(0, body)
+            del body
+            body = b"".join(parts)
+        return body.removeprefix(BOM)
+
+    async def _grow(self, size: int) -> None:
+        if not self.size:
+            await self._room._enter(self)
+        self.size = size
+        await self._room._fit(size)
+
+    async def send(self, send: Send, body: bytes) -> bool:
+        """Send `body`, whose start has been sent; whether all of it was."""
+        if not self.size:
+            await send({"type": "http.response.body", "body": body})
+            return True
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self.size = len(body)
+        self._began = self._moved = loop.time()
+        self._room._sending[self] = None
+        self._room._leave(self)
+        try:
+            view = memoryview(body)
+            for at in range(0, len(body), _PIECE):
+                piece = bytes(view[at : at + _PIECE])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._moved = loop.time()
+            await send({"type": "http.response.body", "body": b""})
+        except asyncio.CancelledError:
+            if not self._cut or self._task is None or self._task.uncancel():
+                raise
+            return False  # fewer bytes than were announced: the server closes the connection
+        finally:
+            self._task = None
+        return True
+
+    def is_slow(self, now: float) -> bool:
+        """Whether its client takes too little. now: of the loop's clock."""
+        due = self._began + STALLED + self.size / LEAST_TAKEN
+        return now > min(due, self._moved + STALLED)
+
+    def cut(self) -> None:
+        """Send no more of it."""
+        if self._task is not None and not self._cut:
+            self._cut = True
+            self._task.cancel()
