@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import Metric
 from typer.main import get_command
 
-from edge import intake, shape
+from edge import answers, intake, shape
 from edge.cli import app
 from edge.dialects import json_schema, media
 from edge.metric_memory import MetricMemory
@@ -80,7 +80,7 @@ def test_errors() -> None:
 def test_bounds() -> None:
     """Each bound that is a constant stands there with its name and value."""
     expand = import_module("edge.responses.expand")  # the package has a function of that name
-    homes = (_body, _uploads, expand, intake, json_schema, media, provider, shape)
+    homes = (_body, _uploads, answers, expand, intake, json_schema, media, provider, shape)
     names = ("MOST_", "LONGEST_", "FREE_", "LEAST_")
     wanted = {
         (name, f"{value}")
