@@ -7,6 +7,7 @@ exact entry once what servers ignore is taken off (letter case, repeated suffixe
 percent escapes; see `_is_exact`) is never matched by them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 from urllib.parse import unquote
@@ -22,14 +23,25 @@ from .settings import Settings
 
 LONG_CONTEXT = "[1m]"
 _LONGEST_NAME = 200
-_FORBIDDEN = frozenset(' "\\*')
-_SUFFIXES = (LONG_CONTEXT, ":latest")
-"""What may follow a name and leaves it the same model: ours, and the default tag of Ollama."""
+_FORBIDDEN = frozenset(' "\\*' + "?&;,!|'`(){}<>=^$")
+"""Characters that no vendor has in a name, and that may end it where it becomes part of a URL."""
+_SUFFIXES = (
+    LONG_CONTEXT,
+    *(":latest", ":default", "@latest", "@default"),
+    *(":nitro", ":floor", ":online", ":exacto", ":extended", ":thinking", ":free", ":beta"),
+)
+"""What may follow a name and leaves it the same model: ours, the default tag of Ollama and version
+of Vertex AI, and the variants of OpenRouter, which are ways to it."""
+_BRACKET = re.compile(r"\[[^\[\]]*\]$")
+_BETWEEN = re.compile(r"/(?:\.?/)+|(?:^|/)[^/]+/\.\./")
+"""What servers that put a name into a path take for one slash."""
 _PREFIXES = ("models/",)
 """What may precede one: Gemini's resource names. The brand and names of upstreams are added."""
-_EDGES = "./:@"
-"""Punctuation at either end that lenient servers drop."""
-_ENDINGS = (*_SUFFIXES, *_EDGES)
+_EDGES = "./:@\0\t\n\r "
+"""Punctuation at either end that lenient servers drop, and what they take for blanks."""
+_ENDINGS = (*_SUFFIXES, *_EDGES, "]")
+_MARKS = frozenset(("%", "#", "//", "/."))
+"""What the rest of a disguise has in it."""
 
 
 Balance = Literal["order", "weight", "least_inflight", "latency"]
@@ -154,24 +166,20 @@ class Catalog:
         that would match; a prefix the operator wrote there is part of the name.
         """
         name = name.lower()
-        if not (name.startswith(self._prefixes) or name.endswith(_ENDINGS) or "%" in name):
+        if not (
+            name.startswith(self._prefixes)
+            or name.endswith(_ENDINGS)
+            or any(mark in name for mark in _MARKS)
+        ):
             return name in self._lower  # the usual one wears nothing
         stem = stem.lower()
         prefixes = [prefix for prefix in self._prefixes if not stem.startswith(prefix)]
-        while (less := self._less(name, prefixes)) != name:
+        while name not in self._lower:
+            less = _less(name, prefixes)
+            if less == name:
+                return False
             name = less
-        return name in self._lower
-
-    def _less(self, name: str, prefixes: Iterable[str]) -> str:
-        """`name` in lower case without one layer of dressing; an exact name as it is."""
-        name = name.strip(_EDGES)
-        if name in self._lower:
-            return name
-        for prefix in prefixes:
-            name = name.removeprefix(prefix)
-        for suffix in _SUFFIXES:
-            name = name.removesuffix(suffix)
-        return unquote(name).lower() if "%" in name else name
+        return True
 
     def grant(self, name: str) -> str | None:
         """How an allow-list should name what `name` means: an id, or an entry that ends in `*`."""
@@ -193,6 +201,22 @@ class Catalog:
         Entries whose id ends in `*` offer names without end and are not listed.
         """
         return [model for model in self._listed if self.allows(principal, model)]
+
+
+def _less(name: str, prefixes: Iterable[str]) -> str:
+    """`name` in lower case without one layer of dressing, the outermost first; itself if bare."""
+    if "%" in name and (less := unquote(name).lower()) != name:
+        return less
+    less = _BETWEEN.sub("/", name.partition("#")[0]).strip(_EDGES)
+    if less != name:
+        return less
+    for prefix in prefixes:
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return _BRACKET.sub("", name)
 
 
 def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Model:

@@ -99,6 +99,7 @@ EXACT_BESIDE_WILD: list[dict[str, Any]] = [
     {"id": "*", "targets": ["a/*"]},
     {"id": "gpt-5", "aliases": ["five", "vendor/five"], "targets": ["b/five"]},
     {"id": "b/own", "targets": ["b/own"]},
+    {"id": "vendor/six:free", "targets": ["b/six"]},
 ]
 
 
@@ -129,6 +130,24 @@ EXACT_BESIDE_WILD: list[dict[str, Any]] = [
         "house%2fgpt-5",
         "%41/gpt-5",
         "gpt-5%5B1m%5d[1m]",
+        "gpt-5[200k]",
+        "gpt-5[]",
+        "gpt-5:nitro",
+        "gpt-5:online:floor",
+        "gpt-5@default",
+        "gpt-5%20",
+        "gpt-5%00",
+        "gpt-5#x",
+        "gpt-5%23x",
+        "gpt-5?x=1",
+        "gpt-5;x",
+        "x/../gpt-5",
+        "models/./gpt-5",
+        "vendor//five",
+        "vendor//six:free",
+        "vendor%2Fsix%3Afree",
+        "vendor/SIX:free:nitro",
+        "models/vendor/./six:free:free[1m]",
         "B/OWN",
         "gpt-5 ",
         "gpt-5\t",
@@ -145,7 +164,17 @@ def test_find_exact_name_in_disguise_matches_no_wildcard(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["gpt-5-mini", "gpt-5-2026-01-01", "other/gpt-5", "b/other", "own", "latest", "[1m]x", "50%"],
+    [
+        "gpt-5-mini",
+        "gpt-5-2026-01-01",
+        "other/gpt-5",
+        "b/other",
+        "own",
+        "latest",
+        "[1m]x",
+        "50%",
+        "gpt-5:8b",
+    ],
 )
 def test_find_another_name_beside_exact_entry_matches_wildcard(name: str) -> None:
     model = catalog(EXACT_BESIDE_WILD).find(name)

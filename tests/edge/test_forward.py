@@ -412,6 +412,28 @@ async def test_an_answer_past_the_bound_is_let_go() -> None:
     assert "larger than 1000 bytes" in house.exchanges[0].reason
 
 
+@either_way
+async def test_others_have_their_turn_while_a_read_full_of_tiny_events_is_dealt_with(
+    pumping: bool,
+) -> None:
+    read = b"".join([ROLE, HI, b"\n\n" * 200_000, STOP, COST, DONE])
+    house = House(Scripted(Answer([read], pumping=pumping)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.ensure_future(others())
+    answer = await ask(house, stream=True)
+    counting.cancel()
+    assert answer.text.count("Hi") == 1 and answer.text.endswith("[DONE]\n\n")
+    assert house.exchanges[0].usage == USED
+    assert turns >= len(read) // (16 << 10)
+
+
 async def test_vectors_past_the_bound_are_charged_and_refused_by_name() -> None:
     """Whoever asks for too many gets them neither for nothing nor held against the target."""
     up = Scripted(Answer([b'{"data":[', b"0," * 600, b"0]}"], headers=[JSON]))
