@@ -31,11 +31,13 @@ from .vendor_objects import (
     LINKS,
     MODELS,
     NOTHING,
+    PLACES,
     TOP,
     is_private_link,
     refused,
     refused_link,
     refused_model,
+    refused_place,
 )
 
 Fields = MutableMapping[str, msgspec.Raw]
@@ -205,6 +207,8 @@ def _others(fields: Fields) -> None:
                 raise _Fault(name, refused)
         elif meant in _REFERRING:
             raise _Fault(name, refused)
+        elif meant in PLACES:
+            raise _Fault(name, refused_place)
         elif name not in READ:
             _enter(fields, name, _UNKNOWN, 0)
 

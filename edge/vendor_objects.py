@@ -8,18 +8,26 @@ Sources: OpenAI API reference, `conversation`, `prompt`, tools `file_search`, `c
 `shell`, `mcp`, `image_generation`, parts `file`, `input_file`, `input_image`; Anthropic API
 reference, `container`, `container_upload`, file sources, `thread`, `fallbacks`; Azure OpenAI,
 `data_sources`; Gemini API, `cached_content`; xAI, `collection_ids`; Mistral, `library_ids`; Z.ai,
-`knowledge_id`.
+`knowledge_id`; OpenRouter, `preset`.
 """
 
 import msgspec
 
 from middlewares.problem import Problem
 
-TOP = frozenset(("conversation", "prompt", "container", "datasources", "thread"))
+TOP = frozenset(
+    (
+        *("conversation", "prompt", "container", "datasources", "thread", "preset"),
+        *("assistantid", "threadid", "agentid", "adapterid", "previousinteractionid"),
+    )
+)
 """Top-level members that may be, or hold, a reference; as `plain` writes them."""
 MODELS = frozenset(("fallbacks", "fallbackmodels", "modelfallbacks", "contextwindowfallbacks"))
 """Top-level members that name models of the upstream to try next, past the catalog and its prices
 (Messages API, LiteLLM). They are left out: who asks for other models names ours, in `models`."""
+PLACES = frozenset(("apibase", "baseurl", "userconfig", "litellmparams", "customllmprovider"))
+"""Top-level members by which a proxy that is the upstream is sent elsewhere, with its own keys
+(LiteLLM, CVE-2024-6587)."""
 ANYWHERE = frozenset(
     (
         "cachedcontent",
@@ -73,6 +81,11 @@ def refused(path: str, why: str = "it refers to an object that only its vendor h
 def refused_model(path: str) -> Problem:
     """The refusal of a member that names a model of the upstream."""
     return refused(path, "it names a model of the upstream")
+
+
+def refused_place(path: str) -> Problem:
+    """The refusal of a member that says where the upstream is to turn."""
+    return refused(path, "it names the place of an upstream")
 
 
 def refused_link(path: str) -> Problem:
