@@ -1,5 +1,6 @@
 """The folder for temporary files full, removed, or littered by gateways that were killed."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -82,47 +83,92 @@ def test_temporary_folder_removed_service_and_metrics_go_on(tmp_path: Path) -> N
 
 
 def test_temporary_folder_full_service_and_metrics_go_on(tmp_path: Path, figures: Figures) -> None:
-    """On a small file system of its own, in a mount namespace, where the machine allows one."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    mounted = subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "-o", "size=256k", "penstock", str(temporary)],
-        capture_output=True,
-    )
-    if mounted.returncode:
-        figures("no mount namespace here: the full disk is only seen by the test beside this one")
-        return
-    gateway = begin_mounted(tmp_path / "gateway", temporary)
+    """Values in memory that a file of the folder stands behind would be a SIGBUS; a note that
+    cannot be written is none."""
+    disk = Disk(tmp_path)
+    gateway = disk.gateway()
     try:
-        inside = Path(f"/proc/{gateway.workers[0].pid}/root{temporary}")
-        assert list(inside.glob("penstock-*/server.json"))
+        assert list(disk.seen_by(gateway).glob("penstock-*/server.json"))
         assert served(gateway) == 1
-        filled(inside / "filler")
+        disk.fill(gateway)
+        for process in (gateway.process.pid, gateway.workers[0].pid):
+            assert str(disk.folder) not in Path(f"/proc/{process}/maps").read_text()
         for n in range(3):
             assert served(gateway) == 2 + n
         replaced(gateway)
         assert served(gateway) == 5
         assert gateway.stop() == 0
+        figures(f"full: {disk.how}, {disk.refused()} calls were refused")
     finally:
         gateway.kill()
 
 
-def filled(path: Path) -> None:
-    """Write until there is no room."""
-    try:
-        with path.open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
-    except OSError as error:
-        assert error.strerror == "No space left on device"
+_FULL = """
+import errno, os, sys
+folder, full = os.environ["TMPDIR"], os.environ["FULL"]
+def hook(event, arguments):
+    if event != "open" or not isinstance(arguments[0], str):
+        return
+    path, _, flags = arguments
+    if path.startswith(folder) and flags & (os.O_WRONLY | os.O_RDWR) and os.path.exists(full):
+        with open(full, "a") as file:
+            file.write(path + "\\n")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+sys.addaudithook(hook)
+"""
 
 
-def begin_mounted(folder: Path, temporary: Path) -> Gateway:
-    """A gateway that sees a file system of 256 KiB at `temporary`."""
-    folder.mkdir()
-    env = {**SECRETS, "TMPDIR": str(temporary)}
-    within = f'mount -t tmpfs -o size=256k penstock "{temporary}" && exec "$0" "$@"'
-    return Gateway(folder, DOCUMENT, env=env, wrapper=("unshare", "-rm", "sh", "-c", within))
+class Disk:
+    """A folder for temporary files that can be filled up.
+
+    A file system of 256 KiB in a mount namespace. Where there are none to be had, Python's own
+    calls say that there is no room, whoever opens a file of the folder to write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "tmp"
+        self.folder.mkdir()
+        self._work = folder / "gateway"
+        self._work.mkdir()
+        self._env = {**SECRETS, "TMPDIR": str(self.folder)}
+        mount = f'mount -t tmpfs -o size=256k penstock "{self.folder}"'
+        within = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" "$@"']
+        tried = subprocess.run([*within, "true"], capture_output=True)
+        self._mounted = tried.returncode == 0
+        self._wrapper: list[str] = within if self._mounted else []
+        self.how = "a file system" if self._mounted else "a stand-in"
+        if not self._mounted:
+            (self._work / "sitecustomize.py").write_text(_FULL)
+            self._env |= {"PYTHONPATH": str(self._work), "FULL": str(folder / "full")}
+
+    def gateway(self) -> Gateway:
+        return Gateway(self._work, DOCUMENT, env=self._env, wrapper=self._wrapper)
+
+    def seen_by(self, gateway: Gateway) -> Path:
+        """The folder from here."""
+        root = f"/proc/{gateway.process.pid}/root"
+        return Path(f"{root}{self.folder}") if self._mounted else self.folder
+
+    def fill(self, gateway: Gateway) -> None:
+        """Leave no room."""
+        if not self._mounted:
+            return Path(self._env["FULL"]).touch()
+        inside = self.seen_by(gateway)
+        try:
+            with (inside / "filler").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        except OSError as error:
+            assert error.strerror == "No space left on device"
+        assert os.statvfs(inside).f_bavail == 0
+
+    def refused(self) -> str:
+        """How many calls of the program's found no room; the stand-in must have met some."""
+        if self._mounted:
+            return "unknown"
+        met = Path(self._env["FULL"]).read_text().splitlines()
+        assert met
+        return str(len(met))
 
 
 def test_start_removes_folders_of_killed_gateways_only(tmp_path: Path) -> None:
