@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares._hangups import no_connections
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
 
@@ -34,7 +35,6 @@ from .door import Door
 from .durable import Durable, open_durable
 from .edition import Edition, Providers
 from .endpoints import endpoints, stateful
-from .hearing import Hearing
 from .ops import open_app
 from .places import Places
 from .plans import Plans
@@ -110,7 +110,6 @@ class Gateway:
         self._fault = ""
         self._looking: asyncio.TimerHandle | None = None
         self._told = 0.0
-        self._alone = False  # the server has no connections any more
         self._cancelled: dict[asyncio.Task[None], float] = {}  # and when, in loop time
         self._ending: set[asyncio.Task[None]] = set()  # of these, who has yet to notice
 
@@ -119,11 +118,11 @@ class Gateway:
             return await lifespan.run(receive, send, start=self.start, stop=self._shut_down)
         edition = self._edition
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        edition.under_way[task] = hearing = Hearing(receive, over=self._alone)
+        edition.under_way.add(task)
         try:
-            await edition.app(scope, hearing, send)
+            await edition.app(scope, receive, send)
         finally:
-            del edition.under_way[task]
+            edition.under_way.discard(task)
             if edition.retired:
                 self._close_if_left(edition)
 
@@ -175,11 +174,6 @@ class Gateway:
     def _under_way(self) -> list[asyncio.Task[None]]:
         return [task for edition in (self._edition, *self._old) for task in edition.under_way]
 
-    @property
-    def _hearings(self) -> list[Hearing]:
-        editions = (self._edition, *self._old)
-        return [hearing for edition in editions for hearing in edition.under_way.values()]
-
     def _open_requests(self) -> int:
         here = len(self._edition.under_way)
         return here + sum(len(old.under_way) for old in self._old) if self._old else here
@@ -212,10 +206,8 @@ class Gateway:
 
     async def _shut_down(self) -> None:
         """Servers wait for their connections before they call it: no client is left."""
-        self._alone = True
-        for hearing in self._hearings:
-            hearing.end()
-        await self.stop()
+        with no_connections():
+            await self.stop()
 
     async def stop(self) -> None:
         """Wait for what is under way, as long as `server.drain` lasts, and close everything, last

@@ -19,7 +19,6 @@ from middlewares._asgi import ASGIApp
 
 from .board import Posted
 from .chain import end
-from .hearing import Hearing
 from .options import Upstream
 from .settings import Settings
 from .upstreams.provider import Provider
@@ -31,8 +30,8 @@ _log = logging.getLogger(__name__)
 class Edition:
     """The chain of one configuration.
 
-    under_way: the tasks that are in it, and what they hear of their clients.
-    retired: set once another has taken its place. loaded: Unix seconds.
+    under_way: the tasks that are in it. retired: set once another has taken its place.
+    loaded: Unix seconds.
     """
 
     __slots__ = ("app", "loaded", "posted", "providers", "retired", "under_way")
@@ -44,7 +43,7 @@ class Edition:
         self.posted = posted
         self.providers = tuple(providers)
         self.loaded = loaded
-        self.under_way: dict[asyncio.Task[None], Hearing] = {}
+        self.under_way: set[asyncio.Task[None]] = set()
         self.retired = False
 
 

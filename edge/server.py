@@ -447,7 +447,8 @@ class _Server(MPServer):
 
     def _note_fleet(self) -> None:
         if self._folder.path is not None:
-            status.write(self._folder.path, "workers.json", self._roster.fleet())
+            with suppress(FileNotFoundError):  # it was removed, and is noted in the next one
+                status.write(self._folder.path, "workers.json", self._roster.fleet())
 
     def _reloaded(self, done: status.Reloaded) -> None:
         self._note("reload.json", done)

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from middlewares._asgi import Receive
+from middlewares._hangups import hear
 
 _FIRST_TICK = 0.1
 _NEVER = float("inf")
@@ -150,7 +151,7 @@ class Watch:
 
     async def _watch(self) -> None:
         while True:
-            message = await self._receive()
+            message = await hear(self._receive)
             if message["type"] == "http.disconnect":
                 break
         if self._linger:

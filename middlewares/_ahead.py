@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ._asgi import Message, Receive
+from ._hangups import hear
 
 BOUND = 1 << 20
 """Bytes of a body that are read ahead; with more of it coming, a hang-up is not noticed."""
@@ -34,7 +35,7 @@ class ReadAhead:
     async def _listen(self) -> None:
         held = 0
         while self._on:
-            message = await self._receive()
+            message = await hear(self._receive)
             self._kept.append(message)
             if message["type"] == "http.disconnect":
                 return self._gone()

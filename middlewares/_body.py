@@ -4,6 +4,7 @@ import asyncio
 from math import inf
 
 from ._asgi import Message, Receive, Scope, Send, header
+from ._hangups import hear, over
 from ._uploads import MOST_SMALL, Upload
 from .exchange import exchange_of
 from .problem import Problem
@@ -101,17 +102,21 @@ async def read_body(
         raise
     finally:
         patience.end()
+    if patience.over:
+        raise Incomplete(size)
     raise _too_slow(scope, patience.why, size)
 
 
 class _Patience:
-    """Cancels the running task when a body takes too long, as `asyncio.timeout` would.
+    """Cancels the running task when a body takes too long, as `asyncio.timeout` would, or when the
+    server has no connection left (`over`).
 
     All bodies on their way in one event loop are looked at a few times a second: a timer for each
     would cost more than most bodies do.
     """
 
     why = ""
+    over = False
     _size = 0
     _began = _last = -inf
     _before = 0
@@ -145,7 +150,8 @@ class _Patience:
         silent = max(self._began, self._last) + self._idle
         late = self._began + self._longest
         due = min(slow, silent, late)
-        if now < due:
+        self.over = over(self._loop)
+        if now < due and not self.over:
             return
         if due == late:
             self.why = f"did not arrive within {self._longest:g} seconds"
@@ -237,7 +243,7 @@ async def discard(receive: Receive, *, seconds: float = 5.0) -> None:
     try:
         async with asyncio.timeout(seconds):
             for _ in range(FREE_PIECES):
-                message = await receive()
+                message = await hear(receive)
                 if message["type"] != "http.request" or not message.get("more_body", False):
                     return
     except TimeoutError:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from math import inf
 
 from ._asgi import Header, Message, Receive, Send
+from ._hangups import hear
 
 _BLOCK = 16 << 10
 
@@ -37,7 +38,7 @@ class Follower:
 
     async def _watch(self, receive: Receive) -> None:
         with suppress(Exception):  # a server that fails to tell will not tell any more
-            while (await receive())["type"] != "http.disconnect":
+            while (await hear(receive))["type"] != "http.disconnect":
                 pass
         self.leave()
 

@@ -24,6 +24,7 @@ from time import perf_counter
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._body import read_body, refuse, replay
+from ._hangups import hear
 from ._search import Retry, Search, Try
 from .exchange import Exchange, Place, exchange_of
 from .problem import Problem
@@ -237,7 +238,7 @@ async def _left(receive: Receive, seconds: float) -> bool:
     """Wait so long; True as soon as the client has left."""
     try:
         async with asyncio.timeout(seconds):
-            while (await receive())["type"] != "http.disconnect":
+            while (await hear(receive))["type"] != "http.disconnect":
                 pass
             return True
     except TimeoutError:

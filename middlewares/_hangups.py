@@ -1,0 +1,74 @@
+"""Hear of a client also when the server that would tell has ended.
+
+Theory of operation. Granian's thread ends as soon as its last connection has. A `receive` that is
+asked after that never returns, nor does one that waits in that moment and has no turn any more: of
+400 clients that leave together, 370 were not noticed, nor was one that left before anybody had
+asked. Lifespan shutdown comes when no connection is left. Whoever listens by `hear` then, or later,
+is told that its client has left. Only waits for a hang-up are such: an ordinary request pays
+nothing.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ._asgi import Message, Receive
+
+
+class _Ears:
+    """Who listens in one event loop. over: whether no connection is left; ended: who was told."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.listening: set[asyncio.Task[object]] = set()
+        self.ended: set[asyncio.Task[object]] = set()
+
+
+_ears: dict[asyncio.AbstractEventLoop, _Ears] = {}
+
+
+async def hear(receive: Receive) -> Message:
+    """The next message of `receive`, or a disconnect when no connection is left."""
+    loop = asyncio.get_running_loop()
+    ears = _ears.get(loop) or _new(loop)
+    task = asyncio.current_task()
+    if ears.over or task is None:
+        return {"type": "http.disconnect"}
+    ears.listening.add(task)
+    try:
+        return await receive()
+    except asyncio.CancelledError:
+        if task not in ears.ended or task.uncancel():  # others have cancelled it
+            raise
+        return {"type": "http.disconnect"}
+    finally:
+        ears.listening.discard(task)
+        ears.ended.discard(task)
+
+
+def over(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the server of this loop has no connection left."""
+    ears = _ears.get(loop)
+    return ears is not None and ears.over
+
+
+@contextmanager
+def no_connections() -> Iterator[None]:
+    """Within, whoever listens in the running loop hears that its client has left."""
+    loop = asyncio.get_running_loop()
+    ears = _ears.get(loop) or _new(loop)
+    ears.over = True
+    ears.ended |= ears.listening
+    for task in ears.listening:
+        task.cancel()
+    try:
+        yield
+    finally:
+        ears.over = False
+
+
+def _new(loop: asyncio.AbstractEventLoop) -> _Ears:
+    for closed in [other for other in _ears if other.is_closed()]:
+        del _ears[closed]
+    _ears[loop] = ears = _Ears()
+    return ears
