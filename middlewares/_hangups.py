@@ -11,6 +11,7 @@ nothing.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from ._asgi import Message, Receive
 
@@ -25,6 +26,12 @@ class _Ears:
 
 
 _ears: dict[asyncio.AbstractEventLoop, _Ears] = {}
+_apart: ContextVar[bool] = ContextVar("apart", default=False)
+
+
+def listen_apart() -> None:
+    """This task, and those it starts, have a `receive` that no server's end concerns."""
+    _apart.set(True)
 
 
 async def hear(receive: Receive) -> Message:
@@ -32,7 +39,9 @@ async def hear(receive: Receive) -> Message:
     loop = asyncio.get_running_loop()
     ears = _ears.get(loop) or _new(loop)
     task = asyncio.current_task()
-    if ears.over or task is None:
+    if task is None or _apart.get():
+        return await receive()
+    if ears.over:
         return {"type": "http.disconnect"}
     ears.listening.add(task)
     try:

@@ -23,6 +23,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from ._asgi import ASGIApp, Message, Scope
+from ._hangups import listen_apart
 from ._recording import Follower, Recording, Space
 from .exchange import Outcome, exchange_of
 from .stores.keys import StoreUnavailable
@@ -253,6 +254,7 @@ class Run:
         recording.ring()
         renewal = asyncio.get_running_loop().create_task(self._renew())
         try:
+            listen_apart()  # it may go on without any client
             await app(self._scope, recording.receive(body), recording.send)
             self._refused = self.refused
             answer = self._answer()

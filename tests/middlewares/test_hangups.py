@@ -6,7 +6,7 @@ import pytest
 
 from middlewares._asgi import Message, Receive
 from middlewares._body import Incomplete, read_body
-from middlewares._hangups import hear, no_connections
+from middlewares._hangups import hear, listen_apart, no_connections
 from tests.asgi import http_scope
 
 GONE = {"type": "http.disconnect"}
@@ -70,6 +70,29 @@ async def test_a_message_that_has_come_as_it_ends_does_not_keep_it_from_ending()
     with no_connections():
         assert await waiting == GONE
         assert waiting.cancelling() == 0
+
+
+async def test_who_listens_apart_is_not_told() -> None:
+    """Nor are tasks that it starts; who has started it is."""
+    goes_on = asyncio.Event()
+
+    async def receive() -> Message:
+        await goes_on.wait()
+        return BODY
+
+    async def apart() -> Message:
+        listen_apart()
+        return await asyncio.create_task(hear(receive))
+
+    outer = await begun(receive)
+    inner = asyncio.create_task(apart())
+    await asyncio.sleep(0.01)
+    with no_connections():
+        assert await outer == GONE
+        late = asyncio.create_task(apart())
+        await asyncio.sleep(0.01)
+        goes_on.set()
+        assert await inner == await late == BODY
 
 
 @pytest.mark.parametrize("order", ["end, cancel", "cancel, end", "cancel"])
