@@ -41,7 +41,7 @@ def put_together(stream: bytes, dialect: Dialect) -> bytes:
     if reply.failed is not None:
         raise UpstreamBroke.by(reply.failed)
     made = decode_fields(_writer(dialect, stream=False).body(reply))
-    events = [_fields_of(event) for event in sse.split(block)]
+    events = map(_fields_of, sse.split(block))  # a million may be: one at a time
     return encode({**made, **(_response(events) if dialect == "responses" else _told(events))})
 
 
