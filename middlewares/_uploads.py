@@ -82,6 +82,11 @@ class Upload:
         uploads.held = held
         of[who] = own
 
+    def extend(self, more: int) -> None:
+        """It refers to so many bytes that are kept here, which count with it. Raises Problem where
+        there is no room for them; a body that is too large with them is for others to refuse."""
+        self.add(max(0, min(more, self._uploads._each - self.size)))
+
     def close(self) -> None:
         """Nothing holds it any more. Idempotent."""
         size, self.size = self.size, 0

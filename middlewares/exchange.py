@@ -181,6 +181,7 @@ class Exchange(msgspec.Struct, eq=False):
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     body_read: bool = False  # read_body, intake: whether somebody reads the body
     let_go: Callable[[], None] | None = None  # intake: to call when nothing holds the body any more
+    extend: Callable[[int], None] | None = None  # intake: counts bytes that the body refers to
     model: str = ""  # intake: as the caller wrote it
     models: tuple[str, ...] = ()  # intake: to try after it, as the caller wrote them
     stream: bool = False  # intake

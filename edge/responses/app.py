@@ -112,7 +112,13 @@ class ResponsesApp:
         asked = _flag(fields, "store") is not False
         stored = asked and self._store is not None and self._keep > 0 and owner is not None
         expanded = await expand(
-            fields, owner, self._store, now=self._clock(), limit=self._limit, large=large
+            fields,
+            owner,
+            self._store,
+            now=self._clock(),
+            limit=self._limit,
+            large=large,
+            extend=exchange.extend,
         )
         # What is continued may begin with a compaction too.
         if not large and expanded.fields is not fields:

@@ -5,7 +5,7 @@ this every dialect and upstream sees plain input. `instructions` of the former r
 taken over (OpenAI API reference, "Create a model response").
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -60,12 +60,14 @@ async def expand(
     now: float,
     limit: int,
     large: bool = False,
+    extend: Callable[[int], None] | None = None,
 ) -> Expanded:
     """`fields` with everything it refers to put in its place. `fields` itself is not changed.
 
     owner: whose responses may be referred to; None, like a store that is None: there are none.
     now: Unix seconds. limit: bytes that the whole input may have. large: reading `fields` takes
-    long enough to keep others waiting (`aside`).
+    long enough to keep others waiting (`aside`). extend: counts bytes that `fields` refer to;
+    what it raises is raised.
 
     Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
     request_too_large, store_unavailable (no answer from the store).
@@ -73,12 +75,17 @@ async def expand(
     kept = _Kept(owner, store, now)
     previous = _previous(fields)
     turns = [] if previous is None else await kept.conversation(previous)
-    if turns and not large:
-        large = sum(len(turn.input) + len(turn.output) for turn in turns) > _LARGE
+    if turns:
+        size = sum(len(turn.input) + len(turn.output) for turn in turns)
+        if extend is not None:
+            extend(size)
+        large = large or size > _LARGE
     new = fields.get("input")
     said = await aside(partial(_read, new, turns)) if large else _read(new, turns)
     wanted = said.wanted()
     found = await kept.items(wanted) if wanted else []
+    if found and extend is not None:
+        extend(sum(len(item.raw) for item in found))
     if large:
         return await aside(partial(_put_together, fields, said, found, previous, limit))
     return _put_together(fields, said, found, previous, limit)

@@ -327,3 +327,22 @@ async def test_each_item_referred_to_stands_once_where_it_was_first_named(
         if name is None or item not in wanted:
             wanted.append(item)
     assert input_of(result) == wanted
+
+
+async def test_what_a_request_refers_to_counts_with_its_body() -> None:
+    store = MemoryResponseStore()
+    await keep(store, "resp_1", [said("x" * 5000)], [answered("one")])
+    await keep(store, "resp_2", [said("y" * 7000)], [answered("two")])
+    counted: list[int] = []
+    asked = fields(
+        previous_response_id="resp_1", input=[{"type": "item_reference", "id": "msg_two"}]
+    )
+    await expand(asked, "ann", store, now=NOW, limit=100_000, extend=counted.append)
+    conversation, items = counted
+    assert 5000 < conversation < 6000 and 0 < items < 1000
+
+    def full(size: int) -> None:
+        raise Problem("rate_limited")
+
+    with pytest.raises(Problem, match="rate_limited"):
+        await expand(asked, "ann", store, now=NOW, limit=100_000, extend=full)

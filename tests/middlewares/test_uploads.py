@@ -88,3 +88,14 @@ def test_uploads_copy_is_itself() -> None:
 def test_uploads_without_room_are_refused(total: int, each: int) -> None:
     with pytest.raises(ValueError, match="expected bytes"):
         Uploads(total=total, each=each)
+
+
+def test_upload_extend_counts_what_a_body_refers_to_up_to_the_share_of_one() -> None:
+    uploads = Uploads(total=100, each=60)
+    first, second = Upload(uploads, "ann"), Upload(uploads, "ann")
+    first.add(10)
+    first.extend(500)  # too large by itself, which others say
+    assert (first.size, uploads.held) == (60, 60)
+    assert refusal(second, 1) == "rate_limited"
+    first.close()
+    assert uploads.held == 0
