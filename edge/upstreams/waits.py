@@ -12,7 +12,7 @@ from . import Header
 _LONGEST = 3600
 _SECONDS_IN = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
+    r"(?<!\d)(\d{1,18}(?:\.\d{1,18})?)\s*(milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
     r"(?![a-z])",
     re.IGNORECASE | re.ASCII,
 )
@@ -20,7 +20,9 @@ _WORDS = re.compile(
     rf"(?:try again|retry|wait)\b[^.\d]{{0,40}}((?:{_SPAN.pattern}[\s,]*(?:and\s+)?)+)",
     re.IGNORECASE | re.ASCII,
 )
-_PLAIN = re.compile(r"\s*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?|nan|inf)\s*", re.ASCII)
+_PLAIN = re.compile(
+    r"\s*[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?|nan|inf)\s*", re.ASCII
+)
 _REMAINING = re.compile(rb"((?:x|anthropic)-ratelimit-)(.*-)?remaining(-.*)?")
 _FAR = 10**12
 _UNIX = 10**9

@@ -23,6 +23,8 @@ from typing import Protocol
 
 import msgspec
 
+from middlewares._shared import Shared
+
 from .keys import Key
 
 _log = logging.getLogger(__name__)
@@ -167,7 +169,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Written).decode
 
 
-class FileGrants:
+class FileGrants(Shared):
     """Grants in a file of this machine, mode 0600, for one worker and the one that replaces it.
 
     folder: of the journals. store: name of the store of keys; what is from another is not taken.

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.timeout(900)
 
 QUICK, FULL = 3, 30
 CLIENTS = 12
+FEW = 10
+"""Answers that were begun before a kill."""
 PLAN = {"id": "metered", "windows": [{"length": "5h", "credits": "1000000.00"}]}
 WORDS = ("tokens=3", "tokens=20 rate=40", "first=0.2", "tokens=5", "fault=status:500")
 MODELS = ("chat", "claude", "resp")
@@ -54,8 +56,12 @@ class Load:
                     pass
 
     async def until_killed(self, seconds: float) -> None:
-        """Ask for so long, and until everything of the gateway is dead; each request ends."""
+        """Ask for so long after some were answered, which takes as long as dead workers are waited
+        for, and until everything of the gateway is dead; each request ends."""
         running = [asyncio.create_task(self.client()) for _ in range(CLIENTS)]
+        async with asyncio.timeout(DEADLINE):
+            while len(self.seen) <= FEW:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(seconds)
         assert self.gateway.process.poll() is None
         self.gateway.signal_group(SIGKILL)
@@ -110,7 +116,7 @@ async def test_every_request_of_which_a_byte_was_seen_has_a_row(
                 await asyncio.sleep(0.1)
         ledger = await rows(gateway.sql)
         found = Counter(row.id for row in ledger)
-        assert len(seen) == len(set(seen)) > 10 * kills
+        assert len(seen) == len(set(seen)) > FEW * kills
         assert all(found[request_id] == 1 for request_id in seen)
         ended = Counter(row.ended for row in ledger)
         assert ended["lost"] > 0

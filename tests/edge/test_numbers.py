@@ -88,6 +88,15 @@ def test_wait_of_odd_number_is_bounded(value: str) -> None:
         assert wait is None or 1 <= wait <= 3600
 
 
+@pytest.mark.parametrize("text", ["{}s", "{}.{}s", "retry {}s", "{}x", "{} ", "1.{}e", "1s{}"])
+def test_wait_of_a_long_number_is_read_in_linear_time(text: str) -> None:
+    """Steps that grow with the square of a million digits would take hours."""
+    value = text.replace("{}", "9" * 1_000_000)
+    assert duration(value) in (None, float("inf"), 1.0)
+    assert asked_in(None, f"Please try again in {value}") in (None, 1)
+    assert retry_after([(b"retry-after-ms", value.encode())], 0.0) in (None, 1)
+
+
 def test_sequence_number_of_too_many_digits_is_none() -> None:
     assert _NUMBER.findall(b'"sequence_number":12,"sequence_number": %b' % MANY.encode()) == [b"12"]
 
