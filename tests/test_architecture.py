@@ -18,6 +18,7 @@ SHARED = {
     "_ahead",
     "_asgi",
     "_body",
+    "_hangups",
     "_line",
     "_lookup",
     "_recording",
@@ -309,9 +310,13 @@ WRITERS = {
 """The writers that the comments in exchange.py name, and the modules they are."""
 
 
+EXCHANGE = frozenset(("Exchange", "exchange_of"))
+"""Names by which a module comes by the exchange of a request."""
+
+
 def writes(module: Module) -> Iterator[tuple[str, int]]:
     """(field, line) of every assignment to a field of an exchange, or change of its value."""
-    if "Exchange" not in {name.rpartition(".")[2] for name in (module.name, *module.imports())}:
+    if EXCHANGE.isdisjoint(name.rpartition(".")[2] for name in (module.name, *module.imports())):
         return  # what is called `exchange` there is another thing
     for node in ast.walk(module.tree):
         for target in changed(node):
@@ -337,7 +342,7 @@ def changed(node: ast.AST) -> list[ast.expr]:
 def is_exchange(node: ast.expr) -> bool:
     """A variable, attribute or parameter called `exchange`, or `Exchange.of(...)` itself."""
     if isinstance(node, ast.Call):
-        return ast.unparse(node.func) == "Exchange.of"
+        return ast.unparse(node.func) in ("Exchange.of", "exchange_of")
     return ast.unparse(node).rpartition(".")[2].lstrip("_") == "exchange"
 
 
