@@ -15,8 +15,6 @@ Steps on large answers are done beside the event loop (`aside`).
 
 import asyncio
 from collections import deque
-from types import TracebackType
-from typing import Self
 
 from middlewares._asgi import Send
 from middlewares._shared import Shared
@@ -101,26 +99,19 @@ ROOM = Room()
 
 
 class Held:
-    """One answer, from its first byte until its client has it: a context manager."""
+    """One answer, from its first byte until its client has it: to be closed then."""
 
-    __slots__ = ("_began", "_cut", "_moved", "_room", "_task", "size")
+    _task: asyncio.Task[object] | None = None
+    _began = _moved = 0.0
+    _cut = False
+    size = 0
+    """Bytes; 0 of a small one."""
 
     def __init__(self, room: Room = ROOM) -> None:
         self._room = room
-        self._task: asyncio.Task[object] | None = None
-        self._began = self._moved = 0.0
-        self._cut = False
-        self.size = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        raised: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Its client has it, or will not get it."""
         if self.size:
             self._room._leave(self)
             self._room._sending.pop(self, None)
@@ -151,10 +142,7 @@ class Held:
         await self._room._fit(size)
 
     async def send(self, send: Send, body: bytes) -> bool:
-        """Send `body`, whose start has been sent; whether all of it was."""
-        if not self.size:
-            await send({"type": "http.response.body", "body": body})
-            return True
+        """Send a large `body`, whose start has been sent; whether all of it was."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self.size = len(body)

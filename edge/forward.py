@@ -91,6 +91,8 @@ class Forwarder:
         self._hold = hold
         self._keep_alive = keep_alive
         self._max_answer = max_answer
+        self._most_answer = min(MOST_ANSWER, max_answer)
+        self._most_vectors = min(MOST_VECTORS, max_answer)
         self._hear_out = hear_out
         self._learned = learned or Learned()
 
@@ -236,8 +238,9 @@ class Forwarder:
             exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
 
         vectors = exchange.endpoint == "embeddings"
-        most = min(MOST_VECTORS if vectors else MOST_ANSWER, self._max_answer)
-        with Held() as held:
+        most = self._most_vectors if vectors else self._most_answer
+        held = Held()
+        try:
             async with Watch(receive, linger=self._linger(exchange), left=left):
                 response = await opening
                 try:
@@ -268,8 +271,12 @@ class Forwarder:
             exchange.outcome = "hung_up" if gone else "completed"
             if not gone:
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                if not await held.send(send, body):
+                if not held.size:
+                    await send({"type": "http.response.body", "body": body})
+                elif not await held.send(send, body):
                     exchange.outcome = "hung_up"
+        finally:
+            held.close()
 
     def _hold_left(self, exchange: Exchange) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""

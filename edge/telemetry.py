@@ -212,11 +212,15 @@ def info_logger() -> Callable[..., Any]:
     return info
 
 
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
 def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]:
     """What the log says of one finished exchange. Times in milliseconds. Never a secret."""
+    method = scope["method"]
     line: dict[str, Any] = {
         "request_id": exchange.request_id,
-        "method": shown(scope["method"], LONGEST_METHOD),
+        "method": method if method in _METHODS else shown(method, LONGEST_METHOD),
         "path": shown(scope["path"]),
         "status": exchange.status,
         "outcome": exchange.outcome,

@@ -3,6 +3,7 @@
 import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._body import discard_unread
@@ -91,19 +92,6 @@ class ErrorsMiddleware:
                         break
             return send(message)
 
-        async def answer(problem: Problem) -> bool:
-            """Whether the caller has heard all it can hear."""
-            if not started:
-                await problem(scope, receive, send_watched)
-            elif end is not None and _is_whole(last):
-                await send(end)  # the answer was whole; what failed came after it
-            elif streaming and not ended:
-                event = problem.event(exchange)
-                await send({"type": "http.response.body", "body": event})
-            else:
-                return ended
-            return True
-
         try:
             await self.app(scope, receive, send_watched)
         except Exception as raised:
@@ -111,14 +99,16 @@ class ErrorsMiddleware:
             # stay until the next garbage collection.
             if not isinstance(raised, Problem):
                 _log.exception("request %s failed inside", exchange.request_id)
-            if not await answer(_problem_of(raised)):
+            state = _State(started, streaming, ended, end, last)
+            if not await _answer(_problem_of(raised), state, scope, receive, send_watched, send):
                 raise
         except CancelledError:
             if not self._stopped():
                 raise
             problem = Problem("upstream_unavailable", message=_RESTARTING, reason=_STOPPED)
+            state = _State(started, streaming, ended, end, last)
             try:
-                heard = await answer(problem)
+                heard = await _answer(problem, state, scope, receive, send_watched, send)
             except CancelledError:
                 if not self._stopped():
                     raise
@@ -131,6 +121,33 @@ class ErrorsMiddleware:
                 await send(end)
         if refused and not exchange.body_read:
             await discard_unread(scope, receive)
+
+
+class _State(NamedTuple):
+    """How far a response has come. end: the last message of a stream, which waits; last: the one
+    before it."""
+
+    started: bool
+    streaming: bool
+    ended: bool
+    end: Message | None
+    last: Message
+
+
+async def _answer(
+    problem: Problem, state: _State, scope: Scope, receive: Receive, send_watched: Send, send: Send
+) -> bool:
+    """Answer with `problem`, as far as that can be. Whether the caller has heard all it can."""
+    if not state.started:
+        await problem(scope, receive, send_watched)
+    elif state.end is not None and _is_whole(state.last):
+        await send(state.end)  # the answer was whole; what failed came after it
+    elif state.streaming and not state.ended:
+        event = problem.event(exchange_of(scope))
+        await send({"type": "http.response.body", "body": event})
+    else:
+        return state.ended
+    return True
 
 
 def _is_whole(last: Message) -> bool:

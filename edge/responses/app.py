@@ -120,10 +120,11 @@ class ResponsesApp:
             large=large,
             extend=exchange.extend,
         )
-        # What is continued may begin with a compaction too.
-        if not large and expanded.fields is not fields:
-            large = len(expanded.fields.get("input", b"")) > _LARGE
-        opened = await self._revealed(expanded.fields, owner or "", "", large=large)
+        opened = expanded.fields
+        if opened.get("input") is not fields.get("input"):
+            # What is continued may begin with a compaction too.
+            large = large or len(opened.get("input", b"")) > _LARGE
+            opened = await self._revealed(opened, owner or "", "", large=large)
         if opened.get("input") is not exchange.fields.get("input"):
             exchange.whole = False
             if self._appraise is not None:

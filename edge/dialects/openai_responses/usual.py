@@ -72,8 +72,8 @@ class _Answer(Struct, forbid_unknown_fields=True):
     status: Literal["completed"]
     output: list[_Item]
     usage: _Usage | None = None
-    created_at: Raw = NULL
-    completed_at: Raw = NULL
+    created_at: int | None = None
+    completed_at: int | None = None
     error: None = None
     incomplete_details: None = None
     moderation: None = None
@@ -107,6 +107,7 @@ class _Answer(Struct, forbid_unknown_fields=True):
 
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_number = msgspec.json.Decoder(float | None).decode
+_NO_NUMBERS = (NULL,) * 4
 _THEIR_ID = b'"gen-'
 
 
@@ -117,11 +118,14 @@ def usual(body: bytes, asked: str, echo: Echo) -> tuple[bytes, Usage | None] | N
     """
     try:
         answer = _decode(body)
-        for number in (
-            *(answer.created_at, answer.completed_at, answer.temperature, answer.top_p),
-            *(answer.frequency_penalty, answer.presence_penalty),
-        ):
-            if number is not NULL:
+        numbers = (
+            answer.temperature,
+            answer.top_p,
+            answer.frequency_penalty,
+            answer.presence_penalty,
+        )
+        if numbers != _NO_NUMBERS:
+            for number in numbers:
                 _decode_number(number)
         if body.find(_THEIR_ID) >= 0:
             return None
