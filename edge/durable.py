@@ -4,6 +4,7 @@ Editions of the configuration come and go over it (`edge.edition`), so what it i
 change under way: `edge.reload.FIXED` names those settings.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -112,17 +113,23 @@ async def open_durable(
     stack.callback(metrics.stop)
     database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
     stack.push_async_callback(database.aclose)
+    told = Told(settings, metrics)
+    counters = counters_of(settings)
+    stack.push_async_callback(counters.aclose)
+    # All at once: a Redis that does not answer, or whose name does not, is waited for once.
+    share, health, bonds, _ = await asyncio.gather(
+        grants_of(settings, stack),
+        health_of(settings, stack, told, shared=told.knows),
+        bonds_of(settings, stack),
+        counters.start(),
+    )
     keys = None
     if settings.auth.mode == "keys":
-        share = await grants_of(settings, stack)
         keys = KeyDirectory(SqlKeyStore(database), grace=GRACE, share=share)
         stack.push_async_callback(keys.aclose)
         # A worker that replaces a dead one during an outage of the store waits for its end.
         await keys.start(must_answer=False)
     ledger = SqlLedgerStore(database)
-    counters = counters_of(settings)
-    stack.push_async_callback(counters.aclose)
-    await counters.start()
 
     async def recover() -> None:
         await book.recover_now()
@@ -147,9 +154,6 @@ async def open_durable(
         stack.push_async_callback(sweeper.aclose)
     line, second_line = line_of(settings), line_of(settings)
     uploads = uploads_of(settings)
-    told = Told(settings, metrics)
-    health = await health_of(settings, stack, told, shared=told.knows)
-    bonds = await bonds_of(settings, stack)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.journal_up, lambda: float(book.usable))
     metrics.look(metrics.sql_up, lambda: float(database.up and book.delivers))

@@ -13,10 +13,12 @@ somebody has removed it; until then nothing is opened.
 import asyncio
 import logging
 import os
+from asyncio import FIRST_COMPLETED
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from middlewares._shared import Shared
 
@@ -24,7 +26,7 @@ from .delivery import LONGEST, deliver, recover
 from .journal import Journal, closed
 from .keys import StoreUnavailable
 from .ledger import Entry, LedgerStore
-from .trouble import Trouble
+from .trouble import LastTries, Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ class Book(Shared):
         self._recovering = asyncio.Lock()
         self._recoveries: set[asyncio.Task[None]] = set()
         self._next_recovery: asyncio.Task[None] | None = None
+        self._last_tries = LastTries()
         self._store_trouble = Trouble(
             "the ledger's store does not take rows, which wait", "the ledger's store takes rows"
         )
@@ -311,14 +314,23 @@ class Book(Shared):
     async def aclose(self) -> None:
         """Write what is left, for a bounded time, and stop. Idempotent.
 
-        What could not be written stays in the journal, for the next process to recover.
+        What could not be written stays in the journal, for the next process to recover; so a store
+        that fails is asked only a few times more.
         """
         if not self._tasks:
             return
+        self._last_tries.begin()
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self.flush(), name="book-flush")]
+        if self._journal is not None:  # the next process has what does not get to the store
+            over = self._last_tries.over.wait()
+            waits.append(asyncio.create_task(over, name="book-last-tries"))
         try:
-            async with asyncio.timeout(self._patience):
-                await self.flush()
-        except TimeoutError:
+            await asyncio.wait(waits, timeout=self._patience, return_when=FIRST_COMPLETED)
+            whole = waits[0].done()
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not whole:
             _log.error(
                 "%d rows are not in the ledger's store; %s",
                 self.pending,
@@ -417,7 +429,8 @@ class Book(Shared):
             except Exception as raised:  # of whatever kind, the rows must get there
                 self.store_failures += 1
                 self._store_trouble.begins(raised)
-                await asyncio.sleep(pause)
+                self._last_tries.failed()
+                await self._last_tries.rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 self._store_trouble.ends()
@@ -498,8 +511,7 @@ class Book(Shared):
                 await self._recover(folder)
             except Exception as raised:  # the journals are still there
                 self._recovery_trouble.begins(raised)
-                if isinstance(raised, OSError):
-                    looked.set()
+                looked.set()
                 await asyncio.sleep(min(self._recovery, _LONGEST_PAUSE))
             else:
                 self._recovery_trouble.ends()

@@ -93,6 +93,9 @@ async def recover(
                     delivered(batch)
                     count += len(batch)
             await asyncio.to_thread(journal.remove)
-            _log.warning("recovered %d rows of a process that has died: %s", count, journal.name)
+            if count:  # else another process was here just before
+                _log.warning(
+                    "recovered %d rows of a process that has died: %s", count, journal.name
+                )
         finally:
             journal.release()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from .conftest import Start
-from .ledger import rows
+from .ledger import rows, rows_when
 from .program import until
 from .surfaces import SURFACES, Wish
 from .test_limits import bearer
@@ -133,6 +133,40 @@ async def test_end_of_drain_tells_every_caller_and_leaves_no_traceback(start: St
     failed = [found[name] for name in ids[len(streamed) :] if name in found]
     assert {(row.ended, row.input, row.output) for row in failed} == {("failed", 0, 0)}
     assert not list((gateway.folder / "journal").glob("*.journal"))
+
+
+async def test_end_of_drain_does_not_wait_for_a_store_that_is_away(start: Start) -> None:
+    """Requests are ended two seconds before the drain is, so what is left is for closing: the rows
+    are in the journal."""
+    async with dead() as url:
+        gateway = await asyncio.to_thread(start, document(url))
+        by, wide = SURFACES["chat"], gateway.bearer
+
+        async def one(model: str) -> Reply:
+            async with line(gateway.url) as connection:
+                body = by.body("Hi", model, True, Wish(limit=50))
+                await connection.send(request(by.path, body, wide))
+                return await connection.reply()
+
+        asked = [asyncio.create_task(one(model)) for model in ("some", "none", "some", "none")]
+        await asyncio.to_thread(until, lambda: gateway.in_flight() == len(asked), what="all")
+        elsewhere = gateway.folder / "elsewhere"
+        elsewhere.mkdir()
+        for path in gateway.folder.glob("penstock.db*"):
+            path.rename(elsewhere / path.name)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(gateway.ended) == 0
+        replies = await asyncio.gather(*asked)
+    assert "did not end in time" not in gateway.stderr
+    assert "Traceback" not in gateway.stderr
+    assert gateway.stderr.count("rows are not in the ledger's store; the journal has them") == 1
+    assert not gateway.database.exists()
+    for path in elsewhere.iterdir():
+        path.rename(gateway.folder / path.name)
+    again = await asyncio.to_thread(start, document(url), folder=gateway.folder)
+    found = await rows_when(again, len(replies))
+    assert {row.id for row in found} == {reply.header("x-request-id") for reply in replies}
+    assert sorted(row.ended for row in found) == ["cut", "cut", "failed", "failed"]
 
 
 async def test_end_of_drain_does_not_wait_for_a_client_that_does_not_read(start: Start) -> None:

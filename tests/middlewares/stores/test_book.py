@@ -560,6 +560,47 @@ async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
     assert store.order == [row.id]
 
 
+async def test_start_and_end_store_that_says_it_is_away_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that replaces a dead one serves at once, and one that is told to stop does."""
+    store = Watched()
+    store.failing = StoreUnavailable("away")
+    dead, row = use(ended="lost"), use()
+    journal = Journal(tmp_path)
+    journal.open(dead)
+    journal.aclose(keep=True)
+    async with asyncio.timeout(DEADLINE):
+        async with started(store, tmp_path, patience=10 * DEADLINE) as book:
+            book.open(row)
+            book.close(row)
+    assert "still being recovered" not in caplog.text
+    assert "1 rows are not in the ledger's store; the journal has them" in caplog.text
+    store.failing = None
+    async with started(store, tmp_path) as book:
+        assert book.recovered == 2
+    assert sorted(store.order) == sorted([dead.id, row.id])
+
+
+async def test_end_store_that_fails_for_a_moment_gets_the_rows(tmp_path: Path) -> None:
+    class Once(Watched):
+        async def append(self, entries: Sequence[Entry]) -> None:
+            if not self.failures:
+                self.failures += 1
+                raise StoreUnavailable("a connection was lost")
+            await super().append(entries)
+
+        failures = 0
+
+    store = Once()
+    row = use()
+    async with started(store, tmp_path, period=3600.0) as book:
+        book.open(row)
+        book.close(row)
+    assert store.order == [row.id]
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
     tmp_path: Path,
 ) -> None:
