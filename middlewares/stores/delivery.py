@@ -1,9 +1,11 @@
 """How rows get into a store: past a row that it does not take, and out of dead journals."""
 
 import asyncio
+import fcntl
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,8 @@ _encode = msgspec.json.Encoder().encode
 
 LONGEST = 1000
 """Rows in one transaction, at most."""
-
+_AGAIN = 0.05
+"""Seconds after which it is looked whether another process still recovers."""
 
 ASIDE = "rejected.jsonl"
 """File in the folder of the journals: rows that the store does not take, one JSON object each."""
@@ -80,8 +83,32 @@ async def recover(
     """Bring what dead processes have left in `folder` to the store, and remove it there.
 
     delivered: is called with rows that are in the store. Raises StoreUnavailable, OSError; what
-    is left then is recovered the next time.
+    is left then is recovered the next time. Waits until no other process recovers from `folder`:
+    a journal that another holds, and then fails to deliver, would pass for one that is not there.
     """
+    async with _alone(folder):
+        await _recover(folder, store, delivered)
+
+
+@asynccontextmanager
+async def _alone(folder: Path) -> AsyncIterator[None]:
+    """The lock of the folder itself, among all processes."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_AGAIN)
+        yield
+    finally:
+        os.close(file)
+
+
+async def _recover(
+    folder: Path, store: LedgerStore, delivered: Callable[[Sequence[Entry]], None]
+) -> None:
     for journal in dead(folder):
         try:
             segments = journal.rows()
