@@ -1,6 +1,8 @@
 """A look at the stores before anything depends on them."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +12,7 @@ from middlewares.stores.engine import is_missing
 from middlewares.stores.identity import remembered, same, starting
 from middlewares.stores.keys import StoreUnavailable
 
+from .references import Location
 from .settings import Settings, SettingsError
 
 
@@ -25,13 +28,14 @@ async def check_store(settings: Settings) -> None:
         raise OSError(fault)
     folder = Path(settings.store.journal)
     await _refuse_to_make(settings.store.sql, folder)
-    database = await Database.open(settings.store.sql)
-    try:
-        async with database.read(checked=True) as connection:
-            found = await database.confirm(connection)
-        await asyncio.to_thread(starting, folder, found)
-    finally:
-        await database.aclose()
+    with named(settings.store.sql):
+        database = await Database.open(settings.store.sql)
+        try:
+            async with database.read(checked=True) as connection:
+                found = await database.confirm(connection)
+            await asyncio.to_thread(starting, folder, found)
+        finally:
+            await database.aclose()
 
 
 async def open_database(settings: Settings, *, create: bool = False) -> Database:
@@ -44,14 +48,26 @@ async def open_database(settings: Settings, *, create: bool = False) -> Database
     folder = Path(settings.store.journal)
     if create:
         await _refuse_to_make(settings.store.sql, folder)
-    database = await Database.open(settings.store.sql, create=create, memory=None)
-    try:
-        async with database.read(checked=True) as connection:
-            await asyncio.to_thread(same, folder, await database.confirm(connection))
-    except BaseException:
-        await database.aclose()
-        raise
+    with named(settings.store.sql):
+        database = await Database.open(settings.store.sql, create=create, memory=None)
+        try:
+            async with database.read(checked=True) as connection:
+                await asyncio.to_thread(same, folder, await database.confirm(connection))
+        except BaseException:
+            await database.aclose()
+            raise
     return database
+
+
+@contextmanager
+def named(location: Location) -> Iterator[None]:
+    """Have a store that does not answer named in the reason: the driver's own may not say which."""
+    try:
+        yield
+    except StoreUnavailable as raised:
+        if type(raised) is not StoreUnavailable or location.shown in str(raised):
+            raise
+        raise StoreUnavailable(f"{location.shown}: {raised}") from raised
 
 
 async def _refuse_to_make(sql: str, folder: Path) -> None:

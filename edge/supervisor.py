@@ -8,9 +8,9 @@ workers are stopped first.
 
 A worker that ends unasked is replaced at once. When it had not served for `_STEADY` seconds it
 counts as a failed start, and each further one in a row doubles the wait for the next, up to
-`LONGEST_WAIT`. That goes on for ever, while the other workers serve. Only before any worker has
-accepted connections the loop gives up: when each has failed once, it is the configuration or the
-machine, and the process ends.
+`LONGEST_WAIT`, or to `LONGEST_ALONE` while no worker lives. That goes on for ever, while the other
+workers serve. Only before any worker has accepted connections the loop gives up: when each has
+failed once, it is the configuration or the machine, and the process ends.
 """
 
 import logging
@@ -35,6 +35,8 @@ _STEADY = 10.0
 _FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 """Seconds between two starts of a worker at most."""
+LONGEST_ALONE = 2.0
+"""The same while no worker lives: nothing listens, and a start can only help."""
 _UNOPENED_SECONDS = 5.0
 """Seconds that a worker which serves nothing yet may take to stop."""
 _REAP_SECONDS = 5.0
@@ -264,6 +266,8 @@ class Supervisor:
         row.decided, row.accepted = True, 0.0
         self._unnoted = True
         wait = wait_after(row.failures)
+        if not self._workers():
+            wait = min(wait, LONGEST_ALONE)
         row.due = now + wait
         self._roster.ended(
             row.number, accepted=accepted, failures=row.failures, next_start=time.time() + wait

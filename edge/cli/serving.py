@@ -176,9 +176,11 @@ def _check_descriptors(settings: "Settings") -> str | None:
 def migrate(config: Config) -> None:
     """Bring the tables of the SQL store to the version this program needs."""
     location = load(config).store.sql
+    from edge.store import named
     from middlewares.stores.migrations import upgrade
 
-    upgrade(location)
+    with named(location):
+        upgrade(location)
     typer.echo(f"ok: {location.shown} is current")
 
 

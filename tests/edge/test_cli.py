@@ -377,7 +377,7 @@ def test_check_tells_of_a_database_that_is_none(
     for command in (["keys", "list"], ["migrate"]):
         result = Penstock(config, capsys).on(*command)
         assert (result.status, result.out) == (1, "")
-        assert result.err.startswith("error: the SQL store does not answer: ")
+        assert result.err.startswith("error: the SQL store does not answer: sqlite:///")
 
 
 @pytest.fixture

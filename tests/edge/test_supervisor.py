@@ -16,7 +16,7 @@ import pytest
 from edge import forking
 from edge.guard import Guard
 from edge.roster import Roster, Stage
-from edge.supervisor import LONGEST_WAIT, Supervisor, Wake, wait_after
+from edge.supervisor import LONGEST_ALONE, LONGEST_WAIT, Supervisor, Wake, wait_after
 from tests.waiting import DEADLINE
 
 _FORK = multiprocessing.get_context("fork")
@@ -171,6 +171,23 @@ def test_starts_that_fail_later_go_on_for_ever(caplog: pytest.LogCaptureFixture)
     said = [record.getMessage() for record in caplog.records if record.name == "edge.guard"]
     assert said[0] == "the start of worker 2 failed, and is tried again"
     assert len(said) <= 2
+
+
+def test_starts_follow_soon_while_no_worker_lives() -> None:
+    case = Case(1)
+    waits: list[float] = []
+
+    def at_turn(turn: int) -> None:
+        fleet = case.roster.fleet()
+        if case.raises is None and fleet.alive and not fleet.ends:
+            case.raises = OSError(errno.ENOMEM, "Cannot allocate memory")
+            os.kill(case.supervisor.pids[0], signal.SIGKILL)
+        if fleet.failures == 5:
+            waits.append(fleet.next_start - time.time())
+            case.supervisor.terminate()
+
+    assert case.run(at_turn) == 0
+    assert waits[0] <= LONGEST_ALONE < wait_after(5)
 
 
 HOOKS = ("buried", "changed", "warn", "release", "opened")
