@@ -19,6 +19,7 @@ import pytest
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.book import Book
+from middlewares.stores.delivery import recover
 from middlewares.stores.journal import Journal
 from middlewares.stores.ledger import Entry, LedgerStore, Rejected
 from middlewares.stores.memory_counters import MemoryCounters
@@ -46,8 +47,10 @@ class Watched(MemoryLedgerStore):
         self.going = asyncio.Event()
         self.going.set()
         self.rejected: set[str] = set()
+        self.asked = 0
 
     async def append(self, entries: Sequence[Entry]) -> None:
+        self.asked += 1
         await self.going.wait()
         if self.failing is not None:
             raise self.failing
@@ -558,6 +561,28 @@ async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
         store.failing = None
         await until(lambda: book.recovered == 1)
     assert store.order == [row.id]
+
+
+async def test_recover_now_another_process_has_the_journals_waits_for_it(tmp_path: Path) -> None:
+    """Else rows that it then cannot deliver would be in no sum."""
+    held, free = Watched(), Watched()
+    held.going.clear()
+    row = use(ended="lost")
+    journal = Journal(tmp_path)
+    journal.open(row)
+    journal.aclose(keep=True)
+    other = asyncio.create_task(recover(tmp_path, held, lambda _rows: None))
+    await until(lambda: other.done() or held.asked)
+    async with started(free, tmp_path, patience=0.05, recovery=3600.0) as book:
+        with pytest.raises(StoreUnavailable, match="still being recovered"):
+            await book.recover_now()
+        held.failing = StoreUnavailable("away")
+        held.going.set()
+        with pytest.raises(StoreUnavailable):
+            await other
+        await until(lambda: book.recovered == 1)
+        await book.recover_now()
+    assert (held.order, free.order) == ([], [row.id])
 
 
 async def test_start_and_end_store_that_says_it_is_away_is_not_waited_for(
