@@ -25,6 +25,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from .roster import alive
+
 _SLOT = 8 << 20
 """Bytes for the values of one process, about 40,000. Only what is used takes memory."""
 _ALL = 256 << 20
@@ -167,7 +169,7 @@ class MetricMemory:
         try:
             for slot in self._slots:
                 owner = slot.head()[1]
-                if not owner or not _alive(owner):
+                if not owner or not alive(owner):
                     slot.places.clear()
                     slot.adopt(pid)
                     return slot
@@ -182,12 +184,12 @@ class MetricMemory:
         for slot in self._slots:
             _, pid, without_room = slot.head()
             lost += without_room
-            alive = bool(pid) and _alive(pid)
+            lives = bool(pid) and alive(pid)
             for text, (value, timestamp), _ in slot.entries():
                 key = self._keys.get(text)
                 if key is None:
                     key = self._keys[text] = _Key.of(text)
-                if isnan(value) or (key.live and not alive):
+                if isnan(value) or (key.live and not lives):
                     continue
                 metric = found.get(key.metric)
                 if metric is None:
@@ -279,13 +281,3 @@ def _lock() -> int:
         return os.memfd_create("metrics")
     with TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -179,3 +179,14 @@ class Place:
             await asyncio.sleep(_TURN_SECONDS)
         self._accepts = True
         self.note(ready=ready(), wanted=True)
+
+
+def alive(pid: int) -> bool:
+    """Whether there is a process of this number, of any user."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

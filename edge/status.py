@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from .roster import Fleet
+from .roster import Fleet, alive
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def workers(folder: Path) -> Iterator[tuple[Working, float]]:
     for path in sorted(folder.glob("worker-*.json")):
         found = read(path, Working)
         with suppress(OSError):
-            if found is not None and _alive(found.pid):
+            if found is not None and alive(found.pid):
                 yield found, path.stat().st_mtime
 
 
@@ -209,17 +209,7 @@ def born(pid: int) -> int:
 
 def lives(serving: Serving) -> bool:
     """Whether the process that wrote this is still there, and not another of its number."""
-    return _alive(serving.pid) and serving.born in (0, born(serving.pid))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return alive(serving.pid) and serving.born in (0, born(serving.pid))
 
 
 def _when(seconds: float) -> str:

@@ -572,7 +572,7 @@ async def test_recover_now_another_process_has_the_journals_waits_for_it(tmp_pat
     journal.open(row)
     journal.aclose(keep=True)
     other = asyncio.create_task(recover(tmp_path, held, lambda _rows: None))
-    await until(lambda: other.done() or held.asked)
+    await until(lambda: other.done() or held.asked > 0)
     async with started(free, tmp_path, patience=0.05, recovery=3600.0) as book:
         with pytest.raises(StoreUnavailable, match="still being recovered"):
             await book.recover_now()
