@@ -53,6 +53,7 @@ async def hear(receive: Receive) -> Message:
     finally:
         ears.listening.discard(task)
         ears.ended.discard(task)
+        del task  # it refers to how it ended, and that to this frame
 
 
 def over(loop: asyncio.AbstractEventLoop) -> bool:
