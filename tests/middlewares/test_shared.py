@@ -19,7 +19,16 @@ from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, 
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.terms import Limits, Rate
 
-OWNED = {"Journal", "DeadJournal", "SqliteWriter", "Address", "Breaker", "Sharing", "Workers"}
+OWNED = {
+    "Journal",
+    "DeadJournal",
+    "SqliteWriter",
+    "Address",
+    "Breaker",
+    "Sharing",
+    "Workers",
+    "LastTries",
+}
 """Parts of one store, which are not handed to a middleware."""
 
 
