@@ -24,10 +24,11 @@ _DATA = ("const", "default", "enum", "examples")
 """Keywords that hold values, in which nothing is a keyword."""
 
 MOST_NODES = 10_000
-"""Schemas inside of the schema of a structured answer, those that references expand to included."""
+"""Schemas that the schema of a structured answer becomes: each reference, what stands in its place,
+and each member that `allOf` merges. What is told in a description instead is none."""
 MOST_EXPANDED = 2 << 20
 """Bytes that references of one schema may expand to."""
-_MOST_WALKED = 4 * MOST_NODES
+MOST_WALKED = 40_000
 """Objects that are looked at for references, those inside of several referred ones each time."""
 
 
@@ -188,7 +189,7 @@ def for_anthropic(schema: Schema) -> tuple[Schema, bool]:
 
     Raises ValueError, saying what was expected, for what cannot be said at all: references that
     recurse or lead out of the schema. Raises SchemaTooLarge for one that is, or expands to, more
-    than `MOST_NODES` or `MOST_EXPANDED`, and Problem for one nested too deep.
+    than `MOST_NODES`, `MOST_WALKED` or `MOST_EXPANDED`, and Problem for one nested too deep.
     """
     try:
         return _Cleaner(schema).result()
@@ -281,8 +282,11 @@ class _Cleaner:
                 left += reversed(node)
             elif isinstance(node, dict):
                 self._walked += 1
-                if self._walked > _MOST_WALKED and self._expanding:
-                    raise _too_many_nodes()
+                if self._walked > MOST_WALKED and self._expanding:
+                    raise SchemaTooLarge(
+                        f"a schema of at most {MOST_WALKED} objects, with all that its "
+                        "references lead to"
+                    )
                 ref = node.get("$ref")
                 if isinstance(ref, str):
                     if not self._expanding and _defined(ref) is None:
@@ -311,7 +315,6 @@ class _Cleaner:
         target = self._target(ref)
         if not self._expanding:
             raise ValueError("expected nothing to expand")
-        self._count()
         size = self._sizes.get(ref)
         if size is None:
             size = self._sizes[ref] = len(_encode(target))
@@ -325,6 +328,7 @@ class _Cleaner:
     def _resolved(self, node: Any) -> Any:
         """`node`, or what it refers to."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
+            self._count()
             node = self._inlined(node["$ref"])
         return node
 

@@ -1,23 +1,30 @@
 """Bounds on what one request holds: just under is answered, just over is 400 by its path, and the
 event loop goes on beside both."""
 
+import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from edge import shape
-from edge.dialects.json_schema import MOST_NODES
-from middlewares._body import FREE_PIECES
+from edge.dialects.json_schema import MOST_EXPANDED, MOST_NODES, MOST_WALKED
+from edge.dialects.media import MOST_QUOTED
+from edge.intake import LONGEST_NAME
+from edge.responses.expand import MOST_TURNS
+from middlewares._body import FREE_PIECES, LEAST_PIECE
 from tests.waiting import DEADLINE
 
 from .hostile.arena import Helper, document
 from .hostile.kinds import DIALECTS, Dialect, array, encode
 from .program import Gateway, Program, until
+from .wire import line, request
 
 MODELS = ("chat", "claude", "resp")
 
@@ -121,6 +128,70 @@ def test_stop_strings_have_a_bound_in_number_and_length(attacked: Gateway, name:
     _refused(_post(attacked, dialect, dialect.body("chat", **longer)), f"{member}[0]", longest)
 
 
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+def _defined(more: int) -> dict[str, Any]:
+    """Schemas up to the bound: the whole, one that is defined, and references to it."""
+    refs = {f"p{n}": {"$ref": "#/$defs/a"} for n in range(MOST_NODES - 2 + more)}
+    return {**_object(**refs), "$defs": {"a": {"type": "string"}}}
+
+
+def _replaced(more: int) -> dict[str, Any]:
+    """References that Claude does not know count, and so does what stands in their places."""
+    refs = {f"p{n}": {"$ref": "#/properties/a"} for n in range((MOST_NODES - 2) // 2 + more)}
+    return _object(a={"type": "string"}, **refs)
+
+
+def _merged(more: int) -> dict[str, Any]:
+    """Each part of `allOf`, its one member, and the member where it is merged."""
+    parts = [_object(**{f"p{n}": {}}) for n in range((MOST_NODES - 1) // 3 + more)]
+    return {**_object(), "allOf": parts}
+
+
+def _walked(more: int) -> dict[str, Any]:
+    """Objects up to the bound: the whole, its properties, each of five, and what is in those."""
+    each = (MOST_WALKED - 7) // 5
+    first = (MOST_WALKED - 7) % 5 + each + more
+    return _object(**{f"p{n}": {"prefixItems": [{}] * (each if n else first)} for n in range(5)})
+
+
+def _expanded(more: int) -> dict[str, Any]:
+    """Two references to half of the bytes, and one more to an empty schema where it is beyond."""
+    half = {"type": "string", "description": ""}
+    half["description"] = "a" * (MOST_EXPANDED // 2 - len(encode(half)))
+    refs = {f"p{n}": {"$ref": "#/properties/half"} for n in range(2)}
+    if more:
+        refs["p2"] = {"$ref": "#/properties/none"}
+    return _object(half=half, none={}, **refs)
+
+
+SCHEMAS: list[tuple[Callable[[int], dict[str, Any]], int]] = [
+    (_defined, MOST_NODES),
+    (_replaced, MOST_NODES),
+    (_merged, MOST_NODES),
+    (_walked, MOST_WALKED),
+    (_expanded, MOST_EXPANDED),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("chat", "response_format.json_schema.schema"), ("resp", "text.format.schema")],
+)
+def test_a_schema_for_claude_has_a_bound_with_all_that_it_expands_to(
+    attacked: Gateway, name: str, path: str
+) -> None:
+    dialect = DIALECTS[name]
+    for make, most in SCHEMAS:
+        within = dialect.body("claude", **dialect.formatted(make(0)))
+        answer = _post(attacked, dialect, within)
+        assert answer.status_code == 200, f"{make.__name__}: {answer.text}"
+        beyond = dialect.body("claude", **dialect.formatted(make(1)))
+        _refused(_post(attacked, dialect, beyond), path, most)
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [("chat", "response_format.json_schema.schema"), ("resp", "text.format.schema")],
@@ -132,26 +203,102 @@ def test_a_schema_whose_references_double_is_refused_by_path(
     for n in range(1, 26):
         properties[f"p{n}"] = {"anyOf": [{"$ref": f"#/properties/p{n - 1}"}] * 2}
     dialect = DIALECTS[name]
-    format_ = dialect.formatted({"type": "object", "properties": properties})
-    said = {"messages": [{"role": "user", "content": "Hi"}]} if name == "chat" else {"input": "Hi"}
-    answer = _post(attacked, dialect, encode({"model": "claude", **said, **format_}))
+    answer = _post(
+        attacked, dialect, dialect.body("claude", **dialect.formatted(_object(**properties)))
+    )
     _refused(answer, path, MOST_NODES)
 
 
-def test_a_body_in_very_many_pieces_is_refused(attacked: Gateway) -> None:
-    def pieces() -> Iterator[bytes]:
-        for at in range(20_000):
-            yield b"{" if not at else b" "
+def _chat_image(url: str) -> bytes:
+    return b'{"type":"image_url","image_url":%s}' % encode({"url": url})
 
-    headers = {**attacked.bearer, "content-type": "application/json"}
-    url = attacked.url + DIALECTS["chat"].path
-    with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
-        try:
-            answer = client.post(url, content=pieces(), headers=headers)
-        except httpx.WriteError:
-            return  # it was refused, and the connection closed, while the rest was on its way
-    assert answer.status_code == 400
-    assert str(FREE_PIECES) in answer.json()["error"]["message"]
+
+def _responses_image(url: str) -> bytes:
+    return encode({"type": "input_image", "image_url": url})
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "image"),
+    [("chat", "claude", _chat_image), ("resp", "chat", _responses_image)],
+)
+def test_a_data_url_that_is_quoted_has_a_bound(
+    attacked: Gateway, name: str, model: str, image: Callable[[str], bytes]
+) -> None:
+    dialect = DIALECTS[name]
+    for more in (0, 1):
+        url = "data:image/png,%89" + "a" * (MOST_QUOTED - 3 + more)
+        answer = _post(attacked, dialect, dialect.parts(model, b"[%s]" % image(url)))
+        if more:
+            assert answer.status_code == 400
+            said = answer.json()["error"]["message"]
+            assert "[0].content[0]" in said and f"at most {MOST_QUOTED} " in said
+        else:
+            assert answer.status_code == 200, answer.text
+
+
+def test_a_name_of_a_model_has_a_bound_in_length(attacked: Gateway) -> None:
+    """No model may have so long a name, so the longest is not found."""
+    dialect, name = DIALECTS["chat"], "m" * LONGEST_NAME
+    for within, beyond in (
+        (dialect.body(name), dialect.body(name + "m")),
+        (dialect.body("chat", models=[name]), dialect.body("chat", models=[name + "m"])),
+    ):
+        answer = _post(attacked, dialect, within)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+        answer = _post(attacked, dialect, beyond)
+        assert answer.status_code == 400
+        assert f"1 to {LONGEST_NAME} characters" in answer.json()["error"]["message"]
+
+
+_GROW = """
+with recursive turns(n) as (select 2 union all select n + 1 from turns where n < :most)
+insert into responses
+select owner, 'resp_turn' || n, case n when 2 then id else 'resp_turn' || (n - 1) end,
+    model, created_at, expires_at, input, '[]', answer from responses, turns where id = :id
+"""
+"""Makes a conversation of one response as long as `most`; the last turn's id has the number."""
+
+
+def test_a_conversation_has_a_bound_in_turns(attacked: Gateway) -> None:
+    dialect = DIALECTS["resp"]
+    kept = _post(attacked, dialect, encode({"model": "chat", "input": "Hi"})).json()["id"]
+    with closing(sqlite3.connect(attacked.database, timeout=DEADLINE)) as database, database:
+        database.execute(_GROW, {"most": MOST_TURNS + 1, "id": kept})
+    for turn, status in ((MOST_TURNS, 200), (MOST_TURNS + 1, 413)):
+        body = dialect.body("chat", previous_response_id=f"resp_turn{turn}")
+        answer = _post(attacked, dialect, body)
+        assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert f"more than {MOST_TURNS} responses" in error["message"]
+    assert error["param"] == "previous_response_id"
+
+
+async def test_a_body_has_a_bound_in_pieces(attacked: Gateway) -> None:
+    """As many as may be of one byte, then of the least size that more of them must have."""
+    headers = {**attacked.bearer, "transfer-encoding": "chunked"}
+    body = DIALECTS["chat"].body("chat")
+
+    def pieces(count: int, size: int) -> bytes:
+        filled = body[:-1] + b" " * (count * size - len(body)) + b"}"
+        parts = (filled[at : at + size] for at in range(0, len(filled), size))
+        return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+    few = FREE_PIECES + FREE_PIECES // LEAST_PIECE
+    for data, status in (
+        (pieces(few, 1), 200),
+        (pieces(few + 2, 1), 400),
+        (pieces(3 * FREE_PIECES // 2, LEAST_PIECE // 2), 200),
+        (pieces(3 * FREE_PIECES, LEAST_PIECE // 2), 400),
+    ):
+        async with line(attacked.url) as connection:
+            await connection.send(request(DIALECTS["chat"].path, None, headers, method="POST"))
+            sending = asyncio.create_task(connection.send(data))
+            answer = await connection.reply()
+            assert answer.status == status, answer.body
+            with suppress(ConnectionError):
+                await sending
+        if status == 400:
+            assert f"the first {FREE_PIECES}, expected {LEAST_PIECE} " in answer.error["message"]
 
 
 def test_memory_of_a_large_body_is_given_back(attacked: Gateway) -> None:

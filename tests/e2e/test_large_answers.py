@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from edge.answers import MOST_ANSWER, MOST_VECTORS
+
 from .program import Gateway, peak_rss, until
 from .scripted_upstream import Answer, ScriptedUpstream, scripted_upstream
+from .wire import CHAT
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -30,11 +33,43 @@ def vectors(count: int) -> list[bytes]:
     ]
 
 
+def padded(begin: bytes, end: bytes, size: int) -> list[bytes]:
+    """An answer of exactly `size` bytes, most of which are one string."""
+    whole, rest = divmod(size - len(begin) - len(end), MiB)
+    return [begin, *[b"A" * MiB] * whole, b"A" * rest, end]
+
+
+def text(size: int) -> list[bytes]:
+    return padded(
+        b'{"id":"c","object":"chat.completion","created":1,"model":"far-model","choices":[{"index":'
+        b'0,"finish_reason":"stop","message":{"role":"assistant","content":"',
+        b'"}}],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}',
+        size,
+    )
+
+
+def one_vector(size: int) -> list[bytes]:
+    return padded(
+        b'{"object":"list","model":"far-model","data":[{"object":"embedding","index":0,'
+        b'"embedding":"',
+        b'"}],"usage":{"prompt_tokens":5,"total_tokens":5}}',
+        size,
+    )
+
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[ScriptedUpstream]:
     scripts = {
         "large": [Answer(wire="embeddings", pieces=vectors(COUNT))],
         "huge": [Answer(wire="embeddings", pieces=vectors(3 * COUNT))],
+        "within": [
+            Answer(wire="chat", pieces=text(MOST_ANSWER)),
+            Answer(wire="embeddings", pieces=one_vector(MOST_VECTORS)),
+        ],
+        "beyond": [
+            Answer(wire="chat", pieces=text(MOST_ANSWER + 1)),
+            Answer(wire="embeddings", pieces=one_vector(MOST_VECTORS + 1)),
+        ],
     }
     with scripted_upstream(scripts) as server:
         yield server
@@ -50,7 +85,8 @@ def gateway(
         "server": {"workers": 1},
         "upstreams": [far],
         "models": [
-            {"id": name, "targets": [f"far/{name}"], "price": price} for name in ("large", "huge")
+            {"id": name, "targets": [f"far/{name}"], "price": price}
+            for name in ("large", "huge", "within", "beyond")
         ],
     }
     program = Gateway(tmp_path_factory.mktemp("large"), document)
@@ -99,5 +135,29 @@ def test_vectors_over_the_bound_are_refused_by_name_and_charged(gateway: Gateway
     assert "encoding_format" in refused.json()["error"]["message"]
     one = gateway.get(f"/v1/requests/{refused.headers['x-request-id']}", headers=gateway.bearer)
     assert float(one.json()["credits"]) > 0
+    (worker,) = gateway.workers
+    assert peak_rss(worker.pid) < MOST_RSS
+
+
+def test_answer_within_the_bound_is_served_and_beyond_counts_as_failed(gateway: Gateway) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    served = gateway.post(CHAT, {"model": "within", **asked})
+    assert served.status_code == 200
+    assert served.content.endswith(b'A"' + text(MOST_ANSWER)[-1][1:])
+    refused = gateway.post(CHAT, {"model": "beyond", **asked})
+    assert refused.status_code == 502, refused.text
+    said = gateway.request_line(refused.headers["x-request-id"])
+    assert f"larger than {MOST_ANSWER} bytes" in json.dumps(said)
+
+
+def test_vectors_within_the_bound_are_served_and_beyond_are_refused_by_name(
+    gateway: Gateway,
+) -> None:
+    served = gateway.post("/v1/embeddings", {"model": "within", "input": "a"})
+    assert served.status_code == 200
+    assert MOST_VECTORS - 100 < len(served.content) < MOST_VECTORS + 100
+    refused = gateway.post("/v1/embeddings", {"model": "beyond", "input": "a"})
+    assert refused.status_code == 413
+    assert f"larger than {MOST_VECTORS} bytes" in refused.json()["error"]["message"]
     (worker,) = gateway.workers
     assert peak_rss(worker.pid) < MOST_RSS

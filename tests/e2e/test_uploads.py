@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from edge.upstreams.provider import LONGEST_HEADER, MOST_HEADER_BYTES, MOST_HEADERS
+from middlewares._uploads import MOST_SMALL
+
 from .conftest import ADMIN_TOKEN, SECRETS, Figures, Start, over_http
 from .program import DEADLINE, Gateway, Program, peak_rss, release, until
 from .scripted_upstream import Answer, scripted_upstream
@@ -145,12 +148,27 @@ async def test_upload_that_drips_or_stalls_is_refused(gateway: Gateway) -> None:
             assert await connection.reader.read() == b""  # and closed
             return reply
 
+    async def drips_behind_enough() -> Reply:
+        """As slowly, but on the average it comes faster than it has to."""
+        async with line(gateway.url) as connection:
+            first, last = json.dumps({"user": "x" * 250_000})[:-1], json.dumps(chat("Hi"))[1:]
+            await connection.send(head(CHAT, gateway.bearer, CHUNKED))
+            await connection.send(b"%x\r\n%b\r\n" % (len(first), first.encode()))
+            while not refused.done():
+                await connection.send(b"1\r\n \r\n")
+                await asyncio.wait([refused], timeout=0.2)
+            await connection.send(b"%x\r\n,%b\r\n0\r\n\r\n" % (len(last) + 1, last.encode()))
+            return await connection.reply()
+
+    refused = asyncio.gather(
+        drips("content-length: 1000000", b" "),
+        drips(CHUNKED, b"1\r\n \r\n"),
+        drips("content-length: 1000000", b""),
+    )
+    served = await drips_behind_enough()
+    assert served.status == 200, served.body
     for reply, why in zip(
-        await asyncio.gather(
-            drips("content-length: 1000000", b" "),
-            drips(CHUNKED, b"1\r\n \r\n"),
-            drips("content-length: 1000000", b""),
-        ),
+        await refused,
         ("less than 8192 bytes a second", "less than 8192 bytes a second", "stopped arriving"),
         strict=True,
     ):
@@ -275,6 +293,31 @@ async def test_bodies_beyond_the_bounds_are_refused_and_room_comes_back(
     assert (await ask(gateway.url, CHAT, large("Hi"), keys[0])).status == 200
 
 
+async def test_small_bodies_have_room_when_large_ones_have_taken_the_rest(
+    gateway: Gateway, simulator: Program
+) -> None:
+    keys = [await new_key(gateway) for _ in range(3)]
+    size = 760_000
+    body = json.dumps({**chat(HELD, "chat"), "user": "x" * size}).encode()
+    empty = len(json.dumps({**chat("Hi"), "user": ""}))
+    within, beyond = (
+        json.dumps({**chat("Hi"), "user": "x" * (MOST_SMALL - empty + more)}).encode()
+        for more in (0, 1)
+    )
+    async with (
+        waiting(gateway, keys[0], body) as first,
+        waiting(gateway, keys[1], body) as second,
+    ):
+        await until_held(gateway, 2 * size)
+        assert len(within) == MOST_SMALL
+        assert (await ask(gateway.url, CHAT, within, keys[2])).status == 200
+        refused = await ask(gateway.url, CHAT, beyond, keys[2])
+        assert (refused.status, refused.error["code"]) == (503, "upstream_unavailable")
+        await asyncio.to_thread(release, simulator)
+        assert [(await one.reply()).status for one in (first, second)] == [200, 200]
+    await until_held(gateway, 0)
+
+
 async def test_bodies_are_let_go_when_the_client_leaves(gateway: Gateway) -> None:
     async with line(gateway.url) as connection:
         framing = f"content-length: {LARGE}"
@@ -354,20 +397,33 @@ async def test_headers_passed_on_are_bounded_and_reach_no_upstream(gateway: Gate
         return sum(n for (name, _), n in metrics.items() if name.endswith("attempts_total"))
 
     headers = {"x-api-key": gateway.key, **ANTHROPIC}
-    fits = {**headers, "anthropic-beta": "b" * (4096 - 14)}
-    assert (await ask(gateway.url, MESSAGES, chat("Hi", "claude"), fits)).status == 200
-    await asyncio.to_thread(until, tried)
+    longest = "b" * (LONGEST_HEADER - len("anthropic-beta"))
+    rest = MOST_HEADER_BYTES - LONGEST_HEADER - sum(len(n) + len(v) for n, v in ANTHROPIC.items())
+    another = "b" * (rest - len("anthropic-y"))
+    names = [f"anthropic-x{n}" for n in range(MOST_HEADERS)]
+    for fits in (
+        {"anthropic-beta": longest},
+        {"anthropic-beta": longest, "anthropic-y": another},
+        dict.fromkeys(names[len(ANTHROPIC) :], "b"),
+    ):
+        reply = await ask(gateway.url, MESSAGES, chat("Hi", "claude"), {**headers, **fits})
+        assert reply.status == 200, reply.body
+    await asyncio.to_thread(until, lambda: tried() >= 3)
     before = tried()
-    for more, name in (
-        ({"anthropic-beta": "b" * (4096 - 13)}, "anthropic-beta"),
-        ({f"anthropic-{n}": "b" * 3000 for n in range(3)}, "anthropic-2"),
-        ({f"anthropic-x{n}": "b" for n in range(32)}, "anthropic-x31"),
+    for more, name, bound in (
+        ({"anthropic-beta": longest + "b"}, "anthropic-beta", LONGEST_HEADER),
+        (
+            {"anthropic-beta": longest, "anthropic-y": another + "b"},
+            "anthropic-y",
+            MOST_HEADER_BYTES,
+        ),
+        (dict.fromkeys(names, "b"), "anthropic-x31", MOST_HEADERS),
     ):
         for stream in (False, True):
             body = chat("Hi", "claude", stream=stream)
             reply = await ask(gateway.url, MESSAGES, body, {**headers, **more})
             assert reply.status == 431
-            assert f"`{name}` is too large" in reply.error["message"]
+            assert f"`{name}` is too large: expected at most {bound} " in reply.error["message"]
     reply = await ask(gateway.url, MESSAGES, chat("Hi", "claude", stream=True), headers)
     assert events(reply.body)[-1] == {"type": "message_stop"}
     await asyncio.to_thread(until, lambda: tried() == before + 1)
