@@ -73,27 +73,35 @@ class StopStrings:
 class Fence:
     """Take one code fence away from around a text that is nothing but a fenced block."""
 
-    __slots__ = ("_held", "_open")
+    __slots__ = ("_open", "_parts", "_start")
 
     def __init__(self) -> None:
-        self._held = ""
+        self._parts: list[str] = []
+        self._start = ""
+        """The first characters that are no blanks, as many as a fence has."""
         self._open = True
 
     def feed(self, text: str) -> str:
         """The text as it comes, unless it begins with a fence: then nothing yet."""
         if not self._open:
             return text
-        self._held += text
-        start = self._held.lstrip()
-        if start.startswith(_FENCE) or _FENCE.startswith(start):
+        self._parts.append(text)
+        if self._start == _FENCE:
+            return ""
+        self._start = ((self._start + text) if self._start else text.lstrip())[: len(_FENCE)]
+        if _FENCE.startswith(self._start):
             return ""
         self._open = False
-        held, self._held = self._held, ""
+        return self._taken()
+
+    def _taken(self) -> str:
+        held = "".join(self._parts)
+        self._parts.clear()
         return held
 
     def end(self) -> str:
         """What a fence was around, or the text itself when the fence does not close at its end."""
-        held, self._held = self._held, ""
+        held = self._taken()
         inner = held.strip()
         if not inner.startswith(_FENCE) or not inner.endswith(_FENCE) or "\n" not in inner:
             return held

@@ -11,6 +11,7 @@ fragments of several calls in turns. `Calls.find` knows them all:
     neither                the last call; a new one if a name shows it
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,58 @@ from .wire import CallFragment, Custom, Function
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+"""The inside of a JSON string, as far as it has come."""
+_MARK = re.compile(r'["{}\[\]]')
+
+
+_LONGEST_NAME = 1024
+"""Characters after which no more pieces of a name are added: no tool has such a name."""
+
+
+class _Brackets:
+    """Finds where a JSON value ends that comes in pieces, looking at each character once.
+
+    over: the outermost bracket has closed, so nothing that follows can make the text an object that
+    is none already.
+    """
+
+    __slots__ = ("_depth", "_escaped", "_in_string", "over")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        """Whether the text has ended between a backslash and what that escapes."""
+        self.over = False
+
+    def feed(self, text: str) -> None:
+        """Take in the next piece."""
+        at = 0
+        if self._escaped and text:
+            self._escaped = False
+            at = 1
+        while not self.over:
+            if self._in_string:
+                at = _STRING.match(text, at).end()  # type: ignore[union-attr]
+                if at == len(text):
+                    return
+                if text[at] == "\\":
+                    self._escaped = True
+                    return
+                self._in_string = False
+                at += 1
+            mark = _MARK.search(text, at)
+            if mark is None:
+                return
+            at = mark.end()
+            if mark[0] == '"':
+                self._in_string = True
+            elif mark[0] in "{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                self.over = self._depth <= 0
 
 
 class Call:
@@ -27,7 +80,18 @@ class Call:
     seal: what its maker wants back with it (`seals`), b"" for nothing, or when it was passed on.
     """
 
-    __slots__ = ("custom", "id", "name", "opened", "said", "seal", "waiting")
+    __slots__ = (
+        "_brackets",
+        "_is_object",
+        "_looked",
+        "custom",
+        "id",
+        "name",
+        "opened",
+        "said",
+        "seal",
+        "waiting",
+    )
 
     def __init__(self, id_: str, *, custom: bool) -> None:
         self.id = id_
@@ -37,10 +101,19 @@ class Call:
         self.seal = b""
         self.said: list[str] = []
         self.waiting: list[str] = []
+        self._brackets: _Brackets | None = None
+        self._looked = 0
+        """How many of `said` have been looked at, to see whether they are all."""
+        self._is_object = False
 
     def add(self, name: str, arguments: str) -> None:
         """Take a fragment in. A name in pieces is put together, as long as no argument came."""
-        if name and name != self.name and not (self.name and self.said):
+        if (
+            name
+            and name != self.name
+            and not (self.name and self.said)
+            and len(self.name) < _LONGEST_NAME
+        ):
             self.name += name
         if arguments:
             self.said.append(arguments)
@@ -55,11 +128,21 @@ class Call:
             return True
         if not self.said or not self.said[-1].rstrip().endswith("}"):
             return False
-        try:
-            _decode("".join(self.said))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return False
-        return True
+        if self._looked < len(self.said):
+            self._look()
+        return self._is_object
+
+    def _look(self) -> None:
+        """Look at what has come since; all is decoded once at most, when the brackets have closed.
+
+        What comes behind that is no object any more.
+        """
+        brackets = self._brackets = self._brackets or _Brackets()
+        over = brackets.over
+        if not over:
+            brackets.feed("".join(self.said[self._looked :]))
+        self._looked = len(self.said)
+        self._is_object = not over and brackets.over and _is_object("".join(self.said))
 
 
 class Calls:
@@ -105,6 +188,14 @@ def _begins_another(call: Call, name: str, arguments: str) -> bool:
     if not (name and call.name and call.said):
         return False
     return name != call.name or (bool(arguments.strip()) and call.whole())
+
+
+def _is_object(text: str) -> bool:
+    try:
+        _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
 
 
 def _said(function: Function | None, custom: Custom | None) -> tuple[str, str]:

@@ -18,6 +18,7 @@ the input once there is a finish reason; then all that waits is passed on. An up
 talking without either has broken off.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -101,7 +102,7 @@ class ChatReader:
         self._calls = Calls()
         self._citations: list[Citation] = []
         self._counted = False
-        self._line: list[Call | _Held] = []
+        self._line: deque[Call | _Held] = deque()
         self._open: Kind | Call | None = None
         self._ordinary = OrdinaryText(b'"content"')
         self._over = False
@@ -337,7 +338,7 @@ class ChatReader:
                 if not first.name or not (first.said or told):
                     if not ending:
                         return
-                    self._line.pop(0)
+                    self._line.popleft()
                     if first.said:
                         self._fail(failures.broken("a tool call without a name"), out)
                         return
@@ -355,7 +356,7 @@ class ChatReader:
                 self._said = True
                 if first.opaque is not None:
                     out.append(Closed())
-            self._line.pop(0)
+            self._line.popleft()
 
     def _pass(self, call: Call, out: list[Event]) -> None:
         out.extend(map(ToolDelta, call.waiting))

@@ -12,11 +12,15 @@ left to which its marks point; where several are left, nobody knows which is mea
                              has ended and has no id           said follows
     everything else          it                                none             as output_item.done
 
+An answer may hold thousands of items, so marks are looked up: an event looks at items it has a mark
+in common with, and at most at `_NEAR` of those that are numbered alike.
+
 Source: OpenAI API, "Streaming events". What servers do instead: theopenco/llmgateway#2908,
 teabranch/open-responses-server#63, lemonade-sdk/lemonade#3607.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from . import wire
@@ -24,6 +28,8 @@ from . import wire
 ADDED = "response.output_item.added"
 DONE = "response.output_item.done"
 _DELTA = ".delta"
+_NEAR = 64
+"""Items with a mark in common that an event is compared with: those that began last."""
 
 
 class Marked:
@@ -58,11 +64,15 @@ class Found(NamedTuple, Generic[Item]):
 class Items(Generic[Item]):
     """The items of one answer, in the order in which they began."""
 
-    __slots__ = ("_ignored", "_known")
+    __slots__ = ("_ignored", "_known", "_marked", "_places")
 
     def __init__(self) -> None:
         self._known: list[Item] = []
         self._ignored: set[str] = set()
+        self._marked = 0
+        """How many of the known are in `_places`; while they are few, none is."""
+        self._places: defaultdict[Hashable, list[int]] = defaultdict(list)
+        """By a mark, where in `_known` the items with it are."""
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._known)
@@ -87,7 +97,8 @@ class Items(Generic[Item]):
         """The item that `event` belongs to. told: the item in it. kind: the item's type."""
         if event.item_id in self._ignored:
             return Found(None)
-        alike = [item for item in self._known if item.kind == kind and _fits(item, event, told)]
+        near = self._known if len(self._known) <= _NEAR else self._near(event, told, kind)
+        alike = [item for item in near if item.kind == kind and _fits(item, event, told)]
         id_ = _id_of(event, told)
         open_ = [item for item in alike if not item.done]
         if id_:
@@ -108,6 +119,29 @@ class Items(Generic[Item]):
             Found(None) if any(_is(item, event, told) for item in alike) else Found(None, new=True)
         )
 
+    def _near(self, event: wire.Event, told: wire.Item | None, kind: str) -> list[Item]:
+        """The items that `event` may be of, in the order in which they began."""
+        for at in range(self._marked, len(self._known)):
+            item = self._known[at]
+            for mark in (
+                ("kind", item.kind),
+                ("place", item.kind, item.place),
+                ("id", item.kind, item.id),
+                ("call", item.kind, item.call_id),
+            ):
+                self._places[mark].append(at)
+        self._marked = len(self._known)
+        place = event.output_index
+        marks: list[Hashable] = [("kind", kind)]
+        if place is not None:
+            marks = [("place", kind, place), ("place", kind, None)]
+        if id_ := _id_of(event, told):
+            marks.append(("id", kind, id_))
+        if told is not None and told.call_id:
+            marks.append(("call", kind, told.call_id))
+        found = {at for mark in marks for at in self._places.get(mark, ())[-_NEAR:]}
+        return [self._known[at] for at in sorted(found)]
+
     def _of_delta(self, event: wire.Event, alike: list[Item], open_: list[Item]) -> Found[Item]:
         id_ = event.item_id
         if open_:
@@ -121,17 +155,45 @@ class Items(Generic[Item]):
     def told(self, output: Sequence[wire.Item | None]) -> tuple[dict[int, int], list[int]]:
         """Where in `output` the items are, by `id(item)`; and the places of those it adds."""
         left = {at: told for at, told in enumerate(output) if told is not None}
-        unmatched = list(self._known)
         found: dict[int, int] = {}
-        for matches in (_same_id, _same_call, _same_place, _same_kind):
+        for ours, theirs in _SAME:
+            if not left or len(found) == len(self._known):
+                break
+            alike: defaultdict[Hashable, _Alike[Item]] = defaultdict(_Alike)
+            for number, item in enumerate(self._known):
+                if id(item) not in found and (mark := ours(item)) not in _NO_MARK:
+                    alike[item.kind, mark].add(number, item)
             for at, told in list(left.items()):
-                for item in unmatched:
-                    if item.kind == told.type and matches(item, told, at):
-                        found[id(item)] = at
-                        del left[at]
-                        unmatched.remove(item)
-                        break
+                group = alike.get((told.type, theirs(told, at)))
+                match = group.first(told.call_id or "", found) if group is not None else None
+                if match is not None:
+                    found[id(match)] = at
+                    del left[at]
         return found, list(left)
+
+
+class _Alike(Generic[Item]):
+    """Items that have a mark in common, in the order in which they began."""
+
+    __slots__ = ("_all", "_of_call")
+
+    def __init__(self) -> None:
+        self._all: deque[tuple[int, Item]] = deque()
+        self._of_call: defaultdict[str, deque[tuple[int, Item]]] = defaultdict(deque)
+
+    def add(self, number: int, item: Item) -> None:
+        self._all.append((number, item))
+        self._of_call[item.call_id].append((number, item))
+
+    def first(self, call_id: str, found: dict[int, int]) -> Item | None:
+        """The first item that is not found and is of no other call than `call_id`."""
+        first: tuple[int, Item] | None = None
+        for line in (self._of_call[call_id], self._of_call[""]) if call_id else (self._all,):
+            while line and id(line[0][1]) in found:
+                line.popleft()
+            if line and (first is None or line[0][0] < first[0]):
+                first = line[0]
+        return None if first is None else first[1]
 
 
 def _id_of(event: wire.Event, told: wire.Item | None) -> str:
@@ -171,21 +233,14 @@ def _is(item: Marked, event: wire.Event, told: wire.Item | None) -> bool:
     return event.output_index is not None or event.type != DONE
 
 
-def _same_id(item: Marked, told: wire.Item, at: int) -> bool:
-    return bool(told.id) and told.id == item.id and not _other_call(item, told)
-
-
-def _same_call(item: Marked, told: wire.Item, at: int) -> bool:
-    return bool(told.call_id) and told.call_id == item.call_id
-
-
-def _same_place(item: Marked, told: wire.Item, at: int) -> bool:
-    return item.place == at and not _other_call(item, told)
-
-
-def _same_kind(item: Marked, told: wire.Item, at: int) -> bool:
-    return not _other_call(item, told)
-
-
-def _other_call(item: Marked, told: wire.Item) -> bool:
-    return bool(told.call_id and item.call_id) and told.call_id != item.call_id
+_NO_MARK = ("", None)
+_SAME: tuple[
+    tuple[Callable[[Marked], Hashable], Callable[[wire.Item, int], Hashable]],
+    ...,
+] = (
+    (lambda item: item.id, lambda told, at: told.id),
+    (lambda item: item.call_id, lambda told, at: told.call_id),
+    (lambda item: item.place, lambda told, at: at),
+    (lambda item: True, lambda told, at: True),
+)
+"""The marks by which items and what a finished answer holds are the same, the surest first."""

@@ -73,10 +73,16 @@ class _Item(Marked):
 class Numbering:
     """One stream. odd: its marks are not as they should be, so that every event is looked at."""
 
-    __slots__ = ("_items", "_spoken", "odd")
+    __slots__ = ("_items", "_last", "_named", "_names", "_next", "_numbers", "_spoken", "odd")
 
     def __init__(self) -> None:
         self._items: Items[_Item] = Items()
+        self._last: _Item | None = None
+        self._named: dict[str, _Item] = {}
+        """By each id that it came by or is known by, the last item with it."""
+        self._names: set[str] = set()
+        self._numbers: set[int] = set()
+        self._next = 0
         self._spoken = False
         """Whether something was said of an item whose beginning was not told."""
         self.odd = False
@@ -117,10 +123,7 @@ class Numbering:
 
     def _around(self, event: wire.Event) -> _Item | None:
         """The item of a part: the one it names, or else the last one that began."""
-        items = list(self._items)
-        named = [item for item in items if event.item_id in (item.id, item.name)]
-        found = named or items
-        return found[-1] if found else None
+        return self._named.get(event.item_id, self._last) if event.item_id else self._last
 
     def _of(self, event: wire.Event, told: wire.Item | None) -> _Item | None:
         kind = type_of(event, told)
@@ -137,16 +140,18 @@ class Numbering:
         return item
 
     def _add(self, event: wire.Event, told: wire.Item) -> _Item:
-        taken = {item.number for item in self._items}
         place = event.output_index
-        if place is None or place in taken or place < 0:
-            place = max(taken, default=-1) + 1
+        if place is None or place in self._numbers or place < 0:
+            place = self._next
         item = _Item(place)
         self._items.add(item, event, told)
-        names = {each.name for each in self._items}
         item.name = item.id
-        if not item.name or item.name in names:
+        if not item.name or item.name in self._names:
             item.name = f"{_PREFIXES.get(told.type, 'item_')}{uuid4().hex}"
+        self._numbers.add(place)
+        self._next = max(self._next, place + 1)
+        self._names.add(item.name)
+        self._named[item.id] = self._named[item.name] = self._last = item
         return item
 
     def finish(self, output: Sequence[Raw]) -> tuple[list[Raw], list[Pair]]:

@@ -63,7 +63,7 @@ class _Item:
 class Message(_Item):
     """What the model says. kind: of the open part, "" when there is none."""
 
-    __slots__ = ("_annotations", "_begun", "_length", "_parts", "kind")
+    __slots__ = ("_annotations", "_begun", "_length", "_measured", "_parts", "_size", "kind")
 
     def __init__(self, id_: str, place: int) -> None:
         super().__init__(id_, place)
@@ -71,6 +71,8 @@ class Message(_Item):
         self._parts: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._length = self._begun = 0
+        self._measured = self._size = 0
+        """How many texts of the open part were measured, and the characters in them."""
 
     def opened(self) -> Iterator[Pair]:
         """The events with which it begins."""
@@ -133,7 +135,10 @@ class Message(_Item):
         self._begun = self._so_far()
 
     def _so_far(self) -> int:
-        return sum(map(len, self._said))
+        if self._measured < len(self._said):
+            self._size += sum(map(len, self._said[self._measured :]))
+            self._measured = len(self._said)
+        return self._size
 
     def length(self) -> int:
         """Characters of text in all parts."""
@@ -154,7 +159,7 @@ class Message(_Item):
         self._parts.append(part)
         self._annotations = []
         self._said.clear()
-        self._begun = 0
+        self._begun = self._measured = self._size = 0
         self.kind = ""
 
     def finished(self, status: str) -> Iterator[Pair]:

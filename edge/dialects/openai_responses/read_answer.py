@@ -17,6 +17,7 @@ terminal event ends the answer, whatever is still open; what it holds and was no
 An upstream that stops talking before a terminal event has broken off.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -69,7 +70,7 @@ class ResponsesReader:
         self._front: tuple[str, str | None, int | None, Item] | None = None
         """The marks of the last event, and the item in front of the line that it belonged to."""
         self._items: Items[Item] = Items()
-        self._line: list[Item] = []
+        self._line: deque[Item] = deque()
         """The items that are not done, that at its turn in front."""
         self._called = False
         self._hosted = 0
@@ -227,7 +228,7 @@ class ResponsesReader:
 
     def _next(self, out: list[Event]) -> None:
         """It is the next item's turn: pass on what waits with it."""
-        self._line.pop(0)
+        self._line.popleft()
         if self._line:
             item = self._line[0]
             waiting, item.waiting = item.waiting, []

@@ -1,0 +1,227 @@
+"""Answers in very many pieces: what a piece costs does not grow with those before it.
+
+Work is counted, not time: characters looked at, items compared, texts measured.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from edge.dialects.filters import Fence
+from edge.dialects.neutral import Citation, ToolCall, fold
+from edge.dialects.openai_chat import calls
+from edge.dialects.openai_chat import read_answer as chat
+from edge.dialects.openai_responses import UPSTREAM, matching, output_items, wire
+from edge.dialects.openai_responses.numbering import Numbering
+
+from .items import Json
+
+MANY = 500
+
+
+class Counter:
+    """Stands in for a function, and counts its calls. size: what a call counts."""
+
+    def __init__(self, function: Callable[..., Any], size: Callable[..., int] = lambda *_: 1):
+        self.function = function
+        self.size = size
+        self.count = 0
+
+    def __call__(self, *given: Any) -> Any:
+        self.count += self.size(*given)
+        return self.function(*given)
+
+
+def chunk(index: int, arguments: str, **first: Any) -> bytes:
+    call = {"index": index, "function": {"arguments": arguments, **first}}
+    if first:
+        call["id"] = f"call_{index}"
+    choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("tail", ['"}', '\\"}"}', '\\\\"}'])
+def test_call_in_closing_brackets_is_looked_at_once(
+    tail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Counter(calls._decode, len)
+    scan = Counter(calls._Brackets.feed, lambda _, text: len(text))
+    monkeypatch.setattr(calls, "_decode", decode)
+    monkeypatch.setattr(calls._Brackets, "feed", lambda self, text: scan(self, text))
+    pieces = ['{"a":"', *"}" * MANY, *tail]
+    reader = chat.ChatReader()
+    events = reader.feed(chunk(0, pieces[0], name="f"))
+    events += reader.feed(chunk(1, "{}", name="g"))
+    for piece in pieces[1:]:
+        events += reader.feed(chunk(0, piece))
+    events += reader.feed(b'data: {"choices":[{"index":0,"finish_reason":"tool_calls"}]}\n\n')
+    told = ["".join(pieces), "{}"]
+    blocks = fold(events + reader.end()).blocks
+    assert [block.arguments for block in blocks if isinstance(block, ToolCall)] == told
+    assert scan.count <= len("".join(told))
+    assert decode.count <= len("".join(told))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":"}"}',
+        '{"a":"\\"}"}',
+        '{"a":"\\\\"}',
+        '{"a":[{"b":{}}]}',
+        '{"a":1}}',
+        '{"a":1}{"b":2}',
+        '{"a":1} ',
+        '[{"a":1}]',
+        '"{}"',
+        "}{}",
+        '{"a":[}]}',
+        "x{}",
+        " {}",
+        '{"a":"{","b":"}',
+    ],
+)
+def test_call_in_letters_is_whole_where_it_is_an_object(text: str) -> None:
+    call = calls.Call("c", custom=False)
+    for end, letter in enumerate(text, 1):
+        call.add("f", letter)
+        try:
+            expected = isinstance(json.loads(text[:end]), dict) and letter == "}"
+        except ValueError:
+            expected = False
+        assert call.whole() is expected
+        assert call.whole() is expected
+
+
+def test_name_in_endless_pieces_stops_growing() -> None:
+    call = calls.Call("c", custom=False)
+    for _ in range(2):
+        for letter in "ab" * calls._LONGEST_NAME:
+            call.add(letter, "")
+    assert len(call.name) == calls._LONGEST_NAME
+
+
+def test_fenced_text_in_letters_is_not_copied_for_each() -> None:
+    fence = Fence()
+    assert not any(map(fence.feed, "\n" * MANY + "```json\n" + "x" * MANY))
+    kept = [getattr(fence, name) for name in fence.__slots__]
+    assert max(len(each) for each in kept if isinstance(each, str)) <= len("```")
+    assert not any(map(fence.feed, "\n```"))
+    assert fence.end() == "x" * MANY
+
+
+def test_citations_among_letters_measure_each_letter_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = Counter(len, lambda value: isinstance(value, str))
+    message = output_items.Message("msg_1", 0)
+    list(message.part("text"))
+    monkeypatch.setattr(output_items, "len", measure, raising=False)
+    ends = []
+    for _ in range(MANY):
+        message.say("x")
+        [(_, members)] = message.cite(Citation("http://a", "", ""), 0)
+        message.block_end()
+        ends.append(json.loads(b"{%b}" % members)["annotation"]["end_index"])
+    assert ends == list(range(1, MANY + 1))
+    assert measure.count <= MANY
+
+
+def story(count: int, marks: str) -> list[Json]:
+    """Calls that are all open at once, each in pieces that come in turns."""
+
+    def event(kind: str, at: int, **more: Any) -> Json:
+        place = {} if marks == "ids" else {"output_index": at if marks != "one place" else 0}
+        name = {} if "item" in more or marks == "places" else {"item_id": f"fc_{at}"}
+        return {"type": f"response.{kind}", **place, **name, **more}
+
+    def item(at: int, arguments: str) -> Json:
+        call = {"type": "function_call", "call_id": f"call_{at}", "name": "f"}
+        return {**call, "id": f"fc_{at}", "arguments": arguments}
+
+    arguments = "function_call_arguments"
+    places = range(count)
+    events = [event("output_item.added", at, item=item(at, "")) for at in places]
+    for piece in ('{"a":', f"{count}", "}"):
+        events += [event(f"{arguments}.delta", at, delta=piece) for at in places]
+    whole = f'{{"a":{count}}}'
+    for at in places:
+        events.append(event(f"{arguments}.done", at, arguments=whole))
+        events.append(event("output_item.done", at, item=item(at, whole)))
+    output = [item(at, whole) for at in places]
+    return [*events, {"type": "response.completed", "response": {"output": output}}]
+
+
+@pytest.mark.parametrize(
+    ("marks", "most"), [("both", 2), ("places", 2), ("ids", 66), ("one place", 66)]
+)
+def test_many_open_calls_are_found_by_their_marks(
+    marks: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = Counter(matching._fits)
+    monkeypatch.setattr(matching, "_fits", fits)
+    events = story(MANY, marks)
+    reader = UPSTREAM.reader()
+    read = []
+    for event in events:
+        read += reader.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    blocks = fold(read + reader.end()).blocks
+    assert [block.id for block in blocks if isinstance(block, ToolCall)] == [
+        f"call_{at}" for at in range(MANY)
+    ]
+    assert {block.arguments for block in blocks if isinstance(block, ToolCall)} == {
+        f'{{"a":{MANY}}}'
+    }
+    few = matching._NEAR * matching._NEAR  # what the first ones are compared with one by one
+    assert fits.count <= few + most * len(events)
+
+
+class Looked(matching.Marked):
+    """An item that counts how often it is looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "call_id":
+            Looked.looks += 1
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("calls_of", ["none", "others", "the same backwards"])
+def test_finished_answer_is_matched_without_comparing_all_with_all(calls_of: str) -> None:
+    items: matching.Items[Looked] = matching.Items()
+    for at in range(MANY):
+        told = wire.Item(type="function_call", call_id=f"call_{at}")
+        items.add(Looked(), wire.Event(), told)
+    others: dict[str, list[str | None]] = {
+        "none": [None] * MANY,
+        "others": [f"other_{at}" for at in range(MANY)],
+        "the same backwards": [f"call_{at}" for at in reversed(range(MANY))],
+    }
+    names = others[calls_of]
+    Looked.looks = 0
+    output = [wire.Item(type="function_call", call_id=name) for name in names]
+    found, added = items.told(output)
+    assert Looked.looks <= 20 * MANY
+    order = [found.get(id(item)) for item in items]
+    assert (order, added) == {
+        "none": (list(range(MANY)), []),
+        "others": ([None] * MANY, list(range(MANY))),
+        "the same backwards": (list(reversed(range(MANY))), []),
+    }[calls_of]
+
+
+def test_many_items_of_a_passed_stream_are_told_by_their_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits = Counter(matching._fits)
+    monkeypatch.setattr(matching, "_fits", fits)
+    numbering = Numbering()
+    events = story(MANY, "both")[:-1]
+    for event in events:
+        data = json.dumps(event).encode()
+        raw = json.dumps(event.get("item")).encode()
+        assert numbering.event(event["type"], Raw(raw), data) == data
+    assert not numbering.odd
+    assert fits.count <= matching._NEAR * matching._NEAR + 2 * len(events)
