@@ -2,6 +2,7 @@
 event loop goes on beside both."""
 
 import asyncio
+import json
 import sqlite3
 import threading
 import time
@@ -16,13 +17,13 @@ import pytest
 from edge import shape
 from edge.dialects.json_schema import MOST_EXPANDED, MOST_NODES, MOST_WALKED
 from edge.dialects.media import MOST_QUOTED
-from edge.intake import LONGEST_NAME
+from edge.intake import LONGEST_NAME, MOST_MEMBERS
 from edge.responses.expand import MOST_TURNS
 from middlewares._body import FREE_PIECES, LEAST_PIECE
 from tests.waiting import DEADLINE
 
 from .hostile.arena import Helper, document
-from .hostile.kinds import DIALECTS, Dialect, array, encode
+from .hostile.kinds import DIALECTS, Dialect, Raw, array, encode
 from .program import Gateway, Program, until
 from .wire import line, request
 
@@ -89,9 +90,13 @@ BOUNDS: list[tuple[Body, int, tuple[str, str, str]]] = [
 
 
 def _post(gateway: Gateway, dialect: Dialect, body: bytes) -> httpx.Response:
+    return _post_to(gateway, dialect.path, body)
+
+
+def _post_to(gateway: Gateway, path: str, body: bytes) -> httpx.Response:
     headers = {**gateway.bearer, "content-type": "application/json"}
     with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
-        return client.post(gateway.url + dialect.path, content=body, headers=headers)
+        return client.post(gateway.url + path, content=body, headers=headers)
 
 
 def _refused(answer: httpx.Response, path: str, bound: int) -> None:
@@ -126,6 +131,63 @@ def test_stop_strings_have_a_bound_in_number_and_length(attacked: Gateway, name:
     _refused(_post(attacked, dialect, dialect.body("chat", **over)), member, most)
     longer = dialect.stops(["s" * (longest + 1)])
     _refused(_post(attacked, dialect, dialect.body("chat", **longer)), f"{member}[0]", longest)
+
+
+def _results_of_messages(count: int) -> bytes:
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    parts = array(DIALECTS["claude"].part, count)
+    said = b'[{"role":"user","content":"Hi"},{"role":"assistant","content":[%s]},' % encode(call)
+    said += b'{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":%s}]}]'
+    return DIALECTS["claude"].messages("chat", said % parts)
+
+
+def _results_of_responses(count: int) -> bytes:
+    call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+    said = b'[%s,{"type":"function_call_output","call_id":"a","output":%s}]'
+    parts = array(DIALECTS["resp"].part, count)
+    return DIALECTS["resp"].messages("claude", said % (encode(call), parts))
+
+
+def _functions(count: int) -> bytes:
+    functions = [{"name": f"f{n}", "parameters": {"type": "object"}} for n in range(count)]
+    return DIALECTS["chat"].body("chat", functions=functions)
+
+
+def _tokens(count: int) -> bytes:
+    return b'{"model":"embed","input":%s}' % array(b"[1]", count)
+
+
+ELSEWHERE: list[tuple[str, Callable[[int], bytes], int, str]] = [
+    (DIALECTS["claude"].path, _results_of_messages, shape.MOST_PARTS, "messages[2].content[0]."),
+    (DIALECTS["resp"].path, _results_of_responses, shape.MOST_PARTS, "input[1].output`"),
+    (DIALECTS["chat"].path, _functions, shape.MOST_TOOLS, "functions`"),
+    ("/v1/embeddings", _tokens, shape.MOST_INPUTS, "input`"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "make", "most", "place"), ELSEWHERE, ids=lambda one: getattr(one, "__name__", "")
+)
+def test_bounds_hold_for_results_functions_and_tokens(
+    attacked: Gateway, path: str, make: Callable[[int], bytes], most: int, place: str
+) -> None:
+    answer = _post_to(attacked, path, make(most))
+    assert answer.status_code == 200, answer.text
+    answer = _post_to(attacked, path, make(most + 1))
+    assert answer.status_code == 400, answer.text
+    said = answer.json()["error"]["message"]
+    assert f"`{place}" in said and f"at most {most} " in said
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_body_has_a_bound_in_members(attacked: Gateway, name: str) -> None:
+    dialect = DIALECTS[name]
+    few = len(json.loads(dialect.body(name)))
+    for more in (0, 1):
+        members = {f"x{n}": 0 for n in range(MOST_MEMBERS - few + more)}
+        answer = _post(attacked, dialect, dialect.body(name, **members))
+        assert answer.status_code == (400 if more else 200), answer.text
+    assert f"more than {MOST_MEMBERS} members" in answer.json()["error"]["message"]
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -259,7 +321,7 @@ select owner, 'resp_turn' || n, case n when 2 then id else 'resp_turn' || (n - 1
 """Makes a conversation of one response as long as `most`; the last turn's id has the number."""
 
 
-def test_a_conversation_has_a_bound_in_turns(attacked: Gateway) -> None:
+def test_a_conversation_has_a_bound_in_turns_and_in_items(attacked: Gateway) -> None:
     dialect = DIALECTS["resp"]
     kept = _post(attacked, dialect, encode({"model": "chat", "input": "Hi"})).json()["id"]
     with closing(sqlite3.connect(attacked.database, timeout=DEADLINE)) as database, database:
@@ -271,6 +333,16 @@ def test_a_conversation_has_a_bound_in_turns(attacked: Gateway) -> None:
     error = answer.json()["error"]
     assert f"more than {MOST_TURNS} responses" in error["message"]
     assert error["param"] == "previous_response_id"
+    before = {"previous_response_id": f"resp_turn{MOST_TURNS}"}
+    new = shape.MOST_MESSAGES - MOST_TURNS - 1  # an item in each turn, and one answer
+    for more in (0, 1):
+        said = Raw(array(dialect.message, new + more))
+        body = encode({"model": "claude", "store": False, **before, "input": said})
+        answer = _post(attacked, dialect, body)
+        if more:
+            _refused(answer, "input", shape.MOST_MESSAGES)
+        else:
+            assert answer.status_code == 200, answer.text
 
 
 async def test_a_body_has_a_bound_in_pieces(attacked: Gateway) -> None:
