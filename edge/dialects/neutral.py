@@ -429,6 +429,7 @@ def fold(events: Iterable[Event]) -> Reply:
     """The reply that `events` make up."""
     reply = Reply(blocks=[])
     text: list[str] = []
+    cited: list[Citation] = []
     open_: Text | Refusal | Thinking | ToolCall | None = None
     for event in events:
         match event:
@@ -444,7 +445,7 @@ def fold(events: Iterable[Event]) -> Reply:
             case ToolDelta():
                 text.append(event.text)
             case Cited() if isinstance(open_, Text):
-                open_.citations += (event.citation,)
+                cited.append(event.citation)
             case Signed():
                 open_ = open_ if isinstance(open_, Thinking) else Thinking()
                 open_.opaque = event.opaque
@@ -457,6 +458,10 @@ def fold(events: Iterable[Event]) -> Reply:
                     open_.arguments = "".join(text)
                 else:
                     open_.text = "".join(text)
+                if cited:
+                    if isinstance(open_, Text):
+                        open_.citations = tuple(cited)
+                    cited.clear()
                 reply.blocks.append(open_)
                 open_ = None
                 text.clear()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from edge.dialects import neutral
 from edge.dialects.filters import Fence
 from edge.dialects.neutral import Citation, ToolCall, fold
 from edge.dialects.openai_chat import calls
@@ -126,6 +127,27 @@ def test_citations_among_letters_measure_each_letter_once(monkeypatch: pytest.Mo
         ends.append(json.loads(b"{%b}" % members)["annotation"]["end_index"])
     assert ends == list(range(1, MANY + 1))
     assert measure.count <= MANY
+
+
+class Counted(neutral.Text):
+    """A text that counts the citations it is given."""
+
+    given = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "citations":
+            Counted.given += len(value)
+        super().__setattr__(name, value)
+
+
+def test_citations_of_a_whole_answer_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neutral, "Text", Counted)
+    Counted.given = 0
+    cited = [neutral.Cited(Citation(f"http://a/{at}", "", "")) for at in range(MANY)]
+    [block] = fold([neutral.TextDelta("x"), *cited, neutral.Closed()]).blocks
+    assert isinstance(block, Counted)
+    assert block.citations == tuple(each.citation for each in cited)
+    assert Counted.given == MANY
 
 
 def story(count: int, marks: str) -> list[Json]:
