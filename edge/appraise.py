@@ -64,7 +64,9 @@ class Appraiser:
 
     def soon(self, exchange: Exchange) -> Bill | Awaitable[Bill | None] | None:
         """The bill, which a large body has to be awaited for."""
-        return aside(partial(self, exchange)) if exchange.large else self(exchange)
+        if exchange.large:
+            return aside(partial(self, exchange))
+        return self.__call__(exchange)  # by its name, which costs less
 
     def __call__(self, exchange: Exchange) -> Bill | None:
         """The bill; None for what costs nothing by its nature.

@@ -123,14 +123,17 @@ def check_names(fields: Fields, endpoint: str = "") -> None:
     Objects whose members are read are written again where they differ from compact JSON, so that
     of two members of one name only the last is sent on, the one that is read here.
     """
-    for holder, names in _BY_ENDPOINT.get(endpoint, {}).items():
-        if holder in fields:
-            _check_inside(fields, holder, names, f"{holder}.")
+    if endpoint in _BY_ENDPOINT:
+        _check_nested(fields, _BY_ENDPOINT[endpoint])
     if _FLAT.issuperset(fields):
         return
     if not READ.issuperset(fields):
         _check(fields, READ, "")
-    for holder, names in _NESTED.items():
+    _check_nested(fields, _NESTED)
+
+
+def _check_nested(fields: Fields, nested: Mapping[str, Collection[str]]) -> None:
+    for holder, names in nested.items():
         if holder in fields:
             _check_inside(fields, holder, names, f"{holder}.")
 
