@@ -14,13 +14,9 @@ Steps on large answers are done beside the event loop (`aside`).
 """
 
 import asyncio
-from collections import deque
 
 from middlewares._asgi import Send
 from middlewares._shared import Shared
-
-from .upstreams import Malformed, Response
-from .upstreams.bodies import BOM
 
 FREE = 1 << 20
 """Bytes of an answer that is small."""
@@ -39,18 +35,14 @@ _LOOK = 0.5
 """Seconds between two looks at who takes nothing, while an answer waits for room."""
 
 
-class TooLarge(Malformed):
-    """An answer over its bound."""
-
-
 class Room(Shared):
     """The large answers of one worker. most: bytes of those that are being sent, together with the
     one that is read."""
 
     def __init__(self, most: int = MOST_VECTORS) -> None:
         self._most = most
-        self._turn: Held | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turn = asyncio.Lock()
+        self._reading: Held | None = None
         self._sending: dict[Held, None] = {}
 
     @property
@@ -59,19 +51,8 @@ class Room(Shared):
         return sum(held.size for held in self._sending)
 
     async def _enter(self, held: "Held") -> None:
-        while self._turn is not None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
-                    self._wake()  # the turn was meant for the next one then
-                raise
-            finally:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
-        self._turn = held
+        await self._turn.acquire()
+        self._reading = held
 
     async def _fit(self, size: int) -> None:
         while self._sending and self.held + size > self._most:
@@ -82,16 +63,9 @@ class Room(Shared):
             await asyncio.sleep(_LOOK)
 
     def _leave(self, held: "Held") -> None:
-        if self._turn is held:
-            self._turn = None
-            self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        if self._reading is held:
+            self._reading = None
+            self._turn.release()
 
 
 ROOM = Room()
@@ -116,26 +90,10 @@ class Held:
             self._room._leave(self)
             self._room._sending.pop(self, None)
 
-    async def read(self, response: Response, limit: int) -> bytes:
-        """The whole body without a byte order mark. Raises UpstreamFailure, also for one over
-        `limit` bytes."""
-        body = await response.read()  # most come in one piece
-        size = len(body)
-        parts: list[bytes] = []
-        while body and size <= limit and (more := await response.read()):
-            parts.append(more)
-            size += len(more)
-            if size > FREE:
-                await self._grow(size)
-        if size > limit:
-            raise TooLarge(f"the answer is larger than {limit} bytes", sent=True)
-        if parts:
-            parts.insert(0, body)
-            del body
-            body = b"".join(parts)
-        return body.removeprefix(BOM)
-
-    async def _grow(self, size: int) -> None:
+    async def grow(self, size: int) -> None:
+        """So many bytes have come, see `read_all`: a large one waits here for its turn and room."""
+        if size <= FREE:
+            return
         if not self.size:
             await self._room._enter(self)
         self.size = size

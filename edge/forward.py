@@ -24,7 +24,7 @@ from middlewares._asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt, Dialect, Exchange, Place, Target, Usage, exchange_of
 from middlewares.problem import Problem
 
-from .answers import LARGE, MOST_ANSWER, MOST_VECTORS, Held, TooLarge
+from .answers import LARGE, MOST_ANSWER, MOST_VECTORS, Held
 from .aside import aside, completely
 from .asking import ask, reason_of
 from .catalog import Catalog, Model
@@ -47,6 +47,7 @@ from .upstreams import (
     TimedOut,
     UpstreamFailure,
 )
+from .upstreams.bodies import TooLarge, read_all
 from .upstreams.provider import Provider, passed_on
 from .upstreams.refusal import disclose
 from .watch import ClientGone, NoContent, Watch
@@ -244,7 +245,7 @@ class Forwarder:
             async with Watch(receive, linger=self._linger(exchange), left=left):
                 response = await opening
                 try:
-                    body = await held.read(response, most)
+                    body = await read_all(response, most, held.grow)
                 except TooLarge as raised:
                     if not vectors:
                         raise

@@ -18,6 +18,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+"""Methods whose requests have no body, unless they say so."""
+
 Header = tuple[bytes, bytes]
 """A header as ASGI carries it: lower-case name, value, both latin-1 bytes."""
 

@@ -3,8 +3,8 @@
 import asyncio
 from math import inf
 
-from ._asgi import Message, Receive, Scope, Send, header
-from ._hangups import hear, over
+from ._asgi import BODILESS, Message, Receive, Scope, Send, header
+from ._hangups import drop_closed, hear, over
 from ._uploads import MOST_SMALL, Upload
 from .exchange import exchange_of
 from .problem import Problem
@@ -19,7 +19,6 @@ LEAST_RATE = 8 << 10
 """Bytes a second at which a body has to come, after the silence that is allowed once."""
 
 
-_BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _AFTER_REFUSAL = 2.0
 """Seconds for which a body that nobody wants is read."""
 _AFTER_TIMEOUT = 1.0
@@ -183,8 +182,7 @@ _on_the_way: dict[asyncio.AbstractEventLoop, set[_Patience]] = {}
 
 def _look_after(loop: asyncio.AbstractEventLoop) -> set[_Patience]:
     """The bodies on their way in `loop`, looked at for as long as there are any."""
-    for closed in [other for other in _on_the_way if other.is_closed()]:
-        del _on_the_way[closed]
+    drop_closed(_on_the_way)
     bodies: set[_Patience] = set()
     _on_the_way[loop] = bodies
 
@@ -253,7 +251,7 @@ async def discard(receive: Receive, *, seconds: float = 5.0) -> None:
 async def discard_unread(scope: Scope, receive: Receive) -> None:
     """After a refusal: read and drop a body of which nobody has read anything, if it may be so
     large that the server has not taken it yet. Those refused may be strangers: not for long."""
-    if scope["method"] in _BODILESS:
+    if scope["method"] in BODILESS:
         return
     length = header(scope, b"content-length")
     if length is None:

@@ -9,9 +9,10 @@ nothing.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from ._asgi import Message, Receive
 
@@ -77,8 +78,13 @@ def no_connections() -> Iterator[None]:
         ears.over = False
 
 
+def drop_closed(kept: MutableMapping[asyncio.AbstractEventLoop, Any]) -> None:
+    """Forget what is kept of event loops that are closed."""
+    for closed in [loop for loop in kept if loop.is_closed()]:
+        del kept[closed]
+
+
 def _new(loop: asyncio.AbstractEventLoop) -> _Ears:
-    for closed in [other for other in _ears if other.is_closed()]:
-        del _ears[closed]
+    drop_closed(_ears)
     _ears[loop] = ears = _Ears()
     return ears

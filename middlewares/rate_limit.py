@@ -7,7 +7,7 @@ from secrets import token_hex
 from time import gmtime, strftime, time
 
 from ._ahead import BOUND, ReadAhead
-from ._asgi import ASGIApp, Header, Receive, Scope, Send, header, refuse_scope, subscriber
+from ._asgi import BODILESS, ASGIApp, Header, Receive, Scope, Send, header, refuse_scope, subscriber
 from ._line import Full, Left, Line
 from .exchange import Exchange, exchange_of
 from .problem import Problem
@@ -17,7 +17,6 @@ from .terms import Level, Limits, Rate
 
 _UNREAD = 1 << 20
 """Bytes that a body is taken for whose length nobody has said."""
-_BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
@@ -382,7 +381,7 @@ def _size(exchange: Exchange, scope: Scope) -> int:
     length = header(scope, b"content-length")
     if length is not None and length.isdigit() and len(length) <= 20:
         return int(length)
-    if scope["method"] in _BODILESS:
+    if scope["method"] in BODILESS:
         return 0
     return max(_UNREAD, exchange.size)
 

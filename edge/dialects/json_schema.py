@@ -25,7 +25,7 @@ _DATA = ("const", "default", "enum", "examples")
 
 MOST_NODES = 10_000
 """Schemas that the schema of a structured answer becomes: each reference, what stands in its place,
-and each member that `allOf` merges. What is told in a description instead is none."""
+and each member that `allOf` merges. What becomes text of a description does not count."""
 MOST_EXPANDED = 2 << 20
 """Bytes that references of one schema may expand to."""
 MOST_WALKED = 40_000

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from edge.answers import FREE, STALLED, Held, Room, TooLarge
+from edge.answers import FREE, STALLED, Held, Room
+from edge.upstreams.bodies import TooLarge, read_all
 from middlewares._asgi import Message
 
 pytestmark = pytest.mark.simulated_time
@@ -52,13 +53,13 @@ class Client:
 
 async def answered(room: Room, size: int, client: Client) -> bool:
     with closing(Held(room)) as held:
-        return await held.send(client.send, await held.read(Pieces(size), 64 * MiB))
+        return await held.send(client.send, await read_all(Pieces(size), 64 * MiB, held.grow))
 
 
 async def test_a_small_answer_counts_nowhere() -> None:
     room = Room(MiB)
     with closing(Held(room)) as held:
-        assert len(await held.read(Pieces(1), 64 * MiB)) == FREE
+        assert len(await read_all(Pieces(1), 64 * MiB, held.grow)) == FREE
         assert (room.held, held.size) == (0, 0)
 
 
@@ -71,8 +72,8 @@ async def test_a_large_answer_is_sent_whole_and_leaves_the_room() -> None:
 async def test_only_one_large_answer_is_read_at_a_time() -> None:
     room, responses = Room(64 * MiB), [Pieces(4), Pieces(4)]
     with closing(Held(room)) as first, closing(Held(room)) as second:
-        body = await first.read(responses[0], 64 * MiB)
-        waiting = asyncio.ensure_future(second.read(responses[1], 64 * MiB))
+        body = await read_all(responses[0], 64 * MiB, first.grow)
+        waiting = asyncio.ensure_future(read_all(responses[1], 64 * MiB, second.grow))
         await asyncio.sleep(60)
         assert responses[1].read_ == 2  # the second piece is the first of a large answer
         assert await first.send(Client(reads=True).send, body)
@@ -82,7 +83,7 @@ async def test_only_one_large_answer_is_read_at_a_time() -> None:
 async def test_a_turn_given_to_one_that_has_left_passes_on() -> None:
     room = Room(64 * MiB)
     with closing(Held(room)) as first:
-        await first.read(Pieces(2), 64 * MiB)
+        await read_all(Pieces(2), 64 * MiB, first.grow)
         left = asyncio.ensure_future(answered(room, 2, Client(reads=True)))
         next_ = asyncio.ensure_future(answered(room, 2, Client(reads=True)))
         await asyncio.sleep(1)
@@ -125,6 +126,6 @@ async def test_a_cancellation_while_it_is_sent_is_no_cut() -> None:
 async def test_an_answer_over_its_bound_is_read_no_further() -> None:
     room, response = Room(8 * MiB), Pieces(100)
     with pytest.raises(TooLarge), closing(Held(room)) as held:
-        await held.read(response, 3 * MiB)
+        await read_all(response, 3 * MiB, held.grow)
     assert response.read_ == 4
     assert await answered(room, 2, Client(reads=True))  # the turn has passed on
