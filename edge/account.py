@@ -14,7 +14,7 @@ import orjson
 
 from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 from middlewares.stores.counters import CountersUnavailable
 from middlewares.stores.keys import StoreUnavailable
 
@@ -73,7 +73,7 @@ class AccountApp:
             try:
                 period = read_period(query, self._statement.clock())
             except PeriodRefused as raised:
-                raise _invalid(raised) from None
+                raise expected(raised.field, raised.expected) from None
             return await self._statement.usage(principal.id, period)
         return await self._request(principal, plain_path(scope["path"]).rpartition("/")[2])
 
@@ -95,15 +95,6 @@ class AccountApp:
         if entry is None or entry.kind != "use":
             raise _unknown()
         return request(entry)
-
-
-def _invalid(raised: PeriodRefused) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{raised.field}`: expected {raised.expected}.",
-        param=raised.field,
-        issue=f"expected {raised.expected}",
-    )
 
 
 def _unknown() -> Problem:

@@ -10,7 +10,7 @@ from middlewares._asgi import ASGIApp, Receive, Scope, Send, subscriber
 from middlewares._body import read_body, refuse
 from middlewares._uploads import Upload, Uploads
 from middlewares.exchange import Exchange, exchange_of
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 
 from .aside import aside
 from .catalog import Catalog, Model
@@ -162,7 +162,7 @@ class IntakeMiddleware:
                 exchange.models = named
         exchange.model = model = _text(fields, "model")
         if not model.isprintable():
-            raise _expected("model", "a printable name")
+            raise expected("model", "a printable name")
         exchange.fields = fields
         exchange.stream = streamed and _flag(fields, "stream")
         members = _MEMBERS[endpoint]
@@ -173,7 +173,7 @@ class IntakeMiddleware:
             ):
                 break
         else:
-            raise _expected(members[0], "a value that is not empty")
+            raise expected(members[0], "a value that is not empty")
         found = self._usable(exchange, model, "model")
         for n, other in enumerate(exchange.models):
             self._usable(exchange, other, f"models[{n}]")
@@ -241,13 +241,13 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
 def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
     raw = fields.get(name)
     if raw is None:
-        raise _expected(name, "a string; it is missing")
+        raise expected(name, "a string; it is missing")
     try:
         text = _decode_str(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _expected(name, "a string") from None
+        raise expected(name, "a string") from None
     if not text or len(text) > LONGEST_NAME:
-        raise _expected(name, f"a string of 1 to {LONGEST_NAME} characters")
+        raise expected(name, f"a string of 1 to {LONGEST_NAME} characters")
     return text
 
 
@@ -258,14 +258,14 @@ def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
     try:
         names = _decode_strs(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _expected("models", what) from None
+        raise expected("models", what) from None
     if names is None:
         return ()
     if len(names) > MOST_MODELS:
-        raise _expected("models", what)
+        raise expected("models", what)
     for n, name in enumerate(names):
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-            raise _expected(f"models[{n}]", f"a printable name of 1 to {LONGEST_NAME} characters")
+            raise expected(f"models[{n}]", f"a printable name of 1 to {LONGEST_NAME} characters")
     if names and "model" not in fields:
         fields["model"] = msgspec.Raw(msgspec.json.encode(names[0]))
     return tuple(names)
@@ -278,13 +278,4 @@ def _flag(fields: dict[str, msgspec.Raw], name: str) -> bool:
     try:
         return bool(_decode_bool(raw))
     except msgspec.DecodeError:
-        raise _expected(name, "true or false") from None
-
-
-def _expected(name: str, what: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{name}`: expected {what}.",
-        param=name,
-        issue=f"expected {what}",
-    )
+        raise expected(name, "true or false") from None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, MutableMapping
 
 import msgspec
 
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 Fields = MutableMapping[str, msgspec.Raw]
 
@@ -147,8 +147,7 @@ def _check_inside(fields: Fields, holder: str, names: Collection[str], path: str
     try:
         inner = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        said = f"Invalid value for `{path[:-1]}`: it has a name that is not UTF-8."
-        raise Problem("invalid_request", message=said, param=path[:-1]) from None
+        raise invalid_value(path[:-1], "it has a name that is not UTF-8") from None
     _check(inner, names, path)
     for name in _FORMATS:
         if name in inner:

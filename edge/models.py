@@ -14,7 +14,7 @@ import orjson
 
 from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 from .catalog import Catalog, Model
 from .router import plain_path
@@ -108,19 +108,11 @@ def _cursor(query: dict[str, list[str]], name: str, ids: list[str]) -> int | Non
     try:
         return ids.index(query[name][0])
     except ValueError:
-        raise Problem(
-            "invalid_request",
-            message=f"Invalid value for `{name}`: expected the id of a model.",
-            param=name,
-        ) from None
+        raise invalid_value(name, "expected the id of a model") from None
 
 
 def _limit(query: dict[str, list[str]]) -> int:
     text = query.get("limit", [str(_DEFAULT_PAGE)])[0]
     if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= _LONGEST_PAGE:
-        raise Problem(
-            "invalid_request",
-            message=f"Invalid value for `limit`: expected 1 to {_LONGEST_PAGE}.",
-            param="limit",
-        )
+        raise invalid_value("limit", f"expected 1 to {_LONGEST_PAGE}")
     return int(text)

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 
 from .untyped import decode_any
 
@@ -267,9 +267,4 @@ def _members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
 
 
 def _over(path: str, most: int, what: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{path}`: expected at most {most} {what}.",
-        param=path,
-        issue=f"expected at most {most} {what}",
-    )
+    return expected(path, f"at most {most} {what}")

@@ -13,7 +13,7 @@ reference, `container`, `container_upload`, file sources, `thread`, `fallbacks`;
 
 import msgspec
 
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 TOP = frozenset(
     (
@@ -90,13 +90,8 @@ def refused_place(path: str) -> Problem:
 
 def refused_link(path: str) -> Problem:
     """The refusal of a link to what only the operator may open."""
-    path = path[:_LONGEST_PATH]
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{path}`: expected an http or https URL, or a data URL.",
-        param=path,
-        issue="expected an http, https or data URL",
-    )
+    why = "expected an http or https URL, or a data URL"
+    return invalid_value(path[:_LONGEST_PATH], why, issue="expected an http, https or data URL")
 
 
 def is_private_link(raw: msgspec.Raw) -> bool:

@@ -306,3 +306,23 @@ class Problem(Exception):
         if scope["method"] == "HEAD":
             body = b""
         await send({"type": "http.response.body", "body": body})
+
+
+def invalid_value(path: str, why: str, *, issue: str | None = None) -> Problem:
+    """The refusal of the value at `path` of a request. why: half a sentence.
+
+    issue: see `Problem`.
+    """
+    message = f"Invalid value for `{path}`: {why}."
+    return Problem("invalid_request", message=message, param=path or None, issue=issue)
+
+
+def expected(path: str, what: str, *, code: str = "") -> Problem:
+    """The refusal of the value at `path`. what: what it should be, as half a sentence.
+
+    code: the OpenAI code, where it is not the kind's own.
+    """
+    problem = invalid_value(path, f"expected {what}", issue=f"expected {what}")
+    if code:
+        problem.extra = {"code": code}
+    return problem

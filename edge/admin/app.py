@@ -23,12 +23,12 @@ from edge.statement import Statement
 from middlewares._asgi import Receive, Scope, Send, header, send_json
 from middlewares._body import refuse
 from middlewares.exchange import Exchange
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected, invalid_value
 from middlewares.stores.audit import AuditStore
 from middlewares.stores.counters import CountersUnavailable
 from middlewares.stores.keys import KeyStore, StoreUnavailable
 
-from .asked import Asked, invalid
+from .asked import Asked
 from .keys import Keys
 from .money import Money
 
@@ -101,7 +101,7 @@ class AdminApp:
         except (KeyRefused, MoneyRefused) as raised:
             raise _refused(raised.field, raised.expected) from None
         except PeriodRefused as raised:
-            raise invalid(raised.field, raised.expected) from None
+            raise expected(raised.field, raised.expected) from None
         except StoreUnavailable as raised:
             raise Problem("store_unavailable", reason=f"store: {raised}") from raised
         except CountersUnavailable as raised:
@@ -160,11 +160,6 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     raise Problem("not_found")
 
 
-def _refused(field: str, expected: str) -> Problem:
+def _refused(field: str, sentence: str) -> Problem:
     """Theirs are sentences of their own, which need not begin with what was expected."""
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{field}`: {expected}.",
-        param=field,
-        issue=expected,
-    )
+    return invalid_value(field, sentence, issue=sentence)

@@ -12,7 +12,7 @@ from edge.keys import looks_secret
 from edge.period import PeriodRefused, read_moment
 from middlewares._asgi import Receive, Scope, header
 from middlewares._body import read_body
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -75,7 +75,7 @@ class Asked:
                 said = f"Unknown parameter `{name[:60]}`; known here: {', '.join(known) or 'none'}."
                 raise Problem("invalid_request", message=said, param=name[:60])
             if len(values) > 1:
-                raise invalid(name, "one value")
+                raise expected(name, "one value")
         return query
 
 
@@ -83,7 +83,7 @@ def limit_of(query: dict[str, list[str]]) -> int:
     """How many rows a page is to have."""
     text = query.get("limit", [str(_USUAL)])[0]
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST:
-        raise invalid("limit", f"a number from 1 to {_MOST}")
+        raise expected("limit", f"a number from 1 to {_MOST}")
     return int(text)
 
 
@@ -93,9 +93,9 @@ def text_of(query: dict[str, list[str]], name: str, among: Collection[str] = ())
         return None
     text = query[name][0]
     if among and text not in among:
-        raise invalid(name, " or ".join(among))
+        raise expected(name, " or ".join(among))
     if not text or len(text) > _LONGEST or not text.isprintable() or looks_secret(text):
-        raise invalid(name, f"1 to {_LONGEST} printable characters")
+        raise expected(name, f"1 to {_LONGEST} printable characters")
     return text
 
 
@@ -106,7 +106,7 @@ def moment_of(query: dict[str, list[str]], name: str, *, end: bool = False) -> f
     try:
         return read_moment(name, query[name][0], end=end)
     except PeriodRefused as raised:
-        raise invalid(raised.field, raised.expected) from None
+        raise expected(raised.field, raised.expected) from None
 
 
 def place_of(query: dict[str, list[str]]) -> tuple[float, str] | None:
@@ -120,22 +120,12 @@ def place_of(query: dict[str, list[str]]) -> tuple[float, str] | None:
             return float(at), row
     except ValueError:
         pass
-    raise invalid("after", "what a page said as `next`")
+    raise expected("after", "what a page said as `next`")
 
 
 def cursor(at: float, row: str) -> str:
     """A place in the ledger, for the next page to begin after."""
     return urlsafe_b64encode(f"{at!r}_{row}".encode()).decode()
-
-
-def invalid(name: str, what: str) -> Problem:
-    """A member or parameter at fault. what: what was expected of it."""
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{name}`: expected {what}.",
-        param=name,
-        issue=f"expected {what}",
-    )
 
 
 def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
@@ -152,14 +142,14 @@ def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
             issue=f"expected one of: {known}",
         )
     if missing := _MISSING.search(told):
-        return invalid(missing[1], "a value; it is missing")
+        return expected(missing[1], "a value; it is missing")
     if not path:
         return Problem("invalid_request", message="The body must be a JSON object.")
     if "enum value" in told:
         types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-        return invalid(path, " or ".join(get_args(types[path])))
-    expected = told.partition(", got ")[0].replace("`", "").replace(" | ", " or ")
-    return invalid(path, expected.removeprefix("Expected "))
+        return expected(path, " or ".join(get_args(types[path])))
+    what = told.partition(", got ")[0].replace("`", "").replace(" | ", " or ")
+    return expected(path, what.removeprefix("Expected "))
 
 
 def page(rows: list[Any], limit: int, following: str | None) -> dict[str, Any]:

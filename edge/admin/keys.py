@@ -11,11 +11,11 @@ from edge.audit import Audit
 from edge.catalog import Catalog
 from edge.settings import Settings
 from edge.units import Duration
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 from middlewares.stores.audit import AuditStore
 from middlewares.stores.keys import Key, KeyStore
 
-from .asked import Asked, invalid, limit_of, page, text_of
+from .asked import Asked, limit_of, page, text_of
 
 Answer = tuple[int, dict[str, Any]]
 Length = str | int | float
@@ -87,7 +87,7 @@ class Keys:
             try:
                 last = await keys.get(self._store, after)
             except keys.KeyRefused:
-                raise invalid("after", "the id of a key") from None
+                raise expected("after", "the id of a key") from None
             place = (last.created_at, last.id)
         found = await self._store.page(place, limit + 1)
         rows = [keys.described(key, self._clock()) for key in found]
@@ -158,7 +158,7 @@ class Keys:
         for n, name in enumerate(names):
             grant = self._catalog.grant(name)
             if grant is None:
-                raise invalid(f"models[{n}]", "a model of the configuration")
+                raise expected(f"models[{n}]", "a model of the configuration")
             granted.append(grant)
         return granted
 
@@ -177,4 +177,4 @@ def _seconds(name: str, length: Length | None) -> float | None:
     try:
         return float(Duration.parse(length))
     except ValueError as raised:
-        raise invalid(name, str(raised).removeprefix("expected ")) from None
+        raise expected(name, str(raised).removeprefix("expected ")) from None

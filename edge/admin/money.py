@@ -12,7 +12,7 @@ from edge.period import moment, read_period
 from edge.settings import Settings
 from edge.statement import Statement
 from middlewares.money import decimal
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 from middlewares.stores.audit import AuditStore
 from middlewares.stores.keys import KeyStore
 from middlewares.stores.ledger import Entry, Kind
@@ -20,7 +20,6 @@ from middlewares.stores.ledger import Entry, Kind
 from .asked import (
     Asked,
     cursor,
-    invalid,
     limit_of,
     moment_of,
     page,
@@ -138,7 +137,7 @@ class Money:
         query = asked.query("subject", "limit", "after")
         limit, after = limit_of(query), text_of(query, "after")
         if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise invalid("after", "what a page said as `next`")
+            raise expected("after", "what a page said as `next`")
         found = await self._rows.page(
             subject=text_of(query, "subject"),
             before=None if after is None else int(after),

@@ -7,20 +7,9 @@ import msgspec
 
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.shape import decoded
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected, invalid_value
 
 _encode = msgspec.json.Encoder().encode
-
-
-def wrong(path: str, expected: str, *, code: str = "") -> Problem:
-    """The refusal of the value at `path`. expected: what it should be, as half a sentence."""
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{path}`: expected {expected}.",
-        param=path,
-        issue=f"expected {expected}",
-        extra={"code": code} if code else None,
-    )
 
 
 def unsupported(path: str, why: str) -> Problem:
@@ -55,7 +44,7 @@ class Members:
         try:
             return decoded(raw)
         except UNREADABLE:
-            raise wrong(name, "valid JSON") from None
+            raise expected(name, "valid JSON") from None
 
     def rest(self) -> Fields:
         """The members that nobody asked for."""
@@ -71,7 +60,7 @@ class Members:
         value = self.get(name)
         if value is None or isinstance(value, bool):
             return value
-        raise wrong(name, "true or false")
+        raise expected(name, "true or false")
 
     def number(self, name: str, low: float, high: float) -> float | None:
         """A number in [low, high]."""
@@ -79,9 +68,9 @@ class Members:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise wrong(name, f"a number between {low:g} and {high:g}")
+            raise expected(name, f"a number between {low:g} and {high:g}")
         if not low <= value <= high:
-            raise wrong(name, f"a number between {low:g} and {high:g}")
+            raise expected(name, f"a number between {low:g} and {high:g}")
         return value
 
     def count(self, name: str, low: int) -> int | None:
@@ -114,7 +103,7 @@ def string(value: Any, path: str, *, filled: bool = False) -> str:
     """`value` if it is a string, and not an empty one if `filled`."""
     if isinstance(value, str) and (value or not filled):
         return value
-    raise wrong(path, "a string that is not empty" if filled else "a string")
+    raise expected(path, "a string that is not empty" if filled else "a string")
 
 
 def whole(value: Any, path: str, low: int) -> int:
@@ -123,21 +112,21 @@ def whole(value: Any, path: str, low: int) -> int:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= low:
         return value
-    raise wrong(path, f"a whole number of at least {low}")
+    raise expected(path, f"a whole number of at least {low}")
 
 
 def one_of(value: Any, path: str, words: Collection[str]) -> str:
     """`value` if it is one of `words`."""
     if isinstance(value, str) and value in words:
         return value
-    raise wrong(path, "one of " + ", ".join(f"`{word}`" for word in words))
+    raise expected(path, "one of " + ", ".join(f"`{word}`" for word in words))
 
 
 def mapping(value: Any, path: str) -> dict[str, Any]:
     """`value` if it is an object."""
     if isinstance(value, dict):
         return value
-    raise wrong(path, "an object")
+    raise expected(path, "an object")
 
 
 def json_text(value: Any, path: str) -> str:
@@ -145,21 +134,16 @@ def json_text(value: Any, path: str) -> str:
     try:
         return _encode(value).decode()
     except RecursionError:
-        raise wrong(path, "a value that is not nested so deep") from None
+        raise expected(path, "a value that is not nested so deep") from None
 
 
 def array(value: Any, path: str) -> list[Any]:
     """`value` if it is an array."""
     if isinstance(value, list):
         return value
-    raise wrong(path, "an array")
+    raise expected(path, "an array")
 
 
 def no_tool(why: str) -> Problem:
     """The refusal of a choice that the target has no tool for. why: half a sentence."""
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `tool_choice`: {why}.",
-        param="tool_choice",
-        issue="expected a tool that the model has",
-    )
+    return invalid_value("tool_choice", why, issue="expected a tool that the model has")

@@ -24,11 +24,11 @@ from edge.shape import check_all, is_large
 from edge.vendor_objects import refused
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Keeper, exchange_of
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 from middlewares.stores.keys import StoreUnavailable
 from middlewares.stores.responses import ResponseStore
 
-from .expand import MOST_TURNS, Fields, expand, invalid, unavailable, value_of
+from .expand import MOST_TURNS, Fields, expand, unavailable, value_of
 from .items import is_id, shown_id
 from .page import Query, page, query_of
 from .record import put_together, taken_apart
@@ -208,7 +208,7 @@ class ResponsesApp:
 
     async def _get(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
         if query.get("stream", ["false"])[-1] not in ("false", ""):
-            raise invalid("stream", "false: a kept response is not streamed again")
+            raise expected("stream", "false: a kept response is not streamed again")
         store, owner = self._allowed(exchange, response_id)
         try:
             kept = await store.get(owner, response_id, self._clock())
@@ -266,7 +266,7 @@ def _check(fields: Fields) -> None:
 def _flag(fields: Fields, name: str) -> bool | None:
     value = value_of(fields, name)
     if value is not None and not isinstance(value, bool):
-        raise invalid(name, "true or false")
+        raise expected(name, "true or false")
     return value
 
 

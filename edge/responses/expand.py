@@ -13,7 +13,7 @@ import msgspec
 
 from edge.aside import aside
 from edge.untyped import decode_any
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 from middlewares.stores.keys import StoreUnavailable
 from middlewares.stores.responses import KeptTurn, ResponseStore
 
@@ -141,28 +141,18 @@ def unavailable(raised: StoreUnavailable) -> Problem:
     return Problem("store_unavailable", reason=f"response store: {raised}")
 
 
-def invalid(name: str, what: str) -> Problem:
-    """A member at fault. what: what was expected of it."""
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{name}`: expected {what}.",
-        param=name,
-        issue=f"expected {what}",
-    )
-
-
 def value_of(fields: Fields, name: str) -> Any:
     """A member's value, None when there is none. Raises Problem for what is no JSON."""
     try:
         return decode_any(fields.get(name, _NULL))
     except UNREADABLE:
-        raise invalid(name, "valid JSON") from None
+        raise expected(name, "valid JSON") from None
 
 
 def _previous(fields: Fields) -> str | None:
     value = value_of(fields, "previous_response_id")
     if value is not None and not isinstance(value, str):
-        raise invalid("previous_response_id", "the id of a response")
+        raise expected("previous_response_id", "the id of a response")
     return value
 
 
@@ -176,7 +166,7 @@ def _new_items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
         case b"[":
             return items_of(raw)
         case _:
-            raise invalid("input", "a string or an array of items")
+            raise expected("input", "a string or an array of items")
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -258,9 +248,9 @@ def _references(items: list[msgspec.Raw]) -> dict[int, str]:
         try:
             head = head_of(raw)
         except UNREADABLE:
-            raise invalid(f"input[{n}]", "an object") from None
+            raise expected(f"input[{n}]", "an object") from None
         if head.is_reference:
             if not isinstance(head.id, str):
-                raise invalid(f"input[{n}].id", "the id of an item")
+                raise expected(f"input[{n}].id", "the id of an item")
             references[n] = head.id
     return references

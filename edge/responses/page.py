@@ -7,10 +7,9 @@ import re
 from typing import Any
 from urllib.parse import parse_qs
 
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 from middlewares.stores.responses import KeptTurn
 
-from .expand import invalid
 from .items import given, history, listed
 
 _USUAL = 20
@@ -52,16 +51,16 @@ def page(turns: list[KeptTurn], query: Query) -> dict[str, Any]:
 def _limit(query: Query) -> int:
     text = query.get("limit", [str(_USUAL)])[-1]
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST:
-        raise invalid("limit", f"a number from 1 to {_MOST}")
+        raise expected("limit", f"a number from 1 to {_MOST}")
     return int(text)
 
 
 def _order(query: Query) -> str:
     order = query.get("order", ["desc"])[-1]
     if order not in ("asc", "desc"):
-        raise invalid("order", "asc or desc")
+        raise expected("order", "asc or desc")
     return order
 
 
 def _no_item() -> Problem:
-    return invalid("after", "the id of an input item of this response")
+    return expected("after", "the id of an input item of this response")

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from edge.dialects import opaque
-from edge.dialects.check import array, json_text, mapping, string, wrong
+from edge.dialects.check import array, json_text, mapping, string
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
     Block,
@@ -18,6 +18,7 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
+from middlewares.problem import expected
 
 from .citations import citation_of
 
@@ -58,13 +59,13 @@ class Blocks:
         if isinstance(content, str):
             return [Text(text=content)]
         if not isinstance(content, list):
-            raise wrong(path, "a string or an array of content blocks")
+            raise expected(path, "a string or an array of content blocks")
         blocks: list[Block] = []
         for at, entry in enumerate(content):
             here = f"{path}[{at}]"
             held = mapping(entry, here)
             if held.get("type") in never:
-                raise wrong(f"{here}.type", f"a block of another type than `{held['type']}`")
+                raise expected(f"{here}.type", f"a block of another type than `{held['type']}`")
             block = self._block(held, here)
             if block is not None:
                 blocks.append(block)
@@ -75,7 +76,7 @@ class Blocks:
         texts: list[Text] = []
         for at, block in enumerate(self.content(content, path)):
             if not isinstance(block, Text):
-                raise wrong(f"{path}[{at}].type", "`text`")
+                raise expected(f"{path}[{at}].type", "`text`")
             texts.append(block)
         return texts
 
@@ -117,7 +118,7 @@ class Blocks:
         if isinstance(kind, str) and (kind in _RUN_BY_THE_VENDOR or kind.endswith("_tool_result")):
             self._dropped.append(f"{path}: `{kind}`")
             return None
-        raise wrong(f"{path}.type", f"one of {_KNOWN}", code="invalid_value")
+        raise expected(f"{path}.type", f"one of {_KNOWN}", code="invalid_value")
 
     def _text(self, block: dict[str, Any], path: str) -> Text:
         cited = block.get("citations")
@@ -135,7 +136,7 @@ class Blocks:
         blocks: list[Text | Image | Document] = []
         for at, block in enumerate(self.content(content, path)):
             if not isinstance(block, Text | Image | Document):
-                raise wrong(
+                raise expected(
                     f"{path}[{at}].type",
                     "one of `text`, `image`, `document`, `search_result`, `tool_reference`",
                 )
@@ -175,10 +176,10 @@ class Blocks:
             case "content":
                 held = self._result(source.get("content"), f"{where}.content")
                 if any(isinstance(part, Document) for part in held):
-                    raise wrong(f"{where}.content", "blocks of text and images")
+                    raise expected(f"{where}.content", "blocks of text and images")
                 document.blocks = tuple(p for p in held if isinstance(p, Text | Image))
             case _:
-                raise wrong(f"{where}.type", "one of `base64`, `text`, `url`, `file`, `content`")
+                raise expected(f"{where}.type", "one of `base64`, `text`, `url`, `file`, `content`")
         self._note_citations(block, path)
         return document
 
@@ -201,7 +202,7 @@ def _image(block: dict[str, Any], path: str) -> Image:
         case "file":
             image.file_id = string(source.get("file_id"), f"{where}.file_id", filled=True)
         case _:
-            raise wrong(f"{where}.type", "one of `base64`, `url`, `file`")
+            raise expected(f"{where}.type", "one of `base64`, `url`, `file`")
     return image
 
 
@@ -214,14 +215,14 @@ def _inline(source: dict[str, Any], path: str) -> tuple[str, str]:
     except ValueError:
         read = None
     if read is None:
-        raise wrong(f"{path}.data", "base64")
+        raise expected(f"{path}.data", "base64")
     return read
 
 
 def _url(source: dict[str, Any], path: str) -> str:
     url = string(source.get("url"), f"{path}.url", filled=True)
     if not url.lower().startswith(("http://", "https://")):
-        raise wrong(f"{path}.url", "an http(s) URL")
+        raise expected(f"{path}.url", "an http(s) URL")
     return url
 
 

@@ -9,13 +9,13 @@ import re
 from hashlib import sha256
 from typing import Any
 
-from edge.dialects.check import Members, mapping, one_of, read_top_k, string, whole, wrong
+from edge.dialects.check import Members, mapping, one_of, read_top_k, string, whole
 from edge.dialects.effort import read_effort
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.dialects.repair import without_attribution
 from edge.untyped import decode_object
-from middlewares.problem import Problem
+from middlewares.problem import Problem, expected
 
 from .read_blocks import Blocks, cache_of
 from .read_tools import read_choice, read_tools
@@ -96,7 +96,7 @@ def _system(members: Members, blocks: Blocks) -> list[Text]:
 def _turns(members: Members, blocks: Blocks) -> list[Turn]:
     messages = members.items("messages")
     if not messages:
-        raise wrong("messages", "at least one message")
+        raise expected("messages", "at least one message")
     turns: list[Turn] = []
     for at, entry in enumerate(messages):
         path = f"messages[{at}]"
@@ -186,7 +186,7 @@ def _thinking(thinking: dict[str, Any], effort: str | None) -> Reasoning:
             return Reasoning(effort=effort, mode="between_tools", shown=shown)
         case "disabled":
             return Reasoning(effort=effort, mode="disabled", shown=shown)
-    raise wrong("thinking.type", "one of `enabled`, `adaptive`, `between_tools`, `disabled`")
+    raise expected("thinking.type", "one of `enabled`, `adaptive`, `between_tools`, `disabled`")
 
 
 def _output(format_: Any, path: str) -> OutputFormat:

@@ -19,7 +19,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.opaque import readable
 from edge.dialects.sides import Aim
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 from .claude import Claude
 from .write_tools import Tools
@@ -164,6 +164,4 @@ def _foreign(file_id: str, at: str) -> Problem:
 
 
 def _refused(at: str, why: str) -> Problem:
-    return Problem(
-        "invalid_request", message=f"Invalid value for `{at}`: {why}.", param=at or None, issue=why
-    )
+    return invalid_value(at, why, issue=why)

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edge.dialects.check import wrong
 from edge.dialects.json_schema import SchemaTooLarge, for_anthropic
 from edge.dialects.metadata import user_of
 from edge.dialects.neutral import Conversation, Text
 from edge.dialects.sides import Aim, Sent
 from edge.shape import encoded
+from middlewares.problem import expected
 
 from .claude import Claude, claude
 from .thinking import plan, sampling
@@ -94,7 +94,7 @@ def _structured(
         try:
             schema, wrapped = for_anthropic(output.schema)
         except SchemaTooLarge as bound:
-            raise wrong(output.path, str(bound)) from None
+            raise expected(output.path, str(bound)) from None
         except ValueError:
             pass
         else:

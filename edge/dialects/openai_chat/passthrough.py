@@ -53,7 +53,7 @@ from edge.dialects.stops import interrupted, stop_of
 from edge.untyped import number
 from middlewares import sse
 from middlewares.exchange import Usage
-from middlewares.problem import Problem
+from middlewares.problem import invalid_value
 
 from .editing import OWN, Editor, asks_for_several, is_odd
 from .families import refuses_unknown
@@ -145,12 +145,8 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
         try:
             asked = decode_fields(options) if _decode_options(options) is not None else {}
         except UNREADABLE:
-            raise Problem(
-                "invalid_request",
-                message="Invalid value for `stream_options`: expected an object in which "
-                "`include_usage` is true or false.",
-                param="stream_options",
-            ) from None
+            why = "expected an object in which `include_usage` is true or false"
+            raise invalid_value("stream_options", why) from None
         out["stream_options"] = msgspec.Raw(encode({**asked, "include_usage": _TRUE}))
     return encode(out)
 

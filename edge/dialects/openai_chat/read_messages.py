@@ -7,7 +7,7 @@ older `function_call` never had.
 
 from typing import Any
 
-from edge.dialects.check import array, json_text, mapping, one_of, string, wrong
+from edge.dialects.check import array, json_text, mapping, one_of, string
 from edge.dialects.neutral import (
     Block,
     Cache,
@@ -19,6 +19,7 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
+from middlewares.problem import expected
 
 from .calls import text_of
 from .read_parts import cache_of, read_content, read_thinking, result_content
@@ -30,7 +31,7 @@ _INSTRUCTING = ("system", "developer")
 def read_messages(messages: list[Any]) -> tuple[list[Text], list[Turn]]:
     """Leading instructions, and the turns after them. Raises Problem with the message's path."""
     if not messages:
-        raise wrong("messages", "at least one message")
+        raise expected("messages", "at least one message")
     system: list[Text] = []
     turns: list[Turn] = []
     legacy = _LegacyIds()
@@ -77,7 +78,7 @@ def _instruction(message: dict[str, Any], path: str) -> list[Text]:
     blocks = read_content(message.get("content"), f"{path}.content")
     for at, block in enumerate(_marked(blocks, message)):
         if not isinstance(block, Text):
-            raise wrong(f"{path}.content[{at}].type", "`text`")
+            raise expected(f"{path}.content[{at}].type", "`text`")
         texts.append(block)
     return texts
 

@@ -3,7 +3,7 @@
 from base64 import b64decode
 from typing import Any
 
-from edge.dialects.check import array, json_text, mapping, string, wrong
+from edge.dialects.check import array, json_text, mapping, string
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
     Audio,
@@ -18,6 +18,7 @@ from edge.dialects.neutral import (
     ToolResult,
 )
 from edge.dialects.opaque import unpack
+from middlewares.problem import expected
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins
 _FILE = "a data URL, as in `data:application/pdf;base64,...`"
@@ -37,7 +38,7 @@ def read_content(content: Any, path: str) -> list[Block]:
     if isinstance(content, str):
         return [Text(text=content)]
     if not isinstance(content, list):
-        raise wrong(path, "a string or an array of content parts")
+        raise expected(path, "a string or an array of content parts")
     blocks: list[Block] = []
     for at, part in enumerate(content):
         here = f"{path}[{at}]"
@@ -80,7 +81,7 @@ def _part(part: dict[str, Any], path: str) -> Block:
             )
         case "thinking" | "redacted_thinking":
             return thinking_block(part, path)
-    raise wrong(
+    raise expected(
         f"{path}.type",
         "one of `text`, `image_url`, `input_audio`, `file`, `refusal`",
         code="invalid_value",
@@ -94,7 +95,7 @@ def result_content(content: Any, path: str) -> tuple[Text | Image | Document, ..
     blocks: list[Text | Image | Document] = []
     for at, block in enumerate(read_content(content, path)):
         if not isinstance(block, Text | Image | Document):
-            raise wrong(f"{path}[{at}].type", "one of `text`, `image_url`, `file`")
+            raise expected(f"{path}[{at}].type", "one of `text`, `image_url`, `file`")
         blocks.append(block)
     return tuple(blocks)
 
@@ -122,7 +123,7 @@ def image_at(url: str, where: str, *, detail: str, cache: Cache | None, at: str)
         type_, data = inline
         return Image(media_type=sniffed(data, type_), data=data, detail=detail, cache=cache, at=at)
     if not url.lower().startswith(("http://", "https://")):
-        raise wrong(where, "an http(s) URL or a data URL")
+        raise expected(where, "an http(s) URL or a data URL")
     return Image(url=url, detail=detail, cache=cache, at=at)
 
 
@@ -130,7 +131,7 @@ def _data_url(url: str, where: str) -> tuple[str, str] | None:
     try:
         return read_data_url(url)
     except ValueError as error:
-        raise wrong(where, f"a readable data URL ({error})") from None
+        raise expected(where, f"a readable data URL ({error})") from None
 
 
 def _audio(part: dict[str, Any], path: str) -> Audio:
@@ -156,7 +157,7 @@ def _file(part: dict[str, Any], path: str) -> Document | Image:
     inline = _data_url(data, where)
     if inline is None:
         if not data.startswith(_PDF):
-            raise wrong(where, _FILE)
+            raise expected(where, _FILE)
         inline = _data_url(f"data:application/pdf;base64,{data}", where)
         assert inline is not None
     return inlined(*inline, name=name, cache=cache, at=path)
@@ -179,7 +180,7 @@ def _source(part: dict[str, Any], path: str) -> tuple[str, str, str]:
     kind = source.get("type")
     member = {"base64": "data", "text": "data", "url": "url", "file": "file_id"}.get(str(kind))
     if member is None:
-        raise wrong(f"{where}.type", "one of `base64`, `url`, `file`, `text`")
+        raise expected(f"{where}.type", "one of `base64`, `url`, `file`, `text`")
     value = string(source.get(member), f"{where}.{member}", filled=True)
     type_ = string(source.get("media_type") or "", f"{where}.media_type").lower()
     if kind == "base64":
@@ -199,7 +200,7 @@ def _source_image(part: dict[str, Any], path: str) -> Image:
         return image_at(value, where, detail="", cache=cache, at=path)
     if kind == "file":
         return Image(file_id=value, cache=cache, at=path)
-    raise wrong(f"{path}.source.type", "one of `base64`, `url`, `file`")
+    raise expected(f"{path}.source.type", "one of `base64`, `url`, `file`")
 
 
 def _source_document(part: dict[str, Any], path: str) -> Document | Image:

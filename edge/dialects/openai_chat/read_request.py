@@ -15,12 +15,12 @@ from edge.dialects.check import (
     string,
     unsupported,
     whole,
-    wrong,
 )
 from edge.dialects.effort import read_effort
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning
 from edge.dialects.output_format import read_format
 from edge.dialects.passthrough import Fields
+from middlewares.problem import expected
 
 from .read_messages import read_messages
 from .read_parts import cache_of
@@ -43,7 +43,7 @@ def read(fields: Fields) -> Conversation:
     members = Members(fields)
     messages = members.items("messages")
     if messages is None:
-        raise wrong("messages", "an array of messages", code="missing_required_parameter")
+        raise expected("messages", "an array of messages", code="missing_required_parameter")
     dropped: list[str] = []
     system, turns = read_messages(messages)
     tools, legacy = read_tools(members, dropped)
@@ -84,7 +84,7 @@ def read_settings(members: Members, into: Conversation) -> None:
     into.stream = bool(members.flag("stream"))
     options = members.members("stream_options") or {}
     if not isinstance(options.get("include_usage"), bool | None):
-        raise wrong("stream_options.include_usage", "true or false")
+        raise expected("stream_options.include_usage", "true or false")
     tier = members.get("service_tier")
     if tier is not None:
         into.tier = _TIERS.get(string(tier, "service_tier"))
@@ -154,7 +154,7 @@ def _thinking(thinking: dict[str, Any]) -> Reasoning:
             return Reasoning(mode="adaptive", shown=True)
         case "disabled":
             return Reasoning(mode="disabled")
-    raise wrong("thinking.type", "one of `enabled`, `adaptive`, `disabled`")
+    raise expected("thinking.type", "one of `enabled`, `adaptive`, `disabled`")
 
 
 def _output(members: Members) -> OutputFormat | None:

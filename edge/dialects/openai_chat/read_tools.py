@@ -6,8 +6,9 @@ several dialects mix them up (Cursor does).
 
 from typing import Any
 
-from edge.dialects.check import Members, mapping, string, wrong
+from edge.dialects.check import Members, mapping, string
 from edge.dialects.neutral import Tool, ToolChoice
+from middlewares.problem import expected
 
 from .read_parts import cache_of
 
@@ -123,7 +124,7 @@ def read_choice(members: Members, *, legacy: bool) -> ToolChoice | None:
         return None
     if isinstance(choice, str):
         if choice not in _FORMS:
-            raise wrong(path, _CHOICES)
+            raise expected(path, _CHOICES)
         return _mode(_FORMS[choice])
     choice = mapping(choice, path)
     if legacy:
@@ -140,7 +141,7 @@ def read_choice(members: Members, *, legacy: bool) -> ToolChoice | None:
         return _mode(_FORMS[kind])
     if isinstance(kind, str) and kind.startswith(WEB_SEARCH):
         return ToolChoice(mode="one", name=WEB_SEARCH)
-    raise wrong(path, _CHOICES)
+    raise expected(path, _CHOICES)
 
 
 def _mode(mode: str) -> ToolChoice:
@@ -162,7 +163,7 @@ def _allowed(choice: dict[str, Any], path: str) -> ToolChoice:
     names: list[str] = []
     listed = inner.get("tools")
     if not isinstance(listed, list):
-        raise wrong(f"{where}.tools", "an array of tools")
+        raise expected(f"{where}.tools", "an array of tools")
     for at, entry in enumerate(listed):
         here = f"{where}.tools[{at}]"
         tool = mapping(entry, here)
@@ -170,5 +171,5 @@ def _allowed(choice: dict[str, Any], path: str) -> ToolChoice:
         holder = held if isinstance(held, dict) else tool
         names.append(string(holder.get("name"), f"{here}.name", filled=True))
     if mode not in ("auto", "required"):
-        raise wrong(f"{where}.mode", "`auto` or `required`")
+        raise expected(f"{where}.mode", "`auto` or `required`")
     return ToolChoice(mode="any" if mode == "required" else "auto", allowed=tuple(names))

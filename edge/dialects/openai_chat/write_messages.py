@@ -29,7 +29,7 @@ from edge.dialects.openai_models import is_openai, reasons
 from edge.dialects.repair import nothing_said, paired, without_attribution
 from edge.dialects.sides import Aim
 from edge.untyped import decode_object
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 from .families import call_id, user_may_follow_tool, wants_thinking
 from .seals import unpacked_seal
@@ -190,12 +190,7 @@ def _foreign(file_id: str, at: str) -> Problem:
 
 
 def _refused(at: str, why: str) -> Problem:
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{at}`: {why}.",
-        param=at or None,
-        issue=why,
-    )
+    return invalid_value(at, why, issue=why)
 
 
 def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[Message]:

@@ -14,7 +14,7 @@ from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
 from edge.dialects.openai_models import is_openai, reasons
 from edge.dialects.sides import SentTool
-from middlewares.problem import Problem
+from middlewares.problem import invalid_value
 
 from .families import call_id
 
@@ -93,12 +93,8 @@ class Tools:
         try:
             schema, wrapped = input_schema(tool.schema)
         except ValueError as error:
-            raise Problem(
-                "invalid_request",
-                message=f"Invalid value for `tools`: the parameters of `{tool.name}`: {error}.",
-                param="tools",
-                issue=str(error),
-            ) from None
+            why = f"the parameters of `{tool.name}`: {error}"
+            raise invalid_value("tools", why, issue=str(error)) from None
         if wrapped:
             self.wrapped.add(name)
         return schema

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from edge.dialects.check import Members, string, unsupported, wrong
+from edge.dialects.check import Members, string, unsupported
 from edge.dialects.neutral import Conversation, Text, Turn
 from edge.dialects.openai_chat.read_request import read_settings
 from edge.dialects.passthrough import Fields
+from middlewares.problem import expected
 
 
 def read(fields: Fields) -> Conversation:
@@ -30,12 +31,12 @@ def prompt_of(prompt: Any) -> str:
     """The text of `prompt`. Raises Problem for tokens, and for more than one."""
     if isinstance(prompt, list):
         if len(prompt) != 1:
-            raise wrong("prompt", "a string, or an array of exactly one string")
+            raise expected("prompt", "a string, or an array of exactly one string")
         if not isinstance(prompt[0], str):
-            raise wrong("prompt[0]", "a string: tokens are not understood")
+            raise expected("prompt[0]", "a string: tokens are not understood")
         prompt = prompt[0]
     if prompt is None:
-        raise wrong("prompt", "a string", code="missing_required_parameter")
+        raise expected("prompt", "a string", code="missing_required_parameter")
     if not string(prompt, "prompt").strip():
-        raise wrong("prompt", "a string that is not blank")
+        raise expected("prompt", "a string that is not blank")
     return str(prompt)

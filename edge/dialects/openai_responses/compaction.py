@@ -28,7 +28,7 @@ from edge.sealing import MARK
 from edge.untyped import number
 from edge.upstreams.redact import redacted
 from middlewares.exchange import Usage
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 from .editing import Editor
 from .response_object import usage_of
@@ -193,12 +193,7 @@ def _revealed(item: msgspec.Raw, owner: str, opener: Opener, path: str) -> msgsp
 def _unopened(path: str) -> Problem:
     field = f"{path}.encrypted_content"
     issue = "expected a compaction that was made for this key"
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{field}`: {issue}.",
-        param=field,
-        issue=issue,
-    )
+    return invalid_value(field, issue, issue=issue)
 
 
 class _Answer(msgspec.Struct):

@@ -18,7 +18,7 @@ Anything else is refused: nothing a user said is dropped in silence.
 from collections.abc import Callable
 from typing import Any
 
-from edge.dialects.check import array, json_text, mapping, one_of, string, wrong
+from edge.dialects.check import array, json_text, mapping, one_of, string
 from edge.dialects.neutral import (
     Block,
     Opaque,
@@ -32,6 +32,7 @@ from edge.dialects.neutral import (
     Turn,
 )
 from edge.dialects.opaque import unpack
+from middlewares.problem import expected
 
 from .read_parts import parts_text, read_content, read_output
 from .read_tools import read_tool_list
@@ -75,7 +76,7 @@ class Input:
             return
         if not isinstance(given, list):
             code = "missing_required_parameter" if given is None else ""
-            raise wrong("input", "a string or an array of items", code=code)
+            raise expected("input", "a string or an array of items", code=code)
         for at, item in enumerate(given):
             path = f"input[{at}]"
             if isinstance(item, str):
@@ -92,11 +93,13 @@ class Input:
         if read is not None:
             read(self, item, path)
         elif kind in _COMPACTIONS:
-            raise wrong(path, "no compaction: it was made by another model and cannot be read here")
+            raise expected(
+                path, "no compaction: it was made by another model and cannot be read here"
+            )
         elif kind.startswith(_VENDORS):
             self.dropped.append(f"{path}: `{kind}`")
         else:
-            raise wrong(f"{path}.type", "a known type of item", code="invalid_value")
+            raise expected(f"{path}.type", "a known type of item", code="invalid_value")
 
     def _add(self, role: Any, blocks: list[Block]) -> None:
         """Append to the turn of that role, or begin one."""
@@ -179,7 +182,7 @@ class Input:
 
     def reference(self, item: Item, path: str) -> None:
         """Whoever keeps responses has put the item in its place; what is left nobody knows."""
-        raise wrong(path, "an item that is still kept", code="item_not_found")
+        raise expected(path, "an item that is still kept", code="item_not_found")
 
 
 def _text_of(block: Block, path: str) -> Text:
@@ -187,7 +190,7 @@ def _text_of(block: Block, path: str) -> Text:
         return block
     if isinstance(block, Refusal):
         return Text(text=block.text)
-    raise wrong(f"{path}.type", "`input_text`: instructions are text", code="invalid_value")
+    raise expected(f"{path}.type", "`input_text`: instructions are text", code="invalid_value")
 
 
 def _call_id(item: Item, path: str) -> str:

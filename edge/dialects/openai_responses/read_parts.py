@@ -3,9 +3,10 @@
 from base64 import b64decode
 from typing import Any
 
-from edge.dialects.check import array, mapping, string, wrong
+from edge.dialects.check import array, mapping, string
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import Block, Cache, Citation, Document, Image, Refusal, Text
+from middlewares.problem import expected
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
@@ -18,7 +19,7 @@ def read_content(content: Any, path: str, *, assistant: bool = False) -> list[Bl
     if isinstance(content, str):
         return [Text(text=content)]
     if not isinstance(content, list):
-        raise wrong(path, "a string or an array of content parts")
+        raise expected(path, "a string or an array of content parts")
     blocks: list[Block] = []
     for at, part in enumerate(content):
         here = f"{path}[{at}]"
@@ -36,7 +37,7 @@ def read_output(output: Any, path: str) -> tuple[Text | Image | Document, ...]:
     blocks: list[Text | Image | Document] = []
     for at, block in enumerate(read_content(output, path)):
         if not isinstance(block, Text | Image | Document):
-            raise wrong(f"{path}[{at}].type", _INPUT, code="invalid_value")
+            raise expected(f"{path}[{at}].type", _INPUT, code="invalid_value")
         blocks.append(block)
     return tuple(blocks)
 
@@ -55,7 +56,7 @@ def _part(part: dict[str, Any], path: str, *, assistant: bool) -> Block:
         return _image(part, path)
     if kind == "input_file":
         return _file(part, path)
-    raise wrong(f"{path}.type", _OUTPUT if assistant else _INPUT, code="invalid_value")
+    raise expected(f"{path}.type", _OUTPUT if assistant else _INPUT, code="invalid_value")
 
 
 def _cache_of(part: dict[str, Any]) -> Cache | None:
@@ -76,7 +77,7 @@ def _data_url(url: str, where: str) -> tuple[str, str] | None:
     try:
         return read_data_url(url)
     except ValueError as error:
-        raise wrong(where, f"a readable data URL ({error})") from None
+        raise expected(where, f"a readable data URL ({error})") from None
 
 
 def _image(part: dict[str, Any], path: str) -> Image:
@@ -97,7 +98,7 @@ def _image(part: dict[str, Any], path: str) -> Image:
             media_type=sniffed(data, type_), data=data, detail=detail, cache=cache, at=path
         )
     if not url.lower().startswith(("http://", "https://")):
-        raise wrong(where, "an http(s) URL or a data URL")
+        raise expected(where, "an http(s) URL or a data URL")
     return Image(url=url, detail=detail, cache=cache, at=path)
 
 
@@ -111,7 +112,7 @@ def _file(part: dict[str, Any], path: str) -> Document | Image:
         where = f"{path}.file_url"
         url = string(part["file_url"], where, filled=True)
         if not url.lower().startswith(("http://", "https://")):
-            raise wrong(where, "an http(s) URL")
+            raise expected(where, "an http(s) URL")
         return Document(url=url, name=name, cache=cache, at=path)
     where = f"{path}.file_data"
     data = string(part.get("file_data"), where, filled=True)
@@ -119,7 +120,7 @@ def _file(part: dict[str, Any], path: str) -> Document | Image:
     if inline is None and data.startswith(_PDF):
         inline = _data_url(f"data:application/pdf;base64,{data}", where)
     if inline is None:
-        raise wrong(where, "a data URL, as in `data:application/pdf;base64,...`")
+        raise expected(where, "a data URL, as in `data:application/pdf;base64,...`")
     type_, data = inline
     if type_.startswith("image/"):
         return Image(media_type=sniffed(data, type_), data=data, cache=cache, at=path)

@@ -7,8 +7,9 @@ refused, by the dialect that has it not.
 
 from typing import Any
 
-from edge.dialects.check import Members, array, mapping, one_of, string, wrong
+from edge.dialects.check import Members, array, mapping, one_of, string
 from edge.dialects.neutral import Tool, ToolChoice
+from middlewares.problem import expected
 
 WEB_SEARCH = "web_search"
 _MODES = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
@@ -101,7 +102,7 @@ def read_choice(members: Members, tools: list[Tool]) -> ToolChoice | None:
         return None
     if isinstance(choice, str):
         if choice not in _MODES:
-            raise wrong(path, _CHOICES, code="invalid_value")
+            raise expected(path, _CHOICES, code="invalid_value")
         return _mode(choice)
     choice = mapping(choice, path)
     kind = string(choice.get("type"), f"{path}.type")

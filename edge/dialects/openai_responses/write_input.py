@@ -23,7 +23,7 @@ from edge.dialects.opaque import readable
 from edge.dialects.openai_models import reasons
 from edge.dialects.repair import nothing_said, paired, without_attribution
 from edge.dialects.sides import Aim
-from middlewares.problem import Problem
+from middlewares.problem import Problem, invalid_value
 
 from .write_tools import Json, Tools
 
@@ -152,12 +152,7 @@ def _named(media_type: str) -> str:
 
 def _foreign(file_id: str, at: str) -> Problem:
     why = f"the file `{file_id}` is not known to this model's vendor"
-    return Problem(
-        "invalid_request",
-        message=f"Invalid value for `{at}`: {why}.",
-        param=at or None,
-        issue=why,
-    )
+    return invalid_value(at, why, issue=why)
 
 
 def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[Json]:
