@@ -27,7 +27,6 @@ from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import corrected
 from edge.dialects.passthrough import (
     BACKSLASH,
-    KEEP_ALIVE,
     NO_ECHO,
     NO_FIELDS,
     QUOTE,
@@ -41,6 +40,7 @@ from edge.dialects.passthrough import (
     encode,
     event_by_event,
     rename,
+    without_data,
 )
 from edge.dialects.said import Said, said_by
 from edge.dialects.stops import interrupted, stop_of
@@ -228,7 +228,7 @@ class MessagesRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
+            return b"" if self.complete else without_data(event)
         name, data = parsed
         if is_done(data):
             return self._stop() if self._ended else b""

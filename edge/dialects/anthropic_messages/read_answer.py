@@ -46,6 +46,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.ordinary import OrdinaryText
 from edge.dialects.passthrough import UNREADABLE
+from edge.dialects.sse_reader import SseReader
 from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
@@ -76,7 +77,7 @@ _ORIGIN = Origin("anthropic")
 _NOTHING = (b"null", b"{}")
 
 
-class MessagesReader:
+class MessagesReader(SseReader):
     """One streamed answer. See `sides.Reader`."""
 
     __slots__ = (
@@ -86,7 +87,6 @@ class MessagesReader:
         "_input",
         "_open",
         "_ordinary",
-        "_over",
         "_reason",
         "_said",
         "_sequence",
@@ -97,6 +97,7 @@ class MessagesReader:
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self._answered = False
         """Whether the answer holds anything, be it what is not passed on."""
         self._open: Kind | None = None
@@ -107,25 +108,11 @@ class MessagesReader:
         self._signature = ""
         self._input = ""
         self._started = False
-        self._over = False
         self._reason: Stop | None = None
         self._sequence: str | None = None
         self._explanation: str | None = None
         self._told: MessageUsage | None = None
         self._usage: Usage | None = None
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events in a block of whole SSE events."""
-        out: list[Event] = []
-        if self._over:
-            return out
-        if block.find(b"\n\n") == len(block) - 2 and sse.CR not in block:
-            self._event(block, out)
-            return out
-        for event in sse.split(block):
-            if not self._over:
-                self._event(event, out)
-        return out
 
     def end(self) -> list[Event]:
         """The upstream has ended: whether that was the end of the answer."""
@@ -169,7 +156,7 @@ class MessagesReader:
             self._stop(out)
         return out
 
-    def _event(self, event: bytes, out: list[Event]) -> None:
+    def _read_event(self, event: bytes, out: list[Event]) -> None:
         if self._open == "text" and (text := self._ordinary.text(event)):
             self._said = True
             out.append(TextDelta(text))

@@ -47,6 +47,7 @@ from edge.dialects.passthrough import (
     event_by_event,
     rename,
     spelling_of_model,
+    without_data,
 )
 from edge.dialects.said import Said, said_by
 from edge.dialects.stops import interrupted, stop_of
@@ -267,7 +268,7 @@ class ChatRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
+            return b"" if self.complete else without_data(event)
         if is_done(parsed.data):
             if not self._finished:
                 raise UpstreamBroke("the stream ended before its finish reason")

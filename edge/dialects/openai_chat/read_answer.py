@@ -50,6 +50,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.ordinary import OrdinaryText
 from edge.dialects.passthrough import UNREADABLE
+from edge.dialects.sse_reader import SseReader
 from edge.dialects.stops import interrupted, stop_of
 from edge.untyped import decode_any
 from middlewares import sse
@@ -77,7 +78,7 @@ _LEGACY = -1  # the index of the one call of `function_call`
 _encode = msgspec.json.Encoder().encode
 
 
-class ChatReader:
+class ChatReader(SseReader):
     """One streamed answer. See `sides.Reader`."""
 
     __slots__ = (
@@ -87,7 +88,6 @@ class ChatReader:
         "_line",
         "_open",
         "_ordinary",
-        "_over",
         "_reason",
         "_reasoning",
         "_said",
@@ -99,13 +99,13 @@ class ChatReader:
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self._calls = Calls()
         self._citations: list[Citation] = []
         self._counted = False
         self._line: deque[Call | _Held] = deque()
         self._open: Kind | Call | None = None
         self._ordinary = OrdinaryText(b'"content"')
-        self._over = False
         self._reason: Stop | None = None
         self._reasoning = ""
         """Which of the members that hold reasoning is read: servers fill several alike."""
@@ -117,19 +117,6 @@ class ChatReader:
         """Whether there was any."""
         self._started = False
         self._usage: Usage | None = None
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events in a block of whole SSE events."""
-        out: list[Event] = []
-        if self._over:
-            return out
-        if block.find(b"\n\n") == len(block) - 2 and sse.CR not in block:
-            self._event(block, out)
-            return out
-        for event in sse.split(block):
-            if not self._over:
-                self._event(event, out)
-        return out
 
     def end(self) -> list[Event]:
         """The upstream has ended: what waited, and whether that was the end of the answer."""
@@ -166,7 +153,7 @@ class ChatReader:
             self._stop(out)
         return out
 
-    def _event(self, event: bytes, out: list[Event]) -> None:
+    def _read_event(self, event: bytes, out: list[Event]) -> None:
         if self._open == "text" and (text := self._ordinary.text(event)):
             out.append(TextDelta(text))
             return

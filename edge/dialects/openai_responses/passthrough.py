@@ -38,6 +38,7 @@ from edge.dialects.passthrough import (
     decode_fields,
     encode,
     event_by_event,
+    without_data,
 )
 from edge.dialects.said import Said, said_by
 from edge.dialects.sides import Caller
@@ -234,7 +235,7 @@ class ResponsesRelay:
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
         if parsed is None or self.complete:
-            return KEEP_ALIVE if event.lstrip().startswith(b":") and not self.complete else b""
+            return b"" if self.complete else without_data(event)
         data, given = parsed.data, event
         try:
             read = _decode_event(data)

@@ -28,6 +28,7 @@ from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import lenient
 from edge.dialects.neutral import Counted, Event, Failed, Started, Stop, Stopped
 from edge.dialects.passthrough import UNREADABLE
+from edge.dialects.sse_reader import SseReader
 from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
@@ -52,7 +53,7 @@ _NEEDED = (*_OF_ITEMS, *_ENDS, *_BREAKS)
 _CALLS = ("function_call", "custom_tool_call")
 
 
-class ResponsesReader:
+class ResponsesReader(SseReader):
     """One streamed answer. See `sides.Reader`."""
 
     __slots__ = (
@@ -61,12 +62,12 @@ class ResponsesReader:
         "_hosted",
         "_items",
         "_line",
-        "_over",
         "_started",
         "_text",
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self._front: tuple[str, str | None, int | None, Item] | None = None
         """The marks of the last event, and the item in front of the line that it belonged to."""
         self._items: Items[Item] = Items()
@@ -74,30 +75,8 @@ class ResponsesReader:
         """The items that are not done, that at its turn in front."""
         self._called = False
         self._hosted = 0
-        self._over = False
         self._started = False
         self._text = [0]
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events in a block of whole SSE events."""
-        out: list[Event] = []
-        if self._over:
-            return out
-        # Nearly every block is one event of two lines.
-        cut = block.find(b"\n")
-        if (
-            block.startswith(b"data: ", cut + 1)
-            and block.startswith(b"event: ")
-            and block.find(b"\n", cut + 1) == len(block) - 2
-            and sse.CR not in block
-        ):
-            self._data(block[cut + 7 : -2], block[7:cut], out)
-            return out
-        for event in sse.split(block):
-            parsed = sse.parse(event)
-            if parsed is not None and not self._over:
-                self._data(parsed.data, parsed.name.encode(), out)
-        return out
 
     def end(self) -> list[Event]:
         """The upstream has ended; without a terminal event it has broken off."""
@@ -125,13 +104,27 @@ class ResponsesReader:
         self._stop(response, body, out)
         return out
 
-    def _data(self, data: bytes, name: bytes, out: list[Event]) -> None:
+    def _read_event(self, event: bytes, out: list[Event]) -> None:
+        # Nearly every event has two lines.
+        cut = event.find(b"\n")
+        if (
+            event.startswith(b"data: ", cut + 1)
+            and event.startswith(b"event: ")
+            and event.find(b"\n", cut + 1) == len(event) - 2
+            and sse.CR not in event
+        ):
+            data, name = event[cut + 7 : -2], event[7:cut]
+        else:
+            parsed = sse.parse(event)
+            if parsed is None:
+                return
+            data, name = parsed.data, parsed.name.encode()
         try:
-            event = wire.decode_event(data)
+            read = wire.decode_event(data)
         except UNREADABLE:
             self._unreadable(data, name, out)
         else:
-            self._read(event, data, name, out)
+            self._read(read, data, name, out)
 
     def _read(self, event: wire.Event, data: bytes, name: bytes, out: list[Event]) -> None:
         kind = event.type or name.decode("utf-8", "replace").strip()

@@ -1,0 +1,34 @@
+"""Base class of the readers of streamed answers: cuts blocks into events until the answer ends."""
+
+from middlewares import sse
+
+from .neutral import Event
+
+
+class SseReader:
+    """One streamed answer. See `sides.Reader`. A dialect adds `_read_event`.
+
+    _over: the answer has ended, or failed; what comes after that is ignored.
+    """
+
+    __slots__ = ("_over",)
+
+    def __init__(self) -> None:
+        self._over = False
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events in a block of whole SSE events."""
+        out: list[Event] = []
+        if self._over:
+            return out
+        if block.find(b"\n\n") == len(block) - 2 and sse.CR not in block:
+            self._read_event(block, out)
+            return out
+        for event in sse.split(block):
+            if not self._over:
+                self._read_event(event, out)
+        return out
+
+    def _read_event(self, event: bytes, out: list[Event]) -> None:
+        """Append what one SSE event amounts to."""
+        raise NotImplementedError
