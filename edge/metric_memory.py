@@ -20,10 +20,15 @@ from math import isnan, nan
 from tempfile import TemporaryFile
 from typing import Any, ClassVar, NamedTuple
 
-from prometheus_client import CollectorRegistry, values
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+
+from middlewares.prometheus_internals import (
+    set_multiprocess_mode,
+    set_value_class,
+    sum_of_processes,
+)
 
 from .roster import alive
 
@@ -148,7 +153,7 @@ class MetricMemory:
 
     def install(self) -> None:
         """Have every metric of this process made from now on keep its values here."""
-        values.ValueClass = type("SharedValue", (_SharedValue,), {"memory": self})
+        set_value_class(type("SharedValue", (_SharedValue,), {"memory": self}))
 
     def release(self, pid: int) -> None:
         """The process `pid` has died."""
@@ -194,7 +199,7 @@ class MetricMemory:
                 metric = found.get(key.metric)
                 if metric is None:
                     metric = found[key.metric] = Metric(key.metric, key.help, key.kind)
-                    setattr(metric, "_multiprocess_mode", key.mode)  # noqa: B010
+                    set_multiprocess_mode(metric, key.mode)
                 labels: Any = key.labels
                 if key.kind == "gauge":
                     labels = (*labels, ("pid", str(pid)))
@@ -204,8 +209,7 @@ class MetricMemory:
             "Values that are not in this answer: the memory that processes share had no room.",
             value=lost,
         )
-        accumulate: Any = MultiProcessCollector._accumulate_metrics
-        return [*accumulate(found, True), missing]
+        return [*sum_of_processes(found), missing]
 
     def registry(self) -> CollectorRegistry:
         """A registry that has this collector alone."""
@@ -217,7 +221,6 @@ class MetricMemory:
 class _SharedValue:
     """One number, as prometheus_client wants it. Not thread-safe, like the metrics that use it."""
 
-    _multiprocess = True
     memory: ClassVar[MetricMemory]
 
     def __init__(

@@ -9,10 +9,8 @@ Another way to share them is handed in as `gather`.
 import asyncio
 import os
 import re
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -28,9 +26,7 @@ from ._asgi import ASGIApp, Message, Receive, Scope, Send
 from ._shared import Shared
 from .exchange import Exchange, exchange_of
 from .money import NANO
-
-Value = Any
-"""Of prometheus_client: one number that can be added to, in memory or in a file."""
+from .prometheus_internals import HistogramValues, Value, counter_value
 
 _GATHER_SECONDS = 0.2
 _LOOK_SECONDS = 1.0
@@ -267,8 +263,8 @@ class Metrics(Shared):
         )
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._follows: list[tuple[Counter, Callable[[], float], float]] = []
-        self._counters: dict[tuple[str, ...], Value] = {}
-        self._histograms: dict[tuple[str, ...], Histogram] = {}
+        self._counters: dict[tuple[object, ...], Value] = {}
+        self._histograms: dict[tuple[Histogram, str], HistogramValues] = {}
         self._tallies: dict[_Kind, _Tally] = {}
         self._tried: dict[tuple[str, int], int] = {}
         self._flying = 0
@@ -347,26 +343,20 @@ class Metrics(Shared):
 
     def _add(self, amount: float, metric: Counter, *labels: str) -> None:
         if amount:
-            key = (metric._name, *labels)
+            key = (metric, *labels)
             value = self._counters.get(key)
             if value is None:
-                value = self._counters[key] = metric.labels(*labels)._value
+                value = self._counters[key] = counter_value(metric, *labels)
             value.inc(amount)
 
     def _observe(self, observed: list[float], metric: Histogram, label: str) -> None:
         if not observed:
             return
-        key = (metric._name, label)
-        child = self._histograms.get(key)
-        if child is None:
-            child = self._histograms[key] = metric.labels(label)
-        counts: dict[int, int] = {}
-        for seconds in observed:
-            place = bisect_left(child._upper_bounds, seconds)
-            counts[place] = counts.get(place, 0) + 1
-        for place, count in counts.items():
-            child._buckets[place].inc(count)
-        child._sum.inc(sum(observed))
+        key = (metric, label)
+        values = self._histograms.get(key)
+        if values is None:
+            values = self._histograms[key] = HistogramValues(metric, label)
+        values.observe(observed)
 
     def _write(self, kind: _Kind, tally: _Tally) -> None:
         endpoint, model, status, outcome, problem = kind

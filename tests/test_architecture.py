@@ -29,6 +29,7 @@ SHARED = {
     "exchange",
     "money",
     "problem",
+    "prometheus_internals",
     "sse",
     "stores",
     "terms",
@@ -121,6 +122,24 @@ def test_one_module_knows_the_server() -> None:
         if inside(name, "granian") or inside(name, "_granian")
     }
     assert knows == {"edge.server"}
+
+
+def test_one_module_knows_the_inside_of_prometheus_client() -> None:
+    """Elsewhere what it exports, and no private attribute."""
+    for module in SOURCE:
+        names = [name for name in module.imports() if inside(name, "prometheus_client")]
+        if not names or module.name == "middlewares.prometheus_internals":
+            continue
+        internal = ("prometheus_client.values", "prometheus_client.mmap_dict")
+        assert not [name for name in names if name.startswith(internal)], module.name
+        private = [
+            ast.unparse(node)
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Attribute)
+            and re.match("_[a-z]", node.attr)
+            and ast.unparse(node.value) not in ("self", "cls")
+        ]
+        assert not private, module.name
 
 
 def test_no_room_for_odds_and_ends() -> None:
