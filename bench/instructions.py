@@ -172,7 +172,7 @@ async def requests(mode: str, count: int, *, limited: bool) -> None:
         ],
     }
     if limited:
-        document |= {"plans": [_PLAN], "auth": {"mode": "none", "plan": "bench"}}
+        document |= {"plans": [_PLAN], "auth": {"mode": "none", "default_plan": "bench"}}
     house = House(Scripted(Answer(pieces, headers=[(b"content-type", kind)])), document=document)
     body = _request(caller, stream=stream)
     status = 0

@@ -246,7 +246,7 @@ _PENSTOCK = """\
 [server]
 host = "127.0.0.1"
 port = {port}
-drain_notice = "0s"
+drain_delay = "0s"
 
 [store]
 sql = "sqlite:///{folder}/penstock.db"
@@ -264,7 +264,7 @@ name = "provider"
 dialect = "{dialect}"
 base_url = "{upstream}/v1"
 api_key = "sk-bench-upstream"
-connections = 4096
+max_connections = 4096
 
 [[models]]
 id = "bench-model"

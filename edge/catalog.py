@@ -45,7 +45,7 @@ _MARKS = frozenset(("%", "#", "//", "/."))
 
 
 Balance = Literal["order", "weight", "least_inflight", "latency"]
-"""See `options.Model.balance`."""
+"""See `options.Model.load_balancing`."""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -225,17 +225,17 @@ def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Mod
     return Model(
         id=option.id,
         entry=option.id,
-        display_name=option.name or option.id,
+        display_name=option.display_name or option.id,
         names=frozenset({option.id, *option.aliases}),
         aliases=option.aliases,
         context=option.context,
         max_output=option.max_output,
         modalities=option.modalities,
-        output=option.output,
+        output=option.output_modalities,
         targets=targets,
         families=_families(option),
         places=tuple(Place(target, option.id) for target in targets),
-        balance=option.balance,
+        balance=option.load_balancing,
         weights=option.weights or (1,) * len(targets),
         fallbacks=option.fallbacks,
         plans=frozenset(option.plans),

@@ -157,12 +157,12 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
         served=parts.places.served,
         health=parts.health,
         retry=Retry(
-            attempts=fallback.attempts,
-            seconds=fallback.time,
+            attempts=fallback.max_attempts,
+            seconds=fallback.deadline,
             again=fallback.retries,
-            pause=fallback.pause,
-            longest=fallback.longest_pause,
-            unanswered=fallback.unanswered,
+            pause=fallback.backoff,
+            longest=fallback.max_backoff,
+            unanswered=fallback.retry_unanswered,
         ),
         statuses=frozenset(),
         body=None,
@@ -255,7 +255,7 @@ LAYERS: tuple[Layer, ...] = (
             catalog=p.catalog,
             estimator=p.estimator,
             limit=p.settings.server.max_body,
-            idle=p.settings.server.body_timeout,
+            idle=p.settings.server.upload_idle_timeout,
             longest=p.settings.server.upload_timeout,
             uploads=p.uploads,
         ),
@@ -343,17 +343,17 @@ def line_of(settings: Settings) -> Line:
     """Where throttled requests wait."""
     limits = settings.limits
     return Line(
-        each=limits.throttle_queue,
-        total=limits.throttle_total,
-        size=limits.throttle_memory,
-        patience=limits.throttle_wait,
+        each=limits.throttle_max_per_key,
+        total=limits.throttle_max_total,
+        size=limits.throttle_max_memory,
+        patience=limits.throttle_max_wait,
     )
 
 
 def uploads_of(settings: Settings) -> Uploads:
     """Where request bodies are counted. One of the largest size has room in any case."""
-    each = max(settings.limits.bodies_each, settings.server.max_body)
-    return Uploads(total=max(settings.limits.bodies, each), each=each)
+    each = max(settings.limits.max_body_memory_per_key, settings.server.max_body)
+    return Uploads(total=max(settings.limits.max_body_memory, each), each=each)
 
 
 def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:

@@ -75,7 +75,7 @@ async def _key(settings: Settings) -> str:
 
 
 def _at(settings: Settings, port: int) -> Settings:
-    server = msgspec.structs.replace(settings.server, port=port, drain_notice=0, drain=_DRAIN)
+    server = msgspec.structs.replace(settings.server, port=port, drain_delay=0, drain=_DRAIN)
     return msgspec.structs.replace(settings, server=server)
 
 

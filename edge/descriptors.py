@@ -41,7 +41,9 @@ class Room(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, limit: int, settings: Settings) -> "Room":
         """Raises OSError for a limit that carries no request."""
-        clients = sum(one.processes for one in settings.upstreams if one.dialect == "claude-cli")
+        clients = sum(
+            one.max_processes for one in settings.upstreams if one.dialect == "claude-cli"
+        )
         reserve = RESERVE + OF_A_CLIENT * clients
         left = min(limit, MOST) - reserve
         spare = min(MOST_SPARE, max(FEWEST_SPARE, left // SPARE_SHARE))

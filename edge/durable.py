@@ -145,8 +145,8 @@ async def open_durable(
     if settings.keep_responses:
         responses = BoundedResponseStore(
             SqlResponseStore(database),
-            size=settings.store.responses_size,
-            count=settings.store.responses_count,
+            size=settings.store.responses_max_size,
+            count=settings.store.responses_max_count,
             removed=metrics.made_room.inc,
         )
         sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)

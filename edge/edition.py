@@ -49,7 +49,7 @@ class Edition:
 
 class _Held(msgspec.Struct):
     """A provider, what it was made of, and how many editions have it. repeat: whether it may send a
-    request twice (`fallback.unanswered`)."""
+    request twice (`fallback.retry_unanswered`)."""
 
     provider: Provider
     option: Upstream
@@ -70,7 +70,7 @@ class Providers:
         others new. Call it again only when it has returned. Raises what making one raises, and then
         nothing is taken."""
         wanted = [(option, _files(option, posted)) for option in posted.settings.upstreams]
-        repeat = posted.settings.fallback.unanswered
+        repeat = posted.settings.fallback.retry_unanswered
         found = [self._find(*each, repeat) for each in wanted]
         missing = [each for each, held in zip(wanted, found, strict=True) if held is None]
         made: Mapping[str, Provider] = {}

@@ -60,9 +60,9 @@ def endpoints(
             "responses.compact": compaction.client(openai_responses.CLIENT.read, seal),
         },
         estimator=estimator,
-        hold=server.header_hold,
-        keep_alive=server.keep_alive or float("inf"),
-        hear_out=server.hear_out,
+        hold=server.first_token_hold,
+        keep_alive=server.ping_interval or float("inf"),
+        hear_out=server.disconnect_drain,
         max_answer=max_answer,
     )
     counting = CountingApp(

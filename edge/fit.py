@@ -39,11 +39,11 @@ _FOREIGN_REFERENCE = re.compile(
 """How other programs write that a key stands in a variable or a vault. Taken for a key it is
 refused by the provider at each request."""
 _LASTING = (
-    ("fallback", "time"),
-    ("fallback", "longest_pause"),
+    ("fallback", "deadline"),
+    ("fallback", "max_backoff"),
     ("breaker", "window"),
-    ("breaker", "pause"),
-    ("breaker", "longest_pause"),
+    ("breaker", "open_for"),
+    ("breaker", "max_open_for"),
 )
 """Tables and keys whose duration is more than none."""
 
@@ -65,9 +65,9 @@ def misfits(configuration: Configuration) -> Iterator[str]:
     plans = {plan.id for plan in configuration.plans}
     for n, plan in enumerate(configuration.plans):
         yield from allowance_misfits(plan, f"plans[{n}]")
-    if configuration.auth.plan is not None and configuration.auth.plan not in plans:
+    if configuration.auth.default_plan is not None and configuration.auth.default_plan not in plans:
         known = ", ".join(sorted(plans)) or "none"
-        yield f"auth.plan: unknown plan {configuration.auth.plan}; known: {known}"
+        yield f"auth.default_plan: unknown plan {configuration.auth.default_plan}; known: {known}"
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
     for n, upstream in enumerate(configuration.upstreams):
@@ -89,17 +89,23 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
                 f'server.cors_origins[{n}]: expected an origin such as "https://app.example.com" '
                 f'or "*", found "{origin}"'
             )
-    for key in ("body_timeout", "hear_out"):
+    for key in ("upload_idle_timeout", "disconnect_drain"):
         if not getattr(server, key):
             yield f"server.{key}: expected more than 0 seconds"
-    if not store.responses_size:
-        yield "store.responses_size: expected more than 0 bytes; store.responses = 0 keeps none"
+    if not store.responses_max_size:
+        yield (
+            "store.responses_max_size: expected more than 0 bytes; "
+            "store.responses_ttl = 0 keeps none"
+        )
     if not store.counters_timeout:
         yield "store.counters_timeout: expected more than 0 seconds"
-    if not configuration.limits.throttle_wait:
-        yield 'limits.throttle_wait: expected more than 0 seconds; on_excess = "reject" never waits'
-    if not configuration.limits.throttle_memory:
-        yield "limits.throttle_memory: expected more than 0 bytes"
+    if not configuration.limits.throttle_max_wait:
+        yield (
+            "limits.throttle_max_wait: expected more than 0 seconds; "
+            'on_excess = "reject" never waits'
+        )
+    if not configuration.limits.throttle_max_memory:
+        yield "limits.throttle_max_memory: expected more than 0 bytes"
     for table, key in _LASTING:
         if not getattr(getattr(configuration, table), key):
             yield f"{table}.{key}: expected more than 0 seconds"
@@ -241,7 +247,7 @@ def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
             if getattr(upstream, key):
                 yield key, f"has no meaning for dialect {upstream.dialect}"
     else:
-        for key in ("command", "environment", "processes", "waiting", "spare"):
+        for key in ("command", "environment", "max_processes", "max_waiting", "prewarm"):
             if getattr(upstream, key) != getattr(_PLAIN, key):
                 yield key, f"has no meaning for dialect {upstream.dialect}"
     for name, value in upstream.environment.items():
@@ -280,8 +286,8 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
                 yield f"models[{n}].fallbacks[{m}]: unknown model {fallback}"
             elif fallback == model.id or fallback in model.aliases:
                 yield f"models[{n}].fallbacks[{m}]: {fallback} is this model itself"
-        if model.weights and model.balance != "weight":
-            yield f'models[{n}].weights: has no meaning without balance = "weight"'
+        if model.weights and model.load_balancing != "weight":
+            yield f'models[{n}].weights: has no meaning without load_balancing = "weight"'
         elif model.weights and len(model.weights) != len(model.targets):
             yield (
                 f"models[{n}].weights: expected {len(model.targets)} numbers, one for each target, "
@@ -325,7 +331,11 @@ def unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
                 f"models[{n}].price: is not given; requests to {model.id} cost nothing, and "
                 f"{whose} do not limit them. Give prices, of 0 where that is meant"
             )
-        elif model.price.input and not model.price.output and model.output != ("embedding",):
+        elif (
+            model.price.input
+            and not model.price.output
+            and model.output_modalities != ("embedding",)
+        ):
             yield (
                 f"models[{n}].price.output: is not given; answers of {model.id} cost nothing, "
                 f"however long, and {whose} do not limit them"

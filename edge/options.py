@@ -105,10 +105,17 @@ class Server(Struct, frozen=True, kw_only=True):
             min_length=1,
             description="Address to listen on. The default is reachable from this machine only; "
             '"0.0.0.0" or "::" opens it to the network.',
+            extra={"reloadable": False},
         ),
     ] = "127.0.0.1"
     port: Annotated[
-        int, Meta(ge=0, le=65535, description="TCP port. 0 lets the system choose a free one.")
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="TCP port. 0 lets the system choose a free one.",
+            extra={"reloadable": False},
+        ),
     ] = 8080
     workers: Annotated[
         int,
@@ -117,6 +124,7 @@ class Server(Struct, frozen=True, kw_only=True):
             le=256,
             description='Worker processes. More than one needs `store.counters = "redis://..."`, '
             "so that limits are counted in one place.",
+            extra={"reloadable": False},
         ),
     ] = 1
     max_body: Annotated[
@@ -126,21 +134,24 @@ class Server(Struct, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="How long running requests may go on after SIGTERM. Give your process "
-            "manager a longer grace time than this."
+            "manager a longer grace time than this.",
+            extra={"reloadable": False},
         ),
     ] = Duration(600)
-    drain_notice: Annotated[
+    drain_delay: Annotated[
         Duration,
         Meta(
             description="How long /readyz says 503 after SIGTERM while new requests are still "
-            "taken, so that load balancers turn away first. SIGINT skips it."
+            "taken, so that load balancers turn away first. SIGINT skips it.",
+            extra={"reloadable": False, "renamed_from": "drain_notice"},
         ),
     ] = Duration(1)
     http2: Annotated[
         bool,
         Meta(
             description="Take HTTP/2 from clients too. Off unless given: it makes every open "
-            "stream about 13 KiB larger, and most gateways stand behind a proxy."
+            "stream about 13 KiB larger, and most gateways stand behind a proxy.",
+            extra={"reloadable": False},
         ),
     ] = False
     trusted_proxies: Annotated[
@@ -173,29 +184,35 @@ class Server(Struct, frozen=True, kw_only=True):
             '"https://app.example.com". None unless given.'
         ),
     ] = ()
-    header_hold: Annotated[
+    first_token_hold: Annotated[
         Duration,
         Meta(
             description="How long the status line of a stream is held back while the model has "
-            "said nothing, so that an early failure keeps its true status."
+            "said nothing, so that an early failure keeps its true status.",
+            extra={"renamed_from": "header_hold"},
         ),
     ] = Duration(10)
-    keep_alive: Annotated[
+    ping_interval: Annotated[
         Duration,
-        Meta(description="A ping is put on a stream after this much silence. 0 sends none."),
+        Meta(
+            description="A ping is put on a stream after this much silence. 0 sends none.",
+            extra={"renamed_from": "keep_alive"},
+        ),
     ] = Duration(12)
-    hear_out: Annotated[
+    disconnect_drain: Annotated[
         Duration,
         Meta(
             description="How long an upstream is heard out after its client has left, for plans "
-            'with `on_hangup = "drain"`.'
+            'with `on_hangup = "drain"`.',
+            extra={"renamed_from": "hear_out"},
         ),
     ] = Duration(300)
-    body_timeout: Annotated[
+    upload_idle_timeout: Annotated[
         Duration,
         Meta(
             description="Longest silence while a client uploads its request body; answered 408. A "
-            "body must come at 8 KiB/s on the average, too, after that time."
+            "body must come at 8 KiB/s on the average, too, after that time.",
+            extra={"renamed_from": "body_timeout"},
         ),
     ] = Duration(30)
     upload_timeout: Annotated[
@@ -211,7 +228,8 @@ class Store(Struct, frozen=True, kw_only=True):
         Location,
         Meta(
             description='Keys and ledger: "sqlite:///var/penstock.db" (a file) or '
-            '"postgresql://user:password@host/database". "env:NAME" reads it from the environment.'
+            '"postgresql://user:password@host/database". "env:NAME" reads it from the environment.',
+            extra={"reloadable": False},
         ),
     ] = Location("sqlite:///var/penstock.db")
     counters: Annotated[
@@ -219,7 +237,8 @@ class Store(Struct, frozen=True, kw_only=True):
         Meta(
             description='Limits and leases: "memory" for one worker process, '
             '"redis://host:6379/0" (or rediss://) for more. "env:NAME" reads it from the '
-            "environment."
+            "environment.",
+            extra={"reloadable": False},
         ),
     ] = Location("memory")
     counters_timeout: Annotated[
@@ -227,22 +246,25 @@ class Store(Struct, frozen=True, kw_only=True):
         Meta(
             description="How long Redis may take for an answer before it counts as gone. It is "
             "then tried again every second, and not waited for meanwhile. Also for the look "
-            "whether an `Idempotency-Key` is known."
+            "whether an `Idempotency-Key` is known.",
+            extra={"reloadable": False},
         ),
     ] = Duration(0.2)
-    rates_without_counters: Annotated[
+    rates_when_redis_is_down: Annotated[
         Literal["local", "allow", "refuse"],
         Meta(
             description='While Redis is gone: "local" lets each worker count rates and slots for '
-            'itself, "allow" does not limit, "refuse" answers 503.'
+            'itself, "allow" does not limit, "refuse" answers 503.',
+            extra={"reloadable": False, "renamed_from": "rates_without_counters"},
         ),
     ] = "local"
-    budgets_without_counters: Annotated[
+    budgets_when_redis_is_down: Annotated[
         Literal["refuse", "local"],
         Meta(
             description='While Redis is gone: "refuse" answers 503 to keys that have a budget, '
             '"local" lets each worker count from the ledger on, so that each may spend what is '
-            "left once."
+            "left once.",
+            extra={"reloadable": False, "renamed_from": "budgets_without_counters"},
         ),
     ] = "refuse"
     journal: Annotated[
@@ -251,30 +273,40 @@ class Store(Struct, frozen=True, kw_only=True):
             min_length=1,
             description="Folder in which ledger rows survive the death of a process until they are "
             "in `sql`. On a disk of this machine, not shared with others.",
+            extra={"reloadable": False},
         ),
     ] = "var/journal"
     objects: Annotated[
         Location,
-        Meta(description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".'),
+        Meta(
+            description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".',
+            extra={"reloadable": False},
+        ),
     ] = Location("file:var/objects")
-    responses: Annotated[
+    responses_ttl: Annotated[
         Duration | None,
         Meta(
             description="How long answers of /v1/responses are kept in `sql` to be continued and "
             "read again, unless the caller says `store: false`. 0 keeps none. Unless given, 30 "
-            'days; with `auth.mode = "none"` none are kept then.'
+            'days; with `auth.mode = "none"` none are kept then.',
+            extra={"reloadable": False, "renamed_from": "responses"},
         ),
     ] = None
-    responses_size: Annotated[
+    responses_max_size: Annotated[
         Size,
         Meta(
             description="Bytes of kept answers that one key, or one address, may have. Beyond it "
-            "the conversations continued longest ago make room."
+            "the conversations continued longest ago make room.",
+            extra={"reloadable": False, "renamed_from": "responses_size"},
         ),
     ] = Size(1 << 30)
-    responses_count: Annotated[Positive, Meta(description="The same as a number of answers.")] = (
-        100_000
-    )
+    responses_max_count: Annotated[
+        Positive,
+        Meta(
+            description="The same as a number of answers.",
+            extra={"reloadable": False, "renamed_from": "responses_count"},
+        ),
+    ] = 100_000
 
 
 class Auth(Struct, frozen=True, kw_only=True):
@@ -284,12 +316,16 @@ class Auth(Struct, frozen=True, kw_only=True):
         Literal["keys", "none"],
         Meta(
             description='"keys": every call needs a key made with `penstock keys create`. "none": '
-            "no key is asked for and the client address is the caller."
+            "no key is asked for and the client address is the caller.",
+            extra={"reloadable": False},
         ),
     ] = "keys"
-    plan: Annotated[
+    default_plan: Annotated[
         str | None,
-        Meta(description='Plan of keys that name none, and of everybody with mode "none".'),
+        Meta(
+            description='Plan of keys that name none, and of everybody with mode "none".',
+            extra={"renamed_from": "plan"},
+        ),
     ] = None
     admin_token: Annotated[
         Secret | None,
@@ -322,39 +358,51 @@ class Limits(Struct, frozen=True, kw_only=True):
             "are one address."
         ),
     ] = Rate(5000, 600)
-    throttle_wait: Annotated[
+    throttle_max_wait: Annotated[
         Duration,
         Meta(
             description="Longest that a throttled request waits for its turn; one that would wait "
-            "longer is answered 429 at once."
+            "longer is answered 429 at once.",
+            extra={"reloadable": False, "renamed_from": "throttle_wait"},
         ),
     ] = Duration(30)
-    throttle_queue: Annotated[
-        Positive, Meta(description="Throttled requests of one key that may wait in one worker.")
+    throttle_max_per_key: Annotated[
+        Positive,
+        Meta(
+            description="Throttled requests of one key that may wait in one worker.",
+            extra={"reloadable": False, "renamed_from": "throttle_queue"},
+        ),
     ] = 100
-    throttle_total: Annotated[
+    throttle_max_total: Annotated[
         Positive,
         Meta(
             description="Throttled requests of all keys that may wait in one worker. When so many "
-            "do, the key that has most of them gives way."
+            "do, the key that has most of them gives way.",
+            extra={"reloadable": False, "renamed_from": "throttle_total"},
         ),
     ] = 1000
-    throttle_memory: Annotated[
-        Size, Meta(description="Request bodies that throttled requests may hold in one worker.")
+    throttle_max_memory: Annotated[
+        Size,
+        Meta(
+            description="Request bodies that throttled requests may hold in one worker.",
+            extra={"reloadable": False, "renamed_from": "throttle_memory"},
+        ),
     ] = Size(32 * 2**20)
-    bodies: Annotated[
+    max_body_memory: Annotated[
         Size,
         Meta(
             description="Request bodies that one worker holds at once, from their first byte until "
             "the upstream's answer begins; answered 503. A worker takes 100 MiB, and up to five "
-            "times this while it translates."
+            "times this while it translates.",
+            extra={"reloadable": False, "renamed_from": "bodies"},
         ),
     ] = Size(48 * 2**20)
-    bodies_each: Annotated[
+    max_body_memory_per_key: Annotated[
         Size,
         Meta(
             description="Of these, bodies of one key, or of one address where there are no keys; "
-            "answered 429. Never less than `server.max_body`."
+            "answered 429. Never less than `server.max_body`.",
+            extra={"reloadable": False, "renamed_from": "bodies_each"},
         ),
     ] = Size(32 * 2**20)
 
@@ -530,8 +578,14 @@ class Upstream(Struct, frozen=True, kw_only=True):
         Secret | None,
         Meta(description='URL of an HTTP proxy on the way. Needs `transport = "httpx"`.'),
     ] = None
-    connections: Annotated[
-        int, Meta(ge=1, le=100_000, description="Most connections of one worker process.")
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Most connections of one worker process.",
+            extra={"renamed_from": "connections"},
+        ),
     ] = 1000
     command: Annotated[
         str,
@@ -550,16 +604,17 @@ class Upstream(Struct, frozen=True, kw_only=True):
             "authorities."
         ),
     ] = {}
-    processes: Annotated[
+    max_processes: Annotated[
         int,
         Meta(
             ge=1,
             le=1000,
             description='Of dialect "claude-cli": most clients that run at once for one worker '
             "process; each answers one request and takes about 200 MB.",
+            extra={"renamed_from": "processes"},
         ),
     ] = 5
-    waiting: Annotated[
+    max_waiting: Annotated[
         int,
         Meta(
             ge=0,
@@ -567,15 +622,17 @@ class Upstream(Struct, frozen=True, kw_only=True):
             description='Of dialect "claude-cli": most requests of one worker process that wait '
             "for a client; a further one is answered 503. One that has waited for half of "
             "`first_token_timeout` is, too.",
+            extra={"renamed_from": "waiting"},
         ),
     ] = 100
-    spare: Annotated[
+    prewarm: Annotated[
         int,
         Meta(
             ge=0,
             le=1000,
             description='Of dialect "claude-cli": clients started ahead of need, within '
-            "`processes`, while there are requests.",
+            "`max_processes`, while there are requests.",
+            extra={"renamed_from": "spare"},
         ),
     ] = 1
 
@@ -629,7 +686,9 @@ class Model(Struct, frozen=True, kw_only=True):
         tuple[ModelName, ...],
         Meta(description="Further names for the same model."),
     ] = ()
-    name: Annotated[str, Meta(description="Display name; the id unless given.")] = ""
+    display_name: Annotated[
+        str, Meta(description="Display name; the id unless given.", extra={"renamed_from": "name"})
+    ] = ""
     created: Annotated[
         int, Meta(ge=0, description="Unix time shown in /v1/models as `created`.")
     ] = 1_735_689_600
@@ -648,7 +707,9 @@ class Model(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     modalities: Annotated[tuple[Modality, ...], Meta(description="What goes in.")] = ("text",)
-    output: Annotated[tuple[Modality, ...], Meta(description="What comes out.")] = ("text",)
+    output_modalities: Annotated[
+        tuple[Modality, ...], Meta(description="What comes out.", extra={"renamed_from": "output"})
+    ] = ("text",)
     targets: Annotated[
         tuple[TargetName, ...],
         Meta(
@@ -669,19 +730,20 @@ class Model(Struct, frozen=True, kw_only=True):
         tuple[ModelName, ...],
         Meta(description="The same where the targets differ: one name for each."),
     ] = ()
-    balance: Annotated[
+    load_balancing: Annotated[
         Literal["order", "weight", "least_inflight", "latency"],
         Meta(
             description='Which target is tried first: "order" as written; "weight" at random, by '
             '`weights`; "least_inflight" the one with the fewest requests under way; "latency" the '
-            "one whose answers begin soonest. A conversation stays where it was answered last."
+            "one whose answers begin soonest. A conversation stays where it was answered last.",
+            extra={"renamed_from": "balance"},
         ),
     ] = "order"
     weights: Annotated[
         tuple[Positive, ...],
         Meta(
-            description='Shares of the targets, one for each, for `balance = "weight"`; equal '
-            "unless given."
+            description='Shares of the targets, one for each, for `load_balancing = "weight"`. '
+            "Equal unless given."
         ),
     ] = ()
     fallbacks: Annotated[
@@ -729,11 +791,19 @@ class Route(Struct, frozen=True, kw_only=True):
 class Fallback(Struct, frozen=True, kw_only=True):
     """What is done about a target that fails before its first content."""
 
-    attempts: Annotated[
-        Positive, Meta(description="Tries of one request, at most, over targets and fallbacks.")
+    max_attempts: Annotated[
+        Positive,
+        Meta(
+            description="Tries of one request, at most, over targets and fallbacks.",
+            extra={"renamed_from": "attempts"},
+        ),
     ] = 5
-    time: Annotated[
-        Duration, Meta(description="After this no further try of a request is begun.")
+    deadline: Annotated[
+        Duration,
+        Meta(
+            description="After this no further try of a request is begun.",
+            extra={"renamed_from": "time"},
+        ),
     ] = Duration(300)
     retries: Annotated[
         int,
@@ -744,23 +814,28 @@ class Fallback(Struct, frozen=True, kw_only=True):
             "have retries of their own, which come on top.",
         ),
     ] = 0
-    pause: Annotated[
+    backoff: Annotated[
         Duration,
         Meta(
             description="Longest pause before the first of them, twice as long before each later "
-            "one; how long it is within that is left to chance."
+            "one; how long it is within that is left to chance.",
+            extra={"renamed_from": "pause"},
         ),
     ] = Duration(0.5)
-    longest_pause: Annotated[
+    max_backoff: Annotated[
         Duration,
-        Meta(description="A pause grows no longer. A `retry-after` beyond it is not waited for."),
+        Meta(
+            description="A pause grows no longer. A `retry-after` beyond it is not waited for.",
+            extra={"renamed_from": "longest_pause"},
+        ),
     ] = Duration(8)
-    unanswered: Annotated[
+    retry_unanswered: Annotated[
         bool,
         Meta(
             description="Send a request again, to another target or on a fresh connection, also "
             "where it was sent and nothing came back: the first may have worked on it, and bill "
-            "you for it."
+            "you for it.",
+            extra={"renamed_from": "unanswered"},
         ),
     ] = True
 
@@ -768,39 +843,59 @@ class Fallback(Struct, frozen=True, kw_only=True):
 class Breaker(Struct, frozen=True, kw_only=True):
     """When a target counts as broken. It is then passed over as long as there is another."""
 
-    failures: Annotated[
-        Positive, Meta(description="Failures, of late, that make a target broken.")
+    min_failures: Annotated[
+        Positive,
+        Meta(
+            description="Failures, of late, that make a target broken.",
+            extra={"reloadable": False, "renamed_from": "failures"},
+        ),
     ] = 5
-    share: Annotated[
+    failure_rate: Annotated[
         int,
-        Meta(ge=1, le=100, description="Percent of its requests, of late, that must have failed."),
+        Meta(
+            ge=1,
+            le=100,
+            description="Percent of its requests, of late, that must have failed.",
+            extra={"reloadable": False, "renamed_from": "share"},
+        ),
     ] = 30
-    window: Annotated[Duration, Meta(description='What "of late" means.')] = Duration(30)
-    pause: Annotated[
+    window: Annotated[
+        Duration, Meta(description='What "of late" means.', extra={"reloadable": False})
+    ] = Duration(30)
+    open_for: Annotated[
         Duration,
         Meta(
             description="How long a broken target is left alone before one request tries it; twice "
-            "as long each time that one fails."
+            "as long each time that one fails.",
+            extra={"reloadable": False, "renamed_from": "pause"},
         ),
     ] = Duration(5)
-    longest_pause: Annotated[
+    max_open_for: Annotated[
         Duration,
-        Meta(description="It grows no longer, nor does what a `retry-after` asks for."),
+        Meta(
+            description="It grows no longer, nor does what a `retry-after` asks for.",
+            extra={"reloadable": False, "renamed_from": "longest_pause"},
+        ),
     ] = Duration(120)
 
 
 class Affinity(Struct, frozen=True, kw_only=True):
     """Conversations stay with the target that answered them last, whose prompt cache knows them."""
 
-    keep: Annotated[
+    ttl: Annotated[
         Duration,
         Meta(
             description="For how long after its last answer. 0 remembers no conversation; what "
-            "another model signed is then not left out when it changes over."
+            "another model signed is then not left out when it changes over.",
+            extra={"reloadable": False, "renamed_from": "keep"},
         ),
     ] = Duration(86400)
-    most: Annotated[
-        Positive, Meta(description="Conversations that one worker remembers, at most.")
+    max_entries: Annotated[
+        Positive,
+        Meta(
+            description="Conversations that one worker remembers, at most.",
+            extra={"reloadable": False, "renamed_from": "most"},
+        ),
     ] = 100_000
 
 
@@ -816,10 +911,12 @@ class Log(Struct, frozen=True, kw_only=True):
     """The log, on standard error."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least level written.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Least level written.", extra={"reloadable": False}),
     ] = "info"
     format: Annotated[
-        Literal["json", "console"], Meta(description='"json" for machines, "console" for people.')
+        Literal["json", "console"],
+        Meta(description='"json" for machines, "console" for people.', extra={"reloadable": False}),
     ] = "json"
     requests: Annotated[bool, Meta(description="One line for each finished request.")] = True
 

@@ -1,9 +1,9 @@
 """Where an exchange may be answered, best first.
 
-The targets of the model that is asked for come first, in the order of its `balance`; then the same
-of its fallbacks, or of the models that the caller named. Two things go before all that: what only
-one maker's models can read, in a turn that has begun, and the prompt cache of the target that
-answered the conversation last.
+The targets of the model that is asked for come first, in the order of its `load_balancing`; then
+the same of its fallbacks, or of the models that the caller named. Two things go before all that:
+what only one maker's models can read, in a turn that has begun, and the prompt cache of the target
+that answered the conversation last.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence

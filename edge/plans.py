@@ -22,12 +22,12 @@ _KEPT = 10_000
 
 
 class Plans:
-    """The terms of everybody: `auth.plan` is for whoever names no plan, with mode "none" for all,
-    who have the rate of an address where that plan has none."""
+    """The terms of each key: `auth.default_plan` is for keys that name no plan and, with
+    mode "none", for all addresses, which have `limits.address` where that plan has no rate."""
 
     def __init__(self, settings: Settings) -> None:
         self._plans: dict[str | None, Allowance] = {plan.id: plan for plan in settings.plans}
-        self._plans[None] = self._plans.get(settings.auth.plan, Allowance())
+        self._plans[None] = self._plans.get(settings.auth.default_plan, Allowance())
         if settings.auth.mode == "none" and self._plans[None].requests is None:
             self._plans[None] = msgspec.structs.replace(
                 self._plans[None],
@@ -40,7 +40,7 @@ class Plans:
             plan.tokens is not None or "rate_limited" in self._instead.get(name or "", ())
             for name, plan in self._plans.items()
         )
-        self._usual = settings.auth.plan or ""
+        self._usual = settings.auth.default_plan or ""
         self._ready = {name: terms_of(plan) for name, plan in self._plans.items()}
         self._own: dict[int, tuple[Principal, Terms]] = {}
         self._halves: dict[int, tuple[Limits, Limits | None, Limits | None]] = {}

@@ -6,7 +6,7 @@ accepts connections once it is ready, or when no other worker is (`edge.roster`)
 opened or failed, and the port answers, the parent prints `ready http://HOST:PORT`.
 Sockets that the process was started with (`LISTEN_FDS`, as systemd does it) are served in the
 place of the address; connections then wait in them while nobody serves.
-SIGTERM first makes every worker answer 503 at /readyz for `drain_notice` seconds, so that load
+SIGTERM first makes every worker answer 503 at /readyz for `drain_delay` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
 `drain`. SIGINT skips the notice. SIGHUP, and a change of the configuration file, have a thread of
 the parent read it and post what is good for the workers (`edge.looker`, `edge.reload`,
@@ -139,7 +139,7 @@ def _metric_memory(workers: int) -> MetricMemory | None:
 def _room(settings: Settings) -> Room:
     """As many file descriptors as we may have, and how they are parted. Raises OSError."""
     room = Room.of(take_allowed(), settings)
-    wanted = sum(upstream.connections for upstream in settings.upstreams)
+    wanted = sum(upstream.max_connections for upstream in settings.upstreams)
     say = _log.warning if room.streams < wanted else _log.info
     say("%s; upstreams may have %d connections", room, wanted)
     return room
@@ -307,7 +307,7 @@ class _Server(MPServer):
             self._roster,
             self._wake,
             spawn=self._spawn_into,
-            notice=options.drain_notice,
+            notice=options.drain_delay,
             drain=self._patience,
         )
         supervisor.warn = partial(_tell, number=signal.SIGUSR1)

@@ -104,8 +104,8 @@ class Settings(Configuration, frozen=True, kw_only=True):
     @property
     def keep_responses(self) -> float:
         """Seconds for which answers of the Responses API are kept; 0 keeps none."""
-        if self.store.responses is not None:
-            return self.store.responses
+        if self.store.responses_ttl is not None:
+            return self.store.responses_ttl
         return 0.0 if self.auth.mode == "none" else _KEEP
 
     @property
@@ -222,7 +222,7 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
         {
             "id": "sim-1",
             "aliases": ["sim"],
-            "name": "Simulator",
+            "display_name": "Simulator",
             "context": 200_000,
             "max_output": 32_000,
             "modalities": ["text", "image"],
@@ -324,7 +324,7 @@ def advice(settings: Settings) -> list[str]:
             if model.price is not None
             and model.price.output
             and model.max_output is None
-            and model.output != ("embedding",)
+            and model.output_modalities != ("embedding",)
         ),
         *_nameless(settings),
         *unpriced(settings.models, settings.plans),

@@ -20,7 +20,7 @@ from .settings import Settings
 
 
 def counters_of(settings: Settings) -> Counters:
-    """The counters, not started. In Redis they fall back as `store.*_without_counters` says."""
+    """The counters, not started. In Redis they fall back as `store.*_when_redis_is_down` says."""
     store = settings.store
     if store.counters == "memory":
         return MemoryCounters()
@@ -29,8 +29,8 @@ def counters_of(settings: Settings) -> Counters:
 
     return Failover(
         RedisCounters(str(store.counters), timeout=store.counters_timeout),
-        rates=store.rates_without_counters,
-        budgets=store.budgets_without_counters,
+        rates=store.rates_when_redis_is_down,
+        budgets=store.budgets_when_redis_is_down,
         local=MemoryCounters(),
     )
 
@@ -87,11 +87,11 @@ async def health_of(
     """
     breaker = settings.breaker
     terms = BreakerTerms(
-        failures=breaker.failures,
-        share=breaker.share,
+        failures=breaker.min_failures,
+        share=breaker.failure_rate,
         window=breaker.window,
-        pause=breaker.pause,
-        longest_pause=breaker.longest_pause,
+        pause=breaker.open_for,
+        longest_pause=breaker.max_open_for,
     )
     breakers = Breakers(terms, changed=changed)
     if settings.store.counters != "memory":
@@ -106,18 +106,18 @@ async def health_of(
 async def bonds_of(settings: Settings, stack: AsyncExitStack) -> Bonds | None:
     """Where conversations were answered last; None where none is remembered. `stack` closes it."""
     affinity, store = settings.affinity, settings.store
-    if not affinity.keep:
+    if not affinity.ttl:
         return None
     bonds: Bonds
     if store.counters == "memory":
-        bonds = MemoryBonds(most=affinity.most, keep=affinity.keep)
+        bonds = MemoryBonds(most=affinity.max_entries, keep=affinity.ttl)
     else:
         from middlewares.stores.redis_bonds import RedisBonds
 
         bonds = RedisBonds(
             str(store.counters),
-            most=affinity.most,
-            keep=affinity.keep,
+            most=affinity.max_entries,
+            keep=affinity.ttl,
             timeout=store.counters_timeout,
         )
     stack.push_async_callback(bonds.aclose)

@@ -66,7 +66,7 @@ class Reader:
         fields = {field.name: field for field in msgspec.structs.fields(kind)}
         for key in value:
             if key not in fields:
-                self._fault(_join(path, key), f"unknown key{_nearest(str(key), fields)}")
+                self._fault(_join(path, key), _unknown(str(key), fields))
         given: dict[str, object] = {}
         for name, field in fields.items():
             if name in value:
@@ -115,9 +115,13 @@ def _bare(kind: Any) -> Any:
     return kind
 
 
-def _nearest(key: str, known: Mapping[str, object]) -> str:
+def _unknown(key: str, known: Mapping[str, msgspec.structs.FieldInfo]) -> str:
+    for name, field in known.items():
+        if any((meta.extra or {}).get("renamed_from") == key for meta in _metas(field.type)):
+            return f'this setting is called "{name}"'
     near = get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return f"unknown key; {hint}"
 
 
 def _sentence(error: msgspec.ValidationError, kind: Any) -> str:
@@ -127,7 +131,7 @@ def _sentence(error: msgspec.ValidationError, kind: Any) -> str:
     if choices and all(isinstance(choice, str) for choice in choices):
         return "expected one of " + ", ".join(f'"{choice}"' for choice in choices)
     for meta in _metas(kind):
-        if meta.extra and "matching regex" in str(error):
+        if meta.extra and "expected" in meta.extra and "matching regex" in str(error):
             return f"expected {meta.extra['expected']}"
     text = str(error).partition(", got ")[0].replace("`", "").replace(" | null", "")
     names = {"Expected int": "expected a whole number", "Expected str": "expected a text"}

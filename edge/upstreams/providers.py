@@ -53,7 +53,7 @@ def providers_of(settings: Settings, *, pools: Pools | None = None) -> dict[str,
     Those that trust the same authorities share a TLS context: to load the system's takes 0.2 s.
     """
     tls = cache(tls_context)
-    repeat = settings.fallback.unanswered
+    repeat = settings.fallback.retry_unanswered
     return {option.name: _provider(option, tls, repeat, pools) for option in settings.upstreams}
 
 
@@ -137,7 +137,7 @@ def _upstream(option: UpstreamOption, tls: TLS, repeat: bool, pools: Pools | Non
             first_byte=option.total_timeout,  # an unstreamed answer comes all at once, at its end
             idle=option.idle_timeout,
             total=option.total_timeout,
-            connections=option.connections,
+            connections=option.max_connections,
         ),
         transport=option.transport,
         ca=option.ca,
@@ -153,9 +153,9 @@ def _client(option: UpstreamOption) -> Upstream:
     environment = {name: value.reveal() for name, value in option.environment.items()}
     return ClaudeCLIUpstream(
         Program(command=option.command, environment=environment),
-        processes=option.processes,
-        waiting=option.waiting,
-        spare=option.spare,
+        processes=option.max_processes,
+        waiting=option.max_waiting,
+        spare=option.prewarm,
         first=option.first_token_timeout,
         idle=option.idle_timeout,
         total=option.total_timeout,

@@ -26,7 +26,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
     They have a price, and silence is filled with pings at once, so streams hold all our comments.
     """
     document = {
-        "server": {"header_hold": "20ms", "keep_alive": "20ms"},
+        "server": {"first_token_hold": "20ms", "ping_interval": "20ms"},
         "upstreams": [
             {
                 "name": dialect,

@@ -50,8 +50,8 @@ def document(simulator: Program, home: Path, **options: Any) -> dict[str, Any]:
         "dialect": "claude-cli",
         "command": str(CLIENT),
         "environment": variables,
-        "processes": AT_ONCE,
-        "spare": 0,
+        "max_processes": AT_ONCE,
+        "prewarm": 0,
         **options,
     }
     return {
@@ -324,7 +324,7 @@ def test_a_gateway_that_is_killed_takes_its_clients_along(
 ) -> None:
     """SIGKILL: nobody is left to tell them; one is at work, one waits to be."""
     env = {**KEY, "TMPDIR": str(tmp_path)}  # where its folder is left behind
-    gateway = Gateway(tmp_path, document(simulator, tmp_path / "home", spare=1), env=env)
+    gateway = Gateway(tmp_path, document(simulator, tmp_path / "home", prewarm=1), env=env)
     try:
         body = {
             "model": "on-cli",

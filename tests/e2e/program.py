@@ -228,7 +228,7 @@ class Gateway(Program):
         if not self.database.exists():
             new_sqlite(self.database)
         self._env = env
-        server = {"port": 0, "drain_notice": "0s", **document.get("server", {})}
+        server = {"port": 0, "drain_delay": "0s", **document.get("server", {})}
         store = {
             "sql": f"sqlite:///{self.database}",
             "journal": str(folder / "journal"),

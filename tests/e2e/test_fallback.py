@@ -105,8 +105,8 @@ def _document(simulator: str) -> dict[str, Any]:
             ]
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "server": {"header_hold": "1.5s", "keep_alive": "200ms"},
-        "breaker": {"failures": 10**6},
+        "server": {"first_token_hold": "1.5s", "ping_interval": "200ms"},
+        "breaker": {"min_failures": 10**6},
         "upstreams": upstreams,
         "models": [
             {name: value for name, value in each.items() if value is not None} for each in models
@@ -508,8 +508,8 @@ def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
         {"id": name, "targets": [f"{each}/up-{name}-{n}" for n, each in enumerate(places)]}
         for name, places in targets.items()
     ]
-    fallback = {"attempts": 3, "retries": 1, "pause": "1ms", "longest_pause": "100ms"}
-    document["fallback"] = {**fallback, "unanswered": False}
+    fallback = {"max_attempts": 3, "retries": 1, "backoff": "1ms", "max_backoff": "100ms"}
+    document["fallback"] = {**fallback, "retry_unanswered": False}
     document |= {"server": {}, "breaker": {}, "plans": []}
     gateway = Gateway(tmp_path_factory.mktemp("careful"), document, env=SECRETS)
     try:

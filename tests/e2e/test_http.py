@@ -245,7 +245,7 @@ async def test_pings_fill_the_silence_and_the_status_waits_for_its_turn(
     start: Start, simulator: Program
 ) -> None:
     document = over_http(simulator.url)
-    document["server"] = {"header_hold": "1.5s", "keep_alive": "200ms"}
+    document["server"] = {"first_token_hold": "1.5s", "ping_interval": "200ms"}
     gateway = await asyncio.to_thread(start, document)
     headers = {**gateway.bearer, **ANTHROPIC}
 

@@ -88,8 +88,8 @@ def document(url: str, *, unanswered: bool) -> dict[str, Any]:
             for name in names
         ],
         "models": [{"id": name, "targets": [f"{name}/{name}"]} for name in names],
-        "fallback": {"unanswered": unanswered, "retries": 0},
-        "breaker": {"failures": 100_000},
+        "fallback": {"retry_unanswered": unanswered, "retries": 0},
+        "breaker": {"min_failures": 100_000},
     }
 
 

@@ -43,7 +43,7 @@ def document(upstream: str, store: dict[str, Any]) -> dict[str, Any]:
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "store": store,
         "server": {"workers": 2 if "counters" in store else 1},
-        "breaker": {"failures": 1_000_000},
+        "breaker": {"min_failures": 1_000_000},
         "upstreams": [
             {"name": f"far-{dialect}", "dialect": dialect, "base_url": f"{upstream}/v1"}
             for dialect in ("openai", "anthropic", "responses")

@@ -89,7 +89,7 @@ def document(simulator: str) -> dict[str, Any]:
             for name, how, base in places
         ],
         "models": [{"id": name, "targets": [f"{name}/sim-1"]} for name, _, _ in places],
-        "breaker": {"failures": 100_000},
+        "breaker": {"min_failures": 100_000},
     }
 
 

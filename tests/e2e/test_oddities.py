@@ -88,7 +88,7 @@ def _document(url: str) -> dict[str, Any]:
         models.append({"id": f"m{case.n}", "targets": targets, "price": PRICE, "context": 200_000})
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "affinity": {"keep": 0},
+        "affinity": {"ttl": 0},
         "upstreams": upstreams,
         "models": models,
         "log": {"requests": False},

@@ -78,7 +78,7 @@ def gateway(
     plan = {"windows": [{"length": "5h", "credits": "100.00"}]}
     document = {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "server": {"hear_out": "2s"},
+        "server": {"disconnect_drain": "2s"},
         "upstreams": [
             {"name": f"far-{dialect}", "dialect": dialect, "base_url": upstream.url}
             for dialect in MODELS

@@ -40,8 +40,8 @@ async def gateway_of(
     store = {
         **await shared_store(request),
         "counters_timeout": "100ms",
-        "rates_without_counters": rates,
-        "budgets_without_counters": budgets,
+        "rates_when_redis_is_down": rates,
+        "budgets_when_redis_is_down": budgets,
     }
     return await asyncio.to_thread(start, paid(simulator.url, *PLANS, store=store))
 

@@ -311,7 +311,7 @@ async def test_a_storm_of_reloads_under_load(
             named["targets"] = ["nowhere/sim-1"]
         # The upstreams are others now and then.
         upstreams = [
-            {**each, "connections": 100 + number // 3} if "base_url" in each else each
+            {**each, "max_connections": 100 + number // 3} if "base_url" in each else each
             for each in document["upstreams"]
         ]
         digest = change(gateway, models=[*own, named], upstreams=upstreams)

@@ -42,7 +42,7 @@ async def test_running_streams_end_whole_after_sigterm(
 ) -> None:
     """Whether the parent alone is told or, as service managers do, every process."""
     document = over_http(simulator.url)
-    document["server"] = {"drain_notice": "3s", "drain": "120s"}
+    document["server"] = {"drain_delay": "3s", "drain": "120s"}
     gateway = await asyncio.to_thread(start, document)
     (worker,) = gateway.workers
     long = "[[sim tokens=60 fault=hold:20]]"

@@ -71,7 +71,7 @@ def document(url: str, **rest: Any) -> dict[str, Any]:
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "plans": [{"id": "gold"}],
-        "breaker": {"failures": 1000},
+        "breaker": {"min_failures": 1000},
         "upstreams": upstreams,
         "models": models,
         **rest,
@@ -308,7 +308,9 @@ def responses_of(gateway: Gateway, query: str) -> Any:
 def test_quota_of_kept_answers_removes_the_oldest_and_refuses_nothing(
     start: Start, upstream: ScriptedUpstream
 ) -> None:
-    gateway = start(document(upstream.url, store={"responses_count": 10, "responses_size": "1MiB"}))
+    gateway = start(
+        document(upstream.url, store={"responses_max_count": 10, "responses_max_size": "1MiB"})
+    )
     ids: list[str] = []
     for n in range(30):
         body: dict[str, Any] = {"model": "openai-fine", "input": f"turn {n}"}
@@ -334,7 +336,7 @@ def test_strangers_answers_are_not_kept_unless_the_operator_says_so(
     start: Start, upstream: ScriptedUpstream
 ) -> None:
     asked = {"model": "openai-fine", "input": "x", "store": True}
-    for store, kept in (({}, False), ({"responses": "1h", "responses_count": 3}, True)):
+    for store, kept in (({}, False), ({"responses_ttl": "1h", "responses_max_count": 3}, True)):
         gateway = start(document(upstream.url, auth={"mode": "none"}, store=store))
         for _ in range(5):
             reply = httpx.post(f"{gateway.url}{RESPONSES}", json=asked, trust_env=False)

@@ -51,7 +51,7 @@ def document(simulator: str, dead: str, balance: str) -> dict[str, Any]:
             {
                 "id": "three",
                 "targets": ["dead/up-dead", "bad/up-bad", "well/up-well"],
-                "balance": balance,
+                "load_balancing": balance,
                 "price": price,
             },
             {"id": "one", "targets": ["well/up-one"], "price": price},

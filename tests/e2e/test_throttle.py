@@ -68,7 +68,7 @@ async def test_a_greedy_key_is_no_matter_to_its_neighbours(
         "upstreams": [upstream],
         "models": [{"id": "chat", "targets": ["far/far-model"]}],
         "plans": [PLAN],
-        "limits": {"throttle_wait": "5s"},
+        "limits": {"throttle_max_wait": "5s"},
     }
     gateway = await asyncio.to_thread(start, document)
     names = [f"key-{number}" for number in range(NEIGHBOURS + 1)]

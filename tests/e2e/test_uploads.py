@@ -27,8 +27,8 @@ HELD = "[[sim fault=hold:600]]"
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
     document = over_http(simulator.url)
-    document["server"] = {"max_body": "1MiB", "body_timeout": "2s", "upload_timeout": "8s"}
-    document["limits"] = {"bodies": "1536KiB", "bodies_each": "1MiB"}
+    document["server"] = {"max_body": "1MiB", "upload_idle_timeout": "2s", "upload_timeout": "8s"}
+    document["limits"] = {"max_body_memory": "1536KiB", "max_body_memory_per_key": "1MiB"}
     document["plans"] = [
         {"id": "one", "requests": "1/day"},
         {"id": "slot", "concurrency": 1},

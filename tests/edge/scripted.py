@@ -166,7 +166,7 @@ class Scripted:
 DOCUMENT: dict[str, Any] = {
     "brand": "Acme",
     "auth": {"mode": "none"},
-    "store": {"responses": "30d"},
+    "store": {"responses_ttl": "30d"},
     "limits": {"address": "1000000/s"},
     "server": {"max_body": 10_000, "trusted_proxies": ["10.0.0.0/8"]},
     "upstreams": [
@@ -180,7 +180,7 @@ DOCUMENT: dict[str, Any] = {
         {"id": "only-ant", "targets": ["ant/a1"]},
         {
             "id": "priced",
-            "name": "Priced One",
+            "display_name": "Priced One",
             "context": 128000,
             "max_output": 4096,
             "targets": ["both/p"],
@@ -216,7 +216,7 @@ class House:
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
-        times = {"header_hold": f"{self.hold}s", "keep_alive": f"{self.keep_alive}s"}
+        times = {"first_token_hold": f"{self.hold}s", "ping_interval": f"{self.keep_alive}s"}
         given["server"] = {**given["server"], **times}
         self.settings = parse(given)
         self.catalog = Catalog.build(self.settings)

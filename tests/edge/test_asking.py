@@ -100,7 +100,7 @@ async def test_a_correction_of_this_request_alone_is_not_remembered(
 
 async def test_a_correction_is_no_try_of_its_own() -> None:
     document = {
-        "fallback": {"attempts": 1},
+        "fallback": {"max_attempts": 1},
         "models": [{"id": "only-oai", "targets": ["oai/a", "oai/b"]}],
     }
     up = Scripted(unknown("stream_options"), Answer(STREAM))
@@ -127,7 +127,7 @@ async def test_a_corrected_request_that_fails_goes_to_the_next_target_as_it_was(
 
 async def test_a_corrected_request_that_is_not_answered_may_have_been_worked_on() -> None:
     document = {
-        "fallback": {"unanswered": False},
+        "fallback": {"retry_unanswered": False},
         "models": [{"id": "only-oai", "targets": ["oai/a", "oai/b"]}],
     }
     lost = Answer(before=[Disconnected("gone", sent=True)])

@@ -10,7 +10,7 @@ from middlewares.exchange import Principal, Target
 
 MODELS: list[dict[str, Any]] = [
     {"id": "small", "aliases": ["mini", "vendor/mini"], "targets": ["a/s/m-1", "b/s"]},
-    {"id": "big", "name": "Big One", "context": 8192, "targets": ["a/b"], "plans": ["pro"]},
+    {"id": "big", "display_name": "Big One", "context": 8192, "targets": ["a/b"], "plans": ["pro"]},
     {"id": "gpt-*", "targets": ["a/*"]},
     {"id": "gpt-9-*", "targets": ["b/vendor/*", "a/fixed"]},
     {"id": "house/odd", "targets": ["a/o"]},

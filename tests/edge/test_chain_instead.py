@@ -21,7 +21,7 @@ def house(*bodies: bytes, free: dict[str, Any] | None = None, **plan: Any) -> Ho
     """Everybody has `plan`. dear: two models that cost something; free: one that does not."""
     price = {"input": "3000", "output": "15000"}
     document = {
-        "auth": {"mode": "none", "plan": "p"},
+        "auth": {"mode": "none", "default_plan": "p"},
         "plans": [{"id": "p", **plan}, {"id": "others"}],
         "models": [
             model("dear", price=price),

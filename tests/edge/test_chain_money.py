@@ -47,7 +47,7 @@ async def house() -> AsyncIterator[Make]:
     made: list[House] = []
 
     async def make(*answers: Answer, ledger: MemoryLedgerStore | None = None, **plan: Any) -> House:
-        document = {"auth": {"mode": "none", "plan": "p"}, "plans": [{"id": "p", **plan}]}
+        document = {"auth": {"mode": "none", "default_plan": "p"}, "plans": [{"id": "p", **plan}]}
         kept = MemoryLedgerStore() if ledger is None else ledger
         made.append(House(Scripted(*answers), document=document, ledger=kept))
         await made[-1].book.start()

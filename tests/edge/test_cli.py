@@ -348,13 +348,21 @@ def test_check_says_what_is_not_enforced_and_is_content(
     assert checked.err.startswith("warning: media: ")
 
 
+def test_check_old_key_fails_and_names_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked = Penstock(write(tmp_path, '[fallback]\ntime = "5m"\n'), capsys).on("check")
+    assert checked.status == 2
+    assert checked.err == 'fallback.time: this setting is called "deadline"\n'
+
+
 def test_check_notes_a_price_without_a_bound(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices = (
         '[[models]]\nid = "dear"\ntargets = ["sim/m"]\nprice = { output = "15" }\n'
         '[[models]]\nid = "bound"\ntargets = ["sim/m"]\nmax_output = 9\nprice = { output = "15" }\n'
-        '[[models]]\nid = "vectors"\ntargets = ["sim/m"]\noutput = ["embedding"]\n'
+        '[[models]]\nid = "vectors"\ntargets = ["sim/m"]\noutput_modalities = ["embedding"]\n'
         'price = { input = "1", output = "1" }\n'
     )
     checked = Penstock(write(tmp_path, prices), capsys).on("check")

@@ -39,7 +39,7 @@ def test_room_carries_half_of_what_is_left(limit: int, streams: int) -> None:
 
 
 def test_room_keeps_pipes_of_the_claude_program() -> None:
-    settings = parse({"upstreams": [{"name": "c", "dialect": "claude-cli", "processes": 10}]})
+    settings = parse({"upstreams": [{"name": "c", "dialect": "claude-cli", "max_processes": 10}]})
     fewer = Room.of(1024, PLAIN).upstreams - Room.of(1024, settings).upstreams
     assert abs(fewer - 10 * OF_A_CLIENT / 2) <= 3
 

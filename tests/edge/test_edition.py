@@ -137,7 +137,7 @@ async def test_a_request_keeps_its_edition_and_the_last_one_has_it_closed(world:
         await until(lambda: len(old.requests) == 1)
         second = asyncio.create_task(ask(gateway))
         await until(lambda: len(old.requests) == 2)
-        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
+        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", max_connections=7)]))
         assert (await ask(gateway, "two")).status == 200
         assert (await ask(gateway, "one")).status == 404
         assert len(old.requests) == 2
@@ -156,7 +156,7 @@ async def test_those_that_nobody_is_in_are_closed_at_once_and_forgotten(world: W
     async with world.gateway(world.posted(1, "one")) as gateway:
         before = chains()
         for serial in range(2, 12):
-            more = upstream("up", connections=serial)
+            more = upstream("up", max_connections=serial)
             await gateway.adopt(world.posted(serial, "one", upstreams=[more]))
         await idle()
         assert world.closed() == [1] * 10 + [0]
@@ -221,7 +221,7 @@ async def test_one_that_cannot_be_made_changes_nothing(
     board.post(world.posted(1, "one"))
     async with world.gateway(world.posted(1, "one"), board=board) as gateway:
         world.maker.breaks = True
-        board.post(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
+        board.post(world.posted(2, "two", upstreams=[upstream("up", max_connections=7)]))
         for _ in range(3):
             gateway._look()
             await until(lambda: gateway._following is None)
@@ -272,7 +272,7 @@ async def test_a_stop_waits_for_old_editions_too(world: World) -> None:
     async with world.gateway(world.posted(1, "one")) as gateway:
         running = asyncio.create_task(ask(gateway))
         await until(lambda: bool(world.maker.made["up"][0].requests))
-        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", connections=7)]))
+        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", max_connections=7)]))
         stopping = asyncio.create_task(gateway.stop())
         await idle()
         assert not stopping.done()
@@ -289,7 +289,7 @@ async def test_what_outlasts_the_drain_is_refused_in_every_edition(world: World)
     async with world.gateway(first) as gateway:
         old = asyncio.create_task(ask(gateway))
         await until(lambda: bool(world.maker.made["up"][0].requests))
-        again = {"upstreams": [upstream("up", connections=7)], "server": {"drain": "0.2s"}}
+        again = {"upstreams": [upstream("up", max_connections=7)], "server": {"drain": "0.2s"}}
         await gateway.adopt(world.posted(2, "two", **again))
         new = asyncio.create_task(ask(gateway, "two"))
         await idle()

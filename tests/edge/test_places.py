@@ -171,13 +171,13 @@ async def test_what_is_served_instead_has_its_own_fallbacks() -> None:
 
 
 async def test_fewest_under_way_first() -> None:
-    known = catalog(balance="least_inflight")
+    known = catalog(load_balancing="least_inflight")
     health = Known(flying={"a": 3, "b": 1, "c": 2})
     assert named(await found(places_of(known, health), exchange())) == ["b/m", "c/m", "a/m"]
 
 
 async def test_who_is_as_good_comes_first_in_turn() -> None:
-    known = catalog(balance="least_inflight")
+    known = catalog(load_balancing="least_inflight")
     firsts: Counter[str] = Counter()
     places = places_of(known, randoms=itertools.cycle([0.0, 0.34, 0.67]))
     for _ in range(30):
@@ -186,7 +186,7 @@ async def test_who_is_as_good_comes_first_in_turn() -> None:
 
 
 async def test_the_quickest_first_and_those_nobody_knows_before() -> None:
-    known = catalog(balance="latency")
+    known = catalog(load_balancing="latency")
     health = Known(latency={"a": 0.5, "c": 0.2}, flying={"c": 0})
     assert named(await found(places_of(known, health), exchange())) == ["b/m", "c/m", "a/m"]
     busy = Known(latency={"a": 0.5, "b": 0.4, "c": 0.2}, flying={"c": 3})
@@ -195,7 +195,7 @@ async def test_the_quickest_first_and_those_nobody_knows_before() -> None:
 
 async def test_shares() -> None:
     """Each comes first as often as its weight says."""
-    known = catalog(balance="weight", weights=[6, 3, 1])
+    known = catalog(load_balancing="weight", weights=[6, 3, 1])
     drawn = Random(1)
     places = places_of(known, randoms=iter(drawn.random, None))
     firsts = Counter([named(await found(places, exchange()))[0] for _ in range(5000)])

@@ -57,13 +57,13 @@ def test_a_plan_in_full() -> None:
 
 def test_no_plan_is_no_limit_unless_one_is_for_all() -> None:
     assert plans().terms(holder()) == Terms()
-    assert plans(plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
-    assert plans(plan="free").terms(holder("pro")).limits.concurrency == 8
+    assert plans(default_plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+    assert plans(default_plan="free").terms(holder("pro")).limits.concurrency == 8
 
 
 def test_without_keys_an_address_has_its_rate() -> None:
     assert plans(mode="none").terms(holder()).limits.requests == Rate(60, 60.0, 10)
-    assert plans(mode="none", plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+    assert plans(mode="none", default_plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
 
 
 def test_what_a_key_has_of_its_own_takes_the_place_of_the_plans() -> None:
@@ -117,8 +117,10 @@ def test_what_a_key_cannot_have(own: dict[str, Any], fault: str) -> None:
 
 
 def test_a_plan_for_all_has_to_be_there() -> None:
-    with pytest.raises(SettingsError, match=r"auth\.plan: unknown plan nope; known: free, pro"):
-        plans(plan="nope")
+    with pytest.raises(
+        SettingsError, match=r"auth\.default_plan: unknown plan nope; known: free, pro"
+    ):
+        plans(default_plan="nope")
 
 
 def test_limits_without_tokens_are_all_decided_at_the_door() -> None:

@@ -218,9 +218,9 @@ def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
         ({"server": {"drain": "1s", "http2": True}}, ["server.drain", "server.http2"]),
         ({"store": {"sql": "postgresql://u:canary@h/d"}}, ["store.sql"]),
         ({"auth": {"mode": "none"}}, ["auth.mode"]),
-        ({"limits": {"throttle_wait": "1s"}}, ["limits.throttle_wait"]),
+        ({"limits": {"throttle_max_wait": "1s"}}, ["limits.throttle_max_wait"]),
         ({"log": {"format": "console", "requests": False}}, ["log.format"]),
-        ({"server": {"keep_alive": "1s"}, "brand": "Acme", "limits": {"address": "1/s"}}, []),
+        ({"server": {"ping_interval": "1s"}, "brand": "Acme", "limits": {"address": "1/s"}}, []),
     ],
 )
 def test_fixed_keys_are_named_and_their_values_are_not(

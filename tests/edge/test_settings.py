@@ -292,6 +292,76 @@ def test_an_unknown_key_anywhere_is_named_with_its_nearest() -> None:
     )
 
 
+RENAMED = {
+    "server": {
+        "drain_notice": "drain_delay",
+        "header_hold": "first_token_hold",
+        "keep_alive": "ping_interval",
+        "hear_out": "disconnect_drain",
+        "body_timeout": "upload_idle_timeout",
+    },
+    "store": {
+        "rates_without_counters": "rates_when_redis_is_down",
+        "budgets_without_counters": "budgets_when_redis_is_down",
+        "responses": "responses_ttl",
+        "responses_size": "responses_max_size",
+        "responses_count": "responses_max_count",
+    },
+    "auth": {"plan": "default_plan"},
+    "limits": {
+        "throttle_wait": "throttle_max_wait",
+        "throttle_queue": "throttle_max_per_key",
+        "throttle_total": "throttle_max_total",
+        "throttle_memory": "throttle_max_memory",
+        "bodies": "max_body_memory",
+        "bodies_each": "max_body_memory_per_key",
+    },
+    "upstreams[0]": {
+        "connections": "max_connections",
+        "processes": "max_processes",
+        "waiting": "max_waiting",
+        "spare": "prewarm",
+    },
+    "models[0]": {
+        "name": "display_name",
+        "output": "output_modalities",
+        "balance": "load_balancing",
+    },
+    "fallback": {
+        "attempts": "max_attempts",
+        "time": "deadline",
+        "pause": "backoff",
+        "longest_pause": "max_backoff",
+        "unanswered": "retry_unanswered",
+    },
+    "breaker": {
+        "failures": "min_failures",
+        "share": "failure_rate",
+        "pause": "open_for",
+        "longest_pause": "max_open_for",
+    },
+    "affinity": {"keep": "ttl", "most": "max_entries"},
+}
+"""Table → old key → the key that took its place before 0.1.0."""
+
+
+def old_keys(table: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """A document that has the old keys of `table`, in their order."""
+    written = dict.fromkeys(keys, 1)
+    if table == "upstreams[0]":
+        return {"upstreams": [{**UPSTREAM, **written}]}
+    if table == "models[0]":
+        return {"upstreams": [UPSTREAM], "models": [{**MODEL, **written}]}
+    return {table: written}
+
+
+@pytest.mark.parametrize("table", RENAMED)
+def test_parse_old_key_refuses_it_and_names_the_new_one(table: str) -> None:
+    assert faults(old_keys(table, RENAMED[table])) == tuple(
+        f'{table}.{old}: this setting is called "{new}"' for old, new in RENAMED[table].items()
+    )
+
+
 def test_each_value_of_a_wrong_kind_is_told_at_once() -> None:
     document = {
         "brand": 3,
@@ -360,12 +430,13 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             "%2F %3F %23 %40 %3A %25",
         ),
         (
-            {"limits": {"throttle_wait": 0}},
-            'limits.throttle_wait: expected more than 0 seconds; on_excess = "reject" never waits',
+            {"limits": {"throttle_max_wait": 0}},
+            "limits.throttle_max_wait: expected more than 0 seconds; "
+            'on_excess = "reject" never waits',
         ),
         (
-            {"limits": {"throttle_memory": "0"}},
-            "limits.throttle_memory: expected more than 0 bytes",
+            {"limits": {"throttle_max_memory": "0"}},
+            "limits.throttle_max_memory: expected more than 0 bytes",
         ),
         (
             {"store": {"objects": "var"}},
@@ -472,7 +543,7 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
         (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro"),
         (
             model(weights=[1]),
-            'models[0].weights: has no meaning without balance = "weight"',
+            'models[0].weights: has no meaning without load_balancing = "weight"',
         ),
         (
             model(family="gpt 5"),
@@ -488,7 +559,7 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             "models[0].families: has no meaning beside family",
         ),
         (
-            model(balance="weight", weights=[1, 2]),
+            model(load_balancing="weight", weights=[1, 2]),
             "models[0].weights: expected 1 numbers, one for each target, found 2",
         ),
         ({"plans": [{"id": "p", "on_budget": "x"}]}, "plans[0].on_budget: unknown model x"),
@@ -496,8 +567,8 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             {"plans": [{"id": "p", "on_rate_limit": "x"}]},
             "plans[0].on_rate_limit: unknown model x",
         ),
-        ({"breaker": {"pause": "0s"}}, "breaker.pause: expected more than 0 seconds"),
-        ({"fallback": {"time": "0s"}}, "fallback.time: expected more than 0 seconds"),
+        ({"breaker": {"open_for": "0s"}}, "breaker.open_for: expected more than 0 seconds"),
+        ({"fallback": {"deadline": "0s"}}, "fallback.deadline: expected more than 0 seconds"),
         ({"media": {"image": "eye"}}, "media.image: unknown model eye"),
         (
             {
@@ -738,8 +809,8 @@ def test_what_the_default_file_shows_commented_out_is_true() -> None:
             assert shown.public_url == "https://llm.example.com"
             shown = msgspec.structs.replace(shown, public_url=None)
         if name == "store":  # whose value depends on `auth.mode`
-            assert shown.responses == plain.keep_responses
-            shown = msgspec.structs.replace(shown, responses=None)
+            assert shown.responses_ttl == plain.keep_responses
+            shown = msgspec.structs.replace(shown, responses_ttl=None)
         assert shown == getattr(plain, name), name
     document = tomllib.loads(text)
     for name in ("server", "store", "auth", "limits", "errors", "log"):
@@ -813,7 +884,7 @@ def test_advice_names_models_that_no_budget_limits() -> None:
                 {
                     "id": "embed",
                     "targets": ["up/e"],
-                    "output": ["embedding"],
+                    "output_modalities": ["embedding"],
                     "price": {"input": "1"},
                 },
                 {"id": "spare", "targets": ["up/f"]},
@@ -928,8 +999,8 @@ def test_advice_names_what_vendors_charge_for_and_prices_do_not() -> None:
     [
         ("keys", {}, 30 * 86400),
         ("none", {}, 0),
-        ("none", {"responses": "1h"}, 3600),
-        ("keys", {"responses": 0}, 0),
+        ("none", {"responses_ttl": "1h"}, 3600),
+        ("keys", {"responses_ttl": 0}, 0),
     ],
 )
 def test_responses_of_strangers_are_kept_only_where_the_operator_says_so(

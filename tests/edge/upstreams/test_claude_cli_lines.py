@@ -362,11 +362,11 @@ def configured(**options: Any) -> Any:
 
 def test_options() -> None:
     option = configured(
-        command="/opt/claude", environment={"CLAUDE_CODE_OAUTH_TOKEN": "env:TOKEN"}, spare=0
+        command="/opt/claude", environment={"CLAUDE_CODE_OAUTH_TOKEN": "env:TOKEN"}, prewarm=0
     )
     assert option.environment["CLAUDE_CODE_OAUTH_TOKEN"].reveal() == "t0ken"
     assert "t0ken" not in repr(option)
-    assert (option.command, option.processes, option.waiting) == ("/opt/claude", 5, 100)
+    assert (option.command, option.max_processes, option.max_waiting) == ("/opt/claude", 5, 100)
     assert configured().command == "claude"
 
 
@@ -376,8 +376,8 @@ def test_options() -> None:
         ({"command": "--version"}, "command"),
         ({"command": ""}, "command"),
         ({"command": "\nclaude"}, "command"),
-        ({"processes": 0}, "processes"),
-        ({"waiting": -1}, "waiting"),
+        ({"max_processes": 0}, "max_processes"),
+        ({"max_waiting": -1}, "max_waiting"),
         ({"environment": {"A=B": "c"}}, "environment.A=B"),
         ({"environment": {"A": "b\0"}}, "environment.A"),
         ({"headers": {"x-a": "b"}}, "headers"),
@@ -385,7 +385,7 @@ def test_options() -> None:
         ({"api_key": "k"}, "api_key"),
         ({"dialect": "simulator", "command": "x"}, "command"),
         ({"dialect": "simulator", "environment": {"A": "b"}}, "environment"),
-        ({"dialect": "simulator", "processes": 2}, "processes"),
+        ({"dialect": "simulator", "max_processes": 2}, "max_processes"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], key: str) -> None:
