@@ -1,26 +1,24 @@
-"""Backing up and restoring as the README says it, by its own lines."""
+"""Back-up and restore, by the lines of docs/operations.md."""
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.pages import block, page
+
 from .conftest import SECRETS, Start
 from .ledger import paid, rows_when
-from .program import DEADLINE, ROOT, Gateway, Program, until
+from .program import DEADLINE, Gateway, Program, until
 from .test_limits import bearer
 from .wire import CHAT, ask, chat, line, request
 
 
 def shell(containing: str) -> str:
-    """The README's block of shell lines with a text."""
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    (found,) = [block for block in blocks if containing in block]
-    return str(found)
+    """The page's block of shell lines with a text."""
+    return block(page("docs/operations.md"), "sh", containing)
 
 
 def follow(lines: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What middlewares/README.md shows is run as it stands, by two servers, over real sockets."""
+"""The examples of docs/middlewares.md, served as they stand by two servers over real sockets."""
 
 import inspect
 import os
@@ -21,7 +21,7 @@ from tests.waiting import DEADLINE
 from .stores.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "middlewares/README.md").read_text()
+PAGE = (ROOT / "docs/middlewares.md").read_text()
 ALICE, BOB = mint("example"), mint("example")
 
 Start = Callable[..., httpx.Client]
@@ -29,7 +29,7 @@ Start = Callable[..., httpx.Client]
 
 def sections() -> dict[str, str]:
     """The text of each section, by its heading."""
-    parts = re.split(r"^## (.+)\n", README, flags=re.MULTILINE)
+    parts = re.split(r"^## (.+)\n", PAGE, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -170,8 +170,15 @@ def test_the_table_has_every_parameter(name: str) -> None:
             assert shown, parameter.name
 
 
+def test_the_table_at_the_top_has_every_middleware() -> None:
+    head = PAGE.partition("\n## ")[0]
+    rows = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \|", head, re.MULTILINE)
+    assert {name for name, _ in rows} == {n for n in sections() if n.endswith("Middleware")}
+    assert all(anchor == name.lower() for name, anchor in rows)
+
+
 def test_each_framework_is_there_twice_and_no_block_is_left_out() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     for framework in ("fastapi", "starlette.applications", "litestar"):
         assert sum(f"from {framework} import" in block for block in blocks) >= 2, framework
     assert sum("async def hello(scope, receive, send)" in block for block in blocks) >= 2
@@ -181,6 +188,18 @@ def test_each_framework_is_there_twice_and_no_block_is_left_out() -> None:
 
 
 # The examples
+
+
+def test_example_start(start: Start, tmp_path: Path) -> None:
+    client = start(example("Start here"))
+    refused = client.get("/")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "missing_key")
+    printed = "".join(file.read_text() for file in tmp_path.rglob("output"))
+    found = re.search(r"Authorization: (Bearer sk-example-live-\w+)", printed)
+    assert found is not None, printed
+    answered = client.get("/", headers={"authorization": found[1]})
+    assert answered.text == "hello Alice\n"
+    assert answered.headers["x-request-id"] != refused.headers["x-request-id"]
 
 
 def test_example_request_id(start: Start) -> None:
@@ -235,16 +254,6 @@ def test_example_auth(start: Start) -> None:
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "invalid_key")
     assert client.get("/", headers=bearer(ALICE)).text == "hello alice"
     assert client.get("/", headers={"x-api-key": ALICE}).text == "hello alice"
-
-
-def test_first_example_of_the_front_page_runs_as_it_stands(start: Start, tmp_path: Path) -> None:
-    page = (ROOT / "README.md").read_text().partition("## Take one middleware")[2]
-    client = start(page.partition("```python\n")[2].partition("```")[0])
-    assert client.get("/").json()["error"]["code"] == "missing_key"
-    printed = "".join(file.read_text() for file in tmp_path.rglob("output"))
-    found = re.search(r"Authorization: (Bearer sk-example-live-\w+)", printed)
-    assert found is not None, printed
-    assert client.get("/", headers={"authorization": found[1]}).text == "hello Alice\n"
 
 
 def test_example_rate_limit(start: Start) -> None:

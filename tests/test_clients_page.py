@@ -1,0 +1,105 @@
+"""docs/clients.md: its curl and Python lines, against `penstock demo`."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.pages import ROOT, block, curl, page
+from tests.waiting import DEADLINE
+
+CLIENTS = page("docs/clients.md")
+
+
+class Demo(NamedTuple):
+    url: str
+    key: str
+    said: str
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    """A running `penstock demo`, as `make demo` starts it, without any provider's key."""
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    command = [sys.executable, "-c", "from edge.cli import main; main()", "demo", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = ""
+            for line in process.stdout:
+                said += line
+                if line.startswith("ready "):
+                    break
+            url = re.search(r"^ready (http://\S+)$", said, re.MULTILINE)
+            key = re.search(r"sk-\S+", said)
+            assert url and key, said
+            yield Demo(url[1], key[0], said)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=DEADLINE)
+
+
+def test_demo_prints_a_call_and_lines_to_paste(demo: Demo) -> None:
+    assert f"curl -N {demo.url}/v1/chat/completions" in demo.said
+    assert f"curl -N {demo.url}/v1/messages" in demo.said
+    assert re.search(r"x-request-id: [0-9a-f]{8}-", demo.said)
+    assert "x-model-used: sim-1" in demo.said
+
+
+def test_demo_prints_what_the_readme_shows(demo: Demo) -> None:
+    """Ids, keys, ports and times differ."""
+
+    def plain(text: str) -> list[str]:
+        text = re.sub(r"sk-penstock-live-[\w.]+|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?", "N", text)
+        return [line for line in text.splitlines() if line]
+
+    shown = plain(block(page("README.md"), "text", "Penstock is up"))
+    assert shown == plain(demo.said)[: len(shown)]
+
+
+def test_curl_lines_stream_to_their_end(demo: Demo) -> None:
+    answers = curl(block(CLIENTS, "sh", "curl -N"), demo.url, demo.key)
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"].startswith("text/event-stream")
+    ends = [answer.text.rstrip().splitlines()[-1] for answer in answers]
+    assert ends == ["data: [DONE]", 'data: {"type":"message_stop"}']
+
+
+@pytest.mark.parametrize("sdk", ["from openai import", "from anthropic import"])
+def test_sdk_lines_print_an_answer(demo: Demo, sdk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_KEY", demo.key)
+    code = block(CLIENTS, "python", sdk).replace("http://127.0.0.1:8080", demo.url)
+    names: dict[str, Any] = {}
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "docs/clients.md", "exec"), names)
+        names["client"].close()
+    assert "Hello" in printed.getvalue()
+
+
+def test_configurations_of_programs_name_the_same_gateway() -> None:
+    codex = tomllib.loads(block(CLIENTS, "toml", "model_providers"))
+    provider = codex["model_providers"][codex["model_provider"]]
+    assert (provider["base_url"], provider["env_key"]) == (
+        "http://127.0.0.1:8080/v1",
+        "PENSTOCK_KEY",
+    )
+    opencode = json.loads(block(CLIENTS, "json", "@ai-sdk"))["provider"]["penstock"]
+    assert opencode["options"] == {
+        "baseURL": "http://127.0.0.1:8080/v1",
+        "apiKey": "{env:PENSTOCK_KEY}",
+    }
+    openclaw = json.loads(block(CLIENTS, "json", "baseUrl"))
+    served = openclaw["models"]["providers"]["penstock"]
+    assert (served["baseUrl"], served["apiKey"]) == ("http://127.0.0.1:8080/v1", "${PENSTOCK_KEY}")
+    primary = openclaw["agents"]["defaults"]["model"]["primary"]
+    assert primary == "penstock/" + served["models"][0]["id"]
