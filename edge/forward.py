@@ -262,6 +262,7 @@ class Forwarder:
                     body = await completely(step)
                     del step
             exchange.fields = {}
+            exchange.decoded = None
             if exchange.let_go is not None:
                 exchange.let_go()
             self._learn(exchange)

@@ -168,6 +168,7 @@ class Passage:
         self._flowing = True
         exchange = self.exchange
         exchange.fields = {}
+        exchange.decoded = None
         if exchange.let_go is not None:
             exchange.let_go()
         exchange.first_content = now = perf_counter()

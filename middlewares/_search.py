@@ -131,6 +131,12 @@ class Search:
         """Models tried before the one that is tried now."""
         return len(self._models) - 1
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether another attempt may follow the one that was taken last."""
+        retry = self._retry
+        return self._tried < retry.attempts and bool(self._left or self._rounds < retry.again)
+
     def take(self) -> Place:
         """The next place to try."""
         left, health = self._left, self._health

@@ -51,7 +51,7 @@ class FallbackMiddleware:
     body: bytes of a request body to keep for further tries; None where nothing inside reads one.
 
     Reads:   attempts, early, first_content, outcome
-    Writes:  place, fallback_from, fallback_depth, on_content, outcome
+    Writes:  place, repeatable, fallback_from, fallback_depth, on_content, outcome
     Rejects: invalid_request, request_timeout, request_too_large
     Order:   inside what pays, so that one reservation is for all tries; right around the app
     Cost:    one look at the places of a model; with `statuses` wraps send, with `body` holds it
@@ -106,6 +106,7 @@ class FallbackMiddleware:
         while True:
             place = search.take()
             exchange.place = place
+            exchange.repeatable = search.repeatable
             exchange.fallback_from = origin or place.instead_of
             exchange.fallback_depth = depth
             if exchange.fallback_from:

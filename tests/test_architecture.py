@@ -299,7 +299,7 @@ WRITERS = {
     "auth": {"middlewares.auth"},
     "read_body": {"middlewares._body"},
     "intake": {"edge.intake"},
-    "forward": {"edge.asking", "edge.forward", "edge.passage"},
+    "forward": {"edge.asking", "edge.dialects.decoded_request", "edge.forward", "edge.passage"},
     "responses": {"edge.responses.app"},
     "counting": {"edge.counting"},
     "rate_limit": {"middlewares.rate_limit"},

@@ -12,15 +12,16 @@ from typing import Any
 
 import msgspec
 
-from edge.estimate import Estimates, Estimator, Weight, weigh
+from edge.estimate import Estimates, Estimator, Weight
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
 from middlewares.problem import Problem
 
 from .counts import believable, is_sure, made, settled
+from .decoded_request import decoded_once
 from .foreign import without_foreign
 from .halves import Halves
-from .neutral import CONTENT, Counted, Event, Failed, Origin, Stopped, TextDelta, fold
+from .neutral import CONTENT, Conversation, Counted, Event, Failed, Origin, Stopped, TextDelta, fold
 from .passthrough import BACKSLASH, Fields, Relay, UpstreamBroke
 from .said import said_by, size_of
 from .sides import Aim, Caller, ClientSide, Reader, Spelled, UpstreamSide, Writer
@@ -54,7 +55,7 @@ class Translation:
     def __init__(
         self,
         exchange: Exchange,
-        read: Callable[[Fields], Any],
+        read: Callable[[Fields], Conversation],
         client: ClientSide,
         upstream: UpstreamSide,
         dialect: DialectName,
@@ -65,11 +66,9 @@ class Translation:
     ) -> None:
         fields, missing = without_foreign(exchange.fields, dialect, foreign)
         try:
-            conversation = read(fields)
-            conversation.stream = exchange.stream
-            conversation.large = exchange.large
+            decoded = decoded_once(exchange, read, fields)
+            conversation, weight = decoded.conversation, decoded.weight
             sent = upstream.write(conversation, aim)
-            weight = weigh(conversation)
         except RecursionError:  # what could just be read can be too deep to write
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         principal = exchange.principal

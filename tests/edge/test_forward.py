@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from edge.dialects import decoded_request
+from edge.dialects.neutral import Conversation
+from edge.estimate import Weight, weigh
 from edge.forward import Forwarder
 from edge.upstreams import (
     ConnectFailed,
@@ -848,3 +851,41 @@ async def test_log_of_an_address_that_is_not_there_has_the_url_asked(status: int
     assert "POST http://127.0.0.1:9/openai/chat/completions: upstream said" in line["reason"]
     assert "secret-2024" not in str(line)
     assert "127.0.0.1:9" not in answer.text
+
+
+# Prepared once, attempted many times
+
+
+async def test_request_with_three_translated_targets_is_decoded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded: list[Conversation] = []
+
+    def noting(conversation: Conversation) -> Weight:
+        decoded.append(conversation)
+        return weigh(conversation)
+
+    monkeypatch.setattr(decoded_request, "weigh", noting)
+    busy = Answer([b"{}"], status=503, headers=[JSON])
+    message = {
+        "model": "up",
+        "content": [{"type": "text", "text": "Hi"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    }
+    house = House(
+        Scripted(busy, busy, Answer([json.dumps(message).encode()], headers=[JSON])),
+        document={
+            "models": [{"id": "m1", "balance": "order", "targets": ["ant/a1", "oai/o1", "ant/a2"]}]
+        },
+    )
+    asked = json.dumps({"model": "m1", "input": "Hi"}).encode()
+    answer = await request(house.app, "POST", "/v1/responses", body=asked)
+    assert answer.status == 200
+    assert [sent.target for sent in house.upstream.requests] == [
+        b"/v1/messages",
+        b"/v1/chat/completions",
+        b"/v1/messages",
+    ]
+    assert len(decoded) == 1
+    assert house.exchanges[0].decoded is None
