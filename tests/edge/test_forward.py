@@ -876,7 +876,9 @@ async def test_request_with_three_translated_targets_is_decoded_once(
     house = House(
         Scripted(busy, busy, Answer([json.dumps(message).encode()], headers=[JSON])),
         document={
-            "models": [{"id": "m1", "balance": "order", "targets": ["ant/a1", "oai/o1", "ant/a2"]}]
+            "models": [
+                {"id": "m1", "load_balancing": "order", "targets": ["ant/a1", "oai/o1", "ant/a2"]}
+            ]
         },
     )
     asked = json.dumps({"model": "m1", "input": "Hi"}).encode()
