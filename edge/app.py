@@ -19,7 +19,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from middlewares import Metrics
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares._asgi import Receive, Scope, Send
 from middlewares._hangups import no_connections
 from middlewares.stores.sql import SqlKeyStore
 from middlewares.stores.sql_audit import SqlAuditStore
@@ -29,7 +29,7 @@ from .account import AccountApp
 from .admin import AdminApp
 from .board import Board, Posted
 from .catalog import Catalog
-from .chain import Parts, compose
+from .chain import Chain, Parts, compose
 from .descriptors import Room
 from .door import Door
 from .durable import Durable, open_durable
@@ -102,7 +102,7 @@ class Gateway:
         pools = None if room is None else Pools(room.upstreams)
         self._providers = providers or Providers(partial(providers_of, pools=pools))
         self._door = Door(None if room is None else room.streams, self._open_requests)
-        self._edition = Edition(_unopened, first, (), 0.0)
+        self._edition = Edition(Chain(_unopened, ()), first, (), 0.0)
         self._old: set[Edition] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
@@ -385,15 +385,15 @@ class Gateway:
         settings, shared = posted.settings, self._durable
         providers = await self._providers.take(posted)
         try:
-            app = self._chain(settings, providers, shared)
+            chain = self._chain(settings, providers, shared)
         except BaseException:
             self._later(self._providers.give_back(providers.values()))
             raise
-        return Edition(app, posted, providers.values(), time())
+        return Edition(chain, posted, providers.values(), time())
 
     def _chain(
         self, settings: Settings, providers: Mapping[str, Provider], shared: Durable
-    ) -> ASGIApp:
+    ) -> Chain:
         catalog = Catalog.build(settings)
         shared.uploads.make_room(settings.server.max_body)
         token = settings.auth.admin_token

@@ -1,6 +1,6 @@
 """The chain, outermost first: what stands where, and why. `penstock print-chain` shows it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -295,20 +295,27 @@ LAYERS: tuple[Layer, ...] = (
 )
 
 
-def compose(app: ASGIApp, parts: Parts) -> ASGIApp:
+class Chain(NamedTuple):
+    """An app inside its layers, and what closes the layers that run tasks of their own."""
+
+    app: ASGIApp
+    closers: tuple[Callable[[], Awaitable[None]], ...]
+
+    async def aclose(self) -> None:
+        """Close the layers, outermost first."""
+        for close in self.closers:
+            await close()
+
+
+def compose(app: ASGIApp, parts: Parts) -> Chain:
     """`app` inside every layer."""
+    closers = []
     for layer in reversed(LAYERS):
-        app = layer.make(app, parts)
-    return app
-
-
-async def end(app: ASGIApp | None) -> None:
-    """Let every layer end what it runs on its own."""
-    while app is not None:
-        aclose = getattr(app, "aclose", None)
-        if aclose is not None:
-            await aclose()
-        app = getattr(app, "app", None)
+        outer = layer.make(app, parts)
+        if outer is not app and hasattr(outer, "aclose"):
+            closers.append(outer.aclose)
+        app = outer
+    return Chain(app, tuple(reversed(closers)))
 
 
 def describe() -> list[tuple[str, str]]:

@@ -15,10 +15,8 @@ from tempfile import NamedTemporaryFile
 
 import msgspec
 
-from middlewares._asgi import ASGIApp
-
 from .board import Posted
-from .chain import end
+from .chain import Chain
 from .options import Upstream
 from .settings import Settings
 from .upstreams.provider import Provider
@@ -34,12 +32,13 @@ class Edition:
     loaded: Unix seconds.
     """
 
-    __slots__ = ("app", "loaded", "posted", "providers", "retired", "under_way")
+    __slots__ = ("app", "close_layers", "loaded", "posted", "providers", "retired", "under_way")
 
     def __init__(
-        self, app: ASGIApp, posted: Posted, providers: Iterable[Provider], loaded: float
+        self, chain: Chain, posted: Posted, providers: Iterable[Provider], loaded: float
     ) -> None:
-        self.app = app
+        self.app = chain.app
+        self.close_layers = chain.aclose
         self.posted = posted
         self.providers = tuple(providers)
         self.loaded = loaded
@@ -112,9 +111,9 @@ class Providers:
         return None
 
     async def close(self, edition: Edition) -> None:
-        """End what the layers of an edition run on their own, and give its providers back."""
+        """Close the layers of an edition that run tasks, and give its providers back."""
         try:
-            await end(edition.app)
+            await edition.close_layers()
         finally:
             await self.give_back(edition.providers)
 

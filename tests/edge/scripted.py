@@ -309,7 +309,7 @@ class House:
             ),
             door=Door(None, lambda: 0),
         )
-        self._app = compose(bottom, parts)
+        self._app = compose(bottom, parts).app
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The chain; what it knows of each request is kept in `exchanges`."""

@@ -1,0 +1,67 @@
+"""`compose` collects what closes the layers; nothing walks from app to app."""
+
+from typing import Any, cast
+
+import pytest
+
+from edge import chain
+from edge.chain import Layer, Parts, compose
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+
+PARTS = cast("Parts", None)
+
+
+async def bottom(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class Closable:
+    """A layer that keeps its inner app to itself."""
+
+    def __init__(self, name: str, app: ASGIApp, closed: list[str]) -> None:
+        self._name = name
+        self._inner = app
+        self._closed = closed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._inner(scope, receive, send)
+
+    async def aclose(self) -> None:
+        self._closed.append(self._name)
+
+
+def wrapped(app: ASGIApp) -> ASGIApp:
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return plain
+
+
+async def test_chain_aclose_closes_each_layer_once_outermost_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+
+    def closable(name: str) -> Layer:
+        return Layer(name, "", lambda app, _: Closable(name, app, closed))
+
+    layers = (
+        closable("outer"),
+        Layer("plain", "", lambda app, _: wrapped(app)),
+        Layer("off", "", lambda app, _: app),
+        closable("inner"),
+    )
+    monkeypatch.setattr(chain, "LAYERS", layers)
+    composed = compose(bottom, PARTS)
+    await composed.aclose()
+    assert closed == ["outer", "inner"]
+
+
+async def test_chain_aclose_leaves_the_app_inside_to_its_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[Any] = []
+    monkeypatch.setattr(chain, "LAYERS", (Layer("off", "", lambda app, _: app),))
+    app = Closable("app", bottom, closed)
+    composed = compose(app, PARTS)
+    await composed.aclose()
+    assert (composed.app, closed) == (app, [])
