@@ -5,14 +5,15 @@ changed, and stands still, is read and checked as at the start, its providers ar
 trial, and then it is posted on the board for all workers. A file with any fault is refused whole:
 the board keeps what it has, and so do the workers, also those that are started anew.
 
-Some of a configuration cannot be changed under way, see `FIXED`. A file that changes any of it is
-refused too: half of a change would be neither the one configuration nor the other.
+Settings whose field says `reloadable: False` take effect at a restart only. A file that changes one
+of them is refused whole: half of a change would be neither the one configuration nor the other.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from time import time
@@ -20,61 +21,30 @@ from typing import Any
 
 import msgspec
 
+from edge.config.fields import Kind, walk_settings, walk_values
+
 from .board import Board, Posted, TooLarge, digest_of
-from .references import unreadable
+from .options import Configuration
+from .references import Secret, unreadable
 from .settings import Settings, SettingsError, decoded, load
 from .status import Reloaded
 
 _log = logging.getLogger(__name__)
 
-FIXED = (
-    "server.host",
-    "server.port",
-    "server.workers",
-    "server.drain",
-    "server.drain_delay",
-    "server.http2",
-    "store",
-    "auth.mode",
-    "limits.throttle_max_wait",
-    "limits.throttle_max_per_key",
-    "limits.throttle_max_total",
-    "limits.throttle_max_memory",
-    "limits.max_body_memory",
-    "limits.max_body_memory_per_key",
-    "breaker",
-    "affinity",
-    "log.level",
-    "log.format",
-)
-"""Keys, and tables as a whole, that hold from the start of a process to its end."""
-
 _LARGEST = 16 << 20
 """Bytes of a file that are looked at; there is no room on the board for more."""
 
 
-def fixed_misfits(running: Settings, wanted: Settings) -> list[str]:
-    """A sentence for each fixed key that `wanted` changes. No value is shown: some are secret."""
+def not_reloadable(running: Settings, wanted: Settings) -> list[str]:
+    """A sentence for each setting that `wanted` changes and that takes effect at a restart only.
+
+    No value is shown: some are secret.
+    """
     return [
-        f"{key}: cannot be changed while Penstock runs; restart it for that"
-        for path in FIXED
-        for key in _changed(path, running, wanted)
+        f"{path}: cannot be changed while Penstock runs; restart it for that"
+        for path, field in walk_settings(Configuration)
+        if not field.reloadable and attrgetter(path)(running) != attrgetter(path)(wanted)
     ]
-
-
-def _changed(path: str, running: Settings, wanted: Settings) -> Iterator[str]:
-    one: Any = running
-    other: Any = wanted
-    for name in path.split("."):
-        one, other = getattr(one, name), getattr(other, name)
-    if one == other:
-        return
-    fields: tuple[str, ...] = getattr(one, "__struct_fields__", ())
-    if not fields:
-        yield path
-    for name in fields:
-        if getattr(one, name) != getattr(other, name):
-            yield f"{path}.{name}"
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -168,28 +138,14 @@ def _content(path: Path) -> bytes:
 
 def _referred(text: bytes, file: Path) -> Iterator[Path]:
     """The files that a configuration names: secrets as `file:PATH`, certificates by their path."""
-    document = decoded(text.decode(), file)
-    if not isinstance(document, dict):
-        return
     folder = file.resolve().parent
-    for table, content in document.items():
-        if table != "store":  # whose `file:` is a folder that is written to
-            for path in _paths(content):
-                yield folder / Path(path).expanduser()
-
-
-def _paths(value: object, key: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _paths(inner, name)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _paths(inner, key)
-    elif isinstance(value, str):
-        if value.startswith("file:"):
-            yield value.removeprefix("file:")
-        elif key in ("ca", "client_cert"):
-            yield value
+    for kind, value in walk_values(Kind.of(Configuration), decoded(text.decode(), file)):
+        if not isinstance(value, str):
+            continue
+        if kind.bare is Path:
+            yield folder / Path(value).expanduser()
+        elif kind.bare is Secret and value.startswith("file:"):
+            yield folder / Path(value.removeprefix("file:")).expanduser()
 
 
 class Reloader:
@@ -244,7 +200,7 @@ class Reloader:
             if faults := self._source.faults():
                 return faults
             settings = self._source.load()
-            if faults := fixed_misfits(self._running, settings):
+            if faults := not_reloadable(self._running, settings):
                 return faults
             posted = Posted.of(settings, serial=self._serial + 1, digest=look.digest)
             if faults := self._trial(posted):

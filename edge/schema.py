@@ -1,14 +1,15 @@
-"""The JSON Schema of a configuration file, made from the structs that read it.
+"""JSON Schema of a configuration file, made from the structs that decode it.
 
 `penstock schema` prints it; `config/schema.json` is that output, for editors. What a schema cannot
 say (names that must exist, keys that need each other) only `penstock check` says.
 """
 
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final
 
 import msgspec
+
+from edge.config.fields import Kind, fields_of
 
 from .options import Configuration
 from .references import HttpUrl, Location, Secret
@@ -24,12 +25,12 @@ from .units import (
     plain,
 )
 
-_UNITS: Final[dict[Any, Schema]] = {
+_VALUES: Final[dict[Any, Schema]] = {
     **{one: one.schema for one in (Duration, Size, Rate, Credits, Span, Secret, Location, HttpUrl)},
     Network: NETWORK_SCHEMA,
     Path: {"type": "string", "minLength": 1},
+    **{one: {"type": name} for one, name in ((str, "string"), (int, "integer"), (bool, "boolean"))},
 }
-_PLAIN: Final[dict[Any, str]] = {str: "string", int: "integer", bool: "boolean"}
 _LIMITS: Final = {
     "ge": "minimum",
     "le": "maximum",
@@ -55,54 +56,44 @@ def text() -> str:
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"
 
 
-def _table(kind: type[msgspec.Struct], tables: dict[str, Any]) -> dict[str, Any]:
+def _table(table: type[msgspec.Struct], tables: dict[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for field in msgspec.structs.fields(kind):
-        one = _of(field.type, tables)
+    for field in fields_of(table).values():
+        one = _of(field.kind, tables)
         if field.required:
             required.append(field.name)
-        elif not _is_table(field.type) and field.default not in (None, msgspec.NODEFAULT):
+        elif field.kind.form != "table" and field.default not in (None, msgspec.NODEFAULT):
             one["default"] = plain(field.default)
         properties[field.name] = one
-    table = {
+    described = {
         "type": "object",
-        "description": (kind.__doc__ or "").strip(),
+        "description": (table.__doc__ or "").strip(),
         "properties": properties,
         "additionalProperties": False,
     }
-    return {**table, "required": required} if required else table
+    return {**described, "required": required} if required else described
 
 
-def _is_table(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _of(kind: Any, tables: dict[str, Any]) -> dict[str, Any]:
-    if kind in _UNITS:
-        return dict(_UNITS[kind])
-    if kind is Any:
-        return {}
-    if kind in _PLAIN:
-        return {"type": _PLAIN[kind]}
-    if _is_table(kind):
-        if kind.__name__ not in tables:
-            tables[kind.__name__] = {}
-            tables[kind.__name__] = _table(kind, tables)
-        return {"$ref": f"#/$defs/{kind.__name__}"}
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _limited(_of(inner[0], tables), inner[1:])
-    if origin is Literal:
-        return {"enum": list(inner)}
-    if origin is tuple:
-        return {"type": "array", "items": _of(inner[0], tables)}
-    if origin is dict:
-        return {"type": "object", "additionalProperties": _of(inner[1], tables)}
-    if origin in (Union, UnionType):
-        (member,) = (member for member in inner if member is not NoneType)
-        return _of(member, tables)
-    raise TypeError(f"no schema for {kind!r}")
+def _of(kind: Kind, tables: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one kind; tables go to `tables` and are referred to."""
+    base: dict[str, Any] = {}
+    match kind.form:
+        case "table":
+            name = kind.bare.__name__
+            if name not in tables:
+                tables[name] = {}
+                tables[name] = _table(kind.bare, tables)
+            base = {"$ref": f"#/$defs/{name}"}
+        case "choice":
+            base = {"enum": list(kind.choices)}
+        case "list" if kind.inner is not None:
+            base = {"type": "array", "items": _of(kind.inner, tables)}
+        case "map" if kind.inner is not None:
+            base = {"type": "object", "additionalProperties": _of(kind.inner, tables)}
+        case _ if kind.bare is not Any:
+            base = dict(_VALUES[kind.bare])
+    return _limited(base, kind.metas)
 
 
 def _limited(base: dict[str, Any], metas: tuple[Any, ...]) -> dict[str, Any]:

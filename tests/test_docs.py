@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import NODEFAULT
 from prometheus_client import Metric
 from typer.main import get_command
 
 from edge import answers, intake, shape
 from edge.cli import app
+from edge.config.fields import walk_settings
 from edge.dialects import json_schema, media
 from edge.metric_memory import MetricMemory
+from edge.options import Configuration
 from edge.router import OPEN, ROUTES
-from edge.schema import schema, text
+from edge.schema import text
+from edge.units import plain
 from edge.upstreams import provider
 from middlewares import KINDS, Metrics, _body, _uploads
 from middlewares.metrics import ReloadMetrics
@@ -99,23 +103,12 @@ def test_bounds() -> None:
 
 
 def setting_rows() -> Iterator[str]:
-    tree = schema()
-
-    def walk(table: dict[str, Any], prefix: str) -> Iterator[str]:
-        required = table.get("required", ())
-        for name, field in table["properties"].items():
-            inner, path = field, prefix + name
-            if field.get("type") == "array" and "$ref" in field["items"]:
-                inner, path = field["items"], f"{prefix}{name}[]"
-            if "$ref" in inner:
-                yield from walk(tree["$defs"][inner["$ref"].rpartition("/")[2]], path + ".")
-                continue
-            default = "*required*" if name in required else "none"
-            if "default" in field:
-                default = f"`{json.dumps(field['default'], ensure_ascii=False)}`"
-            yield row(f"`{path}`", default, " ".join(field.get("description", "").split()))
-
-    yield from walk(tree, "")
+    for path, field in walk_settings(Configuration):
+        default = "*required*" if field.required else "none"
+        if field.default not in (None, NODEFAULT):
+            default = f"`{json.dumps(plain(field.default), ensure_ascii=False)}`"
+        change = "reload" if field.reloadable else "restart"
+        yield row(f"`{path}`", default, change, " ".join(field.description.split()))
 
 
 def test_settings() -> None:

@@ -3,11 +3,12 @@
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
+from edge.config.fields import fields_of
 from edge.keys import looks_secret
 from edge.period import PeriodRefused, read_moment
 from middlewares._asgi import Receive, Scope, header
@@ -146,8 +147,7 @@ def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
     if not path:
         return Problem("invalid_request", message="The body must be a JSON object.")
     if "enum value" in told:
-        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-        return expected(path, " or ".join(get_args(types[path])))
+        return expected(path, " or ".join(fields_of(kind)[path].kind.choices))
     what = told.partition(", got ")[0].replace("`", "").replace(" | ", " or ")
     return expected(path, what.removeprefix("Expected "))
 

@@ -5,12 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from edge.board import Board, Posted, digest_of
-from edge.options import Configuration
-from edge.reload import FIXED, Reloader, Source, fixed_misfits
+from edge.reload import Reloader, Source, not_reloadable
 from edge.settings import SettingsError, load, parse
 from edge.status import Reloaded
 
@@ -226,25 +224,7 @@ def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
 def test_fixed_keys_are_named_and_their_values_are_not(
     change: dict[str, Any], keys: list[str]
 ) -> None:
-    said = fixed_misfits(parse({}), parse(change))
+    said = not_reloadable(parse({}), parse(change))
     assert said == [
         f"{key}: cannot be changed while Penstock runs; restart it for that" for key in keys
     ]
-
-
-def test_fixed_keys_are_settings() -> None:
-    for path in FIXED:
-        found: Any = Configuration()
-        for name in path.split("."):
-            found = getattr(found, name)
-
-
-def test_every_fixed_key_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
-    for path in FIXED:
-        found: Any = Configuration()
-        for name in path.split("."):
-            found = getattr(found, name)
-        shown = f"{path}.*" if isinstance(found, msgspec.Struct) else path
-        table = path.rpartition(".")[0]
-        assert f"`{shown}`" in page or (table == "limits" and "`limits.throttle_*`" in page), path
