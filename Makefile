@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST := .venv-newest
 RUNS := $(VENV)/runs
 READY := $(VENV)/ready
 NODE := tests/clients/node
@@ -11,7 +12,7 @@ CLIENTS := $(NODE)/node_modules/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-clients proofs check fix bench schema lock clean
+.PHONY: help demo test test-newest coverage test-clients proofs check fix bench schema lock clean
 
 # Tests start processes by the hundred: each compiles every module again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,6 +34,19 @@ demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, the
 
 test: check $(CLIENTS)  ## everything that has to hold: check, then all tests, none skipped
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-skips $(TESTS)
+
+# The pinned environment lends its uv and its Node clients. Overrides replace the upper bounds of
+# $(BOUNDED), and constraints.txt has no part in it; the test of the lock files is left out.
+test-newest: $(CLIENTS)  ## the tests again with the newest release of everything, in .venv-newest
+	@$(PIP) install --quiet uv
+	@[ -x $(NEWEST)/bin/python ] || $(PYTHON) -m venv --without-pip $(NEWEST)
+	@printf '%s\n' $(BOUNDED) > $(NEWEST)/overrides.txt
+	@echo "Installing the newest releases in $(NEWEST) ..."
+	@$(INSTALL_NEWEST) --upgrade --requirements pyproject.toml --all-extras --group dev \
+	  --overrides $(NEWEST)/overrides.txt
+	@$(INSTALL_NEWEST) --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip freeze --python $(NEWEST)/bin/python | grep $(BOUNDED:%=-e ^%==)
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --no-skips --ignore tests/test_lock.py $(TESTS)
 
 coverage: $(CLIENTS)  ## all tests again with their coverage, which must be 95 % at least; slow
 	$(CORE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-skips --cov --cov-report=term $(TESTS)
@@ -68,12 +82,15 @@ lock: $(READY)  ## pin the newest versions of everything, with hashes, in constr
 	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm run lock
 
 clean:  ## remove the environment and everything that can be made again
-	rm -rf $(VENV) $(NODE)/node_modules .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(NEWEST) $(NODE)/node_modules .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --no-deps
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
   --generate-hashes --no-annotate --system-certs --custom-compile-command "make lock"
+INSTALL_NEWEST = $(BIN)/uv pip install --quiet --system-certs --python $(NEWEST)/bin/python
+# What pyproject.toml gives an upper bound, as its internals are used.
+BOUNDED := granian prometheus-client
 # What Typer takes for texts in colours, which this program does not have: 18 MB.
 UNUSED := rich pygments markdown-it-py mdurl
 

@@ -141,6 +141,18 @@ def test_what_the_project_asks_for_is_locked() -> None:
             assert requirement.specifier.contains(pin.version, prereleases=True), f"{one}: {text}"
 
 
+def test_test_newest_lifts_every_upper_bound() -> None:
+    """Of packages whose internals are used; see `BOUNDED` in the Makefile."""
+    bounded = {
+        requirement.name
+        for requirement in map(Requirement, PROJECT["project"]["dependencies"])
+        if any(one.operator not in (">=", ">", "!=") for one in requirement.specifier)
+    }
+    assert bounded == {"granian", "prometheus-client"}
+    (names,) = re.findall(r"^BOUNDED := (.*)$", MAKEFILE, flags=re.MULTILINE)
+    assert set(names.split()) == bounded
+
+
 def test_what_is_left_out_of_the_lock_is_not_in_it() -> None:
     """`make` installs the lock as it is, without asking packages what they depend on."""
     left_out = PROJECT["tool"]["uv"]["exclude-dependencies"]
