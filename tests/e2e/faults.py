@@ -100,7 +100,7 @@ BEFORE: tuple[Fault, ...] = (
         played="refuses",
     ),
     Fault(
-        name="certificate that nobody vouches for",
+        name="certificate of an unknown authority",
         plain="upstream_unavailable",
         stream="upstream_unavailable",
         played="no TLS",
