@@ -44,7 +44,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on."""
+    """A free TCP port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -163,7 +163,7 @@ def _cpu(name: str, target: Target, plan: Plan, pid: int) -> tuple[float, float,
 
 
 def say(line: str) -> None:
-    """Tell whoever waits."""
+    """Print one line at once."""
     print(line, flush=True)
 
 
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def chosen(only: str | None) -> list[Subject]:
     """The subjects to measure: some by name, or the usual ones and with PEERS=all the peers too.
 
-    Raises KeyError for a name nobody has.
+    Raises KeyError for an unknown name.
     """
     usual = (PENSTOCK, *TRANSLATING, *LIMITING, NGINX, ENVOY)
     every = {subject.name: subject for subject in (*usual, *PEERS)}

@@ -40,7 +40,7 @@ _KEEPS_UP = 0.9
 class Job(msgspec.Struct, frozen=True):
     """One phase. Times in seconds.
 
-    pid: root of the process tree whose CPU time and memory are read; None: nobody's.
+    pid: root of the process tree whose CPU time and memory are read; None: nothing is read.
     rate: requests per second (phase rate) or events per second of a stream.
     core: where this process runs; None: anywhere.
     """

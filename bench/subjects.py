@@ -1,6 +1,6 @@
 """What is compared: a record each, with how to get it, start it and speak to it.
 
-A subject is prepared once (installed, configured) and started anew in each round. Configurations
+A subject is prepared once (installed, configured) and started in each round. Configurations
 are what one would run in production: keep-alive to the upstream, no access log where the program
 is a plain proxy, no time limit that a stream could meet.
 """
