@@ -78,6 +78,21 @@ class ResponsesReader(SseReader):
         self._started = False
         self._text = [0]
 
+    def feed(self, block: bytes) -> list[Event]:
+        # Nearly every block is one event of two lines.
+        cut = block.find(b"\n")
+        if (
+            block.startswith(b"data: ", cut + 1)
+            and block.startswith(b"event: ")
+            and block.find(b"\n", cut + 1) == len(block) - 2
+            and sse.CR not in block
+            and not self._over
+        ):
+            out: list[Event] = []
+            self._data(block[cut + 7 : -2], block[7:cut], out)
+            return out
+        return super().feed(block)
+
     def end(self) -> list[Event]:
         """The upstream has ended; without a terminal event it has broken off."""
         out: list[Event] = []
@@ -105,26 +120,17 @@ class ResponsesReader(SseReader):
         return out
 
     def _read_event(self, event: bytes, out: list[Event]) -> None:
-        # Nearly every event has two lines.
-        cut = event.find(b"\n")
-        if (
-            event.startswith(b"data: ", cut + 1)
-            and event.startswith(b"event: ")
-            and event.find(b"\n", cut + 1) == len(event) - 2
-            and sse.CR not in event
-        ):
-            data, name = event[cut + 7 : -2], event[7:cut]
-        else:
-            parsed = sse.parse(event)
-            if parsed is None:
-                return
-            data, name = parsed.data, parsed.name.encode()
+        parsed = sse.parse(event)
+        if parsed is not None:
+            self._data(parsed.data, parsed.name.encode(), out)
+
+    def _data(self, data: bytes, name: bytes, out: list[Event]) -> None:
         try:
-            read = wire.decode_event(data)
+            event = wire.decode_event(data)
         except UNREADABLE:
             self._unreadable(data, name, out)
         else:
-            self._read(read, data, name, out)
+            self._read(event, data, name, out)
 
     def _read(self, event: wire.Event, data: bytes, name: bytes, out: list[Event]) -> None:
         kind = event.type or name.decode("utf-8", "replace").strip()
