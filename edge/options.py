@@ -97,7 +97,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """How Penstock listens."""
+    """How Penstock listens and stops."""
 
     host: Annotated[
         str,
@@ -113,7 +113,8 @@ class Server(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=65535,
-            description="TCP port. 0 lets the system choose a free one.",
+            description="TCP port to listen on. 0 takes a free one, which the line `ready "
+            "http://HOST:PORT` names.",
             extra={"reloadable": False},
         ),
     ] = 8080
@@ -122,148 +123,156 @@ class Server(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=256,
-            description='Worker processes. More than one needs `store.counters = "redis://..."`, '
-            "so that limits are counted in one place.",
+            description="Worker processes; each uses about one CPU core. More than one needs "
+            '`store.counters = "redis://..."`, so that limits are counted in one place.',
             extra={"reloadable": False},
         ),
     ] = 1
     max_body: Annotated[
-        Size, Meta(description="Largest request body accepted; a larger one is answered 413.")
+        Size,
+        Meta(
+            description="Bytes of the largest request body; a larger one is answered 413. Raise "
+            "it for long conversations with many images."
+        ),
     ] = Size(32 * 2**20)
     drain: Annotated[
         Duration,
         Meta(
-            description="How long running requests may go on after SIGTERM. Give your process "
-            "manager a longer grace time than this.",
+            description="Longest time that running requests may go on after SIGTERM. Give your "
+            "process manager a longer grace period than this and `drain_delay` together.",
             extra={"reloadable": False},
         ),
     ] = Duration(600)
     drain_delay: Annotated[
         Duration,
         Meta(
-            description="How long /readyz says 503 after SIGTERM while new requests are still "
-            "taken, so that load balancers turn away first. SIGINT skips it.",
+            description="Time after SIGTERM in which /readyz answers 503 while new requests are "
+            "still accepted, so that load balancers stop sending first. Set it to the interval of "
+            "their checks. SIGINT skips it.",
             extra={"reloadable": False, "renamed_from": "drain_notice"},
         ),
     ] = Duration(1)
     http2: Annotated[
         bool,
         Meta(
-            description="Take HTTP/2 from clients too. Off unless given: it makes every open "
-            "stream about 13 KiB larger, and most gateways stand behind a proxy.",
+            description="Accept HTTP/2 from clients. Off unless given: it makes each open stream "
+            "about 13 KiB larger, and a reverse proxy in front needs only HTTP/1.1.",
             extra={"reloadable": False},
         ),
     ] = False
     trusted_proxies: Annotated[
         tuple[Network, ...],
         Meta(
-            description="Networks of the reverse proxies in front. Only from them are "
-            "`x-forwarded-for`, counted from the right, and `x-forwarded-proto` believed."
+            description='Networks of the reverse proxies in front: "10.0.0.0/8". '
+            "`x-forwarded-for`, read from the right, and `x-forwarded-proto` are believed from "
+            "these only. Unless given, all clients of a proxy have the address of the proxy."
         ),
     ] = ()
     public_url: Annotated[
         HttpUrl | None,
         Meta(
-            description="Where clients reach this gateway, without /v1: "
-            '"https://llm.example.com". Unless given it is read from each request: scheme and '
-            "`Host`."
+            description="URL at which clients reach this gateway, without /v1: "
+            '"https://llm.example.com". Unless given it is made from the scheme and `Host` of '
+            "each request; set it where a proxy changes them."
         ),
     ] = None
     ops_networks: Annotated[
         tuple[Network, ...],
         Meta(
-            description="Networks that may read /metrics, /status, /livez and /readyz; others "
-            "get 404. "
-            "Loopback, private, shared and link-local ranges unless given."
+            description="Networks that may read /metrics, /status, /livez and /readyz; others get "
+            "404. Loopback, private, shared and link-local ranges unless given."
         ),
     ] = PRIVATE_NETWORKS
     cors_origins: Annotated[
         tuple[str, ...],
         Meta(
-            description="Browser origins that may call the API, e.g. "
-            '"https://app.example.com". None unless given.'
+            description='Browser origins that may call the API: "https://app.example.com", or "*" '
+            "for all. None unless given."
         ),
     ] = ()
     first_token_hold: Annotated[
         Duration,
         Meta(
-            description="How long the status line of a stream is held back while the model has "
-            "said nothing, so that an early failure keeps its true status.",
+            description="Longest time that the status of a stream is held back while the model "
+            "has sent no content. A failure within this time has its own status; later the stream "
+            "has begun with 200, and a failure is an event in it.",
             extra={"renamed_from": "header_hold"},
         ),
     ] = Duration(10)
     ping_interval: Annotated[
         Duration,
         Meta(
-            description="A ping is put on a stream after this much silence. 0 sends none.",
+            description="Silence after which a stream gets a ping, so that proxies keep it open. "
+            "0 sends none.",
             extra={"renamed_from": "keep_alive"},
         ),
     ] = Duration(12)
     disconnect_drain: Annotated[
         Duration,
         Meta(
-            description="How long an upstream is heard out after its client has left, for plans "
-            'with `on_hangup = "drain"`.',
+            description="Longest time that an upstream is read on after its client has "
+            'disconnected, where `on_hangup = "drain"`.',
             extra={"renamed_from": "hear_out"},
         ),
     ] = Duration(300)
     upload_idle_timeout: Annotated[
         Duration,
         Meta(
-            description="Longest silence while a client uploads its request body; answered 408. A "
-            "body must come at 8 KiB/s on the average, too, after that time.",
+            description="Longest silence while a client uploads a request body; answered 408. "
+            "After this time a body must also have come at 8 KiB/s on average.",
             extra={"renamed_from": "body_timeout"},
         ),
     ] = Duration(30)
     upload_timeout: Annotated[
         Duration,
-        Meta(description="Longest time that the upload of a request body may take; answered 408."),
+        Meta(description="Longest time for the upload of one request body; answered 408."),
     ] = Duration(300)
 
 
 class Store(Struct, frozen=True, kw_only=True):
-    """Where state lives. Relative paths are relative to the folder of the configuration file."""
+    """Where state is stored. Relative paths start at the folder of the configuration file."""
 
     sql: Annotated[
         Location,
         Meta(
-            description='Keys and ledger: "sqlite:///var/penstock.db" (a file) or '
-            '"postgresql://user:password@host/database". "env:NAME" reads it from the environment.',
+            description='Database of keys and ledger: "sqlite:///var/penstock.db" (a file) or '
+            '"postgresql://user:password@host/database", which several hosts can share. '
+            '"env:NAME" reads it from the environment.',
             extra={"reloadable": False},
         ),
     ] = Location("sqlite:///var/penstock.db")
     counters: Annotated[
         Location,
         Meta(
-            description='Limits and leases: "memory" for one worker process, '
-            '"redis://host:6379/0" (or rediss://) for more. "env:NAME" reads it from the '
-            "environment.",
+            description='Where limits and reservations are counted: "memory" for one worker '
+            'process, "redis://host:6379/0" (or rediss://) for several workers or hosts. '
+            '"env:NAME" reads it from the environment.',
             extra={"reloadable": False},
         ),
     ] = Location("memory")
     counters_timeout: Annotated[
         Duration,
         Meta(
-            description="How long Redis may take for an answer before it counts as gone. It is "
-            "then tried again every second, and not waited for meanwhile. Also for the look "
-            "whether an `Idempotency-Key` is known.",
+            description="Longest time for an answer of Redis. After it Redis counts as down: it "
+            "is tried again every second, and requests do not wait for it. Bounds the lookup of "
+            "an `Idempotency-Key` too.",
             extra={"reloadable": False},
         ),
     ] = Duration(0.2)
     rates_when_redis_is_down: Annotated[
         Literal["local", "allow", "refuse"],
         Meta(
-            description='While Redis is gone: "local" lets each worker count rates and slots for '
-            'itself, "allow" does not limit, "refuse" answers 503.',
+            description='Rates and concurrency while Redis is down: "local" counts in each worker '
+            'by itself, "allow" does not limit, "refuse" answers 503.',
             extra={"reloadable": False, "renamed_from": "rates_without_counters"},
         ),
     ] = "local"
     budgets_when_redis_is_down: Annotated[
         Literal["refuse", "local"],
         Meta(
-            description='While Redis is gone: "refuse" answers 503 to keys that have a budget, '
-            '"local" lets each worker count from the ledger on, so that each may spend what is '
-            "left once.",
+            description='Keys with a budget while Redis is down: "refuse" answers 503; "local" '
+            "counts in each worker from the ledger on, so that each worker may spend once what is "
+            "left.",
             extra={"reloadable": False, "renamed_from": "budgets_without_counters"},
         ),
     ] = "refuse"
@@ -271,8 +280,8 @@ class Store(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Folder in which ledger rows survive the death of a process until they are "
-            "in `sql`. On a disk of this machine, not shared with others.",
+            description="Folder in which ledger rows survive the death of a process until they "
+            "are in `sql`. It must be on a disk of this machine that no other machine writes to.",
             extra={"reloadable": False},
         ),
     ] = "var/journal"
@@ -286,24 +295,25 @@ class Store(Struct, frozen=True, kw_only=True):
     responses_ttl: Annotated[
         Duration | None,
         Meta(
-            description="How long answers of /v1/responses are kept in `sql` to be continued and "
-            "read again, unless the caller says `store: false`. 0 keeps none. Unless given, 30 "
-            'days; with `auth.mode = "none"` none are kept then.',
+            description="How long answers of /v1/responses are stored in `sql` to be continued "
+            "and read again, unless the caller says `store: false`. Unless given, 30 days, or not "
+            'at all with `auth.mode = "none"`. 0 stores none.',
             extra={"reloadable": False, "renamed_from": "responses"},
         ),
     ] = None
     responses_max_size: Annotated[
         Size,
         Meta(
-            description="Bytes of kept answers that one key, or one address, may have. Beyond it "
-            "the conversations continued longest ago make room.",
+            description="Bytes of stored answers of one key, or of one address where there are no "
+            "keys. Beyond it the conversations continued longest ago are deleted.",
             extra={"reloadable": False, "renamed_from": "responses_size"},
         ),
     ] = Size(1 << 30)
     responses_max_count: Annotated[
         Positive,
         Meta(
-            description="The same as a number of answers.",
+            description="Stored answers of one key, or of one address. Beyond it the "
+            "conversations continued longest ago are deleted.",
             extra={"reloadable": False, "renamed_from": "responses_count"},
         ),
     ] = 100_000
@@ -316,92 +326,100 @@ class Auth(Struct, frozen=True, kw_only=True):
         Literal["keys", "none"],
         Meta(
             description='"keys": every call needs a key made with `penstock keys create`. "none": '
-            "no key is asked for and the client address is the caller.",
+            "no key is needed, and limits count by client address.",
             extra={"reloadable": False},
         ),
     ] = "keys"
     default_plan: Annotated[
         str | None,
         Meta(
-            description='Plan of keys that name none, and of everybody with mode "none".',
+            description='Plan of keys that name none and, with mode "none", of every caller. '
+            "Unless given these have no plan's limits.",
             extra={"renamed_from": "plan"},
         ),
     ] = None
     admin_token: Annotated[
         Secret | None,
         Meta(
-            description="Token of the management API, at least 16 characters, as "
-            '"env:PENSTOCK_ADMIN_TOKEN" or "file:/run/secrets/admin". Without one that API is off.'
+            description="Token of the management API, at least 16 characters: "
+            '"env:PENSTOCK_ADMIN_TOKEN" or "file:/run/secrets/admin". Unless given the management '
+            "API is off."
         ),
     ] = None
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Limits that hold whoever calls."""
+    """Limits of a client address and of a worker process, whatever the plan."""
 
     address: Annotated[
-        Rate, Meta(description='Requests of one client address when `auth.mode = "none"`.')
+        Rate,
+        Meta(
+            description='Request rate of one client address with `auth.mode = "none"`, where '
+            "`auth.default_plan` sets none."
+        ),
     ] = Rate(60, 60)
     address_burst: Annotated[
         int,
         Meta(
             ge=0,
             le=10**9,
-            description="Requests of one address beyond that rate which may be saved up.",
+            description="Requests beyond that rate which an address may save up.",
         ),
     ] = 10
     safety_net: Annotated[
         Rate,
         Meta(
-            description="Requests of one address over everything but the open paths, counted "
-            "before keys. Behind a proxy name it in `server.trusted_proxies`, or all its clients "
-            "are one address."
+            description="Request rate of one client address over all paths that need a key, "
+            "counted before the key is checked. Name a reverse proxy in `server.trusted_proxies`, "
+            "or all its clients count as one address."
         ),
     ] = Rate(5000, 600)
     throttle_max_wait: Annotated[
         Duration,
         Meta(
-            description="Longest that a throttled request waits for its turn; one that would wait "
-            "longer is answered 429 at once.",
+            description='Longest wait of a throttled request (`on_excess = "throttle"`). One that '
+            "would wait longer is answered 429 at once.",
             extra={"reloadable": False, "renamed_from": "throttle_wait"},
         ),
     ] = Duration(30)
     throttle_max_per_key: Annotated[
         Positive,
         Meta(
-            description="Throttled requests of one key that may wait in one worker.",
+            description="Throttled requests of one key that may wait in one worker; a further one "
+            "is answered 429.",
             extra={"reloadable": False, "renamed_from": "throttle_queue"},
         ),
     ] = 100
     throttle_max_total: Annotated[
         Positive,
         Meta(
-            description="Throttled requests of all keys that may wait in one worker. When so many "
-            "do, the key that has most of them gives way.",
+            description="Throttled requests of all keys that may wait in one worker. At this "
+            "number the key with the most waiting requests loses its last one, answered 429.",
             extra={"reloadable": False, "renamed_from": "throttle_total"},
         ),
     ] = 1000
     throttle_max_memory: Annotated[
         Size,
         Meta(
-            description="Request bodies that throttled requests may hold in one worker.",
+            description="Bytes of request bodies that throttled requests may hold in one worker.",
             extra={"reloadable": False, "renamed_from": "throttle_memory"},
         ),
     ] = Size(32 * 2**20)
     max_body_memory: Annotated[
         Size,
         Meta(
-            description="Request bodies that one worker holds at once, from their first byte until "
-            "the upstream's answer begins; answered 503. A worker takes 100 MiB, and up to five "
-            "times this while it translates.",
+            description="Bytes of request bodies that one worker holds at once, from the first "
+            "byte until the answer of the upstream begins; a further body is answered 503. A "
+            "worker takes 100 MiB of memory, and up to five times this value while it translates.",
             extra={"reloadable": False, "renamed_from": "bodies"},
         ),
     ] = Size(48 * 2**20)
     max_body_memory_per_key: Annotated[
         Size,
         Meta(
-            description="Of these, bodies of one key, or of one address where there are no keys; "
-            "answered 429. Never less than `server.max_body`.",
+            description="Share of `max_body_memory` for bodies of one key, or of one address "
+            "where there are no keys; a further body is answered 429. Never less than "
+            "`server.max_body`.",
             extra={"reloadable": False, "renamed_from": "bodies_each"},
         ),
     ] = Size(32 * 2**20)
@@ -411,69 +429,96 @@ class Window(Struct, frozen=True, kw_only=True):
     """A spend cap over a length of time."""
 
     length: Annotated[
-        Span, Meta(description='"5h", "1d", "7d" or "calendar month", from first use on.')
+        Span,
+        Meta(
+            description='Length of the window, from first use on: "5h", "1d", "7d" or "calendar '
+            'month".'
+        ),
     ]
-    credits: Annotated[Credits, Meta(description='Cap in credits, as text: "5.00".')]
+    credits: Annotated[Credits, Meta(description='Spend cap in credits, as text: "5.00".')]
     aligned: Annotated[
-        bool, Meta(description="Begin at calendar boundaries (UTC) instead of at first use.")
+        bool,
+        Meta(description="Start the window at calendar boundaries (UTC) instead of at first use."),
     ] = False
 
 
 class Allowance(Struct, frozen=True, kw_only=True):
-    """What a key may use: of its plan, or of its own."""
+    """Limits of one key, from its plan or its own."""
 
-    requests: Annotated[Rate | None, Meta(description='Requests of one key: "120/min".')] = None
+    requests: Annotated[
+        Rate | None,
+        Meta(description='Request rate of one key: "120/min". Not limited unless given.'),
+    ] = None
     burst: Annotated[
         int,
-        Meta(ge=0, le=10**9, description="Requests beyond that rate which may be saved up."),
+        Meta(ge=0, le=10**9, description="Requests beyond that rate which a key may save up."),
     ] = 0
-    tokens: Annotated[Rate | None, Meta(description='Tokens of one key: "200k/min".')] = None
+    tokens: Annotated[
+        Rate | None,
+        Meta(
+            description='Rate of input and output tokens of one key: "200k/min". Not limited '
+            "unless given."
+        ),
+    ] = None
     concurrency: Annotated[
-        Positive | None, Meta(description="Requests of one key in flight at once.")
+        Positive | None,
+        Meta(description="Requests of one key in flight at once. Not limited unless given."),
     ] = None
     on_excess: Annotated[
         Literal["reject", "throttle"],
-        Meta(description='Over a rate: "reject" answers 429, "throttle" lets it wait its turn.'),
+        Meta(
+            description='Requests over a rate: "reject" answers 429, "throttle" lets them wait '
+            "for their turn."
+        ),
     ] = "reject"
-    windows: Annotated[tuple[Window, ...], Meta(description="Spend caps; all of them hold.")] = ()
+    windows: Annotated[
+        tuple[Window, ...], Meta(description="Spend caps; a request must fit into all of them.")
+    ] = ()
     overflow: Annotated[
         Literal["none", "credits"],
         Meta(
-            description='When a window is used up, or where there is none: "credits" goes on with '
-            'prepaid credits. "none" without windows does not limit spending.'
+            description='What pays where a window is used up or there is none: "credits" takes '
+            'prepaid credits, "none" refuses. "none" without windows does not limit spending.'
         ),
     ] = "none"
     on_hangup: Annotated[
         Literal["cancel", "drain"],
         Meta(
-            description='When a client leaves: "cancel" stops the upstream and charges what was '
-            'produced, "drain" hears it out and charges its count.'
+            description='When a client disconnects: "cancel" stops the upstream and charges what '
+            'it has produced; "drain" reads on, up to `server.disconnect_drain`, and charges the '
+            "upstream's own count."
         ),
     ] = "cancel"
     cut_off: Annotated[
         bool,
-        Meta(description="End a running stream with an error event when its money is gone."),
+        Meta(
+            description="End a running stream with an error event when its money is used up. "
+            "Unless given the stream goes on to its own end."
+        ),
     ] = False
 
 
 class Plan(Allowance, frozen=True, kw_only=True):
-    """What a key of this plan may use."""
+    """Limits that keys share by naming the plan."""
 
-    id: Annotated[Slug, Meta(description="Name used by keys.")]
+    id: Annotated[
+        Slug,
+        Meta(description="Name of the plan, by which keys and `auth.default_plan` refer to it."),
+    ]
     on_budget: Annotated[
         str | None,
         Meta(
-            description="Model that serves instead, where a spend cap or missing credits would "
-            "refuse: one that costs nothing, or it is refused as well. Only for answers (not "
-            "embeddings or counting), and only if the key may use it."
+            description="Model that serves instead of a refusal by a spend cap or for missing "
+            "credits. It must cost nothing, or the request is refused all the same. Only for "
+            "answers (not embeddings or counting), and only if the key may use it."
         ),
     ] = None
     on_rate_limit: Annotated[
         str | None,
         Meta(
-            description="Model that serves instead, where a rate would refuse. What it serves is "
-            "not counted against the rates, but against `concurrency`. As with `on_budget`, only "
-            "for answers and if the key may use it."
+            description="Model that serves instead of a refusal by a rate. Its requests count "
+            "against `concurrency`, not against the rates. Only for answers (not embeddings or "
+            "counting), and only if the key may use it."
         ),
     ] = None
 
@@ -481,109 +526,120 @@ class Plan(Allowance, frozen=True, kw_only=True):
 class Upstream(Struct, frozen=True, kw_only=True):
     """A provider of models."""
 
-    name: Annotated[Slug, Meta(description="Name used in `targets`.")]
+    name: Annotated[Slug, Meta(description="Name of the upstream, by which `targets` refer to it.")]
     dialect: Annotated[
         UpstreamDialect,
         Meta(
-            description="What it speaks: OpenAI Chat, OpenAI Responses or Anthropic Messages over "
-            "HTTP; the Claude command-line client on this host; the built-in simulator."
+            description='What it speaks: "openai" (Chat Completions), "responses" (OpenAI '
+            'Responses) or "anthropic" (Messages) over HTTP; "claude-cli", the Claude '
+            'command-line client on this host; "simulator", the built-in simulator.'
         ),
     ]
     base_url: Annotated[
         HttpUrl | None,
         Meta(
-            description='Up to and including the version: "https://api.openai.com/v1". Needed by '
-            "the HTTP dialects."
+            description="URL of its API, up to and including the version: "
+            '"https://api.openai.com/v1". Required by the HTTP dialects.'
         ),
     ] = None
     api_key: Annotated[
         Secret | None,
-        Meta(description='The provider\'s key, as "env:UP_KEY", "file:PATH" or literally.'),
+        Meta(
+            description='Key of the provider: "env:UP_KEY", "file:PATH" or the key itself. No key '
+            "is sent unless given."
+        ),
     ] = None
     headers: Annotated[
         dict[str, Secret],
-        Meta(description='Further request headers; values may be "env:NAME" or "file:PATH".'),
+        Meta(description='Additional request headers; values may be "env:NAME" or "file:PATH".'),
     ] = {}
     auth_header: Annotated[
         Literal["authorization", "x-api-key", "api-key"] | None,
         Meta(
             description='Header that carries `api_key`: "authorization" (as a Bearer token), '
-            '"x-api-key" or "api-key" (Azure). Unless given x-api-key for dialect "anthropic", '
-            "authorization for the others."
+            '"x-api-key" or "api-key" (Azure). Unless given, x-api-key for dialect "anthropic" '
+            "and authorization for the others."
         ),
     ] = None
     query: Annotated[
         dict[str, Secret],
         Meta(
-            description='Query of every request: `{ api-version = "2024-10-21" }`; values may be '
-            '"env:NAME" or "file:PATH".'
+            description='Query parameters of every request: `{ api-version = "2024-10-21" }`; '
+            'values may be "env:NAME" or "file:PATH".'
         ),
     ] = {}
     extra_body: Annotated[
         dict[str, Any],
         Meta(
-            description="Members put into every JSON body sent there. They replace those of the "
+            description="Members put into every JSON body sent there. They replace members of the "
             "same name, the caller's included."
         ),
     ] = {}
     drop_body: Annotated[
         tuple[str, ...],
         Meta(
-            description="Members of bodies that are never sent there, such as those that the "
+            description="Members removed from every body sent there, such as those that the "
             "provider refuses."
         ),
     ] = ()
     stream_usage: Annotated[
         bool,
         Meta(
-            description="Whether streams of Chat are asked for their usage (`stream_options`). A "
-            "provider that refuses to be asked is noticed; false spares it the question. What it "
-            "then does not tell is estimated."
+            description="Ask streams of Chat for their usage (`stream_options`). A provider that "
+            "refuses the member is detected at the first request; false spares that request. "
+            "Tokens that a provider does not report are estimated."
         ),
     ] = True
     disclose: Annotated[
         bool,
         Meta(
-            description="Whether callers may know who answers: the provider's names and members "
-            "of its own stay in answers, and its error messages reach callers, less keys, "
-            "addresses and account ids."
+            description="Let callers see who answers: the names that the provider gives, members "
+            "of its own, and its error messages without keys, addresses and account ids. Off "
+            "unless given."
         ),
     ] = False
     connect_timeout: Annotated[
-        Duration, Meta(description="To a connection: name lookup, TCP and TLS.")
+        Duration, Meta(description="Longest time to connect: name lookup, TCP and TLS.")
     ] = Duration(5)
-    first_token_timeout: Annotated[Duration, Meta(description="To the first content.")] = Duration(
-        120
-    )
-    idle_timeout: Annotated[Duration, Meta(description="Between two events of a stream.")] = (
-        Duration(120)
-    )
-    total_timeout: Annotated[Duration, Meta(description="For one whole request.")] = Duration(1800)
+    first_token_timeout: Annotated[
+        Duration, Meta(description="Longest time to the first content of an answer.")
+    ] = Duration(120)
+    idle_timeout: Annotated[
+        Duration, Meta(description="Longest silence between two events of a stream.")
+    ] = Duration(120)
+    total_timeout: Annotated[
+        Duration,
+        Meta(description="Longest time for one request, from its start to the end of its answer."),
+    ] = Duration(1800)
     transport: Annotated[
         Literal["native", "httpx"],
         Meta(
-            description='"native" is the fast HTTP/1.1 client; "httpx" adds HTTP/2, proxies and '
-            "client certificates."
+            description='HTTP client: "native" is the fast HTTP/1.1 client; "httpx" adds HTTP/2, '
+            "proxies and client certificates."
         ),
     ] = "native"
     ca: Annotated[
         Path | None,
-        Meta(description="PEM file of authorities to trust instead of the system's."),
+        Meta(description="PEM file of certificate authorities to trust instead of the system's."),
     ] = None
     client_cert: Annotated[
         Path | None,
-        Meta(description='PEM file with certificate and key. Needs `transport = "httpx"`.'),
+        Meta(description='PEM file with client certificate and key. Needs `transport = "httpx"`.'),
     ] = None
     proxy: Annotated[
         Secret | None,
-        Meta(description='URL of an HTTP proxy on the way. Needs `transport = "httpx"`.'),
+        Meta(
+            description='URL of a proxy: "http://proxy.example.com:3128". Needs `transport = '
+            '"httpx"`.'
+        ),
     ] = None
     max_connections: Annotated[
         int,
         Meta(
             ge=1,
             le=100_000,
-            description="Most connections of one worker process.",
+            description="Most connections of one worker process. With HTTP/1.1 each request in "
+            "flight takes one.",
             extra={"renamed_from": "connections"},
         ),
     ] = 1000
@@ -591,17 +647,17 @@ class Upstream(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[^-\x00-\x1f][^\x00-\x1f]*$",
-            description='Of dialect "claude-cli": the client, as a name in PATH or as a path.',
+            description='Dialect "claude-cli": the client program, as a name in PATH or as a path.',
             extra={"expected": "the name or the path of a program, without arguments"},
         ),
     ] = "claude"
     environment: Annotated[
         dict[str, Secret],
         Meta(
-            description='Of dialect "claude-cli": variables for the client, such as '
+            description='Dialect "claude-cli": variables for the client, such as '
             'CLAUDE_CONFIG_DIR or CLAUDE_CODE_OAUTH_TOKEN; values may be "env:NAME" or '
-            '"file:PATH". Of the gateway\'s own it gets PATH, HOME, the language, proxies and '
-            "authorities."
+            '"file:PATH". It also gets PATH, HOME, the language, proxies and certificate '
+            "authorities of the gateway, and nothing else."
         ),
     ] = {}
     max_processes: Annotated[
@@ -609,8 +665,8 @@ class Upstream(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1000,
-            description='Of dialect "claude-cli": most clients that run at once for one worker '
-            "process; each answers one request and takes about 200 MB.",
+            description='Dialect "claude-cli": most clients at once in one worker process. Each '
+            "answers one request and takes about 200 MB.",
             extra={"renamed_from": "processes"},
         ),
     ] = 5
@@ -619,9 +675,9 @@ class Upstream(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=100_000,
-            description='Of dialect "claude-cli": most requests of one worker process that wait '
-            "for a client; a further one is answered 503. One that has waited for half of "
-            "`first_token_timeout` is, too.",
+            description='Dialect "claude-cli": most requests that wait for a client in one worker '
+            "process; a further one is answered 503, and so is one that has waited for half of "
+            "`first_token_timeout`.",
             extra={"renamed_from": "waiting"},
         ),
     ] = 100
@@ -630,29 +686,39 @@ class Upstream(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1000,
-            description='Of dialect "claude-cli": clients started ahead of need, within '
-            "`max_processes`, while there are requests.",
+            description='Dialect "claude-cli": clients started ahead of the next request, within '
+            "`max_processes`, once there has been a request. 0 starts each one when its request "
+            "comes.",
             extra={"renamed_from": "spare"},
         ),
     ] = 1
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """Credits per million tokens, as text, unless the field says otherwise."""
+    """Prices in credits per million tokens, as text, unless the field says otherwise."""
 
-    input: Annotated[Credits, Meta(description="Uncached input tokens.")] = Credits(0)
+    input: Annotated[Credits, Meta(description="Input tokens that no prompt cache holds.")] = (
+        Credits(0)
+    )
     output: Annotated[Credits, Meta(description="Output tokens.")] = Credits(0)
     cache_read: Annotated[
-        Credits | None, Meta(description="Input read from a prompt cache; as input unless given.")
+        Credits | None,
+        Meta(description="Input tokens read from a prompt cache; the price of input unless given."),
     ] = None
     cache_write: Annotated[
-        Credits | None, Meta(description="Input written to one; as input unless given.")
+        Credits | None,
+        Meta(
+            description="Input tokens written to a prompt cache; the price of input unless given."
+        ),
     ] = None
     cache_write_1h: Annotated[
         Credits | None,
-        Meta(description="Input written to one for an hour; twice the input's unless given."),
+        Meta(
+            description="Input tokens written to a prompt cache for one hour; twice the price of "
+            "input unless given."
+        ),
     ] = None
-    image: Annotated[Credits | None, Meta(description="Per image made.")] = None
+    image: Annotated[Credits | None, Meta(description="Per image produced.")] = None
     audio_minute: Annotated[Credits | None, Meta(description="Per minute of audio.")] = None
     job: Annotated[Credits | None, Meta(description="Per video or music job.")] = None
     hosted_call: Annotated[
@@ -665,9 +731,9 @@ class Price(Struct, frozen=True, kw_only=True):
     tiers: Annotated[
         dict[str, Credits],
         Meta(
-            description="Factors on the price of tokens by service tier, speed or place, as text: "
-            '{ priority = "2.0", flex = "0.5", fast = "6.0", us = "1.1" }. A request that asks for '
-            "one that may be dearer and is not named here is refused."
+            description="Factors on the token prices by service tier, speed or place, as text: { "
+            'priority = "2.0", flex = "0.5", fast = "6.0", us = "1.1" }. A request for one that '
+            "may be dearer and has no factor here is refused."
         ),
     ] = {}
 
@@ -678,91 +744,103 @@ class Model(Struct, frozen=True, kw_only=True):
     id: Annotated[
         ModelPattern,
         Meta(
-            description="Name clients write. One `*` at its end offers every name that begins so, "
-            "less those of entries without one, whatever their case, prefix or suffix.",
+            description="Name that clients write. A `*` at its end offers every name with that "
+            "beginning, except those of entries without one, in any case and with any prefix or "
+            "suffix.",
         ),
     ]
     aliases: Annotated[
         tuple[ModelName, ...],
-        Meta(description="Further names for the same model."),
+        Meta(description="Additional names of the same model."),
     ] = ()
     display_name: Annotated[
-        str, Meta(description="Display name; the id unless given.", extra={"renamed_from": "name"})
+        str,
+        Meta(
+            description="Name for people, shown in /v1/models. The id unless given.",
+            extra={"renamed_from": "name"},
+        ),
     ] = ""
     created: Annotated[
-        int, Meta(ge=0, description="Unix time shown in /v1/models as `created`.")
+        int, Meta(ge=0, description="Unix time shown as `created` in /v1/models.")
     ] = 1_735_689_600
     context: Annotated[
         Positive | None,
         Meta(
-            description="Context window in tokens, shown in /v1/models. So many are set aside for "
-            "a request of which only the upstream sees all; 200,000 unless given."
+            description="Context window in tokens, shown in /v1/models. A request whose whole "
+            "input only the upstream sees reserves this many; 200,000 unless given."
         ),
     ] = None
     max_output: Annotated[
         Positive | None,
         Meta(
-            description="Most output tokens, shown in /v1/models. Money for so many is set aside "
-            "at most, and for 32,000 where neither this nor the request sets a bound."
+            description="Most output tokens, shown in /v1/models. Bounds what a request reserves: "
+            "the price of this many, or of 32,000 where neither this nor the request sets a bound."
         ),
     ] = None
-    modalities: Annotated[tuple[Modality, ...], Meta(description="What goes in.")] = ("text",)
+    modalities: Annotated[
+        tuple[Modality, ...], Meta(description="What the model takes as input.")
+    ] = ("text",)
     output_modalities: Annotated[
-        tuple[Modality, ...], Meta(description="What comes out.", extra={"renamed_from": "output"})
+        tuple[Modality, ...],
+        Meta(description="What the model produces.", extra={"renamed_from": "output"}),
     ] = ("text",)
     targets: Annotated[
         tuple[TargetName, ...],
         Meta(
             min_length=1,
-            description='Where it is served, best first: "upstream/its-model-name". A `*` at the '
-            "end stands for the name the client wrote, for ids that end in `*`.",
+            description='Where the model is served, best first: "upstream/its-model-name". In an '
+            "id that ends in `*`, a `*` at the end of a target stands for the name that the "
+            "client wrote.",
         ),
     ]
     family: Annotated[
         ModelName | None,
         Meta(
-            description="A vendor's model name that tells what the targets are, where their own "
-            'names do not: an Azure deployment called `prod` may be a "gpt-5". How they are asked '
-            "goes by it; their own names unless given."
+            description="A vendor's model name that says what the targets are, where their own "
+            'names do not: an Azure deployment called `prod` may be a "gpt-5". Requests are '
+            "written as that model takes them. Their own names unless given."
         ),
     ] = None
     families: Annotated[
         tuple[ModelName, ...],
-        Meta(description="The same where the targets differ: one name for each."),
+        Meta(description="The same for targets that differ: one name for each target."),
     ] = ()
     load_balancing: Annotated[
         Literal["order", "weight", "least_inflight", "latency"],
         Meta(
-            description='Which target is tried first: "order" as written; "weight" at random, by '
-            '`weights`; "least_inflight" the one with the fewest requests under way; "latency" the '
-            "one whose answers begin soonest. A conversation stays where it was answered last.",
+            description='Which target is tried first: "order", as written; "weight", at random by '
+            '`weights`; "least_inflight", the one with the fewest requests in flight; "latency", '
+            "the one whose answers begin soonest. A conversation stays with the target that "
+            "answered it last.",
             extra={"renamed_from": "balance"},
         ),
     ] = "order"
     weights: Annotated[
         tuple[Positive, ...],
         Meta(
-            description='Shares of the targets, one for each, for `load_balancing = "weight"`. '
-            "Equal unless given."
+            description="Shares of the targets, one number for each, for `load_balancing = "
+            '"weight"`. Equal unless given.'
         ),
     ] = ()
     fallbacks: Annotated[
         tuple[str, ...],
         Meta(
-            description="Models to try when every target failed, for keys that may use them. A "
-            "caller's own `models` take their place."
+            description="Models to try when every target has failed, if the key may use them. A "
+            "caller's own `models` replace them."
         ),
     ] = ()
-    price: Annotated[Price | None, Meta(description="What it costs the caller.")] = None
+    price: Annotated[
+        Price | None, Meta(description="What the model costs the caller. Free unless given.")
+    ] = None
     on_hangup: Annotated[
         Literal["cancel", "drain"] | None,
         Meta(
-            description="What is done when a client leaves, in place of what its plan says: "
-            '"drain" for models that think out of sight, whose thinking cannot be estimated.'
+            description="What is done when a client disconnects, in place of what its plan says. "
+            'Set "drain" for models with hidden reasoning, which cannot be estimated.'
         ),
     ] = None
     plans: Annotated[
-        tuple[str, ...], Meta(description="Plans that may use it; all unless given.")
+        tuple[str, ...], Meta(description="Plans whose keys may use the model. All unless given.")
     ] = ()
 
 
@@ -789,19 +867,21 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Fallback(Struct, frozen=True, kw_only=True):
-    """What is done about a target that fails before its first content."""
+    """Retries and fallbacks of a request whose target fails before its first content."""
 
     max_attempts: Annotated[
         Positive,
         Meta(
-            description="Tries of one request, at most, over targets and fallbacks.",
+            description="Most attempts of one request, over all targets and fallbacks. 1 never "
+            "tries again.",
             extra={"renamed_from": "attempts"},
         ),
     ] = 5
     deadline: Annotated[
         Duration,
         Meta(
-            description="After this no further try of a request is begun.",
+            description="Time from the start of a request after which no further attempt begins. "
+            "Where clients do not stream, give it more than `upstreams[].total_timeout`.",
             extra={"renamed_from": "time"},
         ),
     ] = Duration(300)
@@ -810,22 +890,22 @@ class Fallback(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=10,
-            description="How often the same targets are tried again once each has failed. Clients "
-            "have retries of their own, which come on top.",
+            description="Further rounds over the same targets once each has failed. Retries of "
+            "the clients come on top.",
         ),
     ] = 0
     backoff: Annotated[
         Duration,
         Meta(
-            description="Longest pause before the first of them, twice as long before each later "
-            "one; how long it is within that is left to chance.",
+            description="Longest pause before the first further round; it doubles before each "
+            "later one. The pause itself is random, from 0 to this.",
             extra={"renamed_from": "pause"},
         ),
     ] = Duration(0.5)
     max_backoff: Annotated[
         Duration,
         Meta(
-            description="A pause grows no longer. A `retry-after` beyond it is not waited for.",
+            description="Upper bound of that pause. A longer `retry-after` is not waited for.",
             extra={"renamed_from": "longest_pause"},
         ),
     ] = Duration(8)
@@ -833,20 +913,21 @@ class Fallback(Struct, frozen=True, kw_only=True):
         bool,
         Meta(
             description="Send a request again, to another target or on a fresh connection, also "
-            "where it was sent and nothing came back: the first may have worked on it, and bill "
-            "you for it.",
+            "where it was sent and no answer came. The first upstream may have worked on it, and "
+            "bill you for it; false returns the error instead.",
             extra={"renamed_from": "unanswered"},
         ),
     ] = True
 
 
 class Breaker(Struct, frozen=True, kw_only=True):
-    """When a target counts as broken. It is then passed over as long as there is another."""
+    """Circuit breaker of each target. An open one is passed over while another target is left."""
 
     min_failures: Annotated[
         Positive,
         Meta(
-            description="Failures, of late, that make a target broken.",
+            description="Failures within `window` that open the breaker, where `failure_rate` is "
+            "reached too.",
             extra={"reloadable": False, "renamed_from": "failures"},
         ),
     ] = 5
@@ -855,45 +936,49 @@ class Breaker(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100,
-            description="Percent of its requests, of late, that must have failed.",
+            description="Percent of the requests within `window` that must have failed.",
             extra={"reloadable": False, "renamed_from": "share"},
         ),
     ] = 30
     window: Annotated[
-        Duration, Meta(description='What "of late" means.', extra={"reloadable": False})
+        Duration,
+        Meta(
+            description="Time over which requests and failures are counted.",
+            extra={"reloadable": False},
+        ),
     ] = Duration(30)
     open_for: Annotated[
         Duration,
         Meta(
-            description="How long a broken target is left alone before one request tries it; twice "
-            "as long each time that one fails.",
+            description="Time for which an open breaker keeps requests away; then one request "
+            "probes the target. Doubles with each probe that fails.",
             extra={"reloadable": False, "renamed_from": "pause"},
         ),
     ] = Duration(5)
     max_open_for: Annotated[
         Duration,
         Meta(
-            description="It grows no longer, nor does what a `retry-after` asks for.",
+            description="Upper bound of that time, and of what a `retry-after` asks for.",
             extra={"reloadable": False, "renamed_from": "longest_pause"},
         ),
     ] = Duration(120)
 
 
 class Affinity(Struct, frozen=True, kw_only=True):
-    """Conversations stay with the target that answered them last, whose prompt cache knows them."""
+    """Conversations stay with the target that answered them last, whose prompt cache has them."""
 
     ttl: Annotated[
         Duration,
         Meta(
-            description="For how long after its last answer. 0 remembers no conversation; what "
-            "another model signed is then not left out when it changes over.",
+            description="How long a conversation stays, counted from its last answer. 0 turns "
+            "affinity off; what one model signed is then not removed for another.",
             extra={"reloadable": False, "renamed_from": "keep"},
         ),
     ] = Duration(86400)
     max_entries: Annotated[
         Positive,
         Meta(
-            description="Conversations that one worker remembers, at most.",
+            description="Most conversations that one worker remembers.",
             extra={"reloadable": False, "renamed_from": "most"},
         ),
     ] = 100_000
@@ -903,7 +988,8 @@ class Errors(Struct, frozen=True, kw_only=True):
     """What error answers show."""
 
     details: Annotated[
-        bool, Meta(description="Add `details` with field and issue to OpenAI-shaped errors.")
+        bool,
+        Meta(description="Add `details` with field and issue to errors in the OpenAI dialects."),
     ] = False
 
 
@@ -912,13 +998,13 @@ class Log(Struct, frozen=True, kw_only=True):
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="Least level written.", extra={"reloadable": False}),
+        Meta(description="Lowest level that is written.", extra={"reloadable": False}),
     ] = "info"
     format: Annotated[
         Literal["json", "console"],
         Meta(description='"json" for machines, "console" for people.', extra={"reloadable": False}),
     ] = "json"
-    requests: Annotated[bool, Meta(description="One line for each finished request.")] = True
+    requests: Annotated[bool, Meta(description="Write one line for each finished request.")] = True
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
@@ -929,7 +1015,8 @@ class Configuration(Struct, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=60,
-            description="Name that public messages carry and keys and model prefixes are made of.",
+            description="Product name in public messages, and the stem of key and model prefixes: "
+            '"My Edge" makes "my-edge".',
         ),
     ] = "Penstock"
     server: Server = Server()
