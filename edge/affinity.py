@@ -17,16 +17,10 @@ from middlewares.stores.bonds import Bond, Bonds
 
 from .aside import aside
 from .dialects import thread
+from .endpoints import Endpoint
 
 _KEY = 16
 """Bytes of a conversation's key; as many as nobody finds two of by trying."""
-_WHERE = {
-    "chat.completions": "messages",
-    "messages": "messages",
-    "responses": "input",
-    "responses.compact": "input",
-}
-"""By endpoint, the member that holds the conversation."""
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -69,12 +63,11 @@ class Conversations:
         self._bonds = bonds
 
     async def find(self, exchange: Exchange) -> Conversation | None:
-        where = _WHERE.get(exchange.endpoint)
-        if where is None:
+        row: Endpoint = exchange.row
+        if not row.conversation:
             return None
         fields = exchange.fields
-        if where not in fields and exchange.endpoint == "chat.completions":
-            where = "input"  # Cursor sends the body of another endpoint there
+        where = next((name for name in row.conversation if name in fields), row.conversation[0])
         if exchange.large:
             read = await aside(partial(thread.read, fields, where))
         else:

@@ -34,7 +34,7 @@ from .descriptors import Room
 from .door import Door
 from .durable import Durable, open_durable
 from .edition import Edition, Providers
-from .endpoints import endpoints, stateful
+from .handlers import handlers, stateful
 from .ops import open_app
 from .places import Places
 from .plans import Plans
@@ -401,7 +401,7 @@ class Gateway:
         statement = Statement(
             terms=plans.terms, accounts=shared.accounts, rates=shared.counters, ledger=shared.ledger
         )
-        bottom = endpoints(
+        bottom = handlers(
             settings,
             catalog,
             providers,

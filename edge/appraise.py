@@ -26,14 +26,11 @@ from .aside import aside
 from .bounds import UNBOUNDED, output_bound
 from .catalog import Catalog, Model
 from .dialects.anthropic_messages.claude import claude
+from .endpoints import Endpoint
 from .plans import Plans
 from .surcharges import check_tiers, compacts, hosted_calls, keeps_for_an_hour, tiers_asked
 from .unseen import reads_more
 
-_COSTS = frozenset(
-    ("chat.completions", "completions", "messages", "responses", "responses.compact", "embeddings")
-)
-"""Endpoints whose answers cost."""
 _CONTEXT = 200_000
 """Tokens that a model reads at most whose catalog entry does not say."""
 
@@ -73,7 +70,8 @@ class Appraiser:
 
         Raises Problem (`Plans.terms`, and for a tier that has no price).
         """
-        if exchange.endpoint not in _COSTS or not exchange.model:
+        row: Endpoint = exchange.row
+        if row.billed == "free" or not exchange.model:
             return None
         model = self._catalog.find(exchange.instead or exchange.model)
         if model is None:
@@ -103,7 +101,7 @@ class Appraiser:
                 most_input *= 2
             if reads_more(fields, whole=exchange.whole and not limits.added):
                 most_input = max(most_input, limits.context)
-                calls = hosted_calls(exchange.endpoint, fields)
+                calls = hosted_calls(row.codec, fields)
                 runs += calls
                 if price.hosted_call:
                     hosted = calls
@@ -111,7 +109,7 @@ class Appraiser:
             budget,
             (principal.plan or "") if principal is not None else "",
             estimate,
-            output_bound(exchange.endpoint, fields, limits.most, limits.unbounded),
+            output_bound(row, fields, limits.most, limits.unbounded),
             price,
             most_input,
             hosted,

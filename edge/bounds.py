@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from .dialects.crossing import speaks_responses
+from .endpoints import CONVERSATIONS, Endpoint
 
 Fields = Mapping[str, msgspec.Raw]
 
@@ -28,14 +29,6 @@ _MOST_KNOWN = 1024
 _MOST_NAMES, _LONGEST_NAMES = 40, 1000
 """Names of a body, and characters in them, up to which what they mean is remembered."""
 
-_OWN: Mapping[str, frozenset[str]] = {
-    "chat.completions": frozenset(("max_completion_tokens", "max_tokens")),
-    "completions": frozenset(("max_tokens",)),
-    "messages": frozenset(("max_tokens",)),
-    "responses": frozenset(("max_output_tokens",)),
-    "responses.compact": frozenset(("max_output_tokens",)),
-}
-"""By endpoint: the bounds of its dialect. Servers differ in which of two they read."""
 _FOREIGN = frozenset(
     (
         "maxtokens",
@@ -147,10 +140,10 @@ class _Shape(msgspec.Struct, frozen=True):
     """The one member that bounds the answer; "" if there are more, or none."""
 
 
-def _shape(endpoint: str, names: tuple[str, ...]) -> _Shape:
-    own = _OWN[endpoint]
-    if endpoint == "chat.completions" and speaks_responses(names):
-        own = _OWN["responses"]
+def _shape(row: Endpoint, names: tuple[str, ...]) -> _Shape:
+    own = row.bounds
+    if row.codec == "chat" and speaks_responses(names):
+        own = CONVERSATIONS["responses"].bounds
     found: dict[frozenset[str], list[str]] = {
         kind: [] for kind in (own, _FOREIGN, _CHOICES, _ASIDE, _NESTED)
     }
@@ -167,19 +160,22 @@ def _shape(endpoint: str, names: tuple[str, ...]) -> _Shape:
     return _Shape(bounds, foreign, choices, aside, nested, bounds[0] if alone else "")
 
 
-_SHAPES = {endpoint: remembered(partial(_shape, endpoint)) for endpoint in _OWN}
+_SHAPES: dict[Endpoint, Callable[[Fields], _Shape]] = {}
+"""Of each endpoint that has been asked for."""
 
 
-def output_bound(endpoint: str, fields: Fields, most: int | None, default: int = UNBOUNDED) -> int:
-    """Output tokens at most of a request to `endpoint`; 0 where answers have none.
+def output_bound(row: Endpoint, fields: Fields, most: int | None, default: int = UNBOUNDED) -> int:
+    """Output tokens at most of a request to an endpoint; 0 where answers have none.
 
     most: tokens that the model can make at once, None if unknown; default: tokens of an answer
     that nothing bounds, where that is unknown. A bound that cannot be read, or is none, is for the
     upstream to refuse, or to take for no bound.
     """
-    shape_of = _SHAPES.get(endpoint)
+    shape_of = _SHAPES.get(row)
     if shape_of is None:
-        return 0
+        if not row.bounds:
+            return 0
+        shape_of = _SHAPES[row] = remembered(partial(_shape, row))
     shape = shape_of(fields)
     unbounded = most or default
     if shape.only:  # as most have

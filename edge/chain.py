@@ -1,6 +1,6 @@
 """The chain, outermost first: what stands where, and why. `penstock print-chain` shows it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -40,12 +40,13 @@ from middlewares.terms import Limits, Rate
 from .appraise import Appraiser
 from .catalog import Catalog
 from .door import Door, DoorMiddleware
-from .endpoints import Endpoints
+from .endpoints import ENDPOINTS, Endpoint
 from .estimate import Estimator
-from .intake import IntakeMiddleware
-from .places import FORWARDED, Places
+from .handlers import Stateful
+from .intake import IntakeMiddleware, check_bodies
+from .places import Places
 from .plans import Plans
-from .router import RouterMiddleware, routes_of
+from .router import RouterMiddleware, paths_of
 from .settings import Settings
 from .telemetry import RequestLogMiddleware
 
@@ -62,7 +63,7 @@ class Parts(msgspec.Struct, frozen=True):
     accounts: Accounts
     book: Book
     replays: ReplayStore
-    stateful: Callable[[ASGIApp], Endpoints]
+    stateful: Callable[[ASGIApp], Stateful]
     places: Places
     health: Health
     line: Line
@@ -75,6 +76,7 @@ class Parts(msgspec.Struct, frozen=True):
     admin_app: ASGIApp
     door: Door
     stopped: Callable[[], bool] = lambda: False
+    endpoints: Sequence[Endpoint] = ENDPOINTS
 
 
 class Layer(NamedTuple):
@@ -104,11 +106,15 @@ def _door(app: ASGIApp, parts: Parts) -> ASGIApp:
         app,
         counters=parts.counters,
         limits=parts.plans.at_the_door,
-        exempt=OWN,
+        exempt=_unlimited(parts),
         line=parts.line,
         unread=True,
         gives_back=True,
     )
+
+
+def _unlimited(parts: Parts) -> frozenset[str]:
+    return frozenset(row.name for row in parts.endpoints if not row.limited)
 
 
 def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
@@ -118,8 +124,8 @@ def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
         app,
         counters=parts.counters,
         limits=parts.plans.of_the_body,
-        exempt=OWN,
-        tokens=lambda exchange: 0 if exchange.endpoint in COUNTING else exchange.estimate,
+        exempt=_unlimited(parts),
+        tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
         line=parts.second_line,
     )
 
@@ -128,7 +134,7 @@ def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
     catalog, plans = parts.catalog, parts.plans
 
     def instead(exchange: Exchange) -> Mapping[str, str]:
-        if exchange.endpoint not in _INSTEAD:
+        if not exchange.row.downgradable:
             return {}
         choices, principal = plans.instead(exchange.principal), exchange.principal
         if not choices or principal is None:
@@ -168,16 +174,6 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
         body=None,
     )
 
-
-_INSTEAD = FORWARDED - {"embeddings"}
-"""Endpoints where another model may serve instead. Vectors of two models cannot be compared, and
-counting asks no model."""
-
-OWN = frozenset(("usage", "limits", "requests"))
-"""Endpoints where a principal asks about itself: not counted, so that asking costs nothing."""
-
-COUNTING = frozenset(("messages.count_tokens", "responses.input_tokens"))
-"""Endpoints that tell how much a prompt is: of the rate of tokens they take none."""
 
 LAYERS: tuple[Layer, ...] = (
     Layer(
@@ -220,7 +216,7 @@ LAYERS: tuple[Layer, ...] = (
         "dialect and endpoint shape every refusal; unknown paths cost nothing",
         lambda app, p: RouterMiddleware(
             app,
-            table=routes_of(p.settings),
+            table=paths_of(p.settings, p.endpoints),
             open_app=p.open_app,
             admin_app=p.admin_app,
             net=lambda inner: _netted(inner, p),
@@ -309,6 +305,7 @@ class Chain(NamedTuple):
 
 def compose(app: ASGIApp, parts: Parts) -> Chain:
     """`app` inside every layer."""
+    check_bodies(parts.endpoints)
     closers = []
     for layer in reversed(LAYERS):
         outer = layer.make(app, parts)

@@ -28,6 +28,7 @@ from .catalog import Catalog, Model
 from .dialects.crossing import PASSTHROUGH
 from .dialects.neutral import Conversation
 from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
+from .endpoints import Endpoint
 from .estimate import UNSEEN, Estimator, Weight, weigh
 from .upstreams import Request, Response, UpstreamFailure
 from .upstreams.bodies import BOM
@@ -38,13 +39,9 @@ from .watch import ClientGone, NoContent, Watch
 
 Read = Callable[[Fields], Conversation]
 
-_NATIVE: Mapping[str, Dialect] = {
-    "messages.count_tokens": "anthropic",
-    "responses.input_tokens": "responses",
-}
-_ANSWERS = {
-    "messages.count_tokens": b'{"input_tokens":%d}',
-    "responses.input_tokens": b'{"object":"response.input_tokens","input_tokens":%d}',
+_ANSWERS: Mapping[Dialect, bytes] = {
+    "anthropic": b'{"input_tokens":%d}',
+    "responses": b'{"object":"response.input_tokens","input_tokens":%d}',
 }
 _UNCOUNTED: Mapping[Dialect, frozenset[str]] = {
     "anthropic": frozenset(("max_tokens", "stream")),
@@ -77,7 +74,7 @@ class _NoCounter(Exception):
 class CountingApp:
     """Answer with the input tokens of the prompt.
 
-    readers: by endpoint, how its bodies become a conversation.
+    readers: by dialect, how its bodies become a conversation.
     patience: seconds for an upstream to count. forget: seconds after which an upstream that had no
         counter is asked again. clock: seconds, monotonic.
     """
@@ -88,7 +85,7 @@ class CountingApp:
         catalog: Catalog,
         providers: Mapping[str, Provider],
         estimator: Estimator,
-        readers: Mapping[str, Read],
+        readers: Mapping[Dialect, Read],
         patience: float = 10.0,
         forget: float = 600.0,
         clock: Callable[[], float] = monotonic,
@@ -116,10 +113,10 @@ class CountingApp:
             exchange.outcome = "hung_up"
             return
         if count is None:
-            weighing = partial(_weighed, self._readers[exchange.endpoint], exchange.fields)
+            weighing = partial(_weighed, self._readers[exchange.dialect], exchange.fields)
             weight = await aside(weighing) if exchange.large else weighing()
             count = self._estimator.estimate(model.entry, weight)
-        body = _ANSWERS[exchange.endpoint] % count
+        body = _ANSWERS[exchange.dialect] % count
         exchange.outcome = "completed"
         await send_json(scope, send, body)
 
@@ -132,7 +129,8 @@ class CountingApp:
         """
         target = model.targets[0]
         provider = self._providers[target.upstream]
-        native = _NATIVE[exchange.endpoint]
+        native = exchange.dialect
+        row: Endpoint = exchange.row
         counter = (provider.name, exchange.endpoint)
         if native not in provider.dialects or self._lacking.get(counter, 0.0) > self._clock():
             return None
@@ -143,7 +141,7 @@ class CountingApp:
         )
         request = Request(
             method=b"POST",
-            target=provider.target(exchange.endpoint, _query(exchange.dialect, scope)),
+            target=provider.target(row.upstream_path, _query(exchange.dialect, scope)),
             headers=(*provider.headers, *passed_on(native, scope["headers"])),
             body=await aside(write) if exchange.large else write(),
         )

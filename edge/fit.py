@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from .options import ENDPOINT_OF_TAIL, Allowance, Configuration, Endpoint, Model, Plan, Upstream
+from .endpoints import ENDPOINTS, TAILS
+from .options import Allowance, Configuration, Model, Plan, Upstream
 
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _OWN_HEADERS = frozenset(
@@ -21,17 +22,12 @@ _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password
 _PLAIN = Upstream(name="plain", dialect="simulator")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _REMOTE = ("openai", "responses", "anthropic")
-_ASKED = frozenset(("model", "stream", "messages", "input", "prompt"))
+_ASKED = frozenset(("model", "stream", *(name for row in ENDPOINTS for name in row.required)))
 """Members without which a request is none, or not the caller's."""
-BOUNDS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens"))
+BOUNDS = frozenset(name for row in ENDPOINTS for name in row.bounds)
 """Members by which money is set aside: what is sent has to be what was counted with."""
 _UNMADE = _ASKED | BOUNDS | {"n", "best_of", "n_predict", "max_new_tokens", "stream_options"}
 """Members that `extra_body` must not set."""
-_ENDS = (
-    *("/chat/completions", "/completions", "/messages", "/messages/count_tokens"),
-    *("/responses", "/embeddings", "/models"),
-)
-"""Paths that are put behind a base URL, and do not belong in it."""
 _FOREIGN_REFERENCE = re.compile(
     r"os\.environ|process\.env|env\.[A-Z]|\$\{?\w+\}?$|\$\(|\{\{|\{env|%\w+%$|<[^>]*>$"
     r"|(?:vault|secret|secretref|ssm|op|gcpsm|awssm)://|(?:ENV|Env):|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$"
@@ -77,7 +73,7 @@ def misfits(configuration: Configuration) -> Iterator[str]:
     yield from _twice("routes", "path", (route.path for route in configuration.routes))
     for n, route in enumerate(configuration.routes):
         if route.endpoint is None and endpoint_of(route.path) is None:
-            known = ", ".join(ENDPOINT_OF_TAIL)
+            known = ", ".join(TAILS)
             yield f"routes[{n}].endpoint: is missing; {route.path} ends in none of {known}"
 
 
@@ -175,7 +171,7 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
     yield from _client_misfits(upstream)
     if upstream.base_url is not None:
         path = urlsplit(upstream.base_url).path
-        end = next((end for end in _ENDS if path.endswith(end)), None)
+        end = next((end for end in TAILS if path.endswith(end)), None)
         if end is not None:
             yield "base_url", f"ends in the endpoint {end}; expected what stands in front of it"
     if upstream.api_key is not None:
@@ -354,9 +350,10 @@ def _twice(table: str, key: str, values: Iterable[str]) -> Iterator[str]:
             yield f'{table}: {count} entries have the {key} "{value}"; expected one'
 
 
-def endpoint_of(path: str) -> Endpoint | None:
-    tails = [tail for tail in ENDPOINT_OF_TAIL if path.endswith(tail)]
-    return ENDPOINT_OF_TAIL[max(tails, key=len)] if tails else None
+def endpoint_of(path: str) -> str | None:
+    """The endpoint that a route means which names none: by the longest tail that ends its path."""
+    tails = [tail for tail in TAILS if path.endswith(tail)]
+    return TAILS[max(tails, key=len)] if tails else None
 
 
 def _visible(text: str) -> bool:

@@ -34,6 +34,7 @@ from .corrections.remedy import corrected
 from .dialects.crossing import CLIENTS, Crossing, cross
 from .dialects.passthrough import UpstreamBroke
 from .dialects.sides import ClientSide
+from .endpoints import Codec
 from .estimate import Estimator
 from .passage import CutOff, Passage
 from .sniff import event_stream, whole_answer
@@ -66,7 +67,7 @@ class Forwarder:
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
     max_answer: bytes an unstreamed answer may have, and what is read of a translated stream.
-    clients: by endpoint, how its callers speak.
+    clients: by codec, how callers speak.
     estimator: of input tokens, for answers that must tell them before the upstream does.
     hear_out: seconds an upstream may go on after its client has left, where it is heard out.
     learned: what targets were found not to take.
@@ -77,7 +78,7 @@ class Forwarder:
         *,
         catalog: Catalog,
         providers: Mapping[str, Provider],
-        clients: Mapping[str, ClientSide] = CLIENTS,
+        clients: Mapping[Codec, ClientSide] = CLIENTS,
         estimator: Estimator | None = None,
         hold: float = 10.0,
         keep_alive: float = 12.0,
@@ -119,7 +120,7 @@ class Forwarder:
                 if exchange.attempts and not exchange.attempts[-1].problem:
                     exchange.attempts[-1].problem = problem.kind
                 lacking = exchange.attempts and exchange.attempts[-1].status in _NO_ENDPOINT
-                if exchange.endpoint != "responses.compact" or not lacking or not passing:
+                if exchange.row.codec != "compaction" or not lacking or not passing:
                     raise
             self._anew(exchange)
             passing = False
@@ -167,7 +168,7 @@ class Forwarder:
             exchange.tariff = tariff_of(model.prices, exchange.fields, body)
         request = Request(
             method=b"POST",
-            target=provider.target(crossing.endpoint, _query(exchange, crossing, scope)),
+            target=provider.target(crossing.path, _query(exchange, crossing, scope)),
             headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
             body=body,
         )
@@ -238,7 +239,7 @@ class Forwarder:
             gone = True
             exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
 
-        vectors = exchange.endpoint == "embeddings"
+        vectors = exchange.row.codec == "embeddings"
         most = self._most_vectors if vectors else self._most_answer
         held = Held()
         try:

@@ -1,6 +1,6 @@
 """Read what the client asks for: the body once, and of it only the members we act on."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 
@@ -15,6 +15,7 @@ from middlewares.problem import Problem, expected
 from .aside import aside
 from .catalog import Catalog, Model
 from .contents import check_contents
+from .endpoints import ENDPOINTS, Endpoint
 from .estimate import Estimator
 from .members import check_names
 from .shape import FEW, check_all, check_few, is_large
@@ -34,19 +35,20 @@ _NOTHING = (b"null", b"[]", b'""')
 _LONGEST_NOTHING = max(map(len, _NOTHING))
 
 _OF_CONTENT = frozenset((b"content-type", b"content-encoding"))
-_STREAMED = frozenset(("chat.completions", "completions", "messages", "responses"))
 
-_MEMBERS = {
-    "chat.completions": ("messages", "input"),
-    "completions": ("prompt",),
-    "messages": ("messages",),
-    "messages.count_tokens": ("messages",),
-    "responses": ("input", "previous_response_id"),
-    "responses.compact": ("input", "previous_response_id"),
-    "responses.input_tokens": ("input", "previous_response_id"),
-    "embeddings": ("input",),
-}
-"""By endpoint: members of which there must be one, the usual first."""
+
+_READ = frozenset(("json", "none"))
+"""Kinds of bodies that there is a reader for."""
+
+
+def check_bodies(endpoints: Sequence[Endpoint]) -> None:
+    """Raise NotImplementedError for an endpoint whose body would not be read."""
+    for row in endpoints:
+        if row.body not in _READ:
+            raise NotImplementedError(f"endpoint {row.name}: no reader for {row.body} bodies")
+
+
+check_bodies(ENDPOINTS)
 
 
 class IntakeMiddleware:
@@ -54,7 +56,7 @@ class IntakeMiddleware:
 
     limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
 
-    Reads:   endpoint, principal
+    Reads:   row, dialect, client, principal
     Writes:  body_read, fields, whole, let_go, extend, model, models, stream, large, size, estimate,
              media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
@@ -67,7 +69,7 @@ class IntakeMiddleware:
     """
 
     __slots__ = (
-        *("_appraise", "_catalog", "_endpoints", "_idle", "_limit", "_longest", "_uploads"),
+        *("_appraise", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
         "app",
     )
 
@@ -81,7 +83,6 @@ class IntakeMiddleware:
         idle: float,
         longest: float = inf,
         uploads: Uploads | None = None,
-        endpoints: Collection[str] = frozenset(_MEMBERS),
     ) -> None:
         self.app = app
         self._catalog = catalog
@@ -90,13 +91,13 @@ class IntakeMiddleware:
         self._idle = idle
         self._longest = longest
         self._uploads = uploads or Uploads(total=limit << 4, each=limit << 4)
-        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
-        if exchange.endpoint not in self._endpoints or scope["method"] != "POST":
+        row: Endpoint = exchange.row
+        if row.body == "none":
             return await self.app(scope, receive, send)
         principal = exchange.principal
         who = subscriber(exchange.client) if principal is None else principal.id
@@ -136,7 +137,8 @@ class IntakeMiddleware:
         fields = _members(body)
         if not FEW.isdisjoint(fields):
             check_few(fields)
-        check_names(fields, exchange.endpoint)
+        row: Endpoint = exchange.row
+        check_names(fields, row.codec)
         exchange.whole = check_contents(fields)
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
@@ -145,7 +147,7 @@ class IntakeMiddleware:
 
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
         """The same, with what takes long beside the event loop."""
-        fields, exchange.whole = await aside(partial(_members_of_large, exchange.endpoint, body))
+        fields, exchange.whole = await aside(partial(_members_of_large, exchange.row, body))
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
@@ -154,8 +156,8 @@ class IntakeMiddleware:
 
     def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
         """The model that the members ask for, and how. Raises Problem."""
-        endpoint = exchange.endpoint
-        streamed = endpoint in _STREAMED
+        row: Endpoint = exchange.row
+        streamed = row.streams
         if "models" in fields:
             named = _models(fields)  # no upstream may read them
             if streamed:
@@ -165,15 +167,14 @@ class IntakeMiddleware:
             raise expected("model", "a printable name")
         exchange.fields = fields
         exchange.stream = streamed and _flag(fields, "stream")
-        members = _MEMBERS[endpoint]
-        for name in members:
+        for name in row.required:
             value = fields.get(name)
             if value is not None and (
                 len(value) > _LONGEST_NOTHING or bytes(value) not in _NOTHING
             ):
                 break
         else:
-            raise expected(members[0], "a value that is not empty")
+            raise expected(row.required[0], "a value that is not empty")
         found = self._usable(exchange, model, "model")
         for n, other in enumerate(exchange.models):
             self._usable(exchange, other, f"models[{n}]")
@@ -216,10 +217,10 @@ def _check_media_type(scope: Scope) -> None:
         )
 
 
-def _members_of_large(endpoint: str, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+def _members_of_large(row: Endpoint, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
     fields = _members(body)
-    check_all(endpoint, fields)
-    check_names(fields, endpoint)
+    check_all(row, fields)
+    check_names(fields, row.codec)
     return fields, check_contents(fields)
 
 

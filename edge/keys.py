@@ -27,8 +27,8 @@ from middlewares.stores.keys import (
     prefix,
 )
 
+from .endpoints import NAMES
 from .period import moment
-from .router import ENDPOINTS
 from .settings import SettingsError, read_own
 
 _NAME = 200
@@ -244,7 +244,7 @@ def unusable(keys: Iterable[Key], plans: Collection[str], now: float) -> Iterato
             what = f"plan {key.plan!r}, which the file does not have, and are refused"
             found.setdefault(what, []).append(key.id)
         for name in key.endpoints or ():
-            if name not in ENDPOINTS:
+            if name not in NAMES:
                 found.setdefault(f"endpoint {name!r}, which does not exist", []).append(key.id)
     for what, ids in found.items():
         which = ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
@@ -326,10 +326,10 @@ def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
 def _endpoints(values: Sequence[str] | None) -> tuple[str, ...] | None:
     names = _names("endpoints", values)
     for name in names or ():
-        if name not in ENDPOINTS:
-            near = get_close_matches(name, ENDPOINTS, 1)
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(sorted(ENDPOINTS))
+            known = ", ".join(sorted(NAMES))
             raise KeyRefused("endpoints", f"{name!r} is none of {known}{hint}")
     return names
 

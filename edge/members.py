@@ -12,6 +12,8 @@ import msgspec
 
 from middlewares.problem import Problem, invalid_value
 
+from .endpoints import ENDPOINTS, Codec
+
 Fields = MutableMapping[str, msgspec.Raw]
 
 READ = frozenset(
@@ -30,16 +32,11 @@ READ = frozenset(
         "function_call",
         "functions",
         "include",
-        "input",
         "instructions",
         "logit_bias",
         "logprobs",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "max_tokens",
         "max_tool_calls",
         "mcp_servers",
-        "messages",
         "metadata",
         "modalities",
         "model",
@@ -50,8 +47,6 @@ READ = frozenset(
         "parallel_tool_calls",
         "prediction",
         "presence_penalty",
-        "previous_response_id",
-        "prompt",
         "prompt_cache_key",
         "prompt_cache_retention",
         "reasoning",
@@ -81,6 +76,8 @@ READ = frozenset(
         "user",
         "verbosity",
         "web_search_options",
+        *(name for row in ENDPOINTS for name in row.required),
+        *(name for row in ENDPOINTS for name in row.bounds),
     )
 )
 """Top-level members of the dialects that callers speak."""
@@ -104,7 +101,7 @@ _NESTED = {
 """Of objects that pass: the members that are read, or set."""
 _FORMATS = ("json_schema", "format")
 """Of members of those: the ones that hold a format of output."""
-_BY_ENDPOINT = {"messages": {"metadata": frozenset(("user_id",))}}
+_BY_CODEC = {"messages": {"metadata": frozenset(("user_id",))}}
 """Of objects whose members are the caller's own at other endpoints."""
 _FLAT = READ - _NESTED.keys()
 """Members in which no names are compared."""
@@ -117,14 +114,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def check_names(fields: Fields, endpoint: str = "") -> None:
+def check_names(fields: Fields, codec: Codec | None = None) -> None:
     """Raise Problem for a member that differs from one that is read only in case.
 
     Objects whose members are read are written again where they differ from compact JSON, so that
     of two members of one name only the last is sent on, the one that is read here.
     """
-    if endpoint in _BY_ENDPOINT:
-        _check_nested(fields, _BY_ENDPOINT[endpoint])
+    if codec in _BY_CODEC:
+        _check_nested(fields, _BY_CODEC[codec])
     if _FLAT.issuperset(fields):
         return
     if not READ.issuperset(fields):

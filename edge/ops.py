@@ -15,8 +15,9 @@ from middlewares import Exchange, Metrics, Principal, Problem
 from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header
 
 from .catalog import Catalog
+from .endpoints import ENDPOINTS
 from .roster import Fleet
-from .router import ROUTES, allowed_from, scheme_of
+from .router import allowed_from, scheme_of
 from .settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -83,7 +84,7 @@ def open_app(
             "base": _base(request, settings),
             "models": catalog.visible(Principal(id="")),
             "needs_key": settings.auth.mode == "keys",
-            "endpoints": [path.replace("*", "{id}") for path in ROUTES],
+            "endpoints": [row.path.replace("*", "{id}") for row in ENDPOINTS],
         }
         return templates.TemplateResponse(request, "home.html", context, headers=_PAGE_HEADERS)
 

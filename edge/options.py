@@ -5,26 +5,20 @@ Reading, checking and defaults that depend on each other are in `edge.settings`.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from .endpoints import TAILS
 from .references import HttpUrl, Location, Secret
 from .units import Credits, Duration, Network, Rate, Size, Span, network
 
 UpstreamDialect = Literal["openai", "responses", "anthropic", "claude-cli", "simulator"]
 Modality = Literal["text", "image", "audio", "video", "file", "embedding"]
-Endpoint = Literal[
-    "chat.completions",
-    "completions",
-    "responses",
-    "responses.compact",
-    "responses.input_tokens",
-    "messages",
-    "messages.count_tokens",
-    "embeddings",
-    "models",
-]
+if TYPE_CHECKING:
+    EndpointName = str
+else:
+    EndpointName = Literal[tuple(TAILS.values())]
 
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 _WORD = r"!#-)+-\[\]-~"  # visible ASCII less the quote, the backslash and the star
@@ -66,19 +60,6 @@ RoutePath = Annotated[
         extra={"expected": 'an exact path such as "/openai/v1/chat/completions"'},
     ),
 ]
-
-ENDPOINT_OF_TAIL: dict[str, Endpoint] = {
-    "/chat/completions": "chat.completions",
-    "/completions": "completions",
-    "/responses": "responses",
-    "/responses/compact": "responses.compact",
-    "/responses/input_tokens": "responses.input_tokens",
-    "/messages": "messages",
-    "/messages/count_tokens": "messages.count_tokens",
-    "/embeddings": "embeddings",
-    "/models": "models",
-}
-"""The endpoint a route means when it names none: by the longest tail that ends its path."""
 
 PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
     network(text)
@@ -861,7 +842,7 @@ class Route(Struct, frozen=True, kw_only=True):
         Meta(description='Dialect spoken there; "auto" goes by the shape of the request.'),
     ]
     endpoint: Annotated[
-        Endpoint | None,
+        EndpointName | None,
         Meta(description="What it does; told from the end of the path unless given."),
     ] = None
 

@@ -15,14 +15,7 @@ from middlewares.stores.health import Health
 from .affinity import Affinity, Conversation
 from .catalog import Catalog, Model
 from .dialects.opaque import fingerprint
-
-FORWARDED = frozenset(
-    ("chat.completions", "completions", "messages", "responses", "responses.compact", "embeddings")
-)
-"""Endpoints that a target answers."""
-
-_EMBEDDING = frozenset(("openai", "responses"))
-"""Dialects that have embeddings."""
+from .endpoints import SERVED_BY, Endpoint
 
 
 class Spot(Place, frozen=True):
@@ -56,7 +49,8 @@ class Places:
 
     def __call__(self, exchange: Exchange) -> Sequence[Place] | Awaitable[Sequence[Place]]:
         """The places, best first; none for what no target answers."""
-        if exchange.endpoint not in FORWARDED:
+        row: Endpoint = exchange.row
+        if row.handler != "forward":
             return ()
         model = self._catalog.find(exchange.instead or exchange.model)
         if model is None:
@@ -64,10 +58,10 @@ class Places:
         if len(model.places) == 1 and not exchange.models and not model.fallbacks:
             return model.places
         models = [model, *self._others(exchange, model)]
-        if exchange.endpoint == "embeddings":  # which are not translated, and no conversation
+        if not row.translated:
             places = self._ordered(models)
-            return [place for place in places if self._embeds(place.target)] or places
-        if self._affinity is None:
+            return [place for place in places if self._has(row, place.target)] or places
+        if self._affinity is None or not row.conversation:
             return self._ordered(models)
         return self._remembered(exchange, models, self._affinity)
 
@@ -148,8 +142,11 @@ class Places:
             spots.insert(0, spots.pop(first))
         return spots
 
-    def _embeds(self, target: Target) -> bool:
-        return not _EMBEDDING.isdisjoint(self._dialects(target.upstream))
+    def _has(self, row: Endpoint, target: Target) -> bool:
+        """Whether the upstream may have an endpoint that is not translated."""
+        if row.dialect is None:
+            return True
+        return not SERVED_BY[row.dialect].isdisjoint(self._dialects(target.upstream))
 
     def _maker(self, exchange: Exchange, target: Target) -> str:
         """Who can read what is made there: the same model in the same dialect."""

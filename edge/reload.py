@@ -235,10 +235,10 @@ def made_on_trial(posted: Posted) -> list[str]:
     from .catalog import Catalog
     from .edition import Providers
     from .plans import Plans
-    from .router import routes_of
+    from .router import paths_of
 
     upstreams = posted.settings.upstreams
-    for part in (Catalog.build, Plans, routes_of):
+    for part in (Catalog.build, Plans, paths_of):
         part(posted.settings)
 
     async def fault(n: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Which endpoint and dialect a path means. The path table stands here and nowhere else.
+"""Which endpoint and dialect a path means, by the table of endpoints.
 
 Decisions rest on `scope["path"]` alone; a Host header or a query has no part in them.
 """
@@ -12,37 +12,10 @@ from middlewares._asgi import ASGIApp, Network, Receive, Scope, Send, header, re
 from middlewares.exchange import Dialect, Exchange, exchange_of
 from middlewares.problem import Problem
 
+from .endpoints import CONVERSATIONS, ENDPOINTS, Endpoint
 from .settings import Settings
 
-_POST = ("POST",)
 _GET = ("GET", "HEAD")
-
-
-class Route(msgspec.Struct, frozen=True):
-    """One row. dialect None: the caller's, told by an `anthropic-version` header."""
-
-    endpoint: str
-    dialect: Dialect | None
-    methods: tuple[str, ...]
-
-
-ROUTES: Mapping[str, Route] = {
-    "/v1/chat/completions": Route("chat.completions", "openai", _POST),
-    "/v1/completions": Route("completions", "openai", _POST),
-    "/v1/responses": Route("responses", "responses", _POST),
-    "/v1/responses/compact": Route("responses.compact", "responses", _POST),
-    "/v1/responses/input_tokens": Route("responses.input_tokens", "responses", _POST),
-    "/v1/responses/*": Route("responses", "responses", (*_GET, "DELETE")),
-    "/v1/messages": Route("messages", "anthropic", _POST),
-    "/v1/messages/count_tokens": Route("messages.count_tokens", "anthropic", _POST),
-    "/v1/embeddings": Route("embeddings", "openai", _POST),
-    "/v1/models": Route("models", None, _GET),
-    "/v1/models/*": Route("models", None, _GET),
-    "/v1/usage": Route("usage", None, _GET),
-    "/v1/limits": Route("limits", None, _GET),
-    "/v1/requests/*": Route("requests", None, _GET),
-}
-"""The paths that need a key. One that ends in `*` is for everything below it."""
 
 OPEN: Mapping[str, tuple[str, ...]] = {
     "/": _GET,
@@ -59,31 +32,26 @@ OPEN: Mapping[str, tuple[str, ...]] = {
 ADMIN = "/admin/v1"
 """Below it is the management API, with a token of its own."""
 
-ENDPOINTS: frozenset[str] = frozenset(row.endpoint for row in ROUTES.values())
-"""Names of what a key may be allowed to use."""
 
-_CONVERSATION: Mapping[Dialect, str] = {
-    "openai": "chat.completions",
-    "anthropic": "messages",
-    "responses": "responses",
-}
+def paths_of(settings: Settings, endpoints: Sequence[Endpoint] = ENDPOINTS) -> dict[str, Endpoint]:
+    """By path, the row of its endpoint; with the paths that a profile adds or maps anew.
 
-
-def routes_of(settings: Settings) -> dict[str, Route]:
-    """The table with the rows a profile adds or re-maps."""
-    table = dict(ROUTES)
-    known = {row.endpoint: path for path, row in ROUTES.items() if "POST" in row.methods}
+    A conversation without a dialect is at the endpoint of the dialect that its caller speaks.
+    """
+    known = {row.path: row for row in endpoints}
+    table = dict(known)
     for option in settings.routes:
-        dialect: Dialect | None = None if option.dialect == "auto" else option.dialect
-        endpoint = option.endpoint or ""
-        if endpoint == "models":
-            table[option.path] = table[f"{option.path}/*"] = Route("models", None, _GET)
-        elif endpoint in _CONVERSATION.values():
-            table[option.path] = Route(_CONVERSATION[dialect] if dialect else "", dialect, _POST)
-            if dialect == "responses":
-                table[f"{option.path}/*"] = ROUTES["/v1/responses/*"]
-        elif endpoint in known:
-            table[option.path] = ROUTES[known[endpoint]]
+        name = option.endpoint or ""
+        row = next(row for row in endpoints if row.name == name)
+        if row is CONVERSATIONS.get(row.dialect or "openai"):
+            if option.dialect == "auto":
+                table[option.path] = msgspec.structs.replace(row, dialect=None)
+                continue
+            row = CONVERSATIONS[option.dialect]
+        table[option.path] = row
+        below = known.get(f"{row.path}/*")
+        if below is not None and below.name == row.name:
+            table[f"{option.path}/*"] = below
     return table
 
 
@@ -94,7 +62,7 @@ class RouterMiddleware:
     inside. net: put around what is answered here and is not open.
 
     Reads:   nothing
-    Writes:  endpoint, dialect, client
+    Writes:  endpoint, row, dialect, client
     Rejects: endpoint_not_allowed, method_not_allowed, not_found
     Order:   inside errors, which answers its refusals; outside auth, which needs the endpoint
     Cost:    one dict look-up; a second one for paths written unusually
@@ -106,7 +74,7 @@ class RouterMiddleware:
         self,
         app: ASGIApp,
         *,
-        table: Mapping[str, Route],
+        table: Mapping[str, Endpoint],
         open_app: ASGIApp,
         admin_app: ASGIApp,
         trusted_proxies: Sequence[Network] = (),
@@ -127,23 +95,29 @@ class RouterMiddleware:
             return await refuse_scope(scope, receive, send)
         exchange = exchange_of(scope)
         exchange.client = client_address(scope, self._trusted)
-        route = self._find(scope["path"])
-        if route is None:
+        row = self._find(scope["path"])
+        if row is None:
             return await self._other(exchange, scope, receive, send)
-        exchange.dialect = route.dialect or _dialect_of(scope)
-        exchange.endpoint = route.endpoint or _CONVERSATION[exchange.dialect]
-        if scope["method"] not in route.methods:
-            raise _wrong_method(route.methods)
+        dialect = row.dialect
+        if dialect is None:
+            dialect = _dialect_of(scope)
+            if row.conversation:
+                row = CONVERSATIONS[dialect]
+        exchange.dialect = dialect
+        exchange.endpoint = row.name
+        exchange.row = row
+        if scope["method"] not in row.methods:
+            raise _wrong_method(row.methods)
         await self.app(scope, receive, send)
 
-    def _find(self, path: str) -> Route | None:
-        route = self._table.get(path)
-        if route is not None:
-            return route
+    def _find(self, path: str) -> Endpoint | None:
+        row = self._table.get(path)
+        if row is not None:
+            return row
         path = plain_path(path)
-        route = self._table.get(path)
-        if route is not None:
-            return route
+        row = self._table.get(path)
+        if row is not None:
+            return row
         for start, row in self._below:
             if path.startswith(start):
                 return row

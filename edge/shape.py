@@ -21,6 +21,7 @@ import msgspec
 
 from middlewares.problem import Problem, expected
 
+from .endpoints import Endpoint
 from .untyped import decode_any
 
 Fields = Mapping[str, msgspec.Raw]
@@ -92,19 +93,19 @@ def check_few(fields: Fields) -> None:
         raise _over("metadata", MOST_METADATA, "members")
 
 
-def check_all(endpoint: str, fields: Fields) -> None:
+def check_all(row: Endpoint, fields: Fields) -> None:
     """Raise Problem for any other bound that a large body is over.
 
     What is no JSON, or not what it should be, is left to who reads it.
     """
     _check_values(fields)
     check_few(fields)
-    if endpoint == "embeddings":
-        _check_inputs(fields, "input")
-    else:
-        _check_inputs(fields, "prompt")
+    if row.conversation:
         for name in _TURNS:
             _check_turns(fields, name)
+    else:
+        for name in row.required:
+            _check_inputs(fields, name)
     for name in _TOOLS:
         tools = _items(fields.get(name))
         if len(tools) > MOST_TOOLS:

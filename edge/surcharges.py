@@ -19,6 +19,7 @@ from middlewares.exchange import Tariff
 from middlewares.money import Price
 from middlewares.problem import Problem
 
+from .endpoints import Codec
 from .unseen import is_hosted
 from .untyped import decode_any
 from .windows import found
@@ -117,8 +118,8 @@ def compacts(fields: Fields) -> bool:
     return found(_COMPACT, fields.get("context_management", _NULL))
 
 
-def hosted_calls(endpoint: str, fields: Fields) -> int:
-    """Calls of tools run by the vendor that a request to `endpoint` may come to, about.
+def hosted_calls(codec: Codec | None, fields: Fields) -> int:
+    """Calls of tools run by the vendor that a request may come to, about.
 
     Bounds: `max_uses` of each tool (Messages), `max_tool_calls` (Responses), which translated
     requests carry on; else ten in all. Those of another dialect bound nothing.
@@ -130,10 +131,10 @@ def hosted_calls(endpoint: str, fields: Fields) -> int:
         tools = [tool for tool in _decode_tools(fields["tools"]) or () if is_hosted(tool)]
         if not tools:
             return _MOST_CALLS if searches else 0
-        if endpoint == "messages":
+        if codec == "messages":
             uses = [_decode_tool(tool).calls for tool in tools]
             most = sum(uses) if all(uses) else 0
-        elif endpoint == "responses":
+        elif codec == "responses":
             most = _decode_count(fields.get("max_tool_calls", _NULL)) or 0
         else:
             most = 0

@@ -176,6 +176,7 @@ class Exchange(msgspec.Struct, eq=False):
     client_request_id: str = ""  # request_id
     dialect: Dialect = "openai"  # the application's router
     endpoint: str = ""  # the application's router; a metric label, e.g. "chat.completions"
+    row: Any = None  # the application's router: of its table of endpoints; not read here
     client: str = ""  # the application's router: address of the caller
     principal: Principal | None = None  # auth
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.router import ROUTES
+from edge.endpoints import ENDPOINTS
 from tests.e2e.program import DEADLINE, Program, command, environment
 from tests.pages import ROOT, block, curl, page, table
 
@@ -59,7 +59,7 @@ def test_endpoints_table_has_every_path_of_the_router() -> None:
     shown = [
         path for row in table(README, "Endpoints") for path in re.findall(r"`([^`]+)`", row[0])
     ]
-    assert sorted(shown) == sorted(path.replace("*", "{id}") for path in ROUTES)
+    assert sorted(shown) == sorted(row.path.replace("*", "{id}") for row in ENDPOINTS)
 
 
 @pytest.mark.parametrize("row", table(README, "Benchmark"), ids=lambda row: row[0].strip("*"))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from edge.endpoints import SERVED_BY, Codec, Endpoint
 from edge.estimate import Estimator
 from edge.windows import found
 from middlewares.exchange import Dialect as DialectName
@@ -27,6 +28,7 @@ from .foreign import without_foreign
 from .neutral import (
     Conversation,
 )
+from .objects import DIALECT as OBJECTS
 from .opaque import fingerprint
 from .openai_chat import passthrough as chat_passthrough
 from .openai_responses import passthrough as responses_passthrough
@@ -42,16 +44,20 @@ PASSTHROUGH: Mapping[str, Dialect] = {
 }
 """By dialect: how bytes pass where caller and upstream speak the same."""
 
-_WAYS: Mapping[str, Dialect] = {"responses.compact": COMPACTION, "embeddings": EMBEDDINGS}
-"""By endpoint, where it is not the dialect alone that says how bytes pass."""
+_WAYS: Mapping[Codec | None, Dialect] = {
+    "compaction": COMPACTION,
+    "embeddings": EMBEDDINGS,
+    "object": OBJECTS,
+}
+"""By codec, where it is not the dialect alone that says how bytes pass."""
 
-CLIENTS: Mapping[str, ClientSide] = {
-    "chat.completions": openai_chat.CLIENT,
+CLIENTS: Mapping[Codec, ClientSide] = {
+    "chat": openai_chat.CLIENT,
     "completions": openai_completions.CLIENT,
     "responses": openai_responses.CLIENT,
     "messages": anthropic_messages.CLIENT,
 }
-"""By endpoint: how its callers speak."""
+"""By codec: how callers speak."""
 
 UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
     "openai": openai_chat.UPSTREAM,
@@ -60,12 +66,6 @@ UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
 }
 """By dialect, the one to prefer first when an upstream speaks several."""
 
-_NATIVE: Mapping[str, DialectName] = {
-    "chat.completions": "openai",
-    "responses": "responses",
-    "messages": "anthropic",
-    "responses.compact": "responses",
-}
 _SEARCH = "web_search_options"
 """The member of a chat that offers web search: no answer tells how often it searched."""
 _STATE = ("previous_response_id", "conversation", "background", "prompt")
@@ -74,7 +74,7 @@ _BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _PREFIXES = 4096
-"""Tokens that a server of embeddings may put before its inputs."""
+"""Tokens that a server may put before the inputs of a batch."""
 
 
 class Crossing(Protocol):
@@ -82,8 +82,8 @@ class Crossing(Protocol):
 
     dialect: DialectName
     """The upstream's."""
-    endpoint: str
-    """Where the request goes there."""
+    path: bytes
+    """Where the request goes there, below the base URL."""
     ping: bytes
     """What keeps the caller's stream alive between two events."""
     dropped: list[str]
@@ -118,7 +118,7 @@ def cross(
     model: str,
     family: str = "",
     estimator: Estimator,
-    clients: Mapping[str, ClientSide] = CLIENTS,
+    clients: Mapping[Codec, ClientSide] = CLIENTS,
     passing: bool = True,
     max_output: int | None = None,
     context: int | None = None,
@@ -130,7 +130,7 @@ def cross(
 
     model: the upstream's name of it. family: a name that tells what it is, see `sides.Aim`.
     max_output, context: tokens, from the catalog.
-    clients: by endpoint, how its callers speak. passing: False if bytes must not pass, because the
+    clients: by codec, how callers speak. passing: False if bytes must not pass, because the
         upstream has shown that it lacks the endpoint.
     max_answer: bytes that are read of a translated stream.
     foreign: see `Place`.
@@ -138,19 +138,17 @@ def cross(
 
     Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
     """
-    endpoint = exchange.endpoint
-    if endpoint == "embeddings":
-        able = "openai" in spoken or "responses" in spoken
-        # A batch may have any number of inputs, each as long as the context.
-        if not able:
+    row: Endpoint = exchange.row
+    if not row.translated:
+        if SERVED_BY[exchange.dialect].isdisjoint(spoken):
             return None
         # Many inputs may each fill the model's context; none has more tokens than bytes.
         most = 2 * exchange.size + exchange.estimate + _PREFIXES
-        return Passthrough(exchange, "openai", model, context=most, disclose=disclose)
-    chat = endpoint == "chat.completions"
+        return Passthrough(exchange, exchange.dialect, model, context=most, disclose=disclose)
+    chat = row.codec == "chat"
     borrowed = chat and speaks_responses(exchange.fields)
     passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
-    native = _NATIVE.get(endpoint)
+    native = row.dialect if row.upstream_path else None
     if native is not None and native in spoken and passing:
         return Passthrough(
             exchange,
@@ -161,9 +159,8 @@ def cross(
             family=family,
             disclose=disclose,
         )
-    client = clients.get(endpoint)
-    if client is None:
-        return None
+    assert row.codec is not None
+    client = clients[row.codec]
     read = _read_responses if borrowed else client.read
     written = "responses" if borrowed else native
     for dialect, upstream in UPSTREAMS.items():
@@ -239,13 +236,14 @@ class Passthrough:
         family: str = "",
         disclose: bool = False,
     ) -> None:
-        endpoint, fields = exchange.endpoint, exchange.fields
-        way = _WAYS.get(endpoint) or PASSTHROUGH[dialect]
+        row: Endpoint = exchange.row
+        fields = exchange.fields
+        way = _WAYS.get(row.codec) or PASSTHROUGH[dialect]
         dropped: list[str] = []
         if foreign:
             fields, dropped = without_foreign(fields, dialect, foreign)
         self.dialect = dialect
-        self.endpoint = endpoint
+        self.path = row.upstream_path
         self._body = way.prepare(fields, model, exchange.stream, family=family)
         self.ping = way.ping
         self.dropped = dropped
@@ -255,7 +253,7 @@ class Passthrough:
         self._disclose = disclose
         self._context = context
         # Vectors are no output, whatever their server counts.
-        self._choices = 0 if endpoint == "embeddings" else choices_asked(fields)
+        self._choices = choices_asked(fields) if row.bounds else 0
         self._hosted = 0
         if _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null":
             self._hosted = 1

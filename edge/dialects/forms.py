@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
+from edge.endpoints import CONVERSATIONS
 from middlewares import sse
 from middlewares.exchange import Dialect
 
@@ -22,7 +23,6 @@ from .openai_responses.wire import hosted_in
 from .passthrough import UNREADABLE, Fields, UpstreamBroke, decode_fields, encode
 from .sides import Caller, Writer
 
-_ENDPOINTS = {"openai": "chat.completions", "anthropic": "messages", "responses": "responses"}
 _NULL = msgspec.Raw(b"null")
 _UNTOLD = (b"null", b"0")
 _ASKED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
@@ -68,7 +68,9 @@ def _writer(dialect: Dialect, *, stream: bool) -> Writer:
         fields=_ASKED if stream else {},
         stream=stream,
     )
-    return CLIENTS[_ENDPOINTS[dialect]].writer(caller)
+    codec = CONVERSATIONS[dialect].codec
+    assert codec is not None
+    return CLIENTS[codec].writer(caller)
 
 
 def _told(events: Iterable[Fields]) -> Fields:

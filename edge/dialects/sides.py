@@ -144,14 +144,12 @@ class ClientSide(Struct, frozen=True):
 class UpstreamSide(Struct, frozen=True):
     """A dialect as an upstream speaks it.
 
-    endpoint: where its requests go (see `upstreams.provider`).
     write: (conversation, aim) -> Sent. Raises Problem, with the caller's path, for what this
         dialect cannot say. Deterministic: the same conversation gives the same bytes.
     reader: a Reader for one streamed answer.
     read: a whole unstreamed answer as events.
     """
 
-    endpoint: str
     write: Callable[[Conversation, Aim], Sent]
     reader: Callable[[], Reader]
     read: Callable[[bytes], list[Event]]

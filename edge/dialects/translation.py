@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from edge.endpoints import CONVERSATIONS
 from edge.estimate import Estimates, Estimator, Weight
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
@@ -78,7 +79,7 @@ class Translation:
         hosted = int(offered and dialect == "openai" and _SEARCH in sent.body)
         id_ = exchange.request_id.replace("-", "")
         self.dialect = dialect
-        self.endpoint = upstream.endpoint
+        self.path = CONVERSATIONS[dialect].upstream_path
         self._body, sent.body = sent.body, b""
         self.ping = client.ping
         self.dropped = [*missing, *conversation.dropped, *sent.dropped]

@@ -19,6 +19,7 @@ import msgspec
 from edge.answers import LARGE
 from edge.aside import aside
 from edge.dialects.openai_responses import compaction
+from edge.endpoints import Codec, Endpoint
 from edge.sealing import Sealing
 from edge.shape import check_all, is_large
 from edge.vendor_objects import refused
@@ -104,11 +105,12 @@ class ResponsesApp:
 
     async def _prepare(self, exchange: Exchange) -> None:
         """Make a request of its own out of one that refers to what is kept."""
+        row: Endpoint = exchange.row
         fields = exchange.fields
         _check(fields)
         owner = _owner(exchange)
         large = exchange.large
-        fields = await self._revealed(fields, owner or "", exchange.endpoint, large=large)
+        fields = await self._revealed(fields, owner or "", row.codec, large=large)
         asked = _flag(fields, "store") is not False
         stored = asked and self._store is not None and self._keep > 0 and owner is not None
         expanded = await expand(
@@ -124,7 +126,7 @@ class ResponsesApp:
         if opened.get("input") is not fields.get("input"):
             # What is continued may begin with a compaction too.
             large = large or len(opened.get("input", b"")) > _LARGE
-            opened = await self._revealed(opened, owner or "", "", large=large)
+            opened = await self._revealed(opened, owner or "", None, large=large)
         if opened.get("input") is not exchange.fields.get("input"):
             exchange.whole = False
             if self._appraise is not None:
@@ -135,7 +137,7 @@ class ResponsesApp:
                     await aside(weigh) if large else weigh()
                 )
         exchange.fields = opened
-        if exchange.endpoint != "responses":
+        if row.codec != "responses":
             return
         exchange.echo = {"previous_response_id": expanded.previous, "store": stored}
         if stored and self._store is not None and owner is not None:
@@ -149,13 +151,15 @@ class ResponsesApp:
         self, exchange: Exchange, fields: Fields, whole: bytes, owner: str
     ) -> tuple[int, int, bool]:
         if exchange.large:  # each turn of a conversation was within the bounds; all of it may not
-            check_all(exchange.endpoint, fields)
+            check_all(exchange.row, fields)
         assert self._appraise is not None
         return self._appraise(exchange.model, whole, owner)
 
-    async def _revealed(self, fields: Fields, owner: str, endpoint: str, *, large: bool) -> Fields:
+    async def _revealed(
+        self, fields: Fields, owner: str, codec: Codec | None, *, large: bool
+    ) -> Fields:
         """`fields` with compactions of ours opened; the seal is there once this has returned."""
-        if endpoint != "responses.compact":
+        if codec != "compaction":
             sealed = compaction.sealed
             if not (await aside(partial(sealed, fields)) if large else sealed(fields)):
                 return fields

@@ -10,18 +10,6 @@ from middlewares.problem import Problem
 from . import Header, Request, Response, Upstream
 from .packed import unpacked
 
-_PATHS = {
-    "chat.completions": b"/chat/completions",
-    "embeddings": b"/embeddings",
-    "messages": b"/messages",
-    "messages.count_tokens": b"/messages/count_tokens",
-    "responses": b"/responses",
-    "responses.compact": b"/responses/compact",
-    "responses.input_tokens": b"/responses/input_tokens",
-}
-"""Path of each forwarded endpoint below an upstream's base URL."""
-
-
 _SHORTEST_PART = 6
 """Characters by which the beginning of a credential is known at the end of a text."""
 
@@ -68,9 +56,9 @@ class Provider(msgspec.Struct, frozen=True):
                 text = text[:cut] + "***"
         return text
 
-    def target(self, endpoint: str, query: bytes = b"") -> bytes:
-        """Path and query of `endpoint` there."""
-        path = self.base_path + _PATHS[endpoint]
+    def target(self, path: bytes, query: bytes = b"") -> bytes:
+        """Path and query there of the endpoint at `path` below the base URL."""
+        path = self.base_path + path
         if self.query:
             query = self.query + b"&" + query if query else self.query
         return path + b"?" + query if query else path

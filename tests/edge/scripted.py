@@ -19,8 +19,9 @@ from edge.admin import AdminApp
 from edge.catalog import Catalog
 from edge.chain import Parts, compose, uploads_of
 from edge.door import Door
-from edge.endpoints import endpoints, stateful
+from edge.endpoints import ENDPOINTS, Endpoint
 from edge.estimate import Estimator
+from edge.handlers import handlers, stateful
 from edge.ops import open_app
 from edge.places import Places
 from edge.plans import Plans
@@ -213,6 +214,7 @@ class House:
     responses: ResponseStore | None = field(default_factory=MemoryResponseStore)
     ledger: MemoryLedgerStore = field(default_factory=MemoryLedgerStore)
     configured: bool = False
+    endpoints: Sequence[Endpoint] = ENDPOINTS
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -252,7 +254,7 @@ class House:
             terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
         sealing = Sealing(MemorySecretStore())
-        bottom = endpoints(
+        bottom = handlers(
             self.settings,
             self.catalog,
             providers,
@@ -308,6 +310,7 @@ class House:
                 statement=statement,
             ),
             door=Door(None, lambda: 0),
+            endpoints=self.endpoints,
         )
         self._app = compose(bottom, parts).app
 

@@ -16,6 +16,7 @@ from edge.dialects import opaque, thread
 from edge.dialects.neutral import Opaque, Origin
 from middlewares.exchange import Exchange, Principal, Target
 from middlewares.stores.bonds import Bond, MemoryBonds
+from tests.edge.exchanges import exchange_at
 
 A, B = Target("up", "a"), Target("down", "b")
 CACHED = {"cache_control": {"type": "ephemeral"}}
@@ -26,7 +27,7 @@ EMPTY = opaque.pack(Opaque(origin=Origin("openai"), data=""))
 def exchange(endpoint: str, body: Any, *, who: str = "k", model: str = "m") -> Exchange:
     raw = msgspec.json.encode(body)
     fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    return Exchange(endpoint=endpoint, model=model, fields=fields, principal=Principal(who))
+    return exchange_at(endpoint, model=model, fields=fields, principal=Principal(who))
 
 
 async def found(endpoint: str, body: Any, **who: str) -> Conversation | None:
@@ -243,7 +244,7 @@ deep = "[" * 5000 + "]" * 5000
     ],
 )
 async def test_what_cannot_be_read_has_no_conversation_or_one_without_ties(raw: bytes) -> None:
-    sent = Exchange(endpoint="messages", fields={"messages": msgspec.Raw(raw)})
+    sent = exchange_at("messages", fields={"messages": msgspec.Raw(raw)})
     conversation = await Conversations(MemoryBonds()).find(sent)
     assert conversation is None or not conversation.bound
 

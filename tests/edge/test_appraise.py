@@ -9,9 +9,10 @@ from edge.appraise import Appraiser
 from edge.catalog import Catalog
 from edge.plans import Plans
 from edge.settings import parse
-from middlewares import Exchange, Principal, Problem
+from middlewares import Principal, Problem
 from middlewares.budget import Bill
 from middlewares.exchange import MOST_RUNS, Usage
+from tests.edge.exchanges import exchange_at
 
 SETTINGS = parse(
     {
@@ -30,8 +31,7 @@ APPRAISER = Appraiser(Catalog.build(SETTINGS), Plans(SETTINGS))
 def bill(
     endpoint: str = "chat.completions", model: str = "priced", plan: str = "", **members: Any
 ) -> Bill | None:
-    exchange = Exchange()
-    exchange.endpoint = endpoint
+    exchange = exchange_at(endpoint)
     exchange.model = model
     exchange.estimate = 100
     exchange.principal = Principal(id="k", plan=plan or None)
@@ -171,7 +171,7 @@ def test_unbounded_answer_of_a_claude_is_what_it_is_sent() -> None:
     appraiser = Appraiser(Catalog.build(settings), Plans(settings))
     found = {}
     for model in ("new", "old", "said"):
-        exchange = Exchange(endpoint="chat.completions", model=model, principal=Principal(id="k"))
+        exchange = exchange_at("chat.completions", model=model, principal=Principal(id="k"))
         bill = appraiser(exchange)
         assert bill is not None
         found[model] = bill.output
@@ -186,7 +186,7 @@ def test_no_more_than_the_model_can_make() -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["models", "messages.count_tokens", "responses.input_tokens", "usage", "unknown"]
+    "endpoint", ["models", "messages.count_tokens", "responses.input_tokens", "usage"]
 )
 def test_what_costs_nothing_has_no_bill(endpoint: str) -> None:
     assert bill(endpoint, max_tokens=10) is None
@@ -236,8 +236,8 @@ def test_the_dearest_of_all_that_may_serve_is_set_aside() -> None:
     appraiser = Appraiser(Catalog.build(settings), Plans(settings))
 
     def of(model: str, *models: str, instead: str = "") -> tuple[int, int]:
-        exchange = Exchange(
-            endpoint="chat.completions",
+        exchange = exchange_at(
+            "chat.completions",
             model=model,
             models=models,
             instead=instead,
@@ -274,8 +274,8 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
     linked = [{"type": "file", "file": {"file_id": "f"}}]
 
     def of(model: str, content: Any, plan: str | None = "paid", estimate: int = 100) -> Bill:
-        exchange = Exchange(
-            endpoint="chat.completions",
+        exchange = exchange_at(
+            "chat.completions",
             model=model,
             estimate=estimate,
             principal=Principal(id="k", plan=plan),
@@ -296,7 +296,7 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
 def test_tier_needs_a_price_of_every_model_that_the_caller_names() -> None:
     with pytest.raises(Problem, match="priority"):
         bill(service_tier="priority")
-    exchange = Exchange(endpoint="chat.completions", model="small", models=("small", "priced"))
+    exchange = exchange_at("chat.completions", model="small", models=("small", "priced"))
     exchange.principal = Principal(id="k")
     exchange.fields = {"service_tier": msgspec.Raw(b'"priority"')}
     with pytest.raises(Problem, match="priority"):
@@ -327,7 +327,7 @@ def test_what_an_upstream_adds_to_bodies_is_set_aside(
         {"upstreams": [{**upstream, "extra_body": added}], "models": [model], "plans": [plan]},
         env={},
     )
-    exchange = Exchange(endpoint="chat.completions", model="m", estimate=100)
+    exchange = exchange_at("chat.completions", model="m", estimate=100)
     exchange.principal = Principal(id="k", plan="paid")
     exchange.fields = {"messages": msgspec.Raw(b"[]"), "max_tokens": msgspec.Raw(b"500")}
     found = Appraiser(Catalog.build(settings), Plans(settings))(exchange)

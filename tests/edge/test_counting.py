@@ -17,7 +17,7 @@ from edge.dialects.neutral import Conversation, Text, Turn
 from edge.dialects.passthrough import Fields
 from edge.estimate import Estimator, weigh
 from edge.intake import IntakeMiddleware
-from edge.router import ROUTES, RouterMiddleware
+from edge.router import RouterMiddleware, paths_of
 from edge.settings import parse
 from edge.upstreams import ConnectFailed, Disconnected, TimedOut, Upstream
 from edge.upstreams.provider import Provider
@@ -102,8 +102,8 @@ class House:
             },
             estimator=self.estimator,
             readers={
-                "messages.count_tokens": anthropic_messages.read_request.read_counted,
-                "responses.input_tokens": read_input,
+                "anthropic": anthropic_messages.read_request.read_counted,
+                "responses": read_input,
             },
             patience=self.patience,
             clock=lambda: self.now,
@@ -111,7 +111,7 @@ class House:
         self.bare = ErrorsMiddleware(app)
         intake = IntakeMiddleware(app, catalog=catalog, limit=1 << 20, idle=10.0)
         self._app = ErrorsMiddleware(
-            RouterMiddleware(intake, table=ROUTES, open_app=app, admin_app=app)
+            RouterMiddleware(intake, table=paths_of(parse(DOCUMENT)), open_app=app, admin_app=app)
         )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:

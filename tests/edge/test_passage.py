@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from edge.endpoints import BY_NAME
 from edge.forward import Forwarder
 from edge.upstreams import Disconnected
 from edge.upstreams.provider import Provider
@@ -69,6 +70,7 @@ class Leaving:
         self.scope = http_scope("POST", CHAT)
         self.exchange = exchange = Exchange.of(self.scope)
         exchange.endpoint = "chat.completions"
+        exchange.row = BY_NAME["chat.completions"]
         exchange.model = "priced"
         exchange.stream = stream
         for name, value in known.items():

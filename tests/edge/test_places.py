@@ -16,6 +16,7 @@ from edge.settings import parse
 from middlewares.exchange import Exchange, Place, Principal, Target
 from middlewares.stores.bonds import Bond
 from middlewares.stores.health import Condition, Verdict
+from tests.edge.exchanges import exchange_at
 
 SPOKEN: Mapping[str, Collection[str]] = {
     "a": ("openai",),
@@ -87,8 +88,10 @@ def catalog(**first: Any) -> Catalog:
     return Catalog.build(parse({"upstreams": upstreams, "models": models}, env={}))
 
 
-def exchange(model: str = "big", *models: str, **fields: Any) -> Exchange:
-    made = Exchange(endpoint="chat.completions", model=model, models=models)
+def exchange(
+    model: str = "big", *models: str, endpoint: str = "chat.completions", **fields: Any
+) -> Exchange:
+    made = exchange_at(endpoint, model=model, models=models)
     for name, value in fields.items():
         setattr(made, name, value)
     return made

@@ -25,6 +25,7 @@ from middlewares.stores import (
 from middlewares.stores.database import Database
 from middlewares.stores.sql_responses import SqlResponseStore
 from tests.asgi import Recorded, request
+from tests.edge.exchanges import exchange_at
 from tests.middlewares.stores.sqlite_files import new_sqlite
 
 ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
@@ -96,7 +97,7 @@ class House:
     async def call(
         self, method: str, path: str = PATH, who: str | None = "ann", **members: Any
     ) -> Recorded:
-        exchange = Exchange(dialect="responses", endpoint="responses", model="m")
+        exchange = exchange_at("responses", model="m")
         exchange.principal = None if who is None else Principal(who)
         exchange.request_id = "0123"
         exchange.fields = {
@@ -270,7 +271,7 @@ async def test_the_upstream_is_told_not_to_keep_it_either() -> None:
 
     for store, keep in ((None, 1.0), (MemoryResponseStore(), 0.0), (MemoryResponseStore(), 1.0)):
         app = ResponsesApp(forward, store=store, keep=keep, sealing=Sealing(MemorySecretStore()))
-        exchange = Exchange(endpoint="responses", principal=Principal("ann"))
+        exchange = exchange_at("responses", principal=Principal("ann"))
         exchange.fields = {"input": msgspec.Raw(b'"x"')}
         await app(
             {"type": "http", "method": "POST", "state": {"penstock.exchange": exchange}},

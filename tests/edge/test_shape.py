@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from edge import shape
+from edge.endpoints import BY_NAME
 from edge.shape import check_all, check_few, decoded, encoded, is_large
 from middlewares.problem import Problem
 
@@ -74,15 +75,15 @@ BOUNDS = [
 def test_check_all_takes_the_bound_and_refuses_one_more(
     endpoint: str, body: str, unit: str, most: int, path: str
 ) -> None:
-    check_all(endpoint, fields(body % many(unit, most)))
+    check_all(BY_NAME[endpoint], fields(body % many(unit, most)))
     with pytest.raises(Problem, match="expected at most") as refused:
-        check_all(endpoint, fields(body % many(unit, most + 1)))
+        check_all(BY_NAME[endpoint], fields(body % many(unit, most + 1)))
     assert refused.value.param == path
     assert refused.value.kind == "invalid_request"
 
 
 def test_check_all_takes_one_array_of_tokens_up_to_the_bound_on_values() -> None:
-    check_all("embeddings", fields(f'{{"input":{many("17", shape.MOST_VALUES - 1)}}}'))
+    check_all(BY_NAME["embeddings"], fields(f'{{"input":{many("17", shape.MOST_VALUES - 1)}}}'))
 
 
 @pytest.mark.parametrize("name", ["stop", "stop_sequences"])

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge.endpoints import BY_NAME
 from edge.surcharges import (
     check_tiers,
     compacts,
@@ -139,4 +140,4 @@ def test_compacts() -> None:
     ],
 )
 def test_hosted_calls(endpoint: str, members: dict[str, Any], calls: int) -> None:
-    assert hosted_calls(endpoint, fields(**members)) == calls
+    assert hosted_calls(BY_NAME[endpoint].codec, fields(**members)) == calls

@@ -16,6 +16,7 @@ import middlewares
 from edge.bounds import output_bound
 from edge.dialects.openai_chat.wire import decode_chunk, usage_in
 from edge.dialects.openai_responses.usual import usual as usual_response
+from edge.endpoints import BY_NAME
 from edge.untyped import decode_any, decode_object, number
 from edge.upstreams.error_body import read_error
 from middlewares.exchange import Usage
@@ -133,7 +134,7 @@ def test_numbers_there_many_times_are_read_as_the_last() -> None:
     assert said.messages == ["no"]
     thinking = f'{{{repeated("max_tokens")},{repeated("budget_tokens")},"budget_tokens":900}}'
     fields = {"max_tokens": Raw(b"100"), "thinking": Raw(thinking.encode())}
-    assert output_bound("messages", fields, None) > 100
+    assert output_bound(BY_NAME["messages"], fields, None) > 100
     answer = '{"id":"r","object":"response","model":"m","status":"completed","output":[],{}}'
     for told, known in ((repeated("temperature"), True), ('"temperature":"hot"', False)):
         body = answer.replace("{}", told).encode()

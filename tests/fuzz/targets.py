@@ -34,6 +34,7 @@ from edge.dialects.neutral import (
 )
 from edge.dialects.passthrough import UpstreamBroke, decode_fields
 from edge.dialects.sides import Aim, Caller
+from edge.endpoints import ENDPOINTS
 from middlewares import sse
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
@@ -52,6 +53,8 @@ _SURFACES: Mapping[str, Surface] = {
     "messages": "messages",
     "responses": "responses",
 }
+CALLERS = {row.name: CLIENTS[row.codec] for row in ENDPOINTS if row.codec and row.codec in CLIENTS}
+"""By endpoint, how its callers speak."""
 _NATIVE: Mapping[str, Dialect] = {
     "chat.completions": "openai",
     "messages": "anthropic",
@@ -167,7 +170,7 @@ def ask(endpoint: str, data: bytes) -> None:
     for dialect, models in _MODELS.items():
         for model in models:
             try:
-                conversation = CLIENTS[endpoint].read(fields)
+                conversation = CALLERS[endpoint].read(fields)
                 aim = Aim(model=model, max_output=64_000, context=200_000, origin="0" * 12)
                 body = UPSTREAMS[dialect].write(conversation, aim).body
             except Problem as problem:
@@ -207,11 +210,11 @@ def write(endpoint: str, data: bytes) -> None:
         created=1_790_000_000,
         fields=usage,  # type: ignore[arg-type]
     )
-    one, many = CLIENTS[endpoint].writer(caller), CLIENTS[endpoint].writer(caller)
+    one, many = CALLERS[endpoint].writer(caller), CALLERS[endpoint].writer(caller)
     stream = b"".join(one.write([event]) for event in events)
     half = len(events) // 2
     assert many.write(events[:half]) + many.write(events[half:]) == stream
-    body = CLIENTS[endpoint].writer(caller).body(reply)
+    body = CALLERS[endpoint].writer(caller).body(reply)
     surface = _SURFACES[endpoint]
     seen = check_stream(surface, stream, include_usage=True if usage else None)
     assert seen == summary(surface, body), "the stream and the body differ"
@@ -270,7 +273,7 @@ TARGETS: Mapping[str, Target] = {
         f"read-{name}": Target(partial(read, name), partial(seeds.answers, name))
         for name in UPSTREAMS
     },
-    **{f"carry-{name}": Target(partial(carry, name), partial(_foreign, name)) for name in CLIENTS},
+    **{f"carry-{name}": Target(partial(carry, name), partial(_foreign, name)) for name in CALLERS},
     **{
         f"pass-{name}": Target(partial(pass_on, name), partial(seeds.answers, name))
         for name in UPSTREAMS
@@ -280,11 +283,11 @@ TARGETS: Mapping[str, Target] = {
         for name in UPSTREAMS
     },
     **{
-        f"ask-{name}": Target(partial(ask, name), partial(seeds.requests, name)) for name in CLIENTS
+        f"ask-{name}": Target(partial(ask, name), partial(seeds.requests, name)) for name in CALLERS
     },
     **{
         f"tell-{name}": Target(partial(tell, name), partial(seeds.requests, name))
         for name in _NATIVE
     },
-    **{f"write-{name}": Target(partial(write, name), _texts) for name in CLIENTS},
+    **{f"write-{name}": Target(partial(write, name), _texts) for name in CALLERS},
 }

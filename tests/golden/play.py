@@ -21,6 +21,7 @@ from edge.dialects.crossing import CLIENTS, Crossing, cross
 from edge.dialects.openai_responses.write_answer import ResponsesWriter
 from edge.dialects.passthrough import Relay, UpstreamBroke
 from edge.dialects.translation import Translation
+from edge.endpoints import BY_NAME
 from edge.estimate import Estimator
 from edge.upstreams.refusal import problem_of
 from middlewares import sse
@@ -81,6 +82,7 @@ def exchange_of(endpoint: str, body: dict[str, Any]) -> Exchange:
         request_id=REQUEST_ID,
         dialect=_DIALECTS[endpoint][0],
         endpoint=endpoint,
+        row=BY_NAME[endpoint],
         fields=_decode(json.dumps(body, ensure_ascii=False).encode()),
         model=body["model"],
         stream=body.get("stream") is True,

@@ -9,7 +9,6 @@ CLIENT = ClientSide(read=read_request.read, writer=MessagesWriter, ping=PING)
 read_counted = read_request.read_counted
 
 UPSTREAM = UpstreamSide(
-    endpoint="messages",
     write=write_request.write,
     reader=read_answer.MessagesReader,
     read=read_answer.read,

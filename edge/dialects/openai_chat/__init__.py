@@ -8,7 +8,6 @@ from .write_answer import ChatWriter
 
 CLIENT = ClientSide(read=read_request.read, writer=ChatWriter, ping=sse.comment("keep-alive"))
 UPSTREAM = UpstreamSide(
-    endpoint="chat.completions",
     write=write_request.write,
     reader=read_answer.ChatReader,
     read=read_answer.read,

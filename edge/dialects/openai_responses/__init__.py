@@ -10,4 +10,4 @@ from .write_answer import ResponsesWriter
 from .write_request import write
 
 CLIENT = ClientSide(read=read, writer=ResponsesWriter, ping=sse.comment("keep-alive"))
-UPSTREAM = UpstreamSide(endpoint="responses", write=write, reader=ResponsesReader, read=read_answer)
+UPSTREAM = UpstreamSide(write=write, reader=ResponsesReader, read=read_answer)

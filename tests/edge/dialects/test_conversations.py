@@ -33,11 +33,6 @@ SURFACES: dict[Dialect, Surface] = {
     "anthropic": "messages",
     "responses": "responses",
 }
-ENDPOINTS: dict[Dialect, str] = {
-    "openai": "chat.completions",
-    "anthropic": "messages",
-    "responses": "responses",
-}
 PATHS: dict[Dialect, bytes] = {
     "openai": b"/v1/chat/completions",
     "anthropic": b"/v1/messages",
@@ -136,7 +131,7 @@ def test_a_request_says_the_same_in_every_dialect(
 ) -> None:
     """A body of one dialect, read, written for an upstream of another, and read again."""
     body = sent(conversation, first, MODELS[first][0])
-    read = CLIENTS[ENDPOINTS[first]].read(decode_fields(body))
+    read = CLIENTS[SURFACES[first]].read(decode_fields(body))
     over = sent(read, second, MODELS[second][0])
-    again = CLIENTS[ENDPOINTS[second]].read(decode_fields(over))
+    again = CLIENTS[SURFACES[second]].read(decode_fields(over))
     assert told(again) == told(read)

@@ -9,9 +9,11 @@ import pytest
 from edge.dialects.crossing import CLIENTS, Crossing, Passthrough, cross
 from edge.dialects.passthrough import Fields
 from edge.dialects.translation import Translation
+from edge.endpoints import BY_NAME
 from edge.estimate import Estimator
-from middlewares.exchange import Dialect, Exchange
+from middlewares.exchange import Dialect
 from middlewares.problem import Problem
+from tests.edge.exchanges import exchange_at
 
 HI = {"role": "user", "content": "hi"}
 CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}
@@ -24,7 +26,7 @@ def read(body: str) -> Fields:
 
 
 def way(fields: Fields, endpoint: str = "chat.completions", spoken: Dialect = "openai") -> Crossing:
-    exchange = Exchange(endpoint=endpoint, request_id="0" * 32, model="asked", fields=fields)
+    exchange = exchange_at(endpoint, request_id="0" * 32, model="asked", fields=fields)
     found = cross(exchange, [spoken], model="gpt-4.1", estimator=Estimator())
     assert found is not None
     return found
@@ -112,7 +114,9 @@ def test_a_reader_refuses_what_is_too_deep(endpoint: str, before: str, behind: s
         except RecursionError:
             break
         try:
-            conversation = CLIENTS[endpoint].read(fields)
+            codec = BY_NAME[endpoint].codec
+            assert codec is not None
+            conversation = CLIENTS[codec].read(fields)
         except Problem as problem:
             assert problem.kind == "invalid_request"
         else:
@@ -146,7 +150,7 @@ def test_a_schema_that_expands_without_end_is_refused_by_its_path(
     endpoint: str, members: dict[str, Any], param: str
 ) -> None:
     fields = read(json.dumps(members))
-    exchange = Exchange(endpoint=endpoint, request_id="0" * 32, model="asked", fields=fields)
+    exchange = exchange_at(endpoint, request_id="0" * 32, model="asked", fields=fields)
     with pytest.raises(Problem, match="at most 10000 schemas") as refused:
         cross(exchange, ["anthropic"], model="claude-opus-4-8", estimator=Estimator())
     assert refused.value.param == param

@@ -13,7 +13,8 @@ from edge.dialects.foreign import DROPPED, UNTHOUGHT, without_foreign
 from edge.dialects.neutral import Opaque, Origin
 from edge.dialects.passthrough import Fields
 from edge.estimate import Estimator
-from middlewares.exchange import Dialect, Exchange
+from middlewares.exchange import Dialect
+from tests.edge.exchanges import exchange_at
 
 DIALECTS: tuple[Dialect, ...] = ("anthropic", "responses", "openai")
 ENDPOINTS = {"anthropic": "messages", "responses": "responses", "openai": "chat.completions"}
@@ -56,7 +57,7 @@ def left(dialect: Dialect, first: int, **members: Any) -> Any:
 
 
 def way(endpoint: str, spoken: Dialect, *, foreign: int, **members: Any) -> Crossing:
-    exchange = Exchange(endpoint=endpoint, model="m", fields=fields_of(model="m", **members))
+    exchange = exchange_at(endpoint, model="m", fields=fields_of(model="m", **members))
     found = cross(
         exchange, [spoken], model="claude-opus-4-5", estimator=Estimator(), foreign=foreign
     )
@@ -299,10 +300,9 @@ def test_a_borrowed_body_speaks_responses(foreign: int) -> None:
 
 @pytest.mark.parametrize("foreign", [0, 3])
 def test_what_is_written_anew_in_its_own_dialect_is_cleaned_first(foreign: int) -> None:
-    exchange = Exchange(
-        endpoint="messages",
+    exchange = exchange_at(
+        "messages",
         model="m",
-        dialect="anthropic",
         fields=fields_of(model="m", max_tokens=9000, **FULL["anthropic"]),
     )
     crossing = cross(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edge.dialects.crossing import CLIENTS, UPSTREAMS
 from edge.dialects.neutral import Event, Reply, fold
 from edge.dialects.sides import Caller, Writer
+from edge.endpoints import BY_NAME
 from middlewares import sse
 from middlewares.exchange import Dialect
 from tests.golden.play import cross_of, fed
@@ -55,7 +56,9 @@ def writer_of(endpoint: str, *, stream: bool = True) -> Writer:
         fields=body,  # type: ignore[arg-type]
         stream=stream,
     )
-    return CLIENTS[endpoint].writer(caller)
+    codec = BY_NAME[endpoint].codec
+    assert codec is not None
+    return CLIENTS[codec].writer(caller)
 
 
 def read_again(dialect: Dialect, data: list[bytes]) -> list[Event]:

@@ -1,0 +1,191 @@
+"""The table of endpoints, and that a row is all that a new one needs."""
+
+import json
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from edge.dialects.crossing import CLIENTS
+from edge.endpoints import (
+    BY_NAME,
+    CONVERSATIONS,
+    ENDPOINTS,
+    SERVED_BY,
+    TAILS,
+    Billed,
+    Endpoint,
+)
+from edge.intake import check_bodies
+from edge.router import OPEN, paths_of
+from edge.settings import parse
+from middlewares.exchange import Dialect
+from tests.asgi import request
+from tests.edge.scripted import DOCUMENT, JSON, Answer, House, Scripted
+
+FACTS: dict[str, Any] = {
+    "name": "rerank",
+    "methods": ("POST",),
+    "path": "/v1/rerank",
+    "dialect": "openai",
+    "body": "json",
+    "billed": "tokens",
+    "handler": "forward",
+    "codec": "object",
+    "required": ("documents",),
+    "upstream_path": b"/rerank",
+    "documented": "documents in the order of their relevance to a query",
+}
+EVERY = pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: row.path)
+
+
+# The table
+
+
+def test_endpoint_without_billed_cannot_be_made() -> None:
+    facts = {name: value for name, value in FACTS.items() if name != "billed"}
+    with pytest.raises(TypeError, match="billed"):
+        Endpoint(**facts)
+
+
+@pytest.mark.parametrize("fact", ["body", "billed", "handler", "codec"])
+def test_endpoint_of_unknown_kind_is_refused_by_name(fact: str) -> None:
+    with pytest.raises(ValueError, match=r"endpoint rerank: 'nothing' is none of "):
+        Endpoint(**{**FACTS, fact: "nothing"})
+
+
+@pytest.mark.parametrize("body", ["multipart", "streamed"])
+def test_body_without_reader_is_refused(body: Any) -> None:
+    with pytest.raises(NotImplementedError, match=f"endpoint rerank: no reader for {body}"):
+        check_bodies([Endpoint(**{**FACTS, "body": body})])
+
+
+@EVERY
+def test_row_has_a_body_where_its_method_does(row: Endpoint) -> None:
+    assert (row.body != "none") is ("POST" in row.methods)
+    assert (row.body == "json") is bool(row.required)
+    assert set(row.conversation) <= set(row.required)
+    assert row.path.startswith("/v1/")
+    assert row.path not in OPEN
+    assert row.documented
+
+
+@EVERY
+def test_row_that_is_forwarded_says_how(row: Endpoint) -> None:
+    if row.handler != "forward":
+        assert row.codec is None
+        assert row.billed == "free"
+        assert not (row.streams or row.bounds or row.translated or row.downgradable)
+        return
+    assert row.dialect is not None
+    assert row.codec is not None
+    assert row.limited
+    assert row.upstream_path or row.translated
+    assert row.translated is (row.codec in (*CLIENTS, "compaction"))
+    assert row.streams is (row.codec in CLIENTS)
+    assert not row.bounds or row.billed == "tokens"
+
+
+def test_rows_have_paths_of_their_own() -> None:
+    assert len({row.path for row in ENDPOINTS}) == len(ENDPOINTS)
+    below = [row.upstream_path for row in ENDPOINTS if row.upstream_path]
+    assert len(set(below)) == len(below)
+
+
+def test_rows_of_one_name_are_limited_alike() -> None:
+    for row in ENDPOINTS:
+        assert row.limited is BY_NAME[row.name].limited
+
+
+def test_each_dialect_has_one_endpoint_of_conversations() -> None:
+    assert set(CONVERSATIONS) == set(SERVED_BY) == set(get_args(Dialect))
+    speaking = [row for row in ENDPOINTS if row.conversation and row.streams]
+    assert list(CONVERSATIONS.values()) == speaking
+    assert all(row.upstream_path for row in speaking)
+
+
+def test_each_end_of_a_path_names_one_endpoint() -> None:
+    assert TAILS["/chat/completions"] == "chat.completions"
+    assert TAILS["/models"] == "models"
+    assert "/usage" not in TAILS
+    assert len(set(TAILS.values())) == len(TAILS)
+
+
+def test_billed_is_something_that_a_price_is_known_for() -> None:
+    assert get_args(Billed) == ("free", "tokens")
+
+
+# A new one
+
+RERANK = Endpoint(**FACTS)
+RANKED = {
+    "model": "upstream-model-x",
+    "results": [{"index": 0, "relevance_score": 0.9}],
+    "usage": {"total_tokens": 40},
+}
+ASKED = {"query": "q", "documents": ["a", "b"]}
+
+
+def house(*answers: Answer, **members: Any) -> House:
+    said = answers or (Answer([json.dumps(RANKED).encode()], headers=[JSON]),)
+    return House(Scripted(*said), endpoints=(*ENDPOINTS, RERANK), **members)
+
+
+async def test_a_row_is_routed_forwarded_billed_and_measured() -> None:
+    home = house()
+    await home.book.start()
+    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "priced", **ASKED})
+    await home.book.aclose()
+    assert answer.status == 200, answer.text
+    assert answer.json() == {**RANKED, "model": "priced"}
+    assert answer.header("x-credits-used") == "0.00012"
+    (sent,) = home.upstream.requests
+    assert sent.target == b"/v1/rerank"
+    assert isinstance(sent.body, bytes)
+    assert msgspec.json.decode(sent.body) == {"model": "p", **ASKED}
+    assert home.sample("penstock_requests_total", **_labels("rerank")) == 1
+    (entry,) = await home.ledger.page()
+    assert (entry.endpoint, entry.input, entry.output, entry.cost) == ("rerank", 40, 0, 120_000)
+
+
+async def test_a_row_is_retried_at_another_target() -> None:
+    document = {"models": [{"id": "m1", "targets": ["both/a", "oai/b"]}]}
+    broken = Answer([b"{}"], status=500, headers=[JSON])
+    home = house(broken, Answer([json.dumps(RANKED).encode()], headers=[JSON]), document=document)
+    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "m1", **ASKED})
+    assert answer.status == 200, answer.text
+    assert [attempt.status for attempt in home.exchanges[0].attempts] == [500, 200]
+
+
+async def test_a_row_is_not_tried_where_its_dialect_is_not_spoken() -> None:
+    home = house()
+    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "only-ant", **ASKED})
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "model")
+    assert not home.upstream.requests
+
+
+async def test_a_row_asks_for_its_members() -> None:
+    home = house()
+    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "m1", "query": "q"})
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "documents")
+
+
+async def test_a_row_is_limited() -> None:
+    plans = [{"id": "few", "requests": "1/h"}]
+    home = house(document={"auth": {"mode": "none", "default_plan": "few"}, "plans": plans})
+    statuses = [
+        (await request(home.app, "POST", "/v1/rerank", json={"model": "m1", **ASKED})).status
+        for _ in range(2)
+    ]
+    assert statuses == [200, 429]
+
+
+def test_a_row_may_be_offered_at_another_path() -> None:
+    routes = [{"path": "/rank", "dialect": "openai", "endpoint": "embeddings"}]
+    table = paths_of(parse({**DOCUMENT, "routes": routes}), (*ENDPOINTS, RERANK))
+    assert table["/rank"] is BY_NAME["embeddings"]
+    assert table["/v1/rerank"] is RERANK
+
+
+def _labels(endpoint: str) -> dict[str, str]:
+    return {"endpoint": endpoint, "model": "priced", "status": "200", "outcome": "completed"}
