@@ -41,7 +41,8 @@ _LASTING = (
     ("breaker", "open_for"),
     ("breaker", "max_open_for"),
 )
-"""Tables and keys whose duration is more than none."""
+"""Tables and keys of durations that must be more than 0."""
+_A_NAME = "expected an id or alias of models"
 
 
 def slug(brand: str) -> str:
@@ -149,14 +150,20 @@ def _is_redis(url: str) -> bool:
 def allowance_misfits(allowance: Allowance, path: str) -> Iterator[str]:
     """What does not fit in a plan, or in what a key has of its own; `path` leads to it."""
     if allowance.burst and allowance.requests is None:
-        yield f"{path}.burst: has no meaning without {path}.requests"
+        yield f"{path}.burst: is not used without {path}.requests; set a rate or remove it"
     limited = allowance.requests or allowance.tokens or allowance.concurrency
     if allowance.on_excess == "throttle" and not limited:
-        yield f"{path}.on_excess: has no meaning without a rate"
+        yield (
+            f"{path}.on_excess: is not used without a limit; set {path}.requests, tokens or "
+            "concurrency, or remove it"
+        )
     seen: set[str] = set()
     for n, window in enumerate(allowance.windows):
         if str(window.length) in seen:
-            yield f"{path}.windows[{n}].length: there is another window of {window.length}"
+            yield (
+                f"{path}.windows[{n}].length: another window has the length {window.length}; "
+                "expected one window of each length"
+            )
         seen.add(str(window.length))
 
 
@@ -167,7 +174,7 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
     if not remote:
         for key in ("base_url", "api_key", "ca", "client_cert", "proxy"):
             if getattr(upstream, key) is not None:
-                yield key, f"has no meaning for dialect {upstream.dialect}"
+                yield key, f"is not used by dialect {upstream.dialect}; remove it"
     yield from _client_misfits(upstream)
     if upstream.base_url is not None:
         path = urlsplit(upstream.base_url).path
@@ -186,7 +193,7 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
             yield "api_key", "expected visible ASCII characters without spaces or line ends"
     yield from _body_misfits(upstream)
     if upstream.auth_header is not None and upstream.api_key is None:
-        yield "auth_header", "has no meaning without api_key"
+        yield "auth_header", "is not used without api_key; set the key or remove it"
     for name, value in upstream.query.items():
         if not name or not name.isprintable():
             yield f"query.{name}", "expected a printable name"
@@ -197,11 +204,11 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
         key = f"headers.{name}"
         text = value.reveal()
         if not name or not _TOKEN.issuperset(name):
-            yield key, "is not a header name (RFC 9110 token)"
+            yield key, "expected a header name (RFC 9110 token)"
         elif name.lower() in _OWN_HEADERS:
-            yield key, "is set by the transport itself"
+            yield key, "is set by Penstock itself; remove it"
         elif name.lower() in seen:
-            yield key, "is written twice in different cases"
+            yield key, "is there in another case too; keep one of them"
         if not text.isascii() or not text.isprintable():
             yield key, "expected printable ASCII characters without line ends as its value"
         seen.add(name.lower())
@@ -223,17 +230,17 @@ def _body_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
     for name, value in upstream.extra_body.items():
         key = f"extra_body.{name}"
         if name.casefold() in _UNMADE:
-            yield key, "is the request's own, and what it may cost is counted by it"
+            yield key, "cannot be set here: the cost of a request is computed from the caller's own"
         elif name in upstream.drop_body:
-            yield key, "is in drop_body, too"
+            yield key, "is in drop_body too; keep one of them"
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            yield key, "expected what JSON can say: no dates, nan or inf"
+            yield key, "expected a JSON value: no date, nan or inf"
     for n, name in enumerate(upstream.drop_body):
         if name.casefold() in _ASKED | BOUNDS:
             key = f"drop_body[{n}]"
-            yield key, f"{name} is the request's own, and what it may cost is counted by it"
+            yield key, f"{name} cannot be dropped: the cost of a request is computed from it"
 
 
 def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
@@ -241,14 +248,14 @@ def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
     if upstream.dialect == "claude-cli":
         for key in ("headers", "query", "extra_body", "drop_body"):
             if getattr(upstream, key):
-                yield key, f"has no meaning for dialect {upstream.dialect}"
+                yield key, f"is not used by dialect {upstream.dialect}; remove it"
     else:
         for key in ("command", "environment", "max_processes", "max_waiting", "prewarm"):
             if getattr(upstream, key) != getattr(_PLAIN, key):
-                yield key, f"has no meaning for dialect {upstream.dialect}"
+                yield key, f"is not used by dialect {upstream.dialect}; remove it"
     for name, value in upstream.environment.items():
         if not name.isascii() or not name.isidentifier():
-            yield f"environment.{name}", "is not a name of a variable (letters, digits and _)"
+            yield f"environment.{name}", "expected the name of a variable: letters, digits and _"
         if "\0" in value.reveal():
             yield f"environment.{name}", "expected a value without NUL"
 
@@ -259,38 +266,46 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
     for n, model in enumerate(configuration.models):
         for key, name in _names(n, model):
             if name in owners:
-                yield f'{key}: "{name}" is also {owners[name]}'
+                yield f'{key}: "{name}" is also {owners[name]}; expected each name once'
             owners.setdefault(name, key)
     for n, allowance in enumerate(configuration.plans):
         for key in ("on_budget", "on_rate_limit"):
             instead = getattr(allowance, key)
             if instead is not None and instead not in owners:
-                yield f"plans[{n}].{key}: unknown model {instead}"
+                yield f"plans[{n}].{key}: unknown model {instead}; {_A_NAME}"
     for n, model in enumerate(configuration.models):
         wild = model.id.endswith("*")
         if wild and model.aliases:
-            yield f"models[{n}].aliases: a model whose id ends in * has none"
+            yield f"models[{n}].aliases: an id that ends in * has no aliases; remove them"
         for m, target in enumerate(model.targets):
             upstream, _, name = target.partition("/")
             if upstream not in upstreams:
                 known = ", ".join(sorted(upstreams)) or "none"
                 yield f"models[{n}].targets[{m}]: unknown upstream {upstream}; known: {known}"
             if name.endswith("*") and not wild:
-                yield f"models[{n}].targets[{m}]: ends in *, but the id {model.id} does not"
+                yield (
+                    f"models[{n}].targets[{m}]: ends in *, but the id {model.id} does not; write "
+                    "the whole name of the upstream's model"
+                )
         for m, fallback in enumerate(model.fallbacks):
             if fallback not in owners:
-                yield f"models[{n}].fallbacks[{m}]: unknown model {fallback}"
+                yield f"models[{n}].fallbacks[{m}]: unknown model {fallback}; {_A_NAME}"
             elif fallback == model.id or fallback in model.aliases:
-                yield f"models[{n}].fallbacks[{m}]: {fallback} is this model itself"
+                yield (
+                    f"models[{n}].fallbacks[{m}]: {fallback} is this model itself; expected another"
+                )
         if model.weights and model.load_balancing != "weight":
-            yield f'models[{n}].weights: has no meaning without load_balancing = "weight"'
+            yield (
+                f'models[{n}].weights: is used only with load_balancing = "weight"; set that or '
+                "remove it"
+            )
         elif model.weights and len(model.weights) != len(model.targets):
             yield (
                 f"models[{n}].weights: expected {len(model.targets)} numbers, one for each target, "
                 f"found {len(model.weights)}"
             )
         if model.families and model.family is not None:
-            yield f"models[{n}].families: has no meaning beside family"
+            yield f"models[{n}].families: is not used beside family; keep one of them"
         elif model.families and len(model.families) != len(model.targets):
             yield (
                 f"models[{n}].families: expected {len(model.targets)} names, one for each target, "
@@ -302,7 +317,7 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
     for kind in ("image", "audio", "video"):
         describer = getattr(configuration.media, kind)
         if describer is not None and describer not in owners:
-            yield f"media.{kind}: unknown model {describer}"
+            yield f"media.{kind}: unknown model {describer}; {_A_NAME}"
 
 
 def unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:

@@ -100,11 +100,19 @@ def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None
 @pytest.mark.parametrize(
     ("own", "fault"),
     [
-        ({"burst": 5}, "limits.burst: has no meaning without limits.requests"),
-        ({"on_excess": "throttle"}, "limits.on_excess: has no meaning without a rate"),
+        (
+            {"burst": 5},
+            "limits.burst: is not used without limits.requests; set a rate or remove it",
+        ),
+        (
+            {"on_excess": "throttle"},
+            "limits.on_excess: is not used without a limit; set limits.requests, tokens or "
+            "concurrency, or remove it",
+        ),
         (
             {"windows": [{"length": "5h", "credits": "1"}, {"length": "5h", "credits": "2"}]},
-            "limits.windows[1].length: there is another window of 5h",
+            "limits.windows[1].length: another window has the length 5h; expected one window of "
+            "each length",
         ),
         ({"windows": [{"length": "5h"}]}, "limits.windows[0].credits: is missing"),
         ({"id": "x"}, "limits.id: unknown key; did you mean windows?"),

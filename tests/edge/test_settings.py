@@ -463,12 +463,12 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
         ),
         (
             upstream(dialect="simulator"),
-            "upstreams[0].base_url: has no meaning for dialect simulator",
+            "upstreams[0].base_url: is not used by dialect simulator; remove it",
         ),
         (upstream(idle_timeout=0), "upstreams[0].idle_timeout: expected more than 0 seconds"),
         (
             upstream(auth_header="api-key"),
-            "upstreams[0].auth_header: has no meaning without api_key",
+            "upstreams[0].auth_header: is not used without api_key; set the key or remove it",
         ),
         (upstream(query={"": "1"}), "upstreams[0].query.: expected a printable name"),
         (
@@ -477,41 +477,41 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
         ),
         (
             upstream(extra_body={"Max_Tokens": 5}),
-            "upstreams[0].extra_body.Max_Tokens: is the request's own, and what it may cost is "
-            "counted by it",
+            "upstreams[0].extra_body.Max_Tokens: cannot be set here: the cost of a request is "
+            "computed from the caller's own",
         ),
         (
             upstream(extra_body={"day": date(2026, 1, 1)}),
-            "upstreams[0].extra_body.day: expected what JSON can say: no dates, nan or inf",
+            "upstreams[0].extra_body.day: expected a JSON value: no date, nan or inf",
         ),
         (
             upstream(extra_body={"a": [float("nan")]}),
-            "upstreams[0].extra_body.a: expected what JSON can say: no dates, nan or inf",
+            "upstreams[0].extra_body.a: expected a JSON value: no date, nan or inf",
         ),
         (
             upstream(extra_body={"user": "x"}, drop_body=["user"]),
-            "upstreams[0].extra_body.user: is in drop_body, too",
+            "upstreams[0].extra_body.user: is in drop_body too; keep one of them",
         ),
         (
             upstream(drop_body=["seed", "max_output_tokens"]),
-            "upstreams[0].drop_body[1]: max_output_tokens is the request's own, and what it may "
-            "cost is counted by it",
+            "upstreams[0].drop_body[1]: max_output_tokens cannot be dropped: the cost of a "
+            "request is computed from it",
         ),
         (
             {"upstreams": [{"name": "cli", "dialect": "claude-cli", "drop_body": ["user"]}]},
-            "upstreams[0].drop_body: has no meaning for dialect claude-cli",
+            "upstreams[0].drop_body: is not used by dialect claude-cli; remove it",
         ),
         (
             upstream(headers={"x y": "1"}),
-            "upstreams[0].headers.x y: is not a header name (RFC 9110 token)",
+            "upstreams[0].headers.x y: expected a header name (RFC 9110 token)",
         ),
         (
             upstream(headers={"Host": "h"}),
-            "upstreams[0].headers.Host: is set by the transport itself",
+            "upstreams[0].headers.Host: is set by Penstock itself; remove it",
         ),
         (
             upstream(headers={"x-a": "1", "X-A": "2"}),
-            "upstreams[0].headers.X-A: is written twice in different cases",
+            "upstreams[0].headers.X-A: is there in another case too; keep one of them",
         ),
         (
             upstream(headers={"x-a": "1\r\nx-b: 2"}),
@@ -532,18 +532,31 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
             'models[0].targets[0]: expected "upstream/its-model-name", with * only at the end, '
             'found "up"',
         ),
-        (model(targets=["up/*"]), "models[0].targets[0]: ends in *, but the id m does not"),
-        (model(aliases=["m"]), 'models[0].aliases[0]: "m" is also models[0].id'),
+        (
+            model(targets=["up/*"]),
+            "models[0].targets[0]: ends in *, but the id m does not; write the whole "
+            "name of the upstream's model",
+        ),
+        (
+            model(aliases=["m"]),
+            'models[0].aliases[0]: "m" is also models[0].id; expected each name once',
+        ),
         (
             model(id="m-*", aliases=["x"]),
-            "models[0].aliases: a model whose id ends in * has none",
+            "models[0].aliases: an id that ends in * has no aliases; remove them",
         ),
-        (model(fallbacks=["n"]), "models[0].fallbacks[0]: unknown model n"),
-        (model(fallbacks=["m"]), "models[0].fallbacks[0]: m is this model itself"),
+        (
+            model(fallbacks=["n"]),
+            "models[0].fallbacks[0]: unknown model n; expected an id or alias of models",
+        ),
+        (
+            model(fallbacks=["m"]),
+            "models[0].fallbacks[0]: m is this model itself; expected another",
+        ),
         (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro"),
         (
             model(weights=[1]),
-            'models[0].weights: has no meaning without load_balancing = "weight"',
+            'models[0].weights: is used only with load_balancing = "weight"; set that or remove it',
         ),
         (
             model(family="gpt 5"),
@@ -556,26 +569,32 @@ def test_a_document_that_is_no_table_is_refused(document: object) -> None:
         ),
         (
             model(family="gpt-5", families=["gpt-5"]),
-            "models[0].families: has no meaning beside family",
+            "models[0].families: is not used beside family; keep one of them",
         ),
         (
             model(load_balancing="weight", weights=[1, 2]),
             "models[0].weights: expected 1 numbers, one for each target, found 2",
         ),
-        ({"plans": [{"id": "p", "on_budget": "x"}]}, "plans[0].on_budget: unknown model x"),
+        (
+            {"plans": [{"id": "p", "on_budget": "x"}]},
+            "plans[0].on_budget: unknown model x; expected an id or alias of models",
+        ),
         (
             {"plans": [{"id": "p", "on_rate_limit": "x"}]},
-            "plans[0].on_rate_limit: unknown model x",
+            "plans[0].on_rate_limit: unknown model x; expected an id or alias of models",
         ),
         ({"breaker": {"open_for": "0s"}}, "breaker.open_for: expected more than 0 seconds"),
         ({"fallback": {"deadline": "0s"}}, "fallback.deadline: expected more than 0 seconds"),
-        ({"media": {"image": "eye"}}, "media.image: unknown model eye"),
+        (
+            {"media": {"image": "eye"}},
+            "media.image: unknown model eye; expected an id or alias of models",
+        ),
         (
             {
                 "upstreams": [UPSTREAM],
                 "models": [{**MODEL, "aliases": ["n"]}, {"id": "n", "targets": ["up/n"]}],
             },
-            'models[1].id: "n" is also models[0].aliases[0]',
+            'models[1].id: "n" is also models[0].aliases[0]; expected each name once',
         ),
         (
             {"routes": [{"path": "/v2/odd", "dialect": "openai"}]},
