@@ -1,4 +1,4 @@
-"""Serve the gateway: the only importer of Granian.
+"""Serve the gateway: what `penstock serve` runs.
 
 Theory of operation. The parent process checks the address, forks the workers and supervises them
 (`edge.supervisor`); it never serves. Each worker opens its part of the gateway in its lifespan, and
@@ -28,21 +28,16 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
-
-from granian import _signals
-from granian._granian import SocketHolder, WorkerSignal
-from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server import MPServer
 
 from . import forking, status, streams
 from .address_note import AddressNote
 from .board import Board, Posted
 from .descriptors import Room, take_allowed
+from .granian_server import GranianServer, stop_once
 from .listening import AddressInUse, Held, given, hold
 from .looker import Looker
 from .memory import memory_misfits
@@ -66,16 +61,6 @@ _log = logging.getLogger(__name__)
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _HEED = signal.SIGUSR2
 """By this signal the parent tells a worker to heed the stop signals it has got and will get."""
-_BACKLOG = 2048
-_HEAD_MILLISECONDS = 10_000
-"""For a request head; a connection caught without one can hold a stopping worker for so long."""
-_QUIET: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {},
-    "formatters": {},
-    "loggers": {"_granian": {"handlers": [], "propagate": True}},
-}
 
 
 def serve(
@@ -118,7 +103,7 @@ def serve(
             address=address,
             on_ready=on_ready or _print_ready,
         )
-        server.serve(target_loader=server.worker, wrap_loader=False)
+        server.serve()
     finally:
         held.close()
         folder.close()
@@ -192,7 +177,7 @@ def _worker(
         room=room,
         place=place,
     )
-    _signals.set_loop_signals = lambda loop: _stop_once(loop, gateway.told)
+    stop_once(gateway.told)
     return gateway
 
 
@@ -205,29 +190,6 @@ def _give_memory_back() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
-
-
-def _stop_once(loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> WorkerSignal:
-    """Granian's `set_loop_signals` for a worker that may be told to stop more than once.
-
-    Ctrl-C reaches the whole process group and systemd signals the whole control group, so a worker
-    hears of the end from outside and again from its parent. Granian 2.8 then sets its event twice,
-    and the second `set` can wait for ever, with the GIL, for a thread that wants the GIL. Here the
-    parent decides: SIGINT is left to it, and of several SIGTERM the first counts.
-    """
-    event = WorkerSignal()
-    told = False
-
-    def stop() -> None:
-        nonlocal told
-        if not told:
-            told = True
-            on_stop()
-            event.set()
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loop.add_signal_handler(signal.SIGTERM, stop)
-    return event
 
 
 def _hold_signals() -> None:
@@ -254,8 +216,8 @@ def _orphaned(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Server(MPServer):
-    """Granian with our signals, our log, our reload, and our supervisor in place of its loop."""
+class _Server:
+    """The parent process: it starts workers, has them supervised, and says how they are."""
 
     def __init__(
         self,
@@ -270,7 +232,7 @@ class _Server(MPServer):
         on_ready: Callable[[str], None],
     ) -> None:
         options = settings.server
-        self._held = held
+        self._workers = options.workers
         self._folder = folder
         self._memory = memory
         self._room = room
@@ -286,27 +248,21 @@ class _Server(MPServer):
         self._roster = Roster(options.workers)
         self._wake = Wake()
         self._patience = max(1, round(options.drain))
-        super().__init__(
-            "penstock",
-            address=held.host,
+        self._reload_asked = False
+        self._granian = GranianServer(
+            self,
+            host=held.host,
             port=held.port,
-            interface=Interfaces.ASGI,
+            inherited=held.socket if held.given else None,
             workers=options.workers,
-            runtime_mode=RuntimeModes.st,
-            loop=Loops.uvloop,
-            http=HTTPModes.auto if options.http2 else HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS),
-            websockets=False,
-            backlog=_BACKLOG,
-            backpressure=room.connections,
-            log_dictconfig=_QUIET,
-            log_level=_granian_level(settings.log.level),
-            reload_paths=[Path("/")],  # it reloads nothing, but would ask for the working directory
+            http2=options.http2,
+            connections=room.connections,
+            debug=settings.log.level == "debug",
         )
         supervisor = Supervisor(
             self._roster,
             self._wake,
-            spawn=self._spawn_into,
+            spawn=self._start_worker,
             notice=options.drain_delay,
             drain=self._patience,
         )
@@ -328,69 +284,48 @@ class _Server(MPServer):
             )
             supervisor.steps["the look at the configuration"] = self._look
 
-    # What Granian calls.
+    def serve(self) -> None:
+        """Serve until a signal ends it. Exits the process with the supervisor's status unless 0."""
+        self._granian.run()
 
-    def worker(self, row: int) -> Any:
-        """The application of the worker of this row; called in its process."""
+    # What Granian calls, see `granian_server.Parent`.
+
+    def load(self, row: int) -> Any:
+        """The application of a worker; called in its process."""
         place = Place(self._roster, row)
         return _worker(self._board, self._folder, self._memory, self._room, place, self._wake)
 
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """Sets attributes only, as it may run inside of anything. SIGTERM gives notice first."""
-        if args and args[0] == signal.SIGTERM:
+    def run(self) -> int:
+        """Supervise until the end; the exit status."""
+        self._wake.heed_signals()
+        self._address.tell(self._serving())
+        return self._supervisor.run()
+
+    def interrupt(self, number: int) -> None:
+        """SIGTERM gives notice first, SIGINT does not."""
+        if number == signal.SIGTERM:
             self._supervisor.terminate()
         else:
             self._supervisor.interrupt()
 
-    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
-        """Sets an attribute only."""
-        self.reload_signal = True
-
-    def _init_shared_socket(self) -> None:
-        if not self._held.given:
-            init: Callable[[], None] = super()._init_shared_socket
-            return init()
-        # One for all workers, who take turns; whoever gave it to us may have others serve it.
-        holder: Any = SocketHolder
-        self._shd: Any = holder(self._held.socket.fileno(), False, _BACKLOG)
-        self._ssp = self._sso = None
-
-    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
-        """The supervisor starts them, in its loop."""
-        self._spawn_target = spawn_target
-        self._target_loader = target_loader
-        self._wake.heed_signals()
-        self._address.tell(self._serving())
-
-    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
-        code = self._supervisor.run()
-        for number in (*_STOP, signal.SIGHUP):  # at its end the interpreter takes handlers away,
-            signal.signal(number, signal.SIG_IGN)  # and the next signal would decide the status
-        self.shutdown(code)  # type: ignore[no-untyped-call]
-
-    def _serve(self, spawn_target: Any, target_loader: Any) -> None:
-        self.startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]
-        self._serve_loop(spawn_target, target_loader)
-
-    def _stop_workers(self) -> None:
-        """The supervisor has stopped them, however its loop ended."""
+    def ask_reload(self) -> None:
+        """Have the configuration read at the next turn of the supervisor's loop."""
+        self._reload_asked = True
 
     # What the supervisor calls.
 
-    def _spawn_into(self, row: int) -> Any:
-        worker: Any = self._spawn_worker(
-            idx=row, target=self._spawn_target, callback_loader=partial(self._target_loader, row)
-        )
-        forking.use(worker.inner)
+    def _start_worker(self, row: int) -> BaseProcess:
+        process = self._granian.create_process(row)
+        forking.use(process)
         with nullcontext() if self._looker is None else self._looker.resting():
-            worker.inner.start()  # not `worker.start`, which has a thread wait for its end
-        return worker
+            process.start()
+        return process
 
     def _look(self) -> None:
         assert self._looker is not None
         self._looker.keep()
-        if self.reload_signal:
-            self.reload_signal = False
+        if self._reload_asked:
+            self._reload_asked = False
             self._looker.ask()
 
     def _bury(self, pid: int) -> None:
@@ -441,7 +376,7 @@ class _Server(MPServer):
             url=self._url,
             file=self._file,
             started=time.time(),
-            workers=self.workers,
+            workers=self._workers,
             born=status.born(os.getpid()),
         )
 
@@ -460,7 +395,3 @@ def _tell(pids: Iterable[int], *, number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):  # it ended, and is about to be replaced
             os.kill(pid, number)
-
-
-def _granian_level(level: str) -> LogLevels:
-    return LogLevels.debug if level == "debug" else LogLevels.warning

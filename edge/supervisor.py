@@ -43,7 +43,7 @@ _REAP_SECONDS = 5.0
 """Seconds in which a killed process is expected to be gone."""
 
 Worker = Any
-"""Of Granian: a process (`inner`) that is told to end by `terminate` and `kill`."""
+"""A started process of `multiprocessing`."""
 
 
 class Wake:
@@ -155,7 +155,7 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """Of the processes that have not ended, as far as is known."""
-        return [worker.inner.pid for worker in self._workers()]
+        return [worker.pid for worker in self._workers()]
 
     def run(self) -> int:
         """Supervise until asked to stop; the exit status. No worker is left when it returns or
@@ -208,10 +208,10 @@ class Supervisor:
             self._failed(row)
             raise
         row.worker, row.accepted = worker, 0.0
-        self._roster.began(row.number, worker.inner.pid)
+        self._roster.began(row.number, worker.pid)
 
     def _sleep(self) -> None:
-        sentinels = [worker.inner.sentinel for worker in self._workers()]
+        sentinels = [worker.sentinel for worker in self._workers()]
         dues = [row.due for row in self._rows if row.worker is None and self._wanted(row)]
         left = min([_NAP, *(due - time.monotonic() for due in dues)])
         multiprocessing.connection.wait([self._wake.reader, *sentinels], max(0.0, left))
@@ -234,7 +234,7 @@ class Supervisor:
                 row.failures = 0
                 self._roster.steady(row.number)
                 self._unnoted = True
-            if worker.inner.exitcode is not None:
+            if worker.exitcode is not None:
                 self._ended(row)
         if self._served and not self._announced and all(row.decided for row in self._rows):
             self.opened()
@@ -246,8 +246,8 @@ class Supervisor:
 
     def _ended(self, row: _Row) -> None:
         worker, row.worker = row.worker, None
-        pid, how = worker.inner.pid, _ending(worker.inner.exitcode)
-        worker.inner.close()
+        pid, how = worker.pid, _ending(worker.exitcode)
+        worker.close()
         self._guard.run("the burial of a worker", partial(self.buried, pid))
         if self._asked:
             return
@@ -295,7 +295,7 @@ class Supervisor:
 
     def _lives(self, row: _Row, waited: float) -> bool:
         """Whether its process still has time, and uses it. When there is none left it is killed."""
-        process = row.worker.inner
+        process = row.worker
         if process.exitcode is not None:
             return False
         unopened = self._roster.stage(row.number) < Stage.UNREADY and not row.accepted
@@ -309,7 +309,7 @@ class Supervisor:
 
 def _any_ends(rows: list[_Row]) -> None:
     """Wait until one of them has ended, for a nap at most."""
-    ended = multiprocessing.connection.wait([row.worker.inner.sentinel for row in rows], _NAP)
+    ended = multiprocessing.connection.wait([row.worker.sentinel for row in rows], _NAP)
     if ended:
         time.sleep(0.001)  # the pipe is closed a moment before the process has ended
 

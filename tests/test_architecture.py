@@ -121,7 +121,7 @@ def test_one_module_knows_the_server() -> None:
         for name in module.imports()
         if inside(name, "granian") or inside(name, "_granian")
     }
-    assert knows == {"edge.server"}
+    assert knows == {"edge.granian_server"}
 
 
 def test_one_module_knows_the_inside_of_prometheus_client() -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +42,22 @@ RAISED = [
 ]
 
 
-class Worker:
-    """A process as Granian has it. opens: it reports that it is ready; patient: it ignores
-    SIGTERM."""
+def started(roster: Roster, wake: Wake, row: int, *, opens: bool, patient: bool) -> BaseProcess:
+    """The process of a worker. opens: it reports that it is ready; patient: it ignores SIGTERM."""
 
-    def __init__(self, roster: Roster, wake: Wake, row: int, *, opens: bool, patient: bool) -> None:
-        def run() -> None:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN if patient else signal.SIG_DFL)
-            if not opens:
-                os._exit(3)
-            roster.report(row, Stage.READY)
-            wake.call()
-            time.sleep(DEADLINE)
+    def run() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if patient else signal.SIG_DFL)
+        if not opens:
+            os._exit(3)
+        roster.report(row, Stage.READY)
+        wake.call()
+        time.sleep(DEADLINE)
 
-        self.inner = _FORK.Process(target=run)
-        forking.use(self.inner)
-        self.inner.start()
-
-    def terminate(self) -> None:
-        self.inner.terminate()
-
-    def kill(self) -> None:
-        self.inner.kill()
+    process = _FORK.Process(target=run)
+    forking.use(process)
+    process.start()
+    return process
 
 
 class Case:
@@ -86,11 +80,11 @@ class Case:
         self.at_turn: Callable[[int], object] = lambda _turn: None
         self.supervisor.steps["the test"] = self._turned
 
-    def spawn(self, row: int) -> Worker:
+    def spawn(self, row: int) -> BaseProcess:
         self.spawned.append(row)
         if self.raises is not None:
             raise self.raises
-        return Worker(self.roster, self.wake, row, opens=self.opens, patient=self.patient)
+        return started(self.roster, self.wake, row, opens=self.opens, patient=self.patient)
 
     def _turned(self) -> None:
         self.turns += 1
