@@ -80,7 +80,7 @@ def _of(kind: Kind, tables: dict[str, Any]) -> dict[str, Any]:
     base: dict[str, Any] = {}
     match kind.form:
         case "table":
-            name = kind.bare.__name__
+            name = kind.bare.__name__.removesuffix("Config")
             if name not in tables:
                 tables[name] = {}
                 tables[name] = _table(kind.bare, tables)
