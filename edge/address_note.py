@@ -13,6 +13,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from middlewares.stores.outage import Outage
+
 from .status import Serving, lives, read, write
 
 _log = logging.getLogger(__name__)
@@ -26,7 +28,12 @@ class AddressNote:
     def __init__(self, folder: Path) -> None:
         self._path = folder.absolute() / f"{_PREFIX}{os.getpid()}.json"
         self._serving: Serving | None = None
-        self._said = False
+        self._outage = Outage(
+            _log,
+            "where we listen cannot be noted for `penstock status`",
+            "where we listen is noted again for `penstock status`",
+            level=logging.WARNING,
+        )
 
     def tell(self, serving: Serving) -> None:
         """Write it, and remove what dead ones have left."""
@@ -52,13 +59,11 @@ class AddressNote:
         assert self._serving is not None
         try:
             write(self._path.parent, self._path.name, self._serving)
-            self._said = False
+            self._outage.worked()
         except FileNotFoundError:
             pass  # the workers make the folder
         except OSError as error:
-            if not self._said:
-                self._said = True
-                _log.warning("where we listen cannot be noted for `penstock status`: %s", error)
+            self._outage.failed(error)
 
 
 def noted(folder: Path) -> list[Serving]:

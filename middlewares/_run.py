@@ -27,6 +27,7 @@ from ._hangups import listen_apart
 from ._recording import Follower, Recording, Space
 from .exchange import Outcome, exchange_of
 from .stores.keys import StoreUnavailable
+from .stores.outage import Outage
 from .stores.replays import Answer, Found, Mark, ReplayStore
 
 _log = logging.getLogger(__name__)
@@ -47,16 +48,21 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
 class Shelf:
     """The store, asked within bounds, and left alone for a while when it does not answer."""
 
-    __slots__ = ("_down", "_until", "store")
+    __slots__ = ("_outage", "_until", "store")
 
     def __init__(self, store: ReplayStore) -> None:
         self.store = store
-        self._down = False
+        self._outage = Outage(
+            _log,
+            "idempotency keys are not kept",
+            "idempotency keys are kept again",
+            level=logging.WARNING,
+        )
         self._until = 0.0
 
     async def ask(self, question: Callable[[ReplayStore], Awaitable[_T]]) -> _T:
         """Raises StoreUnavailable; logs when that begins and when it is over."""
-        if self._down:
+        if self._outage.on:
             now = monotonic()
             if now < self._until:
                 raise StoreUnavailable("it did not answer a moment ago")
@@ -66,13 +72,9 @@ class Shelf:
                 answer = await question(self.store)
         except (StoreUnavailable, TimeoutError) as raised:
             self._until = monotonic() + _REST
-            if not self._down:
-                self._down = True
-                _log.warning("idempotency keys are not kept: %s", str(raised) or "no answer")
+            self._outage.failed(raised)
             raise StoreUnavailable(str(raised)) from None
-        if self._down:
-            self._down = False
-            _log.warning("idempotency keys are kept again")
+        self._outage.worked()
         return answer
 
     async def renew(self, mark: Mark) -> None:

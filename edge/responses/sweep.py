@@ -7,6 +7,7 @@ from secrets import SystemRandom
 from time import time
 
 from middlewares.stores.keys import StoreUnavailable
+from middlewares.stores.outage import Outage
 from middlewares.stores.responses import ResponseStore
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,11 @@ class Sweeper:
         self._clock = clock
         self._sleep = sleep
         self._random = random
-        self._down = False
+        self._outage = Outage(
+            _log,
+            "ended responses cannot be removed",
+            "ended responses are removed again",
+        )
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,12 +76,11 @@ class Sweeper:
                 if self._keep is not None:
                     await self._store.redate(self._clock(), self._keep)
                 await self._store.purge(self._clock() - self.grace)
-            except (StoreUnavailable, ValueError) as raised:
-                # ValueError: a row was continued just when it was to go; it waits.
-                if not self._down:
-                    _log.error("ended responses cannot be removed: %s", raised)
-                self._down = True
+            except StoreUnavailable as raised:
+                self._outage.failed(raised)
+            except ValueError as raised:  # a row was continued just when it was to go; it waits
+                self._outage.failed(StoreUnavailable(str(raised)))
             except Exception:
                 _log.exception("ended responses cannot be removed")
             else:
-                self._down = False
+                self._outage.worked()

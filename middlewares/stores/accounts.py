@@ -25,6 +25,7 @@ from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standin
 from .keys import StoreUnavailable
 from .ledger import MOST_COST, Entry, LedgerStore
 from .memory_counters import MemoryCounters
+from .outage import Outage
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,11 @@ class Accounts(Shared):
         self._holds: dict[str, Hold] = {}
         self._flights: dict[str, asyncio.Task[_Refused | None]] = {}
         self._revision = 0
-        self._down = False
+        self._outage = Outage(
+            _log,
+            "new grants of credit are not heard of",
+            "new grants of credit are heard of again",
+        )
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -236,21 +241,12 @@ class Accounts(Shared):
             await self._told(self.refresh())
 
     async def _told(self, refresh: Awaitable[None]) -> None:
-        """One line for each change of state."""
         try:
             await refresh
-        except (CountersUnavailable, StoreUnavailable) as raised:
-            if not self._down:
-                self._down = True
-                _log.error("new grants of credit are not heard of: %s", raised or "no answer")
-        except Exception:  # a row or a driver we did not foresee
-            if not self._down:
-                self._down = True
-                _log.exception("new grants of credit are not heard of")
+        except Exception as raised:  # also a row or a driver we did not foresee
+            self._outage.failed(raised)
         else:
-            if self._down:
-                self._down = False
-                _log.warning("new grants of credit are heard of again")
+            self._outage.worked()
 
 
 def _restless(account: str) -> CountersUnavailable:

@@ -26,7 +26,7 @@ from .delivery import LONGEST, deliver, recover
 from .journal import Journal, closed
 from .keys import StoreUnavailable
 from .ledger import Entry, LedgerStore
-from .trouble import LastTries, Trouble
+from .outage import LastTries, Outage
 
 _log = logging.getLogger(__name__)
 
@@ -136,17 +136,23 @@ class Book(Shared):
         self._recoveries: set[asyncio.Task[None]] = set()
         self._next_recovery: asyncio.Task[None] | None = None
         self._last_tries = LastTries()
-        self._store_trouble = Trouble(
-            "the ledger's store does not take rows, which wait", "the ledger's store takes rows"
+        self._store_outage = Outage(
+            _log,
+            "the ledger's store does not take rows, which wait",
+            "the ledger's store takes rows",
         )
-        self._journal_trouble = Trouble(
-            "the journal cannot be written", "the journal can be written again"
+        self._journal_outage = Outage(
+            _log, "the journal cannot be written", "the journal can be written again"
         )
-        self._committed_trouble = Trouble(
-            "the counters cannot be told of written rows", "the counters are told of written rows"
+        self._committed_outage = Outage(
+            _log,
+            "the counters cannot be told of written rows",
+            "the counters are told of written rows",
         )
-        self._recovery_trouble = Trouble(
-            "rows of processes that have died cannot be recovered", "they can be recovered again"
+        self._recovery_outage = Outage(
+            _log,
+            "rows of processes that have died cannot be recovered",
+            "rows of processes that have died can be recovered again",
         )
         self.written = 0
         self.recovered = 0
@@ -168,12 +174,12 @@ class Book(Shared):
     @property
     def usable(self) -> bool:
         """Whether entries can be opened, as far as the journal is concerned."""
-        return self._folder is None or (self._journal is not None and not self._journal_trouble.on)
+        return self._folder is None or (self._journal is not None and not self._journal_outage.on)
 
     @property
     def delivers(self) -> bool:
         """Whether the store has taken the rows that it was given last."""
-        return not self._store_trouble.on
+        return not self._store_outage.on
 
     async def start(self) -> None:
         """Begin a journal, and recover those of the dead; waits for that while the store answers.
@@ -186,7 +192,7 @@ class Book(Shared):
             try:
                 self._begin(self._folder)
             except StoreUnavailable as raised:
-                self._journal_trouble.begins(_first(raised))
+                self._journal_outage.failed(_first(raised))
         self._tasks = [asyncio.create_task(self._write_rows(), name="book-writer")]
         if self._committed is not None:
             self._tasks.append(
@@ -222,11 +228,11 @@ class Book(Shared):
             journal.open(entry)
         except StoreUnavailable as raised:
             if not self._turn(journal):  # a disk that was full may have room again
-                self._journal_trouble.begins(_first(raised))
+                self._journal_outage.failed(_first(raised))
                 raise
             journal.open(entry)
-        if self._journal_trouble.on:
-            self._journal_trouble.ends()
+        if self._journal_outage.on:
+            self._journal_outage.worked()
         if journal.size > self._turn_at:
             self._turn(journal)
 
@@ -354,7 +360,7 @@ class Book(Shared):
 
     def _failed(self, raised: Exception) -> None:
         self.journal_failures += 1
-        self._journal_trouble.begins(_first(raised))
+        self._journal_outage.failed(_first(raised))
 
     def _begin(self, folder: Path) -> Journal:
         """Have a journal where there is none, or again where its files are gone.
@@ -373,7 +379,7 @@ class Book(Shared):
                 raise StoreUnavailable(f"the journal cannot be written: {raised}") from raised
             self._turned(journal)
         self._journal, self._removed = journal, None
-        self._journal_trouble.ends()
+        self._journal_outage.worked()
         return journal
 
     async def _tend(self, folder: Path) -> None:
@@ -387,12 +393,12 @@ class Book(Shared):
                     self._journal, self._removed = None, journal
                 if self._journal is None:
                     self._begin(folder)
-                elif self._journal_trouble.on:
+                elif self._journal_outage.on:
                     self._journal.turn()
                     self._turned(self._journal)
-                    self._journal_trouble.ends()
+                    self._journal_outage.worked()
             except (StoreUnavailable, OSError) as raised:
-                self._journal_trouble.begins(_first(raised))
+                self._journal_outage.failed(_first(raised))
 
     def _turn(self, journal: Journal) -> bool:
         """Begin a new segment, if there is room for one."""
@@ -428,12 +434,12 @@ class Book(Shared):
                 await self._write_some(self._chunks[0])
             except Exception as raised:  # of whatever kind, the rows must get there
                 self.store_failures += 1
-                self._store_trouble.begins(raised)
+                self._store_outage.failed(raised)
                 self._last_tries.failed()
                 await self._last_tries.rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                self._store_trouble.ends()
+                self._store_outage.worked()
                 pause = _FIRST_PAUSE
                 self._made_progress()
 
@@ -491,13 +497,13 @@ class Book(Shared):
                 await committed(batch)
             except Exception as raised:  # whatever it is, what they hold must become spent
                 self.committed_failures += 1
-                self._committed_trouble.begins(raised)
+                self._committed_outage.failed(raised)
                 self._tried = max(self._tried, self._told + len(batch))
                 self._made_progress()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            self._committed_trouble.ends()
+            self._committed_outage.worked()
             pause = _FIRST_PAUSE
             for _ in range(parts):
                 self._untold.popleft()
@@ -510,11 +516,11 @@ class Book(Shared):
             try:
                 await self._recover(folder)
             except Exception as raised:  # the journals are still there
-                self._recovery_trouble.begins(raised)
+                self._recovery_outage.failed(raised)
                 looked.set()
                 await asyncio.sleep(min(self._recovery, _LONGEST_PAUSE))
             else:
-                self._recovery_trouble.ends()
+                self._recovery_outage.worked()
                 looked.set()
                 await asyncio.sleep(self._recovery)
 

@@ -35,6 +35,7 @@ from middlewares.exchange import Principal
 
 from .grants import GrantShare, Held, Sharing
 from .keys import Key, KeyStore, StoreUnavailable
+from .outage import Outage
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,11 @@ class KeyDirectory(Shared):
         self._generation = store.generation
         self._trusted_until = -inf
         self._confirmed = -inf
-        self._down = False
+        self._outage = Outage(
+            _log,
+            f"the key store does not answer; known keys go on for up to {grace:g} s",
+            "the key store answers again",
+        )
         self._share = share
         self._sharing = None if share is None else Sharing(share)
         self._asked_share = False
@@ -138,7 +143,7 @@ class KeyDirectory(Shared):
     @property
     def answered(self) -> bool:
         """Whether the store answered when it was asked last: unknown keys can be checked."""
-        return not self._down and self.usable
+        return not self._outage.on and self.usable
 
     async def start(self, *, must_answer: bool = True) -> None:
         """Ask the store where it stands and keep asking.
@@ -187,7 +192,7 @@ class KeyDirectory(Shared):
             return grant
         if self._task is None:
             raise RuntimeError("KeyDirectory.start was not called")
-        if self._down:
+        if self._outage.on:
             raise StoreUnavailable("the key store does not answer")
         if self._unknown.get(digest, -inf) > self._clock():
             return None
@@ -206,12 +211,13 @@ class KeyDirectory(Shared):
             async with asyncio.timeout(self._patience):
                 await self._catch_up()
         except (StoreUnavailable, TimeoutError) as raised:
-            raise self._lost(raised) from raised
+            self._outage.failed(raised)
+            raise StoreUnavailable(str(raised) or "no answer in time") from raised
         self._trusted_until = began + self._period + self._patience + self._grace
         self._confirmed = began
-        if self._down:
-            self._down = self._asked_share = False
-            _log.warning("the key store answers again")
+        if self._outage.on:
+            self._outage.worked()
+            self._asked_share = False
 
     async def _keep_fresh(self) -> None:
         while True:
@@ -221,7 +227,7 @@ class KeyDirectory(Shared):
             except StoreUnavailable:
                 await self._take_shared()
             except Exception as raised:  # a row or a driver we did not foresee: as good as down
-                self._lost(raised)
+                self._outage.failed(raised)
             else:
                 if self._sharing is not None:
                     now = self._clock()
@@ -333,14 +339,3 @@ class KeyDirectory(Shared):
         digests.discard(digest)
         if not digests:
             del self._digests[key_id]
-
-    def _lost(self, raised: Exception) -> StoreUnavailable:
-        reason = str(raised) or "no answer in time"
-        if not self._down:
-            self._down = True
-            _log.error(
-                "the key store does not answer; known keys go on for up to %g s: %s",
-                self._grace,
-                reason,
-            )
-        return StoreUnavailable(reason)

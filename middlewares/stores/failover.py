@@ -39,6 +39,7 @@ from .counters import (
     Verdict,
 )
 from .memory_counters import MemoryCounters
+from .outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,13 @@ class Failover(Shared):
     """
 
     __slots__ = (
-        "_away",
         "_budgets",
         "_changed",
         "_clock",
         "_holds",
         "_leases",
         "_local",
+        "_outage",
         "_period",
         "_primary",
         "_probing",
@@ -90,7 +91,12 @@ class Failover(Shared):
         self._changed = changed
         self._clock = clock
         self._period = period
-        self._away = False
+        self._outage = Outage(
+            logger,
+            f"the shared counters are away; rates: {rates}, budgets: {budgets}",
+            "the shared counters are back",
+            level=logging.WARNING,
+        )
         self._probing: asyncio.Task[None] | None = None
         self._holds: dict[str, Hold] = {}
         self._leases: set[tuple[str, str]] = set()
@@ -99,7 +105,7 @@ class Failover(Shared):
     @property
     def away(self) -> bool:
         """Whether the primary is away."""
-        return self._away
+        return self._outage.on
 
     @property
     def losses(self) -> int:
@@ -123,30 +129,24 @@ class Failover(Shared):
     # The breaker
 
     def _open(self, error: CountersUnavailable) -> None:
-        if self._away:
+        if self._outage.on:
             return
-        self._away = True
+        self._outage.failed(error)
         if self._budgets == "local":
             for hold in self._holds.values():
                 self._local.resize(_copy(hold), hold.amount)
-        logger.warning(
-            "the shared counters are away (%s); rates: %s, budgets: %s",
-            error,
-            self._rates,
-            self._budgets,
-        )
         self._changed(False)
         self._probing = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
-        while self._away:
+        while self._outage.on:
             await asyncio.sleep(self._period)
             await self._probe()
 
     async def _probe(self) -> None:
         try:
             await self._primary.admit(_PROBE, _PROBED)
-            if self._away:
+            if self._outage.on:
                 await self._hand_back()
         except CountersUnavailable as error:
             self._open(error)
@@ -167,9 +167,8 @@ class Failover(Shared):
         for hold in self._holds.values():
             self._primary.resize(_copy(hold), hold.amount)
         self._local.forget_accounts()
-        self._away = False
         self._probing = None
-        logger.warning("the shared counters are back")
+        self._outage.worked()
         self._changed(True)
 
     # Rates and slots
@@ -183,7 +182,7 @@ class Failover(Shared):
         lease: str = "",
         now: float | None = None,
     ) -> Verdict:
-        if not self._away:
+        if not self._outage.on:
             try:
                 return await self._primary.admit(who, checks, slots=slots, lease=lease, now=now)
             except AnswerLost:
@@ -207,7 +206,7 @@ class Failover(Shared):
             self._primary.release(who, lease)
 
     def charge(self, who: str, check: Check, now: float | None = None) -> None:
-        if not self._away:
+        if not self._outage.on:
             self._primary.charge(who, check, now)
         elif self._rates == "local":
             self._local.charge(who, check, now)
@@ -215,7 +214,7 @@ class Failover(Shared):
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
     ) -> tuple[tuple[Level, ...], int]:
-        if not self._away:
+        if not self._outage.on:
             try:
                 return await self._primary.levels(who, checks, now=now)
             except CountersRefused as refused:
@@ -248,7 +247,7 @@ class Failover(Shared):
     ) -> Hold | Short | None:
         answer: Hold | Short | None
         try:
-            if self._away:
+            if self._outage.on:
                 answer = await self._stand_in().reserve(account, hold, amount, least, budget, now)
             else:
                 answer = await self._primary.reserve(account, hold, amount, least, budget, now)
@@ -256,7 +255,7 @@ class Failover(Shared):
         except CountersRefused:
             raise
         except CountersUnavailable as error:
-            if self._away and self._budgets == "refuse":
+            if self._outage.on and self._budgets == "refuse":
                 raise
             self._open(error)
             answer = await self._stand_in().reserve(account, hold, amount, least, budget, now)
@@ -266,11 +265,11 @@ class Failover(Shared):
 
     def _adopt(self, answer: Hold | Short | None) -> None:
         """A hold of the primary's that comes when the breaker has opened in the meantime."""
-        if self._away and self._budgets == "local" and isinstance(answer, Hold):
+        if self._outage.on and self._budgets == "local" and isinstance(answer, Hold):
             self._local.resize(_copy(answer), answer.amount)
 
     def resize(self, hold: Hold, amount: int) -> None:
-        if self._away:
+        if self._outage.on:
             hold.amount, hold.tight = max(0, amount), False
             if self._budgets == "local":
                 self._local.resize(_copy(hold), amount)
@@ -287,7 +286,7 @@ class Failover(Shared):
     async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
         """Does not fail while the primary is away: it is told afterwards to drop these holds and to
         have their accounts restored."""
-        if not self._away:
+        if not self._outage.on:
             try:
                 missing = await self._primary.convert(holds)
             except CountersRefused:
@@ -306,7 +305,7 @@ class Failover(Shared):
         return missing
 
     async def standing(self, account: str, budget: Budget, now: float) -> Standing | None:
-        if not self._away:
+        if not self._outage.on:
             try:
                 return await self._primary.standing(account, budget, now)
             except CountersRefused:
@@ -316,7 +315,7 @@ class Failover(Shared):
         return await self._stand_in().standing(account, budget, now)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
-        if not self._away:
+        if not self._outage.on:
             try:
                 return await self._primary.restore(account, spent, settled, seen)
             except CountersRefused:
@@ -326,7 +325,7 @@ class Failover(Shared):
         return await self._stand_in().restore(account, spent, settled, seen)
 
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
-        if not self._away:
+        if not self._outage.on:
             try:
                 return await self._primary.version(account)
             except CountersRefused:
@@ -337,7 +336,7 @@ class Failover(Shared):
 
     async def invalidate(self, account: str) -> None:
         """Does not fail while the primary is away: it is told afterwards."""
-        if not self._away:
+        if not self._outage.on:
             try:
                 return await self._primary.invalidate(account)
             except CountersRefused:

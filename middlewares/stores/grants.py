@@ -26,6 +26,7 @@ import msgspec
 from middlewares._shared import Shared
 
 from .keys import Key
+from .outage import Outage
 
 _log = logging.getLogger(__name__)
 
@@ -180,7 +181,12 @@ class FileGrants(Shared):
         self._path = folder / FILE
         self._store = store
         self._clock = clock
-        self._failing = False
+        self._outage = Outage(
+            _log,
+            f"{self._path} cannot be written",
+            f"{self._path} can be written again",
+            level=logging.WARNING,
+        )
 
     async def load(self) -> Known | None:
         try:
@@ -201,14 +207,12 @@ class FileGrants(Shared):
         try:
             await asyncio.to_thread(self._write, written)
         except OSError as raised:
-            if not self._failing:
-                self._failing = True
-                _log.warning("%s cannot be written: %s", self._path, raised)
+            self._outage.failed(raised)
             if news.changed:  # what is there may have a key that was revoked
                 with suppress(OSError):
                     self._path.unlink(missing_ok=True)
             return False
-        self._failing = False
+        self._outage.worked()
         return True
 
     def _write(self, written: _Written) -> None:

@@ -35,6 +35,7 @@ from middlewares.exchange import Target
 
 from .breakers import Breakers, News
 from .counters import CountersUnavailable
+from .outage import Outage
 from .redis_link import Part, RedisLink
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,14 @@ class SharedBreakers(Shared):
         self._probing: set[Target] = set()
         self._seen: dict[Target, bytes] = {}
         self._awake = asyncio.Event()
-        self._away: bool | None = None
+        self._outage = Outage(
+            logger,
+            "broken targets are not shared, each process knows its own only",
+            "broken targets are shared again: Redis is back",
+            level=logging.WARNING,
+        )
+        self._met = False
+        """Whether Redis has answered since the start or the last outage."""
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -154,12 +162,12 @@ class SharedBreakers(Shared):
             await keeping
         self._breakers.alone = True
         self._breakers.share(lambda place, news: None)
-        self._away = None
+        self._met = False
         await self._link.aclose()
 
     def _heard(self, place: Target, news: News) -> None:
         """On the request path, where there is trouble."""
-        if self._away:
+        if self._outage.on:
             return  # when Redis is back, what is broken then is told
         if not self._shared(place):
             self._breakers.let(place, True)  # there is nobody to leave the probe to
@@ -195,10 +203,9 @@ class SharedBreakers(Shared):
         except CountersUnavailable as error:
             self._lost(error)
             return
-        returned = self._away is not False
-        if self._away:
-            logger.warning("broken targets are shared again: Redis is back")
-        self._away = self._breakers.alone = False
+        self._outage.worked()
+        returned, self._met = not self._met, True
+        self._breakers.alone = False
         known = [entry for entry in map(_read, answer) if entry is not None]
         self._adopt(known)
         if returned:
@@ -230,9 +237,9 @@ class SharedBreakers(Shared):
         )
 
     def _lost(self, error: CountersUnavailable) -> None:
-        if not self._away:
-            logger.warning("broken targets are not shared (%s): each process for itself", error)
-        self._away = self._breakers.alone = True
+        self._outage.failed(error)
+        self._met = False
+        self._breakers.alone = True
         self._news.clear()
         self._probing.clear()
 

@@ -8,7 +8,7 @@ import pytest
 
 from middlewares import AuthMiddleware, Exchange, Principal
 from middlewares._asgi import ASGIApp, Message, Receive, Scope, Send
-from middlewares.stores import Grant, Key, KeyDirectory, MemoryKeyStore, digest
+from middlewares.stores import Grant, Key, KeyDirectory, MemoryKeyStore, StoreUnavailable, digest
 from tests.asgi import Call, Recorded, http_scope, request
 
 from .stores.samples import new_key
@@ -275,7 +275,13 @@ async def test_a_store_that_does_not_answer_is_not_the_keys_fault(store: MemoryK
     directory = KeyDirectory(store)
     await directory.start()
     app = AuthMiddleware(inner, keys=directory)
-    directory._down = True
+
+    async def gone() -> int:
+        raise StoreUnavailable("gone")
+
+    store.revision = gone  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await directory.refresh()
     for dialect, status in (("openai", 503), ("anthropic", 529)):
         scope = http_scope(headers={"x-api-key": "sk-x"})
         Exchange.of(scope).dialect = dialect  # type: ignore[assignment]

@@ -1,37 +1,57 @@
-"""A store that fails: one line of the log for each change, and how long it is asked at the end."""
+"""Outages of stores: logged once when they begin and once when they end.
+
+Also how often a store that fails is still asked when the process ends (`LastTries`).
+"""
 
 import asyncio
 import logging
 from contextlib import suppress
 
+from .counters import CountersUnavailable
 from .keys import StoreUnavailable
-
-_log = logging.getLogger(__name__)
 
 _MOMENT = 0.05
 """Seconds between two tries when the process ends."""
 
+_FORESEEN = (StoreUnavailable, CountersUnavailable, OSError)
+"""What a store that does not answer raises. `TimeoutError` is an `OSError`."""
 
-class Trouble:
-    """Says once that something fails, and once that it works again."""
 
-    def __init__(self, failing: str, again: str) -> None:
+class Outage:
+    """Logs when something begins to fail and when it works again, one line for each change.
+
+    log: of the module that it belongs to. failing: the sentence for the beginning; the reason is
+    added, with the traceback of an error that no store is known to raise. works: the sentence for
+    the end. level: of the first.
+
+    on: whether it failed the last time.
+    """
+
+    __slots__ = ("_failing", "_level", "_log", "_works", "on")
+
+    def __init__(
+        self, log: logging.Logger, failing: str, works: str, *, level: int = logging.ERROR
+    ) -> None:
+        self._log = log
         self._failing = failing
-        self._again = again
+        self._works = works
+        self._level = level
         self.on = False
 
-    def begins(self, raised: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """It has failed, for this reason."""
         if not self.on:
             self.on = True
-            foreseen = isinstance(raised, StoreUnavailable | OSError)
-            _log.error("%s: %s", self._failing, raised, exc_info=None if foreseen else raised)
+            foreseen = isinstance(error, _FORESEEN)
+            reason = str(error) or ("no answer" if foreseen else type(error).__name__)
+            trace = None if foreseen else error
+            self._log.log(self._level, "%s: %s", self._failing, reason, exc_info=trace)
 
-    def ends(self) -> None:
-        """It works."""
+    def worked(self) -> None:
+        """It has worked."""
         if self.on:
             self.on = False
-            _log.warning("%s", self._again)
+            self._log.warning("%s", self._works)
 
 
 class LastTries:
