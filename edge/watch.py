@@ -133,7 +133,7 @@ class Watch:
         ):
             raise cause from None
         if self._lingers and isinstance(raised, Exception):
-            raise ClientGone from raised  # there is nobody left to whom it could be a failure
+            raise ClientGone from raised  # no client is left to report it to
 
     def beat(self) -> None:
         """Something was sent to the client."""
