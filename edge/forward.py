@@ -264,11 +264,11 @@ class Forwarder:
                     del step
             exchange.fields = {}
             exchange.decoded = None
-            if exchange.let_go is not None:
-                exchange.let_go()
+            if exchange.upload is not None:
+                exchange.upload.close()
             self._learn(exchange)
-            if exchange.keeper is not None:
-                await exchange.keeper(body)
+            if exchange.answer_record is not None:
+                await exchange.answer_record.save(body)
             headers = [_JSON, (b"content-length", str(len(body)).encode())]
             exchange.first_content = perf_counter()
             exchange.outcome = "hung_up" if gone else "completed"
@@ -296,10 +296,10 @@ class Forwarder:
             last = exchange.attempts[-1]
             last.usage, exchange.usage = exchange.usage, None
             if exchange.tariff is not None:
-                last.cost = exchange.tariff(last.usage)
+                last.cost = exchange.tariff.cost(last.usage)
         exchange.measured = False
         exchange.produced = 0
-        exchange.ending = None
+        exchange.failure_encoder = None
         exchange.dropped = []
 
     def _linger(self, exchange: Exchange) -> float:

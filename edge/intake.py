@@ -57,8 +57,7 @@ class IntakeMiddleware:
     limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
 
     Reads:   row, dialect, client, principal
-    Writes:  body_read, fields, whole, let_go, extend, model, models, stream, large, size, estimate,
-             media
+    Writes:  body_read, fields, whole, upload, model, models, stream, large, size, estimate, media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
              upstream_unavailable
@@ -124,8 +123,7 @@ class IntakeMiddleware:
                 await self._read_large(exchange, body)
             else:
                 self._read(exchange, body)
-            exchange.let_go = upload.close
-            exchange.extend = upload.extend
+            exchange.upload = upload
             del body  # the exchange holds what it is made of, until that is sent
             await self.app(scope, receive, send)
         finally:

@@ -7,9 +7,10 @@ Frames are held until the first content; from then on each read of the upstream 
 from asyncio import sleep
 from collections.abc import Awaitable
 from time import perf_counter
+from typing import Any
 
 from middlewares._asgi import Message, Send, offer
-from middlewares.exchange import Ending, Exchange, cost_of
+from middlewares.exchange import Exchange, FailureEncoder, cost_of
 from middlewares.money import decimal
 from middlewares.problem import Problem
 from middlewares.sse import Overflow, Splitter, before_last, comment
@@ -65,7 +66,7 @@ class Passage:
         self._ping = crossing.ping
         self._relay: Relay = crossing.relay()
         self._settle = crossing.settle
-        exchange.ending = self._relay.failure
+        exchange.failure_encoder = self._relay
         self._send = send
         self._splitter = Splitter()
         self._told = False
@@ -124,9 +125,8 @@ class Passage:
             raise
         finally:
             exchange = self.exchange
-            if not self._flowing and self._held and exchange.ending is not None:
-                # The numbers of what was held are used up: it goes out with the failure, if at all.
-                exchange.ending = _behind(self._held.removeprefix(BOM), exchange.ending)
+            if not self._flowing and self._held:
+                exchange.failure_encoder = _Behind(self._held.removeprefix(BOM), relay)
             exchange.usage, measured = self._settle(relay)
             exchange.produced = min(made(relay.said), exchange.most_output)
             if relay.complete and self._flowing:  # whatever the upstream's connection does now
@@ -169,13 +169,13 @@ class Passage:
         exchange = self.exchange
         exchange.fields = {}
         exchange.decoded = None
-        if exchange.let_go is not None:
-            exchange.let_go()
+        if exchange.upload is not None:
+            exchange.upload.close()
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watch.content()
-        if exchange.on_content is not None:
-            exchange.on_content()
+        if exchange.health_report is not None:
+            exchange.health_report.answered()
         if not self.started:
             await self._start()
         exchange.early = False
@@ -183,10 +183,10 @@ class Passage:
         await self._give(held)
 
     async def _give(self, block: bytes) -> None:
-        """Send what may be the last of the answer; kept first, if it is to be kept."""
+        """Send what may be the last of the answer; stored first, if it is to be stored."""
         relay = self._relay
-        if relay.complete and relay.answer and self.exchange.keeper is not None:
-            await self.exchange.keeper(relay.answer)
+        if relay.complete and relay.answer and self.exchange.answer_record is not None:
+            await self.exchange.answer_record.save(relay.answer)
         self._watch.beat()
         if relay.complete and not self._told:
             self._told = True
@@ -224,8 +224,18 @@ class CutOff(Passage):
         return super()._take(chunk)
 
 
-def _behind(held: bytes, ending: Ending) -> Ending:
-    return lambda content: held + ending(content)
+class _Behind:
+    """Ends a stream that broke before its first content, where events are numbered: the numbers of
+    what was held are used up, so it goes out with the failure."""
+
+    def __init__(self, held: bytes, encoder: FailureEncoder) -> None:
+        self._held = held
+        self._encoder = encoder
+
+    def encode_failure(self, content: dict[str, Any]) -> bytes | None:
+        """See `FailureEncoder`."""
+        encoded = self._encoder.encode_failure(content)
+        return None if encoded is None else self._held + encoded
 
 
 async def _nowhere(message: Message) -> None: ...

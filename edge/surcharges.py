@@ -11,11 +11,10 @@ Sources: OpenAI API reference, `service_tier`; Anthropic API reference, `service
 
 import re
 from collections.abc import Mapping
-from functools import partial
 
 import msgspec
 
-from middlewares.exchange import Tariff
+from middlewares.exchange import Tariff, Usage
 from middlewares.money import Price
 from middlewares.problem import Problem
 
@@ -90,6 +89,17 @@ def check_tiers(asked: tuple[str, ...], price: Price) -> None:
             )
 
 
+class _TieredPrice(msgspec.Struct, frozen=True):
+    """A price, and the tiers that the request asked for."""
+
+    price: Price
+    asked: tuple[str, ...]
+
+    def cost(self, usage: Usage) -> int:
+        """See `Price.cost`."""
+        return self.price.cost(usage, self.asked)
+
+
 def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) -> Tariff | None:
     """What an answer costs by `price`, and by the tiers that its request asks for.
 
@@ -99,12 +109,12 @@ def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) ->
     if price is None:
         return None
     if not price.factors:
-        return price.cost
+        return price
     asked = tiers_asked(fields)
     if asked and sent is not None:
         passed = tiers_asked(_decode_fields(sent)) or ("",) * len(asked)
         asked = tuple(one if there else "" for one, there in zip(asked, passed, strict=True))
-    return partial(price.cost, asked=asked) if asked else price.cost
+    return _TieredPrice(price, asked) if asked else price
 
 
 def keeps_for_an_hour(fields: Fields) -> bool:

@@ -267,8 +267,8 @@ def _closed(
     usage = _charged(exchange, bill, ended)
     tariff = exchange.tariff
     if tariff is None and not exchange.attempts:  # nobody has said by whom it was answered
-        tariff = bill.price.cost
-    cost = 0 if tariff is None else tariff(usage)
+        tariff = bill.price
+    cost = 0 if tariff is None else tariff.cost(usage)
     started, first = exchange.started, exchange.first_content
     moment = perf_counter()
     tries = []

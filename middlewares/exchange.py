@@ -6,9 +6,9 @@ layer only reads. What has no field here does not travel: no other state in scop
 variables or globals.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -21,15 +21,6 @@ Dialect = Literal["openai", "anthropic", "responses"]
 Outcome = Literal["", "completed", "refused", "failed", "cut", "hung_up"]
 """How an exchange ended: answered in full; refused before an upstream was asked; failed before its
 first byte; broken by an error event after it; left by the client."""
-
-Keeper = Callable[[bytes], Awaitable[None]]
-"""Takes an answer as a JSON object, to keep it."""
-
-Ending = Callable[[dict[str, Any]], bytes]
-"""Makes the last events of a broken stream from `Problem.content`."""
-
-Tariff = Callable[["Usage"], int]
-"""What usage costs, in nano-credits."""
 
 _KEY = "penstock.exchange"
 
@@ -167,6 +158,50 @@ class Attempt(msgspec.Struct):
     corrections: int = 0
 
 
+class UploadLease(Protocol):
+    """Bytes of one request body, counted against what this process may hold."""
+
+    def extend(self, more: int) -> None:
+        """Count bytes that the body refers to. Raises Problem where there is no room for them."""
+        ...
+
+    def close(self) -> None:
+        """Count nothing any more, since nothing holds the body. Idempotent."""
+        ...
+
+
+class Tariff(Protocol):
+    """The price of one answer."""
+
+    def cost(self, usage: Usage) -> int:
+        """Nano-credits for `usage`."""
+        ...
+
+
+class AnswerRecord(Protocol):
+    """The stored form of one answer."""
+
+    async def save(self, answer: bytes) -> None:
+        """Store the finished answer, a JSON object. Never fails."""
+        ...
+
+
+class HealthReport(Protocol):
+    """What the health of a target learns of one attempt."""
+
+    def answered(self) -> None:
+        """Its answer has begun."""
+        ...
+
+
+class FailureEncoder(Protocol):
+    """The end of one stream that broke, in the caller's dialect."""
+
+    def encode_failure(self, content: dict[str, Any]) -> bytes | None:
+        """The last events, made from `Problem.content`; None for the dialect's usual one."""
+        ...
+
+
 class Exchange(msgspec.Struct, eq=False):
     """What is known of one request so far. The comment on each field names its one writer."""
 
@@ -181,8 +216,7 @@ class Exchange(msgspec.Struct, eq=False):
     principal: Principal | None = None  # auth
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     body_read: bool = False  # read_body, intake: whether somebody reads the body
-    let_go: Callable[[], None] | None = None  # intake: to call when nothing holds the body any more
-    extend: Callable[[int], None] | None = None  # intake: counts bytes that the body refers to
+    upload: UploadLease | None = None  # intake: of the body, closed when nothing holds it
     model: str = ""  # intake: as the caller wrote it
     models: tuple[str, ...] = ()  # intake: to try after it, as the caller wrote them
     stream: bool = False  # intake
@@ -201,12 +235,12 @@ class Exchange(msgspec.Struct, eq=False):
     refused: str = ""  # downgrade: the kind of that refusal
     place: Place | None = None  # fallback: where to try now
     repeatable: bool = False  # fallback: whether another attempt may follow
-    on_content: Callable[[], None] | None = None  # fallback: to call when content begins
+    health_report: HealthReport | None = None  # fallback: of the attempt that is made
     fallback_from: str = ""  # fallback, downgrade: id of the model asked for, if another serves
     fallback_depth: int = 0  # fallback, downgrade: models tried before the one that serves
     replayed: bool = False  # idempotency: the answer was made before
     echo: dict[str, Any] = {}  # responses: members of the answer that kept state decides
-    keeper: Keeper | None = None  # responses: gets the finished answer before the caller does
+    answer_record: AnswerRecord | None = None  # responses: stores the answer before its end is sent
     served: str = ""  # forward, counting, idempotency: catalog id that answered, for clients
     entry: str = ""  # forward, counting: the configured entry behind it; a metric label
     attempts: list[Attempt] = []  # forward, counting
@@ -219,7 +253,7 @@ class Exchange(msgspec.Struct, eq=False):
     tariff: Tariff | None = None  # forward: of the model that served
     decoded: object = None  # forward: the request in neutral form, for attempts that may follow
     dropped: list[str] = []  # forward: what of the request had no place at the upstream
-    ending: Ending | None = None  # forward: how a broken stream ends, where events are numbered
+    failure_encoder: FailureEncoder | None = None  # forward: of the stream that is open
     outcome: Outcome = ""  # whoever answers, or sees the caller leave
     problem: str = ""  # Problem, idempotency: kind that was answered; downgrade, where it is not
     reason: str = ""  # Problem, idempotency: why, for the log only; downgrade, where it is not
@@ -252,4 +286,4 @@ def cost_of(exchange: Exchange, usage: Usage) -> int | None:
         spent += attempt.cost
     if exchange.tariff is None:
         return spent or None
-    return exchange.tariff(usage) + spent
+    return exchange.tariff.cost(usage) + spent

@@ -46,12 +46,12 @@ class FallbackMiddleware:
         while there is another. None: each is tried in its turn.
     served: called with the place that has answered.
     statuses: of an inner app that answers failures itself; none where it raises `Problem`, sets
-        `exchange.first_content` and calls `exchange.on_content` when content begins. Then nothing
-        is put around `send`.
+        `exchange.first_content` and tells `exchange.health_report` when content begins. Then
+        nothing is put around `send`.
     body: bytes of a request body to keep for further tries; None where nothing inside reads one.
 
     Reads:   attempts, early, first_content, outcome
-    Writes:  place, repeatable, fallback_from, fallback_depth, on_content, outcome
+    Writes:  place, repeatable, fallback_from, fallback_depth, health_report, outcome
     Rejects: invalid_request, request_timeout, request_too_large
     Order:   inside what pays, so that one reservation is for all tries; right around the app
     Cost:    one look at the places of a model; with `statuses` wraps send, with `body` holds it
@@ -128,7 +128,7 @@ class FallbackMiddleware:
             exchange.fallback_depth = max(1, exchange.fallback_depth)
         made = len(exchange.attempts)
         try_ = Try(self._health, place.target, self._clock)
-        exchange.on_content = try_.answered
+        exchange.health_report = try_
         try:
             await self.app(scope, receive, send)
             self._over(exchange, place, try_)
@@ -136,7 +136,7 @@ class FallbackMiddleware:
             try_.failed(problem, exchange, made)
             raise
         finally:
-            exchange.on_content = None
+            exchange.health_report = None
             try_.ends("none")
 
     def _over(self, exchange: Exchange, place: Place, try_: Try) -> None:
@@ -160,7 +160,7 @@ class FallbackMiddleware:
         made = len(exchange.attempts)
         try_ = Try(self._health, place.target, self._clock)
         gate = _Gate(send, self._statuses, exchange, search, try_) if self._statuses else None
-        exchange.on_content = try_.answered
+        exchange.health_report = try_
         try:
             await self.app(scope, receive, send if gate is None else gate.send)
             if gate is not None and gate.failed:
@@ -185,7 +185,7 @@ class FallbackMiddleware:
             if failed:
                 raise
         finally:
-            exchange.on_content = None
+            exchange.health_report = None
             try_.ends("none")
         raise search.told()
 

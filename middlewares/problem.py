@@ -271,8 +271,10 @@ class Problem(Exception):
         """The error as the last event of a stream that has begun. Nothing may follow it."""
         self._record(exchange, "cut")
         content = self.content(exchange)
-        if exchange.ending is not None:
-            return exchange.ending(content)
+        if exchange.failure_encoder is not None:
+            encoded = exchange.failure_encoder.encode_failure(content)
+            if encoded is not None:
+                return encoded
         body = _encode(content)
         if exchange.dialect == "anthropic":
             return sse.encode(body, "error")

@@ -104,9 +104,9 @@ class Relay(Protocol):
         """The finished answer as an object, for dialects that keep answers; else b""."""
         ...
 
-    @property
-    def failure(self) -> Callable[[dict[str, Any]], bytes] | None:
-        """How a stream that broke ends, given `Problem.content`, where events are numbered."""
+    def encode_failure(self, content: dict[str, Any]) -> bytes | None:
+        """The end of a stream that broke, given `Problem.content`; None where no event is numbered,
+        so that the dialect's usual one will do."""
         ...
 
     def feed(self, block: bytes) -> bytes:

@@ -107,7 +107,7 @@ class Writer(Protocol):
         """The whole unstreamed answer."""
         ...
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The last bytes of a stream that broke: `content` is `Problem.content`."""
         ...
 

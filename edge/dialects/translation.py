@@ -275,9 +275,9 @@ class TranslatedRelay:
         """The finished answer as an object, where the caller's dialect has one."""
         return self._writer.answer
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The end of a stream that broke."""
-        return self._writer.failure(content)
+        return self._writer.encode_failure(content)
 
     def feed(self, block: bytes) -> bytes:
         """Translate a block of whole events."""

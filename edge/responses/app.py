@@ -7,16 +7,13 @@ GET, DELETE /v1/responses/{id}      a kept answer
 GET /v1/responses/{id}/input_items  what it was made from
 """
 
-import asyncio
 import json
-import logging
 from collections.abc import Callable
 from functools import partial
 from time import time
 
 import msgspec
 
-from edge.answers import LARGE
 from edge.aside import aside
 from edge.dialects.openai_responses import compaction
 from edge.endpoints import Codec, Endpoint
@@ -24,7 +21,7 @@ from edge.sealing import Sealing
 from edge.shape import check_all, is_large
 from edge.vendor_objects import refused
 from middlewares._asgi import ASGIApp, Receive, Scope, Send, send_json
-from middlewares.exchange import Exchange, Keeper, exchange_of
+from middlewares.exchange import Exchange, exchange_of
 from middlewares.problem import Problem, expected
 from middlewares.stores.keys import StoreUnavailable
 from middlewares.stores.responses import ResponseStore
@@ -32,14 +29,11 @@ from middlewares.stores.responses import ResponseStore
 from .expand import MOST_TURNS, Fields, expand, unavailable, value_of
 from .items import is_id, shown_id
 from .page import Query, page, query_of
-from .record import put_together, taken_apart
-
-_log = logging.getLogger(__name__)
+from .record import ResponseRecord, put_together
 
 _FALSE = msgspec.Raw(b"false")
 _READ = ("GET", "HEAD")
 _ITEMS = "/input_items"
-_LARGEST = 64 << 20
 _LARGE = 32 << 10
 """Bytes of an expanded input that may take long enough to keep others waiting."""
 
@@ -86,10 +80,7 @@ class ResponsesApp:
         exchange = exchange_of(scope)
         if scope["method"] == "POST":
             await self._prepare(exchange)
-            try:
-                return await self._forward(scope, receive, send)
-            finally:
-                exchange.keeper = None  # it holds the exchange, which holds it, and what was said
+            return await self._forward(scope, receive, send)
         path: str = scope["path"].rstrip("/")
         of_items = path.endswith(_ITEMS)
         response_id = path.removesuffix(_ITEMS).rpartition("/")[2]
@@ -120,7 +111,7 @@ class ResponsesApp:
             now=self._clock(),
             limit=self._limit,
             large=large,
-            extend=exchange.extend,
+            extend=None if exchange.upload is None else exchange.upload.extend,
         )
         opened = expanded.fields
         if opened.get("input") is not fields.get("input"):
@@ -141,8 +132,17 @@ class ResponsesApp:
             return
         exchange.echo = {"previous_response_id": expanded.previous, "store": stored}
         if stored and self._store is not None and owner is not None:
-            exchange.keeper = self._keeper(
-                exchange, self._store, owner, expanded.previous, expanded.new
+            exchange.answer_record = ResponseRecord(
+                self._store,
+                request_id=exchange.request_id,
+                owner=owner,
+                model=exchange.model,
+                previous=expanded.previous,
+                new=expanded.new,
+                keep=self._keep,
+                patience=self._patience,
+                lost=self._lost,
+                clock=self._clock,
             )
         else:  # an upstream with a store of its own is not to keep it either
             exchange.fields["store"] = _FALSE
@@ -170,45 +170,6 @@ class ResponsesApp:
         opener = partial(seal.open, compaction.PURPOSE)
         reveal = partial(compaction.revealed, fields, owner, opener)
         return await aside(reveal) if large else reveal()
-
-    def _keeper(
-        self,
-        exchange: Exchange,
-        store: ResponseStore,
-        owner: str,
-        previous: str | None,
-        new: bytes,
-    ) -> Keeper:
-        async def keep(answer: bytes) -> None:
-            """Never fails: an answer that cannot be kept is still an answer."""
-            try:
-                take = partial(
-                    taken_apart,
-                    answer,
-                    owner=owner,
-                    model=exchange.model,
-                    previous=previous,
-                    new=new,
-                    now=self._clock(),
-                    keep=self._keep,
-                )
-                size = len(new) + len(answer)
-                kept = await aside(take) if size >= LARGE else take()
-                if size > _LARGEST:
-                    raise ValueError(f"it has more than {_LARGEST} bytes")
-                async with asyncio.timeout(self._patience):
-                    await store.save(kept)
-            except Exception as raised:
-                self._lost()
-                expected = isinstance(raised, StoreUnavailable | TimeoutError | ValueError)
-                _log.error(
-                    "the answer to %s was not kept: %s",
-                    exchange.request_id,
-                    str(raised) or "no answer in time",
-                    exc_info=None if expected else raised,
-                )
-
-        return keep
 
     async def _get(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
         if query.get("stream", ["false"])[-1] not in ("false", ""):

@@ -1,12 +1,23 @@
-"""A finished answer taken apart for the store, and put together again. No I/O."""
+"""The stored form of a finished answer: taken apart, saved, and put together again."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
+from edge.answers import LARGE
+from edge.aside import aside
 from edge.untyped import decode_any
-from middlewares.stores.responses import Kept
+from middlewares.stores.keys import StoreUnavailable
+from middlewares.stores.responses import Kept, ResponseStore
 
 from .items import head_of, is_id, items_of
 
+_log = logging.getLogger(__name__)
+
+_LARGEST = 64 << 20
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
@@ -54,3 +65,66 @@ def put_together(kept: Kept) -> bytes:
     members = _decode_members(kept.answer)
     members["output"] = msgspec.Raw(kept.output)
     return _encode(members)
+
+
+class ResponseRecord:
+    """The stored form of one answer, which is not made yet.
+
+    new: the items of its request, as JSON. previous: id of the response that it continues.
+    keep: seconds for which it is stored. patience: seconds that storing it may take.
+    lost: called when it could not be stored. clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        store: ResponseStore,
+        *,
+        request_id: str,
+        owner: str,
+        model: str,
+        previous: str | None,
+        new: bytes,
+        keep: float,
+        patience: float,
+        lost: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._request_id = request_id
+        self._owner = owner
+        self._model = model
+        self._previous = previous
+        self._new = new
+        self._keep = keep
+        self._patience = patience
+        self._lost = lost
+        self._clock = clock
+
+    async def save(self, answer: bytes) -> None:
+        """Store the answer. Never fails: an answer that cannot be stored is still an answer."""
+        try:
+            take = partial(
+                taken_apart,
+                answer,
+                owner=self._owner,
+                model=self._model,
+                previous=self._previous,
+                new=self._new,
+                now=self._clock(),
+                keep=self._keep,
+            )
+            size = len(self._new) + len(answer)
+            kept = await aside(take) if size >= LARGE else take()
+            if size > _LARGEST:
+                raise ValueError(f"it has more than {_LARGEST} bytes")
+            async with asyncio.timeout(self._patience):
+                await self._store.save(kept)
+        except Exception as raised:
+            self._lost()
+            expected = isinstance(raised, StoreUnavailable | TimeoutError | ValueError)
+            _log.error(
+                "the answer to %s was not kept: %s",
+                self._request_id,
+                str(raised) or "no answer in time",
+                exc_info=None if expected else raised,
+            )

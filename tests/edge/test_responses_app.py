@@ -87,8 +87,8 @@ class House:
         self.inputs.append(json.loads(bytes(exchange.fields.get("input", b"null"))))
         body = json.dumps({**self.reply, **exchange.echo}).encode()
         exchange.fields = {}
-        if exchange.keeper is not None:
-            await exchange.keeper(body)
+        if exchange.answer_record is not None:
+            await exchange.answer_record.save(body)
         if self.before_end is not None:
             await self.before_end()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -258,7 +258,7 @@ async def test_what_is_not_to_be_kept_is_not(
     house = House(kept, **options)
     done = await house.call("POST", who=who, input="one", store=store)
     assert json.loads(done.body)["store"] is False
-    assert house.seen[0].keeper is None
+    assert house.seen[0].answer_record is None
     assert (await house.call("GET", f"{PATH}/resp_1")).status == 404
     assert await kept.get("ann", "resp_1", 0.0) is None
 

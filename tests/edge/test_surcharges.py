@@ -72,10 +72,10 @@ def test_tariff_of_binds_what_is_asked_for() -> None:
     used = Usage(input=10)
     tariff = tariff_of(PRICE, fields(service_tier="priority"))
     assert tariff is not None
-    assert tariff(used) == 20_000
+    assert tariff.cost(used) == 20_000
     usual = tariff_of(PRICE, fields(model="m"))
     assert usual is not None
-    assert usual(used) == 10_000
+    assert usual.cost(used) == 10_000
     assert tariff_of(None, {}) is None
 
 
@@ -86,7 +86,7 @@ def test_tariff_of_binds_what_is_asked_for() -> None:
 def test_tariff_of_a_tier_that_is_not_sent_is_the_usual(sent: bytes, cost: int) -> None:
     tariff = tariff_of(PRICE, fields(service_tier="priority"), sent)
     assert tariff is not None
-    assert tariff(Usage(input=10)) == cost
+    assert tariff.cost(Usage(input=10)) == cost
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def fed(
         said.append(relay.end())
     except UpstreamBroke as broke:
         problem = Problem(broke.kind, reason=broke.reason)
-        exchange.ending = relay.failure
+        exchange.failure_encoder = relay
         said += [broke.passed, problem.event(exchange)]
         return b"".join(said), relay, problem
     return b"".join(said), relay, None

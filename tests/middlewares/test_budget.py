@@ -190,7 +190,7 @@ def attempts(*statuses: int) -> dict[str, Any]:
             for n, status in enumerate(statuses)
         ],
         "served": "model-1",
-        "tariff": PRICE.cost,
+        "tariff": PRICE,
     }
 
 
@@ -546,7 +546,7 @@ async def test_free_models_pass_when_all_is_spent(bank: Bank) -> None:
     inner = Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)})
     assert (await bank.ask(bank.app(inner, budget))).status == 200
     assert (await bank.ask(bank.app(inner, budget))).status == 429
-    free = Scripted({**ASKED, "tariff": Price().cost}, COUNTED)
+    free = Scripted({**ASKED, "tariff": Price()}, COUNTED)
     assert (await bank.ask(bank.app(free, budget, price=Price()))).status == 200
     *_, row = await bank.rows()
     assert (row.cost, row.output) == (0, 50)
@@ -556,7 +556,7 @@ async def test_free_models_pass_when_all_is_spent(bank: Bank) -> None:
 async def test_input_that_is_written_to_a_cache_is_reserved_at_its_price(bank: Bank) -> None:
     price = Price(input=NANO, output=2 * NANO, cache_write=5 * NANO // 4)
     written = Usage(output=200, cache_write=100)
-    inner = Scripted({**ASKED, "tariff": price.cost}, {**COUNTED, "usage": written})
+    inner = Scripted({**ASKED, "tariff": price}, {**COUNTED, "usage": written})
     await bank.ask(bank.app(inner, five_hours(NANO), price=price))
     row = await bank.row()
     assert row.cost == row.reserved == 100 * 1250 + 200 * OUT
@@ -815,7 +815,7 @@ async def test_a_journal_on_disk(tmp_path: Path) -> None:
 
 
 def test_credits_used() -> None:
-    exchange = Exchange(tariff=PRICE.cost)
+    exchange = Exchange(tariff=PRICE)
     assert credits_used(exchange) is None
     exchange.usage = Usage(90, 50, cache_read=20)
     assert credits_used(exchange) is None
@@ -827,5 +827,5 @@ def test_credits_used() -> None:
     failed[0].cost = 2_000
     exchange.attempts = [*failed, *ASKED["attempts"]]
     assert credits_used(exchange) == "0.000002"
-    exchange.tariff = PRICE.cost
+    exchange.tariff = PRICE
     assert credits_used(exchange) == "0.000194"

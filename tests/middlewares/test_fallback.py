@@ -510,8 +510,8 @@ def test_others_do_not_wait_for_the_end_of_a_long_answer(statuses: frozenset[int
             await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
             await pings.wait()
             exchange.first_content = 1.0
-            assert exchange.on_content is not None
-            exchange.on_content()
+            assert exchange.health_report is not None
+            exchange.health_report.answered()
             await send({"type": "http.response.body", "body": b"1", "more_body": True})
             await content.wait()
             await send({"type": "http.response.body", "body": b"2", "more_body": True})

@@ -149,7 +149,6 @@ class MessagesRelay:
 
     enough = estimated = False
     answer = b""
-    failure: Callable[[dict[str, Any]], bytes] | None = None
 
     def __init__(
         self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
@@ -182,6 +181,9 @@ class MessagesRelay:
     def usage(self) -> Usage | None:
         """Tokens as far as the upstream has told."""
         return None if self._told is None else self._told.normal()
+
+    def encode_failure(self, content: dict[str, Any]) -> None:
+        """Nothing: no event is numbered."""
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""

@@ -278,7 +278,7 @@ class MessagesWriter:
             return _redacted(sealed)
         return {"type": "thinking", "thinking": block.text, "signature": _signature(sealed)}
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The last bytes of a stream that broke."""
         return sse.encode(encode(content), "error")
 

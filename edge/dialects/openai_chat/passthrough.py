@@ -185,7 +185,6 @@ class ChatRelay:
 
     enough = estimated = False
     answer = b""
-    failure: Callable[[dict[str, Any]], bytes] | None = None
 
     def __init__(
         self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
@@ -215,6 +214,9 @@ class ChatRelay:
     def said(self) -> int:
         """Bytes of text that the model made so far."""
         return self._made.bytes
+
+    def encode_failure(self, content: dict[str, Any]) -> None:
+        """Nothing: no event is numbered."""
 
     def feed(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""

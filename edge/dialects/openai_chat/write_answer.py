@@ -311,7 +311,7 @@ class ChatWriter:
             message["tool_calls"] = [_call(call) for call in calls]
         return message
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The last bytes of a stream that broke."""
         return b"data: " + encode(content) + b"\n\n"
 

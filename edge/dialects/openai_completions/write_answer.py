@@ -72,7 +72,7 @@ class CompletionWriter:
         choices = [_choice(self._echo + text, reply.stop)]
         return encode({**self._base, "choices": choices, "usage": usage_of(reply.usage)})
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The last bytes of a stream that broke."""
         return b"data: " + encode(content) + b"\n\n"
 

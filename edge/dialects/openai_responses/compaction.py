@@ -77,7 +77,7 @@ class CompactionWriter:
         """Compaction is not streamed."""
         raise NotImplementedError("a compaction is not streamed")
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """Compaction is not streamed."""
         raise NotImplementedError("a compaction is not streamed")
 

@@ -375,7 +375,7 @@ class ResponsesRelay:
         seen = _NUMBER.findall(self._last)
         return max(self._following, int(seen[-1]) + 1) if seen else self._following
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """An error event, then the response as failed with the items that are done."""
         return failing(Numbered(self._next()), content, self._failed)
 

@@ -218,7 +218,7 @@ class ResponsesWriter:
         self.write(list(unfold(reply)))
         return self.answer
 
-    def failure(self, content: dict[str, Any]) -> bytes:
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The last bytes of a stream that broke. An item that was not whole is not told of."""
         out = self._start()
         if self._closed:

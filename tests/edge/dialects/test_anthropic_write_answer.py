@@ -320,7 +320,7 @@ def test_a_failure_is_an_error_event_and_nothing_else() -> None:
         "request_id": "req_1",
     }
     made = writer()
-    stream = made.write([Started(), TextDelta("x")]) + made.failure(content)
+    stream = made.write([Started(), TextDelta("x")]) + made.encode_failure(content)
     assert check_stream("messages", stream, error=True).stop == "error"
 
 

@@ -275,7 +275,7 @@ def test_refusals(reply: Reply, said: str) -> None:
 def test_a_stream_that_broke_ends_with_its_error() -> None:
     made = writer()
     error = {"error": {"message": "x", "type": "server_error", "param": None, "code": "y"}}
-    stream = made.write([Started(), TextDelta("a")]) + made.failure(error)
+    stream = made.write([Started(), TextDelta("a")]) + made.encode_failure(error)
     assert stream.endswith(b"data: " + msgspec.json.encode(error) + b"\n\n")
     check_stream("chat", stream, error=True)
 

@@ -131,5 +131,5 @@ def test_a_refusal_is_text() -> None:
 def test_a_stream_that_broke_ends_with_its_error() -> None:
     writer = CLIENT.writer(caller(prompt="a"))
     error = {"error": {"message": "x", "type": "server_error", "param": None, "code": "y"}}
-    stream = writer.write([Started(), TextDelta("a")]) + writer.failure(error)
+    stream = writer.write([Started(), TextDelta("a")]) + writer.encode_failure(error)
     check_stream("completions", stream, error=True)

@@ -124,7 +124,7 @@ def run(chunks: list[bytes]) -> Result:
         out.append(relay.end())
     except UpstreamBroke as broke:
         out.append(broke.passed)
-        out.append(relay.failure(CONTENT))
+        out.append(relay.encode_failure(CONTENT))
         return Result(b"".join(out), relay, broke.kind)
     return Result(b"".join(out), relay, "")
 
@@ -227,7 +227,7 @@ def test_a_cut_stream_ends_with_its_failure(told: int) -> None:
 def test_a_stream_may_fail_before_its_first_event() -> None:
     """Some clients hear of a failure only by an object that failed."""
     relay = ResponsesRelay(fields(), "ours", ECHO)
-    error, failed = parsed(relay.failure(CONTENT))
+    error, failed = parsed(relay.encode_failure(CONTENT))
     assert (error["type"], error["sequence_number"]) == ("error", 0)
     assert (failed["type"], failed["sequence_number"]) == ("response.failed", 1)
     told = check("response", failed["response"])

@@ -399,7 +399,7 @@ def test_a_stream_that_breaks_ends_with_its_failure(events: list[Event], items: 
     stdapi-ai/stdapi.ai#294, openai/openai-dotnet#881, can1357/oh-my-pi#2570.
     """
     written = writer({"tools": [{"type": "function", "name": "w"}]})
-    stream = written.write(events) + written.failure(CONTENT)
+    stream = written.write(events) + written.encode_failure(CONTENT)
     check_stream("responses", stream, error=True)
     error, failed = parsed(stream)[-2:]
     assert error["code"] == error["error"]["code"] == "server_is_overloaded"
@@ -424,7 +424,7 @@ def test_a_stream_that_breaks_ends_with_its_failure(events: list[Event], items: 
 def test_codes_by_which_clients_act(ours: str | None, theirs: str) -> None:
     """openai/codex#43337."""
     content = {"error": {**CONTENT["error"], "code": ours}}
-    error, failed = parsed(writer().failure(content))[-2:]
+    error, failed = parsed(writer().encode_failure(content))[-2:]
     assert error["code"] == failed["response"]["error"]["code"] == theirs
 
 
