@@ -23,6 +23,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from middlewares.backoff import doubled
+
 from .guard import Guard
 from .roster import Roster, Stage
 
@@ -88,7 +90,7 @@ def wait_after(failures: int) -> float:
     """Seconds to wait before the next start, after so many failures in a row."""
     if failures <= 1:
         return 0.0
-    return min(LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(failures - 2, 16))
+    return doubled(_FIRST_WAIT, LONGEST_WAIT, failures - 2)
 
 
 class Supervisor:

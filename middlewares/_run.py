@@ -25,6 +25,7 @@ import msgspec
 from ._asgi import ASGIApp, Message, Scope
 from ._hangups import listen_apart
 from ._recording import Follower, Recording, Space
+from .backoff import Backoff
 from .exchange import Outcome, exchange_of
 from .stores.keys import StoreUnavailable
 from .stores.outage import Outage
@@ -295,12 +296,11 @@ class Run:
         """Another process makes the answer."""
         self.waiting = True
         self.recording.ring()
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, factor=1.5)
         seen = monotonic()
         try:
             while True:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _LONGEST_PAUSE)
+                await asyncio.sleep(backoff.pause())
                 try:
                     found = await self._shelf.ask(lambda store: store.find(self.mark.key))
                 except StoreUnavailable:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from .backoff import doubled
 from .exchange import Exchange, Place, Target
 from .problem import Problem
 from .stores.health import Health, Verdict
@@ -170,7 +171,7 @@ class Search:
             return spent < retry.seconds
         if self._rounds >= retry.again:
             return False
-        most = min(retry.pause * 2**self._rounds, retry.longest)
+        most = doubled(retry.pause, retry.longest, self._rounds)
         pause = self._random() * most
         again = list(self._places)
         if self._health is not None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from middlewares._shared import Shared
+from middlewares.backoff import Backoff
 
 from .delivery import LONGEST, deliver, recover
 from .journal import Journal, closed
@@ -427,7 +428,7 @@ class Book(Shared):
             full.rows = full.unwritten
 
     async def _write_rows(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             await self._gathered()
             try:
@@ -436,11 +437,10 @@ class Book(Shared):
                 self.store_failures += 1
                 self._store_outage.failed(raised)
                 self._last_tries.failed()
-                await self._last_tries.rest(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await self._last_tries.rest(backoff.pause())
             else:
                 self._store_outage.worked()
-                pause = _FIRST_PAUSE
+                backoff.reset()
                 self._made_progress()
 
     async def _gathered(self) -> None:
@@ -481,7 +481,7 @@ class Book(Shared):
             self._to_tell.set()
 
     async def _tell(self, committed: Committed) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             if not self._untold:
                 self._to_tell.clear()
@@ -500,11 +500,10 @@ class Book(Shared):
                 self._committed_outage.failed(raised)
                 self._tried = max(self._tried, self._told + len(batch))
                 self._made_progress()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await asyncio.sleep(backoff.pause())
                 continue
             self._committed_outage.worked()
-            pause = _FIRST_PAUSE
+            backoff.reset()
             for _ in range(parts):
                 self._untold.popleft()
             self._told += len(batch)

@@ -30,6 +30,7 @@ from typing import Literal
 import msgspec
 
 from middlewares._shared import Shared
+from middlewares.backoff import doubled
 from middlewares.exchange import Target
 
 from .breaker import SLOTS, Breaker, BreakerTerms
@@ -205,7 +206,7 @@ class Breakers(Shared):
     def _pause(self, known: Breaker) -> float:
         """Seconds, should it be opened now."""
         terms = self._terms
-        pause = min(terms.pause * 2.0 ** min(known.level, 64), terms.longest_pause)
+        pause = doubled(terms.pause, terms.longest_pause, known.level)
         return min(pause * (0.9 + 0.2 * self._random()), terms.longest_pause)
 
     def _left(self, until: float, now: float) -> float:

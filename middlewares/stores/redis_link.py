@@ -26,6 +26,7 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, 
 
 from middlewares._lookup import lookup, shown
 from middlewares._shared import Shared
+from middlewares.backoff import Backoff
 
 from .counters import AnswerLost, CountersRefused, CountersUnavailable
 
@@ -392,7 +393,7 @@ class RedisLink(Shared):
         wire.repeat(parked)
 
     async def _keep(self, tried: asyncio.Event) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         wire: _Wire | None = None
         try:
             while True:
@@ -406,13 +407,12 @@ class RedisLink(Shared):
                     self._reason = str(error) or f"{self._step} timed out"
                     self._give_up()
                     tried.set()
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    await asyncio.sleep(backoff.pause())
                     continue
                 self._take_over(wire, run)
                 self._connected()
                 tried.set()
-                pause = _FIRST_PAUSE
+                backoff.reset()
                 await asyncio.shield(wire.lost)
         finally:
             self._give_up()
