@@ -8,6 +8,7 @@ and faults is told in `controls`.
     POST /v1/chat/completions   POST /v1/messages   POST /v1/messages/count_tokens
     POST /v1/responses          POST /v1/responses/compact   POST /v1/responses/input_tokens
     POST /v1/embeddings         GET /v1/models      GET /v1/models/ID
+    POST to any other endpoint of `edge.endpoints` that is a plain JSON object
     GET /stats                  (server only) counters and hang-ups, see `stats`
 
     controls    what a caller may ask for
@@ -16,7 +17,7 @@ and faults is told in `controls`.
     turns       what messages say and weigh; script: where directives stand in them
     reply       Prompt -> Reply, in tokens
     strictness  what the vendors would refuse
-    chat, messages, responses, response_items, embeddings, models   the bytes of each endpoint
+    chat, messages, responses, response_items, embeddings, objects, models   the bytes of each
     answer      bytes -> timed steps, and the faults in them
     behaviour   the endpoints together
     reported    what an answer that broke off has told of its usage

@@ -4,14 +4,16 @@ The tail of the path decides, so a base URL with or without `/v1` both work. Eve
 from the request: the same request is answered with the same bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
 import msgspec
 
+from edge.endpoints import ENDPOINTS, Codec, Endpoint
 from edge.upstreams import Header
+from middlewares.exchange import Dialect as DialectName
 
-from . import chat, embeddings, messages, models, responses, strictness
+from . import chat, embeddings, messages, models, objects, responses, strictness
 from .answer import Answer, Oddities, plain, seconds_for, stream
 from .chat import Frame
 from .controls import Controls
@@ -42,6 +44,9 @@ class Asked(msgspec.Struct, frozen=True):
     controls: Controls
     version: str = ""
     betas: bool = False
+
+
+Handle = Callable[[Asked], Answer]
 
 
 def answer(
@@ -80,7 +85,7 @@ def answer(
         return plain(refusal, Controls(), headers=_headers(asked), status=no.status)
 
 
-def _route(path: str) -> tuple[bytes, Callable[[Asked], Answer] | None]:
+def _route(path: str) -> tuple[bytes, Handle | None]:
     for tail, handle in _POSTS.items():
         if path.endswith(tail):
             return b"POST", handle
@@ -222,20 +227,44 @@ def _embeddings(asked: Asked) -> Answer:
     )
 
 
+def _object(asked: Asked) -> Answer:
+    wanted = objects.read(asked.body)
+    asked = _directed(asked, wanted.directive)
+    return _refused(asked, wanted.tokens) or plain(
+        objects.body(wanted, asked.identity),
+        asked.controls,
+        headers=_headers(asked),
+        used=Used(wanted.model, wanted.tokens),
+    )
+
+
 def _models(asked: Asked) -> Answer:
     body = models.body(asked.path, asked.dialect)
     return _refused(asked) or plain(body, asked.controls, headers=_headers(asked))
 
 
-_POSTS: dict[str, Callable[[Asked], Answer]] = {
-    "/chat/completions": _chat,
-    "/messages": _messages,
-    "/messages/count_tokens": _count_tokens,
-    "/responses": _responses,
-    "/responses/compact": _compact,
-    "/responses/input_tokens": _count_input,
-    "/embeddings": _embeddings,
+_BY_CODEC: Mapping[Codec, Handle] = {
+    "chat": _chat,
+    "messages": _messages,
+    "responses": _responses,
+    "compaction": _compact,
+    "embeddings": _embeddings,
+    "object": _object,
 }
+_COUNTS: Mapping[DialectName, Handle] = {"anthropic": _count_tokens, "responses": _count_input}
+
+
+def posts(endpoints: Iterable[Endpoint]) -> dict[str, Handle]:
+    """What answers by the end of a path. Raises LookupError for an endpoint that nothing does."""
+    table = {}
+    for row in endpoints:
+        if row.upstream_path and row.dialect is not None:
+            handle = _COUNTS[row.dialect] if row.codec is None else _BY_CODEC[row.codec]
+            table[row.upstream_path.decode()] = handle
+    return table
+
+
+_POSTS = posts(ENDPOINTS)
 
 
 def _headers(asked: Asked) -> tuple[Header, ...]:

@@ -1,0 +1,60 @@
+"""Endpoints whose bodies are plain JSON objects: the answer repeats what was received."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from .controls import take_directive
+from .prompt import UNREADABLE, Rejected, rejected
+from .tokens import count
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A request. received: its members but `model`. directive: those in any of its texts."""
+
+    model: str
+    received: dict[str, Any]
+    tokens: int
+    directive: str
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read(body: bytes) -> Wanted:
+    """Raises Rejected."""
+    try:
+        members = _decode(body)
+    except UNREADABLE as error:
+        raise rejected(error) from None
+    model = members.pop("model", None)
+    if not isinstance(model, str):
+        raise Rejected(400, "Invalid 'model': expected a string.", "model")
+    texts, words = [], []
+    for text in _texts(members):
+        plain, directive = take_directive(text)
+        texts.append(plain)
+        words.append(directive)
+    return Wanted(model, members, sum(map(count, texts)), " ".join(words))
+
+
+def body(wanted: Wanted, identity: str) -> bytes:
+    """The answer as one JSON document."""
+    return _encode(
+        {
+            "id": f"obj-{identity[:24]}",
+            "model": wanted.model,
+            "received": wanted.received,
+            "usage": {"prompt_tokens": wanted.tokens, "total_tokens": wanted.tokens},
+        }
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
