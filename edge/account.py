@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from edge.routing.paths import plain_path
 from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem, expected
@@ -19,7 +20,6 @@ from middlewares.stores.counters import CountersUnavailable
 from middlewares.stores.keys import StoreUnavailable
 
 from .period import PeriodRefused, read_period
-from .router import plain_path
 from .statement import Statement, request
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.middleware.cors import CORSMiddleware
 
+from edge.routing.paths import UNROUTED, Paths
+from edge.routing.unrouted import UnroutedMiddleware
 from middlewares import (
     AuthMiddleware,
     BudgetMiddleware,
@@ -43,10 +45,10 @@ from .door import Door, DoorMiddleware
 from .endpoints import ENDPOINTS, Endpoint
 from .estimate import Estimator
 from .handlers import Stateful
-from .intake import IntakeMiddleware, check_bodies
+from .intake import IntakeMiddleware
 from .places import Places
 from .plans import Plans
-from .router import RouterMiddleware, paths_of
+from .router import RouterMiddleware
 from .settings import Settings
 from .telemetry import RequestLogMiddleware
 
@@ -87,7 +89,7 @@ class Layer(NamedTuple):
     make: Callable[[ASGIApp, Parts], ASGIApp]
 
 
-def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
+def _by_address(app: ASGIApp, parts: Parts) -> ASGIApp:
     rate = parts.settings.limits.safety_net
     limits = Limits(requests=Rate(rate.count, rate.seconds))
     return RateLimitMiddleware(
@@ -95,6 +97,7 @@ def _netted(app: ASGIApp, parts: Parts) -> ASGIApp:
         counters=parts.counters,
         limits=lambda _exchange: limits,
         who=by_address,
+        exempt=("ops",),
         name="address",
         report=False,
         unread=True,
@@ -216,22 +219,28 @@ LAYERS: tuple[Layer, ...] = (
         "dialect and endpoint shape every refusal; unknown paths cost nothing",
         lambda app, p: RouterMiddleware(
             app,
-            table=paths_of(p.settings, p.endpoints),
-            open_app=p.open_app,
-            admin_app=p.admin_app,
-            net=lambda inner: _netted(inner, p),
+            paths=Paths.of(p.settings, p.endpoints),
             trusted_proxies=p.settings.server.trusted_proxies,
         ),
     ),
     Layer(
         "door",
         "what there are no file descriptors for costs nothing more",
-        lambda app, p: DoorMiddleware(app, door=p.door),
+        lambda app, p: DoorMiddleware(app, door=p.door, free=UNROUTED),
     ),
     Layer(
         "address_limit",
         "the safety net costs less than looking a key up",
-        _netted,
+        _by_address,
+    ),
+    Layer(
+        "unrouted",
+        "health, metrics and the management API need no key of a caller",
+        lambda app, p: UnroutedMiddleware(
+            app,
+            apps={"ops": p.open_app, "admin": p.admin_app},
+            paths=Paths.of(p.settings, p.endpoints),
+        ),
     ),
     Layer(
         "auth",
@@ -254,6 +263,7 @@ LAYERS: tuple[Layer, ...] = (
             idle=p.settings.server.upload_idle_timeout,
             longest=p.settings.server.upload_timeout,
             uploads=p.uploads,
+            endpoints=p.endpoints,
         ),
     ),
     Layer(
@@ -305,7 +315,6 @@ class Chain(NamedTuple):
 
 def compose(app: ASGIApp, parts: Parts) -> Chain:
     """`app` inside every layer."""
-    check_bodies(parts.endpoints)
     closers = []
     for layer in reversed(LAYERS):
         outer = layer.make(app, parts)

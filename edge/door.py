@@ -1,10 +1,11 @@
 """Requests beyond what the file descriptors of a worker carry are refused at the door."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from middlewares._asgi import ASGIApp, Header, Receive, Scope, Send
 from middlewares._body import discard
+from middlewares.exchange import exchange_of
 from middlewares.problem import Problem
 
 _log = logging.getLogger(__name__)
@@ -28,20 +29,12 @@ class Door:
         self._since = 0
         self._refusing = False
 
-    def shut(self) -> bool:
-        """Whether one more is too many. Says in the log when that begins and when it is over."""
+    def full(self) -> bool:
+        """Whether one more is too many. Says in the log when that is over."""
         if self.most is None:
             return False
         count = self._count()
         if count > self.most:
-            self.refused += 1
-            if not self._refusing:
-                self._refusing = True
-                self._since = self.refused
-                _log.error(
-                    "%d requests are open, no file descriptors for more: further ones are refused",
-                    self.most,
-                )
             return True
         if self._refusing and count <= self.most * _CALM:
             self._refusing = False
@@ -51,26 +44,45 @@ class Door:
             )
         return False
 
+    def refuse(self) -> None:
+        """Count a request that is refused. Says in the log when that begins."""
+        self.refused += 1
+        if not self._refusing:
+            self._refusing = True
+            self._since = self.refused
+            _log.error(
+                "%d requests are open, no file descriptors for more: further ones are refused",
+                self.most,
+            )
+
 
 class DoorMiddleware:
     """Refuse a request that there are no descriptors for, and have its client reconnect.
 
-    Reads:   nothing
+    free: what the router calls requests that are let in all the same.
+
+    Reads:   endpoint
     Writes:  nothing
     Rejects: upstream_unavailable
-    Order:   inside the router, whose open paths are answered always; outside all that costs
+    Order:   inside the router, which names the endpoint; outside all that costs
     Cost:    one call and one comparison
     """
 
-    __slots__ = ("_door", "app")
+    __slots__ = ("_door", "_free", "app")
 
-    def __init__(self, app: ASGIApp, *, door: Door) -> None:
+    def __init__(self, app: ASGIApp, *, door: Door, free: Collection[str] = ()) -> None:
         self.app = app
         self._door = door
+        self._free = frozenset(free)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The awaitable of what is inside: no frame of this layer stays on the way of a stream."""
-        if self._door.shut() and scope["type"] == "http":
+        if (
+            self._door.full()
+            and scope["type"] == "http"
+            and exchange_of(scope).endpoint not in self._free
+        ):
+            self._door.refuse()
             return self._refuse(scope, receive, send)
         return self.app(scope, receive, send)
 

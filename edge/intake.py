@@ -55,6 +55,7 @@ class IntakeMiddleware:
     """Read the body within its bounds and find out which model is asked for.
 
     limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
+    endpoints: all those whose requests come here.
 
     Reads:   row, dialect, client, principal
     Writes:  body_read, fields, whole, upload, model, models, stream, large, size, estimate, media
@@ -82,7 +83,9 @@ class IntakeMiddleware:
         idle: float,
         longest: float = inf,
         uploads: Uploads | None = None,
+        endpoints: Sequence[Endpoint] = ENDPOINTS,
     ) -> None:
+        check_bodies(endpoints)
         self.app = app
         self._catalog = catalog
         self._appraise = (estimator or Estimator()).appraise

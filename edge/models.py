@@ -12,12 +12,12 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from edge.routing.paths import plain_path
 from middlewares._asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem, invalid_value
 
 from .catalog import Catalog, Model
-from .router import plain_path
 from .unknown_model import not_found
 
 _PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "hosted_call")

@@ -232,13 +232,14 @@ class Reloader:
 def made_on_trial(posted: Posted) -> list[str]:
     """Make the parts of a configuration that can fail, and throw them away; a sentence for each
     that did. Imports them only here: most parents never need them."""
+    from edge.routing.paths import Paths
+
     from .catalog import Catalog
     from .edition import Providers
     from .plans import Plans
-    from .router import paths_of
 
     upstreams = posted.settings.upstreams
-    for part in (Catalog.build, Plans, paths_of):
+    for part in (Catalog.build, Plans, Paths.of):
         part(posted.settings)
 
     async def fault(n: int) -> str | None:

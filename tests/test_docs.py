@@ -23,7 +23,7 @@ from edge.dialects import json_schema, media
 from edge.endpoints import ENDPOINTS
 from edge.metric_memory import MetricMemory
 from edge.options import Configuration
-from edge.router import OPEN
+from edge.routing.paths import OPEN
 from edge.schema import text
 from edge.units import plain
 from edge.upstreams import provider

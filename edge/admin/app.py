@@ -17,7 +17,7 @@ from edge.catalog import Catalog
 from edge.keys import KeyRefused
 from edge.money import MoneyRefused
 from edge.period import PeriodRefused
-from edge.router import plain_path
+from edge.routing.paths import plain_path
 from edge.settings import Settings
 from edge.statement import Statement
 from middlewares._asgi import Receive, Scope, Send, header, send_json

@@ -17,7 +17,8 @@ from edge.dialects.neutral import Conversation, Text, Turn
 from edge.dialects.passthrough import Fields
 from edge.estimate import Estimator, weigh
 from edge.intake import IntakeMiddleware
-from edge.router import RouterMiddleware, paths_of
+from edge.router import RouterMiddleware
+from edge.routing.paths import Paths
 from edge.settings import parse
 from edge.upstreams import ConnectFailed, Disconnected, TimedOut, Upstream
 from edge.upstreams.provider import Provider
@@ -110,9 +111,7 @@ class House:
         )
         self.bare = ErrorsMiddleware(app)
         intake = IntakeMiddleware(app, catalog=catalog, limit=1 << 20, idle=10.0)
-        self._app = ErrorsMiddleware(
-            RouterMiddleware(intake, table=paths_of(parse(DOCUMENT)), open_app=app, admin_app=app)
-        )
+        self._app = ErrorsMiddleware(RouterMiddleware(intake, paths=Paths.of(parse(DOCUMENT))))
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.exchanges.append(Exchange.of(scope))

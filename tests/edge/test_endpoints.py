@@ -17,8 +17,11 @@ from edge.endpoints import (
     Endpoint,
 )
 from edge.intake import check_bodies
-from edge.router import OPEN, paths_of
+from edge.routing.paths import OPEN, Paths
 from edge.settings import parse
+from edge.upstreams.simulator import objects
+from edge.upstreams.simulator.behaviour import posts
+from edge.upstreams.simulator.prompt import Rejected
 from middlewares.exchange import Dialect
 from tests.asgi import request
 from tests.edge.scripted import DOCUMENT, JSON, Answer, House, Scripted
@@ -58,6 +61,8 @@ def test_endpoint_of_unknown_kind_is_refused_by_name(fact: str) -> None:
 def test_body_without_reader_is_refused(body: Any) -> None:
     with pytest.raises(NotImplementedError, match=f"endpoint rerank: no reader for {body}"):
         check_bodies([Endpoint(**{**FACTS, "body": body})])
+    with pytest.raises(NotImplementedError):
+        House(Scripted(), endpoints=[Endpoint(**{**FACTS, "body": body})])
 
 
 @EVERY
@@ -182,9 +187,29 @@ async def test_a_row_is_limited() -> None:
 
 def test_a_row_may_be_offered_at_another_path() -> None:
     routes = [{"path": "/rank", "dialect": "openai", "endpoint": "embeddings"}]
-    table = paths_of(parse({**DOCUMENT, "routes": routes}), (*ENDPOINTS, RERANK))
-    assert table["/rank"] is BY_NAME["embeddings"]
-    assert table["/v1/rerank"] is RERANK
+    paths = Paths.of(parse({**DOCUMENT, "routes": routes}), (*ENDPOINTS, RERANK))
+    assert paths.find("/rank") is BY_NAME["embeddings"]
+    assert paths.find("/v1/rerank") is RERANK
+
+
+def test_a_row_is_simulated() -> None:
+    assert posts((*ENDPOINTS, RERANK)).keys() - posts(ENDPOINTS).keys() == {"/rerank"}
+    nothing = Endpoint(**{**FACTS, "codec": "completions"})
+    with pytest.raises(LookupError, match="completions"):
+        posts([nothing])
+
+
+def test_simulated_object_repeats_what_came_and_counts_it() -> None:
+    asked = {"model": "m", "query": "one two [[sim rate=9]]", "documents": ["three", {"x": "four"}]}
+    wanted = objects.read(json.dumps(asked).encode())
+    assert (wanted.model, wanted.tokens, wanted.directive.strip()) == ("m", 4, "rate=9")
+    said = json.loads(objects.body(wanted, "0" * 48))
+    assert said["received"] == {"query": asked["query"], "documents": asked["documents"]}
+    assert said["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    for body, param in ((b"[]", None), (b'{"model":1}', "model")):
+        with pytest.raises(Rejected) as refused:
+            objects.read(body)
+        assert (refused.value.status, refused.value.param) == (400, param)
 
 
 def _labels(endpoint: str) -> dict[str, str]:

@@ -259,7 +259,8 @@ def posts(endpoints: Iterable[Endpoint]) -> dict[str, Handle]:
     table = {}
     for row in endpoints:
         if row.upstream_path and row.dialect is not None:
-            handle = _COUNTS[row.dialect] if row.codec is None else _BY_CODEC[row.codec]
+            codec = row.codec
+            handle = _COUNTS[row.dialect] if codec is None else _BY_CODEC[codec]
             table[row.upstream_path.decode()] = handle
     return table
 

@@ -1,0 +1,1 @@
+"""Which endpoint, which model, which targets, in which order."""

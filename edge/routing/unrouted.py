@@ -1,0 +1,51 @@
+"""Requests at no endpoint of the table: open paths, the management API, and unknown paths."""
+
+from collections.abc import Awaitable, Mapping
+
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import exchange_of
+from middlewares.problem import Problem
+
+from .paths import Paths, plain_path
+
+
+class UnroutedMiddleware:
+    """Answer what is at no endpoint of the table; pass on all else.
+
+    apps: by what the router calls a request, for those that are answered ("ops", "admin").
+    paths: tells which path may have been meant by an unknown one.
+
+    Reads:   row, endpoint, house
+    Writes:  nothing
+    Rejects: endpoint_not_allowed, not_found
+    Order:   inside the limit of addresses, which holds for the management API and unknown paths
+             too; outside auth, since none of these has the key of a caller
+    Cost:    one comparison
+    """
+
+    __slots__ = ("_apps", "_paths", "app")
+
+    def __init__(self, app: ASGIApp, *, apps: Mapping[str, ASGIApp], paths: Paths) -> None:
+        self.app = app
+        self._apps = apps
+        self._paths = paths
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The awaitable of what answers: no frame of this layer stays on the way of a stream."""
+        if scope["type"] == "http":
+            exchange = exchange_of(scope)
+            if exchange.row is None:
+                app = self._apps.get(exchange.endpoint, self._refuse)
+                return app(scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = plain_path(scope["path"]) or "/"
+        if path == "/v1" or path.startswith("/v1/"):
+            brand = exchange_of(scope).house.brand
+            raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
+        if self._paths.find(f"/v1{path}") is None:
+            raise Problem("not_found")
+        # A base URL without its /v1 is the usual reason.
+        said = "There is nothing at this address. Put /v1 at the end of the base URL."
+        raise Problem("not_found", message=said)
