@@ -69,7 +69,7 @@ fix: $(READY)  ## repair what lint and format can repair
 bench: $(READY)  ## compare with other gateways on this machine; writes bench/results/ (PEERS=all for more)
 	$(BIN)/python -m bench.compare
 
-schema: $(READY)  ## write config/schema.json anew
+schema: $(READY)  ## write config/schema.json
 	$(BIN)/penstock schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
 
