@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import time
 
 from middlewares._shared import Shared
+from middlewares.single_flight import FlightRefused, SingleFlight
 from middlewares.terms import Budget
 
 from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standing
-from .keys import StoreUnavailable
 from .ledger import MOST_COST, Entry, LedgerStore
 from .memory_counters import MemoryCounters
 from .outage import Outage
@@ -32,8 +32,6 @@ _log = logging.getLogger(__name__)
 _TRIES = 5
 """An account that is marked stale faster than it can be made anew is not worth more of them."""
 _TOGETHER = 256
-
-_Refused = CountersUnavailable | StoreUnavailable
 
 
 async def _nothing() -> None:
@@ -72,7 +70,7 @@ class Accounts(Shared):
         self._recover = recover
         self._clock = clock
         self._holds: dict[str, Hold] = {}
-        self._flights: dict[str, asyncio.Task[_Refused | None]] = {}
+        self._restoring: SingleFlight[str, None] = SingleFlight()
         self._revision = 0
         self._outage = Outage(
             _log,
@@ -176,36 +174,20 @@ class Accounts(Shared):
             del some[:_TOGETHER]
 
     async def _restore(self, account: str) -> None:
-        flight = self._flights.get(account)
-        if flight is None:
-            flight = asyncio.create_task(self._make_anew(account), name="account-restore")
-            self._flights[account] = flight
-            flight.add_done_callback(lambda done: self._landed(account, done))
-        # `wait` leaves the flight alone when this request is cancelled: others may be on it.
-        await asyncio.wait((flight,))
-        if flight.cancelled():
-            raise CountersUnavailable("closing")
-        refused = flight.result()
-        if refused is not None:
-            raise type(refused)(*refused.args)
-
-    def _landed(self, account: str, flight: asyncio.Task[_Refused | None]) -> None:
-        self._flights.pop(account, None)
-        if not flight.cancelled():
-            flight.exception()  # everybody who asked may have left
-
-    async def _make_anew(self, account: str) -> _Refused | None:
-        """Returns what went wrong: raised, each waiter would add to one traceback."""
+        """Raises CountersUnavailable, StoreUnavailable."""
         try:
-            for _ in range(_TRIES):
-                seen, ids = await self._counters.version(account)
-                await self._recover()
-                spent, settled = await self._ledger.spent(account, self._clock(), ids)
-                if await self._counters.restore(account, spent, settled, seen):
-                    return None
-        except (CountersUnavailable, StoreUnavailable) as raised:
-            return raised.with_traceback(None)
-        return _restless(account)
+            await self._restoring.do(account, lambda: self._restore_once(account))
+        except FlightRefused as refused:
+            raise CountersUnavailable(str(refused)) from None
+
+    async def _restore_once(self, account: str) -> None:
+        for _ in range(_TRIES):
+            seen, ids = await self._counters.version(account)
+            await self._recover()
+            spent, settled = await self._ledger.spent(account, self._clock(), ids)
+            if await self._counters.restore(account, spent, settled, seen):
+                return
+        raise _restless(account)
 
     # Grants of credit
 
@@ -218,13 +200,11 @@ class Accounts(Shared):
 
     async def aclose(self) -> None:
         """Stop asking. Idempotent."""
-        tasks: list[asyncio.Task[None] | asyncio.Task[_Refused | None]] = [*self._flights.values()]
-        if self._task is not None:
-            tasks.append(self._task)
-            self._task = None
-        for task in tasks:
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
+        await self._restoring.aclose()
 
     async def refresh(self) -> None:
         """Mark the accounts stale that were granted credit since the last time.

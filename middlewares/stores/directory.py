@@ -32,6 +32,7 @@ import msgspec
 
 from middlewares._shared import Shared
 from middlewares.exchange import Principal
+from middlewares.single_flight import FlightRefused, SingleFlight
 
 from .grants import GrantShare, Held, Sharing
 from .keys import Key, KeyStore, StoreUnavailable
@@ -119,7 +120,7 @@ class KeyDirectory(Shared):
         self._grants: OrderedDict[bytes, Grant] = OrderedDict()
         self._digests: dict[str, set[bytes]] = {}
         self._unknown: dict[bytes, float] = {}
-        self._flights: dict[bytes, asyncio.Task[Grant | None]] = {}
+        self._flights: SingleFlight[bytes, Grant | None] = SingleFlight(_WAITING)
         self._slots = asyncio.Semaphore(_LOOK_UPS)
         self._since = 0
         self._generation = store.generation
@@ -164,13 +165,11 @@ class KeyDirectory(Shared):
     async def aclose(self) -> None:
         """Stop asking. Idempotent."""
         self._trusted_until = -inf
-        tasks: list[asyncio.Task[None] | asyncio.Task[Grant | None]] = [*self._flights.values()]
-        if self._task is not None:
-            tasks.append(self._task)
-            self._task = None
-        for task in tasks:
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(task, return_exceptions=True)
+        await self._flights.aclose()
         if self._sharing is not None:
             await self._sharing.aclose()
 
@@ -196,13 +195,10 @@ class KeyDirectory(Shared):
             raise StoreUnavailable("the key store does not answer")
         if self._unknown.get(digest, -inf) > self._clock():
             return None
-        flight = self._flights.get(digest)
-        if flight is None:
-            if len(self._flights) >= _WAITING:
-                raise StoreUnavailable(f"{_WAITING} look-ups are waiting for the key store")
-            flight = self._flights[digest] = asyncio.create_task(self._look_up(digest))
-            flight.add_done_callback(lambda done: self._landed(digest, done))
-        return await asyncio.shield(flight)
+        try:
+            return await self._flights.do(digest, lambda: self._look_up(digest))
+        except FlightRefused as refused:
+            raise StoreUnavailable(f"a key cannot be looked up: {refused}") from None
 
     async def refresh(self) -> None:
         """Catch up with the store now, e.g. after writing to it. Raises StoreUnavailable."""
@@ -245,7 +241,7 @@ class KeyDirectory(Shared):
             self._unknown.clear()
             self._begin(now, anew=True)
         first = self._trusted_until == -inf
-        if not self._grants and not self._flights and (first or self._share is None):
+        if not self._grants and not len(self._flights) and (first or self._share is None):
             # Nothing is held, so nothing can be stale: no need to read what happened before.
             self._unknown.clear()
             self._begin(now)
@@ -327,11 +323,6 @@ class KeyDirectory(Shared):
         grants = self._grants
         among = grants if digests is None else digests
         return [(digest, grants[digest].key) for digest in among if digest in grants]
-
-    def _landed(self, digest: bytes, flight: asyncio.Task[Grant | None]) -> None:
-        del self._flights[digest]
-        if not flight.cancelled():
-            flight.exception()  # everybody who asked may have left
 
     def _drop(self, digest: bytes) -> None:
         key_id = self._grants.pop(digest).key.id
