@@ -1,4 +1,4 @@
-"""Changes of keys that leave a row in the audit, or do not happen."""
+"""Audit of changes: a row is written before the change, or the change is not made."""
 
 import logging
 from collections.abc import Callable
@@ -19,11 +19,10 @@ _UNSAID = frozenset(("id", "digest", "previous_digest", "revision"))
 
 
 class Audit:
-    """Takes notes for one actor, e.g. "admin" or "cli".
+    """Writes audit rows for one actor, such as "admin" or "cli".
 
-    Audit first, then the change: if the row cannot be written the change is not made. A change
-    that then fails leaves a second row that says so, or, where that cannot be written either, a
-    line in the log.
+    The row is written first: if that fails the change is not made. A change that fails after it
+    gets a second row that says so, or a line in the log where that row cannot be written either.
     """
 
     def __init__(self, store: AuditStore, actor: str, *, clock: Callable[[], float] = time) -> None:
@@ -32,7 +31,7 @@ class Audit:
         self._clock = clock
 
     async def note(self, action: str, subject: str, detail: dict[str, Any]) -> None:
-        """Keep a row. Raises StoreUnavailable."""
+        """Write a row. Raises StoreUnavailable."""
         await self._store.note(
             Change(
                 at=self._clock(),
@@ -44,20 +43,26 @@ class Audit:
         )
 
     async def failed(self, action: str, subject: str, raised: Exception) -> None:
-        """Say that the change noted last did not happen, as far as one can tell."""
+        """Write a row that says that the change noted last was not made, as far as is known."""
         try:
             await self.note(f"{action}.failed", subject, {"reason": type(raised).__name__})
         except Exception as again:
-            _log.error("%s of %s was noted and failed: %r; and %r", action, subject, raised, again)
+            _log.error(
+                "%s of %s is in the audit but failed: %r; that could not be written: %r",
+                action,
+                subject,
+                raised,
+                again,
+            )
 
     def keys(self, store: KeyStore, action: str) -> "AuditedKeys":
-        """`store`, each of whose writes is noted as `action`."""
+        """`store` with an audit row, named `action`, before each write."""
         return AuditedKeys(store, self, action)
 
 
 class AuditedKeys:
-    """A `KeyStore` that notes what it writes before it does. A write that changes nothing, or that
-    is refused, is not noted."""
+    """A `KeyStore` that writes an audit row before each change. A call that changes nothing or is
+    refused gets no row."""
 
     def __init__(self, store: KeyStore, audit: Audit, action: str) -> None:
         self._store = store
@@ -76,7 +81,7 @@ class AuditedKeys:
         return self._store.generation
 
     async def insert(self, key: Key) -> Key:
-        detail = {name: value for name, value in _told(key).items() if value not in (None, "")}
+        detail = {name: value for name, value in _public(key).items() if value not in (None, "")}
         await self._audit.note(self._action, key.id, detail)
         try:
             return await self._store.insert(key)
@@ -87,7 +92,7 @@ class AuditedKeys:
     async def update(self, key_id: str, change: Callable[[Key], Key]) -> Key:
         before = await self._store.get(key_id)
         if before is None:
-            return await self._store.update(key_id, change)  # which says so
+            return await self._store.update(key_id, change)  # raises UnknownKey
         after = change(before)
         if after == before:
             return before
@@ -99,8 +104,8 @@ class AuditedKeys:
             raise
 
 
-def _told(key: Key) -> dict[str, Any]:
-    """All of a key that may be read by everybody: no secret, and no digest of one."""
+def _public(key: Key) -> dict[str, Any]:
+    """Fields of a key that may be shown: no secret, and no digest of one."""
     return {
         name: moment(value) if name in _TIMES else value
         for name, value in msgspec.structs.asdict(key).items()
@@ -109,6 +114,6 @@ def _told(key: Key) -> dict[str, Any]:
 
 
 def _difference(before: Key, after: Key) -> dict[str, Any]:
-    """By field: what it was and what it is."""
-    old, new = _told(before), _told(after)
+    """The changed fields, each with its old and new value."""
+    old, new = _public(before), _public(after)
     return {name: {"from": old[name], "to": new[name]} for name in new if old[name] != new[name]}

@@ -1,4 +1,4 @@
-"""`penstock demo`: the whole gateway on one machine with nothing configured, shown once."""
+"""`penstock demo`: a gateway without configuration that shows one streamed call."""
 
 import asyncio
 import os
@@ -35,10 +35,10 @@ def run(
     local: bool = False,
     say: Callable[[str], object] = sys.stdout.write,
 ) -> None:
-    """Serve the demo until interrupted. Its database is thrown away at the end.
+    """Serve the demo until interrupted. Its database is deleted at the end.
 
     port: None takes 8080, or any free one when that is in use.
-    local: serve a model that runs on this machine as well, and show that one.
+    local: also serve a model that runs on this machine, and show that one.
     Raises AddressInUse for a given port, LocalModelUnavailable.
     """
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def _at(settings: Settings, port: int) -> Settings:
 
 
 def _tour(url: str, key: str, settings: Settings, *, local: bool) -> Iterator[str]:
-    """What the demo prints, a piece at a time, as it happens."""
+    """Pieces of what the demo prints, as the call proceeds."""
     model = settings.models[0].id
     yield f"\n{settings.brand} is up at {url}\nA key for you:  {key}\n"
     yield f"\nA streamed chat completion from {model}, through the gateway:\n\n  "

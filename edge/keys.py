@@ -1,7 +1,7 @@
-"""What an operator does with API keys: make, look at, change, rotate, revoke.
+"""Operations on API keys: create, show, list, edit, rotate, revoke.
 
-Each operation takes a `KeyStore` and the time as Unix seconds, and prints nothing. A raw secret is
-the second member of what `create` and `rotate` return, and is nowhere else.
+Each takes a `KeyStore` and the time as Unix seconds, and prints nothing. Only `create` and `rotate`
+return a raw secret, as the second member of their result.
 """
 
 import re
@@ -39,14 +39,14 @@ _CENTURY = 36525 * 86400.0
 _ALPHABET = string.digits + string.ascii_lowercase
 _MARK = re.compile(r"\bsk-")
 _MADE = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
-"""The display prefix of a secret of ours."""
+"""Display prefix of a secret that Penstock generated."""
 _RANDOM = re.compile(r"[0-9A-Za-z]{20}")
-"""Behind the mark, what may be a secret, of ours or of somebody else's: never stored, queried for
-or repeated."""
+"""Text after `sk-` that may be a secret, of Penstock or another vendor. It is never stored, queried
+for or repeated."""
 
 
 class KeyRefused(ValueError):
-    """An operation on keys that cannot be done: `field` is at fault, `expected` says what was."""
+    """A refused operation on keys. field: the one at fault. expected: what was expected."""
 
     def __init__(self, field: str, expected: str) -> None:
         super().__init__(f"{field}: {expected}")
@@ -72,10 +72,10 @@ async def create(
     secret: str | None = None,
     plans: Collection[str] | None = None,
 ) -> tuple[Key, str]:
-    """A new key, and its secret, which cannot be had again.
+    """Create a key. Returns it and its secret, which cannot be read again.
 
-    `expires_in`: seconds from `now`. `secret`: one that exists already, such as a key of another
-    gateway; a new one is made unless given. `plans`: the ids a plan may have; None does not check.
+    expires_in: seconds from `now`. secret: an existing one, such as a key of another gateway;
+    generated unless given. plans: ids of the known plans; None does not check.
     Raises KeyRefused, StoreUnavailable.
     """
     if mode not in ("live", "test"):
@@ -85,7 +85,7 @@ async def create(
     elif not is_acceptable(secret):
         raise KeyRefused("secret", f"expected {ACCEPTABLE}")
     elif await store.find(digest(secret)) is not None:
-        raise KeyRefused("secret", "is that of another key")
+        raise KeyRefused("secret", "is the secret of another key; expected a new one")
     key = Key(
         id="key_" + "".join(secrets.choice(_ALPHABET) for _ in range(20)),
         digest=digest(secret),
@@ -107,7 +107,7 @@ async def create(
 async def show(store: KeyStore, text: str) -> Key:
     """The one key with this id, display prefix (an ellipsis may follow it), name or secret.
 
-    Raises KeyRefused when there is none or more than one; a secret is never repeated in it.
+    Raises KeyRefused when there is none or more than one. Its message never repeats a secret.
     """
     if is_secret(text):
         key = await store.find(digest(text))
@@ -115,7 +115,7 @@ async def show(store: KeyStore, text: str) -> Key:
             raise KeyRefused("key", "no key has this secret")
         return key
     if looks_secret(text):
-        raise KeyRefused("key", "looks like a secret, yet is no key's; say an id or name")
+        raise KeyRefused("key", "looks like a secret, but no key has it; give an id or a name")
     wanted = text.removesuffix("…").removesuffix("...")
     found = await store.match(wanted) if wanted and wanted.isprintable() else []
     by_id = [key for key in found if key.id == wanted]
@@ -124,7 +124,7 @@ async def show(store: KeyStore, text: str) -> Key:
         raise KeyRefused("key", f"no key has the id, display prefix or name {text!r}")
     if len(found) > 1:
         ids = ", ".join(key.id for key in found[:5]) + (", …" if len(found) > 5 else "")
-        raise KeyRefused("key", f"{text!r} is {len(found)} keys; say which by its id: {ids}")
+        raise KeyRefused("key", f"{text!r} is {len(found)} keys; give the id of one: {ids}")
     return found[0]
 
 
@@ -136,13 +136,13 @@ async def every(store: KeyStore) -> list[Key]:
 async def rotate(
     store: KeyStore, brand: str, key_id: str, *, now: float, grace: float = 0.0
 ) -> tuple[Key, str]:
-    """Give a key a new secret; identity, plan, limits and use stay.
+    """Give a key a new secret; identity, plan, limits and usage stay.
 
-    The secret it had works for `grace` more seconds; the one before that ends at once.
+    The previous secret works for `grace` more seconds; the one before it stops at once.
     Raises KeyRefused.
     """
     if not 0 <= grace <= _CENTURY:
-        raise KeyRefused("grace", f"expected 0 seconds or more, at most a century, not {grace:g}")
+        raise KeyRefused("grace", f"expected 0 seconds to a century, not {grace:g}")
 
     def change(key: Key) -> Key:
         _living(key)
@@ -156,13 +156,13 @@ async def rotate(
             previous_until=now + grace if grace else None,
         )
 
-    made = _MADE.fullmatch((await get(store, key_id)).prefix)  # None: it was brought along
+    made = _MADE.fullmatch((await get(store, key_id)).prefix)  # None: an imported secret
     secret = mint(brand, "test" if made is not None and made[1] == "test" else "live")
     return await _update(store, key_id, change), secret
 
 
 async def revoke(store: KeyStore, key_id: str, *, now: float) -> Key:
-    """End a key for good. Again changes nothing. Raises KeyRefused."""
+    """Revoke a key, which is final. A second time changes nothing. Raises KeyRefused."""
     return await _update(
         store,
         key_id,
@@ -212,7 +212,7 @@ async def edit(
 
 
 def described(key: Key, now: float) -> dict[str, Any]:
-    """All of a key that may be shown, as JSON-ready data."""
+    """The public fields of a key, ready for JSON."""
     usable = key.usable_until(key.digest) > now
     return {
         "id": key.id,
@@ -234,8 +234,8 @@ def described(key: Key, now: float) -> dict[str, Any]:
 
 
 def unusable(keys: Iterable[Key], plans: Collection[str], now: float) -> Iterator[str]:
-    """Sentences for what keys that can still be used name and the configuration does not have: a
-    plan, without which they are refused, and endpoints."""
+    """Warnings about usable keys that name a plan or an endpoint that the configuration does not
+    have. A key without its plan is refused."""
     found: dict[str, list[str]] = {}
     for key in keys:
         if key.usable_until(key.digest) <= now:
@@ -253,7 +253,7 @@ def unusable(keys: Iterable[Key], plans: Collection[str], now: float) -> Iterato
 
 
 def looks_secret(text: str) -> bool:
-    """Whether `text` may be, or hold, a secret of ours or of somebody else's."""
+    """Whether `text` may be or contain a secret, of Penstock or another vendor."""
     return any(
         (mark := _MARK.search(word)) is not None and _RANDOM.search(word, mark.end()) is not None
         for word in text.split()
@@ -261,7 +261,7 @@ def looks_secret(text: str) -> bool:
 
 
 async def get(store: KeyStore, key_id: str) -> Key:
-    """The key with exactly this id. Raises KeyRefused; nothing is repeated in it."""
+    """The key with exactly this id. Raises KeyRefused, which does not repeat the id."""
     askable = key_id.isprintable() and not looks_secret(key_id)
     key = await store.get(key_id) if askable else None
     if key is None:
@@ -304,7 +304,7 @@ def _plan(plan: str | None, plans: Collection[str] | None) -> str | None:
 
 
 def _own(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Limits as they may be kept: what a plan could have, as it was written; None for none."""
+    """Limits of a key, checked like those of a plan and stored as written; None for none."""
     if not limits:
         return None
     try:
@@ -319,7 +319,7 @@ def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
     if values is None:
         return None
     if isinstance(values, str) or not values:
-        raise KeyRefused(field, "expected a list of at least one, or nothing to allow all")
+        raise KeyRefused(field, "expected a list of at least one; leave it out to allow all")
     return tuple(dict.fromkeys(text(field, value, required=True) for value in values))
 
 

@@ -1,6 +1,6 @@
-"""What an operator does with money: give credits, take them back, look at plans and the ledger.
+"""Operations on money: add and remove credits, show plans, credits and rows of the ledger.
 
-Each operation takes stores and the time as Unix seconds, and prints nothing.
+Each takes stores and the time as Unix seconds, and prints nothing.
 """
 
 import re
@@ -23,13 +23,13 @@ from .units import plain
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _MOST = 10**18
-"""Nano-credits: sums of what is in the ledger stay well within 64 bits."""
+"""Most nano-credits of a key: sums of the ledger stay well within 64 bits."""
 _MARK = "credit_"
-"""All ids of credits begin so; those of requests never do."""
+"""Prefix of the ids of credits. No id of a request has it."""
 
 
 class MoneyRefused(ValueError):
-    """An operation on money that cannot be done: `field` is at fault, `expected` says what was."""
+    """A refused operation on money. field: the one at fault. expected: what was expected."""
 
     def __init__(self, field: str, expected: str) -> None:
         super().__init__(f"{field}: {expected}")
@@ -44,7 +44,7 @@ def amount(value: object) -> int:
     except ValueError as raised:
         raise MoneyRefused("amount", f"{raised}, not {value!r:.40}") from None
     if not isinstance(value, str) or not read:
-        raise MoneyRefused("amount", 'expected credits as text such as "5.00", and not none')
+        raise MoneyRefused("amount", 'expected credits as text such as "5.00", and not 0')
     return read
 
 
@@ -58,13 +58,13 @@ async def credit(
     note: str = "",
     credit_id: str | None = None,
 ) -> Entry:
-    """Add credits to a key, or take them away where `granted`, in nano-credits, is negative.
+    """Add credits to a key, or remove them where `granted`, in nano-credits, is negative.
 
-    credit_id: makes it safe to repeat: the same id, key and amount again change nothing.
+    credit_id: makes the call idempotent: the same id, key and amount change nothing again.
     Raises MoneyRefused, KeyRefused, StoreUnavailable.
     """
     if granted > 0 and key.revoked_at is not None:
-        raise MoneyRefused("key", f"{key.id} is revoked, and could never use them")
+        raise MoneyRefused("key", f"{key.id} is revoked and can never use them")
     if credit_id is not None and not _ID.fullmatch(credit_id):
         raise MoneyRefused("id", "expected 1 to 100 letters, digits or any of . _ : -")
     entry = Entry(
@@ -87,28 +87,32 @@ async def credit(
         await audit.note(action, key.id, detail)
         try:
             await ledger.append([entry])
-            kept = await ledger.get(None, entry.id)  # somebody may have been first with this id
+            kept = await ledger.get(
+                None, entry.id
+            )  # another request may have been first with this id
         except Exception as raised:
             await audit.failed(action, key.id, raised)
             raise
     if kept is None or (kept.account, kept.granted) != (key.id, granted):
-        raise MoneyRefused("id", f"{credit_id} is the id of another credit, of another amount")
+        raise MoneyRefused(
+            "id", f"{credit_id} is the id of a credit of another key or amount; use a new id"
+        )
     return kept
 
 
 async def balance(ledger: LedgerStore, key: Key, now: float) -> int:
-    """Nano-credits a key has by the ledger: what was bought less what was used."""
+    """Nano-credits of a key by the ledger: granted less used."""
     spent, _ = await ledger.spent(key.id, now, ())
     return spent.credits
 
 
 def principal(key: Key) -> Principal:
-    """Whom the requests of this key come from, as far as its money goes."""
+    """The principal of the requests of this key, with what its money depends on."""
     return Principal(id=key.id, owner=key.owner, name=key.name, plan=key.plan, limits=key.limits)
 
 
 def described_plan(plan: Plan) -> dict[str, Any]:
-    """A plan as it would be written, every key of it."""
+    """A plan as it would be written, with every key."""
     return dict(_written(plan))
 
 
@@ -133,7 +137,7 @@ def described_credit(entry: Entry) -> dict[str, Any]:
 
 
 def described_entry(entry: Entry) -> dict[str, Any]:
-    """A row of the ledger, all of it: for operators, as it names upstreams."""
+    """A row of the ledger with all its fields. For operators: it names upstreams."""
     return {
         "id": entry.id,
         "kind": entry.kind,

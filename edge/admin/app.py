@@ -1,8 +1,8 @@
-"""The way in to the management API, and its table of addresses.
+"""The ASGI app of the management API: access and routes.
 
-Off without a token: everything below is then 404. Requests with an `Origin` are refused, so that no
-page in a browser drives it, wherever that page says it comes from; no cookie and no API key opens
-it. Decisions rest on `scope["path"]` and the token alone; a Host header has no part in them.
+Without a token the API is off: every path below /admin/v1 is 404. Requests with an `Origin` are
+refused, so that no web page can call it; cookies and API keys give no access. Only `scope["path"]`
+and the token decide; the Host header does not.
 """
 
 import hmac
@@ -33,17 +33,17 @@ from .keys import Keys
 from .money import Money
 
 _UNREAD = ("request_too_large", "request_timeout", "unsupported_media_type")
-"""Refusals behind which the client may still be sending."""
+"""Refusals after which the client may still be sending its body."""
 
 Answer = tuple[int, Mapping[str, Any]]
 Handler = Callable[[Asked], Awaitable[Answer]]
 
 
 class AdminApp:
-    """/admin/v1 and all below it.
+    """/admin/v1 and everything below it.
 
-    token: what a caller must have; None switches it off. keys, audit: stores. statement: looks at
-    terms, counters and ledger. origins: web origins that may call all the same.
+    token: the token of callers; None turns the API off. keys, audit: stores. statement: reads
+    limits, counters and ledger. origins: web origins that may call it.
     """
 
     def __init__(
@@ -62,31 +62,31 @@ class AdminApp:
             raise ValueError("token '': expected at least one character, or None for no admin API")
         self._token = None if token is None else token.encode()
         self._origins = frozenset(origin.encode() for origin in origins)
-        one = Keys(settings, catalog, keys, audit, clock)
-        other = Money(settings, keys, audit, statement, clock)
+        keys_ = Keys(settings, catalog, keys, audit, clock)
+        money = Money(settings, keys, audit, statement, clock)
         self._routes = Router(
             [
-                Route("/admin/v1/keys", Resource(GET=one.page, POST=one.create)),
-                Route("/admin/v1/keys/{id}", Resource(GET=one.show, PATCH=one.edit)),
-                Route("/admin/v1/keys/{id}/rotate", Resource(POST=one.rotate)),
-                Route("/admin/v1/keys/{id}/revoke", Resource(POST=one.revoke)),
-                Route("/admin/v1/keys/{id}/limits", Resource(GET=other.limits)),
+                Route("/admin/v1/keys", Resource(GET=keys_.page, POST=keys_.create)),
+                Route("/admin/v1/keys/{id}", Resource(GET=keys_.show, PATCH=keys_.edit)),
+                Route("/admin/v1/keys/{id}/rotate", Resource(POST=keys_.rotate)),
+                Route("/admin/v1/keys/{id}/revoke", Resource(POST=keys_.revoke)),
+                Route("/admin/v1/keys/{id}/limits", Resource(GET=money.limits)),
                 Route(
-                    "/admin/v1/keys/{id}/credits", Resource(GET=other.credits, POST=other.credit)
+                    "/admin/v1/keys/{id}/credits", Resource(GET=money.credits, POST=money.credit)
                 ),
-                Route("/admin/v1/plans", Resource(GET=other.plans)),
-                Route("/admin/v1/usage", Resource(GET=other.usage)),
-                Route("/admin/v1/ledger", Resource(GET=other.ledger)),
-                Route("/admin/v1/ledger/{id}", Resource(GET=other.entry)),
-                Route("/admin/v1/audit", Resource(GET=other.audit)),
+                Route("/admin/v1/plans", Resource(GET=money.plans)),
+                Route("/admin/v1/usage", Resource(GET=money.usage)),
+                Route("/admin/v1/ledger", Resource(GET=money.ledger)),
+                Route("/admin/v1/ledger/{id}", Resource(GET=money.entry)),
+                Route("/admin/v1/audit", Resource(GET=money.audit)),
             ],
             redirect_slashes=False,
-            default=_nowhere,
+            default=_not_found,
         )
 
     @property
     def addresses(self) -> dict[str, tuple[str, ...]]:
-        """Methods by path; an id stands as `{id}`."""
+        """Methods by path; `{id}` stands for an id."""
         return {
             route.path: route.app.methods
             for route in self._routes.routes
@@ -109,7 +109,7 @@ class AdminApp:
         exchange.outcome = exchange.outcome or "completed"
 
     def _admit(self, scope: Scope) -> None:
-        """Raises Problem for whoever may not come in."""
+        """Check origin and token. Raises Problem."""
         if self._token is None:
             raise Problem("not_found", reason="there is no auth.admin_token")
         origin = header(scope, b"origin")
@@ -129,13 +129,13 @@ class AdminApp:
         if len(given) > 1 or not hmac.compare_digest(given[0][7:].strip(), self._token):
             raise Problem(
                 "invalid_key",
-                message="The token of the management API is not this one.",
+                message="The token of the management API is wrong.",
                 reason="a wrong admin token",
             )
 
 
 class Resource:
-    """One address: a handler for each method."""
+    """One path: a handler for each method."""
 
     def __init__(self, **handlers: Handler) -> None:
         self._handlers = handlers
@@ -156,10 +156,10 @@ class Resource:
         await send_json(scope, send, orjson.dumps(content), status)
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     raise Problem("not_found")
 
 
 def _refused(field: str, sentence: str) -> Problem:
-    """Theirs are sentences of their own, which need not begin with what was expected."""
+    """The problem of a refused operation. Its sentence need not begin with what was expected."""
     return invalid_value(field, sentence, issue=sentence)

@@ -1,4 +1,4 @@
-"""What a request to the management API says, read strictly: its body, its query, its page."""
+"""Requests to the management API, read strictly: body, query and page."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -31,7 +31,7 @@ _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
 
 class Asked:
-    """One request. Whatever it should not say is a Problem that names it."""
+    """One request. Anything unknown or invalid in it raises a Problem that names it."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
@@ -43,7 +43,7 @@ class Asked:
         return str(self._scope["path_params"]["id"])
 
     async def body(self, kind: type[T]) -> T:
-        """The body as a `kind`; none is an empty object."""
+        """The body as a `kind`. No body counts as an empty object."""
         media = header(self._scope, b"content-type")
         if media is not None and media.split(b";", 1)[0].strip().lower() != b"application/json":
             raise Problem(
@@ -65,7 +65,7 @@ class Asked:
         raise Problem("invalid_request", message=said)
 
     def query(self, *known: str) -> dict[str, list[str]]:
-        """The query, which may have these parameters, each once."""
+        """The query. Only `known` parameters are allowed, each once."""
         text = self._scope["query_string"].decode("latin-1")
         try:
             query = parse_qs(text, keep_blank_values=True, max_num_fields=50, errors="strict")
@@ -81,7 +81,7 @@ class Asked:
 
 
 def limit_of(query: dict[str, list[str]]) -> int:
-    """How many rows a page is to have."""
+    """Most rows of the page."""
     text = query.get("limit", [str(_USUAL)])[0]
     if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST:
         raise expected("limit", f"a number from 1 to {_MOST}")
@@ -89,7 +89,7 @@ def limit_of(query: dict[str, list[str]]) -> int:
 
 
 def text_of(query: dict[str, list[str]], name: str, among: Collection[str] = ()) -> str | None:
-    """A parameter, None when it is not there."""
+    """A parameter as text; None when it is not given."""
     if name not in query:
         return None
     text = query[name][0]
@@ -101,7 +101,7 @@ def text_of(query: dict[str, list[str]], name: str, among: Collection[str] = ())
 
 
 def moment_of(query: dict[str, list[str]], name: str, *, end: bool = False) -> float | None:
-    """A moment, None when it is not there; see `read_moment`."""
+    """A moment as Unix seconds; None when it is not given. See `read_moment`."""
     if name not in query:
         return None
     try:
@@ -111,7 +111,7 @@ def moment_of(query: dict[str, list[str]], name: str, *, end: bool = False) -> f
 
 
 def place_of(query: dict[str, list[str]]) -> tuple[float, str] | None:
-    """Where to go on in the ledger: what `cursor` made."""
+    """The place in the ledger after which the page begins, as `cursor` wrote it."""
     text = text_of(query, "after")
     if text is None:
         return None
@@ -121,11 +121,11 @@ def place_of(query: dict[str, list[str]]) -> tuple[float, str] | None:
             return float(at), row
     except ValueError:
         pass
-    raise expected("after", "what a page said as `next`")
+    raise expected("after", "the `next` of a page")
 
 
 def cursor(at: float, row: str) -> str:
-    """A place in the ledger, for the next page to begin after."""
+    """The place in the ledger after which the next page begins."""
     return urlsafe_b64encode(f"{at!r}_{row}".encode()).decode()
 
 
@@ -153,5 +153,5 @@ def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
 
 
 def page(rows: list[Any], limit: int, following: str | None) -> dict[str, Any]:
-    """A page. rows: up to `limit`, described. following: what to give as `after` for the next."""
+    """A page of at most `limit` rows. following: the `after` of the next page."""
     return {"object": "list", "data": rows[:limit], "next": following}

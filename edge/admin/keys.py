@@ -1,4 +1,4 @@
-"""/admin/v1/keys: make, list, show, change, rotate and revoke. Deleting is revoking."""
+"""/admin/v1/keys: create, list, show, edit, rotate and revoke. Keys are never deleted."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -37,7 +37,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a PATCH: what is given is changed, null takes it away."""
+    """Body of a PATCH: given fields are changed, null clears a field."""
 
     name: str | UnsetType = UNSET
     owner: str | UnsetType = UNSET
@@ -52,17 +52,17 @@ class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a POST to /rotate. grace: how long the secret it has still works."""
+    """Body of a POST to /rotate. grace: how long the present secret still works."""
 
     grace: Length = 0
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a POST that says nothing."""
+    """Body of a POST that takes no members."""
 
 
 class Keys:
-    """The handlers. Secrets are in the answers of `create` and `rotate` and nowhere else."""
+    """Handlers of keys. Only the answers of `create` and `rotate` contain a secret."""
 
     def __init__(
         self,
@@ -139,19 +139,21 @@ class Keys:
         key = await key_of(self._store, asked)
         body = await asked.body(Rotation)
         grace = _seconds("grace", body.grace) or 0.0
-        noted = self._audit.keys(self._store, "key.rotate")
-        key, secret = await keys.rotate(noted, self._brand, key.id, now=self._clock(), grace=grace)
+        audited = self._audit.keys(self._store, "key.rotate")
+        key, secret = await keys.rotate(
+            audited, self._brand, key.id, now=self._clock(), grace=grace
+        )
         return 200, {**keys.described(key, self._clock()), "secret": secret}
 
     async def revoke(self, asked: Asked) -> Answer:
         key = await key_of(self._store, asked)
         await asked.body(Nothing)
-        noted = self._audit.keys(self._store, "key.revoke")
-        key = await keys.revoke(noted, key.id, now=self._clock())
+        audited = self._audit.keys(self._store, "key.revoke")
+        key = await keys.revoke(audited, key.id, now=self._clock())
         return 200, keys.described(key, self._clock())
 
     def _granted(self, names: list[str] | None) -> list[str] | None:
-        """Names of models as an allow-list has them."""
+        """Names of models as stored in the allow-list of a key."""
         if names is None:
             return None
         granted = []

@@ -1,4 +1,4 @@
-"""The rest of /admin/v1: plans, limits, credits, usage, the ledger and the audit."""
+"""/admin/v1: plans, limits, credits, usage, the ledger and the audit."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -30,8 +30,8 @@ from .keys import Answer, key_of
 
 
 class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a POST to /credits. amount: decimal string, negative to take away. id: makes it safe
-    to repeat."""
+    """Body of a POST to /credits. amount: decimal string, negative to remove credits. id: makes the
+    request idempotent."""
 
     amount: str
     note: str = ""
@@ -39,7 +39,7 @@ class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Money:
-    """The handlers."""
+    """Handlers of everything that is not a key."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Money:
         return 200, await self._statement.usage(account, period)
 
     async def _is_known(self, account: str) -> bool:
-        """Whether there is such a key, or has been such an account: an address, with no keys."""
+        """Whether a key has this id, or the ledger such an account: with no keys, an address."""
         if not account.isprintable() or looks_secret(account):
             return False
         if await self._keys.get(account) is not None:
@@ -137,7 +137,7 @@ class Money:
         query = asked.query("subject", "limit", "after")
         limit, after = limit_of(query), text_of(query, "after")
         if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise expected("after", "what a page said as `next`")
+            raise expected("after", "the `next` of a page")
         found = await self._rows.page(
             subject=text_of(query, "subject"),
             before=None if after is None else int(after),
@@ -151,7 +151,7 @@ class Money:
 
 
 def _next(found: list[Entry], limit: int) -> str | None:
-    """Where the next page begins; None when this is the last."""
+    """Cursor of the next page; None when this is the last."""
     if len(found) <= limit:
         return None
     return cursor(found[limit - 1].at, found[limit - 1].id)

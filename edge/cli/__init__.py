@@ -1,11 +1,10 @@
 """The command line: `penstock serve | status | check | keys | plans | credits | usage | …`.
 
-Modules are imported inside the commands, in this package and nowhere else: `penstock --help`,
-`schema` and `keys` need neither the server nor the upstreams, and each second of start-up is paid
-by a person.
+Commands import what they need when they run: `penstock --help`, `schema` and `keys` start without
+the server and the upstreams. Imports inside functions are allowed in this package only.
 
-Results go to standard output, everything else to standard error. Exit status: 0 done, 1 could not
-be done, 2 the configuration or the call is wrong. Faults of the user never show a traceback.
+Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed,
+2 the configuration or the call is wrong. Errors of the user show no traceback.
 """
 
 import os
@@ -34,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     from edge.streams import fill
 
     fill()
-    os.umask(0o077)  # databases, journals and what is beside them are for this user alone
+    os.umask(0o077)  # only this user may read databases and journals
     try:
         _command()(args=argv)
     except Exception as error:
@@ -47,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 @cache
 def _command() -> Callable[..., object]:
-    """All commands, built once: `app(...)` builds them at each call."""
+    """The click command of all commands, built once: `app(...)` would build it at each call."""
     return typer.main.get_command(app)
 
 
 def _explain(error: Exception) -> int | None:
-    """Tell the user what went wrong; the exit status, or None when the fault is ours."""
+    """Print what went wrong. Returns the exit status; None for an error of Penstock itself."""
     from edge.keys import KeyRefused
     from edge.local_model import LocalModelUnavailable
     from edge.money import MoneyRefused

@@ -1,4 +1,4 @@
-"""`penstock keys …`: make, look at, change, rotate and revoke API keys."""
+"""`penstock keys …`: create, list, show, edit, rotate and revoke API keys."""
 
 import sys
 import time
@@ -28,46 +28,51 @@ if TYPE_CHECKING:
     from middlewares.stores.keys import Key
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the raw key, nothing else.")]
-Plan = Annotated[str | None, typer.Option(metavar="ID", help="Plan it belongs to.")]
+Plan = Annotated[str | None, typer.Option(metavar="ID", help="Plan of the key.")]
 Models = Annotated[
-    list[str] | None, typer.Option(help="A model it may use; may be repeated. Default: all.")
+    list[str] | None,
+    typer.Option(help="Model that the key may use; may be repeated. Default: all."),
 ]
 Endpoints = Annotated[
     list[str] | None,
-    typer.Option(help="An endpoint it may use, e.g. chat.completions; may be repeated."),
+    typer.Option(help="Endpoint that the key may use, e.g. chat.completions; may be repeated."),
 ]
 Networks = Annotated[
     list[str] | None,
-    typer.Option(help="A network it may be used from, e.g. 10.0.0.0/8; may be repeated."),
+    typer.Option(help="Network that may use the key, e.g. 10.0.0.0/8; may be repeated."),
 ]
 Requests = Annotated[
-    str | None, typer.Option(metavar="RATE", help="Its own rate in place of the plan's: 60/min.")
+    str | None, typer.Option(metavar="RATE", help="Request rate in place of the plan's: 60/min.")
 ]
 Burst = Annotated[
     int | None,
     typer.Option(
         parser=whole_number(0),
         metavar="INTEGER",
-        help="Requests beyond its own rate that may be saved up.",
+        help="Requests beyond that rate that the key may save up.",
     ),
 ]
-Tokens = Annotated[str | None, typer.Option(metavar="RATE", help="Its own token rate: 200k/min.")]
+Tokens = Annotated[
+    str | None, typer.Option(metavar="RATE", help="Token rate in place of the plan's: 200k/min.")
+]
 Concurrency = Annotated[
     int | None,
     typer.Option(
         parser=whole_number(1),
         metavar="INTEGER",
-        help="Its own bound on requests in flight at once.",
+        help="Requests in flight at once, in place of the plan's.",
     ),
 ]
 OnExcess = Annotated[
     Literal["reject", "throttle"] | None,
-    typer.Option(help="Over a rate: refuse, or let it wait its turn."),
+    typer.Option(help="Over a rate: refuse a request, or let it wait for its turn."),
 ]
 Windows = Annotated[
     list[str] | None,
     typer.Option(
-        "--window", metavar="LENGTH=CREDITS", help="Its own spend cap: 5h=5.00; may be repeated."
+        "--window",
+        metavar="LENGTH=CREDITS",
+        help="Spend cap in place of the plan's: 5h=5.00; may be repeated.",
     ),
 ]
 Overflow = Annotated[
@@ -78,12 +83,12 @@ Overflow = Annotated[
 
 Metadata = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=TEXT", help="A pair of metadata; may be repeated, 16 at most."),
+    typer.Option(metavar="NAME=TEXT", help="Metadata of the key; may be repeated, 16 at most."),
 ]
 
 
 class Clearable(StrEnum):
-    """What can be taken away from a key."""
+    """Fields of a key that can be cleared."""
 
     PLAN = "plan"
     MODELS = "models"
@@ -95,7 +100,7 @@ class Clearable(StrEnum):
 
 
 _MOST_READ = 4096
-"""Characters of standard input: more than any key has."""
+"""Most characters read from standard input. No key is longer."""
 
 keys_app = typer.Typer(
     help="API keys: create, list, show, edit, rotate, revoke.",
@@ -112,11 +117,11 @@ def add_to(app: typer.Typer) -> None:
 @keys_app.command("create")
 def create_key(
     config: Config,
-    name: Annotated[str, typer.Option(help="What to call it in listings.")],
+    name: Annotated[str, typer.Option(help="Name in listings.")],
     plan: Plan = None,
-    owner: Annotated[str, typer.Option(help="Whose it is.")] = "",
+    owner: Annotated[str, typer.Option(help="Owner: a person or team.")] = "",
     mode: Annotated[
-        Literal["live", "test"], typer.Option(help="Stands in the key, nothing else.")
+        Literal["live", "test"], typer.Option(help="A part of the key; has no other effect.")
     ] = "live",
     model: Models = None,
     endpoint: Endpoints = None,
@@ -136,13 +141,13 @@ def create_key(
         bool,
         typer.Option(
             "--secret-stdin",
-            help="Take the key from standard input instead of making one, so that clients of "
+            help="Read the key from standard input instead of generating one, so that clients of "
             "another gateway keep theirs.",
         ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Create a key and print it; it cannot be shown again."""
     from edge import keys
 
     settings = load(config)
@@ -153,7 +158,7 @@ def create_key(
     key, raw = with_stores(
         settings,
         lambda stores: keys.create(
-            stores.noted("key.create"),
+            stores.audited("key.create"),
             settings.slug,
             now=time.time(),
             name=name,
@@ -179,7 +184,7 @@ def create_key(
 
 @keys_app.command("list")
 def list_keys(config: Config, as_json: Json = False) -> None:
-    """List all keys, oldest first. Secrets are not kept and cannot be shown."""
+    """List all keys, oldest first. Their secrets are not stored and cannot be shown."""
     from edge import keys
 
     found = with_stores(load(config), lambda stores: keys.every(stores.keys))
@@ -191,7 +196,7 @@ def list_keys(config: Config, as_json: Json = False) -> None:
 
 @keys_app.command("show")
 def show_key(config: Config, which: WhichKey, as_json: Json = False) -> None:
-    """Show what is known of one key."""
+    """Show one key."""
     from edge import keys
 
     key = with_stores(load(config), lambda stores: keys.show(stores.keys, which))
@@ -206,9 +211,9 @@ def show_key(config: Config, which: WhichKey, as_json: Json = False) -> None:
 def edit_key(
     config: Config,
     which: WhichKey,
-    name: Annotated[str | None, typer.Option(help="What to call it in listings.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in listings.")] = None,
     plan: Plan = None,
-    owner: Annotated[str | None, typer.Option(help="Whose it is.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Owner: a person or team.")] = None,
     model: Models = None,
     endpoint: Endpoints = None,
     network: Networks = None,
@@ -216,7 +221,7 @@ def edit_key(
         str | None, typer.Option(metavar="DURATION", help="From now, e.g. 90d.")
     ] = None,
     disabled: Annotated[
-        bool | None, typer.Option("--disable/--enable", help="Refuse it for now, or not any more.")
+        bool | None, typer.Option("--disable/--enable", help="Refuse the key, or accept it again.")
     ] = None,
     requests: Requests = None,
     burst: Burst = None,
@@ -228,10 +233,10 @@ def edit_key(
     metadata: Metadata = None,
     clear: Annotated[
         list[Clearable] | None,
-        typer.Option(help="Take this away from it first; may be repeated."),
+        typer.Option(help="Clear this field first; may be repeated."),
     ] = None,
 ) -> None:
-    """Change what is given of a key; the rest stays. In force within a second."""
+    """Change the given fields of a key; the others stay. In force within a second."""
     from edge import keys
 
     settings = load(config)
@@ -251,14 +256,14 @@ def edit_key(
     }
     fields |= {field: value for field, value in given.items() if value is not None}
     if not fields and own is None:
-        raise typer.BadParameter("nothing to change was given")
+        raise typer.BadParameter("expected at least one option that changes the key")
 
     async def edit(stores: Stores) -> "Key":
         key = await keys.show(stores.keys, which)
         if own is not None:
             fields["limits"] = {**({} if "limits" in cleared else key.limits or {}), **own}
         return await keys.edit(
-            stores.noted("key.edit"),
+            stores.audited("key.edit"),
             key.id,
             now=time.time(),
             plans={one.id for one in settings.plans},
@@ -273,11 +278,11 @@ def rotate_key(
     config: Config,
     which: WhichKey,
     grace: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long the secret it has still works.")
+        str, typer.Option(metavar="DURATION", help="How long the present secret still works.")
     ] = "0s",
     quiet: Quiet = False,
 ) -> None:
-    """Give a key a new secret and show it, this once. Everything else of the key stays."""
+    """Give a key a new secret and print it; it cannot be shown again. All else of the key stays."""
     from edge import keys
 
     settings = load(config)
@@ -285,27 +290,27 @@ def rotate_key(
 
     async def rotate(stores: Stores) -> "tuple[Key, str]":
         key = await keys.show(stores.keys, which)
-        noted = stores.noted("key.rotate")
-        return await keys.rotate(noted, settings.slug, key.id, now=time.time(), grace=length)
+        audited = stores.audited("key.rotate")
+        return await keys.rotate(audited, settings.slug, key.id, now=time.time(), grace=length)
 
     _show_secret(*with_stores(settings, rotate), quiet)
 
 
 @keys_app.command("revoke")
 def revoke_key(config: Config, which: WhichKey) -> None:
-    """End a key for good."""
+    """Revoke a key; this is final."""
     from edge import keys
 
     async def revoke(stores: Stores) -> "Key":
         key = await keys.show(stores.keys, which)
-        return await keys.revoke(stores.noted("key.revoke"), key.id, now=time.time())
+        return await keys.revoke(stores.audited("key.revoke"), key.id, now=time.time())
 
     typer.echo(f"ok: {with_stores(load(config), revoke).id} is revoked")
 
 
 def _show_secret(key: "Key", raw: str, quiet: bool) -> None:
     if not quiet:
-        say(f"{key.id} ({key.name}); the key is shown this once and kept nowhere:")
+        say(f"{key.id} ({key.name}); the key cannot be shown again:")
     typer.echo(raw)
 
 
@@ -317,7 +322,7 @@ def _granted(settings: "Settings", names: Sequence[str]) -> list[str] | None:
     for name in names:
         grant = catalog.grant(name)
         if grant is None:
-            sentence = f"{name!r} is no model of this configuration"
+            sentence = f"{name!r} is not a model of this configuration"
             raise typer.BadParameter(sentence, param_hint="--model")
         granted.append(grant)
     return granted or None

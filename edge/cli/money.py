@@ -1,4 +1,4 @@
-"""`penstock plans`, `penstock credits …` and `penstock usage`: the rest of the money."""
+"""`penstock plans`, `penstock credits …` and `penstock usage`."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from middlewares.stores.ledger import Entry
 
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Credits, e.g. 5.00.")]
-Note = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+Note = Annotated[str, typer.Option(help="Reason, stored in the ledger.")]
 CreditId = Annotated[
     str | None,
-    typer.Option("--id", metavar="ID", help="Makes it safe to repeat: once done, it is not again."),
+    typer.Option(
+        "--id",
+        metavar="ID",
+        help="Id of the change. Repeating a change with the same id has no effect.",
+    ),
 ]
 _PAGE = 500
 
@@ -50,7 +54,7 @@ def plans(config: Config, as_json: Json = False) -> None:
 def add_credits(
     config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
 ) -> None:
-    """Give a key prepaid credits. In force about a second later."""
+    """Add prepaid credits to a key. In force about a second later."""
     _change_credits(config, which, amount, 1, note, credit_id)
 
 
@@ -58,7 +62,7 @@ def add_credits(
 def remove_credits(
     config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
 ) -> None:
-    """Take prepaid credits away from a key; what it has may become less than nothing."""
+    """Remove prepaid credits from a key; its balance may become negative."""
     _change_credits(config, which, amount, -1, note, credit_id)
 
 
@@ -70,7 +74,7 @@ def _change_credits(
 
     granted = money.amount(written)
     if granted < 0:
-        raise money.MoneyRefused("amount", f"expected more than nothing, not {written}")
+        raise money.MoneyRefused("amount", f"expected more than 0, not {written}")
 
     async def change(stores: Stores) -> str:
         key = await keys.show(stores.keys, which)
@@ -91,7 +95,7 @@ def _change_credits(
 
 @credits_app.command("list")
 def list_credits(config: Config, which: WhichKey, as_json: Json = False) -> None:
-    """List the credits a key was given, newest first, and what is left of them."""
+    """List the credits added to a key and removed, newest first, and its balance."""
     from edge import keys, money
     from middlewares.money import decimal
 
@@ -111,11 +115,11 @@ def list_credits(config: Config, which: WhichKey, as_json: Json = False) -> None
         rows = [money.described_credit(entry) for entry in found]
         return {"key": key.id, "balance": decimal(left), "credits": rows}
 
-    told = with_stores(load(config), read)
+    report = with_stores(load(config), read)
     if as_json:
-        return print_json(told)
-    print_table(("at", "amount", "id", "note"), told["credits"])
-    typer.echo(f"balance: {told['balance']}")
+        return print_json(report)
+    print_table(("at", "amount", "id", "note"), report["credits"])
+    typer.echo(f"balance: {report['balance']}")
 
 
 def usage(
@@ -129,7 +133,7 @@ def usage(
     days: Annotated[int, typer.Option(min=1, max=366, help="Today and the days before it.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Show what was used by day and model: by one key, or by all together."""
+    """Show usage by day and model, of one key or of all."""
     from edge import keys, statement
     from edge.period import last_days
 
@@ -143,9 +147,9 @@ def usage(
         sums = await stores.ledger.sums(account, period.since, period.until)
         return statement.usage(sums, period)
 
-    told = with_stores(settings, read)
+    report = with_stores(settings, read)
     if as_json:
-        return print_json(told)
+        return print_json(report)
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-    rows = [*told["data"], {"day": "total", "model": "", **told["total"]}]
+    rows = [*report["data"], {"day": "total", "model": "", **report["total"]}]
     print_table(("day", "model", "requests", *tokens, "credits"), rows)

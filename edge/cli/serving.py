@@ -1,4 +1,4 @@
-"""The commands that serve, and those that look at what would be served."""
+"""Commands that serve, and commands that check the configuration and its stores."""
 
 import asyncio
 import time
@@ -27,13 +27,15 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     config: Config,
-    host: Annotated[str | None, typer.Option(help="Listen here, not at server.host.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on, in place of server.host.")
+    ] = None,
     port: Port = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes, in place of server.workers.")
     ] = None,
 ) -> None:
-    """Serve until told to stop; prints `ready http://HOST:PORT` when it accepts requests."""
+    """Serve until SIGTERM or SIGINT; prints `ready http://HOST:PORT` when it accepts requests."""
     from edge.reload import Source
     from edge.settings import not_enforced
 
@@ -64,14 +66,14 @@ def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 for a free one.")] = 8090,
 ) -> None:
-    """Serve the simulator alone: a provider that speaks both dialects and costs nothing."""
+    """Serve the simulator alone: a provider that speaks all dialects and costs nothing."""
     from edge.upstreams.simulator import run_simulator
 
     run_simulator(host, port)
 
 
 def check(config: Config) -> None:
-    """Read the configuration and try the stores it names; exit 0 when all is well."""
+    """Check the configuration and the stores it names; exit 0 when there is no error."""
     from edge.memory import memory_misfits
     from edge.settings import advice, not_enforced
 
@@ -84,8 +86,8 @@ def check(config: Config) -> None:
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")
-    looks = (_check_sql, _check_counters, _check_journal, _check_descriptors)
-    faults = [fault for look in looks if (fault := look(settings))]
+    checks = (_check_sql, _check_counters, _check_journal, _check_descriptors)
+    faults = [fault for check_one in checks if (fault := check_one(settings))]
     for fault in faults:
         say(f"error: {fault}")
     raise typer.Exit(1 if faults else 0)
@@ -101,7 +103,7 @@ def _check_sql(settings: "Settings") -> str | None:
     if fault := lost_database(location, Path(settings.store.journal)):
         return f"store.sql: {location.shown}: {fault}"
     if file != location and not Path(file).exists():
-        typer.echo(f"ok: store.sql: {location.shown} will be made at the first start")
+        typer.echo(f"ok: store.sql: {location.shown} will be created at the first start")
         return None
     try:
         old = asyncio.run(needs_migration(location))
@@ -141,7 +143,9 @@ def _check_counters(settings: "Settings") -> str | None:
         ) as client:
             client.ping()
     except (RedisError, OSError) as error:
-        told = str(error).partition(", with args")[0]  # which a server repeats, passwords too
+        told = str(error).partition(", with args")[
+            0
+        ]  # servers repeat the arguments, passwords included
         return f"store.counters: {location.shown} does not answer: {told}"
     typer.echo(f"ok: store.counters: {location.shown} answers")
     return None
@@ -156,8 +160,8 @@ def _check_journal(settings: "Settings") -> str | None:
         return fault
     folder = Path(settings.store.journal)
     if folder.exists() and folder.stat().st_mode & S_IWOTH:
-        say(f"warning: store.journal: {folder}: any user here can add rows to the ledger in it")
-    state = "can be written to" if folder.exists() else "will be made at the first start"
+        say(f"warning: store.journal: {folder}: any user of this machine can add ledger rows to it")
+    state = "is writable" if folder.exists() else "will be created at the first start"
     typer.echo(f"ok: store.journal: {folder} {state}")
     return None
 
@@ -174,7 +178,7 @@ def _check_descriptors(settings: "Settings") -> str | None:
 
 
 def migrate(config: Config) -> None:
-    """Bring the tables of the SQL store to the version this program needs."""
+    """Migrate the tables of the SQL store to the version of this program."""
     location = load(config).store.sql
     from edge.store import named
     from middlewares.stores.migrations import upgrade
@@ -185,10 +189,10 @@ def migrate(config: Config) -> None:
 
 
 def accept_store(config: Config) -> None:
-    """Go on with the SQL store that is there now, though it is another than before or went back.
+    """Accept the SQL store as it is now, though it is another one than before or was restored.
 
-    For a restore under a running gateway, or a new database in the place of a lost one. Running
-    gateways take it within seconds; rows that wait in their journals are written to it.
+    For a restore under a running gateway, or a new database in place of a lost one. Running
+    gateways use it within seconds and write the rows that wait in their journals to it.
     """
     from middlewares.stores.database import Database
     from middlewares.stores.identity import Found, accept
@@ -217,7 +221,7 @@ def schema() -> None:
 
 
 def print_chain() -> None:
-    """Print the layers every request passes, outermost first, with the reason for each place."""
+    """Print the layers that every request passes, outermost first, with the reason for each."""
     from edge.chain import describe
 
     rows = describe()

@@ -1,4 +1,4 @@
-"""`penstock status`: ask the running gateway what it runs, and hold that against the file."""
+"""`penstock status`: the state of the running gateway, compared with the configuration file."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from .terminal import Config, Json, print_json, print_table, say
 
 _PATIENCE = 5.0
 _SILENT = 10.0
-"""Seconds without a sign of it after which a worker is worth a word; one comes each second."""
+"""Seconds without an update after which a worker is reported; one comes every second."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,11 +20,11 @@ def add_to(app: typer.Typer) -> None:
 def status(
     config: Config,
     url: Annotated[
-        str | None, typer.Option(help="Where it listens, if that cannot be found out.")
+        str | None, typer.Option(help="Base URL of the gateway, if it cannot be found.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Ask the running gateway how it does; exit 0 when every worker runs what the file says."""
+    """Show the state of the running gateway; exit 0 when every worker runs the file."""
     import time
 
     import msgspec
@@ -32,7 +32,7 @@ def status(
     from edge.status import find_fleet
 
     url = url or _url_of(config)
-    found, fault = _asked(url)
+    found, fault = _fetch(url)
     if found is None:
         say(f"error: {url}: {fault}")
         if fleet := find_fleet(config):
@@ -50,8 +50,8 @@ def status(
 
 
 def _url_of(config: Path) -> str:
-    """As a running gateway of this file says, as the file says, or where it listens by default. The
-    file need not be valid: that it is not may be what somebody wants to know."""
+    """Base URL of the gateway: as noted by a running gateway of this file, else as in the file,
+    else the default. The file need not be valid: that may be what the operator wants to know."""
     from edge.address_note import noted
     from edge.options import Server, Store
     from edge.settings import decoded
@@ -73,8 +73,8 @@ def _url_of(config: Path) -> str:
     return f"http://{bracketed(reachable(str(host)))}:{port}"
 
 
-def _asked(url: str) -> tuple[dict[str, Any] | None, str]:
-    """Its answer, or why there is none."""
+def _fetch(url: str) -> tuple[dict[str, Any] | None, str]:
+    """The status that `url` answers, or None and the reason."""
     import httpx
 
     try:
@@ -88,14 +88,14 @@ def _asked(url: str) -> tuple[dict[str, Any] | None, str]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return None, f"does not answer: {error}"
     except ValueError:
-        return None, "answers, but is no Penstock"
+        return None, "answers, but is not Penstock"
     if not isinstance(found, dict) or "workers" not in found:
-        return None, "answers, but is no Penstock"
+        return None, "answers, but is not Penstock"
     return found, ""
 
 
 def _problems(found: dict[str, Any], config: Path) -> list[str]:
-    """Sentences for what is not as it should be."""
+    """A sentence for each problem."""
     from edge.board import digest_of
 
     problems: list[str] = []
@@ -115,7 +115,7 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
     if fleet is not None:
         problems += _missing(fleet, found["at"])
     elif len(found["workers"]) < (wanted := found.get("worker_count", 1)):
-        problems.append(f"{len(found['workers'])} of {wanted} workers are there")
+        problems.append(f"{len(found['workers'])} of {wanted} workers are running")
     editions = {worker["edition"] for worker in found["workers"]}
     if len(editions) > 1:
         problems.append("the workers do not run the same configuration")
@@ -124,16 +124,16 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
             problems.append(f"worker {worker['pid']}: {worker['fault']}")
         if worker["seen_seconds_ago"] > _SILENT:
             ago = worker["seen_seconds_ago"]
-            problems.append(f"worker {worker['pid']} has not been heard of for {ago:g} s")
+            problems.append(f"worker {worker['pid']} has sent no update for {ago:g} s")
     return problems
 
 
 def _missing(fleet: dict[str, Any], now: float) -> list[str]:
-    """A sentence when workers are missing or not ready. fleet: as `edge.roster.Fleet` has it."""
+    """A sentence when workers are missing or not ready. fleet: fields of `edge.roster.Fleet`."""
     wanted, alive, ready = fleet["wanted"], fleet["alive"], fleet["ready"]
     if alive >= wanted:
         return [] if ready >= wanted else [f"{ready} of {wanted} workers are ready"]
-    said = f"{alive} of {wanted} workers are there"
+    said = f"{alive} of {wanted} workers are running"
     if failures := fleet["failures"]:
         said += f", {failures} in a row ended or could not be started; the log says why"
     if (left := fleet["next_start"] - now) > 0:
@@ -154,7 +154,7 @@ def _print(found: dict[str, Any], url: str) -> None:
 
 
 def _span(seconds: float) -> str:
-    """Two units are enough for a person."""
+    """A duration in its two largest units: "3 d 4 h"."""
     whole = int(seconds)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min")]
     said = [f"{number} {unit}" for number, unit in parts if number]

@@ -1,4 +1,4 @@
-"""What all commands share: their common options, the stores they open, and how they print."""
+"""Common options of the commands, access to the stores, and printing."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def whole_number(least: int, most: int = 10**9) -> Callable[[str | int], int]:
-    """A parser of options: ASCII digits alone, where `int` takes 1_000 and digits of any script."""
+    """An option parser for whole numbers in ASCII digits: `int` takes 1_000 and any script."""
 
     def parse(text: str | int) -> int:
         if isinstance(text, int):
@@ -46,14 +46,14 @@ def whole_number(least: int, most: int = 10**9) -> Callable[[str | int], int]:
 
 
 class Stores(NamedTuple):
-    """What is in the SQL store. audit: takes notes of what is changed from the command line."""
+    """The stores in the SQL database. audit: records the changes made from the command line."""
 
     keys: "KeyStore"
     ledger: "LedgerStore"
     audit: "Audit"
 
-    def noted(self, action: str) -> "KeyStore":
-        """The keys, each change of which is noted as `action`."""
+    def audited(self, action: str) -> "KeyStore":
+        """The key store; each change of a key is recorded as `action`."""
         return self.audit.keys(self.keys, action)
 
 
@@ -70,7 +70,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Print `rows` below their column names; what is not there is a dash."""
+    """Print `rows` below their column names. An empty cell is a dash."""
     table = [tuple(columns)]
     table += [tuple(shown(row[column]) for column in columns) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -80,7 +80,7 @@ def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
 
 
 def shown(value: object) -> str:
-    """A value as a cell shows it."""
+    """A value as the text of a cell."""
     import json
 
     if value is None or value == "":
@@ -93,7 +93,7 @@ def shown(value: object) -> str:
 
 
 def load(config: Path, **server: object) -> "Settings":
-    """The settings of a file; what is given of `server` goes before what is written there."""
+    """The settings of a file. Values of `server` replace those of its `[server]`."""
     from edge.settings import load
 
     return load(config, server={key: value for key, value in server.items() if value is not None})
@@ -106,9 +106,9 @@ def with_stores(
     create: bool = False,
     quiet: bool = False,
 ) -> T:
-    """What `work` returns for the stores of `settings`.
+    """Run `work` with the stores of `settings` and return its result.
 
-    create: make the file of SQLite where no gateway has had one, and say so unless `quiet`.
+    create: create the SQLite file where there has been none, and report that unless `quiet`.
     """
     from edge.audit import Audit
     from edge.store import open_database
@@ -121,7 +121,7 @@ def with_stores(
         new = is_missing(settings.store.sql)
         database = await open_database(settings, create=create)
         if new and not quiet:
-            say(f"{new}: a new database")
+            say(f"{new}: created a new database")
         try:
             audit = Audit(SqlAuditStore(database), "cli")
             return await work(Stores(SqlKeyStore(database), SqlLedgerStore(database), audit))
@@ -132,7 +132,7 @@ def with_stores(
 
 
 def seconds(option: str, text: str | None) -> float | None:
-    """The duration that was written for `option`."""
+    """Seconds of the duration given for `option`; None when none was given."""
     from edge.units import Duration
 
     if text is None:

@@ -115,7 +115,7 @@ def test_create_keeps_what_the_key_may_do(penstock: Penstock) -> None:
     made = penstock.on("keys", "create", "--name", "narrow", *options)
     assert made.status == 0
     assert made.out.startswith("sk-penstock-test-")
-    assert "shown this once" in made.err
+    assert "cannot be shown again" in made.err
     key = json.loads(penstock.on("keys", "show", "narrow", "--json").out)
     assert key["models"] == ["m"]
     assert key["networks"] == ["10.0.0.0/8"]
@@ -128,7 +128,11 @@ def test_create_keeps_what_the_key_may_do(penstock: Penstock) -> None:
     ("options", "status", "told"),
     [
         (["--plan", "max"], 1, "error: plan: 'max' is none of the plans: pro"),
-        (["--model", "x"], 2, "Invalid value for --model: 'x' is no model of this configuration"),
+        (
+            ["--model", "x"],
+            2,
+            "Invalid value for --model: 'x' is not a model of this configuration",
+        ),
         (["--network", "x"], 1, "error: networks: expected CIDR"),
         (["--expires", "soon"], 2, "Invalid value for --expires: expected a duration"),
         (["--mode", "prod"], 2, "Invalid value for '--mode'"),
@@ -161,7 +165,8 @@ def test_create_takes_a_secret_from_standard_input(
     for text in (made.out, made.err, str(key), penstock.on("keys", "list").out):
         assert OLD[4:] not in text
     again = create(OLD, "twin")
-    assert (again.status, again.err) == (1, "error: secret: is that of another key\n")
+    assert again.status == 1
+    assert again.err == "error: secret: is the secret of another key; expected a new one\n"
     rotated = penstock.on("keys", "rotate", "old", "--quiet").out
     assert rotated.startswith("sk-penstock-live-")
 
@@ -332,7 +337,7 @@ def test_an_address_in_use_is_told_without_a_traceback(penstock: Penstock) -> No
 def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None:
     checked = penstock.on("check")
     assert checked.status == 0
-    assert "will be made at the first start" in checked.out
+    assert "will be created at the first start" in checked.out
     assert not (tmp_path / "var").exists()
     migrated = penstock.on("migrate")
     assert migrated == (0, f"ok: sqlite:///{tmp_path}/var/penstock.db is current\n", "")
@@ -486,7 +491,7 @@ def test_a_journal_that_cannot_be_written_is_told(
 ) -> None:
     config = write(tmp_path, journal=str(tmp_path / "file/journal"))
     penstock = Penstock(config, capsys)
-    assert f"{tmp_path}/file/journal will be made" in penstock.on("check").out
+    assert f"{tmp_path}/file/journal will be created" in penstock.on("check").out
     assert not (tmp_path / "file").exists()
     (tmp_path / "file").write_text("not a folder")
     for command in (["check"], ["serve", "--port", "0"]):
@@ -497,7 +502,7 @@ def test_a_journal_that_cannot_be_written_is_told(
     (tmp_path / "file").unlink()
     (tmp_path / "file/journal").mkdir(parents=True)
     checked = penstock.on("check")
-    assert f"ok: store.journal: {tmp_path}/file/journal can be written to" in checked.out
+    assert f"ok: store.journal: {tmp_path}/file/journal is writable" in checked.out
     assert not list((tmp_path / "file/journal").iterdir())
     (tmp_path / "file/journal").chmod(0o777)
     assert "warning: store.journal: " in penstock.on("check").err
@@ -593,10 +598,10 @@ def test_a_missing_database_is_named_and_not_made(
 
 def test_create_says_that_it_makes_the_database(penstock: Penstock, tmp_path: Path) -> None:
     assert (
-        f"{tmp_path}/var/penstock.db: a new database"
+        f"{tmp_path}/var/penstock.db: created a new database"
         in penstock.on("keys", "create", "--name", "x").err
     )
-    assert "a new database" not in penstock.on("keys", "create", "--name", "y").err
+    assert "created a new database" not in penstock.on("keys", "create", "--name", "y").err
 
 
 def test_a_database_that_was_lost_is_not_made_again(penstock: Penstock, tmp_path: Path) -> None:

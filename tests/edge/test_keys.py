@@ -81,7 +81,7 @@ async def test_by_default_a_key_may_all_and_for_ever(store: SqlKeyStore) -> None
         ({"plan": "pro"}, "plan", "'pro' is none of the plans: free, max"),
         ({"plan": ""}, "plan", "at least one character"),
         ({"mode": "prod"}, "mode", "live or test"),
-        ({"models": []}, "models", "at least one, or nothing to allow all"),
+        ({"models": []}, "models", "at least one; leave it out to allow all"),
         ({"models": "gpt"}, "models", "a list"),
         ({"models": ["a", " "]}, "models", "at least one character"),
         ({"endpoints": []}, "endpoints", "at least one"),
@@ -127,7 +127,7 @@ async def test_what_names_no_key_is_refused(store: SqlKeyStore, text: str) -> No
 async def test_a_name_of_two_keys_is_ambiguous_and_the_ids_are_said(store: SqlKeyStore) -> None:
     one, _ = await make(store, name="laptop")
     two, _ = await make(store, name="laptop")
-    with pytest.raises(KeyRefused, match="'laptop' is 2 keys; say which by its id") as refused:
+    with pytest.raises(KeyRefused, match="'laptop' is 2 keys; give the id of one") as refused:
         await show(store, "laptop")
     assert one.id in str(refused.value)
     assert two.id in str(refused.value)
@@ -165,7 +165,7 @@ async def test_a_live_key_of_a_brand_called_test_stays_live(store: SqlKeyStore) 
 @pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf")])
 async def test_a_grace_without_sense_is_refused(store: SqlKeyStore, grace: float) -> None:
     key, _ = await make(store)
-    with pytest.raises(KeyRefused, match="grace: expected 0 seconds or more"):
+    with pytest.raises(KeyRefused, match="grace: expected 0 seconds to a century"):
         await rotate(store, "Penstock", key.id, now=NOW, grace=grace)
 
 

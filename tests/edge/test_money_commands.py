@@ -151,7 +151,10 @@ def test_a_credit_with_an_id_is_given_once(shop: Shop) -> None:
     assert once == again == f"ok: credit_invoice-17: {key} has 5.00 credits\n"
     for which, amount in (("ann", "6"), ("bob", "5")):
         status, told = shop.refused("credits", "add", which, amount, "--id", "invoice-17")
-        assert (status, told.startswith("error: id: invoice-17 is the id of another")) == (1, True)
+        assert (status, told.startswith("error: id: invoice-17 is the id of a credit of")) == (
+            1,
+            True,
+        )
     assert len([one for one in shop.audit() if one.action == "credits.add"]) == 1
 
 
@@ -163,8 +166,8 @@ def test_a_credit_with_an_id_is_given_once(shop: Shop) -> None:
         (["add", "ann", "1.0000000001"], "amount: expected credits such as"),
         (["add", "ann", "1e999999999"], "amount: expected credits such as"),
         (["add", "ann", "NaN"], "amount: expected credits such as"),
-        (["add", "--", "ann", "-5"], "amount: expected more than nothing"),
-        (["remove", "--", "ann", "-5"], "amount: expected more than nothing"),
+        (["add", "--", "ann", "-5"], "amount: expected more than 0"),
+        (["remove", "--", "ann", "-5"], "amount: expected more than 0"),
         (["add", "ann", "5", "--id", "a b"], "id: expected 1 to 100"),
         (
             ["add", "ann", "5", "--note", "sk-penstock-live-" + "a" * 43],
@@ -302,11 +305,11 @@ def test_a_key_is_edited(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "told"),
     [
-        ([], 2, "nothing to change was given"),
+        ([], 2, "expected at least one option that changes the key"),
         (["--plan", "none"], 1, "plan: 'none' is none of the plans"),
         (["--requests", "x"], 1, "limits.requests: expected"),
         (["--clear", "name"], 2, "Invalid value for '--clear'"),
-        (["--model", "x"], 2, "'x' is no model of this configuration"),
+        (["--model", "x"], 2, "'x' is not a model of this configuration"),
     ],
 )
 def test_an_edit_that_cannot_be_changes_nothing(

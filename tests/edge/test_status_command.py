@@ -109,9 +109,9 @@ def test_for_machines(ask: Any, server: Server) -> None:
     [
         ([{"digest": ""}], {}, "worker 80 runs no file, "),
         ([{}, {"edition": 2}], {}, "the workers do not run the same configuration"),
-        ([{}], {"worker_count": 2}, "1 of 2 workers are there"),
+        ([{}], {"worker_count": 2}, "1 of 2 workers are running"),
         ([{"fault": "why"}], {}, "worker 80: why"),
-        ([{"seen_seconds_ago": 31.0}], {}, "worker 80 has not been heard of for 31 s"),
+        ([{"seen_seconds_ago": 31.0}], {}, "worker 80 has sent no update for 31 s"),
         (
             [{}],
             {
@@ -137,8 +137,8 @@ def test_what_is_not_as_it_should_be(
     [
         ((404, b"{}"), "answers 404: this address is not in server.ops_networks"),
         ((503, b""), "answers 503"),
-        ((200, b"<html>"), "answers, but is no Penstock"),
-        ((200, b"[]"), "answers, but is no Penstock"),
+        ((200, b"<html>"), "answers, but is not Penstock"),
+        ((200, b"[]"), "answers, but is not Penstock"),
     ],
 )
 def test_whoever_else_is_there(
