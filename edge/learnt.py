@@ -1,9 +1,11 @@
 """Factors of the input, learnt from what upstreams count, for each model and each principal."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from statistics import median_high
 from typing import Generic, TypeVar
+
+from middlewares.bounded_map import BoundedMap
 
 PER_BYTE = 0.6
 """Tokens for a byte of body before anything is known."""
@@ -71,10 +73,9 @@ class Learnt(Generic[_Learner]):
 
     def __init__(self, make: Callable[[float], _Learner], first: float, most: int) -> None:
         self._first = first
-        self._most = most
         self._make: Callable[[float], _Learner] = make
-        self._own: OrderedDict[tuple[str, str], _Learner] = OrderedDict()
-        self._factors: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+        self._own: BoundedMap[tuple[str, str], _Learner] = BoundedMap(most)
+        self._factors: BoundedMap[str, BoundedMap[str, float]] = BoundedMap(most)
 
     def factor(self, entry: str, principal: str) -> float:
         """What the texts of `principal` count with, for the model's catalog entry."""
@@ -83,19 +84,14 @@ class Learnt(Generic[_Learner]):
 
     def take(self, entry: str, principal: str, ratio: float) -> None:
         """An upstream has counted: tokens over the bytes, or over the weight, of a text."""
-        own = self._own.pop((entry, principal), None) or self._make(self._common(entry))
+        own = self._own.get((entry, principal)) or self._make(self._common(entry))
         own.take(ratio)
-        self._own[entry, principal] = own
-        if len(self._own) > self._most:
-            self._own.popitem(last=False)
-        factors = self._factors.pop(entry, None) or OrderedDict()
-        factors.pop(principal, None)
-        factors[principal] = own.factor
-        if len(factors) > _HEARD:
-            factors.popitem(last=False)
-        self._factors[entry] = factors
-        if len(self._factors) > self._most:
-            self._factors.popitem(last=False)
+        self._own.put((entry, principal), own)
+        factors = self._factors.get(entry)
+        if factors is None:
+            factors = BoundedMap(_HEARD)
+        factors.put(principal, own.factor)
+        self._factors.put(entry, factors)
 
     def _common(self, entry: str) -> float:
         factors = self._factors.get(entry)

@@ -25,6 +25,8 @@ from typing import Any
 
 import msgspec
 
+from .bounded_map import BoundedMap
+
 Address = tuple[int, int, int, str, tuple[Any, ...]]
 """Of a stream socket, as `socket.getaddrinfo` has it."""
 
@@ -77,7 +79,7 @@ class Lookup:
         self._system = system
         self._clock = clock
         self._patience = patience
-        self._answers: dict[str, _Answer] = {}
+        self._answers: BoundedMap[str, _Answer] = BoundedMap(_HOSTS)
         self._flights: dict[str, _Flight] = {}
         self._lock = threading.Lock()  # of both; held for a moment only
 
@@ -147,12 +149,9 @@ class Lookup:
         with self._lock:
             del self._flights[host]
             if not isinstance(found, Exception):
-                self._answers.pop(host, None)  # the one that was asked for last stays longest
-                if len(self._answers) >= _HOSTS:
-                    del self._answers[next(iter(self._answers))]
-                self._answers[host] = _Answer(found, self._clock())
+                self._answers.put(host, _Answer(found, self._clock()))
             elif isinstance(found, socket.gaierror) and found.errno in _UNKNOWN:
-                self._answers.pop(host, None)
+                self._answers.drop(host)
         if isinstance(found, Exception):
             future.set_exception(found)
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from time import monotonic
 
+from middlewares.bounded_map import BoundedMap
 from middlewares.exchange import Target
 
 from .change import Change
@@ -11,7 +12,7 @@ from .change import Change
 class Learned:
     """Lasting changes by target, for `keep` seconds each; then the target is asked again as ever.
 
-    most: targets that are remembered; beyond, the one that was learnt of first is forgotten.
+    most: targets that are remembered; beyond, the one that was learnt of longest ago is forgotten.
     each: changes of one target. clock: seconds.
     """
 
@@ -24,10 +25,9 @@ class Learned:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._keep = keep
-        self._most = most
         self._each = each
         self._clock = clock
-        self._targets: dict[Target, dict[Change, float]] = {}
+        self._targets: BoundedMap[Target, dict[Change, float]] = BoundedMap(most)
 
     def __bool__(self) -> bool:
         """Whether anything is remembered."""
@@ -50,10 +50,9 @@ class Learned:
         lasting = [change for change in changes if change.lasting]
         if not lasting:
             return
-        known = self._targets.setdefault(target, {})
+        known = self._targets.get(target, {})
         until = self._clock() + self._keep
         for change in lasting:
             if len(known) < self._each:
                 known[change] = until
-        while len(self._targets) > self._most:
-            del self._targets[next(iter(self._targets))]
+        self._targets.put(target, known)

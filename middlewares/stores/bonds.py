@@ -4,16 +4,14 @@ What is kept makes answers cheaper and keeps signatures readable; no answer depe
 store of it ever raises, and what one has lost is only not known any more.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from middlewares._shared import Shared
-
-T = TypeVar("T")
+from middlewares.bounded_map import ExpiringMap
 
 
 class Bond(msgspec.Struct, frozen=True, array_like=True):
@@ -48,41 +46,6 @@ class Bonds(Protocol):
         ...
 
 
-class Recent(Generic[T]):
-    """What was put under a key, for `seconds`; of more than `most`, those asked for last."""
-
-    __slots__ = ("_clock", "_known", "_most", "_seconds")
-
-    def __init__(self, most: int, seconds: float, clock: Callable[[], float]) -> None:
-        if most < 1 or not seconds > 0:
-            raise ValueError(f"most {most}, keep {seconds}: expected at least 1, for a while")
-        self._most = most
-        self._seconds = seconds
-        self._clock = clock
-        self._known: OrderedDict[str, tuple[T, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def get(self, key: str) -> T | None:
-        """What is there."""
-        known = self._known.get(key)
-        if known is None:
-            return None
-        if known[1] <= self._clock():
-            del self._known[key]
-            return None
-        self._known.move_to_end(key)
-        return known[0]
-
-    def put(self, key: str, value: T, until: float | None = None) -> None:
-        """From now on, and for `seconds`, or until then."""
-        self._known[key] = (value, self._clock() + self._seconds if until is None else until)
-        self._known.move_to_end(key)
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
-
-
 class MemoryBonds(Shared):
     """`Bonds` of one process, forgotten when it ends.
 
@@ -95,7 +58,9 @@ class MemoryBonds(Shared):
     def __init__(
         self, *, most: int = 100_000, keep: float = 3600.0, clock: Callable[[], float] = monotonic
     ) -> None:
-        self._recent: Recent[Bond] = Recent(most, keep, clock)
+        if not keep > 0:
+            raise ValueError(f"keep {keep}: expected more than 0")
+        self._recent: ExpiringMap[str, Bond] = ExpiringMap(most, keep, clock)
 
     def __len__(self) -> int:
         """How many conversations are known, those included whose time is over."""

@@ -22,7 +22,6 @@ next look at the store, and of new grants now and then.
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
@@ -31,6 +30,7 @@ from time import monotonic
 import msgspec
 
 from middlewares._shared import Shared
+from middlewares.bounded_map import BoundedMap, ExpiringMap
 from middlewares.exchange import Principal
 from middlewares.single_flight import FlightRefused, SingleFlight
 
@@ -115,11 +115,10 @@ class KeyDirectory(Shared):
         self._grace = grace
         self._patience = patience
         self._size = size
-        self._unknown_for = unknown
         self._clock = clock
-        self._grants: OrderedDict[bytes, Grant] = OrderedDict()
+        self._grants: BoundedMap[bytes, Grant] = BoundedMap(size, self._dropped)
         self._digests: dict[str, set[bytes]] = {}
-        self._unknown: dict[bytes, float] = {}
+        self._unknown: ExpiringMap[bytes, bool] = ExpiringMap(size, unknown, clock)
         self._flights: SingleFlight[bytes, Grant | None] = SingleFlight(_WAITING)
         self._slots = asyncio.Semaphore(_LOOK_UPS)
         self._since = 0
@@ -193,7 +192,7 @@ class KeyDirectory(Shared):
             raise RuntimeError("KeyDirectory.start was not called")
         if self._outage.on:
             raise StoreUnavailable("the key store does not answer")
-        if self._unknown.get(digest, -inf) > self._clock():
+        if self._unknown.get(digest):
             return None
         try:
             return await self._flights.do(digest, lambda: self._look_up(digest))
@@ -260,7 +259,7 @@ class KeyDirectory(Shared):
             self._sharing.begin(now, anew=anew)
 
     def _apply(self, key: Key) -> None:
-        self._unknown.pop(key.digest, None)
+        self._unknown.drop(key.digest)
         if self._sharing is not None:
             self._sharing.changed(key.id)
         for digest in list(self._digests.get(key.id, ())):
@@ -271,7 +270,7 @@ class KeyDirectory(Shared):
                 if self._sharing is not None:
                     self._sharing.new(digest)
             else:
-                self._drop(digest)
+                self._grants.drop(digest)
 
     async def _look_up(self, digest: bytes) -> Grant | None:
         try:
@@ -284,19 +283,16 @@ class KeyDirectory(Shared):
         except TimeoutError:
             raise StoreUnavailable("the key store did not answer in time") from None
         if key is None:
-            while len(self._unknown) >= self._size:
-                del self._unknown[next(iter(self._unknown))]
-            self._unknown[digest] = self._clock() + self._unknown_for
+            self._unknown.put(digest, True)
             return None
         if self._sharing is not None:
             self._sharing.new(digest)
         return self._take(digest, key)
 
     def _take(self, digest: bytes, key: Key) -> Grant:
-        grant = self._grants[digest] = _grant(key, digest)
+        grant = _grant(key, digest)
         self._digests.setdefault(key.id, set()).add(digest)
-        while len(self._grants) > self._size:
-            self._drop(next(iter(self._grants)))
+        self._grants.put(digest, grant)
         return grant
 
     # What workers share
@@ -324,9 +320,8 @@ class KeyDirectory(Shared):
         among = grants if digests is None else digests
         return [(digest, grants[digest].key) for digest in among if digest in grants]
 
-    def _drop(self, digest: bytes) -> None:
-        key_id = self._grants.pop(digest).key.id
-        digests = self._digests[key_id]
+    def _dropped(self, digest: bytes, grant: Grant) -> None:
+        digests = self._digests[grant.key.id]
         digests.discard(digest)
         if not digests:
-            del self._digests[key_id]
+            del self._digests[grant.key.id]

@@ -1,11 +1,11 @@
 """Answers kept in this process's memory: for one process, tests and demos."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
 from middlewares._shared import Shared
+from middlewares.bounded_map import BoundedMap
 
 from .replays import LIFETIME, Answer, Found, Mark, pack, unpack
 
@@ -38,11 +38,10 @@ class MemoryReplays(Shared):
             raise ValueError(f"most {most}, size {size}: expected at least 1")
         self.lifetime = lifetime
         self.size = 0
-        self._most = most
         self._room = size
         self._clock = clock
         self._marks: dict[str, tuple[Mark, float]] = {}
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: BoundedMap[str, _Kept] = BoundedMap(most, self._dropped)
 
     def __len__(self) -> int:
         """How many keys are taken, by what runs or has run."""
@@ -72,10 +71,10 @@ class MemoryReplays(Shared):
         if len(packed) + _OVERHEAD > self._room:
             return False
         self._marks.pop(mark.key, None)
-        self._kept[mark.key] = _Kept(mark.fingerprint, packed, self._clock() + seconds)
+        self._kept.put(mark.key, _Kept(mark.fingerprint, packed, self._clock() + seconds))
         self.size += len(packed) + _OVERHEAD
-        while self.size > self._room or len(self._kept) > self._most:
-            self._forget(next(iter(self._kept)))
+        while self.size > self._room:
+            self._kept.drop_oldest()
         return True
 
     async def release(self, mark: Mark) -> None:
@@ -98,13 +97,13 @@ class MemoryReplays(Shared):
         if kept is None:
             return None
         if kept.until <= now:
-            self._forget(key)
+            self._kept.drop(key)
             return None
         self._kept.move_to_end(key)
         return kept
 
-    def _forget(self, key: str) -> None:
-        self.size -= len(self._kept.pop(key).packed) + _OVERHEAD
+    def _dropped(self, key: str, kept: _Kept) -> None:
+        self.size -= len(kept.packed) + _OVERHEAD
 
     async def _found(self, there: Mark | _Kept) -> Found:
         if isinstance(there, Mark):

@@ -17,8 +17,9 @@ from time import time
 import msgspec
 
 from middlewares._shared import Shared
+from middlewares.bounded_map import ExpiringMap
 
-from .bonds import Bond, Recent
+from .bonds import Bond
 from .counters import CountersUnavailable
 from .redis_link import Future, RedisLink
 
@@ -65,7 +66,9 @@ class RedisBonds(Shared):
         clock: Callable[[], float] = time,
     ) -> None:
         self._link = RedisLink(url, timeout=timeout, connect_timeout=connect_timeout)
-        self._known: Recent[_Known] = Recent(most, keep, clock)
+        if not keep > 0:
+            raise ValueError(f"keep {keep}: expected more than 0")
+        self._known: ExpiringMap[str, _Known] = ExpiringMap(most, keep, clock)
         self._keep = keep
         self._clock = clock
 

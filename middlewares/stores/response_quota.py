@@ -11,12 +11,12 @@ together do not pass the quota, and one owner costs no more than some seventy qu
 reached.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 import msgspec
 
 from middlewares._shared import Shared
+from middlewares.bounded_map import BoundedMap
 
 from .responses import Kept, KeptTurn, Load, ResponseStore
 
@@ -56,8 +56,7 @@ class BoundedResponseStore(Shared):
         self._size = size
         self._count = count
         self._removed = removed
-        self._owners = owners
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: BoundedMap[str, _Known] = BoundedMap(owners)
 
     async def save(self, kept: Kept) -> None:
         """As the store's, once there is room. Also raises ValueError when there cannot be."""
@@ -69,11 +68,9 @@ class BoundedResponseStore(Shared):
 
     async def _with_room(self, kept: Kept, size: int) -> _Known:
         owner = kept.owner
-        known = self._known.get(owner)
+        known = self._known.use(owner)
         if known is None or not self._is_sure(known, size):
             known = await self._ask(owner)
-        else:
-            self._known.move_to_end(owner)
         load = known.load
         over_count = load.responses + known.responses + 1 - self._count
         over_size = load.size + known.size + size - self._size
@@ -103,10 +100,8 @@ class BoundedResponseStore(Shared):
         )
 
     async def _ask(self, owner: str) -> _Known:
-        known = self._known[owner] = _Known(await self._store.load(owner))
-        self._known.move_to_end(owner)
-        while len(self._known) > self._owners:
-            self._known.popitem(last=False)
+        known = _Known(await self._store.load(owner))
+        self._known.put(owner, known)
         return known
 
     async def get(self, owner: str, response_id: str, now: float) -> Kept | None:
