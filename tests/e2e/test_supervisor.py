@@ -438,7 +438,7 @@ def test_worker_that_is_not_ready_accepts_nothing_while_another_is(
     forget_grants(redis_server)
     old = alive(gateway)
     old[0].kill()
-    until(lambda: len(alive(gateway)) == 2 and old[0] not in alive(gateway), what="a new worker")
+    until(lambda: {*alive(gateway)} - {*old}, what="a new worker")
     (new,) = [worker for worker in alive(gateway) if worker not in old]
     until(lambda: new.pid in pids_of_status(gateway), what="it opened")
     for _ in range(30):
@@ -465,5 +465,5 @@ def test_worker_that_waits_for_its_turn_is_stopped_at_once(
     break_store(gateway)
     old = alive(gateway)
     old[0].kill()
-    until(lambda: len(alive(gateway)) == 2 and old[0] not in alive(gateway), what="a new worker")
+    until(lambda: {*alive(gateway)} - {*old}, what="a new worker")
     assert gateway.stop(within=60) == 0
