@@ -30,8 +30,8 @@ class AddressNote:
         self._serving: Serving | None = None
         self._outage = Outage(
             _log,
-            "where we listen cannot be noted for `penstock status`",
-            "where we listen is noted again for `penstock status`",
+            "cannot write the address for `penstock status`",
+            "the address for `penstock status` is written again",
             level=logging.WARNING,
         )
 

@@ -304,7 +304,9 @@ class Gateway:
             self._fault = f"edition {serial} cannot be made: {type(error).__name__}"
             if self._failed != serial:
                 self._failed = serial
-                _log.exception("edition %d cannot be made; the one before goes on", serial)
+                _log.exception(
+                    "cannot build configuration %d; the previous one keeps serving", serial
+                )
         else:
             self._fault = ""
 

@@ -39,7 +39,7 @@ class Door:
         if self._refusing and count <= self.most * _CALM:
             self._refusing = False
             _log.warning(
-                "there are file descriptors again; %d requests were refused",
+                "file descriptors are available again; %d requests were refused",
                 self.refused - self._since + 1,
             )
         return False
@@ -51,7 +51,7 @@ class Door:
             self._refusing = True
             self._since = self.refused
             _log.error(
-                "%d requests are open, no file descriptors for more: further ones are refused",
+                "%d requests are open and no file descriptors are left: refusing further ones",
                 self.most,
             )
 

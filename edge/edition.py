@@ -102,7 +102,7 @@ class Providers:
                 try:
                     await provider.upstream.aclose()
                 except Exception:
-                    _log.exception("upstream %s: its connections cannot be closed", provider.name)
+                    _log.exception("upstream %s: cannot close its connections", provider.name)
 
     def _find(self, option: Upstream, files: tuple[bytes, ...], repeat: bool) -> _Held | None:
         for held in self._held:

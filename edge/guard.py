@@ -22,7 +22,7 @@ class Guard:
             kind = (type(error), str(error))
             if self._raised.get(name) != kind:
                 with suppress(Exception):  # without memory there may be no line either
-                    _log.exception("%s failed, and is tried again", name)
+                    _log.exception("%s failed; trying again", name)
                     self._raised[name] = kind
             return False
         if self._raised.pop(name, None) is not None:

@@ -20,7 +20,7 @@ async def run(
     try:
         await start()
     except Exception as raised:
-        _log.exception("start failed")
+        _log.exception("start-up failed")
         await send({"type": "lifespan.startup.failed", "message": str(raised)})
         return
     await send({"type": "lifespan.startup.complete"})
@@ -28,7 +28,7 @@ async def run(
     try:
         await stop()
     except Exception as raised:
-        _log.exception("stop failed")
+        _log.exception("shutdown failed")
         await send({"type": "lifespan.shutdown.failed", "message": str(raised)})
         return
     await send({"type": "lifespan.shutdown.complete"})

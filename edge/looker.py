@@ -69,7 +69,7 @@ class Looker:
         asked = self._asked.wait(_LOOK_SECONDS)
         self._asked.clear()
         with self._looking:
-            self._guard.run("the look at the configuration", self._reload if asked else self._look)
+            self._guard.run("checking the configuration", self._reload if asked else self._look)
         if asked:
             time.sleep(_REST_SECONDS)
 

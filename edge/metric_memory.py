@@ -206,7 +206,7 @@ class MetricMemory:
                 metric.add_sample(key.name, labels, value, timestamp)
         missing = GaugeMetricFamily(
             self._name,
-            "Values that are not in this answer: the memory that processes share had no room.",
+            "Values missing from this scrape because the shared memory is full.",
             value=lost,
         )
         return [*sum_of_processes(found), missing]

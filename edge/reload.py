@@ -211,7 +211,7 @@ class Reloader:
         except (TooLarge, OSError) as error:
             return [f"{self._source.file}: {error}"]
         except Exception as error:  # whatever a file can do, it must not end who serves
-            _log.exception("the configuration cannot be looked at")
+            _log.exception("cannot check the configuration file")
             return [f"{self._source.file}: {type(error).__name__}"]
         self._serial += 1
         self._running = settings
@@ -221,12 +221,16 @@ class Reloader:
         file = self._source.file
         match done.result:
             case "applied":
-                _log.info("configuration %s is taken over: %s", done.digest, file)
+                _log.info("configuration %s is applied: %s", done.digest, file)
             case "unchanged":
-                _log.info("configuration %s is what is served already: %s", done.digest, file)
+                _log.info("configuration %s is unchanged: %s", done.digest, file)
             case "refused":
                 why = "; ".join(done.reasons)
-                _log.error("configuration %s is refused, the old one stays: %s", done.digest, why)
+                _log.error(
+                    "configuration %s is refused, the previous one keeps serving: %s",
+                    done.digest,
+                    why,
+                )
 
 
 def made_on_trial(posted: Posted) -> list[str]:

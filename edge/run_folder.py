@@ -52,7 +52,7 @@ class RunFolder:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
             self._lock = _locked(self.path)
         except OSError as error:
-            _log.error("no temporary folder, status is not noted: %s", error)
+            _log.error("cannot create a temporary folder, so no status is written: %s", error)
 
     def renew(self) -> bool:
         """Make the folder again when it has been removed. Whether it was: what the parent noted in
@@ -68,7 +68,7 @@ class RunFolder:
             self._lock = _locked(path)
         except OSError:  # tried again at the next look; workers say nothing of status either
             return False
-        _log.warning("the temporary folder %s was removed, and is made again", path)
+        _log.warning("the temporary folder %s was removed; created another", path)
         return True
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ def serve(
     asyncio.run(check_store(settings))
     held = given() or hold(settings.server.host, settings.server.port)
     for left in remove_leftovers():
-        _log.info("removed %s, which a gateway that was killed left behind", left)
+        _log.info("removed %s, left behind by a gateway that was killed", left)
     folder = RunFolder()
     memory = _metric_memory(settings.server.workers)
     address = AddressNote(Path(settings.store.journal))
@@ -115,7 +115,7 @@ def _metric_memory(workers: int) -> MetricMemory | None:
     try:
         memory = MetricMemory(2 * workers + 2)  # a worker that ends and its successor are two
     except OSError as error:
-        _log.error("no memory for common metrics, a scrape shows one worker: %s", error)
+        _log.error("no shared memory for metrics, so a scrape shows one worker: %s", error)
         return None
     memory.install()
     return memory
@@ -271,8 +271,8 @@ class _Server:
         supervisor.buried = self._bury
         supervisor.changed = self._note_fleet
         supervisor.opened = self._announce
-        supervisor.steps["the note of where it listens"] = address.renew
-        supervisor.steps["the temporary folder"] = self._renew_folder
+        supervisor.steps["writing the address"] = address.renew
+        supervisor.steps["renewing the temporary folder"] = self._renew_folder
         self._supervisor = supervisor
         self._looker = None
         if source is not None:
@@ -282,7 +282,7 @@ class _Server:
             self._looker = Looker(
                 Reloader(source, self._board, running=settings, told=self._reloaded)
             )
-            supervisor.steps["the look at the configuration"] = self._look
+            supervisor.steps["checking the configuration"] = self._look
 
     def serve(self) -> None:
         """Serve until a signal ends it. Exits the process with the supervisor's status unless 0."""
@@ -367,7 +367,7 @@ class _Server:
         try:
             status.write(self._folder.path, name, value)
         except OSError as error:
-            _log.error("status cannot be noted: %s", error)
+            _log.error("cannot write the status: %s", error)
 
     def _serving(self) -> status.Serving:
         return status.Serving(

@@ -178,11 +178,11 @@ class Supervisor:
         if not self._asked:
             for row in self._rows:
                 if row.worker is None and time.monotonic() >= row.due and self._wanted(row):
-                    yield f"the start of worker {row.number + 1}", partial(self._start, row)
-        yield "the wait for workers", self._sleep
-        yield "the look at workers", self._look
+                    yield f"starting worker {row.number + 1}", partial(self._start, row)
+        yield "waiting for workers", self._sleep
+        yield "checking workers", self._look
         if self._unnoted:
-            yield "the note of the workers", self._note
+            yield "writing the state of workers", self._note
         yield from self.steps.items()
 
     def _wanted(self, row: _Row) -> bool:
@@ -200,7 +200,7 @@ class Supervisor:
         if not self._stop_at:
             self._stop_at = now + self._notice
             if self._notice and not self._at_once:
-                self._guard.run("the notice to workers", lambda: self.warn(self.pids))
+                self._guard.run("announcing the drain to workers", lambda: self.warn(self.pids))
         return self._at_once or now >= self._stop_at
 
     def _start(self, row: _Row) -> None:
@@ -250,15 +250,15 @@ class Supervisor:
         worker, row.worker = row.worker, None
         pid, how = worker.pid, _ending(worker.exitcode)
         worker.close()
-        self._guard.run("the burial of a worker", partial(self.buried, pid))
+        self._guard.run("cleaning up after a worker", partial(self.buried, pid))
         if self._asked:
             return
         self._failed(row)
         wait = row.due - time.monotonic()
-        then = f"is started again in {wait:.1f} s" if wait > 0 else "is started again"
+        then = f"restarting in {wait:.1f} s" if wait > 0 else "restarting"
         if not self._served:
-            then = "is not started again before another has opened"
-        _log.error("worker %d, process %d, %s; it %s", row.number + 1, pid, how, then)
+            then = "not restarted before another worker has opened"
+        _log.error("worker %d, process %d, %s; %s", row.number + 1, pid, how, then)
 
     def _failed(self, row: _Row) -> None:
         now = time.monotonic()
@@ -285,12 +285,12 @@ class Supervisor:
         no other from being tried."""
         self._asked = self._at_once = True
         rows = [row for row in self._rows if row.worker is not None]
-        self._guard.run("the release of workers", lambda: self.release(self.pids))
+        self._guard.run("unblocking the signals of workers", lambda: self.release(self.pids))
         for row in rows:
-            self._guard.run("the end of a worker", row.worker.terminate)
+            self._guard.run("terminating a worker", row.worker.terminate)
         began = time.monotonic()
         while rows := [row for row in rows if self._lives(row, time.monotonic() - began)]:
-            if not self._guard.run("the wait for workers", partial(_any_ends, rows)):
+            if not self._guard.run("waiting for workers", partial(_any_ends, rows)):
                 time.sleep(_NAP)
         for row in self._rows:
             row.worker = None
@@ -303,9 +303,9 @@ class Supervisor:
         unopened = self._roster.stage(row.number) < Stage.UNREADY and not row.accepted
         if waited < (min(_UNOPENED_SECONDS, self._drain) if unopened else self._drain):
             return True
-        _log.warning("worker %d did not end in time and is killed", process.pid)
-        self._guard.run("the kill of a worker", row.worker.kill)
-        self._guard.run("the end of a killed worker", lambda: process.join(_REAP_SECONDS))
+        _log.warning("worker process %d did not stop in time; killing it", process.pid)
+        self._guard.run("killing a worker", row.worker.kill)
+        self._guard.run("waiting for a killed worker", lambda: process.join(_REAP_SECONDS))
         return False
 
 
@@ -324,4 +324,4 @@ def _ending(exitcode: int) -> str:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = f"signal {-exitcode}"
-    return f"was ended by {name}"
+    return f"was killed by {name}"

@@ -55,8 +55,8 @@ class Shelf:
         self.store = store
         self._outage = Outage(
             _log,
-            "idempotency keys are not kept",
-            "idempotency keys are kept again",
+            "cannot store idempotency keys",
+            "idempotency keys are stored again",
             level=logging.WARNING,
         )
         self._until = 0.0
@@ -208,7 +208,9 @@ class Run:
             if self.recording.followers:
                 self._error = raised
             else:
-                _log.exception("request %s failed, and nobody waits", self._exchange.request_id)
+                _log.exception(
+                    "request %s failed after its client disconnected", self._exchange.request_id
+                )
         finally:
             try:
                 if self._marked:

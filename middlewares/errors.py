@@ -98,7 +98,7 @@ class ErrorsMiddleware:
             # No second name for what was raised: its traceback holds this frame, and the two would
             # stay until the next garbage collection.
             if not isinstance(raised, Problem):
-                _log.exception("request %s failed inside", exchange.request_id)
+                _log.exception("request %s raised", exchange.request_id)
             state = _State(started, streaming, ended, end, last)
             if not await _answer(_problem_of(raised), state, scope, receive, send_watched, send):
                 raise

@@ -99,136 +99,134 @@ class Metrics(Shared):
         )
         self.duration = Histogram(
             f"{namespace}_request_duration_seconds",
-            "From the first byte of a request to the last of its response.",
+            "Seconds from the first byte of a request to the last byte of its response.",
             ("endpoint",),
             buckets=_DURATIONS,
             registry=registry,
         )
         self.first_content = Histogram(
             f"{namespace}_time_to_first_content_seconds",
-            "From the first byte of a streamed request to the first content sent.",
+            "Seconds from the first byte of a streamed request to the first content sent.",
             ("model",),
             buckets=_FIRST,
             registry=registry,
         )
         self.tokens = Counter(
             f"{namespace}_tokens",
-            "Tokens as upstreams reported them; the kinds are disjoint.",
+            "Tokens reported by upstreams; the kinds do not overlap.",
             ("model", "kind"),
             registry=registry,
         )
         self.attempts = Counter(
             f"{namespace}_upstream_attempts",
-            "Attempts by upstream and the status it gave; 0 is none.",
+            "Attempts by upstream and response status; 0 means no response.",
             ("upstream", "status"),
             registry=registry,
         )
         self.corrections = Counter(
             f"{namespace}_upstream_corrections",
-            "Refusals that were answered by a corrected request, within an attempt.",
+            "Corrected requests sent after an upstream refused the first one, within an attempt.",
             ("upstream",),
             registry=registry,
         )
         self.fallbacks = Counter(
             f"{namespace}_fallbacks",
-            "Requests that another model answered than the one asked for.",
+            "Requests answered by another model than the requested one.",
             ("model",),
             registry=registry,
         )
         self.broken = Gauge(
             f"{namespace}_target_broken",
-            "1 while a target is passed over as long as there is another, 0 once a request has "
-            "tried it and was answered.",
+            "1 while the circuit breaker of a target is open, 0 once a request to it was answered.",
             ("upstream", "target"),
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.made_room = Counter(
             f"{namespace}_answers_removed",
-            "Kept answers that made room for others within the quota of their owner.",
+            "Stored responses deleted because the quota of their owner was full.",
             registry=registry,
         )
         self.not_kept = Counter(
             f"{namespace}_answers_not_kept",
-            "Answers that should have been stored and could not be.",
+            "Responses that could not be stored.",
             registry=registry,
         )
         self.credits = Counter(
             f"{namespace}_credits",
-            "Credits charged, by the model that served.",
+            "Credits charged, by the model that answered.",
             ("model",),
             registry=registry,
         )
         self.ledger_rows = Counter(
             f"{namespace}_ledger_rows",
-            "Rows written to the ledger: of requests that ended here, or recovered from a process "
-            "that died.",
+            "Rows written to the ledger, of requests of this process or recovered from a dead one.",
             ("from",),
             registry=registry,
         )
         self.ledger_waiting = Gauge(
             f"{namespace}_ledger_waiting_rows",
-            "Rows in the journal that are not in SQL yet.",
+            "Journal rows that are not in the SQL store yet.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.journal_up = Gauge(
             f"{namespace}_journal_up",
-            "1 while the journal can be written, 0 while requests that cost are refused.",
+            "1 while the journal can be written, 0 while requests that cost credits are refused.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.sql_up = Gauge(
             f"{namespace}_sql_up",
-            "1 while the SQL store is the right one, answers and takes rows, else 0.",
+            "1 while the SQL store is the expected one, answers and accepts rows, else 0.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.counters_up = Gauge(
             f"{namespace}_counters_up",
-            "1 while the counters answer, 0 while limits go by what the policy for that says.",
+            "1 while the shared counters answer, 0 while the policy for their outage applies.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.counters_lost = Counter(
             f"{namespace}_counters_lost",
-            "How often Redis had lost what it counted, so that accounts were restored from the "
-            "ledger; each worker that has seen it counts.",
+            "Times Redis lost its counters and accounts were restored from the ledger, once per "
+            "worker that noticed.",
             registry=registry,
         )
         self.body_bytes = Gauge(
             f"{namespace}_request_body_bytes",
-            "Bytes of request bodies that are held now.",
+            "Bytes of request bodies held in memory.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.throttled = Gauge(
             f"{namespace}_throttled_requests",
-            "Requests that wait for their turn.",
+            "Requests waiting for a rate limit.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.descriptors_left = Gauge(
             f"{namespace}_descriptors_left",
-            "File descriptors that a worker can still open, of the worker with the fewest.",
+            "File descriptors that a worker can still open; the lowest of all workers.",
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.refused_at_door = Counter(
             f"{namespace}_refused_at_door",
-            "Requests refused because there were no file descriptors for them.",
+            "Requests refused because file descriptors were used up.",
             registry=registry,
         )
         self.config_hash = Gauge(
             f"{namespace}_config_hash",
-            "Of the configuration file that a worker serves, as a number; label `pid` tells the "
-            "workers apart.",
+            "Hash of the configuration file that a worker serves, as a number; label `pid` names "
+            "the worker.",
             registry=registry,
             multiprocess_mode="liveall",
         )
         self.workers_wanted = Gauge(
             f"{namespace}_workers_wanted",
-            "Worker processes that there should be.",
+            "Configured worker processes.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
@@ -246,19 +244,19 @@ class Metrics(Shared):
         )
         self.worker_ends = Gauge(
             f"{namespace}_worker_ends",
-            "Times a worker ended without being asked to, or could not be started.",
+            "Unexpected ends of workers and failed starts.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
         self.worker_start_failures = Gauge(
             f"{namespace}_worker_start_failures",
-            "Of these, how many before it accepted connections.",
+            "Workers that failed before they accepted connections; part of the worker ends.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
         self.log_lines_dropped = Counter(
             f"{namespace}_log_lines_dropped",
-            "Lines of the log that were not written, as they came faster than they were read.",
+            "Log lines dropped because they were not read fast enough.",
             registry=registry,
         )
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
@@ -424,14 +422,13 @@ class ReloadMetrics:
         self.registry = registry = registry if registry is not None else CollectorRegistry()
         self.reloads = Counter(
             "penstock_config_reloads",
-            "Times a configuration was to be taken over while serving: applied, refused or "
-            "unchanged.",
+            "Configurations read while serving, by result: applied, refused or unchanged.",
             ("result",),
             registry=registry,
         )
         self.valid = Gauge(
             "penstock_config_valid",
-            "1 while the configuration file is what is served or could be, 0 since it was refused.",
+            "1 while the configuration file is valid, 0 after it was refused.",
             registry=registry,
             multiprocess_mode="max",
         )

@@ -123,7 +123,7 @@ class ResponseRecord:
             self._lost()
             expected = isinstance(raised, StoreUnavailable | TimeoutError | ValueError)
             _log.error(
-                "the answer to %s was not kept: %s",
+                "cannot store the response of request %s: %s",
                 self._request_id,
                 str(raised) or "no answer in time",
                 exc_info=None if expected else raised,

@@ -51,8 +51,8 @@ class Sweeper:
         self._random = random
         self._outage = Outage(
             _log,
-            "ended responses cannot be removed",
-            "ended responses are removed again",
+            "cannot delete expired responses",
+            "expired responses are deleted again",
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -81,6 +81,6 @@ class Sweeper:
             except ValueError as raised:  # a row was continued just when it was to go; it waits
                 self._outage.failed(StoreUnavailable(str(raised)))
             except Exception:
-                _log.exception("ended responses cannot be removed")
+                _log.exception("cannot delete expired responses")
             else:
                 self._outage.worked()

@@ -74,8 +74,8 @@ class Accounts(Shared):
         self._revision = 0
         self._outage = Outage(
             _log,
-            "new grants of credit are not heard of",
-            "new grants of credit are heard of again",
+            "cannot read new credit grants",
+            "credit grants are read again",
         )
         self._task: asyncio.Task[None] | None = None
 

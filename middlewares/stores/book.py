@@ -139,21 +139,21 @@ class Book(Shared):
         self._last_tries = LastTries()
         self._store_outage = Outage(
             _log,
-            "the ledger's store does not take rows, which wait",
-            "the ledger's store takes rows",
+            "cannot write rows to the ledger's store, so they wait",
+            "rows are written to the ledger's store again",
         )
         self._journal_outage = Outage(
-            _log, "the journal cannot be written", "the journal can be written again"
+            _log, "cannot write the journal", "the journal is written again"
         )
         self._committed_outage = Outage(
             _log,
-            "the counters cannot be told of written rows",
-            "the counters are told of written rows",
+            "cannot report written rows to the counters",
+            "written rows are reported to the counters again",
         )
         self._recovery_outage = Outage(
             _log,
-            "rows of processes that have died cannot be recovered",
-            "rows of processes that have died can be recovered again",
+            "cannot recover rows of dead processes",
+            "rows of dead processes are recovered again",
         )
         self.written = 0
         self.recovered = 0
@@ -209,7 +209,7 @@ class Book(Shared):
                 async with asyncio.timeout(self._patience):
                     await looked.wait()
             except TimeoutError:
-                _log.warning("rows of processes that have died are still being recovered")
+                _log.warning("still recovering rows of dead processes")
 
     def open(self, entry: Entry) -> None:
         """Keep what the row will be should this process die. Raises StoreUnavailable: then nothing
@@ -306,7 +306,7 @@ class Book(Shared):
             recovery.add_done_callback(self._recoveries.discard)
         await asyncio.wait((recovery,), timeout=self._patience)
         if not recovery.done() or recovery.cancelled():
-            raise StoreUnavailable("rows of a process that has died are still being recovered")
+            raise StoreUnavailable("still recovering rows of a dead process")
         raised = recovery.exception()
         if isinstance(raised, StoreUnavailable):  # all else is said where it is tried each time
             raise StoreUnavailable(f"rows of a process that has died wait: {raised}") from None
@@ -377,7 +377,7 @@ class Book(Shared):
             try:
                 journal.begin_again([row for chunk in self._chunks for row in chunk.rows])
             except OSError as raised:
-                raise StoreUnavailable(f"the journal cannot be written: {raised}") from raised
+                raise StoreUnavailable(f"cannot write the journal: {raised}") from raised
             self._turned(journal)
         self._journal, self._removed = journal, None
         self._journal_outage.worked()
@@ -390,7 +390,7 @@ class Book(Shared):
             journal = self._journal
             try:
                 if journal is not None and journal.is_gone():
-                    _log.error("somebody has removed the journal %s, which is begun again", folder)
+                    _log.error("the journal %s was removed; starting another", folder)
                     self._journal, self._removed = None, journal
                 if self._journal is None:
                     self._begin(folder)

@@ -59,7 +59,7 @@ async def deliver(store: LedgerStore, entries: Sequence[Entry], folder: Path | N
 
 
 def _set_aside(entry: Entry, reason: Exception, folder: Path | None) -> None:
-    _log.error("the ledger's store rejects a row, which is set aside: %s: %r", reason, entry)
+    _log.error("the ledger's store refuses a row, so it is set aside: %s: %r", reason, entry)
     if folder is None:
         return
     try:
@@ -70,7 +70,7 @@ def _set_aside(entry: Entry, reason: Exception, folder: Path | None) -> None:
         with open(folder / ASIDE, "ab", opener=_private) as file:
             file.write(row + b"\n")
     except OSError as raised:
-        _log.error("a row cannot be set aside in %s: %s", folder / ASIDE, raised)
+        _log.error("cannot set a row aside in %s: %s", folder / ASIDE, raised)
 
 
 def _private(path: str, flags: int) -> int:
@@ -121,8 +121,6 @@ async def _recover(
                     count += len(batch)
             await asyncio.to_thread(journal.remove)
             if count:  # else another process was here just before
-                _log.warning(
-                    "recovered %d rows of a process that has died: %s", count, journal.name
-                )
+                _log.warning("recovered %d rows of a dead process: %s", count, journal.name)
         finally:
             journal.release()

@@ -72,7 +72,7 @@ def _grant(key: Key, digest: bytes) -> Grant:
         try:
             networks = tuple(ip_network(network) for network in key.networks)
         except ValueError:
-            _log.warning("key %s: its networks cannot be read, so none is allowed", key.id)
+            _log.warning("key %s: cannot parse its networks, so no address is allowed", key.id)
             networks = ()
     return Grant(key, principal, key.usable_until(digest), networks)
 
@@ -127,7 +127,7 @@ class KeyDirectory(Shared):
         self._confirmed = -inf
         self._outage = Outage(
             _log,
-            f"the key store does not answer; known keys go on for up to {grace:g} s",
+            f"the key store does not answer; known keys stay valid for up to {grace:g} s",
             "the key store answers again",
         )
         self._share = share
@@ -232,7 +232,9 @@ class KeyDirectory(Shared):
         now = await self._store.revision()
         if now < self._since or self._store.generation != self._generation:
             _log.warning(
-                "the key store went back from revision %d to %d, or is another", self._since, now
+                "the key store went from revision %d back to %d: it was restored or replaced",
+                self._since,
+                now,
             )
             self._generation = self._store.generation
             self._grants.clear()
@@ -312,7 +314,7 @@ class KeyDirectory(Shared):
         for digest, key in taken[: max(0, self._size - len(self._grants))]:
             self._take(digest, key)
         if taken:
-            _log.warning("%d keys are known from what workers have shared", len(taken))
+            _log.warning("loaded %d keys that other workers have shared", len(taken))
 
     def _held(self, digests: Iterable[bytes] | None) -> list[Held]:
         """Of what is known, these, or all, the least recently used first."""

@@ -93,8 +93,8 @@ class Failover(Shared):
         self._period = period
         self._outage = Outage(
             logger,
-            f"the shared counters are away; rates: {rates}, budgets: {budgets}",
-            "the shared counters are back",
+            f"the shared counters do not answer; rates: {rates}, budgets: {budgets}",
+            "the shared counters answer again",
             level=logging.WARNING,
         )
         self._probing: asyncio.Task[None] | None = None
@@ -188,7 +188,7 @@ class Failover(Shared):
             except AnswerLost:
                 pass  # it may be counted there already: this one is counted here
             except CountersRefused as refused:
-                logger.error("the rates of %s are counted here: %s", who, refused)
+                logger.error("counting the rates of %s in this process: %s", who, refused)
             except CountersUnavailable as error:
                 self._open(error)
         if self._rates == "local":
@@ -218,7 +218,7 @@ class Failover(Shared):
             try:
                 return await self._primary.levels(who, checks, now=now)
             except CountersRefused as refused:
-                logger.error("the rates of %s are counted here: %s", who, refused)
+                logger.error("counting the rates of %s in this process: %s", who, refused)
             except CountersUnavailable as error:
                 self._open(error)
         if self._rates == "local":
@@ -228,7 +228,7 @@ class Failover(Shared):
     def _untouched(self, checks: Sequence[Check], now: float | None) -> tuple[Level, ...]:
         """Levels when nobody counts. Raises CountersUnavailable when nobody may pass either."""
         if self._rates == "refuse":
-            raise CountersUnavailable("the shared counters are away")
+            raise CountersUnavailable("the shared counters do not answer")
         moment = self._clock() if now is None else now
         return tuple(
             Level(check.name, check.rate.count, check.rate.count, moment) for check in checks
@@ -239,7 +239,7 @@ class Failover(Shared):
     def _stand_in(self) -> MemoryCounters:
         """Who counts money now. Raises CountersUnavailable when nobody does."""
         if self._budgets == "refuse":
-            raise CountersUnavailable("the shared counters are away")
+            raise CountersUnavailable("the shared counters do not answer")
         return self._local
 
     async def reserve(

@@ -124,7 +124,7 @@ class Sharing:
     def _done(self, telling: asyncio.Task[None]) -> None:
         self._telling = None
         if not telling.cancelled() and (raised := telling.exception()) is not None:
-            _log.error("grants cannot be shared", exc_info=raised)
+            _log.error("cannot share known keys", exc_info=raised)
 
     async def _tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
         changed, self._changed = self._changed, {}
@@ -183,8 +183,8 @@ class FileGrants(Shared):
         self._clock = clock
         self._outage = Outage(
             _log,
-            f"{self._path} cannot be written",
-            f"{self._path} can be written again",
+            f"cannot write {self._path}",
+            f"{self._path} is written again",
             level=logging.WARNING,
         )
 
@@ -194,7 +194,7 @@ class FileGrants(Shared):
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, ValueError) as raised:
-            _log.warning("%s cannot be read: %s", self._path, raised)
+            _log.warning("cannot read %s: %s", self._path, raised)
             return None
         age = self._clock() - found.at
         if found.store != self._store or age < 0:

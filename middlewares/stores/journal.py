@@ -307,7 +307,7 @@ class DeadJournal:
                         closed.append(entry)
             except Damaged as raised:
                 self._damaged.add(path)
-                _log.error("a journal is damaged, what cannot be read is kept aside: %s", raised)
+                _log.error("a journal is damaged; unreadable rows are set aside: %s", raised)
             yield closed
         yield list(under_way.values())
 
@@ -346,7 +346,7 @@ def closed(segment: Path | int) -> list[Entry]:
             if kind == "close" and not isinstance(entry, str):
                 rows.append(entry)
     except Damaged as raised:
-        _log.error("a journal is damaged, what cannot be read is lost: %s", raised)
+        _log.error("a journal is damaged; unreadable rows are lost: %s", raised)
     return rows
 
 
@@ -409,4 +409,4 @@ def _full() -> OSError:
 
 
 def _unwritable(raised: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"the journal cannot be written: {raised}")
+    return StoreUnavailable(f"cannot write the journal: {raised}")

@@ -136,8 +136,8 @@ class SharedBreakers(Shared):
         self._awake = asyncio.Event()
         self._outage = Outage(
             logger,
-            "broken targets are not shared, each process knows its own only",
-            "broken targets are shared again: Redis is back",
+            "circuit breakers are not shared, each process has its own",
+            "circuit breakers are shared again",
             level=logging.WARNING,
         )
         self._met = False

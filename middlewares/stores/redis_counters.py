@@ -214,7 +214,7 @@ class RedisCounters(Shared):
 
     def _forget(self, account: str, refused: CountersRefused) -> None:
         """Counters are a cache: what no script can read any more is made again from the ledger."""
-        logger.error("the counters of account %s are made again: %s", account, refused)
+        logger.error("rebuilding the counters of account %s: %s", account, refused)
         self._link.send(b"DEL", _money(account))
 
     def _send(self, script: bytes, key: bytes, *arguments: Part) -> bool:

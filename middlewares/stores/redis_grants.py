@@ -64,7 +64,7 @@ class RedisGrants(Shared):
                     await asyncio.sleep(0)
         except (KeyError, ValueError, msgspec.MsgspecError):
             if found:
-                _log.warning("the grants in Redis cannot be read")
+                _log.warning("cannot read the known keys in Redis")
             return None
         return Known(since, int(seconds) + int(micros) / 1e6 - at, grants)
 

@@ -133,7 +133,7 @@ class Workers:
             if self._was not in (b"", epoch):
                 self.losses += 1
                 # It mends itself, and an outage before it has been told as that.
-                _log.info("Redis has lost what it counted: accounts are restored from the ledger")
+                _log.info("Redis lost its counters; restoring accounts from the ledger")
             self.epoch = self._was = epoch
             left = self._quarantine if not there else self._quarantine - float(age)
             self._settled_at = asyncio.get_running_loop().time() + left
@@ -178,7 +178,7 @@ class Workers:
             except CountersUnavailable:
                 pass  # who needs an answer is told; the failover says that Redis is away
             except Exception:
-                _log.exception("signs of life of this worker cannot be given")
+                _log.exception("cannot send the heartbeat of this worker")
 
     # Questions and answers
 
@@ -223,7 +223,7 @@ class Workers:
             except CountersUnavailable:
                 await asyncio.sleep(BEAT)
             except Exception:
-                _log.exception("a question of another worker cannot be answered")
+                _log.exception("cannot answer a request of another worker")
                 await asyncio.sleep(BEAT)
 
     async def _messages(self) -> list[bytes]:

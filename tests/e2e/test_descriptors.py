@@ -98,8 +98,8 @@ def afterwards(gateway: Gateway) -> None:
     assert not [line for line in log if line.get("state") == "open"], "a target was blamed"
     begun, used_up, over = until(lambda: three(gateway), what="that it is over")
     assert begun.startswith(f"{LIMIT} file descriptors carry {CARRIED} requests")
-    assert used_up.startswith(f"{CARRIED} requests are open, no file descriptors for more")
-    assert over.startswith("there are file descriptors again")
+    assert used_up.startswith(f"{CARRIED} requests are open and no file descriptors are left")
+    assert over.startswith("file descriptors are available again")
 
 
 def three(gateway: Gateway) -> list[str]:

@@ -157,7 +157,7 @@ async def test_end_of_drain_does_not_wait_for_a_store_that_is_away(start: Start)
         gateway.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(gateway.ended) == 0
         replies = await asyncio.gather(*asked)
-    assert "did not end in time" not in gateway.stderr
+    assert "did not stop in time" not in gateway.stderr
     assert "Traceback" not in gateway.stderr
     assert gateway.stderr.count("rows are not in the ledger's store; the journal has them") == 1
     assert not gateway.database.exists()

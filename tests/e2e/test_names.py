@@ -154,4 +154,4 @@ async def test_silent_name_server_does_not_hold_up_the_end(
     body = chat("Hi", "dead0-native", stream=True)
     assert (await ask(program.url, CHAT, body, program.bearer)).status == 504
     assert await asyncio.to_thread(program.stop) == 0
-    assert not [line for line in program.log if "did not end in time" in line["event"]]
+    assert not [line for line in program.log if "did not stop in time" in line["event"]]

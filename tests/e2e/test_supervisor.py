@@ -225,7 +225,7 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
         until(lambda: fleet(gateway, "alive") == 2, what="both again")
         until(lambda: parent.num_fds() == before, what="no descriptor left behind")
         assert gateway.get("/readyz").json() == {"status": "ok"}
-    said_of_it = [text for text in faults(gateway) if "start of worker" in text]
+    said_of_it = [text for text in faults(gateway) if "starting worker" in text]
     assert 2 <= len(said_of_it) <= 8  # when it began and when it ended, not each time
     assert gateway.stop() == 0
 

@@ -113,8 +113,8 @@ async def test_door_refuses_beyond_the_most_and_lets_in_again(
     assert opened.calls == 4
     assert opened.door.refused == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "10 requests are open, no file descriptors for more: further ones are refused",
-        "there are file descriptors again; 4 requests were refused",
+        "10 requests are open and no file descriptors are left: refusing further ones",
+        "file descriptors are available again; 4 requests were refused",
     ]
 
 

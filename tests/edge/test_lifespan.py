@@ -54,10 +54,10 @@ async def test_a_start_that_fails_is_told_and_nothing_is_stopped(
     sent, left = await run(broken, fine)
     assert sent == [{"type": "lifespan.startup.failed", "message": "no such database"}]
     assert left == 1
-    assert "start failed" in caplog.text
+    assert "start-up failed" in caplog.text
 
 
 async def test_a_stop_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
     sent, _ = await run(fine, broken)
     assert sent[-1] == {"type": "lifespan.shutdown.failed", "message": "no such database"}
-    assert "stop failed" in caplog.text
+    assert "shutdown failed" in caplog.text

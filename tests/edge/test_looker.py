@@ -59,8 +59,8 @@ def test_whatever_looks_raise_it_goes_on(caplog: pytest.LogCaptureFixture) -> No
     assert reloads.reloaded.wait(DEADLINE)
     said = [record.getMessage() for record in caplog.records if record.name == "edge.guard"]
     assert said == [
-        *["the look at the configuration failed, and is tried again"] * len(ERRORS),
-        "the look at the configuration works again",
+        *["checking the configuration failed; trying again"] * len(ERRORS),
+        "checking the configuration works again",
     ]
 
 

@@ -100,5 +100,7 @@ def test_run_folder_without_room_is_said_and_harms_nothing(
     assert not folder.renew()
     folder.close()
     (record,) = caplog.records
-    assert record.getMessage().startswith("no temporary folder, status is not noted: ")
+    assert record.getMessage().startswith(
+        "cannot create a temporary folder, so no status is written: "
+    )
     assert remove_leftovers() == []

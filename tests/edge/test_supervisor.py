@@ -163,7 +163,7 @@ def test_starts_that_fail_later_go_on_for_ever(caplog: pytest.LogCaptureFixture)
 
     assert case.run(at_turn) == 0
     said = [record.getMessage() for record in caplog.records if record.name == "edge.guard"]
-    assert said[0] == "the start of worker 2 failed, and is tried again"
+    assert said[0] == "starting worker 2 failed; trying again"
     assert len(said) <= 2
 
 
@@ -212,7 +212,7 @@ def test_whatever_a_step_raises_workers_are_replaced_and_stopped(
     assert case.run(at_turn) == 0
     assert case.spawned == [0, 0]
     said = [record.getMessage() for record in caplog.records if record.name == "edge.guard"]
-    assert said.count("the fault failed, and is tried again") == 1
+    assert said.count("the fault failed; trying again") == 1
 
 
 def test_loop_that_ends_by_itself_stops_its_workers() -> None:
@@ -248,10 +248,10 @@ def test_guard_logs_once_until_it_passes(caplog: pytest.LogCaptureFixture) -> No
 
     assert [guard.run("it", step) for _ in range(5)] == [False, False, False, True, False]
     assert [record.getMessage().partition(" ")[2] for record in caplog.records] == [
-        "failed, and is tried again",
-        "failed, and is tried again",
+        "failed; trying again",
+        "failed; trying again",
         "works again",
-        "failed, and is tried again",
+        "failed; trying again",
     ]
 
 

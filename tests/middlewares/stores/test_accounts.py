@@ -344,8 +344,8 @@ async def test_grants_that_cannot_be_asked_for_are_one_line(
                 await asyncio.sleep(0.001)
     finally:
         await accounts.aclose()
-    assert "not heard of: no answer in time" in caplog.messages[0]
-    assert "heard of again" in caplog.messages[1]
+    assert caplog.messages[0] == "cannot read new credit grants: no answer in time"
+    assert caplog.messages[1] == "credit grants are read again"
 
 
 def test_a_period_is_more_than_nothing(world: World) -> None:

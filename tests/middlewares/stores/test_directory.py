@@ -327,7 +327,7 @@ async def test_a_store_restored_from_an_older_copy_is_believed(
     await directory.refresh()
     assert directory.peek(secret) is None
     assert await directory.find(secret) is None
-    assert "back from revision 2 to 1" in caplog.text
+    assert "from revision 2 back to 1" in caplog.text
 
 
 async def test_more_changes_than_a_page_are_all_applied(

@@ -202,7 +202,7 @@ def test_only_one_recovers(tmp_path: Path) -> None:
 def test_a_folder_with_something_else_in_it(tmp_path: Path) -> None:
     foreign = tmp_path / "notes.txt"
     foreign.write_text("mine")
-    with pytest.raises(StoreUnavailable, match="journal cannot be written"):
+    with pytest.raises(StoreUnavailable, match="cannot write the journal"):
         Journal(foreign / "folder")
     Journal(tmp_path).aclose(keep=True)
     for journal in dead(tmp_path):
@@ -232,7 +232,7 @@ def full(act):
     except OSError as raised:
         assert raised.errno in (errno.ENOSPC, errno.EFBIG), raised
     except StoreUnavailable as raised:
-        assert "the journal cannot be written: [Errno 28]" in str(raised), raised
+        assert "cannot write the journal: [Errno 28]" in str(raised), raised
     else:
         raise SystemExit("written past the limit")
     assert (journal.size, journal.segment) == before
