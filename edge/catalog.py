@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 
 from middlewares.exchange import Place, Principal, Target
 from middlewares.money import Price
@@ -48,6 +49,20 @@ Balance = Literal["order", "weight", "least_inflight", "latency"]
 """See `options.Model.load_balancing`."""
 
 
+class ModelCandidate(Place, frozen=True):
+    """A target of a model, and what an attempt there needs to know of the model.
+
+    entry, context, max_output, prices: as in `Model`. family: a name that tells what the target's
+    model is.
+    """
+
+    entry: str = ""
+    family: str = ""
+    context: int | None = None
+    max_output: int | None = None
+    prices: Price | None = None
+
+
 class Model(msgspec.Struct, frozen=True):
     """A catalog entry, ready for use.
 
@@ -74,7 +89,7 @@ class Model(msgspec.Struct, frozen=True):
     output: tuple[str, ...]
     targets: tuple[Target, ...]
     families: tuple[str, ...]
-    places: tuple[Place, ...]
+    places: tuple[ModelCandidate, ...]
     balance: Balance
     weights: tuple[int, ...]
     fallbacks: tuple[str, ...]
@@ -150,12 +165,17 @@ class Catalog:
                 if self._is_exact(name, model.entry[:-1]):
                     return None
                 targets = tuple(_named(target, name) for target in model.targets)
-                return msgspec.structs.replace(
+                return replace(
                     model,
                     id=name,
                     display_name=name,
                     targets=targets,
-                    places=tuple(Place(target, name) for target in targets),
+                    places=tuple(
+                        replace(place, target=target, served=name, family=family)
+                        for place, target, family in zip(
+                            model.places, targets, model.families or _names(targets), strict=True
+                        )
+                    ),
                 )
         return None
 
@@ -222,6 +242,7 @@ def _less(name: str, prefixes: Iterable[str]) -> str:
 def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Model:
     prices = None if option.price is None else _prices(option.price)
     targets = tuple(Target(*target.split("/", 1)) for target in option.targets)
+    families = _families(option)
     return Model(
         id=option.id,
         entry=option.id,
@@ -233,8 +254,19 @@ def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Mod
         modalities=option.modalities,
         output=option.output_modalities,
         targets=targets,
-        families=_families(option),
-        places=tuple(Place(target, option.id) for target in targets),
+        families=families,
+        places=tuple(
+            ModelCandidate(
+                target,
+                option.id,
+                entry=option.id,
+                family=family,
+                context=option.context,
+                max_output=option.max_output,
+                prices=prices,
+            )
+            for target, family in zip(targets, families or _names(targets), strict=True)
+        ),
         balance=option.load_balancing,
         weights=option.weights or (1,) * len(targets),
         fallbacks=option.fallbacks,
@@ -253,6 +285,10 @@ def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Mod
 
 def _families(option: options.Model) -> tuple[str, ...]:
     return option.families if option.family is None else (option.family,) * len(option.targets)
+
+
+def _names(targets: Iterable[Target]) -> tuple[str, ...]:
+    return tuple(target.model for target in targets)
 
 
 def _prices(price: options.Price) -> Price:

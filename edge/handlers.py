@@ -2,18 +2,21 @@
 Responses a little above it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
+from edge.proxy.compaction import CompactionForwarder
 from middlewares import Metrics
 from middlewares._asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import exchange_of
 from middlewares.stores.responses import ResponseStore
 
 from .catalog import Catalog
+from .corrections.learned import Learned
 from .counting import CountingApp
 from .dialects import anthropic_messages, openai_responses
 from .dialects.crossing import CLIENTS
 from .dialects.openai_responses import compaction
-from .endpoints import Endpoint, Handler
+from .endpoints import Codec, Endpoint, Handler
 from .estimate import Estimator
 from .forward import Forwarder
 from .models import ModelsApp
@@ -24,11 +27,14 @@ from .upstreams.provider import Provider
 
 
 class Dispatcher:
-    """Pass each request to the app of its handler. others: those that have one beside `app`."""
+    """Pass each request to the app of its codec, or of its handler where it has no codec.
+
+    others: those that have one beside `app`.
+    """
 
     __slots__ = ("_others", "app")
 
-    def __init__(self, app: ASGIApp, others: Mapping[Handler, ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, others: Mapping[Codec | Handler, ASGIApp]) -> None:
         self.app = app
         self._others = others
 
@@ -37,7 +43,7 @@ class Dispatcher:
         if scope["type"] != "http":
             return self.app(scope, receive, send)
         row: Endpoint = exchange_of(scope).row
-        return self._others.get(row.handler, self.app)(scope, receive, send)
+        return self._others.get(row.codec or row.handler, self.app)(scope, receive, send)
 
 
 class Stateful:
@@ -73,8 +79,8 @@ def handlers(
     def seal(owner: str, payload: bytes) -> str:
         return sealing.fetched.seal(compaction.PURPOSE, owner, payload)
 
-    forward = Forwarder(
-        catalog=catalog,
+    forwarder = partial(
+        Forwarder,
         providers=providers,
         clients={
             **CLIENTS,
@@ -85,6 +91,7 @@ def handlers(
         keep_alive=server.ping_interval or float("inf"),
         hear_out=server.disconnect_drain,
         max_answer=max_answer,
+        learned=Learned(),
     )
     counting = CountingApp(
         catalog=catalog,
@@ -96,8 +103,9 @@ def handlers(
         },
     )
     return Dispatcher(
-        forward,
+        forwarder(),
         {
+            "compaction": CompactionForwarder(forwarder(), forwarder(passing=False)),
             "count": counting,
             "models": ModelsApp(catalog, settings.brand),
             "account": account,

@@ -9,17 +9,19 @@ that answered the conversation last.
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import random
 
+from msgspec.structs import replace
+
 from middlewares.exchange import Exchange, Place, Target
 from middlewares.stores.health import Health
 
 from .affinity import Affinity, Conversation
-from .catalog import Catalog, Model
+from .catalog import Catalog, Model, ModelCandidate
 from .dialects.opaque import fingerprint
 from .endpoints import SERVED_BY, Endpoint
 
 
-class Spot(Place, frozen=True):
-    """A place in a conversation that is remembered. maker: fingerprint of what answers there."""
+class Spot(ModelCandidate, frozen=True):
+    """A candidate for a remembered conversation. maker: fingerprint of what answers there."""
 
     conversation: Conversation | None = None
     maker: str = ""
@@ -84,15 +86,15 @@ class Places:
                 found.setdefault(other.id, other)
         return list(found.values())
 
-    def _ordered(self, models: Sequence[Model]) -> list[Place]:
+    def _ordered(self, models: Sequence[Model]) -> list[ModelCandidate]:
         asked = models[0].id
         return [
-            place if model.id == asked else Place(place.target, model.id, instead_of=asked)
+            place if model.id == asked else replace(place, instead_of=asked)
             for model in models
             for place in self._balanced(model)
         ]
 
-    def _balanced(self, model: Model) -> Sequence[Place]:
+    def _balanced(self, model: Model) -> Sequence[ModelCandidate]:
         places, health = model.places, self._health
         if len(places) == 1 or model.balance == "order":
             return places
@@ -130,6 +132,11 @@ class Places:
                     place.served,
                     place.instead_of,
                     foreign=conversation.foreign(maker),
+                    entry=place.entry,
+                    family=place.family,
+                    context=place.context,
+                    max_output=place.max_output,
+                    prices=place.prices,
                     conversation=conversation,
                     maker=maker,
                 )

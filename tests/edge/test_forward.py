@@ -10,7 +10,6 @@ import pytest
 from edge.dialects import decoded_request
 from edge.dialects.neutral import Conversation
 from edge.estimate import Weight, weigh
-from edge.forward import Forwarder
 from edge.upstreams import (
     ConnectFailed,
     Disconnected,
@@ -20,7 +19,6 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 from edge.upstreams.provider import credentials
-from middlewares import Exchange, Problem
 from middlewares.exchange import Usage
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
@@ -794,17 +792,6 @@ async def test_a_stream_that_ends_well_without_content_is_a_failure(
         House(Scripted(Answer([*HELD[dialect], *steps], pumping=pumping))), dialect, stream=True
     )
     assert answer.status == 502
-
-
-async def test_a_model_that_left_the_catalog_under_the_request_is_not_found() -> None:
-    house = House(Scripted(Answer()))
-    forwarder = Forwarder(catalog=house.catalog, providers={})
-    scope = http_scope("POST", CHAT)
-    Exchange.of(scope).model = "gone"
-    async with Call(forwarder, scope) as call:
-        raised = await call.ended()
-    assert isinstance(raised, Problem)
-    assert raised.kind == "model_not_found"
 
 
 def test_credentials_stand_where_each_dialect_has_them() -> None:

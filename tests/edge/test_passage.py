@@ -78,9 +78,10 @@ class Leaving:
         provider = Provider(
             name="both", upstream=self.upstream, dialects=frozenset(("openai",)), base_path=b"/v1"
         )
-        catalog = House(self.upstream).catalog
+        model = House(self.upstream).catalog.find("priced")
+        assert model is not None
+        exchange.place = model.places[0]
         inner = Forwarder(
-            catalog=catalog,
             providers={"both": provider},
             hear_out=hear_out,
             hold=silence,

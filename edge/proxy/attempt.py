@@ -1,0 +1,269 @@
+"""One attempt at one target: open the upstream response, pass it on. Returns or raises Problem.
+
+Theory of operation. An attempt goes through these phases:
+
+    connecting   `Upstream.open` until the head is there
+    holding      frames are read but not sent, until the first content; a failure here still has
+                 its true status and leaves no trace
+    streaming    the head has left; each upstream read becomes at most one `send`; a failure is an
+                 error event and then the end
+    ended        one way or another, the upstream response is closed in one `finally`
+
+If nothing has come after `hold` seconds the head leaves early with a ping, and holding goes on
+behind it. A client that leaves ends any phase (see `watch`), unless its principal's upstreams are
+to be heard out (`Exchange.on_hangup`): then what comes goes nowhere, but is counted.
+"""
+
+from asyncio import CancelledError
+from collections.abc import Awaitable
+from functools import partial
+from time import perf_counter
+
+import msgspec
+
+from edge.answers import LARGE, Held
+from edge.aside import completely
+from edge.asking import reason_of
+from edge.dialects.crossing import Crossing
+from edge.dialects.passthrough import UpstreamBroke
+from edge.passage import CutOff, Passage
+from edge.sniff import event_stream, whole_answer
+from edge.upstreams import (
+    ConnectFailed,
+    Header,
+    OutOfDescriptors,
+    Response,
+    TimedOut,
+    UpstreamFailure,
+)
+from edge.upstreams.bodies import TooLarge, read_all
+from edge.upstreams.provider import Provider
+from edge.upstreams.refusal import disclose
+from edge.watch import ClientGone, NoContent, Watch
+from middlewares._asgi import Receive, Send
+from middlewares.exchange import Attempt, Exchange, Usage
+from middlewares.problem import Problem
+
+_JSON: Header = (b"content-type", b"application/json")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of time and size on every answer.
+
+    hold: seconds the status line of a stream is held for its first content.
+    keep_alive: seconds of silence on a stream after which a ping is sent.
+    hear_out: seconds an upstream may go on after its client has left, where it is heard out.
+    answer, vectors: bytes of an unstreamed answer, and of one at /v1/embeddings.
+    stream: bytes that are read of a translated stream.
+    """
+
+    hold: float
+    keep_alive: float
+    hear_out: float
+    answer: int
+    vectors: int
+    stream: int
+
+
+class UpstreamAttempt:
+    """One attempt. record: what is known of it later."""
+
+    __slots__ = ("_crossing", "_exchange", "_limits", "_provider", "_record")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        record: Attempt,
+        crossing: Crossing,
+        provider: Provider,
+        limits: Limits,
+    ) -> None:
+        self._exchange = exchange
+        self._record = record
+        self._crossing = crossing
+        self._provider = provider
+        self._limits = limits
+
+    async def run(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
+        """Give the client the answer of `opening`; return when it has it, or has left.
+
+        Raises Problem for a failure of the upstream, which the client has seen nothing of unless
+        `Exchange.first_content` is set.
+        """
+        exchange, record = self._exchange, self._record
+        try:
+            if exchange.stream:
+                await self._stream(opening, receive, send)
+            else:
+                await self._plain(opening, receive, send)
+        except CancelledError:  # we stop, and wait no longer; a client that leaves is ClientGone
+            if not exchange.outcome:
+                exchange.outcome = "cut" if exchange.first_content else "failed"
+            record.error = "the service stops"
+            raise
+        except ClientGone as gone:
+            _forget_frames(gone)
+            if exchange.outcome != "completed":
+                exchange.outcome = "hung_up"
+            record.error = "the client left"
+        except Problem as problem:
+            record.problem = problem.kind
+            raise
+        except (NoContent, UpstreamFailure, UpstreamBroke) as raised:
+            _forget_frames(raised)
+            raise self._failed(raised) from None
+        finally:
+            record.ended = now = perf_counter()
+            if not exchange.first_content:
+                exchange.upstream_seconds = now - exchange.attempts[0].started
+
+    def _failed(self, raised: NoContent | UpstreamFailure | UpstreamBroke) -> Problem:
+        """Note that the attempt has failed. The Problem that its failure amounts to."""
+        record, provider = self._record, self._provider
+        if isinstance(raised, NoContent):
+            record.error = str(raised)
+            record.unanswered = not record.status
+            problem = Problem("upstream_timeout", reason=reason_of(record.target, record.error))
+        elif isinstance(raised, UpstreamFailure):
+            record.error = provider.masked(raised.reason)
+            record.unanswered = raised.sent and not record.status
+            problem = Problem(
+                _kind_of(raised),
+                reason=reason_of(record.target, record.error),
+                held=not isinstance(raised, OutOfDescriptors),
+            )
+        else:
+            record.error = provider.masked(raised.reason)
+            problem = Problem(
+                raised.kind,
+                retry_after=raised.wait,
+                reason=reason_of(record.target, record.error),
+            )
+            if provider.disclose and raised.said:
+                disclose(problem, provider.masked(raised.said))
+        record.problem = problem.kind
+        return problem
+
+    async def _plain(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
+        exchange, crossing = self._exchange, self._crossing
+        gone = False
+
+        def left() -> None:
+            nonlocal gone
+            gone = True
+            exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
+
+        vectors = exchange.row.codec == "embeddings"
+        most = self._limits.vectors if vectors else self._limits.answer
+        held = Held()
+        try:
+            async with Watch(receive, linger=self._linger(), left=left):
+                response = await opening
+                try:
+                    body = await read_all(response, most, held.grow)
+                except TooLarge as raised:
+                    if not vectors:
+                        raise
+                    raise _too_many_vectors(exchange, raised.reason, most) from None
+                finally:
+                    response.close()
+                exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
+                # In here, as nobody else is asked for a client that has left.
+                if len(body) < LARGE:
+                    body = _finish(exchange, crossing, body)
+                else:
+                    step = partial(_finish, exchange, crossing, body)
+                    del body
+                    body = await completely(step)
+                    del step
+            exchange.fields = {}
+            exchange.decoded = None
+            if exchange.upload is not None:
+                exchange.upload.close()
+            if exchange.answer_record is not None:
+                await exchange.answer_record.save(body)
+            headers = [_JSON, (b"content-length", str(len(body)).encode())]
+            exchange.first_content = perf_counter()
+            exchange.outcome = "hung_up" if gone else "completed"
+            if not gone:
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                if not held.size:
+                    await send({"type": "http.response.body", "body": body})
+                elif not await held.send(send, body):
+                    exchange.outcome = "hung_up"
+        finally:
+            held.close()
+
+    async def _stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
+        exchange, crossing, limits = self._exchange, self._crossing, self._limits
+        passage = (CutOff if exchange.cut_off else Passage)(exchange, crossing, send)
+        watch = Watch(
+            receive,
+            ping=passage.ping,
+            hold=self._hold_left(),
+            silence=limits.keep_alive,
+            first_content=self._provider.first_content,
+            linger=self._linger(),
+            left=passage.left,
+        )
+        async with watch:
+            response = await opening
+            try:
+                stream = await event_stream(response, crossing.dialect, limits.stream)
+                await passage.carry(stream, watch)
+            finally:
+                response.close()
+        await passage.finish()
+
+    def _hold_left(self) -> float:
+        """Seconds the status may still be held, over all attempts; silence after it has left."""
+        exchange = self._exchange
+        if exchange.early:
+            return self._limits.keep_alive
+        first = exchange.attempts[0]
+        if first is self._record:
+            return self._limits.hold
+        return max(0.0, self._limits.hold - (self._record.started - first.started))
+
+    def _linger(self) -> float:
+        return self._limits.hear_out if self._exchange.on_hangup == "drain" else 0.0
+
+
+def _finish(exchange: Exchange, crossing: Crossing, body: bytes) -> bytes:
+    """The caller's body of a whole answer; what it used is noted. Raises UpstreamBroke."""
+    body, usage, exchange.measured = crossing.finish_plain(whole_answer(body, crossing.dialect))
+    exchange.usage = usage
+    exchange.produced = usage.output
+    return body
+
+
+def _too_many_vectors(exchange: Exchange, reason: str, most: int) -> Problem:
+    """They were asked for and made, so their input is charged, and their target is well."""
+    exchange.usage = Usage(input=exchange.estimate)
+    return Problem(
+        "request_too_large",
+        message=f"The answer to this request is larger than {most} bytes. Send fewer inputs at "
+        'once, or ask for `encoding_format` "base64" or fewer `dimensions`.',
+        param="input",
+        reason=reason,
+        held=False,
+    )
+
+
+def _forget_frames(raised: BaseException) -> None:
+    """Drop the tracebacks of `raised` and its causes. Some frames there hold what they raise: with
+    its traceback, which holds them, each failed request would stay, body and all, until the next
+    full garbage collection.
+    """
+    chain: BaseException | None = raised
+    while chain is not None:
+        chain.__traceback__ = None
+        chain = chain.__context__
+
+
+def _kind_of(failure: UpstreamFailure) -> str:
+    if isinstance(failure, TimedOut):
+        return "upstream_timeout"
+    if isinstance(failure, ConnectFailed):
+        return "upstream_unavailable"
+    return "upstream_error"

@@ -1,0 +1,28 @@
+"""POST /v1/responses/compact: by the upstream's own endpoint, by translation where it has none."""
+
+from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import exchange_of
+from middlewares.problem import Problem
+
+_NO_ENDPOINT = (404, 405, 501)
+"""What an upstream answers that lacks an endpoint."""
+
+
+class CompactionForwarder:
+    """Ask an upstream that lacks the endpoint a second time, for a summary.
+
+    native: a forwarder by which bytes pass. translated: one by which they do not.
+    """
+
+    def __init__(self, native: ASGIApp, translated: ASGIApp) -> None:
+        self._native = native
+        self._translated = translated
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            return await self._native(scope, receive, send)
+        except Problem:
+            attempts = exchange_of(scope).attempts
+            if not attempts or attempts[-1].status not in _NO_ENDPOINT:
+                raise
+        await self._translated(scope, receive, send)
