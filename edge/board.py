@@ -1,12 +1,12 @@
-"""The configuration that every worker is to run, where the parent posts it and workers read it.
+"""Configuration snapshots: the parent publishes the current one in shared memory for its workers.
 
-Theory of operation. The board is memory that the parent shares with the workers it forks: never a
-file, as the secrets of the configuration are in it. What is posted last is what counts, for a
-worker that was busy with an earlier one as for one that replaces a dead one. A worker is told by a
-signal to look, and looks now and then by itself.
+Theory of operation. The memory is shared between the parent and the workers that it forks. It is
+never a file, since it contains the secrets of the configuration. The last snapshot published is the
+one to run, also for a worker that was busy with an earlier one or replaces a dead one. A signal
+tells workers to read it, and they check it from time to time themselves.
 
-What stands there has been read and checked by the parent, with all that its references stood for:
-a worker neither reads the file again nor finds something else in it.
+The parent has decoded and checked the snapshot and resolved its references: a worker does not read
+the file again, and all workers run the same content.
 """
 
 import io
@@ -25,16 +25,15 @@ from .settings import Settings
 
 _SIZE = 16 << 20
 _HEAD = 48
-"""Bytes before the posted ones: their serial and length, and what they hash to."""
+"""Bytes of the head: serial, length and hash of the body."""
 _PATIENCE = 1.0
 
 
 class Posted(msgspec.Struct, frozen=True):
-    """A configuration that was found good.
+    """A checked configuration, as workers get it.
 
-    serial: 1 for the first, and one more for each that followed. digest: of the file it was read
-    from, see `digest_of`; "" for one of no file. certificates: what the files of certificates that
-    it names had in them.
+    serial: 1 for the first, then counted up. digest: see `digest_of`; "" without a file.
+    certificates: contents of the certificate files that it names.
     """
 
     settings: Settings
@@ -44,28 +43,28 @@ class Posted(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, settings: Settings, *, serial: int = 1, digest: str = "") -> Self:
-        """The same with its certificates as they are now. Raises OSError."""
+        """A snapshot of `settings` with the contents of its certificates. Raises OSError."""
         named = {path for one in settings.upstreams for path in (one.ca, one.client_cert)}
         held = {path: path.read_bytes() for path in named if path is not None}
         return cls(settings, serial, digest, held)
 
 
 def digest_of(text: bytes) -> str:
-    """By what a configuration file is known to people: 16 hexadecimal digits of its content.
+    """The digest of a configuration file that operators see: 16 hexadecimal digits.
 
-    What it refers to has no part in it: of a secret not even this much should be shown.
+    Files that it refers to are not included: not even a digest of a secret is shown.
     """
     return sha256(text).hexdigest()[:16]
 
 
 class TooLarge(ValueError):
-    """A configuration for which there is no room on the board."""
+    """A configuration larger than the shared memory for it."""
 
 
 class Board:
-    """Made before the workers are forked. One process posts, any number read.
+    """Shared memory with the current snapshot. Create it before forking; one process writes.
 
-    size: bytes of the largest configuration, of which only what is used takes memory.
+    size: bytes of the largest configuration. Only used bytes take memory.
     """
 
     def __init__(self, size: int = _SIZE) -> None:
@@ -73,28 +72,31 @@ class Board:
 
     @property
     def serial(self) -> int:
-        """Of what is posted; 0 while it is being written."""
+        """Serial of the snapshot in it; 0 while one is being written."""
         return int.from_bytes(self._memory[:8])
 
     def post(self, posted: Posted) -> None:
-        """Put `posted` in the place of what was there. Raises TooLarge, and then nothing is."""
+        """Replace the snapshot by `posted`. Raises TooLarge and keeps the old one."""
         body = _packed(posted)
         if _HEAD + len(body) > len(self._memory):
-            raise TooLarge(f"a configuration takes {len(body)} bytes, more than there is room for")
+            raise TooLarge(
+                f"the configuration takes {len(body)} bytes; expected at most "
+                f"{len(self._memory) - _HEAD}"
+            )
         self._memory[:8] = bytes(8)
         self._memory[_HEAD : _HEAD + len(body)] = body
         self._memory[8:_HEAD] = len(body).to_bytes(8) + sha256(body).digest()
         self._memory[:8] = posted.serial.to_bytes(8)
 
     def read(self) -> Posted:
-        """What is posted. Raises TimeoutError when that is not whole for a second: its writer died
-        over it."""
+        """The current snapshot. Raises TimeoutError when it stays incomplete for a second, because
+        its writer died."""
         until = time.monotonic() + _PATIENCE
         while (body := self._whole()) is None:
             if time.monotonic() > until:
-                raise TimeoutError("the configuration was not posted whole")
+                raise TimeoutError("the configuration snapshot is incomplete")
             time.sleep(0.001)
-        posted: Posted = pickle.loads(body)  # noqa: S301  of our parent, by nobody else's reach
+        posted: Posted = pickle.loads(body)  # noqa: S301  written by our parent, readable by no other
         return posted
 
     def _whole(self) -> bytes | None:
@@ -105,7 +107,7 @@ class Board:
 
 
 class _Packer(pickle.Pickler):
-    """Secrets hide themselves from pickle. Between parent and worker they must not."""
+    """A pickler that keeps secrets, which other pickles leave out, for the workers."""
 
     def reducer_override(self, value: object) -> Any:
         if type(value) is Secret:

@@ -1,7 +1,7 @@
-"""Whether the parts of a configuration fit: what no single value can tell.
+"""Cross-field configuration checks: faults that no single value shows.
 
-Each function yields sentences, and each sentence begins with the path of the key at fault. Nothing
-here reads files or changes anything.
+Each function yields sentences that begin with the path of the key at fault. Nothing here reads
+files or changes anything.
 """
 
 import json
@@ -23,18 +23,18 @@ _PLAIN = Upstream(name="plain", dialect="simulator")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _REMOTE = ("openai", "responses", "anthropic")
 _ASKED = frozenset(("model", "stream", *(name for row in ENDPOINTS for name in row.required)))
-"""Members without which a request is none, or not the caller's."""
+"""Members of the caller that no upstream setting may replace or remove."""
 BOUNDS = frozenset(name for row in ENDPOINTS for name in row.bounds)
-"""Members by which money is set aside: what is sent has to be what was counted with."""
+"""Members that reservations are computed from; they are sent as the caller wrote them."""
 _UNMADE = _ASKED | BOUNDS | {"n", "best_of", "n_predict", "max_new_tokens", "stream_options"}
 """Members that `extra_body` must not set."""
 _FOREIGN_REFERENCE = re.compile(
     r"os\.environ|process\.env|env\.[A-Z]|\$\{?\w+\}?$|\$\(|\{\{|\{env|%\w+%$|<[^>]*>$"
     r"|(?:vault|secret|secretref|ssm|op|gcpsm|awssm)://|(?:ENV|Env):|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$"
 )
-"""How other programs write that a key stands in a variable or a vault. Taken for a key it is
-refused by the provider at each request."""
-_LASTING = (
+"""References to variables and vaults in the syntax of other programs. Sent as a key, the provider
+would refuse each request."""
+_POSITIVE_DURATIONS = (
     ("fallback", "deadline"),
     ("fallback", "max_backoff"),
     ("breaker", "window"),
@@ -52,25 +52,25 @@ def slug(brand: str) -> str:
     return "-".join(part for part in kept.split("-") if part)
 
 
-def misfits(configuration: Configuration) -> Iterator[str]:
-    """What is wrong although each value by itself can be read."""
+def faults_of(configuration: Configuration) -> Iterator[str]:
+    """A sentence for each fault of a configuration whose values can all be read."""
     if not slug(configuration.brand):
         yield "brand: expected at least one ASCII letter or digit"
     elif not configuration.brand.isprintable():
         yield "brand: expected printable text on one line"
-    yield from _service_misfits(configuration)
+    yield from _service_faults(configuration)
     plans = {plan.id for plan in configuration.plans}
     for n, plan in enumerate(configuration.plans):
-        yield from allowance_misfits(plan, f"plans[{n}]")
+        yield from allowance_faults(plan, f"plans[{n}]")
     if configuration.auth.default_plan is not None and configuration.auth.default_plan not in plans:
         known = ", ".join(sorted(plans)) or "none"
         yield f"auth.default_plan: unknown plan {configuration.auth.default_plan}; known: {known}"
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
     for n, upstream in enumerate(configuration.upstreams):
-        for key, sentence in _upstream_misfits(upstream):
+        for key, sentence in _upstream_faults(upstream):
             yield f"upstreams[{n}].{key}: {sentence}"
-    yield from _model_misfits(configuration, plans)
+    yield from _model_faults(configuration, plans)
     yield from _twice("routes", "path", (route.path for route in configuration.routes))
     for n, route in enumerate(configuration.routes):
         if route.endpoint is None and endpoint_of(route.path) is None:
@@ -78,7 +78,7 @@ def misfits(configuration: Configuration) -> Iterator[str]:
             yield f"routes[{n}].endpoint: is missing; {route.path} ends in none of {known}"
 
 
-def _service_misfits(configuration: Configuration) -> Iterator[str]:
+def _service_faults(configuration: Configuration) -> Iterator[str]:
     server, store, auth = configuration.server, configuration.store, configuration.auth
     for n, origin in enumerate(server.cors_origins):
         if origin != "*" and not _is_origin(origin):
@@ -103,7 +103,7 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
         )
     if not configuration.limits.throttle_max_memory:
         yield "limits.throttle_max_memory: expected more than 0 bytes"
-    for table, key in _LASTING:
+    for table, key in _POSITIVE_DURATIONS:
         if not getattr(getattr(configuration, table), key):
             yield f"{table}.{key}: expected more than 0 seconds"
     file = store.sql.removeprefix("sqlite:///")
@@ -136,7 +136,7 @@ def _service_misfits(configuration: Configuration) -> Iterator[str]:
 
 
 def _is_redis(url: str) -> bool:
-    """Whether a URL of Redis can be taken apart as it was meant."""
+    """Whether a URL of Redis has no unescaped special character in its password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -147,8 +147,8 @@ def _is_redis(url: str) -> bool:
     return parts.scheme == "unix" or parts.path.strip("/").isdigit() or parts.path in ("", "/")
 
 
-def allowance_misfits(allowance: Allowance, path: str) -> Iterator[str]:
-    """What does not fit in a plan, or in what a key has of its own; `path` leads to it."""
+def allowance_faults(allowance: Allowance, path: str) -> Iterator[str]:
+    """Faults of a plan or of the limits of a key, found at `path`."""
     if allowance.burst and allowance.requests is None:
         yield f"{path}.burst: is not used without {path}.requests; set a rate or remove it"
     limited = allowance.requests or allowance.tokens or allowance.concurrency
@@ -167,7 +167,7 @@ def allowance_misfits(allowance: Allowance, path: str) -> Iterator[str]:
         seen.add(str(window.length))
 
 
-def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
+def _upstream_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
     remote = upstream.dialect in _REMOTE
     if remote and upstream.base_url is None:
         yield "base_url", f"is missing; dialect {upstream.dialect} needs it"
@@ -175,7 +175,7 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
         for key in ("base_url", "api_key", "ca", "client_cert", "proxy"):
             if getattr(upstream, key) is not None:
                 yield key, f"is not used by dialect {upstream.dialect}; remove it"
-    yield from _client_misfits(upstream)
+    yield from _client_faults(upstream)
     if upstream.base_url is not None:
         path = urlsplit(upstream.base_url).path
         end = next((end for end in TAILS if path.endswith(end)), None)
@@ -191,7 +191,7 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
             )
         elif not _visible(key):
             yield "api_key", "expected visible ASCII characters without spaces or line ends"
-    yield from _body_misfits(upstream)
+    yield from _body_faults(upstream)
     if upstream.auth_header is not None and upstream.api_key is None:
         yield "auth_header", "is not used without api_key; set the key or remove it"
     for name, value in upstream.query.items():
@@ -225,8 +225,8 @@ def _upstream_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
         yield "proxy", 'expected a URL such as "http://proxy.example.com:3128"'
 
 
-def _body_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
-    """Of what is put into bodies, and left out of them."""
+def _body_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
+    """Faults of `extra_body` and `drop_body`."""
     for name, value in upstream.extra_body.items():
         key = f"extra_body.{name}"
         if name.casefold() in _UNMADE:
@@ -243,8 +243,8 @@ def _body_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
             yield key, f"{name} cannot be dropped: the cost of a request is computed from it"
 
 
-def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
-    """Of a client on this host, and of what only one has."""
+def _client_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
+    """Faults of settings that only the dialect claude-cli has, or does not have."""
     if upstream.dialect == "claude-cli":
         for key in ("headers", "query", "extra_body", "drop_body"):
             if getattr(upstream, key):
@@ -260,7 +260,7 @@ def _client_misfits(upstream: Upstream) -> Iterator[tuple[str, str]]:
             yield f"environment.{name}", "expected a value without NUL"
 
 
-def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[str]:
+def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str]:
     upstreams = {upstream.name for upstream in configuration.upstreams}
     owners: dict[str, str] = {}
     for n, model in enumerate(configuration.models):
@@ -321,9 +321,9 @@ def _model_misfits(configuration: Configuration, plans: set[str]) -> Iterator[st
 
 
 def unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
-    """Models that cost nothing, or whose output does, though money is counted for who may use them.
+    """Warnings about models without a price, or without one for output, where budgets count money.
 
-    Not those that are said to be free: by prices of 0, or by being what a plan falls back to.
+    Models that are free on purpose are left out: prices of 0, and models of `plans[].on_budget`.
     """
     free = {plan.on_budget for plan in plans}
     sold = any(model.price is not None for model in models)
@@ -366,7 +366,7 @@ def _twice(table: str, key: str, values: Iterable[str]) -> Iterator[str]:
 
 
 def endpoint_of(path: str) -> str | None:
-    """The endpoint that a route means which names none: by the longest tail that ends its path."""
+    """Endpoint of a route that names none: that of the longest known tail of its path."""
     tails = [tail for tail in TAILS if path.endswith(tail)]
     return TAILS[max(tails, key=len)] if tails else None
 

@@ -29,7 +29,7 @@ from middlewares.stores.keys import (
 
 from .endpoints import NAMES
 from .period import moment
-from .settings import SettingsError, read_own
+from .settings import SettingsError, read_key_limits
 
 _NAME = 200
 _MOST_PAIRS = 16
@@ -308,7 +308,7 @@ def _own(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not limits:
         return None
     try:
-        read_own(limits)
+        read_key_limits(limits)
     except SettingsError as raised:
         field, _, expected = "; ".join(raised.faults).partition(": ")
         raise KeyRefused(field, expected) from None

@@ -1,7 +1,8 @@
-"""What may be written in a configuration file: one struct per table, one field per key.
+"""The tables of a configuration file: one struct for each table, one field for each setting.
 
-The description of a field is the user manual: `penstock schema` prints it and editors show it.
-Reading, checking and defaults that depend on each other are in `edge.settings`.
+The description of a field is the user manual: the reference page, `penstock schema` and editors
+show it. What else a field says in `extra` is listed in `edge.config.fields`. Loading is in
+`edge.settings`, checks of several fields are in `edge.fit`.
 """
 
 from pathlib import Path

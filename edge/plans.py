@@ -14,7 +14,7 @@ from middlewares.terms import Budget, Limits, Rate, Terms, Window
 
 from . import units
 from .options import Allowance, Plan
-from .settings import Settings, SettingsError, read_own
+from .settings import Settings, SettingsError, read_key_limits
 
 _NOTHING: Mapping[str, str] = {}
 _KEPT = 10_000
@@ -138,7 +138,7 @@ class Plans:
 
 def merged(plan: Allowance, own: Mapping[str, Any]) -> Allowance:
     """`plan` with the members of `own` in place of its own. Raises SettingsError."""
-    given = read_own(own)
+    given = read_key_limits(own)
     fields = {name: getattr(plan, name) for name in Allowance.__struct_fields__}
     fields |= {name: getattr(given, name) for name in own}
     if "requests" in own and "burst" not in own:

@@ -1,7 +1,7 @@
-"""The texts of a configuration that point somewhere: secrets, stores, providers, files.
+"""Secrets, locations of stores, provider URLs and files of a configuration.
 
-Any of them may hold a credential, so no message here repeats what was found, and what is shown of
-one hides it. `References` reads what stands behind `env:NAME` and `file:PATH`.
+Each of them may contain a credential: messages do not repeat the value, and what is shown of it
+hides the credential. `References` resolves `env:NAME` and `file:PATH`.
 """
 
 import re
@@ -19,8 +19,8 @@ _VISIBLE = re.compile(r"[!-~]+")
 class Secret:
     """A text that shows itself as `***` everywhere but in `reveal()`.
 
-    It is `***` in repr, str, format, logs, JSON and pickles too, so a configuration that is dumped,
-    logged or sent to another process does not carry it along. Load the file again there.
+    It is `***` in repr, str, format, logs, JSON and pickles, so that a configuration that is
+    dumped, logged or sent to another process does not contain it.
     """
 
     __slots__ = ("_text",)
@@ -61,7 +61,7 @@ class Secret:
 
 
 class Location(str):
-    """Where a store is, as a URL. A string like any other, but its repr hides a password."""
+    """The URL of a store. A plain string whose repr hides a password."""
 
     __slots__ = ()
     expected: ClassVar[str] = 'a location, or "env:NAME" for the variable that holds it'
@@ -75,8 +75,8 @@ class Location(str):
         return cls(value)
 
     def under(self, directory: Path) -> Self:
-        """The same with a relative path of a file, `sqlite:///` or `file:`, put below `directory`;
-        any other location as it is."""
+        """The location with a relative path, after `sqlite:///` or `file:`, resolved against
+        `directory`. Other locations are returned unchanged."""
         for scheme in ("sqlite:///", "file:"):
             path = self.removeprefix(scheme)
             if path != self and path and path != ":memory:":
@@ -87,7 +87,7 @@ class Location(str):
     def shown(self) -> str:
         """The URL with `***` for its password and without its query, for people and logs.
 
-        A password may have characters that end a host; so all before the last @ is hidden.
+        Everything before the last @ is hidden, since a password may have any characters.
         """
         scheme, found, rest = str(self).partition("://")
         if not found:
@@ -101,7 +101,7 @@ class Location(str):
 
 
 class HttpUrl(str):
-    """The base of an HTTP API: scheme, host, optional port and path, no slash at its end."""
+    """Base URL of an HTTP API: scheme, host, optional port and path, without a slash at its end."""
 
     __slots__ = ()
     expected: ClassVar[str] = 'a URL such as "https://api.example.com/v1"'
@@ -129,7 +129,7 @@ class HttpUrl(str):
 
 
 class References:
-    """What the texts of a configuration may point to: environment variables and files.
+    """Resolves references of a configuration to environment variables and files.
 
     Relative paths are relative to `directory`, the folder of the configuration file.
     """
@@ -139,9 +139,9 @@ class References:
         self._directory = directory
 
     def resolve(self, value: object) -> object:
-        """The text that `env:NAME` or `file:PATH` stands for; anything else as it is.
+        """The text that `env:NAME` or `file:PATH` refers to. Other values are returned unchanged.
 
-        Raises ValueError that names the variable or the file, never what is in it.
+        Raises ValueError that names the variable or file, never its content.
         """
         if not isinstance(value, str):
             return value
@@ -164,11 +164,11 @@ class References:
         return value
 
     def secret(self, value: object) -> Secret:
-        """A secret, literal or referred to."""
+        """A secret, given literally or as a reference."""
         return Secret.parse(self.resolve(value))
 
     def location(self, value: object) -> Location:
-        """A location, literal or `env:NAME`. `file:` is a location of its own here."""
+        """A location, given literally or as `env:NAME`. `file:` is a location, no reference."""
         by_name = isinstance(value, str) and value.startswith("env:")
         return Location.parse(self.resolve(value) if by_name else value)
 
@@ -189,8 +189,8 @@ class References:
 
 
 def unreadable(path: Path) -> str | None:
-    """Why a file that is there cannot be read, such as "Permission denied"; None when it can, and
-    for what is not there or no file. Waits for nothing: a pipe is not opened."""
+    """Why an existing file cannot be read, such as "Permission denied". None when it can be read,
+    does not exist or is not a file. Never blocks: a pipe is not opened."""
     try:
         if S_ISREG(path.stat().st_mode):
             path.open("rb").close()

@@ -1,7 +1,7 @@
 """JSON Schema of a configuration file, made from the structs that decode it.
 
-`penstock schema` prints it; `config/schema.json` is that output, for editors. What a schema cannot
-say (names that must exist, keys that need each other) only `penstock check` says.
+`penstock schema` prints it; `config/schema.json` is that output, for editors. Faults that a schema
+cannot express (names that must exist, keys that need each other) are found by `penstock check`.
 """
 
 from pathlib import Path

@@ -1,12 +1,11 @@
-"""Read a configuration, check that its parts fit, and say everything that is wrong with it.
+"""Load a configuration: read, decode and check it, and report every fault at once.
 
     load(path)            TOML or JSON file → Settings
     parse(mapping, dir)   the same from data
     demo_settings(env)    the built-in configuration of `penstock demo`
 
-All raise `SettingsError`, which holds one sentence per fault, each with the path of its key.
-Relative paths are relative to the folder of the file: those of secrets and certificates, and those
-of `store`, where Penstock writes.
+All raise `SettingsError` with one sentence per fault, each with the path of its key. Relative paths
+of secrets, certificates and `store` are relative to the folder of the file.
 """
 
 import json
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .dialects.openai_models import is_openai
-from .fit import allowance_misfits, endpoint_of, misfits, slug, unpriced
+from .fit import allowance_faults, endpoint_of, faults_of, slug, unpriced
 from .options import (
     Allowance,
     Auth,
@@ -83,39 +82,39 @@ __all__ = [
     "load",
     "not_enforced",
     "parse",
-    "read_own",
+    "read_key_limits",
     "slug",
 ]
 
 
 class Settings(Configuration, frozen=True, kw_only=True):
-    """A configuration that was read and fits together.
+    """A loaded and checked configuration.
 
-    `written` holds the dotted paths, one or two keys long, that the operator wrote.
+    written: dotted paths, one or two keys long, that the operator wrote.
     """
 
     written: frozenset[str] = frozenset()
 
     @property
     def longest_request(self) -> float:
-        """Seconds that no request can last longer than."""
+        """Upper bound of the seconds that a request lasts."""
         return max((upstream.total_timeout for upstream in self.upstreams), default=0.0) + 60.0
 
     @property
     def keep_responses(self) -> float:
-        """Seconds for which answers of the Responses API are kept; 0 keeps none."""
+        """Seconds for which answers of the Responses API are stored; 0 stores none."""
         if self.store.responses_ttl is not None:
             return self.store.responses_ttl
         return 0.0 if self.auth.mode == "none" else _KEEP
 
     @property
     def slug(self) -> str:
-        """The brand as it stands in keys and model prefixes."""
+        """The brand as part of keys and model prefixes."""
         return slug(self.brand)
 
 
 class SettingsError(ValueError):
-    """A configuration that cannot be used; `faults` has one sentence for each reason."""
+    """A configuration that cannot be used. faults: one sentence for each fault."""
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
@@ -123,9 +122,9 @@ class SettingsError(ValueError):
 
 
 def decoded(text: str, file: Path) -> Any:
-    """What stands in the text of `file`: TOML, or JSON when its name ends in `.json`.
+    """The data in the text of `file`: TOML, or JSON when its name ends in `.json`.
 
-    Raises ValueError for what is not that.
+    Raises ValueError for other text.
     """
     try:
         return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
@@ -141,7 +140,7 @@ def load(
 ) -> Settings:
     """The settings of a file, see `decoded`.
 
-    `server` holds values that go before the file's `[server]`, such as those of a command line.
+    server: values that replace those of the file's `[server]`, such as options of a command line.
     Raises SettingsError.
     """
     file = Path(path)
@@ -167,9 +166,9 @@ def load(
 def parse(
     document: object, directory: Path | None = None, *, env: Mapping[str, str] = os.environ
 ) -> Settings:
-    """The settings in plain data with the keys of a configuration file. Raises SettingsError.
+    """The settings of plain data with the keys of a configuration file. Raises SettingsError.
 
-    directory: folder that relative paths are relative to; the working directory unless given.
+    directory: base of relative paths; the working directory unless given.
     """
     directory = directory or Path.cwd()
     references = References(env, directory)
@@ -190,7 +189,7 @@ def parse(
     configuration = reader.read(Configuration, document)
     if configuration is None:
         raise SettingsError(reader.faults)
-    if faults := list(misfits(configuration)):
+    if faults := list(faults_of(configuration)):
         raise SettingsError(faults)
     fields = msgspec.structs.asdict(configuration)
     fields["store"] = _stored_under(configuration.store, directory)
@@ -214,8 +213,8 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
     """The built-in configuration: simulator, SQLite in `directory`, counters in memory.
 
     A provider whose key is in `env` (OPENAI_API_KEY, ANTHROPIC_API_KEY) is an upstream too, with
-    every model name of its families. OPENAI_BASE_URL and ANTHROPIC_BASE_URL move it elsewhere.
-    Raises SettingsError when one of those is not usable.
+    every model name of its families. OPENAI_BASE_URL and ANTHROPIC_BASE_URL set its base URL.
+    Raises SettingsError when one of these variables cannot be used.
     """
     upstreams: list[dict[str, Any]] = [{"name": "simulator", "dialect": "simulator"}]
     models: list[dict[str, Any]] = [
@@ -253,8 +252,8 @@ def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
     return parse(document, directory, env=env)
 
 
-def read_own(document: object, path: str = "limits") -> Allowance:
-    """What a key has of its own: the keys of a plan, less its id. Raises SettingsError."""
+def read_key_limits(document: object, path: str = "limits") -> Allowance:
+    """The limits of a key: the settings of a plan without its id. Raises SettingsError."""
     reader = Reader(
         {
             Duration: Duration.parse,
@@ -266,7 +265,7 @@ def read_own(document: object, path: str = "limits") -> Allowance:
     allowance = reader.read(Allowance, document, path)
     if allowance is None:
         raise SettingsError(reader.faults)
-    if faults := list(allowance_misfits(allowance, path)):
+    if faults := list(allowance_faults(allowance, path)):
         raise SettingsError(faults)
     return allowance
 
@@ -286,7 +285,7 @@ class _Provider(msgspec.Struct, frozen=True):
 
 
 _KEEP = 30 * 86400.0
-"""Seconds for which answers are kept where keys are asked for."""
+"""Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
 _PROVIDERS = (
     _Provider(
         "openai",
@@ -309,7 +308,7 @@ _PROVIDERS = (
 
 
 def advice(settings: Settings) -> list[str]:
-    """Sentences about what is right and could be better."""
+    """Notes about settings that are valid but may not be what the operator wants."""
     return [
         *(
             f"upstreams[{n}].base_url: {upstream.base_url} has no path; most providers need their "
@@ -333,7 +332,7 @@ def advice(settings: Settings) -> list[str]:
 
 
 def _nameless(settings: Settings) -> Iterator[str]:
-    """Deployments of Azure OpenAI of which nothing says what they are."""
+    """Notes about deployments of Azure OpenAI whose model is not known."""
     azure = tuple(
         f"{upstream.name}/"
         for upstream in settings.upstreams
@@ -345,14 +344,14 @@ def _nameless(settings: Settings) -> Iterator[str]:
         for target in model.targets:
             if target.startswith(azure) and not is_openai(target.partition("/")[2]):
                 yield (
-                    f"models[{n}].family: is not given; {target} may be any model, and is not "
-                    'asked as one of OpenAI\'s. Write what was deployed, such as "gpt-5"'
+                    f"models[{n}].family: is not given; {target} may be any model, and requests "
+                    'are not adapted to it. Name the deployed model, such as "gpt-5"'
                 )
                 break
 
 
 def not_enforced(settings: Settings) -> list[str]:
-    """Sentences for what the operator wrote and this version accepts but does not act on."""
+    """Warnings about settings that this version accepts but does not use."""
     return list(_idle(settings))
 
 

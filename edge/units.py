@@ -1,8 +1,7 @@
-"""The measures of a configuration: durations, sizes, rates, money, windows, networks.
+"""Units of a configuration: durations, sizes, rates, credits, windows, networks.
 
-Each class reads its written form with `parse`, which raises ValueError with a clause that says what
-was expected. `str()` of a value is again a form that `parse` reads, so that defaults can be shown
-as an operator would write them.
+`parse` of each class reads its written form and raises ValueError that says what was expected.
+`parse` also reads the `str()` of a value, so that defaults are shown as operators write them.
 """
 
 import math
@@ -44,7 +43,7 @@ NANO = 10**9
 _MOST = 10**12
 _LARGEST = 1e300
 _LONGEST = 3653 * 86400.0
-"""Ten years: what is counted over longer ends when nobody can say any more, and no date can."""
+"""Ten years in seconds, the longest period: the end of a longer one may have no date."""
 
 
 class Duration(float):
@@ -117,7 +116,7 @@ class Size(int):
 
 
 class Rate:
-    """So many per so long: `count` in each `seconds`."""
+    """A rate: `count` in each `seconds`."""
 
     __slots__ = ("count", "seconds")
     expected: ClassVar[str] = 'a rate such as "60/min", "5000/10min" or "200k/min"'

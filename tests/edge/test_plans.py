@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edge.plans import Plans
-from edge.settings import SettingsError, parse, read_own
+from edge.settings import SettingsError, parse, read_key_limits
 from middlewares import Exchange, Principal, Problem
 from middlewares.money import NANO
 from middlewares.terms import Budget, Limits, Rate, Terms, Window
@@ -120,7 +120,7 @@ def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None
 )
 def test_what_a_key_cannot_have(own: dict[str, Any], fault: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        read_own(own)
+        read_key_limits(own)
     assert raised.value.faults[0].startswith(fault.partition(";")[0])
 
 
