@@ -140,7 +140,7 @@ async def test_redis_goes_and_comes_back(
                 assert reply.error["code"] == "upstream_unavailable"
                 assert int(reply.header("retry-after")) >= 1
     assert len(state_lines(gateway)) == 1, state_lines(gateway)
-    assert "away" in state_lines(gateway)[0]
+    assert "do not answer" in state_lines(gateway)[0]
     for path in ("/livez", "/readyz"):
         # Another replica would not do better: Redis is gone for all of them.
         assert (await asyncio.to_thread(gateway.get, path)).status_code == 200
@@ -151,7 +151,7 @@ async def test_redis_goes_and_comes_back(
     await asyncio.to_thread(
         until, lambda: len(state_lines(gateway)) == 2, what="the news that Redis is back"
     )
-    assert "back" in state_lines(gateway)[1]
+    assert "answer again" in state_lines(gateway)[1]
     after = Asking(gateway, asking.keys["rated"], asking.keys["paid"])
     await after.many(10, 50)
     assert after.statuses("rated") == after.statuses("paid") == {200}
