@@ -422,7 +422,6 @@ class Gateway:
             replays=shared.replays,
             stateful=stateful(
                 settings,
-                catalog,
                 metrics=shared.metrics,
                 responses=shared.responses,
                 sealing=shared.sealing,

@@ -73,16 +73,19 @@ class Appraiser:
         row: Endpoint = exchange.row
         if row.billed == "free" or not exchange.model:
             return None
-        model = self._catalog.find(exchange.instead or exchange.model)
+        model: Model | None = exchange.resolved[0]
+        named: Sequence[Model] = exchange.resolved[1:]
+        if exchange.instead:
+            model, named = self._catalog.find(exchange.instead), ()
         if model is None:
             return None
-        limits = self._limits(model, exchange.models if not exchange.instead else ())
+        limits = self._limits(model, named)
         principal, fields = exchange.principal, exchange.fields
         budget = self._plans.terms(principal).budget
         price, hosted = limits.price, 0
         asked = tiers_asked(fields)
         if asked:  # of all that the caller named: one that fails may stand before one that costs
-            for one in (model, *filter(None, map(self._catalog.find, exchange.models))):
+            for one in (model, *exchange.resolved[1:]):
                 if one.prices is not None:
                     check_tiers(asked, one.prices)
         if limits.on_hangup is not None:
@@ -116,12 +119,12 @@ class Appraiser:
             runs,
         )
 
-    def _limits(self, model: Model, named: Sequence[str]) -> _Limits:
+    def _limits(self, model: Model, named: Sequence[Model]) -> _Limits:
         """The limits of all that may serve `model`, or what the caller has named."""
         if not named and (known := self._known.get(model.entry)) is not None:
             return known
-        others = named or model.fallbacks
-        models = [model, *filter(None, map(self._catalog.find, others))]
+        others = named or filter(None, map(self._catalog.find, model.fallbacks))
+        models = [model, *others]
         outputs = [one.max_output for one in models]
         prices = [one.prices for one in models if one.prices is not None]
         leaving = [one.on_hangup for one in models if one.on_hangup is not None]

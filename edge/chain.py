@@ -40,7 +40,7 @@ from middlewares.stores.replays import ReplayStore
 from middlewares.terms import Limits, Rate
 
 from .appraise import Appraiser
-from .catalog import Catalog
+from .catalog import Catalog, Model
 from .door import Door, DoorMiddleware
 from .endpoints import ENDPOINTS, Endpoint
 from .estimate import Estimator
@@ -150,8 +150,8 @@ def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
         }
 
     def named(exchange: Exchange) -> str:
-        model = catalog.find(exchange.model)
-        return "" if model is None else model.id
+        model: Model = exchange.resolved[0]
+        return model.id
 
     if not plans.downgrade:
         return app

@@ -24,7 +24,7 @@ from middlewares.exchange import Attempt, Dialect, Exchange
 from middlewares.problem import Problem
 
 from .aside import aside
-from .catalog import Catalog, Model
+from .catalog import Model
 from .dialects.crossing import PASSTHROUGH
 from .dialects.neutral import Conversation
 from .dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
@@ -82,7 +82,6 @@ class CountingApp:
     def __init__(
         self,
         *,
-        catalog: Catalog,
         providers: Mapping[str, Provider],
         estimator: Estimator,
         readers: Mapping[Dialect, Read],
@@ -90,7 +89,6 @@ class CountingApp:
         forget: float = 600.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._catalog = catalog
         self._providers = providers
         self._estimator = estimator
         self._readers = readers
@@ -102,9 +100,7 @@ class CountingApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        model = self._catalog.find(exchange.model)
-        if model is None:
-            raise Problem("model_not_found", reason="the catalog changed under the request")
+        model: Model = exchange.resolved[0]
         exchange.served = model.id
         exchange.entry = model.entry
         try:

@@ -94,7 +94,6 @@ def handlers(
         learned=Learned(),
     )
     counting = CountingApp(
-        catalog=catalog,
         providers=providers,
         estimator=estimator,
         readers={
@@ -115,7 +114,6 @@ def handlers(
 
 def stateful(
     settings: Settings,
-    catalog: Catalog,
     *,
     metrics: Metrics,
     responses: ResponseStore | None,
@@ -127,10 +125,6 @@ def stateful(
     responses: None where no answers are kept.
     """
 
-    def appraise(model: str, body: bytes, principal: str) -> tuple[int, int, bool]:
-        found = catalog.find(model)
-        return estimator.appraise("" if found is None else found.entry, body, principal)
-
     def around(app: ASGIApp) -> Stateful:
         kept = ResponsesApp(
             app,
@@ -139,7 +133,7 @@ def stateful(
             keep=settings.keep_responses,
             limit=settings.server.max_body,
             lost=metrics.not_kept.inc,
-            appraise=appraise,
+            appraise=estimator.appraise,
         )
         return Stateful(app, kept)
 

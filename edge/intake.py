@@ -58,7 +58,8 @@ class IntakeMiddleware:
     endpoints: all those whose requests come here.
 
     Reads:   row, dialect, client, principal
-    Writes:  body_read, fields, whole, upload, model, models, stream, large, size, estimate, media
+    Writes:  body_read, fields, whole, upload, model, models, resolved, stream, large, size,
+             estimate, media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
              upstream_unavailable
@@ -177,8 +178,12 @@ class IntakeMiddleware:
         else:
             raise expected(row.required[0], "a value that is not empty")
         found = self._usable(exchange, model, "model")
-        for n, other in enumerate(exchange.models):
-            self._usable(exchange, other, f"models[{n}]")
+        if exchange.models:
+            names = enumerate(exchange.models)
+            others = [self._usable(exchange, name, f"models[{n}]") for n, name in names]
+            exchange.resolved = (found, *others)
+        else:
+            exchange.resolved = (found,)
         return found
 
     def _usable(self, exchange: Exchange, name: str, param: str) -> Model:

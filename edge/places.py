@@ -54,7 +54,9 @@ class Places:
         row: Endpoint = exchange.row
         if row.handler != "forward":
             return ()
-        model = self._catalog.find(exchange.instead or exchange.model)
+        model: Model | None = exchange.resolved[0]
+        if exchange.instead:
+            model = self._catalog.find(exchange.instead)
         if model is None:
             return ()
         if len(model.places) == 1 and not exchange.models and not model.fallbacks:
@@ -75,11 +77,10 @@ class Places:
 
     def _others(self, exchange: Exchange, model: Model) -> list[Model]:
         """The models to try after `model`, each once."""
-        named = exchange.models if not exchange.instead else ()
+        named: Sequence[Model] = exchange.resolved[1:] if not exchange.instead else ()
         principal = exchange.principal
         found: dict[str, Model] = {}
-        for name in named or model.fallbacks:
-            other = self._catalog.find(name)
+        for other in named or map(self._catalog.find, model.fallbacks):
             if other is None or other.id == model.id:
                 continue
             if principal is None or self._catalog.allows(principal, other):

@@ -219,6 +219,7 @@ class Exchange(msgspec.Struct, eq=False):
     upload: UploadLease | None = None  # intake: of the body, closed when nothing holds it
     model: str = ""  # intake: as the caller wrote it
     models: tuple[str, ...] = ()  # intake: to try after it, as the caller wrote them
+    resolved: tuple[Any, ...] = ()  # intake: what the catalog has for `model`, then for `models`
     stream: bool = False  # intake
     large: bool = False  # intake, responses: reading the body takes long enough to keep others out
     size: int = 0  # intake, responses: bytes of the body that are text

@@ -45,9 +45,9 @@ class ResponsesApp:
     sealing: opens the compactions this gateway made, and is ready for those it will make.
     keep: seconds for which an answer is kept; 0 keeps none.
     limit: bytes that a request may have together with the conversation it continues.
-    appraise: from a model, a body and a principal's id, what `Exchange.size`, `estimate` and
-        `media` should be; asked again where a request means more than its body says. None leaves
-        them.
+    appraise: from an entry of the catalog, a body and a principal's id, what `Exchange.size`,
+        `estimate` and `media` should be; asked again where a request means more than its body says.
+        None leaves them.
     patience: seconds the end of an answer may wait for the store.
     lost: called for each answer that should have been kept and was not.
     clock: Unix seconds.
@@ -153,7 +153,7 @@ class ResponsesApp:
         if exchange.large:  # each turn of a conversation was within the bounds; all of it may not
             check_all(exchange.row, fields)
         assert self._appraise is not None
-        return self._appraise(exchange.model, whole, owner)
+        return self._appraise(exchange.resolved[0].entry, whole, owner)
 
     async def _revealed(
         self, fields: Fields, owner: str, codec: Codec | None, *, large: bool

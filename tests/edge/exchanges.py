@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from edge.catalog import Catalog
 from edge.endpoints import BY_NAME
 from middlewares import Exchange
 
@@ -11,3 +12,9 @@ def exchange_at(endpoint: str, **fields: Any) -> Exchange:
     row = BY_NAME[endpoint]
     dialect = fields.pop("dialect", row.dialect or "openai")
     return Exchange(endpoint=endpoint, row=row, dialect=dialect, **fields)
+
+
+def resolve(exchange: Exchange, catalog: Catalog) -> Exchange:
+    """The same exchange, with the models that intake finds in `catalog`."""
+    exchange.resolved = tuple(map(catalog.find, (exchange.model, *exchange.models)))
+    return exchange

@@ -274,7 +274,6 @@ class House:
             replays=MemoryReplays(),
             stateful=stateful(
                 self.settings,
-                self.catalog,
                 metrics=self.metrics,
                 responses=self.responses,
                 sealing=sealing,

@@ -11,8 +11,8 @@ from edge.plans import Plans
 from edge.settings import parse
 from middlewares import Principal, Problem
 from middlewares.budget import Bill
-from middlewares.exchange import MOST_RUNS, Usage
-from tests.edge.exchanges import exchange_at
+from middlewares.exchange import MOST_RUNS, Exchange, Usage
+from tests.edge.exchanges import exchange_at, resolve
 
 SETTINGS = parse(
     {
@@ -25,7 +25,20 @@ SETTINGS = parse(
     },
     env={},
 )
-APPRAISER = Appraiser(Catalog.build(SETTINGS), Plans(SETTINGS))
+
+
+class Resolving(Appraiser):
+    """An appraiser for exchanges that intake has not seen."""
+
+    def __init__(self, known: Catalog, plans: Plans) -> None:
+        super().__init__(known, plans)
+        self.known = known
+
+    def __call__(self, exchange: Exchange) -> Bill | None:
+        return super().__call__(resolve(exchange, self.known))
+
+
+APPRAISER = Resolving(Catalog.build(SETTINGS), Plans(SETTINGS))
 
 
 def bill(
@@ -168,7 +181,7 @@ def test_unbounded_answer_of_a_claude_is_what_it_is_sent() -> None:
         },
         env={},
     )
-    appraiser = Appraiser(Catalog.build(settings), Plans(settings))
+    appraiser = Resolving(Catalog.build(settings), Plans(settings))
     found = {}
     for model in ("new", "old", "said"):
         exchange = exchange_at("chat.completions", model=model, principal=Principal(id="k"))
@@ -233,7 +246,7 @@ def test_the_dearest_of_all_that_may_serve_is_set_aside() -> None:
         },
         env={},
     )
-    appraiser = Appraiser(Catalog.build(settings), Plans(settings))
+    appraiser = Resolving(Catalog.build(settings), Plans(settings))
 
     def of(model: str, *models: str, instead: str = "") -> tuple[int, int]:
         exchange = exchange_at(
@@ -270,7 +283,7 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
         },
         env={},
     )
-    appraiser = Appraiser(Catalog.build(settings), Plans(settings))
+    appraiser = Resolving(Catalog.build(settings), Plans(settings))
     linked = [{"type": "file", "file": {"file_id": "f"}}]
 
     def of(model: str, content: Any, plan: str | None = "paid", estimate: int = 100) -> Bill:
@@ -330,7 +343,7 @@ def test_what_an_upstream_adds_to_bodies_is_set_aside(
     exchange = exchange_at("chat.completions", model="m", estimate=100)
     exchange.principal = Principal(id="k", plan="paid")
     exchange.fields = {"messages": msgspec.Raw(b"[]"), "max_tokens": msgspec.Raw(b"500")}
-    found = Appraiser(Catalog.build(settings), Plans(settings))(exchange)
+    found = Resolving(Catalog.build(settings), Plans(settings))(exchange)
     assert found is not None
     assert (found.most_input, found.output, found.runs) == more
 

@@ -90,7 +90,6 @@ class House:
             "oai": ("openai",),
         }
         app = CountingApp(
-            catalog=catalog,
             providers={
                 name: Provider(
                     name=name,
@@ -109,7 +108,6 @@ class House:
             patience=self.patience,
             clock=lambda: self.now,
         )
-        self.bare = ErrorsMiddleware(app)
         intake = IntakeMiddleware(app, catalog=catalog, limit=1 << 20, idle=10.0)
         self._app = ErrorsMiddleware(RouterMiddleware(intake, paths=Paths.of(parse(DOCUMENT))))
 
@@ -424,9 +422,3 @@ async def test_a_prompt_that_cannot_be_read_has_no_estimate() -> None:
     assert answer.status == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert "messages" in answer.json()["error"]["message"]
-
-
-async def test_a_model_that_is_no_longer_there() -> None:
-    answer = await request(House(Scripted()).bare, "POST", PATHS["anthropic"], body=b"{}")
-    assert answer.status == 404
-    assert answer.json()["error"]["code"] == "model_not_found"

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -16,7 +16,7 @@ from edge.settings import parse
 from middlewares.exchange import Exchange, Place, Principal, Target
 from middlewares.stores.bonds import Bond
 from middlewares.stores.health import Condition, Verdict
-from tests.edge.exchanges import exchange_at
+from tests.edge.exchanges import exchange_at, resolve
 
 SPOKEN: Mapping[str, Collection[str]] = {
     "a": ("openai",),
@@ -106,6 +106,17 @@ def named(places: Sequence[Place]) -> list[str]:
     return [f"{place.target.upstream}/{place.target.model}" for place in places]
 
 
+class Resolving(Places):
+    """Places for exchanges that intake has not seen."""
+
+    def __init__(self, known: Catalog, **given: Any) -> None:
+        super().__init__(known, **given)
+        self.known = known
+
+    def __call__(self, exchange: Exchange) -> Sequence[Place] | Awaitable[Sequence[Place]]:
+        return super().__call__(resolve(exchange, self.known))
+
+
 def places_of(
     known: Catalog,
     health: Known | None = None,
@@ -113,7 +124,7 @@ def places_of(
     randoms: Iterator[float] | None = None,
 ) -> Places:
     drawn = randoms or itertools.repeat(0.0)
-    return Places(
+    return Resolving(
         known,
         health=health or Known(),
         affinity=affinity,
