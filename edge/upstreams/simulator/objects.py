@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped import number
+
 from .controls import take_directive
 from .prompt import UNREADABLE, Rejected, rejected
 from .tokens import count
@@ -19,7 +21,7 @@ class Wanted(msgspec.Struct, frozen=True):
     directive: str
 
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=number).decode
 _encode = msgspec.json.Encoder().encode
 
 
