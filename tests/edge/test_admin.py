@@ -1,4 +1,4 @@
-"""The management API: who comes in, what it answers, and what it leaves behind."""
+"""The management API: access, answers, audit."""
 
 import itertools
 import logging
@@ -42,7 +42,7 @@ WRITING = ("POST", "PATCH", "PUT", "DELETE")
 
 
 class Office:
-    """The app over real stores, with an operator who has the token."""
+    """The app on real stores, and requests with its token."""
 
     def __init__(self, database: Database) -> None:
         self.now = NOW
@@ -124,7 +124,7 @@ class Office:
         return (await self.audit.page(limit=500))[::-1]
 
     async def state(self) -> Any:
-        """All that a request could have changed."""
+        """Everything that a request could have changed."""
         return await self.keys.every(), await self.ledger.page(), await self.changes()
 
 
@@ -161,10 +161,10 @@ def error(answer: Recorded) -> Any:
         ({"authorization": f"Bearer {TOKEN}", "origin": "http://127.0.0.1:8000"}, 403, None),
     ],
 )
-async def test_whoever_may_not_come_in_changes_nothing_anywhere(
+async def test_unauthorized_request_changes_nothing(
     office: Office, headers: dict[str, str], status: int, code: str | None
 ) -> None:
-    """CVE-2026-9306, decolua/9router#797: a crawl of every address with every method."""
+    """CVE-2026-9306, decolua/9router#797: a crawl of every path with every method."""
     made = await office.key()
     before = await office.state()
     paths = [path.removeprefix("/admin/v1") for path in office.inner.addresses]
@@ -182,19 +182,19 @@ async def test_whoever_may_not_come_in_changes_nothing_anywhere(
     assert await office.state() == before
 
 
-async def test_an_api_key_opens_nothing(office: Office) -> None:
+async def test_api_key_gives_no_access(office: Office) -> None:
     made = await office.key()
     answer = await office.ask("GET", "/keys", token=made["secret"])
     assert (answer.status, error(answer)["code"]) == (401, "invalid_key")
 
 
-async def test_the_token_twice_is_not_the_token(office: Office) -> None:
+async def test_token_given_twice_is_refused(office: Office) -> None:
     pairs = [("authorization", f"Bearer {TOKEN}")] * 2
     answer = await request(office.app, "GET", "/admin/v1/keys", headers=pairs)
     assert answer.status == 401
 
 
-async def test_without_a_token_it_is_not_there(office: Office) -> None:
+async def test_without_a_token_every_path_is_404(office: Office) -> None:
     before = await office.state()
     office.inner = office.build(token=None)
     for path, methods in office.inner.addresses.items():
@@ -212,21 +212,21 @@ async def test_without_a_token_it_is_not_there(office: Office) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost/#@x", "127.0.0.1/admin/v1/keys?", "", "a b", "\xff"]
 )
-async def test_a_host_header_decides_nothing(office: Office, host: str) -> None:
-    """CVE-2026-49468, CVE-2026-48710: the path is the path."""
+async def test_host_header_has_no_effect(office: Office, host: str) -> None:
+    """CVE-2026-49468, CVE-2026-48710: only `scope["path"]` decides."""
     headers = {"host": host, "x-forwarded-host": host, "x-original-url": "/health"}
     assert (await office.ask("GET", "/keys", headers=headers)).status == 200
     assert (await office.ask("GET", "/keys", headers=headers, token="")).status == 401
     assert (await office.ask("GET", "/nothing", headers=headers)).status == 404
 
 
-async def test_origins_may_be_listed(office: Office) -> None:
+async def test_listed_origin_is_admitted(office: Office) -> None:
     office.inner = office.build(origins=["https://desk.example"])
     for origin, status in (("https://desk.example", 200), ("https://desk.example.evil", 403)):
         assert (await office.ask("GET", "/keys", headers={"origin": origin})).status == status
 
 
-async def test_every_address_answers_its_methods_and_no_other(office: Office) -> None:
+async def test_every_path_answers_its_methods_only(office: Office) -> None:
     made = await office.key()
     for path, methods in office.inner.addresses.items():
         below = path.removeprefix("/admin/v1").replace("{id}", made["id"])
@@ -241,7 +241,7 @@ async def test_every_address_answers_its_methods_and_no_other(office: Office) ->
         assert (await office.ask("GET", wrong)).status == 404
 
 
-async def test_every_verb_on_an_unknown_id_is_404(office: Office) -> None:
+async def test_every_method_on_an_unknown_id_is_404(office: Office) -> None:
     await office.key()
     before = await office.state()
     for path, methods in office.inner.addresses.items():
@@ -257,7 +257,7 @@ async def test_every_verb_on_an_unknown_id_is_404(office: Office) -> None:
     assert await office.state() == before
 
 
-async def test_the_page_about_it_names_every_address(office: Office) -> None:
+async def test_documentation_names_every_path(office: Office) -> None:
     page = (Path(__file__).parents[2] / "docs/management.md").read_text()
     rows = dict(re.findall(r"^\| `(/admin/v1/[^`]+)` \| ([A-Z, ]+) \|", page, re.MULTILINE))
     said = {path: tuple(methods.split(", ")) for path, methods in rows.items()}
@@ -271,7 +271,7 @@ async def test_the_page_about_it_names_every_address(office: Office) -> None:
 # Keys
 
 
-async def test_a_key_is_made_with_all_it_may_have(office: Office) -> None:
+async def test_create_key_with_every_field(office: Office) -> None:
     own = {"requests": "30/min", "windows": [{"length": "1d", "credits": "2"}]}
     made = await office.key(
         owner="ops",
@@ -309,7 +309,7 @@ async def test_a_key_is_made_with_all_it_may_have(office: Office) -> None:
     assert found.id == made["id"]
 
 
-async def test_a_patch_changes_what_it_says_and_null_takes_away(office: Office) -> None:
+async def test_edit_changes_given_fields_and_null_clears(office: Office) -> None:
     made = await office.key(plan="pro", owner="ops", models=["m1"], expires_in=60)
     key_id = made["id"]
     answer = await office.ask(
@@ -399,17 +399,17 @@ async def test_rotate_and_revoke(office: Office) -> None:
         (b"[" * 100_000, None, "The body "),
     ],
 )
-async def test_a_body_that_cannot_be_names_the_member_and_makes_nothing(
+async def test_invalid_body_names_the_member_and_changes_nothing(
     office: Office, body: Any, param: str | None, told: str
 ) -> None:
-    """CVE-2026-47101: nothing is stored that was not asked for by name."""
+    """CVE-2026-47101: unknown members are refused, not stored."""
     answer = await office.ask("POST", "/keys", body)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
     assert told in error(answer)["message"]
     assert await office.state() == ([], [], [])
 
 
-async def test_bodies_are_bounded_and_json(office: Office) -> None:
+async def test_body_too_large_or_not_json_is_refused(office: Office) -> None:
     made = await office.key()
     before = await office.state()
     large = b'{"name": "' + b"x" * (1 << 20) + b'"}'
@@ -428,7 +428,7 @@ async def test_bodies_are_bounded_and_json(office: Office) -> None:
     assert await office.state() == before
 
 
-async def test_keys_come_in_pages_each_once(office: Office) -> None:
+async def test_list_keys_pages_have_each_key_once(office: Office) -> None:
     made = []
     for n in range(7):
         office.now += n % 2  # some at the same moment
@@ -471,7 +471,7 @@ async def test_keys_come_in_pages_each_once(office: Office) -> None:
         ("/audit", "actor=x", "actor"),
     ],
 )
-async def test_a_query_that_cannot_be_names_the_parameter(
+async def test_invalid_query_names_the_parameter(
     office: Office, path: str, query: str, param: str
 ) -> None:
     answer = await office.ask("GET", path, query=query)
@@ -489,7 +489,7 @@ async def test_plans_and_limits(office: Office) -> None:
     assert said["concurrency"] == {"limit": 2, "in_use": 0}
 
 
-async def test_credits_are_given_and_taken_and_listed(office: Office) -> None:
+async def test_credits_are_added_removed_and_listed(office: Office) -> None:
     path = f"/keys/{(await office.key())['id']}/credits"
     first = await office.post(path, {"amount": "5.00", "note": "a gift", "id": "gift-1"}, 201)
     assert (first["amount"], first["note"], first["balance"]) == ("5.00", "a gift", "5.00")
@@ -524,7 +524,7 @@ async def test_credits_are_given_and_taken_and_listed(office: Office) -> None:
         ({"amount": "5", "granted": 10}, "granted"),
     ],
 )
-async def test_a_credit_that_cannot_be_is_not_given(office: Office, body: Any, param: str) -> None:
+async def test_invalid_credit_is_not_added(office: Office, body: Any, param: str) -> None:
     made = await office.key()
     before = await office.state()
     answer = await office.ask("POST", f"/keys/{made['id']}/credits", body)
@@ -532,7 +532,7 @@ async def test_a_credit_that_cannot_be_is_not_given(office: Office, body: Any, p
     assert await office.state() == before
 
 
-async def test_credits_add_up_to_no_more_than_a_ledger_can_hold(office: Office) -> None:
+async def test_credits_beyond_the_bound_of_the_ledger_are_refused(office: Office) -> None:
     path = f"/keys/{(await office.key())['id']}/credits"
     await office.post(path, {"amount": "999999999"}, 201)
     before = await office.state()
@@ -560,7 +560,7 @@ def row(n: int, **fields: Any) -> Entry:
     )
 
 
-async def test_the_ledger_is_filtered_and_comes_in_pages(office: Office) -> None:
+async def test_ledger_is_filtered_and_paged(office: Office) -> None:
     tried = [Try("far", "theirs", 200, ms=1.5)]
     await office.ledger.append([row(n, attempts=tried) for n in range(7)])
     await office.ledger.append([row(8, account="key_b", kind="credit", granted=NANO, cost=0)])
@@ -590,7 +590,7 @@ async def test_usage_of_one_account_and_of_all(office: Office) -> None:
     assert (await office.get("/usage", "end=2026-11-20"))["data"] == []
 
 
-async def test_usage_of_an_account_that_never_was_is_not_found(office: Office) -> None:
+async def test_usage_of_unknown_account_is_404(office: Office) -> None:
     made = await office.key()
     assert (await office.get("/usage", f"account={made['id']}"))["data"] == []
     answer = await office.ask("GET", "/usage", query="account=key_nobody")
@@ -599,7 +599,7 @@ async def test_usage_of_an_account_that_never_was_is_not_found(office: Office) -
     assert (secret.status, error(secret)["param"]) == (400, "account")  # it is not looked up
 
 
-async def test_metadata_of_a_key_is_set_changed_and_taken_away(office: Office) -> None:
+async def test_metadata_is_set_changed_and_cleared(office: Office) -> None:
     made = await office.key(metadata={"team": "web"})
     assert made["metadata"] == {"team": "web"}
     path = f"/keys/{made['id']}"
@@ -614,7 +614,7 @@ async def test_metadata_of_a_key_is_set_changed_and_taken_away(office: Office) -
 # The audit
 
 
-async def test_each_change_leaves_its_row(office: Office) -> None:
+async def test_each_change_has_an_audit_row(office: Office) -> None:
     made = await office.key(plan="pro")
     path = f"/keys/{made['id']}"
     office.now += 1
@@ -654,7 +654,7 @@ async def test_each_change_leaves_its_row(office: Office) -> None:
 
 @dataclass
 class BrokenAudit:
-    """Cannot be written while it is down."""
+    """A store whose writes fail while it is down."""
 
     inner: SqlAuditStore
     down: bool = True
@@ -668,7 +668,7 @@ class BrokenAudit:
         return await self.inner.page(**options)
 
 
-async def test_what_cannot_be_noted_is_not_done(office: Office) -> None:
+async def test_change_without_audit_row_is_not_made(office: Office) -> None:
     made = await office.key(plan="pro")
     before = await office.state()
     office.inner = office.build(audit=BrokenAudit(office.audit))
@@ -688,7 +688,7 @@ async def test_what_cannot_be_noted_is_not_done(office: Office) -> None:
 
 @dataclass
 class FailingKeys:
-    """Reads, and fails to write."""
+    """A store that reads, and fails to write."""
 
     inner: KeyStore
     writes: list[str] = field(default_factory=list)
@@ -703,7 +703,7 @@ class FailingKeys:
         raise StoreUnavailable("gone")
 
 
-async def test_a_change_that_fails_after_its_note_says_so(office: Office) -> None:
+async def test_change_that_fails_gets_a_second_audit_row(office: Office) -> None:
     made = await office.key()
     office.inner = office.build(keys=FailingKeys(office.keys))
     assert (await office.ask("POST", "/keys", {"name": "x"})).status == 503
@@ -716,7 +716,7 @@ async def test_a_change_that_fails_after_its_note_says_so(office: Office) -> Non
     assert found[4].detail == {"reason": "StoreUnavailable"}
 
 
-async def test_no_secret_is_said_twice(
+async def test_secret_is_in_one_answer_only(
     office: Office, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """L#18731, L#31620: not in a listing, the audit, a log line, an error or a file."""
@@ -757,7 +757,7 @@ async def test_no_secret_is_said_twice(
         assert not [text for text in told if secret in text]
 
 
-async def test_outcomes_are_told(office: Office) -> None:
+async def test_outcomes_are_on_the_exchange(office: Office) -> None:
     await office.ask("GET", "/keys")
     assert office.outcomes == ["completed"]
     await office.ask("GET", "/keys", token="")

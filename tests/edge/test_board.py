@@ -1,4 +1,4 @@
-"""The board: what a parent posts is what a worker reads, whole and with its secrets."""
+"""Configuration snapshots: published by the parent, read whole and with secrets by workers."""
 
 import os
 import pickle
@@ -35,7 +35,7 @@ def posted(serial: int = 1, **more: Any) -> Posted:
     return Posted.of(parse({**DOCUMENT, **more}), serial=serial, digest="d" * 16)
 
 
-def test_another_process_reads_what_was_posted_with_its_secrets() -> None:
+def test_read_in_another_process_has_the_secrets() -> None:
     board = Board()
     wanted = posted(7)
     board.post(wanted)
@@ -57,11 +57,11 @@ def test_another_process_reads_what_was_posted_with_its_secrets() -> None:
     os.close(here)
 
 
-def test_secrets_hide_from_every_other_pickle() -> None:
+def test_secret_is_hidden_in_other_pickles() -> None:
     assert b"canary" not in pickle.dumps(posted())
 
 
-def test_certificates_are_posted_as_they_were(tmp_path: Path) -> None:
+def test_snapshot_keeps_certificates_as_they_were(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_bytes(b"first")
     one = {**DOCUMENT["upstreams"][0], "ca": str(file)}
@@ -71,7 +71,7 @@ def test_certificates_are_posted_as_they_were(tmp_path: Path) -> None:
     assert board.read().certificates == {file: b"first"}
 
 
-def test_one_too_large_leaves_what_is_there() -> None:
+def test_post_too_large_keeps_the_old_snapshot() -> None:
     board = Board(size=20_000)
     board.post(posted(1))
     with pytest.raises(TooLarge):
@@ -79,7 +79,7 @@ def test_one_too_large_leaves_what_is_there() -> None:
     assert (board.serial, board.read().serial) == (1, 1)
 
 
-def test_the_last_counts_and_no_reader_sees_half_of_one() -> None:
+def test_read_is_the_last_snapshot_and_whole() -> None:
     board = Board()
     small, large = posted(1), posted(2, brand="B" * 60, routes=routes(2000))
     board.post(small)
@@ -106,13 +106,13 @@ def routes(number: int) -> list[dict[str, Any]]:
     return [{"path": f"/r{n}/v1/chat/completions", "dialect": "openai"} for n in range(number)]
 
 
-def test_one_that_its_writer_died_over_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_incomplete_snapshot_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board()
     monkeypatch.setattr("edge.board._PATIENCE", 0.01)
     with pytest.raises(TimeoutError):
         board.read()
 
 
-def test_a_digest_is_what_people_compute() -> None:
+def test_digest_is_sha256_prefix() -> None:
     # printf 'brand = "Acme"\n' | sha256sum | cut -c1-16
     assert digest_of(b'brand = "Acme"\n') == "28dcd35b1c11bc00"

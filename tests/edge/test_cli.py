@@ -1,4 +1,4 @@
-"""The commands as a person or a script runs them. Servers have their tests in `tests/e2e`."""
+"""The commands as operators and scripts run them. Servers are tested in `tests/e2e`."""
 
 import asyncio
 import io
@@ -68,7 +68,7 @@ class Penstock:
         return self(*arguments, "--config", str(self.config))
 
     def alone(self, *arguments: str) -> Result:
-        """In a process of its own: a server changes the signals of the one that it is in."""
+        """Run in an own process, since a server changes the signal handlers of its process."""
         done = subprocess.run(
             [sys.executable, "-c", "from edge.cli import main\nmain()", *arguments],
             cwd=ROOT,
@@ -98,7 +98,7 @@ def penstock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Penstock:
 # Keys
 
 
-def test_create_quiet_prints_the_key_and_nothing_else(penstock: Penstock) -> None:
+def test_create_quiet_prints_the_key_only(penstock: Penstock) -> None:
     made = penstock.on("keys", "create", "--name", "ci", "--plan", "pro", "--quiet")
     assert (made.status, made.err) == (0, "")
     raw = made.out.removesuffix("\n")
@@ -109,7 +109,7 @@ def test_create_quiet_prints_the_key_and_nothing_else(penstock: Penstock) -> Non
     assert raw not in shown.out
 
 
-def test_create_keeps_what_the_key_may_do(penstock: Penstock) -> None:
+def test_create_stores_the_grants_of_the_key(penstock: Penstock) -> None:
     options = ["--model", "penstock/n", "--model", "m", "--network", "10.0.0.0/8"]
     options += ["--endpoint", "messages", "--expires", "90d", "--mode", "test", "--owner", "ops"]
     made = penstock.on("keys", "create", "--name", "narrow", *options)
@@ -138,7 +138,7 @@ def test_create_keeps_what_the_key_may_do(penstock: Penstock) -> None:
         (["--mode", "prod"], 2, "Invalid value for '--mode'"),
     ],
 )
-def test_create_refuses_and_makes_nothing(
+def test_create_invalid_option_creates_nothing(
     penstock: Penstock, options: list[str], status: int, told: str
 ) -> None:
     penstock.on("migrate")
@@ -151,7 +151,7 @@ def test_create_refuses_and_makes_nothing(
 OLD = "other-gateway/Key+of 2024=with.all~signs!"
 
 
-def test_create_takes_a_secret_from_standard_input(
+def test_create_secret_stdin_stores_the_given_key(
     penstock: Penstock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def create(secret: str, name: str = "old") -> Result:
@@ -174,7 +174,7 @@ def test_create_takes_a_secret_from_standard_input(
 @pytest.mark.parametrize(
     "secret", ["", "short", "x" * 40, "ü" * 20 + "abcdefghijklmnop", "a1b2c3d4" * 50]
 )
-def test_create_refuses_a_secret_that_could_not_be_a_key(
+def test_create_secret_stdin_invalid_key_is_refused(
     penstock: Penstock, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(secret))
@@ -184,7 +184,7 @@ def test_create_refuses_a_secret_that_could_not_be_a_key(
     assert json.loads(penstock.on("keys", "list", "--json").out) == []
 
 
-def test_metadata_is_kept_and_cleared(penstock: Penstock) -> None:
+def test_edit_metadata_is_stored_and_cleared(penstock: Penstock) -> None:
     pairs = ("--metadata", "team=web", "--metadata", "url=https://x/?a=b")
     penstock.on("keys", "create", "--name", "a", *pairs)
     shown = json.loads(penstock.on("keys", "show", "a", "--json").out)
@@ -203,7 +203,7 @@ def test_metadata_is_kept_and_cleared(penstock: Penstock) -> None:
         (["--endpoint", "chat.completion"], "did you mean 'chat.completions'?"),
     ],
 )
-def test_create_refuses_bad_metadata_and_unknown_endpoints(
+def test_create_bad_metadata_and_unknown_endpoint_are_refused(
     penstock: Penstock, options: list[str], told: str
 ) -> None:
     made = penstock.on("keys", "create", "--name", "x", *options)
@@ -211,7 +211,7 @@ def test_create_refuses_bad_metadata_and_unknown_endpoints(
     assert told in made.err
 
 
-def test_check_tells_of_keys_that_name_what_is_not_there(penstock: Penstock) -> None:
+def test_check_key_with_unknown_plan_or_endpoint_is_warned_about(penstock: Penstock) -> None:
     ids = []
     for name in ("a", "b", "gone"):
         penstock.on("keys", "create", "--name", name, "--plan", "pro")
@@ -253,7 +253,7 @@ def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:
     assert "models          -\n" in told
 
 
-def test_a_key_that_is_not_there_is_told(penstock: Penstock) -> None:
+def test_unknown_key_is_an_error(penstock: Penstock) -> None:
     penstock.on("migrate")
     for command in ("show", "rotate", "revoke"):
         result = penstock.on("keys", command, "nobody")
@@ -270,7 +270,7 @@ def test_a_key_that_is_not_there_is_told(penstock: Penstock) -> None:
 @pytest.mark.parametrize(
     "command", [["serve"], ["check"], ["migrate"], ["keys", "list"], ["keys", "revoke", "x"]]
 )
-def test_a_bad_configuration_is_a_line_for_each_fault_and_2(
+def test_bad_configuration_prints_a_line_per_fault_and_exits_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     config = write(tmp_path, '[server]\nprot = 1\n[auth]\nadmin_token = "env:PENSTOCK_TEST_NONE"\n')
@@ -282,13 +282,13 @@ def test_a_bad_configuration_is_a_line_for_each_fault_and_2(
     )
 
 
-def test_a_missing_configuration_is_told(penstock: Penstock, tmp_path: Path) -> None:
+def test_missing_configuration_is_an_error(penstock: Penstock, tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
     result = penstock("serve", "--config", str(missing))
     assert result == (2, "", f"{missing}: cannot be read: No such file or directory\n")
 
 
-def test_the_configuration_may_be_named_in_the_environment(
+def test_configuration_file_is_taken_from_the_environment(
     penstock: Penstock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     penstock.on("migrate")
@@ -299,7 +299,7 @@ def test_the_configuration_may_be_named_in_the_environment(
 # Serve
 
 
-def test_serve_puts_the_command_line_before_the_file(
+def test_serve_options_replace_the_file(
     penstock: Penstock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Settings] = []
@@ -312,7 +312,7 @@ def test_serve_puts_the_command_line_before_the_file(
     assert len(served) == 1
 
 
-def test_serve_warns_of_what_it_does_not_enforce(
+def test_serve_setting_not_used_is_warned_about(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "serve", lambda settings, source: None)
@@ -321,7 +321,7 @@ def test_serve_warns_of_what_it_does_not_enforce(
     assert result.err == "warning: media: this version does not turn media into text\n"
 
 
-def test_an_address_in_use_is_told_without_a_traceback(penstock: Penstock) -> None:
+def test_serve_address_in_use_prints_no_traceback(penstock: Penstock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for command in (["simulate"], ["serve", "--config", str(penstock.config)]):
@@ -344,7 +344,7 @@ def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None
     assert "penstock.db is current" in penstock.on("check").out
 
 
-def test_check_says_what_is_not_enforced_and_is_content(
+def test_check_setting_not_used_is_warned_about_and_exits_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write(tmp_path, '[media]\nimage = "m"\n')
@@ -378,7 +378,7 @@ def test_check_notes_a_price_without_a_bound(
     assert "max_output: is not given; for a request to dear" in notes[0]
 
 
-def test_check_tells_of_a_database_that_is_none(
+def test_check_file_that_is_no_database_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write(tmp_path)
@@ -448,7 +448,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def test_check_asks_redis(
+def test_check_redis_that_answers_is_ok(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_url: str
 ) -> None:
     checked = Penstock(write(tmp_path, counters=redis_url), capsys).on("check")
@@ -461,9 +461,7 @@ def test_check_asks_redis(
     assert "hunter3" not in checked.err
 
 
-def test_check_tells_of_a_redis_that_is_not_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_redis_down_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     url = f"redis://:hunter2@127.0.0.1:{port}/0"
@@ -474,7 +472,7 @@ def test_check_tells_of_a_redis_that_is_not_there(
     assert "hunter2" not in checked.err + checked.out
 
 
-def test_an_option_of_redis_that_is_none_is_told(
+def test_check_unknown_redis_option_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "redis://:hunter2@127.0.0.1:1/0?bogus=1"
@@ -486,7 +484,7 @@ def test_an_option_of_redis_that_is_none_is_told(
         assert "Traceback" not in result.err
 
 
-def test_a_journal_that_cannot_be_written_is_told(
+def test_check_journal_not_writable_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write(tmp_path, journal=str(tmp_path / "file/journal"))
@@ -520,7 +518,7 @@ def test_print_chain_prints_each_layer_with_its_reason(penstock: Penstock) -> No
     assert [tuple(line.split(None, 1)) for line in lines] == chain.describe()
 
 
-def test_help_names_every_command_and_loads_none_of_them() -> None:
+def test_help_names_every_command_and_imports_none() -> None:
     code = (
         "import sys\nfrom edge.cli import main\ntry:\n    main(['--help'])\nfinally:\n"
         "    print(*sys.modules, file=sys.stderr)"
@@ -537,8 +535,8 @@ def test_help_names_every_command_and_loads_none_of_them() -> None:
 # The wheel
 
 
-def test_the_wheel_runs_without_the_repository(tmp_path: Path) -> None:
-    """All that `penstock demo` needs is in the wheel: the packages whole, and no configuration."""
+def test_wheel_runs_without_the_repository(tmp_path: Path) -> None:
+    """`penstock demo` needs only the wheel: whole packages, and no configuration."""
     built = next(
         iter(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
     )
@@ -587,7 +585,7 @@ def test_the_wheel_runs_without_the_repository(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_missing_database_is_named_and_not_made(
+def test_list_missing_database_is_named_and_not_created(
     penstock: Penstock, tmp_path: Path, command: list[str]
 ) -> None:
     result = penstock.on(*command)
@@ -596,7 +594,7 @@ def test_a_missing_database_is_named_and_not_made(
     assert list(tmp_path.iterdir()) == [penstock.config]
 
 
-def test_create_says_that_it_makes_the_database(penstock: Penstock, tmp_path: Path) -> None:
+def test_create_reports_a_new_database(penstock: Penstock, tmp_path: Path) -> None:
     assert (
         f"{tmp_path}/var/penstock.db: created a new database"
         in penstock.on("keys", "create", "--name", "x").err
@@ -604,8 +602,8 @@ def test_create_says_that_it_makes_the_database(penstock: Penstock, tmp_path: Pa
     assert "created a new database" not in penstock.on("keys", "create", "--name", "y").err
 
 
-def test_a_database_that_was_lost_is_not_made_again(penstock: Penstock, tmp_path: Path) -> None:
-    """One that `migrate` makes instead is accepted on purpose."""
+def test_lost_database_is_not_created_again(penstock: Penstock, tmp_path: Path) -> None:
+    """The one that `migrate` creates in its place is accepted on purpose."""
     penstock.on("migrate")
     journal = tmp_path / "var/journal"
     assert penstock.on("accept-store").status == 0  # as a gateway that runs notes it

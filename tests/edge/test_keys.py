@@ -1,4 +1,4 @@
-"""What an operator does with keys, on a real SQLite file."""
+"""Operations on keys, on a real SQLite file."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ async def make(store: SqlKeyStore, name: str = "laptop", **fields: Any) -> tuple
     return await create(store, "Penstock", now=NOW, name=name, **fields)
 
 
-async def test_a_new_key(store: SqlKeyStore) -> None:
+async def test_create_returns_key_and_secret(store: SqlKeyStore) -> None:
     key, secret = await make(
         store,
         name=" laptop ",
@@ -63,7 +63,7 @@ async def test_a_new_key(store: SqlKeyStore) -> None:
     assert await every(store) == [key]
 
 
-async def test_by_default_a_key_may_all_and_for_ever(store: SqlKeyStore) -> None:
+async def test_create_default_key_has_no_restrictions(store: SqlKeyStore) -> None:
     key, secret = await make(store)
     assert secret.startswith("sk-penstock-live-")
     assert (key.models, key.endpoints, key.networks, key.expires_at) == (None, None, None, None)
@@ -94,7 +94,7 @@ async def test_by_default_a_key_may_all_and_for_ever(store: SqlKeyStore) -> None
         ({"expires_in": float("inf")}, "expires_in", "more than 0 seconds"),
     ],
 )
-async def test_what_is_wrong_is_named(
+async def test_create_invalid_field_is_named(
     store: SqlKeyStore, fields: dict[str, Any], field: str, expected: str
 ) -> None:
     with pytest.raises(KeyRefused, match=re.escape(expected)) as refused:
@@ -110,7 +110,7 @@ async def test_what_is_wrong_is_named(
     assert await every(store) == [key]
 
 
-async def test_a_key_is_shown_by_whatever_names_it(store: SqlKeyStore) -> None:
+async def test_show_by_id_prefix_name_and_secret(store: SqlKeyStore) -> None:
     key, secret = await make(store, name="one")
     await make(store, name="two")
     for text in (key.id, "one", key.prefix, key.prefix + "…", key.prefix + "...", secret):
@@ -118,13 +118,13 @@ async def test_a_key_is_shown_by_whatever_names_it(store: SqlKeyStore) -> None:
 
 
 @pytest.mark.parametrize("text", ["nobody", "", "…", "%", "a\x00b", "' OR '1'='1", "key_"])
-async def test_what_names_no_key_is_refused(store: SqlKeyStore, text: str) -> None:
+async def test_show_unknown_name_is_refused(store: SqlKeyStore, text: str) -> None:
     await make(store)
     with pytest.raises(KeyRefused, match="no key has"):
         await show(store, text)
 
 
-async def test_a_name_of_two_keys_is_ambiguous_and_the_ids_are_said(store: SqlKeyStore) -> None:
+async def test_show_name_of_two_keys_gives_their_ids(store: SqlKeyStore) -> None:
     one, _ = await make(store, name="laptop")
     two, _ = await make(store, name="laptop")
     with pytest.raises(KeyRefused, match="'laptop' is 2 keys; give the id of one") as refused:
@@ -136,7 +136,7 @@ async def test_a_name_of_two_keys_is_ambiguous_and_the_ids_are_said(store: SqlKe
     assert await show(store, three.id) == three
 
 
-async def test_a_rotation_keeps_the_key_and_changes_the_secret(store: SqlKeyStore) -> None:
+async def test_rotate_changes_the_secret_only(store: SqlKeyStore) -> None:
     key, first = await make(store, plan="pro", mode="test", models=["a"], expires_in=1e6)
     rotated, second = await rotate(store, "Penstock", key.id, now=NOW + 5, grace=60)
     assert second.startswith("sk-penstock-test-")
@@ -156,20 +156,20 @@ async def test_a_rotation_keeps_the_key_and_changes_the_secret(store: SqlKeyStor
     assert await store.find(digest(fourth)) == last
 
 
-async def test_a_live_key_of_a_brand_called_test_stays_live(store: SqlKeyStore) -> None:
+async def test_rotate_live_key_of_brand_test_stays_live(store: SqlKeyStore) -> None:
     key, _ = await create(store, "My test lab", now=NOW, name="x")
     _, secret = await rotate(store, "My test lab", key.id, now=NOW)
     assert secret.startswith("sk-my-test-lab-live-")
 
 
 @pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf")])
-async def test_a_grace_without_sense_is_refused(store: SqlKeyStore, grace: float) -> None:
+async def test_rotate_invalid_grace_is_refused(store: SqlKeyStore, grace: float) -> None:
     key, _ = await make(store)
     with pytest.raises(KeyRefused, match="grace: expected 0 seconds to a century"):
         await rotate(store, "Penstock", key.id, now=NOW, grace=grace)
 
 
-async def test_a_revocation_is_final(store: SqlKeyStore) -> None:
+async def test_revoke_is_final(store: SqlKeyStore) -> None:
     key, secret = await make(store)
     revoked = await revoke(store, key.id, now=NOW + 1)
     assert revoked.revoked_at == NOW + 1
@@ -183,7 +183,7 @@ async def test_a_revocation_is_final(store: SqlKeyStore) -> None:
     assert found.revoked_at == NOW + 1
 
 
-async def test_an_expired_key_is_not_rotated_into_a_dead_secret(store: SqlKeyStore) -> None:
+async def test_rotate_expired_key_is_refused(store: SqlKeyStore) -> None:
     key, _ = await make(store, expires_in=10)
     with pytest.raises(KeyRefused, match="has expired"):
         await rotate(store, "Penstock", key.id, now=NOW + 10)
@@ -192,7 +192,7 @@ async def test_an_expired_key_is_not_rotated_into_a_dead_secret(store: SqlKeySto
     assert rotated.expires_at is None
 
 
-async def test_an_edit_changes_what_is_given_and_nothing_else(store: SqlKeyStore) -> None:
+async def test_edit_changes_given_fields_only(store: SqlKeyStore) -> None:
     key, _ = await make(store, owner="ann", plan="pro", models=["a"], networks=["10.0.0.0/8"])
     edited = await edit(
         store, key.id, now=NOW + 5, name="new", models=None, disabled=True, expires_in=10
@@ -207,7 +207,7 @@ async def test_an_edit_changes_what_is_given_and_nothing_else(store: SqlKeyStore
     assert await store.get(key.id) == edited
 
 
-async def test_no_key_has_the_id(store: SqlKeyStore) -> None:
+async def test_get_unknown_id_is_refused(store: SqlKeyStore) -> None:
     for operation in (
         revoke(store, "key_x", now=NOW),
         rotate(store, "Penstock", "key_\x00", now=NOW),
@@ -217,7 +217,7 @@ async def test_no_key_has_the_id(store: SqlKeyStore) -> None:
             await operation
 
 
-async def test_operations_at_once_undo_nothing_of_each_other(store: SqlKeyStore) -> None:
+async def test_concurrent_operations_keep_each_others_changes(store: SqlKeyStore) -> None:
     key, _ = await make(store)
     await asyncio.gather(
         edit(store, key.id, now=NOW, owner="ann"),
@@ -234,13 +234,13 @@ async def test_operations_at_once_undo_nothing_of_each_other(store: SqlKeyStore)
 
 @pytest.mark.parametrize("before", ["", "a b ", "sk-", "sk-a/", "(", "x\nsk- sk-"])
 @pytest.mark.parametrize("after", ["", " c", "-", ")"])
-def test_what_may_be_a_secret(before: str, after: str) -> None:
+def test_looks_secret(before: str, after: str) -> None:
     assert looks_secret(f"{before}sk-proj-{'a1' * 10}{after}")
     assert looks_secret(f"{before}sk-./-{'a1' * 10}{after}")
     for harmless in ("task-" + "a" * 20, "sk- " + "a" * 20, "sk-" + "a" * 19, "ask-me-anything"):
         assert not looks_secret(f"x {harmless} {after}")
 
 
-def test_a_long_text_is_looked_through_once() -> None:
-    """Not once for each of its marks, which would take longer than this test may."""
+def test_looks_secret_long_text_takes_linear_time() -> None:
+    """One pass for all marks: a pass for each would exceed the time of a test."""
     assert not looks_secret("sk-" * 300_000)

@@ -1,4 +1,4 @@
-"""The commands about money, as an operator or a script runs them."""
+"""Commands on plans, credits, usage and limits of keys."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ overflow = "credits"
 
 
 class Shop:
-    """Commands on one configuration, and a look at what they wrote."""
+    """Runs commands on one configuration and reads what they wrote."""
 
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self._sql = f"sqlite:///{folder}/var/penstock.db"
@@ -70,7 +70,7 @@ class Shop:
         return asyncio.run(run())
 
     def audit(self) -> list[Change]:
-        """What was noted, oldest first."""
+        """Rows of the audit, oldest first."""
         return self.sql(lambda database: SqlAuditStore(database).page())[::-1]
 
     def used(self, *entries: Entry) -> None:
@@ -85,7 +85,7 @@ def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shop:
 # Plans
 
 
-def test_plans(shop: Shop) -> None:
+def test_plans_are_listed(shop: Shop) -> None:
     lines = shop.ok("plans").splitlines()
     assert lines[0].split() == [
         *("id", "requests", "burst", "tokens", "concurrency", "on_excess", "windows"),
@@ -132,7 +132,7 @@ def test_credits_are_added_removed_and_listed(shop: Shop) -> None:
     assert shop.json("credits", "list", "bob")["credits"] == []
 
 
-def test_what_was_used_is_taken_off_the_balance(shop: Shop) -> None:
+def test_credits_list_balance_is_granted_less_used(shop: Shop) -> None:
     key = shop.key("ann")
     shop.ok("credits", "add", "ann", "5")
     now = time()
@@ -143,7 +143,7 @@ def test_what_was_used_is_taken_off_the_balance(shop: Shop) -> None:
     assert shop.json("credits", "list", "ann")["balance"] == "4.00"
 
 
-def test_a_credit_with_an_id_is_given_once(shop: Shop) -> None:
+def test_credits_add_same_id_is_added_once(shop: Shop) -> None:
     key = shop.key("ann")
     shop.key("bob")
     once = shop.ok("credits", "add", "ann", "5", "--id", "invoice-17")
@@ -178,9 +178,7 @@ def test_a_credit_with_an_id_is_given_once(shop: Shop) -> None:
         (["add", "gone", "5"], "is revoked"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_written(
-    shop: Shop, arguments: list[str], told: str
-) -> None:
+def test_credits_invalid_change_writes_nothing(shop: Shop, arguments: list[str], told: str) -> None:
     shop.key("ann")
     shop.key("gone")
     shop.ok("keys", "revoke", "gone")
@@ -228,7 +226,7 @@ def test_usage_of_all_and_of_one(shop: Shop) -> None:
     assert shop.refused("usage", "--days", "0")[0] == 2
 
 
-def test_usage_of_an_address_where_no_keys_are_asked_for(
+def test_usage_of_an_address_without_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop = Shop(tmp_path, capsys)
@@ -241,7 +239,7 @@ def test_usage_of_an_address_where_no_keys_are_asked_for(
 # A key's own limits
 
 
-def test_a_key_with_limits_of_its_own(shop: Shop) -> None:
+def test_create_key_with_own_limits(shop: Shop) -> None:
     shop.key(
         "own",
         *("--requests", "60/min", "--burst", "10", "--tokens", "100k/min", "--concurrency", "3"),
@@ -274,7 +272,7 @@ def test_a_key_with_limits_of_its_own(shop: Shop) -> None:
         (["--on-excess", "panic"], 2, "Invalid value for '--on-excess'"),
     ],
 )
-def test_limits_that_cannot_be_say_which_and_make_nothing(
+def test_create_invalid_limit_is_named_and_creates_nothing(
     shop: Shop, options: list[str], status: int, told: str
 ) -> None:
     assert shop.penstock.on("migrate").status == 0
@@ -285,7 +283,7 @@ def test_limits_that_cannot_be_say_which_and_make_nothing(
     assert shop.audit() == []
 
 
-def test_a_key_is_edited(shop: Shop) -> None:
+def test_edit_changes_the_given_fields(shop: Shop) -> None:
     key = shop.key("ann", "--requests", "60/min", "--concurrency", "3", "--model", "m")
     told = shop.ok("keys", "edit", "ann", "--requests", "30/min", "--plan", "max", "--disable")
     assert told == f"ok: {key} is changed\n"
@@ -312,7 +310,7 @@ def test_a_key_is_edited(shop: Shop) -> None:
         (["--model", "x"], 2, "'x' is not a model of this configuration"),
     ],
 )
-def test_an_edit_that_cannot_be_changes_nothing(
+def test_edit_invalid_option_changes_nothing(
     shop: Shop, options: list[str], status: int, told: str
 ) -> None:
     shop.key("ann")
@@ -326,7 +324,7 @@ def test_an_edit_that_cannot_be_changes_nothing(
 # The audit
 
 
-def test_every_change_is_in_the_audit_and_no_secret_is(shop: Shop, tmp_path: Path) -> None:
+def test_every_change_is_in_the_audit_without_secrets(shop: Shop, tmp_path: Path) -> None:
     secrets = [shop.ok("keys", "create", "--name", "ann", "--plan", "pro", "--quiet").strip()]
     secrets.append(shop.ok("keys", "rotate", secrets[0], "--grace", "1h", "--quiet").strip())
     shop.ok("keys", "edit", "ann", "--plan", "max")

@@ -1,4 +1,4 @@
-"""`penstock status` against a server that answers as it is told to."""
+"""`penstock status` against a scripted server."""
 
 import json
 import socket
@@ -45,7 +45,7 @@ class Server:
         self._thread.join()
 
     def runs(self, *workers: dict[str, Any], **more: Any) -> None:
-        """It is a gateway with these workers."""
+        """Answer as a gateway with these workers."""
         plain = {
             "state": "ready",
             "digest": digest_of(CONFIG),
@@ -85,7 +85,7 @@ def ask(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> A
     return run
 
 
-def test_all_is_well(ask: Any, server: Server) -> None:
+def test_status_all_workers_current_exits_0(ask: Any, server: Server) -> None:
     server.runs({}, {"requests": 4})
     result = ask()
     assert (result.status, result.err) == (0, "")
@@ -96,7 +96,7 @@ def test_all_is_well(ask: Any, server: Server) -> None:
     assert [row.split()[-1] for row in rows] == ["3", "4"]
 
 
-def test_for_machines(ask: Any, server: Server) -> None:
+def test_status_json(ask: Any, server: Server) -> None:
     server.runs({}, {"digest": "0" * 16})
     result = ask("--json")
     found = json.loads(result.out)
@@ -122,7 +122,7 @@ def test_for_machines(ask: Any, server: Server) -> None:
         ),
     ],
 )
-def test_what_is_not_as_it_should_be(
+def test_status_problem_is_reported_and_exits_1(
     ask: Any, server: Server, workers: list[Any], more: Any, said: str
 ) -> None:
     server.runs(*workers, **more)
@@ -141,7 +141,7 @@ def test_what_is_not_as_it_should_be(
         ((200, b"[]"), "answers, but is not Penstock"),
     ],
 )
-def test_whoever_else_is_there(
+def test_status_other_server_is_an_error(
     ask: Any, server: Server, answer: tuple[int, bytes], said: str
 ) -> None:
     server.answer = answer
@@ -150,7 +150,7 @@ def test_whoever_else_is_there(
     assert result.err == f"error: http://127.0.0.1:{server.port}/: {said}\n"
 
 
-def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_no_server_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -161,7 +161,7 @@ def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_it_is_asked_where_the_file_says_valid_or_not(
+def test_status_address_of_the_file_valid_or_not(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str], broken: bool
 ) -> None:
     config = tmp_path / "penstock.toml"

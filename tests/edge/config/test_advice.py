@@ -1,0 +1,134 @@
+"""Advice and warnings of `penstock check` about valid configurations."""
+
+from typing import Any
+
+from edge.settings import (
+    advice,
+    not_enforced,
+    parse,
+)
+from tests.edge.config.documents import MODEL, UPSTREAM
+
+
+def test_advice_base_url_without_path() -> None:
+    def said(url: str) -> list[str]:
+        return advice(parse({"upstreams": [{"name": "u", "dialect": "openai", "base_url": url}]}))
+
+    (sentence,) = said("https://api.example.com")
+    assert sentence.startswith("upstreams[0].base_url: https://api.example.com has no path")
+    assert said("https://api.example.com/v1") == []
+
+
+def test_advice_azure_deployment_of_unknown_model() -> None:
+    azure = {**UPSTREAM, "base_url": "https://res.openai.azure.com/openai/v1"}
+    other = {**UPSTREAM, "name": "other", "base_url": "https://api.example.com/v1"}
+
+    def said(**fields: Any) -> list[str]:
+        document = {"upstreams": [azure, other], "models": [{**MODEL, **fields}]}
+        return [sentence for sentence in advice(parse(document)) if ".family" in sentence]
+
+    (sentence,) = said(targets=["other/m", "up/prod"])
+    assert sentence.startswith("models[0].family: is not given; up/prod may be any model")
+    for known in (
+        {"targets": ["up/gpt-5-prod", "other/prod"]},
+        {"targets": ["up/prod"], "family": "gpt-5"},
+        {"targets": ["up/prod"], "families": ["gpt-5"]},
+    ):
+        assert said(**known) == []
+
+
+def test_advice_models_that_no_budget_limits() -> None:
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {"id": "none", "targets": ["up/a"]},
+                {"id": "input", "targets": ["up/b"], "price": {"input": "1"}},
+                {"id": "both", "targets": ["up/c"], "price": {"input": "1", "output": "2"}},
+                {"id": "zero", "targets": ["up/d"], "price": {"input": "0", "output": "0"}},
+                {
+                    "id": "embed",
+                    "targets": ["up/e"],
+                    "output_modalities": ["embedding"],
+                    "price": {"input": "1"},
+                },
+                {"id": "spare", "targets": ["up/f"]},
+                {"id": "gold", "targets": ["up/g"], "plans": ["gold"]},
+            ],
+            "plans": [
+                {"id": "pro", "windows": [{"length": "5h", "credits": "1"}], "on_budget": "spare"},
+                {"id": "prepaid", "overflow": "credits"},
+                {"id": "gold", "requests": "1/min"},
+            ],
+        },
+        env={},
+    )
+    others = ("max_output", "hosted_call")
+    told = [one for one in advice(settings) if not any(name in one for name in others)]
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "models[0].price",
+        "models[1].price.output",
+        "models[6].price",
+    ]
+    assert "the budgets of pro, prepaid do not limit them" in told[0]
+    assert "the budget of any key" in told[2]
+
+
+def test_advice_nothing_sold_is_silent() -> None:
+    models = [{"id": "m", "targets": ["up/a"]}]
+    upstreams = [{"name": "up", "dialect": "simulator"}]
+    plans = [{"id": "slow", "requests": "1/min"}]
+    document = {"upstreams": upstreams, "models": models, "plans": plans}
+    assert advice(parse(document, env={})) == []
+
+
+def test_not_enforced_names_written_settings_only() -> None:
+    assert not_enforced(parse({"limits": {}, "store": {}, "media": {}}, env={})) == []
+    told = not_enforced(
+        parse(
+            {
+                "store": {"objects": "file:var/objects"},
+                "upstreams": [UPSTREAM, {**UPSTREAM, "name": "r", "dialect": "responses"}],
+                "models": [
+                    {**MODEL, "targets": ["up/m", "up/n"], "fallbacks": ["n"]},
+                    {"id": "n", "targets": ["r/n"], "price": {"input": "1"}},
+                ],
+                "media": {"image": "m"},
+                "routes": [
+                    {"path": "/a/responses", "dialect": "responses"},
+                    {"path": "/a/messages", "dialect": "anthropic"},
+                ],
+            },
+            env={},
+        )
+    )
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "media",
+        "store.objects",
+    ]
+
+
+def test_advice_charges_of_vendors_without_a_price() -> None:
+    price = {"input": "1", "output": "2"}
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [
+                {"id": "plain", "targets": ["up/p"], "price": {**price, "hosted_call": "0"}},
+                {"id": "hidden", "targets": ["up/gpt-5"], "price": price},
+                {"id": "drained", "targets": ["up/o3"], "price": price, "on_hangup": "drain"},
+                {"id": "named", "targets": ["up/x"], "family": "gpt-5.2", "price": price},
+                {"id": "claude", "targets": ["up/claude-opus-5-5"], "price": price},
+                {"id": "older", "targets": ["up/claude-3-5-haiku-latest"], "price": price},
+                {"id": "free", "targets": ["up/gpt-5"]},
+            ],
+            "plans": [{"id": "pro"}, {"id": "patient", "on_hangup": "drain"}],
+        },
+        env={},
+    )
+    told = {one.partition(":")[0]: one for one in advice(settings)}
+    assert (
+        "not given for hidden, drained, named, claude, older;" in told["models[].price.hosted_call"]
+    )
+    assert "not given for hidden, named, claude;" in told["models[].on_hangup"]
+    assert "keys of pro." in told["models[].on_hangup"]

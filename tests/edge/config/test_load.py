@@ -1,0 +1,173 @@
+"""Loading a configuration: files, defaults, the demo."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.settings import (
+    Secret,
+    Settings,
+    SettingsError,
+    demo_settings,
+    load,
+    not_enforced,
+    parse,
+    slug,
+)
+from tests.edge.config.documents import (
+    CONFIG,
+    MODEL,
+    UPSTREAM,
+    model,
+    uncommented,
+)
+
+
+def test_route_endpoint_follows_from_its_path() -> None:
+    paths = {"/a/chat/completions": "chat.completions", "/b/completions": "completions"}
+    routes = [{"path": path, "dialect": "auto"} for path in paths]
+    settings = parse({"routes": routes}, env={})
+    assert {route.path: route.endpoint for route in settings.routes} == paths
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.toml", ""), ("a.toml", "# later\n"), ("a.json", "{}")]
+)
+def test_load_empty_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="is empty; expected at least one of"):
+        load(file)
+
+
+def test_load_toml_and_json_are_equal(tmp_path: Path) -> None:
+    document = model(context=8192) | {"brand": "Claudin.io"}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    (tmp_path / "a.toml").write_text(
+        'brand = "Claudin.io"\n[[upstreams]]\nname = "up"\ndialect = "openai"\n'
+        'base_url = "https://up.example/v1"\n[[models]]\nid = "m"\ncontext = 8192\n'
+        'targets = ["up/m"]\n'
+    )
+    assert load(tmp_path / "a.json", env={}) == load(tmp_path / "a.toml", env={})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.toml", b"a = ", "is not TOML"),
+        ("a.json", b"{", "is not JSON"),
+        ("a.json", b"[" * 100_000, "is not JSON: is nested too deeply"),
+        ("a.toml", b"a = " + b"[" * 100_000, "is not TOML: is nested too deeply"),
+        ("a.toml", b"\xff", "is not UTF-8 text"),
+        ("a.toml", None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_load_unreadable_file_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError, match=f"{name}: {told}"):
+        load(tmp_path / name)
+
+
+def test_load_server_values_replace_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[server]\nport = 1\nhost = "::1"\n')
+    server = load(tmp_path / "a.toml", env={}, server={"port": 0}).server
+    assert (server.port, server.host) == (0, "::1")
+    with pytest.raises(SettingsError, match="workers need Redis"):
+        load(tmp_path / "a.toml", env={}, server={"workers": 2})
+
+
+@pytest.mark.parametrize(
+    ("brand", "expected"),
+    [("Penstock", "penstock"), ("Claudin.io", "claudinio"), ("My  Own_Edge", "my-own-edge")],
+)
+def test_slug_of_brand(brand: str, expected: str) -> None:
+    assert slug(brand) == expected
+
+
+ENV = dict.fromkeys(
+    (
+        "PENSTOCK_ADMIN_TOKEN",
+        "OPENAI_API_KEY",
+        "OPENAI_ORGANIZATION",
+        "ANTHROPIC_API_KEY",
+    ),
+    "0123456789abcdef-x",
+) | {"EGRESS_PROXY": "http://proxy:3128"}
+
+
+def test_default_file_changes_no_default() -> None:
+    settings = load(CONFIG / "penstock.toml", env={})
+    given = {"upstreams", "models", "written"}
+    assert not_enforced(settings) == []
+    for field in msgspec.structs.fields(Settings):
+        if field.name not in given:
+            default = field.default
+            if field.name == "store":
+                default = parse({}, CONFIG).store  # relative to the folder of the file
+            assert getattr(settings, field.name) == default, field.name
+
+
+def test_default_file_commented_values_are_the_defaults() -> None:
+    text = uncommented((CONFIG / "penstock.toml").read_text())
+    settings = parse(tomllib.loads(text), CONFIG, env=ENV)
+    plain = load(CONFIG / "penstock.toml", env={})
+    for name in ("server", "store", "limits", "errors", "log"):
+        shown = getattr(settings, name)
+        if name == "server":  # which has no value that could be shown
+            assert shown.public_url == "https://llm.example.com"
+            shown = msgspec.structs.replace(shown, public_url=None)
+        if name == "store":  # whose value depends on `auth.mode`
+            assert shown.responses_ttl == plain.keep_responses
+            shown = msgspec.structs.replace(shown, responses_ttl=None)
+        assert shown == getattr(plain, name), name
+    document = tomllib.loads(text)
+    for name in ("server", "store", "auth", "limits", "errors", "log"):
+        known = {field.name for field in msgspec.structs.fields(getattr(plain, name))}
+        assert set(document[name]) == known, name
+
+
+def test_demo_needs_no_environment(tmp_path: Path) -> None:
+    settings = demo_settings({}, tmp_path)
+    assert settings.store.sql == f"sqlite:///{tmp_path}/penstock.db"
+    assert [one.dialect for one in settings.upstreams] == ["simulator"]
+    assert not_enforced(settings) == []
+
+
+def test_demo_takes_providers_with_a_key(tmp_path: Path) -> None:
+    env = {
+        "OPENAI_API_KEY": "sk-o",
+        "ANTHROPIC_API_KEY": "sk-a",
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:9/",
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+    }
+    found = {one.name: one for one in demo_settings(env, tmp_path).upstreams}
+    assert list(found) == ["simulator", "openai", "anthropic"]
+    assert found["openai"].base_url == found["anthropic"].base_url == "http://127.0.0.1:9/v1"
+    assert found["openai"].api_key == Secret("sk-o")
+    with pytest.raises(SettingsError, match=r"upstreams\[1\].base_url"):
+        demo_settings({**env, "OPENAI_BASE_URL": "nonsense"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "kept"),
+    [
+        ("keys", {}, 30 * 86400),
+        ("none", {}, 0),
+        ("none", {"responses_ttl": "1h"}, 3600),
+        ("keys", {"responses_ttl": 0}, 0),
+    ],
+)
+def test_keep_responses_without_keys_only_when_written(
+    mode: str, given: dict[str, Any], kept: float
+) -> None:
+    settings = parse(
+        {"upstreams": [UPSTREAM], "models": [MODEL], "auth": {"mode": mode}, "store": given}, env={}
+    )
+    assert settings.keep_responses == kept

@@ -1,0 +1,286 @@
+"""Cross-field checks: each fault of a configuration is a sentence with its path."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from edge.settings import (
+    Secret,
+    SettingsError,
+    parse,
+)
+from tests.edge.config.documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (
+            {"server": {"workers": 2}},
+            "server.workers: 2 workers need Redis to count limits together; set store.counters = "
+            '"redis://HOST:6379/0", or server.workers = 1',
+        ),
+        (
+            {"store": {"sql": "mysql://h/d"}},
+            'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"',
+        ),
+        (
+            {"store": {"sql": "sqlite:///:memory:"}},
+            'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"',
+        ),
+        (
+            {"store": {"counters": "disk"}},
+            'store.counters: expected "memory" or "redis://HOST:PORT/0"',
+        ),
+        (
+            {"store": {"counters": "redis://:hunter2/@cache:6379/0"}},
+            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
+            "%2F %3F %23 %40 %3A %25",
+        ),
+        (
+            {"limits": {"throttle_max_wait": 0}},
+            "limits.throttle_max_wait: expected more than 0 seconds; "
+            'on_excess = "reject" never waits',
+        ),
+        (
+            {"limits": {"throttle_max_memory": "0"}},
+            "limits.throttle_max_memory: expected more than 0 bytes",
+        ),
+        (
+            {"store": {"objects": "var"}},
+            'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"',
+        ),
+        (
+            {"server": {"cors_origins": ["app.example"]}},
+            'server.cors_origins[0]: expected an origin such as "https://app.example.com" or "*", '
+            'found "app.example"',
+        ),
+        ({"brand": "—"}, "brand: expected at least one ASCII letter or digit"),
+        ({"brand": "a\nb"}, "brand: expected printable text on one line"),
+        (
+            {"upstreams": [UPSTREAM, UPSTREAM]},
+            'upstreams: 2 entries have the name "up"; expected one',
+        ),
+        (
+            {"plans": [{"id": "p"}, {"id": "p"}]},
+            'plans: 2 entries have the id "p"; expected one',
+        ),
+        (
+            {"upstreams": [{"name": "up", "dialect": "anthropic"}]},
+            "upstreams[0].base_url: is missing; dialect anthropic needs it",
+        ),
+        (
+            upstream(dialect="simulator"),
+            "upstreams[0].base_url: is not used by dialect simulator; remove it",
+        ),
+        (upstream(idle_timeout=0), "upstreams[0].idle_timeout: expected more than 0 seconds"),
+        (
+            upstream(auth_header="api-key"),
+            "upstreams[0].auth_header: is not used without api_key; set the key or remove it",
+        ),
+        (upstream(query={"": "1"}), "upstreams[0].query.: expected a printable name"),
+        (
+            upstream(query={"v": "1\r\nx: y"}),
+            "upstreams[0].query.v: expected printable text without line ends as its value",
+        ),
+        (
+            upstream(extra_body={"Max_Tokens": 5}),
+            "upstreams[0].extra_body.Max_Tokens: cannot be set here: the cost of a request is "
+            "computed from the caller's own",
+        ),
+        (
+            upstream(extra_body={"day": date(2026, 1, 1)}),
+            "upstreams[0].extra_body.day: expected a JSON value: no date, nan or inf",
+        ),
+        (
+            upstream(extra_body={"a": [float("nan")]}),
+            "upstreams[0].extra_body.a: expected a JSON value: no date, nan or inf",
+        ),
+        (
+            upstream(extra_body={"user": "x"}, drop_body=["user"]),
+            "upstreams[0].extra_body.user: is in drop_body too; keep one of them",
+        ),
+        (
+            upstream(drop_body=["seed", "max_output_tokens"]),
+            "upstreams[0].drop_body[1]: max_output_tokens cannot be dropped: the cost of a "
+            "request is computed from it",
+        ),
+        (
+            {"upstreams": [{"name": "cli", "dialect": "claude-cli", "drop_body": ["user"]}]},
+            "upstreams[0].drop_body: is not used by dialect claude-cli; remove it",
+        ),
+        (
+            upstream(headers={"x y": "1"}),
+            "upstreams[0].headers.x y: expected a header name (RFC 9110 token)",
+        ),
+        (
+            upstream(headers={"Host": "h"}),
+            "upstreams[0].headers.Host: is set by Penstock itself; remove it",
+        ),
+        (
+            upstream(headers={"x-a": "1", "X-A": "2"}),
+            "upstreams[0].headers.X-A: is there in another case too; keep one of them",
+        ),
+        (
+            upstream(headers={"x-a": "1\r\nx-b: 2"}),
+            "upstreams[0].headers.x-a: expected printable ASCII characters without line ends as "
+            "its value",
+        ),
+        (upstream(proxy="http://p:1"), 'upstreams[0].proxy: needs transport = "httpx"'),
+        (
+            upstream(proxy="p:1", transport="httpx"),
+            'upstreams[0].proxy: expected a URL such as "http://proxy.example.com:3128"',
+        ),
+        (
+            model(targets=["other/m"]),
+            "models[0].targets[0]: unknown upstream other; known: up",
+        ),
+        (
+            model(targets=["up"]),
+            'models[0].targets[0]: expected "upstream/its-model-name", with * only at the end, '
+            'found "up"',
+        ),
+        (
+            model(targets=["up/*"]),
+            "models[0].targets[0]: ends in *, but the id m does not; write the whole "
+            "name of the upstream's model",
+        ),
+        (
+            model(aliases=["m"]),
+            'models[0].aliases[0]: "m" is also models[0].id; expected each name once',
+        ),
+        (
+            model(id="m-*", aliases=["x"]),
+            "models[0].aliases: an id that ends in * has no aliases; remove them",
+        ),
+        (
+            model(fallbacks=["n"]),
+            "models[0].fallbacks[0]: unknown model n; expected an id or alias of models",
+        ),
+        (
+            model(fallbacks=["m"]),
+            "models[0].fallbacks[0]: m is this model itself; expected another",
+        ),
+        (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro"),
+        (
+            model(weights=[1]),
+            'models[0].weights: is used only with load_balancing = "weight"; set that or remove it',
+        ),
+        (
+            model(family="gpt 5"),
+            "models[0].family: expected a name without spaces, quotes or *, at most 200 "
+            'characters, found "gpt 5"',
+        ),
+        (
+            model(families=["gpt-5", "gpt-4.1"]),
+            "models[0].families: expected 1 names, one for each target, found 2",
+        ),
+        (
+            model(family="gpt-5", families=["gpt-5"]),
+            "models[0].families: is not used beside family; keep one of them",
+        ),
+        (
+            model(load_balancing="weight", weights=[1, 2]),
+            "models[0].weights: expected 1 numbers, one for each target, found 2",
+        ),
+        (
+            {"plans": [{"id": "p", "on_budget": "x"}]},
+            "plans[0].on_budget: unknown model x; expected an id or alias of models",
+        ),
+        (
+            {"plans": [{"id": "p", "on_rate_limit": "x"}]},
+            "plans[0].on_rate_limit: unknown model x; expected an id or alias of models",
+        ),
+        ({"breaker": {"open_for": "0s"}}, "breaker.open_for: expected more than 0 seconds"),
+        ({"fallback": {"deadline": "0s"}}, "fallback.deadline: expected more than 0 seconds"),
+        (
+            {"media": {"image": "eye"}},
+            "media.image: unknown model eye; expected an id or alias of models",
+        ),
+        (
+            {
+                "upstreams": [UPSTREAM],
+                "models": [{**MODEL, "aliases": ["n"]}, {"id": "n", "targets": ["up/n"]}],
+            },
+            'models[1].id: "n" is also models[0].aliases[0]; expected each name once',
+        ),
+        (
+            {"routes": [{"path": "/v2/odd", "dialect": "openai"}]},
+            "routes[0].endpoint: is missing; /v2/odd ends in none of /chat/completions, "
+            "/completions, /responses, /responses/compact, /responses/input_tokens, /messages, "
+            "/messages/count_tokens, /embeddings, /models",
+        ),
+        (
+            {"routes": [{"path": "/x/models", "dialect": "openai"}] * 2},
+            'routes: 2 entries have the path "/x/models"; expected one',
+        ),
+    ],
+)
+def test_cross_field_fault_is_reported_in_a_sentence(
+    document: dict[str, Any], expected: str
+) -> None:
+    assert faults(document) == (expected,)
+
+
+def test_workers_with_redis_may_be_many() -> None:
+    settings = parse({"server": {"workers": 4}, "store": {"counters": "redis://h"}}, env={})
+    assert settings.server.workers == 4
+
+
+@pytest.mark.parametrize("bad", [f"{CANARY}\r\nx-evil: 1", f"{CANARY} b", f"{CANARY}ü"])
+def test_api_key_invalid_in_header_is_refused_without_echo(bad: str) -> None:
+    (fault,) = faults(upstream(api_key="env:K"), env={"K": bad})
+    assert fault.startswith("upstreams[0].api_key: expected visible ASCII")
+    assert CANARY not in fault
+
+
+@pytest.mark.parametrize(
+    "token", ["admin", "changeme", "short-1234", "password12345678", "secret----------", "a" * 32]
+)
+def test_admin_token_easily_guessed_is_refused(token: str) -> None:
+    (fault,) = faults({"auth": {"admin_token": token}})
+    assert fault.startswith("auth.admin_token: ")
+    assert token not in fault.removeprefix("auth.admin_token: ")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("os.environ/OPENAI_API_KEY", "os.environ['X']", "$OPENAI_API_KEY", "${OPENAI_API_KEY}"),
+        *("{{ env.KEY }}", "{env:KEY}", "%KEY%", "process.env.KEY", "env.KEY", "<your-api-key>"),
+        *("vault://secret/key", "op://vault/item", "ENV:KEY", "OPENAI_API_KEY"),
+    ],
+)
+def test_api_key_reference_of_other_program_is_refused_without_echo(key: str) -> None:
+    upstream = {"name": "u", "dialect": "openai", "base_url": "https://x/v1", "api_key": key}
+    with pytest.raises(SettingsError) as raised:
+        parse({"upstreams": [upstream]})
+    (fault,) = raised.value.faults
+    assert fault.startswith("upstreams[0].api_key: looks like a reference")
+    assert '"env:NAME"' in fault
+    assert key not in fault
+
+
+@pytest.mark.parametrize("key", ["sk-proj-$abc", "AIza%20x", "key-env.in-it", "a{b}c", "x<y>z"])
+def test_api_key_with_odd_characters_is_accepted(key: str) -> None:
+    upstream = {"name": "u", "dialect": "openai", "base_url": "https://x/v1", "api_key": key}
+    settings = parse({"upstreams": [upstream]})
+    assert settings.upstreams[0].api_key == Secret(key)
+
+
+@pytest.mark.parametrize(
+    ("url", "end"),
+    [
+        ("https://x/v1/chat/completions", "/chat/completions"),
+        ("https://x/v1/completions/", "/completions"),
+        ("https://x/v1/messages", "/messages"),
+        ("https://x/v1/responses", "/responses"),
+        ("https://x/openai/embeddings", "/embeddings"),
+    ],
+)
+def test_base_url_with_endpoint_path_is_refused(url: str, end: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse({"upstreams": [{"name": "u", "dialect": "openai", "base_url": url}]})
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"upstreams[0].base_url: ends in the endpoint {end};")
