@@ -102,8 +102,8 @@ class Passage:
             if not self._held and rest.removeprefix(BOM).lstrip().startswith(b"{"):
                 failed = failed_by(rest.removeprefix(BOM))  # an error labelled as a stream
                 raise UpstreamBroke.by(failed)
-            last = relay.feed(rest + b"\n\n") if rest else b""
-            last += relay.end()
+            last = relay.relay(rest + b"\n\n") if rest else b""
+            last += relay.relay_end()
             if not self._flowing:
                 if not relay.content:
                     raise UpstreamBroke("the stream ended without content")
@@ -137,11 +137,11 @@ class Passage:
         """Called for every read of the upstream: the hot path of the whole program."""
         if len(chunk) > _AT_ONCE:
             return self._in_pieces(chunk)
-        block = self._splitter.feed(chunk)
+        block = self._splitter.split(chunk)
         if not block:
             return None
         relay = self._relay
-        block = relay.feed(block)
+        block = relay.relay(block)
         if self._flowing:
             if not block:
                 return None

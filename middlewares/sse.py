@@ -4,7 +4,7 @@ Source: the event stream grammar of the WHATWG HTML standard, section 9.2. An ev
 line; a line ends with LF, CRLF or CR. The forwarder passes whole events on as the bytes they came
 in, so nothing here re-encodes what it has read.
 
-Theory of operation. `Splitter.feed` takes chunks cut anywhere and gives back the longest prefix
+Theory of operation. `Splitter.split` takes chunks cut anywhere and gives back the longest prefix
 that ends at a boundary; what is left waits for the next chunk. Nearly every chunk of a live stream
 is exactly one event ending in LF LF: that case is one `endswith`. The tail grows in a bytearray
 and only its new part is searched, so a large event in many small chunks costs linear time.
@@ -61,7 +61,7 @@ class Splitter:
         self._limit = limit
         self._tail = bytearray()
 
-    def feed(self, chunk: bytes) -> bytes:
+    def split(self, chunk: bytes) -> bytes:
         """The events completed by `chunk`, as one piece of whole events; b"" when none is."""
         tail = self._tail
         if not tail:

@@ -33,7 +33,7 @@ class StopStrings:
         self._held = ""
         self.found: str | None = None
 
-    def feed(self, text: str) -> str:
+    def filter(self, text: str) -> str:
         """What of the text so far may be shown now."""
         if self.found is not None:
             return ""
@@ -64,7 +64,7 @@ class StopStrings:
                 return size
         return 0
 
-    def end(self) -> str:
+    def filter_end(self) -> str:
         """What was held back of a text in which none of the strings came."""
         held, self._held = self._held, ""
         return held
@@ -81,7 +81,7 @@ class Fence:
         """The first characters that are no blanks, as many as a fence has."""
         self._open = True
 
-    def feed(self, text: str) -> str:
+    def filter(self, text: str) -> str:
         """The text as it comes, unless it begins with a fence: then nothing yet."""
         if not self._open:
             return text
@@ -99,7 +99,7 @@ class Fence:
         self._parts.clear()
         return held
 
-    def end(self) -> str:
+    def filter_end(self) -> str:
         """What a fence was around, or the text itself when the fence does not close at its end."""
         held = self._taken()
         inner = held.strip()
@@ -116,12 +116,12 @@ class Unwrapped:
     def __init__(self) -> None:
         self._parts: list[str] = []
 
-    def feed(self, text: str) -> str:
+    def filter(self, text: str) -> str:
         """Nothing yet: only the whole can be told."""
         self._parts.append(text)
         return ""
 
-    def end(self) -> str:
+    def filter_end(self) -> str:
         """The value."""
         whole = "".join(self._parts)
         self._parts.clear()

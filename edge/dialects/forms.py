@@ -36,11 +36,11 @@ def put_together(stream: bytes, dialect: Dialect) -> bytes:
     """The body of the answer that a whole `stream` of `dialect` makes. Raises UpstreamBroke."""
     reader = UPSTREAMS[dialect].reader()
     splitter, halves = sse.Splitter(len(stream)), Halves()
-    block = halves.feed(splitter.feed(stream) + splitter.rest() + b"\n\n") + halves.rest()
-    reply = fold([*reader.feed(block), *reader.end()])
+    block = halves.join(splitter.split(stream) + splitter.rest() + b"\n\n") + halves.rest()
+    reply = fold([*reader.decode(block), *reader.decode_end()])
     if reply.failed is not None:
         raise UpstreamBroke.by(reply.failed)
-    made = decode_fields(_writer(dialect, stream=False).body(reply))
+    made = decode_fields(_writer(dialect, stream=False).encode_body(reply))
     events = map(_fields_of, sse.split(block))  # a million may be: one at a time
     return encode({**made, **(_response(events) if dialect == "responses" else _told(events))})
 
@@ -51,7 +51,7 @@ def as_stream(body: bytes, dialect: Dialect) -> bytes:
     for event in events:
         if isinstance(event, Failed):
             raise UpstreamBroke.by(event)
-    stream = _writer(dialect, stream=True).write(events)
+    stream = _writer(dialect, stream=True).encode(events)
     answer = _object(body)
     if dialect == "responses":
         answer.setdefault("service_tier", _NULL)

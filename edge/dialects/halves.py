@@ -42,7 +42,7 @@ class Halves:
         self._waiting: _Held | None = None
         self.held = False
 
-    def feed(self, block: bytes) -> bytes:
+    def join(self, block: bytes) -> bytes:
         """`block` of whole events, with the halves in it joined."""
         if not self.held and (b"\\u" not in block or _LONE.search(block) is None):
             return block

@@ -109,14 +109,14 @@ class Relay(Protocol):
         so that the dialect's usual one will do."""
         ...
 
-    def feed(self, block: bytes) -> bytes:
+    def relay(self, block: bytes) -> bytes:
         """What the client gets for a block of whole events; b"" for nothing.
 
         Raises UpstreamBroke.
         """
         ...
 
-    def end(self) -> bytes:
+    def relay_end(self) -> bytes:
         """The upstream has ended: what the client still gets. Raises UpstreamBroke on a cut."""
         ...
 

@@ -96,14 +96,14 @@ class Writer(Protocol):
     answer: bytes
     """The finished answer as the object that is stored (Responses only), b"" before and else."""
 
-    def write(self, events: Sequence[Event]) -> bytes:
+    def encode(self, events: Sequence[Event]) -> bytes:
         """The bytes of a stream for the next events; b"" for nothing.
 
         Each SSE event is whole. `Failed` does not come here.
         """
         ...
 
-    def body(self, reply: Reply) -> bytes:
+    def encode_body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""
         ...
 
@@ -119,11 +119,11 @@ class Reader(Protocol):
     `Stopped` nothing comes any more, whatever the upstream still says.
     """
 
-    def feed(self, block: bytes) -> list[Event]:
+    def decode(self, block: bytes) -> list[Event]:
         """The events in a block of whole SSE events."""
         ...
 
-    def end(self) -> list[Event]:
+    def decode_end(self) -> list[Event]:
         """The upstream has ended: [] after the end of the reply, else what is left of it."""
         ...
 

@@ -16,7 +16,7 @@ class SseReader:
     def __init__(self) -> None:
         self._over = False
 
-    def feed(self, block: bytes) -> list[Event]:
+    def decode(self, block: bytes) -> list[Event]:
         """The events in a block of whole SSE events."""
         out: list[Event] = []
         if self._over:

@@ -1,8 +1,8 @@
 """From one dialect to another, through the neutral form: one attempt's way across.
 
 request   fields -> ClientSide.read -> Conversation -> UpstreamSide.write -> Sent
-stream    block -> Reader -> events -> Undo -> events -> Writer -> bytes
-whole     body -> UpstreamSide.read -> events -> Undo -> fold -> Writer.body
+stream    block -> Reader.decode -> events -> Undo.restore -> events -> Writer.encode -> bytes
+whole     body -> UpstreamSide.read -> events -> Undo.restore -> fold -> Writer.encode_body
 """
 
 from collections.abc import Callable, Sequence
@@ -136,15 +136,15 @@ class Translation:
     def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The fold of the answer's events."""
         read = self._upstream.read(body)
-        events = self._undo.feed(read)
+        events = self._undo.restore(read)
         reply = fold(events)
         if reply.failed is not None:
             raise UpstreamBroke.by(reply.failed)
         usage, cut = reply.usage, _is_cut(events, read)
         if usage is not None and not cut and self._count.is_sure(usage):
-            return self._writer.body(reply), usage, True
+            return self._writer.encode_body(reply), usage, True
         reply.usage, measured = self._count.settled(usage, said_by(events), cut=cut)
-        return self._writer.body(reply), reply.usage, measured
+        return self._writer.encode_body(reply), reply.usage, measured
 
 
 def _is_cut(events: Sequence[Event], read: Sequence[Event]) -> bool:
@@ -279,27 +279,27 @@ class TranslatedRelay:
         """The end of a stream that broke."""
         return self._writer.encode_failure(content)
 
-    def feed(self, block: bytes) -> bytes:
+    def relay(self, block: bytes) -> bytes:
         """Translate a block of whole events."""
         self._left -= len(block)
         if self._left < 0:
             raise UpstreamBroke("the stream is longer than an answer may be")
         if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
-            block = self._halves.feed(block)
-        out = self._pass(self._reader.feed(block))
+            block = self._halves.join(block)
+        out = self._pass(self._reader.decode(block))
         if not out:
             self._left_withheld -= len(block)
             if self._left_withheld < 0:
                 raise UpstreamBroke("the stream holds too much that cannot be passed on yet")
         return out
 
-    def end(self) -> bytes:
+    def relay_end(self) -> bytes:
         """What is left when the upstream has ended. Raises UpstreamBroke on a cut."""
         rest = self._halves.rest()
-        out = self._pass(self._reader.feed(rest)) if rest else b""
+        out = self._pass(self._reader.decode(rest)) if rest else b""
         if self.complete:
             return out
-        left = self._reader.end()
+        left = self._reader.decode_end()
         if not left:
             raise UpstreamBroke("the stream ended before the answer did")
         return out + self._pass(left)
@@ -307,14 +307,14 @@ class TranslatedRelay:
     def _pass(self, read: list[Event]) -> bytes:
         if self.complete or not read:
             return b""
-        events = self._undo.feed(read)
+        events = self._undo.restore(read)
         if not events:
             return b""
         if len(events) == 1 and type(only := events[0]) is TextDelta:  # as nearly all are
             text = only.text
             self.said += len(text) if text.isascii() else size_of(text)
             self.content = True
-            return self._writer.write(events)
+            return self._writer.encode(events)
         if not self.content:
             self.content = any(isinstance(event, CONTENT) for event in events)
         self.said += said_by(events)
@@ -323,7 +323,7 @@ class TranslatedRelay:
                 self.usage = event.usage
             elif isinstance(event, Failed):
                 broke = UpstreamBroke.by(event)
-                broke.passed = self._writer.write(events[:-1])
+                broke.passed = self._writer.encode(events[:-1])
                 raise broke
             elif isinstance(event, Stopped):
                 self.complete = True
@@ -331,4 +331,4 @@ class TranslatedRelay:
                 self.usage, measured = self._count.settled(event.usage, self.said, cut=self.enough)
                 event.usage = self.usage
                 self.estimated = not measured
-        return self._writer.write(events)
+        return self._writer.encode(events)

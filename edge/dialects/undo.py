@@ -97,7 +97,7 @@ class Undo:
         self._usage: Usage | None = None
         self.over = False
 
-    def feed(self, events: Sequence[Event]) -> Sequence[Event]:
+    def restore(self, events: Sequence[Event]) -> Sequence[Event]:
         """The events that `events` amount to."""
         if self._quick and not self._answering and len(events) == 1:
             kind = type(events[0])
@@ -147,7 +147,7 @@ class Undo:
 
     def _text(self, text: str, out: list[Event]) -> None:
         for each in self._filters:
-            text = each.feed(text)
+            text = each.filter(text)
         self._show(text, out)
 
     def _show(self, text: str, out: list[Event]) -> None:
@@ -192,7 +192,7 @@ class Undo:
         elif self._filters:
             rest = ""
             for each in self._filters:
-                rest = (each.feed(rest) if rest else "") + each.end()
+                rest = (each.filter(rest) if rest else "") + each.filter_end()
             self._show(rest, out)
         if self._answering and not self._open:
             self._show("{}", out)  # a call without arguments

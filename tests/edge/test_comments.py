@@ -138,8 +138,8 @@ def relayed(dialect: str, chunks: list[bytes]) -> bytes:
     """What the caller of a dialect gets of a stream in the same."""
     relay = PASSTHROUGH[dialect].relay({}, "ours", {})
     splitter = Splitter()
-    blocks = [splitter.feed(chunk) for chunk in chunks]
-    return b"".join(relay.feed(block) for block in blocks if block) + relay.end()
+    blocks = [splitter.split(chunk) for chunk in chunks]
+    return b"".join(relay.relay(block) for block in blocks if block) + relay.relay_end()
 
 
 @pytest.mark.parametrize("dialect", MODELS)

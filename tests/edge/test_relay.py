@@ -60,11 +60,11 @@ def run(dialect: str, chunks: list[bytes], fields: dict[str, msgspec.Raw]) -> Re
     out: list[bytes] = []
     try:
         for chunk in chunks:
-            block = splitter.feed(chunk)
-            out.append(relay.feed(block) if block else b"")
+            block = splitter.split(chunk)
+            out.append(relay.relay(block) if block else b"")
         if rest := splitter.rest():
-            out.append(relay.feed(rest + b"\n\n"))
-        out.append(relay.end())
+            out.append(relay.relay(rest + b"\n\n"))
+        out.append(relay.relay_end())
     except UpstreamBroke as broke:
         out.append(broke.passed)
         return Result(b"".join(out), relay.usage, broke.kind)
@@ -713,7 +713,7 @@ def test_a_frame_that_is_not_utf_8_breaks_the_stream(dialect: str) -> None:
 )
 def test_pings_and_role_frames_are_not_content(dialect: str, event: str, content: bool) -> None:
     relay = PASSTHROUGH[dialect].relay({}, "ours", {})
-    relay.feed(event.encode())
+    relay.relay(event.encode())
     assert relay.content is content
 
 
@@ -808,7 +808,7 @@ def test_any_name_is_written_as_json(name: str) -> None:
     renamed = rename(b'{"model":"up\\/x"}', "up/x", name)
     assert json.loads(renamed) == {"model": name}
     relay = PASSTHROUGH["openai"].relay({}, name, {})
-    out = relay.feed(chunk(delta('{"content":"a"}')).sent.encode())
+    out = relay.relay(chunk(delta('{"content":"a"}')).sent.encode())
     assert json.loads(out.removeprefix(b"data: "))["model"] == name
 
 

@@ -98,13 +98,13 @@ def _events(dialect: Dialect, pieces: list[bytes]) -> list[Event]:
     reader, splitter = UPSTREAMS[dialect].reader(), sse.Splitter()
     out: list[Event] = []
     for piece in pieces:
-        if block := splitter.feed(piece):
-            out += reader.feed(block)
+        if block := splitter.split(piece):
+            out += reader.decode(block)
     if rest := splitter.rest():
-        out += reader.feed(rest + b"\n\n")
-    out += reader.end()
-    assert reader.feed(b"data: {}\n\n") == []
-    assert reader.end() == []
+        out += reader.decode(rest + b"\n\n")
+    out += reader.decode_end()
+    assert reader.decode(b"data: {}\n\n") == []
+    assert reader.decode_end() == []
     return out
 
 
@@ -211,10 +211,10 @@ def write(endpoint: str, data: bytes) -> None:
         fields=usage,  # type: ignore[arg-type]
     )
     one, many = CALLERS[endpoint].writer(caller), CALLERS[endpoint].writer(caller)
-    stream = b"".join(one.write([event]) for event in events)
+    stream = b"".join(one.encode([event]) for event in events)
     half = len(events) // 2
-    assert many.write(events[:half]) + many.write(events[half:]) == stream
-    body = CALLERS[endpoint].writer(caller).body(reply)
+    assert many.encode(events[:half]) + many.encode(events[half:]) == stream
+    body = CALLERS[endpoint].writer(caller).encode_body(reply)
     surface = _SURFACES[endpoint]
     seen = check_stream(surface, stream, include_usage=True if usage else None)
     assert seen == summary(surface, body), "the stream and the body differ"

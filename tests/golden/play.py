@@ -253,15 +253,15 @@ def fed(
     said: list[bytes] = []
     try:
         for piece in pieces:
-            block = splitter.feed(piece)
+            block = splitter.split(piece)
             if block:
-                said.append(relay.feed(block))
+                said.append(relay.relay(block))
             if relay.enough:
                 return b"".join(said), relay, None
         rest = splitter.rest()
         if rest:
-            said.append(relay.feed(rest + b"\n\n"))
-        said.append(relay.end())
+            said.append(relay.relay(rest + b"\n\n"))
+        said.append(relay.relay_end())
     except UpstreamBroke as broke:
         problem = Problem(broke.kind, reason=broke.reason)
         exchange.failure_encoder = relay

@@ -47,8 +47,8 @@ def told(reply: Reply) -> tuple[Any, ...]:
 
 def streamed(dialect: Dialect, stream: bytes) -> Reply:
     reader, halves = UPSTREAMS[dialect].reader(), Halves()
-    block = halves.feed(stream.rstrip(b"\r\n") + b"\n\n") + halves.rest()
-    return fold([*reader.feed(block), *reader.end()])
+    block = halves.join(stream.rstrip(b"\r\n") + b"\n\n") + halves.rest()
+    return fold([*reader.decode(block), *reader.decode_end()])
 
 
 def plain(dialect: Dialect, body: bytes) -> Reply:

@@ -51,7 +51,7 @@ def reference(stream: bytes) -> list[Event]:
 def read(chunks: list[bytes]) -> list[Event]:
     """What this module makes of the same stream."""
     splitter = Splitter()
-    blocks = [splitter.feed(chunk) for chunk in chunks]
+    blocks = [splitter.split(chunk) for chunk in chunks]
     blocks.append(splitter.rest())
     parsed = (parse(event) for block in blocks for event in split(block))
     return [event for event in parsed if event is not None]
@@ -94,7 +94,7 @@ def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, at: l
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
 def test_no_byte_is_lost_or_made_up(stream: bytes, at: list[int]) -> None:
     splitter = Splitter()
-    out = b"".join(splitter.feed(chunk) for chunk in cut(stream, at)) + splitter.rest()
+    out = b"".join(splitter.split(chunk) for chunk in cut(stream, at)) + splitter.rest()
     assert out == stream
     assert b"".join(split(stream)) == stream
     assert splitter.rest() == b""
@@ -105,27 +105,27 @@ def test_an_event_comes_out_with_its_last_byte_and_not_before(end: bytes) -> Non
     event = b"event: x" + end + b"data: 1" + end + end
     splitter = Splitter()
     for i in range(len(event) - 1):
-        assert splitter.feed(event[i : i + 1]) == b""
-    assert splitter.feed(event[-1:]) == event
+        assert splitter.split(event[i : i + 1]) == b""
+    assert splitter.split(event[-1:]) == event
 
 
 def test_a_crlf_boundary_is_not_split_between_cr_and_lf() -> None:
     splitter = Splitter()
-    assert splitter.feed(b"data: 1\r\n\r") == b""
-    assert splitter.feed(b"\ndata: 2\r\n\r\n") == b"data: 1\r\n\r\ndata: 2\r\n\r\n"
+    assert splitter.split(b"data: 1\r\n\r") == b""
+    assert splitter.split(b"\ndata: 2\r\n\r\n") == b"data: 1\r\n\r\ndata: 2\r\n\r\n"
 
 
 def test_whole_events_go_on_while_the_next_one_waits() -> None:
     splitter = Splitter()
-    assert splitter.feed(b"data: 1\n\ndata: 2\n\ndata: 3") == b"data: 1\n\ndata: 2\n\n"
-    assert splitter.feed(b"\n") == b""
-    assert splitter.feed(b"\ndata") == b"data: 3\n\n"
+    assert splitter.split(b"data: 1\n\ndata: 2\n\ndata: 3") == b"data: 1\n\ndata: 2\n\n"
+    assert splitter.split(b"\n") == b""
+    assert splitter.split(b"\ndata") == b"data: 3\n\n"
     assert splitter.rest() == b"data"
 
 
 def test_the_usual_chunk_is_handed_on_as_the_very_object() -> None:
     chunk = b'data: {"x":1}\n\n'
-    assert Splitter().feed(chunk) is chunk
+    assert Splitter().split(chunk) is chunk
 
 
 class CountingTail(bytearray):
@@ -143,33 +143,33 @@ def test_a_large_event_in_small_chunks_is_searched_once_not_once_per_chunk() -> 
     splitter._tail = CountingTail(b"data: ")
     size, step = 400_000, 100
     for _ in range(size // step):
-        assert splitter.feed(b"x" * step) == b""
-    assert len(splitter.feed(b"\n\n")) == size + 8
+        assert splitter.split(b"x" * step) == b""
+    assert len(splitter.split(b"\n\n")) == size + 8
     assert CountingTail.searched < 4 * size
 
 
 def test_an_event_past_the_bound_overflows() -> None:
     splitter = Splitter(limit=100)
-    assert splitter.feed(b"data: " + b"x" * 94) == b""
+    assert splitter.split(b"data: " + b"x" * 94) == b""
     with pytest.raises(Overflow, match="100 bytes"):
-        splitter.feed(b"x")
+        splitter.split(b"x")
 
 
 @pytest.mark.parametrize("first", [b"", b"da"])
 def test_the_bound_is_for_one_unfinished_event_not_for_a_read(first: bytes) -> None:
     splitter = Splitter(limit=100)
-    assert splitter.feed(first) == b""
+    assert splitter.split(first) == b""
     whole = b"data: 1\n\n" * 50
-    assert first + splitter.feed(whole[len(first) :])[len(first) :] == whole
+    assert first + splitter.split(whole[len(first) :])[len(first) :] == whole
     with pytest.raises(Overflow):
-        splitter.feed(b"data: 1\n\n" + b"x" * 101)
+        splitter.split(b"data: 1\n\n" + b"x" * 101)
 
 
 def test_the_bound_holds_for_what_follows_a_finished_event() -> None:
     splitter = Splitter(limit=100)
-    splitter.feed(b"data: ")
+    splitter.split(b"data: ")
     with pytest.raises(Overflow):
-        splitter.feed(b"1\n\n" + b"x" * 101)
+        splitter.split(b"1\n\n" + b"x" * 101)
 
 
 def test_split_and_parse_survive_random_bytes() -> None:

@@ -185,7 +185,7 @@ class MessagesRelay:
     def encode_failure(self, content: dict[str, Any]) -> None:
         """Nothing: no event is numbered."""
 
-    def feed(self, block: bytes) -> bytes:
+    def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
         if (
             len(block) >= self._least
@@ -198,7 +198,7 @@ class MessagesRelay:
                 return block
         bare = BACKSLASH not in block
         if not (bare and self._sure):
-            block = self._halves.feed(block)
+            block = self._halves.join(block)
             self._be_sure(self._sure and not self._halves.held)
         if (
             self._sure
@@ -331,7 +331,7 @@ class MessagesRelay:
         self.complete = True
         return STOP
 
-    def end(self) -> bytes:
+    def relay_end(self) -> bytes:
         """A message ends with `message_stop`, or once there was a reason to stop."""
         rest = self._halves.rest()
         out = event_by_event(rest, self._event) if rest else b""

@@ -114,7 +114,7 @@ class MessagesReader(SseReader):
         self._told: MessageUsage | None = None
         self._usage: Usage | None = None
 
-    def end(self) -> list[Event]:
+    def decode_end(self) -> list[Event]:
         """The upstream has ended: whether that was the end of the answer."""
         out: list[Event] = []
         if not self._over:

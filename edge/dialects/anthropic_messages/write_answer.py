@@ -106,7 +106,7 @@ class MessagesWriter:
         self._refused = False
         self._usage: Usage | None = None
 
-    def write(self, events: Sequence[Event]) -> bytes:
+    def encode(self, events: Sequence[Event]) -> bytes:
         """The bytes of a stream for the next events."""
         if len(events) == 1:
             return self._event(events[0])
@@ -252,7 +252,7 @@ class MessagesWriter:
             return "refusal", None, details
         return REASONS[stop], None, None
 
-    def body(self, reply: Reply) -> bytes:
+    def encode_body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""
         content: list[dict[str, Any]] = []
         for block in reply.blocks:

@@ -45,7 +45,7 @@ class _Brackets:
         """Whether the text has ended between a backslash and what that escapes."""
         self.over = False
 
-    def feed(self, text: str) -> None:
+    def scan(self, text: str) -> None:
         """Take in the next piece."""
         at = 0
         if self._escaped and text:
@@ -140,7 +140,7 @@ class Call:
         brackets = self._brackets = self._brackets or _Brackets()
         over = brackets.over
         if not over:
-            brackets.feed("".join(self.said[self._looked :]))
+            brackets.scan("".join(self.said[self._looked :]))
         self._looked = len(self.said)
         self._is_object = not over and brackets.over and _is_object("".join(self.said))
 

@@ -218,7 +218,7 @@ class ChatRelay:
     def encode_failure(self, content: dict[str, Any]) -> None:
         """Nothing: no event is numbered."""
 
-    def feed(self, block: bytes) -> bytes:
+    def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
         if (
             len(block) >= self._least
@@ -232,7 +232,7 @@ class ChatRelay:
         if self.complete:
             return b""
         if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
-            block = self._halves.feed(block)
+            block = self._halves.join(block)
             if self._halves.held:
                 self._least = 1 << 62  # the next event must not pass by the half that waits
         if self.content and self._ours:
@@ -361,7 +361,7 @@ class ChatRelay:
         self.complete = True
         self._least = 1 << 62
 
-    def end(self) -> bytes:
+    def relay_end(self) -> bytes:
         """A stream may end without `[DONE]`, but not without a finish reason."""
         if self.complete:
             return b""

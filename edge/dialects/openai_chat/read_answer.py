@@ -118,7 +118,7 @@ class ChatReader(SseReader):
         self._started = False
         self._usage: Usage | None = None
 
-    def end(self) -> list[Event]:
+    def decode_end(self) -> list[Event]:
         """The upstream has ended: what waited, and whether that was the end of the answer."""
         out: list[Event] = []
         if not self._over:

@@ -159,7 +159,7 @@ class ChatWriter:
     def _end(self) -> bytes:
         return b',"usage":null}\n\n' if self._usage else b"}\n\n"
 
-    def write(self, events: Sequence[Event]) -> bytes:
+    def encode(self, events: Sequence[Event]) -> bytes:
         """The chunks for the next events."""
         if len(events) == 1:
             return self._event(events[0])
@@ -252,7 +252,7 @@ class ChatWriter:
             return "function_call"
         return _FINISH[reason]
 
-    def body(self, reply: Reply) -> bytes:
+    def encode_body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""
         return encode(
             {

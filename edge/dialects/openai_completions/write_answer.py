@@ -45,7 +45,7 @@ class CompletionWriter:
     def _end(self) -> bytes:
         return b',"usage":null}\n\n' if self._usage else b"}\n\n"
 
-    def write(self, events: Sequence[Event]) -> bytes:
+    def encode(self, events: Sequence[Event]) -> bytes:
         """The chunks for the next events."""
         if len(events) == 1:
             return self._event(events[0])
@@ -66,7 +66,7 @@ class CompletionWriter:
             out += self._head + b'[],"usage":' + encode(usage_of(event.usage)) + b"}\n\n"
         return out + DONE
 
-    def body(self, reply: Reply) -> bytes:
+    def encode_body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""
         text = "".join(b.text for b in reply.blocks if isinstance(b, Text | Refusal))
         choices = [_choice(self._echo + text, reply.stop)]

@@ -73,7 +73,7 @@ class CompactionWriter:
         self._caller = msgspec.structs.replace(caller, fields={})  # a request can be megabytes
         self._sealer = sealer
 
-    def write(self, events: object) -> bytes:
+    def encode(self, events: object) -> bytes:
         """Compaction is not streamed."""
         raise NotImplementedError("a compaction is not streamed")
 
@@ -81,7 +81,7 @@ class CompactionWriter:
         """Compaction is not streamed."""
         raise NotImplementedError("a compaction is not streamed")
 
-    def body(self, reply: Reply) -> bytes:
+    def encode_body(self, reply: Reply) -> bytes:
         """The object. Raises UpstreamBroke when there is no summary in the reply."""
         summary = "".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
         if not summary:

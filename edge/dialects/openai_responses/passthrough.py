@@ -188,7 +188,7 @@ class ResponsesRelay:
         """Bytes of text that the model made so far."""
         return self._made.bytes
 
-    def feed(self, block: bytes) -> bytes:
+    def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
         bare = BACKSLASH not in block
         if (
@@ -208,7 +208,7 @@ class ResponsesRelay:
                 made.add(block, 1, bare)
             return block
         if not (bare and self._sure):
-            block = self._halves.feed(block)
+            block = self._halves.join(block)
             self._sure = self._sure and not self._halves.held
         if (
             self._sure
@@ -360,7 +360,7 @@ class ResponsesRelay:
         self._following, self._last = numbered.following, b""
         return events
 
-    def end(self) -> bytes:
+    def relay_end(self) -> bytes:
         """Only a response that has ended ends a stream."""
         rest = self._halves.rest()
         out = event_by_event(rest, self._event) if rest else b""

@@ -78,7 +78,7 @@ class ResponsesReader(SseReader):
         self._started = False
         self._text = [0]
 
-    def feed(self, block: bytes) -> list[Event]:
+    def decode(self, block: bytes) -> list[Event]:
         # Nearly every block is one event of two lines.
         cut = block.find(b"\n")
         if (
@@ -91,9 +91,9 @@ class ResponsesReader(SseReader):
             out: list[Event] = []
             self._data(block[cut + 7 : -2], block[7:cut], out)
             return out
-        return super().feed(block)
+        return super().decode(block)
 
-    def end(self) -> list[Event]:
+    def decode_end(self) -> list[Event]:
         """The upstream has ended; without a terminal event it has broken off."""
         out: list[Event] = []
         if not self._over:

@@ -89,7 +89,7 @@ class ResponsesWriter:
         """Characters of text in the finished items."""
         self._refused = False
 
-    def write(self, events: Sequence[Event]) -> bytes:
+    def encode(self, events: Sequence[Event]) -> bytes:
         """The SSE events for the next events."""
         if len(events) == 1:
             return self._event(events[0])
@@ -213,9 +213,9 @@ class ResponsesWriter:
         self.answer = self._response.incomplete(self._done, usage, reason)
         return out + self._stream.event(b"response.incomplete", b'"response":' + self.answer)
 
-    def body(self, reply: Reply) -> bytes:
+    def encode_body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""
-        self.write(list(unfold(reply)))
+        self.encode(list(unfold(reply)))
         return self.answer
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:

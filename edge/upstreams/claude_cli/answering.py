@@ -170,7 +170,7 @@ class Answering:
         self.taken = 0
         self.complete = False
 
-    def feed(self, line: bytes) -> Raw | None:
+    def read_line(self, line: bytes) -> Raw | None:
         """The event of the Messages API in a line, if there is one.
 
         Raises Refusal, and UpstreamFailure when the client fails us.

@@ -181,7 +181,7 @@ class Turn:
             raise Disconnected(await self._process.last_words(), sent=True)
         try:
             for line in lines:
-                event = self._answering.feed(line)
+                event = self._answering.read_line(line)
                 if event is not None:
                     self._events.append(event)
         except (Refusal, UpstreamFailure) as failure:

@@ -75,10 +75,10 @@ def fed(pieces: list[bytes], *, disclose: bool = False) -> Result:
     splitter = Splitter()
     out: list[bytes] = []
     try:
-        out += (relay.feed(block) for block in map(splitter.feed, pieces) if block)
+        out += (relay.relay(block) for block in map(splitter.split, pieces) if block)
         if rest := splitter.rest():
-            out.append(relay.feed(rest + b"\n\n"))
-        out.append(relay.end())
+            out.append(relay.relay(rest + b"\n\n"))
+        out.append(relay.relay_end())
     except UpstreamBroke as broke:
         return Result(b"".join(out) + broke.passed, relay, broke.kind)
     return Result(b"".join(out), relay, "")
@@ -109,7 +109,7 @@ def renamed(stream: bytes) -> bytes:
     return stream.replace(b'"model": "theirs"', b'"model":"ours"')
 
 
-def test_feed_an_ordinary_stream_passes_as_it_came() -> None:
+def test_relay_an_ordinary_stream_passes_as_it_came() -> None:
     result = run(ANSWER)
     assert result.out == renamed(ANSWER)
     assert result.relay.usage == Usage(input=10, output=5)
@@ -131,7 +131,7 @@ def test_feed_an_ordinary_stream_passes_as_it_came() -> None:
         b'event: ping\ndata: {"type":"ping","provider":"theirs"}\n\n',
     ],
 )
-def test_feed_heartbeats_leave_as_pings(beat: bytes) -> None:
+def test_relay_heartbeats_leave_as_pings(beat: bytes) -> None:
     result = run(beat + BEGUN + text("a") + beat + text("b") + CLOSED + ended() + event(STOP))
     assert result.broke == ""
     assert result.out.count(event(PING)) == 2
@@ -139,7 +139,7 @@ def test_feed_heartbeats_leave_as_pings(beat: bytes) -> None:
     assert b"theirs" not in result.out
 
 
-def test_feed_events_without_their_lines_get_them() -> None:
+def test_relay_events_without_their_lines_get_them() -> None:
     bare = b"".join(b"data: " + each.partition(b"\ndata: ")[2] for each in sse.split(ANSWER))
     result = run(bare)
     assert [name for name, data in told(result.out)] == [data["type"] for _, data in told(ANSWER)]
@@ -148,7 +148,7 @@ def test_feed_events_without_their_lines_get_them() -> None:
     assert result.relay.usage == Usage(input=10, output=5)
 
 
-def test_feed_events_without_a_type_get_it_from_their_line() -> None:
+def test_relay_events_without_a_type_get_it_from_their_line() -> None:
     bare = b"".join(
         each.replace(b'"type": "%b", ' % name.encode(), b"", 1)
         for each in sse.split(HELLO + ended())
@@ -159,7 +159,7 @@ def test_feed_events_without_a_type_get_it_from_their_line() -> None:
 
 
 @pytest.mark.parametrize("close", [b"", b"data: [DONE]\n\n", b'data:  "[DONE]" \n\n'])
-def test_feed_an_end_without_message_stop_is_one_after_a_reason(close: bytes) -> None:
+def test_relay_an_end_without_message_stop_is_one_after_a_reason(close: bytes) -> None:
     result = run(HELLO + ended() + close)
     assert result.out == renamed(ANSWER)
     assert result.relay.complete
@@ -167,7 +167,7 @@ def test_feed_an_end_without_message_stop_is_one_after_a_reason(close: bytes) ->
 
 @pytest.mark.parametrize("close", [b"", b"data: [DONE]\n\n"])
 @pytest.mark.parametrize("reason", [None, ""])
-def test_feed_an_end_without_a_reason_is_a_cut(close: bytes, reason: str | None) -> None:
+def test_relay_an_end_without_a_reason_is_a_cut(close: bytes, reason: str | None) -> None:
     assert run(HELLO + close).broke == "upstream_error"
     result = run(HELLO + ended(reason) + close)
     assert result.broke == "upstream_error"
@@ -175,17 +175,17 @@ def test_feed_an_end_without_a_reason_is_a_cut(close: bytes, reason: str | None)
     assert b"message_stop" not in result.out
 
 
-def test_feed_done_in_the_middle_is_left_out() -> None:
+def test_relay_done_in_the_middle_is_left_out() -> None:
     result = run(BEGUN + b"data: [DONE]\n\n" + text("a") + ended() + event(STOP))
     assert (said(result.out), result.broke) == ("a", "")
     assert b"DONE" not in result.out
 
 
-def test_feed_a_message_delta_without_a_reason_is_no_content() -> None:
+def test_relay_a_message_delta_without_a_reason_is_no_content() -> None:
     relay = MessagesRelay({}, "ours")
-    relay.feed(start() + ended(None))
+    relay.relay(start() + ended(None))
     assert not relay.content
-    relay.feed(ended())
+    relay.relay(ended())
     assert relay.content
 
 
@@ -211,7 +211,7 @@ def test_feed_a_message_delta_without_a_reason_is_no_content() -> None:
         (b"data: <html>secret-host</html>\n\n", "upstream_error"),
     ],
 )
-def test_feed_an_error_in_any_words_breaks_the_stream(frame: bytes, kind: str) -> None:
+def test_relay_an_error_in_any_words_breaks_the_stream(frame: bytes, kind: str) -> None:
     result = run(HELLO + frame + ended() + event(STOP))
     assert result.broke == kind
     assert said(result.out) == "Hello there."
@@ -221,12 +221,12 @@ def test_feed_an_error_in_any_words_breaks_the_stream(frame: bytes, kind: str) -
 
 
 @pytest.mark.parametrize("error", [None, {}, "", False])
-def test_feed_an_empty_error_is_none(error: Any) -> None:
+def test_relay_an_empty_error_is_none(error: Any) -> None:
     stream = HELLO + ended(error=error) + event(STOP)
     assert (said(run(stream).out), run(stream).broke) == ("Hello there.", "")
 
 
-def test_feed_an_error_in_the_message_breaks_the_stream() -> None:
+def test_relay_an_error_in_the_message_breaks_the_stream() -> None:
     assert run(start(error={"type": "api_error"}) + ANSWER).broke == "upstream_error"
 
 
@@ -292,7 +292,7 @@ def test_an_odd_reason_beside_a_call_is_a_call() -> None:
         ({"type": "hologram", "text": {"en": 1}, "thinking": None}, None),
     ],
 )
-def test_feed_null_members_of_a_block_become_empty(block: Json, ours: Json | None) -> None:
+def test_relay_null_members_of_a_block_become_empty(block: Json, ours: Json | None) -> None:
     for before in (b"", opened() + text("a") + CLOSED):
         result = run(start() + before + opened(**block) + CLOSED + ended() + event(STOP))
         starts = [data for name, data in told(result.out) if name == "content_block_start"]
@@ -300,7 +300,7 @@ def test_feed_null_members_of_a_block_become_empty(block: Json, ours: Json | Non
         assert result.broke == ""
 
 
-def test_feed_null_members_of_the_message_become_empty() -> None:
+def test_relay_null_members_of_the_message_become_empty() -> None:
     stream = start(content=None, usage=None) + opened() + text("a") + ended(usage=None)
     result = run(stream + event(STOP))
     message = told(result.out)[0][1]["message"]
@@ -310,7 +310,7 @@ def test_feed_null_members_of_the_message_become_empty() -> None:
     assert result.relay.usage is None
 
 
-def test_feed_odd_members_that_nobody_needs_are_put_right() -> None:
+def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
     stream = (
         start(id=5)
         + opened("0")  # type: ignore[arg-type]
@@ -327,12 +327,12 @@ def test_feed_odd_members_that_nobody_needs_are_put_right() -> None:
     assert told(result.out)[0][1]["message"]["id"] == 5
 
 
-def test_feed_halves_of_characters_are_joined() -> None:
+def test_relay_halves_of_characters_are_joined() -> None:
     result = run(BEGUN + text("hi \ud83d") + text("\ude00 there \ud83d") + ended() + event(STOP))
     assert said(result.out) == "hi \U0001f600 there \ufffd"
 
 
-def test_feed_a_half_at_the_very_end_is_not_lost() -> None:
+def test_relay_a_half_at_the_very_end_is_not_lost() -> None:
     result = run(BEGUN + text("hi \ud83d"))
     assert (said(result.out), result.broke) == ("hi \ufffd", "upstream_error")
 
@@ -340,7 +340,7 @@ def test_feed_a_half_at_the_very_end_is_not_lost() -> None:
 # Who made it
 
 
-def test_feed_what_names_the_vendor_does_not_leave() -> None:
+def test_relay_what_names_the_vendor_does_not_leave() -> None:
     fallback: Json = {"type": "fallback", "from": {"model": "theirs"}, "to": {"model": "theirs-2"}}
     usage = {
         "output_tokens": 5,
@@ -370,7 +370,7 @@ def test_feed_what_names_the_vendor_does_not_leave() -> None:
     assert novelty["model"] == "ours"
 
 
-def test_feed_deltas_that_name_the_vendor_are_looked_at_one_by_one() -> None:
+def test_relay_deltas_that_name_the_vendor_are_looked_at_one_by_one() -> None:
     stream = BEGUN + text("a", provider="theirs") + text("b", provider="theirs", x=1)
     result = run(stream + ended() + event(STOP))
     assert (said(result.out), result.broke) == ("ab", "")
@@ -378,7 +378,7 @@ def test_feed_deltas_that_name_the_vendor_are_looked_at_one_by_one() -> None:
     assert b'"x":1' in result.out
 
 
-def test_feed_with_disclose_only_the_model_is_renamed() -> None:
+def test_relay_with_disclose_only_the_model_is_renamed() -> None:
     stream = (
         start(id="msg_bdrk_1", provider="theirs")
         + opened()

@@ -100,8 +100,8 @@ def events_of(*blocks: bytes) -> list[Event]:
     reader = MessagesReader()
     out: list[Event] = []
     for block in blocks:
-        out += reader.feed(block)
-    return out + reader.end()
+        out += reader.decode(block)
+    return out + reader.decode_end()
 
 
 def reply_to(*blocks: bytes) -> Reply:
@@ -402,9 +402,9 @@ def test_a_server_that_skips_the_beginning_of_a_text_is_understood() -> None:
 
 def test_nothing_comes_after_the_end() -> None:
     reader = MessagesReader()
-    reader.feed(start() + text(0, "x") + ended() + STOP)
-    assert reader.feed(text(1, "y")) == []
-    assert reader.end() == []
+    reader.decode(start() + text(0, "x") + ended() + STOP)
+    assert reader.decode(text(1, "y")) == []
+    assert reader.decode_end() == []
 
 
 def test_a_whole_answer_is_as_its_stream() -> None:
@@ -494,16 +494,16 @@ def test_nothing_is_lost_or_changed_however_it_is_cut(
         b'event: ping\ndata: {"type":"ping","cost":"0.1"}\n\n',
     ],
 )
-def test_feed_heartbeats_say_nothing(beat: bytes) -> None:
+def test_decode_heartbeats_say_nothing(beat: bytes) -> None:
     events = events_of(beat, start(), beat, text(0, "a", "b"), beat, ended(), beat, STOP, beat)
     assert fold(events).blocks == [Text(text="ab")]
     assert isinstance(events[-1], Stopped)
 
 
-def test_feed_done_is_an_end_once_there_is_a_reason_to_stop() -> None:
+def test_decode_done_is_an_end_once_there_is_a_reason_to_stop() -> None:
     reader = MessagesReader()
-    assert reader.feed(start() + text(0, "x") + b"data: [DONE]\n\n")[-1] == Closed()
-    assert isinstance(reader.feed(ended() + b'data: "[DONE]"\n\n')[-1], Stopped)
+    assert reader.decode(start() + text(0, "x") + b"data: [DONE]\n\n")[-1] == Closed()
+    assert isinstance(reader.decode(ended() + b'data: "[DONE]"\n\n')[-1], Stopped)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_feed_done_is_an_end_once_there_is_a_reason_to_stop() -> None:
         (b'data: {"type":"message_delta","error":{"type":"api_error"}}\n\n', "upstream_error"),
     ],
 )
-def test_feed_an_error_in_other_words_is_a_failure(frame: bytes, kind: str) -> None:
+def test_decode_an_error_in_other_words_is_a_failure(frame: bytes, kind: str) -> None:
     events = events_of(start(), text(0, "x"), frame, ended(), STOP)
     assert isinstance(events[-1], Failed)
     assert events[-1].kind == kind

@@ -52,7 +52,7 @@ def writer() -> MessagesWriter:
 
 def stream_of(events: Sequence[Event]) -> bytes:
     made = writer()
-    return b"".join(made.write([event]) for event in events)
+    return b"".join(made.encode([event]) for event in events)
 
 
 def parsed(stream: bytes) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def test_a_stream_of_everything() -> None:
 
 
 def test_a_stream_and_its_unstreamed_twin_say_the_same() -> None:
-    whole = summary("messages", writer().body(fold(EVENTS)))
+    whole = summary("messages", writer().encode_body(fold(EVENTS)))
     assert check_stream("messages", stream_of(EVENTS)) == whole
 
 
@@ -129,7 +129,7 @@ def test_an_estimate_stands_at_the_beginning_and_the_truth_at_the_end() -> None:
 
 
 def test_nothing_is_written_for_nothing() -> None:
-    assert writer().write([]) == b""
+    assert writer().encode([]) == b""
 
 
 def test_foreign_thinking_comes_back_to_its_maker_as_it_was() -> None:
@@ -159,8 +159,8 @@ def test_the_signature_of_one_block_is_not_that_of_the_next() -> None:
     )
     stream = stream_of(list(unfold(reply)))
     check_stream("messages", stream)
-    back = fold(MessagesReader().feed(stream)).blocks
-    assert back == fold(read(writer().body(reply))).blocks
+    back = fold(MessagesReader().decode(stream)).blocks
+    assert back == fold(read(writer().encode_body(reply))).blocks
     signs = [b.opaque for b in back if isinstance(b, Thinking)]
     assert signs[0] == Opaque(origin=Origin("anthropic"), data="c2ln")
     assert signs[2] == Opaque(origin=Origin("anthropic"), data="c2VjcmV0", redacted=True)
@@ -176,7 +176,7 @@ def test_encrypted_reasoning_without_text_is_an_empty_thinking_block() -> None:
     events: list[Event] = [Started(), Signed(sealed), Closed(), Stopped("end", usage=USAGE)]
     stream = stream_of(events)
     check_stream("messages", stream)
-    blocks = json.loads(writer().body(fold(events)))["content"]
+    blocks = json.loads(writer().encode_body(fold(events)))["content"]
     assert [block["type"] for block in blocks] == ["thinking"]
     assert opaque.unpack(blocks[0]["signature"]) == sealed
     assert [d["type"] for d in deltas_of(stream)] == ["signature_delta"]
@@ -207,7 +207,7 @@ def test_the_input_of_a_call_is_always_an_object(arguments: str, shown: Any) -> 
     ]
     told = "".join(d["partial_json"] for d in deltas_of(stream_of(events)))
     assert json.loads(told) == shown
-    assert json.loads(writer().body(fold(events)))["content"][0]["input"] == shown
+    assert json.loads(writer().encode_body(fold(events)))["content"][0]["input"] == shown
 
 
 def test_a_call_cut_short_ends_with_max_tokens_and_what_there_is_of_it() -> None:
@@ -221,14 +221,14 @@ def test_a_call_cut_short_ends_with_max_tokens_and_what_there_is_of_it() -> None
     ]
     found = parsed(stream_of(events))
     assert found[-2]["delta"]["stop_reason"] == "max_tokens"
-    body = json.loads(writer().body(fold(events)))
+    body = json.loads(writer().encode_body(fold(events)))
     assert body["stop_reason"] == "max_tokens"
     assert body["content"][0]["input"] == {"INVALID_JSON": '{"a": "unfin'}
 
 
 def test_numbers_of_an_input_are_not_read_and_written_again() -> None:
     arguments = '{"n":12345678901234567890123,"f":1.10}'
-    body = writer().body(Reply(blocks=[ToolCall(id="t", name="f", arguments=arguments)]))
+    body = writer().encode_body(Reply(blocks=[ToolCall(id="t", name="f", arguments=arguments)]))
     assert arguments.encode() in body
 
 
@@ -244,7 +244,7 @@ def test_a_free_text_call_has_its_text_in_input() -> None:
     told = "".join(d["partial_json"] for d in deltas_of(stream_of(events)))
     assert json.loads(told) == {"input": "*** Begin\n{}"}
     assert check_stream("messages", stream_of(events)) == summary(
-        "messages", writer().body(fold(events))
+        "messages", writer().encode_body(fold(events))
     )
 
 
@@ -288,7 +288,7 @@ def test_a_refusal_is_text_and_a_reason() -> None:
         "category": None,
         "explanation": None,
     }
-    assert summary("messages", writer().body(fold(events))).stop == "refusal"
+    assert summary("messages", writer().encode_body(fold(events))).stop == "refusal"
     told = Stopped("refusal", explanation="Not this.")
     assert parsed(stream_of([Started(), told]))[-2]["delta"]["stop_details"]["explanation"] == (
         "Not this."
@@ -298,7 +298,7 @@ def test_a_refusal_is_text_and_a_reason() -> None:
 def test_an_empty_answer_is_an_answer() -> None:
     events: list[Event] = [Started(), Stopped("end", usage=USAGE)]
     assert check_stream("messages", stream_of(events)).text == ""
-    assert json.loads(writer().body(fold(events)))["content"] == []
+    assert json.loads(writer().encode_body(fold(events)))["content"] == []
 
 
 def test_a_source_without_an_address_is_not_shown() -> None:
@@ -310,7 +310,7 @@ def test_a_source_without_an_address_is_not_shown() -> None:
         Stopped("end", usage=USAGE),
     ]
     assert [d["type"] for d in deltas_of(stream_of(events))] == ["text_delta"]
-    assert "citations" not in json.loads(writer().body(fold(events)))["content"][0]
+    assert "citations" not in json.loads(writer().encode_body(fold(events)))["content"][0]
 
 
 def test_a_failure_is_an_error_event_and_nothing_else() -> None:
@@ -320,7 +320,7 @@ def test_a_failure_is_an_error_event_and_nothing_else() -> None:
         "request_id": "req_1",
     }
     made = writer()
-    stream = made.write([Started(), TextDelta("x")]) + made.encode_failure(content)
+    stream = made.encode([Started(), TextDelta("x")]) + made.encode_failure(content)
     assert check_stream("messages", stream, error=True).stop == "error"
 
 
@@ -344,9 +344,9 @@ def test_whatever_is_said_is_said_alike_streamed_and_whole(blocks: list[Any]) ->
     stop: Any = "tool_use" if any(isinstance(b, ToolCall) for b in blocks) else "end"
     reply = Reply(blocks=blocks, stop=stop, usage=USAGE)
     stream = stream_of(list(unfold(reply)))
-    assert check_stream("messages", stream) == summary("messages", writer().body(reply))
+    assert check_stream("messages", stream) == summary("messages", writer().encode_body(reply))
     reader = MessagesReader()
-    back = fold(reader.feed(stream) + reader.end())
+    back = fold(reader.decode(stream) + reader.decode_end())
     assert [b.text for b in back.blocks if isinstance(b, Text)] == [
         b.text for b in blocks if isinstance(b, Text | Refusal)
     ]

@@ -12,7 +12,7 @@ Filter = StopStrings | Fence | Unwrapped
 
 
 def run(filter_: Filter, pieces: list[str]) -> str:
-    return "".join(filter_.feed(piece) for piece in pieces) + filter_.end()
+    return "".join(filter_.filter(piece) for piece in pieces) + filter_.filter_end()
 
 
 def cut(text: str, places: list[int]) -> list[str]:
@@ -36,8 +36,14 @@ def test_text_ends_before_the_stop_string_that_is_complete_first(
 
 def test_only_what_may_begin_a_stop_string_is_held() -> None:
     stop = StopStrings(["###", ""])
-    assert [stop.feed(piece) for piece in ("a#", "#b", "##", "#c", "d")] == ["a", "##b", "", "", ""]
-    assert (stop.found, stop.end()) == ("###", "")
+    assert [stop.filter(piece) for piece in ("a#", "#b", "##", "#c", "d")] == [
+        "a",
+        "##b",
+        "",
+        "",
+        "",
+    ]
+    assert (stop.found, stop.filter_end()) == ("###", "")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,7 @@ def test_a_fence_around_everything_goes(text: str, bare: str) -> None:
 
 def test_a_text_without_a_fence_is_not_held() -> None:
     fence = Fence()
-    assert [fence.feed(piece) for piece in (" ", "{", "}")] == ["", " {", "}"]
+    assert [fence.filter(piece) for piece in (" ", "{", "}")] == ["", " {", "}"]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +101,9 @@ def test_the_raw_input_of_a_custom_tool(arguments: str, raw: str) -> None:
 
 def test_very_many_stop_strings_hold_back_no_more_than_they_must() -> None:
     stop = StopStrings([f"{n:03}<" * 250 for n in range(256)])
-    assert stop.feed("no digits") == "no digits"
-    assert stop.feed("see 007<007") == "see "
-    assert stop.feed("<008") == "007<007<"
-    assert stop.feed("!") == "008!"
-    assert stop.feed("255<" * 249) == ""
-    assert stop.feed("255< more") == "" and stop.found == "255<" * 250
+    assert stop.filter("no digits") == "no digits"
+    assert stop.filter("see 007<007") == "see "
+    assert stop.filter("<008") == "007<007<"
+    assert stop.filter("!") == "008!"
+    assert stop.filter("255<" * 249) == ""
+    assert stop.filter("255< more") == "" and stop.found == "255<" * 250

@@ -49,18 +49,18 @@ def test_call_in_closing_brackets_is_looked_at_once(
     tail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode = Counter(calls._decode, len)
-    scan = Counter(calls._Brackets.feed, lambda _, text: len(text))
+    scan = Counter(calls._Brackets.scan, lambda _, text: len(text))
     monkeypatch.setattr(calls, "_decode", decode)
-    monkeypatch.setattr(calls._Brackets, "feed", lambda self, text: scan(self, text))
+    monkeypatch.setattr(calls._Brackets, "scan", lambda self, text: scan(self, text))
     pieces = ['{"a":"', *"}" * MANY, *tail]
     reader = chat.ChatReader()
-    events = reader.feed(chunk(0, pieces[0], name="f"))
-    events += reader.feed(chunk(1, "{}", name="g"))
+    events = reader.decode(chunk(0, pieces[0], name="f"))
+    events += reader.decode(chunk(1, "{}", name="g"))
     for piece in pieces[1:]:
-        events += reader.feed(chunk(0, piece))
-    events += reader.feed(b'data: {"choices":[{"index":0,"finish_reason":"tool_calls"}]}\n\n')
+        events += reader.decode(chunk(0, piece))
+    events += reader.decode(b'data: {"choices":[{"index":0,"finish_reason":"tool_calls"}]}\n\n')
     told = ["".join(pieces), "{}"]
-    blocks = fold(events + reader.end()).blocks
+    blocks = fold(events + reader.decode_end()).blocks
     assert [block.arguments for block in blocks if isinstance(block, ToolCall)] == told
     assert scan.count <= len("".join(told))
     assert decode.count <= len("".join(told))
@@ -107,11 +107,11 @@ def test_name_in_endless_pieces_stops_growing() -> None:
 
 def test_fenced_text_in_letters_is_not_copied_for_each() -> None:
     fence = Fence()
-    assert not any(map(fence.feed, "\n" * MANY + "```json\n" + "x" * MANY))
+    assert not any(map(fence.filter, "\n" * MANY + "```json\n" + "x" * MANY))
     kept = [getattr(fence, name) for name in fence.__slots__]
     assert max(len(each) for each in kept if isinstance(each, str)) <= len("```")
-    assert not any(map(fence.feed, "\n```"))
-    assert fence.end() == "x" * MANY
+    assert not any(map(fence.filter, "\n```"))
+    assert fence.filter_end() == "x" * MANY
 
 
 def test_citations_among_letters_measure_each_letter_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +187,8 @@ def test_many_open_calls_are_found_by_their_marks(
     reader = UPSTREAM.reader()
     read = []
     for event in events:
-        read += reader.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
-    blocks = fold(read + reader.end()).blocks
+        read += reader.decode(b"data: " + json.dumps(event).encode() + b"\n\n")
+    blocks = fold(read + reader.decode_end()).blocks
     assert [block.id for block in blocks if isinstance(block, ToolCall)] == [
         f"call_{at}" for at in range(MANY)
     ]

@@ -45,7 +45,7 @@ def calls(*fragments: dict[str, Any]) -> bytes:
 
 def events_of(*stream: bytes) -> list[Event]:
     reader = ChatReader()
-    out = [event for block in stream for event in reader.feed(block)] + reader.end()
+    out = [event for block in stream for event in reader.decode(block)] + reader.decode_end()
     check_events(out)
     return out
 
@@ -95,7 +95,7 @@ def test_a_finish_reason_in_other_words_is_understood(word: str, stop: str) -> N
     ],
 )
 def test_heartbeats_say_nothing(beat: bytes) -> None:
-    assert ChatReader().feed(beat) == []
+    assert ChatReader().decode(beat) == []
     stream = [beat, chunk({"content": "x"}), beat, chunk({}, "stop"), beat, DONE]
     assert reply_to(*stream) == Reply(blocks=[Text(text="x")])
 

@@ -39,8 +39,8 @@ class Told:
         out = b""
         try:
             for block in blocks:
-                out += relay.feed(block)
-            out += relay.end()
+                out += relay.relay(block)
+            out += relay.relay_end()
         except UpstreamBroke as broke:
             self.broke = broke
             out += broke.passed

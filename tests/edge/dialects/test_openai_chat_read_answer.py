@@ -64,10 +64,10 @@ def events_of(stream: Iterable[bytes]) -> list[Event]:
     reader = ChatReader()
     out: list[Event] = []
     for block in stream:
-        out += reader.feed(block)
-    out += reader.end()
-    assert reader.feed(chunk({"content": "more"})) == []
-    assert reader.end() == []
+        out += reader.decode(block)
+    out += reader.decode_end()
+    assert reader.decode(chunk({"content": "more"})) == []
+    assert reader.decode_end() == []
     check_grammar(out)
     return out
 
@@ -314,8 +314,8 @@ def test_a_call_cut_by_the_length_limit_says_so() -> None:
 
 def test_no_call_is_shown_before_it_has_a_name() -> None:
     reader = ChatReader()
-    assert reader.feed(calls(tool(0, "a", args='{"x"'))) == [Started()]
-    assert reader.feed(calls(tool(0, name="w"))) == [ToolOpened("a", "w"), ToolDelta('{"x"')]
+    assert reader.decode(calls(tool(0, "a", args='{"x"'))) == [Started()]
+    assert reader.decode(calls(tool(0, name="w"))) == [ToolOpened("a", "w"), ToolDelta('{"x"')]
 
 
 def test_a_call_without_a_name_is_a_failure() -> None:
@@ -726,6 +726,6 @@ def test_whatever_comes_is_read_in_order(
 @given(st.binary(max_size=40), st.booleans())
 def test_no_bytes_make_it_raise(data: bytes, framed: bool) -> None:
     reader = ChatReader()
-    events = reader.feed(b"data: " + data + b"\n\n" if framed else data) + reader.end()
+    events = reader.decode(b"data: " + data + b"\n\n" if framed else data) + reader.decode_end()
     assert isinstance(events[-1], Failed | Stopped)
     assert isinstance(read(data)[-1], Failed)

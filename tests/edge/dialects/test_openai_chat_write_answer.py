@@ -48,7 +48,7 @@ def writer(**fields: Any) -> ChatWriter:
 
 def stream_of(events: Sequence[Event], **fields: Any) -> bytes:
     made = writer(**fields)
-    return b"".join(made.write([event]) for event in events)
+    return b"".join(made.encode([event]) for event in events)
 
 
 def chunks_of(stream: bytes) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def deltas_of(stream: bytes) -> list[dict[str, Any]]:
 
 
 def body_of(reply: Reply, **fields: Any) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(writer(**fields).body(reply))
+    body: dict[str, Any] = json.loads(writer(**fields).encode_body(reply))
     check("chat.completion", body)
     return body
 
@@ -275,7 +275,7 @@ def test_refusals(reply: Reply, said: str) -> None:
 def test_a_stream_that_broke_ends_with_its_error() -> None:
     made = writer()
     error = {"error": {"message": "x", "type": "server_error", "param": None, "code": "y"}}
-    stream = made.write([Started(), TextDelta("a")]) + made.encode_failure(error)
+    stream = made.encode([Started(), TextDelta("a")]) + made.encode_failure(error)
     assert stream.endswith(b"data: " + msgspec.json.encode(error) + b"\n\n")
     check_stream("chat", stream, error=True)
 
@@ -333,7 +333,7 @@ def test_what_is_written_can_be_read(blocks: list[Any]) -> None:
     reply = Reply(blocks=blocks, stop="tool_use" if calls else "end", usage=USAGE)
     stream = stream_of(list(unfold(reply)), stream_options={"include_usage": True})
     reader = ChatReader()
-    again = fold(reader.feed(stream) + reader.end())
+    again = fold(reader.decode(stream) + reader.decode_end())
     assert [b for b in again.blocks if isinstance(b, ToolCall)] == calls
     assert again.stop == reply.stop
     assert again.usage == USAGE

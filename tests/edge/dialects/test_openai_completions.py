@@ -101,10 +101,10 @@ REPLY = Reply(
 @pytest.mark.parametrize("echo", [True, False, None])
 def test_a_stream_and_a_body_say_the_same(prompt: Any, echo: bool | None) -> None:
     asked = caller(prompt=prompt, echo=echo, stream_options={"include_usage": True})
-    body = json.loads(CLIENT.writer(asked).body(REPLY))
+    body = json.loads(CLIENT.writer(asked).encode_body(REPLY))
     check("text_completion", body)
     writer = CLIENT.writer(asked)
-    stream = b"".join(writer.write([event]) for event in unfold(REPLY))
+    stream = b"".join(writer.encode([event]) for event in unfold(REPLY))
     streamed = check_stream("completions", stream, include_usage=True)
     expected = ("Once " if echo else "") + "upon a time"
     assert body["choices"] == [
@@ -112,18 +112,18 @@ def test_a_stream_and_a_body_say_the_same(prompt: Any, echo: bool | None) -> Non
     ]
     assert body["usage"]["total_tokens"] == 6
     assert streamed.text == expected
-    assert CLIENT.writer(asked).write(list(unfold(REPLY))) == stream
+    assert CLIENT.writer(asked).encode(list(unfold(REPLY))) == stream
 
 
 def test_usage_only_when_asked() -> None:
-    stream = CLIENT.writer(caller(prompt="a")).write(list(unfold(REPLY)))
+    stream = CLIENT.writer(caller(prompt="a")).encode(list(unfold(REPLY)))
     assert b"usage" not in stream
     check_stream("completions", stream, include_usage=False)
 
 
 def test_a_refusal_is_text() -> None:
     reply = Reply(blocks=[Refusal(text="No.")], stop="refusal")
-    body = json.loads(CLIENT.writer(caller(prompt="a")).body(reply))
+    body = json.loads(CLIENT.writer(caller(prompt="a")).encode_body(reply))
     assert body["choices"][0]["text"] == "No."
     assert body["choices"][0]["finish_reason"] == "content_filter"
 
@@ -131,5 +131,5 @@ def test_a_refusal_is_text() -> None:
 def test_a_stream_that_broke_ends_with_its_error() -> None:
     writer = CLIENT.writer(caller(prompt="a"))
     error = {"error": {"message": "x", "type": "server_error", "param": None, "code": "y"}}
-    stream = writer.write([Started(), TextDelta("a")]) + writer.encode_failure(error)
+    stream = writer.encode([Started(), TextDelta("a")]) + writer.encode_failure(error)
     check_stream("completions", stream, error=True)

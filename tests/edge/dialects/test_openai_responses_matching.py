@@ -15,8 +15,8 @@ def reply_to(events: list[Json]) -> Reply:
     reader = UPSTREAM.reader()
     found = []
     for event in events:
-        found += reader.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
-    return fold(found + reader.end())
+        found += reader.decode(b"data: " + json.dumps(event).encode() + b"\n\n")
+    return fold(found + reader.decode_end())
 
 
 def expected(story: tuple[tuple[str, str, str], ...]) -> list[Any]:

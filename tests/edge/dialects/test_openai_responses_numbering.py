@@ -23,8 +23,8 @@ def passed(events: list[Json]) -> list[Json]:
     relay = ResponsesRelay({}, "ours")
     out = b""
     for event in events:
-        out += relay.feed(sse.encode(json.dumps(event).encode(), event["type"]))
-    out += relay.end()
+        out += relay.relay(sse.encode(json.dumps(event).encode(), event["type"]))
+    out += relay.relay_end()
     assert relay.complete
     assert json.loads(relay.answer) == _data(out)[-1]["response"]
     return _data(out)

@@ -117,11 +117,11 @@ def run(chunks: list[bytes]) -> Result:
     splitter = Splitter()
     out: list[bytes] = []
     try:
-        for block in filter(None, map(splitter.feed, chunks)):
-            out.append(relay.feed(block))  # noqa: PERF401 - what came before a break counts
+        for block in filter(None, map(splitter.split, chunks)):
+            out.append(relay.relay(block))  # noqa: PERF401 - what came before a break counts
         if rest := splitter.rest():
-            out.append(relay.feed(rest + b"\n\n"))
-        out.append(relay.end())
+            out.append(relay.relay(rest + b"\n\n"))
+        out.append(relay.relay_end())
     except UpstreamBroke as broke:
         out.append(broke.passed)
         out.append(relay.encode_failure(CONTENT))
@@ -183,13 +183,13 @@ def test_lines_may_end_as_they_like() -> None:
 def test_what_counts_as_content(events: int, content: bool) -> None:
     """Created, in progress, a thought announced and its part begun; then a word."""
     relay = ResponsesRelay(fields(), "ours")
-    relay.feed(b"".join(list(sse.split(STREAM))[:events]))
+    relay.relay(b"".join(list(sse.split(STREAM))[:events]))
     assert relay.content is content
 
 
 def test_a_call_announced_is_content() -> None:
     relay = ResponsesRelay(fields(), "ours")
-    relay.feed(
+    relay.relay(
         b'event: response.output_item.added\ndata: {"type":"response.output_item.added",'
         b'"item":{"type":"function_call"}}\n\n'
     )
@@ -337,7 +337,7 @@ BEGUN, ENDED = (
         b'data: "[DONE]" \n\n',
     ],
 )
-def test_feed_heartbeats_and_done_are_left_out(beat: bytes) -> None:
+def test_relay_heartbeats_and_done_are_left_out(beat: bytes) -> None:
     events = list(sse.split(STREAM))
     odd = beat + beat.join(events) + beat
     for chunks in cuts(odd):
@@ -356,7 +356,7 @@ def test_feed_heartbeats_and_done_are_left_out(beat: bytes) -> None:
         (b'data: {"type":"response.completed","response":null}\n\n', "upstream_error"),
     ],
 )  # fmt: skip
-def test_feed_an_error_in_other_words_breaks_the_stream(frame: bytes, kind: str) -> None:
+def test_relay_an_error_in_other_words_breaks_the_stream(frame: bytes, kind: str) -> None:
     for stream in (frame, BEGUN + frame, STREAM[: -len(ENDED)] + frame + ENDED):
         for chunks in cuts(stream):
             result = run(chunks)
@@ -409,7 +409,7 @@ def test_a_response_without_output_is_no_answer() -> None:
         assert run([BEGUN + end]).broke == "upstream_error"
 
 
-def test_feed_halves_of_characters_are_joined() -> None:
+def test_relay_halves_of_characters_are_joined() -> None:
     text = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
     text += b'"item_id":"m","output_index":0,"content_index":0,"delta":"%b"}\n\n'
     stream = BEGUN + text % rb"hi \ud83d" + text % rb"\ude00 there \ud83d" + ENDED
@@ -418,7 +418,7 @@ def test_feed_halves_of_characters_are_joined() -> None:
         assert "".join(deltas) == "hi \U0001f600 there \ufffd"
 
 
-def test_feed_odd_members_that_nobody_needs_are_put_right() -> None:
+def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
     odd = STREAM.replace(b'"sequence_number":4', b'"sequence_number":"4"')
     odd = odd.replace(b'"sequence_number":7', b'"sequence_number":7,"logprob":NaN')
     result = run(list(sse.split(odd)))
@@ -488,4 +488,4 @@ def test_with_disclose_only_the_model_is_renamed() -> None:
     assert json.loads(body) == {**given, "model": "ours"}
     relay = ResponsesRelay(fields(), "ours", disclose=True)
     end = stream_of([{"type": "response.completed", "response": given}], named=True)
-    assert parsed(relay.feed(end))[0]["response"] == {**given, "model": "ours"}
+    assert parsed(relay.relay(end))[0]["response"] == {**given, "model": "ours"}

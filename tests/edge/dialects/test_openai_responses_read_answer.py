@@ -112,8 +112,8 @@ def run(events: list[Json], *, size: int = 1) -> list[Event]:
     reader = UPSTREAM.reader()
     out: list[Event] = []
     for at in range(0, len(events), size):
-        out += reader.feed(b"".join(map(sse, events[at : at + size])))
-    return out + reader.end()
+        out += reader.decode(b"".join(map(sse, events[at : at + size])))
+    return out + reader.decode_end()
 
 
 def test_text() -> None:
@@ -414,12 +414,12 @@ def test_incomplete_is_an_end_too(details: Json | None, reason: str) -> None:
 def test_failures(event: Json, kind: str) -> None:
     """Overload comes inside a 200 and is told by its code: openai/codex#43337."""
     reader = ResponsesReader()
-    out = reader.feed(b"".join(map(sse, [CREATED, *list(message(0, "Hel"))[:3], event])))
+    out = reader.decode(b"".join(map(sse, [CREATED, *list(message(0, "Hel"))[:3], event])))
     assert isinstance(out[-1], Failed)
     assert out[-1].kind == kind
     assert out[1] == TextDelta("Hel")
-    assert reader.feed(sse(COMPLETED)) == []
-    assert reader.end() == []
+    assert reader.decode(sse(COMPLETED)) == []
+    assert reader.decode_end() == []
 
 
 def test_what_a_failure_cost_is_counted() -> None:
@@ -459,7 +459,7 @@ def test_what_is_not_known_is_ignored(noise: bytes) -> None:
     reader = ResponsesReader()
     out: list[Event] = []
     for event in [CREATED, *message(0, "a", "b"), COMPLETED]:
-        out += reader.feed(noise + sse(event) + noise)
+        out += reader.decode(noise + sse(event) + noise)
     assert [event for event in out if not isinstance(event, Started)] == [
         TextDelta("a"),
         TextDelta("b"),
@@ -490,19 +490,19 @@ def test_what_is_not_known_is_ignored(noise: bytes) -> None:
 )
 def test_garbage_is_a_failure_and_no_exception(garbage: bytes) -> None:
     reader = ResponsesReader()
-    reader.feed(sse(CREATED))
-    out = reader.feed(garbage)
+    reader.decode(sse(CREATED))
+    out = reader.decode(garbage)
     assert isinstance(out[-1], Failed)
-    assert reader.feed(sse(COMPLETED)) == []
+    assert reader.decode(sse(COMPLETED)) == []
 
 
 def test_lines_may_end_as_they_like() -> None:
     stream = b"".join(map(sse, [CREATED, *message(0, "a"), COMPLETED]))
-    expected = ResponsesReader().feed(stream)
+    expected = ResponsesReader().decode(stream)
     assert expected[-1] == DONE
-    assert ResponsesReader().feed(stream.replace(b"\n", b"\r\n")) == expected
+    assert ResponsesReader().decode(stream.replace(b"\n", b"\r\n")) == expected
     bare = b"".join(line + b"\n" for line in stream.split(b"\n") if not line.startswith(b"event"))
-    assert ResponsesReader().feed(bare.replace(b"data: ", b"data:")) == expected
+    assert ResponsesReader().decode(bare.replace(b"data: ", b"data:")) == expected
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_the_whole_lifecycle() -> None:
     """onyx-dot-app/onyx#13624; each event numbered: Soju06/codex-lb#1479, Wei-Shaw/sub2api#7129,
     BerriAI/litellm#28899.
     """
-    stream = b"".join(writer_.write([event]) for writer_ in [writer()] for event in EVENTS)
+    stream = b"".join(writer_.encode([event]) for writer_ in [writer()] for event in EVENTS)
     told = check_stream("responses", stream)
     assert told.thinking == "Hm."
     assert told.text == "Ok ä"
@@ -127,7 +127,7 @@ def test_the_items_of_the_answer() -> None:
     without arguments ends as {} (BerriAI/litellm#5091).
     """
     written = writer()
-    written.write(EVENTS)
+    written.encode(EVENTS)
     thought, message, function, custom, spaced = check("response", written.answer)["output"]
     assert thought["id"] == f"rs_{ID}00"
     assert thought["summary"] == [{"type": "summary_text", "text": "Hm."}]
@@ -160,8 +160,8 @@ def test_the_items_of_the_answer() -> None:
 
 def test_the_whole_answer_is_the_end_of_its_stream() -> None:
     streamed, whole = writer(), writer()
-    streamed.write(EVENTS)
-    assert whole.body(fold(EVENTS)) == streamed.answer == whole.answer
+    streamed.encode(EVENTS)
+    assert whole.encode_body(fold(EVENTS)) == streamed.answer == whole.answer
     told = summary("responses", streamed.answer)
     assert told.stop == "tools"
     assert told.usage == {
@@ -196,7 +196,7 @@ def test_what_the_caller_set_is_shown_again() -> None:
         "input": "hi",
     }
     written = writer(body, previous_response_id="resp_0", store=True)
-    written.write([Started(), Stopped("end", usage=USAGE)])
+    written.encode([Started(), Stopped("end", usage=USAGE)])
     answer = check("response", written.answer)
     assert answer["id"] == f"resp_{ID}"
     assert answer["model"] == "asked"
@@ -236,7 +236,7 @@ def test_what_the_caller_set_is_shown_again() -> None:
 
 def test_a_request_that_sets_nothing_is_shown_what_counts() -> None:
     written = writer()
-    stream = written.write([Started(), TextDelta("x"), Closed(), Stopped("end")])
+    stream = written.encode([Started(), TextDelta("x"), Closed(), Stopped("end")])
     first = parsed(stream)[0]["response"]
     assert first["usage"] is None
     assert (first["store"], first["reasoning"], first["tools"]) == (False, None, [])
@@ -256,7 +256,7 @@ def test_a_request_that_sets_nothing_is_shown_what_counts() -> None:
 )
 def test_how_it_stopped(stop: Stop, status: str, reason: str | None) -> None:
     written = writer()
-    stream = written.write([Started(), TextDelta("x"), Closed(), Stopped(stop, usage=USAGE)])
+    stream = written.encode([Started(), TextDelta("x"), Closed(), Stopped(stop, usage=USAGE)])
     check_stream("responses", stream)
     answer = json.loads(written.answer)
     assert answer["status"] == status
@@ -275,7 +275,7 @@ def test_how_it_stopped(stop: Stop, status: str, reason: str | None) -> None:
 def test_a_call_cut_by_the_limit_is_not_complete(events: list[Event]) -> None:
     """BerriAI/litellm#19028."""
     written = writer()
-    check_stream("responses", written.write([Started(), *events, Stopped("length", usage=USAGE)]))
+    check_stream("responses", written.encode([Started(), *events, Stopped("length", usage=USAGE)]))
     answer = json.loads(written.answer)
     assert [item["status"] for item in answer["output"]] == ["completed", "incomplete"][
         2 - len(answer["output"]) :
@@ -284,7 +284,7 @@ def test_a_call_cut_by_the_limit_is_not_complete(events: list[Event]) -> None:
 
 def test_refusals() -> None:
     written = writer()
-    stream = written.write(
+    stream = written.encode(
         [
             Started(),
             TextDelta("Well"),
@@ -304,7 +304,7 @@ def test_refusals() -> None:
     for explanation, said in ((None, DECLINED), ("Not that.", "Not that.")):
         written = writer()
         check_stream(
-            "responses", written.write([Started(), Stopped("refusal", None, explanation, USAGE)])
+            "responses", written.encode([Started(), Stopped("refusal", None, explanation, USAGE)])
         )
         [message] = json.loads(written.answer)["output"]
         assert message["content"] == [{"type": "refusal", "refusal": said}]
@@ -313,7 +313,7 @@ def test_refusals() -> None:
 def test_citations() -> None:
     """Blocks of text are one message, however a source cuts them; offsets are the message's."""
     written = writer()
-    stream = written.write(
+    stream = written.encode(
         [
             Started(),
             TextDelta("Before."),
@@ -343,7 +343,7 @@ def test_citations() -> None:
 def test_thinking_its_own_maker_gave_is_given_as_it_was() -> None:
     native = Opaque(origin=Origin("responses"), data="gAAAA+/=", id="rs_9")
     written = writer()
-    stream = written.write([Started(), Signed(native), Closed(), Stopped("end", usage=USAGE)])
+    stream = written.encode([Started(), Signed(native), Closed(), Stopped("end", usage=USAGE)])
     check_stream("responses", stream)
     [item] = json.loads(written.answer)["output"]
     assert item["encrypted_content"] == "gAAAA+/="
@@ -354,7 +354,7 @@ def test_each_thought_keeps_its_own_seal() -> None:
     """BerriAI/litellm#38809, #41361, openai/openai-agents-python#4155."""
     other = Opaque(origin=SEALED.origin, data="other", redacted=True)
     written = writer()
-    written.write(
+    written.encode(
         [
             Started(),
             ThinkingDelta("a"),
@@ -399,7 +399,7 @@ def test_a_stream_that_breaks_ends_with_its_failure(events: list[Event], items: 
     stdapi-ai/stdapi.ai#294, openai/openai-dotnet#881, can1357/oh-my-pi#2570.
     """
     written = writer({"tools": [{"type": "function", "name": "w"}]})
-    stream = written.write(events) + written.encode_failure(CONTENT)
+    stream = written.encode(events) + written.encode_failure(CONTENT)
     check_stream("responses", stream, error=True)
     error, failed = parsed(stream)[-2:]
     assert error["code"] == error["error"]["code"] == "server_is_overloaded"
@@ -454,8 +454,8 @@ def test_no_text_is_lost_or_changed(found: list[list[Event]], stop: Stop) -> Non
         events += block
     events.append(Stopped(stop, usage=USAGE))
     written = writer()
-    told = check_stream("responses", written.write(events))
+    told = check_stream("responses", written.encode(events))
     reply = fold(events)
     said = "".join(event.text for event in events if isinstance(event, TextDelta))
     assert told.text == said
-    assert told == summary("responses", writer().body(reply))
+    assert told == summary("responses", writer().encode_body(reply))

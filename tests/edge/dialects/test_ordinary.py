@@ -113,8 +113,8 @@ def test_readers_read_an_ordinary_event_as_any_other(make: Any, events: list[byt
     slowly: list[Event] = []
     for event in events:
         slow._ordinary = OrdinaryText(b'"nothing"')
-        quickly += quick.feed(event)
-        slowly += slow.feed(event)
+        quickly += quick.decode(event)
+        slowly += slow.decode(event)
     assert quickly == slowly
     assert TextDelta("b") in quickly
     assert Closed() in quickly
@@ -122,7 +122,7 @@ def test_readers_read_an_ordinary_event_as_any_other(make: Any, events: list[byt
 
 def test_messages_relay_an_ordinary_delta_passes_and_counts_as_any_other() -> None:
     relay = MessagesRelay({}, "m")
-    passed = b"".join(map(relay.feed, DELTAS))
+    passed = b"".join(map(relay.relay, DELTAS))
     texts = ("a", "b", "c\n", "é", 'q"', "d", "without a start", "more of it", "not passed on")
     assert relay.said == len("".join(texts).encode())
     assert passed.count(b"event: content_block_delta") == len(texts) + 1  # one of them is empty
@@ -132,20 +132,20 @@ def test_messages_relay_an_ordinary_delta_passes_and_counts_as_any_other() -> No
 def test_messages_relay_a_strange_event_between_ordinary_ones_is_looked_at() -> None:
     relay = MessagesRelay({}, "m")
     for event in DELTAS[:5]:
-        relay.feed(event)
+        relay.relay(event)
     broken = delta("x").replace(b'"}}', b'"}},')
     with pytest.raises(Exception, match="Messages event"):
-        relay.feed(broken)
+        relay.relay(broken)
 
 
 def test_responses_relay_counts_deltas_of_any_kind_and_number() -> None:
     relay = ResponsesRelay({}, "m")
     about: dict[str, Any] = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    relay.feed(named(type="response.created", response={"id": "resp_1", "output": []}))
+    relay.relay(named(type="response.created", response={"id": "resp_1", "output": []}))
     texts = ("a", "bc", "é", "d\n", "", "e")
     for number, text in enumerate(texts):
         event = named(
             type="response.output_text.delta", sequence_number=number, **about, delta=text
         )
-        assert json.loads(relay.feed(event).split(b"data: ")[1])["delta"] == text
+        assert json.loads(relay.relay(event).split(b"data: ")[1])["delta"] == text
     assert relay.said == len("".join(texts).encode())

@@ -66,13 +66,13 @@ def read_again(dialect: Dialect, data: list[bytes]) -> list[Event]:
     reader, splitter = UPSTREAMS[dialect].reader(), sse.Splitter()
     out: list[Event] = []
     for piece in data:
-        if block := splitter.feed(piece):
-            out += reader.feed(block)
+        if block := splitter.split(piece):
+            out += reader.decode(block)
     if rest := splitter.rest():
-        out += reader.feed(rest + b"\n\n")
-    out += reader.end()
-    assert reader.feed(b"data: {}\n\n") == []
-    assert reader.end() == []
+        out += reader.decode(rest + b"\n\n")
+    out += reader.decode_end()
+    assert reader.decode(b"data: {}\n\n") == []
+    assert reader.decode_end() == []
     return out
 
 
@@ -83,9 +83,9 @@ def test_a_streamed_reply_comes_back_as_it_was(
 ) -> None:
     events = data.draw(events_of(reply))
     writer = writer_of(endpoint)
-    stream = b"".join(map(writer.write, data.draw(groups(events))))
+    stream = b"".join(map(writer.encode, data.draw(groups(events))))
     one_by_one = writer_of(endpoint)
-    assert b"".join(one_by_one.write([event]) for event in events) == stream
+    assert b"".join(one_by_one.encode([event]) for event in events) == stream
     check_stream(surface, stream, include_usage=True if surface == "chat" else None)
     again = read_again(dialect, data.draw(pieces(stream)))
     check_events(again)
@@ -97,7 +97,7 @@ def test_a_streamed_reply_comes_back_as_it_was(
 def test_a_whole_reply_comes_back_as_it_was(
     endpoint: str, dialect: Dialect, surface: Surface, reply: Reply
 ) -> None:
-    body = writer_of(endpoint, stream=False).body(reply)
+    body = writer_of(endpoint, stream=False).encode_body(reply)
     summary(surface, body)
     again = UPSTREAMS[dialect].read(body)
     check_events(again)
@@ -107,16 +107,16 @@ def test_a_whole_reply_comes_back_as_it_was(
 @given(st.data(), replies())
 def test_completions_read_the_text(data: st.DataObject, reply: Reply) -> None:
     events = data.draw(events_of(reply))
-    stream = b"".join(map(writer_of("completions").write, data.draw(groups(events))))
+    stream = b"".join(map(writer_of("completions").encode, data.draw(groups(events))))
     seen = check_stream("completions", stream, include_usage=True)
-    whole = summary("completions", writer_of("completions", stream=False).body(reply))
+    whole = summary("completions", writer_of("completions", stream=False).encode_body(reply))
     assert seen == whole
     assert seen.text == said(reply).text
 
 
 def upstream_stream(dialect: Dialect, reply: Reply, events: list[Event]) -> bytes:
     endpoint = next(endpoint for endpoint, spoken, _ in SPOKEN if spoken == dialect)
-    return b"".join(writer_of(endpoint).write([event]) for event in events)
+    return b"".join(writer_of(endpoint).encode([event]) for event in events)
 
 
 def carry(endpoint: str, dialect: Dialect, data: list[bytes]) -> bool:

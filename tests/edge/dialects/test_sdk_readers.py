@@ -26,7 +26,7 @@ def answering(stream: bytes) -> httpx2.Client:
 
 
 def passed(relay: MessagesRelay | ResponsesRelay, blocks: list[bytes]) -> bytes:
-    return b"".join([*map(relay.feed, blocks), relay.end()])
+    return b"".join([*map(relay.relay, blocks), relay.relay_end()])
 
 
 def delta(text: str) -> dict[str, Any]:

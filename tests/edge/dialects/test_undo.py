@@ -42,7 +42,7 @@ def undo(
 
 
 def through(events: list[Event], sent: Sent | None = None, **how: object) -> Reply:
-    return fold(undo(sent, **how).feed(events))  # type: ignore[arg-type]
+    return fold(undo(sent, **how).restore(events))  # type: ignore[arg-type]
 
 
 def call(id_: str = "c1", name: str = "t", *fragments: str) -> list[Event]:
@@ -70,8 +70,8 @@ def test_an_answer_that_needs_nothing_passes_as_it_is() -> None:
         Stopped("tool_use", usage=Usage(input=1, output=2)),
     ]
     one_by_one = undo()
-    assert [out for event in events for out in one_by_one.feed([event])] == events
-    assert list(undo().feed(events)) == events
+    assert [out for event in events for out in one_by_one.restore([event])] == events
+    assert list(undo().restore(events)) == events
 
 
 def test_a_tool_is_called_by_the_name_the_caller_gave_it() -> None:
@@ -109,7 +109,7 @@ def test_only_the_answer_tool_becomes_text() -> None:
     """BerriAI/litellm#12463, vercel/ai#6577: other calls stay calls."""
     sent = Sent(body=b"", answer_tool="json_output")
     events = [*call("c1", "json_output", '{"a"', ":1}"), Stopped("tool_use")]
-    out = list(undo(sent).feed(events))
+    out = list(undo(sent).restore(events))
     assert out == [TextDelta('{"a"'), TextDelta(":1}"), Closed(), Stopped("end")]
     both = [*call("c1", "json_output", "{}"), *call("c2", "t", "{}"), Stopped("tool_use")]
     reply = through(both, sent)
@@ -143,14 +143,14 @@ def test_json_asked_for_in_words_loses_its_fence() -> None:
 def test_a_stop_string_ends_the_reply_and_is_not_in_it() -> None:
     sent = Sent(body=b"", stops=("STOP",))
     each = undo(sent)
-    out = [o for text in ("one S", "TOP two", "three") for o in each.feed([TextDelta(text)])]
+    out = [o for text in ("one S", "TOP two", "three") for o in each.restore([TextDelta(text)])]
     assert out == [
         TextDelta("one "),
         Closed(),
         Stopped("stop_sequence", "STOP"),
     ]
     assert each.over
-    assert each.feed([Closed(), Stopped("end")]) == []
+    assert each.restore([Closed(), Stopped("end")]) == []
 
 
 def test_text_held_for_a_stop_string_that_does_not_come_is_not_lost() -> None:
@@ -161,7 +161,7 @@ def test_text_held_for_a_stop_string_that_does_not_come_is_not_lost() -> None:
 
 def test_a_stop_string_at_the_very_beginning_leaves_no_empty_block() -> None:
     sent = Sent(body=b"", stops=("X",))
-    assert list(undo(sent).feed([Started(), TextDelta("X...")])) == [
+    assert list(undo(sent).restore([Started(), TextDelta("X...")])) == [
         Started(),
         Stopped("stop_sequence", "X"),
     ]
@@ -174,7 +174,7 @@ def test_a_stop_string_behind_a_call_leaves_the_call_to_be_answered() -> None:
 
 def test_usage_known_so_far_goes_with_a_local_stop() -> None:
     sent = Sent(body=b"", stops=("X",))
-    out = undo(sent).feed([Counted(Usage(input=5)), TextDelta("aX")])
+    out = undo(sent).restore([Counted(Usage(input=5)), TextDelta("aX")])
     assert out[-1] == Stopped("stop_sequence", "X", usage=Usage(input=5))
 
 
@@ -238,13 +238,13 @@ def test_a_reason_that_contradicts_the_reply_is_put_right(
 
 def test_opaque_data_gets_its_origin() -> None:
     opaque = Opaque(origin=Origin("anthropic"), data="sig")
-    (out, _) = undo().feed([Signed(opaque), Closed()])
+    (out, _) = undo().restore([Signed(opaque), Closed()])
     assert out == Signed(Opaque(origin=ORIGIN, data="sig"))
 
 
 def test_a_failure_ends_everything() -> None:
     each = undo(Sent(body=b"", stops=("X",)))
-    assert each.feed([TextDelta("a"), Failed("cut"), TextDelta("b")])[-1] == Failed("cut")
+    assert each.restore([TextDelta("a"), Failed("cut"), TextDelta("b")])[-1] == Failed("cut")
     assert each.over
 
 
@@ -287,5 +287,5 @@ def test_pieces_come_out_as_the_whole(
         else:
             pieces.append(event)
     one, other = undo(sent), undo(sent)
-    by_pieces = [out for event in pieces for out in other.feed([event])]
-    assert fold(one.feed(whole)) == fold(by_pieces)
+    by_pieces = [out for event in pieces for out in other.restore([event])]
+    assert fold(one.restore(whole)) == fold(by_pieces)

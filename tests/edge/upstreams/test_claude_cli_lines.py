@@ -335,9 +335,9 @@ def test_an_event_that_does_not_fit(event: Any) -> None:
 )
 def test_a_line_that_is_not_for_us(line: dict[str, Any]) -> None:
     answering = Answering()
-    assert answering.feed(json.dumps(line).encode()) is None
+    assert answering.read_line(json.dumps(line).encode()) is None
     with pytest.raises(Refusal) as raised:
-        answering.feed(
+        answering.read_line(
             b'{"type": "assistant", "error": {"a": 1}, "api_error_status": 418, "message": {}}'
         )
     assert raised.value.status == 418
@@ -347,7 +347,7 @@ def test_a_line_that_is_not_for_us(line: dict[str, Any]) -> None:
 @pytest.mark.parametrize("line", [b"[]", b'"x"', b"5", b"\xff", b"[" * 100_000, b'{"type": 5}'])
 def test_a_line_that_cannot_be_read(line: bytes) -> None:
     with pytest.raises(Malformed):
-        Answering().feed(line)
+        Answering().read_line(line)
 
 
 # Configuration
