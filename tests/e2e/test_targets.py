@@ -123,7 +123,7 @@ def openings(gateway: Gateway) -> dict[str, tuple[float, int]]:
     """By target: when its breaker opened first, Unix seconds, and after how many failures."""
     first: dict[str, tuple[float, int]] = {}
     for event in gateway.log:
-        newly = event["event"] == "target" and event["target"] not in first
+        newly = event["event"] == "circuit breaker" and event["target"] not in first
         if newly and event["state"] == "open":
             failures = int(event["reason"].split(" of ")[0])
             at = msgspec.json.decode(f'"{event["time"]}"', type=datetime).timestamp()
