@@ -75,7 +75,9 @@ class Told:
         label = target.model if self.knows(target) else "*"
         self._show(target.upstream, label, broken=state != "closed")
         say = _log.warning if state == "open" else _log.info
-        say("circuit breaker", target=target.name, state=state, reason=shown(reason, LONGEST_REASON))
+        say(
+            "circuit breaker", target=target.name, state=state, reason=shown(reason, LONGEST_REASON)
+        )
 
 
 class Durable(msgspec.Struct, frozen=True):
