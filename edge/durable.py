@@ -142,7 +142,7 @@ async def open_durable(
     stack.push_async_callback(book.aclose)
     await book.start()
     await accounts.start()
-    replays = replays_of(settings, stack)
+    replays = await replays_of(settings, stack)
     responses = sweeper = None
     if settings.keep_responses:
         responses = BoundedResponseStore(

@@ -63,15 +63,16 @@ def _without_credentials(url: str) -> str:
     return sha256("\n".join(place).encode()).hexdigest()[:16]
 
 
-def replays_of(settings: Settings, stack: AsyncExitStack) -> ReplayStore:
+async def replays_of(settings: Settings, stack: AsyncExitStack) -> ReplayStore:
     """Kept answers, where the counters are. `stack` closes them."""
     if settings.store.counters == "memory":
         return MemoryReplays()
     from middlewares.stores.redis_replays import RedisReplays
 
     store = settings.store
-    replays = RedisReplays.of(str(store.counters), quick=store.counters_timeout)
+    replays = RedisReplays(str(store.counters), quick=store.counters_timeout)
     stack.push_async_callback(replays.aclose)
+    await replays.start()
     return replays
 
 

@@ -117,6 +117,10 @@ def test_the_library_does_not_import_itself_by_its_front_door() -> None:
     assert not wrong
 
 
+def test_scripts_for_redis_stand_in_their_folder() -> None:
+    assert not [module.name for module in SOURCE if "redis.call(" in module.path.read_text()]
+
+
 def test_one_module_knows_the_server() -> None:
     knows = {
         module.name

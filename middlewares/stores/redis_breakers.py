@@ -25,7 +25,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import sha1
 from secrets import token_hex
 
 import msgspec
@@ -37,63 +36,11 @@ from .breakers import Breakers, News
 from .counters import CountersUnavailable
 from .outage import Outage
 from .redis_link import Part, RedisLink
+from .redis_scripts import BREAKERS, SCRIPTS
 
 logger = logging.getLogger(__name__)
 
 KEY = b"penstock:{breakers}"
-
-_SOURCE = b"""
-local me, keep, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local time = redis.call('TIME')
-local version = time[1] .. '.' .. time[2]
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local FAR = 86400000 -- written before the clock was set back: nothing lies so far ahead
-
-for n = 5, #ARGV, 6 do
-  local field, change, want = ARGV[n], ARGV[n + 1], ARGV[n + 5]
-  local level, pause, told = tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), tonumber(ARGV[n + 4])
-  local there = redis.call('HGET', KEYS[1], field)
-  if there or redis.call('HLEN', KEYS[1]) < most then
-    local place = there and cjson.decode(there) or {'-', 0, now, 0, '', 0, version}
-    if change == 'o' or (want == '1' and place[1] == '-') then
-      if place[1] ~= 'o' then place[2], place[3] = 0, 0 end
-      place[1], place[7] = 'o', version
-      place[2], place[3] = math.max(place[2], level), math.max(place[3], now + pause)
-      place[5], place[6] = '', 0
-    elseif change == 'c' then
-      place = {'c', 0, now, place[4], '', 0, version}
-    end
-    if told == 0 then
-      place[4], place[7] = 0, version
-    elseif told > 0 then
-      place[4], place[7] = math.max(place[4], now + told), version
-    end
-    if want == '1' and place[1] == 'o' and (place[5] == me or place[6] < now) then
-      place[5], place[6] = me, now + lease
-    end
-    redis.call('HSET', KEYS[1], field, cjson.encode(place))
-    redis.call('PEXPIRE', KEYS[1], keep)
-  end
-end
-
-local answer = {}
-local known = redis.call('HGETALL', KEYS[1])
-for n = 1, #known, 2 do
-  local place = cjson.decode(known[n + 1])
-  local last = math.max(place[3], place[4], place[6])
-  if last + keep / 2 < now or last > now + FAR then
-    redis.call('HDEL', KEYS[1], known[n])
-  else
-    local mine = place[5] == me and 1 or 0
-    answer[#answer + 1] = {
-      known[n], place[1], place[2], place[3] - now, place[4] - now, mine, place[7]
-    }
-  end
-end
-return answer
-"""
-
-_MEET = sha1(_SOURCE).hexdigest().encode()  # noqa: S324  # it is Redis' name for the script
 
 _KEEP = 1_200_000
 """Milliseconds for which the hash outlives the last news; half of it, a place in it."""
@@ -129,7 +76,7 @@ class SharedBreakers(Shared):
         self._period = period
         self._lease = int(max(lease, 4 * period) * 1000)
         self._name = token_hex(8)
-        self._link = RedisLink(url, scripts={_MEET: _SOURCE}, timeout=_PATIENCE)
+        self._link = RedisLink(url, scripts={BREAKERS: SCRIPTS[BREAKERS]}, timeout=_PATIENCE)
         self._news: dict[Target, set[News]] = {}
         self._probing: set[Target] = set()
         self._seen: dict[Target, bytes] = {}
@@ -198,7 +145,7 @@ class SharedBreakers(Shared):
         told = [part for place, kinds in news.items() for part in self._written(place, kinds)]
         try:
             answer = await self._link.call(
-                b"EVALSHA", _MEET, 1, KEY, self._name, _KEEP, self._lease, _MOST, *told
+                b"EVALSHA", BREAKERS, 1, KEY, self._name, _KEEP, self._lease, _MOST, *told
             )
         except CountersUnavailable as error:
             self._lost(error)

@@ -1,63 +1,50 @@
-"""Answers kept in Redis, for many processes and machines.
-
-    penstock:replay:<key>  =  "r" owner fingerprint     runs; "R" when its answer is too large
-                              "k" fingerprint answer    kept
+"""Answers kept in Redis, for many processes and machines; `lua/replays.lua` says how.
 
 Each has a TTL: a mark the store's `lifetime`, an answer what `keep` was told. Every value is under
-one key, so this works on a cluster. Nothing is tried twice: a caller that is told at once that the
-store does not answer can go on without it.
+one key, so this works on a cluster. A caller that is told at once that the store does not answer
+can go on without it.
+
+Answers are sent on a connection of their own: one of megabytes must not hold up a request that
+only asks whether its key is free.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
-
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from middlewares._shared import Shared
 
+from .counters import CountersUnavailable
 from .keys import StoreUnavailable
+from .redis_link import Part, RedisLink
+from .redis_scripts import (
+    ONCE,
+    REPLAY_CLAIM,
+    REPLAY_KEEP,
+    REPLAY_RELEASE,
+    REPLAY_RENEW,
+    SCRIPTS,
+)
 from .replays import LIFETIME, Answer, Found, Mark, pack, unpack
 
 _PREFIX = "penstock:replay:"
 _OWNER = 32
 _FINGERPRINT = 32
 
-_MINE = """
-local there = redis.call('GETRANGE', KEYS[1], 0, 32)
-local kind = string.sub(there, 1, 1)
-local mine = (kind == 'r' or kind == 'R') and string.sub(there, 2) == ARGV[1]
-"""
-_RENEW = f"""{_MINE}
-if not mine then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
-"""
-_KEEP = f"""{_MINE}
-if not mine and there ~= '' then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
-"""
-_RELEASE = f"""{_MINE}
-if mine then redis.call('DEL', KEYS[1]) end
-return 1
-"""
-
 
 class RedisReplays(Shared):
     """A `ReplayStore` in Redis 6 or later, whose own memory limit bounds what is kept.
 
-    patience: seconds that one call may take in all; quick: those that a request waits for before
-    anything is done for it. largest: bytes one answer may have, compressed.
+    url: see `RedisCounters`. patience: seconds that one call may take in all; quick: those that a
+    request waits for before anything is done for it. largest: bytes one answer may have,
+    compressed. Raises ValueError for a URL it cannot use.
+
+    `start` before the first request, `aclose` after the last.
     """
 
     def __init__(
         self,
-        redis: Redis,
+        url: str,
         *,
         patience: float = 1.0,
         quick: float = 0.25,
@@ -65,83 +52,70 @@ class RedisReplays(Shared):
         lifetime: float = LIFETIME,
     ) -> None:
         self.lifetime = lifetime
-        self._redis = redis
         self._patience = patience
         self._quick = quick
         self._largest = largest
-        self._renew = redis.register_script(_RENEW)
-        self._keep = redis.register_script(_KEEP)
-        self._release = redis.register_script(_RELEASE)
+        marking: dict[Part, bytes] = {
+            name: SCRIPTS[name] for name in (REPLAY_CLAIM, REPLAY_RENEW, REPLAY_RELEASE)
+        }
+        keeping: dict[Part, bytes] = {REPLAY_KEEP: SCRIPTS[REPLAY_KEEP]}
+        self._marks = RedisLink(url, scripts=marking, timeout=patience)
+        self._answers = RedisLink(url, scripts=keeping, timeout=patience, once=ONCE)
 
-    @classmethod
-    def of(
-        cls,
-        url: str,
-        *,
-        patience: float = 1.0,
-        quick: float = 0.25,
-        connections: int = 16,
-        largest: int = 8 << 20,
-        lifetime: float = LIFETIME,
-    ) -> Self:
-        """With a pool of its own. Connects when it is first asked; `aclose` ends it."""
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            timeout=patience,
-            socket_timeout=patience,
-            socket_connect_timeout=patience,
-            retry=Retry(NoBackoff(), 0),
-        )
-        redis = Redis.from_pool(pool)
-        return cls(redis, patience=patience, quick=quick, largest=largest, lifetime=lifetime)
+    async def start(self) -> None:
+        """Connect. Returns in bounded time, whether there is a connection or not."""
+        await asyncio.gather(self._marks.start(), self._answers.start())
 
     async def aclose(self) -> None:
-        await self._redis.aclose()
+        """Let go. Idempotent."""
+        await asyncio.gather(self._marks.aclose(), self._answers.aclose())
 
     async def claim(self, mark: Mark) -> Found | None:
-        key = _PREFIX + mark.key
-        async with self._bounded(self._quick):
-            both = self._redis.pipeline(transaction=True)
-            both.set(key, _written(mark), nx=True, px=self._milliseconds)
-            both.get(key)
-            taken, value = await both.execute()
-        return None if taken else await _found(value)
+        key, owner = _PREFIX + mark.key, mark.owner.encode()
+        asked = (b"EVALSHA", REPLAY_CLAIM, 1, key, owner, _written(mark), self._milliseconds)
+        async with _bounded(self._quick):
+            value = await self._marks.call(*asked)
+        return None if value is None else await _found(value)
 
     async def find(self, key: str) -> Found | None:
-        async with self._bounded(self._quick):
-            value: Any = await self._redis.get(_PREFIX + key)
+        async with _bounded(self._quick):
+            value = await self._marks.call(b"GET", _PREFIX + key)
         return None if value is None else await _found(value)
 
     async def renew(self, mark: Mark) -> bool:
-        return await self._run(self._renew, mark, _written(mark), self._milliseconds)
+        return await self._run(self._marks, REPLAY_RENEW, mark, _written(mark), self._milliseconds)
 
     async def keep(self, mark: Mark, answer: Answer, seconds: float) -> bool:
         packed = await pack(answer)
         if len(packed) > self._largest:
             return False
         value = b"k" + mark.fingerprint + packed
-        return await self._run(self._keep, mark, value, max(1, int(seconds * 1000)))
+        milliseconds = max(1, int(seconds * 1000))
+        return await self._run(self._answers, REPLAY_KEEP, mark, value, milliseconds)
 
     async def release(self, mark: Mark) -> None:
-        await self._run(self._release, mark)
+        await self._run(self._marks, REPLAY_RELEASE, mark)
 
     @property
     def _milliseconds(self) -> int:
         return max(1, int(self.lifetime * 1000))
 
-    async def _run(self, script: Any, mark: Mark, *arguments: bytes | int) -> bool:
-        async with self._bounded(self._patience):
-            asked: Awaitable[int] = script(keys=[_PREFIX + mark.key], args=[mark.owner, *arguments])
-            return await asked == 1
+    async def _run(self, link: RedisLink, script: Part, mark: Mark, *arguments: Part) -> bool:
+        key, owner = _PREFIX + mark.key, mark.owner.encode()
+        async with _bounded(self._patience):
+            answer: int = await link.call(b"EVALSHA", script, 1, key, owner, *arguments)
+        return answer == 1
 
-    @asynccontextmanager
-    async def _bounded(self, seconds: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except (RedisError, OSError, TimeoutError) as raised:
-            raise StoreUnavailable(f"Redis: {type(raised).__name__}: {raised}") from None
+
+@asynccontextmanager
+async def _bounded(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except CountersUnavailable as raised:
+        raise StoreUnavailable(str(raised)) from None
+    except TimeoutError:
+        raise StoreUnavailable("Redis does not answer in time") from None
 
 
 def _written(mark: Mark) -> bytes:

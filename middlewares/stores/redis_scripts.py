@@ -46,12 +46,18 @@ RESTORE = _script("restore", "money")
 INVALIDATE = _script("invalidate", "money")
 MEET = _script("meet")
 GRANTS = _script("grants")
+BREAKERS = _script("breakers")
+REPLAY_CLAIM = _script("replay_claim", "replays")
+REPLAY_RENEW = _script("replay_renew", "replays")
+REPLAY_KEEP = _script("replay_keep", "replays")
+REPLAY_RELEASE = _script("replay_release", "replays")
 
-_once = (ADMIT, CHARGE, PUT, CONVERT)
+_once = (ADMIT, CHARGE, PUT, CONVERT, REPLAY_KEEP)
 ONCE: frozenset[Part] = frozenset((*_once, *(SCRIPTS[name] for name in _once)))
 """What may not run twice: a rate would be taken twice; a hold that has been converted would be put
-there again, and be converted again. All others name the hold, the lease or the version that they
-are about, and a second run changes nothing."""
+there again, and be converted again; an answer kept by the first run would be another's for the
+second. All others name the hold, the lease or the version that they are about, and a second run
+changes nothing."""
 
 
 def numbers(check: Check) -> bytes:

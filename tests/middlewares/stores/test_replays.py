@@ -104,7 +104,8 @@ async def kind(request: pytest.FixtureRequest) -> AsyncIterator[Kind]:
         yield Kind(MemoryReplays(clock=clock, size=1 << 20), turn)
         return
     server: Server = request.getfixturevalue("server")
-    store = RedisReplays.of(server.url, patience=10.0, largest=1 << 20)
+    store = RedisReplays(server.url, patience=10.0, largest=1 << 20)
+    await store.start()
     async with Redis.from_url(server.url) as redis:
         await redis.flushall()
 
@@ -304,7 +305,7 @@ def test_bad_configuration(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_redis_does_not_answer(server: Server, how: str) -> None:
     """Each method says so in bounded time, however many ask; and all is well afterwards."""
-    store = RedisReplays.of(server.url, patience=1.0, connections=2)
+    store = await connected(server.url, patience=1.0)
     await store.find("k")
     (server.stop if how == "stopped" else server.freeze)()
     try:
@@ -321,7 +322,7 @@ async def test_redis_does_not_answer(server: Server, how: str) -> None:
     finally:
         (server.start if how == "stopped" else server.thaw)()
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 25
-    patient = RedisReplays.of(server.url, patience=10.0)
+    patient = await connected(server.url, patience=10.0)
     for later in (store, patient):
         await until(lambda later=later: answers_again(later))  # type: ignore[misc]
     await patient.release(mark("l"))
@@ -331,6 +332,12 @@ async def test_redis_does_not_answer(server: Server, how: str) -> None:
             assert await later.find("l") == Found(b"f" * 32)
             assert await later.find("nothing") is None
         await later.aclose()
+
+
+async def connected(url: str, **options: Any) -> RedisReplays:
+    store = RedisReplays(url, **options)
+    await store.start()
+    return store
 
 
 async def answers_again(store: RedisReplays) -> bool:
@@ -349,7 +356,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def test_scripts_and_keys_may_be_flushed(server: Server, redis: "Redis") -> None:
-    store = RedisReplays.of(server.url, patience=10.0)
+    store = await connected(server.url, patience=10.0)
     await store.claim(mark())
     await redis.flushall()
     await redis.script_flush()
@@ -359,11 +366,20 @@ async def test_scripts_and_keys_may_be_flushed(server: Server, redis: "Redis") -
     await store.aclose()
 
 
+async def test_claim_that_is_sent_again_is_the_owners(server: Server, redis: "Redis") -> None:
+    """As a connection does that broke before the answer came."""
+    store = await connected(server.url, patience=10.0)
+    assert await store.claim(mark()) is None
+    assert await store.claim(mark()) is None
+    assert await store.claim(mark(owner="b")) == Found(b"f" * 32)
+    await store.aclose()
+
+
 async def test_redis_is_full(server: Server, redis: "Redis") -> None:
-    store = RedisReplays.of(server.url, patience=10.0)
+    store = await connected(server.url, patience=10.0)
     await redis.config_set("maxmemory", "1")
     try:
-        with pytest.raises(StoreUnavailable, match="OutOfMemory"):
+        with pytest.raises(StoreUnavailable, match="OOM"):
             await store.claim(mark())
     finally:
         await redis.config_set("maxmemory", "0")
@@ -371,7 +387,7 @@ async def test_redis_is_full(server: Server, redis: "Redis") -> None:
 
 
 async def test_what_others_wrote_is_no_answer(server: Server, redis: "Redis") -> None:
-    store = RedisReplays.of(server.url, patience=10.0)
+    store = await connected(server.url, patience=10.0)
     await redis.set("penstock:replay:k", b"k" + NOISE[:200])
     with pytest.raises(StoreUnavailable, match="not a packed answer"):
         await store.find("k")
@@ -394,7 +410,8 @@ async def inner(scope, receive, send):
     await asyncio.Event().wait()
 
 async def main():
-    store = RedisReplays.of(sys.argv[1], patience=10.0, lifetime=2.4)
+    store = RedisReplays(sys.argv[1], patience=10.0, lifetime=2.4)
+    await store.start()
     app = IdempotencyMiddleware(inner, store=store)
     scope = http_scope("POST", "/", headers={"idempotency-key": "k-1"})
     async with Call(app, scope, body=b"{}", timeout=60) as call:
@@ -420,7 +437,7 @@ async def test_a_killed_owner_frees_its_key(server: Server, redis: "Redis") -> N
         assert owner.stdout is not None
         said = await asyncio.to_thread(owner.stdout.readline)
         assert said.strip() == "inside"
-        store = RedisReplays.of(server.url, patience=10.0)
+        store = await connected(server.url, patience=10.0)
         app = IdempotencyMiddleware(inner, store=store)
         scope = http_scope("POST", "/", headers={"idempotency-key": "k-1"})
         async with Call(app, scope, body=b"{}", timeout=30) as call:

@@ -1,0 +1,2 @@
+if mine then redis.call('DEL', KEYS[1]) end
+return 1
