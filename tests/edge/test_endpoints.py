@@ -27,17 +27,17 @@ from tests.asgi import request
 from tests.edge.scripted import DOCUMENT, JSON, Answer, House, Scripted
 
 FACTS: dict[str, Any] = {
-    "name": "rerank",
+    "name": "added",
     "methods": ("POST",),
-    "path": "/v1/rerank",
+    "path": "/v1/added",
     "dialect": "openai",
     "body": "json",
     "billed": "tokens",
     "handler": "forward",
     "codec": "object",
     "required": ("documents",),
-    "upstream_path": b"/rerank",
-    "documented": "documents in the order of their relevance to a query",
+    "upstream_path": b"/added",
+    "documented": "what a test adds",
 }
 EVERY = pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: row.path)
 
@@ -53,13 +53,13 @@ def test_endpoint_without_billed_cannot_be_made() -> None:
 
 @pytest.mark.parametrize("fact", ["body", "billed", "handler", "codec"])
 def test_endpoint_of_unknown_kind_is_refused_by_name(fact: str) -> None:
-    with pytest.raises(ValueError, match=r"endpoint rerank: 'nothing' is none of "):
+    with pytest.raises(ValueError, match=r"endpoint added: 'nothing' is none of "):
         Endpoint(**{**FACTS, fact: "nothing"})
 
 
 @pytest.mark.parametrize("body", ["multipart", "streamed"])
 def test_body_without_reader_is_refused(body: Any) -> None:
-    with pytest.raises(NotImplementedError, match=f"endpoint rerank: no reader for {body}"):
+    with pytest.raises(NotImplementedError, match=f"endpoint added: no reader for {body}"):
         check_bodies([Endpoint(**{**FACTS, "body": body})])
     with pytest.raises(NotImplementedError):
         House(Scripted(), endpoints=[Endpoint(**{**FACTS, "body": body})])
@@ -122,8 +122,8 @@ def test_billed_is_something_that_a_price_is_known_for() -> None:
 
 # A new one
 
-RERANK = Endpoint(**FACTS)
-RANKED = {
+ADDED = Endpoint(**FACTS)
+ANSWERED = {
     "model": "upstream-model-x",
     "results": [{"index": 0, "relevance_score": 0.9}],
     "usage": {"total_tokens": 40},
@@ -132,46 +132,46 @@ ASKED = {"query": "q", "documents": ["a", "b"]}
 
 
 def house(*answers: Answer, **members: Any) -> House:
-    said = answers or (Answer([json.dumps(RANKED).encode()], headers=[JSON]),)
-    return House(Scripted(*said), endpoints=(*ENDPOINTS, RERANK), **members)
+    said = answers or (Answer([json.dumps(ANSWERED).encode()], headers=[JSON]),)
+    return House(Scripted(*said), endpoints=(*ENDPOINTS, ADDED), **members)
 
 
 async def test_a_row_is_routed_forwarded_billed_and_measured() -> None:
     home = house()
     await home.book.start()
-    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "priced", **ASKED})
+    answer = await request(home.app, "POST", "/v1/added", json={"model": "priced", **ASKED})
     await home.book.aclose()
     assert answer.status == 200, answer.text
-    assert answer.json() == {**RANKED, "model": "priced"}
+    assert answer.json() == {**ANSWERED, "model": "priced"}
     assert answer.header("x-credits-used") == "0.00012"
     (sent,) = home.upstream.requests
-    assert sent.target == b"/v1/rerank"
+    assert sent.target == b"/v1/added"
     assert isinstance(sent.body, bytes)
     assert msgspec.json.decode(sent.body) == {"model": "p", **ASKED}
-    assert home.sample("penstock_requests_total", **_labels("rerank")) == 1
+    assert home.sample("penstock_requests_total", **_labels("added")) == 1
     (entry,) = await home.ledger.page()
-    assert (entry.endpoint, entry.input, entry.output, entry.cost) == ("rerank", 40, 0, 120_000)
+    assert (entry.endpoint, entry.input, entry.output, entry.cost) == ("added", 40, 0, 120_000)
 
 
 async def test_a_row_is_retried_at_another_target() -> None:
     document = {"models": [{"id": "m1", "targets": ["both/a", "oai/b"]}]}
     broken = Answer([b"{}"], status=500, headers=[JSON])
-    home = house(broken, Answer([json.dumps(RANKED).encode()], headers=[JSON]), document=document)
-    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "m1", **ASKED})
+    home = house(broken, Answer([json.dumps(ANSWERED).encode()], headers=[JSON]), document=document)
+    answer = await request(home.app, "POST", "/v1/added", json={"model": "m1", **ASKED})
     assert answer.status == 200, answer.text
     assert [attempt.status for attempt in home.exchanges[0].attempts] == [500, 200]
 
 
 async def test_a_row_is_not_tried_where_its_dialect_is_not_spoken() -> None:
     home = house()
-    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "only-ant", **ASKED})
+    answer = await request(home.app, "POST", "/v1/added", json={"model": "only-ant", **ASKED})
     assert (answer.status, answer.json()["error"]["param"]) == (400, "model")
     assert not home.upstream.requests
 
 
 async def test_a_row_asks_for_its_members() -> None:
     home = house()
-    answer = await request(home.app, "POST", "/v1/rerank", json={"model": "m1", "query": "q"})
+    answer = await request(home.app, "POST", "/v1/added", json={"model": "m1", "query": "q"})
     assert (answer.status, answer.json()["error"]["param"]) == (400, "documents")
 
 
@@ -179,21 +179,21 @@ async def test_a_row_is_limited() -> None:
     plans = [{"id": "few", "requests": "1/h"}]
     home = house(document={"auth": {"mode": "none", "default_plan": "few"}, "plans": plans})
     statuses = [
-        (await request(home.app, "POST", "/v1/rerank", json={"model": "m1", **ASKED})).status
+        (await request(home.app, "POST", "/v1/added", json={"model": "m1", **ASKED})).status
         for _ in range(2)
     ]
     assert statuses == [200, 429]
 
 
 def test_a_row_may_be_offered_at_another_path() -> None:
-    routes = [{"path": "/rank", "dialect": "openai", "endpoint": "embeddings"}]
-    paths = Paths.of(parse({**DOCUMENT, "routes": routes}), (*ENDPOINTS, RERANK))
-    assert paths.find("/rank") is BY_NAME["embeddings"]
-    assert paths.find("/v1/rerank") is RERANK
+    routes = [{"path": "/other", "dialect": "openai", "endpoint": "embeddings"}]
+    paths = Paths.of(parse({**DOCUMENT, "routes": routes}), (*ENDPOINTS, ADDED))
+    assert paths.find("/other") is BY_NAME["embeddings"]
+    assert paths.find("/v1/added") is ADDED
 
 
 def test_a_row_is_simulated() -> None:
-    assert posts((*ENDPOINTS, RERANK)).keys() - posts(ENDPOINTS).keys() == {"/rerank"}
+    assert posts((*ENDPOINTS, ADDED)).keys() - posts(ENDPOINTS).keys() == {"/added"}
     nothing = Endpoint(**{**FACTS, "codec": "completions"})
     with pytest.raises(LookupError, match="completions"):
         posts([nothing])
