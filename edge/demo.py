@@ -11,6 +11,7 @@ from time import time
 import httpx
 import msgspec
 
+from edge.config.demo import demo_settings
 from middlewares.stores.database import Database
 from middlewares.stores.sql import SqlKeyStore
 
@@ -18,7 +19,7 @@ from . import keys
 from .local_model import local_model
 from .run_folder import HeldFolder
 from .server import AddressInUse, serve
-from .settings import Settings, demo_settings
+from .settings import Settings
 
 _PORT = 8080
 _DRAIN = 5.0

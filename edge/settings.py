@@ -2,7 +2,6 @@
 
     load(path)            TOML or JSON file → Settings
     parse(mapping, dir)   the same from data
-    demo_settings(env)    the built-in configuration of `penstock demo`
 
 All raise `SettingsError` with one sentence per fault, each with the path of its key. Relative paths
 of secrets, certificates and `store` are relative to the folder of the file.
@@ -14,32 +13,17 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from .dialects.openai_models import is_openai
-from .fit import allowance_faults, endpoint_of, faults_of, slug, unpriced
+from .fit import allowance_faults, endpoint_of, faults_of, slug
 from .options import (
     Allowance,
-    Auth,
     Configuration,
-    Errors,
-    Limits,
-    Log,
-    Media,
-    Model,
-    Plan,
-    Price,
-    Route,
-    Server,
     Store,
-    Upstream,
-    Window,
 )
 from .references import HttpUrl, Location, References, Secret
 from .strict import Reader
-from .uncharged import uncharged
 from .units import (
     Credits,
     Duration,
@@ -49,42 +33,6 @@ from .units import (
     Span,
     network,
 )
-
-__all__ = [
-    "Allowance",
-    "Auth",
-    "Configuration",
-    "Credits",
-    "Duration",
-    "Errors",
-    "HttpUrl",
-    "Limits",
-    "Location",
-    "Log",
-    "Media",
-    "Model",
-    "Network",
-    "Plan",
-    "Price",
-    "Rate",
-    "Route",
-    "Secret",
-    "Server",
-    "Settings",
-    "SettingsError",
-    "Size",
-    "Span",
-    "Store",
-    "Upstream",
-    "Window",
-    "advice",
-    "demo_settings",
-    "load",
-    "not_enforced",
-    "parse",
-    "read_key_limits",
-    "slug",
-]
 
 
 class Settings(Configuration, frozen=True, kw_only=True):
@@ -209,49 +157,6 @@ def _stored_under(store: Store, directory: Path) -> Store:
     )
 
 
-def demo_settings(env: Mapping[str, str], directory: Path) -> Settings:
-    """The built-in configuration: simulator, SQLite in `directory`, counters in memory.
-
-    A provider whose key is in `env` (OPENAI_API_KEY, ANTHROPIC_API_KEY) is an upstream too, with
-    every model name of its families. OPENAI_BASE_URL and ANTHROPIC_BASE_URL set its base URL.
-    Raises SettingsError when one of these variables cannot be used.
-    """
-    upstreams: list[dict[str, Any]] = [{"name": "simulator", "dialect": "simulator"}]
-    models: list[dict[str, Any]] = [
-        {
-            "id": "sim-1",
-            "aliases": ["sim"],
-            "display_name": "Simulator",
-            "context": 200_000,
-            "max_output": 32_000,
-            "modalities": ["text", "image"],
-            "targets": ["simulator/sim-1"],
-        }
-    ]
-    for provider in _PROVIDERS:
-        if env.get(provider.key):
-            upstreams.append(
-                {
-                    "name": provider.name,
-                    "dialect": provider.name,
-                    "base_url": _versioned(env.get(provider.url) or provider.base_url),
-                    "api_key": f"env:{provider.key}",
-                }
-            )
-            models += [
-                {"id": id_, "targets": [f"{provider.name}/{id_ if id_[-1] != '*' else '*'}"]}
-                for id_ in provider.models
-            ]
-    database = directory.resolve() / "penstock.db"
-    document = {
-        "store": {"sql": f"sqlite:///{database}", "journal": f"{database.parent}/journal"},
-        "upstreams": upstreams,
-        "models": models,
-        "log": {"format": "console"},
-    }
-    return parse(document, directory, env=env)
-
-
 def read_key_limits(document: object, path: str = "limits") -> Allowance:
     """The limits of a key: the settings of a plan without its id. Raises SettingsError."""
     reader = Reader(
@@ -270,96 +175,8 @@ def read_key_limits(document: object, path: str = "limits") -> Allowance:
     return allowance
 
 
-def _versioned(url: str) -> str:
-    # The Anthropic SDK reads ANTHROPIC_BASE_URL without the version, OpenAI's with it.
-    url = url.rstrip("/")
-    return url if url.endswith("/v1") else f"{url}/v1"
-
-
-class _Provider(msgspec.Struct, frozen=True):
-    name: str
-    key: str
-    url: str
-    base_url: str
-    models: tuple[str, ...]
-
-
 _KEEP = 30 * 86400.0
 """Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
-_PROVIDERS = (
-    _Provider(
-        "openai",
-        "OPENAI_API_KEY",
-        "OPENAI_BASE_URL",
-        "https://api.openai.com/v1",
-        (
-            *("gpt-5.5", "gpt-5.4-mini", "text-embedding-3-small"),
-            *("gpt-*", "o1*", "o3*", "o4*", "text-embedding-*"),
-        ),
-    ),
-    _Provider(
-        "anthropic",
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_BASE_URL",
-        "https://api.anthropic.com/v1",
-        ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-*"),
-    ),
-)
-
-
-def advice(settings: Settings) -> list[str]:
-    """Notes about settings that are valid but may not be what the operator wants."""
-    return [
-        *(
-            f"upstreams[{n}].base_url: {upstream.base_url} has no path; most providers need their "
-            "version in it, such as /v1"
-            for n, upstream in enumerate(settings.upstreams)
-            if upstream.base_url is not None and not urlsplit(upstream.base_url).path
-        ),
-        *(
-            f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound "
-            "the price of 32,000 output tokens is set aside"
-            for n, model in enumerate(settings.models)
-            if model.price is not None
-            and model.price.output
-            and model.max_output is None
-            and model.output_modalities != ("embedding",)
-        ),
-        *_nameless(settings),
-        *unpriced(settings.models, settings.plans),
-        *uncharged(settings.models, settings.plans),
-    ]
-
-
-def _nameless(settings: Settings) -> Iterator[str]:
-    """Notes about deployments of Azure OpenAI whose model is not known."""
-    azure = tuple(
-        f"{upstream.name}/"
-        for upstream in settings.upstreams
-        if (urlsplit(upstream.base_url or "").hostname or "").endswith(".openai.azure.com")
-    )
-    for n, model in enumerate(settings.models):
-        if model.family is not None or model.families:
-            continue
-        for target in model.targets:
-            if target.startswith(azure) and not is_openai(target.partition("/")[2]):
-                yield (
-                    f"models[{n}].family: is not given; {target} may be any model, and requests "
-                    'are not adapted to it. Name the deployed model, such as "gpt-5"'
-                )
-                break
-
-
-def not_enforced(settings: Settings) -> list[str]:
-    """Warnings about settings that this version accepts but does not use."""
-    return list(_idle(settings))
-
-
-def _idle(settings: Settings) -> Iterator[str]:
-    if settings.media != Media():
-        yield "media: this version does not turn media into text"
-    if "store.objects" in settings.written:
-        yield "store.objects: this version stores no files"
 
 
 def _written(document: object) -> Iterator[str]:

@@ -36,8 +36,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints `ready http://HOST:PORT` when it accepts requests."""
+    from edge.config.advice import not_enforced
     from edge.reload import Source
-    from edge.settings import not_enforced
 
     given = {"host": host, "port": port, "workers": workers}
     source = Source(config, {name: value for name, value in given.items() if value is not None})
@@ -74,8 +74,8 @@ def simulate(
 
 def check(config: Config) -> None:
     """Check the configuration and the stores it names; exit 0 when there is no error."""
+    from edge.config.advice import advice, not_enforced
     from edge.memory import memory_misfits
-    from edge.settings import advice, not_enforced
 
     settings = load(config)
     typer.echo(

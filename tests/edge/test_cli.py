@@ -555,7 +555,7 @@ def test_wheel_runs_without_the_repository(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, os; sys.path.insert(0, os.environ['SITE'])\n"
         "import edge.cli, edge.server, edge.demo\n"
-        "from edge.settings import demo_settings\n"
+        "from edge.config.demo import demo_settings\n"
         "assert edge.cli.__file__.startswith(os.environ['SITE']), edge.cli.__file__\n"
         "demo_settings({}, pathlib.Path.cwd())\n"
         "edge.cli.main(['plans', '--json', '--config', 'penstock.toml'])\n"

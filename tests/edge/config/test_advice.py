@@ -2,11 +2,8 @@
 
 from typing import Any
 
-from edge.settings import (
-    advice,
-    not_enforced,
-    parse,
-)
+from edge.config.advice import advice, not_enforced
+from edge.settings import parse
 from tests.edge.config.documents import MODEL, UPSTREAM
 
 

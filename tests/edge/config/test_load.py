@@ -8,16 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.settings import (
-    Secret,
-    Settings,
-    SettingsError,
-    demo_settings,
-    load,
-    not_enforced,
-    parse,
-    slug,
-)
+from edge.config.advice import not_enforced
+from edge.config.demo import demo_settings
+from edge.fit import slug
+from edge.references import Secret
+from edge.settings import Settings, SettingsError, load, parse
 from tests.edge.config.documents import (
     CONFIG,
     MODEL,

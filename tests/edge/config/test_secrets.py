@@ -7,13 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.settings import (
-    HttpUrl,
-    Location,
-    Secret,
-    load,
-    parse,
-)
+from edge.references import HttpUrl, Location, Secret
+from edge.settings import load, parse
 from tests.edge.config.documents import (
     CANARY,
     UPSTREAM,

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.settings import (
-    Credits,
-    Duration,
-    Location,
-    Rate,
-    Size,
-    Span,
-)
-from edge.units import network
+from edge.references import Location
+from edge.units import Credits, Duration, Rate, Size, Span, network
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,8 @@ from typing import Any
 
 import pytest
 
-from edge.settings import (
-    Secret,
-    SettingsError,
-    parse,
-)
+from edge.references import Secret
+from edge.settings import SettingsError, parse
 from tests.edge.config.documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
 
 
@@ -162,7 +159,7 @@ from tests.edge.config.documents import CANARY, MODEL, UPSTREAM, faults, model, 
             model(fallbacks=["m"]),
             "models[0].fallbacks[0]: m is this model itself; expected another",
         ),
-        (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro"),
+        (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro; known: none"),
         (
             model(weights=[1]),
             'models[0].weights: is used only with load_balancing = "weight"; set that or remove it',
@@ -283,4 +280,4 @@ def test_base_url_with_endpoint_path_is_refused(url: str, end: str) -> None:
     with pytest.raises(SettingsError) as raised:
         parse({"upstreams": [{"name": "u", "dialect": "openai", "base_url": url}]})
     (fault,) = raised.value.faults
-    assert fault.startswith(f"upstreams[0].base_url: ends in the endpoint {end};")
+    assert fault.startswith(f"upstreams[0].base_url: ends in the path {end},")

@@ -1,0 +1,133 @@
+"""Notes and warnings of `penstock check` about valid configurations.
+
+Each sentence begins with the path of a key.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from edge.dialects.anthropic_messages.claude import claude
+from edge.dialects.openai_models import is_openai, reasons
+from edge.options import Media, Model, Plan
+from edge.settings import Settings
+
+
+def advice(settings: Settings) -> list[str]:
+    """Notes about settings that are valid but may not be what the operator wants."""
+    return [
+        *(
+            f"upstreams[{n}].base_url: {upstream.base_url} has no path; most providers need their "
+            "version in it, such as /v1"
+            for n, upstream in enumerate(settings.upstreams)
+            if upstream.base_url is not None and not urlsplit(upstream.base_url).path
+        ),
+        *(
+            f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound "
+            "the price of 32,000 output tokens is set aside"
+            for n, model in enumerate(settings.models)
+            if model.price is not None
+            and model.price.output
+            and model.max_output is None
+            and model.output_modalities != ("embedding",)
+        ),
+        *_nameless(settings),
+        *_unpriced(settings.models, settings.plans),
+        *_uncharged(settings.models, settings.plans),
+    ]
+
+
+def not_enforced(settings: Settings) -> list[str]:
+    """Warnings about settings that this version accepts but does not use."""
+    return list(_idle(settings))
+
+
+def _nameless(settings: Settings) -> Iterator[str]:
+    """Notes about deployments of Azure OpenAI whose model is not known."""
+    azure = tuple(
+        f"{upstream.name}/"
+        for upstream in settings.upstreams
+        if (urlsplit(upstream.base_url or "").hostname or "").endswith(".openai.azure.com")
+    )
+    for n, model in enumerate(settings.models):
+        if model.family is not None or model.families:
+            continue
+        for target in model.targets:
+            if target.startswith(azure) and not is_openai(target.partition("/")[2]):
+                yield (
+                    f"models[{n}].family: is not given; {target} may be any model, and requests "
+                    'are not adapted to it. Name the deployed model, such as "gpt-5"'
+                )
+                break
+
+
+def _unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
+    """Warnings about models without a price, or without one for output, where budgets count money.
+
+    Models that are free on purpose are left out: prices of 0, and models of `plans[].on_budget`.
+    """
+    free = {plan.on_budget for plan in plans}
+    sold = any(model.price is not None for model in models)
+    for n, model in enumerate(models):
+        limited = [
+            plan.id
+            for plan in plans
+            if (plan.windows or plan.overflow == "credits")
+            and (not model.plans or plan.id in model.plans)
+        ]
+        if not (limited or sold) or not free.isdisjoint((model.id, *model.aliases)):
+            continue
+        whose = f"the budgets of {', '.join(limited)}" if limited else "the budget of any key"
+        if model.price is None:
+            yield (
+                f"models[{n}].price: is not given; requests to {model.id} cost nothing, and "
+                f"{whose} do not limit them. Give prices, of 0 where that is meant"
+            )
+        elif (
+            model.price.input
+            and not model.price.output
+            and model.output_modalities != ("embedding",)
+        ):
+            yield (
+                f"models[{n}].price.output: is not given; answers of {model.id} cost nothing, "
+                f"however long, and {whose} do not limit them"
+            )
+
+
+def _uncharged(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
+    """Notes about models with a price. Each begins with the key that would charge for the rest."""
+    sold = [model for model in models if model.price is not None and model.price.output]
+    yield from _hosted(model for model in sold if model.price and model.price.hosted_call is None)
+    leaving = [plan.id for plan in plans if plan.on_hangup == "cancel"]
+    if leaving:
+        yield from _hidden((model for model in sold if model.on_hangup is None), leaving)
+
+
+def _hosted(models: Iterable[Model]) -> Iterator[str]:
+    if names := ", ".join(model.id for model in models):
+        yield (
+            f"models[].price.hosted_call: is not given for {names}; of tools that the vendor runs "
+            "(web search, file search, code) only the tokens are charged. Give a price for each "
+            "call, of 0 where that is meant"
+        )
+
+
+def _hidden(models: Iterable[Model], plans: Sequence[str]) -> Iterator[str]:
+    if names := ", ".join(model.id for model in models if _has_hidden_reasoning(model)):
+        yield (
+            f"models[].on_hangup: is not given for {names}; hidden reasoning cannot be "
+            f"counted when a client disconnects, and is not charged to keys of {', '.join(plans)}. "
+            'Set "drain" to charge the count of the upstream'
+        )
+
+
+def _has_hidden_reasoning(model: Model) -> bool:
+    names = [target.split("/", 1)[1] for target in model.targets]
+    families = model.families or ([model.family] * len(names) if model.family else names)
+    return any(reasons(name) or claude(name).unasked for name in families)
+
+
+def _idle(settings: Settings) -> Iterator[str]:
+    if settings.media != Media():
+        yield "media: this version does not turn media into text"
+    if "store.objects" in settings.written:
+        yield "store.objects: this version stores no files"
