@@ -311,7 +311,7 @@ def _limited_redis(place: Place) -> Ready:
     note = "as limited, with the counters in Redis, which runs on the load core and is not counted"
     port = place.spare_port
     redis = [
-        _redis(),
+        redis_program(),
         "--port",
         str(port),
         "--bind",
@@ -325,7 +325,7 @@ def _limited_redis(place: Place) -> Ready:
     return msgspec.structs.replace(ready, companions=[Companion(redis, port)])
 
 
-def _redis() -> str:
+def redis_program() -> str:
     """The program; raises Unavailable."""
     found = shutil.which("redis-server")
     if found is None:

@@ -93,7 +93,7 @@ def counters_fault(settings: Settings) -> str | None:
     location = settings.store.counters
     if location == "memory":
         return None
-    from middlewares.stores.redis_link import Address
+    from middlewares.stores.redis_address import Address
 
     try:
         Address(location)

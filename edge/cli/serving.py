@@ -126,29 +126,30 @@ def _check_counters(settings: "Settings") -> str | None:
     location = settings.store.counters
     if location == "memory":
         return None
-    from redis import Redis, RedisError
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
     from edge.store import counters_fault
+    from middlewares.stores.counters import CountersUnavailable
 
     if fault := counters_fault(settings):
         return fault
     try:
-        with Redis.from_url(
-            location,
-            socket_connect_timeout=_REDIS_PATIENCE,
-            socket_timeout=_REDIS_PATIENCE,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
-            client.ping()
-    except (RedisError, OSError) as error:
-        told = str(error).partition(", with args")[
-            0
-        ]  # servers repeat the arguments, passwords included
-        return f"store.counters: {location.shown} does not answer: {told}"
+        asyncio.run(_ping(location))
+    except CountersUnavailable as error:
+        reason = str(error).removeprefix("Redis does not answer: ")
+        return f"store.counters: {location.shown} does not answer: {reason}"
     typer.echo(f"ok: store.counters: {location.shown} answers")
     return None
+
+
+async def _ping(url: str) -> None:
+    """Raises CountersUnavailable."""
+    from middlewares.stores.redis_link import RedisLink
+
+    link = RedisLink(url, timeout=_REDIS_PATIENCE, connect_timeout=_REDIS_PATIENCE)
+    await link.start()
+    try:
+        await link.call("PING")
+    finally:
+        await link.aclose(at_once=True)
 
 
 def _check_journal(settings: "Settings") -> str | None:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from middlewares.stores.counters import AnswerLost, CountersUnavailable
-from middlewares.stores.redis_link import Address, RedisLink
+from middlewares.stores.redis_link import RedisLink
 from tests.waiting import DEADLINE, until
 
 from .cutting import Cutting, tcp
@@ -196,21 +196,6 @@ async def test_tcp_and_tls(redis_server: RedisServer) -> None:
                 link.call("PING")
         async with linked(f"rediss://localhost:{safe_port}/1?ssl_cert_reqs=none") as link:
             assert await link.call("PING") == b"PONG"
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("http://localhost", "redis://"),
-        ("redis://localhost/0?socket_timout=3", "socket_timout"),
-        ("rediss://localhost/0?ssl_cert_reqs=maybe", "maybe"),
-        ("unix://", "socket"),
-        ("redis://localhost:port", "port"),
-    ],
-)
-def test_urls_that_cannot_be_used(url: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Address(url)
 
 
 async def test_a_refused_command(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
