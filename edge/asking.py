@@ -10,6 +10,7 @@ from time import time
 import msgspec
 
 from middlewares.exchange import Attempt, Dialect, Exchange, Target
+from middlewares.problem import Problem
 
 from .aside import aside
 from .corrections.change import Change
@@ -52,15 +53,10 @@ async def ask(
             if made:
                 learned.add(attempt.target, made)
             return response
-        try:
-            body = await read_some(response, _REFUSAL_BYTES)
-        finally:
-            response.close()
-        if provider.secrets:
-            body = provider.masked(body.decode("utf-8", "replace")).encode()
+        refusal = await _refusal_of(response, provider)
         if attempt.corrections >= _MOST_CORRECTIONS or not isinstance(request.body, bytes):
             break
-        find = partial(remedy_of, response.status, body, request.body, dialect)
+        find = partial(remedy_of, response.status, refusal, request.body, dialect)
         remedy = await aside(find) if exchange.large else find()
         del find
         if remedy is None:
@@ -70,10 +66,27 @@ async def ask(
         made += remedy.changes
         exchange.dropped += [change.note for change in remedy.changes]
         request = msgspec.structs.replace(request, body=remedy.body)
+    problem = _problem_of(exchange, provider, attempt, request.target, response, refusal, spelled)
+    try:
+        raise problem
+    finally:  # its traceback holds this frame; the two, and the request, would stay for long
+        del problem
+
+
+def _problem_of(
+    exchange: Exchange,
+    provider: Provider,
+    attempt: Attempt,
+    path: bytes,
+    response: Response,
+    refusal: bytes,
+    spelled: Spelled | None,
+) -> Problem:
+    """What a refusal amounts to, with its reason for the log, which `attempt` gets too."""
     problem = problem_of(
         response.status,
         response.headers,
-        body,
+        refusal,
         dialect=exchange.dialect,
         fields=exchange.fields,
         spelled=None if spelled is None else spelled(),
@@ -81,14 +94,22 @@ async def ask(
         disclosing=provider.disclose,
         now=time(),
     )
-    asked = ""
+    reason = problem.reason
     if response.status in (404, 405):  # the base URL is wrong more often than the model's name
-        asked = f"POST {provider.url(request.target)}: "
-    problem.reason = attempt.error = reason_of(attempt.target, asked + problem.reason)
+        reason = f"POST {provider.url(path)}: {reason}"
+    problem.reason = attempt.error = reason_of(attempt.target, reason)
+    return problem
+
+
+async def _refusal_of(response: Response, provider: Provider) -> bytes:
+    """The beginning of a body that says why, without what is secret."""
     try:
-        raise problem
-    finally:  # its traceback holds this frame; the two, and the request, would stay for long
-        del problem
+        body = await read_some(response, _REFUSAL_BYTES)
+    finally:
+        response.close()
+    if provider.secrets:
+        body = provider.masked(body.decode("utf-8", "replace")).encode()
+    return body
 
 
 def reason_of(target: Target, reason: str) -> str:

@@ -1,6 +1,7 @@
 """The tries of one exchange: how many, where, and when (`middlewares.fallback`)."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,10 @@ FAILED = frozenset(
     )
 )
 """Kinds of Problem that say something of the place, and nothing of what was asked."""
+
+
+Step = Literal["raise", "raise_failure", "again"]
+"""Raise the problem at hand, raise the last failure of a place, or make another attempt."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -156,6 +161,20 @@ class Search:
             self._models.remove(place.served)
         self._models.append(place.served)
         return place
+
+    def next_step(self, exchange: Exchange, problem: Problem, *, failed: bool, able: bool) -> Step:
+        """What to do about `problem`, by which the last attempt ended.
+
+        failed: whether it says something of the place. able: whether the place takes all that the
+        first would have taken, so that its refusal is the caller's to put right.
+        """
+        if not failed and (able or self.failure is None):
+            return "raise"
+        if self.goes_on(exchange):
+            if failed:
+                self.failure = problem.with_traceback(None)
+            return "again"
+        return "raise" if failed else "raise_failure"
 
     def goes_on(self, exchange: Exchange) -> bool:
         """Whether there is another try, after `pause` seconds."""

@@ -94,6 +94,17 @@ class FallbackMiddleware:
             return await self.app(scope, receive, send)
         if len(places) == 1 and not self._retry.again and not self._statuses:
             return await self._once(exchange, places[0], scope, receive, send)
+        await self._search(exchange, places, scope, receive, send)
+
+    async def _search(
+        self,
+        exchange: Exchange,
+        places: Sequence[Place],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """One try after another, until one answers or none is left."""
         search = Search(places, self._health, self._retry, self._clock, self._random)
         body: bytes | None = None
         if self._body is not None and search.possible:
@@ -176,14 +187,11 @@ class FallbackMiddleware:
             if exchange.first_content or (gate is not None and gate.passed and not exchange.early):
                 raise
             able = not place.instead_of and (len(exchange.attempts) > made or not made)
-            if not failed and (able or search.failure is None):
-                raise  # it is the caller's to put right
-            if search.goes_on(exchange):
-                if failed:
-                    search.failure = problem.with_traceback(None)
-                return False
-            if failed:
+            step = search.next_step(exchange, problem, failed=failed, able=able)
+            if step == "raise":
                 raise
+            if step == "again":
+                return False
         finally:
             exchange.health_report = None
             try_.ends("none")
