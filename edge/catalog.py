@@ -20,6 +20,7 @@ from middlewares.money import Price
 from middlewares.terms import OnHangup
 
 from . import options
+from .dialects.sides import Aim
 from .settings import Settings
 
 LONG_CONTEXT = "[1m]"
@@ -49,18 +50,15 @@ Balance = Literal["order", "weight", "least_inflight", "latency"]
 """See `options.Model.load_balancing`."""
 
 
-class ModelCandidate(Place, frozen=True):
+class ModelCandidate(Place, frozen=True, kw_only=True):
     """A target of a model, and what an attempt there needs to know of the model.
 
-    entry, context, max_output, prices: as in `Model`. family: a name that tells what the target's
-    model is.
+    entry, prices: as in `Model`. model: what is asked at the target.
     """
 
-    entry: str = ""
-    family: str = ""
-    context: int | None = None
-    max_output: int | None = None
-    prices: Price | None = None
+    entry: str
+    model: Aim
+    prices: Price | None
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -171,7 +169,12 @@ class Catalog:
                     display_name=name,
                     targets=targets,
                     places=tuple(
-                        replace(place, target=target, served=name, family=family)
+                        replace(
+                            place,
+                            target=target,
+                            served=name,
+                            model=replace(place.model, model=target.model, family=family),
+                        )
                         for place, target, family in zip(
                             model.places, targets, model.families or _names(targets), strict=True
                         )
@@ -260,9 +263,12 @@ def _model(option: options.Model, extra: Mapping[str, Mapping[str, Any]]) -> Mod
                 target,
                 option.id,
                 entry=option.id,
-                family=family,
-                context=option.context,
-                max_output=option.max_output,
+                model=Aim(
+                    model=target.model,
+                    family=family,
+                    context=option.context,
+                    max_output=option.max_output,
+                ),
                 prices=prices,
             )
             for target, family in zip(targets, families or _names(targets), strict=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from edge.endpoints import SERVED_BY, Codec, Endpoint
 from edge.estimate import Estimator
@@ -114,22 +115,18 @@ class Crossing(Protocol):
 def cross(
     exchange: Exchange,
     spoken: Collection[DialectName],
+    aim: Aim,
     *,
-    model: str,
-    family: str = "",
     estimator: Estimator,
     clients: Mapping[Codec, ClientSide] = CLIENTS,
     passing: bool = True,
-    max_output: int | None = None,
-    context: int | None = None,
     max_answer: int = 256 << 20,
     foreign: int = 0,
     disclose: bool = False,
 ) -> Crossing | None:
     """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
 
-    model: the upstream's name of it. family: a name that tells what it is, see `sides.Aim`.
-    max_output, context: tokens, from the catalog.
+    aim: the model there, without its origin.
     clients: by codec, how callers speak. passing: False if bytes must not pass, because the
         upstream has shown that it lacks the endpoint.
     max_answer: bytes that are read of a translated stream.
@@ -144,34 +141,20 @@ def cross(
             return None
         # Many inputs may each fill the model's context; none has more tokens than bytes.
         most = 2 * exchange.size + exchange.estimate + _PREFIXES
-        return Passthrough(exchange, exchange.dialect, model, context=most, disclose=disclose)
+        aim = replace(aim, context=most)
+        return Passthrough(exchange, exchange.dialect, aim, disclose=disclose)
     chat = row.codec == "chat"
     borrowed = chat and speaks_responses(exchange.fields)
     passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
     native = row.dialect if row.upstream_path else None
     if native is not None and native in spoken and passing:
-        return Passthrough(
-            exchange,
-            native,
-            model,
-            foreign=foreign,
-            context=context,
-            family=family,
-            disclose=disclose,
-        )
+        return Passthrough(exchange, native, aim, foreign=foreign, disclose=disclose)
     assert row.codec is not None
     client = clients[row.codec]
     read = _read_responses if borrowed else client.read
     written = "responses" if borrowed else native
     for dialect, upstream in UPSTREAMS.items():
         if dialect in spoken:
-            aim = Aim(
-                model=model,
-                family=family,
-                max_output=max_output,
-                context=context,
-                origin=fingerprint(dialect, model),
-            )
             # Of another dialect, nothing is sent on that does not name its maker.
             return Translation(
                 exchange,
@@ -179,7 +162,7 @@ def cross(
                 client,
                 upstream,
                 dialect,
-                aim,
+                replace(aim, origin=fingerprint(dialect, aim.model)),
                 estimator,
                 max_answer,
                 foreign if dialect == written else 0,
@@ -229,11 +212,9 @@ class Passthrough:
         self,
         exchange: Exchange,
         dialect: DialectName,
-        model: str,
+        aim: Aim,
         *,
         foreign: int = 0,
-        context: int | None = None,
-        family: str = "",
         disclose: bool = False,
     ) -> None:
         row: Endpoint = exchange.row
@@ -244,14 +225,14 @@ class Passthrough:
             fields, dropped = without_foreign(fields, dialect, foreign)
         self.dialect = dialect
         self.path = row.upstream_path
-        self._body = way.prepare(fields, model, exchange.stream, family=family)
+        self._body = way.prepare(fields, aim.model, exchange.stream, family=aim.family)
         self.ping = way.ping
         self.dropped = dropped
         self.spelled: Spelled | None = None
         self._way = way
         self._exchange = exchange
         self._disclose = disclose
-        self._context = context
+        self._context = aim.context
         # Vectors are no output, whatever their server counts.
         self._choices = choices_asked(fields) if row.bounds else 0
         self._hosted = 0

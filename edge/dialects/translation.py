@@ -86,28 +86,8 @@ class Translation:
         self.spelled: Spelled | None = partial(_spelled, exchange.fields)
         self._upstream = upstream
         self._max_answer = max_answer
-        self._count = _Count(
-            exchange.entry,
-            weight,
-            estimate,
-            own,
-            aim.context,
-            exchange.runs,
-            hosted,
-            exchange.most_output,
-        )
-        self._writer = client.writer(
-            Caller(
-                model=exchange.model,
-                id=id_,
-                created=int(time()),
-                fields=exchange.fields,
-                echo=exchange.echo,
-                estimate=estimate,
-                stream=exchange.stream,
-                owner=principal.id if principal is not None else "",
-            )
-        )
+        self._count = _Count(exchange, weight, estimate, own, aim.context, hosted)
+        self._writer = client.writer(_caller(exchange, id_, estimate))
         self._undo = Undo(
             sent,
             caller=exchange.dialect,
@@ -155,6 +135,20 @@ def _is_cut(events: Sequence[Event], read: Sequence[Event]) -> bool:
     )
 
 
+def _caller(exchange: Exchange, id_: str, estimate: int) -> Caller:
+    principal = exchange.principal
+    return Caller(
+        model=exchange.model,
+        id=id_,
+        created=int(time()),
+        fields=exchange.fields,
+        echo=exchange.echo,
+        estimate=estimate,
+        stream=exchange.stream,
+        owner="" if principal is None else principal.id,
+    )
+
+
 def _spelled(fields: Fields) -> dict[str, str]:
     found: dict[str, str] = {}
     for same in _SAME:
@@ -181,20 +175,18 @@ class _Count:
 
     def __init__(
         self,
-        entry: str,
+        exchange: Exchange,
         weight: Weight,
         estimate: int,
         estimator: Estimates,
         context: int | None,
-        runs: int,
         hosted: int,
-        most: int,
     ) -> None:
         self._context = context
-        self._most = most
-        self._runs = runs
+        self._most = exchange.most_output
+        self._runs = exchange.runs
         self._hosted = hosted
-        self._entry = entry
+        self._entry = exchange.entry
         self._weight = weight
         self._estimate = estimate
         self._estimator = estimator

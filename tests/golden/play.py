@@ -20,6 +20,7 @@ from edge.dialects import openai_responses, translation
 from edge.dialects.crossing import CLIENTS, Crossing, cross
 from edge.dialects.openai_responses.write_answer import ResponsesWriter
 from edge.dialects.passthrough import Relay, UpstreamBroke
+from edge.dialects.sides import Aim
 from edge.dialects.translation import Translation
 from edge.endpoints import BY_NAME
 from edge.estimate import Estimator
@@ -106,12 +107,14 @@ def cross_of(
         found = cross(
             exchange,
             (dialect,),  # type: ignore[arg-type]
-            model=model,
-            family=family,
+            Aim(
+                model=model,
+                family=family,
+                max_output=limits.get("max_output"),
+                context=limits.get("context"),
+            ),
             estimator=Fixed(),
             clients=_STILL,
-            max_output=limits.get("max_output"),
-            context=limits.get("context"),
         )
     assert found is not None, "no way across"
     return exchange, found

@@ -8,6 +8,7 @@ import pytest
 
 from edge.dialects.crossing import CLIENTS, Crossing, Passthrough, cross
 from edge.dialects.passthrough import Fields
+from edge.dialects.sides import Aim
 from edge.dialects.translation import Translation
 from edge.endpoints import BY_NAME
 from edge.estimate import Estimator
@@ -27,7 +28,7 @@ def read(body: str) -> Fields:
 
 def way(fields: Fields, endpoint: str = "chat.completions", spoken: Dialect = "openai") -> Crossing:
     exchange = exchange_at(endpoint, request_id="0" * 32, model="asked", fields=fields)
-    found = cross(exchange, [spoken], model="gpt-4.1", estimator=Estimator())
+    found = cross(exchange, [spoken], Aim(model="gpt-4.1"), estimator=Estimator())
     assert found is not None
     return found
 
@@ -152,7 +153,7 @@ def test_a_schema_that_expands_without_end_is_refused_by_its_path(
     fields = read(json.dumps(members))
     exchange = exchange_at(endpoint, request_id="0" * 32, model="asked", fields=fields)
     with pytest.raises(Problem, match="at most 10000 schemas") as refused:
-        cross(exchange, ["anthropic"], model="claude-opus-4-8", estimator=Estimator())
+        cross(exchange, ["anthropic"], Aim(model="claude-opus-4-8"), estimator=Estimator())
     assert refused.value.param == param
     tool = {"type": "function", "name": "f", "strict": True, "parameters": DOUBLING}
     if endpoint == "chat.completions":

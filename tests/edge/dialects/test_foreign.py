@@ -12,6 +12,7 @@ from edge.dialects.crossing import Crossing, cross
 from edge.dialects.foreign import DROPPED, UNTHOUGHT, without_foreign
 from edge.dialects.neutral import Opaque, Origin
 from edge.dialects.passthrough import Fields
+from edge.dialects.sides import Aim
 from edge.estimate import Estimator
 from middlewares.exchange import Dialect
 from tests.edge.exchanges import exchange_at
@@ -59,7 +60,7 @@ def left(dialect: Dialect, first: int, **members: Any) -> Any:
 def way(endpoint: str, spoken: Dialect, *, foreign: int, **members: Any) -> Crossing:
     exchange = exchange_at(endpoint, model="m", fields=fields_of(model="m", **members))
     found = cross(
-        exchange, [spoken], model="claude-opus-4-5", estimator=Estimator(), foreign=foreign
+        exchange, [spoken], Aim(model="claude-opus-4-5"), estimator=Estimator(), foreign=foreign
     )
     assert found is not None
     return found
@@ -308,7 +309,7 @@ def test_what_is_written_anew_in_its_own_dialect_is_cleaned_first(foreign: int) 
     crossing = cross(
         exchange,
         ["anthropic"],
-        model="claude-opus-4-5",
+        Aim(model="claude-opus-4-5"),
         estimator=Estimator(),
         passing=False,
         foreign=foreign,
