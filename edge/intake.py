@@ -38,7 +38,7 @@ _OF_CONTENT = frozenset((b"content-type", b"content-encoding"))
 
 
 _READ = frozenset(("json", "none"))
-"""Kinds of bodies that there is a reader for."""
+"""Kinds of bodies that this layer reads, or that need no reader. A new kind begins here."""
 
 
 def check_bodies(endpoints: Sequence[Endpoint]) -> None:

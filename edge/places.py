@@ -64,7 +64,7 @@ class Places:
         models = [model, *self._others(exchange, model)]
         if not row.translated:
             places = self._ordered(models)
-            return [place for place in places if self._has(row, place.target)] or places
+            return [place for place in places if self._has(exchange, place.target)] or places
         if self._affinity is None or not row.conversation:
             return self._ordered(models)
         return self._remembered(exchange, models, self._affinity)
@@ -148,11 +148,9 @@ class Places:
             spots.insert(0, spots.pop(first))
         return spots
 
-    def _has(self, row: Endpoint, target: Target) -> bool:
+    def _has(self, exchange: Exchange, target: Target) -> bool:
         """Whether the upstream may have an endpoint that is not translated."""
-        if row.dialect is None:
-            return True
-        return not SERVED_BY[row.dialect].isdisjoint(self._dialects(target.upstream))
+        return not SERVED_BY[exchange.dialect].isdisjoint(self._dialects(target.upstream))
 
     def _maker(self, exchange: Exchange, target: Target) -> str:
         """Who can read what is made there: the same model in the same dialect."""

@@ -76,7 +76,9 @@ class Opened:
         self.calls = 0
         self.dialect: Dialect = "openai"
         self.door = Door(most, lambda: self.open)
-        self.app = ErrorsMiddleware(DoorMiddleware(self.inner, door=self.door), brand="Penstock")
+        self.endpoint = "chat.completions"
+        door = DoorMiddleware(self.inner, door=self.door, free=("admin",))
+        self.app = ErrorsMiddleware(door, brand="Penstock")
 
     async def inner(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls += 1
@@ -85,6 +87,7 @@ class Opened:
 
     async def named(self, scope: Scope, receive: Receive, send: Send) -> None:
         Exchange.of(scope).dialect = self.dialect
+        Exchange.of(scope).endpoint = self.endpoint
         await self.app(scope, receive, send)
 
     async def ask(self, dialect: Dialect = "openai") -> asgi.Recorded:
@@ -116,6 +119,13 @@ async def test_door_refuses_beyond_the_most_and_lets_in_again(
         "10 requests are open and no file descriptors are left: refusing further ones",
         "file descriptors are available again; 4 requests were refused",
     ]
+
+
+async def test_door_lets_in_what_is_free_and_counts_no_refusal() -> None:
+    opened = Opened(10)
+    opened.open, opened.endpoint = 11, "admin"
+    assert (await opened.ask()).status == 200
+    assert opened.door.refused == 0
 
 
 class Held:

@@ -192,6 +192,22 @@ def test_a_row_may_be_offered_at_another_path() -> None:
     assert paths.find("/v1/added") is ADDED
 
 
+def test_paths_of_responses_come_with_those_below() -> None:
+    routes = [
+        {"path": "/r", "dialect": "responses", "endpoint": "responses"},
+        {"path": "/any", "dialect": "auto", "endpoint": "responses"},
+        {"path": "/v1/chat/completions", "dialect": "anthropic"},
+    ]
+    paths = Paths.of(parse({**DOCUMENT, "routes": routes}))
+    below = paths.find("/v1/responses/x")
+    assert below is not None and below.body == "none"
+    assert paths.find("/r/x") is below
+    assert paths.find("/any/x") is None
+    anyone = paths.find("/any")
+    assert anyone is not None and anyone.dialect is None and anyone.conversation
+    assert paths.find("/v1/chat/completions") is CONVERSATIONS["anthropic"]
+
+
 def test_a_row_is_simulated() -> None:
     assert posts((*ENDPOINTS, ADDED)).keys() - posts(ENDPOINTS).keys() == {"/added"}
     nothing = Endpoint(**{**FACTS, "codec": "completions"})
