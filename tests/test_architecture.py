@@ -410,3 +410,20 @@ def test_every_field_of_the_exchange_is_written() -> None:
     """A field that nobody writes any more is a field to delete."""
     written = {field for module in SOURCE for field, _ in writes(module)}
     assert set(Exchange.__struct_fields__) - written == {"started"}
+
+
+# Tests
+
+
+TESTS = modules("tests")
+
+
+def test_a_module_of_tests_is_imported_by_none() -> None:
+    """What tests share is in plain modules: a test can then be moved, renamed or dropped alone."""
+    wrong = {
+        (module.name, name)
+        for module in TESTS
+        for name in module.imports()
+        if name.startswith("tests.") and ".test_" in name
+    }
+    assert not wrong

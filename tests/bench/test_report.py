@@ -5,7 +5,7 @@ import msgspec
 from bench.figures import Result, Run
 from bench.report import render
 
-from .test_figures import measured, run_of
+from .runs import measured, run_of
 
 
 def full_run() -> Run:

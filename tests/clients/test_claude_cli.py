@@ -21,19 +21,12 @@ from edge.upstreams.simulator.controls import call_word
 from tests.e2e.program import DEADLINE, Gateway, Program, until
 from tests.e2e.wire import line, request
 
-from .programs import PACKAGES
+from .claude import CLIENT, MODEL, SCHEMA
 
-CLIENT = PACKAGES / ".bin" / "claude"
-MODEL = "claude-sonnet-5-5"
 AT_ONCE = 5
 SAID = "\n\nThis answer was made by the simulator."
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
 DONE = {"city": "Ulm", "days": 3}
-SCHEMA = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-    "required": ["city", "days"],
-}
 
 
 def document(simulator: Program, home: Path, **options: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from edge.upstreams import Request
 from edge.upstreams.claude_cli import ClaudeCLIUpstream, Program
 from edge.upstreams.simulator import SimulatorServer
 
-from .test_claude_cli import CLIENT, MODEL, SCHEMA
+from .claude import CLIENT, MODEL, SCHEMA
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"

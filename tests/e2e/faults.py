@@ -387,3 +387,8 @@ def _unvouched() -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+PROMPT = "Tell me of the mill, its wheel and its gate."
+WHOLE = f"You said: {PROMPT}\n\nThis answer was made by the simulator."
+PRICES = {"input": "1.009", "output": "8.011", "cache_read": "0.107", "cache_write": "1.259"}

@@ -340,3 +340,15 @@ def peak_rss(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
     raise AssertionError(f"no VmHWM for {pid}")
+
+
+def stats(simulator: Program) -> dict[str, Any]:
+    """What a simulator counts: requests, streams, what is running."""
+    found: dict[str, Any] = httpx.get(f"{simulator.url}/stats", trust_env=False).json()
+    return found
+
+
+def quiet(gateway: Gateway, simulator: Program) -> bool:
+    """Whether no request is under way, at the gateway or at its upstream."""
+    now = stats(simulator)
+    return now["running"] == now["streams"] == 0 and gateway.in_flight() == 0

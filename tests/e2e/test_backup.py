@@ -12,8 +12,7 @@ from tests.pages import block, page
 from .conftest import SECRETS, Start
 from .ledger import paid, rows_when
 from .program import DEADLINE, Gateway, Program, until
-from .test_limits import bearer
-from .wire import CHAT, ask, chat, line, request
+from .wire import CHAT, ask, bearer, chat, line, request
 
 
 def shell(containing: str) -> str:

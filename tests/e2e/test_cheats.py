@@ -13,10 +13,8 @@ from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import ADMIN_TOKEN, Start, shared_store
 from .ledger import PRICES, Row, paid, price, rows, rows_when, standing, used
-from .program import DEADLINE, Gateway, Program, until
-from .test_limits import bearer
-from .test_storm import stats
-from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, line, request
+from .program import DEADLINE, Gateway, Program, stats, until
+from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, bearer, line, request
 
 RESPONSES, COMPLETIONS, EMBEDDINGS = "/v1/responses", "/v1/completions", "/v1/embeddings"
 RECOVERY = 30.0

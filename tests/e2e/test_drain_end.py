@@ -1,68 +1,15 @@
 """The end of the drain: what callers hear whose upstreams are silent, and what is written down."""
 
 import asyncio
-import json
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from .conftest import Start
 from .ledger import rows, rows_when
 from .program import until
+from .silent_upstream import over_silent_upstream, silent_upstream
 from .surfaces import SURFACES, Wish
-from .test_limits import bearer
-from .wire import CHAT, Reply, events, line, request
-
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-def chunk(delta: dict[str, Any]) -> bytes:
-    """One event of a stream, in a chunk of its own."""
-    choice = {"index": 0, "delta": delta, "finish_reason": None}
-    made = {"id": "1", "object": "chat.completion.chunk", "created": 1, "choices": [choice]}
-    event = b"data: " + json.dumps({**made, "model": "m"}).encode() + b"\n\n"
-    return b"%x\r\n%b\r\n" % (len(event), event)
-
-
-@asynccontextmanager
-async def dead() -> AsyncIterator[str]:
-    """An upstream that falls silent: `none` before any answer, `some` after a word; `flood` goes on
-    for ever."""
-    over = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            model = json.loads(await reader.readexactly(length))["model"]
-            if model != "none":
-                writer.write(HEAD + chunk({"role": "assistant", "content": ""}))
-                writer.write(chunk({"content": "Hello"}))
-            while model == "flood" and not over.is_set():
-                writer.write(chunk({"content": "x" * 10_000}))
-                await writer.drain()
-            await over.wait()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        over.set()
-
-
-def document(url: str) -> dict[str, Any]:
-    models = ("none", "some", "flood")
-    return {
-        "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "server": {"drain": "6s"},
-        "upstreams": [{"name": "dead", "dialect": "openai", "base_url": url}],
-        "models": [{"id": name, "targets": [f"dead/{name}"]} for name in models],
-        "plans": [{"id": "one", "concurrency": 1, "on_excess": "throttle"}],
-    }
+from .wire import CHAT, Reply, bearer, events, line, request
 
 
 def error_in(body: bytes) -> dict[str, Any]:
@@ -77,8 +24,8 @@ def error_in(body: bytes) -> dict[str, Any]:
 async def test_end_of_drain_tells_every_caller_and_leaves_no_traceback(start: Start) -> None:
     """Streams of all dialects, requests that wait for a first token, in line, for a kept answer,
     or still send their body."""
-    async with dead() as url:
-        gateway = await asyncio.to_thread(start, document(url))
+    async with silent_upstream() as url:
+        gateway = await asyncio.to_thread(start, over_silent_upstream(url))
         narrow = bearer(await asyncio.to_thread(gateway.new_key, "narrow", plan="one"))
         wide = gateway.bearer
 
@@ -138,8 +85,8 @@ async def test_end_of_drain_tells_every_caller_and_leaves_no_traceback(start: St
 async def test_end_of_drain_does_not_wait_for_a_store_that_is_away(start: Start) -> None:
     """Requests are ended two seconds before the drain is, so what is left is for closing: the rows
     are in the journal."""
-    async with dead() as url:
-        gateway = await asyncio.to_thread(start, document(url))
+    async with silent_upstream() as url:
+        gateway = await asyncio.to_thread(start, over_silent_upstream(url))
         by, wide = SURFACES["chat"], gateway.bearer
 
         async def one(model: str) -> Reply:
@@ -163,7 +110,7 @@ async def test_end_of_drain_does_not_wait_for_a_store_that_is_away(start: Start)
     assert not gateway.database.exists()
     for path in elsewhere.iterdir():
         path.rename(gateway.folder / path.name)
-    again = await asyncio.to_thread(start, document(url), folder=gateway.folder)
+    again = await asyncio.to_thread(start, over_silent_upstream(url), folder=gateway.folder)
     found = await rows_when(again, len(replies))
     assert {row.id for row in found} == {reply.header("x-request-id") for reply in replies}
     assert sorted(row.ended for row in found) == ["cut", "cut", "failed", "failed"]
@@ -171,8 +118,8 @@ async def test_end_of_drain_does_not_wait_for_a_store_that_is_away(start: Start)
 
 async def test_end_of_drain_does_not_wait_for_a_client_that_does_not_read(start: Start) -> None:
     """The server waits for it, and its worker is ended with the drain; the row is there."""
-    async with dead() as url:
-        gateway = await asyncio.to_thread(start, document(url))
+    async with silent_upstream() as url:
+        gateway = await asyncio.to_thread(start, over_silent_upstream(url))
         body = SURFACES["chat"].body("Hi", "flood", True, Wish(limit=50))
         async with line(gateway.url) as deaf:
             await deaf.send(request(CHAT, body, gateway.bearer))

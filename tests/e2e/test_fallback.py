@@ -16,12 +16,12 @@ import pytest
 from tests.schemas import check_stream, summary
 
 from .conftest import SECRETS
+from .faults import PRICES, WHOLE
+from .faults import PROMPT as HELLO
 from .ledger import rows
 from .program import DEADLINE, Gateway, Program, until
 from .surfaces import SURFACES, Wish
-from .test_fault_matrix import PRICES, WHOLE, text_of
-from .test_fault_matrix import PROMPT as HELLO
-from .wire import CHAT, Line, Reply, ask, chat, events, line, request
+from .wire import CHAT, Line, Reply, ask, chat, events, line, request, text_of
 
 DIALECTS = {"chat": "openai", "completions": "openai", "messages": "anthropic"}
 """By surface the dialect that passes through; Responses is its own."""

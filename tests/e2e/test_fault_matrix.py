@@ -17,11 +17,23 @@ from edge.upstreams.simulator import SECRETS as TOLD
 from tests.schemas import check, check_stream, summary
 
 from .conftest import SECRETS
-from .faults import AFTER, BEFORE, SHOWN, Fault, Kind, Played, bad_places, rows
+from .faults import (
+    AFTER,
+    BEFORE,
+    PRICES,
+    PROMPT,
+    SHOWN,
+    WHOLE,
+    Fault,
+    Kind,
+    Played,
+    bad_places,
+    rows,
+)
 from .ledger import KINDS
 from .program import DEADLINE, Gateway, Program, release
 from .surfaces import SURFACES, Wish
-from .wire import Reply, ask, events, read_on
+from .wire import Reply, ask, events, read_on, text_of
 
 DIALECTS = ("openai", "anthropic", "responses")
 WAYS = [
@@ -29,9 +41,6 @@ WAYS = [
     ("chat", "openai", "httpx"),
 ]
 """Surface, dialect of the upstream, transport."""
-PROMPT = "Tell me of the mill, its wheel and its gate."
-WHOLE = f"You said: {PROMPT}\n\nThis answer was made by the simulator."
-PRICES = {"input": "1.009", "output": "8.011", "cache_read": "0.107", "cache_write": "1.259"}
 DEARER = {"input": "3.001", "output": "15.007", "cache_read": "0.303", "cache_write": "3.751"}
 AT_ONCE = 32
 
@@ -344,21 +353,6 @@ async def test_after_content(house: House, fault: Fault) -> None:
     if "fault" in fault.words:  # as far as the upstream came, whoever asked
         for dialect in DIALECTS:
             assert len({text_of(x.reply.body) for x in found if x.case.dialect == dialect}) == 1
-
-
-def text_of(body: bytes) -> str:
-    """The text of a stream of any dialect, by its deltas."""
-    text = ""
-    for event in events(body):
-        if isinstance(event, dict):
-            kind = event.get("type")
-            for choice in event.get("choices", ()):
-                text += choice.get("text") or choice.get("delta", {}).get("content") or ""
-            if kind == "content_block_delta":
-                text += event["delta"].get("text", "")
-            if kind == "response.output_text.delta":
-                text += event["delta"]
-    return text
 
 
 def check_event(case: Case, body: bytes) -> None:

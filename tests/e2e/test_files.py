@@ -28,8 +28,7 @@ from tests.middlewares.stores.sqlite_files import new_sqlite
 from .conftest import Start
 from .ledger import Row, paid, rows, standing
 from .program import DEADLINE, Gateway, Program, until
-from .test_limits import bearer
-from .wire import CHAT, ask, chat, line, request
+from .wire import CHAT, ask, bearer, chat, line, request
 
 SIDES = ("-wal", "-shm")
 SQL_AWAY = ("penstock_sql_up", ())

@@ -15,11 +15,9 @@ import pytest
 from .conftest import Start
 from .ledger import rows
 from .program import Gateway, until
+from .silent_upstream import over_silent_upstream, silent_upstream
 from .surfaces import SURFACES, Wish
-from .test_drain_end import dead, document
-from .test_limits import bearer
-from .test_shutdown import refuses
-from .wire import CHAT, Line, line, request
+from .wire import CHAT, Line, bearer, line, refuses, request
 
 MANY = 150
 """More than Granian's thread takes turns at before it looks whether its work is done (61)."""
@@ -57,8 +55,8 @@ async def clients(gateway: Gateway, house: AsyncExitStack, narrow: str) -> list[
 async def test_clients_that_leave_as_the_gateway_stops_are_not_waited_for(
     start: Start, when: str
 ) -> None:
-    async with dead() as url, AsyncExitStack() as house:
-        settings: dict[str, Any] = document(url)
+    async with silent_upstream() as url, AsyncExitStack() as house:
+        settings: dict[str, Any] = over_silent_upstream(url)
         gateway = await asyncio.to_thread(start, {**settings, "server": {"drain": "600s"}})
         narrow = await asyncio.to_thread(gateway.new_key, "narrow", plan="one")
         opened = await clients(gateway, house, narrow)

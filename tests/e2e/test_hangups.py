@@ -9,9 +9,8 @@ from time import time
 import pytest
 
 from .conftest import SECRETS, over_http
-from .program import Gateway, Program, until
+from .program import Gateway, Program, stats, until
 from .surfaces import MODELS, PAIRS, SURFACES, Wish
-from .test_storm import stats
 from .wire import line, request
 
 PHASES = {

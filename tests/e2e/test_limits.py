@@ -16,19 +16,26 @@ from middlewares.money import decimal
 
 from .conftest import Start, shared_store
 from .ledger import limits, paid, rows, rows_when
-from .program import DEADLINE, Gateway, Program, release, until
-from .test_storm import stats
-from .wire import ANTHROPIC, CHAT, MESSAGES, Line, Reply, ask, chat, events, line, request, text_of
+from .program import DEADLINE, Gateway, Program, release, stats, until
+from .wire import (
+    ANTHROPIC,
+    CHAT,
+    MESSAGES,
+    Reply,
+    ask,
+    bearer,
+    chat,
+    events,
+    line,
+    once,
+    text_of,
+)
 
 NEAR: dict[str, Any] = {
     "auth": {"admin_token": "env:ADMIN_TOKEN"},
     "upstreams": [{"name": "near", "dialect": "simulator"}],
     "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
 }
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
 
 
 async def until_refused(url: str, most: int, headers: dict[str, str]) -> tuple[list[Reply], float]:
@@ -39,11 +46,6 @@ async def until_refused(url: str, most: int, headers: dict[str, str]) -> tuple[l
         while len(replies) < most and (not replies or replies[-1].status == 200):
             replies.append(await once(connection, CHAT, chat(), headers))
     return replies, monotonic() - started
-
-
-async def once(connection: Line, path: str, body: Any, headers: dict[str, str]) -> Reply:
-    await connection.send(request(path, body, headers))
-    return await connection.reply()
 
 
 def assert_all_but_the_last(

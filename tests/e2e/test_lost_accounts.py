@@ -19,8 +19,7 @@ from tests.middlewares.stores.redis_server import RedisServer
 from .conftest import Figures, Start, shared_store
 from .ledger import credits_of, rows_when, standing
 from .program import DEADLINE, Gateway, Program, release, until
-from .test_limits import bearer
-from .wire import CHAT, Line, Reply, ask, chat, line, request
+from .wire import CHAT, Line, Reply, ask, bearer, chat, line, request
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -17,9 +17,8 @@ from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import SECRETS, Figures, shared_store
 from .ledger import FAR, KINDS, limits, paid, price, rows_when, used
-from .program import Gateway, Program, until
+from .program import Gateway, Program, quiet, until
 from .surfaces import SURFACES, Wish
-from .test_storm import quiet
 from .wire import line, request
 
 pytestmark = pytest.mark.timeout(3600)

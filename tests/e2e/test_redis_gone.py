@@ -15,8 +15,7 @@ from tests.middlewares.stores.redis_server import RedisServer
 from .conftest import Figures, Start, shared_store
 from .ledger import limits, paid, rows_when
 from .program import DEADLINE, Gateway, Program, until
-from .test_limits import bearer
-from .wire import CHAT, Reply, ask, chat
+from .wire import CHAT, Reply, ask, bearer, chat
 
 pytestmark = pytest.mark.timeout(600)
 

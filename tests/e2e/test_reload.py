@@ -1,9 +1,6 @@
 """Changing the configuration of a gateway that is serving."""
 
 import asyncio
-import json
-import signal
-import subprocess
 from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -17,9 +14,20 @@ from edge.board import digest_of
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, over_http
+from .operator import change, reload, run_status, status
 from .program import DEADLINE, Gateway, Program, command, environment, release, until
-from .test_workers import lines_to_both
-from .wire import ANTHROPIC, CHAT, MESSAGES, Line, ask, chat, events, line, request
+from .wire import (
+    ANTHROPIC,
+    CHAT,
+    MESSAGES,
+    Line,
+    ask,
+    chat,
+    events,
+    line,
+    lines_to_both_workers,
+    request,
+)
 
 NEAR: dict[str, Any] = {
     "upstreams": [{"name": "near", "dialect": "simulator"}],
@@ -27,29 +35,9 @@ NEAR: dict[str, Any] = {
 }
 
 
-def status(gateway: Gateway) -> dict[str, Any]:
-    """Asked on a new connection, so of whichever worker."""
-    with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
-        found: dict[str, Any] = client.get(f"{gateway.url}/status").json()
-    return found
-
-
-def change(gateway: Gateway, **tables: Any) -> str:
-    """Write the file anew, all at once as editors do; its digest."""
-    document = json.loads(gateway.file.read_text()) | tables
-    new = gateway.file.with_suffix(".new")
-    new.write_text(json.dumps(document))
-    new.replace(gateway.file)
-    return digest_of(gateway.file.read_bytes())
-
-
 def spoil(gateway: Gateway, text: str) -> str:
     gateway.file.write_text(text)
     return digest_of(text.encode())
-
-
-def tell(gateway: Gateway) -> None:
-    gateway.process.send_signal(signal.SIGHUP)
 
 
 def all_run(gateway: Gateway, digest: str, workers: int = 1) -> bool:
@@ -72,21 +60,9 @@ def models(gateway: Gateway) -> set[str]:
     return {model["id"] for model in answer.json()["data"]}
 
 
-def ask_status(gateway: Gateway, *options: str) -> tuple[int, str, str]:
-    """`penstock status`, run by itself."""
-    done = subprocess.run(
-        command("status", "--config", str(gateway.file), *options),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_a_changed_file_is_taken_over_without_being_told(start: Start) -> None:
     gateway = start(NEAR)
-    code, said, _ = ask_status(gateway)
+    code, said, _ = run_status(gateway)
     assert code == 0
     assert str(gateway.process.pid) in said
     digest = change(gateway, models=[{"id": "other", "targets": ["near/sim-1"]}])
@@ -122,7 +98,7 @@ def test_a_rotated_secret_is_taken_over_and_stays_one(start: Start, simulator: P
     assert all(worker["edition"] == 2 for worker in status(gateway)["workers"])
     token.write_text("")
     until(lambda: not status(gateway)["config_valid"], what="a refusal")
-    code, _, said = ask_status(gateway)
+    code, _, said = run_status(gateway)
     assert code == 1
     assert f"auth.admin_token: file {token} is empty" in said
     assert admitted("second-token-0123456789")
@@ -135,13 +111,13 @@ def test_what_is_refused_changes_nothing_and_says_why(start: Start) -> None:
     assert models(gateway) == {"sim-1"}
     models_ = [{"id": "other", "targets": ["nowhere/x"]}]
     digest = change(gateway, models=models_, upstreams=[*NEAR["upstreams"], {"name": "x"}])
-    tell(gateway)
+    reload(gateway)
     refused = until(lambda: last(gateway, digest), what="the refusal")
     assert refused["result"] == "refused"
     checked = asyncio.run(_check(gateway))
     assert refused["reasons"] == checked.splitlines()
     assert models(gateway) == {"sim-1"}
-    code, _, said = ask_status(gateway)
+    code, _, said = run_status(gateway)
     assert code == 1
     for reason in refused["reasons"]:
         assert f"refused: {reason}" in said
@@ -150,14 +126,14 @@ def test_what_is_refused_changes_nothing_and_says_why(start: Start) -> None:
     assert all(reason in logged["event"] for reason in refused["reasons"])
     # Half a file, as an editor may leave it for a moment.
     digest = spoil(gateway, good[: len(good) // 2])
-    tell(gateway)
+    reload(gateway)
     assert until(lambda: last(gateway, digest), what="the refusal")["result"] == "refused"
-    assert ask_status(gateway)[0] == 1
+    assert run_status(gateway)[0] == 1
     # What stands is put back, and there is nothing to take over.
     digest = spoil(gateway, good)
     assert until(lambda: last(gateway, digest), what="a look")["result"] == "unchanged"
     assert gateway.metrics()["penstock_config_valid", ()] == 1
-    code, _, said = ask_status(gateway)
+    code, _, said = run_status(gateway)
     assert (code, said) == (0, "")
     assert status(gateway)["workers"][0]["edition"] == 1
 
@@ -315,17 +291,17 @@ async def test_a_storm_of_reloads_under_load(
             for each in document["upstreams"]
         ]
         digest = change(gateway, models=[*own, named], upstreams=upstreams)
-        tell(gateway)
+        reload(gateway)
         if number % 5 == 0:
             done = await asyncio.to_thread(until, partial(last, gateway, digest), what="a refusal")
             assert done["result"] == "refused"
         elif number % 2:
             await asyncio.to_thread(until, partial(all_run, gateway, digest, 2), what=str(number))
     digest = change(gateway, models=[*own, {"id": "the-last", "targets": ["near/sim-1"]}])
-    tell(gateway)
+    reload(gateway)
     await asyncio.to_thread(until, partial(all_run, gateway, digest, 2), what="the last")
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both(gateway, stack)
+        lines = await lines_to_both_workers(gateway, stack)
         shown = [await listed(one, key) for one in lines]
     load.over = True
     await asyncio.gather(*clients)

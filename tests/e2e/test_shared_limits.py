@@ -15,8 +15,7 @@ from tests.middlewares.stores.redis_server import RedisServer
 from .conftest import Start, shared_store
 from .ledger import Row, limits, paid, price, rows, rows_when, standing
 from .program import DEADLINE, Gateway, Program, release, until
-from .test_limits import bearer
-from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat, events, line, request
+from .wire import ANTHROPIC, CHAT, MESSAGES, ask, bearer, chat, events, line, request
 
 PLANS: list[dict[str, Any]] = [
     {"id": "few", "requests": "40/10min", "burst": 10},

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from typing import Any
 
 import httpx
@@ -13,21 +12,12 @@ import pytest
 from .conftest import Start, over_http
 from .ledger import paid, rows
 from .program import DEADLINE, Gateway, Program, command, release, until
-from .test_limits import bearer
-from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat, events, line, request
+from .wire import ANTHROPIC, CHAT, MESSAGES, ask, bearer, chat, events, line, refuses, request
 
 NEAR: dict[str, Any] = {
     "upstreams": [{"name": "near", "dialect": "simulator"}],
     "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
 }
-
-
-def refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionError:
-        return True
-    return False
 
 
 def unready(gateway: Gateway) -> bool:

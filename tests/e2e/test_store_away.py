@@ -15,8 +15,7 @@ from tests.middlewares.stores.redis_server import RedisServer
 from .conftest import ADMIN_TOKEN, Start, shared_store
 from .ledger import paid, rows_when
 from .program import Gateway, Program, until
-from .test_limits import bearer
-from .wire import ANTHROPIC, CHAT, MESSAGES, ask, chat
+from .wire import ANTHROPIC, CHAT, MESSAGES, ask, bearer, chat
 
 pytestmark = pytest.mark.timeout(600)
 

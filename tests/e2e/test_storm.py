@@ -6,22 +6,15 @@ import secrets
 from collections import Counter
 from contextlib import AsyncExitStack
 from time import time
-from typing import Any
 
-import httpx
 import msgspec
 
 from .conftest import Start, over_http
-from .program import Gateway, Program, until
+from .program import Gateway, Program, quiet, stats, until
 from .wire import ANTHROPIC, CHAT, MESSAGES, chat, line, request
 
 MiB = 1 << 20
 STREAMS, FEWER = 500, 150
-
-
-def stats(simulator: Program) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{simulator.url}/stats", trust_env=False).json()
-    return found
 
 
 class Client(msgspec.Struct):
@@ -94,11 +87,6 @@ async def storm(gateway: Gateway, clients: list[Client]) -> None:
         if not client.leaves:
             assert own == 30
             assert body.endswith((b"data: [DONE]\n\n", b'data: {"type":"message_stop"}\n\n'))
-
-
-def quiet(gateway: Gateway, simulator: Program) -> bool:
-    now = stats(simulator)
-    return now["running"] == now["streams"] == 0 and gateway.in_flight() == 0
 
 
 SEEDS = (11, 12, 13, 14)

@@ -24,8 +24,8 @@ from redis import Redis
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Start
+from .operator import change, reload, run_status, status
 from .program import DEADLINE, Gateway, command, environment, until
-from .test_reload import ask_status, change, status, tell
 from .wire import CHAT, chat, line, request
 
 NEAR: dict[str, Any] = {
@@ -128,8 +128,8 @@ def test_working_directory_removed_gateway_reloads_respawns_and_stops(
     takes_over(gateway, **OTHER)
     kill_a_worker(gateway)
     assert answers(gateway)
-    tell(gateway)
-    assert ask_status(gateway)[0] == 0
+    reload(gateway)
+    assert run_status(gateway)[0] == 0
     assert not faults(gateway)
     assert gateway.stop() == 0
 
@@ -161,14 +161,14 @@ def test_configuration_that_cannot_be_read_gateway_goes_on(start: Start) -> None
     good = gateway.file.read_bytes()
     for spoil in (_as_folder, _as_pipe, _as_loop, _as_long_name, Path.unlink):
         spoil(gateway.file)
-        tell(gateway)
+        reload(gateway)
         until(lambda: not status(gateway)["config_valid"], what=f"a refusal of {spoil.__name__}")
         if spoil in (_as_folder, Path.unlink):
             kill_a_worker(gateway)
         with suppress(FileNotFoundError):
             (shutil.rmtree if spoil is _as_folder else os.unlink)(gateway.file)
         gateway.file.write_bytes(good)
-        tell(gateway)
+        reload(gateway)
         until(lambda: status(gateway)["config_valid"], what="the good file")
     takes_over(gateway, **OTHER)
     assert gateway.stop() == 0
@@ -215,7 +215,7 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
             assert told.status_code == 200
             assert told.json()["workers"] == {"wanted": 2, "alive": 1, "ready": 1}
             assert gateway.post(CHAT, chat("Hi", "m")).status_code == 200
-            code, _, said = ask_status(gateway)
+            code, _, said = run_status(gateway)
             assert code == 1
             assert "1 of 2 workers" in said
             shown = gateway.metrics()
@@ -235,7 +235,7 @@ def test_only_worker_that_cannot_be_started_is_said_by_status_and_stops(start: S
     enough_for_itself = psutil.Process(gateway.process.pid).num_fds() + 6
     with limited(gateway.process.pid, resource.RLIMIT_NOFILE, enough_for_itself):
         alive(gateway)[0].kill()
-        until(lambda: "0 of 1 workers" in ask_status(gateway)[2], what="status saying so")
+        until(lambda: "0 of 1 workers" in run_status(gateway)[2], what="status saying so")
         assert not answers(gateway)
         assert gateway.process.poll() is None
     until(lambda: answers(gateway), what="a worker")
@@ -252,7 +252,7 @@ def test_parent_without_memory_goes_on_and_stops(start: Start) -> None:
     size = psutil.Process(pid).memory_info().vms
     with limited(pid, resource.RLIMIT_AS, size - (64 << 20)):
         change(gateway, **OTHER)
-        tell(gateway)
+        reload(gateway)
         alive(gateway)[0].kill()
         until(lambda: not alive(gateway), what="no worker")
     until(lambda: answers(gateway), what="a worker")
@@ -358,7 +358,7 @@ def test_nobody_reads_the_log_gateway_serves_dumps_and_stops(start: Start) -> No
         os.set_blocking(writer, True)
         for _ in range(3):
             gateway.signal_group(signal.SIGQUIT)
-            tell(gateway)
+            reload(gateway)
             for _ in range(10):
                 assert httpx.post(
                     f"{gateway.url}{CHAT}", json=chat("Hi", "m"), trust_env=False, timeout=DEADLINE

@@ -18,8 +18,7 @@ from .conftest import Figures, Start
 from .faults import refusing
 from .ledger import rows_when, used
 from .program import Gateway, Program
-from .test_fault_matrix import text_of
-from .wire import CHAT, Line, Reply, chat, line, request
+from .wire import CHAT, Line, Reply, chat, line, request, text_of
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -9,8 +9,7 @@ import pytest
 
 from .conftest import Figures, Start
 from .program import Gateway, Program
-from .test_limits import bearer, once
-from .wire import CHAT, chat, line
+from .wire import CHAT, bearer, chat, line, once
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -15,7 +15,7 @@ from middlewares.stores.grants import FILE
 
 from .conftest import Start, over_http
 from .program import DEADLINE, Gateway, Program, Sample, command, release, until
-from .wire import CHAT, Line, Reply, ask, chat, line, request
+from .wire import CHAT, Line, Reply, ask, chat, line, lines_to_both_workers, request
 
 COUNTED = ("_total", "_count", "_sum", "_bucket")
 
@@ -46,28 +46,6 @@ def pair(start: Start, redis: str, simulator: Program) -> Gateway:
     return gateway
 
 
-async def lines_to_both(gateway: Gateway, stack: AsyncExitStack) -> list[Line]:
-    """Connections of which every worker has some; the system deals them out."""
-    lines: list[Line] = []
-    async with asyncio.timeout(DEADLINE):
-        while len(lines) < 8 or not _both_have_some(gateway, lines):
-            connection = await stack.enter_async_context(line(gateway.url))
-            await connection.send(request("/health"))
-            assert (await connection.reply()).status == 200
-            lines.append(connection)
-    return lines
-
-
-def _both_have_some(gateway: Gateway, lines: list[Line]) -> bool:
-    ours = {one.writer.get_extra_info("sockname")[1] for one in lines}
-    holders = [
-        worker
-        for worker in gateway.workers
-        if ours & {there.raddr.port for there in worker.net_connections() if there.raddr}
-    ]
-    return len(holders) == 2
-
-
 async def statuses(lines: list[Line], gateway: Gateway) -> set[int]:
     async def one(connection: Line) -> int:
         await connection.send(request(CHAT, chat(), gateway.bearer))
@@ -84,7 +62,7 @@ async def test_a_revoked_key_is_refused_by_every_worker_within_a_second(
     streams = [asyncio.create_task(ask(pair.url, CHAT, body, pair.bearer)) for _ in range(8)]
     await asyncio.to_thread(until, lambda: running(simulator) == 8, what="8 streams")
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both(pair, stack)
+        lines = await lines_to_both_workers(pair, stack)
         assert await statuses(lines, pair) == {200}
         await asyncio.to_thread(pair.run, "keys", "revoke", "first")
         async with asyncio.timeout(promised):
@@ -165,7 +143,7 @@ def _settled(gateway: Gateway, completed: float) -> dict[Sample, float]:
 
 async def test_a_killed_worker_is_replaced_and_what_was_counted_stays(pair: Gateway) -> None:
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both(pair, stack)
+        lines = await lines_to_both_workers(pair, stack)
         assert await statuses(lines, pair) == {200}
         counted = await asyncio.to_thread(_settled, pair, len(lines))
         streams = [await stack.enter_async_context(line(pair.url)) for _ in range(16)]
@@ -179,7 +157,7 @@ async def test_a_killed_worker_is_replaced_and_what_was_counted_stays(pair: Gate
     after = await asyncio.to_thread(_scrape_afresh, pair)
     assert not _went_back(counted, after)
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both(pair, stack)
+        lines = await lines_to_both_workers(pair, stack)
         assert await statuses(lines, pair) == {200}
         expected = len(lines) + _completed(counted)
     # What the dead worker had in flight is in flight no more.

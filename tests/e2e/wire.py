@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tests.waiting import DEADLINE
+
+from .program import Gateway
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
@@ -173,13 +176,58 @@ def events(body: bytes) -> list[Any]:
 
 
 def text_of(body: bytes) -> str:
-    """The text of a stream in either dialect."""
+    """The text of a stream in any dialect, by its deltas."""
     text = ""
     for event in events(body):
         if not isinstance(event, dict):
             continue
+        kind = event.get("type")
         for choice in event.get("choices", ()):
-            text += choice["delta"].get("content") or ""
-        if event.get("type") == "content_block_delta":
+            text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+        if kind == "content_block_delta":
             text += event["delta"].get("text", "")
+        if kind == "response.output_text.delta":
+            text += event["delta"]
     return text
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that signs a request with a key."""
+    return {"authorization": f"Bearer {key}"}
+
+
+async def once(connection: Line, path: str, body: Any, headers: dict[str, str]) -> Reply:
+    """One request on an open connection."""
+    await connection.send(request(path, body, headers))
+    return await connection.reply()
+
+
+async def lines_to_both_workers(gateway: Gateway, stack: AsyncExitStack) -> list[Line]:
+    """Connections of which both workers have some; the system deals them out."""
+    lines: list[Line] = []
+    async with asyncio.timeout(DEADLINE):
+        while len(lines) < 8 or not _both_have_some(gateway, lines):
+            connection = await stack.enter_async_context(line(gateway.url))
+            await connection.send(request("/health"))
+            assert (await connection.reply()).status == 200
+            lines.append(connection)
+    return lines
+
+
+def _both_have_some(gateway: Gateway, lines: list[Line]) -> bool:
+    ours = {one.writer.get_extra_info("sockname")[1] for one in lines}
+    holders = [
+        worker
+        for worker in gateway.workers
+        if ours & {there.raddr.port for there in worker.net_connections() if there.raddr}
+    ]
+    return len(holders) == 2
+
+
+def refuses(port: int) -> bool:
+    """Whether no new connection to a port is accepted."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionError:
+        return True
+    return False

@@ -7,8 +7,8 @@ import pytest
 
 from tests.asgi import Recorded, request
 from tests.edge.scripted import JSON, Answer, House, Scripted
-from tests.edge.test_chain_money import EMBEDDINGS, PLAIN
-from tests.edge.test_forward import CHAT, MESSAGES
+
+from .wire import CHAT, EMBEDDINGS, MESSAGES, PLAIN
 
 ASKED = {"model": "dear", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10}
 

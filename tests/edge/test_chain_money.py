@@ -12,20 +12,12 @@ from middlewares.money import NANO
 from middlewares.stores.memory_ledger import MemoryLedgerStore
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, Answer, House, Scripted
-from tests.edge.test_forward import CHAT, COST, DONE, HI, MESSAGES, ROLE, STOP, body
 
-PLAIN = (
-    b'{"id":"c","object":"chat.completion","created":1,"model":"up","choices":[{"index":0,'
-    b'"message":{"role":"assistant","content":"Hi you"},"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":1000,"completion_tokens":200,"total_tokens":1200}}'
-)
+from .wire import CHAT, COST, DONE, EMBEDDINGS, HI, MESSAGES, PLAIN, ROLE, STOP, body
+
 MESSAGE = (
     b'{"id":"m","type":"message","role":"assistant","model":"up","content":[],'
     b'"stop_reason":"end_turn","usage":{"input_tokens":1000,"output_tokens":200}}'
-)
-EMBEDDINGS = (
-    b'{"object":"list","data":[{"embedding":[1]}],"model":"up",'
-    b'"usage":{"prompt_tokens":1000,"total_tokens":1000}}'
 )
 RESPONSE = (
     b'{"id":"resp_1","object":"response","created_at":1,"status":"completed","model":"up",'

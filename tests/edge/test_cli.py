@@ -14,85 +14,23 @@ import zipfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from redis import Redis, RedisError
 
 from edge import chain, schema, server
-from edge.cli import main
 from edge.settings import Settings
 from middlewares.stores.keys import is_secret
+from tests.edge.cli.commands import Penstock, Result, write_config
 from tests.middlewares.stores.postgres_server import Postgres
 
 ROOT = Path(__file__).parents[2]
 
-BASE = """
-[[plans]]
-id = "pro"
-[[upstreams]]
-name = "sim"
-dialect = "simulator"
-[[models]]
-id = "m"
-aliases = ["n"]
-targets = ["sim/m"]
-"""
-
-
-class Result(NamedTuple):
-    status: object
-    out: str
-    err: str
-
-
-class Penstock:
-    """Runs commands in this process with one configuration file."""
-
-    def __init__(self, config: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.config = config
-        self._capture = capture
-
-    def __call__(self, *arguments: str) -> Result:
-        self._capture.readouterr()
-        before = os.umask(0o022)
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                main(arguments)
-        finally:
-            os.umask(before)
-        return Result(stopped.value.code, *self._capture.readouterr())
-
-    def on(self, *arguments: str) -> Result:
-        return self(*arguments, "--config", str(self.config))
-
-    def alone(self, *arguments: str) -> Result:
-        """Run in an own process, since a server changes the signal handlers of its process."""
-        done = subprocess.run(
-            [sys.executable, "-c", "from edge.cli import main\nmain()", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
-
-
-def write(
-    folder: Path, text: str = "", sql: str = "", counters: str = "memory", journal: str = ""
-) -> Path:
-    sql = sql or f"sqlite:///{folder}/var/penstock.db"
-    journal = journal or f"{folder}/var/journal"
-    config = folder / "penstock.toml"
-    store = f'[store]\nsql = "{sql}"\ncounters = "{counters}"\njournal = "{journal}"\n'
-    config.write_text(f"{store}{BASE}{text}")
-    return config
-
 
 @pytest.fixture
 def penstock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Penstock:
-    return Penstock(write(tmp_path), capsys)
+    return Penstock(write_config(tmp_path), capsys)
 
 
 # Keys
@@ -273,7 +211,9 @@ def test_unknown_key_is_an_error(penstock: Penstock) -> None:
 def test_bad_configuration_prints_a_line_per_fault_and_exits_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    config = write(tmp_path, '[server]\nprot = 1\n[auth]\nadmin_token = "env:PENSTOCK_TEST_NONE"\n')
+    config = write_config(
+        tmp_path, '[server]\nprot = 1\n[auth]\nadmin_token = "env:PENSTOCK_TEST_NONE"\n'
+    )
     assert Penstock(config, capsys).on(*command) == (
         2,
         "",
@@ -316,7 +256,7 @@ def test_serve_setting_not_used_is_warned_about(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "serve", lambda settings, source: None)
-    config = write(tmp_path, '[media]\nimage = "m"\n')
+    config = write_config(tmp_path, '[media]\nimage = "m"\n')
     result = Penstock(config, capsys).on("serve")
     assert result.err == "warning: media: this version does not turn media into text\n"
 
@@ -347,7 +287,7 @@ def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None
 def test_check_setting_not_used_is_warned_about_and_exits_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write(tmp_path, '[media]\nimage = "m"\n')
+    config = write_config(tmp_path, '[media]\nimage = "m"\n')
     checked = Penstock(config, capsys).on("check")
     assert checked.status == 0
     assert checked.err.startswith("warning: media: ")
@@ -356,7 +296,7 @@ def test_check_setting_not_used_is_warned_about_and_exits_0(
 def test_check_old_key_fails_and_names_the_new_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checked = Penstock(write(tmp_path, '[fallback]\ntime = "5m"\n'), capsys).on("check")
+    checked = Penstock(write_config(tmp_path, '[fallback]\ntime = "5m"\n'), capsys).on("check")
     assert checked.status == 2
     assert checked.err == 'fallback.time: this setting is called "deadline"\n'
 
@@ -370,7 +310,7 @@ def test_check_notes_a_price_without_a_bound(
         '[[models]]\nid = "vectors"\ntargets = ["sim/m"]\noutput_modalities = ["embedding"]\n'
         'price = { input = "1", output = "1" }\n'
     )
-    checked = Penstock(write(tmp_path, prices), capsys).on("check")
+    checked = Penstock(write_config(tmp_path, prices), capsys).on("check")
     assert checked.status == 0
     notes = [line for line in checked.err.splitlines() if "max_output" in line]
     assert len(notes) == 1
@@ -381,7 +321,7 @@ def test_check_notes_a_price_without_a_bound(
 def test_check_file_that_is_no_database_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write(tmp_path)
+    config = write_config(tmp_path)
     (tmp_path / "var").mkdir()
     (tmp_path / "var/penstock.db").write_bytes(b"not a database, " * 100)
     checked = Penstock(config, capsys).on("check")
@@ -406,7 +346,7 @@ def postgres_url() -> Iterator[str]:
 def test_check_and_migrate_on_postgres(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], postgres_url: str
 ) -> None:
-    penstock = Penstock(write(tmp_path, sql=postgres_url), capsys)
+    penstock = Penstock(write_config(tmp_path, sql=postgres_url), capsys)
     before = penstock.on("check")
     assert before.status == 1
     assert "needs `penstock migrate`" in before.err
@@ -451,12 +391,12 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 def test_check_redis_that_answers_is_ok(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_url: str
 ) -> None:
-    checked = Penstock(write(tmp_path, counters=redis_url), capsys).on("check")
+    checked = Penstock(write_config(tmp_path, counters=redis_url), capsys).on("check")
     assert checked.status == 0
     assert "answers" in checked.out
     assert "hunter2" not in checked.out
     wrong = redis_url.replace("hunter2", "hunter3")
-    checked = Penstock(write(tmp_path, counters=wrong), capsys).on("check")
+    checked = Penstock(write_config(tmp_path, counters=wrong), capsys).on("check")
     assert checked.status == 1
     assert "hunter3" not in checked.err
 
@@ -465,7 +405,7 @@ def test_check_redis_down_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     url = f"redis://:hunter2@127.0.0.1:{port}/0"
-    checked = Penstock(write(tmp_path, counters=url), capsys).on("check")
+    checked = Penstock(write_config(tmp_path, counters=url), capsys).on("check")
     assert checked.status == 1
     told = f"error: store.counters: redis://***@127.0.0.1:{port}/0 does not answer: "
     assert told in checked.err
@@ -476,7 +416,7 @@ def test_check_unknown_redis_option_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "redis://:hunter2@127.0.0.1:1/0?bogus=1"
-    penstock = Penstock(write(tmp_path, counters=url), capsys)
+    penstock = Penstock(write_config(tmp_path, counters=url), capsys)
     told = "store.counters: redis://***@127.0.0.1:1/0: options in the URL of Redis that are not"
     for command, status in ((["check"], 1), (["serve", "--port", "0"], 2)):
         result = penstock.alone(*command, "--config", str(penstock.config))
@@ -487,7 +427,7 @@ def test_check_unknown_redis_option_is_an_error(
 def test_check_journal_not_writable_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write(tmp_path, journal=str(tmp_path / "file/journal"))
+    config = write_config(tmp_path, journal=str(tmp_path / "file/journal"))
     penstock = Penstock(config, capsys)
     assert f"{tmp_path}/file/journal will be created" in penstock.on("check").out
     assert not (tmp_path / "file").exists()
@@ -560,7 +500,7 @@ def test_wheel_runs_without_the_repository(tmp_path: Path) -> None:
         "demo_settings({}, pathlib.Path.cwd())\n"
         "edge.cli.main(['plans', '--json', '--config', 'penstock.toml'])\n"
     )
-    write(tmp_path)
+    write_config(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -23,31 +23,28 @@ from middlewares.exchange import Usage
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
 
+from .wire import (
+    BLOCK,
+    CHAT,
+    COST,
+    DELTA,
+    DONE,
+    END,
+    HI,
+    MESSAGES,
+    MORE,
+    PING,
+    ROLE,
+    START,
+    STOP,
+    TEXT,
+    body,
+)
+
 pytestmark = pytest.mark.simulated_time
 
-CHAT = "/v1/chat/completions"
-MESSAGES = "/v1/messages"
 PATHS = {"openai": CHAT, "anthropic": MESSAGES}
 
-ROLE = b'data: {"model":"up","choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
-HI = b'data: {"model":"up","choices":[{"delta":{"content":"Hi"}}]}\n\n'
-MORE = b'data: {"model":"up","choices":[{"delta":{"content":" you"}}]}\n\n'
-STOP = b'data: {"model":"up","choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
-COST = b'data: {"model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
-DONE = b"data: [DONE]\n\n"
-
-START = (
-    b'event: message_start\ndata: {"type":"message_start","message":{"model":"up","content":[],'
-    b'"usage":{"input_tokens":3,"output_tokens":1}}}\n\n'
-)
-BLOCK = (
-    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
-    b'"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}\n\n'
-)
-TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
-DELTA = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":2}}\n\n'
-END = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 HELD = {"openai": [ROLE, b": wait\n\n"], "anthropic": [START, PING]}
 FIRST = {"openai": HI, "anthropic": BLOCK}
@@ -66,10 +63,6 @@ async def nothing_is_left_running() -> AsyncIterator[None]:
     for _ in range(3):
         await asyncio.sleep(0)
     assert asyncio.all_tasks() - before <= {asyncio.current_task()}
-
-
-def body(model: str = "m1", **members: Any) -> bytes:
-    return json.dumps({"model": model, "messages": [{"role": "user"}], **members}).encode()
 
 
 def streaming(dialect: str, house: House, *, window: int | None = None) -> Call:

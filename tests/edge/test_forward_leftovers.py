@@ -16,7 +16,8 @@ from edge.upstreams import ConnectFailed, Disconnected, TimedOut
 from middlewares import Exchange, Problem
 from tests.asgi import Call, http_scope, request
 from tests.edge.scripted import JSON, Answer, House, Scripted
-from tests.edge.test_forward import CHAT, DONE, HI, ROLE, STOP
+
+from .wire import CHAT, DONE, HI, ROLE, STOP
 
 RESPONSES = "/v1/responses"
 DOCUMENT = {"models": [{"id": "m", "targets": ["both/a", "oai/b", "ant/c"]}]}

@@ -14,8 +14,7 @@ from middlewares.stores.ledger import Entry
 from middlewares.stores.sql import Database
 from middlewares.stores.sql_audit import SqlAuditStore
 from middlewares.stores.sql_ledger import SqlLedgerStore
-
-from .test_cli import Penstock, write
+from tests.edge.cli.commands import Penstock, write_config
 
 T = TypeVar("T")
 
@@ -37,7 +36,7 @@ class Shop:
 
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self._sql = f"sqlite:///{folder}/var/penstock.db"
-        self.penstock = Penstock(write(folder, PLANS), capture)
+        self.penstock = Penstock(write_config(folder, PLANS), capture)
 
     def ok(self, *arguments: str) -> str:
         done = self.penstock.on(*arguments)
@@ -230,7 +229,7 @@ def test_usage_of_an_address_without_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop = Shop(tmp_path, capsys)
-    write(tmp_path, '[auth]\nmode = "none"\n')
+    write_config(tmp_path, '[auth]\nmode = "none"\n')
     shop.used(Entry(id="u", account="192.0.2.7", at=time(), ended_at=time(), model="m", cost=1))
     assert shop.json("usage", "192.0.2.7")["total"]["requests"] == 1
     assert shop.json("usage", "192.0.2.8")["total"]["requests"] == 0

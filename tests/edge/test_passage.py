@@ -16,21 +16,8 @@ from middlewares.exchange import Usage
 from tests.asgi import Call, http_scope, request
 from tests.edge.blank_lines import Strict
 from tests.edge.scripted import JSON, SSE, Answer, House, Scripted, Step
-from tests.edge.test_forward import (
-    BLOCK,
-    CHAT,
-    COST,
-    DELTA,
-    DONE,
-    END,
-    HI,
-    MORE,
-    ROLE,
-    START,
-    STOP,
-    TEXT,
-    body,
-)
+
+from .wire import BLOCK, CHAT, COST, DELTA, DONE, END, HI, MORE, ROLE, START, STOP, TEXT, body
 
 pytestmark = pytest.mark.simulated_time
 

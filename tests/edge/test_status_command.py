@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge.board import digest_of
-from tests.edge.test_cli import Penstock, Result
+from tests.edge.cli.commands import Penstock, Result
 
 CONFIG = b'brand = "Acme"\n'
 

@@ -15,7 +15,6 @@ from middlewares import (
     ErrorsMiddleware,
     Exchange,
     HeaderStampMiddleware,
-    Principal,
     Problem,
     RateLimitMiddleware,
     Target,
@@ -29,31 +28,21 @@ from middlewares.stores import KeyDirectory, MemoryKeyStore
 from middlewares.stores.counters import Check, CountersUnavailable, Verdict
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.terms import Level, Limits, Rate
-from tests.asgi import Call, Recorded, http_scope, request
+from tests.asgi import Call, Recorded, request
+from tests.middlewares.rate_limit.apps import (
+    Gate,
+    SlowCounters,
+    as_principal,
+    ok,
+    slots_of,
+    status_of,
+)
 from tests.simulated import EPOCH, simulate, unix
 
 pytestmark = pytest.mark.simulated_time
 
 MINUTE = Limits(requests=Rate(60, 60.0, 10))
 TARGET = Target("up", "m")
-
-
-async def ok(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"ok"})
-
-
-def as_principal(app: ASGIApp, exchange: dict[str, Any] | None = None) -> ASGIApp:
-    """What stands around a limiter: the principal is the request's path."""
-
-    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
-        found = Exchange.of(scope)
-        found.principal = Principal(scope["path"])
-        for name, value in (exchange or {}).items():
-            setattr(found, name, value)
-        await app(scope, receive, send)
-
-    return outer
 
 
 def limited(
@@ -119,28 +108,11 @@ def test_a_plan_holds_to_one_request_over_ten_minutes(count: int) -> None:
         admitted = 0
         tries = 10 * count * 5
         for _ in range(tries):
-            admitted += (await answer(app)) == 200
+            admitted += (await status_of(app)) == 200
             await asyncio.sleep(600 / tries)
         assert abs(admitted - (count + 10 * count)) <= 1
 
     simulate(main())
-
-
-async def answer(app: ASGIApp, path: str = "/", **scope: Any) -> int:
-    """The status of one request, in the task that asks."""
-    status = 0
-
-    body = [{"type": "http.request", "body": b"", "more_body": False}]
-
-    async def receive() -> Any:
-        return body.pop() if body else await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        nonlocal status
-        status = status or message["status"]
-
-    await app(http_scope("POST", path, **scope), receive, send)
-    return status
 
 
 def test_the_safety_net_stands_before_authentication() -> None:
@@ -163,13 +135,13 @@ def test_the_safety_net_stands_before_authentication() -> None:
             report=False,
             clock=unix,
         )
-        outcomes = [await answer(app) for _ in range(5000)]
+        outcomes = [await status_of(app) for _ in range(5000)]
         assert outcomes == [401] * 5000
         refused = await request(app, "POST")
         assert (refused.status, seen) == (429, 5000)
         assert "limit 5000 per 10 minutes" in refused.json()["error"]["message"]
         assert not [name for name, _ in refused.headers if b"ratelimit" in name]
-        assert await answer(app, client=("192.0.2.7", 1)) == 401
+        assert await status_of(app, client=("192.0.2.7", 1)) == 401
 
     simulate(main())
 
@@ -464,24 +436,6 @@ def test_tokens_of_an_app_without_estimates() -> None:
 # At once
 
 
-class Gate:
-    """An app that waits inside until it is let go; says when somebody has come."""
-
-    def __init__(self) -> None:
-        self.inside = 0
-        self.open = asyncio.Event()
-        self.came = asyncio.Event()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.inside += 1
-        self.came.set()
-        try:
-            await self.open.wait()
-            await ok(scope, receive, send)
-        finally:
-            self.inside -= 1
-
-
 def test_so_many_at_once() -> None:
     async def main() -> None:
         gate = Gate()
@@ -500,10 +454,6 @@ def test_so_many_at_once() -> None:
         assert await statuses(app, 3) == [200] * 3
 
     simulate(main())
-
-
-async def slots_of(counters: MemoryCounters, who: str = "key:/") -> int:
-    return (await counters.levels(who, (), now=unix()))[1]
 
 
 def test_slots_return_to_none_after_a_storm_of_cancellations() -> None:
@@ -546,31 +496,9 @@ def test_slots_return_to_none_after_a_storm_of_cancellations() -> None:
     simulate(main())
 
 
-class Slow(MemoryCounters):
-    """Counters at the other end of a wire: what was sent is carried out, whoever waits for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = asyncio.Event()
-
-    async def admit(
-        self,
-        who: str,
-        checks: Sequence[Check],
-        *,
-        slots: int = 0,
-        lease: str = "",
-        now: float | None = None,
-    ) -> Verdict:
-        verdict = await super().admit(who, checks, slots=slots, lease=lease, now=now)
-        self.asked.set()
-        await asyncio.sleep(0.01)
-        return verdict
-
-
 def test_a_request_cancelled_while_the_counters_answer_keeps_no_slot() -> None:
     async def main() -> None:
-        counters = Slow()
+        counters = SlowCounters()
         app = as_principal(limited(ok, counters, Limits(concurrency=1)))
         async with Call(app, timeout=1e9) as call:
             await counters.asked.wait()
@@ -589,16 +517,16 @@ def test_a_thousand_interleaved_requests_share_nothing() -> None:
         limits = Limits(requests=Rate(2, 60.0), tokens=Rate(50, 60.0), concurrency=1)
         app = as_principal(limited(gate, counters, limits), {"estimate": 20})
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(app, f"/{n}")) for n in range(1000)]
+            tasks = [group.create_task(status_of(app, f"/{n}")) for n in range(1000)]
             while gate.inside < 1000:
                 await asyncio.sleep(0)
-            assert await answer(app, "/7") == 429
+            assert await status_of(app, "/7") == 429
             gate.open.set()
         assert {task.result() for task in tasks} == {200}
         for n in range(1000):
             assert await slots_of(counters, f"key:/{n}") == 0
-        assert await answer(app, "/7") == 200
-        assert await answer(app, "/7") == 429
+        assert await status_of(app, "/7") == 200
+        assert await status_of(app, "/7") == 429
 
     simulate(main())
 

@@ -17,9 +17,15 @@ from middlewares.stores.counters import Check, CountersUnavailable, Verdict
 from middlewares.stores.memory_counters import MemoryCounters
 from middlewares.terms import Limits, Rate
 from tests.asgi import Call, http_scope
+from tests.middlewares.rate_limit.apps import (
+    Gate,
+    SlowCounters,
+    as_principal,
+    ok,
+    slots_of,
+    status_of,
+)
 from tests.simulated import simulate, unix
-
-from .test_rate_limit import Gate, Slow, answer, as_principal, ok, slots_of
 
 pytestmark = pytest.mark.simulated_time
 
@@ -83,7 +89,7 @@ def test_what_is_too_much_comes_through_at_its_rate_in_its_order() -> None:
         async with asyncio.TaskGroup() as group:
             tasks = []
             for n in range(5):
-                tasks.append(group.create_task(answer(app, query=b"%d" % n)))
+                tasks.append(group.create_task(status_of(app, query=b"%d" % n)))
                 await settled()
         assert [task.result() for task in tasks] == [200] * 5
         assert [when for when, _ in log.came] == [0.0, 1.0, 2.0, 3.0, 4.0]
@@ -105,7 +111,7 @@ def test_nobody_overtakes_those_of_the_same_principal() -> None:
         app = throttled(inner, MemoryCounters())
         async with asyncio.TaskGroup() as group:
             for n in range(20):
-                group.create_task(answer(app, query=b"%d" % n))
+                group.create_task(status_of(app, query=b"%d" % n))
                 await asyncio.sleep(0.1 if n % 3 else 1.0)
         assert came == [b"%d" % n for n in range(20)]
 
@@ -119,10 +125,10 @@ def test_principals_take_turns() -> None:
         log, line = Log(), Line()
         app = throttled(log, MemoryCounters(), line=line)
         for who in "abc":
-            await answer(app, f"/{who}")
+            await status_of(app, f"/{who}")
         async with asyncio.TaskGroup() as group:
             for who in "aaabbbccc":
-                group.create_task(answer(app, f"/{who}"))
+                group.create_task(status_of(app, f"/{who}"))
                 await settled()
         turns = "".join(path[1:] for _, path in log.came)
         assert turns == "abc" * 4
@@ -143,7 +149,7 @@ def test_nine_do_not_notice_a_greedy_tenth() -> None:
 
         async def one(who: str) -> None:
             began = elapsed()
-            status = await answer(app, who)
+            status = await status_of(app, who)
             outcomes[who][status] += 1
             waited[who] = max(waited[who], elapsed() - began)
             if who == "/0" and status == 200:
@@ -178,7 +184,8 @@ def test_tokens_let_wait_as_well() -> None:
         app = throttled(log, MemoryCounters(), limits, tokens=lambda it: int(it.request_id))
 
         async def ask(tokens: int) -> int:
-            return await answer(app, "/", state={"penstock.exchange": Exchange(request_id=tokens)})  # type: ignore[arg-type]
+            state = {"penstock.exchange": Exchange(request_id=str(tokens))}
+            return await status_of(app, "/", state=state)
 
         async with asyncio.TaskGroup() as group:
             for tokens in (100, 5, 20, 1):
@@ -200,7 +207,7 @@ def test_a_slot_goes_to_who_waits_when_it_is_given_back() -> None:
         app = throttled(inner, counters, limits, line)
         async with asyncio.TaskGroup() as group:
             for n in range(4):
-                group.create_task(answer(app, query=b"%d" % n))
+                group.create_task(status_of(app, query=b"%d" % n))
                 await settled()
             for n in range(4):
                 await asyncio.sleep(0.3)  # less than the pace at which the counters are asked
@@ -218,7 +225,7 @@ def test_a_slot_that_another_process_gives_back_is_found() -> None:
         counters, line = MemoryCounters(), Line()
         app = throttled(ok, counters, Limits(concurrency=1, on_excess="throttle"), line)
         assert (await counters.admit("key:/", (), slots=1, lease="there", now=unix())).admitted
-        task = asyncio.create_task(answer(app))
+        task = asyncio.create_task(status_of(app))
         await asyncio.sleep(3.5)
         assert len(line) == 1
         counters.release("key:/", "there")
@@ -258,11 +265,11 @@ def test_a_slot_given_back_while_the_counters_answer_is_not_missed(standing: boo
     async def main() -> None:
         counters, gate, line = Late(), Gate(), Line()
         app = throttled(gate, counters, Limits(concurrency=1, on_excess="throttle"), line)
-        first = asyncio.create_task(answer(app))
+        first = asyncio.create_task(status_of(app))
         await gate.came.wait()
         if standing:
             counters.go_on.set()
-        second = asyncio.create_task(answer(app))
+        second = asyncio.create_task(status_of(app))
         await counters.refused.wait()
         if standing:
             await waiting(line, 1)
@@ -286,7 +293,7 @@ def test_a_hang_up_while_waiting_takes_nothing() -> None:
     async def main() -> None:
         log, line, counters = Log(), Line(), MemoryCounters()
         app = throttled(log, counters, line=line)
-        assert await answer(app) == 200
+        assert await status_of(app) == 200
         async with (
             Call(app, http_scope("POST"), timeout=FOREVER) as leaves,
             Call(app, http_scope("POST"), timeout=FOREVER) as stays,
@@ -307,10 +314,10 @@ def test_a_hang_up_while_waiting_takes_nothing() -> None:
 
 def test_a_hang_up_while_the_counters_answer_gives_back_what_was_taken() -> None:
     async def main() -> None:
-        line, counters, log = Line(), Slow(), Log()
+        line, counters, log = Line(), SlowCounters(), Log()
         limits = Limits(Rate(1, 1.0), Rate(1000, 10.0), concurrency=3, on_excess="throttle")
         app = throttled(log, counters, limits, line, tokens=lambda _: 10)
-        assert await answer(app) == 200
+        assert await status_of(app) == 200
         async with Call(app, timeout=FOREVER) as call:
             await waiting_in(line, counters)
             call.hang_up()
@@ -322,7 +329,7 @@ def test_a_hang_up_while_the_counters_answer_gives_back_what_was_taken() -> None
         assert [level.remaining for level in levels] == [1, 1000]
         assert len(log.came) == 1
 
-    async def waiting_in(line: Line, counters: Slow) -> None:
+    async def waiting_in(line: Line, counters: SlowCounters) -> None:
         """Until the one in the line asks again."""
         while not len(line):
             await asyncio.sleep(0.001)
@@ -337,7 +344,7 @@ def test_a_storm_while_waiting_leaves_no_trace(how: str) -> None:
     """BerriAI/litellm#27955: a client that cancels its speculative request, at every turn."""
 
     async def main() -> None:
-        line, counters = Line(), Slow()
+        line, counters = Line(), SlowCounters()
         limits = Limits(Rate(100, 10.0), concurrency=2, on_excess="throttle")
 
         async def inner(scope: Scope, receive: Receive, send: Send) -> None:
@@ -370,7 +377,7 @@ def test_a_storm_while_waiting_leaves_no_trace(how: str) -> None:
         await settled()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left
-        assert await answer(app, "/0") == 200
+        assert await status_of(app, "/0") == 200
 
     simulate(main())
 
@@ -387,7 +394,7 @@ def test_shutdown_while_waiting() -> None:
             task.cancel()
         await asyncio.wait(calls)
         assert len(line) == line.size == 0
-        assert await answer(app, "/other") == 200
+        assert await status_of(app, "/other") == 200
 
     async def hold(app: ASGIApp) -> None:
         async with Call(app, timeout=FOREVER) as call:
@@ -408,8 +415,8 @@ def test_counters_that_fail_while_somebody_waits() -> None:
     async def main() -> None:
         line, counters = Line(), Failing()
         app = throttled(ok, counters, line=line)
-        assert await answer(app) == 200
-        tasks = [asyncio.create_task(answer(app)) for _ in range(3)]
+        assert await status_of(app) == 200
+        tasks = [asyncio.create_task(status_of(app)) for _ in range(3)]
         await waiting(line, 3)
         counters.failing = True
         assert [await task for task in tasks] == [503] * 3
@@ -435,7 +442,7 @@ def test_a_body_read_ahead_is_the_apps_to_read() -> None:
 
         line = Line()
         app = throttled(inner, MemoryCounters(), line=line)
-        assert await answer(throttled(ok, MemoryCounters(), line=line)) == 200
+        assert await status_of(throttled(ok, MemoryCounters(), line=line)) == 200
         async with Call(app, body=b"first", timeout=FOREVER) as first:
             await first.started()
             first.hang_up()
@@ -549,8 +556,8 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
         limits = Limits(requests=Rate(6, 60.0), on_excess="throttle")
         line = Line(patience=30.0)
         app = throttled(ok, MemoryCounters(), limits, line)
-        assert [await answer(app) for _ in range(6)] == [200] * 6
-        tasks = [asyncio.create_task(answer(app)) for _ in range(3)]
+        assert [await status_of(app) for _ in range(6)] == [200] * 6
+        tasks = [asyncio.create_task(status_of(app)) for _ in range(3)]
         await waiting(line, 3)
         began = elapsed()
         async with Call(app, timeout=FOREVER) as call:
@@ -571,8 +578,8 @@ def test_patience_ends_where_the_prediction_was_wrong() -> None:
     async def main() -> None:
         counters, line = MemoryCounters(), Line(patience=5.0)
         app = throttled(ok, counters, line=line)
-        assert await answer(app) == 200
-        tasks = [asyncio.create_task(answer(app)) for _ in range(3)]
+        assert await status_of(app) == 200
+        tasks = [asyncio.create_task(status_of(app)) for _ in range(3)]
         await waiting(line, 3)
         counters.charge("key:/", Check("requests", Rate(1, 1.0), 600), unix())
         assert [await task for task in tasks] == [429] * 3
@@ -586,9 +593,9 @@ def test_patience_ends_for_who_waits_for_a_slot() -> None:
     async def main() -> None:
         counters, gate, line = MemoryCounters(), Gate(), Line(patience=5.0)
         app = throttled(gate, counters, Limits(concurrency=1, on_excess="throttle"), line)
-        first = asyncio.create_task(answer(app))
+        first = asyncio.create_task(status_of(app))
         await gate.came.wait()
-        assert await answer(app) == 429
+        assert await status_of(app) == 429
         assert elapsed() == pytest.approx(5.0, abs=0.01)
         gate.open.set()
         assert await first == 200
@@ -684,12 +691,12 @@ def test_who_moves_up_has_the_time_of_its_own() -> None:
     async def main() -> None:
         log, counters, line = Log(), MemoryCounters(), Line(patience=5.0)
         app = throttled(log, counters, line=line)
-        assert await answer(app) == 200
+        assert await status_of(app) == 200
         async with Call(app, timeout=FOREVER) as first:
             await waiting(line, 1)
             counters.charge("key:/", Check("requests", Rate(1, 1.0), 5), unix())
             await asyncio.sleep(3)
-            second = asyncio.create_task(answer(app))
+            second = asyncio.create_task(status_of(app))
             await waiting(line, 2)
             await asyncio.sleep(1)
             first.hang_up()
@@ -704,16 +711,16 @@ def test_a_body_counts_by_its_announced_length() -> None:
     async def main() -> None:
         counters, line = MemoryCounters(), Line(size=3 << 20)
         app = throttled(ok, counters, line=line)
-        assert await answer(app) == 200
+        assert await status_of(app) == 200
         sizes = []
         tasks = []
         for length in (b"1000", None, b"many"):
             headers = [] if length is None else [(b"content-length", length)]
-            tasks.append(asyncio.create_task(answer(app, headers=headers)))
+            tasks.append(asyncio.create_task(status_of(app, headers=headers)))
             await settled()
             sizes.append(line.size)
         assert sizes == [1000, 1000 + (1 << 20), 1000 + (2 << 20)]
-        assert await answer(app, headers=[(b"content-length", b"2000000")]) == 429
+        assert await status_of(app, headers=[(b"content-length", b"2000000")]) == 429
         assert [await task for task in tasks] == [200] * 3
         assert line.size == 0
 

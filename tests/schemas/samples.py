@@ -205,3 +205,6 @@ TEXT = {
     "choices": [{"index": 0, "text": "Hi", "logprobs": None, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
 }
+
+
+RESPONSE = responses_events()[-1]["response"]

@@ -9,7 +9,7 @@ import pytest
 from tests.schemas import Surface, check
 
 from .faults import changed
-from .samples import TEXT, chat_bytes, messages_bytes, response, responses_events
+from .samples import RESPONSE, TEXT, chat_bytes, messages_bytes, response
 
 
 def test_a_compaction_and_a_list_of_items_pass() -> None:
@@ -53,9 +53,6 @@ MESSAGE = json.loads(messages_bytes())
 
 
 COMPLETION = json.loads(chat_bytes())
-
-
-RESPONSE = responses_events()[-1]["response"]
 
 
 REQUIRED: list[tuple[Surface, Any, str]] = [

@@ -11,7 +11,7 @@ from tests.edge.upstreams.simulated import CHAT_TOOLS, MESSAGES_TOOLS
 from tests.schemas import check_request
 
 from .faults import changed
-from .test_bodies import RESPONSE
+from .samples import RESPONSE
 
 REQUESTS: dict[str, Any] = {
     "chat": {

@@ -10,6 +10,7 @@ from tests.schemas import check_stream, summary
 
 from .faults import Change, added, dropped, having, renumbered, set_at, stream_of, twice
 from .samples import (
+    RESPONSE,
     custom_item,
     failed_events,
     numbered,
@@ -18,7 +19,6 @@ from .samples import (
     responses_events,
     text_item,
 )
-from .test_bodies import RESPONSE
 
 
 def check_responses(events: list[Any], **how: Any) -> Any:

@@ -30,8 +30,8 @@ from middlewares.terms import Budget, Window
 from tests.waiting import DEADLINE, until
 
 from .entries import credit, use
+from .full_disk import full_disk
 from .postgres_server import Postgres
-from .test_journal import emptied, filled
 
 ROOT = Path(__file__).parents[3]
 FIVE = {"5h": 1.0}
@@ -360,16 +360,15 @@ async def test_a_journal_that_cannot_be_written(
             book.open(row)
         journal = book._journal
         assert journal is not None
-        room = filled(journal)
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="a segment is full"):
-                book.open(use())
-        book.close(rows[0])
-        book.void(rows[1].id)
-        await book.flush()
-        assert store.order == [rows[0].id]
-        assert book.journal_failures == 5
-        emptied(journal, room)
+        with full_disk(journal):
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="a segment is full"):
+                    book.open(use())
+            book.close(rows[0])
+            book.void(rows[1].id)
+            await book.flush()
+            assert store.order == [rows[0].id]
+            assert book.journal_failures == 5
         book.open(use(id="later"))
         book.close(rows[2])
         book.void("later")
@@ -470,9 +469,8 @@ async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> 
         for number, row in enumerate(rows):
             book.open(row)
             if number % 50 == 7:
-                room = filled(journal)
-                book.close(row)
-                emptied(journal, room)
+                with full_disk(journal):
+                    book.close(row)
             else:
                 book.close(row)
         assert book.pending == 300

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -13,27 +12,10 @@ from middlewares.stores.breakers import Breakers, BreakerTerms
 from middlewares.stores.health import Health, State
 from tests.simulated import EPOCH
 
-Outcome = Literal["good", "bad", "none"]
+from .outcomes import Outcome, report
 
 PLACE = Target("one", "m")
 OTHER = Target("two", "m")
-
-
-def over(
-    breakers: Breakers,
-    place: Target,
-    outcome: Outcome,
-    mark: float,
-    *,
-    seconds: float = 0.0,
-    retry_after: int | None = None,
-) -> None:
-    """A try was answered at once and is over, or it failed, or nobody knows."""
-    if outcome == "good":
-        breakers.answered(place, mark, seconds=seconds)
-        breakers.ended(place, "none", mark)
-    else:
-        breakers.ended(place, outcome, mark, retry_after=retry_after)
 
 
 class World:
@@ -62,14 +44,14 @@ class World:
     ) -> None:
         for _ in range(times):
             mark = self.breakers.began(place)
-            over(self.breakers, place, outcome, mark, seconds=seconds, retry_after=retry_after)
+            report(self.breakers, place, outcome, mark, seconds=seconds, retry_after=retry_after)
 
     @contextmanager
     def trying(self, outcome: Outcome, retry_after: int | None = None) -> Iterator[None]:
         """A try is under way."""
         mark = self.breakers.began(PLACE)
         yield
-        over(self.breakers, PLACE, outcome, mark, retry_after=retry_after)
+        report(self.breakers, PLACE, outcome, mark, retry_after=retry_after)
 
     @property
     def state(self) -> str:
@@ -166,7 +148,7 @@ def test_an_answer_that_breaks_off_counts_as_both(world: World) -> None:
 def test_a_late_begin_of_an_answer_counts_as_that(world: World) -> None:
     mark = world.breakers.began(PLACE)
     world.now += 120
-    over(world.breakers, PLACE, "good", mark, seconds=119.0)
+    report(world.breakers, PLACE, "good", mark, seconds=119.0)
     world.tried("bad", 5)
     assert world.changes[0][2] == "5 of 6 requests failed within 30 s"
 
@@ -431,7 +413,7 @@ def test_the_places_that_are_remembered_are_bounded() -> None:
         assert len(world.breakers.conditions()) <= 100
     assert not world.breakers.admits(broken)
     assert world.breakers.flying(busy) == 1
-    over(world.breakers, busy, "good", mark)
+    report(world.breakers, busy, "good", mark)
     assert Target("one", "made up 999") in world.breakers.conditions()
     assert Target("one", "made up 0") not in world.breakers.conditions()
 
@@ -556,7 +538,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
             case ("end", int(which), verdict, wish) if under_way:
                 mark = under_way.pop(which % len(under_way))
                 before = world.state
-                over(breakers, PLACE, verdict, mark, retry_after=wish)  # type: ignore[arg-type]
+                report(breakers, PLACE, verdict, mark, retry_after=wish)  # type: ignore[arg-type]
                 if before != "closed" and mark != probe:
                     assert world.state == before
                 if mark == probe:

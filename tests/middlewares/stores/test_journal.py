@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 from functools import partial
-from mmap import mmap
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +16,7 @@ from middlewares.stores.ledger import Entry, Try
 from tests.waiting import DEADLINE
 
 from .entries import use
+from .full_disk import full_disk
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,20 +28,6 @@ def left(folder: Path) -> list[list[Entry]]:
         found += list(journal.rows())
         journal.release()
     return found
-
-
-def filled(journal: Journal) -> tuple[mmap | None, int]:
-    """Take all room of a journal, and of the disk; returns it."""
-    room = journal._map, journal._room
-    journal._map, journal._room = mmap(-1, 1), 1 << 60
-    return room
-
-
-def emptied(journal: Journal, room: tuple[mmap | None, int]) -> None:
-    """Give it back."""
-    assert journal._map is not None
-    journal._map.close()
-    journal._map, journal._room = room
 
 
 def test_what_was_open_is_told_last(tmp_path: Path) -> None:
@@ -282,14 +268,13 @@ def test_late_records_come_before_the_next_or_the_end(tmp_path: Path, again: boo
     rows = [use() for _ in range(3)]
     for row in rows:
         journal.open(row)
-    room = filled(journal)
-    for end in (partial(journal.close, rows[0]), partial(journal.void, rows[1].id)):
-        with pytest.raises(OSError) as raised:
-            end()
-        assert raised.value.errno == errno.ENOSPC
-    with pytest.raises(StoreUnavailable, match="a segment is full"):
-        journal.open(use())
-    emptied(journal, room)
+    with full_disk(journal):
+        for end in (partial(journal.close, rows[0]), partial(journal.void, rows[1].id)):
+            with pytest.raises(OSError) as raised:
+                end()
+            assert raised.value.errno == errno.ENOSPC
+        with pytest.raises(StoreUnavailable, match="a segment is full"):
+            journal.open(use())
     later = use()
     if again:
         journal.open(later)

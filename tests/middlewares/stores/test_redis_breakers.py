@@ -15,8 +15,8 @@ from middlewares.stores.breakers import Breakers, BreakerTerms
 from middlewares.stores.redis_breakers import KEY, SharedBreakers
 from tests.waiting import until
 
+from .outcomes import Outcome, report
 from .redis_server import RedisServer
-from .test_breakers import Outcome, over
 
 PLACE = Target("one", "m")
 TERMS = BreakerTerms(pause=60.0, longest_pause=600.0)
@@ -41,7 +41,7 @@ class Process:
     def tried(self, outcome: Outcome, times: int = 1, retry_after: int | None = None) -> None:
         for _ in range(times):
             mark = self.breakers.began(PLACE)
-            over(self.breakers, PLACE, outcome, mark, retry_after=retry_after)
+            report(self.breakers, PLACE, outcome, mark, retry_after=retry_after)
 
     @property
     def state(self) -> str:
