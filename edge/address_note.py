@@ -1,11 +1,11 @@
-"""Where a running gateway listens, noted in its journal's folder, for `penstock status`.
+"""Address files: the URL of a running gateway, in its journal's folder, for `penstock status`.
 
-The folder for temporary files is not enough: the gateway may have another one than the shell in
-which an operator asks (`PrivateTmp=` of systemd, TMPDIR), and cleaners empty it. The journal's
-folder is on this machine, is there as long as the gateway serves, and belongs to who runs it.
+The temporary folder is not enough: the gateway may have another one than the operator's shell
+(`PrivateTmp=` of systemd, TMPDIR), and cleaners empty it. The journal's folder is on this machine,
+exists while the gateway serves, and belongs to the user who runs it.
 
-A note names its process and when that began, so one that was left by a killed gateway is known,
-also where its number is used again.
+A file names its process and the start time of that process. So a file left by a killed gateway is
+recognised, even when the process id is in use again.
 """
 
 import logging
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from middlewares.stores.outage import Outage
 
-from .status import Serving, lives, read, write
+from .status import Serving, is_running, read, write
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _PREFIX = "serving-"
 
 
 class AddressNote:
-    """The note of one gateway, in `folder`. Serving goes on where it cannot be written."""
+    """The address file of one gateway, in `folder`. Serving continues when it cannot be written."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder.absolute() / f"{_PREFIX}{os.getpid()}.json"
@@ -35,23 +35,23 @@ class AddressNote:
             level=logging.WARNING,
         )
 
-    def tell(self, serving: Serving) -> None:
-        """Write it, and remove what dead ones have left."""
+    def publish(self, serving: Serving) -> None:
+        """Write the file, and delete those of dead gateways."""
         self._serving = serving
         for path in self._path.parent.glob(f"{_PREFIX}*.json"):
             found = read(path, Serving)
-            if found is None or not lives(found):
+            if found is None or not is_running(found):
                 with suppress(OSError):
                     path.unlink()
         self._write()
 
     def renew(self) -> None:
-        """Write it again if it has been removed."""
+        """Write the file again when it was removed."""
         if self._serving is not None and not self._path.exists():
             self._write()
 
     def remove(self) -> None:
-        """The gateway ends."""
+        """Delete the file, at the end of the gateway."""
         with suppress(OSError):
             self._path.unlink()
 
@@ -61,12 +61,12 @@ class AddressNote:
             write(self._path.parent, self._path.name, self._serving)
             self._outage.worked()
         except FileNotFoundError:
-            pass  # the workers make the folder
+            pass  # the workers create the folder
         except OSError as error:
             self._outage.failed(error)
 
 
-def noted(folder: Path) -> list[Serving]:
-    """The gateways with this journal that live."""
+def running_gateways(folder: Path) -> list[Serving]:
+    """The live gateways with this journal folder."""
     found = [read(path, Serving) for path in folder.glob(f"{_PREFIX}*.json")]
-    return [serving for serving in found if serving is not None and lives(serving)]
+    return [serving for serving in found if serving is not None and is_running(serving)]

@@ -200,7 +200,7 @@ class Gateway:
             self._look_again()
             stack.callback(self._look_no_more)
             self._on_open()
-            await self._place.turn(self._may_accept)
+            await self._place.wait_to_accept(self._may_accept)
             self._open = stack.pop_all()
         self._on_ready()
 
@@ -313,9 +313,9 @@ class Gateway:
     # Status
 
     def _note(self) -> None:
-        self._place.note(ready=self._serves(), wanted=self._wanted)
+        self._place.report(ready=self._serves(), draining=not self._wanted)
         if self._notes is not None:
-            self._notes.note(self._working())
+            self._notes.update(self._working())
 
     def _working(self) -> Working:
         edition = self._edition

@@ -1,12 +1,12 @@
-"""Long steps of requests with large bodies, in one worker thread beside the event loop.
+"""One worker thread beside the event loop, for long steps of requests with large bodies.
 
-Such a step is pure: it reads a body and decides, and does no I/O. CPython gives the event loop its
-turn when it has waited for a millisecond (5 ms otherwise: an answer takes a few turns), as long as
-no single C call takes longer (see `edge.shape`). There is one thread, so that several large bodies
-take no more than half of the processor from the loop.
+Such a step is pure: it reads a body and decides, without I/O. While it runs, CPython switches to
+the event loop after a millisecond instead of 5 (an answer needs a few switches), unless a single C
+call takes longer (see `edge.shape`). There is one thread, so that large bodies take at most half of
+the processor from the loop.
 
-Cycles are not looked for while a step runs: it makes hundreds of thousands of objects that all go
-when it ends, and one pass of the collector over them takes 50 ms.
+The garbage collector is off while a step runs: the step creates hundreds of thousands of objects
+that are freed at its end, and one collection over them takes 50 ms.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _TURN = 0.001
-"""Seconds after which a step makes room for the event loop."""
+"""Seconds after which the interpreter switches from a step to the event loop."""
 _POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
 async def aside(step: Callable[[], T]) -> T:
-    """What `step` returns or raises. One that has begun is not interrupted by a cancellation."""
+    """Run `step` in the thread. A cancellation does not interrupt a step that has begun."""
     return await asyncio.get_running_loop().run_in_executor(_POOL, _run, step)
 
 
 async def completely(step: Callable[[], T]) -> T:
-    """The same of a step whose effects are wanted also where the task is cancelled meanwhile: the
-    cancellation waits for its end. A second one does not."""
+    """Run a step whose effects are needed even when the task is cancelled: a cancellation waits for
+    its end. A second cancellation does not."""
     made = asyncio.ensure_future(aside(step))
     try:
         return await asyncio.shield(made)
     except asyncio.CancelledError:
         await asyncio.wait((made,))
         if made.done() and not made.cancelled():
-            made.exception()  # of no interest any more
+            made.exception()  # retrieved, so that asyncio does not log it
         raise
 
 
@@ -49,7 +49,7 @@ def _run(step: Callable[[], T]) -> T:
     try:
         return step()
     except BaseException as raised:
-        traceback.clear_frames(raised.__traceback__)  # what they hold goes here, not in the loop
+        traceback.clear_frames(raised.__traceback__)  # frees their objects here, not in the loop
         raise
     finally:
         sys.setswitchinterval(interval)

@@ -1,14 +1,14 @@
-"""File descriptors of a worker: how many there are, what they are for, how many are left.
+"""The file descriptor budget of a worker.
 
-Each open request costs two: its client's connection and its upstream's. The limit of a process is
-parted at the start, so that neither can take what the program needs for its own files and stores:
+Each open request needs two: the connection of its client and that of its upstream. The limit of a
+process is divided at the start, so that neither takes what the program needs for files and stores:
 
     RESERVE            stores, journal, log, name lookups
     room.upstreams     connections to upstreams, also those kept for the next request
-    room.connections   connections of clients, more than `room.streams`: those beyond it are
-                       answered with 503, and operators' paths are answered always
+    room.connections   connections of clients, more than `room.streams`: requests beyond those are
+                       refused with 503, but operators' paths are always served
 
-Granian accepts no more connections than its part; the others wait in the kernel.
+Granian accepts no more connections than this; others wait in the kernel.
 """
 
 import resource
@@ -21,17 +21,17 @@ import msgspec
 from .settings import Settings
 
 RESERVE = 96
-"""For this program's own files and stores. At rest a worker has about 40 open."""
+"""For the program's own files and stores. An idle worker has about 40 open."""
 OF_A_CLIENT = 6
-"""For each process of a `claude-cli` upstream: its pipes, on both ends while it starts."""
+"""For each process of a `claude-cli` upstream: both ends of its pipes, while it starts."""
 SPARE_SHARE, FEWEST_SPARE, MOST_SPARE = 16, 16, 256
-"""Of what is left one in so many is kept for connections that are refused, within these bounds."""
+"""One in so many of the rest is kept for refused connections, within these bounds."""
 MOST = 200_000
-"""Descriptors of one worker that are made use of."""
+"""The largest number of descriptors that one worker uses."""
 
 
 class Room(msgspec.Struct, frozen=True):
-    """How the descriptors of one worker are parted. limit: of the process."""
+    """The division of one worker's descriptors. limit: of the process."""
 
     limit: int
     streams: int
@@ -40,7 +40,7 @@ class Room(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, limit: int, settings: Settings) -> "Room":
-        """Raises OSError for a limit that carries no request."""
+        """Divide `limit`. Raises OSError when it is too low for a single request."""
         clients = sum(
             one.max_processes for one in settings.upstreams if one.dialect == "claude-cli"
         )
@@ -58,37 +58,37 @@ class Room(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return (
-            f"{self.limit} file descriptors carry {self.streams} requests at a time in each worker"
+            f"{self.limit} file descriptors are enough for {self.streams} open requests per worker"
         )
 
 
 def allowed() -> int:
-    """Descriptors that a process of ours may have: its soft limit becomes as high as the hard."""
+    """The descriptor limit of a worker, whose soft limit is raised to the hard one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return MOST if hard == resource.RLIM_INFINITY else hard
 
 
 def take_allowed() -> int:
-    """Raise the soft limit to the hard one where the system lets us; the limit from now on."""
+    """Raise the soft limit to the hard one, where possible. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-        except (OSError, ValueError):  # macOS has a bound of its own below "infinity"
+        except (OSError, ValueError):  # macOS has a lower bound than "infinity"
             pass
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
 def left() -> int:
-    """Descriptors that this process can still open."""
+    """The number of descriptors that this process can still open."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return max(0, (MOST if soft == resource.RLIM_INFINITY else soft) - _open())
 
 
 def _open() -> int:
-    """How many are open. Linux says it as the size of the folder since 6.2; elsewhere they have to
-    be counted, which is done every few seconds only."""
+    """The number of open descriptors. Since Linux 6.2 it is the size of the folder; elsewhere they
+    are counted every few seconds."""
     if _SAYS_SIZE:
         return _OWN.stat().st_size
     return _counted(int(monotonic() / _EVERY))

@@ -1,4 +1,4 @@
-"""Requests beyond what the file descriptors of a worker carry are refused at the door."""
+"""Admission of requests by the free file descriptors of a worker."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
@@ -11,15 +11,15 @@ from middlewares.problem import Problem
 _log = logging.getLogger(__name__)
 
 _CALM = 0.9
-"""Share of the most at which requests have room again: it is said once, not at every other one."""
+"""Share of the bound at which refusals are over, so that the log does not alternate."""
 _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 
 
 class Door:
-    """How many requests a worker may have open, and how many it has refused for that. One for all
-    editions.
+    """The bound on the open requests of a worker, and the number of refused ones. All
+    configurations of the worker share it.
 
-    most: None is no bound. count: how many are open, the one that asks among them.
+    most: None is no bound. count: the number of open requests, with the present one.
     """
 
     def __init__(self, most: int | None, count: Callable[[], int]) -> None:
@@ -30,7 +30,7 @@ class Door:
         self._refusing = False
 
     def full(self) -> bool:
-        """Whether one more is too many. Says in the log when that is over."""
+        """Whether the present request is beyond the bound. Logs the end of refusals."""
         if self.most is None:
             return False
         count = self._count()
@@ -45,7 +45,7 @@ class Door:
         return False
 
     def refuse(self) -> None:
-        """Count a request that is refused. Says in the log when that begins."""
+        """Count a refused request. Logs the first."""
         self.refused += 1
         if not self._refusing:
             self._refusing = True
@@ -57,9 +57,9 @@ class Door:
 
 
 class DoorMiddleware:
-    """Refuse a request that there are no descriptors for, and have its client reconnect.
+    """Refuse requests beyond the file descriptors of the worker, and close their connections.
 
-    free: what the router calls requests that are let in all the same.
+    free: endpoints that are always admitted.
 
     Reads:   endpoint
     Writes:  nothing
@@ -76,7 +76,7 @@ class DoorMiddleware:
         self._free = frozenset(free)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """The awaitable of what is inside: no frame of this layer stays on the way of a stream."""
+        """Return the awaitable of the inner app, so that streams pass no frame of this layer."""
         if (
             self._door.full()
             and scope["type"] == "http"

@@ -1,8 +1,8 @@
-"""Forked processes that leave nothing behind: no descriptor of a failed fork, none of a sibling.
+"""A `multiprocessing` process that leaks no descriptors: after a failed fork, or into siblings.
 
-`multiprocessing` leaks its pipes when a fork fails, so that a parent out of processes runs out of
-descriptors as well. A process forked later inherits the pipe by which an earlier one learns that
-the parent died, and keeps it open: that one would serve on as an orphan.
+`multiprocessing` leaks its pipes when a fork fails, so a parent that can start no process runs out
+of descriptors too. A process that is forked later inherits the pipe by which an earlier one notices
+that the parent died, and keeps it open: the earlier one would go on serving without a parent.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 
 class Popen(_Popen):
-    """What `multiprocessing.Process` calls a started process, with a `_launch` of our own."""
+    """The started process of `multiprocessing`, with our own `_launch`."""
 
     _held: ClassVar[set[int]] = set()
     """The parent's ends of the pipes to all its processes."""
@@ -53,5 +53,5 @@ class Popen(_Popen):
 
 
 def use(process: Any) -> None:
-    """Have `process`, which is not started yet, start in this way."""
+    """Make `process`, which is not started yet, start as a `Popen` of this module."""
     process._Popen = Popen

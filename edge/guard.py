@@ -1,4 +1,4 @@
-"""Steps of a loop that must go on: what one raises is logged once, until it passes."""
+"""Runs the steps of a loop that must not end: an error is logged once, until the step succeeds."""
 
 import logging
 from collections.abc import Callable
@@ -8,20 +8,20 @@ _log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Runs steps by their names. Each thread has its own guard."""
+    """Runs named steps. Each thread has its own guard."""
 
     def __init__(self) -> None:
         self._raised: dict[str, tuple[type[Exception], str]] = {}
 
     def run(self, name: str, step: Callable[[], object]) -> bool:
-        """Whether `step` went well. The same error of the same step is logged once, until the step
-        has gone well again."""
+        """Run `step`; whether it succeeded. The same error of a step is logged once, until the step
+        succeeds again."""
         try:
             step()
         except Exception as error:
             kind = (type(error), str(error))
             if self._raised.get(name) != kind:
-                with suppress(Exception):  # without memory there may be no line either
+                with suppress(Exception):  # without memory, logging may fail too
                     _log.exception("%s failed; trying again", name)
                     self._raised[name] = kind
             return False

@@ -1,4 +1,4 @@
-"""The ASGI lifespan protocol around a start and a stop. A failed start is told to the server."""
+"""The ASGI lifespan protocol around a start and a stop function."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ async def run(
     start: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve one lifespan scope."""
+    """Serve one lifespan scope. A failure is logged and reported to the server."""
     await receive()
     try:
         await start()

@@ -1,9 +1,9 @@
-"""Where the gateway listens: an address of its own, or a socket that it was started with.
+"""The listening socket: bound by the gateway, or inherited from a service manager.
 
-A socket that is handed in outlives the process: connections wait in it while nobody serves, and
-several processes may serve it at once. So one gateway can follow another without a connection
-being refused. It is handed in as service managers do it (sd_listen_fds(3)): as file descriptor 3,
-with `LISTEN_FDS=1` and `LISTEN_PID` the process that is meant.
+An inherited socket outlives the process: connections wait in it while no gateway serves, and
+several processes may serve it at once. So one gateway can replace another without refusing a
+connection. It is passed as in sd_listen_fds(3): file descriptor 3, with `LISTEN_FDS=1` and
+`LISTEN_PID` set to the process that should take it.
 """
 
 import os
@@ -14,33 +14,35 @@ _FIRST = 3
 
 
 class AddressInUse(OSError):
-    """Something else listens there."""
+    """Another process listens on the address."""
 
 
 class Held(NamedTuple):
-    """A socket that holds the address. given: it listens, and was handed in."""
+    """A socket bound to the address. inherited: it already listens."""
 
     socket: socket.socket
     host: str
     port: int
-    given: bool
+    inherited: bool
 
     def close(self) -> None:
-        """Let go of the address."""
+        """Free the address."""
         self.socket.close()
 
 
-def given() -> Held | None:
-    """The socket that this process was started with, if there is one. Takes it out of the
-    environment, as it is not meant for processes that we start. Raises OSError for what cannot be
-    served."""
-    meant, number = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
-    if meant != str(os.getpid()) or number is None:
+def inherited_socket() -> Held | None:
+    """The socket that this process was started with, or None.
+
+    Removes it from the environment, so that our child processes do not take it. Raises OSError when
+    it cannot be served.
+    """
+    for_process, number = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+    if for_process != str(os.getpid()) or number is None:
         return None
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
     if number != "1":
-        raise OSError(f"LISTEN_FDS={number}: one socket can be served, no more")
+        raise OSError(f"LISTEN_FDS={number}: expected 1 socket")
     try:
         os.set_inheritable(_FIRST, False)
         found = socket.socket(fileno=_FIRST)
@@ -48,17 +50,17 @@ def given() -> Held | None:
         raise OSError(f"LISTEN_FDS: descriptor {_FIRST}: {error.strerror}") from None
     tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
     if not tcp or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise OSError("LISTEN_FDS: expected a TCP socket that listens")
+        raise OSError("LISTEN_FDS: expected a listening TCP socket")
     found.setblocking(False)
     host, port = found.getsockname()[:2]
-    return Held(found, host, port, given=True)
+    return Held(found, host, port, inherited=True)
 
 
-def hold(host: str, port: int) -> Held:
-    """A socket bound to the address, not listening, that keeps the port while workers come.
+def reserve_address(host: str, port: int) -> Held:
+    """A socket bound to the address, not listening, that keeps the port while workers start.
 
-    Workers share the port (SO_REUSEPORT), so a second gateway on it would not be refused but take
-    half of the connections; binding once without that option finds it. Raises AddressInUse.
+    Workers share the port (SO_REUSEPORT), so a second gateway could bind it too and would take half
+    of the connections. Binding once without that option detects it. Raises AddressInUse.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -74,4 +76,4 @@ def hold(host: str, port: int) -> Held:
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     held.bind(address)
-    return Held(held, host, held.getsockname()[1], given=False)
+    return Held(held, host, held.getsockname()[1], inherited=False)

@@ -1,7 +1,7 @@
-"""What strangers wrote, as it stands in a line of the log: short, printable, without credentials.
+"""Untrusted text in log lines: shortened, printable, without credentials.
 
-Callers choose paths, names of models and ids; upstreams choose the words of their errors. None of
-it may fill a disk, drive a terminal, forge a line or carry a key.
+Callers choose paths, model names and ids; upstreams choose the text of their errors. None of it may
+fill a disk, control a terminal, forge a line or leak a key.
 """
 
 from .upstreams.redact import redacted
@@ -11,18 +11,18 @@ LONGEST_NAME = 256
 LONGEST_REASON = 1000
 """Characters of a reason or an error."""
 LONGEST_MESSAGE = 4000
-"""Characters of what the program says of itself, in which an error's text may stand."""
+"""Characters of a message of the program, which may quote an error."""
 LONGEST_EXCEPTION = 16_000
-"""Characters of a traceback, of which the beginning and the end stay."""
+"""Characters of a traceback; the middle is cut."""
 LONGEST_METHOD = 32
 _CUT = "…"
 _KEPT = frozenset("\n\t")
 
 
 def shown(text: str, most: int = LONGEST_NAME) -> str:
-    """`text` for a line: at most `most` characters, control characters written out as `\\uXXXX`.
+    """`text` for a log line: at most `most` characters, control characters as `\\uXXXX`.
 
-    What is cut off ends in "…".
+    A shortened text ends in "…".
     """
     if len(text) <= most and text.isprintable() and "sk-" not in text:
         return text
@@ -38,7 +38,7 @@ def shown(text: str, most: int = LONGEST_NAME) -> str:
 
 
 def shown_traceback(text: str) -> str:
-    """A traceback for a line: its lines stay lines, and of a long one the middle is left out."""
+    """A traceback for a log line: it keeps its line breaks; the middle of a long one is cut."""
     if len(text) > LONGEST_EXCEPTION:
         half = LONGEST_EXCEPTION // 2
         text = f"{text[:half]}\n{_CUT}\n{text[-half:]}"

@@ -1,7 +1,7 @@
-"""The thread that looks at the configuration file, beside the supervisor's loop.
+"""The thread that watches the configuration file, beside the supervisor's loop.
 
-What a look waits for, such as a network file system that hangs, keeps no worker from being
-replaced and no SIGTERM from being followed.
+A check may block, on a network file system that hangs. In its own thread it delays neither the
+replacement of a worker nor the reaction to SIGTERM.
 """
 
 import _thread
@@ -13,49 +13,49 @@ from contextlib import contextmanager
 from .guard import Guard
 from .reload import Reloader
 
-_LOOK_SECONDS = 0.5
-"""Between two looks; what has changed is taken over at the second look that finds it so."""
+_CHECK_SECONDS = 0.5
+"""Between two checks. A changed file is applied when two checks in a row find the same content."""
 _REST_SECONDS = 0.25
-"""After each look, so that a storm of signals asks for four reloads a second at most."""
-_BEGIN_SECONDS = 5.0
-"""In which a thread has begun, or ended before it could."""
+"""After each requested reload, so that a storm of signals causes at most four reloads a second."""
+_START_SECONDS = 5.0
+"""In which a thread has started, or failed to."""
 _FORK_SECONDS = 5.0
-"""How long a fork waits for a look to end."""
+"""How long a fork waits for the end of a check."""
 
 
 class Looker:
-    """Looks in a thread of its own."""
+    """Reloads the configuration when its file changes, in its own thread."""
 
     def __init__(self, reloader: Reloader) -> None:
         self._reloader = reloader
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._guard = Guard()
-        self._looking = threading.Lock()
+        self._checking = threading.Lock()
         self._runs = False
-        self._begun = -_BEGIN_SECONDS
+        self._started = -_START_SECONDS
 
-    def ask(self) -> None:
-        """Reload now, also what stands there already. Not for handlers of signals."""
-        self._asked.set()
+    def request_reload(self) -> None:
+        """Reload now, whether or not the file has changed. Not for signal handlers."""
+        self._requested.set()
 
-    def keep(self) -> None:
-        """Start the thread, again when it has ended. Raises RuntimeError when none can be had."""
+    def ensure_running(self) -> None:
+        """Start the thread unless it runs. Raises RuntimeError when no thread can be started."""
         now = time.monotonic()
-        if not self._runs and now - self._begun >= _BEGIN_SECONDS:
-            self._begun = now
-            # `Thread.start` waits, for ever when there is no memory for the thread to begin.
+        if not self._runs and now - self._started >= _START_SECONDS:
+            self._started = now
+            # `Thread.start` waits for the thread, for ever when it has no memory to start.
             _thread.start_new_thread(self._run, ())
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
-        """Between two looks, for a fork: the child must not inherit what a look has half done. One
-        that hangs is not waited for for ever."""
-        held = self._looking.acquire(timeout=_FORK_SECONDS)
+    def paused(self) -> Iterator[None]:
+        """No check runs inside, so that a forked child does not inherit a half-done one. A check
+        that hangs is waited for `_FORK_SECONDS` only."""
+        held = self._checking.acquire(timeout=_FORK_SECONDS)
         try:
             yield
         finally:
             if held:
-                self._looking.release()
+                self._checking.release()
 
     def _run(self) -> None:
         self._runs = True
@@ -66,16 +66,17 @@ class Looker:
             self._runs = False
 
     def _turn(self) -> None:
-        asked = self._asked.wait(_LOOK_SECONDS)
-        self._asked.clear()
-        with self._looking:
-            self._guard.run("checking the configuration", self._reload if asked else self._look)
-        if asked:
+        requested = self._requested.wait(_CHECK_SECONDS)
+        self._requested.clear()
+        with self._checking:
+            step = self._reload if requested else self._reload_if_changed
+            self._guard.run("checking the configuration", step)
+        if requested:
             time.sleep(_REST_SECONDS)
 
     def _reload(self) -> None:
         self._reloader.reload()
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         if self._reloader.due():
             self._reloader.reload()

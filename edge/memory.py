@@ -1,4 +1,4 @@
-"""Whether the limits of memory that hold for this process can carry the workers."""
+"""Memory limits of this process that are too low for its workers."""
 
 import resource
 from collections.abc import Iterator
@@ -6,17 +6,17 @@ from pathlib import Path
 
 _MIB = 1 << 20
 PARENT_BYTES = 64 * _MIB
-"""Of the parent process, at rest."""
+"""Resident memory of the idle parent process."""
 WORKER_BYTES = 96 * _MIB
-"""Of each worker, at rest: measured, with some room. What requests hold comes on top."""
+"""Resident memory of each idle worker: measured, with a margin. Requests need more."""
 ADDRESS_BYTES = 640 * _MIB
-"""Address space of each process, most of which is mapped and never touched."""
+"""Address space of each process; most of it is mapped and never used."""
 
 
-def memory_misfits(workers: int, root: Path = Path("/")) -> list[str]:
-    """A sentence for each limit that cannot carry so many workers.
+def low_memory_limits(workers: int, root: Path = Path("/")) -> list[str]:
+    """A warning for each limit that is too low for so many workers.
 
-    root: of the file system in which `proc` and `sys` are.
+    root: of the file system that has `proc` and `sys`.
     """
     found: list[str] = []
     needed = PARENT_BYTES + workers * WORKER_BYTES
@@ -25,21 +25,21 @@ def memory_misfits(workers: int, root: Path = Path("/")) -> list[str]:
         fit = max(0, (limit - PARENT_BYTES) // WORKER_BYTES)
         advice = f"set server.workers to {fit} or raise it" if fit else "raise it"
         found.append(
-            f"memory: the control group allows {limit // _MIB} MiB, {workers} workers take about "
-            f"{needed // _MIB} MiB at rest, so that processes are killed; {advice}"
+            f"memory: the control group allows {limit // _MIB} MiB, {workers} idle workers need "
+            f"about {needed // _MIB} MiB, so processes will be killed; {advice}"
         )
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < ADDRESS_BYTES:
         found.append(
             f"memory: the address space of a process is limited to {soft // _MIB} MiB (ulimit -v), "
-            f"each process takes about {ADDRESS_BYTES // _MIB} MiB of it; raise or remove the limit"
+            f"each process needs about {ADDRESS_BYTES // _MIB} MiB; raise or remove the limit"
         )
     return found
 
 
 def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Bytes that the control groups of this process allow, of version 2 and 1, from its own up to
-    the outermost that can be seen."""
+    """Memory limits in bytes of this process's control groups (version 2 and 1), from its own group
+    to the outermost visible one."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -58,7 +58,7 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
             try:
                 text = (folder / name).read_text().strip()
             except OSError:
-                text = ""  # no group that is seen from inside of a container
+                text = ""  # not visible from inside a container
             if text.isdigit():
                 yield int(text)
             folder = folder.parent

@@ -1,12 +1,12 @@
-"""Take over a changed configuration while serving: what the parent process does about it.
+"""Configuration reload in the parent process.
 
-Theory of operation. The parent looks at the file each second, and when it gets SIGHUP. What has
-changed, and stands still, is read and checked as at the start, its providers are made once on
-trial, and then it is posted on the board for all workers. A file with any fault is refused whole:
-the board keeps what it has, and so do the workers, also those that are started anew.
+Theory of operation. The parent checks the file twice a second, and when it gets SIGHUP. A file that
+has changed, and is the same at two checks in a row, is loaded and validated as at the start. Its
+providers are built once as a trial. Then it is posted to all workers. A file with any fault is
+refused as a whole: the workers keep the previous configuration, and so do later ones.
 
 Settings whose field says `reloadable: False` take effect at a restart only. A file that changes one
-of them is refused whole: half of a change would be neither the one configuration nor the other.
+of them is refused as a whole, because half a change would be neither configuration.
 """
 
 import asyncio
@@ -32,66 +32,69 @@ from .status import Reloaded
 _log = logging.getLogger(__name__)
 
 _LARGEST = 16 << 20
-"""Bytes of a file that are looked at; there is no room on the board for more."""
+"""Bytes that are read of a file; a snapshot has no space for more."""
 
 
 def not_reloadable(running: Settings, wanted: Settings) -> list[str]:
-    """A sentence for each setting that `wanted` changes and that takes effect at a restart only.
+    """A fault for each setting that `wanted` changes and that takes effect at a restart only.
 
-    No value is shown: some are secret.
+    Values are not shown: some are secret.
     """
     return [
-        f"{path}: cannot be changed while Penstock runs; restart it for that"
+        f"{path}: cannot be changed by a reload; restart Penstock"
         for path, field in walk_settings(Configuration)
         if not field.reloadable and attrgetter(path)(running) != attrgetter(path)(wanted)
     ]
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was found in the file and those it refers to. digest: see `digest_of`; "" without a
-    file. whole: of all of them."""
+    """Digests of the configuration file (see `digest_of`; "" without a file), and of it with all
+    files that it refers to (whole)."""
 
     digest: str
     whole: bytes
 
 
-def anchored(file: Path) -> Path:
-    """The same file by a path that does not need the working directory, which may be removed.
-    Raises OSError when that has already happened."""
+def absolute_path(file: Path) -> Path:
+    """The path of the same file without the working directory, which may be removed later.
+
+    Raises OSError when it is removed already.
+    """
     parts = file.parts
     folder = Path() if file.is_absolute() else Path.cwd()
-    while parts[:1] == ("..",):  # through the directory itself, which would have to be there
+    while parts[:1] == ("..",):  # `..` in the path would need the directory to exist
         folder, parts = folder.parent, parts[1:]
     return folder.joinpath(*parts)
 
 
 class Source:
-    """A configuration file. server: what goes before its `[server]`, as from a command line.
-    A relative path is that of now: the working directory may be gone when it is read again.
+    """A configuration file.
 
-    looked: what there was when its settings were last loaded, or just before.
+    server: overrides its `[server]`, as options of the command line do. A relative path is resolved
+        now: the working directory may be gone at the next reload.
+    loaded: the digests when its settings were last loaded.
     """
 
     def __init__(self, file: Path, server: Mapping[str, Any] | None = None) -> None:
-        self.file = anchored(file)
-        self.looked = Look("", b"")
+        self.file = absolute_path(file)
+        self.loaded = Look("", b"")
         self._server = server or {}
         self._known = b""
         self._referred: tuple[Path, ...] = ()
 
     def load(self) -> Settings:
-        """Its settings. Raises SettingsError."""
-        self.looked = self.look()
+        """Load the settings. Raises SettingsError."""
+        self.loaded = self.read()
         return load(self.file, server=self._server)
 
-    def look(self) -> Look:
-        """Its present content, and that of the files it refers to. What cannot be read is empty."""
+    def read(self) -> Look:
+        """Digest the file and the files it refers to. An unreadable file counts as empty."""
         text = _content(self.file)
         if text != self._known:
             self._known = text
             try:
                 self._referred = tuple(_referred(text, self.file))
-            except (ValueError, RuntimeError):  # no TOML or JSON, or nested too deep; no such home
+            except (ValueError, RuntimeError):  # not TOML or JSON, too deep, or no home directory
                 self._referred = ()
         whole = sha256(text)
         for path in self._referred:
@@ -99,9 +102,9 @@ class Source:
         return Look(digest_of(text) if text else "", whole.digest())
 
     def faults(self) -> list[str]:
-        """Why what was looked at last cannot be loaded by a process that serves: it may wait for
-        ever for who writes to a pipe, and who writes to a disk may have come to its end."""
-        found = [f"{path}: is no file, or too large a one" for path in self._files if _odd(path)]
+        """Why the files that were read last cannot be loaded by a serving process, which must not
+        wait for a pipe, and must not take the empty file of a full disk."""
+        found = [f"{path}: is not a file, or too large" for path in self._files if _odd(path)]
         reasons = {path: unreadable(path) for path in self._files}
         found += [f"{path}: cannot be read: {why}" for path, why in reasons.items() if why]
         if not found and self.file.is_file() and not self._known.strip():
@@ -114,8 +117,8 @@ class Source:
 
 
 def _odd(path: Path) -> bool:
-    """Neither a file of a size that is looked at, nor a folder, nor nothing: those are refused by
-    whoever reads them."""
+    """Whether `path` is a pipe, device or socket, or a file that is too large. Missing files and
+    folders are refused where they are read."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -126,7 +129,7 @@ def _odd(path: Path) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """Of a file that can be read twice. A pipe is not looked at: it gives what it has once."""
+    """The content of a regular file. A pipe is not read: its content can be read only once."""
     try:
         if not path.is_file():
             return b""
@@ -137,7 +140,7 @@ def _content(path: Path) -> bytes:
 
 
 def _referred(text: bytes, file: Path) -> Iterator[Path]:
-    """The files that a configuration names: secrets as `file:PATH`, certificates by their path."""
+    """The files that a configuration names: secrets as `file:PATH`, and certificates."""
     folder = file.resolve().parent
     for kind, value in walk_values(Kind.of(Configuration), decoded(text.decode(), file)):
         if not isinstance(value, str):
@@ -149,11 +152,11 @@ def _referred(text: bytes, file: Path) -> Iterator[Path]:
 
 
 class Reloader:
-    """Looks at `source` and posts what is good on `board`.
+    """Loads `source` again and posts valid configurations on `board`.
 
-    running: what is served, as loaded from `source` and posted.
-    told: called with what has become of each reload.
-    trial: makes all of a configuration that can fail, throws it away, and says what did.
+    running: the settings that are served, loaded from `source` and posted.
+    on_result: called with the result of each reload.
+    trial: builds the parts of a configuration that can fail, and returns the faults.
     """
 
     def __init__(
@@ -162,47 +165,47 @@ class Reloader:
         board: Board,
         *,
         running: Settings,
-        told: Callable[[Reloaded], None],
+        on_result: Callable[[Reloaded], None],
         trial: Callable[[Posted], list[str]] | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
         self._source = source
         self._board = board
         self._running = running
-        self._looked = self._seen = self._good = source.looked
-        self._told = told
-        self._trial = trial or made_on_trial
+        self._tried = self._seen = self._good = source.loaded
+        self._on_result = on_result
+        self._trial = trial or trial_faults
         self._clock = clock
         self._serial = board.serial
 
     def due(self) -> bool:
-        """Whether the file has changed, and is as it was when last asked: who writes it is done."""
-        seen, self._seen = self._seen, self._source.look()
-        return self._seen == seen and seen != self._looked
+        """Whether the file has changed, and is the same as at the last call, so is complete."""
+        seen, self._seen = self._seen, self._source.read()
+        return self._seen == seen and seen != self._tried
 
     def reload(self) -> Reloaded:
-        """Take over what the file has now, if it is good. Says in the log what became of it."""
-        look = self._looked = self._seen = self._source.look()
-        if look == self._good:
-            done = Reloaded("unchanged", look.digest, self._clock())
-        elif faults := self._faults(look):
-            done = Reloaded("refused", look.digest, self._clock(), tuple(faults), valid=False)
+        """Apply the file as it is now, if it is valid. Logs the result."""
+        read = self._tried = self._seen = self._source.read()
+        if read == self._good:
+            done = Reloaded("unchanged", read.digest, self._clock())
+        elif faults := self._apply(read.digest):
+            done = Reloaded("refused", read.digest, self._clock(), tuple(faults), valid=False)
         else:
-            self._good = look
-            done = Reloaded("applied", look.digest, self._clock())
-        self._say(done)
-        self._told(done)
+            self._good = read
+            done = Reloaded("applied", read.digest, self._clock())
+        self._log_result(done)
+        self._on_result(done)
         return done
 
-    def _faults(self, look: Look) -> list[str]:
-        """Why it cannot be taken over; when there is nothing, it has been."""
+    def _apply(self, digest: str) -> list[str]:
+        """Post the configuration. Returns the faults; when there are any, it is not posted."""
         try:
             if faults := self._source.faults():
                 return faults
             settings = self._source.load()
             if faults := not_reloadable(self._running, settings):
                 return faults
-            posted = Posted.of(settings, serial=self._serial + 1, digest=look.digest)
+            posted = Posted.of(settings, serial=self._serial + 1, digest=digest)
             if faults := self._trial(posted):
                 return faults
             self._board.post(posted)
@@ -210,14 +213,14 @@ class Reloader:
             return list(error.faults)
         except (TooLarge, OSError) as error:
             return [f"{self._source.file}: {error}"]
-        except Exception as error:  # whatever a file can do, it must not end who serves
+        except Exception as error:  # no file may end a serving process
             _log.exception("cannot check the configuration file")
             return [f"{self._source.file}: {type(error).__name__}"]
         self._serial += 1
         self._running = settings
         return []
 
-    def _say(self, done: Reloaded) -> None:
+    def _log_result(self, done: Reloaded) -> None:
         file = self._source.file
         match done.result:
             case "applied":
@@ -233,9 +236,11 @@ class Reloader:
                 )
 
 
-def made_on_trial(posted: Posted) -> list[str]:
-    """Make the parts of a configuration that can fail, and throw them away; a sentence for each
-    that did. Imports them only here: most parents never need them."""
+def trial_faults(posted: Posted) -> list[str]:
+    """Build the parts of a configuration that can fail, and discard them; a fault for each failure.
+
+    Imports them here: a parent that never reloads does not need them.
+    """
     from edge.routing.paths import Paths
 
     from .catalog import Catalog
@@ -253,9 +258,9 @@ def made_on_trial(posted: Posted) -> list[str]:
             made = await providers.take(msgspec.structs.replace(posted, settings=alone))
             await providers.give_back(made.values())
         except Exception as error:
-            # Those of the system name files. What others quote may be a password.
+            # Errors of the system name files. Others may quote a password.
             said = str(error) if isinstance(error, OSError) else type(error).__name__
-            return f"upstreams[{n}]: cannot be made: {said}"
+            return f"upstreams[{n}]: cannot be built: {said}"
         return None
 
     async def make() -> list[str]:

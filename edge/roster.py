@@ -1,10 +1,10 @@
-"""How far every worker process is, in memory that the parent and its workers share.
+"""The state of each worker process, in memory shared by the parent and its workers.
 
-Theory of operation. One row for each worker of `server.workers`. The parent writes which process
-has the row and how its starts went; the process writes its own stage. A field is one aligned word
-with one writer at a time, so nothing is locked and nobody waits. It is memory and not a file: a
-full or removed folder hides no worker. What rests on it: a worker that is not ready accepts no
-connection while another is ready; /readyz, /status and the metrics say what is missing.
+Theory of operation. The table has one row per worker of `server.workers`. The parent writes the
+process id and the results of starts; the process writes its own stage. A field is one aligned word
+with one writer at a time, so there are no locks. It is memory and not a file, so that a full or
+removed folder hides no worker. Its readers: a worker that is not ready accepts no connections while
+another is ready; /readyz, /status and the metrics report missing workers.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ _PID, _STAGE, _FAILURES, _NEXT, _ENDS, _FAILED = range(_FIELDS)
 _WORD = 8
 
 ALONE_SECONDS = 2.0
-"""Seconds without a ready worker after which one that is not ready accepts connections."""
+"""Seconds without a ready worker after which an unready one accepts connections."""
 _TURN_SECONDS = 0.1
 
 
 class Stage(IntEnum):
-    """STARTING: no process, or one that opens its parts. HELD: open, not ready, does not accept
-    connections. UNREADY: accepts them and is not ready. READY. DRAINING: was asked to stop."""
+    """STARTING: no process, or one that is starting up. HELD: started, not ready, does not accept
+    connections. UNREADY: accepts connections, not ready. READY. DRAINING: was told to stop."""
 
     STARTING = 0
     HELD = 1
@@ -40,10 +40,10 @@ class Stage(IntEnum):
 class Fleet(msgspec.Struct, frozen=True):
     """All workers at one moment.
 
-    wanted: how many there should be. alive: processes that accept connections. ready: of those.
-    failures: starts that failed in a row, of the worker with most. next_start: Unix seconds of the
-    next start, 0.0 when none waits. ends: workers that ended unasked since the parent started;
-    failed: of those, and of starts without a process, how many had not accepted connections.
+    wanted: the configured number. alive: processes that accept connections. ready: those of them
+    that are ready. failures: failed starts in a row, of the worker with the most. next_start: Unix
+    seconds of the next start, 0.0 when none is due. ends: unexpected ends of workers since the
+    parent started, failed starts included; failed: those before the worker accepted connections.
     """
 
     wanted: int
@@ -56,26 +56,26 @@ class Fleet(msgspec.Struct, frozen=True):
 
     @property
     def whole(self) -> bool:
-        """Whether every worker is there."""
+        """Whether every worker accepts connections."""
         return self.alive >= self.wanted
 
 
 class Roster:
-    """Made before the workers are forked."""
+    """The rows of all workers. Create it before the workers are forked."""
 
     def __init__(self, workers: int) -> None:
         self._memory = mmap.mmap(-1, workers * _FIELDS * _WORD)
         self._words = memoryview(self._memory).cast("q")
         self.size = workers
 
-    # By the parent.
+    # Called by the parent.
 
     def began(self, row: int, pid: int) -> None:
-        """The process `pid` has this row. It may have reported already."""
+        """The process `pid` has this row. It may have reported a stage already."""
         self._put(row, _PID, pid)
 
     def ended(self, row: int, *, accepted: bool, failures: int, next_start: float) -> None:
-        """It has ended, or could not be started.
+        """The process of this row has ended, or could not be started.
 
         accepted: whether it had accepted connections. failures, next_start: see `Fleet`.
         """
@@ -87,29 +87,29 @@ class Roster:
         if not accepted:
             self._put(row, _FAILED, self._at(row, _FAILED) + 1)
 
-    def steady(self, row: int) -> None:
-        """Its process has served for long enough: what failed before is over."""
+    def reset_failures(self, row: int) -> None:
+        """The process of this row has served for long enough to forget earlier failures."""
         self._put(row, _FAILURES, 0)
         self._put(row, _NEXT, 0)
 
     def stage(self, row: int) -> Stage:
-        """How far its process is."""
+        """The stage of the process of this row."""
         return Stage(self._at(row, _STAGE))
 
-    # By the worker.
+    # Called by the worker.
 
     def report(self, row: int, stage: Stage) -> None:
-        """This process is so far."""
+        """Set the stage of this process."""
         self._put(row, _STAGE, stage)
 
     def another_is_ready(self, row: int) -> bool:
         """Whether a worker of another row is ready."""
         return any(self._is(other, Stage.READY) for other in range(self.size) if other != row)
 
-    # By anyone.
+    # Called by both.
 
     def fleet(self) -> Fleet:
-        """All workers as they are now."""
+        """The present state of all workers."""
         rows = range(self.size)
         waiting = [self._at(row, _NEXT) for row in rows if not self._at(row, _PID)]
         return Fleet(
@@ -135,7 +135,7 @@ class Roster:
 
 
 class Place:
-    """One worker's row of a roster, as that worker sees it."""
+    """One worker's row of the table, used by that worker."""
 
     def __init__(self, roster: Roster, row: int) -> None:
         self._roster = roster
@@ -144,19 +144,19 @@ class Place:
 
     @classmethod
     def alone(cls) -> Self:
-        """Of a worker without a parent."""
+        """The only row of a table, for a worker without a parent."""
         roster = Roster(1)
         roster.began(0, os.getpid())
         roster.report(0, Stage.UNREADY)
         return cls(roster, 0)
 
     def fleet(self) -> Fleet:
-        """All workers."""
+        """The present state of all workers."""
         return self._roster.fleet()
 
-    def note(self, *, ready: bool, wanted: bool) -> None:
-        """This worker is ready, or not; wanted: it was not asked to stop."""
-        if not wanted:
+    def report(self, *, ready: bool, draining: bool) -> None:
+        """Set the stage of this worker. draining: it was told to stop."""
+        if draining:
             stage = Stage.DRAINING
         elif not self._accepts:
             stage = Stage.HELD
@@ -164,10 +164,10 @@ class Place:
             stage = Stage.READY if ready else Stage.UNREADY
         self._roster.report(self._row, stage)
 
-    async def turn(
+    async def wait_to_accept(
         self, ready: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Return when this worker should accept connections: once it is ready, or when no other
+        """Return when this worker should accept connections: when it is ready, or when no other
         worker has been ready for `ALONE_SECONDS`."""
         alone_since = clock()
         while not ready():
@@ -178,11 +178,11 @@ class Place:
             self._roster.report(self._row, Stage.HELD)
             await asyncio.sleep(_TURN_SECONDS)
         self._accepts = True
-        self.note(ready=ready(), wanted=True)
+        self.report(ready=ready(), draining=False)
 
 
 def alive(pid: int) -> bool:
-    """Whether there is a process of this number, of any user."""
+    """Whether a process with this id exists, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

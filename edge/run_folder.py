@@ -1,10 +1,9 @@
-"""The temporary folders of a running gateway; in one of them its processes note their status.
+"""Temporary folders of a running gateway, one of them for its status files.
 
-Each folder has a file that is locked as long as a process of the gateway lives. The next gateway of
-the same user that starts removes folders whose lock is free: their processes were killed. The
-folder for status is made again when it is removed under a running gateway (a cleaner of /tmp, a
-TMPDIR that is gone). Serving never depends on it: where there is no room for one, only `penstock
-status` is missing.
+Each folder has a file that is locked while a process of the gateway lives. The next gateway of the
+same user deletes folders whose lock is free, because their processes were killed. The status folder
+is created again when it is removed while the gateway runs (by a cleaner of /tmp, or with TMPDIR).
+Serving does not depend on it: without a folder only `penstock status` is missing.
 """
 
 import fcntl
@@ -21,12 +20,12 @@ from .status import PREFIX
 _log = logging.getLogger(__name__)
 
 LOCK = "gateway.lock"
-"""Only folders that have this file are removed: others may begin with the same letters."""
+"""Only folders with this file are deleted: other names may have the same prefix."""
 
 
 class HeldFolder:
-    """A new temporary folder of mode 0700, removed by `close`, or later when this process was
-    killed. kind: what its name has after `penstock-`. Raises OSError."""
+    """A new temporary folder of mode 0700, deleted by `close`, or by the next gateway when this
+    process was killed. kind: part of its name. Raises OSError."""
 
     def __init__(self, kind: str) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
@@ -37,13 +36,13 @@ class HeldFolder:
             raise
 
     def close(self) -> None:
-        """Remove it with all that is in it. May take its time."""
+        """Delete the folder and its content. Blocks."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
 class RunFolder:
-    """A folder of mode 0700, made at once. path: None where none can be made, which is logged."""
+    """The status folder, of mode 0700. path: None when it cannot be created, which is logged."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
@@ -55,8 +54,8 @@ class RunFolder:
             _log.error("cannot create a temporary folder, so no status is written: %s", error)
 
     def renew(self) -> bool:
-        """Make the folder again when it has been removed. Whether it was: what the parent noted in
-        it has to be noted again."""
+        """Create the folder again when it was removed. Returns whether it was: the parent has to
+        write its files again."""
         path = self.path
         if path is None or path.exists():
             return False
@@ -66,13 +65,13 @@ class RunFolder:
                 os.close(self._lock)
                 self._lock = None
             self._lock = _locked(path)
-        except OSError:  # tried again at the next look; workers say nothing of status either
+        except OSError:  # tried again at the next turn of the loop
             return False
         _log.warning("the temporary folder %s was removed; created another", path)
         return True
 
     def close(self) -> None:
-        """Remove it."""
+        """Delete the folder."""
         if self.path is not None:
             shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
@@ -81,7 +80,7 @@ class RunFolder:
 
 
 def remove_leftovers() -> list[Path]:
-    """Remove folders of this user's gateways of which no process lives; which they were."""
+    """Delete the folders of this user's dead gateways. Returns their paths."""
     removed: list[Path] = []
     try:
         folders = list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
@@ -89,12 +88,12 @@ def remove_leftovers() -> list[Path]:
         return removed
     for folder in folders:
         with suppress(OSError):
-            there = folder.lstat()  # a link may be ours, and lead elsewhere
+            there = folder.lstat()  # not `stat`: a link may lead elsewhere
             if not S_ISDIR(there.st_mode) or there.st_uid != os.geteuid():
                 continue
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # taken while one lives
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while a process lives
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
             finally:
@@ -103,8 +102,8 @@ def remove_leftovers() -> list[Path]:
 
 
 def _locked(folder: Path) -> int:
-    """A descriptor that holds the folder's lock. Forked processes share it: the lock is free when
-    the last of them has ended."""
+    """A descriptor that holds the folder's lock. Forked processes share it: the lock is free after
+    the last of them ends."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     lock = os.open(folder / LOCK, flags, 0o600)
     try:

@@ -1,9 +1,9 @@
-"""Small payloads that callers keep for us and only this gateway can read: compaction summaries.
+"""Authenticated encryption of small payloads that callers keep for us, as compaction summaries.
 
-AES-256-GCM (NIST SP 800-38D) with a random nonce. Each purpose and owner has a key of its own, made
-from one secret by HMAC-SHA-256 as a pseudo-random function, so that a text is worth nothing in
-another caller's hands and random nonces are far from their bound of 2^32 per key. The secret is in
-the store, so every worker and replica reads what any of them sealed.
+AES-256-GCM (NIST SP 800-38D) with a random nonce. Each purpose and owner has its own key, derived
+from one secret with HMAC-SHA-256 as a pseudo-random function. So a text is useless to another
+caller, and random nonces stay far below their bound of 2^32 per key. The secret is in the store, so
+every worker and replica can open what any of them sealed.
 """
 
 import hmac
@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from middlewares.stores.secret import SECRET_BYTES, SecretStore
 
 MARK = "ps1-"
-"""What sealed text begins with: its version."""
+"""The prefix of sealed text: its version."""
 
 _NAME = "seal"
 _NONCE = 12
 
 
 class Seal:
-    """Seals and opens. secret: 32 bytes."""
+    """Encrypts and decrypts payloads. secret: 32 bytes."""
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != SECRET_BYTES:
@@ -32,16 +32,16 @@ class Seal:
         self._secret = secret
 
     def seal(self, purpose: str, owner: str, payload: bytes) -> str:
-        """`payload` as text of letters, digits, - and _, a third longer and then some.
+        """Encrypt `payload` to text of letters, digits, - and _, somewhat over a third longer.
 
-        purpose: what it is for, without a NUL. owner: whose it is.
+        purpose: of the payload, without NUL. owner: the principal that it belongs to.
         """
         nonce = os.urandom(_NONCE)
         sealed = nonce + self._cipher(purpose, owner).encrypt(nonce, payload, MARK.encode())
         return MARK + urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def open(self, purpose: str, owner: str, text: str) -> bytes | None:
-        """What was sealed; None when it was not us, not for this, not this owner's, or altered."""
+        """Decrypt `text`. None for another secret, purpose or owner, and for altered text."""
         if not text.startswith(MARK) or not text.isascii():
             return None
         body = text[len(MARK) :]
@@ -67,7 +67,7 @@ class Seal:
 
 
 class Sealing:
-    """The seal of the gateways on one store; its secret is fetched, or made, when first wanted."""
+    """The seal of all gateways on one store. Its secret is read, or created, at first use."""
 
     def __init__(self, store: SecretStore) -> None:
         self._store = store
@@ -75,13 +75,13 @@ class Sealing:
 
     @property
     def fetched(self) -> Seal:
-        """The seal, once `seal` has given it. Raises RuntimeError before."""
+        """The seal, after the first `seal`. Raises RuntimeError before."""
         if self._seal is None:
             raise RuntimeError("the seal has not been fetched")
         return self._seal
 
     async def seal(self) -> Seal:
-        """The same seal each time. Raises StoreUnavailable while its secret was never read."""
+        """Return the seal. Raises StoreUnavailable until its secret was read once."""
         if self._seal is None:
             self._seal = Seal(await self._store.secret(_NAME))
         return self._seal

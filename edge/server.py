@@ -38,9 +38,9 @@ from .address_note import AddressNote
 from .board import Board, Posted
 from .descriptors import Room, take_allowed
 from .granian_server import GranianServer, stop_once
-from .listening import AddressInUse, Held, given, hold
+from .listening import AddressInUse, Held, inherited_socket, reserve_address
 from .looker import Looker
-from .memory import memory_misfits
+from .memory import low_memory_limits
 from .metric_memory import MetricMemory
 from .reload import Reloader, Source
 from .roster import Place, Roster
@@ -77,7 +77,7 @@ def serve(
     """
     configure(level=settings.log.level, form=settings.log.format).start()
     streams.dump_stacks_on_sigquit()  # workers inherit it
-    for sentence in memory_misfits(settings.server.workers):
+    for sentence in low_memory_limits(settings.server.workers):
         _log.warning(sentence)
     room = _room(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit the board
@@ -86,7 +86,7 @@ def serve(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody is left to wait for
     os.register_at_fork(before=_hold_signals, after_in_parent=_heed_signals)
     asyncio.run(check_store(settings))
-    held = given() or hold(settings.server.host, settings.server.port)
+    held = inherited_socket() or reserve_address(settings.server.host, settings.server.port)
     for left in remove_leftovers():
         _log.info("removed %s, left behind by a gateway that was killed", left)
     folder = RunFolder()
@@ -131,7 +131,7 @@ def _room(settings: Settings) -> Room:
 
 
 def _print_ready(url: str) -> None:
-    streams.say(f"ready {url}\n")
+    streams.write_stdout(f"ready {url}\n")
 
 
 def _worker(
@@ -240,10 +240,10 @@ class _Server:
         self._notes: dict[str, status.Serving | status.Reloaded] = {}
         self._on_ready = on_ready
         self._file = "" if source is None else str(source.file.resolve())
-        self._connect_to = (status.reachable(held.host), held.port)
-        self._url = f"http://{status.bracketed(held.host)}:{held.port}"
+        self._connect_to = (status.connect_host(held.host), held.port)
+        self._url = f"http://{status.url_host(held.host)}:{held.port}"
         self._board = Board()
-        digest = "" if source is None else source.looked.digest
+        digest = "" if source is None else source.loaded.digest
         self._board.post(Posted.of(settings, digest=digest))
         self._roster = Roster(options.workers)
         self._wake = Wake()
@@ -253,7 +253,7 @@ class _Server:
             self,
             host=held.host,
             port=held.port,
-            inherited=held.socket if held.given else None,
+            inherited=held.socket if held.inherited else None,
             workers=options.workers,
             http2=options.http2,
             connections=room.connections,
@@ -280,7 +280,7 @@ class _Server:
 
             self._metrics_of_reloads = ReloadMetrics()
             self._looker = Looker(
-                Reloader(source, self._board, running=settings, told=self._reloaded)
+                Reloader(source, self._board, running=settings, on_result=self._reloaded)
             )
             supervisor.steps["checking the configuration"] = self._look
 
@@ -298,7 +298,7 @@ class _Server:
     def run(self) -> int:
         """Supervise until the end; the exit status."""
         self._wake.heed_signals()
-        self._address.tell(self._serving())
+        self._address.publish(self._serving())
         return self._supervisor.run()
 
     def interrupt(self, number: int) -> None:
@@ -317,23 +317,23 @@ class _Server:
     def _start_worker(self, row: int) -> BaseProcess:
         process = self._granian.create_process(row)
         forking.use(process)
-        with nullcontext() if self._looker is None else self._looker.resting():
+        with nullcontext() if self._looker is None else self._looker.paused():
             process.start()
         return process
 
     def _look(self) -> None:
         assert self._looker is not None
-        self._looker.keep()
+        self._looker.ensure_running()
         if self._reload_asked:
             self._reload_asked = False
-            self._looker.ask()
+            self._looker.request_reload()
 
     def _bury(self, pid: int) -> None:
         """What it had in flight is in flight no more; what it counted stays."""
         if self._memory is not None:
             self._memory.release(pid)
         if self._folder.path is not None:
-            (self._folder.path / status.file_of(pid)).unlink(missing_ok=True)
+            (self._folder.path / status.worker_file(pid)).unlink(missing_ok=True)
 
     def _renew_folder(self) -> None:
         if self._folder.renew():
@@ -377,7 +377,7 @@ class _Server:
             file=self._file,
             started=time.time(),
             workers=self._workers,
-            born=status.born(os.getpid()),
+            born=status.process_start(os.getpid()),
         )
 
     def _note_fleet(self) -> None:

@@ -1,10 +1,9 @@
-"""What a running gateway tells operators of itself, over all its processes.
+"""The status of a running gateway, for GET /status and `penstock status`.
 
-Theory of operation. Parent and workers share a folder, in which each writes a small file of its
-own: the parent where it listens (`server.json`) and what became of the last reload
-(`reload.json`), and how many workers there are (`workers.json`), each worker what it runs
-(`worker-PID.json`). Whichever worker is asked reads them
-all. The file of a worker that died is removed by the parent.
+Theory of operation. Parent and workers share a folder. The parent writes its address
+(`server.json`), the result of the last reload (`reload.json`) and the state of the workers
+(`workers.json`); each worker writes what it runs (`worker-PID.json`). The worker that answers
+GET /status reads all of them. The parent deletes the file of a worker that has ended.
 """
 
 import os
@@ -24,18 +23,18 @@ from .roster import Fleet, alive
 T = TypeVar("T")
 
 PREFIX = "penstock-"
-"""Folders of running gateways begin with it, in the system's folder for temporary files."""
+"""The first part of the names of gateways' temporary folders."""
 
 State = Literal["ready", "not ready", "draining"]
 Result = Literal["applied", "refused", "unchanged"]
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """Written by the parent once, when every worker has started. Times in Unix seconds.
+    """The address of a gateway, written by the parent when it serves. Times in Unix seconds.
 
-    workers: how many there should be.
-    file: absolute path of the configuration, "" when it has none.
-    born: when the process began, as the system counts it; 0 where that is not known.
+    workers: the configured number.
+    file: absolute path of the configuration, "" without a file.
+    born: see `process_start`.
     """
 
     pid: int
@@ -48,10 +47,10 @@ class Serving(msgspec.Struct, frozen=True):
 
 
 class Reloaded(msgspec.Struct, frozen=True):
-    """What became of the last look at the configuration file that was due.
+    """The result of the last reload.
 
-    reasons: sentences, as `penstock check` has them. digest: of the file that was looked at.
-    valid: whether the file could be served as it is.
+    reasons: the faults, in the words of `penstock check`. digest: of the file that was read.
+    valid: whether the file could be served.
     """
 
     result: Result
@@ -62,8 +61,9 @@ class Reloaded(msgspec.Struct, frozen=True):
 
 
 class Working(msgspec.Struct, frozen=True):
-    """One worker. edition and digest: of the configuration it runs (`edge.board.Posted`), since
-    `loaded`. requests: under way. fault: why it does not run the newest."""
+    """One worker. edition and digest: of the configuration that it runs since `loaded` (see
+    `edge.board.Posted`). requests: in flight. fault: why it does not run the newest configuration.
+    """
 
     pid: int
     digest: str
@@ -75,19 +75,19 @@ class Working(msgspec.Struct, frozen=True):
 
 
 def write(folder: Path, name: str, value: msgspec.Struct) -> None:
-    """Put `value` into a file of `folder`, whole or not at all."""
+    """Write `value` to a file of `folder`, atomically."""
     new = folder / f"{name}.new-{os.getpid()}"
     new.write_bytes(msgspec.json.encode(value))
     new.replace(folder / name)
 
 
-def file_of(pid: int) -> str:
-    """Name of a worker's file."""
+def worker_file(pid: int) -> str:
+    """The name of a worker's file."""
     return f"worker-{pid}.json"
 
 
-def workers(folder: Path) -> Iterator[tuple[Working, float]]:
-    """The workers that live, and when each was heard of last, in Unix seconds."""
+def live_workers(folder: Path) -> Iterator[tuple[Working, float]]:
+    """The live workers, and when each wrote its file last, in Unix seconds."""
     for path in sorted(folder.glob("worker-*.json")):
         found = read(path, Working)
         with suppress(OSError):
@@ -98,14 +98,17 @@ def workers(folder: Path) -> Iterator[tuple[Working, float]]:
 def report(
     own: Working, folder: Path | None, now: float, fleet: Fleet | None = None
 ) -> dict[str, Any]:
-    """The answer to GET /status. own: of the worker that is asked. folder: of this gateway, None
-    where workers have no parent; so is fleet, which are all workers as the parent knows them."""
+    """The answer to GET /status.
+
+    own: the worker that answers. folder: of this gateway. fleet: the state of all workers. Both are
+    None for a worker without a parent.
+    """
     rows = [(own, now)]
     serving = reloaded = None
     if folder is not None:
         serving = read(folder / "server.json", Serving)
         reloaded = read(folder / "reload.json", Reloaded)
-        rows += [row for row in workers(folder) if row[0].pid != own.pid]
+        rows += [row for row in live_workers(folder) if row[0].pid != own.pid]
     rows.sort(key=lambda row: row[0].pid)
     answer: dict[str, Any] = {"state": own.state}
     if serving is not None:
@@ -144,20 +147,20 @@ def report(
     return answer
 
 
-def find(file: Path, others: Iterable[Serving] = ()) -> str | None:
-    """URL of the newest gateway that serves the configuration `file` and lives: one of this user,
-    or of `others`, who are known from elsewhere.
+def find_gateway(file: Path, others: Iterable[Serving] = ()) -> str | None:
+    """The URL of the newest live gateway that serves the configuration `file`.
 
-    Others may put folders beside ours: only those of this user are looked at.
+    others: gateways that are known from elsewhere. Only temporary folders of this user are read:
+    other users may create folders of these names.
     """
-    there = [*others, *(serving for serving, _ in _noted())]
-    found = [serving for serving in there if _serves(serving, file)]
+    known = [*others, *(serving for serving, _ in _gateways())]
+    found = [serving for serving in known if _serves(serving, file)]
     return max(found, key=lambda serving: serving.started).url if found else None
 
 
 def find_fleet(file: Path) -> Fleet | None:
-    """The workers of that gateway, as its parent noted them last: for when none answers."""
-    found = [(serving, folder) for serving, folder in _noted() if _serves(serving, file)]
+    """The workers of that gateway as its parent wrote them last, for when no worker answers."""
+    found = [(serving, folder) for serving, folder in _gateways() if _serves(serving, file)]
     if not found:
         return None
     _, folder = max(found, key=lambda pair: pair[0].started)
@@ -165,14 +168,14 @@ def find_fleet(file: Path) -> Fleet | None:
 
 
 def _serves(serving: Serving, file: Path) -> bool:
-    return serving.file == str(file.resolve()) and lives(serving)
+    return serving.file == str(file.resolve()) and is_running(serving)
 
 
-def _noted() -> Iterator[tuple[Serving, Path]]:
-    """What gateways of this user noted, and where."""
+def _gateways() -> Iterator[tuple[Serving, Path]]:
+    """The gateways of this user, and their folders."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            owner = folder.lstat()  # a link may be theirs, though what it leads to is ours
+            owner = folder.lstat()  # not `stat`: another user's link may lead to our folder
             if not S_ISDIR(owner.st_mode) or owner.st_uid != os.geteuid():
                 continue
             serving = read(folder / "server.json", Serving)
@@ -180,36 +183,36 @@ def _noted() -> Iterator[tuple[Serving, Path]]:
                 yield serving, folder
 
 
-def reachable(host: str) -> str:
-    """An address by which this machine reaches a server that listens on `host`."""
+def connect_host(host: str) -> str:
+    """The address for connections from this machine to a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
-def bracketed(host: str) -> str:
-    """`host` as it stands in a URL."""
+def url_host(host: str) -> str:
+    """`host` as in a URL, an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def read(path: Path, kind: type[T]) -> T | None:
-    """What `write` put there; None for anything else."""
+    """What `write` wrote to `path`; None when the file is missing or has another form."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def born(pid: int) -> int:
-    """When a process began, in ticks since the machine did; 0 where the system does not say."""
+def process_start(pid: int) -> int:
+    """The start of a process, in clock ticks since boot; 0 on systems without /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(stat.rpartition(b")")[2].split()[19])  # the name may hold anything
+        return int(stat.rpartition(b")")[2].split()[19])  # the name may contain spaces and brackets
     except (OSError, ValueError, IndexError):
         return 0
 
 
-def lives(serving: Serving) -> bool:
-    """Whether the process that wrote this is still there, and not another of its number."""
-    return alive(serving.pid) and serving.born in (0, born(serving.pid))
+def is_running(serving: Serving) -> bool:
+    """Whether the process that wrote this still runs, and not another one with its id."""
+    return alive(serving.pid) and serving.born in (0, process_start(serving.pid))
 
 
 def _when(seconds: float) -> str:
@@ -217,16 +220,16 @@ def _when(seconds: float) -> str:
 
 
 class Notes:
-    """A worker's file: written when it says something new, and touched otherwise."""
+    """A worker's status file: written when the content changes, touched otherwise."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._name = file_of(os.getpid())
+        self._name = worker_file(os.getpid())
         self._last: Working | None = None
 
-    def note(self, working: Working) -> None:
-        """Called about once a second. What cannot be written is not worth a request."""
-        last, self._last = self._last, None  # what fails is written whole the next time
+    def update(self, working: Working) -> None:
+        """Write the status of this worker, about once a second. A failure is ignored."""
+        last, self._last = self._last, None  # after a failure the next call writes the file
         with suppress(OSError):
             if working == last:
                 now = time()

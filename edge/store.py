@@ -1,4 +1,4 @@
-"""A look at the stores before anything depends on them."""
+"""Checks of the stores before the gateway starts or a command uses them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from .settings import Settings, SettingsError
 
 
 async def check_store(settings: Settings) -> None:
-    """See that the SQL store answers and its tables are of this version, and make those of SQLite;
-    that the journal can be written, and the URL of Redis be read.
+    """Check that the SQL store answers with tables of this version (creating those of SQLite), that
+    the journal can be written, and that the URL of Redis is valid.
 
-    Raises StoreUnavailable, SchemaMismatch, SettingsError and OSError, for an operator to read.
+    Raises StoreUnavailable, SchemaMismatch, SettingsError and OSError, with texts for operators.
     """
     if fault := counters_fault(settings):
         raise SettingsError([fault])
@@ -39,10 +39,10 @@ async def check_store(settings: Settings) -> None:
 
 
 async def open_database(settings: Settings, *, create: bool = False) -> Database:
-    """The SQL store for one command, which may run beside a gateway. It must be the one to which
-    the journals belong, where these can be read.
+    """Open the SQL store for a command, which may run beside a gateway. It must be the one that the
+    journals belong to, if these can be read.
 
-    create: make the file of SQLite where no gateway has had one.
+    create: create the SQLite file if no gateway has had one.
     Raises StoreUnavailable, SchemaMismatch.
     """
     folder = Path(settings.store.journal)
@@ -61,7 +61,7 @@ async def open_database(settings: Settings, *, create: bool = False) -> Database
 
 @contextmanager
 def named(location: Location) -> Iterator[None]:
-    """Have a store that does not answer named in the reason: the driver's own may not say which."""
+    """Add the location of the store to a StoreUnavailable that does not name it."""
     try:
         yield
     except StoreUnavailable as raised:
@@ -76,20 +76,19 @@ async def _refuse_to_make(sql: str, folder: Path) -> None:
 
 
 def lost_database(sql: str, folder: Path) -> str:
-    """A SQLite file is made once: what to say of a missing one to which journals belong; "" for
-    others."""
+    """The fault when the SQLite file is missing that the journals belong to, else ""."""
     path = is_missing(sql)
     if path is None or not (store := remembered(folder)):
         return ""
     return (
         f"{path}: no such file. The journals in {folder} belong to the database {store} that was "
-        "there: put it back, or make a new one with `penstock migrate` and accept that with "
+        "there: put it back, or create a new one with `penstock migrate` and accept that with "
         "`penstock accept-store`"
     )
 
 
 def counters_fault(settings: Settings) -> str | None:
-    """What is wrong with the URL of Redis by itself."""
+    """The fault of the URL of Redis, without connecting."""
     location = settings.store.counters
     if location == "memory":
         return None
@@ -97,16 +96,16 @@ def counters_fault(settings: Settings) -> str | None:
 
     try:
         Address(location)
-    except (ValueError, OSError) as error:  # OSError: a certificate that is not there
+    except (ValueError, OSError) as error:  # OSError: a missing certificate
         return f"store.counters: {location.shown}: {error}"
     return None
 
 
 def journal_fault(settings: Settings, *, full: bool = True) -> str | None:
-    """Why the folder of the journal could not be used. Makes nothing: it should belong to whoever
-    serves.
+    """The fault of a journal folder that cannot be written to. Does not create it: it should belong
+    to the user who serves.
 
-    full: that its disk is full is a reason; a gateway starts all the same.
+    full: a full disk is a fault too; a gateway starts without it.
     """
     folder = Path(settings.store.journal)
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)

@@ -1,4 +1,4 @@
-"""Standard streams that were closed, or that nobody reads."""
+"""Standard streams that may be closed or blocked."""
 
 import faulthandler
 import os
@@ -12,9 +12,9 @@ _STANDARD = ((0, "stdin", os.O_RDONLY, "r"), (1, "stdout", os.O_WRONLY, "w"))
 _ERRORS = (2, "stderr", os.O_WRONLY, "w")
 
 
-def fill() -> None:
-    """Open the null device for each standard stream that is closed. A database or a connection
-    would get its number otherwise, and the log be written into that. Call it first of all."""
+def open_closed_streams() -> None:
+    """Open the null device for each closed standard stream. Otherwise a database or a connection
+    would get its number, and the log would be written into it. Call this before anything else."""
     for number, name, flags, mode in (*_STANDARD, _ERRORS):
         try:
             os.fstat(number)
@@ -25,13 +25,12 @@ def fill() -> None:
                 os.close(opened)
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
-            file = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  for good
+            file = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  stays open
             setattr(sys, name, file)
 
 
-def say(text: str) -> None:
-    """Write to standard output. When nobody can read that, nothing is written, nor kept to be
-    written later."""
+def write_stdout(text: str) -> None:
+    """Write to standard output, unbuffered. Errors are ignored."""
     left = text.encode()
     with suppress(OSError):
         while left:
@@ -39,14 +38,14 @@ def say(text: str) -> None:
 
 
 def dump_stacks_on_sigquit() -> None:
-    """Have this process, and those forked of it, write the stacks of its threads to standard error
-    at SIGQUIT. What does not fit into a full pipe is left out."""
-    faulthandler.register(signal.SIGQUIT, file=_errors_without_waiting())
+    """Make SIGQUIT write the stacks of all threads to standard error, in this process and in those
+    forked from it. Output that does not fit into a full pipe is lost."""
+    faulthandler.register(signal.SIGQUIT, file=_nonblocking_stderr())
 
 
-def _errors_without_waiting() -> int:
-    """A descriptor of standard error that does not block. Where that is a pipe or a terminal it is
-    opened once more, as others share what we were given."""
+def _nonblocking_stderr() -> int:
+    """A descriptor of standard error that does not block. A pipe or a terminal is opened once more,
+    because other processes share the descriptor that we have."""
     kind = os.fstat(2).st_mode
     if stat.S_ISREG(kind):
         return 2
@@ -58,13 +57,13 @@ def _errors_without_waiting() -> int:
 
 
 def print_to_log(line: Any) -> None:
-    """Give what this process prints to standard error to `line`, which takes bytes and does not
-    wait. The interpreter prints tracebacks there."""
+    """Pass what this process prints to standard error, as tracebacks of the interpreter, to `line`,
+    which takes bytes and does not block."""
     sys.stderr = _Lines(line)
 
 
 class _Lines:
-    """As much of a text file as the interpreter wants of standard error."""
+    """The part of a text file that the interpreter uses of standard error."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -80,7 +79,7 @@ class _Lines:
         return len(text)
 
     def flush(self) -> None:
-        """Lines are written by the log."""
+        """Do nothing: the log writes the lines."""
 
     def isatty(self) -> bool:
         return False

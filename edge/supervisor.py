@@ -234,7 +234,7 @@ class Supervisor:
                 self._served = self._unnoted = True
             if row.failures and row.accepted and now - row.accepted >= _STEADY:
                 row.failures = 0
-                self._roster.steady(row.number)
+                self._roster.reset_failures(row.number)
                 self._unnoted = True
             if worker.exitcode is not None:
                 self._ended(row)

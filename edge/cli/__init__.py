@@ -30,9 +30,9 @@ app = typer.Typer(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    from edge.streams import fill
+    from edge.streams import open_closed_streams
 
-    fill()
+    open_closed_streams()
     os.umask(0o077)  # only this user may read databases and journals
     try:
         _command()(args=argv)

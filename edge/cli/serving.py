@@ -75,14 +75,14 @@ def simulate(
 def check(config: Config) -> None:
     """Check the configuration and the stores it names; exit 0 when there is no error."""
     from edge.config.advice import advice, not_enforced
-    from edge.memory import memory_misfits
+    from edge.memory import low_memory_limits
 
     settings = load(config)
     typer.echo(
         f"ok: {config}: {len(settings.upstreams)} upstreams, {len(settings.models)} models, "
         f"{len(settings.plans)} plans"
     )
-    for sentence in (*not_enforced(settings), *memory_misfits(settings.server.workers)):
+    for sentence in (*not_enforced(settings), *low_memory_limits(settings.server.workers)):
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")

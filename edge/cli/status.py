@@ -52,10 +52,10 @@ def status(
 def _url_of(config: Path) -> str:
     """Base URL of the gateway: as noted by a running gateway of this file, else as in the file,
     else the default. The file need not be valid: that may be what the operator wants to know."""
-    from edge.address_note import noted
+    from edge.address_note import running_gateways
     from edge.options import Server, Store
     from edge.settings import decoded
-    from edge.status import bracketed, find, reachable
+    from edge.status import connect_host, find_gateway, url_host
 
     try:
         document = dict(decoded(config.read_text("utf-8"), config))
@@ -66,11 +66,11 @@ def _url_of(config: Path) -> str:
         for name in ("server", "store")
     )
     journal = store.get("journal", Store().journal)
-    if found := find(config, noted(Path(str(journal)))):
+    if found := find_gateway(config, running_gateways(Path(str(journal)))):
         return found
     plain = Server()
     host, port = server.get("host", plain.host), server.get("port", plain.port)
-    return f"http://{bracketed(reachable(str(host)))}:{port}"
+    return f"http://{url_host(connect_host(str(host)))}:{port}"
 
 
 def _fetch(url: str) -> tuple[dict[str, Any] | None, str]:

@@ -97,7 +97,7 @@ def afterwards(gateway: Gateway) -> None:
     assert not [line for line in log if "exception" in line]
     assert not [line for line in log if line.get("state") == "open"], "a target was blamed"
     begun, used_up, over = until(lambda: three(gateway), what="that it is over")
-    assert begun.startswith(f"{LIMIT} file descriptors carry {CARRIED} requests")
+    assert begun.startswith(f"{LIMIT} file descriptors are enough for {CARRIED} open requests")
     assert used_up.startswith(f"{CARRIED} requests are open and no file descriptors are left")
     assert over.startswith("file descriptors are available again")
 
@@ -155,4 +155,4 @@ def test_check_says_how_many_streams_the_limit_carries(
         capture_output=True,
         text=True,
     )
-    assert f"{limit} file descriptors carry {streams} requests at a time" in done.stdout
+    assert f"{limit} file descriptors are enough for {streams} open requests" in done.stdout

@@ -8,28 +8,28 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.address_note import AddressNote, noted
-from edge.status import Serving, born, find, lives, write
+from edge.address_note import AddressNote, running_gateways
+from edge.status import Serving, find_gateway, is_running, process_start, write
 
 NOW = 1_800_000_000.0
 
 
 def serving(file: Path, *, url: str = "http://h:1", started: float = NOW) -> Serving:
     pid = os.getpid()
-    return Serving(pid, "1", url, str(file), started, 1, born(pid))
+    return Serving(pid, "1", url, str(file), started, 1, process_start(pid))
 
 
 def test_note_is_found_renewed_and_removed(tmp_path: Path) -> None:
     told = serving(tmp_path / "penstock.toml")
     note = AddressNote(tmp_path)
     note.renew()  # nothing to tell yet
-    assert noted(tmp_path) == []
-    note.tell(told)
-    assert noted(tmp_path) == [told]
+    assert running_gateways(tmp_path) == []
+    note.publish(told)
+    assert running_gateways(tmp_path) == [told]
     (path,) = tmp_path.glob("*.json")
     path.unlink()
     note.renew()
-    assert noted(tmp_path) == [told]
+    assert running_gateways(tmp_path) == [told]
     note.remove()
     note.remove()
     assert list(tmp_path.iterdir()) == []
@@ -37,13 +37,13 @@ def test_note_is_found_renewed_and_removed(tmp_path: Path) -> None:
 
 def test_note_of_another_process_of_the_same_number_is_stale(tmp_path: Path) -> None:
     told = serving(tmp_path / "penstock.toml")
-    assert lives(told)
+    assert is_running(told)
     stale = msgspec.structs.replace(told, born=told.born + 1)
-    assert not lives(stale)
+    assert not is_running(stale)
     write(tmp_path, "serving-77.json", stale)
     (tmp_path / "serving-78.json").write_text("{")
-    assert noted(tmp_path) == []
-    AddressNote(tmp_path).tell(told)
+    assert running_gateways(tmp_path) == []
+    AddressNote(tmp_path).publish(told)
     assert [path.name for path in tmp_path.iterdir()] == [f"serving-{os.getpid()}.json"]
 
 
@@ -52,11 +52,11 @@ def test_note_that_cannot_be_written_is_said_once(
 ) -> None:
     told = serving(tmp_path / "penstock.toml")
     with caplog.at_level(logging.WARNING):
-        AddressNote(tmp_path / "later").tell(told)  # its workers make the folder
+        AddressNote(tmp_path / "later").publish(told)  # its workers make the folder
         assert caplog.records == []
         (tmp_path / "file").touch()
         note = AddressNote(tmp_path / "file")
-        note.tell(told)
+        note.publish(told)
         note.renew()
     assert len(caplog.records) == 1
 
@@ -72,5 +72,5 @@ def test_find_takes_the_newest_of_both_places(
     older = serving(file, url="http://older", started=NOW - 1)
     newer = serving(file, url="http://newer", started=NOW + 1)
     other = serving(tmp_path / "other.toml", url="http://other", started=NOW + 2)
-    assert find(file, [older, other]) == "http://own"
-    assert find(file, [older, newer, other]) == "http://newer"
+    assert find_gateway(file, [older, other]) == "http://own"
+    assert find_gateway(file, [older, newer, other]) == "http://newer"

@@ -8,20 +8,20 @@ from typing import TextIO
 
 import pytest
 
-from edge.listening import AddressInUse, given, hold
+from edge.listening import AddressInUse, inherited_socket, reserve_address
 
 TAKE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 pid, number = sys.argv[2:]
 os.environ.update(LISTEN_PID=pid or str(os.getpid()), LISTEN_FDS=number)
-from edge.listening import given
+from edge.listening import inherited_socket
 try:
-    held = given()
+    held = inherited_socket()
 except OSError as error:
     print(error)
 else:
-    print(held and (held.host, held.port, held.given, held.socket.getblocking()))
+    print(held and (held.host, held.port, held.inherited, held.socket.getblocking()))
     print([name for name in os.environ if name.startswith("LISTEN_")])
     print(os.get_inheritable(3))
 """
@@ -49,13 +49,13 @@ def test_one_that_listens_is_taken_and_not_handed_on(family: socket.AddressFamil
 def test_those_of_another_process_are_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as handed:
         assert take(handed, pid="1")[0] == "None"
-    assert given() is None
+    assert inherited_socket() is None
 
 
 def test_what_cannot_be_served_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as handed:
-        assert take(handed, number="2") == ["LISTEN_FDS=2: one socket can be served, no more"]
-    expected = ["LISTEN_FDS: expected a TCP socket that listens"]
+        assert take(handed, number="2") == ["LISTEN_FDS=2: expected 1 socket"]
+    expected = ["LISTEN_FDS: expected a listening TCP socket"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         assert take(datagrams) == expected
     with socket.socket() as silent:
@@ -66,7 +66,7 @@ def test_what_cannot_be_served_is_refused() -> None:
 
 
 def test_an_address_is_held_for_workers_and_not_for_another_gateway() -> None:
-    held = hold("127.0.0.1", 0)
+    held = reserve_address("127.0.0.1", 0)
     try:
         with socket.socket() as worker:
             worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,6 +74,6 @@ def test_an_address_is_held_for_workers_and_not_for_another_gateway() -> None:
             worker.bind(("127.0.0.1", held.port))
             worker.listen()
             with pytest.raises(AddressInUse, match=f"127.0.0.1 port {held.port}"):
-                hold("127.0.0.1", held.port)
+                reserve_address("127.0.0.1", held.port)
     finally:
         held.close()

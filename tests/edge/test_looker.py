@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from edge.looker import Looker
-from edge.reload import Reloader, anchored
+from edge.reload import Reloader, absolute_path
 from tests.waiting import DEADLINE
 
 ERRORS = [
@@ -45,7 +45,7 @@ class Reloads:
 
 def looker_of(reloads: Any) -> Looker:
     looker = Looker(cast("Reloader", reloads))
-    looker.keep()
+    looker.ensure_running()
     return looker
 
 
@@ -53,9 +53,9 @@ def test_whatever_looks_raise_it_goes_on(caplog: pytest.LogCaptureFixture) -> No
     caplog.set_level(logging.INFO)
     reloads = Reloads([*ERRORS])
     looker = looker_of(reloads)
-    looker.ask()
+    looker.request_reload()
     assert reloads.looked.wait(DEADLINE)
-    looker.ask()
+    looker.request_reload()
     assert reloads.reloaded.wait(DEADLINE)
     said = [record.getMessage() for record in caplog.records if record.name == "edge.guard"]
     assert said == [
@@ -75,7 +75,7 @@ def test_look_that_hangs_does_not_hold_a_fork_for_ever(monkeypatch: pytest.Monke
 
     looker = looker_of(Hangs())
     assert hung.wait(DEADLINE)
-    with looker.resting():
+    with looker.paused():
         pass
     go.set()
 
@@ -87,10 +87,10 @@ def test_anchored_needs_no_directory_it_goes_out_of(
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
     absolute = Path("/etc/../etc/penstock.toml")
-    assert anchored(absolute) == absolute
-    assert anchored(Path("p.toml")) == here / "p.toml"
-    assert anchored(Path("../../c/p.toml")) == tmp_path / "c" / "p.toml"
+    assert absolute_path(absolute) == absolute
+    assert absolute_path(Path("p.toml")) == here / "p.toml"
+    assert absolute_path(Path("../../c/p.toml")) == tmp_path / "c" / "p.toml"
     here.rmdir()
     with pytest.raises(FileNotFoundError):
-        anchored(Path("p.toml"))
+        absolute_path(Path("p.toml"))
     os.chdir(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.memory import ADDRESS_BYTES, PARENT_BYTES, WORKER_BYTES, memory_misfits
+from edge.memory import ADDRESS_BYTES, PARENT_BYTES, WORKER_BYTES, low_memory_limits
 
 TIGHT = PARENT_BYTES + 2 * WORKER_BYTES
 
@@ -22,18 +22,18 @@ def kernel(root: Path, groups: str, **limits: str) -> Path:
 
 
 def test_no_limit_says_nothing(tmp_path: Path) -> None:
-    assert memory_misfits(64, kernel(tmp_path, "0::/a\n", a__memory_max="max\n")) == []
-    assert memory_misfits(64, tmp_path / "no such") == []
+    assert low_memory_limits(64, kernel(tmp_path, "0::/a\n", a__memory_max="max\n")) == []
+    assert low_memory_limits(64, tmp_path / "no such") == []
 
 
 def test_limit_of_a_group_above_counts(tmp_path: Path) -> None:
     groups = {"a__b__memory_max": "max\n", "a__memory_max": f"{TIGHT}\n"}
     root = kernel(tmp_path, "1:name=systemd:/x\n0::/a/b\n", **groups)
-    assert memory_misfits(2, root) == []
-    (said,) = memory_misfits(3, root)
+    assert low_memory_limits(2, root) == []
+    (said,) = low_memory_limits(3, root)
     assert said == (
-        "memory: the control group allows 256 MiB, 3 workers take about 352 MiB at rest, so that "
-        "processes are killed; set server.workers to 2 or raise it"
+        "memory: the control group allows 256 MiB, 3 idle workers need about 352 MiB, so "
+        "processes will be killed; set server.workers to 2 or raise it"
     )
 
 
@@ -42,11 +42,11 @@ def test_version_1_and_a_path_that_a_container_does_not_see(tmp_path: Path) -> N
     folder = root / "sys/fs/cgroup/memory"
     folder.mkdir(parents=True)
     (folder / "memory.limit_in_bytes").write_text(f"{PARENT_BYTES}\n")
-    (said,) = memory_misfits(1, root)
+    (said,) = low_memory_limits(1, root)
     assert said.endswith("; raise it")
 
 
 def test_address_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (ADDRESS_BYTES - 1, -1))
-    (said,) = memory_misfits(1, tmp_path)
+    (said,) = low_memory_limits(1, tmp_path)
     assert "639 MiB (ulimit -v)" in said

@@ -31,9 +31,9 @@ class Parent:
         self.told: list[Reloaded] = []
         source = Source(file, server)
         settings = source.load()
-        self.board.post(Posted.of(settings, digest=source.looked.digest))
+        self.board.post(Posted.of(settings, digest=source.loaded.digest))
         self.reloader = Reloader(
-            source, self.board, running=settings, told=self.told.append, clock=lambda: 5.0
+            source, self.board, running=settings, on_result=self.told.append, clock=lambda: 5.0
         )
 
     def write(self, text: str) -> None:
@@ -192,7 +192,7 @@ def test_what_has_no_end_is_not_read(tmp_path: Path, which: str, what: str) -> N
         with place.open("wb") as sparse:
             sparse.truncate(1 << 40)
     assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
-    assert parent.reload().reasons == (f"{place}: is no file, or too large a one",)
+    assert parent.reload().reasons == (f"{place}: is not a file, or too large",)
 
 
 def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
     named = f'"openai"\nbase_url = "https://up/v1"\nca = "ca.pem"\n{secret}'
     file.write_text(GOOD.replace('"simulator"', named).format(model="two"))
     (reason,) = parent.reload().reasons
-    assert reason.startswith("upstreams[0]: cannot be made: ")
+    assert reason.startswith("upstreams[0]: cannot be built: ")
     assert "canary" not in reason
     assert parent.model == "one"
 
@@ -225,6 +225,4 @@ def test_fixed_keys_are_named_and_their_values_are_not(
     change: dict[str, Any], keys: list[str]
 ) -> None:
     said = not_reloadable(parse({}), parse(change))
-    assert said == [
-        f"{key}: cannot be changed while Penstock runs; restart it for that" for key in keys
-    ]
+    assert said == [f"{key}: cannot be changed by a reload; restart Penstock" for key in keys]

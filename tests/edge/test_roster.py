@@ -23,7 +23,7 @@ def test_fleet_counts_what_every_process_wrote() -> None:
     assert fleet.next_start == 1_800_000_000.25
     roster.began(2, 12)
     assert roster.fleet().next_start == 0
-    roster.steady(2)
+    roster.reset_failures(2)
     assert roster.fleet().failures == 0
     roster.ended(0, accepted=True, failures=1, next_start=0)
     assert (roster.fleet().ready, roster.fleet().failed) == (0, 1)
@@ -49,18 +49,18 @@ async def test_turn_ready_accepts_at_once() -> None:
     place = Place.alone()
     ready = Ready(0.0)
     ready.is_ready = True
-    await place.turn(ready, clock=ready.clock)
+    await place.wait_to_accept(ready, clock=ready.clock)
     assert place.fleet().ready == 1
 
 
 async def test_turn_only_worker_accepts_at_once_and_is_not_ready() -> None:
     place = Place.alone()
     ready = Ready(0.0)
-    await place.turn(ready, clock=ready.clock)
+    await place.wait_to_accept(ready, clock=ready.clock)
     assert (place.fleet().alive, place.fleet().ready) == (1, 0)
-    place.note(ready=True, wanted=True)
+    place.report(ready=True, draining=False)
     assert place.fleet().ready == 1
-    place.note(ready=True, wanted=False)
+    place.report(ready=True, draining=True)
     assert place.fleet().ready == 0
 
 
@@ -70,7 +70,7 @@ async def test_turn_another_is_ready_waits_until_it_is_not() -> None:
     roster.began(1, 11)
     roster.report(0, Stage.READY)
     ready = Ready(ALONE_SECONDS)
-    turn = asyncio.create_task(Place(roster, 1).turn(ready, clock=ready.clock))
+    turn = asyncio.create_task(Place(roster, 1).wait_to_accept(ready, clock=ready.clock))
     await asyncio.sleep(0.5)
     assert not turn.done()
     assert roster.stage(1) is Stage.HELD
@@ -85,7 +85,7 @@ async def test_turn_becomes_ready_while_another_is() -> None:
     roster.began(1, 11)
     roster.report(0, Stage.READY)
     ready = Ready(0.0)
-    turn = asyncio.create_task(Place(roster, 1).turn(ready, clock=ready.clock))
+    turn = asyncio.create_task(Place(roster, 1).wait_to_accept(ready, clock=ready.clock))
     await asyncio.sleep(0)
     ready.is_ready = True
     await turn

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.status import Notes, Reloaded, Serving, Working, file_of, find, report, write
+from edge.status import Notes, Reloaded, Serving, Working, find_gateway, report, worker_file, write
 
 NOW = 1_800_000_000.0
 
@@ -30,8 +30,8 @@ def test_one_answer_tells_of_all_that_live(tmp_path: Path, dead: int) -> None:
     own, other = working(os.getpid()), working(os.getppid(), edition=2, fault="why")
     stale = working(os.getpid(), requests=9)
     for one in (stale, other, working(dead)):
-        write(tmp_path, file_of(one.pid), one)
-    os.utime(tmp_path / file_of(other.pid), (NOW - 3, NOW - 3))
+        write(tmp_path, worker_file(one.pid), one)
+    os.utime(tmp_path / worker_file(other.pid), (NOW - 3, NOW - 3))
     (tmp_path / "worker-1.json").write_text("{")
     write(tmp_path, "server.json", Serving(7, "1.2", "http://h:1", "/c.toml", NOW - 90, 2))
     write(tmp_path, "reload.json", Reloaded("refused", "bad", NOW, ("why not",), valid=False))
@@ -56,22 +56,22 @@ def test_a_worker_without_a_parent_tells_of_itself() -> None:
 
 def test_notes_are_written_when_they_differ_and_show_life_otherwise(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
-    file = tmp_path / file_of(os.getpid())
-    notes.note(working(os.getpid()))
+    file = tmp_path / worker_file(os.getpid())
+    notes.update(working(os.getpid()))
     first = file.stat()
     os.utime(file, (1, 1))
-    notes.note(working(os.getpid()))
+    notes.update(working(os.getpid()))
     again = file.stat()
     assert again.st_ino == first.st_ino
     assert again.st_mtime > 1
-    notes.note(working(os.getpid(), requests=3))
+    notes.update(working(os.getpid(), requests=3))
     assert b'"requests":3' in file.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_a_folder_that_was_swept_away_costs_nothing(tmp_path: Path) -> None:
     notes = Notes(tmp_path / "gone")
-    notes.note(working(os.getpid()))
+    notes.update(working(os.getpid()))
 
 
 def test_the_newest_that_lives_and_serves_the_file_is_found(
@@ -79,7 +79,7 @@ def test_the_newest_that_lives_and_serves_the_file_is_found(
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     file = tmp_path / "penstock.toml"
-    assert find(file) is None
+    assert find_gateway(file) is None
     for name, pid, path, started in (
         ("older", os.getpid(), file, NOW),
         ("newer", os.getpid(), file, NOW + 1),
@@ -90,7 +90,7 @@ def test_the_newest_that_lives_and_serves_the_file_is_found(
         folder.mkdir()
         write(folder, "server.json", Serving(pid, "1", f"http://{name}", str(path), started, 1))
     (tmp_path / "penstock-empty").mkdir()
-    assert find(file) == "http://newer"
+    assert find_gateway(file) == "http://newer"
 
 
 def test_what_others_put_there_is_not_believed(
@@ -101,12 +101,12 @@ def test_what_others_put_there_is_not_believed(
     folder.mkdir()
     file = tmp_path / "penstock.toml"
     write(folder, "server.json", Serving(os.getpid(), "1", "http://evil", str(file), NOW, 1))
-    assert find(file) == "http://evil"
+    assert find_gateway(file) == "http://evil"
     elsewhere = folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(elsewhere)
-    assert find(file) is None
+    assert find_gateway(file) is None
     folder.unlink()
     elsewhere.rename(folder)
-    assert find(file) == "http://evil"
+    assert find_gateway(file) == "http://evil"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert find(file) is None
+    assert find_gateway(file) is None

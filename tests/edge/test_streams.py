@@ -31,7 +31,7 @@ end, start = os.pipe()
 os.dup2(start, 1)
 os.close(end)
 os.close(start)
-streams.say("ready\\n")
+streams.write_stdout("ready\\n")
 sys.exit(5)
 """
 
