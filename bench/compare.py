@@ -22,23 +22,13 @@ import msgspec
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import machine, measure, processes, report
-from bench.client import Target
-from bench.environments import ENVIRONMENTS, Unavailable
-from bench.figures import Result, Run, added
-from bench.measure import LOAD_CORE, SUBJECT_CORE, Failed, Plan
-from bench.peers import PEERS
-from bench.subjects import (
-    CHAT,
-    ENVOY,
-    LIMITING,
-    NGINX,
-    PENSTOCK,
-    TRANSLATING,
-    Place,
-    Ready,
-    Subject,
-)
+from . import machine, measure, processes, report
+from .client import Target
+from .environments import ENVIRONMENTS, Unavailable
+from .figures import Result, Run, added
+from .measure import LOAD_CORE, SUBJECT_CORE, Failed, Plan
+from .peers import PEERS
+from .subjects import CHAT, ENVOY, LIMITING, NGINX, PENSTOCK, TRANSLATING, Place, Ready, Subject
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

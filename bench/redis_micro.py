@@ -2,7 +2,8 @@
 
     python -m bench.redis_micro [--count N]
 
-Why `middlewares.stores.redis_link` is our own: every limited request asks Redis twice. The command
+Why `middlewares.stores.redis_client` is our own: every limited request asks Redis twice. The
+command
 is the one of a rate limit, a small script with one key, at a real server on a Unix socket, so that
 only the client is measured. Commands asked for at once go out in one write with ours; redis-py
 takes a connection of its pool for each. With redis-py 8.1 and hiredis 3.5 on CPython 3.11:
@@ -24,8 +25,9 @@ from typing import Any
 import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from bench.subjects import redis_program
-from middlewares.stores.redis_link import RedisLink
+from middlewares.stores.redis_client import RedisLink
+
+from .subjects import redis_program
 
 _SOURCE = b"redis.call('INCRBY', KEYS[1], ARGV[1]) return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
 _SCRIPT = sha1(_SOURCE).hexdigest().encode()  # it is Redis' name for the script

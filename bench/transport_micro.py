@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from edge.upstreams import Request
-from edge.upstreams.transport import Transport
+from edge.upstreams.http1.transport import Transport
 
 BODY = b"x" * 1024
 ANSWER = (

@@ -1,7 +1,7 @@
 """The application: everything a worker process holds, and its life from start to end.
 
 What is counted, kept or written down is opened once. What a configuration says is made anew of
-each, as an edition (`edge.edition`).
+each, as an edition (`edge.generation`).
 """
 
 import asyncio
@@ -18,34 +18,34 @@ from typing import Any, cast
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from edge.api.account import AccountApp
+from edge.api.handlers import handlers, stateful
+from edge.api.health import open_app
+from edge.billing.plans import Plans
+from edge.billing.usage_report import UsageReport
+from edge.config.load import Settings
+from edge.config.snapshot import ConfigSnapshot, SharedConfig
+from edge.management.http import AdminApp
+from edge.observability.request_log import dropped_lines, info_logger
+from edge.routing.candidates import Candidates
+from edge.routing.catalog import Catalog
+from edge.runtime import descriptors, lifespan
+from edge.runtime.admission import Admission
+from edge.runtime.descriptors import DescriptorBudget
+from edge.runtime.status import State, StatusFile, Working, report
+from edge.runtime.worker_table import WorkerSlot
+from edge.upstreams.build import providers_of
+from edge.upstreams.http1.pools import Pools
+from edge.upstreams.provider import Provider
 from middlewares import Metrics
-from middlewares._asgi import Receive, Scope, Send
-from middlewares._hangups import no_connections
-from middlewares.stores.sql import SqlKeyStore
-from middlewares.stores.sql_audit import SqlAuditStore
+from middlewares.asgi import Receive, Scope, Send
+from middlewares.disconnects import no_connections
+from middlewares.stores.audit.sql import SqlAuditStore
+from middlewares.stores.keys.sql import SqlKeyStore
 
-from . import descriptors, lifespan
-from .account import AccountApp
-from .admin import AdminApp
-from .board import Board, Posted
-from .catalog import Catalog
 from .chain import Chain, Parts, compose
-from .descriptors import Room
-from .door import Door
-from .durable import Durable, open_durable
-from .edition import Edition, Providers
-from .handlers import handlers, stateful
-from .ops import open_app
-from .places import Places
-from .plans import Plans
-from .roster import Place
-from .settings import Settings
-from .statement import Statement
-from .status import Notes, State, Working, report
-from .telemetry import dropped_lines, info_logger
-from .upstreams.pools import Pools
-from .upstreams.provider import Provider
-from .upstreams.providers import providers_of
+from .generation import Generation, Providers
+from .services import Services, open_services
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ _LOOK_SECONDS = 1.0
 class Gateway:
     """One worker's application, as ASGI. Opened by its lifespan: `on_open` is called once all parts
     are open, and `on_ready` when connections are to be accepted. The store has been looked at
-    before (`edge.store`).
+    before (`edge.server.preflight`).
 
     first: what to serve at first; its settings were checked by their loader.
     board: where later configurations are posted, if any are. It is looked at each second, and when
@@ -78,15 +78,15 @@ class Gateway:
 
     def __init__(
         self,
-        first: Posted,
+        first: ConfigSnapshot,
         *,
         on_open: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
-        board: Board | None = None,
+        board: SharedConfig | None = None,
         folder: Path | None = None,
         gather: Callable[[], CollectorRegistry] | None = None,
-        room: Room | None = None,
-        place: Place | None = None,
+        room: DescriptorBudget | None = None,
+        place: WorkerSlot | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._first = first
@@ -95,15 +95,15 @@ class Gateway:
         self._board = board
         self._folder = folder
         self._gather = gather
-        self._notes = None if folder is None else Notes(folder)
-        self._place = place or Place.alone()
+        self._notes = None if folder is None else StatusFile(folder)
+        self._place = place or WorkerSlot.alone()
         self._wanted = True
         self._open = AsyncExitStack()
         pools = None if room is None else Pools(room.upstreams)
         self._providers = providers or Providers(partial(providers_of, pools=pools))
-        self._door = Door(None if room is None else room.streams, self._open_requests)
-        self._edition = Edition(Chain(_unopened, ()), first, (), 0.0)
-        self._old: set[Edition] = set()
+        self._door = Admission(None if room is None else room.streams, self._open_requests)
+        self._edition = Generation(Chain(_unopened, ()), first, (), 0.0)
+        self._old: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
         self._failed = 0
@@ -186,7 +186,7 @@ class Gateway:
     async def start(self) -> None:
         """Open everything. What was opened is closed again when a later part fails."""
         async with AsyncExitStack() as stack:
-            self._durable = await open_durable(self._first.settings, stack, self._gather)
+            self._durable = await open_services(self._first.settings, stack, self._gather)
             metrics = self._durable.metrics
             metrics.look(metrics.config_hash, self._hash)
             metrics.look(metrics.descriptors_left, descriptors.left)
@@ -237,7 +237,7 @@ class Gateway:
 
     # Editions
 
-    async def adopt(self, posted: Posted) -> None:
+    async def adopt(self, posted: ConfigSnapshot) -> None:
         """Serve what comes from now on by `posted`. What is under way keeps the edition in which
         it began, and the last of these has it closed. Call it again only when it has returned.
         Raises what making an edition raises, and then nothing has changed."""
@@ -251,7 +251,7 @@ class Gateway:
             sweeper.grace = max(sweeper.grace, posted.settings.longest_request)
         self._close_if_left(old)
 
-    def _close_if_left(self, edition: Edition) -> None:
+    def _close_if_left(self, edition: Generation) -> None:
         if not edition.under_way and edition in self._old:
             self._old.remove(edition)
             self._later(self._providers.close(edition))
@@ -284,13 +284,13 @@ class Gateway:
             self._following.add_done_callback(self._followed)
         self._note()
 
-    def _news(self, board: Board) -> bool:
+    def _news(self, board: SharedConfig) -> bool:
         return not self._told and board.serial not in (0, self._edition.posted.serial)
 
     def _followed(self, _: asyncio.Task[None]) -> None:
         self._following = None
 
-    async def _follow(self, board: Board) -> None:
+    async def _follow(self, board: SharedConfig) -> None:
         """Adopt what is posted, until it is the newest. What does not work is tried again at the
         next look, as it worked for the parent; it is said once."""
         serial = 0
@@ -383,7 +383,7 @@ class Gateway:
         """The first 48 bits of the digest: a metric is a float, which holds no more for certain."""
         return float(int(self._edition.posted.digest[:12] or "0", 16))
 
-    async def _made(self, posted: Posted) -> Edition:
+    async def _made(self, posted: ConfigSnapshot) -> Generation:
         settings, shared = posted.settings, self._durable
         providers = await self._providers.take(posted)
         try:
@@ -391,16 +391,16 @@ class Gateway:
         except BaseException:
             self._later(self._providers.give_back(providers.values()))
             raise
-        return Edition(chain, posted, providers.values(), time())
+        return Generation(chain, posted, providers.values(), time())
 
     def _chain(
-        self, settings: Settings, providers: Mapping[str, Provider], shared: Durable
+        self, settings: Settings, providers: Mapping[str, Provider], shared: Services
     ) -> Chain:
         catalog = Catalog.build(settings)
         shared.uploads.make_room(settings.server.max_body)
         token = settings.auth.admin_token
         plans = Plans(settings)
-        statement = Statement(
+        statement = UsageReport(
             terms=plans.terms, accounts=shared.accounts, rates=shared.counters, ledger=shared.ledger
         )
         bottom = handlers(
@@ -427,7 +427,7 @@ class Gateway:
                 sealing=shared.sealing,
                 estimator=shared.estimator,
             ),
-            places=Places(
+            places=Candidates(
                 catalog,
                 health=shared.health,
                 affinity=shared.affinity,

@@ -7,8 +7,19 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.middleware.cors import CORSMiddleware
 
+from edge.api.handlers import Stateful
+from edge.billing.plans import Plans
+from edge.billing.token_estimate import Estimator
+from edge.config.load import Settings
+from edge.observability.request_log import RequestLogMiddleware
+from edge.proxy.intake import IntakeMiddleware
+from edge.proxy.quote import Quoter
+from edge.routing.candidates import Candidates
+from edge.routing.catalog import Catalog, Model
 from edge.routing.paths import UNROUTED, Paths
+from edge.routing.router import RouterMiddleware
 from edge.routing.unrouted import UnroutedMiddleware
+from edge.runtime.admission import Admission, AdmissionMiddleware
 from middlewares import (
     AuthMiddleware,
     BudgetMiddleware,
@@ -22,35 +33,24 @@ from middlewares import (
     MetricsMiddleware,
     RateLimitMiddleware,
     RequestIDMiddleware,
-    Retry,
+    RetryPolicy,
     by_address,
     rate_limit_headers,
 )
-from middlewares._asgi import ASGIApp, Header
-from middlewares._line import Line
-from middlewares._uploads import Uploads
+from middlewares.asgi import ASGIApp, Header
 from middlewares.budget import credits_used
-from middlewares.idempotency import members
+from middlewares.idempotency.middleware import members
+from middlewares.limits import Limits, Rate
+from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.book import Book
-from middlewares.stores.counters import RateCounters
-from middlewares.stores.health import Health
-from middlewares.stores.replays import ReplayStore
-from middlewares.terms import Limits, Rate
+from middlewares.stores.counters.base import RateCounters
+from middlewares.stores.health.base import Health
+from middlewares.stores.ledger.writer import LedgerWriter
+from middlewares.stores.replays.base import ReplayStore
+from middlewares.uploads import Uploads
 
-from .appraise import Appraiser
-from .catalog import Catalog, Model
-from .door import Door, DoorMiddleware
 from .endpoints import ENDPOINTS, Endpoint
-from .estimate import Estimator
-from .handlers import Stateful
-from .intake import IntakeMiddleware
-from .places import Places
-from .plans import Plans
-from .router import RouterMiddleware
-from .settings import Settings
-from .telemetry import RequestLogMiddleware
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -63,20 +63,20 @@ class Parts(msgspec.Struct, frozen=True):
     keys: KeyDirectory | None
     counters: RateCounters
     accounts: Accounts
-    book: Book
+    book: LedgerWriter
     replays: ReplayStore
     stateful: Callable[[ASGIApp], Stateful]
-    places: Places
+    places: Candidates
     health: Health
-    line: Line
-    second_line: Line
+    line: ThrottleQueue
+    second_line: ThrottleQueue
     uploads: Uploads
     metrics: Metrics
     estimator: Estimator
     log: Callable[..., Any]
     open_app: ASGIApp
     admin_app: ASGIApp
-    door: Door
+    door: Admission
     stopped: Callable[[], bool] = lambda: False
     endpoints: Sequence[Endpoint] = ENDPOINTS
 
@@ -165,7 +165,7 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
         places=parts.places,
         served=parts.places.served,
         health=parts.health,
-        retry=Retry(
+        retry=RetryPolicy(
             attempts=fallback.max_attempts,
             seconds=fallback.deadline,
             again=fallback.retries,
@@ -226,7 +226,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "door",
         "what there are no file descriptors for costs nothing more",
-        lambda app, p: DoorMiddleware(app, door=p.door, free=UNROUTED),
+        lambda app, p: AdmissionMiddleware(app, door=p.door, free=UNROUTED),
     ),
     Layer(
         "address_limit",
@@ -290,7 +290,7 @@ LAYERS: tuple[Layer, ...] = (
         "budget",
         "reserves once for all that is tried inside, and writes down what it was",
         lambda app, p: BudgetMiddleware(
-            app, accounts=p.accounts, book=p.book, appraise=Appraiser(p.catalog, p.plans).soon
+            app, accounts=p.accounts, book=p.book, appraise=Quoter(p.catalog, p.plans).soon
         ),
     ),
     Layer(
@@ -352,10 +352,10 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
     return headers
 
 
-def line_of(settings: Settings) -> Line:
+def line_of(settings: Settings) -> ThrottleQueue:
     """Where throttled requests wait."""
     limits = settings.limits
-    return Line(
+    return ThrottleQueue(
         each=limits.throttle_max_per_key,
         total=limits.throttle_max_total,
         size=limits.throttle_max_memory,

@@ -17,12 +17,12 @@ Body = Literal["json", "multipart", "streamed", "none"]
 Billed = Literal["free", "tokens"]
 """What a request pays for. "tokens": by the prices of its model, at the usage of its answer."""
 Handler = Literal["forward", "count", "models", "account", "responses"]
-"""The app that answers (`edge.handlers`). "forward": the targets of the model that is asked for,
-one after the other until one answers."""
+"""The app that answers (`edge.api.handlers`). "forward": the targets of the model that is asked
+for, one after the other until one answers."""
 Codec = Literal[
     "chat", "completions", "responses", "messages", "compaction", "embeddings", "object"
 ]
-"""How forwarded bodies are read and written (`edge.dialects.crossing`). "object": any JSON object
+"""How forwarded bodies are read and written (`edge.proxy.translate`). "object": any JSON object
 in, any JSON object out; `model` and `usage` are all that is read of it."""
 
 

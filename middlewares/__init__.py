@@ -8,44 +8,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._line import Line
-    from ._search import Retry
+    from middlewares.fallback.middleware import FallbackMiddleware
+    from middlewares.fallback.retry_state import RetryPolicy
+    from middlewares.idempotency.middleware import IdempotencyMiddleware
+    from middlewares.rate_limit.middleware import (
+        RateLimitMiddleware,
+        by_address,
+        rate_limit_headers,
+    )
+    from middlewares.rate_limit.throttle_queue import ThrottleQueue
+
     from .auth import AuthMiddleware
-    from .budget import Bill, BudgetMiddleware, credits_used
+    from .budget import BudgetMiddleware, Quote, credits_used
     from .downgrade import DowngradeMiddleware
     from .errors import ErrorsMiddleware
-    from .exchange import Attempt, Exchange, House, Place, Principal, Target, Usage
-    from .fallback import FallbackMiddleware
+    from .exchange import Attempt, Candidate, ErrorStyle, Exchange, Principal, Target, Usage
     from .headers import HeaderStampMiddleware
-    from .idempotency import IdempotencyMiddleware
     from .metrics import Metrics, MetricsMiddleware
     from .problem import KINDS, Problem
-    from .rate_limit import RateLimitMiddleware, by_address, rate_limit_headers
     from .request_id import RequestIDMiddleware
 
 __all__ = [
     "KINDS",
     "Attempt",
     "AuthMiddleware",
-    "Bill",
     "BudgetMiddleware",
+    "Candidate",
     "DowngradeMiddleware",
+    "ErrorStyle",
     "ErrorsMiddleware",
     "Exchange",
     "FallbackMiddleware",
     "HeaderStampMiddleware",
-    "House",
     "IdempotencyMiddleware",
-    "Line",
     "Metrics",
     "MetricsMiddleware",
-    "Place",
     "Principal",
     "Problem",
+    "Quote",
     "RateLimitMiddleware",
     "RequestIDMiddleware",
-    "Retry",
+    "RetryPolicy",
     "Target",
+    "ThrottleQueue",
     "Usage",
     "by_address",
     "credits_used",
@@ -56,29 +61,29 @@ _HOMES = {
     "KINDS": "problem",
     "Attempt": "exchange",
     "AuthMiddleware": "auth",
-    "Bill": "budget",
+    "Quote": "budget",
     "BudgetMiddleware": "budget",
     "DowngradeMiddleware": "downgrade",
     "ErrorsMiddleware": "errors",
     "Exchange": "exchange",
-    "FallbackMiddleware": "fallback",
+    "FallbackMiddleware": "fallback.middleware",
     "HeaderStampMiddleware": "headers",
-    "House": "exchange",
-    "IdempotencyMiddleware": "idempotency",
-    "Line": "_line",
+    "ErrorStyle": "exchange",
+    "IdempotencyMiddleware": "idempotency.middleware",
+    "ThrottleQueue": "rate_limit.throttle_queue",
     "Metrics": "metrics",
     "MetricsMiddleware": "metrics",
-    "Place": "exchange",
+    "Candidate": "exchange",
     "Principal": "exchange",
     "Problem": "problem",
-    "RateLimitMiddleware": "rate_limit",
+    "RateLimitMiddleware": "rate_limit.middleware",
     "RequestIDMiddleware": "request_id",
-    "Retry": "_search",
+    "RetryPolicy": "fallback.retry_state",
     "Target": "exchange",
     "Usage": "exchange",
-    "by_address": "rate_limit",
+    "by_address": "rate_limit.middleware",
     "credits_used": "budget",
-    "rate_limit_headers": "rate_limit",
+    "rate_limit_headers": "rate_limit.middleware",
 }
 
 

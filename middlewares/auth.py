@@ -6,11 +6,13 @@ from hashlib import sha256
 from time import time
 from typing import Literal
 
-from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope, subscriber, within
+from middlewares.stores.errors import StoreUnavailable
+from middlewares.stores.keys.base import LONGEST_SECRET
+from middlewares.stores.keys.directory import KeyDirectory
+
+from .asgi import ASGIApp, Receive, Scope, Send, refuse_scope, subscriber, within
 from .exchange import Exchange, Principal, exchange_of
 from .problem import Problem
-from .stores.directory import KeyDirectory
-from .stores.keys import LONGEST_SECRET, StoreUnavailable
 
 _CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)|\\|//")
 """A path that a server behind may read as another one: it is not exempt."""

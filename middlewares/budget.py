@@ -26,21 +26,22 @@ from uuid import uuid4
 import msgspec
 from msgspec.structs import replace
 
-from ._asgi import ASGIApp, Receive, Scope, Send, refuse_scope
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.counters.base import Hold, InsufficientFunds
+from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
+from middlewares.stores.ledger.base import MOST_COST, AttemptRecord, Ended, Entry
+from middlewares.stores.ledger.writer import LedgerWriter
+
+from .asgi import ASGIApp, Receive, Scope, Send, refuse_scope
 from .exchange import MOST_RUNS, Exchange, Principal, Usage, cost_of, exchange_of
-from .money import Price, decimal
+from .limits import Budget
+from .pricing import Price, decimal
 from .problem import Problem
-from .stores.accounts import Accounts
-from .stores.book import Book
-from .stores.counters import CountersUnavailable, Hold, Short
-from .stores.keys import StoreUnavailable
-from .stores.ledger import MOST_COST, Ended, Entry, Try
-from .terms import Budget
 
 _Way = Literal["returned", "raised", "cancelled"]
 
 
-class Bill(msgspec.Struct, frozen=True, gc=False):
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """What a request may cost at most, and who says so.
 
     budget: of the principal; plan: its id, for the row.
@@ -60,7 +61,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
     runs: int = MOST_RUNS
 
 
-Appraise = Callable[[Exchange], Bill | Awaitable[Bill | None] | None]
+Appraise = Callable[[Exchange], Quote | Awaitable[Quote | None] | None]
 """The bill of a request; None for what costs nothing by its nature, and leaves no row."""
 
 
@@ -70,8 +71,8 @@ class BudgetMiddleware:
     accounts: None where no budget is limited; one that is, is then refused.
 
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
-fallback_from, first_content, upstream_seconds, usage, measured, produced, tariff, outcome, \
-status, on_hangup
+fallback_from, first_content, upstream_seconds, usage, usage_reported, output_estimate, tariff,
+outcome, \ status, on_hangup
     Writes:  on_hangup, cut_off, runs, most_output, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
@@ -85,7 +86,7 @@ status, on_hangup
         app: ASGIApp,
         *,
         accounts: Accounts | None,
-        book: Book,
+        book: LedgerWriter,
         appraise: Appraise,
         clock: Callable[[], float] = time,
     ) -> None:
@@ -103,7 +104,7 @@ status, on_hangup
             return await refuse_scope(scope, receive, send)
         exchange = exchange_of(scope)
         bill = self._appraise(exchange)
-        if bill is not None and not isinstance(bill, Bill):
+        if bill is not None and not isinstance(bill, Quote):
             bill = await bill
         if bill is None:
             return await self.app(scope, receive, send)
@@ -172,7 +173,9 @@ status, on_hangup
                     else:
                         self._accounts.drop(hold)
 
-    async def _reserve(self, account: str, hold_id: str, amount: int, bill: Bill) -> Hold | Problem:
+    async def _reserve(
+        self, account: str, hold_id: str, amount: int, bill: Quote
+    ) -> Hold | Problem:
         accounts, budget = self._accounts, bill.budget
         if accounts is None:
             return Problem("upstream_unavailable", reason="a limited budget, and no accounts")
@@ -193,13 +196,13 @@ status, on_hangup
 def credits_used(exchange: Exchange) -> str | None:
     """What the answer cost, in decimal credits; None as long as that is not known for certain."""
     usage = exchange.usage
-    if usage is None or not exchange.measured:
+    if usage is None or not exchange.usage_reported:
         return None
     cost = cost_of(exchange, usage)
     return None if cost is None else decimal(cost)
 
 
-def _affords(bill: Bill, hold: Hold) -> int:
+def _affords(bill: Quote, hold: Hold) -> int:
     """Output tokens that a hold pays for beyond the input estimate; at least 1."""
     if not hold.tight:
         return max(1, bill.output)
@@ -216,7 +219,7 @@ def _affords(bill: Bill, hold: Hold) -> int:
 def _opened(
     exchange: Exchange,
     principal: Principal,
-    bill: Bill,
+    bill: Quote,
     hold: Hold | None,
     entry_id: str,
     now: float,
@@ -256,7 +259,7 @@ def _opened(
 
 def _closed(
     exchange: Exchange,
-    bill: Bill,
+    bill: Quote,
     hold: Hold | None,
     opened: Entry,
     way: _Way,
@@ -278,7 +281,7 @@ def _closed(
             usage = usage.plus(attempt.usage)
         target = attempt.target
         tries.append(
-            Try(
+            AttemptRecord(
                 target.upstream,
                 target.model,
                 attempt.status,
@@ -316,7 +319,7 @@ def _closed(
         exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
         (moment - started) * 1e6 // 1.0 / 1e3,
         opened.stream,
-        exchange.measured,
+        exchange.usage_reported,
         opened.starts,
         tries,
         exchange.fallback_from,
@@ -331,7 +334,7 @@ def _ended(exchange: Exchange, way: _Way) -> Ended:
     if outcome == "completed":
         return "completed"
     if outcome == "hung_up":
-        heard = exchange.measured and exchange.on_hangup == "drain"
+        heard = exchange.usage_reported and exchange.on_hangup == "drain"
         return "drained" if heard else "hung_up"
     if outcome == "cut":
         return "cut"
@@ -345,14 +348,14 @@ def _ended(exchange: Exchange, way: _Way) -> Ended:
     return "failed" if way == "raised" else "hung_up"
 
 
-def _charged(exchange: Exchange, bill: Bill, ended: Ended) -> Usage:
+def _charged(exchange: Exchange, bill: Quote, ended: Ended) -> Usage:
     """The usage that is paid for: the upstream's count, or what comes nearest to it."""
     told = exchange.usage
-    if told is not None and (exchange.measured or ended == "failed"):
+    if told is not None and (exchange.usage_reported or ended == "failed"):
         return told
     if ended == "failed" or (told is None and _refused(exchange)):
         return Usage()
-    made = exchange.produced
+    made = exchange.output_estimate
     if told is None:
         return Usage(bill.input, made or int(ended == "completed" and bill.output > 0))
     believed = told.believed(bill.input, made)
@@ -370,7 +373,7 @@ def _refused(exchange: Exchange) -> bool:
     return last.status >= 400 or bool(last.problem)
 
 
-def _refusal(short: Short, budget: Budget, amount: int, now: float) -> Problem:
+def _refusal(short: InsufficientFunds, budget: Budget, amount: int, now: float) -> Problem:
     """429 that names the window, what remains of it and when it is over."""
     remaining = decimal(max(0, short.remaining))
     rest = f" This request may cost {decimal(amount)}." if short.remaining > 0 else ""

@@ -7,7 +7,7 @@ set and everything inside is called once more. What it answers then is sent, wha
 
 from collections.abc import Callable, Mapping
 
-from ._asgi import ASGIApp, Message, Receive, Scope, Send
+from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
 
 Instead = Callable[[Exchange], Mapping[str, str]]
@@ -25,7 +25,7 @@ class DowngradeMiddleware:
     request body must have been read further out.
 
     Reads:   attempts, model, problem
-    Writes:  instead, refused, fallback_from, fallback_depth, problem, reason, outcome
+    Writes:  downgrade_to, refused, fallback_from, fallback_depth, problem, reason, outcome
     Rejects: never
     Order:   outside what refuses; inside what reads the body and knows the model
     Cost:    nothing where `instead` is empty; else wraps send
@@ -64,7 +64,7 @@ class DowngradeMiddleware:
         await self.app(scope, receive, send_unless_refused)
         if not refused:
             return
-        exchange.instead = choices[refused]
+        exchange.downgrade_to = choices[refused]
         exchange.refused = refused
         exchange.fallback_from = self._named(exchange)
         exchange.fallback_depth = 1

@@ -5,13 +5,13 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from ._asgi import ASGIApp, Message, Receive, Scope, Send
-from ._body import discard_unread
-from .exchange import House, exchange_of
+from .asgi import ASGIApp, Message, Receive, Scope, Send
+from .body import discard_unread
+from .exchange import ErrorStyle, exchange_of
 from .problem import Problem
 
 _log = logging.getLogger(__name__)
-_HOUSE = House()
+_HOUSE = ErrorStyle()
 _WHOLE = (
     *(b"\ndata: [DONE]", b"\ndata:[DONE]"),
     *(b'"message_stop"', b'"response.completed"', b'"response.incomplete"'),
@@ -42,7 +42,7 @@ class ErrorsMiddleware:
     `BaseHTTPMiddleware` sends it although the app inside has raised, and raises only then.
 
     Reads:   body_read, request_id, dialect
-    Writes:  house
+    Writes:  error_style
     Rejects: internal, upstream_unavailable
     Order:   inside what stamps and counts, outside all that may refuse
     Cost:    wraps send
@@ -61,14 +61,14 @@ class ErrorsMiddleware:
         if not brand:
             raise ValueError("brand '': expected the name that public messages carry")
         self.app = app
-        self._house = House(brand, details)
+        self._house = ErrorStyle(brand, details)
         self._stopped = stopped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
-        exchange.house = self._house
+        exchange.error_style = self._house
         started = streaming = ended = refused = False
         end: Message | None = None
         last: Message = {}

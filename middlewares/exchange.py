@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ._asgi import Scope
-from .terms import Level, OnHangup
+from .asgi import Scope
+from .limits import Level, OnHangup
 
 Dialect = Literal["openai", "anthropic", "responses"]
 """Wire dialect of a caller or of an upstream."""
@@ -31,7 +31,7 @@ MOST_OUTPUT = 1 << 53
 """Output tokens of an answer that nothing bounds."""
 
 
-class House(msgspec.Struct, frozen=True):
+class ErrorStyle(msgspec.Struct, frozen=True):
     """How the operator wants refusals to look.
 
     `brand` stands in public messages; `details` adds `{"field", "issue"}` to the OpenAI envelope.
@@ -121,7 +121,7 @@ class Usage(msgspec.Struct):
         )
 
 
-class Place(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True):
     """One try of an exchange, before it is made: where, and as which model.
 
     target: where; served: id of the model that would then have answered, for clients.
@@ -206,7 +206,7 @@ class Exchange(msgspec.Struct, eq=False):
     """What is known of one request so far. The comment on each field names its one writer."""
 
     started: float = msgspec.field(default_factory=perf_counter)  # Exchange.of
-    house: House = House()  # errors
+    error_style: ErrorStyle = ErrorStyle()  # errors
     request_id: str = ""  # request_id
     client_request_id: str = ""  # request_id
     dialect: Dialect = "openai"  # the application's router
@@ -232,25 +232,29 @@ class Exchange(msgspec.Struct, eq=False):
     runs: int = MOST_RUNS  # budget: how often a model may run for it, tools and compaction included
     most_output: int = MOST_OUTPUT  # budget: output tokens that it asks for, and pays for, at most
     cost: int = 0  # budget: nano-credits charged, once it is over
-    instead: str = ""  # downgrade: model to serve, since a limit refused the one asked for
+    downgrade_to: str = ""  # downgrade: model to serve, since a limit refused the one asked for
     refused: str = ""  # downgrade: the kind of that refusal
-    place: Place | None = None  # fallback: where to try now
+    candidate: Candidate | None = None  # fallback: where to try now
     repeatable: bool = False  # fallback: whether another attempt may follow
     health_report: HealthReport | None = None  # fallback: of the attempt that is made
     fallback_from: str = ""  # fallback, downgrade: id of the model asked for, if another serves
     fallback_depth: int = 0  # fallback, downgrade: models tried before the one that serves
     replayed: bool = False  # idempotency: the answer was made before
-    echo: dict[str, Any] = {}  # responses: members of the answer that kept state decides
+    response_overrides: dict[
+        str, Any
+    ] = {}  # responses: members of the answer that kept state decides
     answer_record: AnswerRecord | None = None  # responses: stores the answer before its end is sent
     served: str = ""  # forward, counting, idempotency: catalog id that answered, for clients
-    entry: str = ""  # forward, counting: the configured entry behind it; a metric label
+    catalog_id: str = ""  # forward, counting: the configured entry behind it; a metric label
     attempts: list[Attempt] = []  # forward, counting
-    early: bool = False  # forward: the head has left, and behind it nothing but signs of life
+    headers_sent_early: bool = (
+        False  # forward: the head has left, and behind it nothing but signs of life
+    )
     first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
     upstream_seconds: float = 0.0  # forward, counting: waiting for its answer, or first content
     usage: Usage | None = None  # forward
-    measured: bool = False  # forward: whether the upstream counted that usage, all of it
-    produced: int = 0  # forward: output tokens passed on, by their text, up to `most_output`
+    usage_reported: bool = False  # forward: whether the upstream counted that usage, all of it
+    output_estimate: int = 0  # forward: output tokens passed on, by their text, up to `most_output`
     tariff: Tariff | None = None  # forward: of the model that served
     decoded: object = None  # forward: the request in neutral form, for attempts that may follow
     dropped: list[str] = []  # forward: what of the request had no place at the upstream

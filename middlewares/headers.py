@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from ._asgi import ASGIApp, Header, Message, Receive, Scope, Send
+from .asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
 
 Stamp = Callable[[Exchange], Iterable[Header]]

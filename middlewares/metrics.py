@@ -22,11 +22,11 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from ._asgi import ASGIApp, Message, Receive, Scope, Send
-from ._shared import Shared
+from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
-from .money import NANO
+from .pricing import NANO
 from .prometheus_internals import HistogramValues, Value, counter_value
+from .shared import Shared
 
 _GATHER_SECONDS = 0.2
 _LOOK_SECONDS = 1.0
@@ -293,7 +293,7 @@ class Metrics(Shared):
         self._flying -= 1
         kind = (
             exchange.endpoint,
-            exchange.entry,
+            exchange.catalog_id,
             exchange.status,
             exchange.outcome,
             exchange.problem,
@@ -315,7 +315,7 @@ class Metrics(Shared):
         if exchange.cost:
             tally.cost += exchange.cost
         if exchange.fallback_from and exchange.outcome == "completed":
-            self._add(1, self.fallbacks, exchange.entry)
+            self._add(1, self.fallbacks, exchange.catalog_id)
         tried = self._tried
         for attempt in exchange.attempts:
             place = (attempt.target.upstream, attempt.status)

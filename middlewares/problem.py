@@ -7,7 +7,7 @@ the client reads is written here; `reason` is for the log and never leaves.
 Envelopes, chosen by the caller's dialect:
 
 * OpenAI, both dialects: `{"error": {"message", "type", "param", "code"}}`, with `"details"`
-  (`{"field", "issue"}`) inside `error` when the operator asks for it (`House.details`);
+  (`{"field", "issue"}`) inside `error` when the operator asks for it (`ErrorStyle.details`);
 * Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`, which has no code.
 
 What a refusal adds (`extra`: window, remaining, reset_at) stands inside `error` in both.
@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from . import sse
-from ._asgi import Header, Receive, Scope, Send
+from .asgi import Header, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
 
 _encode = msgspec.json.Encoder().encode
@@ -237,7 +237,7 @@ class Problem(Exception):
         said = self.row.message
         if exchange.dialect == "anthropic":
             said = self.row.anthropic_message or said
-        return said.format(brand=exchange.house.brand, retry_after=self.retry_after)
+        return said.format(brand=exchange.error_style.brand, retry_after=self.retry_after)
 
     def content(self, exchange: Exchange) -> dict[str, Any]:
         """The error body in the caller's envelope, as JSON-ready data."""
@@ -260,7 +260,7 @@ class Problem(Exception):
         }
         if self.extra:
             error.update(self.extra)
-        if exchange.house.details:
+        if exchange.error_style.details:
             error["details"] = {
                 "field": self.param,
                 "issue": self.issue or self._text(exchange),

@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 from time import time_ns
 
-from ._asgi import ASGIApp, Message, Receive, Scope, Send, header
+from .asgi import ASGIApp, Message, Receive, Scope, Send, header
 from .exchange import exchange_of
 
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)

@@ -30,8 +30,9 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from middlewares._asgi import ASGIApp, Header, Message, Scope
-from tests.waiting import DEADLINE
+from middlewares.asgi import ASGIApp, Header, Message, Scope
+
+from .waiting import DEADLINE
 
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.middlewares.stores.postgres_server import Postgres
-from tests.simulated import SimulatedLoop
+
+from .simulated import SimulatedLoop
 
 # Tests start processes by the hundred: each would compile every module again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -128,7 +128,7 @@ def test_one_module_knows_the_server() -> None:
         for name in module.imports()
         if inside(name, "granian") or inside(name, "_granian")
     }
-    assert knows == {"edge.granian_server"}
+    assert knows == {"edge.server.granian_server"}
 
 
 def test_one_module_knows_the_inside_of_prometheus_client() -> None:
@@ -264,8 +264,8 @@ def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> Non
     imported = set(middleware.module.imports())
     trees = {module.name: module.tree for module in SOURCE}
     for name, module in (
-        ("read_body", "middlewares._body"),
-        ("Upload", "middlewares._uploads"),
+        ("read_body", "middlewares.body"),
+        ("Upload", "middlewares.uploads"),
         ("check_passed_on", "edge.upstreams.provider"),
     ):
         if f"{module}.{name}" in imported:
@@ -302,41 +302,41 @@ WRITERS = {
     "Exchange.of": {"middlewares.exchange"},
     "errors": {"middlewares.errors"},
     "request_id": {"middlewares.request_id"},
-    "the application's router": {"edge.router"},
+    "the application's router": {"edge.routing.router"},
     "auth": {"middlewares.auth"},
-    "read_body": {"middlewares._body"},
-    "intake": {"edge.intake"},
+    "read_body": {"middlewares.body"},
+    "intake": {"edge.proxy.intake"},
     "forward": {
-        "edge.asking",
-        "edge.dialects.decoded_request",
-        "edge.forward",
-        "edge.passage",
+        "edge.proxy.upstream_request",
+        "edge.proxy.decoded_request",
+        "edge.proxy.forwarder",
+        "edge.proxy.stream",
         "edge.proxy.attempt",
     },
-    "responses": {"edge.responses.app"},
-    "counting": {"edge.counting"},
-    "rate_limit": {"middlewares.rate_limit"},
+    "responses": {"edge.api.responses.app"},
+    "counting": {"edge.api.count_tokens"},
+    "rate_limit": {"middlewares.rate_limit.middleware"},
     "budget": {"middlewares.budget"},
     "downgrade": {"middlewares.downgrade"},
-    "fallback": {"middlewares.fallback"},
-    "idempotency": {"middlewares.idempotency"},
+    "fallback": {"middlewares.fallback.middleware"},
+    "idempotency": {"middlewares.idempotency.middleware"},
     "metrics": {"middlewares.metrics"},
     "Problem": {"middlewares.problem"},
     "whoever answers": {
-        "edge.account",
-        "edge.admin.app",
-        "edge.counting",
-        "edge.intake",
-        "edge.models",
-        "edge.ops",
-        "edge.passage",
+        "edge.api.account",
+        "edge.management.http.app",
+        "edge.api.count_tokens",
+        "edge.proxy.intake",
+        "edge.api.models",
+        "edge.api.health",
+        "edge.proxy.stream",
         "edge.proxy.attempt",
-        "edge.responses.app",
+        "edge.api.responses.app",
         "middlewares.downgrade",
-        "middlewares.fallback",
-        "middlewares.idempotency",
+        "middlewares.fallback.middleware",
+        "middlewares.idempotency.middleware",
         "middlewares.problem",
-        "middlewares.rate_limit",
+        "middlewares.rate_limit.middleware",
     },
 }
 """The writers that the comments in exchange.py name, and the modules they are."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from middlewares._asgi import Message, Receive, Scope, Send
+from middlewares.asgi import Message, Receive, Scope, Send
 
 from .asgi import Call, ProtocolError, http_scope, lifespan, request
 

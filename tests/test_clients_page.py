@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.pages import ROOT, block, curl, page
-from tests.waiting import DEADLINE
+from .pages import ROOT, block, curl, page
+from .waiting import DEADLINE
 
 CLIENTS = page("docs/clients.md")
 

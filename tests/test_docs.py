@@ -16,18 +16,19 @@ from msgspec import NODEFAULT
 from prometheus_client import Metric
 from typer.main import get_command
 
-from edge import answers, intake, shape
 from edge.cli import app
 from edge.config.fields import walk_settings
+from edge.config.model import Configuration
+from edge.config.schema import text
+from edge.config.units import plain
 from edge.dialects import json_schema, media
 from edge.endpoints import ENDPOINTS
-from edge.metric_memory import MetricMemory
-from edge.options import Configuration
+from edge.observability.metric_memory import MetricMemory
+from edge.proxy import intake, whole_answers
+from edge.requests import body_limits
 from edge.routing.paths import OPEN
-from edge.schema import text
-from edge.units import plain
 from edge.upstreams import provider
-from middlewares import KINDS, Metrics, _body, _uploads
+from middlewares import KINDS, Metrics, body, uploads
 from middlewares.metrics import ReloadMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -84,8 +85,18 @@ def test_errors() -> None:
 
 def test_bounds() -> None:
     """Each bound that is a constant stands there with its name and value."""
-    expand = import_module("edge.responses.expand")  # the package has a function of that name
-    homes = (_body, _uploads, answers, expand, intake, json_schema, media, provider, shape)
+    expand = import_module("edge.api.responses.expand")  # the package has a function of that name
+    homes = (
+        body,
+        uploads,
+        whole_answers,
+        expand,
+        intake,
+        json_schema,
+        media,
+        provider,
+        body_limits,
+    )
     names = ("MOST_", "LONGEST_", "FREE_", "LEAST_")
     wanted = {
         (name, f"{value}")
@@ -196,7 +207,7 @@ def test_endpoints() -> None:
 # Response headers
 
 RESPONDING = ("middlewares", "edge")
-OUTWARD = {"edge/upstreams", "edge/dialects", "edge/demo.py", "middlewares/stores"}
+OUTWARD = {"edge/upstreams", "edge/dialects", "edge/cli/demo.py", "middlewares/stores"}
 """What is written to upstreams, or to ourselves, and what makes bodies only."""
 
 FRAMING = {"content-type", "content-length"}

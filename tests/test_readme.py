@@ -8,7 +8,8 @@ import pytest
 
 from edge.endpoints import ENDPOINTS
 from tests.e2e.program import DEADLINE, Program, command, environment
-from tests.pages import ROOT, block, curl, page, table
+
+from .pages import ROOT, block, curl, page, table
 
 README = page("README.md")
 

@@ -30,7 +30,7 @@ app = typer.Typer(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    from edge.streams import open_closed_streams
+    from edge.runtime.standard_streams import open_closed_streams
 
     open_closed_streams()
     os.umask(0o077)  # only this user may read databases and journals
@@ -52,13 +52,13 @@ def _command() -> Callable[..., object]:
 
 def _explain(error: Exception) -> int | None:
     """Print what went wrong. Returns the exit status; None for an error of Penstock itself."""
-    from edge.keys import KeyRefused
-    from edge.local_model import LocalModelUnavailable
-    from edge.money import MoneyRefused
-    from edge.settings import SettingsError
-    from middlewares.stores.database import SchemaMismatch
-    from middlewares.stores.identity import WrongStore
-    from middlewares.stores.keys import StoreUnavailable
+    from edge.config.load import SettingsError
+    from edge.management.keys import KeyRefused
+    from edge.management.money import MoneyRefused
+    from edge.upstreams.local_model.model import LocalModelUnavailable
+    from middlewares.stores.errors import StoreUnavailable
+    from middlewares.stores.sql.database import SchemaMismatch
+    from middlewares.stores.sql.identity import WrongStore
 
     if isinstance(error, SettingsError):
         for fault in error.faults:

@@ -24,8 +24,8 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from edge.settings import Settings
-    from middlewares.stores.keys import Key
+    from edge.config.load import Settings
+    from middlewares.stores.keys.base import Key
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the raw key, nothing else.")]
 Plan = Annotated[str | None, typer.Option(metavar="ID", help="Plan of the key.")]
@@ -148,7 +148,7 @@ def create_key(
     quiet: Quiet = False,
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
-    from edge import keys
+    from edge.management import keys
 
     settings = load(config)
     limits = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
@@ -185,7 +185,7 @@ def create_key(
 @keys_app.command("list")
 def list_keys(config: Config, as_json: Json = False) -> None:
     """List all keys, oldest first. Their secrets are not stored and cannot be shown."""
-    from edge import keys
+    from edge.management import keys
 
     found = with_stores(load(config), lambda stores: keys.every(stores.keys))
     rows = [keys.described(key, time.time()) for key in found]
@@ -197,7 +197,7 @@ def list_keys(config: Config, as_json: Json = False) -> None:
 @keys_app.command("show")
 def show_key(config: Config, which: WhichKey, as_json: Json = False) -> None:
     """Show one key."""
-    from edge import keys
+    from edge.management import keys
 
     key = with_stores(load(config), lambda stores: keys.show(stores.keys, which))
     row = keys.described(key, time.time())
@@ -237,7 +237,7 @@ def edit_key(
     ] = None,
 ) -> None:
     """Change the given fields of a key; the others stay. In force within a second."""
-    from edge import keys
+    from edge.management import keys
 
     settings = load(config)
     own = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
@@ -283,7 +283,7 @@ def rotate_key(
     quiet: Quiet = False,
 ) -> None:
     """Give a key a new secret and print it; it cannot be shown again. All else of the key stays."""
-    from edge import keys
+    from edge.management import keys
 
     settings = load(config)
     length = seconds("--grace", grace) or 0.0
@@ -299,7 +299,7 @@ def rotate_key(
 @keys_app.command("revoke")
 def revoke_key(config: Config, which: WhichKey) -> None:
     """Revoke a key; this is final."""
-    from edge import keys
+    from edge.management import keys
 
     async def revoke(stores: Stores) -> "Key":
         key = await keys.show(stores.keys, which)
@@ -315,7 +315,7 @@ def _show_secret(key: "Key", raw: str, quiet: bool) -> None:
 
 
 def _granted(settings: "Settings", names: Sequence[str]) -> list[str] | None:
-    from edge.catalog import Catalog
+    from edge.routing.catalog import Catalog
 
     catalog = Catalog.build(settings)
     granted = []

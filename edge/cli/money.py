@@ -8,7 +8,7 @@ import typer
 from .terminal import Config, Json, Stores, WhichKey, load, print_json, print_table, with_stores
 
 if TYPE_CHECKING:
-    from middlewares.stores.ledger import Entry
+    from middlewares.stores.ledger.base import Entry
 
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Credits, e.g. 5.00.")]
 Note = Annotated[str, typer.Option(help="Reason, stored in the ledger.")]
@@ -38,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
 
 def plans(config: Config, as_json: Json = False) -> None:
     """List the plans of the configuration and what they allow."""
-    from edge.money import described_plan
+    from edge.management.money import described_plan
 
     rows = [described_plan(plan) for plan in load(config).plans]
     if as_json:
@@ -69,8 +69,8 @@ def remove_credits(
 def _change_credits(
     config: Config, which: str, written: str, sign: int, note: str, credit_id: str | None
 ) -> None:
-    from edge import keys, money
-    from middlewares.money import decimal
+    from edge.management import keys, money
+    from middlewares.pricing import decimal
 
     granted = money.amount(written)
     if granted < 0:
@@ -96,8 +96,8 @@ def _change_credits(
 @credits_app.command("list")
 def list_credits(config: Config, which: WhichKey, as_json: Json = False) -> None:
     """List the credits added to a key and removed, newest first, and its balance."""
-    from edge import keys, money
-    from middlewares.money import decimal
+    from edge.management import keys, money
+    from middlewares.pricing import decimal
 
     async def read(stores: Stores) -> dict[str, Any]:
         key = await keys.show(stores.keys, which)
@@ -134,8 +134,9 @@ def usage(
     as_json: Json = False,
 ) -> None:
     """Show usage by day and model, of one key or of all."""
-    from edge import keys, statement
-    from edge.period import last_days
+    from edge.billing import usage_report
+    from edge.billing.period import last_days
+    from edge.management import keys
 
     settings = load(config)
     period = last_days(days, time.time())
@@ -145,7 +146,7 @@ def usage(
         if which is not None and settings.auth.mode == "keys":  # else accounts are addresses
             account = (await keys.show(stores.keys, which)).id
         sums = await stores.ledger.sums(account, period.since, period.until)
-        return statement.usage(sums, period)
+        return usage_report.usage(sums, period)
 
     report = with_stores(settings, read)
     if as_json:

@@ -10,7 +10,7 @@ import typer
 from .terminal import Config, load, say, with_stores
 
 if TYPE_CHECKING:
-    from edge.settings import Settings
+    from edge.config.load import Settings
 
 _REDIS_PATIENCE = 3.0
 
@@ -37,14 +37,14 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints `ready http://HOST:PORT` when it accepts requests."""
     from edge.config.advice import not_enforced
-    from edge.reload import Source
+    from edge.server.reload import Source
 
     given = {"host": host, "port": port, "workers": workers}
     source = Source(config, {name: value for name, value in given.items() if value is not None})
     settings = source.load()
     for sentence in not_enforced(settings):
         say(f"warning: {sentence}")
-    from edge.server import serve as run
+    from edge.server.serve import serve as run
 
     run(settings, source=source)
 
@@ -57,7 +57,7 @@ def demo(
     ] = False,
 ) -> None:
     """Serve the built-in configuration, show one streamed call, and keep serving."""
-    from edge.demo import run
+    from .demo import run
 
     run(port, local=local_model)
 
@@ -75,7 +75,7 @@ def simulate(
 def check(config: Config) -> None:
     """Check the configuration and the stores it names; exit 0 when there is no error."""
     from edge.config.advice import advice, not_enforced
-    from edge.memory import low_memory_limits
+    from edge.runtime.memory_limits import low_memory_limits
 
     settings = load(config)
     typer.echo(
@@ -94,9 +94,9 @@ def check(config: Config) -> None:
 
 
 def _check_sql(settings: "Settings") -> str | None:
-    from edge.store import lost_database
-    from middlewares.stores.database import SchemaMismatch, needs_migration
-    from middlewares.stores.keys import StoreUnavailable
+    from edge.server.preflight import lost_database
+    from middlewares.stores.errors import StoreUnavailable
+    from middlewares.stores.sql.database import SchemaMismatch, needs_migration
 
     location = settings.store.sql
     file = location.removeprefix("sqlite:///")
@@ -114,7 +114,7 @@ def _check_sql(settings: "Settings") -> str | None:
     state = "will be migrated at the next start" if old else "is current"
     typer.echo(f"ok: store.sql: {location.shown} {state}")
     if not old:
-        from edge.keys import every, unusable
+        from edge.management.keys import every, unusable
 
         keys = with_stores(settings, lambda stores: every(stores.keys))
         for sentence in unusable(keys, {plan.id for plan in settings.plans}, time.time()):
@@ -126,8 +126,8 @@ def _check_counters(settings: "Settings") -> str | None:
     location = settings.store.counters
     if location == "memory":
         return None
-    from edge.store import counters_fault
-    from middlewares.stores.counters import CountersUnavailable
+    from edge.server.preflight import counters_fault
+    from middlewares.stores.errors import CountersUnavailable
 
     if fault := counters_fault(settings):
         return fault
@@ -142,7 +142,7 @@ def _check_counters(settings: "Settings") -> str | None:
 
 async def _ping(url: str) -> None:
     """Raises CountersUnavailable."""
-    from middlewares.stores.redis_link import RedisLink
+    from middlewares.stores.redis_client import RedisLink
 
     link = RedisLink(url, timeout=_REDIS_PATIENCE, connect_timeout=_REDIS_PATIENCE)
     await link.start()
@@ -155,7 +155,7 @@ async def _ping(url: str) -> None:
 def _check_journal(settings: "Settings") -> str | None:
     from stat import S_IWOTH
 
-    from edge.store import journal_fault
+    from edge.server.preflight import journal_fault
 
     if fault := journal_fault(settings):
         return fault
@@ -168,10 +168,10 @@ def _check_journal(settings: "Settings") -> str | None:
 
 
 def _check_descriptors(settings: "Settings") -> str | None:
-    from edge.descriptors import Room, allowed
+    from edge.runtime.descriptors import DescriptorBudget, allowed
 
     try:
-        room = Room.of(allowed(), settings)
+        room = DescriptorBudget.of(allowed(), settings)
     except OSError as error:
         return str(error)
     typer.echo(f"ok: {room}, when started with the limit of this shell")
@@ -181,8 +181,8 @@ def _check_descriptors(settings: "Settings") -> str | None:
 def migrate(config: Config) -> None:
     """Migrate the tables of the SQL store to the version of this program."""
     location = load(config).store.sql
-    from edge.store import named
-    from middlewares.stores.migrations import upgrade
+    from edge.server.preflight import named
+    from middlewares.stores.sql.migrations import upgrade
 
     with named(location):
         upgrade(location)
@@ -195,13 +195,13 @@ def accept_store(config: Config) -> None:
     For a restore under a running gateway, or a new database in place of a lost one. Running
     gateways use it within seconds and write the rows that wait in their journals to it.
     """
-    from middlewares.stores.database import Database
-    from middlewares.stores.identity import Found, accept
+    from middlewares.stores.sql.database import Database
+    from middlewares.stores.sql.identity import DatabaseState, accept
 
     settings = load(config)
     folder = Path(settings.store.journal)
 
-    async def find() -> Found:
+    async def find() -> DatabaseState:
         database = await Database.open(settings.store.sql, create=False)
         try:
             async with database.read(checked=True) as connection:
@@ -216,7 +216,7 @@ def accept_store(config: Config) -> None:
 
 def schema() -> None:
     """Print the JSON Schema of a configuration file."""
-    from edge.schema import text
+    from edge.config.schema import text
 
     typer.echo(text(), nl=False)
 

@@ -29,7 +29,7 @@ def status(
 
     import msgspec
 
-    from edge.status import find_fleet
+    from edge.runtime.status import find_fleet
 
     url = url or _url_of(config)
     found, fault = _fetch(url)
@@ -52,10 +52,10 @@ def status(
 def _url_of(config: Path) -> str:
     """Base URL of the gateway: as noted by a running gateway of this file, else as in the file,
     else the default. The file need not be valid: that may be what the operator wants to know."""
-    from edge.address_note import running_gateways
-    from edge.options import Server, Store
-    from edge.settings import decoded
-    from edge.status import connect_host, find_gateway, url_host
+    from edge.config.load import decoded
+    from edge.config.model import ServerConfig, StoreConfig
+    from edge.runtime.status import connect_host, find_gateway, url_host
+    from edge.server.address_note import running_gateways
 
     try:
         document = dict(decoded(config.read_text("utf-8"), config))
@@ -65,10 +65,10 @@ def _url_of(config: Path) -> str:
         table if isinstance(table := document.get(name), dict) else {}
         for name in ("server", "store")
     )
-    journal = store.get("journal", Store().journal)
+    journal = store.get("journal", StoreConfig().journal)
     if found := find_gateway(config, running_gateways(Path(str(journal)))):
         return found
-    plain = Server()
+    plain = ServerConfig()
     host, port = server.get("host", plain.host), server.get("port", plain.port)
     return f"http://{url_host(connect_host(str(host)))}:{port}"
 
@@ -96,7 +96,7 @@ def _fetch(url: str) -> tuple[dict[str, Any] | None, str]:
 
 def _problems(found: dict[str, Any], config: Path) -> list[str]:
     """A sentence for each problem."""
-    from edge.board import digest_of
+    from edge.config.snapshot import digest_of
 
     problems: list[str] = []
     if not found["config_valid"]:
@@ -129,7 +129,8 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
 
 
 def _missing(fleet: dict[str, Any], now: float) -> list[str]:
-    """A sentence when workers are missing or not ready. fleet: fields of `edge.roster.Fleet`."""
+    """A sentence when workers are missing or not ready. fleet: fields of
+    `edge.runtime.worker_table.Fleet`."""
     wanted, alive, ready = fleet["wanted"], fleet["alive"], fleet["ready"]
     if alive >= wanted:
         return [] if ready >= wanted else [f"{ready} of {wanted} workers are ready"]

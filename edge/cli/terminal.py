@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from edge.audit import Audit
-    from edge.settings import Settings
-    from middlewares.stores.keys import KeyStore
-    from middlewares.stores.ledger import LedgerStore
+    from edge.config.load import Settings
+    from edge.management.audit import Audit
+    from middlewares.stores.keys.base import KeyStore
+    from middlewares.stores.ledger.base import LedgerStore
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ def shown(value: object) -> str:
 
 def load(config: Path, **server: object) -> "Settings":
     """The settings of a file. Values of `server` replace those of its `[server]`."""
-    from edge.settings import load
+    from edge.config.load import load
 
     return load(config, server={key: value for key, value in server.items() if value is not None})
 
@@ -110,12 +110,12 @@ def with_stores(
 
     create: create the SQLite file where there has been none, and report that unless `quiet`.
     """
-    from edge.audit import Audit
-    from edge.store import open_database
-    from middlewares.stores.engine import is_missing
-    from middlewares.stores.sql import SqlKeyStore
-    from middlewares.stores.sql_audit import SqlAuditStore
-    from middlewares.stores.sql_ledger import SqlLedgerStore
+    from edge.management.audit import Audit
+    from edge.server.preflight import open_database
+    from middlewares.stores.audit.sql import SqlAuditStore
+    from middlewares.stores.keys.sql import SqlKeyStore
+    from middlewares.stores.ledger.sql import SqlLedgerStore
+    from middlewares.stores.sql.engine import is_missing
 
     async def run() -> T:
         new = is_missing(settings.store.sql)
@@ -133,7 +133,7 @@ def with_stores(
 
 def seconds(option: str, text: str | None) -> float | None:
     """Seconds of the duration given for `option`; None when none was given."""
-    from edge.units import Duration
+    from edge.config.units import Duration
 
     if text is None:
         return None

@@ -6,10 +6,11 @@ Each sentence begins with the path of a key.
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from edge.dialects.anthropic_messages.claude import claude
-from edge.dialects.openai_models import is_openai, reasons
-from edge.options import Media, Model, Plan
-from edge.settings import Settings
+from edge.vendors.claude_models import claude
+from edge.vendors.openai_models import is_openai, reasons
+
+from .load import Settings
+from .model import MediaConfig, ModelConfig, PlanConfig
 
 
 def advice(settings: Settings) -> list[str]:
@@ -60,7 +61,7 @@ def _nameless(settings: Settings) -> Iterator[str]:
                 break
 
 
-def _unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
+def _unpriced(models: Sequence[ModelConfig], plans: Sequence[PlanConfig]) -> Iterator[str]:
     """Warnings about models without a price, or without one for output, where budgets count money.
 
     Models that are free on purpose are left out: prices of 0, and models of `plans[].on_budget`.
@@ -93,7 +94,7 @@ def _unpriced(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
             )
 
 
-def _uncharged(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
+def _uncharged(models: Sequence[ModelConfig], plans: Sequence[PlanConfig]) -> Iterator[str]:
     """Notes about models with a price. Each begins with the key that would charge for the rest."""
     sold = [model for model in models if model.price is not None and model.price.output]
     yield from _hosted(model for model in sold if model.price and model.price.hosted_call is None)
@@ -102,7 +103,7 @@ def _uncharged(models: Sequence[Model], plans: Sequence[Plan]) -> Iterator[str]:
         yield from _hidden((model for model in sold if model.on_hangup is None), leaving)
 
 
-def _hosted(models: Iterable[Model]) -> Iterator[str]:
+def _hosted(models: Iterable[ModelConfig]) -> Iterator[str]:
     if names := ", ".join(model.id for model in models):
         yield (
             f"models[].price.hosted_call: is not given for {names}; of tools that the vendor runs "
@@ -111,7 +112,7 @@ def _hosted(models: Iterable[Model]) -> Iterator[str]:
         )
 
 
-def _hidden(models: Iterable[Model], plans: Sequence[str]) -> Iterator[str]:
+def _hidden(models: Iterable[ModelConfig], plans: Sequence[str]) -> Iterator[str]:
     if names := ", ".join(model.id for model in models if _has_hidden_reasoning(model)):
         yield (
             f"models[].on_hangup: is not given for {names}; hidden reasoning cannot be "
@@ -120,14 +121,14 @@ def _hidden(models: Iterable[Model], plans: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _has_hidden_reasoning(model: Model) -> bool:
+def _has_hidden_reasoning(model: ModelConfig) -> bool:
     names = [target.split("/", 1)[1] for target in model.targets]
     families = model.families or ([model.family] * len(names) if model.family else names)
     return any(reasons(name) or claude(name).unasked for name in families)
 
 
 def _idle(settings: Settings) -> Iterator[str]:
-    if settings.media != Media():
+    if settings.media != MediaConfig():
         yield "media: this version does not turn media into text"
     if "store.objects" in settings.written:
         yield "store.objects: this version stores no files"

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from edge.settings import Settings, parse
+from .load import Settings, parse
 
 
 class _Provider(msgspec.Struct, frozen=True):

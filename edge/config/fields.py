@@ -1,6 +1,7 @@
 """Fields and types of the configuration's structs: the one place that takes annotations apart.
 
-Decoding, the JSON Schema, reloading and the reference page walk the same structs. They see a `Kind`
+Decoding, the JSON Schema, reloading and the reference page walk the same structs. They see a
+`FieldKind`
 in place of an annotation and a `Field` in place of msgspec's own. `walk_settings` walks the types,
 `walk_values` a document along its types.
 
@@ -21,7 +22,7 @@ import msgspec
 Form = Literal["value", "choice", "table", "list", "map"]
 
 
-class Kind(msgspec.Struct, frozen=True):
+class FieldKind(msgspec.Struct, frozen=True):
     """One annotation, taken apart.
 
     form: how a value is written: "table" for a struct, "list" for a tuple, "map" for a dict,
@@ -36,10 +37,10 @@ class Kind(msgspec.Struct, frozen=True):
     bare: Any
     declared: Any
     metas: tuple[msgspec.Meta, ...] = ()
-    inner: "Kind | None" = None
+    inner: "FieldKind | None" = None
 
     @classmethod
-    def of(cls, annotation: Any) -> "Kind":
+    def of(cls, annotation: Any) -> "FieldKind":
         """The kind of an annotation."""
         bare, metas = _unwrapped(annotation)
         origin, inner = get_origin(bare), None
@@ -71,7 +72,7 @@ class Field(msgspec.Struct, frozen=True):
     """One key of a table. default: `msgspec.NODEFAULT` when it is required, or an empty map."""
 
     name: str
-    kind: Kind
+    kind: FieldKind
     required: bool
     default: Any
 
@@ -97,7 +98,7 @@ class Field(msgspec.Struct, frozen=True):
 def fields_of(table: type[msgspec.Struct]) -> Mapping[str, Field]:
     """The fields of a struct by name, in their order."""
     return {
-        one.name: Field(one.name, Kind.of(one.type), one.required, one.default)
+        one.name: Field(one.name, FieldKind.of(one.type), one.required, one.default)
         for one in msgspec.structs.fields(table)
     }
 
@@ -115,7 +116,7 @@ def walk_settings(table: type[msgspec.Struct], path: str = "") -> Iterator[tuple
             yield here, field
 
 
-def walk_values(kind: Kind, document: object) -> Iterator[tuple[Kind, object]]:
+def walk_values(kind: FieldKind, document: object) -> Iterator[tuple[FieldKind, object]]:
     """Every single value of a document with its kind. Skips what has no kind: unknown keys, and
     data of another form than expected."""
     match kind.form, document:

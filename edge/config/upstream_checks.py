@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from edge.endpoints import ENDPOINTS, TAILS
-from edge.options import Upstream
+
+from .model import UpstreamConfig
 
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 )
-_PLAIN = Upstream(name="plain", dialect="simulator")
+_PLAIN = UpstreamConfig(name="plain", dialect="simulator")
 _REMOTE = ("openai", "responses", "anthropic")
 _ASKED = frozenset(("model", "stream", *(name for row in ENDPOINTS for name in row.required)))
 """Members of the caller that no upstream setting may replace or remove."""
@@ -32,7 +33,7 @@ _FOREIGN_REFERENCE = re.compile(
 would refuse each request."""
 
 
-def upstream_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
+def upstream_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
     """Key and sentence of each fault of an upstream."""
     remote = upstream.dialect in _REMOTE
     if remote and upstream.base_url is None:
@@ -91,7 +92,7 @@ def upstream_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
         yield "proxy", 'expected a URL such as "http://proxy.example.com:3128"'
 
 
-def _body_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
+def _body_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
     """Faults of `extra_body` and `drop_body`."""
     for name, value in upstream.extra_body.items():
         key = f"extra_body.{name}"
@@ -109,7 +110,7 @@ def _body_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
             yield key, f"{name} cannot be dropped: the cost of a request is computed from it"
 
 
-def _client_faults(upstream: Upstream) -> Iterator[tuple[str, str]]:
+def _client_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
     """Faults of settings that only the dialect claude-cli has, or does not have."""
     if upstream.dialect == "claude-cli":
         for key in ("headers", "query", "extra_body", "drop_body"):

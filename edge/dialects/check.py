@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects.passthrough import UNREADABLE, Fields
-from edge.shape import decoded
+from edge.requests.body_limits import decoded
 from middlewares.problem import Problem, expected, invalid_value
+
+from .passthrough import UNREADABLE, Fields
 
 _encode = msgspec.json.Encoder().encode
 

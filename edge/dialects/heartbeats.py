@@ -6,7 +6,7 @@ none: empty data, a bare word, an object without members.
 
 import msgspec
 
-from edge.untyped import decode_any
+from edge.requests.untyped import decode_any
 from middlewares import sse
 
 _WORDS = frozenset(

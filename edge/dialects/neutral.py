@@ -149,7 +149,7 @@ class ToolCall(Struct, kw_only=True):
 
     @property
     def full_name(self) -> str:
-        """As `Tool.full_name`."""
+        """As `PromptTool.full_name`."""
         return _full_name(self.namespace, self.name)
 
 
@@ -170,7 +170,7 @@ class Turn(Struct):
     """One speaker's blocks, in order. Tool results are the user's.
 
     "system" is an instruction in the middle of a conversation; those before it are
-    `Conversation.system`.
+    `ConversationKey.system`.
     """
 
     role: Literal["user", "assistant", "system"]

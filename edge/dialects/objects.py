@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from edge.untyped import number
+from edge.dialects.openai_chat.frames import failure_of
+from edge.dialects.openai_chat.wire import NULL, usage_in
+from edge.requests.untyped import number
 from middlewares.exchange import Usage
 
 from .disclosure import tells, undisclosed
 from .lenient import lenient, mended
 from .neutral import Failed
-from .openai_chat.frames import failure_of
-from .openai_chat.wire import NULL, usage_in
 from .passthrough import (
     NO_ECHO,
     NO_FIELDS,

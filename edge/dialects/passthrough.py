@@ -19,7 +19,8 @@ from .neutral import Failed
 
 Fields = dict[str, msgspec.Raw]
 Echo = Mapping[str, Any]
-"""Members of an answer that this gateway decided, not the upstream (`Exchange.echo`)."""
+"""Members of an answer that this gateway decided, not the upstream
+(`Exchange.response_overrides`)."""
 NO_ECHO: Echo = {}
 NO_FIELDS: Fields = {}
 

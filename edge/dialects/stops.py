@@ -12,7 +12,7 @@ stands behind them. Case, and the prefix of Google's enumeration, make no differ
 from collections.abc import Mapping
 from typing import Literal
 
-from edge.upstreams.redact import redacted
+from edge.vendors.errors.redact import redacted
 
 from .neutral import Failed, Stop
 

@@ -2,7 +2,7 @@
 
 Theory of operation. An attempt goes through these phases:
 
-    connecting   `Upstream.open` until the head is there
+    connecting   `UpstreamConfig.open` until the head is there
     holding      frames are read but not sent, until the first content; a failure here still has
                  its true status and leaves no trace
     streaming    the head has left; each upstream read becomes at most one `send`; a failure is an
@@ -21,13 +21,8 @@ from time import perf_counter
 
 import msgspec
 
-from edge.answers import LARGE, Held
-from edge.aside import completely
-from edge.asking import reason_of
-from edge.dialects.crossing import Crossing
 from edge.dialects.passthrough import UpstreamBroke
-from edge.passage import CutOff, Passage
-from edge.sniff import event_stream, whole_answer
+from edge.runtime.worker_thread import completely
 from edge.upstreams import (
     ConnectFailed,
     Header,
@@ -36,13 +31,19 @@ from edge.upstreams import (
     TimedOut,
     UpstreamFailure,
 )
-from edge.upstreams.bodies import TooLarge, read_all
+from edge.upstreams.bodies import BodyTooLarge, read_all
 from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import disclose
-from edge.watch import ClientGone, NoContent, Watch
-from middlewares._asgi import Receive, Send
+from middlewares.asgi import Receive, Send
 from middlewares.exchange import Attempt, Exchange, Usage
 from middlewares.problem import Problem
+
+from .sniff import event_stream, whole_answer
+from .stream import CutOff, ResponseStream
+from .translate import Translator
+from .upstream_request import reason_of
+from .watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
+from .whole_answers import LARGE, HeldAnswer
 
 _JSON: Header = (b"content-type", b"application/json")
 
@@ -74,7 +75,7 @@ class UpstreamAttempt:
         self,
         exchange: Exchange,
         record: Attempt,
-        crossing: Crossing,
+        crossing: Translator,
         provider: Provider,
         limits: Limits,
     ) -> None:
@@ -101,7 +102,7 @@ class UpstreamAttempt:
                 exchange.outcome = "cut" if exchange.first_content else "failed"
             record.error = "the service stops"
             raise
-        except ClientGone as gone:
+        except ClientDisconnected as gone:
             _forget_frames(gone)
             if exchange.outcome != "completed":
                 exchange.outcome = "hung_up"
@@ -109,7 +110,7 @@ class UpstreamAttempt:
         except Problem as problem:
             record.problem = problem.kind
             raise
-        except (NoContent, UpstreamFailure, UpstreamBroke) as raised:
+        except (FirstTokenTimeout, UpstreamFailure, UpstreamBroke) as raised:
             _forget_frames(raised)
             raise self._failed(raised) from None
         finally:
@@ -117,10 +118,10 @@ class UpstreamAttempt:
             if not exchange.first_content:
                 exchange.upstream_seconds = now - exchange.attempts[0].started
 
-    def _failed(self, raised: NoContent | UpstreamFailure | UpstreamBroke) -> Problem:
+    def _failed(self, raised: FirstTokenTimeout | UpstreamFailure | UpstreamBroke) -> Problem:
         """Note that the attempt has failed. The Problem that its failure amounts to."""
         record, provider = self._record, self._provider
-        if isinstance(raised, NoContent):
+        if isinstance(raised, FirstTokenTimeout):
             record.error = str(raised)
             record.unanswered = not record.status
             problem = Problem("upstream_timeout", reason=reason_of(record.target, record.error))
@@ -155,13 +156,13 @@ class UpstreamAttempt:
 
         vectors = exchange.row.codec == "embeddings"
         most = self._limits.vectors if vectors else self._limits.answer
-        held = Held()
+        held = HeldAnswer()
         try:
-            async with Watch(receive, linger=self._linger(), left=left):
+            async with Watchdog(receive, linger=self._linger(), left=left):
                 response = await opening
                 try:
                     body = await read_all(response, most, held.grow)
-                except TooLarge as raised:
+                except BodyTooLarge as raised:
                     if not vectors:
                         raise
                     raise _too_many_vectors(exchange, raised.reason, most) from None
@@ -196,8 +197,8 @@ class UpstreamAttempt:
 
     async def _stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
         exchange, crossing, limits = self._exchange, self._crossing, self._limits
-        passage = (CutOff if exchange.cut_off else Passage)(exchange, crossing, send)
-        watch = Watch(
+        passage = (CutOff if exchange.cut_off else ResponseStream)(exchange, crossing, send)
+        watch = Watchdog(
             receive,
             ping=passage.ping,
             hold=self._hold_left(),
@@ -218,7 +219,7 @@ class UpstreamAttempt:
     def _hold_left(self) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""
         exchange = self._exchange
-        if exchange.early:
+        if exchange.headers_sent_early:
             return self._limits.keep_alive
         first = exchange.attempts[0]
         if first is self._record:
@@ -229,11 +230,13 @@ class UpstreamAttempt:
         return self._limits.hear_out if self._exchange.on_hangup == "drain" else 0.0
 
 
-def _finish(exchange: Exchange, crossing: Crossing, body: bytes) -> bytes:
+def _finish(exchange: Exchange, crossing: Translator, body: bytes) -> bytes:
     """The caller's body of a whole answer; what it used is noted. Raises UpstreamBroke."""
-    body, usage, exchange.measured = crossing.finish_plain(whole_answer(body, crossing.dialect))
+    body, usage, exchange.usage_reported = crossing.finish_plain(
+        whole_answer(body, crossing.dialect)
+    )
     exchange.usage = usage
-    exchange.produced = usage.output
+    exchange.output_estimate = usage.output
     return body
 
 

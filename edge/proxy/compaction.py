@@ -1,6 +1,6 @@
 """POST /v1/responses/compact: by the upstream's own endpoint, by translation where it has none."""
 
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import exchange_of
 from middlewares.problem import Problem
 

@@ -8,8 +8,8 @@ from typing import Final, Self
 
 import msgspec
 
+from edge.config.load import Settings
 from edge.endpoints import CONVERSATIONS, ENDPOINTS, Endpoint
-from edge.settings import Settings
 
 _GET = ("GET", "HEAD")
 
@@ -23,7 +23,7 @@ OPEN: Final[Mapping[str, tuple[str, ...]]] = {
     "/status": _GET,
     "/api/hello": _GET,
 }
-"""The paths that need no key, with their methods. What they answer is in `edge.ops`."""
+"""The paths that need no key, with their methods. What they answer is in `edge.api.health`."""
 
 ADMIN: Final = "/admin/v1"
 """Below it is the management API, with a token of its own."""

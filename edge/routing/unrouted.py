@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Mapping
 
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import exchange_of
 from middlewares.problem import Problem
 
@@ -15,7 +15,7 @@ class UnroutedMiddleware:
     apps: by what the router calls a request, for those that are answered ("ops", "admin").
     paths: tells which path may have been meant by an unknown one.
 
-    Reads:   row, endpoint, house
+    Reads:   row, endpoint, error_style
     Writes:  nothing
     Rejects: endpoint_not_allowed, not_found
     Order:   inside the limit of addresses, which holds for the management API and unknown paths
@@ -42,7 +42,7 @@ class UnroutedMiddleware:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = plain_path(scope["path"]) or "/"
         if path == "/v1" or path.startswith("/v1/"):
-            brand = exchange_of(scope).house.brand
+            brand = exchange_of(scope).error_style.brand
             raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
         if self._paths.find(f"/v1{path}") is None:
             raise Problem("not_found")

@@ -1,7 +1,7 @@
 """The upstream seam: `open(request)` gives a head and its bytes.
 
-Everything that answers model requests stands behind `Upstream`: the native HTTP transport, httpx,
-the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
+Everything that answers model requests stands behind `UpstreamConfig`: the native HTTP transport,
+httpx, the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
 
     UpstreamFailure
     ├── ConnectFailed      no connection: refused, DNS, TLS, pool exhausted

@@ -2,13 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
-from . import Malformed, Response, UpstreamFailure
+from edge.upstreams import Malformed, Response, UpstreamFailure
 
 BOM = b"\xef\xbb\xbf"
 """UTF-8's byte order mark, which some servers put in front and JSON does not allow."""
 
 
-class TooLarge(Malformed):
+class BodyTooLarge(Malformed):
     """An answer over its bound."""
 
 
@@ -28,7 +28,7 @@ async def read_all(
         if grown is not None:
             await grown(size)
     if size > limit:
-        raise TooLarge(f"the answer is larger than {limit} bytes", sent=True)
+        raise BodyTooLarge(f"the answer is larger than {limit} bytes", sent=True)
     if parts:
         parts.insert(0, body)
         del body

@@ -8,17 +8,17 @@ from typing import Literal
 
 import httpx
 
-from middlewares._lookup import Lookup, lookup
+from edge.upstreams import Upstream
+from edge.upstreams.http1.dial import OPTIONS
+from edge.upstreams.http1.limits import PoolLimits
+from edge.upstreams.http1.pools import Pools
+from edge.upstreams.http1.transport import Transport
+from edge.upstreams.httpx_client.network import Network
+from edge.upstreams.httpx_client.pooled import PooledHTTPTransport
+from edge.upstreams.httpx_client.upstream import HttpxUpstream
+from middlewares.dns import Lookup, lookup
 
-from . import Upstream
-from ._dial import OPTIONS
-from ._network import Network
-from .limits import Limits
-from .over_httpx import HttpxUpstream
-from .pooled import PooledHTTPTransport
-from .pools import Pools
 from .tls import tls_context
-from .transport import Transport
 
 __all__ = ["HTTP2", "HttpxUpstream", "PooledHTTPTransport", "upstream_for"]
 
@@ -29,7 +29,7 @@ HTTP2 = importlib.util.find_spec("h2") is not None
 def upstream_for(
     base_url: str,
     *,
-    limits: Limits | None = None,
+    limits: PoolLimits | None = None,
     transport: Literal["native", "httpx"] = "native",
     ca: str | Path | None = None,
     client_cert: str | Path | None = None,
@@ -49,7 +49,7 @@ def upstream_for(
 
     Raises ValueError for what cannot be read, meant or combined.
     """
-    limits = limits or Limits()
+    limits = limits or PoolLimits()
     if transport == "native":
         if proxy is not None:
             raise ValueError('a proxy needs transport = "httpx"')

@@ -8,7 +8,7 @@ not wrapped: it costs one look at its headers.
 import asyncio
 import zlib
 
-from . import Header, Malformed, Response
+from edge.upstreams import Header, Malformed, Response
 
 _CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate"))
 _ANY_HEADER = zlib.MAX_WBITS | 32

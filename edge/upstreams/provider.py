@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from edge.upstreams import Header, Request, Response, Upstream
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
 
-from . import Header, Request, Response, Upstream
 from .packed import unpacked
 
 _SHORTEST_PART = 6
@@ -43,7 +43,8 @@ class Provider(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] = ()
 
     async def open(self, request: Request) -> Response:
-        """See `Upstream.open`; the body is not compressed, whatever the upstream did to it."""
+        """See `UpstreamConfig.open`; the body is not compressed, whatever the upstream did to
+        it."""
         return unpacked(await self.upstream.open(request))
 
     def masked(self, text: str) -> str:

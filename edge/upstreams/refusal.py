@@ -16,11 +16,9 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Raw
 
-from middlewares.exchange import Dialect
-from middlewares.problem import Problem
-
-from . import Header
-from .causes import (
+from edge.upstreams import Header
+from edge.vendors.errors.body import ErrorBody, read_error
+from edge.vendors.errors.causes import (
     is_beyond_rate,
     is_filtered,
     is_of_headers,
@@ -30,11 +28,12 @@ from .causes import (
     is_unpaid,
     vetoes_overflow,
 )
-from .error_body import Said, read_error
-from .members import UNSUPPORTED, at_fault, callers_path, root_of
-from .overflow import OVERFLOW, TOO_LONG, overflow_message
-from .redact import disclosed, redacted
-from .waits import asked_in, retry_after
+from edge.vendors.errors.members import UNSUPPORTED, at_fault, callers_path, root_of
+from edge.vendors.errors.overflow import OVERFLOW, TOO_LONG, overflow_message
+from edge.vendors.errors.redact import disclosed, redacted
+from edge.vendors.errors.waits import asked_in, retry_after
+from middlewares.exchange import Dialect
+from middlewares.problem import Problem
 
 _READ = 4096
 """Characters of a body whose shape is not known, searched all the same."""
@@ -109,7 +108,7 @@ def disclose(problem: Problem, said: str) -> None:
 
 def _problem(
     status: int,
-    said: Said,
+    said: ErrorBody,
     body: bytes,
     wait: int | None,
     dialect: Dialect,
@@ -135,7 +134,7 @@ def _problem(
     return Problem("upstream_error", held=not provoked)
 
 
-def _is_page(said: Said, body: bytes) -> bool:
+def _is_page(said: ErrorBody, body: bytes) -> bool:
     """Whether it comes from a firewall, and not from an API: a page, or a few words of text that do
     not say that our key or account is at fault."""
     if _PAGE.match(body) is not None:
@@ -145,7 +144,7 @@ def _is_page(said: Said, body: bytes) -> bool:
 
 def _client_fault(
     status: int,
-    said: Said,
+    said: ErrorBody,
     body: bytes,
     wait: int | None,
     dialect: Dialect,

@@ -1,14 +1,16 @@
 """Where keys and responses are kept: the protocols, the stores in memory, and the directory in
 front of a store of keys.
 
-The SQL stores are `middlewares.stores.sql` and `.sql_responses`, imported by name, so that a
+The SQL stores are `middlewares.stores.keys.sql` and `.sql_responses`, imported by name, so that a
 program which does not use them does not load SQLAlchemy.
 """
 
-from .directory import Grant, KeyDirectory
-from .keys import Key, KeyStore, Mode, StoreUnavailable, UnknownKey, digest, mint, prefix
+from middlewares.stores.keys.base import Key, KeyStore, Mode, UnknownKey, digest, mint, prefix
+from middlewares.stores.keys.directory import Grant, KeyDirectory
+from middlewares.stores.responses.base import Kept, KeptTurn, ResponseStore
+
+from .errors import StoreUnavailable
 from .memory import MemoryKeyStore, MemoryResponseStore, MemorySecretStore
-from .responses import Kept, KeptTurn, ResponseStore
 from .secret import SecretStore
 
 __all__ = [

@@ -18,13 +18,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import time
 
-from middlewares._shared import Shared
+from middlewares.limits import Budget
+from middlewares.shared import Shared
 from middlewares.single_flight import FlightRefused, SingleFlight
-from middlewares.terms import Budget
+from middlewares.stores.counters.base import AccountCounters, AccountStatus, Hold, InsufficientFunds
+from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.ledger.base import MOST_COST, Entry, LedgerStore
 
-from .counters import AccountCounters, CountersUnavailable, Hold, Short, Standing
-from .ledger import MOST_COST, Entry, LedgerStore
-from .memory_counters import MemoryCounters
+from .errors import CountersUnavailable
 from .outage import Outage
 
 _log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Accounts(Shared):
 
     async def reserve(
         self, account: str, hold_id: str, amount: int, least: int, budget: Budget
-    ) -> Hold | Short:
+    ) -> Hold | InsufficientFunds:
         """Set nano-credits aside for a request; see `AccountCounters.reserve`.
 
         Raises CountersUnavailable, StoreUnavailable; then nothing is held.
@@ -130,7 +131,7 @@ class Accounts(Shared):
         self._holds.pop(hold.id, None)
         self._counters.drop(hold)
 
-    async def standing(self, account: str, budget: Budget) -> Standing:
+    async def standing(self, account: str, budget: Budget) -> AccountStatus:
         """Where an account stands. Raises CountersUnavailable, StoreUnavailable."""
         for _ in range(_TRIES):
             answer = await self._counters.standing(account, budget, self._clock())
@@ -142,7 +143,7 @@ class Accounts(Shared):
     # The ledger
 
     async def committed(self, entries: Sequence[Entry]) -> None:
-        """These rows are in the ledger now. For `Book`.
+        """These rows are in the ledger now. For `LedgerWriter`.
 
         Raises CountersUnavailable: then all of it may be told again, and has to be.
         """

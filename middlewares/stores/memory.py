@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from middlewares._shared import Shared
+from middlewares.shared import Shared
+from middlewares.stores.counters.base import AHEAD
+from middlewares.stores.keys.base import Key, UnknownKey
+from middlewares.stores.responses.base import Kept, KeptTurn, Load
 
-from .counters import AHEAD
-from .keys import Key, UnknownKey
-from .responses import Kept, KeptTurn, Load
 from .secret import SECRET_BYTES
 
 

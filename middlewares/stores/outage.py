@@ -7,8 +7,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from .counters import CountersUnavailable
-from .keys import StoreUnavailable
+from .errors import CountersUnavailable, StoreUnavailable
 
 _MOMENT = 0.05
 """Seconds between two tries when the process ends."""

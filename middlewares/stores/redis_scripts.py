@@ -6,12 +6,12 @@ from hashlib import sha1
 from pathlib import Path
 from struct import Struct
 
-from middlewares.terms import Level
+from middlewares.limits import Level
+from middlewares.stores.counters.balance import Balance
+from middlewares.stores.counters.base import Check, Hold, Source
+from middlewares.stores.counters.memory_rates import level_of
 
-from .balance import Balance
-from .counters import Check, Hold, Source
-from .memory_rates import level_of
-from .redis_link import Part
+from .redis_client import Part
 
 _LUA = Path(__file__).parent / "lua"
 _CHECK = Struct(">dddd")

@@ -1,9 +1,6 @@
 """Runs of the comparison with made-up figures."""
 
-from bench.figures import (
-    Result,
-    Run,
-)
+from bench.figures import Result, Run
 
 
 def measured(

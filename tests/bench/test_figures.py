@@ -2,17 +2,7 @@
 
 import pytest
 
-from bench.figures import (
-    FIGURES,
-    Result,
-    Run,
-    Spread,
-    added,
-    difference,
-    ratio,
-    spread,
-    verdicts,
-)
+from bench.figures import FIGURES, Result, Run, Spread, added, difference, ratio, spread, verdicts
 from bench.load import percentiles
 
 from .runs import measured, run_of

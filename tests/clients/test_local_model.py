@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from edge import local_model
 from edge.cli import main
-from edge.local_model import LocalModelUnavailable
+from edge.upstreams.local_model import model as local_model
+from edge.upstreams.local_model.model import LocalModelUnavailable
 from tests.e2e.program import DEADLINE, Program, until
 from tests.e2e.wire import events, text_of
 
@@ -28,7 +28,7 @@ def server_of(demo: Program) -> psutil.Process:
     (found,) = [
         process
         for process in psutil.Process(demo.process.pid).children()
-        if "edge.llama_server" in process.cmdline()
+        if "edge.upstreams.local_model.llama_server" in process.cmdline()
     ]
     return found
 
@@ -118,7 +118,7 @@ def test_the_model_does_not_outlive_a_demo_that_was_killed(tmp_path: Path) -> No
 
 
 HOLDER = """
-from edge.local_model import local_model
+from edge.upstreams.local_model.model import local_model
 with local_model() as model:
     print(model.url, model.key, model.pid, flush=True)
     input()

@@ -13,7 +13,7 @@ import anthropic
 import openai
 import pytest
 
-from edge.local_model import NAME, LocalModel, local_model
+from edge.upstreams.local_model.model import NAME, LocalModel, local_model
 from tests.e2e.program import Gateway
 
 from .conftest import DIALECTS

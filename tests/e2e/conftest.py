@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from middlewares.stores.migrations import migrate
+from middlewares.stores.sql.migrations import migrate
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.redis_server import RedisServer
 

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import msgspec
 
-from middlewares.money import NANO, nano
+from middlewares.pricing import NANO, nano
 
 from .program import DEADLINE, Gateway, Program
 from .wire import Reply, ask

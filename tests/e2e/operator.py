@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from edge.board import digest_of
+from edge.config.snapshot import digest_of
 
 from .program import DEADLINE, Gateway, command, environment
 

@@ -14,16 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
-from edge import shape
+from edge.api.responses.expand import MOST_TURNS
 from edge.dialects.json_schema import MOST_EXPANDED, MOST_NODES, MOST_WALKED
 from edge.dialects.media import MOST_QUOTED
-from edge.intake import LONGEST_NAME, MOST_MEMBERS
-from edge.responses.expand import MOST_TURNS
-from middlewares._body import FREE_PIECES, LEAST_PIECE
+from edge.proxy.intake import LONGEST_NAME, MOST_MEMBERS
+from edge.requests import body_limits
+from middlewares.body import FREE_PIECES, LEAST_PIECE
+from tests.e2e.hostile.arena import Helper, document
+from tests.e2e.hostile.kinds import DIALECTS, Dialect, Raw, array, encode
 from tests.waiting import DEADLINE
 
-from .hostile.arena import Helper, document
-from .hostile.kinds import DIALECTS, Dialect, Raw, array, encode
 from .program import Gateway, Program, until
 from .wire import line, request
 
@@ -69,23 +69,23 @@ def _metadata(dialect: Dialect, model: str, count: int) -> bytes:
 
 Body = Callable[[Dialect, str, int], bytes]
 BOUNDS: list[tuple[Body, int, tuple[str, str, str]]] = [
-    (_messages, shape.MOST_MESSAGES, ("messages", "messages", "input")),
+    (_messages, body_limits.MOST_MESSAGES, ("messages", "messages", "input")),
     (
         _parts,
-        shape.MOST_PARTS,
+        body_limits.MOST_PARTS,
         ("messages[0].content", "messages[0].content", "input[0].content"),
     ),
-    (_tools, shape.MOST_TOOLS, ("tools", "tools", "tools")),
+    (_tools, body_limits.MOST_TOOLS, ("tools", "tools", "tools")),
     (
         _required,
-        shape.MOST_NAMES,
+        body_limits.MOST_NAMES,
         (
             "tools[0].function.parameters.required",
             "tools[0].input_schema.required",
             "tools[0].parameters.required",
         ),
     ),
-    (_metadata, shape.MOST_METADATA, ("metadata", "metadata", "metadata")),
+    (_metadata, body_limits.MOST_METADATA, ("metadata", "metadata", "metadata")),
 ]
 
 
@@ -123,7 +123,7 @@ def test_just_under_is_answered_and_just_over_is_refused_by_path(
 def test_stop_strings_have_a_bound_in_number_and_length(attacked: Gateway, name: str) -> None:
     dialect = DIALECTS[name]
     member = next(iter(dialect.stops(["a"])))
-    most, longest = shape.MOST_STOPS, shape.LONGEST_STOP
+    most, longest = body_limits.MOST_STOPS, body_limits.LONGEST_STOP
     under = ["s" * longest] * most
     for model in MODELS:
         assert _post(attacked, dialect, dialect.body(model, **dialect.stops(under))).is_success
@@ -158,10 +158,15 @@ def _tokens(count: int) -> bytes:
 
 
 ELSEWHERE: list[tuple[str, Callable[[int], bytes], int, str]] = [
-    (DIALECTS["claude"].path, _results_of_messages, shape.MOST_PARTS, "messages[2].content[0]."),
-    (DIALECTS["resp"].path, _results_of_responses, shape.MOST_PARTS, "input[1].output`"),
-    (DIALECTS["chat"].path, _functions, shape.MOST_TOOLS, "functions`"),
-    ("/v1/embeddings", _tokens, shape.MOST_INPUTS, "input`"),
+    (
+        DIALECTS["claude"].path,
+        _results_of_messages,
+        body_limits.MOST_PARTS,
+        "messages[2].content[0].",
+    ),
+    (DIALECTS["resp"].path, _results_of_responses, body_limits.MOST_PARTS, "input[1].output`"),
+    (DIALECTS["chat"].path, _functions, body_limits.MOST_TOOLS, "functions`"),
+    ("/v1/embeddings", _tokens, body_limits.MOST_INPUTS, "input`"),
 ]
 
 
@@ -334,13 +339,13 @@ def test_a_conversation_has_a_bound_in_turns_and_in_items(attacked: Gateway) -> 
     assert f"more than {MOST_TURNS} responses" in error["message"]
     assert error["param"] == "previous_response_id"
     before = {"previous_response_id": f"resp_turn{MOST_TURNS}"}
-    new = shape.MOST_MESSAGES - MOST_TURNS - 1  # an item in each turn, and one answer
+    new = body_limits.MOST_MESSAGES - MOST_TURNS - 1  # an item in each turn, and one answer
     for more in (0, 1):
         said = Raw(array(dialect.message, new + more))
         body = encode({"model": "claude", "store": False, **before, "input": said})
         answer = _post(attacked, dialect, body)
         if more:
-            _refused(answer, "input", shape.MOST_MESSAGES)
+            _refused(answer, "input", body_limits.MOST_MESSAGES)
         else:
             assert answer.status_code == 200, answer.text
 
@@ -389,7 +394,7 @@ def test_the_loop_goes_on_beside_a_body_that_takes_long(attacked: Gateway) -> No
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turn = encode({"role": "assistant", "tool_calls": [call]})
     turn += b"," + encode({"role": "tool", "tool_call_id": "a", "content": "x"})
-    body = dialect.messages("claude", array(turn, shape.MOST_MESSAGES // 2))
+    body = dialect.messages("claude", array(turn, body_limits.MOST_MESSAGES // 2))
     done = threading.Event()
     with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=DEADLINE) as client:
         sending = pool.submit(_post, attacked, dialect, body)

@@ -19,9 +19,9 @@ import httpx
 import psutil
 import pytest
 
-from middlewares.money import NANO
-from middlewares.stores.identity import MEMORY
-from middlewares.stores.migrations import migrate
+from middlewares.pricing import NANO
+from middlewares.stores.sql.identity import MEMORY
+from middlewares.stores.sql.migrations import migrate
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.middlewares.stores.sqlite_files import new_sqlite
 

@@ -16,13 +16,13 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from edge.options import Server
+from edge.config.model import ServerConfig
+from tests.e2e.hostile.arena import Arena, Helper, Outcome, document
+from tests.e2e.hostile.bounds import BOUNDS, ROUGH, Bound
+from tests.e2e.hostile.kinds import DIALECTS, elsewhere, kinds, streamed
 from tests.waiting import DEADLINE
 
 from .conftest import Figures
-from .hostile.arena import Arena, Helper, Outcome, document
-from .hostile.bounds import BOUNDS, ROUGH, Bound
-from .hostile.kinds import DIALECTS, elsewhere, kinds, streamed
 from .program import Gateway, Program, peak_rss, until
 from .wire import CHAT, MESSAGES, line
 
@@ -111,7 +111,7 @@ def test_bound_within_is_served_and_beyond_is_refused_by_name(
 def test_body_within_the_largest_is_served_and_beyond_is_refused(
     arena: Arena, full: bool, figures: Figures
 ) -> None:
-    most = Server().max_body
+    most = ServerConfig().max_body
     worst = Worst()
     for caller, model in (("chat", "chat"), ("claude", "resp"), ("resp", "claude")):
         dialect = DIALECTS[caller]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from middlewares.money import decimal
+from middlewares.pricing import decimal
 
 from .conftest import SECRETS, Figures, shared_store
 from .ledger import limits, paid, rows

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.answers import MOST_ANSWER, MOST_VECTORS
+from edge.proxy.whole_answers import MOST_ANSWER, MOST_VECTORS
 
 from .program import Gateway, peak_rss, until
 from .scripted_upstream import Answer, ScriptedUpstream, scripted_upstream

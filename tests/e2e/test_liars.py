@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from middlewares.money import NANO, decimal
+from middlewares.pricing import NANO, decimal
 
 from .conftest import SECRETS, Figures, shared_store
 from .ledger import Row, credits_of, rows, standing

@@ -12,24 +12,12 @@ import anthropic
 import openai
 import pytest
 
-from middlewares.money import decimal
+from middlewares.pricing import decimal
 
 from .conftest import Start, shared_store
 from .ledger import limits, paid, rows, rows_when
 from .program import DEADLINE, Gateway, Program, release, stats, until
-from .wire import (
-    ANTHROPIC,
-    CHAT,
-    MESSAGES,
-    Reply,
-    ask,
-    bearer,
-    chat,
-    events,
-    line,
-    once,
-    text_of,
-)
+from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, bearer, chat, events, line, once, text_of
 
 NEAR: dict[str, Any] = {
     "auth": {"admin_token": "env:ADMIN_TOKEN"},

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import redis
 
-from middlewares.money import NANO
+from middlewares.pricing import NANO
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, shared_store

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from middlewares.money import decimal
+from middlewares.pricing import decimal
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import SECRETS, Figures, shared_store

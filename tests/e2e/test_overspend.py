@@ -12,8 +12,8 @@ import msgspec
 import psutil
 import pytest
 
-from middlewares.money import NANO, nano
-from middlewares.stores.counters import LIFETIME, RENEWAL
+from middlewares.pricing import NANO, nano
+from middlewares.stores.counters.base import LIFETIME, RENEWAL
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, shared_store

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from middlewares.money import decimal
+from middlewares.pricing import decimal
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, shared_store

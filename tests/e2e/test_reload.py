@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.board import digest_of
+from edge.config.snapshot import digest_of
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, over_http
@@ -73,7 +73,7 @@ def test_a_changed_file_is_taken_over_without_being_told(start: Start) -> None:
     (worker,) = gateway.workers
     shown = gateway.metrics()["penstock_config_hash", (("pid", str(worker.pid)),)]
     assert shown == int(digest[:12], 16)
-    (told,) = [entry for entry in gateway.log if entry.get("logger") == "edge.reload"]
+    (told,) = [entry for entry in gateway.log if entry.get("logger") == "edge.server.reload"]
     assert (told["level"], digest in told["event"]) == ("info", True)
 
 
@@ -313,7 +313,7 @@ async def test_a_storm_of_reloads_under_load(
     assert reloads(gateway, "applied") + 1 == end["workers"][0]["edition"]
     assert reloads(gateway, "refused") >= times // 5
     told = Counter(entry["logger"] for entry in gateway.log if entry["level"] != "info")
-    assert told == {"edge.reload": reloads(gateway, "refused")}
+    assert told == {"edge.server.reload": reloads(gateway, "refused")}
     outcomes = {entry["outcome"] for entry in gateway.log if entry["event"] == "request"}
     assert outcomes == {"completed"}
     figures(

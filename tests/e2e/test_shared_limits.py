@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from middlewares.money import NANO
+from middlewares.pricing import NANO
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.redis_server import RedisServer
 

@@ -230,7 +230,7 @@ def test_sigquit_shows_what_every_process_does_and_changes_nothing(start: Start)
 
     def shown() -> bool:
         said = gateway.stderr
-        return "edge/server.py" in said and said.count("(most recent call first)") >= 2
+        return "edge/server/serve.py" in said and said.count("(most recent call first)") >= 2
 
     until(shown, what="the stacks of parent and worker")
     assert gateway.get("/health").status_code == 200

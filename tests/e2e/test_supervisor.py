@@ -90,7 +90,9 @@ def takes_over(gateway: Gateway, **tables: Any) -> None:
 
 
 def faults(gateway: Gateway) -> list[str]:
-    return [entry["event"] for entry in gateway.log if entry.get("logger") == "edge.guard"]
+    return [
+        entry["event"] for entry in gateway.log if entry.get("logger") == "edge.runtime.loop_guard"
+    ]
 
 
 def test_storm_of_signals_gateway_serves_and_stops(start: Start) -> None:

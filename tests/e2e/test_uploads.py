@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge.upstreams.provider import LONGEST_HEADER, MOST_HEADER_BYTES, MOST_HEADERS
-from middlewares._uploads import MOST_SMALL
+from middlewares.uploads import MOST_SMALL
 
 from .conftest import ADMIN_TOKEN, SECRETS, Figures, Start, over_http
 from .program import DEADLINE, Gateway, Program, peak_rss, release, until

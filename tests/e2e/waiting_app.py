@@ -9,17 +9,17 @@ leaves. `/seen` tells how requests ended so far, as "outcome path", and how many
 import asyncio
 import json
 
-from edge.watch import ClientGone, Watch
+from edge.proxy.watchdog import ClientDisconnected, Watchdog
 from middlewares import Exchange, Principal, RateLimitMiddleware
-from middlewares._asgi import Receive, Scope, Send
-from middlewares._body import read_body, replay
-from middlewares._line import Line
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.terms import Limits, Rate
+from middlewares.asgi import Receive, Scope, Send
+from middlewares.body import read_body, replay
+from middlewares.limits import Limits, Rate
+from middlewares.rate_limit.throttle_queue import ThrottleQueue
+from middlewares.stores.counters.memory import MemoryCounters
 
 LIMITS = Limits(requests=Rate(1, 0.3), concurrency=1, on_excess="throttle")
 
-_line = Line()
+_line = ThrottleQueue()
 _seen: list[str] = []
 
 
@@ -27,9 +27,9 @@ async def _inner(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"].endswith("watch"):
         _seen.append(f"inside {scope['path']}")
         try:
-            async with Watch(receive):
+            async with Watchdog(receive):
                 await asyncio.Event().wait()
-        except ClientGone:
+        except ClientDisconnected:
             Exchange.of(scope).outcome = "hung_up"
             _seen.append(f"left {scope['path']}")
             return

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from middlewares import sse
-from tests.edge.dialogue import DOCUMENT, MODELS, PATHS, SAY, ask
-from tests.edge.scripted import Answer, House, Scripted, Step
+
+from .dialogue import DOCUMENT, MODELS, PATHS, SAY, ask
+from .scripted import Answer, House, Scripted, Step
 
 CALLERS = {**PATHS, "completions": "/v1/completions"}
 PRICED: dict[str, Any] = {

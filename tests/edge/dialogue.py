@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.upstreams import Header
-from tests.edge.scripted import JSON
+
+from .scripted import JSON
 
 PATHS = {
     "chat.completions": "/v1/chat/completions",

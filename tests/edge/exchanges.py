@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from edge.catalog import Catalog
 from edge.endpoints import BY_NAME
+from edge.routing.catalog import Catalog
 from middlewares import Exchange
 
 

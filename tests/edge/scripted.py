@@ -14,41 +14,36 @@ from typing import Any
 
 import msgspec
 
-from edge.account import AccountApp
-from edge.admin import AdminApp
-from edge.catalog import Catalog
+from edge.api.account import AccountApp
+from edge.api.handlers import handlers, stateful
+from edge.api.health import open_app
+from edge.billing.plans import Plans
+from edge.billing.token_estimate import Estimator
+from edge.billing.usage_report import UsageReport
 from edge.chain import Parts, compose, uploads_of
-from edge.door import Door
+from edge.config.load import parse
+from edge.dialects.sealing import Sealing
 from edge.endpoints import ENDPOINTS, Endpoint
-from edge.estimate import Estimator
-from edge.handlers import handlers, stateful
-from edge.ops import open_app
-from edge.places import Places
-from edge.plans import Plans
-from edge.roster import Place
-from edge.sealing import Sealing
-from edge.settings import parse
-from edge.statement import Statement
+from edge.management.http import AdminApp
+from edge.routing.candidates import Candidates
+from edge.routing.catalog import Catalog
+from edge.runtime.admission import Admission
+from edge.runtime.worker_table import WorkerSlot
 from edge.upstreams import Header, Request, Response, Sink
+from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider
-from edge.upstreams.providers import providers_of
 from middlewares import Exchange, Metrics, Principal
-from middlewares._asgi import Receive, Scope, Send
-from middlewares._line import Line
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.exchange import Dialect
-from middlewares.stores import (
-    MemoryKeyStore,
-    MemoryResponseStore,
-    MemorySecretStore,
-    ResponseStore,
-)
+from middlewares.rate_limit.throttle_queue import ThrottleQueue
+from middlewares.stores import MemoryKeyStore, MemoryResponseStore, MemorySecretStore, ResponseStore
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.audit import MemoryAuditStore
-from middlewares.stores.book import Book
-from middlewares.stores.breakers import Breakers
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.stores.memory_ledger import MemoryLedgerStore
-from middlewares.stores.memory_replays import MemoryReplays
+from middlewares.stores.audit.base import MemoryAuditStore
+from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.health.breakers import Breakers
+from middlewares.stores.ledger.memory import MemoryLedgerStore
+from middlewares.stores.ledger.writer import LedgerWriter
+from middlewares.stores.replays.memory import MemoryReplays
 
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
@@ -247,10 +242,10 @@ class House:
             }
         counters = MemoryCounters()
         self.accounts = Accounts(counters, self.ledger)
-        self.book = Book(self.ledger, None, committed=self.accounts.committed)
+        self.book = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
         plans = Plans(self.settings)
         health = Breakers()
-        statement = Statement(
+        statement = UsageReport(
             terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
         sealing = Sealing(MemorySecretStore())
@@ -279,15 +274,15 @@ class House:
                 sealing=sealing,
                 estimator=self.estimator,
             ),
-            places=Places(
+            places=Candidates(
                 self.catalog,
                 health=health,
                 affinity=None,
                 dialects=lambda name: providers[name].dialects,
             ),
             health=health,
-            line=Line(),
-            second_line=Line(),
+            line=ThrottleQueue(),
+            second_line=ThrottleQueue(),
             uploads=uploads_of(self.settings),
             metrics=self.metrics,
             estimator=self.estimator,
@@ -298,7 +293,7 @@ class House:
                 self.metrics,
                 lambda: {} if self.ready else {"reason": "stopping"},
                 self._status,
-                Place.alone().fleet,
+                WorkerSlot.alone().fleet,
             ),
             admin_app=AdminApp(
                 token=None,
@@ -308,7 +303,7 @@ class House:
                 audit=MemoryAuditStore(),
                 statement=statement,
             ),
-            door=Door(None, lambda: 0),
+            door=Admission(None, lambda: 0),
             endpoints=self.endpoints,
         )
         self._app = compose(bottom, parts).app

@@ -6,7 +6,7 @@ import pytest
 
 from edge import chain
 from edge.chain import Layer, Parts, compose
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
 
 PARTS = cast("Parts", None)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from middlewares.exchange import Usage
-from middlewares.money import NANO
-from middlewares.stores.memory_ledger import MemoryLedgerStore
+from middlewares.pricing import NANO
+from middlewares.stores.ledger.memory import MemoryLedgerStore
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.scripted import JSON, Answer, House, Scripted
 
+from .scripted import JSON, Answer, House, Scripted
 from .wire import CHAT, COST, DONE, EMBEDDINGS, HI, MESSAGES, PLAIN, ROLE, STOP, body
 
 MESSAGE = (

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from edge.dialects import translation
+from edge.proxy import translation
 from edge.upstreams import ConnectFailed, Disconnected, TimedOut
 from middlewares import KINDS
 from middlewares.exchange import Exchange, Usage
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.dialogue import (
+
+from .dialogue import (
     CROSSED,
     DOCUMENT,
     MODELS,
@@ -30,7 +31,7 @@ from tests.edge.dialogue import (
     ask,
     tools,
 )
-from tests.edge.scripted import Answer, House, Pulse, Scripted, Step
+from .scripted import Answer, House, Pulse, Scripted, Step
 
 pytestmark = pytest.mark.simulated_time
 

@@ -6,25 +6,18 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from edge.dialects.crossing import CLIENTS
-from edge.endpoints import (
-    BY_NAME,
-    CONVERSATIONS,
-    ENDPOINTS,
-    SERVED_BY,
-    TAILS,
-    Billed,
-    Endpoint,
-)
-from edge.intake import check_bodies
+from edge.config.load import parse
+from edge.endpoints import BY_NAME, CONVERSATIONS, ENDPOINTS, SERVED_BY, TAILS, Billed, Endpoint
+from edge.proxy.intake import check_bodies
+from edge.proxy.translate import CLIENTS
 from edge.routing.paths import OPEN, Paths
-from edge.settings import parse
 from edge.upstreams.simulator import objects
 from edge.upstreams.simulator.behaviour import posts
-from edge.upstreams.simulator.prompt import Rejected
+from edge.upstreams.simulator.prompt import PromptRejected
 from middlewares.exchange import Dialect
 from tests.asgi import request
-from tests.edge.scripted import DOCUMENT, JSON, Answer, House, Scripted
+
+from .scripted import DOCUMENT, JSON, Answer, House, Scripted
 
 FACTS: dict[str, Any] = {
     "name": "added",
@@ -223,7 +216,7 @@ def test_simulated_object_repeats_what_came_and_counts_it() -> None:
     assert said["received"] == {"query": asked["query"], "documents": asked["documents"]}
     assert said["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
     for body, param in ((b"[]", None), (b'{"model":1}', "model")):
-        with pytest.raises(Rejected) as refused:
+        with pytest.raises(PromptRejected) as refused:
             objects.read(body)
         assert (refused.value.status, refused.value.param) == (400, param)
 

@@ -12,8 +12,9 @@ import pytest
 
 from middlewares.stores import Kept, MemoryResponseStore, StoreUnavailable
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.dialogue import DOCUMENT, MODELS, PLAIN, SAY, Read, ask
-from tests.edge.scripted import Answer, House, Scripted
+
+from .dialogue import DOCUMENT, MODELS, PLAIN, SAY, Read, ask
+from .scripted import Answer, House, Scripted
 
 pytestmark = pytest.mark.simulated_time
 

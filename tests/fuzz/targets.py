@@ -19,22 +19,14 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from edge.dialects import thread
-from edge.dialects.crossing import CLIENTS, UPSTREAMS
-from edge.dialects.foreign import without_foreign
-from edge.dialects.forms import as_stream, put_together
-from edge.dialects.neutral import (
-    Event,
-    Refusal,
-    Reply,
-    Text,
-    Thinking,
-    ToolCall,
-    fold,
-)
+from edge.dialects.codec import Caller, TargetModel
+from edge.dialects.foreign_signatures import without_foreign
+from edge.dialects.neutral import Event, Refusal, Reply, Text, Thinking, ToolCall, fold
 from edge.dialects.passthrough import UpstreamBroke, decode_fields
-from edge.dialects.sides import Aim, Caller
 from edge.endpoints import ENDPOINTS
+from edge.proxy.stream_forms import as_stream, put_together
+from edge.proxy.translate import CLIENTS, UPSTREAMS
+from edge.routing import conversation_key
 from middlewares import sse
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
@@ -171,7 +163,7 @@ def ask(endpoint: str, data: bytes) -> None:
         for model in models:
             try:
                 conversation = CALLERS[endpoint].read(fields)
-                aim = Aim(model=model, max_output=64_000, context=200_000, origin="0" * 12)
+                aim = TargetModel(model=model, max_output=64_000, context=200_000, origin="0" * 12)
                 body = UPSTREAMS[dialect].write(conversation, aim).body
             except Problem as problem:
                 assert problem.kind in ("invalid_request", "audio_not_supported_by_model")
@@ -186,7 +178,7 @@ def tell(endpoint: str, data: bytes) -> None:
     except (ValueError, RecursionError):
         return
     for member in ("messages", "input"):
-        known = thread.read(fields, member)
+        known = conversation_key.read(fields, member)
         assert known is None or known.messages
     if endpoint in _NATIVE:
         dialect = _NATIVE[endpoint]

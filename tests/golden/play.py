@@ -16,14 +16,15 @@ from unittest.mock import patch
 
 import msgspec
 
-from edge.dialects import openai_responses, translation
-from edge.dialects.crossing import CLIENTS, Crossing, cross
+from edge.billing.token_estimate import Estimator
+from edge.dialects import openai_responses
+from edge.dialects.codec import TargetModel
 from edge.dialects.openai_responses.write_answer import ResponsesWriter
 from edge.dialects.passthrough import Relay, UpstreamBroke
-from edge.dialects.sides import Aim
-from edge.dialects.translation import Translation
 from edge.endpoints import BY_NAME
-from edge.estimate import Estimator
+from edge.proxy import translation
+from edge.proxy.translate import CLIENTS, Translator, translator_for
+from edge.proxy.translation import Translation
 from edge.upstreams.refusal import problem_of
 from middlewares import sse
 from middlewares.exchange import Dialect, Exchange, Usage
@@ -87,7 +88,7 @@ def exchange_of(endpoint: str, body: dict[str, Any]) -> Exchange:
         fields=_decode(json.dumps(body, ensure_ascii=False).encode()),
         model=body["model"],
         stream=body.get("stream") is True,
-        entry="entry",
+        catalog_id="entry",
         estimate=ESTIMATE,
     )
 
@@ -100,14 +101,14 @@ def cross_of(
     *,
     family: str = "",
     **limits: int,
-) -> tuple[Exchange, Crossing]:
+) -> tuple[Exchange, Translator]:
     """The exchange of `body` and its way to `model`, a `family`. Raises Problem."""
     exchange = exchange_of(endpoint, body)
     with patch.object(translation, "time", lambda: NOW):
-        found = cross(
+        found = translator_for(
             exchange,
             (dialect,),  # type: ignore[arg-type]
-            Aim(
+            TargetModel(
                 model=model,
                 family=family,
                 max_output=limits.get("max_output"),
@@ -120,7 +121,7 @@ def cross_of(
     return exchange, found
 
 
-def crossing_of(case: Case, *, stream: bool) -> tuple[Exchange, Crossing]:
+def crossing_of(case: Case, *, stream: bool) -> tuple[Exchange, Translator]:
     """The exchange and its way across. Raises Problem."""
     body = case.request
     if stream:
@@ -166,7 +167,7 @@ def play(case: Case) -> dict[str, str]:
     return out
 
 
-def _sent(case: Case, way: Crossing) -> str:
+def _sent(case: Case, way: Translator) -> str:
     body = way.take_body()
     _, again = crossing_of(case, stream=True)
     assert again.take_body() == body, "the same request gives another body"

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from edge.dialects import crossing
+from edge.proxy import translate
 from middlewares.problem import Problem
 
 from .case import CASES, Case, parse
@@ -23,7 +23,7 @@ def asked(case: Case, model: str, family: str) -> dict[str, Any] | str:
     body = {**case.request, "stream": True}
     try:
         # What an earlier turn sealed is its maker's, whose name is another question.
-        with patch.object(crossing, "fingerprint", lambda *_: "0" * 12):
+        with patch.object(translate, "fingerprint", lambda *_: "0" * 12):
             _, way = cross_of(case.endpoint, body, case.dialect, model, family=family, **limits)
     except Problem as problem:
         return str(problem)

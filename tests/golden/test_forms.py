@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from edge.dialects.crossing import UPSTREAMS
-from edge.dialects.forms import as_stream, put_together
-from edge.dialects.halves import Halves
 from edge.dialects.neutral import Refusal, Reply, Text, Thinking, ToolCall, fold
+from edge.dialects.split_characters import Halves
+from edge.proxy.stream_forms import as_stream, put_together
+from edge.proxy.translate import UPSTREAMS
 from middlewares.exchange import Dialect
 
 from .case import CASES, Case, parse

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from middlewares._asgi import ASGIApp
-from middlewares.exchange import Exchange, Place, Principal, Target
-from middlewares.money import NANO, Price
+from middlewares.asgi import ASGIApp
+from middlewares.exchange import Candidate, Exchange, Principal, Target
+from middlewares.limits import Budget, Limits, Rate, Window
+from middlewares.pricing import NANO, Price
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.book import Book
-from middlewares.stores.breakers import Breakers
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.stores.memory_ledger import MemoryLedgerStore
-from middlewares.stores.memory_replays import MemoryReplays
-from middlewares.terms import Budget, Limits, Rate, Window
+from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.health.breakers import Breakers
+from middlewares.stores.ledger.memory import MemoryLedgerStore
+from middlewares.stores.ledger.writer import LedgerWriter
+from middlewares.stores.replays.memory import MemoryReplays
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 
@@ -58,7 +58,7 @@ async def _budget(m: ModuleType) -> AsyncIterator[Wrap]:
     ledger = MemoryLedgerStore()
     counters = MemoryCounters()
     accounts = Accounts(counters, ledger)
-    book = Book(ledger, None, committed=accounts.committed)
+    book = LedgerWriter(ledger, None, committed=accounts.committed)
     await book.start()
     budget = Budget(windows=(Window("1d", 86400.0, NANO),))
 
@@ -92,7 +92,7 @@ async def _fallback(m: ModuleType) -> AsyncIterator[Wrap]:
     target = Target("up", "conformance")
     health = Breakers()
     yield lambda app: m.FallbackMiddleware(
-        app, places=lambda exchange: (Place(target),), health=health
+        app, places=lambda exchange: (Candidate(target),), health=health
     )
     assert health.flying(target) == 0
 

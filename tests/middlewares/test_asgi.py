@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from middlewares._asgi import Message, Send, offer
+from middlewares.asgi import Message, Send, offer
 
 MESSAGE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
 

@@ -7,11 +7,10 @@ import msgspec
 import pytest
 
 from middlewares import AuthMiddleware, Exchange, Principal
-from middlewares._asgi import ASGIApp, Message, Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
 from middlewares.stores import Grant, Key, KeyDirectory, MemoryKeyStore, StoreUnavailable, digest
 from tests.asgi import Call, Recorded, http_scope, request
-
-from .stores.samples import new_key
+from tests.middlewares.stores.samples import new_key
 
 NOW = 1_000_000.0
 

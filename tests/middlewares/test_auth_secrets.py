@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from edge import keys as operations
+from edge.management import keys as operations
 from middlewares import AuthMiddleware, ErrorsMiddleware, Exchange
-from middlewares._asgi import Receive, Scope, Send
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.stores import KeyDirectory, mint
-from middlewares.stores.sql import Database, SqlKeyStore
+from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.asgi import Call, http_scope
 from tests.middlewares.stores.sqlite_files import new_sqlite
 

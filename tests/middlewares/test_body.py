@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from middlewares._asgi import Message
-from middlewares._body import discard, read_body, replay
+from middlewares.asgi import Message
+from middlewares.body import discard, read_body, replay
 from middlewares.problem import Problem
 
 pytestmark = pytest.mark.simulated_time

@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 
 from middlewares import Attempt, ErrorsMiddleware, Exchange, Principal, Problem, Target, Usage
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares.budget import Bill, BudgetMiddleware, credits_used
-from middlewares.money import NANO, Price
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
+from middlewares.budget import BudgetMiddleware, Quote, credits_used
+from middlewares.limits import Budget, Window
+from middlewares.pricing import NANO, Price
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.book import Book
-from middlewares.stores.counters import RENEWAL, CountersUnavailable, Hold, Short
-from middlewares.stores.ledger import Entry
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.stores.memory_ledger import MemoryLedgerStore
-from middlewares.terms import Budget, Window
+from middlewares.stores.counters.base import RENEWAL, Hold, InsufficientFunds
+from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.errors import CountersUnavailable
+from middlewares.stores.ledger.base import Entry
+from middlewares.stores.ledger.memory import MemoryLedgerStore
+from middlewares.stores.ledger.writer import LedgerWriter
 from tests.asgi import Call, Recorded, http_scope
 
 pytestmark = pytest.mark.simulated_time
@@ -80,7 +81,9 @@ class Bank:
     """A whole back office in memory, with a clock to set."""
 
     def __init__(
-        self, counters: type[MemoryCounters] = MemoryCounters, book: type[Book] = Book
+        self,
+        counters: type[MemoryCounters] = MemoryCounters,
+        book: type[LedgerWriter] = LedgerWriter,
     ) -> None:
         self.now = NOON
         self.counters = counters(clock=lambda: self.now)
@@ -97,7 +100,7 @@ class Bank:
         tokens: tuple[int, int] = (100, 200),
         price: Price = PRICE,
     ) -> BudgetMiddleware:
-        bill = Bill(budget, "pro", *tokens, price)
+        bill = Quote(budget, "pro", *tokens, price)
         return BudgetMiddleware(
             inner,
             accounts=self.accounts,
@@ -440,7 +443,7 @@ async def test_cancelled_while_it_waits_for_the_counters(bank: Bank) -> None:
     asked = asyncio.Event()
 
     class Slow(MemoryCounters):
-        async def reserve(self, *args: Any, **rest: Any) -> Hold | Short | None:
+        async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             answer = await super().reserve(*args, **rest)
             if answer is not None:
                 asked.set()
@@ -460,7 +463,7 @@ async def test_cancelled_while_it_waits_for_the_counters(bank: Bank) -> None:
 async def test_the_open_row_is_what_is_paid_if_the_process_dies() -> None:
     opening: list[Entry] = []
 
-    class Recording(Book):
+    class Recording(LedgerWriter):
         def open(self, entry: Entry) -> None:
             opening.append(entry)
             super().open(entry)
@@ -492,7 +495,7 @@ async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> 
 
 
 async def test_nobody_is_refused_without_a_limit(bank: Bank) -> None:
-    bill = Bill(Budget(on_hangup="drain"), "", 100, 200, PRICE)
+    bill = Quote(Budget(on_hangup="drain"), "", 100, 200, PRICE)
     app = BudgetMiddleware(
         Scripted(ASKED, COUNTED), accounts=None, book=bank.book, appraise=lambda exchange: bill
     )
@@ -508,7 +511,7 @@ async def test_removing_a_layer_opens_no_door(bank: Bank) -> None:
     inner = Scripted(ASKED, COUNTED)
     answer = await bank.ask(bank.app(inner, five_hours(NANO)), principal=None)
     assert (answer.status, answer.json()["error"]["code"]) == (401, "missing_key")
-    bill = Bill(five_hours(NANO), "", 100, 200, PRICE)
+    bill = Quote(five_hours(NANO), "", 100, 200, PRICE)
     app = BudgetMiddleware(inner, accounts=None, book=bank.book, appraise=lambda exchange: bill)
     assert (await bank.ask(app)).status == 503
     assert inner.calls == 0
@@ -755,7 +758,7 @@ async def test_who_is_in_the_way_of_himself_is_told_so(bank: Bank) -> None:
 
 
 async def test_no_request_is_served_that_cannot_be_written_down() -> None:
-    class FullDisk(Book):
+    class FullDisk(LedgerWriter):
         def open(self, entry: Entry) -> None:
             raise StoreUnavailable("No space left on device")
 
@@ -773,7 +776,7 @@ async def test_no_request_is_served_that_cannot_be_written_down() -> None:
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 async def test_counters_that_do_not_answer_let_nobody_spend(dialect: str) -> None:
     class Gone(MemoryCounters):
-        async def reserve(self, *args: Any, **rest: Any) -> Hold | Short | None:
+        async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             raise CountersUnavailable("no route to 10.0.0.9")
 
     async with opened(Bank(Gone)) as bank:
@@ -802,7 +805,7 @@ async def test_a_ledger_that_does_not_answer_lets_nobody_spend(
 async def test_a_journal_on_disk(tmp_path: Path) -> None:
     """The same with the book that servers have."""
     bank = Bank()
-    bank.book = Book(bank.ledger, tmp_path, committed=bank.accounts.committed)
+    bank.book = LedgerWriter(bank.ledger, tmp_path, committed=bank.accounts.committed)
     budget = five_hours(NANO)
     async with opened(bank):
         await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
@@ -819,7 +822,7 @@ def test_credits_used() -> None:
     assert credits_used(exchange) is None
     exchange.usage = Usage(90, 50, cache_read=20)
     assert credits_used(exchange) is None
-    exchange.measured = True
+    exchange.usage_reported = True
     assert credits_used(exchange) == "0.000192"
     exchange.tariff = None
     assert credits_used(exchange) is None

@@ -16,7 +16,7 @@ import pytest
 
 import middlewares
 from middlewares import Exchange
-from middlewares._asgi import Message, Receive, Scope, Send
+from middlewares.asgi import Message, Receive, Scope, Send
 from tests.asgi import Call, http_scope, lifespan
 from tests.waiting import DEADLINE
 

@@ -13,10 +13,10 @@ from middlewares import (
     RateLimitMiddleware,
     Target,
 )
-from middlewares._asgi import Receive, Scope, Send
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.terms import Limits, Rate
+from middlewares.limits import Limits, Rate
+from middlewares.stores.counters.memory import MemoryCounters
 from tests.asgi import Call, Recorded, http_scope, request
 
 Act = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -34,7 +34,12 @@ class Script:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         self.found.append(
-            (exchange.instead, exchange.refused, exchange.fallback_from, exchange.fallback_depth)
+            (
+                exchange.downgrade_to,
+                exchange.refused,
+                exchange.fallback_from,
+                exchange.fallback_depth,
+            )
         )
         await self.acts.pop(0)(scope, receive, send)
 
@@ -64,7 +69,7 @@ async def test_what_is_not_refused_is_not_touched() -> None:
     answer, exchange = await ask(script)
     assert answer.body == b"ok"
     assert script.found == [("", "", "", 0)]
-    assert (exchange.instead, exchange.fallback_from) == ("", "")
+    assert (exchange.downgrade_to, exchange.fallback_from) == ("", "")
 
 
 @pytest.mark.parametrize(("kind", "model"), SMALLER.items())
@@ -90,7 +95,7 @@ async def test_other_refusals_are_told() -> None:
     script = Script(refuses("insufficient_credits"))
     answer, exchange = await ask(script)
     assert answer.json()["error"]["code"] == "insufficient_credits"
-    assert exchange.instead == ""
+    assert exchange.downgrade_to == ""
 
 
 async def test_what_an_upstream_refused_is_told() -> None:
@@ -164,13 +169,13 @@ async def test_around_a_limiter() -> None:
 
     async def model(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        body = (exchange.instead or exchange.model).encode()
+        body = (exchange.downgrade_to or exchange.model).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     def limits(exchange: Exchange) -> Limits | None:
-        return None if exchange.instead else Limits(requests=Rate(2, 3600.0))
+        return None if exchange.downgrade_to else Limits(requests=Rate(2, 3600.0))
 
     limiter = RateLimitMiddleware(model, counters=counters, limits=limits, clock=lambda: 1.8e9)
     app = DowngradeMiddleware(limiter, instead=lambda exchange: SMALLER)

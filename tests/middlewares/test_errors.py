@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from middlewares import ErrorsMiddleware, Exchange, Problem
-from middlewares._asgi import Message, Receive, Scope, Send
-from middlewares._body import read_body
+from middlewares.asgi import Message, Receive, Scope, Send
+from middlewares.body import read_body
 from middlewares.exchange import Dialect
 from tests.asgi import Call, Recorded, http_scope
 

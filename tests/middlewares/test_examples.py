@@ -16,9 +16,8 @@ import pytest
 
 import middlewares
 from middlewares.stores import mint
+from tests.middlewares.stores.redis_server import RedisServer
 from tests.waiting import DEADLINE
-
-from .stores.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/middlewares.md").read_text()

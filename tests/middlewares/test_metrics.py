@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from middlewares import Attempt, Exchange, Metrics, MetricsMiddleware, Target, Usage
-from middlewares._asgi import Receive, Scope, Send
+from middlewares.asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
 
 pytestmark = pytest.mark.simulated_time
@@ -29,7 +29,7 @@ async def test_status_size_and_outcome() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         exchanges.append(exchange)
-        exchange.endpoint, exchange.entry, exchange.outcome = "chat", "m1", "completed"
+        exchange.endpoint, exchange.catalog_id, exchange.outcome = "chat", "m1", "completed"
         assert sample(metrics, "penstock_requests_in_flight") == 1
         await send({"type": "http.response.start", "status": 201, "headers": []})
         await send({"type": "http.response.body", "body": b"abc", "more_body": True})
@@ -72,7 +72,7 @@ FIGURES = {"input": 105, "output": 207, "cache_read": 311, "cache_write": 413}
 def test_figures_of_an_exchange() -> None:
     metrics = Metrics()
     exchange = Exchange(started=100.0)
-    exchange.endpoint, exchange.entry, exchange.stream = "messages", "m1", True
+    exchange.endpoint, exchange.catalog_id, exchange.stream = "messages", "m1", True
     exchange.first_content = 100.3
     exchange.problem = "upstream_error"
     exchange.usage = Usage(input=5, output=7, cache_read=11, cache_write=13, reasoning=3)
@@ -103,7 +103,7 @@ def test_figures_of_an_exchange() -> None:
 def test_an_unstreamed_answer_has_no_time_to_first_content() -> None:
     metrics = Metrics()
     exchange = Exchange()
-    exchange.entry, exchange.first_content = "m1", exchange.started + 1
+    exchange.catalog_id, exchange.first_content = "m1", exchange.started + 1
     metrics.finished(exchange, exchange.started + 2)
     assert sample(metrics, "penstock_time_to_first_content_seconds_count", model="m1") is None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from middlewares import KINDS, Exchange, House, Problem
+from middlewares import KINDS, ErrorStyle, Exchange, Problem
 from middlewares.exchange import Attempt, Dialect, Target
 from tests.asgi import request
 
@@ -13,7 +13,9 @@ KIND = pytest.mark.parametrize("kind", sorted(KINDS))
 
 
 def exchange(dialect: Dialect = "openai", **house: Any) -> Exchange:
-    return Exchange(dialect=dialect, request_id="r-1", house=House(**{"brand": "Acme", **house}))
+    return Exchange(
+        dialect=dialect, request_id="r-1", error_style=ErrorStyle(**{"brand": "Acme", **house})
+    )
 
 
 @KIND

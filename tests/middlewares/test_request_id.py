@@ -6,7 +6,7 @@ from time import time
 import pytest
 
 from middlewares import Exchange, RequestIDMiddleware
-from middlewares._asgi import Receive, Scope, Send
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.request_id import uuid7
 from tests.asgi import request
 

@@ -13,11 +13,11 @@ from litestar import Litestar, Router, get
 from litestar.middleware import DefineMiddleware
 
 from middlewares import AuthMiddleware, Metrics, RateLimitMiddleware
-from middlewares._line import Line
-from middlewares._shared import Shared
+from middlewares.limits import Limits, Rate
+from middlewares.rate_limit.throttle_queue import ThrottleQueue
+from middlewares.shared import Shared
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, digest, mint, prefix
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.terms import Limits, Rate
+from middlewares.stores.counters.memory import MemoryCounters
 
 OWNED = {
     "Journal",
@@ -55,7 +55,7 @@ def test_every_store_is_shared() -> None:
     assert not {one.__name__ for one in stores() if not issubclass(one, Shared)}
 
 
-@pytest.mark.parametrize("make", [MemoryCounters, MemoryKeyStore, Metrics, Line])
+@pytest.mark.parametrize("make", [MemoryCounters, MemoryKeyStore, Metrics, ThrottleQueue])
 def test_copy_of_a_shared_object_is_the_object(make: type) -> None:
     made = make()
     assert copy(made) is made

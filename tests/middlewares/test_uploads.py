@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from middlewares._uploads import MOST_SMALL, Upload, Uploads
 from middlewares.problem import Problem
+from middlewares.uploads import MOST_SMALL, Upload, Uploads
 
 
 def refusal(upload: Upload, more: int) -> str:

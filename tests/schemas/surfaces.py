@@ -21,16 +21,7 @@ from openai.types.responses.response_item_list import ResponseItemList
 from typing_extensions import TypedDict
 
 from . import laws, openresponses, presence
-from .rules import (
-    COUNT,
-    NAME,
-    STRING,
-    Rule,
-    among,
-    nullable,
-    record,
-    several,
-)
+from .rules import COUNT, NAME, STRING, Rule, among, nullable, record, several
 from .validators import Checker, schema_of
 
 Surface = Literal[

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.schemas import check_stream, summary
+from tests.schemas import check_stream
 
+from . import summary
 from .faults import Change, added, blocks, dropped, set_at, stream_of, twice
 from .samples import TEXT, with_usage
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.schemas import check_stream, summary
+from tests.schemas import check_stream
 
+from . import summary
 from .faults import Change, added, dropped, having, renumbered, set_at, stream_of, twice
 from .samples import (
     RESPONSE,

@@ -7,8 +7,9 @@ import pytest
 
 from edge.upstreams import Request
 from tests.edge.upstreams.simulated import MESSAGES, ask, messages, whole
-from tests.schemas import check, check_stream, summary
+from tests.schemas import check, check_stream
 
+from . import summary
 from .faults import blocks, stream_of
 from .samples import CASES, chat_bytes, messages_bytes, responses_events, with_usage
 

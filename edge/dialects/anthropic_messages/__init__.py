@@ -1,6 +1,6 @@
 """Anthropic Messages."""
 
-from edge.dialects.sides import ClientSide, UpstreamSide
+from edge.dialects.codec import ClientSide, UpstreamSide
 
 from . import read_answer, read_request, write_request
 from .write_answer import PING, MessagesWriter

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edge.dialects import opaque
+from edge.dialects import signatures
 from edge.dialects.neutral import Citation
 
 
@@ -28,5 +28,5 @@ def source_of(citation: Citation) -> dict[str, Any]:
         "url": citation.url,
         "title": citation.title or None,
         "cited_text": citation.quoted,
-        "encrypted_index": opaque.MARK,
+        "encrypted_index": signatures.MARK,
     }

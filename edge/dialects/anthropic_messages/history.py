@@ -11,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
-from edge.dialects.opaque import MARK
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
+from edge.dialects.signatures import MARK
 
 _MARK = MARK.encode()
 _THINKING = ("thinking", "redacted_thinking")

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edge.dialects import failures
+from edge.dialects import errors
 from edge.dialects.counts import made
-from edge.dialects.halves import Halves
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import corrected
+from edge.dialects.output_size import OutputSize, said_by
 from edge.dialects.passthrough import (
     BACKSLASH,
     NO_ECHO,
@@ -42,7 +42,7 @@ from edge.dialects.passthrough import (
     rename,
     without_data,
 )
-from edge.dialects.said import Said, said_by
+from edge.dialects.split_characters import Halves
 from edge.dialects.stops import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
@@ -166,7 +166,7 @@ class MessagesRelay:
         self._least = _NEVER
         """Bytes of the shortest event that passes if it only begins and ends like another one."""
         self._lessons = _LESSONS
-        self._made = Said()
+        self._made = OutputSize()
         self._renamer = Renamer(asked)
         self._sure = False
         """Whether the last event was a delta as it should be, so that more may follow."""
@@ -242,11 +242,11 @@ class MessagesRelay:
             read, data = _corrected(data, name, error)
         kind = read.type or name
         if is_failure(kind, name, read.error):
-            raise UpstreamBroke.by(failures.failed_by(data))
+            raise UpstreamBroke.by(errors.failed_by(data))
         if kind in ("", "message", "ping"):
             if is_heartbeat(parsed):
                 return PING
-            raise UpstreamBroke.by(failures.failed_by(data))
+            raise UpstreamBroke.by(errors.failed_by(data))
         if kind.startswith("content_block_"):
             self._made.add(event, 1)
         ours = self._passed(kind, read, data)
@@ -280,8 +280,8 @@ class MessagesRelay:
         if bytes(read.message) == b"null":
             return data
         message, corrected_ = _lenient(_decode_message, bytes(read.message))
-        if failures.says_error(message.error):
-            raise UpstreamBroke.by(failures.failed_by(data))
+        if errors.says_error(message.error):
+            raise UpstreamBroke.by(errors.failed_by(data))
         self._told = usage_at_start(message.usage)
         empty = bytes(message.usage) == b"null" or bytes(message.content) == b"null"
         named = not self._disclose and (data.count(_MODEL) > 1 or names_vendor(data))
@@ -415,13 +415,13 @@ def _is_ordinary(answer: _Answer) -> bool:
 def _checked(answer: _Answer, body: bytes) -> list[msgspec.Raw]:
     """The blocks of a body that is not ordinary. Raises UpstreamBroke if it is no answer."""
     content = answer.content
-    if answer.type == "error" or failures.says_error(answer.error) or content is None:
-        raise UpstreamBroke.by(failures.failed_by(body))
+    if answer.type == "error" or errors.says_error(answer.error) or content is None:
+        raise UpstreamBroke.by(errors.failed_by(body))
     stop = stop_of(answer.stop_reason)
     if stop == "failed":
         raise UpstreamBroke.by(interrupted(answer.stop_reason))
     if not content and stop is None:
-        raise UpstreamBroke.by(failures.broken("the answer is empty", body))
+        raise UpstreamBroke.by(errors.broken("the answer is empty", body))
     return content
 
 

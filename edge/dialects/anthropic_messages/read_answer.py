@@ -23,7 +23,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.dialects import failures
+from edge.dialects import errors
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import lenient
 from edge.dialects.neutral import (
@@ -119,7 +119,7 @@ class MessagesReader(SseReader):
         out: list[Event] = []
         if not self._over:
             if self._reason is None:
-                self._fail(failures.broken("the stream ended before message_stop"), out)
+                self._fail(errors.broken("the stream ended before message_stop"), out)
             else:
                 self._stop(out)
         return out
@@ -133,11 +133,11 @@ class MessagesReader(SseReader):
             try:
                 message = lenient(decode_message, body, NEEDED)
             except UNREADABLE:
-                return [failures.broken("the answer is not a message", body)]
-        if message.type == "error" or failures.says_error(message.error):
-            return [failures.failed_by(body)]
+                return [errors.broken("the answer is not a message", body)]
+        if message.type == "error" or errors.says_error(message.error):
+            return [errors.failed_by(body)]
         if message.content is None:
-            failed = failures.failed_by(body)
+            failed = errors.failed_by(body)
             failed.reason = f"the answer has no content: {failed.reason}"
             return [failed]
         self._greet(out)
@@ -147,7 +147,7 @@ class MessagesReader(SseReader):
                 self._begin(_block_of(bytes(raw)), out)
             except UNREADABLE:
                 if is_known(raw):
-                    return [failures.broken("a block is not as it should be", bytes(raw))]
+                    return [errors.broken("a block is not as it should be", bytes(raw))]
             self._close(out)
             if self._over:
                 return out
@@ -195,10 +195,10 @@ class MessagesReader(SseReader):
             if read.delta is not None:
                 self._delta(read.delta, data, out)
         elif is_failure(kind, name, read.error):
-            self._fail(failures.failed_by(data), out)
+            self._fail(errors.failed_by(data), out)
         elif kind in ("", "message"):
             if not is_heartbeat(sse.Event(name, data)):
-                self._fail(failures.failed_by(data), out)
+                self._fail(errors.failed_by(data), out)
         else:
             self._turn(kind, read, data, out)
 
@@ -231,13 +231,13 @@ class MessagesReader(SseReader):
             if not is_known(data):
                 typed = lenient(decode_typed, data)
                 if is_failure(typed.type, name, typed.error):
-                    self._fail(failures.failed_by(data), out)
+                    self._fail(errors.failed_by(data), out)
                 elif b'"content_block"' in data:
                     self._begin(Block(), out)
                 return
             read = lenient(decode_event, data, NEEDED)
         except UNREADABLE:
-            self._fail(failures.broken("a frame is not a Messages event", data), out)
+            self._fail(errors.broken("a frame is not a Messages event", data), out)
         else:
             self._read(read, name, data, out)
 
@@ -256,7 +256,7 @@ class MessagesReader(SseReader):
                     self._input = ""
                     out.append(ToolDelta(delta.partial_json))
             elif self._open is None:
-                self._fail(failures.broken("a tool's input without the tool", data), out)
+                self._fail(errors.broken("a tool's input without the tool", data), out)
         elif kind == "thinking_delta":
             if delta.thinking:
                 self._think(delta.thinking, out)
@@ -288,14 +288,14 @@ class MessagesReader(SseReader):
             case "tool_use":
                 self._open = "tool"
                 if not block.name:
-                    self._fail(failures.broken("a tool call without a name"), out)
+                    self._fail(errors.broken("a tool call without a name"), out)
                     return
                 given = bytes(block.input)
                 if given not in _NOTHING:
                     try:
                         self._input = msgspec.json.format(given, indent=-1).decode()
                     except UNREADABLE:
-                        self._fail(failures.broken("a tool's input cannot be read", given), out)
+                        self._fail(errors.broken("a tool's input cannot be read", given), out)
                         return
                 self._said = True
                 out.append(ToolOpened(block.id or "", block.name))
@@ -383,7 +383,7 @@ class MessagesReader(SseReader):
     def _stop(self, out: list[Event]) -> None:
         self._close(out)
         if not self._answered and self._reason is None:
-            self._fail(failures.broken("the answer ended before it began"), out)
+            self._fail(errors.broken("the answer ended before it began"), out)
             return
         self._over = True
         self._greet(out)
@@ -417,5 +417,5 @@ def is_failure(kind: str, name: str, error: msgspec.Raw) -> bool:
         kind == "error"
         or name == "error"
         or kind.endswith("_error")
-        or (error is not NULL and failures.says_error(error))
+        or (error is not NULL and errors.says_error(error))
     )

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from edge.dialects import opaque
+from edge.dialects import signatures
 from edge.dialects.check import array, json_text, mapping, string
 from edge.dialects.media import read_data_url, sniffed
 from edge.dialects.neutral import (
@@ -231,11 +231,11 @@ def _thinking(block: dict[str, Any], path: str) -> Thinking:
     signature = string(block.get("signature") or "", f"{path}.signature")
     if not signature:
         return Thinking(text=text)
-    sealed = opaque.unpack(signature) or Opaque(origin=_ORIGIN, data=signature)
+    sealed = signatures.unpack(signature) or Opaque(origin=_ORIGIN, data=signature)
     return Thinking(text=text, opaque=sealed if sealed.data else None)
 
 
 def _redacted(block: dict[str, Any], path: str) -> Thinking:
     data = string(block.get("data"), f"{path}.data", filled=True)
-    sealed = opaque.unpack(data) or Opaque(origin=_ORIGIN, data=data, redacted=True)
+    sealed = signatures.unpack(data) or Opaque(origin=_ORIGIN, data=data, redacted=True)
     return Thinking(opaque=sealed)

@@ -14,7 +14,7 @@ from edge.dialects.effort import read_effort
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.dialects.repair import without_attribution
-from edge.untyped import decode_object
+from edge.requests.untyped import decode_object
 from middlewares.problem import Problem, expected
 
 from .read_blocks import Blocks, cache_of

@@ -12,8 +12,7 @@ from msgspec import Struct
 
 from edge.dialects.effort import LEAST_BUDGET, budget_of, level_of
 from edge.dialects.neutral import EFFORTS, Conversation, Reasoning
-
-from .claude import Claude
+from edge.vendors.claude_models import Claude
 
 UNKNOWN_LIMIT = 4096
 """Tokens of output that every model can give."""

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 
 from edge.dialects.counts import Count, member, tokens
 from edge.dialects.passthrough import UNREADABLE
-from edge.untyped import decode_any, number
+from edge.requests.untyped import decode_any, number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from edge.dialects import opaque
+from edge.dialects import signatures
+from edge.dialects.codec import Caller
 from edge.dialects.neutral import (
     Citation,
     Cited,
@@ -48,7 +49,6 @@ from edge.dialects.neutral import (
     ToolOpened,
 )
 from edge.dialects.passthrough import encode
-from edge.dialects.sides import Caller
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -66,7 +66,7 @@ REASONS: dict[Stop, str] = {
     "refusal": "refusal",
 }
 """`stop_reason` for each reason to stop."""
-_UNSIGNED = opaque.pack(Opaque(origin=Origin("openai"), data=""))
+_UNSIGNED = signatures.pack(Opaque(origin=Origin("openai"), data=""))
 """The signature of thinking to which its maker gave none."""
 STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{'
@@ -303,7 +303,7 @@ def _full_name(namespace: str, name: str) -> str:
 
 
 def _signature(sealed: Opaque) -> str:
-    return sealed.data if sealed.origin.dialect == "anthropic" else opaque.pack(sealed)
+    return sealed.data if sealed.origin.dialect == "anthropic" else signatures.pack(sealed)
 
 
 def _redacted(sealed: Opaque) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from base64 import b64decode
 from typing import Any
 
 from edge.dialects import names
+from edge.dialects.codec import TargetModel
 from edge.dialects.media import sniffed
 from edge.dialects.neutral import (
     Audio,
@@ -17,11 +18,10 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
-from edge.dialects.opaque import readable
-from edge.dialects.sides import Aim
+from edge.dialects.signatures import readable
+from edge.vendors.claude_models import Claude
 from middlewares.problem import Problem, invalid_value
 
-from .claude import Claude
 from .write_tools import Tools
 
 Written = dict[str, Any]
@@ -32,7 +32,7 @@ _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 class Blocks:
     """Writes the blocks of one request."""
 
-    def __init__(self, aim: Aim, model: Claude, tools: Tools, dropped: list[str]) -> None:
+    def __init__(self, aim: TargetModel, model: Claude, tools: Tools, dropped: list[str]) -> None:
         self._origin = aim.origin
         self._thinks = model.thinking != "never"
         self._tools = tools

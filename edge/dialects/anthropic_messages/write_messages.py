@@ -20,8 +20,8 @@ from edge.dialects.neutral import (
     Turn,
 )
 from edge.dialects.repair import nothing_said, paired
+from edge.vendors.claude_models import Claude
 
-from .claude import Claude
 from .write_blocks import Blocks, Written
 
 CONTINUE = "Continue."

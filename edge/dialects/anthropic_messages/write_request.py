@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from edge.dialects.codec import TargetModel, WrittenRequest
 from edge.dialects.json_schema import SchemaTooLarge, for_anthropic
 from edge.dialects.metadata import user_of
 from edge.dialects.neutral import Conversation, Text
-from edge.dialects.sides import Aim, Sent
-from edge.shape import encoded
+from edge.requests.body_limits import encoded
+from edge.vendors.claude_models import Claude, claude
 from middlewares.problem import expected
 
-from .claude import Claude, claude
 from .thinking import plan, sampling
 from .write_blocks import Blocks
 from .write_messages import Messages, limit_marks
@@ -30,7 +30,7 @@ _LONGEST_ID = 256
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, aim: Aim) -> Sent:
+def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
     """The request for `aim.model`. Raises Problem for what Messages cannot say."""
     model = claude(aim.family)
     dropped: list[str] = []
@@ -68,7 +68,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
     limit_marks(body)
     if conversation.stream:
         body["stream"] = True
-    return Sent(
+    return WrittenRequest(
         body=encoded(body) if conversation.large else _encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),

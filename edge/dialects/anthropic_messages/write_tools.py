@@ -9,13 +9,13 @@ from typing import Any
 
 from edge.dialects import names
 from edge.dialects.check import no_tool
+from edge.dialects.codec import WrittenTool
 from edge.dialects.json_schema import input_schema, is_for_anthropic
 from edge.dialects.neutral import Conversation, OutputFormat, Tool, ToolCall, ToolChoice
-from edge.dialects.sides import SentTool
+from edge.vendors.claude_models import Claude
 from middlewares.problem import Problem
 
 from .arguments import input_of
-from .claude import Claude
 from .wire import ANSWER_TOOL
 
 _FREE_TEXT = {
@@ -35,7 +35,7 @@ class Tools:
     """
 
     def __init__(self, conversation: Conversation, model: Claude, dropped: list[str]) -> None:
-        self.sent: dict[str, SentTool] = {}
+        self.sent: dict[str, WrittenTool] = {}
         self.wrapped: set[str] = set()
         self.answer_tool = ""
         self.answer_wrapped = False
@@ -75,7 +75,7 @@ class Tools:
         custom = tool.kind == "custom"
         self._names[full] = name
         if custom or tool.namespace or name != tool.name:
-            self.sent[name] = SentTool(tool.name, custom, tool.namespace)
+            self.sent[name] = WrittenTool(tool.name, custom, tool.namespace)
         definition: dict[str, Any] = {"name": name}
         description = tool.guide
         if description:

@@ -1,6 +1,6 @@
 """OpenAI Chat Completions."""
 
-from edge.dialects.sides import ClientSide, UpstreamSide
+from edge.dialects.codec import ClientSide, UpstreamSide
 from middlewares import sse
 
 from . import read_answer, read_request, write_request

@@ -6,7 +6,7 @@ OpenAI's own form of an error is a member `error`. Other servers, and proxies in
 
 from typing import Any
 
-from edge.dialects.failures import claims_failure, failed_by, says_error
+from edge.dialects.errors import claims_failure, failed_by, says_error
 from edge.dialects.heartbeats import is_heartbeat
 from edge.dialects.neutral import Failed
 from edge.dialects.passthrough import UNREADABLE, decode_fields

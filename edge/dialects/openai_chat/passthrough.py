@@ -25,12 +25,11 @@ from typing import Any
 import msgspec
 
 from edge.dialects.disclosure import TELLING, Spellings, finder, tells
-from edge.dialects.failures import failed_by, says_error
-from edge.dialects.halves import Halves
+from edge.dialects.errors import failed_by, says_error
 from edge.dialects.heartbeats import is_heartbeat
 from edge.dialects.lenient import lenient, mended
 from edge.dialects.neutral import Failed
-from edge.dialects.openai_models import is_openai
+from edge.dialects.output_size import OutputSize, said_by
 from edge.dialects.passthrough import (
     BACKSLASH,
     KEEP_ALIVE,
@@ -49,9 +48,10 @@ from edge.dialects.passthrough import (
     spelling_of_model,
     without_data,
 )
-from edge.dialects.said import Said, said_by
+from edge.dialects.split_characters import Halves
 from edge.dialects.stops import interrupted, stop_of
-from edge.untyped import number
+from edge.requests.untyped import number
+from edge.vendors.openai_models import is_openai
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import invalid_value
@@ -60,7 +60,7 @@ from .editing import OWN, Editor, asks_for_several, is_odd
 from .families import refuses_unknown
 from .frames import NEEDED, failure_of, failure_of_bare, is_done
 from .read_answer import read
-from .seals import without_seals, without_thinking
+from .signatures import without_seals, without_thinking
 from .usual import usual
 from .wire import NULL, usage_in
 from .write_answer import DONE
@@ -195,7 +195,7 @@ class ChatRelay:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
-        self._made = Said()
+        self._made = OutputSize()
         self._tier: Any = None
         self._asked = asked
         self._disclose = disclose

@@ -25,8 +25,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from edge.dialects import failures
-from edge.dialects.failures import says_error
+from edge.dialects import errors
+from edge.dialects.errors import says_error
 from edge.dialects.heartbeats import is_heartbeat
 from edge.dialects.lenient import lenient, mended
 from edge.dialects.neutral import (
@@ -52,13 +52,13 @@ from edge.dialects.ordinary import OrdinaryText
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.sse_reader import SseReader
 from edge.dialects.stops import interrupted, stop_of
-from edge.untyped import decode_any
+from edge.requests.untyped import decode_any
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from .calls import Call, Calls
 from .frames import NEEDED, failure_of, failure_of_bare, is_done
-from .seals import packed_seal, seal_of
+from .signatures import packed_seal, seal_of
 from .wire import NULL, Annotation, CallFragment, Choice, Chunk, Delta, Part, decode_chunk, usage_in
 
 Kind = Literal["text", "refusal", "thinking"]
@@ -135,13 +135,13 @@ class ChatReader(SseReader):
                 body = mended(body)
                 answer = lenient(decode_chunk, body, NEEDED)
             except UNREADABLE:
-                return [failures.broken("the answer is not a chat completion", body)]
+                return [errors.broken("the answer is not a chat completion", body)]
         failed = failure_of(answer, body)
         if failed is not None:
             return [failed]
         choices = answer.choices or []
         if not any(choice.message is not None for choice in choices):
-            return [failures.failed_by(body)]
+            return [errors.failed_by(body)]
         for choice in choices:
             calls = choice.message.tool_calls if choice.message is not None else None
             for at, call in enumerate(calls or ()):
@@ -188,7 +188,7 @@ class ChatReader(SseReader):
             data = mended(event.data)
             chunk = lenient(decode_chunk, data, NEEDED)
         except UNREADABLE:
-            self._fail(failures.broken("a frame is not a chat chunk", event.data), out)
+            self._fail(errors.broken("a frame is not a chat chunk", event.data), out)
             return
         if not self._is_over(chunk, event._replace(data=data), out):
             self._read(chunk, data, out)
@@ -208,7 +208,7 @@ class ChatReader(SseReader):
         try:
             self._take(chunk, data, out)
         except UNREADABLE:
-            self._fail(failures.broken("a frame cannot be read", data), out)
+            self._fail(errors.broken("a frame cannot be read", data), out)
 
     def _take(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
         choices = chunk.choices or ()
@@ -221,7 +221,7 @@ class ChatReader(SseReader):
             _number(choices)
         for choice in choices:
             if choice.error is not NULL and says_error(choice.error):
-                self._fail(failures.failed_by(bytes(choice.error)), out)
+                self._fail(errors.failed_by(bytes(choice.error)), out)
                 return
             delta = choice.delta or choice.message
             if delta is not None and (choice.index or self._speaker):
@@ -327,7 +327,7 @@ class ChatReader(SseReader):
                         return
                     self._line.popleft()
                     if first.said:
-                        self._fail(failures.broken("a tool call without a name"), out)
+                        self._fail(errors.broken("a tool call without a name"), out)
                         return
                     continue
                 self._close(out)
@@ -440,7 +440,7 @@ class ChatReader(SseReader):
             return
         reason = self._reason
         if reason is None:
-            self._fail(failures.broken("the stream ended before its finish reason"), out)
+            self._fail(errors.broken("the stream ended before its finish reason"), out)
             return
         self._close(out)
         self._over = True

@@ -17,7 +17,7 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
-from edge.dialects.opaque import unpack
+from edge.dialects.signatures import unpack
 from middlewares.problem import expected
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins

@@ -7,15 +7,7 @@ gets back (several choices, sound) is refused.
 
 from typing import Any
 
-from edge.dialects.check import (
-    Members,
-    array,
-    mapping,
-    read_top_k,
-    string,
-    unsupported,
-    whole,
-)
+from edge.dialects.check import Members, array, mapping, read_top_k, string, unsupported, whole
 from edge.dialects.effort import read_effort
 from edge.dialects.neutral import Conversation, OutputFormat, Reasoning
 from edge.dialects.output_format import read_format

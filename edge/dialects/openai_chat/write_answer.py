@@ -22,7 +22,8 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects import opaque
+from edge.dialects import signatures
+from edge.dialects.codec import Caller
 from edge.dialects.neutral import (
     Citation,
     Cited,
@@ -44,7 +45,6 @@ from edge.dialects.neutral import (
     ToolOpened,
 )
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
-from edge.dialects.sides import Caller
 from middlewares.exchange import Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -330,7 +330,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 def detail_of(text: str, sealed: Opaque, index: int) -> dict[str, Any]:
     """An entry of `reasoning_details` that a caller may send back as it is."""
-    packed = opaque.pack(sealed)
+    packed = signatures.pack(sealed)
     if sealed.redacted:
         return {"type": "reasoning.encrypted", "data": packed, "index": index}
     return {"type": "reasoning.text", "text": text, "signature": packed, "index": index}

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects.codec import TargetModel
 from edge.dialects.media import data_url
 from edge.dialects.neutral import (
     Audio,
@@ -24,15 +25,14 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.dialects.opaque import readable
-from edge.dialects.openai_models import is_openai, reasons
 from edge.dialects.repair import nothing_said, paired, without_attribution
-from edge.dialects.sides import Aim
-from edge.untyped import decode_object
+from edge.dialects.signatures import readable
+from edge.requests.untyped import decode_object
+from edge.vendors.openai_models import is_openai, reasons
 from middlewares.problem import Problem, invalid_value
 
 from .families import call_id, user_may_follow_tool, wants_thinking
-from .seals import unpacked_seal
+from .signatures import unpacked_seal
 from .write_tools import Tools
 
 _IMAGE_BELOW = "[image attached below]"
@@ -46,7 +46,7 @@ Message = dict[str, Any]
 
 
 def write_messages(
-    conversation: Conversation, aim: Aim, tools: Tools, dropped: list[str]
+    conversation: Conversation, aim: TargetModel, tools: Tools, dropped: list[str]
 ) -> list[Message]:
     """All messages, instructions first. Raises Problem for a block that cannot be said.
 
@@ -75,7 +75,7 @@ def _joined(texts: list[Text]) -> str:
     return _PARAGRAPH.join(text.text for text in texts if text.text.strip())
 
 
-def _user(turn: Turn, aim: Aim) -> list[Message]:
+def _user(turn: Turn, aim: TargetModel) -> list[Message]:
     out: list[Message] = []
     attached: list[Block] = []
     said: list[Block] = []
@@ -193,7 +193,7 @@ def _refused(at: str, why: str) -> Problem:
     return invalid_value(at, why, issue=why)
 
 
-def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[Message]:
+def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -> list[Message]:
     texts: list[str] = []
     refusals: list[str] = []
     thoughts: list[str] = []
@@ -249,14 +249,14 @@ def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[M
     return [message]
 
 
-def _seal(opaque: Opaque | None, aim: Aim) -> tuple[msgspec.Raw, bool] | None:
+def _seal(opaque: Opaque | None, aim: TargetModel) -> tuple[msgspec.Raw, bool] | None:
     """The seal of a call that a thought stands for, if it is this model's."""
     if opaque is None or not readable(opaque, "openai", aim.origin):
         return None
     return unpacked_seal(opaque.data)
 
 
-def _details(text: str, opaque: Opaque, aim: Aim) -> list[dict[str, Any]]:
+def _details(text: str, opaque: Opaque, aim: TargetModel) -> list[dict[str, Any]]:
     """A detail as its server gave it (`read_answer` keeps all but the text); [] if another did."""
     if not readable(opaque, "openai", aim.origin):
         return []

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from edge.dialects import names
+from edge.dialects.codec import TargetModel, WrittenRequest
 from edge.dialects.effort import level_of
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.metadata import openai_metadata
 from edge.dialects.neutral import Conversation, OutputFormat
-from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
-from edge.dialects.sides import Aim, Sent
-from edge.shape import encoded
+from edge.requests.body_limits import encoded
+from edge.vendors.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 
 from .families import refuses_unknown
 from .write_messages import write_messages
@@ -30,7 +30,7 @@ _LONGEST_ID = 64
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, aim: Aim) -> Sent:
+def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
     """The request for `aim.model`. Raises Problem for what a chat cannot say."""
     family = aim.family
     openai = is_openai(family)
@@ -74,7 +74,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
     if conversation.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    return Sent(
+    return WrittenRequest(
         body=encoded(body) if conversation.large else _encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),
@@ -108,7 +108,7 @@ def _effort(conversation: Conversation, model: str, dropped: list[str]) -> str |
     return level
 
 
-def _limit(conversation: Conversation, aim: Aim, body: dict[str, Any]) -> None:
+def _limit(conversation: Conversation, aim: TargetModel, body: dict[str, Any]) -> None:
     """One spelling of the output's limit: what OpenAI asks for, or what all others know."""
     limit = conversation.max_tokens
     if limit is None:

@@ -10,10 +10,10 @@ import msgspec
 
 from edge.dialects import names
 from edge.dialects.check import no_tool
+from edge.dialects.codec import WrittenTool
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
-from edge.dialects.openai_models import is_openai, reasons
-from edge.dialects.sides import SentTool
+from edge.vendors.openai_models import is_openai, reasons
 from middlewares.problem import invalid_value
 
 from .families import call_id
@@ -36,7 +36,7 @@ class Tools:
     """
 
     def __init__(self, conversation: Conversation, model: str, dropped: list[str]) -> None:
-        self.sent: dict[str, SentTool] = {}
+        self.sent: dict[str, WrittenTool] = {}
         self.wrapped: set[str] = set()
         self._openai = is_openai(model)
         self._native = self._openai and reasons(model)
@@ -73,7 +73,7 @@ class Tools:
         if custom:
             self._custom.add(full)
         if custom or tool.namespace or name != tool.name:
-            self.sent[name] = SentTool(tool.name, custom, tool.namespace)
+            self.sent[name] = WrittenTool(tool.name, custom, tool.namespace)
         if custom and self._native:
             self._definitions[name] = {"type": "custom", "custom": _custom(tool, name)}
             return

@@ -1,6 +1,6 @@
 """OpenAI's older Completions, for callers only: no upstream is asked in this dialect."""
 
-from edge.dialects.sides import ClientSide
+from edge.dialects.codec import ClientSide
 from middlewares import sse
 
 from .read_request import read

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects.codec import Caller
 from edge.dialects.neutral import Event, Refusal, RefusalDelta, Reply, Started, Stopped, Text
 from edge.dialects.neutral import TextDelta as Delta
 from edge.dialects.openai_chat.write_answer import DONE, usage_of, wants_usage
 from edge.dialects.passthrough import encode
-from edge.dialects.sides import Caller
-from edge.untyped import decode_any
+from edge.requests.untyped import decode_any
 
 _FINISH = {"length": "length", "refusal": "content_filter"}
 _NULL = msgspec.Raw(b"null")

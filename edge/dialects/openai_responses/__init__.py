@@ -1,6 +1,6 @@
 """OpenAI Responses."""
 
-from edge.dialects.sides import ClientSide, UpstreamSide
+from edge.dialects.codec import ClientSide, UpstreamSide
 from middlewares import sse
 
 from .read_answer import ResponsesReader

@@ -1,8 +1,8 @@
 """POST /v1/responses/compact where the upstream has no compaction of its own.
 
 The model is asked for a summary of the conversation; what the caller gets is a compaction item
-whose content only this gateway opens (`edge.sealing`). Sent back as input, it becomes a message
-with the summary before any dialect sees it (`revealed`).
+whose content only this gateway opens (`edge.dialects.sealing`). Sent back as input, it becomes a
+message with the summary before any dialect sees it (`revealed`).
 """
 
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects.failures import failed_by
+from edge.dialects.codec import Caller, ClientSide
+from edge.dialects.errors import failed_by
 from edge.dialects.neutral import Conversation, Reply, Text, ToolChoice, Turn
 from edge.dialects.passthrough import (
     NO_ECHO,
@@ -23,10 +24,9 @@ from edge.dialects.passthrough import (
     UpstreamBroke,
     encode,
 )
-from edge.dialects.sides import Caller, ClientSide
-from edge.sealing import MARK
-from edge.untyped import number
-from edge.upstreams.redact import redacted
+from edge.dialects.sealing import MARK
+from edge.requests.untyped import number
+from edge.vendors.errors.redact import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem, invalid_value
 

@@ -54,7 +54,7 @@ class Marked:
 Item = TypeVar("Item", bound=Marked)
 
 
-class Found(NamedTuple, Generic[Item]):
+class ItemMatch(NamedTuple, Generic[Item]):
     """item: None for one that is new, or that cannot be found."""
 
     item: Item | None
@@ -93,10 +93,10 @@ class Items(Generic[Item]):
         if told.id:
             self._ignored.add(told.id)
 
-    def of(self, event: wire.Event, told: wire.Item | None, kind: str) -> Found[Item]:
+    def of(self, event: wire.Event, told: wire.Item | None, kind: str) -> ItemMatch[Item]:
         """The item that `event` belongs to. told: the item in it. kind: the item's type."""
         if event.item_id in self._ignored:
-            return Found(None)
+            return ItemMatch(None)
         near = self._known if len(self._known) <= _NEAR else self._near(event, told, kind)
         alike = [item for item in near if item.kind == kind and _fits(item, event, told)]
         id_ = _id_of(event, told)
@@ -105,18 +105,20 @@ class Items(Generic[Item]):
             open_ = [item for item in open_ if item.id == id_] or open_
         if event.type == ADDED:
             begun = [item for item in open_ if _has_begun_so(item, told)]
-            return Found(begun[-1]) if begun else Found(None, new=True)
+            return ItemMatch(begun[-1]) if begun else ItemMatch(None, new=True)
         if open_ and event.type == DONE:
-            return Found(open_[0])
+            return ItemMatch(open_[0])
         if len(open_) > 1:
-            return Found(None)
+            return ItemMatch(None)
         if event.type.endswith(_DELTA):
             return self._of_delta(event, alike, open_)
         if open_:
             open_[0].ended.add(_text_of(event))
-            return Found(open_[0])
+            return ItemMatch(open_[0])
         return (
-            Found(None) if any(_is(item, event, told) for item in alike) else Found(None, new=True)
+            ItemMatch(None)
+            if any(_is(item, event, told) for item in alike)
+            else ItemMatch(None, new=True)
         )
 
     def _near(self, event: wire.Event, told: wire.Item | None, kind: str) -> list[Item]:
@@ -142,14 +144,16 @@ class Items(Generic[Item]):
         found = {at for mark in marks for at in self._places.get(mark, ())[-_NEAR:]}
         return [self._known[at] for at in sorted(found)]
 
-    def _of_delta(self, event: wire.Event, alike: list[Item], open_: list[Item]) -> Found[Item]:
+    def _of_delta(self, event: wire.Event, alike: list[Item], open_: list[Item]) -> ItemMatch[Item]:
         id_ = event.item_id
         if open_:
             [item] = open_
             ended = item.ended and item.id != id_ and _text_of(event) in item.ended
-            return Found(None, new=True) if ended else Found(item)
+            return ItemMatch(None, new=True) if ended else ItemMatch(item)
         return (
-            Found(None) if id_ and any(item.id == id_ for item in alike) else Found(None, new=True)
+            ItemMatch(None)
+            if id_ and any(item.id == id_ for item in alike)
+            else ItemMatch(None, new=True)
         )
 
     def told(self, output: Sequence[wire.Item | None]) -> tuple[dict[int, int], list[int]]:

@@ -11,7 +11,7 @@ members of a delta are the same each time but for its text: `before` and `behind
 from collections.abc import Iterator
 from typing import Any
 
-from edge.dialects import opaque
+from edge.dialects import signatures
 from edge.dialects.neutral import Citation, Opaque
 from edge.dialects.passthrough import encode
 
@@ -204,7 +204,7 @@ class Thought(_Item):
         item: dict[str, Any] = {"id": self._id, "type": "reasoning", "summary": summary}
         if self.seal is not None:
             native = self.seal.origin.dialect == "responses"
-            item["encrypted_content"] = self.seal.data if native else opaque.pack(self.seal)
+            item["encrypted_content"] = self.seal.data if native else signatures.pack(self.seal)
         yield self._done(item)
 
 

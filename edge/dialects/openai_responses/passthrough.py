@@ -1,7 +1,7 @@
 """OpenAI Responses, passed through.
 
 Nothing depends on the state of the vendor: what a request refers to has been put in its place
-(`edge.responses`), so it is sent with `store: false`, and models that think are asked for their
+(`edge.api.responses`), so it is sent with `store: false`, and models that think are asked for their
 reasoning in its encrypted form, which the caller or the gateway sends back.
 
 Theory of operation of `ResponsesRelay`. Whole response objects stand in the events that begin and
@@ -19,12 +19,12 @@ from uuid import uuid4
 
 import msgspec
 
-from edge.dialects.failures import broken, failed_by, says_error
-from edge.dialects.halves import Halves
+from edge.dialects.codec import Caller
+from edge.dialects.errors import broken, failed_by, says_error
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import corrected
 from edge.dialects.neutral import Failed
-from edge.dialects.openai_models import reasons
+from edge.dialects.output_size import OutputSize, said_by
 from edge.dialects.passthrough import (
     BACKSLASH,
     KEEP_ALIVE,
@@ -40,10 +40,10 @@ from edge.dialects.passthrough import (
     event_by_event,
     without_data,
 )
-from edge.dialects.said import Said, said_by
-from edge.dialects.sides import Caller
+from edge.dialects.split_characters import Halves
 from edge.dialects.stops import interrupted, stop_of
-from edge.untyped import number
+from edge.requests.untyped import number
+from edge.vendors.openai_models import reasons
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -53,7 +53,7 @@ from .failure import Numbered, failing
 from .numbering import Numbering, items_of
 from .read_answer import read
 from .response_object import ResponseObject
-from .seals import without_seals
+from .signatures import without_seals
 from .usual import usual
 from .wire import NULL, hosted_in, usage_in
 
@@ -166,7 +166,7 @@ class ResponsesRelay:
         self.complete = False
         self.content = False
         self.answer = b""
-        self._made = Said()
+        self._made = OutputSize()
         self._editor = Editor(asked, echo, disclose=disclose)
         self._halves = Halves()
         self._id = b""

@@ -23,7 +23,7 @@ from typing import Literal
 
 from msgspec import Raw
 
-from edge.dialects import failures
+from edge.dialects import errors
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient import lenient
 from edge.dialects.neutral import Counted, Event, Failed, Started, Stop, Stopped
@@ -97,7 +97,7 @@ class ResponsesReader(SseReader):
         """The upstream has ended; without a terminal event it has broken off."""
         out: list[Event] = []
         if not self._over:
-            self._fail(failures.broken("the stream ended before the response did"), out)
+            self._fail(errors.broken("the stream ended before the response did"), out)
         return out
 
     def whole(self, body: bytes) -> list[Event]:
@@ -108,11 +108,11 @@ class ResponsesReader(SseReader):
             try:
                 response = lenient(wire.decode_response, body, wire.NEEDED)
             except UNREADABLE:
-                return [failures.broken("the answer is not a response", body)]
-        if failures.says_error(response.error):
-            return [failures.failed_by(body)]
+                return [errors.broken("the answer is not a response", body)]
+        if errors.says_error(response.error):
+            return [errors.failed_by(body)]
         if response.output is None or response.status in ("queued", "in_progress"):
-            failed = failures.failed_by(body)
+            failed = errors.failed_by(body)
             failed.reason = f"the answer is not a finished response: {failed.reason}"
             return [failed]
         out: list[Event] = []
@@ -156,13 +156,13 @@ class ResponsesReader(SseReader):
             try:
                 self._item(event, out)
             except UNREADABLE:
-                self._fail(failures.broken("an item cannot be read", data), out)
+                self._fail(errors.broken("an item cannot be read", data), out)
         elif not kind.startswith("response.") and self._is_failure(event, data, name):
             self._break(event, data, out)
 
     def _is_failure(self, event: wire.Event, data: bytes, name: bytes) -> bool:
         """Whether an event of a type that is not the dialect's says that the upstream failed."""
-        if name == b"error" or failures.says_error(event.error) or event.type.endswith("_error"):
+        if name == b"error" or errors.says_error(event.error) or event.type.endswith("_error"):
             return True
         named = name.decode("utf-8", "replace")
         return not event.type and not is_heartbeat(sse.Event(named, data))
@@ -177,7 +177,7 @@ class ResponsesReader(SseReader):
                 return
             event = lenient(wire.decode_event, data, wire.NEEDED)
         except UNREADABLE:
-            self._fail(failures.broken("an event is not of a response", data), out)
+            self._fail(errors.broken("an event is not of a response", data), out)
         else:
             self._read(event, data, name, out)
 
@@ -237,7 +237,7 @@ class ResponsesReader(SseReader):
     # Endings -------------------------------------------------------------------------------------
 
     def _stop(self, response: wire.Response, data: bytes, out: list[Event]) -> None:
-        if failures.says_error(response.error) or response.status in ("failed", "cancelled"):
+        if errors.says_error(response.error) or response.status in ("failed", "cancelled"):
             self._break(wire.Event(response=response), data, out)
             return
         reason = _reason(response)
@@ -247,14 +247,14 @@ class ResponsesReader(SseReader):
             self._fail(interrupted(details.reason if details is not None else None), out)
             return
         if response.output is None and not self._items:
-            self._fail(failures.broken("the response has no output", data), out)
+            self._fail(errors.broken("the response has no output", data), out)
             return
         if not self._started:
             out.append(Started())
         try:
             self._rest([_acted_on(raw) for raw in response.output or ()], out)
         except UNREADABLE:
-            self._fail(failures.broken("an item cannot be read", data), out)
+            self._fail(errors.broken("an item cannot be read", data), out)
             return
         self._over = True
         usage = wire.usage_in(response)
@@ -299,7 +299,7 @@ class ResponsesReader(SseReader):
         """The upstream says that it failed; it may say what that cost."""
         if event.response is not None:
             self._count(event.response, out)
-        self._fail(failures.failed_by(data), out)
+        self._fail(errors.failed_by(data), out)
 
     def _count(self, response: wire.Response, out: list[Event]) -> None:
         usage = wire.usage_in(response)

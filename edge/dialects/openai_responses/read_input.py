@@ -31,7 +31,7 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.dialects.opaque import unpack
+from edge.dialects.signatures import unpack
 from middlewares.problem import expected
 
 from .read_parts import parts_text, read_content, read_output

@@ -2,7 +2,7 @@
 
 Every value is checked here, before anything is sent: what is wrong is refused by its path. Members
 that refer to what is kept (`previous_response_id`, `conversation`, `prompt`, `background`) have
-been dealt with before (`edge.responses`).
+been dealt with before (`edge.api.responses`).
 """
 
 from edge.dialects.check import Members, mapping, one_of, string

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from edge.dialects.codec import Caller
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
-from edge.dialects.sides import Caller
-from edge.untyped import decode_any
+from edge.requests.untyped import decode_any
 from middlewares.exchange import Usage
 
 _NULL = msgspec.Raw(b"null")

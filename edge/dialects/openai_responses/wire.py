@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from edge.dialects.counts import Count, disjoint, member
 from edge.dialects.lenient import lenient
 from edge.dialects.passthrough import UNREADABLE
-from edge.untyped import number
+from edge.requests.untyped import number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")

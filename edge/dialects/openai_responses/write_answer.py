@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import time
 from typing import Any
 
+from edge.dialects.codec import Caller
 from edge.dialects.neutral import (
     Cited,
     Closed,
@@ -38,7 +39,6 @@ from edge.dialects.neutral import (
     ToolOpened,
     unfold,
 )
-from edge.dialects.sides import Caller
 from middlewares.exchange import Usage
 
 from .failure import Numbered, failing

@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 from edge.dialects import names
+from edge.dialects.codec import TargetModel
 from edge.dialects.media import data_url
 from edge.dialects.neutral import (
     Audio,
@@ -19,10 +20,9 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.dialects.opaque import readable
-from edge.dialects.openai_models import reasons
 from edge.dialects.repair import nothing_said, paired, without_attribution
-from edge.dialects.sides import Aim
+from edge.dialects.signatures import readable
+from edge.vendors.openai_models import reasons
 from middlewares.problem import Problem, invalid_value
 
 from .write_tools import Json, Tools
@@ -32,7 +32,9 @@ _LEFT = "thinking of another model"
 _LED_TO = ("reasoning", "function_call", "custom_tool_call")
 
 
-def write_input(conversation: Conversation, aim: Aim, tools: Tools, dropped: list[str]) -> Json:
+def write_input(
+    conversation: Conversation, aim: TargetModel, tools: Tools, dropped: list[str]
+) -> Json:
     """`instructions`, if they are one text, and `input`. Raises Problem for what cannot be said.
 
     dropped: gets a note of what stays behind.
@@ -155,7 +157,7 @@ def _foreign(file_id: str, at: str) -> Problem:
     return invalid_value(at, why, issue=why)
 
 
-def _assistant(turn: Turn, aim: Aim, tools: Tools, dropped: list[str]) -> list[Json]:
+def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -> list[Json]:
     """One item for each run of words, each thought that this upstream had, and each call."""
     items: list[Json] = []
     said: list[Text | Refusal] = []
@@ -198,7 +200,7 @@ def _said(blocks: list[Text | Refusal]) -> list[Json]:
     return [{**_message("assistant", parts), "id": id_, "status": "completed"}]
 
 
-def _thought(block: Thinking, aim: Aim) -> Json | None:
+def _thought(block: Thinking, aim: TargetModel) -> Json | None:
     """The reasoning item of a thought; None if another model had it, who alone can read it."""
     opaque = block.opaque
     if opaque is None or not readable(opaque, "responses", aim.origin):

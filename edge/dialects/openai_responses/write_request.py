@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from edge.dialects import names
+from edge.dialects.codec import TargetModel, WrittenRequest
 from edge.dialects.effort import level_of
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.metadata import openai_metadata
 from edge.dialects.neutral import Conversation, OutputFormat
-from edge.dialects.openai_models import is_openai, nearest_effort, reasons, takes_sampling
-from edge.dialects.sides import Aim, Sent
-from edge.shape import encoded
+from edge.requests.body_limits import encoded
+from edge.vendors.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 
 from .write_input import write_input
 from .write_tools import Tools
@@ -29,7 +29,7 @@ _ENCRYPTED = "reasoning.encrypted_content"
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, aim: Aim) -> Sent:
+def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
     """The request for `aim.model`. Raises Problem for what this dialect cannot say."""
     family = aim.family
     openai = is_openai(family)
@@ -64,7 +64,7 @@ def write(conversation: Conversation, aim: Aim) -> Sent:
         dropped.append("log probabilities")
     if conversation.stream:
         body["stream"] = True
-    return Sent(
+    return WrittenRequest(
         body=encoded(body) if conversation.large else _encode(body),
         names=tools.sent,
         wrapped=frozenset(tools.wrapped),

@@ -4,9 +4,9 @@ from typing import Any
 
 from edge.dialects import names
 from edge.dialects.check import no_tool
+from edge.dialects.codec import WrittenTool
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
-from edge.dialects.sides import SentTool
 
 _WEB_SEARCH = "web_search"
 _MODES = {"auto": "auto", "any": "required", "none": "none"}
@@ -23,7 +23,7 @@ class Tools:
     """
 
     def __init__(self, conversation: Conversation, dropped: list[str]) -> None:
-        self.sent: dict[str, SentTool] = {}
+        self.sent: dict[str, WrittenTool] = {}
         self.wrapped: set[str] = set()
         self._choice = conversation.tool_choice
         self._parallel = conversation.parallel
@@ -61,7 +61,7 @@ class Tools:
         custom = tool.kind == "custom"
         self._names[full] = name
         if custom or tool.namespace or name != tool.name:
-            self.sent[name] = SentTool(tool.name, custom, tool.namespace)
+            self.sent[name] = WrittenTool(tool.name, custom, tool.namespace)
         definition: Json = {"type": "custom" if custom else "function", "name": name}
         if tool.description:
             definition["description"] = tool.description

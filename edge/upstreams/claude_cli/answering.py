@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.untyped import decode_any, number
+from edge.requests.untyped import decode_any, number
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
 
 from .asking import original
@@ -37,7 +37,7 @@ _LATEST = 1 << 33
 """Unix seconds, in the year 2242: what is more is no such time."""
 
 
-class Refusal(Exception):
+class VendorRefusal(Exception):
     """The model's vendor refused: a response with another status than 200."""
 
     def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
@@ -47,14 +47,14 @@ class Refusal(Exception):
         self.headers = headers
 
 
-def refusal(status: int, message: str, *, type_: str = "", retry_at: float = 0.0) -> Refusal:
+def refusal(status: int, message: str, *, type_: str = "", retry_at: float = 0.0) -> VendorRefusal:
     """In Anthropic's words. retry_at: Unix seconds, 0 where they are not known."""
     kind = type_ or _TYPES.get(status, "api_error")
     body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
     headers = [(b"content-type", b"application/json")]
     if retry_at:
         headers.append((b"retry-after", formatdate(retry_at, usegmt=True).encode()))
-    return Refusal(status, body, headers)
+    return VendorRefusal(status, body, headers)
 
 
 class _Kind(Struct):

@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from edge import untyped
+from edge.requests import untyped
 
 from .program import SERVER
 
@@ -95,7 +95,7 @@ _decode = msgspec.json.Decoder(_Request, float_hook=untyped.number).decode
 _encode = msgspec.json.encode
 
 
-class Said(Struct):
+class InputLine(Struct):
     """A line of what was said so far; the next may follow when the client has taken it in.
 
     uuid: of what the assistant said, by which the client acknowledges it; "" for the user.
@@ -105,7 +105,7 @@ class Said(Struct):
     uuid: str
 
 
-class Asking(Struct):
+class ClientRequest(Struct):
     """controls: lines that are answered under these ids; then `said`, one by one, then `asked`.
 
     tools: what the client must list before it asks the model.
@@ -113,12 +113,12 @@ class Asking(Struct):
 
     stream: bool
     controls: dict[str, bytes]
-    said: list[Said]
+    said: list[InputLine]
     asked: bytes
     tools: frozenset[str]
 
 
-def asking(body: bytes) -> Asking:
+def asking(body: bytes) -> ClientRequest:
     """Read a request. Raises Unusable."""
     try:
         return _asking(_decode(body))
@@ -126,7 +126,7 @@ def asking(body: bytes) -> Asking:
         raise Unusable(_misread(error)) from None
 
 
-def _asking(request: _Request) -> Asking:
+def _asking(request: _Request) -> ClientRequest:
     if not _MODEL.fullmatch(request.model):
         raise Unusable("model: this name is not one of a model")
     turns = _turns(_checked(request.messages))
@@ -137,7 +137,7 @@ def _asking(request: _Request) -> Asking:
     if not any(map(_says, _blocks(turns[-1]))):
         raise Unusable("messages: the last one must say more than nothing")
     said = [_said(turn) for turn in turns[:-1]]
-    return Asking(
+    return ClientRequest(
         stream=request.stream,
         controls=_controls(request),
         said=said,
@@ -243,9 +243,9 @@ def _user(content: str | list[Block], *, query: bool) -> bytes:
     return _line(message if query else {**message, "shouldQuery": False})
 
 
-def _said(turn: _Message) -> Said:
+def _said(turn: _Message) -> InputLine:
     if turn.role == "user":
-        return Said(_user(turn.content, query=False), "")
+        return InputLine(_user(turn.content, query=False), "")
     uuid = str(uuid4())
     message = {
         "id": f"msg_{uuid}",
@@ -264,7 +264,7 @@ def _said(turn: _Message) -> Said:
         "session_id": "",
         "uuid": uuid,
     }
-    return Said(_line(line), uuid)
+    return InputLine(_line(line), uuid)
 
 
 # How it is to be answered

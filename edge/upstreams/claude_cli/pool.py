@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge.run_folder import HeldFolder
+from edge.runtime.run_folder import HeldFolder
 from edge.upstreams import ConnectFailed
 
 from .process import Process
@@ -19,7 +19,7 @@ _STALE = 300.0
 """Seconds after which a client that nobody wanted is ended."""
 
 
-class Pool:
+class ProcessPool:
     """Clients: those at work, those started ahead of need, those that are ending.
 
     processes: most of them all together.

@@ -7,8 +7,8 @@ from functools import partial
 
 from msgspec import Raw
 
-from edge.aside import aside
-from edge.shape import is_large
+from edge.requests.body_limits import is_large
+from edge.runtime.worker_thread import aside
 from edge.upstreams import (
     ConnectFailed,
     Disconnected,
@@ -19,9 +19,9 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 
-from .answering import Answering, Refusal, framed, refusal
-from .asking import NO_MORE, Asking, Unusable, asking
-from .pool import Pool
+from .answering import Answering, VendorRefusal, framed, refusal
+from .asking import NO_MORE, ClientRequest, Unusable, asking
+from .pool import ProcessPool
 from .process import Process
 from .program import Program
 from .whole import Whole
@@ -32,9 +32,9 @@ _JSON: list[Header] = [(b"content-type", b"application/json")]
 
 
 class ClaudeCLIUpstream:
-    """An `Upstream` for POST /v1/messages; anything else is answered 404.
+    """An `UpstreamConfig` for POST /v1/messages; anything else is answered 404.
 
-    processes, waiting, spare: see `Pool`.
+    processes, waiting, spare: see `ProcessPool`.
     first: seconds until the model begins to answer. At most half of them are spent waiting for a
         client: whoever waits for the answer has another place to try, or is told why.
     idle: seconds between two reads of its output; total: for a whole request.
@@ -51,12 +51,12 @@ class ClaudeCLIUpstream:
         idle: float = 120.0,
         total: float = 1800.0,
     ) -> None:
-        self._pool = Pool(program, processes=processes, waiting=waiting, spare=spare)
+        self._pool = ProcessPool(program, processes=processes, waiting=waiting, spare=spare)
         self._first = first
         self._idle = idle
         self._total = total
 
-    async def open(self, request: Request) -> "Answer | Told":
+    async def open(self, request: Request) -> "StreamedAnswer | WholeAnswer":
         """Return when the model begins to answer, or at the end of an unstreamed answer.
 
         Raises ConnectFailed where there is no client that is signed in, or none is free in time.
@@ -64,15 +64,15 @@ class ClaudeCLIUpstream:
         """
         path = request.target.partition(b"?")[0]
         if request.method != b"POST" or not path.endswith(b"/messages"):
-            return Told.refused(refusal(404, "there is no such endpoint"))
+            return WholeAnswer.refused(refusal(404, "there is no such endpoint"))
         try:
             body = await _whole(request.body)
             asked = await aside(partial(asking, body)) if is_large(body) else asking(body)
             del body
         except Unusable as unusable:
-            return Told.refused(refusal(400, str(unusable)))
+            return WholeAnswer.refused(refusal(400, str(unusable)))
         until = asyncio.get_running_loop().time() + self._total
-        turn: Turn | None = None
+        turn: ClientTurn | None = None
         try:
             async with asyncio.timeout(self._first) as limit:
                 turn = await self._taken(asked)
@@ -82,21 +82,21 @@ class ClaudeCLIUpstream:
                     await turn.greet()
                 await turn.ask()
             if asked.stream:
-                return Answer(turn, until, self._total)
+                return StreamedAnswer(turn, until, self._total)
             async with asyncio.timeout_at(until):
-                return Told(200, await turn.whole(), _JSON)
+                return WholeAnswer(200, await turn.whole(), _JSON)
         except BaseException as error:
             if turn is not None:
                 turn.close()
-            if isinstance(error, Refusal):
-                return Told.refused(error)
+            if isinstance(error, VendorRefusal):
+                return WholeAnswer.refused(error)
             if isinstance(error, TimeoutError):
                 if limit.expired():
                     raise TimedOut("first_byte", self._first, sent=True) from None
                 raise TimedOut("total", self._total, sent=True) from None
             raise
 
-    async def _taken(self, asked: Asking) -> "Turn":
+    async def _taken(self, asked: ClientRequest) -> "ClientTurn":
         patience = self._first / 2
         try:
             async with asyncio.timeout(patience) as limit:
@@ -105,7 +105,7 @@ class ClaudeCLIUpstream:
             if limit.expired():
                 raise ConnectFailed(f"no client was free within {patience:g} s") from None
             raise
-        return Turn(process, self._pool, asked, idle=self._idle)
+        return ClientTurn(process, self._pool, asked, idle=self._idle)
 
     async def aclose(self) -> None:
         """End every client and refuse new requests."""
@@ -123,17 +123,19 @@ async def _whole(body: bytes | AsyncIterator[bytes] | None) -> bytes:
     return bytes(parts)
 
 
-class Turn:
+class ClientTurn:
     """One request with the client that answers it."""
 
-    def __init__(self, process: Process, pool: Pool, asked: Asking, *, idle: float) -> None:
+    def __init__(
+        self, process: Process, pool: ProcessPool, asked: ClientRequest, *, idle: float
+    ) -> None:
         self._process = process
         self._pool = pool
         self._asked = asked
         self._idle = idle
         self._answering = Answering(asked.tools)
         self._events: list[Raw] = []
-        self._failure: Refusal | UpstreamFailure | None = None
+        self._failure: VendorRefusal | UpstreamFailure | None = None
 
     @property
     def ahead(self) -> bool:
@@ -184,7 +186,7 @@ class Turn:
                 event = self._answering.read_line(line)
                 if event is not None:
                     self._events.append(event)
-        except (Refusal, UpstreamFailure) as failure:
+        except (VendorRefusal, UpstreamFailure) as failure:
             if not self._events:
                 raise
             self._failure = failure
@@ -217,12 +219,12 @@ class Turn:
         self._pool.release(self._process)
 
 
-class Answer:
+class StreamedAnswer:
     """A `Response`: the events as a stream."""
 
     status = 200
 
-    def __init__(self, turn: Turn, until: float, total: float) -> None:
+    def __init__(self, turn: ClientTurn, until: float, total: float) -> None:
         self.headers = _STREAM.copy()
         self._turn = turn
         self._until = until
@@ -238,7 +240,7 @@ class Answer:
                 events = await self._turn.events()
         except BaseException as error:
             self.close()
-            if isinstance(error, Refusal):
+            if isinstance(error, VendorRefusal):
                 return b"event: error\ndata: %b\n\n" % error.body
             if isinstance(error, TimeoutError) and limit.expired():
                 raise TimedOut("total", self._total, sent=True) from None
@@ -251,7 +253,7 @@ class Answer:
         self._turn.close()
 
 
-class Told:
+class WholeAnswer:
     """A `Response` that is all there."""
 
     def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
@@ -260,7 +262,7 @@ class Told:
         self._body = body
 
     @classmethod
-    def refused(cls, refused: Refusal) -> "Told":
+    def refused(cls, refused: VendorRefusal) -> "WholeAnswer":
         """What a refusal looks like."""
         return cls(refused.status, refused.body, refused.headers)
 

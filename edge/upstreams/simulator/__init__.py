@@ -25,7 +25,7 @@ and faults is told in `controls`.
     server      the way over HTTP: connection, wire, wheel, stats; command
 """
 
-from .answer import Answer, Step
+from .answer import SimulatedAnswer, Step
 from .behaviour import answer
 from .command import run_simulator
 from .connection import Bounds
@@ -38,10 +38,10 @@ from .upstream import SimulatorUpstream
 __all__ = [
     "FAULTS",
     "SECRETS",
-    "Answer",
     "Bounds",
     "Controls",
     "HangUp",
+    "SimulatedAnswer",
     "SimulatorServer",
     "SimulatorUpstream",
     "Stats",

@@ -39,7 +39,7 @@ _LONGER = 17
 """Pieces of one event, a MiB each: more than any client should keep."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class SimulatedAnswer(msgspec.Struct, frozen=True):
     """What to write, and when.
 
     length: of the whole body, or None for a stream of unknown length. When the ending is not
@@ -75,7 +75,7 @@ def plain(
     status: int = 200,
     seconds: float = 0.0,
     used: Used | None = None,
-) -> Answer:
+) -> SimulatedAnswer:
     """An unstreamed answer that is ready after `seconds`."""
     fault = controls.fault
     head_at = fault.get("slow-headers", 0.0) + fault.get("slow-first", 0.0) + seconds
@@ -92,7 +92,7 @@ def plain(
     steps: tuple[Step, ...] = ((head_at, body),) if body else ()
     if ending != "whole":
         steps = ((head_at, body[: len(body) // 2]),)
-    return Answer(
+    return SimulatedAnswer(
         status=status,
         headers=((b"content-type", kind), *headers),
         length=len(body),
@@ -110,7 +110,7 @@ def stream(
     *,
     headers: tuple[Header, ...] = (),
     used: Used | None = None,
-) -> Answer:
+) -> SimulatedAnswer:
     """A streamed answer, an event a step."""
     fault = controls.fault
     if "html" in fault:
@@ -140,7 +140,7 @@ def stream(
         steps = [*steps[:count], *((at + HELD, event) for at, event in steps[count:])]
     if "crlf" in fault:
         steps = [(at, event.replace(b"\n", b"\r\n")) for at, event in steps]
-    return Answer(
+    return SimulatedAnswer(
         status=200,
         headers=((b"content-type", EVENTS), (b"cache-control", b"no-cache"), *headers),
         length=None,

@@ -1,4 +1,4 @@
-"""From a request to an `Answer`: the provider's endpoints, without I/O.
+"""From a request to an `SimulatedAnswer`: the provider's endpoints, without I/O.
 
 The tail of the path decides, so a base URL with or without `/v1` both work. Everything is derived
 from the request: the same request is answered with the same bytes.
@@ -14,15 +14,15 @@ from edge.upstreams import Header
 from middlewares.exchange import Dialect as DialectName
 
 from . import chat, embeddings, messages, models, objects, responses, strictness
-from .answer import Answer, Oddities, plain, seconds_for, stream
+from .answer import Oddities, SimulatedAnswer, plain, seconds_for, stream
 from .chat import Frame
 from .controls import Controls
-from .prompt import Dialect, Prompt, Rejected
+from .prompt import Dialect, Prompt, PromptRejected
 from .read_chat import read_chat
 from .read_messages import read_messages
 from .read_responses import read_responses
 from .refusals import error_body, error_event, overflow_body
-from .reply import Reply, reply_to
+from .reply import SimulatedReply, reply_to
 from .stats import Used
 
 STEERING = (b"x-sim", b"anthropic-version", b"anthropic-beta")
@@ -31,7 +31,7 @@ STEERING = (b"x-sim", b"anthropic-version", b"anthropic-beta")
 _encode = msgspec.json.Encoder().encode
 
 
-class Asked(msgspec.Struct, frozen=True):
+class SimulatorRequest(msgspec.Struct, frozen=True):
     """A request as the endpoints see it. `identity`: a digest of it, in hexadecimal.
 
     version, betas: what its headers say of the Anthropic API.
@@ -46,7 +46,7 @@ class Asked(msgspec.Struct, frozen=True):
     betas: bool = False
 
 
-Handle = Callable[[Asked], Answer]
+Handle = Callable[[SimulatorRequest], SimulatedAnswer]
 
 
 def answer(
@@ -55,7 +55,7 @@ def answer(
     headers: tuple[Header, ...],
     body: bytes,
     defaults: Controls,
-) -> Answer:
+) -> SimulatedAnswer:
     """The answer to one request. Never raises: what is wrong with a request is answered."""
     path = target.partition(b"?")[0].decode("latin-1").rstrip("/")
     given = dict(headers)
@@ -67,20 +67,20 @@ def answer(
     digest = blake2b(target + b"\0" + body, digest_size=24).hexdigest()
     version = given.get(b"anthropic-version", b"").decode("latin-1")
     betas = bool(given.get(b"anthropic-beta"))
-    asked = Asked(path, body, dialect, digest, defaults, version, betas)
+    asked = SimulatorRequest(path, body, dialect, digest, defaults, version, betas)
     try:
         if words := given.get(b"x-sim"):
             asked = _controlled(asked, words.decode("latin-1"))
         allowed, handle = _route(path)
         if handle is None:
-            raise Rejected(404, f"Invalid URL ({method.decode('latin-1')} {path})")
+            raise PromptRejected(404, f"Invalid URL ({method.decode('latin-1')} {path})")
         if method != allowed:
-            raise Rejected(405, f"Not allowed to {method.decode('latin-1')} on {path}")
+            raise PromptRejected(405, f"Not allowed to {method.decode('latin-1')} on {path}")
         return handle(asked)
     except RecursionError:
         refusal = error_body(dialect, 400, digest, "The request is nested too deeply.")
         return plain(refusal, Controls(), headers=_headers(asked), status=400)
-    except Rejected as no:
+    except PromptRejected as no:
         refusal = error_body(dialect, no.status, digest, no.message, no.param, no.code)
         return plain(refusal, Controls(), headers=_headers(asked), status=no.status)
 
@@ -94,14 +94,14 @@ def _route(path: str) -> tuple[bytes, Handle | None]:
     return b"", None
 
 
-def _controlled(asked: Asked, words: str) -> Asked:
+def _controlled(asked: SimulatorRequest, words: str) -> SimulatorRequest:
     try:
         return msgspec.structs.replace(asked, controls=asked.controls.with_words(words))
     except ValueError as error:
-        raise Rejected(400, str(error)) from None
+        raise PromptRejected(400, str(error)) from None
 
 
-def _directed(asked: Asked, words: str) -> Asked:
+def _directed(asked: SimulatorRequest, words: str) -> SimulatorRequest:
     """By the directive of the prompt, which is the last word; less faults that others have."""
     asked = _controlled(asked, words)
     if int(asked.identity[:8], 16) % 100 < asked.controls.share:
@@ -110,7 +110,7 @@ def _directed(asked: Asked, words: str) -> Asked:
     return msgspec.structs.replace(asked, controls=spared)
 
 
-def _refused(asked: Asked, tokens: int = 0) -> Answer | None:
+def _refused(asked: SimulatorRequest, tokens: int = 0) -> SimulatedAnswer | None:
     """The error answer that the faults ask for, if they do."""
     controls = asked.controls
     slow = Controls(
@@ -128,23 +128,23 @@ def _refused(asked: Asked, tokens: int = 0) -> Answer | None:
     return None
 
 
-def _chat(asked: Asked) -> Answer:
+def _chat(asked: SimulatorRequest) -> SimulatedAnswer:
     return _prompted(asked, read_chat(asked.body))
 
 
-def _messages(asked: Asked) -> Answer:
+def _messages(asked: SimulatorRequest) -> SimulatedAnswer:
     return _prompted(asked, read_messages(asked.body))
 
 
-def _responses(asked: Asked) -> Answer:
+def _responses(asked: SimulatorRequest) -> SimulatedAnswer:
     return _prompted(asked, read_responses(asked.body))
 
 
-def _prompted(asked: Asked, prompt: Prompt) -> Answer:
+def _prompted(asked: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
     return msgspec.structs.replace(_answered(asked, prompt), model=prompt.model)
 
 
-def _answered(asked: Asked, prompt: Prompt) -> Answer:
+def _answered(asked: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
     asked = _directed(asked, prompt.directive)
     if no := _refused(asked, prompt.tokens):
         return no
@@ -154,7 +154,7 @@ def _answered(asked: Asked, prompt: Prompt) -> Answer:
     try:
         reply = reply_to(prompt, controls, asked.identity)
     except ValueError as unfit:
-        raise Rejected(400, f"Invalid schema: {unfit}", "tools") from None
+        raise PromptRejected(400, f"Invalid schema: {unfit}", "tools") from None
     headers = _headers(asked)
     used = reply.used(prompt.model)
     if not prompt.stream:
@@ -169,13 +169,15 @@ def _answered(asked: Asked, prompt: Prompt) -> Answer:
     return stream(frames, controls, oddities, headers=headers, used=used)
 
 
-def _body(prompt: Prompt, reply: Reply) -> bytes:
+def _body(prompt: Prompt, reply: SimulatedReply) -> bytes:
     if prompt.dialect == "responses":
         return responses.body(prompt, reply)
     return messages.body(reply) if prompt.dialect == "anthropic" else chat.body(reply)
 
 
-def _events(asked: Asked, prompt: Prompt, reply: Reply) -> tuple[Iterable[Frame], Oddities]:
+def _events(
+    asked: SimulatorRequest, prompt: Prompt, reply: SimulatedReply
+) -> tuple[Iterable[Frame], Oddities]:
     fault = asked.controls.fault
     pings = int(fault.get("pings", 0))
     if prompt.dialect == "responses":
@@ -189,7 +191,7 @@ def _events(asked: Asked, prompt: Prompt, reply: Reply) -> tuple[Iterable[Frame]
     return chat.frames(prompt, reply), Oddities(chat.GARBAGE, error, waiting)
 
 
-def _compact(asked: Asked) -> Answer:
+def _compact(asked: SimulatorRequest) -> SimulatedAnswer:
     prompt = read_responses(asked.body)
     asked = _directed(asked, prompt.directive)
     if no := _refused(asked, prompt.tokens):
@@ -202,21 +204,21 @@ def _compact(asked: Asked) -> Answer:
     return plain(body, asked.controls, headers=_headers(asked), seconds=seconds, used=used)
 
 
-def _count_input(asked: Asked) -> Answer:
+def _count_input(asked: SimulatorRequest) -> SimulatedAnswer:
     prompt = read_responses(asked.body)
     asked = _directed(asked, prompt.directive)
     body = responses.count(prompt)
     return _refused(asked, prompt.tokens) or plain(body, asked.controls, headers=_headers(asked))
 
 
-def _count_tokens(asked: Asked) -> Answer:
+def _count_tokens(asked: SimulatorRequest) -> SimulatedAnswer:
     prompt = read_messages(asked.body, counting=True)
     asked = _directed(asked, prompt.directive)
     counted = _encode({"input_tokens": prompt.tokens})
     return _refused(asked) or plain(counted, asked.controls, headers=_headers(asked))
 
 
-def _embeddings(asked: Asked) -> Answer:
+def _embeddings(asked: SimulatorRequest) -> SimulatedAnswer:
     wanted = embeddings.read(asked.body)
     asked = _directed(asked, wanted.directive)
     return _refused(asked, wanted.tokens) or plain(
@@ -227,7 +229,7 @@ def _embeddings(asked: Asked) -> Answer:
     )
 
 
-def _object(asked: Asked) -> Answer:
+def _object(asked: SimulatorRequest) -> SimulatedAnswer:
     wanted = objects.read(asked.body)
     asked = _directed(asked, wanted.directive)
     return _refused(asked, wanted.tokens) or plain(
@@ -238,7 +240,7 @@ def _object(asked: Asked) -> Answer:
     )
 
 
-def _models(asked: Asked) -> Answer:
+def _models(asked: SimulatorRequest) -> SimulatedAnswer:
     body = models.body(asked.path, asked.dialect)
     return _refused(asked) or plain(body, asked.controls, headers=_headers(asked))
 
@@ -268,7 +270,7 @@ def posts(endpoints: Iterable[Endpoint]) -> dict[str, Handle]:
 _POSTS = posts(ENDPOINTS)
 
 
-def _headers(asked: Asked) -> tuple[Header, ...]:
+def _headers(asked: SimulatorRequest) -> tuple[Header, ...]:
     """The headers a vendor adds; a gateway must let none of them through."""
     request_id = f"req_{asked.identity[:24]}".encode()
     if asked.dialect == "anthropic":

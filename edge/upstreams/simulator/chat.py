@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from .prompt import Prompt
-from .reply import Reply
+from .reply import SimulatedReply
 
 CREATED = 1_767_225_600
 """Unix time of every answer: the same request gives the same bytes."""
@@ -28,7 +28,7 @@ PING = b": ping\n\n"
 GARBAGE = b'data: {"id":"chatcmpl-broken","choices":[{"delta":{"con\n\n'
 
 
-def body(reply: Reply) -> bytes:
+def body(reply: SimulatedReply) -> bytes:
     """The whole answer as one JSON document."""
     message: dict[str, Any] = {
         "role": "assistant",
@@ -67,7 +67,7 @@ def body(reply: Reply) -> bytes:
     )
 
 
-def frames(prompt: Prompt, reply: Reply) -> Iterator[Frame]:
+def frames(prompt: Prompt, reply: SimulatedReply) -> Iterator[Frame]:
     """The answer as the chunks of a stream, from the role to `[DONE]`."""
     chunk = _Chunks(prompt, reply)
     yield chunk.role(), False
@@ -88,7 +88,7 @@ def frames(prompt: Prompt, reply: Reply) -> Iterator[Frame]:
     yield b"data: [DONE]\n\n", False
 
 
-def waiting(prompt: Prompt, reply: Reply, pings: int) -> list[bytes]:
+def waiting(prompt: Prompt, reply: SimulatedReply, pings: int) -> list[bytes]:
     """Signs of life without content: role-only chunks and comments in turn."""
     role = _Chunks(prompt, reply).role()
     return [role if number % 2 else PING for number in range(pings)]
@@ -97,7 +97,7 @@ def waiting(prompt: Prompt, reply: Reply, pings: int) -> list[bytes]:
 class _Chunks:
     """Writes chunks of one stream. Only the delta differs, so the rest is encoded once."""
 
-    def __init__(self, prompt: Prompt, reply: Reply) -> None:
+    def __init__(self, prompt: Prompt, reply: SimulatedReply) -> None:
         self._envelope: dict[str, Any] = {
             "id": f"chatcmpl-{reply.id[:29]}",
             "object": "chat.completion.chunk",
@@ -122,7 +122,7 @@ class _Chunks:
         return b"data: " + _encode({**self._envelope, "choices": [], "usage": usage}) + b"\n\n"
 
 
-def _usage(reply: Reply) -> dict[str, Any]:
+def _usage(reply: SimulatedReply) -> dict[str, Any]:
     return {
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.output_tokens,

@@ -14,7 +14,7 @@ from .answer import HELD
 from .reported import reported
 from .stats import Stats
 from .wheel import Wheel
-from .wire import REASONS, Wire
+from .wire import REASONS, AnswerWire
 
 _PIPELINE = 64
 _HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host")
@@ -35,12 +35,12 @@ class Site(Protocol):
     bounds: Bounds
     stats: Stats
     wheel: Wheel
-    connections: "set[Connection]"
+    connections: "set[SimulatedConnection]"
 
-    def wire(self, request: Request, body: bytes) -> Wire: ...
+    def wire(self, request: Request, body: bytes) -> AnswerWire: ...
 
 
-class Connection(asyncio.Protocol):
+class SimulatedConnection(asyncio.Protocol):
     """One client. At most one answer is under way; further requests wait their turn."""
 
     def __init__(self, server: Site, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._paused = False
-        self._wire: Wire | None = None
+        self._wire: AnswerWire | None = None
         self._answering = b""
         self._keep_alive = True
         self._started = 0.0
@@ -240,7 +240,7 @@ class Connection(asyncio.Protocol):
         if self._queue and self._wire is None and not self._over:
             self._answer(*self._queue.popleft())
 
-    def _finish(self, wire: Wire) -> None:
+    def _finish(self, wire: AnswerWire) -> None:
         self._wire = None
         self._server.stats.running -= 1
         self._server.stats.streams -= wire.streams

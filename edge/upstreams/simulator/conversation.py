@@ -4,7 +4,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from typing import Any
 
-from .prompt import Rejected
+from .prompt import PromptRejected
 from .turns import Message
 
 _VERSION = b"sim\x02"
@@ -50,7 +50,7 @@ def read_items(given: str | list[Any]) -> list[Message]:
     for at, item in enumerate(given):
         where = f"input[{at}]"
         if not isinstance(item, dict):
-            raise Rejected(400, f"Invalid type for '{where}': expected an object.", where)
+            raise PromptRejected(400, f"Invalid type for '{where}': expected an object.", where)
         kind = str(item.get("type") or ("message" if "role" in item else None))
         if kind == "message":
             messages.append(_message(item, where))
@@ -64,7 +64,7 @@ def read_items(given: str | list[Any]) -> list[Message]:
             call_id = _text(item, "call_id", where)
             call, words = _RESULTS[kind]
             if call_id not in called[call]:
-                raise Rejected(
+                raise PromptRejected(
                     400, f"No tool call found for {words} with call_id {call_id}.", "input"
                 )
             answered.add(call_id)
@@ -73,10 +73,10 @@ def read_items(given: str | list[Any]) -> list[Message]:
         elif kind in _SEALED:
             messages.append(_sealed(item, where))
         elif kind == "item_reference":
-            raise Rejected(404, f"Item with id '{item.get('id')}' not found.", "input")
+            raise PromptRejected(404, f"Item with id '{item.get('id')}' not found.", "input")
         elif kind != "additional_tools" and not kind.endswith(_HOSTED):
             values = ", ".join(f"'{name}'" for name in sorted(_KNOWN))
-            raise Rejected(
+            raise PromptRejected(
                 400,
                 f"Invalid value: '{kind}'. Supported values are: {values}.",
                 f"{where}.type",
@@ -85,14 +85,14 @@ def read_items(given: str | list[Any]) -> list[Message]:
     for kind in _CALLS:
         for call_id in sorted(called[kind] - answered):
             words = kind.replace("_", " ")
-            raise Rejected(400, f"No tool output found for {words} {call_id}.", "input")
+            raise PromptRejected(400, f"No tool output found for {words} {call_id}.", "input")
     return messages
 
 
 def _message(item: dict[str, Any], where: str) -> Message:
     role = item.get("role")
     if role not in ("user", "system", "developer", "assistant"):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid value: '{role}'. Supported values are: "
             "'assistant', 'system', 'developer', and 'user'.",
@@ -110,7 +110,7 @@ def _message(item: dict[str, Any], where: str) -> Message:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in allowed:
             values = " and ".join(f"'{name}'" for name in allowed)
-            raise Rejected(
+            raise PromptRejected(
                 400,
                 f"Invalid value: '{kind}'. Supported values are: {values}.",
                 path,
@@ -131,7 +131,7 @@ def _sealed(item: dict[str, Any], where: str) -> Message:
     try:
         return Message("assistant", [{"type": "thinking", "thinking": unseal(sealed)}])
     except (ValueError, AttributeError):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"The encrypted content for item {item.get('id')} could not be verified. "
             "Reason: Encrypted content could not be decrypted or parsed.",
@@ -149,7 +149,7 @@ def _text(item: dict[str, Any], key: str, where: str) -> str:
     if value is None:
         raise _missing(f"{where}.{key}")
     if not isinstance(value, str):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid type for '{where}.{key}': expected a string.",
             f"{where}.{key}",
@@ -158,7 +158,7 @@ def _text(item: dict[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _missing(path: str) -> Rejected:
-    return Rejected(
+def _missing(path: str) -> PromptRejected:
+    return PromptRejected(
         400, f"Missing required parameter: '{path}'.", path, "missing_required_parameter"
     )

@@ -9,7 +9,7 @@ from sys import byteorder
 import msgspec
 
 from .controls import take_directive
-from .prompt import UNREADABLE, Rejected, rejected
+from .prompt import UNREADABLE, PromptRejected, rejected
 from .tokens import count
 
 _DIMENSIONS = 1536
@@ -46,11 +46,11 @@ def read(body: bytes) -> Wanted:
         raise rejected(error) from None
     dimensions = _DIMENSIONS if asked.dimensions is None else asked.dimensions
     if not 1 <= dimensions <= _MOST:
-        raise Rejected(400, f"Invalid 'dimensions': from 1 to {_MOST}.", "dimensions")
+        raise PromptRejected(400, f"Invalid 'dimensions': from 1 to {_MOST}.", "dimensions")
     if asked.encoding_format not in (None, "float", "base64"):
-        raise Rejected(400, "Invalid 'encoding_format': float or base64.", "encoding_format")
+        raise PromptRejected(400, "Invalid 'encoding_format': float or base64.", "encoding_format")
     if not asked.input:
-        raise Rejected(400, "Invalid 'input': it must not be empty.", "input")
+        raise PromptRejected(400, "Invalid 'input': it must not be empty.", "input")
     single = isinstance(asked.input, str) or isinstance(asked.input[0], int)
     inputs: list[bytes] = []
     words: list[str] = []

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from edge.untyped import decode_any
+from edge.requests.untyped import decode_any
 
 from .chat import Frame
-from .reply import Call, Reply
+from .reply import Call, SimulatedReply
 
 _STOP = {
     "end": "end_turn",
@@ -29,7 +29,7 @@ PING = event({"type": "ping"})
 GARBAGE = b'event: content_block_delta\ndata: {"type":"content_block_delta","index\n\n'
 
 
-def body(reply: Reply) -> bytes:
+def body(reply: SimulatedReply) -> bytes:
     """The whole answer as one JSON document."""
     content: list[dict[str, Any]] = []
     if reply.signature:
@@ -48,7 +48,7 @@ def body(reply: Reply) -> bytes:
     return _encode(message)
 
 
-def frames(reply: Reply) -> Iterator[Frame]:
+def frames(reply: SimulatedReply) -> Iterator[Frame]:
     """The answer as the events of a stream, from message_start to message_stop."""
     started = {**_usage(reply), "output_tokens": 1}
     del started["output_tokens_details"]
@@ -105,7 +105,7 @@ def _input(call: Call) -> Any:
         return {}
 
 
-def _ending(reply: Reply) -> dict[str, Any]:
+def _ending(reply: SimulatedReply) -> dict[str, Any]:
     ending: dict[str, Any] = {
         "stop_reason": _STOP[reply.stop],
         "stop_sequence": reply.stop_string,
@@ -115,7 +115,9 @@ def _ending(reply: Reply) -> dict[str, Any]:
     return ending
 
 
-def _message(reply: Reply, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
+def _message(
+    reply: SimulatedReply, content: list[dict[str, Any]], usage: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "id": f"msg_{reply.id[:24]}",
         "type": "message",
@@ -128,7 +130,7 @@ def _message(reply: Reply, content: list[dict[str, Any]], usage: dict[str, Any])
     }
 
 
-def _usage(reply: Reply) -> dict[str, Any]:
+def _usage(reply: SimulatedReply) -> dict[str, Any]:
     return {
         "input_tokens": reply.prompt_tokens - reply.cached - reply.written,
         "cache_creation_input_tokens": reply.written,

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from edge.untyped import number
+from edge.requests.untyped import number
 
 from .controls import take_directive
-from .prompt import UNREADABLE, Rejected, rejected
+from .prompt import UNREADABLE, PromptRejected, rejected
 from .tokens import count
 
 
@@ -33,7 +33,7 @@ def read(body: bytes) -> Wanted:
         raise rejected(error) from None
     model = members.pop("model", None)
     if not isinstance(model, str):
-        raise Rejected(400, "Invalid 'model': expected a string.", "model")
+        raise PromptRejected(400, "Invalid 'model': expected a string.", "model")
     texts, words = [], []
     for text in _texts(members):
         plain, directive = take_directive(text)

@@ -10,7 +10,7 @@ import msgspec
 Dialect = Literal["openai", "anthropic", "responses"]
 
 
-class Rejected(Exception):
+class PromptRejected(Exception):
     """The request is answered with an error: status, public message, path of the field, code."""
 
     def __init__(
@@ -23,7 +23,7 @@ class Rejected(Exception):
         self.code = code
 
 
-class Tool(msgspec.Struct, frozen=True):
+class PromptTool(msgspec.Struct, frozen=True):
     """A tool the model may call, and the JSON Schema of its arguments; `custom`: it takes text."""
 
     name: str
@@ -54,7 +54,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[str, ...] = ()
     since: tuple[str, ...] = ()
     over: bool = False
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[PromptTool, ...] = ()
     choice: str = "auto"
     parallel: bool = True
     limit: int | None = None
@@ -74,10 +74,10 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PATH = re.compile(r" - at `\$\.?(.*)`")
 
 
-def rejected(error: Exception) -> Rejected:
+def rejected(error: Exception) -> PromptRejected:
     """A 400 for a body that is not JSON or does not fit."""
     path = _PATH.search(str(error))
-    return Rejected(400, _PATH.sub("", str(error)), path[1] or None if path else None)
+    return PromptRejected(400, _PATH.sub("", str(error)), path[1] or None if path else None)
 
 
 def automatic_cache(tokens: int, before: int) -> int:

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from edge.untyped import number
+from edge.requests.untyped import number
 
 from .prompt import (
     UNREADABLE,
     Prompt,
-    Rejected,
-    Tool,
+    PromptRejected,
+    PromptTool,
     automatic_cache,
     rejected,
     schema_of,
@@ -59,16 +59,20 @@ def read_chat(body: bytes) -> Prompt:
     except UNREADABLE as error:
         raise rejected(error) from None
     if not asked.messages:
-        raise Rejected(400, "Invalid 'messages': empty array.", "messages")
+        raise PromptRejected(400, "Invalid 'messages': empty array.", "messages")
     if asked.n not in (None, 1):
-        raise Rejected(400, "Unsupported value: 'n' does not support other than 1.", "n")
-    tools = [Tool(t.function.name, t.function.parameters) for t in asked.tools or () if t.function]
+        raise PromptRejected(400, "Unsupported value: 'n' does not support other than 1.", "n")
+    tools = [
+        PromptTool(t.function.name, t.function.parameters) for t in asked.tools or () if t.function
+    ]
     choice, tools = _choice(asked.tool_choice, tools)
     place = script_of(asked.messages)
     tokens, before = weights(asked.messages, asked.tools or ())
     limit = asked.max_completion_tokens or asked.max_tokens
     if limit is not None and limit < 1:
-        raise Rejected(400, "Invalid 'max_completion_tokens': at least 1.", "max_completion_tokens")
+        raise PromptRejected(
+            400, "Invalid 'max_completion_tokens': at least 1.", "max_completion_tokens"
+        )
     stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or ()
     return Prompt(
         dialect="openai",
@@ -92,7 +96,9 @@ def read_chat(body: bytes) -> Prompt:
     )
 
 
-def _choice(given: str | dict[str, Any] | None, tools: list[Tool]) -> tuple[str, list[Tool]]:
+def _choice(
+    given: str | dict[str, Any] | None, tools: list[PromptTool]
+) -> tuple[str, list[PromptTool]]:
     """The kind of choice, and the tools it leaves. Tools that take free text are never called.
 
     Raises Rejected.
@@ -108,7 +114,7 @@ def _choice(given: str | dict[str, Any] | None, tools: list[Tool]) -> tuple[str,
     name = _name(given)
     chosen = [tool for tool in tools if tool.name == name]
     if not chosen:
-        raise Rejected(400, f"Tool choice {name!r} is not among the tools.", "tool_choice")
+        raise PromptRejected(400, f"Tool choice {name!r} is not among the tools.", "tool_choice")
     return "only", chosen
 
 

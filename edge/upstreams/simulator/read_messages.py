@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from edge.untyped import number
+from edge.requests.untyped import number
 
-from .prompt import UNREADABLE, Prompt, Rejected, Tool, rejected, schema_of, sign
+from .prompt import UNREADABLE, Prompt, PromptRejected, PromptTool, rejected, schema_of, sign
 from .script import script_of
 from .turns import Content, Message, marked_tokens, weights
 
@@ -62,17 +62,17 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
     except UNREADABLE as error:
         raise rejected(error) from None
     if asked.max_tokens is None and not counting:
-        raise Rejected(400, "max_tokens: Field required")
+        raise PromptRejected(400, "max_tokens: Field required")
     if not asked.messages:
-        raise Rejected(400, "messages: at least one message is required")
+        raise PromptRejected(400, "messages: at least one message is required")
     _check_signatures(asked.messages)
-    tools = [Tool(t.name, t.input_schema) for t in asked.tools or () if t.callable]
+    tools = [PromptTool(t.name, t.input_schema) for t in asked.tools or () if t.callable]
     choice = asked.tool_choice or _Choice()
     kind = choice.type
     if kind == "tool":
         tools, kind = [tool for tool in tools if tool.name == choice.name], "only"
         if not tools:
-            raise Rejected(400, f"tool_choice: tool {choice.name!r} is not among the tools")
+            raise PromptRejected(400, f"tool_choice: tool {choice.name!r} is not among the tools")
     place = script_of(asked.messages)
     system = Message("system", asked.system)
     turns = [system, *asked.messages] if asked.system else asked.messages
@@ -112,4 +112,4 @@ def _check_signatures(messages: list[Message]) -> None:
                 continue
             if block.get("signature") != sign(str(block.get("thinking", ""))):
                 where = f"messages.{at}.content.{index}"
-                raise Rejected(400, f"{where}: Invalid `signature` in `thinking` block")
+                raise PromptRejected(400, f"{where}: Invalid `signature` in `thinking` block")

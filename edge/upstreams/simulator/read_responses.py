@@ -5,10 +5,18 @@ from typing import Any
 
 import msgspec
 
-from edge.untyped import decode_object
+from edge.requests.untyped import decode_object
 
 from .conversation import read_items
-from .prompt import UNREADABLE, Prompt, Rejected, Tool, automatic_cache, rejected, schema_of
+from .prompt import (
+    UNREADABLE,
+    Prompt,
+    PromptRejected,
+    PromptTool,
+    automatic_cache,
+    rejected,
+    schema_of,
+)
 from .script import script_of
 from .turns import Message, trailing_results, weights
 
@@ -96,14 +104,14 @@ def _refuse(given: dict[str, Any]) -> None:
     """What OpenAI says about the fields themselves."""
     for name in given:
         if name not in FIELDS:
-            raise Rejected(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+            raise PromptRejected(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     for name in ("model", "input"):
         if given.get(name) is None:
-            raise Rejected(
+            raise PromptRejected(
                 400, f"Missing required parameter: '{name}'.", name, "missing_required_parameter"
             )
     if (previous := given.get("previous_response_id")) is not None:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Previous response with id '{previous}' not found.",
             "previous_response_id",
@@ -111,7 +119,7 @@ def _refuse(given: dict[str, Any]) -> None:
         )
     limit = given.get("max_output_tokens")
     if isinstance(limit, int) and limit < _LEAST_OUTPUT:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid 'max_output_tokens': integer below minimum value. "
             f"Expected a value >= {_LEAST_OUTPUT}, but got {limit} instead.",
@@ -135,17 +143,19 @@ def _more_tools(items: Iterable[Any]) -> Iterable[dict[str, Any]]:
             yield from (tool for tool in item.get("tools") or () if isinstance(tool, dict))
 
 
-def _tools(given: Iterable[dict[str, Any]], namespace: str | None = None) -> Iterable[Tool]:
+def _tools(given: Iterable[dict[str, Any]], namespace: str | None = None) -> Iterable[PromptTool]:
     """Those the client runs; the others are the vendor's own."""
     for tool in given:
         kind, name = tool.get("type"), str(tool.get("name", ""))
         if kind == "namespace":
             yield from _tools(tool.get("tools") or (), name)
         elif kind in ("function", "custom"):
-            yield Tool(name, tool.get("parameters"), kind == "custom", namespace)
+            yield PromptTool(name, tool.get("parameters"), kind == "custom", namespace)
 
 
-def _choice(given: str | dict[str, Any] | None, tools: list[Tool]) -> tuple[str, list[Tool]]:
+def _choice(
+    given: str | dict[str, Any] | None, tools: list[PromptTool]
+) -> tuple[str, list[PromptTool]]:
     """The kind of choice, and the tools it leaves. Raises Rejected."""
     if not isinstance(given, dict):
         return {"required": "any"}.get(given or "auto", given or "auto"), tools
@@ -160,5 +170,7 @@ def _choice(given: str | dict[str, Any] | None, tools: list[Tool]) -> tuple[str,
         tool for tool in tools if tool.name == name and tool.custom == (given["type"] == "custom")
     ]
     if not chosen:
-        raise Rejected(400, f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
+        raise PromptRejected(
+            400, f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice"
+        )
     return "only", chosen

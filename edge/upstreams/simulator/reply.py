@@ -5,10 +5,10 @@ from typing import Literal
 
 import msgspec
 
-from edge.untyped import decode_any
+from edge.requests.untyped import decode_any
 
 from .controls import Controls
-from .prompt import Prompt, Tool, sign
+from .prompt import Prompt, PromptTool, sign
 from .sample import sample
 from .stats import Used
 from .tokens import pieces
@@ -42,7 +42,7 @@ class Call(msgspec.Struct, frozen=True):
         return "".join(self.fragments)
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedReply(msgspec.Struct, frozen=True, kw_only=True):
     """An answer in tokens: each text of `thinking` and `text`, and each fragment, is one."""
 
     id: str
@@ -68,7 +68,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         return Used(model, uncached, self.cached, self.written, self.output_tokens)
 
 
-def reply_to(prompt: Prompt, controls: Controls, identity: str) -> Reply:
+def reply_to(prompt: Prompt, controls: Controls, identity: str) -> SimulatedReply:
     """The answer to `prompt`. `identity`: hexadecimal, 32 digits or more, for the ids."""
     room = prompt.limit if prompt.limit is not None else 1 << 30
     thinking = _thinking(prompt, controls)
@@ -92,7 +92,7 @@ def reply_to(prompt: Prompt, controls: Controls, identity: str) -> Reply:
         calls = _cut_calls(calls, room - thought - len(text))
     shown = tuple(thinking[:thought]) if prompt.shows else ()
     cached, written = _cache(prompt, controls)
-    return Reply(
+    return SimulatedReply(
         id=identity,
         model=f"{prompt.model}-2026-01-01" if controls.dated else prompt.model,
         thinking=shown,
@@ -186,7 +186,7 @@ def _scripted(prompt: Prompt, controls: Controls, identity: str) -> Call | None:
     return _call_of(prompt, tool, _fitted(tool, text), identity, 0) if tool else None
 
 
-def _fitted(tool: Tool, text: str) -> str:
+def _fitted(tool: PromptTool, text: str) -> str:
     """Arguments as they are told; text for a tool that takes an object is its only argument."""
     properties = tool.schema.get("properties") if isinstance(tool.schema, dict) else None
     if tool.custom or not isinstance(properties, dict) or len(properties) != 1:
@@ -199,7 +199,7 @@ def _fitted(tool: Tool, text: str) -> str:
     return _encode({next(iter(properties)): text}).decode()
 
 
-def _call(prompt: Prompt, tool: Tool, identity: str, number: int) -> Call:
+def _call(prompt: Prompt, tool: PromptTool, identity: str, number: int) -> Call:
     if tool.custom:
         return _call_of(prompt, tool, "sample", identity, number)
     value = sample(tool.schema)
@@ -207,7 +207,7 @@ def _call(prompt: Prompt, tool: Tool, identity: str, number: int) -> Call:
     return _call_of(prompt, tool, arguments, identity, number)
 
 
-def _call_of(prompt: Prompt, tool: Tool, text: str, identity: str, number: int) -> Call:
+def _call_of(prompt: Prompt, tool: PromptTool, text: str, identity: str, number: int) -> Call:
     prefix = "toolu_" if prompt.dialect == "anthropic" else "call_"
     fragments = tuple(text[at : at + _FRAGMENT] for at in range(0, len(text), _FRAGMENT))
     return Call(

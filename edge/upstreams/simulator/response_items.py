@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .conversation import seal
-from .reply import Call, Reply
+from .reply import Call, SimulatedReply
 
 INCOMPLETE = {"length": "max_output_tokens", "refusal": "content_filter"}
 """Why a response is incomplete, by how the reply stops."""
@@ -17,7 +17,7 @@ ItemEvent = tuple[str, dict[str, Any], bool]
 class _Reasoning:
     """An item of reasoning, its summary in parts of two sentences."""
 
-    def __init__(self, reply: Reply, name: str, *, sealed: bool) -> None:
+    def __init__(self, reply: SimulatedReply, name: str, *, sealed: bool) -> None:
         self._parts = list(_parts(reply.thinking))
         summary = [{"type": "summary_text", "text": "".join(part)} for part in self._parts]
         self.opened: dict[str, Any] = {"id": name, "type": "reasoning", "summary": []}
@@ -43,7 +43,7 @@ class _Reasoning:
 class _Message:
     """A message of one part: text, or a refusal."""
 
-    def __init__(self, reply: Reply, name: str, status: str) -> None:
+    def __init__(self, reply: SimulatedReply, name: str, status: str) -> None:
         self._tokens = reply.text
         self._refuses = reply.stop == "refusal"
         self._text = "".join(reply.text)
@@ -116,7 +116,7 @@ Item = _Reasoning | _Message | _Called
 """`opened`: as it is at its start, `whole`: at its end, `events`: between the two."""
 
 
-def items_of(reply: Reply, *, sealed: bool) -> list[Item]:
+def items_of(reply: SimulatedReply, *, sealed: bool) -> list[Item]:
     """What the answer is made of, in order. Only the last of it can be cut short.
 
     sealed: reasoning comes with its `encrypted_content`.

@@ -10,7 +10,7 @@ from .conversation import seal
 from .prompt import Prompt
 from .read_responses import SEALED
 from .refusals import failure
-from .reply import Reply
+from .reply import SimulatedReply
 from .response_items import INCOMPLETE, Item, items_of
 
 _DEFAULTS: dict[str, Any] = {
@@ -37,12 +37,12 @@ _encode = msgspec.json.Encoder().encode
 GARBAGE = b'event: response.output_text.delta\ndata: {"type":"response.output_text.del\n\n'
 
 
-def body(prompt: Prompt, reply: Reply) -> bytes:
+def body(prompt: Prompt, reply: SimulatedReply) -> bytes:
     """The whole answer as one JSON document."""
     return _encode(_finished(prompt, reply, [item.whole for item in _items(prompt, reply)]))
 
 
-def compacted(prompt: Prompt, reply: Reply) -> bytes:
+def compacted(prompt: Prompt, reply: SimulatedReply) -> bytes:
     """The conversation as one item, which is taken back as input."""
     item = {
         "id": f"cmp_{reply.id[:46]}",
@@ -71,7 +71,7 @@ class Events:
     pings: so many `keepalive` events have a number each, after `response.created`.
     """
 
-    def __init__(self, prompt: Prompt, reply: Reply, pings: int) -> None:
+    def __init__(self, prompt: Prompt, reply: SimulatedReply, pings: int) -> None:
         self._prompt = prompt
         self._reply = reply
         self._number = 0
@@ -118,11 +118,13 @@ class Events:
         return self._event("response.output_item.added", output_index=place, item=item)
 
 
-def _items(prompt: Prompt, reply: Reply) -> list[Item]:
+def _items(prompt: Prompt, reply: SimulatedReply) -> list[Item]:
     return items_of(reply, sealed=SEALED in (prompt.asked.get("include") or ()))
 
 
-def _finished(prompt: Prompt, reply: Reply, output: list[dict[str, Any]]) -> dict[str, Any]:
+def _finished(
+    prompt: Prompt, reply: SimulatedReply, output: list[dict[str, Any]]
+) -> dict[str, Any]:
     reason = INCOMPLETE.get(reply.stop)
     response = _response(prompt, reply, "incomplete" if reason else "completed", output)
     response["incomplete_details"] = {"reason": reason} if reason else None
@@ -132,7 +134,7 @@ def _finished(prompt: Prompt, reply: Reply, output: list[dict[str, Any]]) -> dic
 
 
 def _response(
-    prompt: Prompt, reply: Reply, status: str, output: list[dict[str, Any]]
+    prompt: Prompt, reply: SimulatedReply, status: str, output: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The response object with what was asked, in the state given."""
     asked = prompt.asked
@@ -175,7 +177,7 @@ def _tool(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _usage(reply: Reply) -> dict[str, Any]:
+def _usage(reply: SimulatedReply) -> dict[str, Any]:
     return {
         "input_tokens": reply.prompt_tokens,
         "input_tokens_details": {

@@ -1,7 +1,8 @@
 """The simulator as an HTTP/1.1 server: asyncio.Protocol and httptools, no task per anything.
 
 Theory of operation. A connection parses requests and answers them one after the other. An answer
-is turned into wire bytes once (`Wire`) and kept for identical requests. An answer without delays
+is turned into wire bytes once (`AnswerWire`) and kept for identical requests. An answer without
+delays
 is written at once; any other is put on the server's one `Wheel`, which calls it back when its next
 step is due. A step is one write and one chunk. A client that does not read pauses its answer only.
 """
@@ -12,12 +13,12 @@ from typing import Any
 
 from edge.upstreams import Request
 
-from .answer import Answer
-from .connection import Bounds, Connection
+from .answer import SimulatedAnswer
+from .connection import Bounds, SimulatedConnection
 from .controls import Controls
 from .stats import Stats
 from .wheel import Wheel
-from .wire import Shelf, Wire, wire_of
+from .wire import AnswerWire, WireCache, wire_of
 
 _REMEMBERED = 1 << 20
 
@@ -39,17 +40,17 @@ class SimulatorServer:
         self.bounds = bounds
         self.stats = Stats()
         self.recent: deque[Request] = deque(maxlen=16)
-        self.connections: set[Connection] = set()
+        self.connections: set[SimulatedConnection] = set()
         self.wheel: Wheel
         self._server: asyncio.Server | None = None
-        self._shelf = Shelf(bounds.answers, bounds.answer_bytes)
+        self._shelf = WireCache(bounds.answers, bounds.answer_bytes)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen. Raises OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
         self.wheel = Wheel(loop)
         self._server = await loop.create_server(
-            lambda: Connection(self, loop), host, port, backlog=2048
+            lambda: SimulatedConnection(self, loop), host, port, backlog=2048
         )
 
     @property
@@ -83,16 +84,16 @@ class SimulatorServer:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def wire(self, request: Request, body: bytes) -> Wire:
+    def wire(self, request: Request, body: bytes) -> AnswerWire:
         """The answer to a request; GET /stats and GET /release are the server's own."""
         if request.target == b"/release":
             for connection in list(self.connections):
                 connection.release()
-            return wire_of(Answer(200, (), 0, 0.0, ()))
+            return wire_of(SimulatedAnswer(200, (), 0, 0.0, ()))
         if request.target == b"/stats":
             json = (b"content-type", b"application/json")
             report = self.stats.report()
-            return wire_of(Answer(200, (json,), len(report), 0.0, ((0.0, report),)))
+            return wire_of(SimulatedAnswer(200, (json,), len(report), 0.0, ((0.0, report),)))
         self.stats.requests += 1
         if len(body) <= _REMEMBERED:
             self.recent.append(request)

@@ -41,7 +41,7 @@ class Total(msgspec.Struct):
     output: int = 0
 
 
-class Seen(msgspec.Struct):
+class ModelStats(msgspec.Struct):
     """Requests for one model, whatever became of them, and the sums of all usage that was told:
     also by answers that did not come to their end.
     """
@@ -58,7 +58,7 @@ class Stats(msgspec.Struct):
 
     running: answers being waited for or written; streams: those of them that are streams.
     last_hangups: the newest hundred. used: by model, see `Total`; seen: by model, of a server only,
-    see `Seen`.
+    see `ModelStats`.
     """
 
     connections: int = 0
@@ -70,12 +70,12 @@ class Stats(msgspec.Struct):
     hangups: int = 0
     last_hangups: list[HangUp] = []
     used: dict[str, Total] = {}
-    seen: dict[str, Seen] = {}
+    seen: dict[str, ModelStats] = {}
 
     def asked(self, model: str) -> None:
         """A request for a model has come."""
         if model:
-            self.seen.setdefault(model, Seen()).requests += 1
+            self.seen.setdefault(model, ModelStats()).requests += 1
 
     def told(self, used: Used | None) -> None:
         """An answer is over, and has told this."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed, Request
 
-from .answer import Answer
+from .answer import SimulatedAnswer
 from .behaviour import answer
 from .controls import Controls
 from .stats import Stats
@@ -15,7 +15,7 @@ _LARGEST_BODY = 64 << 20
 
 
 class SimulatorUpstream:
-    """An `Upstream` that answers by itself.
+    """An `UpstreamConfig` that answers by itself.
 
     controls: defaults for every request. `stats` counts, `recent` holds the newest requests, with
     their bodies as bytes.
@@ -64,7 +64,7 @@ async def _whole(body: object) -> bytes:
 class SimulatedResponse:
     """A `Response` whose reads give one step each, when it is due."""
 
-    def __init__(self, found: Answer, target: bytes, stats: Stats, started: float) -> None:
+    def __init__(self, found: SimulatedAnswer, target: bytes, stats: Stats, started: float) -> None:
         self.status = found.status
         self.headers: list[Header] = list(found.headers)
         if found.length is not None:

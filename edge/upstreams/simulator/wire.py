@@ -4,7 +4,7 @@ import msgspec
 
 from edge.upstreams import Request
 
-from .answer import Answer
+from .answer import SimulatedAnswer
 from .behaviour import STEERING, answer
 from .controls import Controls
 from .stats import Used
@@ -25,7 +25,7 @@ REASONS = {
 }
 
 
-class Wire(msgspec.Struct, frozen=True):
+class AnswerWire(msgspec.Struct, frozen=True):
     """An answer as bytes on the wire: `writes[n]` at `times[n]` seconds after the request.
 
     The first write starts with the head, and is nothing else when `head_alone`.
@@ -40,7 +40,7 @@ class Wire(msgspec.Struct, frozen=True):
     model: str = ""
 
 
-def wire_of(found: Answer, *, head_only: bool = False) -> Wire:
+def wire_of(found: SimulatedAnswer, *, head_only: bool = False) -> AnswerWire:
     """Head and steps of an answer, framed; `head_only` for HEAD (RFC 9110, section 9.3.2)."""
     lines = [b"HTTP/1.1 %d %s" % (found.status, REASONS.get(found.status, b"Unknown"))]
     lines += [b"%s: %s" % pair for pair in found.headers]
@@ -61,21 +61,21 @@ def wire_of(found: Answer, *, head_only: bool = False) -> Wire:
         writes[0] = head + writes[0]
     if chunked and found.ending == "whole" and not head_only:
         writes[-1] += b"0\r\n\r\n"
-    return Wire(
+    return AnswerWire(
         tuple(times), tuple(writes), chunked, found.ending, head_alone, found.used, found.model
     )
 
 
-class Shelf:
+class WireCache:
     """Wires kept for requests that come again; emptied when `count` or `size` bytes are reached."""
 
     def __init__(self, count: int, size: int) -> None:
         self._count = count
         self._size = size
-        self._kept: dict[tuple[object, ...], Wire] = {}
+        self._kept: dict[tuple[object, ...], AnswerWire] = {}
         self._bytes = 0
 
-    def find(self, request: Request, body: bytes, defaults: Controls) -> Wire:
+    def find(self, request: Request, body: bytes, defaults: Controls) -> AnswerWire:
         """The answer to a request, built once for all identical ones."""
         steering = tuple(pair for pair in request.headers if pair[0] in STEERING)
         key = (request.method, request.target, steering, body)
@@ -86,7 +86,7 @@ class Shelf:
             self._keep(key, wire, len(body) + sum(map(len, wire.writes)))
         return wire
 
-    def _keep(self, key: tuple[object, ...], wire: Wire, size: int) -> None:
+    def _keep(self, key: tuple[object, ...], wire: AnswerWire, size: int) -> None:
         if size > self._size // 4:
             return
         if len(self._kept) >= self._count or self._bytes + size > self._size:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from edge import shape
-from edge.intake import MOST_MEMBERS, MOST_MODELS
+from edge.proxy.intake import MOST_MEMBERS, MOST_MODELS
+from edge.requests import body_limits
 
 from .kinds import DIALECTS, Dialect, Raw, array, encode
 
@@ -108,24 +108,32 @@ def _embedded(d: Dialect, model: str, count: int) -> bytes:
 CHAT, RESPONSES = ("chat",), ("chat", "resp")
 
 BOUNDS = (
-    Bound("messages", shape.MOST_MESSAGES, _messages),
-    Bound("parts", shape.MOST_PARTS, _parts),
-    Bound("tools", shape.MOST_TOOLS, _tools),
-    Bound("required", shape.MOST_NAMES, _required),
-    Bound("properties", shape.MOST_NAMES, _properties),
-    Bound("strict properties", shape.MOST_NAMES, _strict),
-    Bound("enum of a format", shape.MOST_NAMES, _enumerated, callers=RESPONSES),
-    Bound("stop strings", shape.MOST_STOPS, _stops, callers=("chat", "claude")),
-    Bound("length of a stop string", shape.LONGEST_STOP, _long_stop, callers=("chat", "claude")),
-    Bound("metadata", shape.MOST_METADATA, _metadata),
+    Bound("messages", body_limits.MOST_MESSAGES, _messages),
+    Bound("parts", body_limits.MOST_PARTS, _parts),
+    Bound("tools", body_limits.MOST_TOOLS, _tools),
+    Bound("required", body_limits.MOST_NAMES, _required),
+    Bound("properties", body_limits.MOST_NAMES, _properties),
+    Bound("strict properties", body_limits.MOST_NAMES, _strict),
+    Bound("enum of a format", body_limits.MOST_NAMES, _enumerated, callers=RESPONSES),
+    Bound("stop strings", body_limits.MOST_STOPS, _stops, callers=("chat", "claude")),
+    Bound(
+        "length of a stop string", body_limits.LONGEST_STOP, _long_stop, callers=("chat", "claude")
+    ),
+    Bound("metadata", body_limits.MOST_METADATA, _metadata),
     Bound("models", MOST_MODELS, _models),
-    Bound("embedded texts", shape.MOST_INPUTS, _embedded, callers=CHAT, endpoint="/v1/embeddings"),
+    Bound(
+        "embedded texts",
+        body_limits.MOST_INPUTS,
+        _embedded,
+        callers=CHAT,
+        endpoint="/v1/embeddings",
+    ),
 )
 """Those that are exact."""
 
 ROUGH = (
     Bound("members", MOST_MEMBERS, _members),
-    Bound("values", shape.MOST_VALUES, _values),
-    Bound("containers", shape.MOST_CONTAINERS, _containers),
+    Bound("values", body_limits.MOST_VALUES, _values),
+    Bound("containers", body_limits.MOST_CONTAINERS, _containers),
 )
 """Those that count what is not in question too: tried with a hundred fewer, and a hundred more."""

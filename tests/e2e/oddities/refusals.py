@@ -11,7 +11,7 @@ from .oddity import HELLO, TEXT, Oddity, body, stream
 
 
 def refusals() -> Iterator[Oddity]:
-    """As every surface hears them; `tests/edge/test_refusal.py` has more wordings."""
+    """As every surface hears them; `tests/edge/upstreams/test_refusal.py` has more wordings."""
 
     def refusal(name: str, said: Any, status: int, **rest: Any) -> Oddity:
         headers = rest.pop("headers", {})

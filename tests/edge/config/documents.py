@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge.settings import SettingsError, parse
+from edge.config.load import SettingsError, parse
 
 CONFIG = Path(__file__).parents[3] / "config"
 CANARY = "c4n4ry-51f0-secret"

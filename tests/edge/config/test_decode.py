@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.edge.config.documents import MODEL, UPSTREAM, faults
+from .documents import MODEL, UPSTREAM, faults
 
 RENAMED = {
     "server": {

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from edge.config.fields import Kind, fields_of, walk_settings, walk_values
-from edge.options import Configuration
-from edge.references import Secret
+from edge.config.fields import FieldKind, fields_of, walk_settings, walk_values
+from edge.config.model import Configuration
+from edge.config.secrets import Secret
 
 Short = Annotated[str, Meta(max_length=9, description="any", extra={"expected": "a short text"})]
 
@@ -74,7 +74,7 @@ def test_walk_values_yields_each_value_with_its_kind() -> None:
         "keys": {"x": "file:x", "y": "z"},
         "plan": "plan.pdf",
     }
-    found = [(kind.bare, value) for kind, value in walk_values(Kind.of(Room), document)]
+    found = [(kind.bare, value) for kind, value in walk_values(FieldKind.of(Room), document)]
     colour = fields_of(Shelf)["colour"].kind.bare
     assert found == [
         (str, "a"),
@@ -88,8 +88,8 @@ def test_walk_values_yields_each_value_with_its_kind() -> None:
 
 def test_walk_values_skips_what_has_no_kind() -> None:
     document = {"door": "file:x", "shelf": "x", "shelves": {"label": "a"}, "keys": ["file:x"]}
-    assert list(walk_values(Kind.of(Room), document)) == []
-    assert list(walk_values(Kind.of(Room), ["x"])) == []
+    assert list(walk_values(FieldKind.of(Room), document)) == []
+    assert list(walk_values(FieldKind.of(Room), ["x"])) == []
 
 
 def test_settings_that_need_a_restart_stand_in_no_list_of_tables() -> None:

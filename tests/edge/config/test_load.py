@@ -10,16 +10,11 @@ import pytest
 
 from edge.config.advice import not_enforced
 from edge.config.demo import demo_settings
-from edge.fit import slug
-from edge.references import Secret
-from edge.settings import Settings, SettingsError, load, parse
-from tests.edge.config.documents import (
-    CONFIG,
-    MODEL,
-    UPSTREAM,
-    model,
-    uncommented,
-)
+from edge.config.load import Settings, SettingsError, load, parse
+from edge.config.secrets import Secret
+from edge.config.validate import slug
+
+from .documents import CONFIG, MODEL, UPSTREAM, model, uncommented
 
 
 def test_route_endpoint_follows_from_its_path() -> None:

@@ -6,11 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edge import schema
-from edge.settings import (
-    parse,
-)
-from tests.edge.config.documents import CONFIG, faults, uncommented
+from edge.config import schema
+from edge.config.load import parse
+
+from .documents import CONFIG, faults, uncommented
 
 
 def test_schema_accepts_the_default_file() -> None:

@@ -7,14 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.references import HttpUrl, Location, Secret
-from edge.settings import load, parse
-from tests.edge.config.documents import (
-    CANARY,
-    UPSTREAM,
-    faults,
-    upstream,
-)
+from edge.config.load import load, parse
+from edge.config.secrets import HttpUrl, Location, Secret
+
+from .documents import CANARY, UPSTREAM, faults, upstream
 
 
 @pytest.mark.parametrize("end", ["", "/", "?", "#", ":", "@", "://", "%"])

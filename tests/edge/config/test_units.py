@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.references import Location
-from edge.units import Credits, Duration, Rate, Size, Span, network
+from edge.config.secrets import Location
+from edge.config.units import Credits, Duration, RateSetting, Size, Span, network
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_size_parse_returns_bytes(text: object, count: int) -> None:
     [("60/min", 60, 60), ("5000/10min", 5000, 600), ("200k/min", 200_000, 60), ("2/s", 2, 1)],
 )
 def test_rate_parse_returns_count_and_seconds(text: str, count: int, seconds: float) -> None:
-    assert Rate.parse(text) == Rate(count, seconds)
+    assert RateSetting.parse(text) == RateSetting(count, seconds)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_credits_parse_returns_nano_credits(text: object, nano: int) -> None:
         *((Duration, number) for number in (float("inf"), float("nan"))),
         *((Size, text) for text in ("", "MiB", "-1", "3q", 1.5, True, -1)),
         *(
-            (Rate, text)
+            (RateSetting, text)
             for text in (
                 *("", "60", "60/", "60/fortnight", "0/min", "1/0min", "0.5/s", 60),
                 *("9999999m/s", f"{'9' * 400}/s", "1/3654d", f"1/{'9' * 400}d"),
@@ -87,9 +87,9 @@ def test_duration_str_is_parsed_back(seconds: float) -> None:
 @given(st.integers(1, 10**9), st.integers(1, 10**6))
 def test_rate_and_size_str_are_parsed_back(count: int, seconds: int) -> None:
     assert Size.parse(str(Size(count))) == count
-    rate = Rate(count, seconds * 60)
-    assert Rate.parse(str(rate)).count == count
-    assert Rate.parse(str(rate)).seconds == rate.seconds
+    rate = RateSetting(count, seconds * 60)
+    assert RateSetting.parse(str(rate)).count == count
+    assert RateSetting.parse(str(rate)).seconds == rate.seconds
 
 
 def test_span_parse_takes_length_or_calendar_month() -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from edge.references import Secret
-from edge.settings import SettingsError, parse
-from tests.edge.config.documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
+from edge.config.load import SettingsError, parse
+from edge.config.secrets import Secret
+
+from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 
 from edge.dialects import names
-from edge.dialects.crossing import CLIENTS, UPSTREAMS
-from edge.dialects.neutral import (
-    Conversation,
-    Image,
-    Refusal,
-    Text,
-    ToolCall,
-    ToolResult,
-)
+from edge.dialects.codec import TargetModel
+from edge.dialects.neutral import Conversation, Image, Refusal, Text, ToolCall, ToolResult
 from edge.dialects.passthrough import decode_fields
-from edge.dialects.sides import Aim
+from edge.proxy.translate import CLIENTS, UPSTREAMS
 from edge.upstreams.simulator import Controls, answer
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
@@ -59,7 +52,7 @@ every_pair = pytest.mark.parametrize(
 
 
 def sent(conversation: Conversation, dialect: Dialect, model: str) -> bytes:
-    aim = Aim(model=model, max_output=64_000, context=200_000, origin="0" * 12)
+    aim = TargetModel(model=model, max_output=64_000, context=200_000, origin="0" * 12)
     return UPSTREAMS[dialect].write(conversation, aim).body
 
 

@@ -7,14 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from edge.dialects.anthropic_messages.wire import MessageUsage
-from edge.dialects.counts import (
-    MOST_CHOICES,
-    believable,
-    choices_asked,
-    made,
-    settled,
-    tokens,
-)
+from edge.dialects.counts import MOST_CHOICES, believable, choices_asked, made, settled, tokens
 from edge.dialects.openai_chat import wire as chat
 from edge.dialects.openai_responses import wire as responses
 from middlewares.exchange import Usage

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge.dialects.names import call_id, minted_id, tool_name
 from edge.dialects.neutral import Opaque, Origin
-from edge.dialects.opaque import MARK, fingerprint, pack, readable, unpack
+from edge.dialects.signatures import MARK, fingerprint, pack, readable, unpack
 
 DIALECTS = {"openai": 40, "responses": 64, "anthropic": 256}
 LEGAL = re.compile(r"[a-zA-Z0-9_-]+")

@@ -6,18 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.neutral import (
-    Refusal,
-    Reply,
-    Started,
-    Text,
-    TextDelta,
-    Thinking,
-    Turn,
-    unfold,
-)
+from edge.dialects.codec import Caller
+from edge.dialects.neutral import Refusal, Reply, Started, Text, TextDelta, Thinking, Turn, unfold
 from edge.dialects.openai_completions import CLIENT
-from edge.dialects.sides import Caller
 from middlewares.exchange import Usage
 from middlewares.problem import Problem
 from tests.schemas import check, check_stream

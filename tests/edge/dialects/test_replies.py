@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.dialects.crossing import CLIENTS, UPSTREAMS
+from edge.dialects.codec import Caller, Writer
 from edge.dialects.neutral import Event, Reply, fold
-from edge.dialects.sides import Caller, Writer
 from edge.endpoints import BY_NAME
+from edge.proxy.translate import CLIENTS, UPSTREAMS
 from middlewares import sse
 from middlewares.exchange import Dialect
 from tests.golden.play import cross_of, fed

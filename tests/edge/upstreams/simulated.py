@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from edge.upstreams import Request
-from edge.upstreams.simulator import Answer, Controls, SimulatorServer, answer
+from edge.upstreams.simulator import Controls, SimulatedAnswer, SimulatorServer, answer
 from tests.waiting import DEADLINE
 
 CHAT = b"/v1/chat/completions"
@@ -52,7 +52,7 @@ def post(target: bytes, body: dict[str, Any] | bytes, x_sim: bytes = b"") -> Req
     return Request(b"POST", target, (*headers, (b"x-sim", x_sim)) if x_sim else headers, data)
 
 
-def ask(request: Request, defaults: Controls | None = None) -> Answer:
+def ask(request: Request, defaults: Controls | None = None) -> SimulatedAnswer:
     """The answer, without any I/O."""
     assert isinstance(request.body, bytes)
     return answer(
@@ -60,7 +60,7 @@ def ask(request: Request, defaults: Controls | None = None) -> Answer:
     )
 
 
-def whole(found: Answer) -> bytes:
+def whole(found: SimulatedAnswer) -> bytes:
     """All bytes of the body of an answer."""
     return b"".join(data for _, data in found.steps)
 

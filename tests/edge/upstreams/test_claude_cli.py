@@ -21,7 +21,7 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 from edge.upstreams.claude_cli import ClaudeCLIUpstream, Program, pool
-from edge.upstreams.claude_cli.upstream import Answer, Told
+from edge.upstreams.claude_cli.upstream import StreamedAnswer, WholeAnswer
 from tests.waiting import DEADLINE
 
 PROGRAM = Path(__file__).with_name("claude_program.py")
@@ -83,12 +83,12 @@ def question(*, stream: bool = True, **members: Any) -> Request:
     return Request(b"POST", b"/v1/messages", (), json.dumps(body).encode())
 
 
-async def asked(upstream: ClaudeCLIUpstream, **members: Any) -> Answer | Told:
+async def asked(upstream: ClaudeCLIUpstream, **members: Any) -> StreamedAnswer | WholeAnswer:
     async with asyncio.timeout(DEADLINE):
         return await upstream.open(question(**members))
 
 
-async def rest(answer: Answer | Told) -> bytes:
+async def rest(answer: StreamedAnswer | WholeAnswer) -> bytes:
     read = b""
     async with asyncio.timeout(DEADLINE):
         while more := await answer.read():

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from edge.settings import SettingsError, parse
+from edge.config.load import SettingsError, parse
 from edge.upstreams import Malformed
-from edge.upstreams.claude_cli.answering import Answering, Refusal
-from edge.upstreams.claude_cli.asking import Asking, Unusable, asking, original
+from edge.upstreams.claude_cli.answering import Answering, VendorRefusal
+from edge.upstreams.claude_cli.asking import ClientRequest, Unusable, asking, original
 from edge.upstreams.claude_cli.program import Program
 from edge.upstreams.claude_cli.whole import Whole
 
 
-def made(**members: Any) -> Asking:
+def made(**members: Any) -> ClientRequest:
     messages = [{"role": "user", "content": "hi"}]
     return asking(
         json.dumps({"model": "m", "max_tokens": 9, "messages": messages, **members}).encode()
@@ -336,7 +336,7 @@ def test_an_event_that_does_not_fit(event: Any) -> None:
 def test_a_line_that_is_not_for_us(line: dict[str, Any]) -> None:
     answering = Answering()
     assert answering.read_line(json.dumps(line).encode()) is None
-    with pytest.raises(Refusal) as raised:
+    with pytest.raises(VendorRefusal) as raised:
         answering.read_line(
             b'{"type": "assistant", "error": {"a": 1}, "api_error_status": 418, "message": {}}'
         )

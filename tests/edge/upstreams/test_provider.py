@@ -8,15 +8,16 @@ from urllib.parse import parse_qsl
 import certifi
 import pytest
 
-from edge.settings import parse
+from edge.config.load import parse
 from edge.upstreams import Request
 from edge.upstreams.bodies import read_all
+from edge.upstreams.build import providers_of
+from edge.upstreams.http1.transport import Transport
 from edge.upstreams.provider import Provider
-from edge.upstreams.providers import providers_of
-from edge.upstreams.transport import Transport
 from tests.asgi import request
 from tests.edge.scripted import JSON, Answer, House, Scripted
-from tests.edge.upstreams.fake import Fake, answering
+
+from .fake import Fake, answering
 
 KEY = "test-key-0123456789"
 TURN = [{"role": "user", "content": "Hello"}]

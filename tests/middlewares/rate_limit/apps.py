@@ -4,13 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from middlewares import (
-    Exchange,
-    Principal,
-)
-from middlewares._asgi import ASGIApp, Receive, Scope, Send
-from middlewares.stores.counters import Check, Verdict
-from middlewares.stores.memory_counters import MemoryCounters
+from middlewares import Exchange, Principal
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
+from middlewares.stores.counters.base import Check, Verdict
+from middlewares.stores.counters.memory import MemoryCounters
 from tests.asgi import http_scope
 from tests.simulated import unix
 

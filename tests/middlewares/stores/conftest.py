@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from middlewares.stores import KeyStore, MemoryKeyStore
-from middlewares.stores.ledger import LedgerStore
-from middlewares.stores.memory_ledger import MemoryLedgerStore
-from middlewares.stores.migrations import migrate
-from middlewares.stores.sql import Database, SqlKeyStore
-from middlewares.stores.sql_ledger import SqlLedgerStore
+from middlewares.stores.keys.sql import Database, SqlKeyStore
+from middlewares.stores.ledger.base import LedgerStore
+from middlewares.stores.ledger.memory import MemoryLedgerStore
+from middlewares.stores.ledger.sql import SqlLedgerStore
+from middlewares.stores.sql.migrations import migrate
 
 from .redis_server import RedisServer
 from .sqlite_files import new_sqlite

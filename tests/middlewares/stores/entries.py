@@ -3,7 +3,7 @@
 from itertools import count
 from typing import Any
 
-from middlewares.stores.ledger import Entry
+from middlewares.stores.ledger.base import Entry
 
 _numbers = count(1)
 

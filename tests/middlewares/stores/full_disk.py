@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from mmap import mmap
 
-from middlewares.stores.journal import Journal
+from middlewares.stores.ledger.journal import Journal
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from middlewares.exchange import Target
-from middlewares.stores.breakers import Breakers
+from middlewares.stores.health.breakers import Breakers
 
 Outcome = Literal["good", "bad", "none"]
 

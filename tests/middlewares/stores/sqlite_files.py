@@ -8,7 +8,7 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
 
-from middlewares.stores.migrations import upgrade
+from middlewares.stores.sql.migrations import upgrade
 
 
 def new_sqlite(path: Path) -> str:

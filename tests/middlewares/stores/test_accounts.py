@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from middlewares.limits import Budget, Window
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.counters import LIFETIME, CountersUnavailable, Hold, Short, Spent
-from middlewares.stores.ledger import Entry
-from middlewares.stores.memory_counters import MemoryCounters
-from middlewares.stores.memory_ledger import MemoryLedgerStore
-from middlewares.terms import Budget, Window
+from middlewares.stores.counters.base import LIFETIME, Hold, InsufficientFunds, Spent
+from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.errors import CountersUnavailable
+from middlewares.stores.ledger.base import Entry
+from middlewares.stores.ledger.memory import MemoryLedgerStore
 
 pytestmark = pytest.mark.simulated_time
 
@@ -126,7 +127,7 @@ async def test_an_account_is_made_anew_from_the_ledger(world: World) -> None:
     )
     assert await world.used() == (950, 7, 0)
     answer = await world.accounts.reserve("a", "r1", 100, 100, BUDGET)
-    assert isinstance(answer, Short)
+    assert isinstance(answer, InsufficientFunds)
     assert (answer.window, answer.remaining, answer.reset) == ("5h", 50, NOON + 5 * HOUR)
 
 
@@ -256,7 +257,7 @@ async def test_commits_are_told_again_when_the_counters_did_not_answer(world: Wo
 
 async def test_an_answer_that_never_came_holds_nothing(world: World) -> None:
     class Deaf(MemoryCounters):
-        async def reserve(self, *args: Any, **rest: Any) -> Hold | Short | None:
+        async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             if await super().reserve(*args, **rest) is None:
                 return None
             raise CountersUnavailable("no answer in time")
@@ -466,7 +467,7 @@ class Shop:
             answer = await process.accounts.reserve("a", id_, amount, min(least, amount), SHOP)
         except CountersUnavailable:
             return
-        if isinstance(answer, Short):
+        if isinstance(answer, InsufficientFunds):
             return
         if process is not self.processes[n]:
             return  # killed while it waited

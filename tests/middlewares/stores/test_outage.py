@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from middlewares import AuthMiddleware
-from middlewares._asgi import Receive, Scope, Send
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.stores import KeyDirectory
-from middlewares.stores.sql import Database, SqlKeyStore
+from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.asgi import request
 from tests.waiting import DEADLINE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from middlewares.stores import digest, mint, prefix
-from middlewares.stores.sql import SqlKeyStore
+from middlewares.stores.keys.sql import SqlKeyStore
 
 from .samples import new_key
 
@@ -19,7 +19,7 @@ WORKER = """
 import asyncio, sys
 from middlewares import AuthMiddleware
 from middlewares.stores import KeyDirectory
-from middlewares.stores.sql import Database, SqlKeyStore
+from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.asgi import request
 
 async def inner(scope, receive, send):

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from middlewares.stores import MemorySecretStore, SecretStore
-from middlewares.stores.database import Database
-from middlewares.stores.sql_responses import SqlSecretStore
+from middlewares.stores.responses.sql import SqlSecretStore
+from middlewares.stores.sql.database import Database
 
 from .conftest import database_url
 

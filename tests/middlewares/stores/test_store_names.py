@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from middlewares._lookup import Address, Lookup, literal
-from middlewares.stores import engine, redis_link
-from middlewares.stores.counters import CountersUnavailable
-from middlewares.stores.redis_link import RedisLink
+from middlewares.dns import Address, Lookup, literal
+from middlewares.stores import redis_client
+from middlewares.stores.errors import CountersUnavailable
+from middlewares.stores.redis_client import RedisLink
+from middlewares.stores.sql import engine
 from tests.waiting import until
 
 
@@ -28,7 +29,7 @@ def silent() -> Iterator[Lookup]:
 
 async def test_redis_by_name_goes_on_to_the_next_address(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [*(literal("::1") or ()), *(literal("127.0.0.1") or ())]
-    monkeypatch.setattr(redis_link, "lookup", Lookup(lambda _: found))
+    monkeypatch.setattr(redis_client, "lookup", Lookup(lambda _: found))
     came = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,7 +48,7 @@ async def test_redis_by_name_goes_on_to_the_next_address(monkeypatch: pytest.Mon
 async def test_redis_whose_name_hangs_says_so(
     silent: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_link, "lookup", silent)
+    monkeypatch.setattr(redis_client, "lookup", silent)
     link = RedisLink("redis://silent.example", timeout=1.0, connect_timeout=0.1)
     try:
         await link.start()

@@ -12,8 +12,8 @@ at all is refused by the readers without being asked.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge.untyped import decode_object
-from edge.upstreams.simulator.prompt import Dialect, Rejected
+from edge.requests.untyped import decode_object
+from edge.upstreams.simulator.prompt import Dialect, PromptRejected
 
 from . import chat, messages, responses
 
@@ -36,4 +36,4 @@ def check(dialect: Dialect, body: bytes, *, version: str = "", betas: bool = Fal
         else:
             _CHECKS[dialect](given)
     except (AttributeError, IndexError, KeyError, TypeError) as wrong:
-        raise Rejected(400, f"The request has a value of the wrong type: {wrong!r}") from None
+        raise PromptRejected(400, f"The request has a value of the wrong type: {wrong!r}") from None

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edge.upstreams.simulator.prompt import Rejected
+from edge.upstreams.simulator.prompt import PromptRejected
 
 from . import openai
 
@@ -48,7 +48,7 @@ def check(given: dict[str, Any]) -> None:
     """Raises Rejected."""
     for name in given:
         if name not in FIELDS:
-            raise Rejected(400, f"Unrecognized request argument supplied: {name}")
+            raise PromptRejected(400, f"Unrecognized request argument supplied: {name}")
     openai.limits(given)
     _caps(given)
     _stop(given.get("stop"))
@@ -60,7 +60,7 @@ def check(given: dict[str, Any]) -> None:
     if wanted.get("type") == "json_schema":
         openai.answer_format(wanted.get("json_schema") or {}, "response_format.json_schema")
     elif wanted.get("type") == "json_object" and "json" not in _said(given["messages"]):
-        raise Rejected(
+        raise PromptRejected(
             400,
             "'messages' must contain the word 'json' in some form, to use 'response_format' of "
             "type 'json_object'.",
@@ -73,7 +73,7 @@ def _caps(given: dict[str, Any]) -> None:
     if given.get("max_tokens") is None:
         pass
     elif thinks:
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
             "'max_completion_tokens' instead.",
@@ -81,7 +81,7 @@ def _caps(given: dict[str, Any]) -> None:
             "unsupported_parameter",
         )
     elif given.get("max_completion_tokens") is not None:
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
             "max_tokens",
@@ -90,7 +90,7 @@ def _caps(given: dict[str, Any]) -> None:
     if thinks and given.get("reasoning_effort") != "none":
         for name in _NOT_THINKING:
             if given.get(name) not in (None, False) and given[name] != _usual(name):
-                raise Rejected(
+                raise PromptRejected(
                     400,
                     f"Unsupported value: '{name}' does not support {given[name]} with this model. "
                     f"Only the default ({_usual(name)}) value is supported.",
@@ -105,7 +105,7 @@ def _usual(name: str) -> int:
 
 def _stop(stop: Any) -> None:
     if isinstance(stop, list) and len(stop) > 4:
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an "
             f"array with length {len(stop)} instead.",
@@ -121,7 +121,7 @@ def _message(message: dict[str, Any], path: str) -> None:
     content = message.get("content")
     calls = message.get("tool_calls")
     if calls == []:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid '{path}.tool_calls': empty array. Expected an array with minimum length 1, "
             "but got an empty array instead.",
@@ -131,13 +131,13 @@ def _message(message: dict[str, Any], path: str) -> None:
     if content is None and not (
         role == "assistant" and (calls or message.get("refusal") or message.get("function_call"))
     ):
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Invalid value for 'content': expected a string, got null.",
             f"{path}.content",
         )
     if content == []:
-        raise Rejected(400, f"Invalid '{path}.content': empty array.", f"{path}.content")
+        raise PromptRejected(400, f"Invalid '{path}.content': empty array.", f"{path}.content")
     for n, part in enumerate(content if isinstance(content, list) else ()):
         _part(part, str(role), f"{path}.content[{n}]")
     for n, call in enumerate(calls or ()):
@@ -181,14 +181,14 @@ def _pairs(messages: list[dict[str, Any]]) -> None:
             call_id = message.get("tool_call_id")
             openai.text(call_id, f"messages[{at}].tool_call_id", 40)
             if not asked:
-                raise Rejected(
+                raise PromptRejected(
                     400,
                     "Invalid parameter: messages with role 'tool' must be a response to a "
                     "preceeding message with 'tool_calls'.",
                     f"messages.[{at}].role",
                 )
             if call_id not in asked:
-                raise Rejected(
+                raise PromptRejected(
                     400,
                     f"Invalid parameter: 'tool_call_id' of '{call_id}' not found in 'tool_calls' "
                     "of previous message.",
@@ -204,7 +204,7 @@ def _pairs(messages: list[dict[str, Any]]) -> None:
 
 def _all_answered(waiting: list[str], at: int) -> None:
     if waiting:
-        raise Rejected(
+        raise PromptRejected(
             400,
             "An assistant message with 'tool_calls' must be followed by tool messages responding "
             "to each 'tool_call_id'. The following tool_call_ids did not have response messages: "
@@ -216,7 +216,7 @@ def _all_answered(waiting: list[str], at: int) -> None:
 def _tools(given: dict[str, Any]) -> None:
     tools = given.get("tools")
     if tools == []:
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an "
             "empty array instead.",
@@ -226,7 +226,7 @@ def _tools(given: dict[str, Any]) -> None:
     if tools is None:
         for name in ("tool_choice", "parallel_tool_calls"):
             if given.get(name) is not None:
-                raise Rejected(
+                raise PromptRejected(
                     400,
                     f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are "
                     "specified.",

@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from edge.upstreams.simulator.prompt import Rejected
+from edge.upstreams.simulator.prompt import PromptRejected
 
 from . import sampling, turns
 
@@ -72,12 +72,12 @@ def check(given: dict[str, Any], *, version: str, betas: bool) -> None:
         _only(given.get("metadata") or {}, ("user_id",), "metadata.")
     for name, value in given.items():
         if value is None and name not in ("container", "inference_geo", "system"):
-            raise Rejected(400, f"{name}: Input should be a valid value, not null")
+            raise PromptRejected(400, f"{name}: Input should be a valid value, not null")
     if given["max_tokens"] < 0:
-        raise Rejected(400, "max_tokens: Input should be greater than or equal to 0")
+        raise PromptRejected(400, "max_tokens: Input should be greater than or equal to 0")
     for at, stop in enumerate(given.get("stop_sequences") or ()):
         if not stop.strip():
-            raise Rejected(
+            raise PromptRejected(
                 400, f"stop_sequences.{at}: each stop sequence must contain non-whitespace"
             )
     for path, block in _all_blocks(given):
@@ -92,7 +92,7 @@ def check(given: dict[str, Any], *, version: str, betas: bool) -> None:
     marks += sum("cache_control" in tool for tool in given.get("tools") or ())
     marks += "cache_control" in given
     if marks > _MARKS:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"A maximum of {_MARKS} blocks with cache_control may be provided. Found {marks}.",
         )
@@ -101,7 +101,7 @@ def check(given: dict[str, Any], *, version: str, betas: bool) -> None:
 def _only(given: Mapping[str, Any], names: Collection[str], path: str) -> None:
     for name in given:
         if name not in names:
-            raise Rejected(400, f"{path}{name}: Extra inputs are not permitted")
+            raise PromptRejected(400, f"{path}{name}: Extra inputs are not permitted")
 
 
 def _all_blocks(given: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -126,7 +126,7 @@ def _block(block: dict[str, Any], path: str, *, betas: bool) -> None:
     if kind not in _BLOCKS:
         if not betas and not kind.endswith(_HOSTED):
             tags = ", ".join(f"'{name}'" for name in _BLOCKS)
-            raise Rejected(
+            raise PromptRejected(
                 400,
                 f"{path}: Input tag '{kind}' found using 'type' does not match any of the "
                 f"expected tags: {tags}",
@@ -138,32 +138,34 @@ def _block(block: dict[str, Any], path: str, *, betas: bool) -> None:
         text = block.get("text")
         where = path.partition(".")[0]
         if not isinstance(text, str):
-            raise Rejected(400, f"{path}.text.text: Field required")
+            raise PromptRejected(400, f"{path}.text.text: Field required")
         if not text:
-            raise Rejected(400, f"{where}: text content blocks must be non-empty")
+            raise PromptRejected(400, f"{where}: text content blocks must be non-empty")
         if not text.strip():
-            raise Rejected(400, f"{where}: text content blocks must contain non-whitespace text")
+            raise PromptRejected(
+                400, f"{where}: text content blocks must contain non-whitespace text"
+            )
     elif kind in ("tool_use", "tool_result"):
         key = "id" if kind == "tool_use" else "tool_use_id"
         if not _ID.fullmatch(str(block.get(key, ""))):
-            raise Rejected(
+            raise PromptRejected(
                 400, f"{path}.{kind}.{key}: String should match pattern '^[a-zA-Z0-9_-]+$'"
             )
         if kind == "tool_use":
             _used(block, path)
     elif kind == "redacted_thinking":  # the simulator makes none
-        raise Rejected(400, f"{path}: Invalid `data` in `redacted_thinking` block")
+        raise PromptRejected(400, f"{path}: Invalid `data` in `redacted_thinking` block")
     elif kind == "image":
         _image(block.get("source") or {}, f"{path}.image.source")
 
 
 def _used(block: dict[str, Any], path: str) -> None:
     if not _NAME.fullmatch(str(block.get("name", ""))):
-        raise Rejected(
+        raise PromptRejected(
             400, f"{path}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
         )
     if not isinstance(block.get("input"), dict):
-        raise Rejected(400, f"{path}.tool_use.input: Input should be a valid dictionary")
+        raise PromptRejected(400, f"{path}.tool_use.input: Input should be a valid dictionary")
 
 
 def _image(source: dict[str, Any], path: str) -> None:
@@ -171,7 +173,7 @@ def _image(source: dict[str, Any], path: str) -> None:
         return
     media_type = source.get("media_type")
     if media_type not in _IMAGES:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"{path}.base64.media_type: Input should be 'image/jpeg', 'image/png', 'image/gif' or "
             "'image/webp'",
@@ -179,10 +181,10 @@ def _image(source: dict[str, Any], path: str) -> None:
     try:
         data = b64decode(source.get("data") or "", validate=True)
     except (ValueError, TypeError):
-        raise Rejected(400, f"{path}.base64.data: Invalid base64 data") from None
+        raise PromptRejected(400, f"{path}.base64.data: Invalid base64 data") from None
     found = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
     if found != media_type:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"{path}.base64.data: The image was specified using the {media_type} media type, but "
             f"the image appears to be a {found} image",
@@ -196,25 +198,25 @@ def _tools(given: dict[str, Any], *, betas: bool) -> None:
         path = f"tools.{n}.custom"
         name = str(tool.get("name", ""))
         if name in names:
-            raise Rejected(400, "tools: Tool names must be unique.")
+            raise PromptRejected(400, "tools: Tool names must be unique.")
         names.add(name)
         if tool.get("type") not in (None, "custom"):
             continue  # one of the vendor's own
         if not betas:
             _only(tool, _TOOL, f"{path}.")
         if not _NAME.fullmatch(name):
-            raise Rejected(
+            raise PromptRejected(
                 400, f"{path}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
             )
         schema = tool.get("input_schema")
         if not isinstance(schema, dict):
-            raise Rejected(400, f"{path}.input_schema: Field required")
+            raise PromptRejected(400, f"{path}.input_schema: Field required")
         if "type" not in schema:
-            raise Rejected(400, f"{path}.input_schema.type: Field required")
+            raise PromptRejected(400, f"{path}.input_schema.type: Field required")
         if schema["type"] != "object":
-            raise Rejected(400, f"{path}.input_schema.type: Input should be 'object'")
+            raise PromptRejected(400, f"{path}.input_schema.type: Input should be 'object'")
         if {"oneOf", "allOf", "anyOf"} & schema.keys():
-            raise Rejected(
+            raise PromptRejected(
                 400,
                 f"{path}.input_schema: input_schema does not support oneOf, allOf, or anyOf at "
                 "the top level",
@@ -223,10 +225,12 @@ def _tools(given: dict[str, Any], *, betas: bool) -> None:
     if choice is None:
         return
     if not tools:
-        raise Rejected(400, "tool_choice: tool_choice may only be specified while providing tools.")
+        raise PromptRejected(
+            400, "tool_choice: tool_choice may only be specified while providing tools."
+        )
     kind = choice.get("type")
     if kind not in ("auto", "any", "tool", "none"):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"tool_choice: Input tag '{kind}' found using 'type' does not match any of the "
             "expected tags: 'auto', 'any', 'tool', 'none'",
@@ -240,18 +244,18 @@ def _format(schema: Any) -> None:
     """The subset of structured outputs."""
     where = "output_config.format.schema"
     if not isinstance(schema, dict):
-        raise Rejected(400, f"{where}: Field required")
+        raise PromptRejected(400, f"{where}: Field required")
     for part in _parts(schema):
         kind = part.get("type")
         if kind == "object" and part.get("additionalProperties") is not False:
-            raise Rejected(
+            raise PromptRejected(
                 400,
                 f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to "
                 "false",
             )
         for word in _NO_FORMAT:
             if word in part:
-                raise Rejected(
+                raise PromptRejected(
                     400, f"{where}: For '{kind}' type, property '{word}' is not supported"
                 )
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from edge.upstreams.simulator.prompt import Rejected
+from edge.upstreams.simulator.prompt import PromptRejected
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _IMAGE_DATA = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[A-Za-z0-9+/]+=*")
@@ -15,13 +15,13 @@ def known(given: Mapping[str, Any], names: Collection[str], path: str) -> None:
     for name in given:
         if name not in names:
             where = f"{path}{name}"
-            raise Rejected(400, f"Unknown parameter: '{where}'.", where, "unknown_parameter")
+            raise PromptRejected(400, f"Unknown parameter: '{where}'.", where, "unknown_parameter")
 
 
 def among(value: Any, values: Collection[str], path: str) -> None:
     if value not in values:
         listed = ", ".join(f"'{name}'" for name in values)
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid value: '{value}'. Supported values are: {listed}.",
             path,
@@ -32,18 +32,18 @@ def among(value: Any, values: Collection[str], path: str) -> None:
 def text(value: Any, path: str, longest: int | None = None) -> str:
     """A string of at most so many characters."""
     if value is None:
-        raise Rejected(
+        raise PromptRejected(
             400, f"Missing required parameter: '{path}'.", path, "missing_required_parameter"
         )
     if not isinstance(value, str):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid type for '{path}': expected a string, but got {_kind(value)} instead.",
             path,
             "invalid_type",
         )
     if longest is not None and len(value) > longest:
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid '{path}': string too long. Expected a string with maximum length {longest}, "
             f"but got a string with length {len(value)} instead.",
@@ -56,7 +56,7 @@ def text(value: Any, path: str, longest: int | None = None) -> str:
 def name(value: Any, path: str, longest: int) -> str:
     """The name of a function."""
     if text(value, path, longest) == "":
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid '{path}': empty string. Expected a string with minimum length 1, but got an "
             "empty string instead.",
@@ -64,7 +64,7 @@ def name(value: Any, path: str, longest: int) -> str:
             "empty_string",
         )
     if not _NAME.fullmatch(value):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid '{path}': string does not match pattern. Expected a string that matches the "
             "pattern '^[a-zA-Z0-9_-]+$'.",
@@ -82,7 +82,7 @@ def number(given: Mapping[str, Any], key: str, low: float, high: float) -> None:
         side, bound = (
             ("below minimum", f">= {low:g}") if value < low else ("above maximum", f"<= {high:g}")
         )
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid '{key}': decimal {side} value. Expected a value {bound}, but got {value} "
             "instead.",
@@ -95,7 +95,7 @@ def image(url: Any, path: str) -> None:
     """A link, or a data URL of one of the four kinds of image."""
     if text(url, path).startswith(("https://", "http://")) or _IMAGE_DATA.fullmatch(url):
         return
-    raise Rejected(
+    raise PromptRejected(
         400,
         f"Invalid '{path}'. Expected a valid URL or a base64-encoded data URL with an image MIME "
         "type (e.g. 'data:image/png;base64,aW1nIGJ5dGVzIGhlcmU=').",
@@ -113,11 +113,11 @@ def limits(given: Mapping[str, Any]) -> None:
             text(given[key], key, 64)
     metadata = given.get("metadata") or {}
     if len(metadata) > 16:
-        raise Rejected(400, "Invalid 'metadata': too many properties.", "metadata")
+        raise PromptRejected(400, "Invalid 'metadata': too many properties.", "metadata")
     for key, value in metadata.items():
         text(value, f"metadata.{key}", 512)
     if given.get("stream_options") is not None and not given.get("stream"):
-        raise Rejected(
+        raise PromptRejected(
             400,
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
             "stream_options",
@@ -148,13 +148,13 @@ def _schema(schema: Any, whose: str, path: str, code: str, *, strict: bool) -> N
     kind = schema.get("type") if isinstance(schema, dict) else None
     if kind != "object":
         fault = f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
-        raise Rejected(400, whose + fault, path, code)
+        raise PromptRejected(400, whose + fault, path, code)
     if not strict and "properties" not in schema:
         fault = "In context=(), object schema missing properties."
-        raise Rejected(400, whose + fault, path, code)
+        raise PromptRejected(400, whose + fault, path, code)
     if strict:
         for fault in _faults(schema, ()):
-            raise Rejected(400, whose + fault, path, code)
+            raise PromptRejected(400, whose + fault, path, code)
 
 
 def _faults(schema: Any, context: tuple[str, ...]) -> Iterable[str]:

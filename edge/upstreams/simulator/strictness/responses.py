@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edge.upstreams.simulator.prompt import Rejected
+from edge.upstreams.simulator.prompt import PromptRejected
 
 from . import openai
 
@@ -50,7 +50,7 @@ def check(given: dict[str, Any]) -> None:
     if isinstance(choice, str):
         openai.among(choice, ("none", "auto", "required"), "tool_choice")
     if choice == "required" and not given.get("tools"):
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Tool choice 'required' must be specified with 'tools' parameter.",
             "tool_choice",
@@ -61,7 +61,7 @@ def check(given: dict[str, Any]) -> None:
         openai.known(wanted, keys, "text.format.")
         openai.answer_format(wanted, "text.format")
     elif wanted.get("type") == "json_object" and "json" not in json.dumps(given["input"]).lower():
-        raise Rejected(
+        raise PromptRejected(
             400,
             "Response input messages must contain the word 'json' in some form to use "
             "'text.format' of type 'json_object'.",
@@ -76,7 +76,7 @@ def _item(item: dict[str, Any], path: str) -> None:
     openai.known(item, ("type", "id", "status", *_ITEMS[kind]), f"{path}.")
     given, prefix = item.get("id"), _IDS.get(kind)
     if given is not None and prefix and not str(given).startswith(prefix):
-        raise Rejected(
+        raise PromptRejected(
             400,
             f"Invalid '{path}.id': '{given}'. Expected an ID that begins with '{prefix}'.",
             f"{path}.id",
@@ -89,7 +89,7 @@ def _item(item: dict[str, Any], path: str) -> None:
     if kind == "reasoning" and item.get("summary") is None:
         openai.text(None, f"{path}.summary")
     if kind == "reasoning" and item.get("encrypted_content") is None:
-        raise Rejected(
+        raise PromptRejected(
             404,
             f"Item with id '{given}' not found. Items are not persisted when `store` is set to "
             "false. Try again with `store` set to true, or remove this item from your input.",
@@ -117,7 +117,7 @@ def _after_reasoning(items: list[dict[str, Any]]) -> None:
     for item, after in zip(items, [*items, {}][1:], strict=True):
         led = after.get("type") in ("reasoning", "function_call", "custom_tool_call", "compaction")
         if item.get("type") == "reasoning" and not led and after.get("role") != "assistant":
-            raise Rejected(
+            raise PromptRejected(
                 400,
                 f"Item '{item.get('id')}' of type 'reasoning' was provided without its required "
                 "following item.",

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from edge.upstreams import Header, Request, Response
-from edge.upstreams.transport import Limits, Transport
+from edge.upstreams.http1.transport import PoolLimits, Transport
 from tests.edge.upstreams.fake import Fake, Script
 from tests.waiting import until
 
@@ -51,7 +51,7 @@ async def between(
     """A transport with these limits and its scripted upstream; nothing may be left open."""
     async with Fake(script) as upstream:
         patient = {"connect": 60.0, "first_byte": 60.0, **limits}
-        transport = Transport(upstream.url, limits=Limits(**patient), clock=clock)  # type: ignore[arg-type]
+        transport = Transport(upstream.url, limits=PoolLimits(**patient), clock=clock)  # type: ignore[arg-type]
         yield transport, upstream
         await transport.aclose()
         await upstream.until(lambda: upstream.open == 0)

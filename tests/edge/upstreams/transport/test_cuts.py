@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.upstreams import Header, UpstreamFailure
-from edge.upstreams._connection import Connection
-from edge.upstreams._response import HTTPResponse
-from edge.upstreams._wire import encode_head
-from edge.upstreams.limits import Limits
+from edge.upstreams.http1.connection import Connection
+from edge.upstreams.http1.limits import PoolLimits
+from edge.upstreams.http1.response import HTTPResponse
+from edge.upstreams.http1.wire import encode_head
 from tests.edge.upstreams.fake import answer, chunked
 
 from .talk import GET, pieces
@@ -43,7 +43,7 @@ class Wire(asyncio.Transport):
 
 class Pool:
     def __init__(self) -> None:
-        self.limits = Limits()
+        self.limits = PoolLimits()
         self.clock: Callable[[], float] = lambda: 0.0
         self.released = 0
 

@@ -12,10 +12,10 @@ import pytest
 import trustme
 
 from edge.upstreams import ConnectFailed
-from edge.upstreams._dial import _connect_one, interleave, race
+from edge.upstreams.http1.dial import _connect_one, interleave, race
+from edge.upstreams.http1.transport import Transport
 from edge.upstreams.tls import tls_context
-from edge.upstreams.transport import Transport
-from middlewares._lookup import Address
+from middlewares.dns import Address
 from tests.edge.upstreams.fake import Fake, answer, answering
 
 from .talk import GET, ask, settled

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from edge.upstreams import Disconnected, Malformed, Request
-from edge.upstreams.transport import SizedBody
+from edge.upstreams.http1.transport import SizedBody
 from tests.edge.upstreams.fake import Peer, answer, answering, chunked
 
 from .talk import GET, ask, between, post, whole

@@ -15,7 +15,7 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 from edge.upstreams.http import HttpxUpstream, PooledHTTPTransport, upstream_for
-from edge.upstreams.transport import Limits, SizedBody, Transport
+from edge.upstreams.http1.transport import PoolLimits, SizedBody, Transport
 from tests.edge.upstreams.fake import Fake, Peer, answer, answering, chunked
 
 from .talk import GET, post, settled, whole
@@ -79,10 +79,14 @@ async def test_httpx_timeouts_and_ours_become_its_exceptions() -> None:
     async with Fake(silent) as upstream, Fake(half) as halved:
         short = httpx.Timeout(None, read=0.05)
         for url, limits, timeout in (
-            (upstream.url, Limits(connect=1), short),  # is waited for as well: the limit is for all
-            (upstream.url, Limits(first_byte=0.05), None),
-            (halved.url, Limits(connect=60), short),
-            (halved.url, Limits(idle=0.05), None),
+            (
+                upstream.url,
+                PoolLimits(connect=1),
+                short,
+            ),  # is waited for as well: the limit is for all
+            (upstream.url, PoolLimits(first_byte=0.05), None),
+            (halved.url, PoolLimits(connect=60), short),
+            (halved.url, PoolLimits(idle=0.05), None),
         ):
             transport = PooledHTTPTransport(limits=limits)
             async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
@@ -137,7 +141,7 @@ async def test_origins_are_bounded() -> None:
 
 
 def over_httpx(url: str, **limits: float) -> HttpxUpstream:
-    upstream = upstream_for(url, transport="httpx", limits=Limits(**limits))  # type: ignore[arg-type]
+    upstream = upstream_for(url, transport="httpx", limits=PoolLimits(**limits))  # type: ignore[arg-type]
     assert isinstance(upstream, HttpxUpstream)
     return upstream
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from edge.upstreams import Disconnected, Request, TimedOut
-from edge.upstreams.transport import Limits, SizedBody, Transport
+from edge.upstreams.http1.transport import PoolLimits, SizedBody, Transport
 from tests.edge.upstreams.fake import Fake, Peer, answer, answering
 
 from .talk import GET, Clock, ask, between, post, settled, whole
@@ -29,7 +29,7 @@ async def half(peer: Peer) -> None:
 async def test_connect_limit_ends_a_handshake_that_hangs() -> None:
     async with Fake(silent) as upstream:  # speaks no TLS
         transport = Transport(
-            upstream.url.replace("http://", "https://"), limits=Limits(connect=0.05)
+            upstream.url.replace("http://", "https://"), limits=PoolLimits(connect=0.05)
         )
         with pytest.raises(TimedOut) as failure:
             await transport.open(GET)
@@ -115,7 +115,7 @@ async def test_total_limit_of_an_earlier_exchange_is_not_the_next_ones() -> None
 
     now = 0.0
     async with Fake(script) as upstream:
-        limits = Limits(total=10, first_byte=5, keepalive=8)
+        limits = PoolLimits(total=10, first_byte=5, keepalive=8)
         transport = Transport(upstream.url, limits=limits, clock=lambda: now)
         await ask(transport)
         connection = transport._idle[0]
@@ -168,7 +168,7 @@ async def test_an_upstream_that_takes_no_more_of_a_body_is_silent() -> None:
             yield b"x" * 100_000
 
     async with Fake(script) as upstream:
-        transport = Transport(upstream.url, limits=Limits(idle=0.05))
+        transport = Transport(upstream.url, limits=PoolLimits(idle=0.05))
         with pytest.raises(TimedOut) as failure:
             await transport.open(post(body()))
         assert (failure.value.phase, failure.value.sent) == ("idle", True)
@@ -396,7 +396,7 @@ async def test_cancelling_closes_the_connection_and_leaks_nothing(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     async with Fake(script) as upstream:
-        limits = Limits(continue_after=0.01)
+        limits = PoolLimits(continue_after=0.01)
         transport = Transport(upstream.url, limits=limits)
         task = asyncio.create_task(ask(transport, request_()))
         await phase(transport, upstream)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from edge.upstreams import ConnectFailed, Disconnected
-from edge.upstreams.transport import Limits, Transport
+from edge.upstreams.http1.transport import PoolLimits, Transport
 from tests.edge.upstreams.fake import Fake, Peer, answer, answering
 
 from .talk import GET, ask, between, post, settled, whole
@@ -74,7 +74,7 @@ async def test_bytes_after_an_answer_never_reach_the_next_request(
 async def test_an_idle_connection_expires() -> None:
     now = 0.0
     async with Fake(answering(OK)) as upstream:
-        transport = Transport(upstream.url, limits=Limits(keepalive=30), clock=lambda: now)
+        transport = Transport(upstream.url, limits=PoolLimits(keepalive=30), clock=lambda: now)
         await ask(transport)
         now = 29.9
         await ask(transport)
@@ -98,7 +98,7 @@ async def test_the_servers_shorter_keep_alive_wins(value: bytes) -> None:
     now = 0.0
     data = answer(b"ok", headers=b"keep-alive: %b\r\n" % value)
     async with Fake(answering(data)) as upstream:
-        transport = Transport(upstream.url, limits=Limits(keepalive=30), clock=lambda: now)
+        transport = Transport(upstream.url, limits=PoolLimits(keepalive=30), clock=lambda: now)
         await ask(transport)
         now = 4.9
         await ask(transport)
@@ -292,7 +292,7 @@ async def test_waiting_in_line_ends_after_the_connect_limit() -> None:
     async with between(script, connections=1) as (transport, upstream):
         first = asyncio.create_task(ask(transport))
         await upstream.until(lambda: upstream.requests)
-        transport.limits = Limits(connections=1, connect=0.05)
+        transport.limits = PoolLimits(connections=1, connect=0.05)
         with pytest.raises(ConnectFailed, match="in use") as failure:
             await ask(transport)
         assert not failure.value.sent
@@ -395,7 +395,7 @@ async def test_aclose_lets_running_exchanges_finish() -> None:
         await peer.gone()
 
     async with Fake(script) as upstream:
-        transport = Transport(upstream.url, limits=Limits(connections=2))
+        transport = Transport(upstream.url, limits=PoolLimits(connections=2))
         idle = await transport.open(GET)
         held = transport._idle.pop()
         running = await transport.open(GET)
@@ -458,4 +458,4 @@ def test_a_url_that_is_no_origin_is_refused(url: str) -> None:
 )
 def test_limits_that_cannot_be_meant_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(limits))):
-        Limits(**limits)  # type: ignore[arg-type]
+        PoolLimits(**limits)  # type: ignore[arg-type]

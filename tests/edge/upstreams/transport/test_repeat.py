@@ -13,18 +13,12 @@ import psutil
 import pytest
 import trustme
 
-from edge.upstreams import (
-    ConnectFailed,
-    Disconnected,
-    Malformed,
-    TimedOut,
-    Upstream,
-    over_httpx,
-    transport,
-)
+from edge.upstreams import ConnectFailed, Disconnected, Malformed, TimedOut, Upstream
 from edge.upstreams.http import upstream_for
-from edge.upstreams.limits import Limits
-from middlewares._lookup import Address, Lookup, literal
+from edge.upstreams.http1 import transport
+from edge.upstreams.http1.limits import PoolLimits
+from edge.upstreams.httpx_client import upstream as over_httpx
+from middlewares.dns import Address, Lookup, literal
 from tests.edge.upstreams.fake import Fake, Gone, Peer, Script, answer, answering
 
 from .talk import GET, post, whole
@@ -36,7 +30,7 @@ BOTH = pytest.mark.parametrize("how", ["native", "httpx"])
 
 def client(url: str, how: How, *, limits: dict[str, float] | None = None, **more: Any) -> Upstream:
     patient: dict[str, Any] = {"connect": 60.0, "first_byte": 60.0, **(limits or {})}
-    return upstream_for(url, transport=how, limits=Limits(**patient), **more)
+    return upstream_for(url, transport=how, limits=PoolLimits(**patient), **more)
 
 
 async def ask(upstream: Upstream, request: Any = GET) -> tuple[int, bytes]:

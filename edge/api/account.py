@@ -1,0 +1,99 @@
+"""GET /v1/limits, /v1/usage and /v1/requests/{id}: what the caller may have and has used.
+
+Each is of the caller's own key alone; a request of another is answered as one that never was.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from edge.billing.period import PeriodRefused, read_period
+from edge.billing.usage_report import UsageReport, request
+from edge.routing.paths import plain_path
+from middlewares.asgi import Receive, Scope, Send, send_json
+from middlewares.exchange import Exchange, Principal
+from middlewares.problem import Problem, expected
+from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PAUSE = 0.1
+"""Seconds in which another process brings a row to the ledger."""
+
+
+async def _nothing() -> None:
+    return
+
+
+class AccountApp:
+    """Answers by the endpoint: limits, usage or requests.
+
+    flush: brings the rows of this process to the ledger. A client may ask for a request as soon
+        as it has the answer, a moment before its row is there.
+    patience: seconds to wait for such a row, wherever it is written.
+    """
+
+    def __init__(
+        self,
+        statement: UsageReport,
+        *,
+        flush: Callable[[], Awaitable[None]] = _nothing,
+        patience: float = 0.3,
+    ) -> None:
+        self._statement = statement
+        self._flush = flush
+        self._patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        try:
+            content = await self._content(scope, exchange)
+        except StoreUnavailable as raised:
+            raise Problem("store_unavailable", reason=f"ledger: {raised}") from raised
+        except CountersUnavailable as raised:
+            raise Problem("store_unavailable", reason=f"counters: {raised}") from raised
+        exchange.outcome = "completed"
+        body = orjson.dumps(content)
+        await send_json(scope, send, body)
+
+    async def _content(self, scope: Scope, exchange: Exchange) -> dict[str, Any]:
+        principal = exchange.principal
+        if principal is None:
+            raise Problem("missing_key", reason="nobody in particular asks")
+        if exchange.endpoint == "limits":
+            return await self._statement.limits(principal)
+        if exchange.endpoint == "usage":
+            query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            try:
+                period = read_period(query, self._statement.clock())
+            except PeriodRefused as raised:
+                raise expected(raised.field, raised.expected) from None
+            return await self._statement.usage(principal.id, period)
+        return await self._request(principal, plain_path(scope["path"]).rpartition("/")[2])
+
+    async def _request(self, principal: Principal, request_id: str) -> dict[str, Any]:
+        if not _ID.fullmatch(request_id):
+            raise _unknown()
+        ledger = self._statement.ledger
+        entry = await ledger.get(principal.id, request_id)
+        if entry is None:
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + self._patience
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._flush()
+            entry = await ledger.get(principal.id, request_id)
+            while entry is None and loop.time() < deadline:
+                await asyncio.sleep(_PAUSE)
+                entry = await ledger.get(principal.id, request_id)
+        if entry is None or entry.kind != "use":
+            raise _unknown()
+        return request(entry)
+
+
+def _unknown() -> Problem:
+    return Problem("not_found", message="There is no finished request of this key with this id.")

@@ -1,0 +1,227 @@
+"""POST /v1/messages/count_tokens and /v1/responses/input_tokens: how much a prompt is.
+
+The model's upstream is asked, if it speaks the caller's dialect, and only its number is passed on.
+Everywhere else the estimate answers, which errs high:
+
+    upstream of another dialect     it has no counter that knows the caller's form
+    no such endpoint, or no count   404, 405, 501, or a 2xx that is no number; the upstream is then
+                                    not asked again for ten minutes
+    it fails, or refuses us         5xx, 401, 403, 429, unreachable, too slow: a prompt that counts
+                                    too high makes a client compact early, an error makes it blind
+
+What is the caller's fault (400, 413, 422) is answered as it would be for the prompt itself.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic, perf_counter, time
+from typing import Annotated
+
+import msgspec
+
+from edge.billing.token_estimate import UNSEEN, Estimator, Weight, weigh
+from edge.dialects.neutral import Conversation
+from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
+from edge.endpoints import Endpoint
+from edge.proxy.translate import PASSTHROUGH
+from edge.proxy.watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
+from edge.routing.catalog import Model
+from edge.runtime.worker_thread import aside
+from edge.upstreams import Request, Response, UpstreamFailure
+from edge.upstreams.bodies import BOM
+from edge.upstreams.provider import Provider, passed_on
+from edge.upstreams.refusal import problem_of
+from edge.vendors.errors.redact import redacted
+from middlewares.asgi import Receive, Scope, Send, send_json
+from middlewares.exchange import Attempt, Dialect, Exchange
+from middlewares.problem import Problem
+
+Read = Callable[[Fields], Conversation]
+
+_ANSWERS: Mapping[Dialect, bytes] = {
+    "anthropic": b'{"input_tokens":%d}',
+    "responses": b'{"object":"response.input_tokens","input_tokens":%d}',
+}
+_UNCOUNTED: Mapping[Dialect, frozenset[str]] = {
+    "anthropic": frozenset(("max_tokens", "stream")),
+    "responses": frozenset(("include", "max_output_tokens", "store", "stream")),
+}
+"""Members of a prompt that its counter refuses."""
+_NO_ENDPOINT = (404, 405, 501)
+_OURS = ("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable")
+"""Kinds of problems between the upstream and us, of which the caller need not hear."""
+_MOST_BYTES = 64 << 10
+_REASON = 500
+"""Characters of what an upstream said that a log line may hold."""
+
+
+class _Count(msgspec.Struct):
+    input_tokens: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
+_decode = msgspec.json.Decoder(_Count).decode
+
+
+class _NoCounter(Exception):
+    """The upstream has no counter: `reason` tells how it showed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CountingApp:
+    """Answer with the input tokens of the prompt.
+
+    readers: by dialect, how its bodies become a conversation.
+    patience: seconds for an upstream to count. forget: seconds after which an upstream that had no
+        counter is asked again. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        estimator: Estimator,
+        readers: Mapping[Dialect, Read],
+        patience: float = 10.0,
+        forget: float = 600.0,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._providers = providers
+        self._estimator = estimator
+        self._readers = readers
+        self._patience = patience
+        self._forget = forget
+        self._clock = clock
+        self._lacking: dict[tuple[str, str], float] = {}
+        """Until when not to ask, by upstream and endpoint: no more than were configured."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        model: Model = exchange.resolved[0]
+        exchange.served = model.id
+        exchange.catalog_id = model.entry
+        try:
+            count = await self._asked(exchange, model, scope, receive)
+        except ClientDisconnected:
+            exchange.outcome = "hung_up"
+            return
+        if count is None:
+            weighing = partial(_weighed, self._readers[exchange.dialect], exchange.fields)
+            weight = await aside(weighing) if exchange.large else weighing()
+            count = self._estimator.estimate(model.entry, weight)
+        body = _ANSWERS[exchange.dialect] % count
+        exchange.outcome = "completed"
+        await send_json(scope, send, body)
+
+    async def _asked(
+        self, exchange: Exchange, model: Model, scope: Scope, receive: Receive
+    ) -> int | None:
+        """The upstream's own count; None when it has to be estimated.
+
+        Raises ClientGone, and Problem for what is wrong with the request.
+        """
+        target = model.targets[0]
+        provider = self._providers[target.upstream]
+        native = exchange.dialect
+        row: Endpoint = exchange.row
+        counter = (provider.name, exchange.endpoint)
+        if native not in provider.dialects or self._lacking.get(counter, 0.0) > self._clock():
+            return None
+        attempt = Attempt(target=target, started=perf_counter())
+        exchange.attempts.append(attempt)
+        write = partial(
+            _body, native, exchange.fields, target.model, model.family_of(target), provider
+        )
+        request = Request(
+            method=b"POST",
+            target=provider.target(row.upstream_path, _query(exchange.dialect, scope)),
+            headers=(*provider.headers, *passed_on(native, scope["headers"])),
+            body=await aside(write) if exchange.large else write(),
+        )
+        try:
+            async with Watchdog(receive, first_content=self._patience):
+                return await ask(exchange, provider, request, attempt)
+        except _NoCounter as lacking:
+            self._lacking[counter] = self._clock() + self._forget
+            attempt.error = lacking.reason
+        except ClientDisconnected:
+            attempt.error = "the client left"
+            raise
+        except FirstTokenTimeout as limit:
+            attempt.error = f"{target.name}: {limit}"
+        except UpstreamFailure as failure:
+            attempt.error = f"{target.name}: {redacted(provider.masked(failure.reason))}"
+        except Problem as problem:
+            attempt.error = problem.reason
+            if problem.kind not in _OURS:
+                raise
+        finally:
+            attempt.ended = perf_counter()
+        return None
+
+
+def _weighed(read: Read, fields: Fields) -> Weight:
+    return weigh(read(fields), UNSEEN)
+
+
+async def ask(exchange: Exchange, provider: Provider, request: Request, attempt: Attempt) -> int:
+    """The count that `request` asks for.
+
+    Raises _NoCounter when there is no counter, UpstreamFailure, and Problem for any other refusal.
+    """
+    response = await provider.open(request)
+    try:
+        exchange.upstream_seconds = perf_counter() - attempt.started
+        attempt.status = status = response.status
+        body = await _read(response)
+        if provider.secrets and status >= 300:
+            body = provider.masked(body.decode("utf-8", "replace")).encode()
+    finally:
+        response.close()
+    if 200 <= status < 300:
+        try:
+            return _decode(body).input_tokens
+        except UNREADABLE:
+            pass
+    said = f"{attempt.target.name}: {status} {redacted(body[:_REASON].decode('utf-8', 'replace'))}"
+    named = attempt.target.model.encode() in body  # then it is the model that is not found
+    if status < 400 or (status in _NO_ENDPOINT and not named):
+        raise _NoCounter(f"no count: {said}")
+    problem = problem_of(
+        status,
+        response.headers,
+        body,
+        dialect=exchange.dialect,
+        fields=exchange.fields,
+        disclosing=provider.disclose,
+        now=time(),
+    )
+    problem.reason = said
+    try:
+        raise problem
+    finally:  # its traceback holds this frame, which would hold the request
+        del problem
+
+
+async def _read(response: Response) -> bytes:
+    """At most about `_MOST_BYTES`, of which a count has few."""
+    body = b""
+    while len(body) < _MOST_BYTES and (more := await response.read()):
+        body += more
+    return body.removeprefix(BOM)
+
+
+def _body(dialect: Dialect, fields: Fields, model: str, family: str, provider: Provider) -> bytes:
+    """What would be sent to be answered, less what only an answer needs."""
+    answered = PASSTHROUGH[dialect].prepare(fields, model, False, family=family)
+    sent = decode_fields(provider.shaped(answered, []))
+    uncounted = _UNCOUNTED[dialect]
+    return encode({name: raw for name, raw in sent.items() if name not in uncounted})
+
+
+def _query(dialect: Dialect, scope: Scope) -> bytes:
+    """Only Anthropic clients put meaning in the query (`?beta=true`)."""
+    beta = b"beta=true" in scope["query_string"].split(b"&")
+    return b"beta=true" if beta and dialect == "anthropic" else b""

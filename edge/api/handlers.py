@@ -1,0 +1,140 @@
+"""The apps that answer, by the `handler` of an endpoint: at the bottom of the chain, and those of
+Responses a little above it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from edge.billing.token_estimate import Estimator
+from edge.config.load import Settings
+from edge.dialects import anthropic_messages, openai_responses
+from edge.dialects.openai_responses import compaction
+from edge.dialects.sealing import Sealing
+from edge.endpoints import Codec, Endpoint, Handler
+from edge.proxy.compaction import CompactionForwarder
+from edge.proxy.corrections.learned import Learned
+from edge.proxy.forwarder import Forwarder
+from edge.proxy.translate import CLIENTS
+from edge.routing.catalog import Catalog
+from edge.upstreams.provider import Provider
+from middlewares import Metrics
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
+from middlewares.exchange import exchange_of
+from middlewares.stores.responses.base import ResponseStore
+
+from .count_tokens import CountingApp
+from .models import ModelsApp
+from .responses import ResponsesApp
+
+
+class Dispatcher:
+    """Pass each request to the app of its codec, or of its handler where it has no codec.
+
+    others: those that have one beside `app`.
+    """
+
+    __slots__ = ("_others", "app")
+
+    def __init__(self, app: ASGIApp, others: Mapping[Codec | Handler, ASGIApp]) -> None:
+        self.app = app
+        self._others = others
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The awaitable of that app: no frame of this one stays on the way of a stream."""
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        row: Endpoint = exchange_of(scope).row
+        return self._others.get(row.codec or row.handler, self.app)(scope, receive, send)
+
+
+class Stateful:
+    """Pass requests of the Responses API through `kept`, all others to `app`."""
+
+    __slots__ = ("_kept", "app")
+
+    def __init__(self, app: ASGIApp, kept: ASGIApp) -> None:
+        self.app = app
+        self._kept = kept
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The awaitable of that app."""
+        if scope["type"] == "http" and exchange_of(scope).dialect == "responses":
+            return self._kept(scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+def handlers(
+    settings: Settings,
+    catalog: Catalog,
+    providers: Mapping[str, Provider],
+    *,
+    sealing: Sealing,
+    estimator: Estimator,
+    account: ASGIApp,
+    max_answer: int = 256 << 20,
+) -> Dispatcher:
+    """The bottom. account: answers callers about themselves. max_answer: bytes of an unstreamed
+    answer."""
+    server = settings.server
+
+    def seal(owner: str, payload: bytes) -> str:
+        return sealing.fetched.seal(compaction.PURPOSE, owner, payload)
+
+    forwarder = partial(
+        Forwarder,
+        providers=providers,
+        clients={
+            **CLIENTS,
+            "compaction": compaction.client(openai_responses.CLIENT.read, seal),
+        },
+        estimator=estimator,
+        hold=server.first_token_hold,
+        keep_alive=server.ping_interval or float("inf"),
+        hear_out=server.disconnect_drain,
+        max_answer=max_answer,
+        learned=Learned(),
+    )
+    counting = CountingApp(
+        providers=providers,
+        estimator=estimator,
+        readers={
+            "anthropic": anthropic_messages.read_counted,
+            "responses": openai_responses.CLIENT.read,
+        },
+    )
+    return Dispatcher(
+        forwarder(),
+        {
+            "compaction": CompactionForwarder(forwarder(), forwarder(passing=False)),
+            "count": counting,
+            "models": ModelsApp(catalog, settings.brand),
+            "account": account,
+        },
+    )
+
+
+def stateful(
+    settings: Settings,
+    *,
+    metrics: Metrics,
+    responses: ResponseStore | None,
+    sealing: Sealing,
+    estimator: Estimator,
+) -> Callable[[ASGIApp], Stateful]:
+    """What is put around all that weighs or answers a request of the Responses API.
+
+    responses: None where no answers are kept.
+    """
+
+    def around(app: ASGIApp) -> Stateful:
+        kept = ResponsesApp(
+            app,
+            store=responses,
+            sealing=sealing,
+            keep=settings.keep_responses,
+            limit=settings.server.max_body,
+            lost=metrics.not_kept.inc,
+            appraise=estimator.appraise,
+        )
+        return Stateful(app, kept)
+
+    return around

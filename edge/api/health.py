@@ -1,0 +1,135 @@
+"""What is answered without a key: health, metrics and the front page. A small Starlette app."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from edge.config.load import Settings
+from edge.endpoints import ENDPOINTS
+from edge.routing.catalog import Catalog
+from edge.routing.router import allowed_from, scheme_of
+from edge.runtime.worker_table import Fleet
+from middlewares import Exchange, Metrics, Principal, Problem
+from middlewares.asgi import ASGIApp, Network, Receive, Scope, Send, header
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+def open_app(
+    settings: Settings,
+    catalog: Catalog,
+    metrics: Metrics,
+    unready: Callable[[], Mapping[str, str]],
+    status: Callable[[], Awaitable[dict[str, Any]]],
+    fleet: Callable[[], Fleet],
+) -> ASGIApp:
+    """The app beside the forwarder. `unready` says why new work is not wanted, nothing when it is;
+    `status` what there is to know of all workers, `fleet` how many of them there are."""
+    templates = Jinja2Templates(_TEMPLATES)
+    networks = settings.server.ops_networks
+    proxies = settings.server.trusted_proxies
+
+    def guard(request: Request) -> None:
+        if not allowed_from(Exchange.of(request.scope).client, networks):
+            raise Problem("not_found", reason="outside ops_networks")
+        if _behind_a_stranger(request.scope, proxies):
+            raise Problem("not_found", reason="forwarded by a proxy not in trusted_proxies")
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def livez(request: Request) -> Response:
+        guard(request)
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        guard(request)
+        why = unready()
+        if not why:
+            now = fleet()
+            workers = {"wanted": now.wanted, "alive": now.alive, "ready": now.ready}
+            return JSONResponse({"status": "ok", **({} if now.whole else {"workers": workers})})
+        content = {"status": "not ready", **why}
+        return JSONResponse(content, status_code=503, headers={"retry-after": "1"})
+
+    async def scrape(request: Request) -> Response:
+        guard(request)
+        metrics.flush()
+        text, kind = await run_in_threadpool(metrics.exposition)
+        return Response(text, media_type=kind)
+
+    async def told(request: Request) -> Response:
+        guard(request)
+        return JSONResponse(await status())
+
+    async def hello(request: Request) -> Response:
+        return Response(status_code=204)
+
+    async def home(request: Request) -> Response:
+        context = {
+            "brand": settings.brand,
+            "base": _base(request, settings),
+            "models": catalog.visible(Principal(id="")),
+            "needs_key": settings.auth.mode == "keys",
+            "endpoints": [row.path.replace("*", "{id}") for row in ENDPOINTS],
+        }
+        return templates.TemplateResponse(request, "home.html", context, headers=_PAGE_HEADERS)
+
+    pages = Starlette(
+        routes=[
+            Route("/", home),
+            Route("/health", health),
+            Route("/healthz", health),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", scrape),
+            Route("/status", told),
+            Route("/api/hello", hello),
+        ],
+        exception_handlers={Problem: _answer},
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await pages(scope, receive, send)
+        exchange = Exchange.of(scope)
+        exchange.outcome = exchange.outcome or "completed"
+
+    return app
+
+
+def _base(request: Request, settings: Settings) -> str:
+    """The base URL as callers have to write it, without /v1."""
+    server = settings.server
+    if server.public_url is not None:
+        return server.public_url
+    scheme = scheme_of(request.scope, server.trusted_proxies)
+    return str(request.base_url.replace(scheme=scheme)).rstrip("/")
+
+
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+"""By any of these a proxy says that the request is another's."""
+
+
+def _behind_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Whether a proxy that nobody named says it forwards: the address we know is then its own."""
+    if all(header(scope, name) is None for name in _FORWARDED):
+        return False
+    peer = scope.get("client")
+    return not peer or not allowed_from(peer[0], trusted)
+
+
+async def _answer(request: Request, problem: Any) -> Any:
+    """A Problem is itself what Starlette wants here: something to call with scope and send."""
+    return problem

@@ -1,0 +1,239 @@
+"""/v1/responses and what lies below: the state of the Responses API, for any upstream.
+
+POST /v1/responses                  what the request refers to is put in its place, the request
+                                    forwarded, the answer kept before the client has its end
+POST /v1/responses/...              the same for its other endpoints, whose answers are not kept
+GET, DELETE /v1/responses/{id}      a kept answer
+GET /v1/responses/{id}/input_items  what it was made from
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from time import time
+
+import msgspec
+
+from edge.dialects.openai_responses import compaction
+from edge.dialects.sealing import Sealing
+from edge.endpoints import Codec, Endpoint
+from edge.requests.body_limits import check_all, is_large
+from edge.requests.vendor_objects import refused
+from edge.runtime.worker_thread import aside
+from middlewares.asgi import ASGIApp, Receive, Scope, Send, send_json
+from middlewares.exchange import Exchange, exchange_of
+from middlewares.problem import Problem, expected
+from middlewares.stores.errors import StoreUnavailable
+from middlewares.stores.responses.base import ResponseStore
+
+from .expand import MOST_TURNS, Fields, expand, unavailable, value_of
+from .items import is_id, shown_id
+from .page import Query, page, query_of
+from .record import ResponseRecord, put_together
+
+_FALSE = msgspec.Raw(b"false")
+_READ = ("GET", "HEAD")
+_ITEMS = "/input_items"
+_LARGE = 32 << 10
+"""Bytes of an expanded input that may take long enough to keep others waiting."""
+
+
+class ResponsesApp:
+    """Requests of the endpoints of Responses, around the forwarder.
+
+    forward: answers POST. store: None keeps nothing and knows nothing.
+    sealing: opens the compactions this gateway made, and is ready for those it will make.
+    keep: seconds for which an answer is kept; 0 keeps none.
+    limit: bytes that a request may have together with the conversation it continues.
+    appraise: from an entry of the catalog, a body and a principal's id, what `Exchange.size`,
+        `estimate` and `media` should be; asked again where a request means more than its body says.
+        None leaves them.
+    patience: seconds the end of an answer may wait for the store.
+    lost: called for each answer that should have been kept and was not.
+    clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        forward: ASGIApp,
+        *,
+        store: ResponseStore | None,
+        sealing: Sealing,
+        keep: float = 30 * 86400.0,
+        limit: int = 32 << 20,
+        appraise: Callable[[str, bytes, str], tuple[int, int, bool]] | None = None,
+        patience: float = 5.0,
+        lost: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._forward = forward
+        self._store = store
+        self._sealing = sealing
+        self._keep = keep
+        self._limit = limit
+        self._appraise = appraise
+        self._patience = patience
+        self._lost = lost
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        if scope["method"] == "POST":
+            await self._prepare(exchange)
+            return await self._forward(scope, receive, send)
+        path: str = scope["path"].rstrip("/")
+        of_items = path.endswith(_ITEMS)
+        response_id = path.removesuffix(_ITEMS).rpartition("/")[2]
+        if scope["method"] in _READ:
+            read = self._input_items if of_items else self._get
+            body = await read(exchange, response_id, query_of(scope["query_string"]))
+        elif of_items:
+            raise Problem("method_not_allowed", headers=((b"allow", b"GET, HEAD"),))
+        else:
+            body = await self._delete(exchange, response_id)
+        exchange.outcome = "completed"
+        await send_json(scope, send, body)
+
+    async def _prepare(self, exchange: Exchange) -> None:
+        """Make a request of its own out of one that refers to what is kept."""
+        row: Endpoint = exchange.row
+        fields = exchange.fields
+        _check(fields)
+        owner = _owner(exchange)
+        large = exchange.large
+        fields = await self._revealed(fields, owner or "", row.codec, large=large)
+        asked = _flag(fields, "store") is not False
+        stored = asked and self._store is not None and self._keep > 0 and owner is not None
+        expanded = await expand(
+            fields,
+            owner,
+            self._store,
+            now=self._clock(),
+            limit=self._limit,
+            large=large,
+            extend=None if exchange.upload is None else exchange.upload.extend,
+        )
+        opened = expanded.fields
+        if opened.get("input") is not fields.get("input"):
+            # What is continued may begin with a compaction too.
+            large = large or len(opened.get("input", b"")) > _LARGE
+            opened = await self._revealed(opened, owner or "", None, large=large)
+        if opened.get("input") is not exchange.fields.get("input"):
+            exchange.whole = False
+            if self._appraise is not None:
+                whole = msgspec.json.encode(opened)
+                exchange.large = large = is_large(whole)
+                weigh = partial(self._weighed, exchange, opened, whole, owner or "")
+                exchange.size, exchange.estimate, exchange.media = (
+                    await aside(weigh) if large else weigh()
+                )
+        exchange.fields = opened
+        if row.codec != "responses":
+            return
+        exchange.response_overrides = {"previous_response_id": expanded.previous, "store": stored}
+        if stored and self._store is not None and owner is not None:
+            exchange.answer_record = ResponseRecord(
+                self._store,
+                request_id=exchange.request_id,
+                owner=owner,
+                model=exchange.model,
+                previous=expanded.previous,
+                new=expanded.new,
+                keep=self._keep,
+                patience=self._patience,
+                lost=self._lost,
+                clock=self._clock,
+            )
+        else:  # an upstream with a store of its own is not to keep it either
+            exchange.fields["store"] = _FALSE
+
+    def _weighed(
+        self, exchange: Exchange, fields: Fields, whole: bytes, owner: str
+    ) -> tuple[int, int, bool]:
+        if exchange.large:  # each turn of a conversation was within the bounds; all of it may not
+            check_all(exchange.row, fields)
+        assert self._appraise is not None
+        return self._appraise(exchange.resolved[0].entry, whole, owner)
+
+    async def _revealed(
+        self, fields: Fields, owner: str, codec: Codec | None, *, large: bool
+    ) -> Fields:
+        """`fields` with compactions of ours opened; the seal is there once this has returned."""
+        if codec != "compaction":
+            sealed = compaction.sealed
+            if not (await aside(partial(sealed, fields)) if large else sealed(fields)):
+                return fields
+        try:
+            seal = await self._sealing.seal()
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        opener = partial(seal.open, compaction.PURPOSE)
+        reveal = partial(compaction.revealed, fields, owner, opener)
+        return await aside(reveal) if large else reveal()
+
+    async def _get(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
+        if query.get("stream", ["false"])[-1] not in ("false", ""):
+            raise expected("stream", "false: a kept response is not streamed again")
+        store, owner = self._allowed(exchange, response_id)
+        try:
+            kept = await store.get(owner, response_id, self._clock())
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        if kept is None:
+            raise _unknown(response_id)
+        return put_together(kept)
+
+    async def _delete(self, exchange: Exchange, response_id: str) -> bytes:
+        store, owner = self._allowed(exchange, response_id)
+        try:
+            found = await store.delete(owner, response_id, self._clock())
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        if not found:
+            raise _unknown(response_id)
+        return json.dumps({"id": response_id, "object": "response", "deleted": True}).encode()
+
+    async def _input_items(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
+        store, owner = self._allowed(exchange, response_id)
+        try:
+            turns = await store.conversation(owner, response_id, self._clock(), MOST_TURNS)
+        except StoreUnavailable as raised:
+            raise unavailable(raised) from raised
+        if not turns:
+            raise _unknown(response_id)
+        return json.dumps(page(turns, query)).encode()
+
+    def _allowed(self, exchange: Exchange, response_id: str) -> tuple[ResponseStore, str]:
+        """The store and whose responses to look for."""
+        owner = _owner(exchange)
+        if self._store is None or owner is None or not is_id(response_id):
+            raise _unknown(response_id)
+        return self._store, owner
+
+
+def _owner(exchange: Exchange) -> str | None:
+    """Whose responses these are; None for a caller who is nobody in particular."""
+    principal = exchange.principal
+    if principal is None or principal.id in ("", "unknown"):
+        return None
+    return principal.id
+
+
+def _check(fields: Fields) -> None:
+    """Refuse what would need more than kept responses (OpenAI's `code` for it)."""
+    if _flag(fields, "background"):
+        raise refused("background", "responses are not made in the background")
+    for name in ("conversation", "prompt"):
+        if bytes(fields.get(name, b"null")) != b"null":
+            raise refused(name)
+
+
+def _flag(fields: Fields, name: str) -> bool | None:
+    value = value_of(fields, name)
+    if value is not None and not isinstance(value, bool):
+        raise expected(name, "true or false")
+    return value
+
+
+def _unknown(response_id: str) -> Problem:
+    return Problem("not_found", message=f"Response with id '{shown_id(response_id)}' not found.")

@@ -1,0 +1,189 @@
+"""What each principal may use: the terms of its plan, with what its key has of its own.
+
+A key's own limits have the keys of a plan. Each that is given takes the place of the plan's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from edge.config import units
+from edge.config.load import Settings, SettingsError, read_key_limits
+from edge.config.model import AllowanceConfig, PlanConfig
+from middlewares.exchange import Exchange, Principal
+from middlewares.limits import Budget, Limits, PlanLimits, Rate, Window
+from middlewares.problem import Problem
+
+_NOTHING: Mapping[str, str] = {}
+_KEPT = 10_000
+"""Principals whose terms are remembered; a new revision of a key is a new one."""
+
+
+class Plans:
+    """The terms of each key: `auth.default_plan` is for keys that name no plan and, with
+    mode "none", for all addresses, which have `limits.address` where that plan has no rate."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._plans: dict[str | None, AllowanceConfig] = {plan.id: plan for plan in settings.plans}
+        self._plans[None] = self._plans.get(settings.auth.default_plan, AllowanceConfig())
+        if settings.auth.mode == "none" and self._plans[None].requests is None:
+            self._plans[None] = msgspec.structs.replace(
+                self._plans[None],
+                requests=settings.limits.address,
+                burst=settings.limits.address_burst,
+            )
+        self._instead = {plan.id: _instead(plan) for plan in settings.plans}
+        self._instead = {id_: choices for id_, choices in self._instead.items() if choices}
+        self._of_bodies = any(
+            plan.tokens is not None or "rate_limited" in self._instead.get(name or "", ())
+            for name, plan in self._plans.items()
+        )
+        self._usual = settings.auth.default_plan or ""
+        self._ready = {name: limits_of(plan) for name, plan in self._plans.items()}
+        self._own: dict[int, tuple[Principal, PlanLimits]] = {}
+        self._halves: dict[int, tuple[Limits, Limits | None, Limits | None]] = {}
+
+    def terms(self, principal: Principal | None) -> PlanLimits:
+        """What this one may use.
+
+        Raises Problem for a key of a plan that is not configured any more, or whose own limits
+        cannot be read: nobody is without limits because of a mistake.
+        """
+        if principal is None:
+            return self._ready[None]
+        if principal.limits is None:
+            terms = self._ready.get(principal.plan)
+            if terms is None:
+                raise _misconfigured(principal, f"plan {principal.plan} is not configured")
+            return terms
+        known = self._own.get(id(principal))
+        if known is not None and known[0] is principal:
+            return known[1]
+        terms = self._merged(principal, principal.limits)
+        if len(self._own) >= _KEPT:
+            self._own.clear()
+        self._own[id(principal)] = (principal, terms)
+        return terms
+
+    def at_the_door(self, exchange: Exchange) -> Limits | None:
+        """Of the limits of a request those that are decided before its body is read: slots, and the
+        rate of requests unless another model may serve instead, which only the body can tell; None
+        where there are none."""
+        principal = exchange.principal
+        limits = self.terms(principal).limits
+        known = self._halves.get(id(limits))
+        if known is None or known[0] is not limits:
+            known = self._split(principal, limits)
+        return known[1]
+
+    def of_the_body(self, exchange: Exchange) -> Limits | None:
+        """Of the limits of a request the others; None where there are none.
+
+        What a model served instead takes is not counted against the rates: they are used up, or
+        the request has been counted.
+        """
+        if exchange.downgrade_to:
+            return None
+        principal = exchange.principal
+        if not self._of_bodies and (principal is None or principal.limits is None):
+            return None
+        limits = self.terms(principal).limits
+        known = self._halves.get(id(limits))
+        if known is None or known[0] is not limits:
+            known = self._split(principal, limits)
+        return known[2]
+
+    def _split(
+        self, principal: Principal | None, limits: Limits
+    ) -> tuple[Limits, Limits | None, Limits | None]:
+        """`limits`, and its two parts. They have the very rates of it, as counters go by them."""
+        later = None
+        if "rate_limited" in self.instead(principal):
+            later = limits.requests
+        door: Limits | None
+        body: Limits | None
+        door, body = limits, None
+        if later is not None or limits.tokens is not None:
+            now = limits.requests if later is None else None
+            door = msgspec.structs.replace(limits, requests=now, tokens=None)
+            body = msgspec.structs.replace(limits, requests=later, concurrency=None)
+        if door.requests is None and door.concurrency is None:
+            door = None
+        if len(self._halves) >= _KEPT:
+            self._halves.clear()
+        found = self._halves[id(limits)] = (limits, door, body)
+        return found
+
+    @property
+    def downgrade(self) -> bool:
+        """Whether any plan names a model to serve instead of one that is refused."""
+        return bool(self._instead)
+
+    def instead(self, principal: Principal | None) -> Mapping[str, str]:
+        """By kind of refusal: the model that serves instead."""
+        plan = principal.plan if principal is not None else None
+        return self._instead.get(plan or self._usual, _NOTHING)
+
+    def _merged(self, principal: Principal, own: Mapping[str, Any]) -> PlanLimits:
+        plan = self._plans.get(principal.plan)
+        if plan is None:
+            raise _misconfigured(principal, f"plan {principal.plan} is not configured")
+        try:
+            return limits_of(merged(plan, own))
+        except SettingsError as error:
+            raise _misconfigured(principal, str(error)) from None
+
+
+def merged(plan: AllowanceConfig, own: Mapping[str, Any]) -> AllowanceConfig:
+    """`plan` with the members of `own` in place of its own. Raises SettingsError."""
+    given = read_key_limits(own)
+    fields = {name: getattr(plan, name) for name in AllowanceConfig.__struct_fields__}
+    fields |= {name: getattr(given, name) for name in own}
+    if "requests" in own and "burst" not in own:
+        fields["burst"] = 0  # the plan's belongs to the plan's rate
+    return AllowanceConfig(**fields)
+
+
+def limits_of(allowance: AllowanceConfig) -> PlanLimits:
+    """`allowance` in the form that the middlewares take."""
+    requests = allowance.requests
+    return PlanLimits(
+        limits=Limits(
+            requests=None if requests is None else _rate(requests, allowance.burst),
+            tokens=None if allowance.tokens is None else _rate(allowance.tokens, 0),
+            concurrency=allowance.concurrency,
+            on_excess=allowance.on_excess,
+        ),
+        budget=Budget(
+            windows=tuple(
+                Window(
+                    name=str(window.length),
+                    seconds=window.length.seconds,
+                    cap=int(window.credits),
+                    aligned=window.aligned,
+                )
+                for window in allowance.windows
+            ),
+            credits=allowance.overflow == "credits",
+            on_hangup=allowance.on_hangup,
+            cut_off=allowance.cut_off,
+        ),
+    )
+
+
+def _instead(plan: PlanConfig) -> Mapping[str, str]:
+    choices: dict[str, str] = {}
+    if plan.on_budget is not None:
+        choices |= dict.fromkeys(("budget_exceeded", "insufficient_credits"), plan.on_budget)
+    if plan.on_rate_limit is not None:
+        choices["rate_limited"] = plan.on_rate_limit
+    return choices
+
+
+def _rate(rate: units.RateSetting, burst: int) -> Rate:
+    return Rate(rate.count, rate.seconds, burst)
+
+
+def _misconfigured(principal: Principal, reason: str) -> Problem:
+    return Problem("key_misconfigured", reason=f"key {principal.id}: {reason}")

@@ -1,0 +1,152 @@
+"""What a request may ask for that makes its tokens dearer, or costs beside them.
+
+    service tier, speed, place    a factor of `price.tiers`; without one the request is refused
+    an hour in the prompt cache   `price.cache_write_1h`
+    tools that the vendor runs    `price.hosted_call` for each call
+    a compaction on the way       one more pass of the model over the same input
+
+Sources: OpenAI API reference, `service_tier`; Anthropic API reference, `service_tier`, `speed`,
+`inference_geo`, `cache_control.ttl`, `context_management`, `max_uses` of server tools.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from edge.endpoints import Codec
+from edge.requests.regex_windows import found
+from edge.requests.unseen_input import is_hosted
+from edge.requests.untyped import decode_any
+from middlewares.exchange import Tariff, Usage
+from middlewares.pricing import Price
+from middlewares.problem import Problem
+
+Fields = Mapping[str, msgspec.Raw]
+
+_TIERS = ("service_tier", "speed", "inference_geo")
+_ASKS = frozenset(_TIERS)
+_USUAL = frozenset(
+    (
+        *("", "auto", "default", "standard", "standard_only", "on_demand", "flex", "batch"),
+        *("global", "not_available"),
+    )
+)
+"""Tiers, speeds and places that cost no more than the usual price, in any dialect."""
+_MOST_CALLS = 10
+"""Calls of hosted tools that are set aside where the request does not bound them."""
+_HOUR = re.compile(rb'"(?:1|\\u0031)(?:h|\\u0068)"')
+_SHORTEST_HOUR = len('["1h"]')
+_COMPACT = re.compile(rb"compact|\\u00")
+_NULL = msgspec.Raw(b"null")
+
+
+class _Tool(msgspec.Struct):
+    max_uses: int | None = None
+
+    @property
+    def calls(self) -> int:
+        """Calls that its bound allows; 0 without one, or with one that bounds nothing."""
+        return max(0, self.max_uses or 0)
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
+_decode_tool = msgspec.json.Decoder(_Tool).decode
+_decode_count = msgspec.json.Decoder(int | None).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def tiers_asked(fields: Fields) -> tuple[str, ...]:
+    """Service tier, speed and place that a body asks for, each "" if none; () if it asks nothing.
+
+    What is no text is for the upstream to refuse.
+    """
+    if _ASKS.isdisjoint(fields):
+        return ()
+    return tuple(_text(fields.get(name, _NULL)) for name in _TIERS)
+
+
+def _text(raw: msgspec.Raw) -> str:
+    try:
+        value = decode_any(raw)
+    except _UNREADABLE:
+        return ""
+    return value if isinstance(value, str) else ""
+
+
+def check_tiers(asked: tuple[str, ...], price: Price) -> None:
+    """Raise Problem for a tier that may be dearer and has no factor in `price`."""
+    for name, tier in zip(_TIERS, asked, strict=False):
+        if tier not in price.factors and tier not in _USUAL:
+            raise Problem(
+                "invalid_request",
+                message=f"Unsupported value for `{name}`: {tier[:40]!r} has no price for this "
+                "model. Leave it out.",
+                param=name,
+                issue="expected a value that the model has a price for",
+            )
+
+
+class _TieredPrice(msgspec.Struct, frozen=True):
+    """A price, and the tiers that the request asked for."""
+
+    price: Price
+    asked: tuple[str, ...]
+
+    def cost(self, usage: Usage) -> int:
+        """See `PriceConfig.cost`."""
+        return self.price.cost(usage, self.asked)
+
+
+def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) -> Tariff | None:
+    """What an answer costs by `price`, and by the tiers that its request asks for.
+
+    sent: the upstream's request. A tier that is not in it, as its dialect has none or the operator
+    drops it, is not given and costs nothing.
+    """
+    if price is None:
+        return None
+    if not price.factors:
+        return price
+    asked = tiers_asked(fields)
+    if asked and sent is not None:
+        passed = tiers_asked(_decode_fields(sent)) or ("",) * len(asked)
+        asked = tuple(one if there else "" for one, there in zip(asked, passed, strict=True))
+    return _TieredPrice(price, asked) if asked else price
+
+
+def keeps_for_an_hour(fields: Fields) -> bool:
+    """Whether a body may have its prompt cached for an hour."""
+    long = [raw for raw in fields.values() if len(raw) >= _SHORTEST_HOUR]
+    return any(found(_HOUR, raw) for raw in long)
+
+
+def compacts(fields: Fields) -> bool:
+    """Whether a body may have the vendor compact the conversation on the way."""
+    return found(_COMPACT, fields.get("context_management", _NULL))
+
+
+def hosted_calls(codec: Codec | None, fields: Fields) -> int:
+    """Calls of tools run by the vendor that a request may come to, about.
+
+    Bounds: `max_uses` of each tool (Messages), `max_tool_calls` (Responses), which translated
+    requests carry on; else ten in all. Those of another dialect bound nothing.
+    """
+    searches = bytes(fields.get("web_search_options", _NULL)) != b"null"
+    if "tools" not in fields:
+        return _MOST_CALLS if searches else 0
+    try:
+        tools = [tool for tool in _decode_tools(fields["tools"]) or () if is_hosted(tool)]
+        if not tools:
+            return _MOST_CALLS if searches else 0
+        if codec == "messages":
+            uses = [_decode_tool(tool).calls for tool in tools]
+            most = sum(uses) if all(uses) else 0
+        elif codec == "responses":
+            most = _decode_count(fields.get("max_tool_calls", _NULL)) or 0
+        else:
+            most = 0
+    except _UNREADABLE:
+        return _MOST_CALLS
+    return most if most > 0 else _MOST_CALLS

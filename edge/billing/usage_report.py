@@ -1,0 +1,194 @@
+"""What a caller may have, has used, and used it for, as JSON-ready data.
+
+Money is in decimal strings of credits, times are RFC 3339 in UTC. The names of upstreams, and what
+they said, are in none of it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from edge.config.units import Duration
+from middlewares.exchange import Principal
+from middlewares.limits import Budget, Limits, PlanLimits
+from middlewares.pricing import decimal
+from middlewares.stores.counters.base import AccountStatus, Check, RateCounters
+from middlewares.stores.ledger.base import Entry, LedgerStore, Sum
+
+from .period import Period, moment
+
+Data = dict[str, Any]
+
+
+class AccountStatuses(Protocol):
+    """Where accounts stand; see `middlewares.stores.accounts`."""
+
+    async def standing(self, account: str, budget: Budget) -> AccountStatus:
+        """Raises CountersUnavailable, StoreUnavailable."""
+        ...
+
+
+class UsageReport:
+    """Looks at terms, counters and ledger for whoever is asked about.
+
+    terms: of a principal. accounts: None where nobody has a budget. rates: None where no rates are
+    counted. who: name of a principal's rates in the counters, as `RateLimitMiddleware` has it.
+    clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        terms: Callable[[Principal], PlanLimits],
+        accounts: AccountStatuses | None,
+        rates: RateCounters | None,
+        ledger: LedgerStore,
+        who: Callable[[Principal], str] = lambda principal: f"key:{principal.id}",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._terms = terms
+        self._accounts = accounts
+        self._rates = rates
+        self._who = who
+        self.ledger = ledger
+        self.clock = clock
+
+    async def limits(self, principal: Principal) -> Data:
+        """What there is and what is left of it.
+
+        Raises CountersUnavailable, StoreUnavailable, and what `terms` raises.
+        """
+        terms = self._terms(principal)
+        rates, concurrency = await self._levels(principal, terms.limits)
+        windows, prepaid = await self._money(principal, terms.budget)
+        return {
+            "object": "limits",
+            "plan": principal.plan,
+            "windows": windows,
+            "credits": prepaid,
+            "rates": rates,
+            "concurrency": concurrency,
+            "on_excess": terms.limits.on_excess,
+        }
+
+    async def _levels(self, principal: Principal, limits: Limits) -> tuple[list[Data], Data | None]:
+        both = (("requests", limits.requests), ("tokens", limits.tokens))
+        checks = [Check(name, rate, 0) for name, rate in both if rate is not None]
+        if self._rates is None or not (checks or limits.concurrency):
+            return [], None
+        now = self.clock()
+        levels, slots = await self._rates.levels(self._who(principal), checks, now=now)
+        standing = {level.name: level for level in levels}
+        rates = [
+            {
+                "name": check.name,
+                "limit": check.rate.count,
+                "per": str(Duration(check.rate.seconds)),
+                "burst": check.rate.burst,
+                "remaining": standing[check.name].remaining,
+                "resets_at": moment(max(now, standing[check.name].reset)),
+            }
+            for check in checks
+        ]
+        if limits.concurrency is None:
+            return rates, None
+        return rates, {"limit": limits.concurrency, "in_use": slots}
+
+    async def _money(self, principal: Principal, budget: Budget) -> tuple[list[Data], Data | None]:
+        if self._accounts is None or not budget.limited:
+            return [], None
+        standing = await self._accounts.standing(principal.id, budget)
+        reserved = standing.held.get("windows", 0)
+        windows = [
+            {
+                "length": level.name,
+                "cap": decimal(level.cap),
+                "used": decimal(level.used),
+                "reserved": decimal(reserved),
+                "remaining": decimal(max(0, level.cap - level.used - reserved)),
+                "resets_at": moment(level.reset),
+            }
+            for level in standing.windows
+        ]
+        if not budget.credits:
+            return windows, None
+        return windows, {
+            "balance": decimal(standing.credits),
+            "reserved": decimal(standing.held.get("credits", 0)),
+        }
+
+    async def usage(self, account: str | None, period: Period) -> Data:
+        """Use by day and model; of all accounts together for None. Raises StoreUnavailable."""
+        return usage(await self.ledger.sums(account, period.since, period.until), period)
+
+
+def usage(sums: Iterable[Sum], period: Period) -> Data:
+    """Sums by day and model, and the sum of them."""
+    data = list(sums)
+    total = Sum(
+        day="",
+        model="",
+        requests=sum(one.requests for one in data),
+        input=sum(one.input for one in data),
+        output=sum(one.output for one in data),
+        cache_read=sum(one.cache_read for one in data),
+        cache_write=sum(one.cache_write for one in data),
+        cost=sum(one.cost for one in data),
+    )
+    return {
+        "object": "list",
+        "start": moment(period.since),
+        "end": moment(period.until),
+        "data": [{"day": one.day, "model": one.model, **_used(one)} for one in data],
+        "total": _used(total),
+    }
+
+
+def _used(one: Sum) -> Data:
+    return {
+        "requests": one.requests,
+        "input_tokens": one.input,
+        "output_tokens": one.output,
+        "cache_read_tokens": one.cache_read,
+        "cache_write_tokens": one.cache_write,
+        "credits": decimal(one.cost),
+    }
+
+
+def request(entry: Entry) -> Data:
+    """One finished request, as its caller may see it."""
+    return {
+        "id": entry.id,
+        "object": "request",
+        "endpoint": entry.endpoint,
+        "model": entry.model,
+        "asked": entry.asked,
+        "fallback_from": entry.fallback_from or None,
+        "attempts": len(entry.attempts),
+        "path": [
+            {"model": tried.served, "problem": tried.problem or None, "ms": tried.ms}
+            for tried in entry.attempts
+        ],
+        "stream": entry.stream,
+        "status": entry.status,
+        "ended": entry.ended,
+        "usage": {
+            "input_tokens": entry.input,
+            "output_tokens": entry.output,
+            "cache_read_tokens": entry.cache_read,
+            "cache_write_tokens": entry.cache_write,
+            "reasoning_tokens": entry.reasoning,
+            "images": entry.images,
+            "audio_ms": entry.audio_ms,
+            "jobs": entry.jobs,
+        },
+        "measured": entry.measured,
+        "credits": decimal(entry.cost),
+        "timings": {
+            "first_content_ms": entry.first_content_ms,
+            "upstream_ms": entry.upstream_ms,
+            "duration_ms": entry.duration_ms,
+        },
+        "started_at": moment(entry.at),
+        "ended_at": moment(entry.ended_at),
+    }

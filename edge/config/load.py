@@ -1,0 +1,175 @@
+"""Load a configuration: read, decode and check it, and report every fault at once.
+
+    load(path)            TOML or JSON file → Settings
+    parse(mapping, dir)   the same from data
+
+All raise `SettingsError` with one sentence per fault, each with the path of its key. Relative paths
+of secrets, certificates and `store` are relative to the folder of the file.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .decode import ConfigDecoder
+from .model import AllowanceConfig, Configuration, StoreConfig
+from .secrets import HttpUrl, Location, References, Secret
+from .units import Credits, Duration, Network, RateSetting, Size, Span, network
+from .validate import allowance_faults, endpoint_of, faults_of, slug
+
+
+class Settings(Configuration, frozen=True, kw_only=True):
+    """A loaded and checked configuration.
+
+    written: dotted paths, one or two keys long, that the operator wrote.
+    """
+
+    written: frozenset[str] = frozenset()
+
+    @property
+    def longest_request(self) -> float:
+        """Upper bound of the seconds that a request lasts."""
+        return max((upstream.total_timeout for upstream in self.upstreams), default=0.0) + 60.0
+
+    @property
+    def keep_responses(self) -> float:
+        """Seconds for which answers of the Responses API are stored; 0 stores none."""
+        if self.store.responses_ttl is not None:
+            return self.store.responses_ttl
+        return 0.0 if self.auth.mode == "none" else _KEEP
+
+    @property
+    def slug(self) -> str:
+        """The brand as part of keys and model prefixes."""
+        return slug(self.brand)
+
+
+class SettingsError(ValueError):
+    """A configuration that cannot be used. faults: one sentence for each fault."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+def decoded(text: str, file: Path) -> Any:
+    """The data in the text of `file`: TOML, or JSON when its name ends in `.json`.
+
+    Raises ValueError for other text.
+    """
+    try:
+        return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    env: Mapping[str, str] = os.environ,
+    server: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of a file, see `decoded`.
+
+    server: values that replace those of the file's `[server]`, such as options of a command line.
+    Raises SettingsError.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text("utf-8")
+        document = decoded(text, file)
+    except OSError as error:
+        raise SettingsError([f"{file}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{file}: is not UTF-8 text"]) from None
+    except ValueError as error:
+        kind = "JSON" if file.suffix == ".json" else "TOML"
+        raise SettingsError([f"{file}: is not {kind}: {error}"]) from None
+    if not document:
+        raise SettingsError([f"{file}: is empty; expected at least one of upstreams and models"])
+    if server and isinstance(document, dict):
+        table = document.get("server", {})
+        if isinstance(table, dict):
+            document["server"] = {**table, **server}
+    return parse(document, file.resolve().parent, env=env)
+
+
+def parse(
+    document: object, directory: Path | None = None, *, env: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings of plain data with the keys of a configuration file. Raises SettingsError.
+
+    directory: base of relative paths; the working directory unless given.
+    """
+    directory = directory or Path.cwd()
+    references = References(env, directory)
+    reader = ConfigDecoder(
+        {
+            Duration: Duration.parse,
+            Size: Size.parse,
+            RateSetting: RateSetting.parse,
+            Credits: Credits.parse,
+            Span: Span.parse,
+            HttpUrl: HttpUrl.parse,
+            Network: network,
+            Secret: references.secret,
+            Location: references.location,
+            Path: references.existing,
+        }
+    )
+    configuration = reader.read(Configuration, document)
+    if configuration is None:
+        raise SettingsError(reader.faults)
+    if faults := list(faults_of(configuration)):
+        raise SettingsError(faults)
+    fields = msgspec.structs.asdict(configuration)
+    fields["store"] = _stored_under(configuration.store, directory)
+    fields["routes"] = tuple(
+        msgspec.structs.replace(route, endpoint=route.endpoint or endpoint_of(route.path))
+        for route in configuration.routes
+    )
+    return Settings(**fields, written=frozenset(_written(document)))
+
+
+def _stored_under(store: StoreConfig, directory: Path) -> StoreConfig:
+    return msgspec.structs.replace(
+        store,
+        sql=store.sql.under(directory),
+        objects=store.objects.under(directory),
+        journal=str(directory / Path(store.journal).expanduser()),
+    )
+
+
+def read_key_limits(document: object, path: str = "limits") -> AllowanceConfig:
+    """The limits of a key: the settings of a plan without its id. Raises SettingsError."""
+    reader = ConfigDecoder(
+        {
+            Duration: Duration.parse,
+            RateSetting: RateSetting.parse,
+            Credits: Credits.parse,
+            Span: Span.parse,
+        }
+    )
+    allowance = reader.read(AllowanceConfig, document, path)
+    if allowance is None:
+        raise SettingsError(reader.faults)
+    if faults := list(allowance_faults(allowance, path)):
+        raise SettingsError(faults)
+    return allowance
+
+
+_KEEP = 30 * 86400.0
+"""Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
+
+
+def _written(document: object) -> Iterator[str]:
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            yield str(key)
+            if isinstance(value, Mapping):
+                yield from (f"{key}.{inner}" for inner in value)

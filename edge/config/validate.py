@@ -1,0 +1,251 @@
+"""Cross-field configuration checks: faults that no single value shows.
+
+Each function yields sentences that begin with the path of the key at fault. Nothing here reads
+files or changes anything.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from urllib.parse import urlsplit
+
+from edge.endpoints import TAILS
+
+from .model import AllowanceConfig, Configuration, ModelConfig
+from .upstream_checks import is_visible, upstream_faults
+
+_WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
+_SQL = ("sqlite:///", "postgresql://", "postgres://")
+_POSITIVE_DURATIONS = (
+    ("fallback", "deadline"),
+    ("fallback", "max_backoff"),
+    ("breaker", "window"),
+    ("breaker", "open_for"),
+    ("breaker", "max_open_for"),
+)
+"""Tables and keys of durations that must be more than 0."""
+_MEDIA = ("image", "audio", "video")
+_A_NAME = "expected an id or alias of models"
+
+
+def slug(brand: str) -> str:
+    """`brand` in lower-case ASCII letters, digits and hyphens: "Claudin.io" → "claudinio"."""
+    spaced = "".join("-" if c in " _-" else c for c in brand.lower() if c.isascii())
+    kept = "".join(c for c in spaced if c.isalnum() or c == "-")
+    return "-".join(part for part in kept.split("-") if part)
+
+
+def faults_of(configuration: Configuration) -> Iterator[str]:
+    """A sentence for each fault of a configuration whose values can all be read."""
+    if not slug(configuration.brand):
+        yield "brand: expected at least one ASCII letter or digit"
+    elif not configuration.brand.isprintable():
+        yield "brand: expected printable text on one line"
+    yield from _service_faults(configuration)
+    plans = {plan.id for plan in configuration.plans}
+    for n, plan in enumerate(configuration.plans):
+        yield from allowance_faults(plan, f"plans[{n}]")
+    if configuration.auth.default_plan is not None and configuration.auth.default_plan not in plans:
+        yield (
+            f"auth.default_plan: unknown plan {configuration.auth.default_plan}; known: "
+            f"{_known(plans)}"
+        )
+    yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
+    yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
+    for n, upstream in enumerate(configuration.upstreams):
+        for key, sentence in upstream_faults(upstream):
+            yield f"upstreams[{n}].{key}: {sentence}"
+    yield from _model_faults(configuration, plans)
+    yield from _twice("routes", "path", (route.path for route in configuration.routes))
+    for n, route in enumerate(configuration.routes):
+        if route.endpoint is None and endpoint_of(route.path) is None:
+            known = ", ".join(TAILS)
+            yield f"routes[{n}].endpoint: is missing; {route.path} ends in none of {known}"
+
+
+def _service_faults(configuration: Configuration) -> Iterator[str]:
+    server, store, auth = configuration.server, configuration.store, configuration.auth
+    for n, origin in enumerate(server.cors_origins):
+        if origin != "*" and not _is_origin(origin):
+            yield (
+                f'server.cors_origins[{n}]: expected an origin such as "https://app.example.com" '
+                f'or "*", found "{origin}"'
+            )
+    for key in ("upload_idle_timeout", "disconnect_drain"):
+        if not getattr(server, key):
+            yield f"server.{key}: expected more than 0 seconds"
+    if not store.responses_max_size:
+        yield (
+            "store.responses_max_size: expected more than 0 bytes; "
+            "store.responses_ttl = 0 keeps none"
+        )
+    if not store.counters_timeout:
+        yield "store.counters_timeout: expected more than 0 seconds"
+    if not configuration.limits.throttle_max_wait:
+        yield (
+            "limits.throttle_max_wait: expected more than 0 seconds; "
+            'on_excess = "reject" never waits'
+        )
+    if not configuration.limits.throttle_max_memory:
+        yield "limits.throttle_max_memory: expected more than 0 bytes"
+    for table, key in _POSITIVE_DURATIONS:
+        if not getattr(getattr(configuration, table), key):
+            yield f"{table}.{key}: expected more than 0 seconds"
+    file = store.sql.removeprefix("sqlite:///")
+    if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
+        yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'
+    redis = store.counters.startswith(("redis://", "rediss://", "unix://"))
+    if store.counters != "memory" and not redis:
+        yield 'store.counters: expected "memory" or "redis://HOST:PORT/0"'
+    elif server.workers > 1 and not redis:
+        yield (
+            f"server.workers: {server.workers} workers need Redis to count limits together; set "
+            'store.counters = "redis://HOST:6379/0", or server.workers = 1'
+        )
+    elif redis and not _is_redis(store.counters):
+        yield (
+            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
+            "%2F %3F %23 %40 %3A %25"
+        )
+    if not store.objects.startswith(("file:", "s3://", "gs://", "az://")):
+        yield 'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"'
+    if auth.admin_token is not None:
+        token = auth.admin_token.reveal()
+        letters = token.lower().strip("0123456789!-_. ")
+        if len(token) < 16:
+            yield "auth.admin_token: expected at least 16 characters"
+        elif letters in _WELL_KNOWN or len(set(token)) < 6:
+            yield "auth.admin_token: is easily guessed; make one with `openssl rand -hex 32`"
+        elif not is_visible(token):
+            yield "auth.admin_token: expected visible ASCII characters without spaces"
+
+
+def _is_redis(url: str) -> bool:
+    """Whether a URL of Redis has no unescaped special character in its password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if "@" in parts.path + parts.fragment or (parts.netloc and "@" in parts.query):
+        return False
+    return parts.scheme == "unix" or parts.path.strip("/").isdigit() or parts.path in ("", "/")
+
+
+def allowance_faults(allowance: AllowanceConfig, path: str) -> Iterator[str]:
+    """Faults of a plan or of the limits of a key, found at `path`."""
+    if allowance.burst and allowance.requests is None:
+        yield f"{path}.burst: is not used without {path}.requests; set a rate or remove it"
+    limited = allowance.requests or allowance.tokens or allowance.concurrency
+    if allowance.on_excess == "throttle" and not limited:
+        yield (
+            f"{path}.on_excess: is not used without a limit; set {path}.requests, tokens or "
+            "concurrency, or remove it"
+        )
+    seen: set[str] = set()
+    for n, window in enumerate(allowance.windows):
+        if str(window.length) in seen:
+            yield (
+                f"{path}.windows[{n}].length: another window has the length {window.length}; "
+                "expected one window of each length"
+            )
+        seen.add(str(window.length))
+
+
+def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str]:
+    upstreams = {upstream.name for upstream in configuration.upstreams}
+    owners: dict[str, str] = {}
+    for n, model in enumerate(configuration.models):
+        for key, name in _names(n, model):
+            if name in owners:
+                yield f'{key}: "{name}" is also {owners[name]}; expected each name once'
+            owners.setdefault(name, key)
+    references = [
+        (f"plans[{n}].{key}", getattr(plan, key))
+        for n, plan in enumerate(configuration.plans)
+        for key in ("on_budget", "on_rate_limit")
+    ]
+    references += [(f"media.{key}", getattr(configuration.media, key)) for key in _MEDIA]
+    for key, name in references:
+        if name is not None and name not in owners:
+            yield f"{key}: unknown model {name}; {_A_NAME}"
+    for n, model in enumerate(configuration.models):
+        for key, sentence in (
+            *_target_faults(model, upstreams),
+            *_fallback_faults(model, owners),
+            *_list_faults(model),
+        ):
+            yield f"models[{n}].{key}: {sentence}"
+        for m, plan in enumerate(model.plans):
+            if plan not in plans:
+                yield f"models[{n}].plans[{m}]: unknown plan {plan}; known: {_known(plans)}"
+
+
+def _target_faults(model: ModelConfig, upstreams: set[str]) -> Iterator[tuple[str, str]]:
+    wild = model.id.endswith("*")
+    if wild and model.aliases:
+        yield "aliases", "an id that ends in * has no aliases; remove them"
+    for m, target in enumerate(model.targets):
+        upstream, _, name = target.partition("/")
+        if upstream not in upstreams:
+            yield f"targets[{m}]", f"unknown upstream {upstream}; known: {_known(upstreams)}"
+        if name.endswith("*") and not wild:
+            yield (
+                f"targets[{m}]",
+                f"ends in *, but the id {model.id} does not; write the whole name of the "
+                "upstream's model",
+            )
+
+
+def _fallback_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tuple[str, str]]:
+    for m, fallback in enumerate(model.fallbacks):
+        if fallback not in owners:
+            yield f"fallbacks[{m}]", f"unknown model {fallback}; {_A_NAME}"
+        elif fallback == model.id or fallback in model.aliases:
+            yield f"fallbacks[{m}]", f"{fallback} is this model itself; expected another"
+
+
+def _list_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    """Faults of the lists that have an entry for each target."""
+    count = len(model.targets)
+    if model.weights and model.load_balancing != "weight":
+        yield "weights", 'is used only with load_balancing = "weight"; set that or remove it'
+    elif model.weights and len(model.weights) != count:
+        found = len(model.weights)
+        yield "weights", f"expected {count} numbers, one for each target, found {found}"
+    if model.families and model.family is not None:
+        yield "families", "is not used beside family; keep one of them"
+    elif model.families and len(model.families) != count:
+        found = len(model.families)
+        yield "families", f"expected {count} names, one for each target, found {found}"
+
+
+def _known(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _names(n: int, model: ModelConfig) -> Iterator[tuple[str, str]]:
+    yield f"models[{n}].id", model.id
+    for m, alias in enumerate(model.aliases):
+        yield f"models[{n}].aliases[{m}]", alias
+
+
+def _twice(table: str, key: str, values: Iterable[str]) -> Iterator[str]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            yield f'{table}: {count} entries have the {key} "{value}"; expected one'
+
+
+def endpoint_of(path: str) -> str | None:
+    """Endpoint of a route that names none: that of the longest known tail of its path."""
+    tails = [tail for tail in TAILS if path.endswith(tail)]
+    return TAILS[max(tails, key=len)] if tails else None
+
+
+def _is_origin(text: str) -> bool:
+    scheme, _, host = text.partition("://")
+    return (
+        scheme in ("http", "https")
+        and bool(host)
+        and is_visible(host)
+        and not set(host) & set("/?#@")
+    )

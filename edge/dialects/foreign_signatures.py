@@ -1,0 +1,125 @@
+"""Take out of a request what only another maker's models can read, where nothing marks it.
+
+Thinking signatures and encrypted reasoning of a caller's own dialect stay in the form their maker
+gave them. When a conversation changes over to another maker who speaks that dialect too, they stand
+in its history still, and that vendor refuses the whole request. How many messages may hold them is
+known from `edge.routing.affinity`; all else in them passes as the bytes it came in. What was
+packed for the caller (`opaque`) names its maker, and is left to whoever sends the request.
+"""
+
+import msgspec
+from msgspec import Raw
+
+from edge.dialects.anthropic_messages.history import without_thoughts
+from middlewares.exchange import Dialect
+
+from .passthrough import UNREADABLE, Fields, encode
+from .signatures import MARK
+
+_REASONING = b'"reasoning"'
+_HOLDERS = ("reasoning_details", "thinking_blocks")
+DROPPED = "thinking: what another model signed"
+UNTHOUGHT = "thinking: that of the last turn is gone"
+
+
+class _Item(msgspec.Struct):
+    type: str | None = None
+    encrypted_content: str | None = None
+
+
+class _Detail(msgspec.Struct):
+    signature: str | None = None
+    data: str | None = None
+
+
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_item = msgspec.json.Decoder(_Item).decode
+_decode_detail = msgspec.json.Decoder(_Detail).decode
+_decode_message = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def without_foreign(fields: Fields, spoken: Dialect, first: int) -> tuple[Fields, list[str]]:
+    """`fields`, which are written in `spoken`, without what is foreign in its `first` messages.
+
+    And what is missing then, in a few words each. `fields` itself if nothing is; what cannot be
+    read is left to the upstream to refuse.
+    """
+    if first <= 0:
+        return fields, []
+    try:
+        left = _WITHOUT[spoken](fields, first)
+    except UNREADABLE:
+        return fields, []
+    if left is fields:
+        return fields, []
+    if "thinking" in fields and "thinking" not in left:
+        return left, [DROPPED, UNTHOUGHT]
+    return left, [DROPPED]
+
+
+def _without_reasoning(fields: Fields, first: int) -> Fields:
+    """Responses. A summary alone, and the very words of open models, are no seal."""
+    raw = fields.get("input")
+    if raw is None or _REASONING not in bytes(raw) or not bytes(raw).startswith(b"["):
+        return fields
+    items = _decode_list(raw)
+    kept = [item for item in items[:first] if not _is_sealed(item)]
+    if len(kept) == len(items[:first]):
+        return fields
+    return {**fields, "input": Raw(encode(kept + items[first:]))}
+
+
+def _is_sealed(item: Raw) -> bool:
+    if _REASONING not in bytes(item):
+        return False
+    read = _decode_item(item)
+    return read.type == "reasoning" and _is_foreign(read.encrypted_content)
+
+
+def _without_details(fields: Fields, first: int) -> Fields:
+    """Chat, where some servers sign what they think in members of their own."""
+    raw = fields.get("messages")
+    if raw is None or not any(holder.encode() in bytes(raw) for holder in _HOLDERS):
+        return fields
+    messages = _decode_list(raw)
+    kept = [_undetailed(message) for message in messages[:first]]
+    if all(a is b for a, b in zip(kept, messages, strict=False)):
+        return fields
+    return {**fields, "messages": Raw(encode(kept + messages[first:]))}
+
+
+def _undetailed(message: Raw) -> Raw:
+    if not any(holder.encode() in bytes(message) for holder in _HOLDERS):
+        return message
+    members = _decode_message(message)
+    changed = False
+    for holder in _HOLDERS:
+        raw = members.get(holder)
+        if raw is None or not bytes(raw).startswith(b"["):
+            continue
+        came = _decode_list(raw)
+        kept = [each for each in came if not _is_signed(each)]
+        if len(kept) == len(came):
+            continue
+        changed = True
+        if kept:
+            members[holder] = Raw(encode(kept))
+        else:
+            del members[holder]
+    return Raw(encode(members)) if changed else message
+
+
+def _is_signed(detail: Raw) -> bool:
+    read = _decode_detail(detail)
+    return _is_foreign(read.signature) or _is_foreign(read.data)
+
+
+def _is_foreign(seal: str | None) -> bool:
+    return seal is not None and seal != "" and not seal.startswith(MARK)
+
+
+_WITHOUT = {
+    "anthropic": without_thoughts,
+    "responses": _without_reasoning,
+    "openai": _without_details,
+}

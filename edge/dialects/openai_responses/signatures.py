@@ -1,0 +1,54 @@
+"""Take out of a passed-through input the reasoning that the upstream can make nothing of.
+
+A conversation may have begun on a model of another dialect: the caller then sends back thinking
+that was packed for it (`opaque`), or a summary alone. A Responses upstream refuses both: it takes
+its own encrypted reasoning, or, from vendors of open models, the very words. All else passes as the
+bytes it came in; of an input without reasoning not one is looked at twice.
+"""
+
+import msgspec
+
+from edge.dialects.passthrough import UNREADABLE, encode
+from edge.dialects.signatures import MARK
+
+_REASONING = b'"reasoning"'
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _Reasoning(msgspec.Struct):
+    encrypted_content: str | None = None
+    content: list[msgspec.Raw] | None = None
+
+
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_typed = msgspec.json.Decoder(_Typed).decode
+_decode_reasoning = msgspec.json.Decoder(_Reasoning).decode
+
+
+def without_seals(given: msgspec.Raw) -> msgspec.Raw:
+    """`given`, an array of items, without such reasoning. What cannot be read stays as it is."""
+    if _REASONING not in bytes(given):
+        return given
+    try:
+        items = _decode_items(given)
+    except UNREADABLE:
+        return given
+    kept = [item for item in items if not _is_lost(item)]
+    return given if len(kept) == len(items) else msgspec.Raw(encode(kept))
+
+
+def _is_lost(item: msgspec.Raw) -> bool:
+    if _REASONING not in bytes(item):
+        return False
+    try:
+        if _decode_typed(item).type != "reasoning":
+            return False
+        known = _decode_reasoning(item)
+    except UNREADABLE:
+        return False
+    if known.encrypted_content is None:
+        return not known.content
+    return known.encrypted_content.startswith(MARK)

@@ -1,0 +1,153 @@
+"""What is made anew of each configuration, and what it has in common with the one before.
+
+An `Generation` serves the requests that began while it was the newest, to their end. Then it is
+closed. A provider whose options are the same in two editions is one object in both, with its
+connections and the bound on their number.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import msgspec
+
+from edge.config.load import Settings
+from edge.config.model import UpstreamConfig
+from edge.config.snapshot import ConfigSnapshot
+from edge.upstreams.build import providers_of
+from edge.upstreams.provider import Provider
+
+from .chain import Chain
+
+_log = logging.getLogger(__name__)
+
+
+class Generation:
+    """The chain of one configuration.
+
+    under_way: the tasks that are in it. retired: set once another has taken its place.
+    loaded: Unix seconds.
+    """
+
+    __slots__ = ("app", "close_layers", "loaded", "posted", "providers", "retired", "under_way")
+
+    def __init__(
+        self, chain: Chain, posted: ConfigSnapshot, providers: Iterable[Provider], loaded: float
+    ) -> None:
+        self.app = chain.app
+        self.close_layers = chain.aclose
+        self.posted = posted
+        self.providers = tuple(providers)
+        self.loaded = loaded
+        self.under_way: set[asyncio.Task[None]] = set()
+        self.retired = False
+
+
+class _Held(msgspec.Struct):
+    """A provider, what it was made of, and how many editions have it. repeat: whether it may send a
+    request twice (`fallback.retry_unanswered`)."""
+
+    provider: Provider
+    option: UpstreamConfig
+    files: tuple[bytes, ...]
+    repeat: bool
+    holders: int = 0
+
+
+class Providers:
+    """The providers of all editions that are not closed yet."""
+
+    def __init__(self, make: Callable[[Settings], Mapping[str, Provider]] = providers_of) -> None:
+        self._make = make
+        self._held: list[_Held] = []
+
+    async def take(self, posted: ConfigSnapshot) -> dict[str, Provider]:
+        """The providers of a configuration by name: those that are there as they should be, the
+        others new. Call it again only when it has returned. Raises what making one raises, and then
+        nothing is taken."""
+        wanted = [(option, _files(option, posted)) for option in posted.settings.upstreams]
+        repeat = posted.settings.fallback.retry_unanswered
+        found = [self._find(*each, repeat) for each in wanted]
+        missing = [each for each, held in zip(wanted, found, strict=True) if held is None]
+        made: Mapping[str, Provider] = {}
+        if missing:
+            # The authorities of a TLS context take 50 ms to read, which no stream should notice.
+            made = await asyncio.to_thread(self._made, posted.settings, missing)
+        taken: dict[str, Provider] = {}
+        for (option, files), held in zip(wanted, found, strict=True):
+            if held is None:
+                held = _Held(made[option.name], option, files, repeat)
+                self._held.append(held)
+            held.holders += 1
+            taken[option.name] = held.provider
+        return taken
+
+    def _made(
+        self, settings: Settings, missing: Iterable[tuple[UpstreamConfig, tuple[bytes, ...]]]
+    ) -> Mapping[str, Provider]:
+        with ExitStack() as stack:
+            options = tuple(_with_files(*each, stack) for each in missing)
+            return self._make(msgspec.structs.replace(settings, upstreams=options))
+
+    async def give_back(self, providers: Iterable[Provider]) -> None:
+        """One edition needs these no more; what none needs is closed."""
+        for provider in providers:
+            held = next(held for held in self._held if held.provider is provider)
+            held.holders -= 1
+            if not held.holders:
+                self._held.remove(held)
+                try:
+                    await provider.upstream.aclose()
+                except Exception:
+                    _log.exception("upstream %s: cannot close its connections", provider.name)
+
+    def _find(self, option: UpstreamConfig, files: tuple[bytes, ...], repeat: bool) -> _Held | None:
+        for held in self._held:
+            if held.option == option and held.files == files and held.repeat == repeat:
+                return held
+        return None
+
+    async def close(self, edition: Generation) -> None:
+        """Close the layers of an edition that run tasks, and give its providers back."""
+        try:
+            await edition.close_layers()
+        finally:
+            await self.give_back(edition.providers)
+
+
+_FILES = ("ca", "client_cert")
+"""The options that name a file, which a provider reads when it is made, and not later."""
+
+
+def _files(option: UpstreamConfig, posted: ConfigSnapshot) -> tuple[bytes, ...]:
+    paths = (getattr(option, name) for name in _FILES)
+    return tuple(b"" if path is None else posted.certificates[path] for path in paths)
+
+
+def _with_files(
+    option: UpstreamConfig, files: tuple[bytes, ...], stack: ExitStack
+) -> UpstreamConfig:
+    """`option` with copies of its files, as they were when it was found good, until `stack` ends:
+    whoever changes them on disk may be in the middle of it."""
+    copies = {
+        name: _copy(content, stack) for name, content in zip(_FILES, files, strict=True) if content
+    }
+    return msgspec.structs.replace(option, **copies) if copies else option
+
+
+def _copy(content: bytes, stack: ExitStack) -> Path:
+    """A file that has `content`, which may be a private key: in memory, where the system can."""
+    if not hasattr(os, "memfd_create"):
+        file = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115  the stack is one
+        file.write(content)
+        file.flush()
+        return Path(file.name)
+    number = os.memfd_create("penstock")
+    stack.callback(os.close, number)
+    with os.fdopen(number, "wb", closefd=False) as memory:
+        memory.write(content)
+    return Path(f"/proc/self/fd/{number}")

@@ -1,0 +1,149 @@
+"""/admin/v1: plans, limits, credits, usage, the ledger and the audit."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from edge.billing.period import moment, read_period
+from edge.billing.usage_report import UsageReport
+from edge.config.load import Settings
+from edge.management import money
+from edge.management.audit import Audit
+from edge.management.keys import looks_secret
+from middlewares.pricing import decimal
+from middlewares.problem import Problem, expected
+from middlewares.stores.audit.base import AuditStore
+from middlewares.stores.keys.base import KeyStore
+from middlewares.stores.ledger.base import Entry, Kind
+
+from .admin_request import AdminRequest, cursor, limit_of, moment_of, page, place_of, text_of
+from .keys import Answer, key_of
+
+
+class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a POST to /credits. amount: decimal string, negative to remove credits. id: makes the
+    request idempotent."""
+
+    amount: str
+    note: str = ""
+    id: str | None = None
+
+
+class Money:
+    """Handlers of everything that is not a key."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyStore,
+        audit: AuditStore,
+        statement: UsageReport,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._rows = audit
+        self._audit = Audit(audit, "admin", clock=clock)
+        self._statement = statement
+        self._ledger = statement.ledger
+        self._clock = clock
+
+    async def plans(self, asked: AdminRequest) -> Answer:
+        asked.query()
+        rows = [money.described_plan(plan) for plan in self._settings.plans]
+        return 200, page(rows, len(rows), None)
+
+    async def limits(self, asked: AdminRequest) -> Answer:
+        asked.query()
+        key = await key_of(self._keys, asked)
+        return 200, await self._statement.limits(money.principal(key))
+
+    async def credits(self, asked: AdminRequest) -> Answer:
+        query = asked.query("limit", "after")
+        limit, before = limit_of(query), place_of(query)
+        key = await key_of(self._keys, asked)
+        found = await self._ledger.page(
+            account=key.id, kind="credit", before=before, limit=limit + 1
+        )
+        left = await money.balance(self._ledger, key, self._clock())
+        rows = [money.described_credit(entry) for entry in found]
+        return 200, {**page(rows, limit, _next(found, limit)), "balance": decimal(left)}
+
+    async def credit(self, asked: AdminRequest) -> Answer:
+        key = await key_of(self._keys, asked)
+        body = await asked.body(NewCredit)
+        now = self._clock()
+        entry = await money.credit(
+            self._ledger,
+            self._audit,
+            key,
+            money.amount(body.amount),
+            now=now,
+            note=body.note,
+            credit_id=body.id,
+        )
+        left = await money.balance(self._ledger, key, now)
+        return 201, {**money.described_credit(entry), "balance": decimal(left)}
+
+    async def usage(self, asked: AdminRequest) -> Answer:
+        query = asked.query("account", "start", "end", "days")
+        period = read_period(query, self._clock())
+        account = text_of(query, "account")
+        if account is not None and not await self._is_known(account):
+            raise Problem("not_found", message="No key has this id, and no row of the ledger.")
+        return 200, await self._statement.usage(account, period)
+
+    async def _is_known(self, account: str) -> bool:
+        """Whether a key has this id, or the ledger such an account: with no keys, an address."""
+        if not account.isprintable() or looks_secret(account):
+            return False
+        if await self._keys.get(account) is not None:
+            return True
+        return bool(await self._ledger.page(account=account, limit=1))
+
+    async def ledger(self, asked: AdminRequest) -> Answer:
+        query = asked.query("account", "kind", "since", "until", "limit", "after")
+        limit = limit_of(query)
+        kind = text_of(query, "kind", ("use", "credit"))
+        found = await self._ledger.page(
+            account=text_of(query, "account"),
+            kind=cast(Kind | None, kind),
+            since=moment_of(query, "since"),
+            until=moment_of(query, "until", end=True),
+            before=place_of(query),
+            limit=limit + 1,
+        )
+        rows = [money.described_entry(entry) for entry in found]
+        return 200, page(rows, limit, _next(found, limit))
+
+    async def entry(self, asked: AdminRequest) -> Answer:
+        asked.query()
+        askable = asked.id.isprintable() and not looks_secret(asked.id)
+        found = await self._ledger.get(None, asked.id) if askable else None
+        if found is None:
+            raise Problem("not_found", message="No row of the ledger has this id.")
+        return 200, money.described_entry(found)
+
+    async def audit(self, asked: AdminRequest) -> Answer:
+        query = asked.query("subject", "limit", "after")
+        limit, after = limit_of(query), text_of(query, "after")
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise expected("after", "the `next` of a page")
+        found = await self._rows.page(
+            subject=text_of(query, "subject"),
+            before=None if after is None else int(after),
+            limit=limit + 1,
+        )
+        rows: list[dict[str, Any]] = [
+            {**msgspec.structs.asdict(change), "at": moment(change.at)} for change in found
+        ]
+        more = len(rows) > limit
+        return 200, page(rows, limit, str(rows[limit - 1]["id"]) if more else None)
+
+
+def _next(found: list[Entry], limit: int) -> str | None:
+    """Cursor of the next page; None when this is the last."""
+    if len(found) <= limit:
+        return None
+    return cursor(found[limit - 1].at, found[limit - 1].id)

@@ -1,0 +1,176 @@
+"""Operations on money: add and remove credits, show plans, credits and rows of the ledger.
+
+Each takes stores and the time as Unix seconds, and prints nothing.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import asdict
+
+from edge.billing.period import moment
+from edge.config.model import PlanConfig
+from edge.config.units import plain
+from middlewares.exchange import Principal
+from middlewares.pricing import decimal, nano
+from middlewares.request_id import uuid7
+from middlewares.stores.keys.base import Key
+from middlewares.stores.ledger.base import Entry, LedgerStore
+
+from .audit import Audit
+from .keys import text
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_MOST = 10**18
+"""Most nano-credits of a key: sums of the ledger stay well within 64 bits."""
+_MARK = "credit_"
+"""Prefix of the ids of credits. No id of a request has it."""
+
+
+class MoneyRefused(ValueError):
+    """A refused operation on money. field: the one at fault. expected: what was expected."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(f"{field}: {expected}")
+        self.field = field
+        self.expected = expected
+
+
+def amount(value: object) -> int:
+    """Nano-credits of a decimal string such as "5.00" or "-0.50". Raises MoneyRefused."""
+    try:
+        read = nano(value) if isinstance(value, str) else 0
+    except ValueError as raised:
+        raise MoneyRefused("amount", f"{raised}, not {value!r:.40}") from None
+    if not isinstance(value, str) or not read:
+        raise MoneyRefused("amount", 'expected credits as text such as "5.00", and not 0')
+    return read
+
+
+async def credit(
+    ledger: LedgerStore,
+    audit: Audit,
+    key: Key,
+    granted: int,
+    *,
+    now: float,
+    note: str = "",
+    credit_id: str | None = None,
+) -> Entry:
+    """Add credits to a key, or remove them where `granted`, in nano-credits, is negative.
+
+    credit_id: makes the call idempotent: the same id, key and amount change nothing again.
+    Raises MoneyRefused, KeyRefused, StoreUnavailable.
+    """
+    if granted > 0 and key.revoked_at is not None:
+        raise MoneyRefused("key", f"{key.id} is revoked and can never use them")
+    if credit_id is not None and not _ID.fullmatch(credit_id):
+        raise MoneyRefused("id", "expected 1 to 100 letters, digits or any of . _ : -")
+    entry = Entry(
+        id=_MARK + (credit_id.removeprefix(_MARK) if credit_id else uuid7()),
+        kind="credit",
+        account=key.id,
+        owner=key.owner,
+        plan=key.plan or "",
+        at=now,
+        ended_at=now,
+        granted=granted,
+        note=text("note", note),
+    )
+    kept = await ledger.get(None, entry.id)
+    if kept is None:
+        if abs(await balance(ledger, key, now) + granted) > _MOST:
+            raise MoneyRefused("amount", f"the key would have more than {decimal(_MOST)} credits")
+        action = "credits.add" if granted > 0 else "credits.remove"
+        detail = {"id": entry.id, "amount": decimal(granted), "note": entry.note}
+        await audit.note(action, key.id, detail)
+        try:
+            await ledger.append([entry])
+            kept = await ledger.get(
+                None, entry.id
+            )  # another request may have been first with this id
+        except Exception as raised:
+            await audit.failed(action, key.id, raised)
+            raise
+    if kept is None or (kept.account, kept.granted) != (key.id, granted):
+        raise MoneyRefused(
+            "id", f"{credit_id} is the id of a credit of another key or amount; use a new id"
+        )
+    return kept
+
+
+async def balance(ledger: LedgerStore, key: Key, now: float) -> int:
+    """Nano-credits of a key by the ledger: granted less used."""
+    spent, _ = await ledger.spent(key.id, now, ())
+    return spent.credits
+
+
+def principal(key: Key) -> Principal:
+    """The principal of the requests of this key, with what its money depends on."""
+    return Principal(id=key.id, owner=key.owner, name=key.name, plan=key.plan, limits=key.limits)
+
+
+def described_plan(plan: PlanConfig) -> dict[str, Any]:
+    """A plan as it would be written, with every key."""
+    return dict(_written(plan))
+
+
+def _written(struct: Any) -> Iterator[tuple[str, Any]]:
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if name == "windows":
+            yield name, [dict(_written(window)) for window in value]
+        else:
+            yield name, plain(value)
+
+
+def described_credit(entry: Entry) -> dict[str, Any]:
+    """A row of kind credit."""
+    return {
+        "id": entry.id,
+        "key": entry.account,
+        "amount": decimal(entry.granted),
+        "note": entry.note,
+        "at": moment(entry.at),
+    }
+
+
+def described_entry(entry: Entry) -> dict[str, Any]:
+    """A row of the ledger with all its fields. For operators: it names upstreams."""
+    return {
+        "id": entry.id,
+        "kind": entry.kind,
+        "account": entry.account,
+        "owner": entry.owner,
+        "plan": entry.plan or None,
+        "at": moment(entry.at),
+        "ended_at": moment(entry.ended_at),
+        "endpoint": entry.endpoint,
+        "model": entry.model,
+        "asked": entry.asked,
+        "stream": entry.stream,
+        "status": entry.status,
+        "ended": entry.ended,
+        "on_hangup": entry.on_hangup,
+        "measured": entry.measured,
+        "input_tokens": entry.input,
+        "output_tokens": entry.output,
+        "cache_read_tokens": entry.cache_read,
+        "cache_write_tokens": entry.cache_write,
+        "reasoning_tokens": entry.reasoning,
+        "images": entry.images,
+        "audio_ms": entry.audio_ms,
+        "jobs": entry.jobs,
+        "cost": decimal(entry.cost),
+        "from_credits": decimal(entry.from_credits),
+        "reserved": decimal(entry.reserved),
+        "periods": {name: moment(start) for name, start in entry.starts.items()},
+        "attempts": [asdict(tried) for tried in entry.attempts],
+        "fallback_from": entry.fallback_from or None,
+        "first_content_ms": entry.first_content_ms,
+        "upstream_ms": entry.upstream_ms,
+        "duration_ms": entry.duration_ms,
+        "granted": decimal(entry.granted),
+        "note": entry.note,
+    }

@@ -1,0 +1,285 @@
+"""Values of metrics in memory that workers share, in place of prometheus_client's files.
+
+prometheus_client keeps what several processes count in mapped files. A full disk kills a process
+that writes to such a file (SIGBUS), and a removed folder ends the process that opens one. Here the
+values stand in one anonymous mapping, made before the workers are forked: no disk has a part in it.
+
+The mapping has a slot for each process. A process claims one when it first counts: a free one, or
+that of a process that has died, whose counters it goes on with, so that no sum goes back. Gauges of
+the kind `live...` count only while their process lives. A slot is like a file of prometheus_client:
+a head, then entries of a key (JSON, padded to 8 bytes), a value and a timestamp.
+"""
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from fcntl import LOCK_EX, LOCK_UN, lockf
+from math import isnan, nan
+from tempfile import TemporaryFile
+from typing import Any, ClassVar, NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from edge.runtime.worker_table import alive
+from middlewares.prometheus_internals import (
+    set_multiprocess_mode,
+    set_value_class,
+    sum_of_processes,
+)
+
+_SLOT = 8 << 20
+"""Bytes for the values of one process, about 40,000. Only what is used takes memory."""
+_ALL = 256 << 20
+"""Bytes for all slots together."""
+_HEAD = struct.Struct("=iiq")
+"""Of a slot: bytes used, process id, values that found no room."""
+_LENGTH = struct.Struct("=i")
+_VALUE = struct.Struct("=dd")
+
+
+class _Key(NamedTuple):
+    """What identifies a value. kind: counter, gauge or histogram. mode: of a gauge."""
+
+    kind: str
+    mode: str
+    metric: str
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    help: str
+
+    @classmethod
+    def of(cls, text: bytes) -> "_Key":
+        kind, mode, metric, name, labels, said = json.loads(text)
+        return cls(kind, mode, metric, name, tuple((key, value) for key, value in labels), said)
+
+    @property
+    def live(self) -> bool:
+        return self.mode.startswith("live")
+
+
+class _Slot:
+    """One process's part of the mapping."""
+
+    def __init__(self, memory: mmap.mmap, base: int, size: int) -> None:
+        self._memory = memory
+        self._base = base
+        self._size = size
+        self.places: dict[bytes, int] = {}
+
+    def head(self) -> tuple[int, int, int]:
+        """Bytes used, process id and values that found no room."""
+        used, pid, lost = _HEAD.unpack_from(self._memory, self._base)
+        return used or _HEAD.size, pid, lost
+
+    def _set_head(self, used: int, pid: int, lost: int) -> None:
+        self._memory[self._base : self._base + _HEAD.size] = _HEAD.pack(used, pid, lost)
+
+    def own(self, pid: int) -> None:
+        """Belong to the process `pid`; 0 is none."""
+        used, _, lost = self.head()
+        self._set_head(used, pid, lost)
+
+    def adopt(self, pid: int) -> None:
+        """Belong to the process `pid`, which goes on with what is here, but for live gauges."""
+        for key, _, place in list(self.entries()):
+            if _Key.of(key).live:
+                self.write(place, nan, 0.0)
+            self.places[key] = place
+        used, _, lost = self.head()
+        self._set_head(used, pid, lost)
+
+    def entries(self) -> Iterator[tuple[bytes, tuple[float, float], int]]:
+        """Key, value with its timestamp, and place of each."""
+        used = self.head()[0]
+        copy = self._memory[self._base : self._base + used]
+        at = _HEAD.size
+        while at < used:
+            (length,) = _LENGTH.unpack_from(copy, at)
+            end = at + _LENGTH.size + length
+            place = end + -end % 8
+            yield copy[at + _LENGTH.size : end], _VALUE.unpack_from(copy, place), self._base + place
+            at = place + _VALUE.size
+
+    def place_of(self, key: bytes) -> int | None:
+        """Where the value of `key` stands, made when it is not there; None without room for it."""
+        place = self.places.get(key)
+        if place is not None:
+            return place
+        used, pid, lost = self.head()
+        end = used + _LENGTH.size + len(key)
+        at = end + -end % 8
+        if at + _VALUE.size > self._size:
+            self._set_head(used, pid, lost + 1)
+            return None
+        start = self._base + used
+        entry = _LENGTH.pack(len(key)) + key
+        self._memory[start : start + len(entry)] = entry
+        self.write(self._base + at, 0.0, 0.0)
+        self._set_head(at + _VALUE.size, pid, lost)
+        place = self.places[key] = self._base + at
+        return place
+
+    def write(self, place: int, value: float, timestamp: float) -> None:
+        self._memory[place : place + _VALUE.size] = _VALUE.pack(value, timestamp)
+
+    def read(self, place: int) -> float:
+        value: float = _VALUE.unpack_from(self._memory, place)[0]
+        return 0.0 if isnan(value) else value
+
+
+class MetricMemory:
+    """Make it before the fork, `install` it before the first metric, and register it for a scrape:
+    it is a collector of prometheus_client, over all processes.
+
+    processes: how many may live at a time. Raises OSError where there is no memory to be had.
+    name: of the gauge that says how many values found no room.
+    """
+
+    def __init__(self, processes: int, *, name: str = "penstock_metrics_missing") -> None:
+        size = min(_SLOT, _ALL // processes // mmap.PAGESIZE * mmap.PAGESIZE)
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_NORESERVE", 0)
+        self._memory = mmap.mmap(-1, processes * size, flags)
+        self._slots = [_Slot(self._memory, n * size, size) for n in range(processes)]
+        self._name = name
+        self._lock = _lock()
+        self._pid = 0
+        self._own: _Slot | None = None
+        self._keys: dict[bytes, _Key] = {}
+
+    def install(self) -> None:
+        """Have every metric of this process made from now on keep its values here."""
+        set_value_class(type("SharedValue", (_SharedValue,), {"memory": self}))
+
+    def release(self, pid: int) -> None:
+        """The process `pid` has died."""
+        for slot in self._slots:
+            if slot.head()[1] == pid:
+                slot.own(0)
+
+    def slot(self) -> _Slot | None:
+        """This process's own, claimed when it has none; None while there is none left."""
+        pid = os.getpid()
+        if pid != self._pid:
+            self._pid = pid
+            self._own = self._claimed(pid)
+        return self._own
+
+    def _claimed(self, pid: int) -> _Slot | None:
+        lockf(self._lock, LOCK_EX)
+        try:
+            for slot in self._slots:
+                owner = slot.head()[1]
+                if not owner or not alive(owner):
+                    slot.places.clear()
+                    slot.adopt(pid)
+                    return slot
+        finally:
+            lockf(self._lock, LOCK_UN)
+        return None
+
+    def collect(self) -> Iterable[Metric]:
+        """What all processes have counted."""
+        found: dict[str, Metric] = {}
+        lost = 0
+        for slot in self._slots:
+            _, pid, without_room = slot.head()
+            lost += without_room
+            lives = bool(pid) and alive(pid)
+            for text, (value, timestamp), _ in slot.entries():
+                key = self._keys.get(text)
+                if key is None:
+                    key = self._keys[text] = _Key.of(text)
+                if isnan(value) or (key.live and not lives):
+                    continue
+                metric = found.get(key.metric)
+                if metric is None:
+                    metric = found[key.metric] = Metric(key.metric, key.help, key.kind)
+                    set_multiprocess_mode(metric, key.mode)
+                labels: Any = key.labels
+                if key.kind == "gauge":
+                    labels = (*labels, ("pid", str(pid)))
+                metric.add_sample(key.name, labels, value, timestamp)
+        missing = GaugeMetricFamily(
+            self._name,
+            "Values missing from this scrape because the shared memory is full.",
+            value=lost,
+        )
+        return [*sum_of_processes(found), missing]
+
+    def registry(self) -> CollectorRegistry:
+        """A registry that has this collector alone."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return registry
+
+
+class _SharedValue:
+    """One number, as prometheus_client wants it. Not thread-safe, like the metrics that use it."""
+
+    memory: ClassVar[MetricMemory]
+
+    def __init__(
+        self,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Iterable[str],
+        labelvalues: Iterable[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> None:
+        labels = sorted(zip(labelnames, labelvalues, strict=True))
+        key = (typ, multiprocess_mode, metric_name, name, labels, help_text)
+        self._key = json.dumps(key).encode()
+        self._slot: _Slot | None = None
+        self._place: int | None = None
+        self._value = 0.0
+        self._settle()
+
+    def _settle(self) -> None:
+        """Find the place in this process's slot, and go on with what is there."""
+        self._slot = self.memory.slot()
+        self._place = None
+        self._value = 0.0
+        if self._slot is not None:
+            self._place = self._slot.place_of(self._key)
+        if self._slot is not None and self._place is not None:
+            self._value = self._slot.read(self._place)
+            self._slot.write(self._place, self._value, 0.0)
+
+    def _put(self, value: float, timestamp: float) -> None:
+        self._value = value
+        if self._slot is not None and self._place is not None:
+            self._slot.write(self._place, value, timestamp)
+
+    def inc(self, amount: float) -> None:
+        if self._slot is not self.memory.slot():
+            self._settle()
+        self._put(self._value + amount, 0.0)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        if self._slot is not self.memory.slot():
+            self._settle()
+        self._put(value, timestamp or 0.0)
+
+    def get(self) -> float:
+        return self._value
+
+    def set_exemplar(self, _exemplar: Any) -> None:
+        """Exemplars are not shared, as in prometheus_client's own files."""
+
+    def get_exemplar(self) -> None:
+        return None
+
+
+def _lock() -> int:
+    """A descriptor of a file that no disk has, by which processes take turns."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("metrics")
+    with TemporaryFile() as file:
+        return os.dup(file.fileno())

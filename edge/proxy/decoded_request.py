@@ -1,0 +1,42 @@
+"""A caller's request in the neutral form: decoded once per exchange, written once per target."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from edge.billing.token_estimate import Weight, weigh
+from edge.dialects.neutral import Conversation
+from edge.dialects.passthrough import Fields
+from middlewares.exchange import Exchange
+
+
+class DecodedRequest(Struct, frozen=True, eq=False):
+    """One request of a caller. Nothing in it changes: every target gets the same.
+
+    fields: the members that it was decoded from.
+    weight: what its input tokens are estimated by.
+    """
+
+    fields: Fields
+    conversation: Conversation
+    weight: Weight
+
+
+def decoded_once(
+    exchange: Exchange, decode: Callable[[Fields], Conversation], fields: Fields
+) -> DecodedRequest:
+    """`fields` decoded, or what an earlier attempt of `exchange` made of the same `fields`.
+
+    It is kept only where another attempt may follow: it can take more memory than the body. Raises
+    Problem, and RecursionError for what is nested too deeply.
+    """
+    kept = exchange.decoded
+    if isinstance(kept, DecodedRequest) and kept.fields is fields:
+        return kept
+    conversation = decode(fields)
+    conversation.stream = exchange.stream
+    conversation.large = exchange.large
+    decoded = DecodedRequest(fields, conversation, weigh(conversation))
+    if exchange.repeatable:
+        exchange.decoded = decoded
+    return decoded

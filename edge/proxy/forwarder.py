@@ -1,0 +1,183 @@
+"""The forwarder: the ASGI app at the bottom of the chain.
+
+It prepares the upstream request of one candidate and makes one attempt (`edge.proxy.attempt`).
+Which bytes go up and which come down is the crossing's to say (`edge.proxy.translate`).
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from time import perf_counter
+
+from edge.billing.surcharges import tariff_of
+from edge.billing.token_estimate import Estimator
+from edge.dialects.codec import ClientSide
+from edge.endpoints import Codec
+from edge.proxy.corrections.learned import Learned
+from edge.proxy.corrections.remedy import corrected
+from edge.routing.catalog import ModelCandidate
+from edge.runtime.worker_thread import aside
+from edge.upstreams import Header, Request
+from edge.upstreams.provider import Provider, passed_on
+from middlewares.asgi import Receive, Scope, Send
+from middlewares.exchange import Attempt, Exchange, exchange_of
+from middlewares.problem import Problem
+
+from .attempt import Limits, UpstreamAttempt
+from .translate import CLIENTS, Translator, translator_for
+from .upstream_request import ask
+from .whole_answers import MOST_ANSWER, MOST_VECTORS
+
+
+class Forwarder:
+    """Answer an exchange from one place: `Exchange.candidate`.
+
+    A failure before the first content is raised as a Problem, and leaves the exchange so that it
+    can be tried elsewhere.
+
+    hold: seconds the status line of a stream is held for its first content.
+    keep_alive: seconds of silence on a stream after which a ping is sent.
+    max_answer: bytes an unstreamed answer may have, and what is read of a translated stream.
+    clients: by codec, how callers speak.
+    estimator: of input tokens, for answers that must tell them before the upstream does.
+    hear_out: seconds an upstream may go on after its client has left, where it is heard out.
+    learned: what targets were found not to take.
+    passing: whether bytes may pass where both sides speak the same dialect.
+    """
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        clients: Mapping[Codec, ClientSide] = CLIENTS,
+        estimator: Estimator | None = None,
+        hold: float = 10.0,
+        keep_alive: float = 12.0,
+        max_answer: int = 256 << 20,
+        hear_out: float = 300.0,
+        learned: Learned | None = None,
+        passing: bool = True,
+    ) -> None:
+        self._providers = providers
+        self._clients = clients
+        self._estimator = estimator or Estimator()
+        self._limits = Limits(
+            hold,
+            keep_alive,
+            hear_out,
+            answer=min(MOST_ANSWER, max_answer),
+            vectors=min(MOST_VECTORS, max_answer),
+            stream=max_answer,
+        )
+        self._learned = Learned() if learned is None else learned
+        self._passing = passing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        candidate = exchange.candidate
+        assert isinstance(candidate, ModelCandidate)
+        exchange.served = candidate.served
+        exchange.catalog_id = candidate.entry
+        if exchange.attempts:
+            _charge_last_attempt(exchange)
+        exchange.tariff = tariff_of(candidate.prices, exchange.fields)
+        provider = self._providers[candidate.target.upstream]
+        if exchange.large:
+            prepared = await aside(partial(self._prepare, exchange, candidate, provider, scope))
+        else:
+            prepared = self._prepare(exchange, candidate, provider, scope)
+        crossing, request = prepared
+        record = Attempt(candidate.target, perf_counter(), served=candidate.served)
+        exchange.attempts.append(record)
+        opening = ask(
+            exchange,
+            provider,
+            request,
+            record,
+            dialect=crossing.dialect,
+            spelled=crossing.spelled,
+            learned=self._learned,
+        )
+        del request, prepared  # a prompt can be megabytes; its last holder is now what sends it
+        attempt = UpstreamAttempt(exchange, record, crossing, provider, self._limits)
+        await attempt.run(opening, receive, send)
+        self._learn(exchange)
+
+    def _prepare(
+        self, exchange: Exchange, candidate: ModelCandidate, provider: Provider, scope: Scope
+    ) -> tuple[Translator, Request]:
+        """What is sent to `candidate`, and how its answer comes back. Raises Problem."""
+        target, prices = candidate.target, candidate.prices
+        crossing = translator_for(
+            exchange,
+            provider.dialects,
+            candidate.model,
+            estimator=self._estimator,
+            clients=self._clients,
+            passing=self._passing,
+            max_answer=self._limits.stream,
+            foreign=candidate.foreign,
+            disclose=provider.disclose,
+        )
+        if crossing is None:
+            raise _not_offered(exchange, provider)
+        exchange.dropped = dropped = crossing.dropped
+        body = crossing.take_body()
+        if provider.extra_body or provider.drop_body or self._learned:
+            body = provider.shaped(body, dropped)
+            known = self._learned.of(target)
+            if known:
+                remedy = corrected(body, known, crossing.dialect)
+                dropped += [change.note for change in remedy.changes]
+                body = remedy.body
+        if prices is not None and prices.factors:
+            exchange.tariff = tariff_of(prices, exchange.fields, body)
+        request = Request(
+            method=b"POST",
+            target=provider.target(crossing.path, _query(exchange, crossing, scope)),
+            headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
+            body=body,
+        )
+        return crossing, request
+
+    def _learn(self, exchange: Exchange) -> None:
+        usage, principal = exchange.usage, exchange.principal
+        if exchange.usage_reported and usage is not None and not exchange.media:
+            counted = usage.input + usage.cache_read + usage.cache_write
+            who = "" if principal is None else principal.id
+            self._estimator.learn_bytes(exchange.catalog_id, exchange.size, counted, who)
+
+
+def _charge_last_attempt(exchange: Exchange) -> None:
+    """What the upstream told of the attempt that failed is that attempt's, and is paid."""
+    if exchange.usage is not None:
+        last = exchange.attempts[-1]
+        last.usage, exchange.usage = exchange.usage, None
+        if exchange.tariff is not None:
+            last.cost = exchange.tariff.cost(last.usage)
+    exchange.usage_reported = False
+    exchange.output_estimate = 0
+    exchange.failure_encoder = None
+    exchange.dropped = []
+
+
+def _query(exchange: Exchange, crossing: Translator, scope: Scope) -> bytes:
+    """Only Anthropic clients put meaning in the query (`?beta=true`)."""
+    if exchange.dialect != "anthropic" or crossing.dialect != "anthropic":
+        return b""
+    return b"beta=true" if b"beta=true" in scope["query_string"].split(b"&") else b""
+
+
+def _passed_on(exchange: Exchange, crossing: Translator, scope: Scope) -> Iterable[Header]:
+    """Headers mean something only where both sides speak the same dialect."""
+    return passed_on(
+        crossing.dialect, scope["headers"] if exchange.dialect == crossing.dialect else ()
+    )
+
+
+def _not_offered(exchange: Exchange, provider: Provider) -> Problem:
+    return Problem(
+        "invalid_request",
+        message=f"The model `{exchange.model}` is not offered at this endpoint.",
+        param="model",
+        reason=f"upstream {provider.name} has nothing for {exchange.endpoint}",
+    )

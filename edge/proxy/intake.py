@@ -1,0 +1,287 @@
+"""Read what the client asks for: the body once, and of it only the members we act on."""
+
+from collections.abc import Sequence
+from functools import partial
+from math import inf
+
+import msgspec
+
+from edge.billing.token_estimate import Estimator
+from edge.endpoints import ENDPOINTS, Endpoint
+from edge.requests.body_limits import FEW, check_all, check_few, is_large
+from edge.requests.content_names import check_contents
+from edge.requests.member_names import check_names
+from edge.routing.catalog import Catalog, Model
+from edge.routing.unknown_model import not_allowed, not_found
+from edge.runtime.worker_thread import aside
+from edge.upstreams.provider import check_passed_on
+from middlewares.asgi import ASGIApp, Receive, Scope, Send, subscriber
+from middlewares.body import read_body, refuse
+from middlewares.exchange import Exchange, exchange_of
+from middlewares.problem import Problem, expected
+from middlewares.uploads import Upload, Uploads
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_decode_strs = msgspec.json.Decoder(list[str] | None).decode
+_decode_bool = msgspec.json.Decoder(bool | None).decode
+
+MOST_MEMBERS = 1000
+"""No dialect has a hundred; a body full of them takes twenty times its size in memory."""
+LONGEST_NAME = 256
+MOST_MODELS = 16
+_NOTHING = (b"null", b"[]", b'""')
+_LONGEST_NOTHING = max(map(len, _NOTHING))
+
+_OF_CONTENT = frozenset((b"content-type", b"content-encoding"))
+
+
+_READ = frozenset(("json", "none"))
+"""Kinds of bodies that this layer reads, or that need no reader. A new kind begins here."""
+
+
+def check_bodies(endpoints: Sequence[Endpoint]) -> None:
+    """Raise NotImplementedError for an endpoint whose body would not be read."""
+    for row in endpoints:
+        if row.body not in _READ:
+            raise NotImplementedError(f"endpoint {row.name}: no reader for {row.body} bodies")
+
+
+check_bodies(ENDPOINTS)
+
+
+class IntakeMiddleware:
+    """Read the body within its bounds and find out which model is asked for.
+
+    limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
+    endpoints: all those whose requests come here.
+
+    Reads:   row, dialect, client, principal
+    Writes:  body_read, fields, whole, upload, model, models, resolved, stream, large, size,
+             estimate, media
+    Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
+             request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
+             upstream_unavailable
+    Order:   inside auth, so that no stranger's body is read, and inside the limits that can be
+             decided without it; outside all that acts on the model
+    Cost:    one receive for most bodies; two msgspec decodes that leave values as they are, of the
+             whole and of turns and tools; a large body is read in a thread beside the loop
+    """
+
+    __slots__ = (
+        *("_appraise", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
+        "app",
+    )
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        catalog: Catalog,
+        estimator: Estimator | None = None,
+        limit: int,
+        idle: float,
+        longest: float = inf,
+        uploads: Uploads | None = None,
+        endpoints: Sequence[Endpoint] = ENDPOINTS,
+    ) -> None:
+        check_bodies(endpoints)
+        self.app = app
+        self._catalog = catalog
+        self._appraise = (estimator or Estimator()).appraise
+        self._limit = limit
+        self._idle = idle
+        self._longest = longest
+        self._uploads = uploads or Uploads(total=limit << 4, each=limit << 4)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = exchange_of(scope)
+        row: Endpoint = exchange.row
+        if row.body == "none":
+            return await self.app(scope, receive, send)
+        principal = exchange.principal
+        who = subscriber(exchange.client) if principal is None else principal.id
+        upload = Upload(self._uploads, who)
+        exchange.body_read = True
+        try:
+            try:
+                _check_media_type(scope)
+                if exchange.dialect == "anthropic":
+                    check_passed_on(scope["headers"])
+                body = await read_body(
+                    scope,
+                    receive,
+                    limit=self._limit,
+                    idle=self._idle,
+                    longest=self._longest,
+                    upload=upload,
+                )
+            except Problem as problem:
+                upload.close()
+                return await refuse(problem, scope, receive, send)
+            exchange.large = is_large(body)
+            if exchange.large:
+                await self._read_large(exchange, body)
+            else:
+                self._read(exchange, body)
+            exchange.upload = upload
+            del body  # the exchange holds what it is made of, until that is sent
+            await self.app(scope, receive, send)
+        finally:
+            if upload.size:
+                upload.close()
+
+    def _read(self, exchange: Exchange, body: bytes) -> None:
+        """What the body asks for. Raises Problem."""
+        fields = _members(body)
+        if not FEW.isdisjoint(fields):
+            check_few(fields)
+        row: Endpoint = exchange.row
+        check_names(fields, row.codec)
+        exchange.whole = check_contents(fields)
+        entry = self._asked(exchange, fields).entry
+        principal = exchange.principal
+        who = "" if principal is None else principal.id
+        exchange.size, exchange.estimate, exchange.media = self._appraise(entry, body, who)
+
+    async def _read_large(self, exchange: Exchange, body: bytes) -> None:
+        """The same, with what takes long beside the event loop."""
+        fields, exchange.whole = await aside(partial(_members_of_large, exchange.row, body))
+        entry = self._asked(exchange, fields).entry
+        principal = exchange.principal
+        who = "" if principal is None else principal.id
+        appraising = partial(self._appraise, entry, body, who)
+        exchange.size, exchange.estimate, exchange.media = await aside(appraising)
+
+    def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
+        """The model that the members ask for, and how. Raises Problem."""
+        row: Endpoint = exchange.row
+        streamed = row.streams
+        if "models" in fields:
+            named = _models(fields)  # no upstream may read them
+            if streamed:
+                exchange.models = named
+        exchange.model = model = _text(fields, "model")
+        if not model.isprintable():
+            raise expected("model", "a printable name")
+        exchange.fields = fields
+        exchange.stream = streamed and _flag(fields, "stream")
+        for name in row.required:
+            value = fields.get(name)
+            if value is not None and (
+                len(value) > _LONGEST_NOTHING or bytes(value) not in _NOTHING
+            ):
+                break
+        else:
+            raise expected(row.required[0], "a value that is not empty")
+        found = self._usable(exchange, model, "model")
+        if exchange.models:
+            names = enumerate(exchange.models)
+            others = [self._usable(exchange, name, f"models[{n}]") for n, name in names]
+            exchange.resolved = (found, *others)
+        else:
+            exchange.resolved = (found,)
+        return found
+
+    def _usable(self, exchange: Exchange, name: str, param: str) -> Model:
+        """The model of that name. Raises Problem where there is none for this principal."""
+        model = self._catalog.find(name)
+        principal = exchange.principal
+        if model is None:
+            said = not_found(self._catalog, principal, name, exchange.dialect)
+            raise Problem("model_not_found", message=said, param=param)
+        if principal is not None and not self._catalog.allows(principal, model):
+            raise Problem("model_not_allowed", message=not_allowed(name), param=param)
+        return model
+
+
+def _check_media_type(scope: Scope) -> None:
+    kind = encoding = None
+    for name, value in scope["headers"]:
+        if name not in _OF_CONTENT:
+            continue
+        if name == b"content-type":
+            kind = value if kind is None else kind
+        else:
+            encoding = value if encoding is None else encoding
+    if kind is not None and kind != b"application/json":
+        essence = kind.split(b";", 1)[0].strip().lower()
+        if essence != b"application/json" and not essence.endswith(b"+json"):
+            raise Problem(
+                "unsupported_media_type",
+                message="The body must be JSON: send `content-type: application/json`.",
+                param="content-type",
+            )
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise Problem(
+            "unsupported_media_type",
+            message="The body must not be compressed: leave `content-encoding` out.",
+            param="content-encoding",
+        )
+
+
+def _members_of_large(row: Endpoint, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+    fields = _members(body)
+    check_all(row, fields)
+    check_names(fields, row.codec)
+    return fields, check_contents(fields)
+
+
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        fields = _decode(body)
+        if len(fields) <= MOST_MEMBERS:
+            return fields
+        said = f"The body has more than {MOST_MEMBERS} members."
+    except msgspec.ValidationError:
+        said = "The body must be a JSON object."
+    except RecursionError:
+        said = "The body is nested too deeply."
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        said = f"The body is not valid JSON: {error}."
+    raise Problem("invalid_request", message=said)
+
+
+def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
+    raw = fields.get(name)
+    if raw is None:
+        raise expected(name, "a string; it is missing")
+    try:
+        text = _decode_str(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise expected(name, "a string") from None
+    if not text or len(text) > LONGEST_NAME:
+        raise expected(name, f"a string of 1 to {LONGEST_NAME} characters")
+    return text
+
+
+def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
+    """The caller's own order, taken out of `fields`: upstreams do not know that member."""
+    raw = fields.pop("models")
+    what = f"an array of up to {MOST_MODELS} names of models"
+    try:
+        names = _decode_strs(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise expected("models", what) from None
+    if names is None:
+        return ()
+    if len(names) > MOST_MODELS:
+        raise expected("models", what)
+    for n, name in enumerate(names):
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise expected(f"models[{n}]", f"a printable name of 1 to {LONGEST_NAME} characters")
+    if names and "model" not in fields:
+        fields["model"] = msgspec.Raw(msgspec.json.encode(names[0]))
+    return tuple(names)
+
+
+def _flag(fields: dict[str, msgspec.Raw], name: str) -> bool:
+    raw = fields.get(name)
+    if raw is None:
+        return False
+    try:
+        return bool(_decode_bool(raw))
+    except msgspec.DecodeError:
+        raise expected(name, "true or false") from None

@@ -1,0 +1,157 @@
+"""What a request may cost at most, before it is made.
+
+Theory of operation. Two figures of the input are kept apart:
+
+    input        the estimate: what the text and the media that can be seen are worth. Rates take
+                 it, and an answer that its upstream does not count is charged by it.
+    most_input   what is set aside: the estimate, or the model's whole context where the request
+                 asks for something that only the upstream sees (`edge.requests.unseen_input`).
+
+The output is the bound that the upstream is sent (`edge.requests.output_limit`), else the most
+that the model, or
+any model that may serve instead, can make. What is priced apart (`edge.billing.surcharges`) is in
+the price of the bill, and in its calls of hosted tools.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
+
+import msgspec
+
+from edge.billing.plans import Plans
+from edge.billing.surcharges import (
+    check_tiers,
+    compacts,
+    hosted_calls,
+    keeps_for_an_hour,
+    tiers_asked,
+)
+from edge.endpoints import Endpoint
+from edge.requests.output_limit import UNBOUNDED, output_bound
+from edge.requests.unseen_input import reads_more
+from edge.routing.catalog import Catalog, Model
+from edge.runtime.worker_thread import aside
+from edge.vendors.claude_models import claude
+from middlewares.budget import Quote
+from middlewares.exchange import MOST_RUNS, Exchange
+from middlewares.limits import OnHangup
+from middlewares.pricing import Price
+
+_CONTEXT = 200_000
+"""Tokens that a model reads at most whose catalog entry does not say."""
+
+
+class _Limits(msgspec.Struct, frozen=True):
+    """The most that any model that may serve can make and read, and a price by which none costs
+    more. most: output tokens, None if unknown; unbounded: of an answer that nothing bounds.
+    on_hangup: of the models, None where the plan decides. added: what upstreams put into bodies.
+    """
+
+    most: int | None
+    unbounded: int
+    context: int
+    price: Price
+    on_hangup: OnHangup | None
+    added: Mapping[str, msgspec.Raw]
+    hour_is_dearer: bool
+    """Whether a cache written for an hour costs more than any other input."""
+
+
+class Quoter:
+    """Bills of exchanges, from the catalog and the terms of their principals."""
+
+    def __init__(self, catalog: Catalog, plans: Plans) -> None:
+        self._catalog = catalog
+        self._plans = plans
+        self._known: dict[str, _Limits] = {}
+
+    def soon(self, exchange: Exchange) -> Quote | Awaitable[Quote | None] | None:
+        """The bill, which a large body has to be awaited for."""
+        if exchange.large:
+            return aside(partial(self, exchange))
+        return self.__call__(exchange)  # by its name, which costs less
+
+    def __call__(self, exchange: Exchange) -> Quote | None:
+        """The bill; None for what costs nothing by its nature.
+
+        Raises Problem (`Plans.terms`, and for a tier that has no price).
+        """
+        row: Endpoint = exchange.row
+        if row.billed == "free" or not exchange.model:
+            return None
+        model: Model | None = exchange.resolved[0]
+        named: Sequence[Model] = exchange.resolved[1:]
+        if exchange.downgrade_to:
+            model, named = self._catalog.find(exchange.downgrade_to), ()
+        if model is None:
+            return None
+        limits = self._limits(model, named)
+        principal, fields = exchange.principal, exchange.fields
+        budget = self._plans.terms(principal).budget
+        price, hosted = limits.price, 0
+        asked = tiers_asked(fields)
+        if asked:  # of all that the caller named: one that fails may stand before one that costs
+            for one in (model, *exchange.resolved[1:]):
+                if one.prices is not None:
+                    check_tiers(asked, one.prices)
+        if limits.on_hangup is not None:
+            budget = msgspec.structs.replace(budget, on_hangup=limits.on_hangup)
+        if limits.added:
+            fields = {**fields, **limits.added}
+        estimate = most_input = exchange.estimate
+        runs = MOST_RUNS
+        if budget.limited:
+            runs = 1
+            hour = limits.hour_is_dearer and keeps_for_an_hour(fields)
+            if asked or hour:
+                price = price.most_with(asked, hour=hour)
+            if "context_management" in fields and compacts(fields):
+                runs += 1
+                most_input *= 2
+            if reads_more(fields, whole=exchange.whole and not limits.added):
+                most_input = max(most_input, limits.context)
+                calls = hosted_calls(row.codec, fields)
+                runs += calls
+                if price.hosted_call:
+                    hosted = calls
+        return Quote(
+            budget,
+            (principal.plan or "") if principal is not None else "",
+            estimate,
+            output_bound(row, fields, limits.most, limits.unbounded),
+            price,
+            most_input,
+            hosted,
+            runs,
+        )
+
+    def _limits(self, model: Model, named: Sequence[Model]) -> _Limits:
+        """The limits of all that may serve `model`, or what the caller has named."""
+        if not named and (known := self._known.get(model.entry)) is not None:
+            return known
+        others = named or filter(None, map(self._catalog.find, model.fallbacks))
+        models = [model, *others]
+        outputs = [one.max_output for one in models]
+        prices = [one.prices for one in models if one.prices is not None]
+        leaving = [one.on_hangup for one in models if one.on_hangup is not None]
+        price = Price.dearest(prices)
+        limits = _Limits(
+            most=None if None in outputs else max(bound or 0 for bound in outputs),
+            unbounded=max(map(_unbounded, models)),
+            context=max(one.context or _CONTEXT for one in models),
+            price=price,
+            on_hangup="drain" if "drain" in leaving else next(iter(leaving), None),
+            added={name: raw for one in models for name, raw in one.added.items()},
+            hour_is_dearer=price.cache_write_1h > max(price.input, price.cache_write),
+        )
+        if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
+            self._known[model.entry] = limits
+        return limits
+
+
+def _unbounded(model: Model) -> int:
+    """Tokens of an answer that nothing bounds: Claude models are then sent the most they take."""
+    if model.max_output is not None:
+        return model.max_output
+    names = map(model.family_of, model.targets)
+    return max(UNBOUNDED, *[claude(name).max_output or 0 for name in names])

@@ -1,0 +1,110 @@
+"""Answers in another form than was asked for.
+
+A streamed request is answered by an event stream, and most upstreams say so. Where the content type
+says something else, or nothing, the first bytes decide:
+
+    a line of an event stream   it is one
+    a JSON object               an error, or a whole answer, which is read to its end and then
+                                passed on as the stream it should have been
+    anything else               a failed attempt (HTML of a proxy, most often)
+
+An unstreamed request that is answered by an event stream gets the answer that the stream makes.
+"""
+
+from functools import partial
+
+from edge.dialects.passthrough import UpstreamBroke
+from edge.runtime.worker_thread import aside
+from edge.upstreams import Header, Response, Sink, pump
+from edge.upstreams.bodies import BOM, read_all
+from middlewares.exchange import Dialect
+
+from .stream_forms import as_stream, put_together
+from .whole_answers import LARGE, MOST_ANSWER
+
+_LABEL = b"text/event-stream"
+_LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How a line of an event stream begins (WHATWG HTML section 9.2.5)."""
+
+
+async def event_stream(response: Response, dialect: Dialect, limit: int) -> Response:
+    """`response` as an event stream of `dialect`; itself when its content type says that it is one.
+
+    limit: bytes of a JSON answer that came instead. Raises UpstreamBroke for what is no answer, and
+    UpstreamFailure.
+    """
+    label = b""
+    for name, value in response.headers:
+        if name == b"content-type":
+            label = value.strip()
+            if label[: len(_LABEL)].lower() == _LABEL:
+                return response
+            break
+    head = await _beginning(response)
+    text = _text(head)
+    if text.startswith(_LINES):
+        return _Begun(response, head)
+    if text.startswith(b"{"):
+        body = await read_all(_Begun(response, head), min(limit, MOST_ANSWER))
+        made = partial(as_stream, body, dialect)
+        stream = await aside(made) if len(body) >= LARGE else made()
+        return _Begun(response, stream, ended=True)
+    raise UpstreamBroke(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
+
+
+def whole_answer(body: bytes, dialect: Dialect) -> bytes:
+    """`body`, or the answer that it makes if it is an event stream. Raises UpstreamBroke."""
+    if body.startswith(b"{"):
+        return body
+    text = _text(body)
+    return put_together(text, dialect) if text.startswith(_LINES) else body
+
+
+async def _beginning(response: Response) -> bytes:
+    """The first bytes, enough to tell what they are the beginning of."""
+    head = b""
+    while more := await response.read():
+        head += more
+        if BOM.startswith(head):
+            continue
+        text = _text(head)
+        if text and not any(line.startswith(text) and line != text for line in _LINES):
+            break
+        if len(head) > 1 << 16:
+            break
+    return head
+
+
+def _text(head: bytes) -> bytes:
+    return head.removeprefix(BOM).lstrip(b"\r\n\t ")
+
+
+class _Begun:
+    """A response of which `head` was read already. ended: there is no more than that."""
+
+    def __init__(self, response: Response, head: bytes, *, ended: bool = False) -> None:
+        self.status = response.status
+        self.headers: list[Header] = response.headers
+        self._response = response
+        self._head = head
+        self._ended = ended
+
+    async def read(self) -> bytes:
+        """See `Response.read`."""
+        head, self._head = self._head, b""
+        if head or self._ended:
+            return head
+        return await self._response.read()
+
+    async def pump(self, sink: Sink) -> None:
+        """See `edge.upstreams.pump`."""
+        head, self._head = self._head, b""
+        rest = sink(head) if head else None
+        if rest is not None:
+            await rest
+        if not self._ended:
+            await pump(self._response, sink)
+
+    def close(self) -> None:
+        """See `Response.close`."""
+        self._response.close()

@@ -1,0 +1,245 @@
+"""One stream on its way from an upstream to a client.
+
+Frames are held until the first content; from then on each read of the upstream becomes at most one
+`send`. Which bytes leave is the relay's to say (`edge.dialects.passthrough.Relay`).
+"""
+
+from asyncio import sleep
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import Any
+
+from edge.dialects.counts import TOKEN, made
+from edge.dialects.errors import failed_by
+from edge.dialects.passthrough import Relay, UpstreamBroke
+from edge.upstreams import Header, Response, UpstreamFailure, pump
+from edge.upstreams.bodies import BOM
+from middlewares.asgi import Message, Send, offer
+from middlewares.exchange import Exchange, FailureEncoder, cost_of
+from middlewares.pricing import decimal
+from middlewares.problem import Problem
+from middlewares.sse import Overflow, Splitter, before_last, comment
+
+from .translate import Translator
+from .watchdog import Watchdog
+
+_STREAM_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+_HELD_BYTES = 1 << 20
+_AT_ONCE = 16 << 10
+"""Bytes of a read that are dealt with before others have their turn: eight thousand blank lines, or
+as many events as can be in so few bytes, take 20 ms."""
+_USED_UP = "The budget is used up; the answer ends here."
+
+
+class _Enough(Exception):
+    """The caller has all it asked for; the upstream need not go on."""
+
+
+class ResponseStream:
+    """One stream on its way from an upstream to a client."""
+
+    __slots__ = (
+        "_flowing",
+        "_gone",
+        "_held",
+        "_ping",
+        "_relay",
+        "_send",
+        "_settle",
+        "_splitter",
+        "_told",
+        "_watch",
+        "exchange",
+        "started",
+    )
+
+    def __init__(self, exchange: Exchange, crossing: Translator, send: Send) -> None:
+        self.exchange = exchange
+        self.started = exchange.headers_sent_early
+        self._flowing = False
+        self._gone = False
+        self._held = b""
+        self._ping = crossing.ping
+        self._relay: Relay = crossing.relay()
+        self._settle = crossing.settle
+        exchange.failure_encoder = self._relay
+        self._send = send
+        self._splitter = Splitter()
+        self._told = False
+
+    def left(self) -> None:
+        """The client has gone, and the upstream is to be heard out: send what comes nowhere."""
+        self._gone = True
+        self._send = _nowhere
+        if not self._flowing:
+            self.exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
+
+    async def _start(self) -> None:
+        self.started = True
+        headers = list(_STREAM_HEADERS)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def ping(self) -> None:
+        """A sign of life, after the head if that has not left yet; none after the end."""
+        if self._relay.complete:
+            return
+        if not self.started:
+            self.exchange.headers_sent_early = True
+            await self._start()
+        await self._send(_body(self._ping))
+
+    async def carry(self, response: Response, watch: Watchdog) -> None:
+        """Hold frames until the first content, then pass each read on at once."""
+        self._watch = watch
+        relay = self._relay
+        try:
+            await pump(response, self._take)
+            rest = self._splitter.rest()
+            if not self._held and rest.removeprefix(BOM).lstrip().startswith(b"{"):
+                failed = failed_by(rest.removeprefix(BOM))  # an error labelled as a stream
+                raise UpstreamBroke.by(failed)
+            last = relay.relay(rest + b"\n\n") if rest else b""
+            last += relay.relay_end()
+            if not self._flowing:
+                if not relay.content:
+                    raise UpstreamBroke("the stream ended without content")
+                self._held += last  # what was kept back until it was known what it is
+                await self._commit()
+            elif last:
+                await self._give(last)
+        except _Enough:
+            pass
+        except UpstreamFailure:
+            # After its end marker a stream that has given something has nothing left to lose.
+            if not (relay.complete and self._flowing):
+                raise
+        except Overflow as overflow:
+            raise UpstreamBroke(str(overflow)) from None
+        except UpstreamBroke as broke:
+            if broke.passed and self.exchange.first_content:
+                await self._send(_body(broke.passed))
+            raise
+        finally:
+            exchange = self.exchange
+            if not self._flowing and self._held:
+                exchange.failure_encoder = _Behind(self._held.removeprefix(BOM), relay)
+            exchange.usage, measured = self._settle(relay)
+            exchange.output_estimate = min(made(relay.said), exchange.most_output)
+            if relay.complete and self._flowing:  # whatever the upstream's connection does now
+                exchange.usage_reported = measured
+                exchange.outcome = "hung_up" if self._gone else "completed"
+
+    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+        """Called for every read of the upstream: the hot path of the whole program."""
+        if len(chunk) > _AT_ONCE:
+            return self._in_pieces(chunk)
+        block = self._splitter.split(chunk)
+        if not block:
+            return None
+        relay = self._relay
+        block = relay.relay(block)
+        if self._flowing:
+            if not block:
+                return None
+            if relay.complete:
+                return self._give(block)
+            self._watch.beat()
+            return offer(self._send, _body(block))
+        self._held += block
+        if relay.content:
+            return self._commit()
+        if len(self._held) > _HELD_BYTES:
+            raise UpstreamBroke(f"{_HELD_BYTES} bytes came and no content")
+        return None
+
+    async def _in_pieces(self, chunk: bytes) -> None:
+        for at in range(0, len(chunk), _AT_ONCE):
+            rest = self._take(chunk[at : at + _AT_ONCE])
+            if rest is not None:
+                await rest
+            await sleep(0)
+
+    async def _commit(self) -> None:
+        """The first content: let go of what was held, the head before it if it has not left."""
+        self._flowing = True
+        exchange = self.exchange
+        exchange.fields = {}
+        exchange.decoded = None
+        if exchange.upload is not None:
+            exchange.upload.close()
+        exchange.first_content = now = perf_counter()
+        exchange.upstream_seconds = now - exchange.attempts[0].started
+        self._watch.content()
+        if exchange.health_report is not None:
+            exchange.health_report.answered()
+        if not self.started:
+            await self._start()
+        exchange.headers_sent_early = False
+        held, self._held = self._held.removeprefix(BOM), b""
+        await self._give(held)
+
+    async def _give(self, block: bytes) -> None:
+        """Send what may be the last of the answer; stored first, if it is to be stored."""
+        relay = self._relay
+        if relay.complete and relay.answer and self.exchange.answer_record is not None:
+            await self.exchange.answer_record.save(relay.answer)
+        self._watch.beat()
+        if relay.complete and not self._told:
+            self._told = True
+            if cost := self._cost():
+                block = before_last(block, cost)
+        await self._send(_body(block))
+        if relay.enough:
+            raise _Enough
+
+    def _cost(self) -> bytes:
+        """What the answer cost, as a comment that readers of event streams pass over."""
+        usage, measured = self._settle(self._relay)
+        if usage is None or not measured:
+            return b""
+        cost = cost_of(self.exchange, usage)
+        if cost is None:
+            return b""
+        return comment("x-credits-used " + decimal(cost))
+
+    async def finish(self) -> None:
+        """The upstream has ended well and so does the client's stream."""
+        self.exchange.outcome = "hung_up" if self._gone else "completed"
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+class CutOff(ResponseStream):
+    """A stream that ends when what its principal has set aside for it is used up."""
+
+    __slots__ = ()
+
+    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+        relay = self._relay
+        if relay.said > self.exchange.cut_off * TOKEN and not relay.complete:
+            raise Problem("budget_exceeded", message=_USED_UP, reason="cut off")
+        return super()._take(chunk)
+
+
+class _Behind:
+    """Ends a stream that broke before its first content, where events are numbered: the numbers of
+    what was held are used up, so it goes out with the failure."""
+
+    def __init__(self, held: bytes, encoder: FailureEncoder) -> None:
+        self._held = held
+        self._encoder = encoder
+
+    def encode_failure(self, content: dict[str, Any]) -> bytes | None:
+        """See `FailureEncoder`."""
+        encoded = self._encoder.encode_failure(content)
+        return None if encoded is None else self._held + encoded
+
+
+async def _nowhere(message: Message) -> None: ...
+
+
+def _body(block: bytes) -> Message:
+    return {"type": "http.response.body", "body": block, "more_body": True}

@@ -1,0 +1,142 @@
+"""A whole answer as the stream of its dialect, and the answer that a stream makes.
+
+For upstreams that answer in the form that was not asked for. Both go through the neutral events of
+the dialect; what the upstream counted is taken over in its own words, since some of it has a price
+and is not in the words of the other form.
+"""
+
+from collections.abc import Iterable
+from time import time
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from edge.dialects.codec import Caller, Writer
+from edge.dialects.neutral import Failed, fold
+from edge.dialects.openai_responses.wire import hosted_in
+from edge.dialects.passthrough import UNREADABLE, Fields, UpstreamBroke, decode_fields, encode
+from edge.dialects.split_characters import Halves
+from edge.endpoints import CONVERSATIONS
+from middlewares import sse
+from middlewares.exchange import Dialect
+
+from .translate import CLIENTS, UPSTREAMS
+
+_NULL = msgspec.Raw(b"null")
+_UNTOLD = (b"null", b"0")
+_ASKED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
+_FINISHED = (b'"completed"', b'"incomplete"')
+_DONE = b'"response.output_item.done"'
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
+
+
+def put_together(stream: bytes, dialect: Dialect) -> bytes:
+    """The body of the answer that a whole `stream` of `dialect` makes. Raises UpstreamBroke."""
+    reader = UPSTREAMS[dialect].reader()
+    splitter, halves = sse.Splitter(len(stream)), Halves()
+    block = halves.join(splitter.split(stream) + splitter.rest() + b"\n\n") + halves.rest()
+    reply = fold([*reader.decode(block), *reader.decode_end()])
+    if reply.failed is not None:
+        raise UpstreamBroke.by(reply.failed)
+    made = decode_fields(_writer(dialect, stream=False).encode_body(reply))
+    events = map(_fields_of, sse.split(block))  # a million may be: one at a time
+    return encode({**made, **(_response(events) if dialect == "responses" else _told(events))})
+
+
+def as_stream(body: bytes, dialect: Dialect) -> bytes:
+    """The stream in which `dialect` gives the whole answer `body`. Raises UpstreamBroke."""
+    events = UPSTREAMS[dialect].read(body)
+    for event in events:
+        if isinstance(event, Failed):
+            raise UpstreamBroke.by(event)
+    stream = _writer(dialect, stream=True).encode(events)
+    answer = _object(body)
+    if dialect == "responses":
+        answer.setdefault("service_tier", _NULL)
+    told = _told([answer])
+    hosted = [item for item in _items(answer.get("output")) if hosted_in(bytes(item))]
+    return b"".join(_telling(event, told, hosted) for event in sse.split(stream))
+
+
+def _writer(dialect: Dialect, *, stream: bool) -> Writer:
+    caller = Caller(
+        model="whole",
+        id=uuid4().hex,
+        created=int(time()),
+        fields=_ASKED if stream else {},
+        stream=stream,
+    )
+    codec = CONVERSATIONS[dialect].codec
+    assert codec is not None
+    return CLIENTS[codec].writer(caller)
+
+
+def _told(events: Iterable[Fields]) -> Fields:
+    """What the upstream counted, and at which tier. A later count goes before an earlier one, but
+    for what it does not tell.
+    """
+    usage: Fields = {}
+    told: Fields = {}
+    for fields in events:
+        fields = {**fields, **_object(fields.get("message"))}
+        for name, raw in _object(fields.get("usage")).items():
+            if bytes(raw) not in _UNTOLD or name not in usage:
+                usage[name] = raw
+        if "service_tier" in fields:
+            told["service_tier"] = fields["service_tier"]
+    return {**told, "usage": msgspec.Raw(encode(usage))} if usage else told
+
+
+def _response(events: Iterable[Fields]) -> Fields:
+    """The finished response of a stream, with the items that are done where it holds none."""
+    response: Fields = {}
+    done: list[msgspec.Raw] = []
+    for fields in events:
+        found = _object(fields.get("response"))
+        if bytes(found.get("status", b"")) in _FINISHED:
+            response = found
+        if bytes(fields.get("type", b"")) == _DONE and "item" in fields:
+            done.append(fields["item"])
+    if not _items(response.get("output")):
+        response.pop("output", None)
+        if done:
+            response["output"] = msgspec.Raw(encode(done))
+    return {"service_tier": _NULL, **response}
+
+
+def _telling(event: bytes, told: Fields, hosted: list[msgspec.Raw]) -> bytes:
+    """`event` with `told` in place of its own count, if it has one."""
+    parsed = sse.parse(event)
+    fields = _fields_of(event)
+    response = _object(fields.get("response"))
+    if _object(fields.get("usage")):
+        fields.update(told)
+    elif _object(response.get("usage")):
+        output = [*_items(response.get("output")), *hosted]
+        changed: dict[str, Any] = {**response, **told, "output": output}
+        fields["response"] = msgspec.Raw(encode(changed))
+    else:
+        return event
+    return sse.encode(encode(fields), parsed.name if parsed is not None else "")
+
+
+def _fields_of(event: bytes) -> Fields:
+    parsed = sse.parse(event)
+    return {} if parsed is None else _object(parsed.data)
+
+
+def _object(raw: bytes | msgspec.Raw | None) -> Fields:
+    """Members of a JSON object; none of anything else."""
+    try:
+        return {} if raw is None else decode_fields(raw)
+    except UNREADABLE:
+        return {}
+
+
+def _items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    try:
+        return ([] if raw is None else _decode_list(raw)) or []
+    except UNREADABLE:
+        return []

@@ -1,0 +1,280 @@
+"""How one attempt gets from the caller's dialect to the upstream's, and its answer back.
+
+    Passthrough   both speak the same: bytes pass, the model's name is spliced
+    Translation   they do not: through the neutral form (`translation`)
+
+`translator_for` chooses. What it gives is good for one attempt: it makes the upstream's body, then
+either a `relay` for a stream or `finish_plain` for a whole answer.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from edge.billing.token_estimate import Estimator
+from edge.dialects import anthropic_messages, openai_chat, openai_completions, openai_responses
+from edge.dialects.anthropic_messages import passthrough as messages_passthrough
+from edge.dialects.codec import ClientSide, Spelled, TargetModel, UpstreamSide
+from edge.dialects.counts import believable, choices_asked, is_sure, settled
+from edge.dialects.foreign_signatures import without_foreign
+from edge.dialects.neutral import Conversation
+from edge.dialects.objects import DIALECT as OBJECTS
+from edge.dialects.openai_chat import passthrough as chat_passthrough
+from edge.dialects.openai_embeddings import DIALECT as EMBEDDINGS
+from edge.dialects.openai_responses import passthrough as responses_passthrough
+from edge.dialects.openai_responses.compaction import DIALECT as COMPACTION
+from edge.dialects.passthrough import UNREADABLE, Dialect, Fields, Relay
+from edge.dialects.signatures import fingerprint
+from edge.endpoints import SERVED_BY, Codec, Endpoint
+from edge.requests.borrowed_body import speaks_responses
+from edge.requests.regex_windows import found
+from middlewares.exchange import Dialect as DialectName
+from middlewares.exchange import Exchange, Usage
+from middlewares.problem import Problem
+
+from .translation import Translation
+
+PASSTHROUGH: Mapping[str, Dialect] = {
+    "openai": chat_passthrough.DIALECT,
+    "anthropic": messages_passthrough.DIALECT,
+    "responses": responses_passthrough.DIALECT,
+}
+"""By dialect: how bytes pass where caller and upstream speak the same."""
+
+_WAYS: Mapping[Codec | None, Dialect] = {
+    "compaction": COMPACTION,
+    "embeddings": EMBEDDINGS,
+    "object": OBJECTS,
+}
+"""By codec, where it is not the dialect alone that says how bytes pass."""
+
+CLIENTS: Mapping[Codec, ClientSide] = {
+    "chat": openai_chat.CLIENT,
+    "completions": openai_completions.CLIENT,
+    "responses": openai_responses.CLIENT,
+    "messages": anthropic_messages.CLIENT,
+}
+"""By codec: how callers speak."""
+
+UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
+    "openai": openai_chat.UPSTREAM,
+    "responses": openai_responses.UPSTREAM,
+    "anthropic": anthropic_messages.UPSTREAM,
+}
+"""By dialect, the one to prefer first when an upstream speaks several."""
+
+_SEARCH = "web_search_options"
+"""The member of a chat that offers web search: no answer tells how often it searched."""
+_STATE = ("previous_response_id", "conversation", "background", "prompt")
+"""Members of Responses by which a request means more than it says."""
+_BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
+"""A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
+_decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_PREFIXES = 4096
+"""Tokens that a server may put before the inputs of a batch."""
+
+
+class Translator(Protocol):
+    """One attempt's way across."""
+
+    dialect: DialectName
+    """The upstream's."""
+    path: bytes
+    """Where the request goes there, below the base URL."""
+    ping: bytes
+    """What keeps the caller's stream alive between two events."""
+    dropped: list[str]
+    """What of the request had no place there, each in a few words."""
+    spelled: Spelled | None
+    """Where the two dialects differ."""
+
+    def take_body(self) -> bytes:
+        """The upstream's request. Called once: it can be megabytes, and is not kept here."""
+        ...
+
+    def relay(self) -> Relay:
+        """The way of a streamed answer. Called once."""
+        ...
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+        """The caller's body, what it used, and whether the upstream counted all of that.
+
+        Raises UpstreamBroke.
+        """
+        ...
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """The same two of a stream: as far as the upstream has told, if it is not complete."""
+        ...
+
+
+def translator_for(
+    exchange: Exchange,
+    spoken: Collection[DialectName],
+    aim: TargetModel,
+    *,
+    estimator: Estimator,
+    clients: Mapping[Codec, ClientSide] = CLIENTS,
+    passing: bool = True,
+    max_answer: int = 256 << 20,
+    foreign: int = 0,
+    disclose: bool = False,
+) -> Translator | None:
+    """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
+
+    aim: the model there, without its origin.
+    clients: by codec, how callers speak. passing: False if bytes must not pass, because the
+        upstream has shown that it lacks the endpoint.
+    max_answer: bytes that are read of a translated stream.
+    foreign: see `Place`.
+    disclose: whether an answer that passes may name who made it.
+
+    Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
+    """
+    row: Endpoint = exchange.row
+    if not row.translated:
+        if SERVED_BY[exchange.dialect].isdisjoint(spoken):
+            return None
+        # Many inputs may each fill the model's context; none has more tokens than bytes.
+        most = 2 * exchange.size + exchange.estimate + _PREFIXES
+        aim = replace(aim, context=most)
+        return Passthrough(exchange, exchange.dialect, aim, disclose=disclose)
+    chat = row.codec == "chat"
+    borrowed = chat and speaks_responses(exchange.fields)
+    passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
+    native = row.dialect if row.upstream_path else None
+    if native is not None and native in spoken and passing:
+        return Passthrough(exchange, native, aim, foreign=foreign, disclose=disclose)
+    assert row.codec is not None
+    client = clients[row.codec]
+    read = _read_responses if borrowed else client.read
+    written = "responses" if borrowed else native
+    for dialect, upstream in UPSTREAMS.items():
+        if dialect in spoken:
+            # Of another dialect, nothing is sent on that does not name its maker.
+            return Translation(
+                exchange,
+                read,
+                client,
+                upstream,
+                dialect,
+                replace(aim, origin=fingerprint(dialect, aim.model)),
+                estimator,
+                max_answer,
+                foreign if dialect == written else 0,
+            )
+    return None
+
+
+def _mixes(fields: Fields) -> bool:
+    """Others write Anthropic's tools, calls and results in a chat (Cursor again). Chat upstreams
+    refuse them, so such a chat is read and written anew.
+    """
+    messages = bytes(fields.get("messages", b""))
+    if messages.find(b'"tool_') >= 0 and found(_BLOCK, messages):
+        return True
+    tools = fields.get("tools")
+    if tools is None or bytes(tools).find(b'"input_schema"') < 0:
+        return False
+    try:
+        return any("input_schema" in tool for tool in _decode_tools(tools))
+    except UNREADABLE:
+        return False
+
+
+def _read_responses(fields: Fields) -> Conversation:
+    """That body, which refers to nothing: what is kept is not looked up on the chat path."""
+    for name in _STATE:
+        if bytes(fields.get(name, b"null")) not in (b"null", b"false"):
+            raise Problem(
+                "invalid_request",
+                message=f"Unsupported parameter: `{name}` is only known at /v1/responses.",
+                param=name,
+                issue="expected to be left out",
+                extra={"code": "unsupported_parameter"},
+            )
+    return openai_responses.CLIENT.read(fields)
+
+
+class Passthrough:
+    """Bytes through; see `edge.dialects.passthrough`."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        dialect: DialectName,
+        aim: TargetModel,
+        *,
+        foreign: int = 0,
+        disclose: bool = False,
+    ) -> None:
+        row: Endpoint = exchange.row
+        fields = exchange.fields
+        way = _WAYS.get(row.codec) or PASSTHROUGH[dialect]
+        dropped: list[str] = []
+        if foreign:
+            fields, dropped = without_foreign(fields, dialect, foreign)
+        self.dialect = dialect
+        self.path = row.upstream_path
+        self._body = way.prepare(fields, aim.model, exchange.stream, family=aim.family)
+        self.ping = way.ping
+        self.dropped = dropped
+        self.spelled: Spelled | None = None
+        self._way = way
+        self._exchange = exchange
+        self._disclose = disclose
+        self._context = aim.context
+        # Vectors are no output, whatever their server counts.
+        self._choices = choices_asked(fields) if row.bounds else 0
+        self._hosted = 0
+        if _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null":
+            self._hosted = 1
+
+    def take_body(self) -> bytes:
+        """The caller's members as they came, another model."""
+        body, self._body = self._body, b""
+        return body
+
+    def relay(self) -> Relay:
+        """The dialect's own."""
+        exchange = self._exchange
+        return self._way.relay(
+            exchange.fields, exchange.model, exchange.response_overrides, disclose=self._disclose
+        )
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+        """The dialect's own."""
+        exchange = self._exchange
+        ours, told = self._way.finish_plain(
+            body,
+            exchange.model,
+            exchange.response_overrides,
+            fields=exchange.fields,
+            disclose=self._disclose,
+        )
+        if told is not None and self._choices and not self._hosted and is_sure(told, self._context):
+            return ours, told, True
+        usage, measured = self._settled(told, 0, ours)
+        return ours, usage, measured
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """What the upstream told, as far as it is believed."""
+        if relay.complete:
+            return self._settled(relay.usage, relay.said, relay.answer)
+        told = relay.usage
+        runs = self._exchange.runs
+        return told and believable(told, self._context, self._choices, runs), False
+
+    def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
+        """answer: whole, where there is one; it is read only if nobody counted the output."""
+        context, choices, runs = self._context, self._choices, self._exchange.runs
+        if told is not None and choices and not self._hosted and is_sure(told, context):
+            return told, True
+        believed = None if told is None else believable(told, context, choices, runs)
+        if answer and (believed is None or not believed.output):
+            said = max(said, self._way.said(answer))
+        given, most = self._exchange.estimate, self._exchange.most_output
+        return settled(told, believed, given=given, said=said, hosted=self._hosted, most=most)

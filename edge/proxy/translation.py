@@ -1,0 +1,349 @@
+"""From one dialect to another, through the neutral form: one attempt's way across.
+
+request   fields -> ClientSide.read -> Conversation -> UpstreamSide.write -> Sent
+stream    block -> Reader.decode -> events -> Undo.restore -> events -> Writer.encode -> bytes
+whole     body -> UpstreamSide.read -> events -> Undo.restore -> fold -> Writer.encode_body
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import time
+from typing import Any
+
+import msgspec
+
+from edge.billing.token_estimate import Estimates, Estimator, Weight
+from edge.dialects.codec import (
+    AnswerDecoder,
+    Caller,
+    ClientSide,
+    Spelled,
+    TargetModel,
+    UpstreamSide,
+    Writer,
+)
+from edge.dialects.counts import believable, is_sure, made, settled
+from edge.dialects.foreign_signatures import without_foreign
+from edge.dialects.neutral import (
+    CONTENT,
+    Conversation,
+    Counted,
+    Event,
+    Failed,
+    Origin,
+    Stopped,
+    TextDelta,
+    fold,
+)
+from edge.dialects.output_size import said_by, size_of
+from edge.dialects.passthrough import BACKSLASH, Fields, Relay, UpstreamBroke
+from edge.dialects.restore import ResponseRestorer
+from edge.dialects.split_characters import Halves
+from edge.endpoints import CONVERSATIONS
+from middlewares.exchange import Dialect as DialectName
+from middlewares.exchange import Exchange, Usage
+from middlewares.problem import Problem
+
+from .decoded_request import decoded_once
+
+_SAME = (
+    ("messages", "input", "prompt"),
+    ("system", "instructions", "messages"),
+    ("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    ("tools", "functions"),
+    ("tool_choice", "function_call"),
+    ("stop", "stop_sequences"),
+    ("response_format", "text", "output_config", "output_format"),
+    ("reasoning_effort", "reasoning", "thinking", "output_config"),
+    ("temperature",),
+    ("top_p",),
+    ("top_k",),
+)
+"""Members of different dialects that say the same."""
+_SEARCH = b'"web_search_options"'
+"""The member of a chat that offers web search, as it is written here."""
+_MOST_WITHHELD = 64 << 20
+"""Bytes of a stream that may come without anything to pass on: they are kept until it is known what
+they are.
+"""
+
+
+class Translation:
+    """From one dialect to another."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        read: Callable[[Fields], Conversation],
+        client: ClientSide,
+        upstream: UpstreamSide,
+        dialect: DialectName,
+        aim: TargetModel,
+        estimator: Estimator,
+        max_answer: int,
+        foreign: int,
+    ) -> None:
+        fields, missing = without_foreign(exchange.fields, dialect, foreign)
+        try:
+            decoded = decoded_once(exchange, read, fields)
+            conversation, weight = decoded.conversation, decoded.weight
+            sent = upstream.write(conversation, aim)
+        except RecursionError:  # what could just be read can be too deep to write
+            raise Problem("invalid_request", message="The body is nested too deeply.") from None
+        principal = exchange.principal
+        own = estimator.of("" if principal is None else principal.id)
+        estimate = own.estimate(exchange.catalog_id, weight)
+        offered = any(tool.kind == "hosted" for tool in conversation.tools)
+        hosted = int(offered and dialect == "openai" and _SEARCH in sent.body)
+        id_ = exchange.request_id.replace("-", "")
+        self.dialect = dialect
+        self.path = CONVERSATIONS[dialect].upstream_path
+        self._body, sent.body = sent.body, b""
+        self.ping = client.ping
+        self.dropped = [*missing, *conversation.dropped, *sent.dropped]
+        self.spelled: Spelled | None = partial(_spelled, exchange.fields)
+        self._upstream = upstream
+        self._max_answer = max_answer
+        self._count = _Count(exchange, weight, estimate, own, aim.context, hosted)
+        self._writer = client.writer(_caller(exchange, id_, estimate))
+        self._undo = ResponseRestorer(
+            sent,
+            caller=exchange.dialect,
+            seed=id_,
+            taken=[call.id for call in conversation.calls()],
+            origin=Origin(dialect, aim.origin),
+        )
+
+    def take_body(self) -> bytes:
+        """What `UpstreamSide.write` made."""
+        body, self._body = self._body, b""
+        return body
+
+    def relay(self) -> Relay:
+        """Reader, undo and writer, one behind the other."""
+        return TranslatedRelay(
+            self._upstream.reader(), self._undo, self._writer, self._count, self._max_answer
+        )
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """Settled when the stream stopped, for the caller to be told the same."""
+        if relay.complete:
+            return relay.usage, not relay.estimated
+        return relay.usage and self._count.believable(relay.usage), False
+
+    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+        """The fold of the answer's events."""
+        read = self._upstream.read(body)
+        events = self._undo.restore(read)
+        reply = fold(events)
+        if reply.failed is not None:
+            raise UpstreamBroke.by(reply.failed)
+        usage, cut = reply.usage, _is_cut(events, read)
+        if usage is not None and not cut and self._count.is_sure(usage):
+            return self._writer.encode_body(reply), usage, True
+        reply.usage, measured = self._count.settled(usage, said_by(events), cut=cut)
+        return self._writer.encode_body(reply), reply.usage, measured
+
+
+def _is_cut(events: Sequence[Event], read: Sequence[Event]) -> bool:
+    """Whether `events`, made of `read`, end at a stop string of which the upstream knew nothing."""
+    ours, theirs = events[-1], read[-1]
+    return isinstance(ours, Stopped) and not (
+        isinstance(theirs, Stopped) and ours.sequence == theirs.sequence
+    )
+
+
+def _caller(exchange: Exchange, id_: str, estimate: int) -> Caller:
+    principal = exchange.principal
+    return Caller(
+        model=exchange.model,
+        id=id_,
+        created=int(time()),
+        fields=exchange.fields,
+        echo=exchange.response_overrides,
+        estimate=estimate,
+        stream=exchange.stream,
+        owner="" if principal is None else principal.id,
+    )
+
+
+def _spelled(fields: Fields) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for same in _SAME:
+        ours = next((name for name in same if name in fields), None)
+        if ours is not None:
+            for name in same:
+                found.setdefault(name, ours)
+    return found
+
+
+class _Count:
+    """What the upstream counted, where that is believed, or else what it must have been."""
+
+    __slots__ = (
+        "_context",
+        "_entry",
+        "_estimate",
+        "_estimator",
+        "_hosted",
+        "_most",
+        "_runs",
+        "_weight",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        weight: Weight,
+        estimate: int,
+        estimator: Estimates,
+        context: int | None,
+        hosted: int,
+    ) -> None:
+        self._context = context
+        self._most = exchange.most_output
+        self._runs = exchange.runs
+        self._hosted = hosted
+        self._entry = exchange.catalog_id
+        self._weight = weight
+        self._estimate = estimate
+        self._estimator = estimator
+
+    def believable(self, told: Usage) -> Usage:
+        """See `counts.believable`."""
+        return believable(told, self._context, runs=self._runs)
+
+    def is_sure(self, told: Usage) -> bool:
+        """Whether `told` is charged as it is; then the estimator learns from it."""
+        if self._hosted or not is_sure(told, self._context):
+            return False
+        counted = told.input + told.cache_read + told.cache_write
+        self._estimator.learn(self._entry, self._weight, counted)
+        return True
+
+    def settled(self, told: Usage | None, said: int, *, cut: bool = False) -> tuple[Usage, bool]:
+        """What is charged for `told` and `said` bytes of text, and whether it was counted.
+
+        The estimator learns from an input that was. cut: the upstream was not heard out, so that
+        its count of the output is only a beginning.
+        """
+        sure: Usage | None = None
+        if told is not None and not cut and self.is_sure(told):
+            return told, True
+        if told is not None:
+            sure = self.believable(told)
+            counted = sure.input + sure.cache_read + sure.cache_write
+            if counted:
+                self._estimator.learn(self._entry, self._weight, counted)
+        usage, measured = settled(
+            told, sure, given=self._estimate, said=said, hosted=self._hosted, most=self._most
+        )
+        if cut:
+            output = max(usage.output, min(made(said), self._most))
+            usage = msgspec.structs.replace(usage, output=output)
+        return usage, measured and not cut
+
+
+class TranslatedRelay:
+    """A `Relay` through the neutral form. most: bytes that are read of the upstream's stream."""
+
+    __slots__ = (
+        "_count",
+        "_halves",
+        "_left",
+        "_left_withheld",
+        "_reader",
+        "_undo",
+        "_writer",
+        "complete",
+        "content",
+        "enough",
+        "estimated",
+        "said",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        reader: AnswerDecoder,
+        undo: ResponseRestorer,
+        writer: Writer,
+        count: _Count,
+        most: int,
+    ) -> None:
+        self.usage: Usage | None = None
+        self.complete = False
+        self.content = False
+        self.enough = False
+        self.estimated = False
+        self.said = 0
+        self._reader = reader
+        self._undo = undo
+        self._writer = writer
+        self._count = count
+        self._halves = Halves()
+        self._left = most
+        self._left_withheld = _MOST_WITHHELD
+
+    @property
+    def answer(self) -> bytes:
+        """The finished answer as an object, where the caller's dialect has one."""
+        return self._writer.answer
+
+    def encode_failure(self, content: dict[str, Any]) -> bytes:
+        """The end of a stream that broke."""
+        return self._writer.encode_failure(content)
+
+    def relay(self, block: bytes) -> bytes:
+        """Translate a block of whole events."""
+        self._left -= len(block)
+        if self._left < 0:
+            raise UpstreamBroke("the stream is longer than an answer may be")
+        if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
+            block = self._halves.join(block)
+        out = self._pass(self._reader.decode(block))
+        if not out:
+            self._left_withheld -= len(block)
+            if self._left_withheld < 0:
+                raise UpstreamBroke("the stream holds too much that cannot be passed on yet")
+        return out
+
+    def relay_end(self) -> bytes:
+        """What is left when the upstream has ended. Raises UpstreamBroke on a cut."""
+        rest = self._halves.rest()
+        out = self._pass(self._reader.decode(rest)) if rest else b""
+        if self.complete:
+            return out
+        left = self._reader.decode_end()
+        if not left:
+            raise UpstreamBroke("the stream ended before the answer did")
+        return out + self._pass(left)
+
+    def _pass(self, read: list[Event]) -> bytes:
+        if self.complete or not read:
+            return b""
+        events = self._undo.restore(read)
+        if not events:
+            return b""
+        if len(events) == 1 and type(only := events[0]) is TextDelta:  # as nearly all are
+            text = only.text
+            self.said += len(text) if text.isascii() else size_of(text)
+            self.content = True
+            return self._writer.encode(events)
+        if not self.content:
+            self.content = any(isinstance(event, CONTENT) for event in events)
+        self.said += said_by(events)
+        for event in events:
+            if isinstance(event, Counted):
+                self.usage = event.usage
+            elif isinstance(event, Failed):
+                broke = UpstreamBroke.by(event)
+                broke.passed = self._writer.encode(events[:-1])
+                raise broke
+            elif isinstance(event, Stopped):
+                self.complete = True
+                self.enough = _is_cut(events, read)
+                self.usage, measured = self._count.settled(event.usage, self.said, cut=self.enough)
+                event.usage = self.usage
+                self.estimated = not measured
+        return self._writer.encode(events)

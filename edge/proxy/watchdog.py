@@ -1,0 +1,184 @@
+"""What must be watched while an exchange waits for its upstream.
+
+Theory of operation. The application task waits for the upstream; three things may happen
+meanwhile, and none of them is a byte from the upstream:
+
+    the client leaves           -> the task is cancelled, so that the upstream closes; or, with
+                                   `linger`, it goes on for so long, to hear the upstream out
+    no first content in time    -> the task is cancelled with the limit as the cause
+    silence                     -> something harmless is sent, so that idle hops keep the stream
+
+One loop timer handle serves all three and re-arms itself only when it fires, so an event costs a
+clock reading and no timer. A quick answer pays for setting and clearing the timer and nothing else:
+the task that owns `receive` starts with the first tick, which is well inside the second that the
+contract gives a hang-up.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from middlewares.asgi import Receive
+from middlewares.disconnects import hear
+
+_FIRST_TICK = 0.1
+_NEVER = float("inf")
+
+
+class ClientDisconnected(Exception):
+    """The client hung up."""
+
+
+class FirstTokenTimeout(Exception):
+    """The limit for the first content passed; `seconds` is the limit."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no content within {seconds:g} s")
+        self.seconds = seconds
+
+
+def _nothing() -> None: ...
+
+
+class Watchdog:
+    """Async context manager around everything that waits for one upstream.
+
+    receive: the ASGI receive; nobody else may await it inside the context.
+    ping: sends a sign of life; called only between events, never while the last call runs.
+    hold: seconds from here until the first ping; silence: seconds without `beat` until a later one,
+        infinity for no pings at all.
+    first_content: seconds until `content()` must have been called; None: no limit.
+    linger: seconds the wait may go on after the client has left; left: called when it has, then.
+
+    Raises ClientGone and NoContent out of the context, where the wait was.
+    """
+
+    __slots__ = (
+        "_beat",
+        "_cause",
+        "_content_by",
+        "_done",
+        "_first_content",
+        "_left",
+        "_linger",
+        "_lingers",
+        "_loop",
+        "_ping",
+        "_ping_task",
+        "_receive",
+        "_silence",
+        "_task",
+        "_timer",
+        "_watcher",
+    )
+
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        ping: Callable[[], Awaitable[None]] | None = None,
+        hold: float = 10.0,
+        silence: float = 12.0,
+        first_content: float | None = None,
+        linger: float = 0.0,
+        left: Callable[[], None] = _nothing,
+    ) -> None:
+        self._receive = receive
+        self._linger = linger
+        self._lingers = False
+        self._left = left
+        self._ping = ping
+        self._silence = silence if ping is not None else _NEVER
+        self._loop = loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._beat = now
+        if self._silence != _NEVER:
+            self._beat = now + hold - silence  # so that silence ends when the hold does
+        self._first_content = first_content or 0.0
+        self._content_by = now + first_content if first_content is not None else _NEVER
+        self._cause: Exception | None = None
+        self._done = False
+        self._ping_task: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Watchdog":
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a Watch needs a running task")
+        self._task = task
+        self._timer = self._loop.call_later(_FIRST_TICK, self._tick)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._done = True
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None  # how it ended refers to this
+        if self._ping_task is not None:
+            self._ping_task.cancel()
+            await asyncio.wait((self._ping_task,))
+        self._left = _nothing
+        self._ping = None  # it may refer to what refers to this
+        cause, self._cause = self._cause, None  # its traceback will
+        if (
+            cause is not None
+            and self._task.uncancel() == 0
+            and isinstance(raised, asyncio.CancelledError)
+        ):
+            raise cause from None
+        if self._lingers and isinstance(raised, Exception):
+            raise ClientDisconnected from raised  # no client is left to report it to
+
+    def beat(self) -> None:
+        """Something was sent to the client."""
+        self._beat = self._loop.time()
+
+    def content(self) -> None:
+        """The first content has come: from now on only silence matters."""
+        self._content_by = _NEVER
+        self._beat = self._loop.time()
+
+    def _stop(self, cause: Exception) -> None:
+        if self._cause is None and not self._done:
+            self._cause = cause
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            message = await hear(self._receive)
+            if message["type"] == "http.disconnect":
+                break
+        if self._linger:
+            self._ping = None
+            self._lingers = True
+            self._left()
+            await asyncio.sleep(self._linger)
+        self._stop(ClientDisconnected())
+
+    def _tick(self) -> None:
+        if self._done or self._cause is not None:
+            return
+        if self._watcher is None:
+            self._watcher = self._loop.create_task(self._watch())
+        now = self._loop.time()
+        if now >= self._content_by:
+            return self._stop(FirstTokenTimeout(self._first_content))
+        if self._ping is not None and now >= self._beat + self._silence:
+            self._beat = now
+            if self._ping_task is None:
+                self._ping_task = self._loop.create_task(self._send_ping(self._ping))
+        due = min(self._beat + self._silence, self._content_by)
+        if due != _NEVER:
+            self._timer = self._loop.call_at(due, self._tick)
+
+    async def _send_ping(self, ping: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await ping()
+        finally:
+            self._ping_task = None

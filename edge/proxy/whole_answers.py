@@ -1,0 +1,134 @@
+"""Whole answers of upstreams, of which a large one takes several times its size in memory.
+
+Theory of operation. Ten thousand short texts are embedded in a hundred megabytes of numbers, so a
+caller can have large answers made, many at once, and not read them. Therefore
+
+    small     up to `FREE` bytes: nothing here costs anything
+    large     one at a time is read and made ready (the turn); the others wait, and their sockets
+              are not read. It is sent in pieces, each when the one before has been taken, and
+              counts until the last one has. The turn passes on once it is being sent
+    no room   answers being sent are waited for; one whose client takes nothing, or too little, is
+              cut, but only while another waits for the room
+
+Steps on large answers are done beside the event loop (`aside`).
+"""
+
+import asyncio
+
+from middlewares.asgi import Send
+from middlewares.shared import Shared
+
+FREE = 1 << 20
+"""Bytes of an answer that is small."""
+LARGE = 256 << 10
+"""Bytes from which on an answer is read beside the event loop."""
+MOST_ANSWER = 32 << 20
+"""Bytes of an answer that is not streamed."""
+MOST_VECTORS = 64 << 20
+"""Bytes of the same at /v1/embeddings."""
+LEAST_TAKEN = 256 << 10
+"""Bytes a second at which a client must take a large answer while others wait for its room."""
+STALLED = 5.0
+"""Seconds for which it may take nothing meanwhile."""
+_PIECE = 256 << 10
+_LOOK = 0.5
+"""Seconds between two looks at who takes nothing, while an answer waits for room."""
+
+
+class AnswerMemory(Shared):
+    """The large answers of one worker. most: bytes of those that are being sent, together with the
+    one that is read."""
+
+    def __init__(self, most: int = MOST_VECTORS) -> None:
+        self._most = most
+        self._turn = asyncio.Lock()
+        self._reading: HeldAnswer | None = None
+        self._sending: dict[HeldAnswer, None] = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes that are being sent."""
+        return sum(held.size for held in self._sending)
+
+    async def _enter(self, held: "HeldAnswer") -> None:
+        await self._turn.acquire()
+        self._reading = held
+
+    async def _fit(self, size: int) -> None:
+        while self._sending and self.held + size > self._most:
+            now = asyncio.get_running_loop().time()
+            for sending in list(self._sending):
+                if sending.is_slow(now):
+                    sending.cut()
+            await asyncio.sleep(_LOOK)
+
+    def _leave(self, held: "HeldAnswer") -> None:
+        if self._reading is held:
+            self._reading = None
+            self._turn.release()
+
+
+ROOM = AnswerMemory()
+"""Of this process."""
+
+
+class HeldAnswer:
+    """One answer, from its first byte until its client has it: to be closed then."""
+
+    _task: asyncio.Task[object] | None = None
+    _began = _moved = 0.0
+    _cut = False
+    size = 0
+    """Bytes; 0 of a small one."""
+
+    def __init__(self, room: AnswerMemory = ROOM) -> None:
+        self._room = room
+
+    def close(self) -> None:
+        """Its client has it, or will not get it."""
+        if self.size:
+            self._room._leave(self)
+            self._room._sending.pop(self, None)
+
+    async def grow(self, size: int) -> None:
+        """So many bytes have come, see `read_all`: a large one waits here for its turn and room."""
+        if size <= FREE:
+            return
+        if not self.size:
+            await self._room._enter(self)
+        self.size = size
+        await self._room._fit(size)
+
+    async def send(self, send: Send, body: bytes) -> bool:
+        """Send a large `body`, whose start has been sent; whether all of it was."""
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self.size = len(body)
+        self._began = self._moved = loop.time()
+        self._room._sending[self] = None
+        self._room._leave(self)
+        try:
+            view = memoryview(body)
+            for at in range(0, len(body), _PIECE):
+                piece = bytes(view[at : at + _PIECE])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._moved = loop.time()
+            await send({"type": "http.response.body", "body": b""})
+        except asyncio.CancelledError:
+            if not self._cut or self._task is None or self._task.uncancel():
+                raise
+            return False  # fewer bytes than were announced: the server closes the connection
+        finally:
+            self._task = None
+        return True
+
+    def is_slow(self, now: float) -> bool:
+        """Whether its client takes too little. now: of the loop's clock."""
+        due = self._began + STALLED + self.size / LEAST_TAKEN
+        return now > min(due, self._moved + STALLED)
+
+    def cut(self) -> None:
+        """Send no more of it."""
+        if self._task is not None and not self._cut:
+            self._cut = True
+            self._task.cancel()

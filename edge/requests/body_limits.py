@@ -1,0 +1,271 @@
+"""Bounds on what a request body may hold: messages, parts, tools, names in schemas, stop strings.
+
+Theory of operation. A body of 32 MiB can hold ten million values; each would cost microseconds in
+steps that have nothing to do with how long a text is. What is bounded here costs a worker a second
+or two at the most, beside its event loop (`aside`).
+
+    small    fewer bytes than any bound but those on stop strings and metadata needs, or too few
+             values to matter: nothing is looked at but those
+    large    all bounds are checked, first of them the number of values: strings are taken out of
+             the text by their quotes, a piece at a time, and what is left has a bracket for each
+             object and array and a comma for each value but the first of these
+
+Every C call is on a piece, or on as many values as are allowed, so that the event loop is never
+kept out for long.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from edge.endpoints import Endpoint
+from middlewares.problem import Problem, expected
+
+from .untyped import decode_any
+
+Fields = Mapping[str, msgspec.Raw]
+
+MOST_CONTAINERS = 100_000
+"""Objects and arrays in a body."""
+MOST_VALUES = 400_000
+"""Values in a body, those inside of others included."""
+MOST_MESSAGES = 20_000
+"""Messages, or items of a Responses input."""
+MOST_PARTS = 10_000
+"""Content parts of one message, and parts of one tool result."""
+MOST_TOOLS = 5_000
+"""Tools, or functions."""
+MOST_NAMES = 10_000
+"""Members of one object or array inside of a tool, or of the form of the answer: properties,
+required names, values of an enumeration."""
+MOST_INPUTS = 10_000
+"""Texts, or arrays of tokens, of one request for embeddings, or prompts of one completion."""
+MOST_STOPS = 256
+"""Stop strings."""
+LONGEST_STOP = 1024
+"""Characters of a stop string."""
+MOST_METADATA = 1000
+"""Members of `metadata`."""
+
+_LARGE = 256 << 10
+"""Bytes of a body that is large whatever is in it."""
+_SMALL = 32 << 10
+"""Bytes of a body that is small whatever is in it."""
+_MANY_OBJECTS, _MANY_VALUES = 2_000, 8_000
+"""Braces and commas of a body between these two that make it large."""
+_PIECE = 128 << 10
+"""Bytes that are looked at, or decoded, in one C call."""
+
+_TURNS = ("messages", "input")
+_TOOLS = ("tools", "functions")
+_FORMS = ("response_format", "text", "output_config", "output_format")
+_STOPS = ("stop", "stop_sequences")
+_PARTED = ("content", "output")
+_DIGITS = frozenset(b"-0123456789")
+
+_encode = msgspec.json.Encoder().encode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def is_large(body: bytes) -> bool:
+    """Whether steps that read all of `body` may keep the event loop waiting."""
+    size = len(body)
+    if size < _SMALL:
+        return False
+    return size >= _LARGE or body.count(b"{") > _MANY_OBJECTS or body.count(b",") > _MANY_VALUES
+
+
+FEW = frozenset((*_STOPS, "metadata"))
+"""Members at which `check_few` looks."""
+
+
+def check_few(fields: Fields) -> None:
+    """Raise Problem for stop strings or metadata over their bounds, which a small body may hold."""
+    for name in _STOPS:
+        raw = fields.get(name)
+        if raw is not None and len(raw) > LONGEST_STOP:
+            _check_stops(raw, name)
+    raw = fields.get("metadata")
+    if raw is not None and len(raw) > MOST_METADATA and len(_members(raw)) > MOST_METADATA:
+        raise _over("metadata", MOST_METADATA, "members")
+
+
+def check_all(row: Endpoint, fields: Fields) -> None:
+    """Raise Problem for any other bound that a large body is over.
+
+    What is no JSON, or not what it should be, is left to who reads it.
+    """
+    _check_values(fields)
+    check_few(fields)
+    if row.conversation:
+        for name in _TURNS:
+            _check_turns(fields, name)
+    else:
+        for name in row.required:
+            _check_inputs(fields, name)
+    for name in _TOOLS:
+        tools = _items(fields.get(name))
+        if len(tools) > MOST_TOOLS:
+            raise _over(name, MOST_TOOLS, "tools")
+        for at, tool in enumerate(tools):
+            _check_names(tool, f"{name}[{at}]")
+    for name in _FORMS:
+        if name in fields:
+            _check_names(fields[name], name)
+
+
+def decoded(raw: msgspec.Raw | bytes) -> Any:
+    """The value of `raw`; one of many bytes is decoded in pieces, between which others may run.
+
+    Raises one of msgspec's errors, UnicodeDecodeError or RecursionError.
+    """
+    if len(raw) <= _PIECE:
+        return decode_any(raw)
+    match bytes(raw[:1]) if isinstance(raw, bytes) else bytes(memoryview(raw)[:1]):
+        case b"[":
+            return [decoded(each) for each in _decode_list(raw)]
+        case b"{":
+            return {name: decoded(each) for name, each in _decode_members(raw).items()}
+    return decode_any(raw)
+
+
+def encoded(value: Any) -> bytes:
+    """`value` as JSON; long texts in it are escaped in pieces, between which others may run."""
+    return _encode(_with_pieces(value))
+
+
+def _with_pieces(value: Any) -> Any:
+    if isinstance(value, str):
+        if len(value) <= _PIECE:
+            return value
+        pieces = (_encode(value[at : at + _PIECE])[1:-1] for at in range(0, len(value), _PIECE))
+        return msgspec.Raw(b'"' + b"".join(pieces) + b'"')
+    if isinstance(value, list):
+        return [_with_pieces(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _with_pieces(each) for name, each in value.items()}
+    return value
+
+
+def _check_values(fields: Fields) -> None:
+    containers, values = 0, len(fields)
+    for name, raw in fields.items():
+        for brackets, commas in _counted(raw):
+            containers += brackets
+            values += brackets + commas
+            if containers > MOST_CONTAINERS:
+                raise _over(name, MOST_CONTAINERS, "objects and arrays, in the whole body")
+            if values > MOST_VALUES:
+                raise _over(name, MOST_VALUES, "values, in the whole body")
+
+
+def _counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
+    """For each piece of `raw`: opening brackets and commas outside of strings."""
+    text = memoryview(raw)
+    inside = False
+    held = b""
+    for at in range(0, len(text), _PIECE):
+        piece = held + bytes(text[at : at + _PIECE])
+        held = b""
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"")
+            if piece.endswith(b"\\"):  # what it escapes begins the next piece
+                piece, held = piece[:-1], b"\\"
+            piece = piece.replace(b'\\"', b"")
+        parts = piece.split(b'"')
+        outside = b"".join(parts[inside::2])
+        inside ^= len(parts) % 2 == 0
+        yield outside.count(b"{") + outside.count(b"["), outside.count(b",")
+
+
+def _check_turns(fields: Fields, name: str) -> None:
+    items = _items(fields.get(name))
+    if len(items) > MOST_MESSAGES:
+        what = "messages" if name == "messages" else "items"
+        raise _over(name, MOST_MESSAGES, what)
+    for at, item in enumerate(items):
+        if len(item) > MOST_PARTS:
+            _check_parts(item, f"{name}[{at}]", _PARTED)
+
+
+def _check_parts(item: msgspec.Raw, path: str, names: tuple[str, ...]) -> None:
+    """Parts of a message or an item, and those of the results of tools among them."""
+    members = _members(item)
+    for name in names:
+        held = members.get(name)
+        if held is None or len(held) <= MOST_PARTS:
+            continue
+        parts = _items(held)
+        if len(parts) > MOST_PARTS:
+            raise _over(f"{path}.{name}", MOST_PARTS, "parts")
+        for at, part in enumerate(parts):
+            if len(part) > MOST_PARTS:
+                _check_parts(part, f"{path}.{name}[{at}]", ("content",))
+
+
+def _check_inputs(fields: Fields, name: str) -> None:
+    inputs = _items(fields.get(name))
+    if len(inputs) > MOST_INPUTS and bytes(memoryview(inputs[0])[:1])[0] not in _DIGITS:
+        raise _over(name, MOST_INPUTS, "inputs")
+
+
+def _check_names(raw: msgspec.Raw, path: str) -> None:
+    """Members of each object and array inside of a tool or a form."""
+    if len(raw) <= MOST_NAMES:
+        return
+    try:
+        value = decoded(raw)
+    except _UNREADABLE:
+        return
+    left: list[tuple[str, Any]] = [(path, value)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, str) or not isinstance(value, dict | list):
+            continue
+        if len(value) > MOST_NAMES:
+            raise _over(path, MOST_NAMES, "members")
+        if isinstance(value, dict):
+            left += [(f"{path}.{name}", each) for name, each in value.items()]
+        else:
+            left += [(f"{path}[{at}]", each) for at, each in enumerate(value)]
+
+
+def _check_stops(raw: msgspec.Raw, name: str) -> None:
+    try:
+        stops = decode_any(raw)
+    except _UNREADABLE:
+        return
+    if isinstance(stops, str):
+        if len(stops) > LONGEST_STOP:
+            raise _over(name, LONGEST_STOP, "characters")
+    elif isinstance(stops, list):
+        if len(stops) > MOST_STOPS:
+            raise _over(name, MOST_STOPS, "strings")
+        for at, stop in enumerate(stops):
+            if isinstance(stop, str) and len(stop) > LONGEST_STOP:
+                raise _over(f"{name}[{at}]", LONGEST_STOP, "characters")
+
+
+def _items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    if raw is None or bytes(memoryview(raw)[:1]) != b"[":
+        return []
+    try:
+        return _decode_list(raw)
+    except _UNREADABLE:
+        return []
+
+
+def _members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    if bytes(memoryview(raw)[:1]) != b"{":
+        return {}
+    try:
+        return _decode_members(raw)
+    except _UNREADABLE:
+        return {}
+
+
+def _over(path: str, most: int, what: str) -> Problem:
+    return expected(path, f"at most {most} {what}")

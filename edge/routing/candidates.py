@@ -1,0 +1,163 @@
+"""Where an exchange may be answered, best first.
+
+The targets of the model that is asked for come first, in the order of its `load_balancing`; then
+the same of its fallbacks, or of the models that the caller named. Two things go before all that:
+what only one maker's models can read, in a turn that has begun, and the prompt cache of the target
+that answered the conversation last.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from random import random
+
+from msgspec.structs import replace
+
+from edge.dialects.signatures import fingerprint
+from edge.endpoints import SERVED_BY, Endpoint
+from middlewares.exchange import Candidate, Exchange, Target
+from middlewares.stores.health.base import Health
+
+from .affinity import ConversationAffinity, ConversationKey
+from .catalog import Catalog, Model, ModelCandidate
+
+
+class AffinityMatch(ModelCandidate, frozen=True):
+    """A candidate for a remembered conversation. maker: fingerprint of what answers there."""
+
+    conversation: ConversationKey | None = None
+    maker: str = ""
+
+
+class Candidates:
+    """Where exchanges may be answered.
+
+    affinity: what is remembered of conversations; None: nothing.
+    dialects: by upstream, the dialects it speaks.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        health: Health,
+        affinity: ConversationAffinity | None,
+        dialects: Callable[[str], Collection[str]],
+        random: Callable[[], float] = random,
+    ) -> None:
+        self._catalog = catalog
+        self._health = health
+        self._affinity = affinity
+        self._dialects = dialects
+        self._random = random
+
+    def __call__(self, exchange: Exchange) -> Sequence[Candidate] | Awaitable[Sequence[Candidate]]:
+        """The places, best first; none for what no target answers."""
+        row: Endpoint = exchange.row
+        if row.handler != "forward":
+            return ()
+        model: Model | None = exchange.resolved[0]
+        if exchange.downgrade_to:
+            model = self._catalog.find(exchange.downgrade_to)
+        if model is None:
+            return ()
+        if len(model.places) == 1 and not exchange.models and not model.fallbacks:
+            return model.places
+        models = [model, *self._others(exchange, model)]
+        if not row.translated:
+            places = self._ordered(models)
+            return [place for place in places if self._has(exchange, place.target)] or places
+        if self._affinity is None or not row.conversation:
+            return self._ordered(models)
+        return self._remembered(exchange, models, self._affinity)
+
+    def served(self, exchange: Exchange, place: Candidate) -> None:
+        """`place` has answered."""
+        if (
+            self._affinity is None
+            or not isinstance(place, AffinityMatch)
+            or place.conversation is None
+        ):
+            return
+        self._affinity.keep(place.conversation, place.target, place.maker)
+
+    def _others(self, exchange: Exchange, model: Model) -> list[Model]:
+        """The models to try after `model`, each once."""
+        named: Sequence[Model] = exchange.resolved[1:] if not exchange.downgrade_to else ()
+        principal = exchange.principal
+        found: dict[str, Model] = {}
+        for other in named or map(self._catalog.find, model.fallbacks):
+            if other is None or other.id == model.id:
+                continue
+            if principal is None or self._catalog.allows(principal, other):
+                found.setdefault(other.id, other)
+        return list(found.values())
+
+    def _ordered(self, models: Sequence[Model]) -> list[ModelCandidate]:
+        asked = models[0].id
+        return [
+            place if model.id == asked else replace(place, instead_of=asked)
+            for model in models
+            for place in self._balanced(model)
+        ]
+
+    def _balanced(self, model: Model) -> Sequence[ModelCandidate]:
+        places, health = model.places, self._health
+        if len(places) == 1 or model.balance == "order":
+            return places
+        if model.balance == "weight":
+            # A random order in which each comes first as often as its share says (Efraimidis and
+            # Spirakis 2006).
+            drawn = [self._random() ** (1.0 / weight) for weight in model.weights]
+            order = sorted(range(len(places)), key=drawn.__getitem__, reverse=True)
+            return [places[n] for n in order]
+        start = int(self._random() * len(places))  # who is as good as another comes first in turn
+        places = places[start:] + places[:start]
+        if model.balance == "least_inflight":
+            return sorted(places, key=lambda place: health.flying(place.target))
+        return sorted(
+            places,
+            key=lambda place: health.latency(place.target) * (1 + health.flying(place.target)),
+        )
+
+    async def _remembered(
+        self, exchange: Exchange, models: Sequence[Model], affinity: ConversationAffinity
+    ) -> Sequence[Candidate]:
+        places = self._ordered(models)
+        if len(places) == 1:
+            return places
+        conversation = await affinity.find(exchange)
+        if conversation is None:
+            return places
+        bond = conversation.bond
+        spots = []
+        for place in places:
+            maker = self._maker(exchange, place.target)
+            spots.append(
+                AffinityMatch(
+                    place.target,
+                    place.served,
+                    place.instead_of,
+                    foreign=conversation.foreign(maker),
+                    entry=place.entry,
+                    model=place.model,
+                    prices=place.prices,
+                    conversation=conversation,
+                    maker=maker,
+                )
+            )
+        if bond is not None:
+            free = [n for n, spot in enumerate(spots) if conversation.bound or not spot.instead_of]
+            same = [n for n in free if spots[n].target.name == bond.target]
+            able = [n for n in free if conversation.bound and spots[n].maker == bond.maker]
+            first = next(iter(same or able), 0)
+            spots.insert(0, spots.pop(first))
+        return spots
+
+    def _has(self, exchange: Exchange, target: Target) -> bool:
+        """Whether the upstream may have an endpoint that is not translated."""
+        return not SERVED_BY[exchange.dialect].isdisjoint(self._dialects(target.upstream))
+
+    def _maker(self, exchange: Exchange, target: Target) -> str:
+        """Who can read what is made there: the same model in the same dialect."""
+        dialects = self._dialects(target.upstream)
+        own = exchange.dialect if exchange.dialect in dialects else next(iter(sorted(dialects)), "")
+        return fingerprint(own, target.model)

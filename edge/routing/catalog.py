@@ -1,0 +1,317 @@
+"""The models a client may name, as look-up tables.
+
+A name is an id or an alias, alone or behind the brand's prefix (`penstock/sim-1`), and may end in
+`[1m]`, the way coding clients ask for a long context. Exact names are one dict look-up; only names
+in no table are held against the few ids that end in `*`, longest first. A name that belongs to an
+exact entry once what servers ignore is taken off (letter case, repeated suffixes and prefixes,
+percent escapes; see `_is_exact`) is never matched by them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+from urllib.parse import unquote
+
+import msgspec
+from msgspec.structs import replace
+
+from edge.config import model as options
+from edge.config.load import Settings
+from edge.dialects.codec import TargetModel
+from middlewares.exchange import Candidate, Principal, Target
+from middlewares.limits import OnHangup
+from middlewares.pricing import Price
+
+LONG_CONTEXT = "[1m]"
+_LONGEST_NAME = 200
+_FORBIDDEN = frozenset(' "\\*' + "?&;,!|'`(){}<>=^$")
+"""Characters that no vendor has in a name, and that may end it where it becomes part of a URL."""
+_SUFFIXES = (
+    LONG_CONTEXT,
+    *(":latest", ":default", "@latest", "@default"),
+    *(":nitro", ":floor", ":online", ":exacto", ":extended", ":thinking", ":free", ":beta"),
+)
+"""What may follow a name and leaves it the same model: ours, the default tag of Ollama and version
+of Vertex AI, and the variants of OpenRouter, which are ways to it."""
+_BRACKET = re.compile(r"\[[^\[\]]*\]$")
+_BETWEEN = re.compile(r"/(?:\.?/)+|(?:^|/)[^/]+/\.\./")
+"""What servers that put a name into a path take for one slash."""
+_PREFIXES = ("models/",)
+"""What may precede one: Gemini's resource names. The brand and names of upstreams are added."""
+_EDGES = "./:@\0\t\n\r "
+"""Punctuation at either end that lenient servers drop, and what they take for blanks."""
+_ENDINGS = (*_SUFFIXES, *_EDGES, "]")
+_MARKS = frozenset(("%", "#", "//", "/."))
+"""What the rest of a disguise has in it."""
+
+
+Balance = Literal["order", "weight", "least_inflight", "latency"]
+"""See `options.Model.load_balancing`."""
+
+
+class ModelCandidate(Candidate, frozen=True, kw_only=True):
+    """A target of a model, and what an attempt there needs to know of the model.
+
+    entry, prices: as in `ModelConfig`. model: what is asked at the target.
+    """
+
+    entry: str
+    model: TargetModel
+    prices: Price | None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A catalog entry, ready for use.
+
+    id: what clients see. For an entry whose id ends in `*` it is the name the client wrote, less
+        prefix and `[1m]`; it is then safe in headers, but unbounded in number.
+    entry: the id as configured: use it for metric labels.
+    names: every name an allow-list may call it by.
+    families: for each target a name that tells what it is; () where their own names do.
+    places: its targets as places, in the order of the configuration.
+    price: nano-credits as configured (see `options.Price`), None when it costs nothing.
+    prices: the same, ready to count with. None when it costs nothing.
+    on_hangup: in place of the plan's, None where that decides.
+    added: members that upstreams of its targets put into bodies (`extra_body`).
+    """
+
+    id: str
+    entry: str
+    display_name: str
+    names: frozenset[str]
+    aliases: tuple[str, ...]
+    context: int | None
+    max_output: int | None
+    modalities: tuple[str, ...]
+    output: tuple[str, ...]
+    targets: tuple[Target, ...]
+    families: tuple[str, ...]
+    places: tuple[ModelCandidate, ...]
+    balance: Balance
+    weights: tuple[int, ...]
+    fallbacks: tuple[str, ...]
+    plans: frozenset[str]
+    price: options.PriceConfig | None
+    prices: Price | None
+    on_hangup: OnHangup | None
+    created: int
+    added: Mapping[str, msgspec.Raw] = {}
+
+    def family_of(self, target: Target) -> str:
+        """A name that tells what `target`, one of its targets, is."""
+        if not self.families:
+            return target.model
+        return self.families[self.targets.index(target)]
+
+
+class Catalog:
+    """All models of one configuration. Immutable."""
+
+    __slots__ = ("_exact", "_listed", "_lower", "_prefix", "_prefixes", "_wild")
+
+    def __init__(
+        self,
+        exact: Mapping[str, Model],
+        wild: Iterable[Model],
+        prefix: str,
+        upstreams: Iterable[str] = (),
+    ) -> None:
+        self._exact = exact
+        self._lower = frozenset(name.lower().strip(_EDGES) for name in exact)
+        self._wild = tuple(sorted(wild, key=lambda model: -len(model.entry)))
+        self._prefix = prefix
+        named = (f"{name.lower()}/" for name in upstreams)
+        self._prefixes = (prefix.lower(), *_PREFIXES, *named, *_EDGES)
+        self._listed = tuple({model.id: model for model in exact.values()}.values())
+
+    @classmethod
+    def build(cls, settings: Settings) -> Self:
+        """The catalog of `settings`, in the order of the configuration."""
+        prefix = f"{settings.slug}/"
+        exact: dict[str, Model] = {}
+        wild: list[Model] = []
+        extra = {upstream.name: upstream.extra_body for upstream in settings.upstreams}
+        for option in settings.models:
+            model = _model(option, extra)
+            if option.id.endswith("*"):
+                wild.append(model)
+            else:
+                exact.update(dict.fromkeys((model.id, *model.aliases), model))
+        for name, model in list(exact.items()):
+            exact.setdefault(prefix + name, model)
+        return cls(exact, wild, prefix, extra)
+
+    def find(self, name: str) -> Model | None:
+        """The model that `name` means, or None."""
+        model = self._exact.get(name)
+        if model is None and name.endswith(LONG_CONTEXT):
+            name = name[: -len(LONG_CONTEXT)]
+            model = self._exact.get(name)
+        if model is None and self._wild:
+            model = self._match(name.removeprefix(self._prefix))
+        return model
+
+    def _match(self, name: str) -> Model | None:
+        # The name goes into headers, logs and bodies: only what a configured id may hold passes.
+        if len(name) > _LONGEST_NAME or not name.isascii() or not name.isprintable():
+            return None
+        if not _FORBIDDEN.isdisjoint(name):
+            return None
+        for model in self._wild:
+            if name.startswith(model.entry[:-1]):
+                if self._is_exact(name, model.entry[:-1]):
+                    return None
+                targets = tuple(_named(target, name) for target in model.targets)
+                return replace(
+                    model,
+                    id=name,
+                    display_name=name,
+                    targets=targets,
+                    places=tuple(
+                        replace(
+                            place,
+                            target=target,
+                            served=name,
+                            model=replace(place.model, model=target.model, family=family),
+                        )
+                        for place, target, family in zip(
+                            model.places, targets, model.families or _names(targets), strict=True
+                        )
+                    ),
+                )
+        return None
+
+    def _is_exact(self, name: str, stem: str) -> bool:
+        """Whether `name`, less what a client may put around it, belongs to an exact entry.
+
+        It must not get around that entry's price, plans and allow-lists. stem: how the entry begins
+        that would match; a prefix the operator wrote there is part of the name.
+        """
+        name = name.lower()
+        if not (
+            name.startswith(self._prefixes)
+            or name.endswith(_ENDINGS)
+            or any(mark in name for mark in _MARKS)
+        ):
+            return name in self._lower  # the usual one wears nothing
+        stem = stem.lower()
+        prefixes = [prefix for prefix in self._prefixes if not stem.startswith(prefix)]
+        while name not in self._lower:
+            less = _less(name, prefixes)
+            if less == name:
+                return False
+            name = less
+        return True
+
+    def grant(self, name: str) -> str | None:
+        """How an allow-list should name what `name` means: an id, or an entry that ends in `*`."""
+        if any(model.entry == name for model in self._wild):
+            return name
+        model = self.find(name)
+        return None if model is None else model.id
+
+    def allows(self, principal: Principal, model: Model) -> bool:
+        """Whether `principal` may use `model`: by its own allow-list and by the model's plans."""
+        if model.plans and principal.plan not in model.plans:
+            return False
+        allowed = principal.models
+        return allowed is None or model.id in allowed or not allowed.isdisjoint(model.names)
+
+    def visible(self, principal: Principal) -> list[Model]:
+        """The models to list for `principal`, in the order of the configuration.
+
+        Entries whose id ends in `*` offer names without end and are not listed.
+        """
+        return [model for model in self._listed if self.allows(principal, model)]
+
+
+def _less(name: str, prefixes: Iterable[str]) -> str:
+    """`name` in lower case without one layer of dressing, the outermost first; itself if bare."""
+    if "%" in name and (less := unquote(name).lower()) != name:
+        return less
+    less = _BETWEEN.sub("/", name.partition("#")[0]).strip(_EDGES)
+    if less != name:
+        return less
+    for prefix in prefixes:
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return _BRACKET.sub("", name)
+
+
+def _model(option: options.ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model:
+    prices = None if option.price is None else _prices(option.price)
+    targets = tuple(Target(*target.split("/", 1)) for target in option.targets)
+    families = _families(option)
+    return Model(
+        id=option.id,
+        entry=option.id,
+        display_name=option.display_name or option.id,
+        names=frozenset({option.id, *option.aliases}),
+        aliases=option.aliases,
+        context=option.context,
+        max_output=option.max_output,
+        modalities=option.modalities,
+        output=option.output_modalities,
+        targets=targets,
+        families=families,
+        places=tuple(
+            ModelCandidate(
+                target,
+                option.id,
+                entry=option.id,
+                model=TargetModel(
+                    model=target.model,
+                    family=family,
+                    context=option.context,
+                    max_output=option.max_output,
+                ),
+                prices=prices,
+            )
+            for target, family in zip(targets, families or _names(targets), strict=True)
+        ),
+        balance=option.load_balancing,
+        weights=option.weights or (1,) * len(targets),
+        fallbacks=option.fallbacks,
+        plans=frozenset(option.plans),
+        price=option.price,
+        prices=prices,
+        on_hangup=option.on_hangup,
+        created=option.created,
+        added={
+            name: msgspec.Raw(msgspec.json.encode(value))
+            for upstream in sorted({target.upstream for target in targets})
+            for name, value in extra.get(upstream, {}).items()
+        },
+    )
+
+
+def _families(option: options.ModelConfig) -> tuple[str, ...]:
+    return option.families if option.family is None else (option.family,) * len(option.targets)
+
+
+def _names(targets: Iterable[Target]) -> tuple[str, ...]:
+    return tuple(target.model for target in targets)
+
+
+def _prices(price: options.PriceConfig) -> Price:
+    return Price(
+        input=price.input,
+        output=price.output,
+        cache_read=price.input if price.cache_read is None else price.cache_read,
+        cache_write=price.input if price.cache_write is None else price.cache_write,
+        image=price.image or 0,
+        audio_minute=price.audio_minute or 0,
+        job=price.job or 0,
+        cache_write_1h=2 * price.input if price.cache_write_1h is None else price.cache_write_1h,
+        hosted_call=price.hosted_call or 0,
+        factors=dict(price.tiers),
+    )
+
+
+def _named(target: Target, name: str) -> Target:
+    if not target.model.endswith("*"):
+        return target
+    return Target(target.upstream, target.model[:-1] + name)

@@ -1,0 +1,132 @@
+"""The endpoint, the dialect and the client of a request."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from edge.endpoints import CONVERSATIONS
+from middlewares.asgi import ASGIApp, Network, Receive, Scope, Send, header, refuse_scope, within
+from middlewares.exchange import Dialect, Exchange, exchange_of
+from middlewares.problem import Problem
+
+from .paths import ADMIN, OPEN, Paths, plain_path
+
+
+class RouterMiddleware:
+    """Name the endpoint, the dialect and the client of each request.
+
+    Reads:   nothing
+    Writes:  endpoint, row, dialect, client
+    Rejects: method_not_allowed
+    Order:   inside errors, which answers its refusals; outside all that needs the endpoint
+    Cost:    one dict look-up; a second one for paths written unusually
+    """
+
+    __slots__ = ("_paths", "_trusted", "app")
+
+    def __init__(
+        self, app: ASGIApp, *, paths: Paths, trusted_proxies: Sequence[Network] = ()
+    ) -> None:
+        self.app = app
+        self._paths = paths
+        self._trusted = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] != "lifespan":
+                return await refuse_scope(scope, receive, send)
+            return await self.app(scope, receive, send)
+        exchange = exchange_of(scope)
+        exchange.client = client_address(scope, self._trusted)
+        row = self._paths.find(scope["path"])
+        if row is None:
+            return await self.app(_unrouted(exchange, scope), receive, send)
+        dialect = row.dialect
+        if dialect is None:
+            dialect = _dialect_of(scope)
+            if row.conversation:
+                row = CONVERSATIONS[dialect]
+        exchange.dialect = dialect
+        exchange.endpoint = row.name
+        exchange.row = row
+        if scope["method"] not in row.methods:
+            raise _wrong_method(row.methods)
+        await self.app(scope, receive, send)
+
+
+def _unrouted(exchange: Exchange, scope: Scope) -> Scope:
+    """The scope of a request at no endpoint. An open path is then written as usual."""
+    exchange.dialect = _dialect_of(scope)
+    path = plain_path(scope["path"]) or "/"
+    methods = OPEN.get(path)
+    if path == ADMIN or path.startswith(f"{ADMIN}/"):
+        exchange.endpoint = "admin"
+        exchange.dialect = "openai"
+        return scope
+    if methods is None:
+        exchange.endpoint = "unknown"
+        return scope
+    exchange.endpoint = "ops"
+    if scope["method"] not in methods:
+        raise _wrong_method(methods)
+    return scope if path == scope["path"] else {**scope, "path": path}
+
+
+def _dialect_of(scope: Scope) -> Dialect:
+    return "openai" if header(scope, b"anthropic-version") is None else "anthropic"
+
+
+def _wrong_method(methods: tuple[str, ...]) -> Problem:
+    return Problem("method_not_allowed", headers=((b"allow", ", ".join(methods).encode()),))
+
+
+def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
+    """The address of the caller: the socket's, or counted from the right of `x-forwarded-for`.
+
+    Each hop is believed only as far as the hop that reported it is a trusted proxy, so a caller
+    cannot choose its own address. "" when the server knows none (a Unix socket).
+    """
+    peer = scope.get("client")
+    address: str = peer[0] if peer else ""
+    if not trusted or not within(address, trusted):
+        return address
+    hops: list[str] = []
+    for name, value in scope["headers"]:
+        if name == b"x-forwarded-for":
+            hops += value.decode("latin-1").split(",")
+    for hop in reversed(hops):
+        candidate = _bare(hop.strip())
+        if not candidate:
+            return address
+        address = candidate
+        if not within(address, trusted):
+            break
+    return address
+
+
+def scheme_of(scope: Scope, trusted: Sequence[Network]) -> str:
+    """ "http" or "https" as the caller wrote it: the socket's, or what a trusted proxy says in
+    `x-forwarded-proto`, of which the last value is the one it wrote itself."""
+    scheme: str = scope.get("scheme") or "http"
+    peer = scope.get("client")
+    if not trusted or not peer or not within(peer[0], trusted):
+        return scheme
+    given = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+    last = given[-1].rpartition(b",")[2].strip().lower().decode("latin-1") if given else ""
+    return last if last in ("http", "https") else scheme
+
+
+def _bare(hop: str) -> str:
+    """A hop as a plain address, without port or brackets; "" when it is none."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    try:
+        return str(ip_address(hop.partition("%")[0]))  # a zone is what its sender likes
+    except ValueError:
+        return ""
+
+
+def allowed_from(address: str, networks: Sequence[Network]) -> bool:
+    """Whether `address` lies in `networks`; an address that is none, as on a Unix socket, does."""
+    return not address or within(address, networks)

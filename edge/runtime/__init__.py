@@ -1,0 +1,1 @@
+"""What a process of the gateway stands on: descriptors, memory, threads, folders, its status."""

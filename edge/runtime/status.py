@@ -1,0 +1,240 @@
+"""The status of a running gateway, for GET /status and `penstock status`.
+
+Theory of operation. Parent and workers share a folder. The parent writes its address
+(`server.json`), the result of the last reload (`reload.json`) and the state of the workers
+(`workers.json`); each worker writes what it runs (`worker-PID.json`). The worker that answers
+GET /status reads all of them. The parent deletes the file of a worker that has ended.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from stat import S_ISDIR
+from time import time
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from .worker_table import Fleet, alive
+
+T = TypeVar("T")
+
+PREFIX = "penstock-"
+"""The first part of the names of gateways' temporary folders."""
+
+State = Literal["ready", "not ready", "draining"]
+Result = Literal["applied", "refused", "unchanged"]
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """The address of a gateway, written by the parent when it serves. Times in Unix seconds.
+
+    workers: the configured number.
+    file: absolute path of the configuration, "" without a file.
+    born: see `process_start`.
+    """
+
+    pid: int
+    version: str
+    url: str
+    file: str
+    started: float
+    workers: int
+    born: int = 0
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """The result of the last reload.
+
+    reasons: the faults, in the words of `penstock check`. digest: of the file that was read.
+    valid: whether the file could be served.
+    """
+
+    result: Result
+    digest: str
+    at: float
+    reasons: tuple[str, ...] = ()
+    valid: bool = True
+
+
+class Working(msgspec.Struct, frozen=True):
+    """One worker. edition and digest: of the configuration that it runs since `loaded` (see
+    `edge.config.snapshot.ConfigSnapshot`). requests: in flight. fault: why it does not run the
+    newest configuration.
+    """
+
+    pid: int
+    digest: str
+    edition: int
+    loaded: float
+    requests: int
+    state: State
+    fault: str = ""
+
+
+def write(folder: Path, name: str, value: msgspec.Struct) -> None:
+    """Write `value` to a file of `folder`, atomically."""
+    new = folder / f"{name}.new-{os.getpid()}"
+    new.write_bytes(msgspec.json.encode(value))
+    new.replace(folder / name)
+
+
+def worker_file(pid: int) -> str:
+    """The name of a worker's file."""
+    return f"worker-{pid}.json"
+
+
+def live_workers(folder: Path) -> Iterator[tuple[Working, float]]:
+    """The live workers, and when each wrote its file last, in Unix seconds."""
+    for path in sorted(folder.glob("worker-*.json")):
+        found = read(path, Working)
+        with suppress(OSError):
+            if found is not None and alive(found.pid):
+                yield found, path.stat().st_mtime
+
+
+def report(
+    own: Working, folder: Path | None, now: float, fleet: Fleet | None = None
+) -> dict[str, Any]:
+    """The answer to GET /status.
+
+    own: the worker that answers. folder: of this gateway. fleet: the state of all workers. Both are
+    None for a worker without a parent.
+    """
+    rows = [(own, now)]
+    serving = reloaded = None
+    if folder is not None:
+        serving = read(folder / "server.json", Serving)
+        reloaded = read(folder / "reload.json", Reloaded)
+        rows += [row for row in live_workers(folder) if row[0].pid != own.pid]
+    rows.sort(key=lambda row: row[0].pid)
+    answer: dict[str, Any] = {"state": own.state}
+    if serving is not None:
+        answer |= {
+            "version": serving.version,
+            "pid": serving.pid,
+            "url": serving.url,
+            "started": _when(serving.started),
+            "uptime_seconds": round(now - serving.started, 1),
+            "config": serving.file or None,
+            "worker_count": serving.workers,
+        }
+    if fleet is not None:
+        answer |= {"at": round(now, 3), "fleet": msgspec.structs.asdict(fleet)}
+    if reloaded is not None:
+        answer["last_reload"] = {
+            "result": reloaded.result,
+            "at": _when(reloaded.at),
+            "digest": reloaded.digest,
+            "reasons": list(reloaded.reasons),
+        }
+    answer["config_valid"] = reloaded is None or reloaded.valid
+    answer["workers"] = [
+        {
+            "pid": one.pid,
+            "state": one.state,
+            "digest": one.digest,
+            "edition": one.edition,
+            "loaded": _when(one.loaded),
+            "requests": one.requests,
+            "seen_seconds_ago": round(max(0.0, now - seen), 1),
+            **({"fault": one.fault} if one.fault else {}),
+        }
+        for one, seen in rows
+    ]
+    return answer
+
+
+def find_gateway(file: Path, others: Iterable[Serving] = ()) -> str | None:
+    """The URL of the newest live gateway that serves the configuration `file`.
+
+    others: gateways that are known from elsewhere. Only temporary folders of this user are read:
+    other users may create folders of these names.
+    """
+    known = [*others, *(serving for serving, _ in _gateways())]
+    found = [serving for serving in known if _serves(serving, file)]
+    return max(found, key=lambda serving: serving.started).url if found else None
+
+
+def find_fleet(file: Path) -> Fleet | None:
+    """The workers of that gateway as its parent wrote them last, for when no worker answers."""
+    found = [(serving, folder) for serving, folder in _gateways() if _serves(serving, file)]
+    if not found:
+        return None
+    _, folder = max(found, key=lambda pair: pair[0].started)
+    return read(folder / "workers.json", Fleet)
+
+
+def _serves(serving: Serving, file: Path) -> bool:
+    return serving.file == str(file.resolve()) and is_running(serving)
+
+
+def _gateways() -> Iterator[tuple[Serving, Path]]:
+    """The gateways of this user, and their folders."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            owner = folder.lstat()  # not `stat`: another user's link may lead to our folder
+            if not S_ISDIR(owner.st_mode) or owner.st_uid != os.geteuid():
+                continue
+            serving = read(folder / "server.json", Serving)
+            if serving is not None:
+                yield serving, folder
+
+
+def connect_host(host: str) -> str:
+    """The address for connections from this machine to a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def url_host(host: str) -> str:
+    """`host` as in a URL, an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def read(path: Path, kind: type[T]) -> T | None:
+    """What `write` wrote to `path`; None when the file is missing or has another form."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def process_start(pid: int) -> int:
+    """The start of a process, in clock ticks since boot; 0 on systems without /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(stat.rpartition(b")")[2].split()[19])  # the name may contain spaces and brackets
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def is_running(serving: Serving) -> bool:
+    """Whether the process that wrote this still runs, and not another one with its id."""
+    return alive(serving.pid) and serving.born in (0, process_start(serving.pid))
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+class StatusFile:
+    """A worker's status file: written when the content changes, touched otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._name = worker_file(os.getpid())
+        self._last: Working | None = None
+
+    def update(self, working: Working) -> None:
+        """Write the status of this worker, about once a second. A failure is ignored."""
+        last, self._last = self._last, None  # after a failure the next call writes the file
+        with suppress(OSError):
+            if working == last:
+                now = time()
+                os.utime(self._folder / self._name, (now, now))
+            else:
+                write(self._folder, self._name, working)
+            self._last = working

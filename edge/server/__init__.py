@@ -1,0 +1,1 @@
+"""The parent process: sockets, workers, reload. The only importer of Granian."""

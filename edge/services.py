@@ -1,0 +1,187 @@
+"""What lasts as long as a worker: it holds state, or connections to where state is.
+
+Editions of the configuration come and go over it (`edge.generation`), so what it is made by cannot
+change under way: `edge.server.reload.FIXED` names those settings.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry
+
+from edge.api.responses import Sweeper
+from edge.billing.token_estimate import Estimator
+from edge.config.load import Settings
+from edge.dialects.sealing import Sealing
+from edge.observability.log_text import LONGEST_REASON, shown
+from edge.routing.affinity import ConversationAffinity, StoredAffinity
+from edge.runtime.stores import GRACE, bonds_of, counters_of, grants_of, health_of, replays_of
+from middlewares import Metrics
+from middlewares.exchange import Target
+from middlewares.rate_limit.throttle_queue import ThrottleQueue
+from middlewares.stores import KeyDirectory
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.counters.base import Counters
+from middlewares.stores.health.base import Health, State
+from middlewares.stores.keys.sql import SqlKeyStore
+from middlewares.stores.ledger.sql import SqlLedgerStore
+from middlewares.stores.ledger.writer import LedgerWriter
+from middlewares.stores.replays.base import ReplayStore
+from middlewares.stores.responses.base import ResponseStore
+from middlewares.stores.responses.quota import BoundedResponseStore
+from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
+from middlewares.stores.sql.database import Database
+from middlewares.uploads import Uploads
+
+from .chain import line_of, uploads_of
+
+_log = structlog.get_logger()
+
+
+class BreakerReporter:
+    """Says of a target that it is broken, or well again: once in the log, and as a metric.
+
+    Its label is a name of the configuration; targets behind a `*` are told of together, by the last
+    of them.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._broken: set[tuple[str, str]] = set()
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """These are the names from now on. What is there no more is not broken either."""
+        self._named = {target for model in settings.models for target in model.targets}
+        upstreams = {upstream.name for upstream in settings.upstreams}
+        for upstream, label in tuple(self._broken):
+            named = upstream in upstreams if label == "*" else f"{upstream}/{label}" in self._named
+            if not named:
+                self._show(upstream, label, broken=False)
+
+    def _show(self, upstream: str, label: str, *, broken: bool) -> None:
+        self._metrics.broken.labels(upstream, label).set(float(broken))
+        (self._broken.add if broken else self._broken.discard)((upstream, label))
+
+    def knows(self, target: Target) -> bool:
+        """Whether it is in the configuration by its name, and not one that a client made up."""
+        return target.name in self._named
+
+    def __call__(self, target: Target, state: State, reason: str) -> None:
+        label = target.model if self.knows(target) else "*"
+        self._show(target.upstream, label, broken=state != "closed")
+        say = _log.warning if state == "open" else _log.info
+        say(
+            "circuit breaker", target=target.name, state=state, reason=shown(reason, LONGEST_REASON)
+        )
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What all editions share."""
+
+    metrics: Metrics
+    database: Database
+    keys: KeyDirectory | None
+    ledger: SqlLedgerStore
+    counters: Counters
+    accounts: Accounts
+    book: LedgerWriter
+    replays: ReplayStore
+    responses: ResponseStore | None
+    sweeper: Sweeper | None
+    sealing: Sealing
+    estimator: Estimator
+    line: ThrottleQueue
+    second_line: ThrottleQueue
+    uploads: Uploads
+    health: Health
+    told: BreakerReporter
+    affinity: ConversationAffinity | None
+
+
+async def open_services(
+    settings: Settings,
+    stack: AsyncExitStack,
+    gather: Callable[[], CollectorRegistry] | None = None,
+) -> Services:
+    """Open what lasts as long as the worker. `stack` closes it, last opened first. gather: makes
+    the registry of a scrape over all workers."""
+    metrics = Metrics(gather=gather)
+    metrics.start()
+    stack.callback(metrics.stop)
+    database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
+    stack.push_async_callback(database.aclose)
+    told = BreakerReporter(settings, metrics)
+    counters = counters_of(settings)
+    stack.push_async_callback(counters.aclose)
+    # All at once: a Redis that does not answer, or whose name does not, is waited for once.
+    share, health, bonds, _ = await asyncio.gather(
+        grants_of(settings, stack),
+        health_of(settings, stack, told, shared=told.knows),
+        bonds_of(settings, stack),
+        counters.start(),
+    )
+    keys = None
+    if settings.auth.mode == "keys":
+        keys = KeyDirectory(SqlKeyStore(database), grace=GRACE, share=share)
+        stack.push_async_callback(keys.aclose)
+        # A worker that replaces a dead one during an outage of the store waits for its end.
+        await keys.start(must_answer=False)
+    ledger = SqlLedgerStore(database)
+
+    async def recover() -> None:
+        await book.recover_now()
+
+    accounts = Accounts(counters, ledger, recover=recover)
+    stack.push_async_callback(accounts.aclose)
+    book = LedgerWriter(ledger, Path(settings.store.journal), committed=accounts.committed)
+    stack.push_async_callback(book.aclose)
+    await book.start()
+    await accounts.start()
+    replays = await replays_of(settings, stack)
+    responses = sweeper = None
+    if settings.keep_responses:
+        responses = BoundedResponseStore(
+            SqlResponseStore(database),
+            size=settings.store.responses_max_size,
+            count=settings.store.responses_max_count,
+            removed=metrics.made_room.inc,
+        )
+        sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
+        sweeper.start()
+        stack.push_async_callback(sweeper.aclose)
+    line, second_line = line_of(settings), line_of(settings)
+    uploads = uploads_of(settings)
+    metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
+    metrics.look(metrics.journal_up, lambda: float(book.usable))
+    metrics.look(metrics.sql_up, lambda: float(database.up and book.delivers))
+    metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
+    metrics.look(metrics.throttled, lambda: len(line) + len(second_line))
+    metrics.look(metrics.body_bytes, lambda: uploads.held + line.size)
+    metrics.look(metrics.ledger_waiting, lambda: book.pending)
+    metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
+    metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
+    return Services(
+        metrics=metrics,
+        database=database,
+        keys=keys,
+        ledger=ledger,
+        counters=counters,
+        accounts=accounts,
+        book=book,
+        replays=replays,
+        responses=responses,
+        sweeper=sweeper,
+        sealing=Sealing(SqlSecretStore(database)),
+        estimator=Estimator(),
+        line=line,
+        second_line=second_line,
+        uploads=uploads,
+        health=health,
+        told=told,
+        affinity=None if bonds is None else StoredAffinity(bonds),
+    )

@@ -1,0 +1,196 @@
+"""httpcore's way to the network: names looked up by us, and what each request did to a connection.
+
+httpcore tells of a failed request neither whether its connection was an old one nor whether a byte
+of it was written or of an answer read. A `RequestProgress` notes that for one request; it is found
+by the
+context in which httpcore writes and reads, which is the one in which the request was begun.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any
+
+import httpcore
+
+from edge.upstreams.http1.dial import interleave, race
+from edge.upstreams.http1.pools import Pools
+from middlewares.dns import Address, Lookup, shown
+
+HEAD_BYTES = 256 * 1024
+"""Bytes that may come before the body of an answer, and with its beginning."""
+_TUNNEL = b"CONNECT "
+
+
+class RequestProgress:
+    """What a request has done to its connection.
+
+    fresh: one was opened for it. step: what was done last to open it.
+    written: when the first bytes of the request may have left us, by the monotonic clock; 0.0 while
+        none have. on_write: called then. What asks a proxy for a tunnel is no part of it.
+    answered: bytes of an answer have come; never known over HTTP/2, where one connection carries
+        many. received: how many, of its head and what comes before.
+    """
+
+    __slots__ = ("fresh", "on_write", "received", "step", "written")
+
+    def __init__(self) -> None:
+        self.fresh = False
+        self.step = ""
+        self.written = 0.0
+        self.on_write: Callable[[], None] = _nothing
+        self.received = 0
+
+    @property
+    def answered(self) -> bool:
+        return self.received > 0
+
+
+def _nothing() -> None: ...
+
+
+wire: ContextVar[RequestProgress | None] = ContextVar("wire", default=None)
+
+
+class Network(httpcore.AsyncNetworkBackend):
+    """Connections over TCP, addresses tried as RFC 8305 says."""
+
+    def __init__(self, lookup: Lookup, pools: Pools | None = None) -> None:
+        self._lookup = lookup
+        self._pools = pools
+        self._inner = httpcore.AnyIOBackend()
+        self._closing: set[asyncio.Task[None]] = set()
+        self.retired = 0
+
+    def retire(self) -> None:
+        """Have no connection that is there now carry another request: one was found dead."""
+        self.retired += 1
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """See httpcore. Raises ConnectError and ConnectTimeout; the latter names the step."""
+        noted = wire.get() or RequestProgress()
+        noted.fresh = True
+        noted.step = f"name lookup of {host}"
+        if self._pools is not None:
+            self._pools.make_room()
+
+        async def connect(info: Address) -> httpcore.AsyncNetworkStream:
+            try:
+                return await self._inner.connect_tcp(
+                    shown(info), port, None, local_address, socket_options
+                )
+            except httpcore.ConnectError as error:
+                raise _cause(error) from None
+
+        try:
+            async with asyncio.timeout(timeout):
+                infos = await self._lookup(host.replace("%25", "%", 1), port)
+                noted.step = f"TCP connection to {host}"
+                loop = asyncio.get_running_loop()
+                stream = await race(loop, interleave(infos), connect, self._discard)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout(noted.step) from None
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from None
+        noted.step = f"tunnel through {host}"  # unless there is something to write at once
+        return _Stream(self, stream, host)
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """See httpcore. No upstream is reached so."""
+        raise httpcore.ConnectError(f"{path}: sockets of this kind are not used")
+
+    async def sleep(self, seconds: float) -> None:
+        """See httpcore."""
+        await asyncio.sleep(seconds)
+
+    def _discard(self, stream: httpcore.AsyncNetworkStream) -> None:
+        task = asyncio.get_running_loop().create_task(stream.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that notes on the wire of whoever uses it."""
+
+    def __init__(
+        self,
+        network: Network,
+        inner: httpcore.AsyncNetworkStream,
+        host: str,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self._network = network
+        self._inner = inner
+        self._host = host
+        self._shared = shared
+        self._since = network.retired
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._inner.read(max_bytes, timeout)
+        if data and not self._shared and (noted := wire.get()) is not None and noted.written:
+            noted.received += len(data)
+            if noted.received > HEAD_BYTES:  # h11 reads interim responses for ever
+                raise httpcore.RemoteProtocolError(f"head over {HEAD_BYTES} bytes")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        noted = wire.get()
+        if noted is not None and not noted.written and buffer and not buffer.startswith(_TUNNEL):
+            noted.written = monotonic()
+            noted.on_write()
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        if (noted := wire.get()) is not None:
+            noted.step = f"TLS handshake with {self._host}"
+        if server_hostname is not None:
+            server_hostname = server_hostname.partition("%")[0]
+        try:
+            inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except httpcore.ConnectTimeout:
+            raise httpcore.ConnectTimeout(f"TLS handshake with {self._host}") from None
+        except asyncio.CancelledError:
+            await self._inner.aclose()  # httpcore's own leaves it to the garbage collector
+            raise
+        made = inner.get_extra_info("ssl_object")
+        shared = made is not None and made.selected_alpn_protocol() == "h2"
+        return _Stream(self._network, inner, self._host, shared=shared)
+
+    def get_extra_info(self, info: str) -> Any:
+        # httpcore takes an idle connection that can be read from for one that has been closed.
+        if info == "is_readable" and self._since != self._network.retired:
+            return True
+        return self._inner.get_extra_info(info)
+
+
+def _cause(error: BaseException) -> OSError:
+    """What the system said, below what httpcore and anyio made of it."""
+    said: BaseException | None = error
+    while said is not None:
+        if isinstance(said, OSError) and said.errno:
+            return said.with_traceback(None)
+        said = said.__cause__ or said.__context__
+    return OSError(str(error))

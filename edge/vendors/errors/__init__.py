@@ -1,0 +1,1 @@
+"""Error bodies of vendors: causes, waits, members at fault."""

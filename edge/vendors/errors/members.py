@@ -1,0 +1,101 @@
+"""Which member of the request an upstream's refusal is about.
+
+It is named in a member of its own (`param`, `loc`), at the head of the message
+("messages.1.content.0: ..."), in quotes ("Unsupported parameter: 'seed'"), or bare ("unknown field
+seed"). What crosses to the caller is made of names that stand in its own request.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from msgspec import Raw
+
+from .body import ErrorBody
+
+UNSUPPORTED = re.compile(
+    r"unsupported[ _](?:parameter|argument|field)|not supported|does not support|doesn't support"
+    r"|unsupported$|is unsupported|extra inputs are not permitted|extra[_ ]forbidden"
+    r"|unrecogni[sz]ed|unknown (?:parameter|argument|field|name|property|key|request)"
+    r"|unknown_parameter|unexpected keyword|additional properties|cannot find field"
+    r"|is deprecated for this model|not permitted|unexpected (?:field|property)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PATH = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+|\[\d+\])*")
+_LEADING = re.compile(r"([a-z_]+(?:\.[\w-]+|\[\d+\])*): ")
+_QUOTED = re.compile(r"(?<!\w)['\"`]([A-Za-z_][\w-]*(?:\.[\w-]+|\[\d+\])*)['\"`](?!\w)")
+_BARE = re.compile(
+    r"(?:parameter|argument|field|member|property|name|key)s?(?: supplied)?:? "
+    r"([a-z_]\w*(?:\.[\w-]+|\[\d+\])*)"
+    r"|\b([a-z_]\w*(?:\.[\w-]+|\[\d+\])*) (?:(?:parameter|is|are) )*"
+    r"(?:not supported|unsupported|not allowed|not permitted|deprecated)"
+)
+_INVALID = re.compile(
+    r"\b(?:[Ii]nvalid|[Bb]ad|[Uu]nsupported) (?:value for )?([a-z_]\w*(?:\.[\w-]+|\[\d+\])*):"
+)
+_PARTS = re.compile(r"\.?[A-Za-z_][\w-]*|\.\d+|\[\d+\]")
+_ALWAYS = frozenset(("messages", "max_tokens", "model", "input"))
+"""Members an upstream may name although the caller left them out."""
+_KNOWN = frozenset(
+    (
+        *("messages", "role", "content", "type", "text", "name", "id", "input", "output"),
+        *("tools", "function", "parameters", "arguments", "strict", "input_schema", "custom"),
+        *("tool_calls", "tool_call_id", "tool_use", "tool_use_id", "tool_result", "function_call"),
+        *("call_id", "function_call_output", "format", "schema", "json_schema", "description"),
+        *("image", "image_url", "url", "detail", "source", "data", "media_type", "filename"),
+        *("file_data", "file_id", "file_url", "input_text", "input_image", "input_file"),
+        *("input_audio", "output_text", "refusal", "thinking", "signature", "summary"),
+        *("cache_control", "ttl", "budget_tokens", "effort", "verbosity", "include_usage"),
+    )
+)
+"""Names of all dialects: one may be at fault because it is missing."""
+
+
+def named(said: ErrorBody) -> Iterator[tuple[str, bool]]:
+    """Paths that the refusal names, the surest first; and whether it says that they are paths."""
+    for path in said.paths:
+        if _PATH.fullmatch(path):
+            yield path, True
+    for message in said.messages:
+        if found := _LEADING.match(message):
+            yield found[1], True
+    for found in _QUOTED.finditer(said.text):
+        yield found[1], False
+    for found in _INVALID.finditer(said.text):
+        yield found[1], False
+    if UNSUPPORTED.search(said.text):
+        for found in _BARE.finditer(said.text):
+            yield found[1] or found[2], False
+
+
+def root_of(path: str) -> str:
+    """The member of the body that `path` begins with."""
+    return path.partition(".")[0].partition("[")[0]
+
+
+def at_fault(said: ErrorBody, names: Mapping[str, Raw] | Mapping[str, str]) -> str | None:
+    """The path of the upstream's member that the refusal is about, as the upstream writes it; None
+    when it names none of `names`, nor one that every request has.
+    """
+    for path, sure in named(said):
+        root = root_of(path)
+        if sure and root in _ALWAYS:
+            return path
+        if root in names and root != "model":
+            return path
+    return None
+
+
+def callers_path(path: str, fields: Mapping[str, Raw]) -> str:
+    """`path` for the caller whose request `fields` is: parts that neither stand in its request nor
+    belong to a dialect are the upstream's, and left out.
+    """
+    parts: list[str] = _PARTS.findall(path)
+    held = bytes(fields.get(parts[0], b""))
+    return parts[0] + "".join(part for part in parts[1:] if _is_callers(part, held))
+
+
+def _is_callers(part: str, held: bytes) -> bool:
+    name = part.lstrip(".")
+    if name[0] == "[" or name.isdigit() or name in _KNOWN:
+        return True
+    return re.search(b'"' + re.escape(name.encode()) + rb'"\s*:', held) is not None

@@ -1,0 +1,1 @@
+"""Candidates tried in order until one answers."""

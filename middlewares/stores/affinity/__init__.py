@@ -1,0 +1,1 @@
+"""Which target answered a conversation last."""

@@ -1,0 +1,146 @@
+"""Bonds in Redis, for many processes and machines.
+
+    penstock:{KEY}:bond  =  [[target, maker, since], Unix seconds of writing], as MessagePack
+
+Each has a TTL. Redis is asked each time, as another process may have answered the last turn, and
+what it says counts, but for what it has not confirmed to this process yet. It is told only what has
+changed, or was written so long ago that it would be forgotten too soon.
+
+What this process knows stands in while Redis is away. Nothing waits for a Redis that is known to be
+away; `RedisLink` comes back by itself.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from time import time
+
+import msgspec
+
+from middlewares.bounded_map import ExpiringMap
+from middlewares.shared import Shared
+from middlewares.stores.errors import CountersUnavailable
+from middlewares.stores.redis_client import Future, RedisLink
+
+from .base import AffinityRecord
+
+_RENEWED = 1 / 3
+"""A bond that holds is written again when this part of its time is over, so it is written for so
+much longer."""
+
+
+class _Written(msgspec.Struct, frozen=True, array_like=True):
+    bond: AffinityRecord
+    at: float
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """at: when it was written to Redis; 0.0: Redis has not confirmed it."""
+
+    bond: AffinityRecord
+    at: float
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Written).decode
+
+
+class RedisAffinityStore(Shared):
+    """`AffinityStore` that all processes share which use the same database of the same Redis.
+
+    url: `redis://`, `rediss://` or `unix://`. most, keep: see `MemoryAffinityStore`; how many
+    Redis keeps
+    is bounded by their time and by its own limit of memory. timeout: seconds to wait for an answer;
+    connect_timeout: for a connection. clock: Unix seconds.
+    Raises ValueError for a URL it cannot use.
+    """
+
+    __slots__ = ("_clock", "_keep", "_known", "_link")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        most: int = 100_000,
+        keep: float = 3600.0,
+        timeout: float = 0.2,
+        connect_timeout: float = 2.0,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._link = RedisLink(url, timeout=timeout, connect_timeout=connect_timeout)
+        if not keep > 0:
+            raise ValueError(f"keep {keep}: expected more than 0")
+        self._known: ExpiringMap[str, _Known] = ExpiringMap(most, keep, clock)
+        self._keep = keep
+        self._clock = clock
+
+    def __len__(self) -> int:
+        """How many conversations this process remembers itself."""
+        return len(self._known)
+
+    @property
+    def up(self) -> bool:
+        """Whether Redis is asked."""
+        return self._link.up
+
+    async def start(self) -> None:
+        await self._link.start()
+
+    async def aclose(self) -> None:
+        await self._link.aclose()
+
+    async def find(self, key: str) -> AffinityRecord | None:
+        if not self._link.up:
+            return self._own(key)
+        try:
+            value = await self._link.call(b"GET", _name(key))
+        except CountersUnavailable:
+            return self._own(key)
+        known = self._known.get(key)  # asked for now, as it may have changed meanwhile
+        if known is not None and not known.at:
+            return known.bond
+        try:
+            written = _decode(value or b"")
+        except (ValueError, TypeError):  # DecodeError, and bytes that are no UTF-8
+            if known is None:
+                return None
+            self._known.put(key, _Known(known.bond, 0.0))  # Redis has lost it
+            return known.bond
+        self._known.put(key, _Known(written.bond, written.at), written.at + self._written_for)
+        return written.bond
+
+    def keep(self, key: str, bond: AffinityRecord) -> None:
+        now = self._clock()
+        known = self._known.get(key)
+        if known is not None and known.bond == bond and now - known.at < self._keep * _RENEWED:
+            self._known.put(key, known)
+            return
+        known = _Known(bond, 0.0)
+        self._known.put(key, known)
+        value = _encode(_Written(bond, now))
+        try:
+            writing = self._link.call(b"SET", _name(key), value, b"PX", self._milliseconds)
+        except CountersUnavailable:
+            return
+        writing.add_done_callback(partial(self._confirm, key, known, now))
+
+    def _confirm(self, key: str, known: _Known, at: float, writing: Future) -> None:
+        if writing.cancelled() or writing.exception() is not None:
+            return
+        if self._known.get(key) is known:
+            self._known.put(key, _Known(known.bond, at))
+
+    @property
+    def _written_for(self) -> float:
+        return self._keep * (1 + _RENEWED)
+
+    @property
+    def _milliseconds(self) -> int:
+        return max(1, int(self._written_for * 1000))
+
+    def _own(self, key: str) -> AffinityRecord | None:
+        known = self._known.get(key)
+        return None if known is None else known.bond
+
+
+def _name(key: str) -> str:
+    return f"penstock:{{{key}}}:bond"

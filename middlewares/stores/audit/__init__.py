@@ -1,0 +1,1 @@
+"""The audit of changes that operators make."""

@@ -1,0 +1,1 @@
+"""Rates, slots and unsettled money of principals."""

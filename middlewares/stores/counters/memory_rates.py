@@ -1,0 +1,255 @@
+"""Rates and slots in this process's memory."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from math import inf
+from time import time
+
+from middlewares.limits import Level, Limits, Rate
+from middlewares.shared import Shared
+
+from .base import LIFETIME, STEP, Check, Verdict
+
+GRAIN = 1e-6
+"""Seconds by which a request may come too early: Unix seconds in a float are no finer."""
+IDLE = 0.2
+"""Seconds for which a principal that has nothing counted is remembered all the same: who asks more
+often than that is not made anew each time."""
+BUSY_WAIT = 1.0
+"""Seconds to wait for a slot; nobody knows when one is given back."""
+
+
+class _Tank:
+    """A rate as a leaky bucket, which is GCRA told in requests: it decides the same (ITU-T I.371,
+    annex A), and stays exact where a time of arrival in Unix seconds would be rounded each time.
+
+    level: what was taken and has not drained yet, as of `at`. speed: what drains in a second.
+    depth: what it holds.
+    """
+
+    __slots__ = ("at", "depth", "level", "rate", "speed")
+
+    def __init__(self, at: float, rate: Rate) -> None:
+        self.at = at
+        self.level = 0.0
+        self.fit(rate)
+
+    def fit(self, rate: Rate) -> None:
+        """It is a tank for this rate from now on."""
+        self.rate = rate
+        self.speed = rate.count / rate.seconds
+        self.depth = rate.count + rate.burst
+
+    def drain(self, now: float) -> None:
+        elapsed = now - self.at
+        if elapsed > 0:
+            level = self.level - elapsed * self.speed
+            self.level = level if level > 0 else 0.0
+            self.at = now
+        elif elapsed < -STEP:
+            self.at = now
+
+
+class _Place:
+    """Rates and slots of one principal. at: when it was last asked for, in Unix seconds."""
+
+    __slots__ = ("at", "leases", "tanks")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.tanks: dict[str, _Tank] = {}
+        self.leases: dict[str, float] = {}
+
+    def tank(self, name: str, rate: Rate, now: float) -> _Tank:
+        """That of a rate, drained."""
+        tank = self.tanks.get(name)
+        if tank is None:
+            tank = self.tanks[name] = _Tank(now, rate)
+        elif tank.rate is not rate:
+            tank.fit(rate)
+        tank.drain(now)
+        return tank
+
+    def idle(self, now: float) -> bool:
+        """Whether it was not asked for in a while, and a new one would be the same."""
+        return (
+            not self.leases
+            and self.at + IDLE <= now
+            and all(tank.at + tank.level / tank.speed <= now for tank in self.tanks.values())
+        )
+
+
+class MemoryRates(Shared):
+    """`RateCounters` of one process. clock: Unix seconds, where a caller tells none.
+
+    Leases live for `LIFETIME` after they were taken, or after `renew`.
+    """
+
+    __slots__ = ("_clock", "_places", "_renewed")
+
+    def __init__(self, clock: Callable[[], float] = time) -> None:
+        self._clock = clock
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._renewed = -inf
+
+    def renew(self) -> None:
+        """Let all that is held live for another `LIFETIME`."""
+        now = self._clock()
+        if now < self._renewed - STEP:
+            self.set_back(now)
+        self._renewed = now
+
+    def set_back(self, now: float) -> None:
+        """The clock was set back: what was noted with a later time is taken to be of now."""
+        for place in self._places.values():
+            place.at = min(place.at, now)
+            for lease, at in place.leases.items():
+                place.leases[lease] = min(at, now)
+
+    def take(
+        self,
+        who: str,
+        limits: Limits,
+        tokens: int,
+        lease: str,
+        now: float | None,
+        report: bool,
+    ) -> tuple[Level, ...] | None:
+        """`admit` for whoever knows that nobody else has to be asked, where there is room for all
+        of it, as mostly there is; None, and nothing done, where there may not be.
+
+        report: whether to tell levels. lease: "" takes no slot.
+        """
+        # All that each rate takes is spelled out, as all requests come by, most of them twice.
+        if now is None:
+            now = self._clock()
+        requests, second = limits.requests, limits.tokens
+        try:
+            place = self._places[who]
+            if requests is not None:
+                tank = place.tanks["requests"]
+                if tank.rate is not requests:
+                    tank.fit(requests)
+                level = tank.level - (now - tank.at) * tank.speed
+                level = level + 1.0 if level > 0.0 else 1.0
+                if level > tank.depth or now < tank.at:
+                    return None
+            if second is not None:
+                other = place.tanks["tokens"]
+                if other.rate is not second:
+                    other.fit(second)
+                used = other.level - (now - other.at) * other.speed
+                used = used + tokens if used > 0.0 else tokens + 0.0
+                if used > other.depth or now < other.at:
+                    return None
+        except KeyError:
+            return None
+        if lease:
+            leases = place.leases
+            if len(leases) >= (limits.concurrency or 0) or lease in leases:
+                return None
+            leases[lease] = now
+        place.at = now
+        levels: tuple[Level, ...] = ()
+        if requests is not None:
+            tank.at, tank.level = now, level
+            if report:
+                levels = (level_of("requests", requests, level, now),)
+        if second is not None:
+            other.at, other.level = now, used
+            if report:
+                levels += (level_of("tokens", second, used, now),)
+        return levels
+
+    async def admit(
+        self,
+        who: str,
+        checks: Sequence[Check],
+        *,
+        slots: int = 0,
+        lease: str = "",
+        now: float | None = None,
+    ) -> Verdict:
+        if now is None:
+            now = self._clock()
+        place = self._places.get(who) or self._new_place(who, now)
+        place.at = now
+        tanks = [place.tank(check.name, check.rate, now) for check in checks]
+        wait = 0.0
+        lacking = ""
+        for check, tank in zip(checks, tanks, strict=True):
+            over = tank.level + min(tank.depth, check.cost) - tank.depth
+            if over > tank.speed * GRAIN and over / tank.speed > wait:
+                wait = over / tank.speed
+                lacking = check.name
+        leases = place.leases
+        if (
+            slots
+            and len(leases) >= slots
+            and wait < BUSY_WAIT
+            and lease not in leases
+            and self._in_use(place, now) >= slots
+        ):
+            wait = BUSY_WAIT
+            lacking = "concurrency"
+        if not lacking:
+            for check, tank in zip(checks, tanks, strict=True):
+                tank.level += check.cost
+            if slots:
+                leases[lease] = now
+        levels = tuple(map(_level_of_tank, checks, tanks))
+        return Verdict(not lacking, levels, wait, lacking)
+
+    def release(self, who: str, lease: str) -> None:
+        place = self._places.get(who)
+        if place is not None:
+            place.leases.pop(lease, None)
+
+    def charge(self, who: str, check: Check, now: float | None = None) -> None:
+        if now is None:
+            now = self._clock()
+        place = self._places.get(who) or self._new_place(who, now)
+        tank = place.tank(check.name, check.rate, now)
+        tank.level = max(0.0, tank.level + check.cost)
+
+    async def levels(
+        self, who: str, checks: Sequence[Check], *, now: float | None = None
+    ) -> tuple[tuple[Level, ...], int]:
+        if now is None:
+            now = self._clock()
+        place = self._places.get(who) or _Place(now)
+        tanks = [place.tank(check.name, check.rate, now) for check in checks]
+        return tuple(map(_level_of_tank, checks, tanks)), self._in_use(place, now)
+
+    def _new_place(self, who: str, now: float) -> _Place:
+        """Each new one looks at the two oldest: so the idle ones never outnumber the others."""
+        places = self._places
+        for _ in range(min(2, len(places))):
+            name, old = places.popitem(last=False)
+            self._in_use(old, now)
+            if not old.idle(now):
+                places[name] = old
+        place = places[who] = _Place(now)
+        return place
+
+    def _in_use(self, place: _Place, now: float) -> int:
+        leases = place.leases
+        while leases:
+            oldest = next(iter(leases))
+            if max(leases[oldest], self._renewed) + LIFETIME > now:
+                break
+            del leases[oldest]
+        return len(leases)
+
+
+def _level_of_tank(check: Check, tank: _Tank) -> Level:
+    return level_of(check.name, check.rate, tank.level, tank.at)
+
+
+def level_of(name: str, rate: Rate, level: float, at: float) -> Level:
+    """Where a rate stands of which `level` was taken and had not drained at `at`."""
+    count, seconds = rate.count, rate.seconds
+    left = int(count - level + count / seconds * GRAIN)
+    if not 0 <= left <= count:
+        left = count if left > 0 else 0
+    return Level(name, count, left, at + level * seconds / count)

@@ -1,0 +1,111 @@
+"""The breaker of one place: its state, and how what came of the tries there is counted.
+
+A ring of counters, so that no place takes more room for being used more.
+"""
+
+from math import inf
+
+import msgspec
+
+from .base import State
+
+SLOTS = 10
+"""Into which the window is divided: a try is forgotten a tenth of it early, at most."""
+
+
+class BreakerPolicy(msgspec.Struct, frozen=True):
+    """When a place counts as broken: `failures` tries, and `share` percent of all, failed within
+    `window` seconds. For how long it is left alone: `pause` seconds first, twice as long each time
+    that it is still broken, at most `longest_pause`; nor is it left alone for longer because it
+    asked for that.
+
+    Raises ValueError for what makes no sense.
+    """
+
+    failures: int = 5
+    share: int = 30
+    window: float = 30.0
+    pause: float = 5.0
+    longest_pause: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 1:
+            raise ValueError(f"failures={self.failures}: expected 1 or more")
+        if not 1 <= self.share <= 100:
+            raise ValueError(f"share={self.share}: expected a percentage from 1 to 100")
+        for name in ("window", "pause", "longest_pause"):
+            if not 0.0 < getattr(self, name) < inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected seconds, more than 0")
+
+
+class Breaker:
+    """What is known of one place, and what came of the tries there within the window.
+
+    calm: neither broken nor asked to be left alone. last: the newest mark. slot: number of the
+    newest slot of the window. since: tries with an older mark are of a past that is forgotten.
+    level: how often in a row it was opened. until: when a probe may be made. probe: its mark, 0.0
+    when there is none. told: until when it asked to be left alone; asked: tries with an older mark
+    cannot end that. mine: the probe is this process's to make.
+    """
+
+    __slots__ = (
+        "asked",
+        "bad",
+        "calm",
+        "flying",
+        "good",
+        "last",
+        "latency",
+        "level",
+        "mine",
+        "probe",
+        "since",
+        "slot",
+        "state",
+        "told",
+        "until",
+    )
+
+    def __init__(self) -> None:
+        self.calm = True
+        self.flying = 0
+        self.last = 0.0
+        self.latency = 0.0
+        self.state: State = "closed"
+        self.level = 0
+        self.until = 0.0
+        self.probe = 0.0
+        self.told = 0.0
+        self.asked = 0.0
+        self.mine = False
+        self.slot = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, but for what is under way."""
+        self.since = self.last
+        self.good = [0] * SLOTS
+        self.bad = [0] * SLOTS
+
+    def set_back(self) -> None:
+        """The clock was set back: nothing that was noted with a later time holds."""
+        self.last = self.asked = 0.0
+        self.slot = 0
+        self.forget()
+
+    def advance(self, slot: int) -> None:
+        """Go on to a later slot; those between it and the last are empty."""
+        for passed in range(max(self.slot + 1, slot - SLOTS + 1), slot + 1):
+            self.good[passed % SLOTS] = self.bad[passed % SLOTS] = 0
+        self.slot = slot
+
+    def counted_good(self, slot: int) -> None:
+        if slot > self.slot:
+            self.advance(slot)
+        if self.slot - slot < SLOTS:
+            self.good[slot % SLOTS] += 1
+
+    def counted_bad(self, slot: int) -> None:
+        if slot > self.slot:
+            self.advance(slot)
+        self.bad[self.slot % SLOTS] += 1

@@ -1,0 +1,188 @@
+"""API keys: what a key is, how its secret is made, and what a store of keys must do. No I/O.
+
+A secret is `sk-<brand>-<live|test>-<43 base62 characters>`. 62^43 is a little more than 2^256, so
+a guess is hopeless and one round of SHA-256 is enough to store it by; a slow password hash would
+buy nothing and cost every request. Look-up is by digest: no code compares raw secrets.
+"""
+
+import re
+import secrets
+import string
+from collections.abc import Callable
+from hashlib import sha256
+from math import inf
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Mode = Literal["live", "test"]
+
+_BASE62 = string.digits + string.ascii_letters
+_LENGTH = 43
+_SHOWN = 4
+LONGEST_SECRET = 300
+"""Bytes of a key; a longer one is no key."""
+_MINTED = re.compile(rf"(sk-[a-z0-9-]+-(?:live|test)-)([0-9A-Za-z]{{{_LENGTH}}})")
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One API key as stored: everything but its secret.
+
+    Times are Unix seconds. `models`, `endpoints` and `networks` (CIDR) are allow-lists; None
+    allows all. `limits` is opaque here and read by whoever limits; `metadata` is for people. While
+    `previous_until` lies ahead the secret before the last rotation is accepted too. `revoked_at` is
+    final, `disabled` is not. `revision` is given by the store and grows with each write to any key.
+    """
+
+    id: str
+    digest: bytes
+    prefix: str
+    created_at: float
+    name: str = ""
+    owner: str = ""
+    plan: str | None = None
+    models: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
+    limits: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+    expires_at: float | None = None
+    disabled: bool = False
+    revoked_at: float | None = None
+    previous_digest: bytes | None = None
+    previous_until: float | None = None
+    revision: int = 0
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether `digest` is of this key's secret, or of the one before."""
+        return digest in (self.digest, self.previous_digest)
+
+    def usable_until(self, digest: bytes) -> float:
+        """Unix seconds at which the secret with `digest` stops to open this key; may be past."""
+        if self.revoked_at is not None or self.disabled or not self.holds(digest):
+            return -inf
+        until = inf if self.expires_at is None else self.expires_at
+        if digest != self.digest:
+            until = min(until, self.previous_until or -inf)
+        return until
+
+    def refusal(self, digest: bytes) -> str:
+        """Why the secret with `digest` does not open this key, once `usable_until` has passed."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.disabled:
+            return "disabled"
+        if digest != self.digest:
+            return "rotated"
+        return "expired"
+
+
+class UnknownKey(LookupError):
+    """No key has this id."""
+
+
+class KeyStore(Protocol):
+    """Keys, kept. Every method may raise StoreUnavailable and returns within a bounded time.
+
+    Keys are never deleted: a revoked one stays, so that `changes` can tell of it.
+    """
+
+    @property
+    def generation(self) -> int:
+        """Changes when another store, or an older state of it, has taken the place of this one:
+        then nothing that was read before holds."""
+        ...
+
+    async def find(self, digest: bytes) -> Key | None:
+        """The key whose secret, or the one before, has this SHA-256; usable or not."""
+        ...
+
+    async def get(self, key_id: str) -> Key | None:
+        """The key with this id."""
+        ...
+
+    async def match(self, text: str) -> list[Key]:
+        """The keys whose id, display prefix or name is exactly `text`, oldest first."""
+        ...
+
+    async def every(self) -> list[Key]:
+        """All keys, oldest first."""
+        ...
+
+    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
+        """Up to `limit` keys after `after`, oldest first by (created_at, id)."""
+        ...
+
+    async def revision(self) -> int:
+        """The revision of the latest committed write."""
+        ...
+
+    async def changes(self, since: int, limit: int) -> list[Key]:
+        """Up to `limit` keys written after revision `since`, in the order of revision.
+
+        Revisions become visible in their order, so nobody who has seen n misses an earlier one.
+        """
+        ...
+
+    async def insert(self, key: Key) -> Key:
+        """Keep a new key; returns it with its revision."""
+        ...
+
+    async def update(self, key_id: str, change: Callable[[Key], Key]) -> Key:
+        """Replace a key by `change` of it, alone with it; returns it with its new revision.
+
+        Raises UnknownKey, and whatever `change` raises: then nothing is written.
+        """
+        ...
+
+
+def digest(secret: str | bytes) -> bytes:
+    """SHA-256 of a secret, the one form in which it is kept and looked for."""
+    return sha256(secret if isinstance(secret, bytes) else secret.encode()).digest()
+
+
+def mint(brand: str, mode: Mode = "live") -> str:
+    """A new secret, with 256 bits from the system's randomness. Whoever gets it shows it once."""
+    if mode not in ("live", "test"):
+        raise ValueError(f"mode {mode!r}: expected 'live' or 'test'")
+    body = "".join(secrets.choice(_BASE62) for _ in range(_LENGTH))
+    return f"sk-{_slug(brand)}-{mode}-{body}"
+
+
+def prefix(secret: str) -> str:
+    """What may be shown of a secret: all in front of its random part, and 4 characters of that; of
+    one that `mint` did not make, its first 4. ValueError for what `is_acceptable` refuses."""
+    match = _MINTED.fullmatch(secret)
+    if match is not None:
+        return match[1] + match[2][:_SHOWN]
+    if not is_acceptable(secret):
+        raise ValueError(f"expected {ACCEPTABLE}")
+    return secret[:_SHOWN]
+
+
+ACCEPTABLE = (
+    "32 to 300 printable ASCII characters, no space at either end, at least 8 different ones"
+)
+"""What a secret that somebody brings along has to be."""
+
+
+def is_acceptable(secret: str) -> bool:
+    """Whether `secret` may be a key although `mint` did not make it."""
+    return (
+        32 <= len(secret) <= LONGEST_SECRET
+        and secret.isascii()
+        and secret.isprintable()
+        and secret == secret.strip()
+        and len(set(secret)) >= 8
+    )
+
+
+def is_secret(text: str) -> bool:
+    """Whether `text` has the form of a whole secret, which must not be repeated to anyone."""
+    return _MINTED.fullmatch(text) is not None
+
+
+def _slug(brand: str) -> str:
+    """`brand` as lower-case ASCII letters, digits and single dashes; "gateway" if none is left."""
+    slug = re.sub(r"[^a-z0-9]+", "-", brand.lower())[:32].strip("-")
+    return slug or "gateway"

@@ -1,0 +1,227 @@
+"""Keys used lately, kept outside of the store of keys for workers that start while it is away.
+
+Theory of operation. `KeyDirectory` tells a `GrantShare` which secrets it knows, by digest, and
+which keys have changed, and takes from it what it knows when the store of keys does not answer.
+What is shared has the revision of the store up to which all changes are in it, and the time at
+which the store last said that this is the newest. It is believed for the grace of the directory
+after that time, as what the directory knows itself is. A key that changes is taken out at once,
+whoever holds it; one that was changed while nobody looked is found out when the store answers
+again, or when the grace is over.
+
+Secrets are never in it: digests of 256 random bits, and what a key may do.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from time import time
+from typing import Protocol
+
+import msgspec
+
+from middlewares.shared import Shared
+from middlewares.stores.outage import Outage
+
+from .base import Key
+
+_log = logging.getLogger(__name__)
+
+FILE = "grants.msgpack"
+"""Name of the file, in the folder of the journals."""
+MOST = 5_000
+"""Grants that are shared; the most recently used."""
+NEWS = 2.0
+"""Seconds for which new grants are gathered before they are shared."""
+CONFIRMED = 30.0
+"""Seconds after which what is shared is confirmed."""
+_CHANGES = 10_000
+"""Changes that are remembered for a share that does not take them."""
+
+Held = tuple[bytes, Key]
+"""Digest of a secret, and the key that it opens."""
+
+
+class SharedGrants(msgspec.Struct, frozen=True):
+    """What is shared. since: revision. age: seconds since the store confirmed it."""
+
+    since: int
+    age: float
+    grants: Sequence[Held] = ()
+
+
+class GrantChanges(msgspec.Struct, frozen=True):
+    """What a directory tells.
+
+    since, age: as in `SharedGrants`. covered: revision since which it has told of all changes.
+    anew: what
+    is shared does not hold any more. changed: ids of keys written since it told the last time. new:
+    grants since then. held: all it has, the least recently used first.
+    """
+
+    since: int
+    age: float
+    covered: int
+    anew: bool
+    changed: Sequence[str]
+    new: Sequence[Held]
+    held: Callable[[], list[Held]]
+
+
+Choose = Callable[[Iterable[bytes] | None], list[Held]]
+"""Of what a directory has, these, or all."""
+
+
+class GrantShare(Protocol):
+    """Where grants are shared. Neither method raises."""
+
+    async def load(self) -> SharedGrants | None:
+        """What is there; None when nothing is, or it cannot be read."""
+        ...
+
+    async def tell(self, news: GrantChanges) -> bool:
+        """Keep what is new. False: it was not kept; tell it again, with what comes until then."""
+        ...
+
+
+class Sharing:
+    """What one directory has yet to tell its share. Times are of the directory's clock."""
+
+    def __init__(self, share: GrantShare) -> None:
+        self._share = share
+        self._covered = 0
+        self._anew = False
+        self._changed: dict[str, None] = {}
+        self._new: dict[bytes, None] = {}
+        self._told = -inf
+        self._telling: asyncio.Task[None] | None = None
+
+    def begin(self, since: int, *, anew: bool) -> None:
+        """What was changed up to this revision is not known."""
+        self._covered = since
+        self._anew = self._anew or anew
+        self._changed.clear()
+        self._new.clear()
+        self._told = -inf
+
+    def changed(self, key_id: str) -> None:
+        self._changed[key_id] = None
+
+    def new(self, digest: bytes) -> None:
+        self._new[digest] = None
+
+    def tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
+        """Called after each look at the store: changes are told at once, new grants now and then,
+        and that nothing has changed. Returns at once: the next look must not wait for it."""
+        due = NEWS if self._new else CONFIRMED
+        if self._telling is None and (self._changed or now - self._told >= due):
+            telling = asyncio.create_task(self._tell(since, confirmed, now, held))
+            self._telling = telling
+            telling.add_done_callback(self._done)
+
+    def _done(self, telling: asyncio.Task[None]) -> None:
+        self._telling = None
+        if not telling.cancelled() and (raised := telling.exception()) is not None:
+            _log.error("cannot share known keys", exc_info=raised)
+
+    async def _tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
+        changed, self._changed = self._changed, {}
+        new, self._new = self._new, {}
+        covered, anew = self._covered, self._anew
+        news = GrantChanges(
+            since=since,
+            age=max(0.0, now - confirmed),
+            covered=covered,
+            anew=anew,
+            changed=list(changed),
+            new=held(new),
+            held=lambda: held(None),
+        )
+        taken = False
+        try:
+            taken = await self._share.tell(news)
+        finally:
+            if self._covered != covered or self._anew != anew:
+                pass  # it was begun again meanwhile
+            elif taken:
+                self._covered, self._anew, self._told = since, False, now
+            elif len(changed) + len(self._changed) > _CHANGES:
+                self.begin(since, anew=anew)
+            else:
+                self._changed = {**changed, **self._changed}
+                self._new = {**new, **self._new}
+
+    async def aclose(self) -> None:
+        """Wait for what is being told. Idempotent."""
+        if self._telling is not None:
+            await asyncio.wait((self._telling,))
+
+
+class _Written(msgspec.Struct, array_like=True):
+    store: str
+    since: int
+    at: float
+    grants: list[Held]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Written).decode
+
+
+class FileGrants(Shared):
+    """Grants in a file of this machine, mode 0600, for one worker and the one that replaces it.
+
+    folder: of the journals. store: name of the store of keys; what is from another is not taken.
+    clock: Unix seconds.
+    """
+
+    def __init__(self, folder: Path, store: str, *, clock: Callable[[], float] = time) -> None:
+        self._path = folder / FILE
+        self._store = store
+        self._clock = clock
+        self._outage = Outage(
+            _log,
+            f"cannot write {self._path}",
+            f"{self._path} is written again",
+            level=logging.WARNING,
+        )
+
+    async def load(self) -> SharedGrants | None:
+        try:
+            found = await asyncio.to_thread(lambda: _decode(self._path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, ValueError) as raised:
+            _log.warning("cannot read %s: %s", self._path, raised)
+            return None
+        age = self._clock() - found.at
+        if found.store != self._store or age < 0:
+            return None
+        return SharedGrants(found.since, age, found.grants)
+
+    async def tell(self, news: GrantChanges) -> bool:
+        at = self._clock() - news.age
+        written = _Written(self._store, news.since, at, news.held()[-MOST:])
+        try:
+            await asyncio.to_thread(self._write, written)
+        except OSError as raised:
+            self._outage.failed(raised)
+            if news.changed:  # what is there may have a key that was revoked
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+            return False
+        self._outage.worked()
+        return True
+
+    def _write(self, written: _Written) -> None:
+        new = self._path.with_suffix(".new")
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            new.unlink()
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as out:
+            out.write(_encode(written))
+        new.replace(self._path)

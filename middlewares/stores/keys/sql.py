@@ -1,0 +1,116 @@
+"""Keys in SQLite or PostgreSQL, through SQLAlchemy Core. All values are bound parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, bindparam, insert, or_, select, tuple_, update
+
+from middlewares.shared import Shared
+from middlewares.stores.sql.database import Database, SchemaMismatch, needs_migration
+from middlewares.stores.sql.tables import api_keys, revisions
+
+from .base import Key, UnknownKey
+
+__all__ = ["Database", "SchemaMismatch", "SqlKeyStore", "needs_migration"]
+
+_c = api_keys.c
+_ORDERED = select(api_keys).order_by(_c.created_at, _c.id)
+_BY_DIGEST = select(api_keys).where(
+    or_(_c.digest == bindparam("digest"), _c.previous_digest == bindparam("digest"))
+)
+_BY_ID = select(api_keys).where(_c.id == bindparam("id"))
+_MATCHING = _ORDERED.where(
+    or_(_c.id == bindparam("text"), _c.prefix == bindparam("text"), _c.name == bindparam("text"))
+)
+_CHANGED = (
+    select(api_keys)
+    .where(_c.revision > bindparam("since"))
+    .order_by(_c.revision)
+    .limit(bindparam("most"))
+)
+_PAGE = _ORDERED.limit(bindparam("most"))
+_LATER = _PAGE.where(tuple_(_c.created_at, _c.id) > tuple_(bindparam("at"), bindparam("place")))
+_NEXT_REVISION = (
+    update(revisions)
+    .where(revisions.c.name == "keys")
+    .values(value=revisions.c.value + 1)
+    .returning(revisions.c.value)
+)
+_INSERT = insert(api_keys)
+_REPLACE = update(api_keys).where(_c.id == bindparam("old_id"))
+
+
+def _key(row: Row[Any]) -> Key:
+    fields = dict(row._mapping)
+    for name in ("models", "endpoints", "networks"):
+        if fields[name] is not None:
+            fields[name] = tuple(fields[name])
+    return Key(**fields)
+
+
+class SqlKeyStore(Shared):
+    """A `KeyStore` in a SQL database, to be shared by any number of processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def generation(self) -> int:
+        return self._database.identity.generation
+
+    async def find(self, digest: bytes) -> Key | None:
+        found = await self._one(_BY_DIGEST, {"digest": digest})
+        if found is None:
+            await self.revision()  # in another database than before it may be missing
+        return found
+
+    async def get(self, key_id: str) -> Key | None:
+        return await self._one(_BY_ID, {"id": key_id})
+
+    async def match(self, text: str) -> list[Key]:
+        return await self._all(_MATCHING, {"text": text})
+
+    async def every(self) -> list[Key]:
+        return await self._all(_ORDERED, {})
+
+    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
+        if after is None:
+            return await self._all(_PAGE, {"most": limit})
+        return await self._all(_LATER, {"most": limit, "at": after[0], "place": after[1]})
+
+    async def changes(self, since: int, limit: int) -> list[Key]:
+        return await self._all(_CHANGED, {"since": since, "most": limit})
+
+    async def revision(self) -> int:
+        async with self._database.read(checked=True) as connection:
+            return (await self._database.confirm(connection)).keys
+
+    async def insert(self, key: Key) -> Key:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
+            revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
+            key = msgspec.structs.replace(key, revision=revision)
+            await connection.execute(_INSERT, msgspec.structs.asdict(key))
+            return key
+
+    async def update(self, key_id: str, change: Callable[[Key], Key]) -> Key:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
+            # The counter comes first: whoever holds it is the only writer of keys until commit.
+            revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
+            row = (await connection.execute(_BY_ID, {"id": key_id})).one_or_none()
+            if row is None:
+                raise UnknownKey(key_id)
+            key = msgspec.structs.replace(change(_key(row)), revision=revision)
+            await connection.execute(_REPLACE, {"old_id": key_id, **msgspec.structs.asdict(key)})
+            return key
+
+    async def _one(self, statement: Any, values: dict[str, Any]) -> Key | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, values)).one_or_none()
+        return None if row is None else _key(row)
+
+    async def _all(self, statement: Any, values: dict[str, Any]) -> list[Key]:
+        async with self._database.read() as connection:
+            return [_key(row) for row in await connection.execute(statement, values)]

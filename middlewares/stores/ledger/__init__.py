@@ -1,0 +1,1 @@
+"""The ledger: one row for every request that was served."""

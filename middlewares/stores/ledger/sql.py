@@ -1,0 +1,380 @@
+"""The ledger in SQLite or PostgreSQL. All values are bound parameters.
+
+Rows come by the hundred many times a second, so they are written by one statement that the driver
+runs for all of them, without SQLAlchemy's work on each.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import asyncpg
+import msgspec
+from msgspec.structs import astuple
+from sqlalchemy import (
+    Numeric,
+    Row,
+    String,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+    tuple_,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from middlewares.shared import Shared
+from middlewares.stores.counters.base import AHEAD, Spent
+from middlewares.stores.sql.database import Database
+from middlewares.stores.sql.sqlite_writer import SqliteWriter
+from middlewares.stores.sql.tables import ledger
+
+from .base import LARGEST, AttemptRecord, Entry, Kind, RowRejected, Sum, saturated, storable
+from .totals import CREDITS, Period, Total, totals
+
+_FIELDS = Entry.__struct_fields__
+_OTHERS = _FIELDS.index("stream")
+_RARE = _FIELDS.index("fallback_from")
+_USUAL = Entry.__struct_defaults__[_RARE - len(_FIELDS) :]
+_AT_ONCE = 25
+"""Rows for which SQLite holds up the loop, for about a quarter of a millisecond."""
+_BAD_VALUE = ("22", "23", "54")
+"""Classes of SQLSTATE (PostgreSQL, appendix A): data exceptions, constraint violations, limits of
+the program (a value too large for an index)."""
+_BAD_POSTGRES = (asyncpg.DataError, TypeError, ValueError, OverflowError)
+"""What the driver says of a value that it cannot write down; it has no SQLSTATE then."""
+
+_KNOWN_SQLITE = "SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(?))"
+_COLUMNS = ", ".join((*_FIELDS, "revision"))
+_INSERT_SQLITE = f"INSERT INTO ledger ({_COLUMNS}) VALUES (?{', ?' * len(_FIELDS)})"  # noqa: S608
+_USUAL_VALUES = f"(?{', ?' * (_RARE - 1)}, {', '.join(map(repr, _USUAL))}, NULL)"
+_INSERT_USUAL_SQLITE = f"INSERT INTO ledger ({_COLUMNS}) VALUES {_USUAL_VALUES}"  # noqa: S608
+_INSERT_MANY_USUAL_SQLITE = _INSERT_USUAL_SQLITE + f", {_USUAL_VALUES}" * (_AT_ONCE - 1)
+_INSERT_POSTGRES = (
+    f"INSERT INTO ledger ({_COLUMNS}) SELECT * FROM unnest("  # noqa: S608
+    "$1::text[], $2::text[], $3::float8[], $4::float8[], $5::text[], $6::text[],"
+    " $7::text[], $8::text[], $9::text[], $10::int8[], $11::text[], $12::text[],"
+    " $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[], $18::int8[],"
+    " $19::int8[], $20::int8[], $21::float8[], $22::float8[], $23::float8[], $24::bool[],"
+    " $25::bool[], $26::text[], $27::text[], $28::text[], $29::int8[], $30::int8[],"
+    " $31::int8[], $32::text[], $33::int8[], $34::text[], $35::int8[])"
+    " ON CONFLICT (id) DO NOTHING RETURNING id"
+)
+_ADD_SQLITE = (
+    "INSERT INTO ledger_totals (account, name, start, at, amount) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
+    " ON CONFLICT (account, name, start) DO UPDATE SET"
+    " at = max(at, excluded.at),"
+    f" amount = max(-{LARGEST}, min({LARGEST}, amount + excluded.amount))"
+)
+_ADD_POSTGRES = (
+    "INSERT INTO ledger_totals AS kept (account, name, start, at, amount)"  # noqa: S608
+    " SELECT * FROM unnest("
+    "$1::text[], $2::text[], $3::float8[], $4::float8[], $5::int8[])"
+    " ON CONFLICT (account, name, start) DO UPDATE SET"
+    " at = greatest(kept.at, excluded.at), amount ="
+    f" greatest(-{LARGEST}, least({LARGEST}, kept.amount::numeric + excluded.amount))"
+)
+_BAD_SQLITE = (
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+"""What the driver says of a value that it cannot bind."""
+# One statement sees one moment. The names of an account's windows are found by going from one to
+# the next in the index, and of each the period of the newest row.
+_SPENT = text(
+    "WITH RECURSIVE names (name) AS ("
+    " SELECT min(name) FROM ledger_totals WHERE account = :account"
+    " UNION ALL SELECT (SELECT min(other.name) FROM ledger_totals AS other"
+    "  WHERE other.account = :account AND other.name > names.name)"
+    " FROM names WHERE names.name IS NOT NULL)"
+    " SELECT kept.name, kept.start, kept.amount, NULL AS id FROM names"
+    " JOIN ledger_totals AS kept ON kept.account = :account AND kept.name = names.name"
+    " AND kept.start = (SELECT newest.start FROM ledger_totals AS newest"
+    "  WHERE newest.account = :account AND newest.name = names.name AND newest.start <= :latest"
+    "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
+    " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
+    " WHERE account = :account AND id IN :ids"
+).bindparams(bindparam("ids", type_=String, expanding=True))
+_GRANTS = text(
+    "SELECT value, NULL AS account FROM revisions WHERE name = 'credits'"
+    " UNION ALL SELECT NULL, account FROM ledger WHERE revision > :since"
+)
+
+_NEXT_REVISION = "UPDATE revisions SET value = value + 1 WHERE name = 'credits' RETURNING value"
+
+_c = ledger.c
+_ENTRIES = select(*[_c[name] for name in _FIELDS])
+_GET = _ENTRIES.where(_c.id == bindparam("which"))
+_LOW = 2**32 - 1
+_SUMMED = ("input", "output", "cache_read", "cache_write", "cost")
+_DAY = {
+    "sqlite": func.strftime("%Y-%m-%d", _c.at, "unixepoch", type_=String),
+    "postgresql": func.to_char(
+        func.timezone("UTC", func.to_timestamp(_c.at)), "YYYY-MM-DD", type_=String
+    ),
+}
+
+
+def _sums(dialect: str) -> Any:
+    day = _DAY[dialect].label("day")
+    sums: list[Any] = []
+    for name in _SUMMED:
+        if dialect == "sqlite":  # whose sum fails when it leaves 64 bits: by halves
+            sums += (func.sum(_c[name].op(">>")(32)), func.sum(_c[name].op("&")(_LOW)))
+        else:
+            sums.append(cast(func.sum(_c[name]), Numeric))
+    return (
+        select(day, _c.model, func.count(), *sums)
+        .where(
+            _c.kind == "use",
+            _c.at >= bindparam("since"),
+            _c.at < bindparam("until"),
+        )
+        .group_by(text("1"), _c.model)
+        .order_by(text("1"), _c.model)
+    )
+
+
+def _sum(row: Sequence[Any]) -> Sum:
+    day, model, count, *sums = row
+    if len(sums) > len(_SUMMED):
+        sums = [(high << 32) + low for high, low in zip(sums[::2], sums[1::2], strict=True)]
+    return Sum(day, model, count, *map(saturated, sums))
+
+
+_SUMS = {dialect: _sums(dialect) for dialect in _DAY}
+_encode = msgspec.json.Encoder().encode
+_starts = msgspec.json.Decoder(dict[str, float])
+_attempts = msgspec.json.Decoder(list[AttemptRecord])
+
+
+def _rows(entries: Sequence[Entry], revision: int | None) -> list[list[Any]]:
+    """Rows for `_COLUMNS`; short ones, for all columns but those whose values they share
+    with nearly all rows, which are `_USUAL`."""
+    rows = []
+    starts: Any = ...
+    periods = ""
+    try:
+        for entry in entries:
+            values = astuple(entry)
+            stream, measured, counts_in, tries = values[_OTHERS:_RARE]
+            if counts_in is not starts:  # most count in the same periods as the one before
+                starts = counts_in
+                periods = _text(starts or {})
+            # SQLite's driver searches long for what to do with a truth value.
+            row = [*values[:_OTHERS], +stream, +measured, periods, _text(tries or [])]
+            rest = values[_RARE:]
+            if rest != _USUAL:
+                row += (*rest, revision if entry.kind == "credit" else None)
+            rows.append(row)
+    except (TypeError, ValueError) as raised:  # of attempts
+        raise _rejected(raised) from raised
+    return rows
+
+
+def _text(value: Any) -> str:
+    return _encode(value).decode()
+
+
+def _rejected(raised: BaseException | None) -> RowRejected:
+    return RowRejected(str(raised).partition("\n")[0])
+
+
+def _entry(row: Row[Any]) -> Entry:
+    fields = dict(row._mapping)
+    fields["starts"] = _starts.decode(fields["starts"])
+    fields["attempts"] = _attempts.decode(fields["attempts"])
+    return Entry(**fields)
+
+
+class SqlLedgerStore(Shared):
+    """A `LedgerStore` in a SQL database, to be shared by any number of processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer: SqliteWriter | None = None
+        if database.sqlite_file is not None:
+            self._writer = SqliteWriter(database, database.sqlite_file)
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        try:
+            await self._append(entries)
+        except RowRejected:  # one bad value must not hold up the whole ledger
+            await self._append([storable(entry) for entry in entries])
+
+    async def _append(self, entries: Sequence[Entry]) -> None:
+        """And in front of them those that the database has had and lost."""
+        identity = self._database.identity
+        if self._writer is not None:
+            async with self._writer.transaction() as connection:
+                await _append_sqlite([*identity.lost, *entries], connection)
+        else:
+            await self._append_postgres(entries)
+        identity.written(entries)
+
+    async def _append_postgres(self, entries: Sequence[Entry]) -> None:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
+            entries = [*self._database.identity.lost, *entries]
+            revision = None
+            if _any_credit(entries):
+                # The counter comes first, as with keys: what it orders becomes visible in order.
+                revision = (await connection.exec_driver_sql(_NEXT_REVISION)).scalar_one()
+            await _append_postgres(connection, entries, revision)
+
+    async def get(self, account: str | None, entry_id: str) -> Entry | None:
+        statement = _GET if account is None else _GET.where(_c.account == account)
+        async with self._database.read() as connection:
+            row = (await connection.execute(statement, {"which": entry_id})).one_or_none()
+        return None if row is None else _entry(row)
+
+    async def spent(
+        self, account: str, now: float, ids: Sequence[str]
+    ) -> tuple[Spent, tuple[str, ...]]:
+        async with self._database.read(checked=True) as connection:
+            await self._database.confirm(connection)
+            values = {"account": account, "ids": ids, "latest": now + AHEAD}
+            rows = (await connection.execute(_SPENT, values)).all()
+        if self._database.identity.lost:
+            await self._append(())
+            return await self.spent(account, now, ids)
+        starts: dict[str, float] = {}
+        amounts: dict[str, int] = {}
+        for name, start, amount, id_ in rows:
+            if id_ is None:
+                starts[name] = start
+                amounts[name] = saturated(amount)
+        starts.pop(CREDITS, None)
+        balance = amounts.pop(CREDITS, 0)
+        return Spent(starts, amounts, balance), tuple([row.id for row in rows if row.id])
+
+    async def grants(self, since: int) -> tuple[int, list[str]]:
+        async with self._database.read(checked=True) as connection:
+            await self._database.confirm(connection)
+            rows = (await connection.execute(_GRANTS, {"since": since})).all()
+        if self._database.identity.lost:
+            await self._append(())
+        revision = next(value for value, account in rows if account is None)
+        return revision, list(dict.fromkeys(account for _, account in rows if account is not None))
+
+    async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
+        values = {"since": since, "until": until}
+        async with self._database.read() as connection:
+            statement = _SUMS[connection.dialect.name]
+            if account is not None:
+                statement = statement.where(_c.account == account)
+            return [_sum(tuple(row)) for row in await connection.execute(statement, values)]
+
+    async def page(
+        self,
+        *,
+        account: str | None = None,
+        kind: Kind | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[Entry]:
+        wanted = []
+        if account is not None:
+            wanted.append(_c.account == account)
+        if kind is not None:
+            wanted.append(_c.kind == kind)
+        if since is not None:
+            wanted.append(_c.at >= since)
+        if until is not None:
+            wanted.append(_c.at < until)
+        if before is not None:
+            wanted.append(tuple_(_c.at, _c.id) < tuple_(*before))
+        newest = _ENTRIES.order_by(_c.at.desc(), _c.id.desc()).limit(limit)
+        async with self._database.read() as connection:
+            rows = await connection.execute(newest.where(*wanted))
+            return [_entry(row) for row in rows]
+
+
+def _any_credit(entries: Sequence[Entry]) -> bool:
+    return any(entry.kind == "credit" for entry in entries)
+
+
+async def _append_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) -> None:
+    connection.execute("SAVEPOINT fresh")
+    try:
+        await _add_sqlite(entries, connection)
+        return
+    except sqlite3.IntegrityError:  # an id is there already, which is rare
+        connection.execute("ROLLBACK TO fresh")
+    except _BAD_SQLITE as raised:
+        raise _rejected(raised) from raised
+    new = {entry.id: entry for entry in reversed(entries)}  # of two with one id, the first
+    # The transaction is the only one that writes, so what is not there now stays so.
+    for (known,) in connection.execute(_KNOWN_SQLITE, (_encode(list(new)).decode(),)):
+        del new[known]
+    try:
+        await _add_sqlite(list(reversed(new.values())), connection)
+    except (sqlite3.IntegrityError, *_BAD_SQLITE) as raised:
+        raise _rejected(raised) from raised
+
+
+async def _add_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) -> None:
+    revision = None
+    if _any_credit(entries):
+        (revision,) = connection.execute(_NEXT_REVISION).fetchone()
+    for start in range(0, len(entries), _AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        rows = _rows(entries[start : start + _AT_ONCE], revision)
+        usual = [row for row in rows if len(row) == _RARE]
+        if len(usual) == _AT_ONCE:
+            # One statement for all of them takes two thirds of the time.
+            connection.execute(_INSERT_MANY_USUAL_SQLITE, [*chain.from_iterable(usual)])
+        else:
+            connection.executemany(_INSERT_USUAL_SQLITE, usual)
+            others = [row for row in rows if len(row) > _RARE]
+            connection.executemany(_INSERT_SQLITE, others)
+    connection.executemany(_ADD_SQLITE, _total_rows(totals(entries)))
+
+
+async def _append_postgres(
+    connection: AsyncConnection, entries: Sequence[Entry], revision: int | None
+) -> None:
+    rows = [row if len(row) > _RARE else [*row, *_USUAL, None] for row in _rows(entries, revision)]
+    columns: list[tuple[Any, ...]] = [*zip(*rows, strict=True)]
+    for place in (_OTHERS, _OTHERS + 1):  # stream, measured
+        columns[place] = tuple(map(bool, columns[place]))
+    inserted = await _execute(connection, _INSERT_POSTGRES, columns)
+    ids = {id_ for (id_,) in inserted}
+    new = {entry.id: entry for entry in reversed(entries) if entry.id in ids}
+    sums = totals(new.values())
+    if sums:
+        await _execute(connection, _ADD_POSTGRES, zip(*_total_rows(sums), strict=True))
+
+
+async def _execute(
+    connection: AsyncConnection, statement: str, columns: Iterable[Sequence[Any]]
+) -> Any:
+    """Run a statement over columns. Raises Rejected for a value that is at fault, by whoever finds
+    it: the server, or the driver while it writes the values down."""
+    try:
+        return await connection.exec_driver_sql(statement, tuple(columns))
+    except DBAPIError as raised:
+        state = str(getattr(raised.orig, "sqlstate", None) or "")
+        cause = getattr(raised.orig, "__cause__", None)
+        if state.startswith(_BAD_VALUE) or (not state and isinstance(cause, _BAD_POSTGRES)):
+            raise _rejected(raised.orig) from raised
+        raise
+    except _BAD_POSTGRES as raised:
+        raise _rejected(raised) from raised
+
+
+def _total_rows(sums: dict[Period, Total]) -> list[tuple[str, str, float, float, int]]:
+    # In one order, so that no two transactions wait for each other.
+    return [(*period, at, saturated(amount)) for period, (at, amount) in sorted(sums.items())]

@@ -1,0 +1,168 @@
+"""Terms of principals: the plan's, with what the key has of its own."""
+
+from typing import Any
+
+import pytest
+
+from edge.billing.plans import Plans
+from edge.config.load import SettingsError, parse, read_key_limits
+from middlewares import Exchange, Principal, Problem
+from middlewares.limits import Budget, Limits, PlanLimits, Rate, Window
+from middlewares.pricing import NANO
+
+PLANS: list[dict[str, Any]] = [
+    {
+        "id": "pro",
+        "requests": "120/min",
+        "burst": 20,
+        "tokens": "200k/min",
+        "concurrency": 8,
+        "on_excess": "throttle",
+        "windows": [
+            {"length": "5h", "credits": "5.00"},
+            {"length": "calendar month", "credits": "40"},
+            {"length": "7d", "credits": "10", "aligned": True},
+        ],
+        "overflow": "credits",
+        "on_hangup": "drain",
+        "cut_off": True,
+    },
+    {"id": "free", "requests": "30/min"},
+]
+
+
+def plans(**auth: Any) -> Plans:
+    return Plans(parse({"plans": PLANS, "auth": auth}, env={}))
+
+
+def holder(plan: str | None = None, **own: Any) -> Principal:
+    return Principal(id="key_1", plan=plan, limits=own or None)
+
+
+def test_a_plan_in_full() -> None:
+    assert plans().terms(holder("pro")) == PlanLimits(
+        Limits(Rate(120, 60.0, 20), Rate(200_000, 60.0), 8, "throttle"),
+        Budget(
+            (
+                Window("5h", 18000.0, 5 * NANO),
+                Window("calendar month", None, 40 * NANO),
+                Window("7d", 604800.0, 10 * NANO, aligned=True),
+            ),
+            credits=True,
+            on_hangup="drain",
+            cut_off=True,
+        ),
+    )
+
+
+def test_no_plan_is_no_limit_unless_one_is_for_all() -> None:
+    assert plans().terms(holder()) == PlanLimits()
+    assert plans(default_plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+    assert plans(default_plan="free").terms(holder("pro")).limits.concurrency == 8
+
+
+def test_without_keys_an_address_has_its_rate() -> None:
+    assert plans(mode="none").terms(holder()).limits.requests == Rate(60, 60.0, 10)
+    assert plans(mode="none", default_plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+
+
+def test_what_a_key_has_of_its_own_takes_the_place_of_the_plans() -> None:
+    own = plans().terms(holder("pro", requests="400/min", windows=[]))
+    assert own.limits == Limits(Rate(400, 60.0, 0), Rate(200_000, 60.0), 8, "throttle")
+    assert own.budget == Budget((), credits=True, on_hangup="drain", cut_off=True)
+    alone = plans().terms(holder(None, concurrency=2))
+    assert alone == PlanLimits(Limits(concurrency=2))
+
+
+def test_terms_are_made_once_for_each_principal() -> None:
+    known = plans()
+    one, other = holder("pro", concurrency=2), holder("pro", concurrency=3)
+    assert known.terms(one) is known.terms(one)
+    assert known.terms(other).limits.concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("principal", "reason"),
+    [
+        (holder("gone"), "key key_1: plan gone is not configured"),
+        (holder("gone", concurrency=2), "key key_1: plan gone is not configured"),
+        (holder("pro", requests="many"), "key key_1: limits.requests: expected a rate"),
+        (holder("pro", speed=1), "key key_1: limits.speed: unknown key"),
+    ],
+)
+def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None:
+    with pytest.raises(Problem) as raised:
+        plans().terms(principal)
+    assert raised.value.kind == "key_misconfigured"
+    assert raised.value.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("own", "fault"),
+    [
+        (
+            {"burst": 5},
+            "limits.burst: is not used without limits.requests; set a rate or remove it",
+        ),
+        (
+            {"on_excess": "throttle"},
+            "limits.on_excess: is not used without a limit; set limits.requests, tokens or "
+            "concurrency, or remove it",
+        ),
+        (
+            {"windows": [{"length": "5h", "credits": "1"}, {"length": "5h", "credits": "2"}]},
+            "limits.windows[1].length: another window has the length 5h; expected one window of "
+            "each length",
+        ),
+        ({"windows": [{"length": "5h"}]}, "limits.windows[0].credits: is missing"),
+        ({"id": "x"}, "limits.id: unknown key; did you mean windows?"),
+    ],
+)
+def test_what_a_key_cannot_have(own: dict[str, Any], fault: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_key_limits(own)
+    assert raised.value.faults[0].startswith(fault.partition(";")[0])
+
+
+def test_a_plan_for_all_has_to_be_there() -> None:
+    with pytest.raises(
+        SettingsError, match=r"auth\.default_plan: unknown plan nope; known: free, pro"
+    ):
+        plans(default_plan="nope")
+
+
+def test_limits_without_tokens_are_all_decided_at_the_door() -> None:
+    some = plans()
+    free = holder("free")
+    assert some.at_the_door(Exchange(principal=free)) is some.terms(free).limits
+    assert some.of_the_body(Exchange(principal=free)) is None
+
+
+def test_limits_of_tokens_are_decided_with_the_body() -> None:
+    some = plans()
+    for principal in (holder("pro"), holder("pro", tokens="5/min")):
+        limits = some.terms(principal).limits
+        exchange = Exchange(principal=principal)
+        door, body = some.at_the_door(exchange), some.of_the_body(exchange)
+        assert body is not None
+        assert door == Limits(limits.requests, None, 8, "throttle")
+        assert body == Limits(None, limits.tokens, None, "throttle")
+        assert some.at_the_door(exchange) is door  # counters go by the identity of a rate
+        assert door.requests is limits.requests and body.tokens is limits.tokens
+
+
+def test_requests_for_which_another_model_serves_are_decided_with_the_body() -> None:
+    plan = {"id": "kind", "requests": "9/min", "concurrency": 2, "on_rate_limit": "spare"}
+    near = {"name": "near", "dialect": "simulator"}
+    document = {
+        "plans": [plan, *PLANS],
+        "upstreams": [near],
+        "models": [{"id": "spare", "targets": ["near/x"]}],
+    }
+    some = Plans(parse(document, env={}))
+    exchange = Exchange(principal=holder("kind"))
+    assert some.at_the_door(exchange) == Limits(concurrency=2)
+    assert some.of_the_body(exchange) == Limits(requests=Rate(9, 60.0))
+    exchange.downgrade_to = "spare"
+    assert some.of_the_body(exchange) is None
+    assert some.of_the_body(Exchange(principal=holder("free"))) is None

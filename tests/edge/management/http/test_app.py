@@ -1,0 +1,764 @@
+"""The management API: access, answers, audit."""
+
+import itertools
+import logging
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import asdict
+
+from edge.billing.plans import Plans
+from edge.billing.usage_report import UsageReport
+from edge.config.load import parse
+from edge.management.http import AdminApp
+from edge.observability.request_log import RequestLogMiddleware
+from edge.routing.catalog import Catalog
+from middlewares import ErrorsMiddleware, Exchange, RequestIDMiddleware
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
+from middlewares.pricing import NANO
+from middlewares.stores import KeyStore, StoreUnavailable, digest
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.audit.base import AuditChange
+from middlewares.stores.audit.sql import SqlAuditStore
+from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.keys.base import is_secret
+from middlewares.stores.keys.sql import Database, SqlKeyStore
+from middlewares.stores.ledger.base import AttemptRecord, Entry
+from middlewares.stores.ledger.sql import SqlLedgerStore
+from tests.asgi import Recorded, request
+from tests.edge.scripted import DOCUMENT
+from tests.middlewares.stores.sqlite_files import new_sqlite
+
+TOKEN = "admin-canary-51e0b7aa43"
+NOW = 1_795_255_200.0
+"""2026-11-21T10:00:00Z"""
+PRO = {"id": "pro", "requests": "60/min", "windows": [{"length": "5h", "credits": "5"}]}
+NOBODY = "key_" + "0" * 20
+WRITING = ("POST", "PATCH", "PUT", "DELETE")
+
+
+class Office:
+    """The app on real stores, and requests with its token."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = NOW
+        self.log: list[dict[str, Any]] = []
+        self.keys = SqlKeyStore(database)
+        self.ledger = SqlLedgerStore(database)
+        self.audit = SqlAuditStore(database)
+        self.inner = self.build()
+
+    def build(self, **options: Any) -> AdminApp:
+        settings = parse({**DOCUMENT, "plans": [PRO]})
+        counters = MemoryCounters(clock=lambda: self.now)
+        given: dict[str, Any] = {
+            "token": TOKEN,
+            "settings": settings,
+            "catalog": Catalog.build(settings),
+            "keys": self.keys,
+            "audit": self.audit,
+            "statement": UsageReport(
+                terms=Plans(settings).terms,
+                accounts=Accounts(counters, self.ledger, clock=lambda: self.now),
+                rates=counters,
+                ledger=self.ledger,
+                clock=lambda: self.now,
+            ),
+            "clock": lambda: self.now,
+        }
+        return AdminApp(**{**given, **options})
+
+    @property
+    def app(self) -> ASGIApp:
+        def log(event: str, **fields: Any) -> None:
+            self.log.append({"event": event, **fields})
+
+        async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.inner(scope, receive, send)
+            outcomes.append(Exchange.of(scope).outcome)
+
+        outcomes = self.outcomes = []
+        errors = ErrorsMiddleware(inner, details=True)
+        return RequestIDMiddleware(RequestLogMiddleware(errors, log=log))
+
+    outcomes: list[str]
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: str = "",
+        headers: dict[str, str] | None = None,
+        token: str = TOKEN,
+    ) -> Recorded:
+        given = {"authorization": f"Bearer {token}"} if token else {}
+        given |= headers or {}
+        options: dict[str, Any] = {"query": query, "headers": given}
+        if isinstance(body, bytes):
+            options["body"] = body
+        elif body is not None:
+            options["json"] = body
+        return await request(self.app, method, f"/admin/v1{path}", **options)
+
+    async def get(self, path: str, query: str = "") -> Any:
+        answer = await self.ask("GET", path, query=query)
+        assert answer.status == 200, answer.text
+        return answer.json()
+
+    async def post(self, path: str, body: Any = None, status: int = 200) -> Any:
+        answer = await self.ask("POST", path, body)
+        assert answer.status == status, answer.text
+        return answer.json()
+
+    async def key(self, name: str = "ann", **fields: Any) -> Any:
+        return await self.post("/keys", {"name": name, **fields}, 201)
+
+    async def changes(self) -> list[AuditChange]:
+        """The audit, oldest first."""
+        return (await self.audit.page(limit=500))[::-1]
+
+    async def state(self) -> Any:
+        """Everything that a request could have changed."""
+        return await self.keys.every(), await self.ledger.page(), await self.changes()
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
+    yield Office(database)
+    await database.aclose()
+
+
+def error(answer: Recorded) -> Any:
+    return answer.json()["error"]
+
+
+# Who comes in
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 401, "missing_key"),
+        ({"x-api-key": TOKEN}, 401, "missing_key"),
+        ({"authorization": TOKEN}, 401, "missing_key"),
+        ({"authorization": f"Basic {TOKEN}"}, 401, "missing_key"),
+        ({"authorization": "Bearer "}, 401, "missing_key"),
+        ({"cookie": f"token={TOKEN}"}, 401, "missing_key"),
+        ({"authorization": f"Bearer {TOKEN[:-1]}"}, 401, "invalid_key"),
+        ({"authorization": f"Bearer {TOKEN}x"}, 401, "invalid_key"),
+        ({"authorization": f"Bearer {TOKEN.upper()}"}, 401, "invalid_key"),
+        ({"authorization": "Bearer \xff\xfe"}, 401, "invalid_key"),
+        ({"authorization": "Bearer ' OR '1'='1"}, 401, "invalid_key"),
+        ({"authorization": f"Bearer {TOKEN}", "origin": "https://evil.example"}, 403, None),
+        ({"authorization": f"Bearer {TOKEN}", "origin": "null"}, 403, None),
+        ({"authorization": f"Bearer {TOKEN}", "origin": "http://127.0.0.1:8000"}, 403, None),
+    ],
+)
+async def test_unauthorized_request_changes_nothing(
+    office: Office, headers: dict[str, str], status: int, code: str | None
+) -> None:
+    """CVE-2026-9306, decolua/9router#797: a crawl of every path with every method."""
+    made = await office.key()
+    before = await office.state()
+    paths = [path.removeprefix("/admin/v1") for path in office.inner.addresses]
+    assert len(paths) >= 11
+    for path, method in itertools.product(
+        [*paths, "", "/", "/nothing"], ("GET", "HEAD", "OPTIONS", *WRITING)
+    ):
+        answer = await office.ask(
+            method, path.replace("{id}", made["id"]), {"name": "x"}, headers=headers, token=""
+        )
+        assert answer.status == status, (method, path)
+        if code is not None and method != "HEAD":
+            assert error(answer)["code"] == code
+        assert made["id"] not in answer.text
+    assert await office.state() == before
+
+
+async def test_api_key_gives_no_access(office: Office) -> None:
+    made = await office.key()
+    answer = await office.ask("GET", "/keys", token=made["secret"])
+    assert (answer.status, error(answer)["code"]) == (401, "invalid_key")
+
+
+async def test_token_given_twice_is_refused(office: Office) -> None:
+    pairs = [("authorization", f"Bearer {TOKEN}")] * 2
+    answer = await request(office.app, "GET", "/admin/v1/keys", headers=pairs)
+    assert answer.status == 401
+
+
+async def test_without_a_token_every_path_is_404(office: Office) -> None:
+    before = await office.state()
+    office.inner = office.build(token=None)
+    for path, methods in office.inner.addresses.items():
+        for method in methods:
+            for token in ("", TOKEN, "None"):
+                answer = await office.ask(
+                    method, path.removeprefix("/admin/v1"), {"name": "x"}, token=token
+                )
+                assert answer.status == 404
+    assert await office.state() == before
+    with pytest.raises(ValueError, match="at least one character"):
+        office.build(token="")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost/#@x", "127.0.0.1/admin/v1/keys?", "", "a b", "\xff"]
+)
+async def test_host_header_has_no_effect(office: Office, host: str) -> None:
+    """CVE-2026-49468, CVE-2026-48710: only `scope["path"]` decides."""
+    headers = {"host": host, "x-forwarded-host": host, "x-original-url": "/health"}
+    assert (await office.ask("GET", "/keys", headers=headers)).status == 200
+    assert (await office.ask("GET", "/keys", headers=headers, token="")).status == 401
+    assert (await office.ask("GET", "/nothing", headers=headers)).status == 404
+
+
+async def test_listed_origin_is_admitted(office: Office) -> None:
+    office.inner = office.build(origins=["https://desk.example"])
+    for origin, status in (("https://desk.example", 200), ("https://desk.example.evil", 403)):
+        assert (await office.ask("GET", "/keys", headers={"origin": origin})).status == status
+
+
+async def test_every_path_answers_its_methods_only(office: Office) -> None:
+    made = await office.key()
+    for path, methods in office.inner.addresses.items():
+        below = path.removeprefix("/admin/v1").replace("{id}", made["id"])
+        for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"):
+            answer = await office.ask(method, below, {"no such member": 1})
+            if method in methods:
+                assert answer.status in (200, 400, 404), (method, path)
+            else:
+                assert answer.status == 405
+                assert answer.header("allow") == ", ".join(methods)
+    for wrong in ("", "/", "/key", "/keys/a/b", "/keys//limits", "/ledger/a/b", "/../v1/models"):
+        assert (await office.ask("GET", wrong)).status == 404
+
+
+async def test_every_method_on_an_unknown_id_is_404(office: Office) -> None:
+    await office.key()
+    before = await office.state()
+    for path, methods in office.inner.addresses.items():
+        if "{id}" not in path:
+            continue
+        for method in methods:
+            for unknown in (NOBODY, "ann", "x" * 3000, "%", "\x00", "sk-penstock-live-" + "a" * 43):
+                body = {"amount": "5"} if path.endswith("credits") else {}
+                below = path.removeprefix("/admin/v1").replace("{id}", unknown)
+                answer = await office.ask(method, below, body if method in WRITING else None)
+                assert answer.status == 404, (method, below[:80])
+                assert unknown not in answer.text
+    assert await office.state() == before
+
+
+async def test_documentation_names_every_path(office: Office) -> None:
+    page = (Path(__file__).parents[4] / "docs/management.md").read_text()
+    rows = dict(re.findall(r"^\| `(/admin/v1/[^`]+)` \| ([A-Z, ]+) \|", page, re.MULTILINE))
+    said = {path: tuple(methods.split(", ")) for path, methods in rows.items()}
+    answered = {
+        path: tuple(method for method in methods if method != "HEAD")
+        for path, methods in office.inner.addresses.items()
+    }
+    assert said == answered
+
+
+# Keys
+
+
+async def test_create_key_with_every_field(office: Office) -> None:
+    own = {"requests": "30/min", "windows": [{"length": "1d", "credits": "2"}]}
+    made = await office.key(
+        owner="ops",
+        plan="pro",
+        mode="test",
+        models=["acme/m1", "priced"],
+        endpoints=["messages"],
+        networks=["10.0.0.0/8"],
+        limits=own,
+        expires_in="90d",
+    )
+    assert is_secret(made["secret"])
+    assert made["secret"].startswith("sk-acme-test-")
+    shown = await office.get(f"/keys/{made['id']}")
+    assert shown == {name: value for name, value in made.items() if name != "secret"}
+    assert shown == {
+        "id": made["id"],
+        "key": made["secret"][:17] + "…",
+        "name": "ann",
+        "owner": "ops",
+        "plan": "pro",
+        "state": "active",
+        "models": ["m1", "priced"],
+        "endpoints": ["messages"],
+        "networks": ["10.0.0.0/8"],
+        "limits": own,
+        "metadata": {},
+        "created_at": "2026-11-21T10:00:00.000Z",
+        "expires_at": "2027-02-19T10:00:00.000Z",
+        "revoked_at": None,
+        "previous_until": None,
+    }
+    found = await office.keys.find(digest(made["secret"]))
+    assert found is not None
+    assert found.id == made["id"]
+
+
+async def test_edit_changes_given_fields_and_null_clears(office: Office) -> None:
+    made = await office.key(plan="pro", owner="ops", models=["m1"], expires_in=60)
+    key_id = made["id"]
+    answer = await office.ask(
+        "PATCH", f"/keys/{key_id}", {"plan": None, "disabled": True, "limits": {"tokens": "1k/s"}}
+    )
+    said = answer.json()
+    assert (answer.status, said["state"], said["plan"], said["owner"]) == (
+        *(200, "disabled", None),
+        "ops",
+    )
+    assert (said["models"], said["limits"]) == (["m1"], {"tokens": "1k/s"})
+    body = {"models": None, "limits": None, "expires_in": None, "disabled": False, "name": "anna"}
+    said = (await office.ask("PATCH", f"/keys/{key_id}", body)).json()
+    assert (said["models"], said["limits"], said["expires_at"]) == (None, None, None)
+    assert (said["state"], said["name"]) == ("active", "anna")
+    before = await office.state()
+    assert (await office.ask("PATCH", f"/keys/{key_id}", {})).json() == said
+    after = await office.state()
+    assert after[2] == before[2]
+
+
+async def test_rotate_and_revoke(office: Office) -> None:
+    made = await office.key()
+    turned = await office.post(f"/keys/{made['id']}/rotate", {"grace": "1h"})
+    assert is_secret(turned["secret"])
+    assert turned["secret"] != made["secret"]
+    assert turned["previous_until"] == "2026-11-21T11:00:00.000Z"
+    assert (await office.keys.find(digest(made["secret"]))) is not None
+    again = await office.post(f"/keys/{made['id']}/rotate")
+    assert (await office.keys.find(digest(turned["secret"]))) is None
+    gone = await office.post(f"/keys/{made['id']}/revoke", {})
+    assert gone["state"] == "revoked"
+    assert "secret" not in gone
+    before = await office.state()
+    assert await office.post(f"/keys/{made['id']}/revoke") == gone
+    for path, method in (("/rotate", "POST"), ("", "PATCH")):
+        answer = await office.ask(method, f"/keys/{made['id']}{path}", {})
+        assert (answer.status, error(answer)["param"]) == (400, "key")
+        assert "revoked" in error(answer)["message"]
+    assert await office.state() == before
+    assert again["secret"] not in str(before)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "told"),
+    [
+        ({}, "name", "it is missing"),
+        ({"name": ""}, "name", "at least one character"),
+        ({"name": 1}, "name", "expected str"),
+        ({"name": "x", "digest": "00"}, "digest", "Unknown member `digest`; known here: name"),
+        ({"name": "x", "id": "key_1"}, "id", "Unknown member"),
+        ({"name": "x", "revoked_at": 1}, "revoked_at", "Unknown member"),
+        ({"name": "x", "created_at": 1}, "created_at", "Unknown member"),
+        ({"name": "x", "disabled": True}, "disabled", "Unknown member"),
+        ({"name": "x", "plan": "max"}, "plan", "none of the plans: pro"),
+        ({"name": "x", "mode": "prod"}, "mode", "live or test"),
+        ({"name": "x", "models": ["m1", "m9"]}, "models[1]", "a model of the configuration"),
+        ({"name": "x", "models": "m1"}, "models", "array"),
+        ({"name": "x", "models": [1]}, "models[0]", "str"),
+        ({"name": "x", "models": []}, "models", "a list of at least one"),
+        ({"name": "x", "networks": ["home"]}, "networks", "CIDR"),
+        ({"name": "x", "expires_in": "soon"}, "expires_in", "a duration"),
+        ({"name": "x", "expires_in": 0}, "expires_in", "more than 0 seconds"),
+        ({"name": "x", "expires_in": 1e300}, "expires_in", "at most a century"),
+        ({"name": "x", "expires_in": "99999999d"}, "expires_in", "at most a century"),
+        ({"name": "x", "limits": {"requests": "x"}}, "limits.requests", "a rate such as"),
+        ({"name": "x", "limits": {"reqests": "1/s"}}, "limits.reqests", "did you mean requests"),
+        ({"name": "x", "limits": {"id": "pro"}}, "limits.id", "unknown key"),
+        ({"name": "x", "limits": []}, "limits", "object"),
+        ({"name": "x", "limits": {"concurrency": 10**30}}, "limits.concurrency", "<= 10"),
+        ({"name": "x", "limits": {"concurrency": 10**18}}, "limits.concurrency", "<= 10"),
+        (
+            {"name": "x", "limits": {"requests": "1/s", "burst": 10**30}},
+            "limits.burst",
+            "a whole number",
+        ),
+        ({"name": "x", "limits": {"requests": f"{'9' * 400}/s"}}, "limits.requests", "a rate"),
+        ({"name": "x", "limits": {"tokens": f"1/{'9' * 400}d"}}, "limits.tokens", "a rate"),
+        (
+            {"name": "x", "limits": {"windows": [{"length": "999999d", "credits": "1"}]}},
+            "limits.windows[0].length",
+            "at most ten years",
+        ),
+        ([], None, "must be a JSON object"),
+        (b"{", None, "not valid JSON"),
+        (b'{"name": "\xff"}', None, "not valid JSON"),
+        (b"[" * 100_000, None, "The body "),
+    ],
+)
+async def test_invalid_body_names_the_member_and_changes_nothing(
+    office: Office, body: Any, param: str | None, told: str
+) -> None:
+    """CVE-2026-47101: unknown members are refused, not stored."""
+    answer = await office.ask("POST", "/keys", body)
+    assert (answer.status, error(answer)["param"]) == (400, param), answer.text
+    assert told in error(answer)["message"]
+    assert await office.state() == ([], [], [])
+
+
+async def test_body_too_large_or_not_json_is_refused(office: Office) -> None:
+    made = await office.key()
+    before = await office.state()
+    large = b'{"name": "' + b"x" * (1 << 20) + b'"}'
+    for path, method in (
+        ("/keys", "POST"),
+        (f"/keys/{made['id']}", "PATCH"),
+        (f"/keys/{made['id']}/rotate", "POST"),
+        (f"/keys/{made['id']}/revoke", "POST"),
+        (f"/keys/{made['id']}/credits", "POST"),
+    ):
+        assert (await office.ask(method, path, large)).status == 413
+        plain = {"content-type": "text/plain"}
+        answer = await office.ask(method, path, b'{"name": "x"}', headers=plain)
+        assert answer.status == 415
+        assert (await office.ask(method, path, {"nonsense": 1})).status == 400
+    assert await office.state() == before
+
+
+async def test_list_keys_pages_have_each_key_once(office: Office) -> None:
+    made = []
+    for n in range(7):
+        office.now += n % 2  # some at the same moment
+        made.append((office.now, (await office.key(f"key {n}"))["id"]))
+    seen, query = [], "limit=2"
+    while True:
+        page = await office.get("/keys", query)
+        assert len(page["data"]) <= 2
+        seen += [key["id"] for key in page["data"]]
+        if page["next"] is None:
+            break
+        query = f"limit=2&after={page['next']}"
+    assert seen == [key_id for _, key_id in sorted(made)]
+    assert (await office.get("/keys", "limit=7"))["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "param"),
+    [
+        ("/keys", "limit=0", "limit"),
+        ("/keys", "limit=501", "limit"),
+        ("/keys", "limit=x", "limit"),
+        ("/keys", "limit=1&limit=2", "limit"),
+        ("/keys", f"after={NOBODY}", "after"),
+        ("/keys", "after=", "after"),
+        ("/keys", "owner=ann", "owner"),
+        ("/plans", "x=1", "x"),
+        ("/usage", "days=0", "days"),
+        ("/usage", "start=x", "start"),
+        ("/usage", "account=", "account"),
+        ("/ledger", "kind=all", "kind"),
+        ("/ledger", "since=x", "since"),
+        ("/ledger", "until=2026-13-01", "until"),
+        ("/ledger", "acount=a", "acount"),
+        ("/ledger", "after=x", "after"),
+        ("/ledger", "after=bmFuX3g=", "after"),
+        ("/ledger", "after=%F0%9F%92%A9", "after"),
+        ("/audit", "after=-1", "after"),
+        ("/audit", "after=" + "9" * 30, "after"),
+        ("/audit", "actor=x", "actor"),
+    ],
+)
+async def test_invalid_query_names_the_parameter(
+    office: Office, path: str, query: str, param: str
+) -> None:
+    answer = await office.ask("GET", path, query=query)
+    assert (answer.status, error(answer)["param"]) == (400, param), answer.text
+
+
+# Money
+
+
+async def test_plans_and_limits(office: Office) -> None:
+    assert [plan["id"] for plan in (await office.get("/plans"))["data"]] == ["pro"]
+    made = await office.key(plan="pro", limits={"concurrency": 2})
+    said = await office.get(f"/keys/{made['id']}/limits")
+    assert said["windows"][0]["remaining"] == "5.00"
+    assert said["concurrency"] == {"limit": 2, "in_use": 0}
+
+
+async def test_credits_are_added_removed_and_listed(office: Office) -> None:
+    path = f"/keys/{(await office.key())['id']}/credits"
+    first = await office.post(path, {"amount": "5.00", "note": "a gift", "id": "gift-1"}, 201)
+    assert (first["amount"], first["note"], first["balance"]) == ("5.00", "a gift", "5.00")
+    before = await office.state()
+    assert await office.post(path, {"amount": "5", "id": "gift-1"}, 201) == first
+    assert await office.state() == before
+    other = await office.ask("POST", path, {"amount": "6", "id": "gift-1"})
+    assert (other.status, error(other)["param"]) == (400, "id")
+    for n in range(4):
+        office.now += 1
+        await office.post(path, {"amount": f"-0.{n + 1}"}, 201)
+    page = await office.get(path, "limit=3")
+    assert page["balance"] == "4.00"
+    assert [one["amount"] for one in page["data"]] == ["-0.40", "-0.30", "-0.20"]
+    rest = await office.get(path, f"after={page['next']}")
+    assert ([one["amount"] for one in rest["data"]], rest["next"]) == (["-0.10", "5.00"], None)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"amount": 5}, "amount"),
+        ({"amount": "0"}, "amount"),
+        ({"amount": "5,00"}, "amount"),
+        ({"amount": "1e400"}, "amount"),
+        ({"amount": "Infinity"}, "amount"),
+        ({"note": "x"}, "amount"),
+        ({"amount": "5", "note": "x" * 201}, "note"),
+        ({"amount": "5", "note": "a\nb"}, "note"),
+        ({"amount": "5", "id": ""}, "id"),
+        ({"amount": "5", "account": "key_other"}, "account"),
+        ({"amount": "5", "granted": 10}, "granted"),
+    ],
+)
+async def test_invalid_credit_is_not_added(office: Office, body: Any, param: str) -> None:
+    made = await office.key()
+    before = await office.state()
+    answer = await office.ask("POST", f"/keys/{made['id']}/credits", body)
+    assert (answer.status, error(answer)["param"]) == (400, param), answer.text
+    assert await office.state() == before
+
+
+async def test_credits_beyond_the_bound_of_the_ledger_are_refused(office: Office) -> None:
+    path = f"/keys/{(await office.key())['id']}/credits"
+    await office.post(path, {"amount": "999999999"}, 201)
+    before = await office.state()
+    refused = await office.ask("POST", path, {"amount": "999999999"})
+    assert (refused.status, error(refused)["param"]) == (400, "amount"), refused.text
+    assert await office.state() == before
+    await office.post(path, {"amount": "-999999999"}, 201)
+    assert (await office.post(path, {"amount": "-1000000000"}, 201))["balance"].startswith("-")
+    assert (await office.ask("POST", path, {"amount": "-0.01"})).status == 400
+    assert (await office.get(path))["balance"] == "-1000000000.00"
+
+
+def row(n: int, **fields: Any) -> Entry:
+    return Entry(
+        **{
+            "id": f"r{n}",
+            "account": "key_a",
+            "at": NOW + n // 2,
+            "ended_at": NOW + n,
+            "model": "m1",
+            "input": 10,
+            "cost": NANO,
+            **fields,
+        }
+    )
+
+
+async def test_ledger_is_filtered_and_paged(office: Office) -> None:
+    tried = [AttemptRecord("far", "theirs", 200, ms=1.5)]
+    await office.ledger.append([row(n, attempts=tried) for n in range(7)])
+    await office.ledger.append([row(8, account="key_b", kind="credit", granted=NANO, cost=0)])
+    seen, query = [], "limit=3&account=key_a"
+    while True:
+        page = await office.get("/ledger", query)
+        seen += [entry["id"] for entry in page["data"]]
+        if page["next"] is None:
+            break
+        query = f"limit=3&account=key_a&after={page['next']}"
+    assert seen == [f"r{n}" for n in reversed(range(7))]
+    assert [one["id"] for one in (await office.get("/ledger", "kind=credit"))["data"]] == ["r8"]
+    between = "since=2026-11-21T10:00:01Z&until=2026-11-21T10:00:02Z"
+    assert [one["id"] for one in (await office.get("/ledger", between))["data"]] == ["r3", "r2"]
+    one = await office.get("/ledger/r3")
+    assert (one["id"], one["cost"], one["attempts"]) == ("r3", "1.00", [asdict(tried[0])])
+    assert one == (await office.get("/ledger", between))["data"][0]
+
+
+async def test_usage_of_one_account_and_of_all(office: Office) -> None:
+    await office.ledger.append([row(1), row(2), row(3, account="key_b", model="m2")])
+    said = await office.get("/usage")
+    assert [(day["model"], day["requests"]) for day in said["data"]] == [("m1", 2), ("m2", 1)]
+    assert said["total"]["credits"] == "3.00"
+    one = await office.get("/usage", "account=key_b&days=1")
+    assert (one["total"]["requests"], one["total"]["input_tokens"]) == (1, 10)
+    assert (await office.get("/usage", "end=2026-11-20"))["data"] == []
+
+
+async def test_usage_of_unknown_account_is_404(office: Office) -> None:
+    made = await office.key()
+    assert (await office.get("/usage", f"account={made['id']}"))["data"] == []
+    answer = await office.ask("GET", "/usage", query="account=key_nobody")
+    assert (answer.status, error(answer)["code"]) == (404, "not_found")
+    secret = await office.ask("GET", "/usage", query=f"account=sk-x-live-{'A' * 43}")
+    assert (secret.status, error(secret)["param"]) == (400, "account")  # it is not looked up
+
+
+async def test_metadata_is_set_changed_and_cleared(office: Office) -> None:
+    made = await office.key(metadata={"team": "web"})
+    assert made["metadata"] == {"team": "web"}
+    path = f"/keys/{made['id']}"
+    changed = await office.ask("PATCH", path, {"metadata": {"team": "app", "cost": "7"}})
+    assert changed.json()["metadata"] == {"team": "app", "cost": "7"}
+    cleared = await office.ask("PATCH", path, {"metadata": None})
+    assert cleared.json()["metadata"] == {}
+    refused = await office.ask("PATCH", path, {"metadata": {f"k{n}": "v" for n in range(17)}})
+    assert (refused.status, refused.json()["error"]["param"]) == (400, "metadata")
+
+
+# The audit
+
+
+async def test_each_change_has_an_audit_row(office: Office) -> None:
+    made = await office.key(plan="pro")
+    path = f"/keys/{made['id']}"
+    office.now += 1
+    await office.ask("PATCH", path, {"plan": None, "limits": {"tokens": "1k/s"}})
+    turned = await office.post(f"{path}/rotate", {"grace": 60})
+    await office.post(f"{path}/credits", {"amount": "-5"}, 201)
+    await office.post(f"{path}/credits", {"amount": "7", "note": "why"}, 201)
+    await office.post(f"{path}/revoke")
+    found = (await office.get("/audit", f"subject={made['id']}"))["data"][::-1]
+    assert [one["action"] for one in found] == [
+        *("key.create", "key.edit", "key.rotate", "credits.remove", "credits.add", "key.revoke")
+    ]
+    assert {(one["actor"], one["subject"]) for one in found} == {("admin", made["id"])}
+    assert (found[0]["at"], found[1]["at"]) == (
+        *("2026-11-21T10:00:00.000Z", "2026-11-21T10:00:01.000Z"),
+    )
+    assert found[1]["detail"] == {
+        "plan": {"from": "pro", "to": None},
+        "limits": {"from": None, "to": {"tokens": "1k/s"}},
+    }
+    assert found[2]["detail"]["prefix"] == {
+        "from": made["key"].removesuffix("…"),
+        "to": turned["key"].removesuffix("…"),
+    }
+    assert found[4]["detail"]["amount"] == "7.00"
+    pages, query = [], "limit=4"
+    while True:
+        page = await office.get("/audit", query)
+        pages += [one["id"] for one in page["data"]]
+        if page["next"] is None:
+            break
+        query = f"limit=4&after={page['next']}"
+    assert pages == sorted(pages, reverse=True)
+    assert len(pages) == 6
+    assert (await office.get("/audit", f"subject={NOBODY}"))["data"] == []
+
+
+@dataclass
+class BrokenAudit:
+    """A store whose writes fail while it is down."""
+
+    inner: SqlAuditStore
+    down: bool = True
+
+    async def note(self, change: AuditChange) -> None:
+        if self.down:
+            raise StoreUnavailable("the disk of secret-host is full")
+        await self.inner.note(change)
+
+    async def page(self, **options: Any) -> list[AuditChange]:
+        return await self.inner.page(**options)
+
+
+async def test_change_without_audit_row_is_not_made(office: Office) -> None:
+    made = await office.key(plan="pro")
+    before = await office.state()
+    office.inner = office.build(audit=BrokenAudit(office.audit))
+    path = f"/keys/{made['id']}"
+    for method, below, body in (
+        ("POST", "/keys", {"name": "x"}),
+        ("PATCH", path, {"plan": None}),
+        ("POST", f"{path}/rotate", {}),
+        ("POST", f"{path}/revoke", {}),
+        ("POST", f"{path}/credits", {"amount": "5"}),
+    ):
+        answer = await office.ask(method, below, body)
+        assert answer.status == 503, (method, below)
+        assert "secret-host" not in answer.text
+    assert await office.state() == before
+
+
+@dataclass
+class FailingKeys:
+    """A store that reads, and fails to write."""
+
+    inner: KeyStore
+    writes: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def insert(self, key: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+    async def update(self, key_id: str, change: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+
+async def test_change_that_fails_gets_a_second_audit_row(office: Office) -> None:
+    made = await office.key()
+    office.inner = office.build(keys=FailingKeys(office.keys))
+    assert (await office.ask("POST", "/keys", {"name": "x"})).status == 503
+    assert (await office.ask("POST", f"/keys/{made['id']}/revoke")).status == 503
+    found = await office.changes()
+    assert [one.action for one in found[1:]] == [
+        *("key.create", "key.create.failed", "key.revoke", "key.revoke.failed")
+    ]
+    assert found[1].subject == found[2].subject
+    assert found[4].detail == {"reason": "StoreUnavailable"}
+
+
+async def test_secret_is_in_one_answer_only(
+    office: Office, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """L#18731, L#31620: not in a listing, the audit, a log line, an error or a file."""
+    caplog.set_level(logging.DEBUG)
+    made = await office.key()
+    path = f"/keys/{made['id']}"
+    turned = await office.post(f"{path}/rotate", {"grace": "1h"})
+    secrets = (made["secret"], turned["secret"], TOKEN)
+    told: list[str] = []
+    for secret in secrets[:2]:
+        for method, below, body in (
+            ("GET", f"/keys/{secret}", None),
+            ("POST", f"/keys/{secret}/revoke", {}),
+            ("GET", f"/ledger/{secret}", None),
+            ("POST", "/keys", {"name": secret}),
+            ("POST", "/keys", {"name": "x", "owner": f"it is {secret}"}),
+            ("POST", "/keys", {"name": "x", "plan": secret}),
+            ("PATCH", path, {"networks": [secret]}),
+            ("POST", f"{path}/credits", {"amount": "5", "note": secret}),
+        ):
+            answer = await office.ask(method, below, body)
+            assert answer.status in (400, 404), (method, below)
+            told.append(answer.text)
+        told += [
+            (await office.ask("GET", "/ledger", query=f"account={secret}")).text,
+            (await office.ask("GET", "/ledger", query=f"after={secret}")).text,
+            (await office.ask("GET", "/audit", query=f"subject={secret}")).text,
+        ]
+    told += [
+        (await office.ask("GET", below)).text
+        for below in ("/keys", path, "/audit", "/ledger", f"{path}/credits", f"{path}/limits")
+    ]
+    await office.post(f"{path}/revoke")
+    told += [str(await office.changes()), str(office.log), caplog.text]
+    told += [file.read_bytes().decode("latin-1") for file in tmp_path.iterdir()]
+    assert office.log
+    for secret in secrets:
+        assert not [text for text in told if secret in text]
+
+
+async def test_outcomes_are_on_the_exchange(office: Office) -> None:
+    await office.ask("GET", "/keys")
+    assert office.outcomes == ["completed"]
+    await office.ask("GET", "/keys", token="")
+    assert (office.log[-1]["outcome"], office.log[-1]["problem"]) == ("refused", "missing_key")

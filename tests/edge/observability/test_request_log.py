@@ -1,0 +1,495 @@
+"""What is counted and what is logged, after real requests through the chain."""
+
+import asyncio
+import io
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from edge.observability.request_log import (
+    LineSink,
+    RequestLogMiddleware,
+    configure,
+    dropped_lines,
+    info_logger,
+    request_line,
+)
+from edge.upstreams import ConnectFailed, Disconnected
+from middlewares import Attempt, Exchange, Principal, Target, Usage
+from middlewares.asgi import Receive, Scope, Send
+from tests.asgi import Call, http_scope, request
+from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Scripted
+from tests.waiting import DEADLINE
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": "m1", "messages": [{"role": "user", "content": "prompt-canary"}]}
+PLAIN = (
+    b'{"model":"up","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":10,"completion_tokens":4,'
+    b'"prompt_tokens_details":{"cached_tokens":6}}}'
+)
+HI = b'data: {"model":"up","choices":[{"delta":{"content":"Hi"}}]}\n\n'
+END = (
+    b'data: {"model":"up","choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4}}\n\n'
+)
+
+
+async def test_exact_counts_after_a_mixed_run() -> None:
+    up = Scripted(
+        Answer([PLAIN], headers=[JSON]),
+        Answer([PLAIN], headers=[JSON]),
+        Answer([HI, END]),
+        Answer([HI, Disconnected("cut")]),
+        Answer(before=[ConnectFailed("no")]),
+        Answer(status=429),
+        Answer([HI, asyncio.Event()]),
+    )
+    house = House(up)
+    for stream in (False, False, True, True, False, False):
+        await request(house.app, "POST", CHAT, json={**BODY, "stream": stream})
+    sent = json.dumps({**BODY, "stream": True}).encode()
+    scope = http_scope("POST", CHAT, headers={"content-length": str(len(sent))})
+    async with Call(house.app, scope, body=sent) as call:
+        await call.chunk()
+        assert house.sample("penstock_requests_in_flight") == 1
+        call.hang_up()
+        await call.done()
+    for _ in range(3):
+        await request(house.app, "POST", CHAT, json={**BODY, "model": "nope"})
+    await request(house.app, "GET", "/v1/models")
+    await request(house.app, "GET", "/v1/random-" + "x" * 50)
+
+    def count(status: str, outcome: str, model: str = "m1") -> float | None:
+        return house.sample(
+            "penstock_requests_total",
+            endpoint="chat.completions",
+            model=model,
+            status=status,
+            outcome=outcome,
+        )
+
+    assert count("200", "completed") == 3
+    assert count("200", "cut") == 1
+    assert count("503", "failed") == 1
+    assert count("429", "failed") == 1
+    assert count("200", "hung_up") == 1
+    assert count("404", "refused", "") == 3
+    assert house.sample("penstock_requests_in_flight") == 0
+
+    def problems(kind: str) -> float | None:
+        return house.sample("penstock_problems_total", kind=kind)
+
+    assert problems("model_not_found") == 3
+    assert problems("upstream_error") == problems("upstream_unavailable") == 1
+    assert problems("rate_limited") == problems("endpoint_not_allowed") == 1
+
+    def tokens(kind: str) -> float | None:
+        return house.sample("penstock_tokens_total", model="m1", kind=kind)
+
+    assert (tokens("input"), tokens("output"), tokens("cache_read")) == (4 + 4 + 10, 12, 12)
+    assert tokens("cache_write") is None
+
+    def attempts(status: str) -> float | None:
+        return house.sample("penstock_upstream_attempts_total", upstream="both", status=status)
+
+    assert (attempts("200"), attempts("0"), attempts("429")) == (5, 1, 1)
+    endpoint = {"endpoint": "chat.completions"}
+    assert house.sample("penstock_request_duration_seconds_count", **endpoint) == 10
+    assert house.sample("penstock_time_to_first_content_seconds_count", model="m1") == 3
+    text = house.metrics.exposition()[0].decode()
+    assert "random" not in text and "nope" not in text
+
+
+# The line
+
+
+async def test_the_line_of_a_stream() -> None:
+    house = House(Scripted(Answer([HI, END])))
+    headers = {"x-request-id": "theirs-1"}
+    answer = await request(
+        house.app, "POST", CHAT, json={**BODY, "stream": True}, headers=headers, query="key=secret"
+    )
+    (line,) = house.log
+    times = {name: line.pop(name) for name in list(line) if name.endswith("_ms")}
+    assert line == {
+        "event": "request",
+        "request_id": answer.header("x-request-id"),
+        "client_request_id": "theirs-1",
+        "method": "POST",
+        "path": CHAT,
+        "status": 200,
+        "outcome": "completed",
+        "bytes_out": len(answer.body),
+        "client": "127.0.0.1",
+        "key": "127.0.0.1",
+        "model": "m1",
+        "stream": True,
+        "served": "m1",
+        "upstream": "both",
+        "upstream_model": "upstream-model-x",
+        "upstream_status": 200,
+        "input_tokens": 10,
+        "output_tokens": 4,
+        "cache_read_tokens": 0,
+        "cache_write_tokens": 0,
+    }
+    assert set(times) == {"duration_ms", "upstream_ms", "first_content_ms"}
+    assert 0 <= times["upstream_ms"] <= times["first_content_ms"] <= times["duration_ms"]
+
+
+def test_the_line_names_the_key_and_its_owner() -> None:
+    principal = Principal(id="key_1", owner="ops\n", name="laptop")
+    line = request_line({"method": "GET", "path": "/"}, Exchange(principal=principal), 2.0)
+    assert (line["key"], line["key_name"], line["owner"]) == ("key_1", "laptop", "ops\\u000a")
+
+
+def test_the_line_of_a_request_that_was_tried_twice() -> None:
+    exchange = Exchange(served="m1", fallback_from="m0", refused="budget_exceeded")
+    exchange.attempts = [
+        Attempt(
+            Target("a", "x"),
+            started=1.0,
+            ended=1.5,
+            status=200,
+            problem="upstream_error",
+            error="a/x: broke\n",
+            usage=Usage(10, 2),
+        ),
+        Attempt(Target("b", "y"), started=1.5, ended=1.75, status=200),
+    ]
+    line = request_line({"method": "POST", "path": CHAT}, exchange, 2.0)
+    assert line["attempts"] == [
+        {
+            "upstream": "a",
+            "upstream_model": "x",
+            "status": 200,
+            "ms": 500.0,
+            "problem": "upstream_error",
+            "input_tokens": 10,
+            "output_tokens": 2,
+            "reason": "a/x: broke\\u000a",
+        },
+        {"upstream": "b", "upstream_model": "y", "status": 200, "ms": 250.0},
+    ]
+    assert (line["fallback_from"], line["downgraded_for"]) == ("m0", "budget_exceeded")
+    assert (line["served"], line["upstream"]) == ("m1", "b")
+
+
+async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:
+    house = House(Scripted(Answer([b"{}"], headers=[JSON])))
+    novel = {f"novel-{n}-" + "x" * 300: 1 for n in range(20)}
+    asked = {**BODY, "model": "only-ant", "seed": 7, "sk-secretsecret": 1, **novel}
+    await request(house.app, "POST", CHAT, json=asked)
+    (line,) = house.log
+    assert "`seed`" in line["dropped"]
+    assert len(line["dropped"]) == 16
+    assert max(map(len, line["dropped"])) <= 200
+    assert "secretsecret" not in str(line)
+
+
+async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_upstream() -> None:
+    house = House(Scripted(Answer(before=[ConnectFailed("connection refused")])))
+    await request(house.app, "POST", CHAT, json=BODY)
+    await request(house.app, "GET", "/nothing")
+    failed, refused = house.log
+    assert failed["problem"] == "upstream_unavailable"
+    assert failed["reason"] == "both/upstream-model-x: connection refused"
+    assert (failed["status"], failed["outcome"], failed["upstream_status"]) == (503, "failed", 0)
+    assert "first_content_ms" not in failed and "input_tokens" not in failed
+    assert (refused["status"], refused["problem"]) == (404, "not_found")
+    assert "upstream" not in refused and "model" not in refused
+
+
+async def test_what_a_terminal_would_obey_is_written_out() -> None:
+    house = House(Scripted(Answer()))
+    await request(house.app, "POST", CHAT, json={**BODY, "model": "a\x1b[2J\u2028b c"})
+    await request(house.app, "GET", "/no\x1b[2J\x85/there")
+    model, path = house.log
+    assert model["model"] == r"a\u001b[2J\u2028b c"
+    assert path["path"] == r"/no\u001b[2J\u0085/there"
+
+
+async def test_no_line_for_ops_and_none_when_they_are_off() -> None:
+    house = House(Scripted(Answer()))
+    for path in ("/health", "/metrics", "/"):
+        await request(house.app, "GET", path)
+    assert house.log == []
+    silent = House(Scripted(Answer()), document={"log": {"requests": False}})
+    await request(silent.app, "GET", "/v1/models")
+    assert silent.log == []
+
+
+async def test_a_cancelled_request_has_its_line() -> None:
+    house = House(Scripted(Answer(before=[asyncio.Event()])))
+    sent = json.dumps(BODY).encode()
+    async with Call(house.app, http_scope("POST", CHAT), body=sent) as call:
+        await house.upstream.opening.wait()
+        await call.cancel()
+    (line,) = house.log
+    assert (line["status"], line["upstream_status"]) == (0, 0)
+
+
+async def test_secrets_stand_in_no_line_and_no_metric() -> None:
+    canary = "sk-acme-live-canarycanarycanary"
+    echo = b'{"error":{"message":"bad key ' + UPSTREAM_KEY + b" or " + canary.encode() + b'"}}'
+    up = Scripted(
+        Answer([echo], status=401),
+        Answer([echo], headers=[JSON]),
+        Answer([b"data: " + echo + b"\n\n"]),
+        Answer([HI, b"data: " + echo + b"\n\n"]),
+        Answer([PLAIN], headers=[JSON]),
+    )
+    house = House(up)
+    headers = {
+        "authorization": f"Bearer {canary}",
+        "x-api-key": canary,
+        "cookie": canary,
+    }
+    for stream in (False, False, True, True, False):
+        await request(
+            house.app,
+            "POST",
+            CHAT,
+            json={**BODY, "stream": stream},
+            headers=headers,
+            query=f"key={canary}",
+        )
+    assert len(house.log) == 5
+    seen = json.dumps(house.log) + house.metrics.exposition()[0].decode()
+    for secret in (canary, UPSTREAM_KEY.decode(), "prompt-canary"):
+        assert secret not in seen
+
+
+async def test_a_log_that_raises_does_not_swallow_the_apps_own_failure() -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError
+
+    app = RequestLogMiddleware(failing, log=lambda event, **fields: None)
+    with pytest.raises(ZeroDivisionError):
+        await request(app, "GET", "/")
+
+
+# The sink
+
+
+class Out(io.BytesIO):
+    """A file that counts its writes and may refuse them."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.writes = 0
+
+    def write(self, data: Any) -> int:
+        self.writes += 1
+        if self.error is not None:
+            raise self.error
+        return super().write(data)
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Put logging back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    names = ("httpx", "httpcore", "alembic", "sqlalchemy", "aiosqlite", "asyncio")
+    levels = {name: logging.getLogger(name).level for name in names}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, old in levels.items():
+        logging.getLogger(name).setLevel(old)
+    structlog.reset_defaults()
+
+
+async def test_lines_are_gathered_and_written_together() -> None:
+    out = Out()
+    sink = LineSink(out)
+    for i in range(5):
+        sink.line(b"%d" % i)
+    assert out.writes == 0
+    async with asyncio.timeout(DEADLINE):
+        while not out.writes:
+            await asyncio.sleep(0.02)
+    assert (out.writes, out.getvalue()) == (1, b"0\n1\n2\n3\n4\n")
+    sink.line(b"5")
+    sink.flush()
+    sink.flush()
+    assert (out.writes, out.getvalue()[-2:]) == (2, b"5\n")
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_never_a_wait() -> None:
+    reading, writing = os.pipe()
+    sink = LineSink(io.FileIO(writing, "wb"))
+    for i in range(20):
+        sink.line(b"%d " % i + b"x" * (1 << 20))  # more than pipe and buffer hold
+    sink.flush(0.05)
+    sink.line(b"after")
+    kept = b""
+    with io.FileIO(reading) as pipe:
+        while b"after\n" not in kept or b"dropped" not in kept:
+            kept += pipe.read(1 << 20) or b""
+    lines = kept.splitlines()
+    whole = [line for line in lines if line.endswith(b"x" * (1 << 20))]
+    assert [line.split()[0] for line in whole] == [b"%d" % i for i in range(len(whole))]
+    (lost,) = [json.loads(line) for line in lines if b"dropped" in line]
+    assert lost["level"] == "error"
+    assert len(whole) + lost["n"] + (b"after" in lines) == 21
+    assert 0 < len(whole) < 20
+
+
+async def test_a_full_pipe_that_does_not_block_is_tried_again() -> None:
+    class Full(Out):
+        def write(self, data: Any) -> Any:
+            self.writes += 1
+            return None if self.writes < 3 else io.BytesIO.write(self, data[:2])
+
+    out = Full()
+    sink = LineSink(out)
+    sink.line(b"whole")
+    sink.flush()
+    assert out.getvalue() == b"whole\n"
+
+
+def test_lines_of_many_threads_stay_whole() -> None:
+    out = Out()
+    sink = LineSink(out)
+
+    def write(name: int) -> None:
+        for i in range(200):
+            sink.line(b"%d-%d" % (name, i))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sink.flush()
+    expected = {b"%d-%d" % (n, i) for n in range(4) for i in range(200)}
+    lines = out.getvalue().split(b"\n")[:-1]
+    assert (len(lines), set(lines)) == (800, expected)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), BrokenPipeError(), ValueError("closed")])
+async def test_a_log_that_cannot_be_written_stops_nothing(error: Exception, restored: None) -> None:
+    out = Out(error)
+    sink = configure(out=out)
+    house = House(Scripted(Answer([PLAIN], headers=[JSON])))
+
+    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+        log = structlog.get_logger().info
+        await RequestLogMiddleware(house.app, log=log)(scope, receive, send)
+
+    assert (await request(logged, "POST", CHAT, json=BODY)).status == 200
+    sink.flush()
+    assert out.writes == 1
+    assert (await request(logged, "POST", CHAT, json=BODY)).status == 200
+
+
+def lines(out: Out) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_json_lines(restored: None) -> None:
+    out = Out()
+    sink = configure(out=out, level="warning")
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud", number=1, when=object)
+    logging.getLogger("some.library").warning("library %s", "says")
+    try:
+        raise ZeroDivisionError("why")
+    except ZeroDivisionError:
+        logging.getLogger("some.library").exception("failed")
+    sink.flush()
+    loud, library, failed = lines(out)
+    assert (loud["event"], loud["level"], loud["number"]) == ("loud", "warning", 1)
+    assert loud["time"].endswith("+00:00")
+    assert (library["event"], library["logger"]) == ("library says", "some.library")
+    assert "ZeroDivisionError: why" in failed["exception"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("level", ["info", "warning"])
+def test_the_short_way_to_the_log_writes_what_structlog_would(
+    form: str, level: str, restored: None
+) -> None:
+    out = Out()
+    sink = configure(out=out, form=form, level=level)
+    info_logger()("request", path="/v1", level="of the client", n=1)
+    structlog.get_logger().info("request", path="/v1", level="of the client", n=1)
+    sink.flush()
+    written = out.getvalue().splitlines()
+    if level == "warning":
+        assert written == []
+        return
+    written = [re.sub(rb"[0-9-]+T[0-9:.]+\+00:00", b"TIME", line) for line in written]
+    assert len(written) == 2 and written[0] == written[1] and b"/v1" in written[0]
+
+
+def test_a_line_that_is_not_utf_8_is_written_all_the_same(restored: None) -> None:
+    out = Out()
+    sink = configure(out=out)
+    structlog.get_logger().info("request", path="/\udcff", model="\ud800")
+    sink.flush()
+    assert len(lines(out)) == 1
+
+
+def test_the_console_form_is_for_people(restored: None) -> None:
+    out = Out()
+    sink = configure(out=out, form="console")
+    structlog.get_logger().info("hello", answer=42)
+    sink.flush()
+    assert b"hello" in out.getvalue() and b"answer=42" in out.getvalue()
+
+
+async def test_a_lifespan_passes() -> None:
+    reached: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    await RequestLogMiddleware(app, log=lambda *_, **__: None)(
+        {"type": "lifespan"}, nothing, nothing
+    )
+    assert reached == ["lifespan"]
+
+
+async def test_quiet_endpoints_can_be_chosen() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).endpoint = scope["path"][1:]
+
+    log = RequestLogMiddleware(
+        app, log=lambda _, **line: seen.append(line["path"]), quiet=frozenset(("hush",))
+    )
+    for path in ("/hush", "/loud"):
+        async with Call(log, http_scope("GET", path)) as call:
+            await call.ended()
+    assert seen == ["/loud"]
+
+
+def test_lines_that_nobody_takes_off_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    out = os.fdopen(writer, "wb", buffering=0)
+    sink = LineSink(out)
+    line = b"x" * (1 << 20)
+    for _ in range(64):  # of which the pipe takes a part of one
+        sink.line(line)
+    assert 50 <= sink.dropped <= 57
+    monkeypatch.setattr(structlog, "get_config", lambda: {"logger_factory": lambda: sink})
+    assert dropped_lines() == sink.dropped
+    os.close(reader)
+    sink.flush(DEADLINE)
+    out.close()

@@ -1,0 +1,48 @@
+"""How long and of how many targets it is remembered what they do not take."""
+
+from edge.proxy.corrections.change import NO_STREAM_OPTIONS, Correction
+from edge.proxy.corrections.learned import Learned
+from middlewares.exchange import Target
+
+A, B, C = (Target("up", name) for name in "abc")
+OTHER = Correction("drop", "store", lasting=True)
+ONCE = Correction("drop", "thinking")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_lasting_changes_are_remembered_of_their_target_alone() -> None:
+    learned = Learned()
+    assert not learned
+    learned.add(A, [ONCE])
+    assert not learned
+    learned.add(A, [NO_STREAM_OPTIONS, ONCE])
+    learned.add(A, [OTHER])
+    assert learned
+    assert learned.of(A) == (NO_STREAM_OPTIONS, OTHER)
+    assert learned.of(B) == ()
+
+
+def test_a_change_is_forgotten_after_its_time() -> None:
+    clock = Clock()
+    learned = Learned(keep=60, clock=clock)
+    learned.add(A, [NO_STREAM_OPTIONS])
+    clock.now = 30
+    learned.add(A, [OTHER])
+    clock.now = 60
+    assert learned.of(A) == (OTHER,)
+    clock.now = 90
+    assert learned.of(A) == ()
+    assert not learned
+
+
+def test_memory_is_bounded() -> None:
+    learned = Learned(most=2, each=1)
+    for target in (A, B, C):
+        learned.add(target, [NO_STREAM_OPTIONS, OTHER])
+    assert [len(learned.of(target)) for target in (A, B, C)] == [0, 1, 1]

@@ -1,0 +1,106 @@
+"""Temporary folders: held while a process lives, removed by a later one, never another's."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from stat import S_IMODE
+
+import pytest
+
+from edge.runtime.run_folder import LOCK, HeldFolder, RunFolder, remove_leftovers
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made in a test."""
+    made = tmp_path / "tmp"
+    made.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    return made
+
+
+KILLED = """
+import os, sys
+from edge.runtime.run_folder import HeldFolder
+folder = HeldFolder(sys.argv[1])
+(folder.path / "tmp").mkdir()
+(folder.path / "tmp" / "secret").write_text("x")
+print(folder.path, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def left_by_the_dead(temporary: Path, kind: str) -> Path:
+    """The folder of a process that was killed."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, kind],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    path = Path(done.stdout.strip())
+    assert path.parent == temporary, done.stderr
+    return path
+
+
+@pytest.mark.parametrize("kind", ["claude", "demo"])
+def test_leftovers_of_the_dead_are_removed_and_of_the_living_are_not(
+    temporary: Path, kind: str
+) -> None:
+    dead = left_by_the_dead(temporary, kind)
+    living, running = HeldFolder(kind), RunFolder()
+    assert running.path is not None
+    assert S_IMODE(living.path.stat().st_mode) == S_IMODE(running.path.stat().st_mode) == 0o700
+    assert remove_leftovers() == [dead]
+    assert not dead.exists()
+    assert sorted(temporary.iterdir()) == sorted((living.path, running.path))
+    living.close()
+    running.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_leftovers_of_another_kind_are_not_touched(temporary: Path, tmp_path: Path) -> None:
+    (temporary / "penstock-notes").mkdir()
+    (temporary / "penstock-file").write_text("x")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / LOCK).write_text("")
+    (temporary / "penstock-link").symlink_to(elsewhere)
+    linked = temporary / "penstock-linked"
+    linked.mkdir()
+    (linked / LOCK).symlink_to(elsewhere / LOCK)
+    assert remove_leftovers() == []
+    assert (elsewhere / LOCK).exists()
+    assert len(list(temporary.iterdir())) == 4
+
+
+def test_run_folder_removed_is_made_again_and_held(temporary: Path) -> None:
+    folder = RunFolder()
+    assert folder.path is not None
+    assert not folder.renew()
+    (folder.path / LOCK).unlink()
+    folder.path.rmdir()
+    temporary.rmdir()
+    assert folder.renew()
+    assert not folder.renew()
+    assert remove_leftovers() == []
+    folder.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_run_folder_without_room_is_said_and_harms_nothing(
+    temporary: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    temporary.rmdir()
+    folder = RunFolder()
+    assert folder.path is None
+    assert not folder.renew()
+    folder.close()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "cannot create a temporary folder, so no status is written: "
+    )
+    assert remove_leftovers() == []

@@ -1,0 +1,50 @@
+"""Steps beside the event loop."""
+
+import asyncio
+import gc
+import sys
+import threading
+import weakref
+
+import pytest
+
+from edge.runtime.worker_thread import aside
+
+
+class Held:
+    """Something to see the end of."""
+
+
+async def test_a_step_runs_in_another_thread_while_the_loop_goes_on() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def step() -> int:
+        begun.set()
+        assert go_on.wait(60)
+        return threading.get_ident()
+
+    running = asyncio.ensure_future(aside(step))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    go_on.set()
+    assert await running != threading.get_ident()
+
+
+async def test_what_a_step_holds_goes_with_its_exception() -> None:
+    seen: list[weakref.ref[Held]] = []
+
+    def step() -> None:
+        held = Held()
+        seen.append(weakref.ref(held))
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as raised:
+        await aside(step)
+    assert raised.value and seen[0]() is None
+    assert gc.isenabled()
+
+
+async def test_cycles_are_not_looked_for_during_a_step_and_the_loop_has_its_turn_soon() -> None:
+    before = sys.getswitchinterval()
+    assert await aside(lambda: (gc.isenabled(), sys.getswitchinterval() < before)) == (False, True)
+    assert (gc.isenabled(), sys.getswitchinterval()) == (True, before)

@@ -1,0 +1,76 @@
+"""Where a gateway listens, noted beside its journal."""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge.runtime.status import Serving, find_gateway, is_running, process_start, write
+from edge.server.address_note import AddressNote, running_gateways
+
+NOW = 1_800_000_000.0
+
+
+def serving(file: Path, *, url: str = "http://h:1", started: float = NOW) -> Serving:
+    pid = os.getpid()
+    return Serving(pid, "1", url, str(file), started, 1, process_start(pid))
+
+
+def test_note_is_found_renewed_and_removed(tmp_path: Path) -> None:
+    told = serving(tmp_path / "penstock.toml")
+    note = AddressNote(tmp_path)
+    note.renew()  # nothing to tell yet
+    assert running_gateways(tmp_path) == []
+    note.publish(told)
+    assert running_gateways(tmp_path) == [told]
+    (path,) = tmp_path.glob("*.json")
+    path.unlink()
+    note.renew()
+    assert running_gateways(tmp_path) == [told]
+    note.remove()
+    note.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_note_of_another_process_of_the_same_number_is_stale(tmp_path: Path) -> None:
+    told = serving(tmp_path / "penstock.toml")
+    assert is_running(told)
+    stale = msgspec.structs.replace(told, born=told.born + 1)
+    assert not is_running(stale)
+    write(tmp_path, "serving-77.json", stale)
+    (tmp_path / "serving-78.json").write_text("{")
+    assert running_gateways(tmp_path) == []
+    AddressNote(tmp_path).publish(told)
+    assert [path.name for path in tmp_path.iterdir()] == [f"serving-{os.getpid()}.json"]
+
+
+def test_note_that_cannot_be_written_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = serving(tmp_path / "penstock.toml")
+    with caplog.at_level(logging.WARNING):
+        AddressNote(tmp_path / "later").publish(told)  # its workers make the folder
+        assert caplog.records == []
+        (tmp_path / "file").touch()
+        note = AddressNote(tmp_path / "file")
+        note.publish(told)
+        note.renew()
+    assert len(caplog.records) == 1
+
+
+def test_find_takes_the_newest_of_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    file = tmp_path / "penstock.toml"
+    folder = tmp_path / "penstock-own"
+    folder.mkdir()
+    write(folder, "server.json", serving(file, url="http://own"))
+    older = serving(file, url="http://older", started=NOW - 1)
+    newer = serving(file, url="http://newer", started=NOW + 1)
+    other = serving(tmp_path / "other.toml", url="http://other", started=NOW + 2)
+    assert find_gateway(file, [older, other]) == "http://own"
+    assert find_gateway(file, [older, newer, other]) == "http://newer"

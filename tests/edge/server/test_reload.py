@@ -1,0 +1,228 @@
+"""What the parent makes of a changed file: taken over whole, or refused with every reason."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config.load import SettingsError, load, parse
+from edge.config.snapshot import ConfigSnapshot, SharedConfig, digest_of
+from edge.runtime.status import Reloaded
+from edge.server.reload import Reloader, Source, not_reloadable
+
+GOOD = """
+[[upstreams]]
+name = "sim"
+dialect = "simulator"
+[[models]]
+id = "{model}"
+targets = ["sim/m"]
+"""
+
+
+class Parent:
+    """A reloader over a file, and what it told. Time stands still."""
+
+    def __init__(self, file: Path, **server: Any) -> None:
+        self.file = file
+        self.board = SharedConfig()
+        self.told: list[Reloaded] = []
+        source = Source(file, server)
+        settings = source.load()
+        self.board.post(ConfigSnapshot.of(settings, digest=source.loaded.digest))
+        self.reloader = Reloader(
+            source, self.board, running=settings, on_result=self.told.append, clock=lambda: 5.0
+        )
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def reload(self) -> Reloaded:
+        return self.reloader.reload()
+
+    @property
+    def model(self) -> str:
+        """What workers are to serve."""
+        return self.board.read().settings.models[0].id
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Parent:
+    file = tmp_path / "penstock.toml"
+    file.write_text(GOOD.format(model="one"))
+    return Parent(file)
+
+
+def test_what_is_good_is_posted(parent: Parent) -> None:
+    parent.write(GOOD.format(model="two"))
+    done = parent.reload()
+    assert done == Reloaded("applied", digest_of(parent.file.read_bytes()), 5.0)
+    assert (parent.model, parent.board.serial) == ("two", 2)
+    assert parent.board.read().digest == done.digest
+    assert parent.told == [done]
+
+
+def test_what_has_a_fault_is_not_and_says_the_sentences_of_check(
+    parent: Parent, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent.write(GOOD.format(model="two") + 'color = 1\nplans = ["x"]\n')
+    with pytest.raises(SettingsError) as checked:
+        load(parent.file)
+    done = parent.reload()
+    assert (done.result, done.valid, done.reasons) == ("refused", False, checked.value.faults)
+    assert (parent.model, parent.board.serial) == ("one", 1)
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert all(reason in line.getMessage() for reason in done.reasons)
+
+
+@pytest.mark.parametrize("text", ["", "a = [", "\x00", 'x = """', "[[" * 2000])
+def test_no_text_ends_the_parent(parent: Parent, text: str) -> None:
+    """Nothing at all would be a configuration too; but it is what is left of a file that could not
+    be written to its end."""
+    parent.write(text)
+    done = parent.reload()
+    assert done.result == "refused"
+    assert parent.model == "one"
+    parent.reloader.due()
+
+
+ONE = '{"upstreams": [{"name": "up", "dialect": "simulator"}]}'
+
+
+@pytest.mark.parametrize("spoil", ["nested", "binary", "gone"])
+def test_no_file_ends_it(tmp_path: Path, spoil: str) -> None:
+    file = tmp_path / "penstock.json"
+    file.write_text(ONE)
+    parent = Parent(file)
+    if spoil == "gone":
+        file.unlink()
+    elif spoil == "binary":
+        file.write_bytes(bytes(range(256)))
+    else:
+        file.write_text("[" * 100_000)
+    assert not parent.reloader.due()
+    assert parent.reloader.due()
+    assert parent.reload().result == "refused"
+    file.write_text(ONE)
+    assert parent.reload().result == "unchanged"
+
+
+def test_the_command_line_goes_before_the_file_again(tmp_path: Path) -> None:
+    file = tmp_path / "penstock.toml"
+    file.write_text("[server]\nport = 1\n" + GOOD.format(model="one"))
+    parent = Parent(file, port=2)
+    file.write_text("[server]\nport = 3\n" + GOOD.format(model="two"))
+    assert parent.reload().result == "applied"
+    assert parent.board.read().settings.server.port == 2
+
+
+def test_a_change_is_due_when_it_stands_still(parent: Parent) -> None:
+    due = parent.reloader.due
+    assert [due(), due()] == [False, False]
+    parent.write(GOOD.format(model="t"))
+    assert not due()
+    parent.write(GOOD.format(model="two"))
+    assert not due()
+    assert due()
+    assert parent.reload().result == "applied"
+    assert not due()
+
+
+def test_what_was_refused_is_not_tried_again_until_it_changes(parent: Parent) -> None:
+    parent.write("a = [")
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    assert parent.reload().result == "refused"
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, False]
+    parent.write(GOOD.format(model="one"))
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    assert parent.reload() == Reloaded("unchanged", digest_of(parent.file.read_bytes()), 5.0)
+    assert parent.board.serial == 1
+
+
+def test_a_file_it_refers_to_is_looked_at_too(tmp_path: Path) -> None:
+    file, secret = tmp_path / "penstock.toml", tmp_path / "key"
+    secret.write_text("first")
+    named = GOOD.replace('"simulator"', '"openai"\nbase_url = "http://up/v1"\napi_key = "file:key"')
+    file.write_text(named.format(model="one"))
+    parent = Parent(file)
+    secret.write_text("second")
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    done = parent.reload()
+    assert (done.result, done.digest) == ("applied", digest_of(file.read_bytes()))
+    key = parent.board.read().settings.upstreams[0].api_key
+    assert key is not None
+    assert key.reveal() == "second"
+    secret.unlink()
+    assert parent.reload().reasons == (
+        "upstreams[0].api_key: file key cannot be read: No such file or directory",
+    )
+
+
+def test_a_pipe_is_read_once_and_not_looked_at(tmp_path: Path) -> None:
+    """As in `--config <(make-it)`."""
+    text = GOOD.format(model="one").encode()
+    there, here = os.pipe()
+    os.write(here, text)
+    os.close(here)
+    parent = Parent(Path(f"/dev/fd/{there}"))
+    assert parent.model == "one"
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, False]
+    assert parent.reload() == Reloaded("unchanged", "", 5.0)
+    os.close(there)
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "sparse"])
+@pytest.mark.parametrize("which", ["penstock.toml", "key"])
+def test_what_has_no_end_is_not_read(tmp_path: Path, which: str, what: str) -> None:
+    """The parent would wait for ever, or take all memory there is."""
+    (tmp_path / "key").write_text("k")
+    file = tmp_path / "penstock.toml"
+    named = GOOD.replace('"simulator"', '"openai"\nbase_url = "http://up/v1"\napi_key = "file:key"')
+    file.write_text(named.format(model="one"))
+    parent = Parent(file)
+    place = tmp_path / which
+    place.unlink()
+    if what == "pipe":
+        os.mkfifo(place)
+    elif what == "device":
+        place.symlink_to("/dev/zero")
+    else:
+        with place.open("wb") as sparse:
+            sparse.truncate(1 << 40)
+    assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
+    assert parent.reload().reasons == (f"{place}: is not a file, or too large",)
+
+
+def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
+    file, ca = tmp_path / "penstock.toml", tmp_path / "ca.pem"
+    ca.write_text("no certificate")
+    file.write_text(GOOD.format(model="one"))
+    parent = Parent(file)
+    secret = 'proxy = "http://u:canary@p:1"\ntransport = "httpx"\n'
+    named = f'"openai"\nbase_url = "https://up/v1"\nca = "ca.pem"\n{secret}'
+    file.write_text(GOOD.replace('"simulator"', named).format(model="two"))
+    (reason,) = parent.reload().reasons
+    assert reason.startswith("upstreams[0]: cannot be built: ")
+    assert "canary" not in reason
+    assert parent.model == "one"
+
+
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        ({"server": {"port": 1, "workers": 1}}, ["server.port"]),
+        ({"server": {"drain": "1s", "http2": True}}, ["server.drain", "server.http2"]),
+        ({"store": {"sql": "postgresql://u:canary@h/d"}}, ["store.sql"]),
+        ({"auth": {"mode": "none"}}, ["auth.mode"]),
+        ({"limits": {"throttle_max_wait": "1s"}}, ["limits.throttle_max_wait"]),
+        ({"log": {"format": "console", "requests": False}}, ["log.format"]),
+        ({"server": {"ping_interval": "1s"}, "brand": "Acme", "limits": {"address": "1/s"}}, []),
+    ],
+)
+def test_fixed_keys_are_named_and_their_values_are_not(
+    change: dict[str, Any], keys: list[str]
+) -> None:
+    said = not_reloadable(parse({}), parse(change))
+    assert said == [f"{key}: cannot be changed by a reload; restart Penstock" for key in keys]

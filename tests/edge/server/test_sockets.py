@@ -1,0 +1,79 @@
+"""Sockets that a process is started with."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from edge.server.sockets import AddressInUse, inherited_socket, reserve_address
+
+TAKE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+pid, number = sys.argv[2:]
+os.environ.update(LISTEN_PID=pid or str(os.getpid()), LISTEN_FDS=number)
+from edge.server.sockets import inherited_socket
+try:
+    held = inherited_socket()
+except OSError as error:
+    print(error)
+else:
+    print(held and (held.host, held.port, held.inherited, held.socket.getblocking()))
+    print([name for name in os.environ if name.startswith("LISTEN_")])
+    print(os.get_inheritable(3))
+"""
+
+
+def take(handed: socket.socket | TextIO, pid: str = "", number: str = "1") -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", TAKE, str(handed.fileno()), pid, number],
+        pass_fds=[handed.fileno()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_one_that_listens_is_taken_and_not_handed_on(family: socket.AddressFamily) -> None:
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    with socket.create_server((host, 0), family=family) as handed:
+        port = handed.getsockname()[1]
+        assert take(handed) == [f"('{host}', {port}, True, False)", "[]", "False"]
+
+
+def test_those_of_another_process_are_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as handed:
+        assert take(handed, pid="1")[0] == "None"
+    assert inherited_socket() is None
+
+
+def test_what_cannot_be_served_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as handed:
+        assert take(handed, number="2") == ["LISTEN_FDS=2: expected 1 socket"]
+    expected = ["LISTEN_FDS: expected a listening TCP socket"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        assert take(datagrams) == expected
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        assert take(silent) == expected
+    with Path(__file__).open() as file:
+        assert take(file) == ["LISTEN_FDS: descriptor 3: Socket operation on non-socket"]
+
+
+def test_an_address_is_held_for_workers_and_not_for_another_gateway() -> None:
+    held = reserve_address("127.0.0.1", 0)
+    try:
+        with socket.socket() as worker:
+            worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            worker.bind(("127.0.0.1", held.port))
+            worker.listen()
+            with pytest.raises(AddressInUse, match=f"127.0.0.1 port {held.port}"):
+                reserve_address("127.0.0.1", held.port)
+    finally:
+        held.close()

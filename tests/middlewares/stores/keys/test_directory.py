@@ -1,0 +1,442 @@
+"""The directory: one query per new secret, true to the store, bounded whatever callers do."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+
+from middlewares.stores import Key, KeyDirectory, KeyStore, MemoryKeyStore, StoreUnavailable, digest
+from tests.middlewares.stores.samples import new_key
+from tests.waiting import DEADLINE
+
+replace = msgspec.structs.replace
+NEVER = 3600.0
+
+
+class WatchedStore(MemoryKeyStore):
+    """A store whose look-ups can be held after they have read, and which can go away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finds: list[bytes] = []
+        self.polls = 0
+        self.down = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reading = asyncio.Event()
+
+    async def find(self, digest: bytes) -> Key | None:
+        self._check()
+        self.finds.append(digest)
+        found = await super().find(digest)
+        self.reading.set()
+        await self.gate.wait()
+        return found
+
+    async def revision(self) -> int:
+        self.polls += 1
+        self._check()
+        return await super().revision()
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("gone away")
+
+    async def put(self, **fields: object) -> tuple[Key, bytes]:
+        key, secret = new_key(**fields)
+        return await self.insert(key), digest(secret)
+
+    async def change(self, key: Key, **fields: object) -> Key:
+        return await self.update(key.id, lambda key: replace(key, **fields))
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watched() -> WatchedStore:
+    return WatchedStore()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def open_directory(
+    watched: WatchedStore, clock: Clock
+) -> AsyncIterator[Callable[..., KeyDirectory]]:
+    """Makes directories that poll only when told to."""
+    opened: list[KeyDirectory] = []
+
+    def make(**options: float) -> KeyDirectory:
+        settings = {"period": NEVER, "patience": 5.0, **options}
+        directory = KeyDirectory(watched, clock=clock, **settings)  # type: ignore[arg-type]
+        opened.append(directory)
+        return directory
+
+    yield make
+    for directory in opened:
+        await directory.aclose()
+
+
+@pytest.fixture
+async def directory(open_directory: Callable[..., KeyDirectory]) -> KeyDirectory:
+    directory = open_directory()
+    await directory.start()
+    return directory
+
+
+async def test_a_secret_is_asked_for_once(directory: KeyDirectory, watched: WatchedStore) -> None:
+    key, secret = await watched.put(models=("a",), plan="pro", owner="ann", name="n")
+    assert directory.peek(secret) is None
+    found = await directory.find(secret)
+    assert found is not None
+    assert found.key == key
+    assert (found.principal.id, found.principal.plan) == (key.id, "pro")
+    assert found.principal.models == frozenset({"a"})
+    assert directory.peek(secret) is found is await directory.find(secret)
+    assert watched.finds == [secret]
+
+
+async def test_many_at_once_cost_one_query(directory: KeyDirectory, watched: WatchedStore) -> None:
+    _, known = await watched.put()
+    unknown = digest("nobody's")
+    watched.gate.clear()
+    asked = [asyncio.create_task(directory.find(each)) for each in [known, unknown] * 50]
+    await watched.reading.wait()
+    watched.gate.set()
+    found = await asyncio.gather(*asked)
+    assert sorted(watched.finds) == sorted([known, unknown])
+    assert [grant is None for grant in found] == [False, True] * 50
+
+
+async def test_who_leaves_takes_nobody_along(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    _, secret = await watched.put()
+    watched.gate.clear()
+    leaver = asyncio.create_task(directory.find(secret))
+    stayer = asyncio.create_task(directory.find(secret))
+    await watched.reading.wait()
+    leaver.cancel()
+    await asyncio.wait([leaver])
+    assert leaver.cancelled()
+    watched.gate.set()
+    assert await stayer is not None
+
+
+async def test_a_change_replaces_what_is_held(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    key, secret = await watched.put()
+    await directory.find(secret)
+    await watched.change(key, revoked_at=1.0)
+    held = directory.peek(secret)
+    assert held is not None
+    assert held.until > 0
+    await directory.refresh()
+    held = directory.peek(secret)
+    assert held is not None
+    assert held.until < 0
+    assert watched.finds == [secret]
+
+
+async def test_an_old_row_in_flight_does_not_bring_a_revoked_key_back(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    key, secret = await watched.put()
+    watched.gate.clear()
+    looking = asyncio.create_task(directory.find(secret))
+    await watched.reading.wait()  # the row is read, not yet delivered
+    await watched.change(key, revoked_at=1.0)
+    await directory.refresh()
+    watched.gate.set()
+    found = await looking
+    assert found is not None
+    assert found.key.revoked_at == 1.0
+    assert directory.peek(secret) == found
+
+
+async def test_a_key_made_while_it_was_asked_for_is_known(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    key, secret = new_key()
+    watched.gate.clear()
+    looking = asyncio.create_task(directory.find(digest(secret)))
+    await watched.reading.wait()
+    await watched.insert(key)
+    await directory.refresh()
+    watched.gate.set()
+    assert await looking is not None
+
+
+async def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_the_one_before(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    key, first = await watched.put()
+    await directory.find(first)
+    second, third = digest("second"), digest("third")
+    await watched.change(key, digest=second, previous_digest=first, previous_until=77.0)
+    await directory.refresh()
+    old, new = directory.peek(first), await directory.find(second)
+    assert old is not None
+    assert new is not None
+    assert old.until == 77.0 < new.until
+    await watched.change(key, digest=third, previous_digest=second, previous_until=99.0)
+    await directory.refresh()
+    assert directory.peek(first) is None
+    assert await directory.find(first) is None
+    old = directory.peek(second)
+    assert old is not None
+    assert old.until == 99.0
+
+
+async def test_unknown_secrets_are_remembered_briefly(
+    directory: KeyDirectory, watched: WatchedStore, clock: Clock
+) -> None:
+    key, secret = new_key()
+    wanted = digest(secret)
+    await watched.put()
+    await directory.find(wanted)
+    await directory.find(wanted)
+    assert watched.finds == [wanted]
+    clock.now += 1.0
+    assert await directory.find(wanted) is None
+    assert watched.finds == [wanted] * 2
+    await watched.insert(key)
+    assert await directory.find(wanted) is None
+    await directory.refresh()
+    assert await directory.find(wanted) is not None
+
+
+async def test_a_flood_of_guesses_pushes_no_key_out_and_takes_bounded_space(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    directory = open_directory(size=5)
+    await directory.start()
+    _, secret = await watched.put()
+    await directory.find(secret)
+    for number in range(200):
+        assert await directory.find(digest(f"guess {number}")) is None
+    assert directory.peek(secret) is not None
+    assert len(directory._unknown) == 5
+    assert not directory._flights
+
+
+async def test_the_least_recently_used_key_goes_first(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    directory = open_directory(size=2)
+    await directory.start()
+    secrets = [(await watched.put())[1] for _ in range(3)]
+    await directory.find(secrets[0])
+    await directory.find(secrets[1])
+    assert directory.peek(secrets[0]) is not None
+    await directory.find(secrets[2])
+    assert directory.peek(secrets[1]) is None
+    assert directory.peek(secrets[0]) is not None
+    assert set(directory._digests) == {grant.key.id for grant in directory._grants.values()}
+
+
+async def test_too_many_look_ups_are_refused_and_not_queued_for_ever(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    watched.gate.clear()
+    asked = [asyncio.create_task(directory.find(digest(str(n)))) for n in range(1100)]
+    await watched.reading.wait()
+    refused = [task for task in asked if task.done()]
+    assert len(refused) == 1100 - 1024
+    assert all(isinstance(task.exception(), StoreUnavailable) for task in refused)
+    assert len(watched.finds) == 16
+    watched.gate.set()
+    assert await asyncio.gather(*asked[:1024]) == [None] * 1024
+
+
+async def test_a_look_up_that_takes_too_long_ends(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    directory = open_directory(patience=0.05)
+    await directory.start()
+    watched.gate.clear()
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await directory.find(digest("x"))
+    assert not directory._flights
+
+
+async def test_an_outage_known_keys_go_on_for_the_grace_and_others_wait(
+    open_directory: Callable[..., KeyDirectory],
+    watched: WatchedStore,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    directory = open_directory(grace=300.0, period=NEVER)
+    _, known = await watched.put()
+    _, other = await watched.put()
+    await directory.start()
+    await directory.find(known)
+    watched.down = True
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            await directory.refresh()
+    assert directory.peek(known) is not None
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            await directory.find(other)
+    assert watched.finds == [known]
+    clock.now += NEVER + 5.0 + 300.0
+    assert directory.peek(known) is not None
+    clock.now += 1.0
+    assert directory.peek(known) is None
+    with pytest.raises(StoreUnavailable):
+        await directory.find(known)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    watched.down = False
+    await directory.refresh()
+    assert directory.peek(known) is not None
+    assert await directory.find(other) is not None
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
+
+
+async def test_a_store_restored_from_an_older_copy_is_believed(
+    directory: KeyDirectory, watched: WatchedStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, secret = await watched.put()
+    await watched.change(key, name="edited")
+    await directory.find(secret)
+    await directory.refresh()
+    watched._keys.clear()
+    watched._ids.clear()
+    watched._revision = 1
+    await directory.refresh()
+    assert directory.peek(secret) is None
+    assert await directory.find(secret) is None
+    assert "from revision 2 back to 1" in caplog.text
+
+
+async def test_more_changes_than_a_page_are_all_applied(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    key, secret = await watched.put()
+    await directory.find(secret)
+    for _ in range(1100):
+        await watched.put()
+    await watched.change(key, disabled=True)
+    await directory.refresh()
+    held = directory.peek(secret)
+    assert held is not None
+    assert held.key.disabled
+
+
+async def test_networks_that_cannot_be_read_allow_nothing(
+    directory: KeyDirectory, watched: WatchedStore
+) -> None:
+    _, secret = await watched.put(networks=("10.0.0.0/8", "nonsense"))
+    found = await directory.find(secret)
+    assert found is not None
+    assert found.networks == ()
+
+
+async def test_it_polls_by_itself_and_survives_what_nobody_foresaw(
+    watched: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = KeyDirectory(watched, period=0.01)
+    key, secret = await watched.put()
+    await directory.start()
+    await directory.find(secret)
+    broken = asyncio.Event()
+    revision = watched.revision
+
+    async def fail() -> int:
+        broken.set()
+        raise TypeError("a row nobody foresaw")
+
+    monkeypatch.setattr(watched, "revision", fail)
+    async with asyncio.timeout(DEADLINE):
+        await broken.wait()
+        monkeypatch.setattr(watched, "revision", revision)
+        await watched.change(key, revoked_at=1.0)
+        while (held := directory.peek(secret)) is not None and held.until > 0:
+            await asyncio.sleep(0.005)
+    await directory.aclose()
+
+
+async def test_it_answers_nobody_before_the_start_and_after_the_end(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    _, secret = await watched.put()
+    directory = open_directory()
+    with pytest.raises(RuntimeError, match="start"):
+        await directory.find(secret)
+    await directory.start()
+    with pytest.raises(RuntimeError, match="twice"):
+        await directory.start()
+    await directory.find(secret)
+    await directory.aclose()
+    await directory.aclose()
+    assert directory.peek(secret) is None
+    with pytest.raises(RuntimeError, match="start"):
+        await directory.find(secret)
+
+
+async def test_it_does_not_start_without_its_store(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    watched.down = True
+    with pytest.raises(StoreUnavailable, match="gone away"):
+        await open_directory().start()
+
+
+async def test_it_can_begin_before_its_store_answers(
+    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+) -> None:
+    key, secret = await watched.put()
+    watched.down = True
+    directory = open_directory()
+    await directory.start(must_answer=False)
+    usable = [directory.usable]
+    with pytest.raises(StoreUnavailable):
+        await directory.find(secret)
+    watched.down = False
+    await directory.refresh()
+    usable.append(directory.usable)
+    assert usable == [False, True]
+    grant = await directory.find(secret)
+    assert grant is not None and grant.key.id == key.id
+
+
+@pytest.mark.parametrize("option", ["period", "patience", "size", "grace", "unknown"])
+def test_options_out_of_range_are_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} -1: expected"):
+        KeyDirectory(MemoryKeyStore(), **{option: -1})  # type: ignore[arg-type]
+
+
+async def test_every_store_serves_a_directory(store: KeyStore) -> None:
+    key, secret = new_key(networks=("10.0.0.0/8",))
+    await store.insert(key)
+    directory = KeyDirectory(store, period=0.02)
+    await directory.start()
+    try:
+        assert await directory.find(digest(secret)) is not None
+        await store.update(key.id, lambda key: replace(key, disabled=True))
+        async with asyncio.timeout(DEADLINE):
+            while (held := directory.peek(digest(secret))) is not None and held.until > 0:
+                await asyncio.sleep(0.005)
+        assert held is not None
+    finally:
+        await directory.aclose()
+
+
+def test_with_the_default_period_a_revocation_takes_less_than_a_second() -> None:
+    """A period, and a query that takes as long again."""
+    defaults = inspect.signature(KeyDirectory).parameters
+    assert 2 * defaults["period"].default < 1.0
+    assert defaults["unknown"].default < 1.0

@@ -1,0 +1,200 @@
+"""Migrations: from nothing to what the code needs, once, whoever races."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from middlewares.stores import StoreUnavailable
+from middlewares.stores.keys.sql import Database, SchemaMismatch, SqlKeyStore, needs_migration
+from middlewares.stores.sql import migrations
+from middlewares.stores.sql.database import SCHEMA
+from middlewares.stores.sql.engine import connect
+from middlewares.stores.sql.migrations import migrate, upgrade
+from middlewares.stores.sql.tables import metadata
+from tests.middlewares.stores.postgres_server import Postgres
+from tests.middlewares.stores.samples import new_key
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/a folder/100%/keys.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return await server.new_database()
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, metadata))
+
+
+async def test_an_empty_database_becomes_what_the_code_describes(empty_url: str) -> None:
+    assert await needs_migration(empty_url)
+    await migrate(empty_url)
+    assert not await needs_migration(empty_url)
+    engine = connect(empty_url, patience=10)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_to_ask_makes_no_file(tmp_path: Path) -> None:
+    assert await needs_migration(f"sqlite:///{tmp_path}/new/keys.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_path_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match="file"):
+        await Database.open(f"sqlite:///{tmp_path}/file/keys.db")
+    with pytest.raises(StoreUnavailable, match="unable to open database file"):
+        await Database.open(f"sqlite:///{tmp_path}")
+
+
+async def test_again_changes_nothing(empty_url: str) -> None:
+    await migrate(empty_url)
+    database = await Database.open(empty_url)
+    kept = await SqlKeyStore(database).insert(new_key()[0])
+    await migrate(empty_url)
+    assert await SqlKeyStore(database).every() == [kept]
+    assert await SqlKeyStore(database).revision() == 1
+    await database.aclose()
+
+
+def test_the_newest_migration_is_the_one_the_code_needs() -> None:
+    folder = migrations.__path__[0]
+    assert ScriptDirectory(folder).get_current_head() == SCHEMA
+    names = sorted(path.name for path in Path(folder, "versions").glob("v*.py"))
+    assert names[-1].startswith(f"v{SCHEMA}_")
+
+
+def test_upgrade_needs_no_event_loop(tmp_path: Path) -> None:
+    upgrade(f"sqlite:///{tmp_path}/keys.db")
+    assert (tmp_path / "keys.db").stat().st_size > 0
+
+
+RACER = """
+import sys
+from middlewares.stores.sql.migrations import upgrade
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(sys.argv[1])
+"""
+
+
+async def test_processes_may_race(empty_url: str) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", RACER, empty_url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    ended = [(racer.communicate(timeout=60), racer.returncode) for racer in racers]
+    assert [code for _, code in ended] == [0, 0, 0], ended
+    database = await Database.open(empty_url)
+    assert (await SqlKeyStore(database).insert(new_key()[0])).revision == 1
+    await database.aclose()
+
+
+async def test_a_new_sqlite_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path}/keys.db")
+    try:
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    finally:
+        await database.aclose()
+    assert modes == dict.fromkeys(("keys.db", "keys.db-wal", "keys.db-shm"), 0o600)
+
+
+async def test_sqlite_is_migrated_when_opened(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path}/new/folder/keys.db")
+    assert await SqlKeyStore(database).every() == []
+    async with database.read() as connection:
+        mode = await connection.exec_driver_sql("PRAGMA journal_mode")
+        assert mode.scalar_one() == "wal"
+        assert (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one() == 5000
+        assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == 1
+    await database.aclose()
+
+
+async def test_postgresql_is_not_and_the_error_says_what_to_do(postgres: Postgres) -> None:
+    url = await postgres.new_database()
+    with pytest.raises(SchemaMismatch, match="Run `penstock migrate`"):
+        await Database.open(url)
+
+
+async def test_tables_newer_than_the_program_are_left_alone(empty_url: str) -> None:
+    await migrate(empty_url)
+    engine = connect(empty_url, patience=10)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
+    for look in (Database.open, needs_migration):
+        with pytest.raises(SchemaMismatch, match="9999, newer than this program"):
+            await look(empty_url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///x.db?mode=ro",
+        "sqlite:relative.db",
+        "mysql://root:s3cret-canary@db/x",
+        "s3cret-canary",
+        "",
+    ],
+)
+async def test_other_urls_are_refused_in_a_sentence(url: str) -> None:
+    with pytest.raises(ValueError, match=r"expected sqlite:///PATH") as raised:
+        await Database.open(url)
+    assert "s3cret" not in str(raised.value)
+
+
+async def test_a_password_is_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = "postgresql://penstock:s3cret-canary@127.0.0.1:1/penstock?sslmode=disable"
+    for look in (Database.open, needs_migration, migrate):
+        with pytest.raises(StoreUnavailable, match="Connect") as raised:
+            await look(url)
+        assert "s3cret" not in str(raised.value)
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("module", "unloaded"),
+    [
+        ("middlewares.stores", {"sqlalchemy", "alembic", "aiosqlite", "asyncpg"}),
+        ("middlewares.auth", {"sqlalchemy", "alembic", "prometheus_client", "structlog"}),
+        ("middlewares.stores.keys.sql", {"alembic", "prometheus_client", "structlog"}),
+    ],
+)
+def test_nobody_loads_what_he_does_not_use(module: str, unloaded: set[str]) -> None:
+    code = f"import sys, {module}; print(*(name for name in sys.modules if '.' not in name))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not unloaded & set(ran.stdout.split())
