@@ -39,7 +39,7 @@ from middlewares.exchange import Attempt, Exchange, Usage
 from middlewares.problem import Problem
 
 from .sniff import event_stream, whole_answer
-from .stream import CutOff, ResponseStream
+from .stream import CutOff, ResponseStream, release_request
 from .translate import Translator
 from .upstream_request import reason_of
 from .watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
@@ -146,54 +146,54 @@ class UpstreamAttempt:
         return problem
 
     async def _plain(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
-        exchange, crossing = self._exchange, self._crossing
-        gone = False
-
-        def left() -> None:
-            nonlocal gone
-            gone = True
-            exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
-
-        vectors = exchange.row.codec == "embeddings"
-        most = self._limits.vectors if vectors else self._limits.answer
+        exchange = self._exchange
         held = HeldAnswer()
         try:
-            async with Watchdog(receive, linger=self._linger(), left=left):
-                response = await opening
-                try:
-                    body = await read_all(response, most, held.grow)
-                except BodyTooLarge as raised:
-                    if not vectors:
-                        raise
-                    raise _too_many_vectors(exchange, raised.reason, most) from None
-                finally:
-                    response.close()
-                exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
-                # In here, as nobody else is asked for a client that has left.
-                if len(body) < LARGE:
-                    body = _finish(exchange, crossing, body)
-                else:
-                    step = partial(_finish, exchange, crossing, body)
-                    del body
-                    body = await completely(step)
-                    del step
-            exchange.fields = {}
-            exchange.decoded = None
-            if exchange.upload is not None:
-                exchange.upload.close()
+            body = await self._read_answer(opening, receive, held)
+            release_request(exchange)
             if exchange.answer_record is not None:
                 await exchange.answer_record.save(body)
-            headers = [_JSON, (b"content-length", str(len(body)).encode())]
             exchange.first_content = perf_counter()
-            exchange.outcome = "hung_up" if gone else "completed"
-            if not gone:
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                if not held.size:
-                    await send({"type": "http.response.body", "body": body})
-                elif not await held.send(send, body):
-                    exchange.outcome = "hung_up"
+            if exchange.outcome == "hung_up":
+                return
+            exchange.outcome = "completed"
+            headers = [_JSON, (b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if not held.size:
+                await send({"type": "http.response.body", "body": body})
+            elif not await held.send(send, body):
+                exchange.outcome = "hung_up"
         finally:
             held.close()
+
+    async def _read_answer(
+        self, opening: Awaitable[Response], receive: Receive, held: HeldAnswer
+    ) -> bytes:
+        """The caller's body of a whole answer. A client that has left meanwhile is the outcome."""
+        exchange = self._exchange
+        vectors = exchange.row.codec == "embeddings"
+        most = self._limits.vectors if vectors else self._limits.answer
+        async with Watchdog(receive, linger=self._linger(), left=self._left):
+            response = await opening
+            try:
+                body = await read_all(response, most, held.grow)
+            except BodyTooLarge as raised:
+                if not vectors:
+                    raise
+                raise _too_many_vectors(exchange, raised.reason, most) from None
+            finally:
+                response.close()
+            exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
+            # In here, as nobody else is asked for a client that has left.
+            if len(body) < LARGE:
+                return _finish(exchange, self._crossing, body)
+            step = partial(_finish, exchange, self._crossing, body)
+            del body
+            return await completely(step)
+
+    def _left(self) -> None:
+        """The client has gone, and the upstream is to be heard out."""
+        self._exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
 
     async def _stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
         exchange, crossing, limits = self._exchange, self._crossing, self._limits

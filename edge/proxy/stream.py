@@ -167,10 +167,7 @@ class ResponseStream:
         """The first content: let go of what was held, the head before it if it has not left."""
         self._flowing = True
         exchange = self.exchange
-        exchange.fields = {}
-        exchange.decoded = None
-        if exchange.upload is not None:
-            exchange.upload.close()
+        release_request(exchange)
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watch.content()
@@ -222,6 +219,14 @@ class CutOff(ResponseStream):
         if relay.said > self.exchange.cut_off * TOKEN and not relay.complete:
             raise Problem("budget_exceeded", message=_USED_UP, reason="cut off")
         return super()._take(chunk)
+
+
+def release_request(exchange: Exchange) -> None:
+    """Hold the request no longer: its answer has begun, and it is sent to no other target."""
+    exchange.fields = {}
+    exchange.decoded = None
+    if exchange.upload is not None:
+        exchange.upload.close()
 
 
 class _Behind:

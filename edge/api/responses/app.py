@@ -26,7 +26,7 @@ from middlewares.problem import Problem, expected
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import ResponseStore
 
-from .expand import MOST_TURNS, Fields, expand, unavailable, value_of
+from .expand import MOST_TURNS, Expanded, Fields, expand, unavailable, value_of
 from .items import is_id, shown_id
 from .page import Query, page, query_of
 from .record import ResponseRecord, put_together
@@ -103,7 +103,6 @@ class ResponsesApp:
         large = exchange.large
         fields = await self._revealed(fields, owner or "", row.codec, large=large)
         asked = _flag(fields, "store") is not False
-        stored = asked and self._store is not None and self._keep > 0 and owner is not None
         expanded = await expand(
             fields,
             owner,
@@ -120,18 +119,26 @@ class ResponsesApp:
             opened = await self._revealed(opened, owner or "", None, large=large)
         if opened.get("input") is not exchange.fields.get("input"):
             exchange.whole = False
-            if self._appraise is not None:
-                whole = msgspec.json.encode(opened)
-                exchange.large = large = is_large(whole)
-                weigh = partial(self._weighed, exchange, opened, whole, owner or "")
-                exchange.size, exchange.estimate, exchange.media = (
-                    await aside(weigh) if large else weigh()
-                )
+            await self._weigh_again(exchange, opened, owner or "")
         exchange.fields = opened
-        if row.codec != "responses":
-            return
-        exchange.response_overrides = {"previous_response_id": expanded.previous, "store": stored}
-        if stored and self._store is not None and owner is not None:
+        if row.codec == "responses":
+            self._keep_answer(exchange, expanded, owner if asked else None)
+
+    async def _weigh_again(self, exchange: Exchange, fields: Fields, owner: str) -> None:
+        """The request means `fields`, which are more than its body said."""
+        if self._appraise is not None:
+            whole = msgspec.json.encode(fields)
+            exchange.large = large = is_large(whole)
+            weigh = partial(self._weighed, exchange, fields, whole, owner)
+            exchange.size, exchange.estimate, exchange.media = (
+                await aside(weigh) if large else weigh()
+            )
+
+    def _keep_answer(self, exchange: Exchange, expanded: Expanded, owner: str | None) -> None:
+        """Have the answer stored for `owner`; None stores nothing."""
+        stored = False
+        if self._store is not None and self._keep > 0 and owner is not None:
+            stored = True
             exchange.answer_record = ResponseRecord(
                 self._store,
                 request_id=exchange.request_id,
@@ -146,6 +153,7 @@ class ResponsesApp:
             )
         else:  # an upstream with a store of its own is not to keep it either
             exchange.fields["store"] = _FALSE
+        exchange.response_overrides = {"previous_response_id": expanded.previous, "store": stored}
 
     def _weighed(
         self, exchange: Exchange, fields: Fields, whole: bytes, owner: str
