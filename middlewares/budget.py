@@ -71,8 +71,8 @@ class BudgetMiddleware:
     accounts: None where no budget is limited; one that is, is then refused.
 
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
-fallback_from, first_content, upstream_seconds, usage, usage_reported, output_estimate, tariff,
-outcome, \ status, on_hangup
+fallback_from, first_content, upstream_seconds, usage, usage_reported, output_estimate, tariff, \
+outcome, status, on_hangup
     Writes:  on_hangup, cut_off, runs, most_output, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
