@@ -207,7 +207,10 @@ def test_endpoints() -> None:
 # Response headers
 
 RESPONDING = ("middlewares", "edge")
-OUTWARD = {"edge/upstreams", "edge/dialects", "edge/cli/demo.py", "middlewares/stores"}
+OUTWARD = {
+    *("edge/upstreams", "edge/dialects", "edge/cli/demo.py", "middlewares/stores"),
+    *("edge/proxy/stream_forms.py", "edge/proxy/translate.py"),
+}
 """What is written to upstreams, or to ourselves, and what makes bodies only."""
 
 FRAMING = {"content-type", "content-length"}
