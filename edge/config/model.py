@@ -837,16 +837,16 @@ class MediaConfig(Struct, frozen=True, kw_only=True):
 
 
 class RouteConfig(Struct, frozen=True, kw_only=True):
-    """A further path, or another dialect on a path that is there."""
+    """An additional path, or another dialect on an existing path."""
 
-    path: Annotated[RoutePath, Meta(description="Exact path, no slash at its end.")]
+    path: Annotated[RoutePath, Meta(description="Exact path, without a slash at its end.")]
     dialect: Annotated[
         Literal["openai", "anthropic", "responses", "auto"],
-        Meta(description='Dialect spoken there; "auto" goes by the shape of the request.'),
+        Meta(description='Dialect of the path; "auto" takes it from the shape of each request.'),
     ]
     endpoint: Annotated[
         EndpointName | None,
-        Meta(description="What it does; told from the end of the path unless given."),
+        Meta(description="Endpoint of the path. The end of the path decides unless given."),
     ] = None
 
 

@@ -57,7 +57,7 @@ class AdminRequest:
         try:
             return msgspec.json.decode(text or b"{}", type=kind)
         except msgspec.ValidationError as raised:
-            raise _misfit(str(raised), kind) from None
+            raise _problem_of(str(raised), kind) from None
         except RecursionError:
             said = "The body is nested too deeply."
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -129,12 +129,12 @@ def cursor(at: float, row: str) -> str:
     return urlsafe_b64encode(f"{at!r}_{row}".encode()).decode()
 
 
-def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
+def _problem_of(text: str, kind: type[msgspec.Struct]) -> Problem:
     """The Problem for what msgspec says is wrong with a body."""
-    place = _PLACE.search(told)
+    place = _PLACE.search(text)
     path = place[1] if place else ""
-    told = _PLACE.sub("", told)
-    if unknown := _UNKNOWN.search(told):
+    text = _PLACE.sub("", text)
+    if unknown := _UNKNOWN.search(text):
         name, known = unknown[1][:60], ", ".join(kind.__struct_fields__) or "none"
         return Problem(
             "invalid_request",
@@ -142,13 +142,13 @@ def _misfit(told: str, kind: type[msgspec.Struct]) -> Problem:
             param=name,
             issue=f"expected one of: {known}",
         )
-    if missing := _MISSING.search(told):
+    if missing := _MISSING.search(text):
         return expected(missing[1], "a value; it is missing")
     if not path:
         return Problem("invalid_request", message="The body must be a JSON object.")
-    if "enum value" in told:
+    if "enum value" in text:
         return expected(path, " or ".join(fields_of(kind)[path].kind.choices))
-    what = told.partition(", got ")[0].replace("`", "").replace(" | ", " or ")
+    what = text.partition(", got ")[0].replace("`", "").replace(" | ", " or ")
     return expected(path, what.removeprefix("Expected "))
 
 

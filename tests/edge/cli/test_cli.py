@@ -66,7 +66,7 @@ def test_create_stores_the_grants_of_the_key(penstock: Penstock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "message"),
     [
         (["--plan", "max"], 1, "error: plan: 'max' is none of the plans: pro"),
         (
@@ -80,12 +80,12 @@ def test_create_stores_the_grants_of_the_key(penstock: Penstock) -> None:
     ],
 )
 def test_create_invalid_option_creates_nothing(
-    penstock: Penstock, options: list[str], status: int, told: str
+    penstock: Penstock, options: list[str], status: int, message: str
 ) -> None:
     penstock.on("migrate")
     made = penstock.on("keys", "create", "--name", "x", "--quiet", *options)
     assert (made.status, made.out) == (status, "")
-    assert told in made.err
+    assert message in made.err
     assert json.loads(penstock.on("keys", "list", "--json").out) == []
 
 
@@ -135,7 +135,7 @@ def test_edit_metadata_is_stored_and_cleared(penstock: Penstock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--metadata", "team"], "expected a name and a text such as team=web"),
         (["--metadata", "=web"], "error: metadata: expected names of 1 to 64"),
@@ -145,11 +145,11 @@ def test_edit_metadata_is_stored_and_cleared(penstock: Penstock) -> None:
     ],
 )
 def test_create_bad_metadata_and_unknown_endpoint_are_refused(
-    penstock: Penstock, options: list[str], told: str
+    penstock: Penstock, options: list[str], message: str
 ) -> None:
     made = penstock.on("keys", "create", "--name", "x", *options)
     assert made.status in (1, 2)
-    assert told in made.err
+    assert message in made.err
 
 
 def test_check_key_with_unknown_plan_or_endpoint_is_warned_about(penstock: Penstock) -> None:
@@ -189,9 +189,9 @@ def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:
     table = penstock.on("keys", "list").out.splitlines()
     assert table[0].split() == ["id", "key", "name", "owner", "plan", "state", "created_at"]
     assert [line.split()[2] for line in table[1:]] == ["a", "b"]
-    told = penstock.on("keys", "show", "b").out
-    assert "plan            pro\n" in told
-    assert "models          -\n" in told
+    message = penstock.on("keys", "show", "b").out
+    assert "plan            pro\n" in message
+    assert "models          -\n" in message
 
 
 def test_unknown_key_is_an_error(penstock: Penstock) -> None:
@@ -410,8 +410,8 @@ def test_check_redis_down_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     url = f"redis://:hunter2@127.0.0.1:{port}/0"
     checked = Penstock(write_config(tmp_path, counters=url), capsys).on("check")
     assert checked.status == 1
-    told = f"error: store.counters: redis://***@127.0.0.1:{port}/0 does not answer: "
-    assert told in checked.err
+    message = f"error: store.counters: redis://***@127.0.0.1:{port}/0 does not answer: "
+    assert message in checked.err
     assert "hunter2" not in checked.err + checked.out
 
 
@@ -420,10 +420,10 @@ def test_check_unknown_redis_option_is_an_error(
 ) -> None:
     url = "redis://:hunter2@127.0.0.1:1/0?bogus=1"
     penstock = Penstock(write_config(tmp_path, counters=url), capsys)
-    told = "store.counters: redis://***@127.0.0.1:1/0: options in the URL of Redis that are not"
+    message = "store.counters: redis://***@127.0.0.1:1/0: options in the URL of Redis that are not"
     for command, status in ((["check"], 1), (["serve", "--port", "0"], 2)):
         result = penstock.alone(*command, "--config", str(penstock.config))
-        assert (result.status, told in result.err) == (status, True), result.err
+        assert (result.status, message in result.err) == (status, True), result.err
         assert "Traceback" not in result.err
 
 

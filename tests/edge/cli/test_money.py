@@ -94,8 +94,8 @@ def test_plans_are_listed(shop: Shop) -> None:
     by_name = {line.split()[0]: line for line in lines[1:]}
     assert "5.00 per 5h, 40.00 per calendar month" in by_name["max"]
     assert by_name["pro"].split()[1:5] == ["-", "0", "-", "-"]
-    told = {plan["id"]: plan for plan in shop.json("plans")}
-    assert told["max"] == {
+    report = {plan["id"]: plan for plan in shop.json("plans")}
+    assert report["max"] == {
         "id": "max",
         "requests": "120/m",
         "burst": 10,
@@ -123,9 +123,9 @@ def test_credits_are_added_removed_and_listed(shop: Shop) -> None:
     assert added.endswith(f": {key} has 5.00 credits\n")
     assert shop.ok("credits", "add", key, "0.000000001").endswith(" has 5.000000001 credits\n")
     assert shop.ok("credits", "remove", "ann", "6").endswith(" has -0.999999999 credits\n")
-    told = shop.json("credits", "list", "ann")
-    assert (told["key"], told["balance"]) == (key, "-0.999999999")
-    amounts = [(credit["amount"], credit["note"]) for credit in told["credits"]]
+    report = shop.json("credits", "list", "ann")
+    assert (report["key"], report["balance"]) == (key, "-0.999999999")
+    amounts = [(credit["amount"], credit["note"]) for credit in report["credits"]]
     assert amounts == [("-6.00", ""), ("0.000000001", ""), ("5.00", "invoice 17")]
     assert "balance: -0.999999999\n" in shop.ok("credits", "list", "ann")
     shop.key("bob")
@@ -150,8 +150,8 @@ def test_credits_add_same_id_is_added_once(shop: Shop) -> None:
     again = shop.ok("credits", "add", "ann", "5.00", "--id", "invoice-17")
     assert once == again == f"ok: credit_invoice-17: {key} has 5.00 credits\n"
     for which, amount in (("ann", "6"), ("bob", "5")):
-        status, told = shop.refused("credits", "add", which, amount, "--id", "invoice-17")
-        assert (status, told.startswith("error: id: invoice-17 is the id of a credit of")) == (
+        status, message = shop.refused("credits", "add", which, amount, "--id", "invoice-17")
+        assert (status, message.startswith("error: id: invoice-17 is the id of a credit of")) == (
             1,
             True,
         )
@@ -159,7 +159,7 @@ def test_credits_add_same_id_is_added_once(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["add", "ann", "five"], "amount: expected credits such as"),
         (["add", "ann", "0"], "amount: expected credits as text"),
@@ -178,7 +178,9 @@ def test_credits_add_same_id_is_added_once(shop: Shop) -> None:
         (["add", "gone", "5"], "is revoked"),
     ],
 )
-def test_credits_invalid_change_writes_nothing(shop: Shop, arguments: list[str], told: str) -> None:
+def test_credits_invalid_change_writes_nothing(
+    shop: Shop, arguments: list[str], message: str
+) -> None:
     shop.key("ann")
     shop.key("gone")
     shop.ok("keys", "revoke", "gone")
@@ -187,7 +189,7 @@ def test_credits_invalid_change_writes_nothing(shop: Shop, arguments: list[str],
     config = ["--config", str(shop.penstock.config)]
     done = shop.penstock("credits", command, *config, *rest)
     assert (done.status, done.out) == (1, "")
-    assert told in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
     assert shop.json("credits", "list", "ann")["credits"] == []
     assert len(shop.audit()) == written
@@ -262,7 +264,7 @@ def test_create_key_with_own_limits(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "message"),
     [
         (["--requests", "sixty"], 1, 'limits.requests: expected a rate such as "60/min"'),
         (["--window", "5h"], 2, "expected a length and a cap such as 5h=5.00"),
@@ -273,20 +275,20 @@ def test_create_key_with_own_limits(shop: Shop) -> None:
     ],
 )
 def test_create_invalid_limit_is_named_and_creates_nothing(
-    shop: Shop, options: list[str], status: int, told: str
+    shop: Shop, options: list[str], status: int, message: str
 ) -> None:
     assert shop.penstock.on("migrate").status == 0
     was, err = shop.refused("keys", "create", "--name", "x", "--quiet", *options)
     assert was == status
-    assert told in err
+    assert message in err
     assert shop.json("keys", "list") == []
     assert shop.audit() == []
 
 
 def test_edit_changes_the_given_fields(shop: Shop) -> None:
     key = shop.key("ann", "--requests", "60/min", "--concurrency", "3", "--model", "m")
-    told = shop.ok("keys", "edit", "ann", "--requests", "30/min", "--plan", "max", "--disable")
-    assert told == f"ok: {key} is changed\n"
+    message = shop.ok("keys", "edit", "ann", "--requests", "30/min", "--plan", "max", "--disable")
+    assert message == f"ok: {key} is changed\n"
     shown = shop.json("keys", "show", key)
     assert (shown["plan"], shown["state"], shown["models"]) == ("max", "disabled", ["m"])
     assert shown["limits"] == {"requests": "30/min", "concurrency": 3}
@@ -301,7 +303,7 @@ def test_edit_changes_the_given_fields(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "message"),
     [
         ([], 2, "expected at least one option that changes the key"),
         (["--plan", "none"], 1, "plan: 'none' is none of the plans"),
@@ -311,12 +313,12 @@ def test_edit_changes_the_given_fields(shop: Shop) -> None:
     ],
 )
 def test_edit_invalid_option_changes_nothing(
-    shop: Shop, options: list[str], status: int, told: str
+    shop: Shop, options: list[str], status: int, message: str
 ) -> None:
     shop.key("ann")
     before = shop.json("keys", "show", "ann")
     was, err = shop.refused("keys", "edit", "ann", *options)
-    assert (was, told in err) == (status, True), err
+    assert (was, message in err) == (status, True), err
     assert shop.json("keys", "show", "ann") == before
     assert [one.action for one in shop.audit()] == ["key.create"]
 

@@ -62,14 +62,14 @@ def test_advice_models_that_no_budget_limits() -> None:
         env={},
     )
     others = ("max_output", "hosted_call")
-    told = [one for one in advice(settings) if not any(name in one for name in others)]
-    assert [sentence.partition(":")[0] for sentence in told] == [
+    found = [one for one in advice(settings) if not any(name in one for name in others)]
+    assert [sentence.partition(":")[0] for sentence in found] == [
         "models[0].price",
         "models[1].price.output",
         "models[6].price",
     ]
-    assert "the budgets of pro, prepaid do not limit them" in told[0]
-    assert "the budget of any key" in told[2]
+    assert "the budgets of pro, prepaid do not limit them" in found[0]
+    assert "the budget of any key" in found[2]
 
 
 def test_advice_nothing_sold_is_silent() -> None:
@@ -82,7 +82,7 @@ def test_advice_nothing_sold_is_silent() -> None:
 
 def test_not_enforced_names_written_settings_only() -> None:
     assert not_enforced(parse({"limits": {}, "store": {}, "media": {}}, env={})) == []
-    told = not_enforced(
+    found = not_enforced(
         parse(
             {
                 "store": {"objects": "file:var/objects"},
@@ -100,7 +100,7 @@ def test_not_enforced_names_written_settings_only() -> None:
             env={},
         )
     )
-    assert [sentence.partition(":")[0] for sentence in told] == [
+    assert [sentence.partition(":")[0] for sentence in found] == [
         "media",
         "store.objects",
     ]
@@ -124,9 +124,10 @@ def test_advice_charges_of_vendors_without_a_price() -> None:
         },
         env={},
     )
-    told = {one.partition(":")[0]: one for one in advice(settings)}
+    found = {one.partition(":")[0]: one for one in advice(settings)}
     assert (
-        "not given for hidden, drained, named, claude, older;" in told["models[].price.hosted_call"]
+        "not given for hidden, drained, named, claude, older;"
+        in found["models[].price.hosted_call"]
     )
-    assert "not given for hidden, named, claude;" in told["models[].on_hangup"]
-    assert "keys of pro." in told["models[].on_hangup"]
+    assert "not given for hidden, named, claude;" in found["models[].on_hangup"]
+    assert "keys of pro." in found["models[].on_hangup"]

@@ -46,7 +46,7 @@ def test_load_toml_and_json_are_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.toml", b"a = ", "is not TOML"),
         ("a.json", b"{", "is not JSON"),
@@ -57,11 +57,11 @@ def test_load_toml_and_json_are_equal(tmp_path: Path) -> None:
     ],
 )
 def test_load_unreadable_file_is_refused(
-    tmp_path: Path, name: str, content: bytes | None, told: str
+    tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(SettingsError, match=f"{name}: {told}"):
+    with pytest.raises(SettingsError, match=f"{name}: {message}"):
         load(tmp_path / name)
 
 

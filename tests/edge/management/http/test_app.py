@@ -354,7 +354,7 @@ async def test_rotate_and_revoke(office: Office) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "param", "told"),
+    ("body", "param", "message"),
     [
         ({}, "name", "it is missing"),
         ({"name": ""}, "name", "at least one character"),
@@ -400,12 +400,12 @@ async def test_rotate_and_revoke(office: Office) -> None:
     ],
 )
 async def test_invalid_body_names_the_member_and_changes_nothing(
-    office: Office, body: Any, param: str | None, told: str
+    office: Office, body: Any, param: str | None, message: str
 ) -> None:
     """CVE-2026-47101: unknown members are refused, not stored."""
     answer = await office.ask("POST", "/keys", body)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
-    assert told in error(answer)["message"]
+    assert message in error(answer)["message"]
     assert await office.state() == ([], [], [])
 
 
@@ -725,7 +725,7 @@ async def test_secret_is_in_one_answer_only(
     path = f"/keys/{made['id']}"
     turned = await office.post(f"{path}/rotate", {"grace": "1h"})
     secrets = (made["secret"], turned["secret"], TOKEN)
-    told: list[str] = []
+    texts: list[str] = []
     for secret in secrets[:2]:
         for method, below, body in (
             ("GET", f"/keys/{secret}", None),
@@ -739,22 +739,22 @@ async def test_secret_is_in_one_answer_only(
         ):
             answer = await office.ask(method, below, body)
             assert answer.status in (400, 404), (method, below)
-            told.append(answer.text)
-        told += [
+            texts.append(answer.text)
+        texts += [
             (await office.ask("GET", "/ledger", query=f"account={secret}")).text,
             (await office.ask("GET", "/ledger", query=f"after={secret}")).text,
             (await office.ask("GET", "/audit", query=f"subject={secret}")).text,
         ]
-    told += [
+    texts += [
         (await office.ask("GET", below)).text
         for below in ("/keys", path, "/audit", "/ledger", f"{path}/credits", f"{path}/limits")
     ]
     await office.post(f"{path}/revoke")
-    told += [str(await office.changes()), str(office.log), caplog.text]
-    told += [file.read_bytes().decode("latin-1") for file in tmp_path.iterdir()]
+    texts += [str(await office.changes()), str(office.log), caplog.text]
+    texts += [file.read_bytes().decode("latin-1") for file in tmp_path.iterdir()]
     assert office.log
     for secret in secrets:
-        assert not [text for text in told if secret in text]
+        assert not [text for text in texts if secret in text]
 
 
 async def test_outcomes_are_on_the_exchange(office: Office) -> None:
