@@ -16,6 +16,7 @@ from msgspec import NODEFAULT
 from prometheus_client import Metric
 from typer.main import get_command
 
+from edge.chain import describe
 from edge.cli import app
 from edge.config.fields import walk_settings
 from edge.config.model import Configuration
@@ -255,6 +256,38 @@ def test_links_lead_somewhere(page: Path) -> None:
             headings = re.findall(r"^#+ (.+)$", goal.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
             assert anchor in slugs, f"{page.name}: {target}"
+
+
+PATHS = re.compile(r"(?:edge|middlewares|tests|docs|config|bench)/[\w./-]*")
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_paths_named_by_a_page_exist(name: str) -> None:
+    spans = re.findall(r"`([^`\n]+)`", (ROOT / name).read_text())
+    paths = [span for span in spans if PATHS.fullmatch(span)]
+    assert paths
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_architecture_has_every_room() -> None:
+    """What is directly in `edge`, and the folders of `middlewares`."""
+    rooms = set()
+    for package in ("edge", "middlewares"):
+        for entry in (ROOT / package).iterdir():
+            if entry.is_dir() and any(entry.glob("*.py")):
+                rooms.add(f"{package}/{entry.name}/")
+            elif package == "edge" and entry.suffix == ".py" and entry.stem != "__init__":
+                rooms.add(f"{package}/{entry.name}")
+    section = (ROOT / "docs/architecture.md").read_text().partition("\n## Rooms\n")[2]
+    cells = re.findall(r"^\| (`.*?) \|", section.partition("\n## ")[0], re.MULTILINE)
+    named = {path for cell in cells for path in re.findall(r"`([^`]+)`", cell)}
+    assert rooms <= named, f"docs/architecture.md has no row for {sorted(rooms - named)}"
+
+
+def test_architecture_has_every_layer_in_order() -> None:
+    section = (ROOT / "docs/architecture.md").read_text().partition("\n## The chain\n")[2]
+    named = re.findall(r"^\| (\w+) \|", section.partition("\n## ")[0], re.MULTILINE)
+    assert named[1:] == [layer for layer, _ in describe()]
 
 
 def test_the_make_targets_that_pages_name_exist() -> None:
