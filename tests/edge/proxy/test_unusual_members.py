@@ -1,4 +1,4 @@
-"""Settings as clients of other servers write them: not refused where they can be understood."""
+"""Members that clients of other servers send: understood or passed on, not refused."""
 
 import json
 from typing import Any
@@ -60,7 +60,7 @@ def sent_to(upstream: Scripted) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("caller", "upstream"), EVERY)
-async def test_odd_settings_are_understood_or_pass_as_they_came(caller: str, upstream: str) -> None:
+async def test_unusual_members_are_understood_or_passed_on(caller: str, upstream: str) -> None:
     up = Scripted(Answer([SAY[upstream]().whole("Hello")], headers=PLAIN))
     house = House(up, document=DOCUMENT)
     path = PATHS.get(caller, "/v1/completions")
@@ -84,7 +84,7 @@ META = {"run": "7", "team": "blue"}
 
 
 @pytest.mark.parametrize(("caller", "upstream"), EVERY)
-async def test_free_metadata_crosses_where_the_dialect_has_it(caller: str, upstream: str) -> None:
+async def test_metadata_is_translated_where_the_dialect_has_it(caller: str, upstream: str) -> None:
     up = Scripted(Answer([SAY[upstream]().whole("Hello")], headers=PLAIN))
     house = House(up, document=DOCUMENT)
     if caller == "completions":

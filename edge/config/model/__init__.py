@@ -1,0 +1,67 @@
+"""The tables of a configuration file: one struct for each table, one field for each setting.
+
+The description of a field is the user manual: the reference page, `penstock schema` and editors
+show it. What else a field says in `extra` is listed in `edge.config.fields`. Loading is in
+`edge.config.load`, checks of several fields are in `edge.config.validate`.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from .access import AuthConfig, LimitsConfig
+from .models import MediaConfig, ModelConfig, PriceConfig
+from .plans import AllowanceConfig, PlanConfig, WindowConfig
+from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
+from .server import ErrorsConfig, LogConfig, RouteConfig, ServerConfig
+from .store import StoreConfig
+from .upstreams import UpstreamConfig
+
+__all__ = [
+    "AffinityConfig",
+    "AllowanceConfig",
+    "AuthConfig",
+    "BreakerConfig",
+    "Configuration",
+    "ErrorsConfig",
+    "FallbackConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "MediaConfig",
+    "ModelConfig",
+    "PlanConfig",
+    "PriceConfig",
+    "RouteConfig",
+    "ServerConfig",
+    "StoreConfig",
+    "UpstreamConfig",
+    "WindowConfig",
+]
+
+
+class Configuration(Struct, frozen=True, kw_only=True):
+    """A configuration file of Penstock."""
+
+    brand: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=60,
+            description="Product name in public messages, and the stem of key and model prefixes: "
+            '"My Edge" makes "my-edge".',
+        ),
+    ] = "Penstock"
+    server: ServerConfig = ServerConfig()
+    store: StoreConfig = StoreConfig()
+    auth: AuthConfig = AuthConfig()
+    limits: LimitsConfig = LimitsConfig()
+    plans: tuple[PlanConfig, ...] = ()
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    models: tuple[ModelConfig, ...] = ()
+    fallback: FallbackConfig = FallbackConfig()
+    breaker: BreakerConfig = BreakerConfig()
+    affinity: AffinityConfig = AffinityConfig()
+    media: MediaConfig = MediaConfig()
+    routes: tuple[RouteConfig, ...] = ()
+    errors: ErrorsConfig = ErrorsConfig()
+    log: LogConfig = LogConfig()
