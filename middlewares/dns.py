@@ -5,10 +5,10 @@ answers, and cannot be stopped. So:
 
     a literal address   is never looked up
     one flight a host   whoever wants the same name meanwhile waits for the same thread
-    a thread a flight   none of the event loop's or of the executor's, at most `_FLIGHTS` at a time;
+    a thread a flight   none of the event loop's or of the executor's, at most `FLIGHTS` at a time;
                         daemons, so that the process can end while one hangs
-    the last answer     is used without a lookup for `_FRESH` seconds; after that it is used when
-                        the lookup takes longer than `_PATIENCE` or fails for a while, for `_KEPT`
+    the last answer     is used without a lookup for `FRESH` seconds; after that it is used when
+                        the lookup takes longer than `_PATIENCE` or fails for a while, for `KEPT`
                         seconds (RFC 8767). That a name does not exist is an answer as well, and
                         ends that
 
@@ -30,15 +30,15 @@ from .bounded_map import BoundedMap
 Address = tuple[int, int, int, str, tuple[Any, ...]]
 """Of a stream socket, as `socket.getaddrinfo` has it."""
 
-_FRESH = 10.0
+FRESH = 10.0
 """Seconds for which an answer is used without another lookup."""
 _PATIENCE = 1.0
 """Seconds a lookup may take before the last answer is used instead."""
-_KEPT = 86_400.0
+KEPT = 86_400.0
 """Seconds for which the last answer is kept while name servers are silent or fail."""
-_FLIGHTS = 64
+FLIGHTS = 64
 """Lookups under way in one process, at most."""
-_HOSTS = 4096
+HOSTS = 4096
 """Names whose last answer is kept, at most."""
 
 _UNKNOWN = frozenset((socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)))
@@ -79,7 +79,7 @@ class Lookup:
         self._system = system
         self._clock = clock
         self._patience = patience
-        self._answers: BoundedMap[str, _Answer] = BoundedMap(_HOSTS)
+        self._answers: BoundedMap[str, _Answer] = BoundedMap(HOSTS)
         self._flights: dict[str, _Flight] = {}
         self._lock = threading.Lock()  # of both; held for a moment only
 
@@ -93,12 +93,12 @@ class Lookup:
             return with_port(given, port)
         now = self._clock()
         known = self._answers.get(host)
-        if known is not None and now - known.at < _FRESH:
+        if known is not None and now - known.at < FRESH:
             return with_port(known.addresses, port)
         flight = self._begin(host, now)
         waiting = asyncio.wrap_future(flight.future)
         try:
-            if known is None or now - known.at > _KEPT:
+            if known is None or now - known.at > KEPT:
                 return with_port(await waiting, port)
             left = max(0.0, flight.since + self._patience - now)
             done, _ = await asyncio.wait((waiting,), timeout=left)
@@ -106,7 +106,7 @@ class Lookup:
                 return with_port(waiting.result(), port)
         except OSError as error:
             unknown = isinstance(error, socket.gaierror) and error.errno in _UNKNOWN
-            if known is None or unknown or now - known.at > _KEPT:
+            if known is None or unknown or now - known.at > KEPT:
                 raise LookupFailed(f"name lookup of {host}: {_said(error)}") from None
         except UnicodeError as error:
             raise LookupFailed(f"name lookup of {host}: {error}") from None
@@ -121,8 +121,8 @@ class Lookup:
             flight = self._flights.get(host)
             if flight is not None:
                 return flight
-            if len(self._flights) >= _FLIGHTS:
-                raise LookupFailed(f"name lookup of {host}: {_FLIGHTS} others are under way")
+            if len(self._flights) >= FLIGHTS:
+                raise LookupFailed(f"name lookup of {host}: {FLIGHTS} others are under way")
             flight = _Flight(Future(), now)
             flight.future.set_running_or_notify_cancel()  # none of those who wait can cancel it
             self._flights[host] = flight

@@ -360,7 +360,7 @@ class Call:
     async def _run(self) -> None:
         self.record.began_at = perf_counter()
         try:
-            await self.app(self.scope, self._receive, self._send)
+            await self.app(self.scope, self._receive, self.send)
         except BaseException as raised:  # recorded for the test, which decides what it means
             self.record.raised = raised
         finally:
@@ -374,7 +374,7 @@ class Call:
         self._bell.ring()
         return message
 
-    async def _send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         try:
             self._check(message)
         except ProtocolError as breach:

@@ -217,7 +217,8 @@ class RedisLink(Shared):
         self._wire: _Wire | None = None
         self._parked: list[Asked] | None = None
         self._patience: asyncio.TimerHandle | None = None
-        self._reason = "not connected yet"
+        self.reason = "not connected yet"
+        """Why there is no connection."""
         self._step = "connection"
         self._keeping: asyncio.Task[None] | None = None
         self._tried: asyncio.Event | None = None
@@ -289,7 +290,7 @@ class RedisLink(Shared):
         if self._wire is not wire:
             return False
         self._wire = None
-        self._reason = reason
+        self.reason = reason
         return self._keeping is not None
 
     # The moment between a connection that broke and the next
@@ -302,7 +303,7 @@ class RedisLink(Shared):
         for call in calls:
             parts = call[1]
             (lost if len(parts) > 1 and parts[1] in self._once else parked).append(call)
-        fail(lost, AnswerLost, f"the connection to Redis was lost: {self._reason}")
+        fail(lost, AnswerLost, f"the connection to Redis was lost: {self.reason}")
         self._parked = parked
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(self._timeout, self._give_up)
@@ -310,7 +311,7 @@ class RedisLink(Shared):
     def _park(self, parts: tuple[Part, ...]) -> Future:
         """A call that finds no connection. Raises CountersUnavailable where none is expected."""
         if self._parked is None or len(self._parked) >= self._most:
-            raise CountersUnavailable(f"Redis does not answer: {self._reason}")
+            raise CountersUnavailable(f"Redis does not answer: {self.reason}")
         future: Future = asyncio.get_running_loop().create_future()
         self._parked.append((future, parts))
         return future
@@ -323,7 +324,7 @@ class RedisLink(Shared):
         return parked or []
 
     def _give_up(self) -> None:
-        fail(self._unparked(), CountersUnavailable, f"Redis does not answer: {self._reason}")
+        fail(self._unparked(), CountersUnavailable, f"Redis does not answer: {self.reason}")
 
     def _take_over(self, wire: _Wire, run: bytes) -> None:
         """The connection that is used from now on."""
@@ -347,7 +348,7 @@ class RedisLink(Shared):
                         raise CountersUnavailable(wire.lost.result())
                 except (OSError, CountersUnavailable) as error:
                     # TimeoutError and SSLError are OSErrors.
-                    self._reason = str(error) or f"{self._step} timed out"
+                    self.reason = str(error) or f"{self._step} timed out"
                     self._give_up()
                     tried.set()
                     await asyncio.sleep(backoff.pause())

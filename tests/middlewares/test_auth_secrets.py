@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from edge.management import keys as operations
 from middlewares import AuthMiddleware, ErrorsMiddleware, Exchange
@@ -69,8 +69,7 @@ async def test_no_bytes_are_a_key(
     def record(_c: object, _cursor: object, sql: str, values: object, *_rest: object) -> None:
         statements.append((sql, values))
 
-    engine = database._engine.sync_engine
-    event.listen(engine, "before_cursor_execute", record)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         for header in ((b"x-api-key", value), (b"authorization", b"Bearer " + value)):
             scope = http_scope(headers=[header])
@@ -78,7 +77,7 @@ async def test_no_bytes_are_a_key(
                 assert (await call.done()).status == 401
             assert Exchange.of(scope).principal is None
     finally:
-        event.remove(engine, "before_cursor_execute", record)
+        event.remove(Engine, "before_cursor_execute", record)
     for sql, values in statements:
         if "api_keys" not in sql or "revision >" in sql:
             continue

@@ -104,7 +104,7 @@ async def test_lookup_many_of_one_name_share_one_flight(system: System) -> None:
 
 async def test_lookup_silent_name_holds_up_no_other(system: System) -> None:
     lookup = Lookup(system)
-    dead = [f"{n}.dead.example" for n in range(dns._FLIGHTS - 1)]
+    dead = [f"{n}.dead.example" for n in range(dns.FLIGHTS - 1)]
     system.answers = dict.fromkeys([*dead, "well.example"], HERE)
     with system.silence(*dead):
         waiting = [asyncio.create_task(lookup(name, 1)) for name in dead for _ in range(3)]
@@ -125,7 +125,7 @@ async def test_lookup_answer_is_fresh_then_asked_again(system: System) -> None:
     clock = Clock()
     lookup = Lookup(system, clock=clock)
     system.answers["a.example"] = HERE
-    for later in (0.0, dns._FRESH - 1):
+    for later in (0.0, dns.FRESH - 1):
         clock.now = 100.0 + later
         assert (await lookup("a.example", 7))[0][4] == ("127.0.0.1", 7)
     assert len(system.asked) == 1
@@ -139,12 +139,12 @@ async def test_lookup_silent_server_leaves_the_last_answer(system: System) -> No
     lookup = Lookup(system, clock=clock, patience=0.01)
     system.answers["a.example"] = HERE
     await lookup("a.example", 7)
-    clock.now += dns._FRESH
+    clock.now += dns.FRESH
     with system.silence("a.example"):
         for _ in range(3):
             assert (await lookup("a.example", 7))[0][4] == ("127.0.0.1", 7)
         assert len(system.asked) == 2
-        clock.now += dns._KEPT + 1
+        clock.now += dns.KEPT + 1
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await lookup("a.example", 7)
@@ -166,7 +166,7 @@ async def test_lookup_failure_leaves_the_last_answer_unless_it_is_one(
     lookup = Lookup(system, clock=clock)
     system.answers["a.example"] = HERE
     await lookup("a.example", 7)
-    clock.now += dns._FRESH
+    clock.now += dns.FRESH
     system.answers["a.example"] = error
     for _ in range(2):
         if kept:
@@ -187,7 +187,7 @@ async def test_lookup_what_is_no_name_fails(system: System) -> None:
 async def test_lookup_keeps_a_bounded_number_of_answers(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dns, "_HOSTS", 3)
+    monkeypatch.setattr(dns, "HOSTS", 3)
     lookup = Lookup(system)
     for n in range(5):
         system.answers[f"{n}.example"] = HERE

@@ -134,7 +134,7 @@ async def test_nothing_instead_puts_nothing_around_send() -> None:
     async with call:
         await call.done()
     assert call.status == 429
-    assert sends == [call._send]
+    assert sends == [call.send]
 
 
 async def test_what_clients_know_the_model_by() -> None:

@@ -81,7 +81,7 @@ class RedisCounters(Shared):
     Raises ValueError for a URL it cannot use.
     """
 
-    __slots__ = ("_clock", "_doubtful", "_holds", "_leases", "_link", "_renewing", "_workers")
+    __slots__ = ("_clock", "_doubtful", "_holds", "_leases", "_link", "_renewing", "workers")
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class RedisCounters(Shared):
             once=ONCE,
             identified=True,
         )
-        self._workers = Workers(
+        self.workers = Workers(
             self._link,
             url,
             report=self._report,
@@ -118,7 +118,7 @@ class RedisCounters(Shared):
     async def start(self) -> None:
         if self._renewing is None:
             await self._link.start()
-            await self._workers.start()
+            await self.workers.start()
             self._renewing = asyncio.create_task(self._renew())
 
     async def aclose(self) -> None:
@@ -127,16 +127,21 @@ class RedisCounters(Shared):
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
-            await self._workers.aclose()
+            await self.workers.aclose()
             await self._link.aclose()
+
+    @property
+    def up(self) -> bool:
+        """Whether Redis is connected."""
+        return self._link.up
 
     @property
     def losses(self) -> int:
         """How often Redis has lost what it counted."""
-        return self._workers.losses
+        return self.workers.losses
 
     def _connected(self) -> None:
-        self._workers.connected()
+        self.workers.connected()
         self.renew()
 
     async def _renew(self) -> None:
@@ -311,7 +316,7 @@ class RedisCounters(Shared):
             amount,
             least,
             b"1" if budget.credits else b"0",
-            self._workers.epoch,
+            self.workers.epoch,
         ]
         for window in budget.windows:
             begins = window.boundary(now)
@@ -386,7 +391,7 @@ class RedisCounters(Shared):
             fields = Fields(await self._call(LOOK, account, self._time, 0))
         except CountersRefused:
             return None
-        if fields.known != self._workers.epoch:
+        if fields.known != self.workers.epoch:
             return None
         if fields.ahead(budget, now):
             await self.invalidate(account)
@@ -404,7 +409,7 @@ class RedisCounters(Shared):
             LIFETIME,
             seen,
             spent.credits,
-            self._workers.epoch,
+            self.workers.epoch,
             (time() if self._clock is None else self._clock()) + AHEAD,
             len(spent.starts),
             *windows,
@@ -428,7 +433,7 @@ class RedisCounters(Shared):
     async def _whole(self, account: str) -> Fields | None:
         """The account with all that is held of it; None when it was lost again meanwhile, or the
         connection was."""
-        workers = self._workers
+        workers = self.workers
         epoch = await workers.settled()
         try:
             await self._report((account,))

@@ -86,7 +86,8 @@ class Workers:
         """How often Redis has lost what it counted, as far as this worker has seen."""
         self._was = b""
         self._settled_at = 0.0
-        self._others: frozenset[bytes] = frozenset()
+        self.others: frozenset[bytes] = frozenset()
+        """The other live workers, as they were last seen."""
         self._blocks = True
         self._awake = asyncio.Event()
         self._waiting: dict[bytes, _Gathering] = {}
@@ -128,7 +129,7 @@ class Workers:
         if run != self._link.run:
             raise CountersUnavailable("Redis has changed in between")
         self._run = run
-        self._others = frozenset(others)
+        self.others = frozenset(others)
         if epoch != self.epoch or not there:
             if self._was not in (b"", epoch):
                 self.losses += 1
@@ -152,7 +153,7 @@ class Workers:
             token_hex(8),
             self.epoch,
             b"1" if leaves else b"0",
-            *self._others,
+            *self.others,
         )
         return answer
 
@@ -189,7 +190,7 @@ class Workers:
         """
         if await self.meet() != epoch:
             return False
-        left = set(self._others)
+        left = set(self.others)
         if not left:
             return True
         token = token_hex(8).encode()
@@ -205,7 +206,7 @@ class Workers:
                         break
                 if await self.meet() != epoch:
                     return False
-                gathering.left &= self._others
+                gathering.left &= self.others
         finally:
             del self._waiting[token]
         return True

@@ -42,11 +42,6 @@ logger = logging.getLogger(__name__)
 
 KEY = b"penstock:{breakers}"
 
-_KEEP = 1_200_000
-"""Milliseconds for which the hash outlives the last news; half of it, a place in it."""
-
-_MOST = 10_000
-
 _BETWEEN = 0.02
 """Seconds between two calls, however much news there is."""
 
@@ -56,9 +51,10 @@ _PATIENCE = 1.0
 class SharedBreakers(Shared):
     """Has `breakers` know what those of other processes know, by Redis.
 
-    period: seconds between two looks. lease: seconds for which leave to probe is not given to
-    another. shared: whether others are to know of a place; asked where there is trouble. Of names
-    that clients make up none should: each look is at all that is known, by Redis and by us.
+    period: seconds between two exchanges. lease: seconds for which leave to probe is not given to
+    another. keep: seconds for which the hash outlives the last news; half of it, a place in it.
+    most: places in the hash. shared: whether others are to know of a place; asked where there is
+    trouble. Of names that clients make up none should: each exchange reads all that is known.
     Raises ValueError for a URL that is none of Redis.
     """
 
@@ -69,17 +65,23 @@ class SharedBreakers(Shared):
         *,
         period: float = 0.5,
         lease: float = 2.0,
+        keep: float = 1200.0,
+        most: int = 10_000,
         shared: Callable[[Target], bool] = lambda place: True,
     ) -> None:
         self._breakers = breakers
         self._shared = shared
         self._period = period
+        self._keep_for = int(keep * 1000)
+        self._most = most
         self._lease = int(max(lease, 4 * period) * 1000)
         self._name = token_hex(8)
         self._link = RedisLink(url, scripts={BREAKERS: SCRIPTS[BREAKERS]}, timeout=_PATIENCE)
-        self._news: dict[Target, set[News]] = {}
+        self.unsent: dict[Target, set[News]] = {}
+        """What Redis has not been sent yet."""
         self._probing: set[Target] = set()
-        self._seen: dict[Target, bytes] = {}
+        self.seen: dict[Target, bytes] = {}
+        """What Redis knew of when it last answered, by its versions."""
         self._awake = asyncio.Event()
         self._outage = Outage(
             logger,
@@ -119,9 +121,9 @@ class SharedBreakers(Shared):
         if not self._shared(place):
             self._breakers.let(place, True)  # there is nobody to leave the probe to
             return
-        known = self._news.get(place)
+        known = self.unsent.get(place)
         if known is None:
-            known = self._news[place] = set()
+            known = self.unsent[place] = set()
         if news == "opened":
             known.discard("closed")
         elif news == "closed":
@@ -141,11 +143,19 @@ class SharedBreakers(Shared):
     async def _meet(self) -> None:
         """Tell and hear."""
         self._renew()
-        news, self._news = self._news, {}
+        news, self.unsent = self.unsent, {}
         told = [part for place, kinds in news.items() for part in self._written(place, kinds)]
         try:
             answer = await self._link.call(
-                b"EVALSHA", BREAKERS, 1, KEY, self._name, _KEEP, self._lease, _MOST, *told
+                b"EVALSHA",
+                BREAKERS,
+                1,
+                KEY,
+                self._name,
+                self._keep_for,
+                self._lease,
+                self._most,
+                *told,
             )
         except CountersUnavailable as error:
             self._lost(error)
@@ -160,10 +170,10 @@ class SharedBreakers(Shared):
 
     def _renew(self) -> None:
         """Keep leave for the probes that are under way here."""
-        self._probing.update(place for place, kinds in self._news.items() if "wanted" in kinds)
+        self._probing.update(place for place, kinds in self.unsent.items() if "wanted" in kinds)
         for place in list(self._probing):
             if self._breakers.standing(place).probing:
-                self._news.setdefault(place, set()).add("wanted")
+                self.unsent.setdefault(place, set()).add("wanted")
             else:
                 self._probing.discard(place)
 
@@ -187,19 +197,19 @@ class SharedBreakers(Shared):
         self._outage.failed(error)
         self._met = False
         self._breakers.alone = True
-        self._news.clear()
+        self.unsent.clear()
         self._probing.clear()
 
     def _adopt(self, known: list["_Known"]) -> None:
-        breakers, seen = self._breakers, self._seen
-        self._seen = {}
+        breakers, seen = self._breakers, self.seen
+        self.seen = {}
         for entry in known:
             place = entry.place
-            if place in self._news:  # what has happened here since is newer than the answer
+            if place in self.unsent:  # what has happened here since is newer than the answer
                 if place in seen:
-                    self._seen[place] = seen[place]
+                    self.seen[place] = seen[place]
                 continue
-            self._seen[place] = entry.version
+            self.seen[place] = entry.version
             if seen.get(place) != entry.version:
                 breakers.hear_told(place, entry.told / 1000)
                 if entry.state == b"o":
@@ -213,7 +223,7 @@ class SharedBreakers(Shared):
         open_there = {entry.place for entry in known if entry.state == b"o"}
         for place in self._breakers.broken():
             if place not in open_there and self._shared(place):
-                self._news[place] = {"opened", "told"}
+                self.unsent[place] = {"opened", "told"}
                 self._awake.set()
 
 

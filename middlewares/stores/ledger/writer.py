@@ -98,11 +98,13 @@ class LedgerWriter(Shared):
         recovery: float = _RECOVERY,
         patience: float = _PATIENCE,
         tending: float = _TENDING,
+        most: int = _MOST,
     ) -> None:
         """segment: bytes after which a new one is begun. in_memory: rows above which those of
         older segments are left in the journal. recovery: seconds between two looks for dead
         processes. patience: seconds that `start` and `aclose` may wait for the store. tending:
-        seconds between two looks for the journal's own files.
+        seconds between two looks for the journal's own files. most: rows that may wait without a
+        journal, and rows that the counters may not have been told of.
         """
         for name, value in (("period", period), ("recovery", recovery), ("segment", segment)):
             if value <= 0:
@@ -116,7 +118,9 @@ class LedgerWriter(Shared):
         self._recovery = recovery
         self._patience = patience
         self._tending = tending
-        self._journal: Journal | None = None
+        self._most = most
+        self.journal: Journal | None = None
+        """The journal of this process; None without a folder, and while its files are gone."""
         self._removed: Journal | None = None
         """The journal while its files are gone."""
         self._turn_at = segment
@@ -167,15 +171,20 @@ class LedgerWriter(Shared):
         return sum(map(len, self._chunks))
 
     @property
+    def in_memory(self) -> int:
+        """Rows that are not in the store yet and are held in memory, not left in the journal."""
+        return sum(len(chunk.rows) for chunk in self._chunks)
+
+    @property
     def under_way(self) -> int:
         """Entries that were opened and neither closed nor made void; 0 without a journal."""
-        journal = self._journal or self._removed
+        journal = self.journal or self._removed
         return 0 if journal is None else journal.under_way
 
     @property
     def usable(self) -> bool:
         """Whether entries can be opened, as far as the journal is concerned."""
-        return self._folder is None or (self._journal is not None and not self._journal_outage.on)
+        return self._folder is None or (self.journal is not None and not self._journal_outage.on)
 
     @property
     def delivers(self) -> bool:
@@ -214,15 +223,15 @@ class LedgerWriter(Shared):
     def open(self, entry: Entry) -> None:
         """Keep what the row will be should this process die. Raises StoreUnavailable: then nothing
         may be done that costs anything."""
-        if self._handed - self._told > _MOST:
+        if self._handed - self._told > self._most:
             raise StoreUnavailable("the counters have not been told of too many rows")
-        journal = self._journal
+        journal = self.journal
         if journal is None:
             if self._folder is not None:
                 if not self._tasks:
                     raise RuntimeError("Book.start was not called, or aclose was")
                 return self._begin(self._folder).open(entry)
-            if len(self._last.rows) > _MOST:
+            if len(self._last.rows) > self._most:
                 raise StoreUnavailable("too many rows wait for the ledger's store")
             return
         try:
@@ -247,7 +256,7 @@ class LedgerWriter(Shared):
             self._arrived.set()
         elif len(rows) == _BATCH:
             self._enough.set()
-        journal = self._journal
+        journal = self.journal
         if journal is not None:
             try:
                 journal.close(entry)
@@ -261,7 +270,7 @@ class LedgerWriter(Shared):
 
     def void(self, entry_id: str) -> None:
         """An opened entry comes to nothing: there will be no row. Does not raise."""
-        journal = self._journal
+        journal = self.journal
         if journal is not None:
             try:
                 journal.void(entry_id)
@@ -328,7 +337,7 @@ class LedgerWriter(Shared):
             return
         self._last_tries.begin()
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(self.flush(), name="book-flush")]
-        if self._journal is not None:  # the next process has what does not get to the store
+        if self.journal is not None:  # the next process has what does not get to the store
             over = self._last_tries.over.wait()
             waits.append(asyncio.create_task(over, name="book-last-tries"))
         try:
@@ -341,7 +350,7 @@ class LedgerWriter(Shared):
             _log.error(
                 "%d rows are not in the ledger's store; %s",
                 self.pending,
-                "they are lost" if self._journal is None else "the journal has them",
+                "they are lost" if self.journal is None else "the journal has them",
             )
         tasks, self._tasks = [*self._tasks, *self._recoveries], []
         for task in tasks:
@@ -350,7 +359,7 @@ class LedgerWriter(Shared):
         if self._removed is not None and self._folder is not None:
             with suppress(StoreUnavailable):
                 self._begin(self._folder)
-        journal, self._journal = self._journal or self._removed, None
+        journal, self.journal = self.journal or self._removed, None
         self._removed = None
         for chunk in self._chunks:
             if chunk.file is not None:
@@ -379,7 +388,7 @@ class LedgerWriter(Shared):
             except OSError as raised:
                 raise StoreUnavailable(f"cannot write the journal: {raised}") from raised
             self._turned(journal)
-        self._journal, self._removed = journal, None
+        self.journal, self._removed = journal, None
         self._journal_outage.worked()
         return journal
 
@@ -387,16 +396,16 @@ class LedgerWriter(Shared):
         """Notice a journal whose files somebody has removed, and what works again."""
         while True:
             await asyncio.sleep(self._tending)
-            journal = self._journal
+            journal = self.journal
             try:
                 if journal is not None and journal.is_gone():
                     _log.error("the journal %s was removed; starting another", folder)
-                    self._journal, self._removed = None, journal
-                if self._journal is None:
+                    self.journal, self._removed = None, journal
+                if self.journal is None:
                     self._begin(folder)
                 elif self._journal_outage.on:
-                    self._journal.turn()
-                    self._turned(self._journal)
+                    self.journal.turn()
+                    self._turned(self.journal)
                     self._journal_outage.worked()
             except (StoreUnavailable, OSError) as raised:
                 self._journal_outage.failed(_first(raised))
@@ -418,8 +427,7 @@ class LedgerWriter(Shared):
         self._last = _Chunk(journal.segment)
         self._chunks.append(self._last)
         self._arrived.set()
-        in_memory = sum(len(chunk.rows) for chunk in self._chunks)
-        if in_memory > self._in_memory and full is not self._chunks[0]:
+        if self.in_memory > self._in_memory and full is not self._chunks[0]:
             try:
                 full.file = os.open(journal.path(full.segment), os.O_RDONLY | os.O_CLOEXEC)
             except OSError:  # removed just now, or too many are open: they stay
@@ -457,7 +465,7 @@ class LedgerWriter(Shared):
                 pass
 
     async def _write_some(self, chunk: _Chunk) -> None:
-        journal = self._journal or self._removed
+        journal = self.journal or self._removed
         if chunk.file is not None:
             chunk.rows = await asyncio.to_thread(closed, chunk.file) + chunk.rows
             chunk.away = 0

@@ -55,7 +55,7 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
     if scheme in ("postgresql", "postgres") and found:
 
         async def connected() -> Any:
-            await _looked_up(url, patience)
+            await looked_up(url, patience)
             return await asyncpg.connect(url, timeout=patience or 60, command_timeout=patience)
 
         return create_async_engine(
@@ -71,7 +71,7 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
     raise ValueError(f"store.sql{named}: expected sqlite:///PATH or postgresql://…")
 
 
-async def _looked_up(url: str, patience: float | None) -> None:
+async def looked_up(url: str, patience: float | None) -> None:
     """Have the name of a server answered once before asyncpg asks for it again in the event loop's
     own threads, of which there are four: a name that is not answered would block one for long.
     Raises OSError."""

@@ -313,7 +313,7 @@ def test_without_statuses_nothing_is_put_around_send() -> None:
         async with call:
             await call.done()
         assert call.status == 503
-        assert sends == [call._send]
+        assert sends == [call.send]
 
     simulate(main())
 

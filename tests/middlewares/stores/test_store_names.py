@@ -52,7 +52,7 @@ async def test_redis_whose_name_hangs_says_so(
     link = RedisLink("redis://silent.example", timeout=1.0, connect_timeout=0.1)
     try:
         await link.start()
-        await until(lambda: "name lookup of silent.example timed out" in link._reason)
+        await until(lambda: "name lookup of silent.example timed out" in link.reason)
         with pytest.raises(CountersUnavailable, match=r"name lookup of silent\.example"):
             await link.call(b"PING")
     finally:
@@ -85,4 +85,4 @@ async def test_postgres_without_one_name_is_not_looked_up(
     silent: Lookup, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setattr(engine, "lookup", silent)
-    await engine._looked_up(url, 60.0)
+    await engine.looked_up(url, 60.0)

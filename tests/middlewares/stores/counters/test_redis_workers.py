@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,15 @@ async def worker(server: RedisServer, quarantine: float = 0.0) -> AsyncIterator[
         yield counters
     finally:
         await counters.aclose()
+
+
+@asynccontextmanager
+async def tasks_named(prefix: str) -> AsyncIterator[Callable[[], list[asyncio.Task[Any]]]]:
+    """Tasks of such names that begin inside."""
+    before = asyncio.all_tasks()
+    yield lambda: [
+        task for task in asyncio.all_tasks() - before if task.get_name().startswith(prefix)
+    ]
 
 
 async def restored(counters: RedisCounters, spent: int = 0) -> None:
@@ -77,11 +87,11 @@ async def test_restore_lost_account_counts_holds_of_every_worker(
         await held(other, "h2", 40)
         await held(third, "h3", 20)
         lose(server)
-        await until(lambda: one._link.up)
+        await until(lambda: one.up)
         assert await reserve(one, "h4", 50) is None
         await restored(one)
         assert await held_in_all(one) == 90
-        await other._workers.meet()  # it may not have seen yet that something was lost
+        await other.workers.meet()  # it may not have seen yet that something was lost
         assert isinstance(await reserve(other, "h4", 50), InsufficientFunds)
 
 
@@ -129,9 +139,9 @@ async def test_stale_account_is_restored_without_asking(server: RedisServer) -> 
     async with worker(server) as one, worker(server) as other:
         await restored(one)
         await held(other, "h", 60)
-        await other._workers.aclose()  # it would not answer
+        await other.workers.aclose()  # it would not answer
         with server.client() as client:
-            client.hset(WORKERS, f"w:{other._workers.id}", "9999999999")
+            client.hset(WORKERS, f"w:{other.workers.id}", "9999999999")
         await one.invalidate("a")
         assert await reserve(one, "h2", 10) is None
         await restored(one, 30)
@@ -148,14 +158,14 @@ async def test_new_epoch_is_left_alone_until_every_worker_has_had_time(
 
 
 async def test_worker_that_died_is_waited_for_as_long_as_its_lease(server: RedisServer) -> None:
-    async with worker(server) as one, worker(server) as other:
+    async with worker(server) as one, tasks_named("workers-") as tasks, worker(server) as other:
         await restored(one)
         await held(other, "h", 60)
         with server.client() as client:
-            for task in other._workers._tasks:
+            for task in tasks():
                 task.cancel()
             died = float(client.time()[0])
-            await until(lambda: other._workers.id.encode() in one._workers._others)
+            await until(lambda: other.workers.id.encode() in one.workers.others)
             server.flush()  # its registration is gone; the other has seen it alive
             await restored(one)
             seconds, micros = client.time()
@@ -166,10 +176,10 @@ async def test_worker_that_died_is_waited_for_as_long_as_its_lease(server: Redis
 async def test_worker_that_left_is_not_waited_for(server: RedisServer) -> None:
     async with worker(server) as one:
         async with worker(server):
-            await until(lambda: len(one._workers._others) == 1)
+            await until(lambda: len(one.workers.others) == 1)
         with server.client() as client:
             assert [field for field in client.hkeys(WORKERS) if field.startswith(b"w:")] == [
-                b"w:" + one._workers.id.encode()
+                b"w:" + one.workers.id.encode()
             ]
         await restored(one)
 
@@ -180,7 +190,7 @@ async def test_worker_that_was_taken_for_dead_renews_when_it_is_back(server: Red
         await held(one, "h", 60)
         with server.client() as client:
             client.delete(MONEY)
-            client.hdel(WORKERS, f"w:{one._workers.id}")
+            client.hdel(WORKERS, f"w:{one.workers.id}")
             await until(lambda: bool(client.hexists(MONEY, "h:h")))
 
 
@@ -192,7 +202,7 @@ async def test_data_of_another_redis_is_not_trusted(server: RedisServer) -> None
         await held(one, "h", 60)
         with server.client() as client:
             client.hset(WORKERS, "run", "another")
-        await one._workers.meet()
+        await one.workers.meet()
         assert await reserve(one, "h2", 10) is None
         assert await one.standing("a", BUDGET, NOW) is None
         await restored(one)
@@ -230,14 +240,14 @@ async def test_question_lost_with_its_list_is_asked_again(server: RedisServer) -
         await restored(one)
         await held(other, "h", 60)
         evicted(server)
-        listening = other._workers._tasks.pop()
+        listening = other.workers._tasks.pop()
         listening.cancel()
         restoring = asyncio.create_task(restored(one))
-        key = f"{WORKERS}:{other._workers.id}"
+        key = f"{WORKERS}:{other.workers.id}"
         with server.client() as client:
             await until(lambda: bool(client.exists(key)))
             client.delete(key)
-        other._workers._tasks.append(asyncio.create_task(other._workers._listen()))
+        other.workers._tasks.append(asyncio.create_task(other.workers._listen()))
         await restoring
         assert await held_in_all(one) == 60
 
@@ -256,7 +266,7 @@ async def test_questions_are_polled_for_where_redis_may_not_block(server: RedisS
 async def test_what_is_no_question_is_passed_over(server: RedisServer) -> None:
     async with worker(server) as one:
         with server.client() as client:
-            key = f"{WORKERS}:{one._workers.id}"
+            key = f"{WORKERS}:{one.workers.id}"
             client.rpush(key, b"", b"?", b"!a\0b\0c", b"\xff\xfe", b"!x\0y")
             await until(lambda: not client.exists(key))
         await restored(one)

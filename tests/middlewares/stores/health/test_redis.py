@@ -50,10 +50,10 @@ class Process:
 
 @asynccontextmanager
 async def processes(
-    url: str, count: int = 2, terms: BreakerPolicy = TERMS, lease: float = 60.0
+    url: str, count: int = 2, terms: BreakerPolicy = TERMS, lease: float = 60.0, **options: Any
 ) -> AsyncIterator[list[Process]]:
     async with AsyncExitStack() as stack:
-        made = [Process(url, terms, 1000.0 * n, lease) for n in range(count)]
+        made = [Process(url, terms, 1000.0 * n, lease, **options) for n in range(count)]
         for process in made:
             await process.shared.start()
             stack.push_async_callback(process.shared.aclose)
@@ -74,7 +74,7 @@ async def test_what_breaks_here_is_broken_there(redis_url: str) -> None:
 async def test_who_comes_later_hears_it_before_its_first_request(redis_url: str) -> None:
     async with processes(redis_url, 1) as (one,), AsyncExitStack() as stack:
         one.tried("bad", 5)
-        await until(lambda: bool(one.shared._seen))
+        await until(lambda: bool(one.shared.seen))
         (late,) = await stack.enter_async_context(processes(redis_url, 1))
         assert late.state == "open"
 
@@ -171,9 +171,9 @@ async def test_redis_that_has_forgotten_closes_nothing(
     async with processes(redis_url) as (one, two):
         one.tried("bad", 5)
         await until(lambda: two.state == "open")
-        await until(lambda: bool(one.shared._seen))
+        await until(lambda: bool(one.shared.seen))
         redis_server.flush()
-        await until(lambda: not one.shared._seen and not two.shared._seen)
+        await until(lambda: not one.shared.seen and not two.shared.seen)
         assert one.state == two.state == "open"
 
 
@@ -203,7 +203,7 @@ async def test_who_was_away_opens_nothing_that_others_have_closed(redis_url: str
         await one.shared.aclose()
         await until(lambda: two.breakers.admits(PLACE))
         two.tried("good")
-        await until(lambda: not two.shared._news)
+        await until(lambda: not two.shared.unsent)
         await one.shared.start()
         assert one.state == "closed"
         one.tried("bad", retry_after=1)
@@ -218,25 +218,21 @@ async def test_without_redis_from_the_beginning(tmp_path: Path) -> None:
         assert one.state == "open"
 
 
-async def test_redis_keeps_none_of_it_for_good(
-    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("middlewares.stores.health.redis._KEEP", 400)
-    async with processes(redis_url, 1, SHORT) as (one,):
+async def test_redis_keeps_none_of_it_for_good(redis_url: str, redis_server: RedisServer) -> None:
+    async with processes(redis_url, 1, SHORT, keep=0.4) as (one,):
         one.tried("bad", 5)
-        await until(lambda: bool(one.shared._seen))
+        await until(lambda: bool(one.shared.seen))
         with redis_server.client() as client:
             assert 0 < client.pttl(KEY) <= 400
-            await until(lambda: not one.shared._seen)
+            await until(lambda: not one.shared.seen)
             assert client.hlen(KEY) == 0
         assert one.state == "open"
 
 
 async def test_names_without_end_do_not_fill_redis(
-    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, redis_server: RedisServer
 ) -> None:
-    monkeypatch.setattr("middlewares.stores.health.redis._MOST", 10)
-    async with processes(redis_url) as (one, two):
+    async with processes(redis_url, most=10) as (one, two):
         for n in range(50):
             place = Target("one", f"made up {n}")
             mark = one.breakers.began(place)

@@ -313,9 +313,8 @@ async def test_a_store_restored_from_an_older_copy_is_believed(
     await watched.change(key, name="edited")
     await directory.find(secret)
     await directory.refresh()
-    watched._keys.clear()
-    watched._ids.clear()
-    watched._revision = 1
+    MemoryKeyStore.__init__(watched)
+    await watched.put()
     await directory.refresh()
     assert directory.peek(secret) is None
     assert await directory.find(secret) is None

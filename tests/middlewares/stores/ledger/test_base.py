@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Engine, event, text
 
 from middlewares.stores.counters.base import Spent
 from middlewares.stores.keys.sql import Database
@@ -299,7 +299,7 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
         asked.append((statement, values))
 
-    event.listen(database._engine.sync_engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", note)
     await store.spent("key_1", 0.0, ["x", "y"])
     await store.page(account="key_1", before=(1e9, "x"), kind="use")
     await store.page(before=(1e9, "x"))
@@ -307,13 +307,13 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     await store.get(None, "x")
     await store.sums("key_1", 0.0, 1e9)
     await store.grants(0)
-    event.remove(database._engine.sync_engine, "before_cursor_execute", note)
+    event.remove(Engine, "before_cursor_execute", note)
     assert len(asked) == 9
     steps = []
     async with database.read() as connection:
         for statement, values in asked:
-            rows = await connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, values)
-            steps += [row._mapping["detail"] for row in rows]
+            plan = await connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, values)
+            steps += [row["detail"] for row in plan.mappings()]
     await database.aclose()
     looks = [step for step in steps if step.startswith(("SCAN", "SEARCH"))]
     assert len([step for step in looks if "ledger" in step]) >= 7

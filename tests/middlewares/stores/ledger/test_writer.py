@@ -311,8 +311,8 @@ async def test_segments_go_when_their_rows_are_in_the_store(tmp_path: Path) -> N
 def forgotten(book: LedgerWriter) -> Iterator[None]:
     """Let go of the book's journal as its process's death would."""
     yield
-    assert book._journal is not None
-    book._journal.aclose(keep=True)
+    assert book.journal is not None
+    book.journal.aclose(keep=True)
 
 
 async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> None:
@@ -323,8 +323,7 @@ async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> N
         for row in rows:
             book.open(row)
             book.close(row)
-        held = sum(len(chunk.rows) for chunk in book._chunks)
-        assert held < 600
+        assert book.in_memory < 600
         assert book.pending == 3000
         await until(lambda: book.store_failures > 0)
         store.failing = None
@@ -343,9 +342,9 @@ async def test_rows_of_a_segment_that_somebody_removed_are_written_all_the_same(
         for row in rows:
             book.open(row)
             book.close(row)
-        gone = next(chunk for chunk in book._chunks if chunk.away)
-        assert book._journal is not None
-        book._journal.path(gone.segment).unlink()
+        assert book.in_memory < 300
+        _, left_in_the_journal, *_ = sorted(tmp_path.glob("*.journal"))
+        left_in_the_journal.unlink()
         store.failing = None
         await book.flush()
         assert store.order == ids(rows)
@@ -359,7 +358,7 @@ async def test_a_journal_that_cannot_be_written(
     async with started(store, tmp_path) as book:
         for row in rows:
             book.open(row)
-        journal = book._journal
+        journal = book.journal
         assert journal is not None
         with full_disk(journal):
             for _ in range(3):
@@ -428,8 +427,8 @@ async def main():
         next(folder.glob("*.lock")).unlink()
     book.void(rows[49].id)
     book.close(rows[48])
-    name = book._journal.name
-    while book._journal is None or book._journal.name == name:
+    name = book.journal.name
+    while book.journal is None or book.journal.name == name:
         await asyncio.sleep(0.01)
     book.open(rows[59])
     os.kill(os.getpid(), signal.SIGKILL)
@@ -465,7 +464,7 @@ async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> 
     rows = [use() for _ in range(300)]
     async with started(store, tmp_path, segment=4096, in_memory=10) as book:
         store.failing = StoreUnavailable("away")
-        journal = book._journal
+        journal = book.journal
         assert journal is not None
         for number, row in enumerate(rows):
             book.open(row)
@@ -480,12 +479,9 @@ async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> 
         assert sorted(set(store.order)) == ids(rows)
 
 
-async def test_too_much_that_cannot_be_written_refuses_what_is_new(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("middlewares.stores.ledger.writer._MOST", 10)
+async def test_too_much_that_cannot_be_written_refuses_what_is_new() -> None:
     store = Watched()
-    async with started(store, None) as book:
+    async with started(store, None, most=10) as book:
         store.failing = StoreUnavailable("away")
         for _ in range(11):
             book.open(use())
