@@ -40,14 +40,14 @@ except SettingsError as error:
 RELOAD = """
 import sys
 from pathlib import Path
-from edge.config.snapshot import Board, Posted
+from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.server.reload import Reloader, Source
 source = Source(Path(sys.argv[1]))
 settings = source.load()
-board = Board()
-board.post(Posted.of(settings))
+shared = SharedConfig()
+shared.post(ConfigSnapshot.of(settings))
 done = []
-reloader = Reloader(source, board, running=settings, told=done.append, trial=lambda _posted: [])
+reloader = Reloader(source, shared, running=settings, on_result=done.append, trial=lambda _: [])
 Path(sys.argv[2]).chmod(0)
 as_anybody()
 reloader.reload()

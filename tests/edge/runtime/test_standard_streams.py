@@ -1,4 +1,4 @@
-"""Standard streams that nobody reads, in a process of its own."""
+"""Standard streams that no process reads."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from tests.waiting import DEADLINE
 
 SCRIPT = """
 import os, signal, sys
-from edge import streams
+from edge.runtime import standard_streams
 reader, writer = os.pipe()
 os.dup2(writer, 2)
 os.set_blocking(2, False)
@@ -17,11 +17,11 @@ try:
 except BlockingIOError:
     pass
 os.set_blocking(2, True)
-streams.dump_stacks_on_sigquit()
+standard_streams.dump_stacks_on_sigquit()
 os.kill(os.getpid(), signal.SIGQUIT)
 assert os.get_blocking(2)  # others have it too
 lines = []
-streams.print_to_log(lines.append)
+standard_streams.print_to_log(lines.append)
 print("one\\ntwo", file=sys.stderr)
 assert lines == [b"one", b"two"], lines
 os.read(reader, 1 << 20)
@@ -31,7 +31,7 @@ end, start = os.pipe()
 os.dup2(start, 1)
 os.close(end)
 os.close(start)
-streams.write_stdout("ready\\n")
+standard_streams.write_stdout("ready\\n")
 sys.exit(5)
 """
 

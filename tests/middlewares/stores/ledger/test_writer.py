@@ -402,8 +402,8 @@ async def test_a_folder_that_cannot_be_used_refuses_until_it_can(
 LEFT = """
 import asyncio, os, shutil, signal, sys
 from pathlib import Path
-from middlewares.stores.ledger.writer import Book
-from middlewares.stores.keys.base import StoreUnavailable
+from middlewares.stores.ledger.writer import LedgerWriter
+from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from tests.middlewares.stores.entries import use
 
@@ -414,23 +414,23 @@ class Away(MemoryLedgerStore):
         raise StoreUnavailable("away")
 
 async def main():
-    book = Book(Away(), folder, tending=0.01, segment=4096)
-    await book.start()
+    writer = LedgerWriter(Away(), folder, tending=0.01, segment=4096)
+    await writer.start()
     rows = [use(id=f"row-{n:03}") for n in range(60)]
     for row in rows[:50]:
-        book.open(row)
+        writer.open(row)
     for row in rows[:30]:
-        book.close(row)
+        writer.close(row)
     if sys.argv[2] == "folder":
         shutil.rmtree(folder)
     else:
         next(folder.glob("*.lock")).unlink()
-    book.void(rows[49].id)
-    book.close(rows[48])
-    name = book.journal.name
-    while book.journal is None or book.journal.name == name:
+    writer.void(rows[49].id)
+    writer.close(rows[48])
+    name = writer.journal.name
+    while writer.journal is None or writer.journal.name == name:
         await asyncio.sleep(0.01)
-    book.open(rows[59])
+    writer.open(rows[59])
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
@@ -663,7 +663,7 @@ async def test_journal_that_nobody_can_read_keeps_no_account_from_being_restored
 CHILD = """
 import asyncio, os, random, sys
 from pathlib import Path
-from middlewares.stores.ledger.writer import Book
+from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.keys.sql import Database
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from tests.middlewares.stores.entries import use
@@ -672,14 +672,15 @@ async def main():
     url, folder, name = sys.argv[1:]
     chance = random.Random(name)
     database = await Database.open(url)
-    book = Book(SqlLedgerStore(database), Path(folder), period=0.003, segment=20_000, recovery=0.05)
-    await book.start()
+    options = {"period": 0.003, "segment": 20_000, "recovery": 0.05}
+    writer = LedgerWriter(SqlLedgerStore(database), Path(folder), **options)
+    await writer.start()
     going, number = [], 0
     while True:
         for _ in range(chance.randrange(30)):
             number += 1
             row = use(id=f"{name}-{number:06d}", ended="lost", starts={"5h": 1.0}, cost=1)
-            book.open(row)
+            writer.open(row)
             os.write(1, f"open {row.id}\\n".encode())
             going.append(row)
         chance.shuffle(going)
@@ -687,9 +688,9 @@ async def main():
             going.remove(row)
             if chance.random() < 0.1:
                 os.write(1, f"void {row.id}\\n".encode())  # done, there is no trace of it
-                book.void(row.id)
+                writer.void(row.id)
             else:
-                book.close(use(id=row.id, starts={"5h": 1.0}, cost=5))
+                writer.close(use(id=row.id, starts={"5h": 1.0}, cost=5))
                 os.write(1, f"close {row.id}\\n".encode())
         await asyncio.sleep(0)
 
