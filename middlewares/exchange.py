@@ -240,16 +240,12 @@ class Exchange(msgspec.Struct, eq=False):
     fallback_from: str = ""  # fallback, downgrade: id of the model asked for, if another serves
     fallback_depth: int = 0  # fallback, downgrade: models tried before the one that serves
     replayed: bool = False  # idempotency: the answer was made before
-    response_overrides: dict[
-        str, Any
-    ] = {}  # responses: members of the answer that kept state decides
+    response_overrides: dict[str, Any] = {}  # responses: members that kept state decides
     answer_record: AnswerRecord | None = None  # responses: stores the answer before its end is sent
     served: str = ""  # forward, counting, idempotency: catalog id that answered, for clients
     catalog_id: str = ""  # forward, counting: the configured entry behind it; a metric label
     attempts: list[Attempt] = []  # forward, counting
-    headers_sent_early: bool = (
-        False  # forward: the head has left, and behind it nothing but signs of life
-    )
+    headers_sent_early: bool = False  # forward: the head has left before any content
     first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
     upstream_seconds: float = 0.0  # forward, counting: waiting for its answer, or first content
     usage: Usage | None = None  # forward

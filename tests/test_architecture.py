@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,30 +15,19 @@ import middlewares
 from middlewares import KINDS, Exchange
 
 ROOT = Path(__file__).parents[1]
-SHARED = {
-    "_ahead",
-    "_asgi",
-    "_body",
-    "_hangups",
-    "_line",
-    "_lookup",
-    "_recording",
-    "_run",
-    "_shared",
-    "_search",
-    "_uploads",
-    "backoff",
-    "bounded_map",
-    "exchange",
-    "money",
-    "problem",
-    "prometheus_internals",
-    "single_flight",
-    "sse",
-    "stores",
-    "terms",
+FEATURES = {
+    "auth",
+    "budget",
+    "downgrade",
+    "errors",
+    "fallback",
+    "headers",
+    "idempotency",
+    "metrics",
+    "rate_limit",
+    "request_id",
 }
-"""What a feature of `middlewares` may import of it: everything that is not a feature."""
+"""Rooms of `middlewares` that are features: a module, or a folder where one needs several."""
 
 
 class Module(NamedTuple):
@@ -45,12 +35,23 @@ class Module(NamedTuple):
     path: Path
     tree: ast.Module
 
-    def imports(self) -> Iterator[str]:
-        """Absolute names of everything imported anywhere in the module, at any depth."""
+    def imports(self, typing: bool = True) -> Iterator[str]:
+        """Absolute names of everything imported anywhere in the module, at any depth.
+
+        typing: also what only type checkers import.
+        """
         package = self.name.split(".")
         if self.path.name != "__init__.py":
             package = package[:-1]
+        checked_only = {
+            part
+            for block in ast.walk(self.tree)
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+            for part in ast.walk(block)
+        }
         for node in ast.walk(self.tree):
+            if not typing and node in checked_only:
+                continue
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -92,20 +93,29 @@ def test_the_library_never_imports_the_application() -> None:
 
 
 def test_a_feature_never_imports_another() -> None:
-    """`middlewares/__init__.py` re-exports all of them; `stores` is one room of several files."""
-    features = {
-        module.name.split(".")[1] for module in LIBRARY if module.name != "middlewares"
-    } - SHARED
-    assert "auth" in features
+    """`middlewares/__init__.py` re-exports all of them; what they share is no feature."""
+    homes = {module.name.split(".")[1] for module in LIBRARY if module.name != "middlewares"}
+    assert homes >= FEATURES
     wrong = {
         (module.name, name)
         for module in LIBRARY
         if module.name != "middlewares"
         for name in module.imports()
-        for feature in features
-        if inside(name, f"middlewares.{feature}") and module.name != f"middlewares.{feature}"
+        for feature in FEATURES
+        if inside(name, f"middlewares.{feature}")
+        and not inside(module.name, f"middlewares.{feature}")
     }
     assert not wrong
+
+
+def test_middlewares_are_features() -> None:
+    found = {
+        module.name.split(".")[1]
+        for module in LIBRARY
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Middleware")
+    }
+    assert found <= FEATURES
 
 
 def test_the_library_does_not_import_itself_by_its_front_door() -> None:
@@ -195,6 +205,94 @@ def test_importing_the_library_loads_next_to_nothing() -> None:
     )
     assert not {name for name in loaded if name.partition(".")[0] in foreign}
     assert not {name for name in loaded if name.startswith("middlewares.")}
+
+
+# Rooms and floors
+
+WORKER = ("app", "chain", "generation", "services")
+"""Modules of `edge` that are one room: the ASGI app of a worker and what it is composed of."""
+
+
+class Import(NamedTuple):
+    importer: str
+    imported: str
+    name: str
+
+
+def room_of(module: str) -> str:
+    """The folder of `edge` or of `middlewares` that a module stands in, or the module itself."""
+    package, *rest = module.split(".")
+    if package == "edge":
+        return "edge.worker" if not rest or rest[0] in WORKER else f"edge.{rest[0]}"
+    return ".".join((package, *rest[: 2 if rest[:1] == ["stores"] else 1]))
+
+
+def imports_of(package: str) -> list[Import]:
+    """Every import at run time of a module of `package` by another of it, at any depth; without
+    those of a folder by what stands in it."""
+    parts = modules(package)
+    known = {module.name for module in parts}
+    found = []
+    for module in parts:
+        for name in module.imports(typing=False):
+            home = name if name in known else name.rpartition(".")[0]
+            if home in known and not inside(module.name, home):
+                found.append(Import(module.name, home, name))
+    return found
+
+
+def floors(rooms: dict[str, set[str]]) -> dict[str, int]:
+    """Each room's floor: one above the highest of those it imports. Raises CycleError."""
+    levels: dict[str, int] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        levels[room] = 1 + max((levels[below] for below in rooms.get(room, ())), default=0)
+    return levels
+
+
+@pytest.mark.parametrize("package", ["edge", "middlewares"])
+def test_rooms_stand_on_ten_floors_without_a_cycle(package: str) -> None:
+    rooms: dict[str, set[str]] = {}
+    for importer, imported, _ in imports_of(package):
+        if package == "middlewares" and importer in ("middlewares", "middlewares.stores"):
+            continue  # front doors, which only hand names on
+        below, room = room_of(imported), room_of(importer)
+        if below != room:
+            rooms.setdefault(room, set()).add(below)
+    assert max(floors(rooms).values()) <= 10
+
+
+@pytest.mark.parametrize("package", ["edge", "middlewares"])
+def test_modules_import_each_other_without_a_cycle(package: str) -> None:
+    graph: dict[str, set[str]] = {}
+    for importer, imported, _ in imports_of(package):
+        graph.setdefault(importer, set()).add(imported)
+    assert floors(graph)
+
+
+def test_edge_has_at_most_twenty_rooms_and_modules() -> None:
+    entries = {
+        path.name
+        for path in (ROOT / "edge").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    } - {"__init__.py"}
+    assert len(entries) <= 20
+
+
+def test_names_with_an_underscore_stay_in_their_folder() -> None:
+    wrong = {
+        (importer, name)
+        for package in ("edge", "middlewares")
+        for importer, imported, name in imports_of(package)
+        if any(part.startswith("_") for part in name.split("."))
+        and not inside(importer, imported.rpartition(".")[0])
+    }
+    wrong |= {
+        (module.name, name)
+        for module in modules("edge")
+        for name in module.imports()
+        if inside(name, "middlewares") and any(part.startswith("_") for part in name.split("."))
+    }
+    assert not wrong
 
 
 # The five lines of a middleware's docstring, against its code

@@ -209,8 +209,13 @@ def test_endpoints() -> None:
 
 RESPONDING = ("middlewares", "edge")
 OUTWARD = {
-    *("edge/upstreams", "edge/dialects", "edge/cli/demo.py", "middlewares/stores"),
-    *("edge/proxy/stream_forms.py", "edge/proxy/translate.py"),
+    "edge/cli/demo.py",
+    "edge/dialects",
+    "edge/proxy/corrections",
+    "edge/proxy/stream_forms.py",
+    "edge/proxy/translate.py",
+    "edge/upstreams",
+    "middlewares/stores",
 }
 """What is written to upstreams, or to ourselves, and what makes bodies only."""
 

@@ -36,7 +36,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints `ready http://HOST:PORT` when it accepts requests."""
-    from edge.config.advice import not_enforced
+    from edge.management.advice import not_enforced
     from edge.server.reload import Source
 
     given = {"host": host, "port": port, "workers": workers}
@@ -74,7 +74,7 @@ def simulate(
 
 def check(config: Config) -> None:
     """Check the configuration and the stores it names; exit 0 when there is no error."""
-    from edge.config.advice import advice, not_enforced
+    from edge.management.advice import advice, not_enforced
     from edge.runtime.memory_limits import low_memory_limits
 
     settings = load(config)

@@ -32,7 +32,6 @@ from middlewares.stores.redis_scripts import (
     CHARGE,
     CONVERT,
     DROP,
-    HEAD,
     INVALIDATE,
     LOOK,
     ONCE,
@@ -41,12 +40,6 @@ from middlewares.stores.redis_scripts import (
     RESERVE,
     RESTORE,
     SCRIPTS,
-    START,
-    Fields,
-    levels_of,
-    numbers,
-    read,
-    records,
 )
 
 from .base import (
@@ -60,6 +53,7 @@ from .base import (
     Spent,
     Verdict,
 )
+from .redis_form import HEAD, START, Fields, levels_of, numbers, read, records
 from .redis_workers import PATIENCE, QUARANTINE, Workers
 
 logger = logging.getLogger(__name__)

@@ -113,7 +113,7 @@ class Database(Shared):
         self._not_before = 0.0
         self._looked = 0.0
         self._reason = ""
-        self.identity = Identity(memory)
+        self.identity: Identity[Any] = Identity(memory)
         self.up = True
         """Whether it did what it was asked for last."""
 

@@ -16,17 +16,26 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from middlewares.stores.errors import StoreUnavailable
-from middlewares.stores.ledger.base import Entry
 
 MEMORY = "store.json"
 """Name of the file, in the folder of the journals."""
 KEPT = 5000
 """Newest rows of a process that are written again to a database that has lost them."""
 OLD_TABLES = "the tables are missing or older than this program needs; run `penstock migrate`"
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_HasId)
+"""A row of the ledger."""
 
 
 class WrongStore(StoreUnavailable):
@@ -53,7 +62,7 @@ class SeenDatabase(msgspec.Struct, frozen=True):
     accepted: int = 0
 
 
-class Identity:
+class Identity(Generic[Row]):
     """What one process remembers of its database.
 
     folder: of the journals, None remembers nothing beyond this process.
@@ -64,7 +73,7 @@ class Identity:
         self._seen = _read(folder) or SeenDatabase()
         self._noted: SeenDatabase | None = None
         """What was written to the file last."""
-        self._rows: deque[Entry] = deque()
+        self._rows: deque[Row] = deque()
         self._oldest = ""
         self._missing = False
         self.generation = 0
@@ -79,11 +88,11 @@ class Identity:
         return self._rows[-1].id if self._rows else "", self._oldest
 
     @property
-    def lost(self) -> Sequence[Entry]:
+    def lost(self) -> Sequence[Row]:
         """Rows to be written again."""
         return tuple(self._rows) if self._missing else ()
 
-    def written(self, entries: Sequence[Entry]) -> None:
+    def written(self, entries: Sequence[Row]) -> None:
         """These rows are in the database."""
         rows = self._rows
         rows.extend(entries)

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.config.advice import not_enforced
 from edge.config.demo import demo_settings
 from edge.config.load import Settings, SettingsError, load, parse
 from edge.config.secrets import Secret
 from edge.config.validate import slug
+from edge.management.advice import not_enforced
 
 from .documents import CONFIG, MODEL, UPSTREAM, model, uncommented
 

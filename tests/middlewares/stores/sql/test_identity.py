@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from middlewares.stores.ledger.base import Entry
 from middlewares.stores.sql import identity
 from middlewares.stores.sql.identity import (
     MEMORY,
@@ -18,7 +19,7 @@ from tests.middlewares.stores.entries import use
 
 def test_check_notes_the_first_it_sees_as_soon_as_the_folder_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
-    mine = Identity(folder)
+    mine: Identity[Entry] = Identity(folder)
     mine.check(DatabaseState("a", 1, 0))
     assert not folder.exists()
     folder.mkdir()
@@ -42,7 +43,8 @@ def test_check_refuses_another_or_an_older_until_it_is_accepted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: DatabaseState, why: str
 ) -> None:
     monkeypatch.setattr(identity, "KEPT", 1)
-    mine, other = Identity(tmp_path), Identity(tmp_path)
+    mine: Identity[Entry] = Identity(tmp_path)
+    other: Identity[Entry] = Identity(tmp_path)
     for one in (mine, other):
         one.check(DatabaseState("a", 5, 3))
         one.written([use(), use()])
@@ -61,7 +63,7 @@ def test_check_refuses_another_or_an_older_until_it_is_accepted(
 
 
 def test_check_takes_the_right_one_back_without_a_word(tmp_path: Path) -> None:
-    mine = Identity(tmp_path)
+    mine: Identity[Entry] = Identity(tmp_path)
     mine.check(DatabaseState("a", 5, 3))
     with pytest.raises(WrongStore):
         mine.check(DatabaseState("b", 0, 0))
@@ -73,7 +75,7 @@ def test_lost_rows_are_those_that_were_written_last(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(identity, "KEPT", 3)
-    mine = Identity(None)
+    mine: Identity[Entry] = Identity(None)
     rows = [use() for _ in range(5)]
     assert mine.witnesses == ("", "")
     mine.written(rows[:2])
@@ -88,10 +90,10 @@ def test_lost_rows_are_those_that_were_written_last(
 
 
 def test_acceptance_survives_what_a_process_notes_that_has_not_heard_of_it(tmp_path: Path) -> None:
-    first = Identity(tmp_path)
+    first: Identity[Entry] = Identity(tmp_path)
     first.check(DatabaseState("a", 5, 0))
     accept(tmp_path, DatabaseState("a", 5, 0))  # though nothing was wrong
-    later = Identity(tmp_path)
+    later: Identity[Entry] = Identity(tmp_path)
     first.check(DatabaseState("a", 6, 0))
     later.check(DatabaseState("a", 6, 0))
     accept(tmp_path, DatabaseState("b", 0, 0))

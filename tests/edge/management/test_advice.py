@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from edge.config.advice import advice, not_enforced
 from edge.config.load import parse
-
-from .documents import MODEL, UPSTREAM
+from edge.management.advice import advice, not_enforced
+from tests.edge.config.documents import MODEL, UPSTREAM
 
 
 def test_advice_base_url_without_path() -> None:

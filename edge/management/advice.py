@@ -6,11 +6,10 @@ Each sentence begins with the path of a key.
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from edge.config.load import Settings
+from edge.config.model import MediaConfig, ModelConfig, PlanConfig
 from edge.vendors.claude_models import claude
 from edge.vendors.openai_models import is_openai, reasons
-
-from .load import Settings
-from .model import MediaConfig, ModelConfig, PlanConfig
 
 
 def advice(settings: Settings) -> list[str]:
