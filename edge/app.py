@@ -1,7 +1,7 @@
-"""The application: everything a worker process holds, and its life from start to end.
+"""The application of a worker process: its parts, its lifespan, reload and drain.
 
-What is counted, kept or written down is opened once. What a configuration says is made anew of
-each, as an edition (`edge.generation`).
+Stores, counters and metrics are opened once (`edge.services`). Everything that depends on the
+configuration is built for each one, as a generation (`edge.generation`).
 """
 
 import asyncio
@@ -50,30 +50,30 @@ from .services import Services, open_services
 _log = logging.getLogger(__name__)
 
 _MARGIN = 2.0
-"""Seconds of `server.drain` left to close everything."""
+"""Seconds of `server.drain` that are left for closing everything."""
 _LAST = 1.0
-"""Seconds for cancelled requests to be settled, and to tell their callers."""
+"""Seconds for cancelled requests to settle and to answer their callers."""
 
 UNREADY = signal.SIGUSR1
-"""By this signal the server tells a worker to say at /readyz that no new work is wanted."""
-LOOK = signal.SIGHUP
-"""By this one that another configuration is posted."""
-_LOOK_SECONDS = 1.0
+"""Signal to a worker: answer 503 at /readyz, no new work is wanted."""
+RELOAD = signal.SIGHUP
+"""Signal to a worker: a new configuration snapshot is published."""
+_CHECK_SECONDS = 1.0
 
 
 class Gateway:
-    """One worker's application, as ASGI. Opened by its lifespan: `on_open` is called once all parts
-    are open, and `on_ready` when connections are to be accepted. The store has been looked at
-    before (`edge.server.preflight`).
+    """The ASGI application of one worker. Its lifespan opens it: `on_open` is called once all parts
+    are open, `on_ready` when connections may be accepted. The store has been checked before
+    (`edge.server.preflight`).
 
-    first: what to serve at first; its settings were checked by their loader.
-    board: where later configurations are posted, if any are. It is looked at each second, and when
-        the signal `LOOK` comes.
-    folder: where this worker notes its status for the others, and they theirs.
+    first: the snapshot to serve first.
+    shared_config: where later snapshots are published; None without reload. Checked every second
+        and at the signal `RELOAD`.
+    folder: where the workers write their status.
     gather: makes the registry of a scrape over all workers.
-    room: how the file descriptors of this process are parted; without it nothing is refused.
-    place: of this worker among all; None where it is the only one.
-    providers: of all editions.
+    room: how the file descriptors of this process are divided; without it nothing is refused.
+    place: the slot of this worker; None where it is the only one.
+    providers: those of all generations.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Gateway:
         *,
         on_open: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
-        board: SharedConfig | None = None,
+        shared_config: SharedConfig | None = None,
         folder: Path | None = None,
         gather: Callable[[], CollectorRegistry] | None = None,
         room: DescriptorBudget | None = None,
@@ -92,7 +92,7 @@ class Gateway:
         self._first = first
         self._on_open = on_open
         self._on_ready = on_ready
-        self._board = board
+        self._shared_config = shared_config
         self._folder = folder
         self._gather = gather
         self._notes = None if folder is None else StatusFile(folder)
@@ -102,40 +102,40 @@ class Gateway:
         pools = None if room is None else Pools(room.upstreams)
         self._providers = providers or Providers(partial(providers_of, pools=pools))
         self._door = Admission(None if room is None else room.streams, self._open_requests)
-        self._edition = Generation(Chain(_unopened, ()), first, (), 0.0)
+        self._generation = Generation(Chain(_unopened, ()), first, (), 0.0)
         self._old: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
         self._failed = 0
         self._fault = ""
-        self._looking: asyncio.TimerHandle | None = None
-        self._told = 0.0
-        self._cancelled: dict[asyncio.Task[None], float] = {}  # and when, in loop time
-        self._ending: set[asyncio.Task[None]] = set()  # of these, who has yet to notice
+        self._check_timer: asyncio.TimerHandle | None = None
+        self._draining_since = 0.0
+        self._cancelled: dict[asyncio.Task[None], float] = {}  # with the loop time of it
+        self._ending: set[asyncio.Task[None]] = set()  # of these, which have yet to notice
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan.run(receive, send, start=self.start, stop=self._shut_down)
-        edition = self._edition
+        generation = self._generation
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        edition.under_way.add(task)
+        generation.under_way.add(task)
         try:
-            await edition.app(scope, receive, send)
+            await generation.app(scope, receive, send)
         finally:
-            edition.under_way.discard(task)
-            if edition.retired:
-                self._close_if_left(edition)
+            generation.under_way.discard(task)
+            if generation.retired:
+                self._close_if_left(generation)
 
-    def told(self) -> None:
-        """The server was told to stop: `server.drain` has begun.
+    def begin_drain(self) -> None:
+        """Begin `server.drain`: the server was asked to stop.
 
-        What outlasts it is cancelled while there is time to write it down: servers wait for their
-        connections, and then end their workers.
+        Requests that outlast it are cancelled while there is time to settle them: servers wait for
+        their connections and then end their workers.
         """
-        if not self._told:
+        if not self._draining_since:
             self.unready()
             loop = asyncio.get_running_loop()
-            self._told = loop.time()
+            self._draining_since = loop.time()
             loop.call_at(self._until, self._cancel)
             loop.call_at(self._until + self._last, self._cancel)
 
@@ -143,16 +143,18 @@ class Gateway:
     def _until(self) -> float:
         """Loop time at which requests are cancelled."""
         drain = self._first.settings.server.drain
-        return self._told + max(drain - _MARGIN, drain / 2)
+        return self._draining_since + max(drain - _MARGIN, drain / 2)
 
     @property
     def _last(self) -> float:
-        """Seconds in which requests that were cancelled may tell their callers so."""
-        return min(_LAST, (self._first.settings.server.drain + self._told - self._until) / 2)
+        """Seconds in which cancelled requests may answer their callers."""
+        return min(
+            _LAST, (self._first.settings.server.drain + self._draining_since - self._until) / 2
+        )
 
     def _cancel(self) -> None:
-        """End what is under way. Those that were ended already, and still tell their callers, who
-        do not take it, tell no more."""
+        """Cancel the requests in flight. A second time it ends those that still answer callers who
+        do not read."""
         own, now = asyncio.current_task(), asyncio.get_running_loop().time()
         for task in self._under_way:
             if task is own or now < self._cancelled.get(task, 0.0) + self._last / 2:
@@ -162,7 +164,7 @@ class Gateway:
             task.cancel()
 
     def _stopped(self) -> bool:
-        """Whether the running task was cancelled by `_cancel`; then it goes on, to say so."""
+        """Whether `_cancel` cancelled the running task, which then goes on to answer its caller."""
         task = asyncio.current_task()
         if task is None or task not in self._ending:
             return False
@@ -172,55 +174,57 @@ class Gateway:
 
     @property
     def _under_way(self) -> list[asyncio.Task[None]]:
-        return [task for edition in (self._edition, *self._old) for task in edition.under_way]
+        return [
+            task for generation in (self._generation, *self._old) for task in generation.under_way
+        ]
 
     def _open_requests(self) -> int:
-        here = len(self._edition.under_way)
+        here = len(self._generation.under_way)
         return here + sum(len(old.under_way) for old in self._old) if self._old else here
 
     def unready(self) -> None:
-        """Say at /readyz that no new work is wanted; it is still taken."""
+        """Answer 503 at /readyz. New work is still accepted."""
         self._wanted = False
         self._note()
 
     async def start(self) -> None:
-        """Open everything. What was opened is closed again when a later part fails."""
+        """Open everything. When a part fails, those opened before are closed again."""
         async with AsyncExitStack() as stack:
-            self._durable = await open_services(self._first.settings, stack, self._gather)
-            metrics = self._durable.metrics
+            self._services = await open_services(self._first.settings, stack, self._gather)
+            metrics = self._services.metrics
             metrics.look(metrics.config_hash, self._hash)
             metrics.look(metrics.descriptors_left, descriptors.left)
             metrics.follow(metrics.refused_at_door, lambda: self._door.refused)
             self._show_fleet(metrics)
-            stack.push_async_callback(self._close_editions)
-            self._edition = await self._made(self._first)
+            stack.push_async_callback(self._close_generations)
+            self._generation = await self._build(self._first)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(UNREADY, self.unready)
-            loop.add_signal_handler(LOOK, self._look)
-            self._look_again()
-            stack.callback(self._look_no_more)
+            loop.add_signal_handler(RELOAD, self._check_config)
+            self._check_every_second()
+            stack.callback(self._stop_checking)
             self._on_open()
             await self._place.wait_to_accept(self._may_accept)
             self._open = stack.pop_all()
         self._on_ready()
 
     async def _shut_down(self) -> None:
-        """Servers wait for their connections before they call it: no client is left."""
+        """Stop without clients: servers wait for their connections before they call it."""
         with no_connections():
             await self.stop()
 
     async def stop(self) -> None:
-        """Wait for what is under way, as long as `server.drain` lasts, and close everything, last
-        opened first.
+        """Wait for the requests in flight until the end of `server.drain`, then close everything,
+        last opened first.
 
-        A request whose client has left goes on without one, where its upstream is heard out or its
-        answer is kept, and has yet to be paid.
+        Requests whose client has disconnected are waited for too, where their upstream is drained
+        or their answer stored: they have yet to be charged.
         """
         self.unready()
-        self.told()
-        self._look_no_more()
+        self.begin_drain()
+        self._stop_checking()
         if self._following is not None:
-            await asyncio.wait([self._following])  # it is short, and what it takes is given back
+            await asyncio.wait([self._following])  # it is short, and gives its providers back
         await self._under_way_until(self._until)
         await self._open.aclose()
 
@@ -230,75 +234,80 @@ class Gateway:
             return
         left = until - asyncio.get_running_loop().time()
         _, late = await asyncio.wait(tasks, timeout=max(0.0, left))
-        for _ in range(2):  # at the second time those end that are not done with saying so
+        for _ in range(2):  # the second time ends those that still answer their callers
             if late:
                 self._cancel()
                 _, late = await asyncio.wait(late, timeout=self._last)
 
-    # Editions
+    # Generations
 
-    async def adopt(self, posted: ConfigSnapshot) -> None:
-        """Serve what comes from now on by `posted`. What is under way keeps the edition in which
-        it began, and the last of these has it closed. Call it again only when it has returned.
-        Raises what making an edition raises, and then nothing has changed."""
-        new = await self._made(posted)
-        old, self._edition = self._edition, new
+    async def adopt(self, snapshot: ConfigSnapshot) -> None:
+        """Serve new requests with `snapshot`. Requests in flight keep their generation, which is
+        closed after the last of them. Do not call it concurrently. Raises what building a
+        generation raises, and then nothing has changed."""
+        new = await self._build(snapshot)
+        old, self._generation = self._generation, new
         old.retired = True
         self._old.add(old)
-        self._durable.told.adopt(posted.settings)
-        sweeper = self._durable.sweeper
+        self._services.breaker_reporter.adopt(snapshot.settings)
+        sweeper = self._services.sweeper
         if sweeper is not None:
-            sweeper.grace = max(sweeper.grace, posted.settings.longest_request)
+            sweeper.grace = max(sweeper.grace, snapshot.settings.longest_request)
         self._close_if_left(old)
 
-    def _close_if_left(self, edition: Generation) -> None:
-        if not edition.under_way and edition in self._old:
-            self._old.remove(edition)
-            self._later(self._providers.close(edition))
+    def _close_if_left(self, generation: Generation) -> None:
+        if not generation.under_way and generation in self._old:
+            self._old.remove(generation)
+            self._in_background(self._providers.close(generation))
 
-    def _later(self, closing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(closing, name="edition-close")
+    def _in_background(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing, name="generation-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _close_editions(self) -> None:
-        for edition in (self._edition, *self._old):
-            await self._providers.close(edition)
+    async def _close_generations(self) -> None:
+        for generation in (self._generation, *self._old):
+            await self._providers.close(generation)
         self._old.clear()
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _look_again(self) -> None:
-        """Look now, and each second from now on: a signal may be lost, and others read our file."""
-        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_again)
-        self._look()
+    def _check_every_second(self) -> None:
+        """Check now and every second: a signal may be lost, and others read our status."""
+        self._check_timer = asyncio.get_running_loop().call_later(
+            _CHECK_SECONDS, self._check_every_second
+        )
+        self._check_config()
 
-    def _look_no_more(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
+    def _stop_checking(self) -> None:
+        if self._check_timer is not None:
+            self._check_timer.cancel()
 
-    def _look(self) -> None:
-        board = self._board
-        if board is not None and self._news(board) and self._following is None:
-            self._following = asyncio.create_task(self._follow(board), name="reload")
+    def _check_config(self) -> None:
+        shared_config = self._shared_config
+        if shared_config is not None and self._is_newer(shared_config) and self._following is None:
+            self._following = asyncio.create_task(self._follow(shared_config), name="reload")
             self._following.add_done_callback(self._followed)
         self._note()
 
-    def _news(self, board: SharedConfig) -> bool:
-        return not self._told and board.serial not in (0, self._edition.posted.serial)
+    def _is_newer(self, shared_config: SharedConfig) -> bool:
+        return not self._draining_since and shared_config.serial not in (
+            0,
+            self._generation.snapshot.serial,
+        )
 
     def _followed(self, _: asyncio.Task[None]) -> None:
         self._following = None
 
-    async def _follow(self, board: SharedConfig) -> None:
-        """Adopt what is posted, until it is the newest. What does not work is tried again at the
-        next look, as it worked for the parent; it is said once."""
+    async def _follow(self, shared_config: SharedConfig) -> None:
+        """Adopt the published snapshot, until it is the newest. One that cannot be built is tried
+        again at the next check, since the parent could build it; it is logged once."""
         serial = 0
         try:
-            while self._news(board):
-                posted = board.read()
-                serial = posted.serial
-                await self.adopt(posted)
+            while self._is_newer(shared_config):
+                snapshot = shared_config.read()
+                serial = snapshot.serial
+                await self.adopt(snapshot)
                 self._note()
         except Exception as error:
             self._fault = f"edition {serial} cannot be made: {type(error).__name__}"
@@ -318,15 +327,15 @@ class Gateway:
             self._notes.update(self._working())
 
     def _working(self) -> Working:
-        edition = self._edition
+        generation = self._generation
         state: State = (
             "draining" if not self._wanted else "not ready" if self._unready() else "ready"
         )
         return Working(
             pid=os.getpid(),
-            digest=edition.posted.digest,
-            edition=edition.posted.serial,
-            loaded=edition.loaded,
+            digest=generation.snapshot.digest,
+            edition=generation.snapshot.serial,
+            loaded=generation.loaded,
             requests=len(self._under_way),
             state=state,
             fault=self._fault,
@@ -336,12 +345,12 @@ class Gateway:
         """Why this worker should get no new work, for /readyz; empty when it should."""
         if not self._wanted:
             return {"reason": "stopping"}
-        keys = self._durable.keys
-        if not self._durable.book.usable:
+        keys = self._services.keys
+        if not self._services.book.usable:
             return {"reason": "the journal cannot be written, what costs is refused"}
         if keys is None or keys.answered:
             return {}
-        fault = self._durable.database.identity.fault
+        fault = self._services.database.identity.fault
         known = "known ones are served" if keys.usable else "none is served"
         return {
             "reason": f"keys that are not known cannot be checked, {known}",
@@ -349,20 +358,20 @@ class Gateway:
         }
 
     def _may_accept(self) -> bool:
-        """Whether connections can be accepted. Ends the process when it was asked to stop while it
-        had none: a server would begin to serve first."""
-        if self._told:
+        """Whether connections can be accepted. Ends the process when it was asked to stop before: a
+        server would begin to serve first."""
+        if self._draining_since:
             raise SystemExit(0)
         return self._serves()
 
     def _serves(self) -> bool:
-        """Whether it can answer what comes: the keys that it knows, though it may be that no other
-        can be checked now. Connections go to such workers first."""
-        keys = self._durable.keys
-        return self._durable.book.usable and (keys is None or keys.usable)
+        """Whether it can answer requests, at least with the keys that it knows. Connections go to
+        such workers first."""
+        keys = self._services.keys
+        return self._services.book.usable and (keys is None or keys.usable)
 
     async def _status(self) -> dict[str, Any]:
-        """For operators, of all workers. It is itself under way, and not counted."""
+        """The status of all workers. The request for it is not counted."""
         working = self._working()
         own = msgspec.structs.replace(working, requests=max(0, working.requests - 1))
         fleet = None if self._folder is None else self._place.fleet()
@@ -380,18 +389,18 @@ class Gateway:
     # Parts
 
     def _hash(self) -> float:
-        """The first 48 bits of the digest: a metric is a float, which holds no more for certain."""
-        return float(int(self._edition.posted.digest[:12] or "0", 16))
+        """The first 48 bits of the digest, which a float, as a metric is, holds exactly."""
+        return float(int(self._generation.snapshot.digest[:12] or "0", 16))
 
-    async def _made(self, posted: ConfigSnapshot) -> Generation:
-        settings, shared = posted.settings, self._durable
-        providers = await self._providers.take(posted)
+    async def _build(self, snapshot: ConfigSnapshot) -> Generation:
+        settings, shared = snapshot.settings, self._services
+        providers = await self._providers.take(snapshot)
         try:
             chain = self._chain(settings, providers, shared)
         except BaseException:
-            self._later(self._providers.give_back(providers.values()))
+            self._in_background(self._providers.give_back(providers.values()))
             raise
-        return Generation(chain, posted, providers.values(), time())
+        return Generation(chain, snapshot, providers.values(), time())
 
     def _chain(
         self, settings: Settings, providers: Mapping[str, Provider], shared: Services

@@ -1,8 +1,8 @@
-"""What is made anew of each configuration, and what it has in common with the one before.
+"""Generations: what is built for each configuration, and the providers that they share.
 
-An `Generation` serves the requests that began while it was the newest, to their end. Then it is
-closed. A provider whose options are the same in two editions is one object in both, with its
-connections and the bound on their number.
+A `Generation` serves the requests that began while it was the newest, to their end. Then it is
+closed. A provider whose options are equal in two generations is one object in both, with its
+connections and their limit.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ _log = logging.getLogger(__name__)
 class Generation:
     """The chain of one configuration.
 
-    under_way: the tasks that are in it. retired: set once another has taken its place.
+    under_way: the tasks of its requests. retired: set once another has replaced it.
     loaded: Unix seconds.
     """
 
-    __slots__ = ("app", "close_layers", "loaded", "posted", "providers", "retired", "under_way")
+    __slots__ = ("app", "close_layers", "loaded", "providers", "retired", "snapshot", "under_way")
 
     def __init__(
-        self, chain: Chain, posted: ConfigSnapshot, providers: Iterable[Provider], loaded: float
+        self, chain: Chain, snapshot: ConfigSnapshot, providers: Iterable[Provider], loaded: float
     ) -> None:
         self.app = chain.app
         self.close_layers = chain.aclose
-        self.posted = posted
+        self.snapshot = snapshot
         self.providers = tuple(providers)
         self.loaded = loaded
         self.under_way: set[asyncio.Task[None]] = set()
@@ -48,8 +48,8 @@ class Generation:
 
 
 class _Held(msgspec.Struct):
-    """A provider, what it was made of, and how many editions have it. repeat: whether it may send a
-    request twice (`fallback.retry_unanswered`)."""
+    """A provider, what it was built from, and how many generations use it. repeat: whether it may
+    send a request twice (`fallback.retry_unanswered`)."""
 
     provider: Provider
     option: UpstreamConfig
@@ -59,24 +59,24 @@ class _Held(msgspec.Struct):
 
 
 class Providers:
-    """The providers of all editions that are not closed yet."""
+    """The providers of all generations that are not closed yet."""
 
     def __init__(self, make: Callable[[Settings], Mapping[str, Provider]] = providers_of) -> None:
         self._make = make
         self._held: list[_Held] = []
 
-    async def take(self, posted: ConfigSnapshot) -> dict[str, Provider]:
-        """The providers of a configuration by name: those that are there as they should be, the
-        others new. Call it again only when it has returned. Raises what making one raises, and then
-        nothing is taken."""
-        wanted = [(option, _files(option, posted)) for option in posted.settings.upstreams]
-        repeat = posted.settings.fallback.retry_unanswered
+    async def take(self, snapshot: ConfigSnapshot) -> dict[str, Provider]:
+        """The providers of a configuration by name: existing ones where nothing has changed, new
+        ones else. Do not call it concurrently. Raises what building one raises, and then nothing
+        is taken."""
+        wanted = [(option, _files(option, snapshot)) for option in snapshot.settings.upstreams]
+        repeat = snapshot.settings.fallback.retry_unanswered
         found = [self._find(*each, repeat) for each in wanted]
         missing = [each for each, held in zip(wanted, found, strict=True) if held is None]
         made: Mapping[str, Provider] = {}
         if missing:
             # The authorities of a TLS context take 50 ms to read, which no stream should notice.
-            made = await asyncio.to_thread(self._made, posted.settings, missing)
+            made = await asyncio.to_thread(self._build, snapshot.settings, missing)
         taken: dict[str, Provider] = {}
         for (option, files), held in zip(wanted, found, strict=True):
             if held is None:
@@ -86,7 +86,7 @@ class Providers:
             taken[option.name] = held.provider
         return taken
 
-    def _made(
+    def _build(
         self, settings: Settings, missing: Iterable[tuple[UpstreamConfig, tuple[bytes, ...]]]
     ) -> Mapping[str, Provider]:
         with ExitStack() as stack:
@@ -94,7 +94,7 @@ class Providers:
             return self._make(msgspec.structs.replace(settings, upstreams=options))
 
     async def give_back(self, providers: Iterable[Provider]) -> None:
-        """One edition needs these no more; what none needs is closed."""
+        """Release the providers of a generation. Those that no other uses are closed."""
         for provider in providers:
             held = next(held for held in self._held if held.provider is provider)
             held.holders -= 1
@@ -111,28 +111,28 @@ class Providers:
                 return held
         return None
 
-    async def close(self, edition: Generation) -> None:
-        """Close the layers of an edition that run tasks, and give its providers back."""
+    async def close(self, generation: Generation) -> None:
+        """Close the layers of a generation that run tasks, and give its providers back."""
         try:
-            await edition.close_layers()
+            await generation.close_layers()
         finally:
-            await self.give_back(edition.providers)
+            await self.give_back(generation.providers)
 
 
 _FILES = ("ca", "client_cert")
-"""The options that name a file, which a provider reads when it is made, and not later."""
+"""Options that name a file. A provider reads it when it is built, and not later."""
 
 
-def _files(option: UpstreamConfig, posted: ConfigSnapshot) -> tuple[bytes, ...]:
+def _files(option: UpstreamConfig, snapshot: ConfigSnapshot) -> tuple[bytes, ...]:
     paths = (getattr(option, name) for name in _FILES)
-    return tuple(b"" if path is None else posted.certificates[path] for path in paths)
+    return tuple(b"" if path is None else snapshot.certificates[path] for path in paths)
 
 
 def _with_files(
     option: UpstreamConfig, files: tuple[bytes, ...], stack: ExitStack
 ) -> UpstreamConfig:
-    """`option` with copies of its files, as they were when it was found good, until `stack` ends:
-    whoever changes them on disk may be in the middle of it."""
+    """`option` with copies of its files as they were when it was checked, until `stack` ends: the
+    files on disk may be changing."""
     copies = {
         name: _copy(content, stack) for name, content in zip(_FILES, files, strict=True) if content
     }
@@ -140,7 +140,7 @@ def _with_files(
 
 
 def _copy(content: bytes, stack: ExitStack) -> Path:
-    """A file that has `content`, which may be a private key: in memory, where the system can."""
+    """A file with `content`, which may be a private key: in memory, where the system can."""
     if not hasattr(os, "memfd_create"):
         file = stack.enter_context(NamedTemporaryFile())  # noqa: SIM115  the stack is one
         file.write(content)

@@ -1,7 +1,7 @@
-"""What lasts as long as a worker: it holds state, or connections to where state is.
+"""Services that live as long as a worker: state, and connections to stores.
 
-Editions of the configuration come and go over it (`edge.generation`), so what it is made by cannot
-change under way: `edge.server.reload.FIXED` names those settings.
+All generations of the configuration share them (`edge.generation`), so their settings cannot be
+reloaded: the fields of those say `reloadable: False`.
 """
 
 import asyncio
@@ -43,10 +43,10 @@ _log = structlog.get_logger()
 
 
 class BreakerReporter:
-    """Says of a target that it is broken, or well again: once in the log, and as a metric.
+    """Reports changes of circuit breakers in the log and as a metric.
 
-    Its label is a name of the configuration; targets behind a `*` are told of together, by the last
-    of them.
+    The label of the metric is a target of the configuration. Targets behind a `*` share one label,
+    which has the state of the last change.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -55,7 +55,7 @@ class BreakerReporter:
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
-        """These are the names from now on. What is there no more is not broken either."""
+        """Take the names of a new configuration. Targets that it does not have are not broken."""
         self._named = {target for model in settings.models for target in model.targets}
         upstreams = {upstream.name for upstream in settings.upstreams}
         for upstream, label in tuple(self._broken):
@@ -68,7 +68,7 @@ class BreakerReporter:
         (self._broken.add if broken else self._broken.discard)((upstream, label))
 
     def knows(self, target: Target) -> bool:
-        """Whether it is in the configuration by its name, and not one that a client made up."""
+        """Whether the configuration names the target, so that no client made up its name."""
         return target.name in self._named
 
     def __call__(self, target: Target, state: State, reason: str) -> None:
@@ -81,7 +81,7 @@ class BreakerReporter:
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What all editions share."""
+    """The services that all generations share."""
 
     metrics: Metrics
     database: Database
@@ -99,7 +99,7 @@ class Services(msgspec.Struct, frozen=True):
     second_line: ThrottleQueue
     uploads: Uploads
     health: Health
-    told: BreakerReporter
+    breaker_reporter: BreakerReporter
     affinity: ConversationAffinity | None
 
 
@@ -108,20 +108,20 @@ async def open_services(
     stack: AsyncExitStack,
     gather: Callable[[], CollectorRegistry] | None = None,
 ) -> Services:
-    """Open what lasts as long as the worker. `stack` closes it, last opened first. gather: makes
-    the registry of a scrape over all workers."""
+    """Open the services of a worker. `stack` closes them, last opened first. gather: makes the
+    registry of a scrape over all workers."""
     metrics = Metrics(gather=gather)
     metrics.start()
     stack.callback(metrics.stop)
     database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
     stack.push_async_callback(database.aclose)
-    told = BreakerReporter(settings, metrics)
+    breaker_reporter = BreakerReporter(settings, metrics)
     counters = counters_of(settings)
     stack.push_async_callback(counters.aclose)
     # All at once: a Redis that does not answer, or whose name does not, is waited for once.
     share, health, bonds, _ = await asyncio.gather(
         grants_of(settings, stack),
-        health_of(settings, stack, told, shared=told.knows),
+        health_of(settings, stack, breaker_reporter, shared=breaker_reporter.knows),
         bonds_of(settings, stack),
         counters.start(),
     )
@@ -182,6 +182,6 @@ async def open_services(
         second_line=second_line,
         uploads=uploads,
         health=health,
-        told=told,
+        breaker_reporter=breaker_reporter,
         affinity=None if bonds is None else StoredAffinity(bonds),
     )

@@ -75,9 +75,9 @@ class SharedConfig:
         """Serial of the snapshot in it; 0 while one is being written."""
         return int.from_bytes(self._memory[:8])
 
-    def post(self, posted: ConfigSnapshot) -> None:
-        """Replace the snapshot by `posted`. Raises TooLarge and keeps the old one."""
-        body = _packed(posted)
+    def publish(self, snapshot: ConfigSnapshot) -> None:
+        """Replace the snapshot by `snapshot`. Raises SnapshotTooLarge and keeps the old one."""
+        body = _packed(snapshot)
         if _HEAD + len(body) > len(self._memory):
             raise SnapshotTooLarge(
                 f"the configuration takes {len(body)} bytes; expected at most "
@@ -86,7 +86,7 @@ class SharedConfig:
         self._memory[:8] = bytes(8)
         self._memory[_HEAD : _HEAD + len(body)] = body
         self._memory[8:_HEAD] = len(body).to_bytes(8) + sha256(body).digest()
-        self._memory[:8] = posted.serial.to_bytes(8)
+        self._memory[:8] = snapshot.serial.to_bytes(8)
 
     def read(self) -> ConfigSnapshot:
         """The current snapshot. Raises TimeoutError when it stays incomplete for a second, because
@@ -96,8 +96,8 @@ class SharedConfig:
             if time.monotonic() > until:
                 raise TimeoutError("the configuration snapshot is incomplete")
             time.sleep(0.001)
-        posted: ConfigSnapshot = pickle.loads(body)  # noqa: S301  written by our parent, readable by no other
-        return posted
+        snapshot: ConfigSnapshot = pickle.loads(body)  # noqa: S301  written by our parent, readable by no other
+        return snapshot
 
     def _whole(self) -> bytes | None:
         head = self._memory[:_HEAD]
@@ -115,7 +115,7 @@ class _Packer(pickle.Pickler):
         return NotImplemented
 
 
-def _packed(posted: ConfigSnapshot) -> bytes:
+def _packed(snapshot: ConfigSnapshot) -> bytes:
     out = io.BytesIO()
-    _Packer(out, pickle.HIGHEST_PROTOCOL).dump(posted)
+    _Packer(out, pickle.HIGHEST_PROTOCOL).dump(snapshot)
     return out.getvalue()

@@ -2,7 +2,7 @@
 
 Theory of operation. The parent checks the file twice a second, and when it gets SIGHUP. A file that
 has changed, and is the same at two checks in a row, is loaded and validated as at the start. Its
-providers are built once as a trial. Then it is posted to all workers. A file with any fault is
+providers are built once as a trial. Then it is published to all workers. A file with any fault is
 refused as a whole: the workers keep the previous configuration, and so do later ones.
 
 Settings whose field says `reloadable: False` take effect at a restart only. A file that changes one
@@ -151,9 +151,9 @@ def _referred(text: bytes, file: Path) -> Iterator[Path]:
 
 
 class Reloader:
-    """Loads `source` again and posts valid configurations on `board`.
+    """Loads `source` again and publishes valid configurations in `shared_config`.
 
-    running: the settings that are served, loaded from `source` and posted.
+    running: the settings that are served, loaded from `source` and published.
     on_result: called with the result of each reload.
     trial: builds the parts of a configuration that can fail, and returns the faults.
     """
@@ -161,7 +161,7 @@ class Reloader:
     def __init__(
         self,
         source: Source,
-        board: SharedConfig,
+        shared_config: SharedConfig,
         *,
         running: Settings,
         on_result: Callable[[Reloaded], None],
@@ -169,13 +169,13 @@ class Reloader:
         clock: Callable[[], float] = time,
     ) -> None:
         self._source = source
-        self._board = board
+        self._shared_config = shared_config
         self._running = running
         self._tried = self._seen = self._good = source.loaded
         self._on_result = on_result
         self._trial = trial or trial_faults
         self._clock = clock
-        self._serial = board.serial
+        self._serial = shared_config.serial
 
     def due(self) -> bool:
         """Whether the file has changed, and is the same as at the last call, so is complete."""
@@ -197,17 +197,17 @@ class Reloader:
         return done
 
     def _apply(self, digest: str) -> list[str]:
-        """Post the configuration. Returns the faults; when there are any, it is not posted."""
+        """Publish the configuration. Returns the faults; with any it is not published."""
         try:
             if faults := self._source.faults():
                 return faults
             settings = self._source.load()
             if faults := not_reloadable(self._running, settings):
                 return faults
-            posted = ConfigSnapshot.of(settings, serial=self._serial + 1, digest=digest)
-            if faults := self._trial(posted):
+            snapshot = ConfigSnapshot.of(settings, serial=self._serial + 1, digest=digest)
+            if faults := self._trial(snapshot):
                 return faults
-            self._board.post(posted)
+            self._shared_config.publish(snapshot)
         except SettingsError as error:
             return list(error.faults)
         except (SnapshotTooLarge, OSError) as error:
@@ -235,7 +235,7 @@ class Reloader:
                 )
 
 
-def trial_faults(posted: ConfigSnapshot) -> list[str]:
+def trial_faults(snapshot: ConfigSnapshot) -> list[str]:
     """Build the parts of a configuration that can fail, and discard them; a fault for each failure.
 
     Imports them here: a parent that never reloads does not need them.
@@ -245,15 +245,15 @@ def trial_faults(posted: ConfigSnapshot) -> list[str]:
     from edge.routing.catalog import Catalog
     from edge.routing.paths import Paths
 
-    upstreams = posted.settings.upstreams
+    upstreams = snapshot.settings.upstreams
     for part in (Catalog.build, Plans, Paths.of):
-        part(posted.settings)
+        part(snapshot.settings)
 
     async def fault(n: int) -> str | None:
-        alone = msgspec.structs.replace(posted.settings, upstreams=(upstreams[n],))
+        alone = msgspec.structs.replace(snapshot.settings, upstreams=(upstreams[n],))
         providers = Providers()
         try:
-            made = await providers.take(msgspec.structs.replace(posted, settings=alone))
+            made = await providers.take(msgspec.structs.replace(snapshot, settings=alone))
             await providers.give_back(made.values())
         except Exception as error:
             # Errors of the system name files. Others may quote a password.

@@ -10,9 +10,9 @@ place of the address; connections then wait in them while nobody serves.
 SIGTERM first makes every worker answer 503 at /readyz for `drain_delay` seconds, so that load
 balancers turn away, then closes the listening sockets and lets running requests end within
 `drain`. SIGINT skips the notice. SIGHUP, and a change of the configuration file, have a thread of
-the parent read it and post what is good for the workers (`edge.server.config_watcher`,
+the parent read it and publish valid configurations for the workers (`edge.server.config_watcher`,
 `edge.server.reload`,
-`edge.config.snapshot`). A worker that ends is replaced, and runs what is posted. SIGQUIT has a
+`edge.config.snapshot`). A worker that ends is replaced, and runs the published one. SIGQUIT has a
 process write the stacks of its threads to standard error, and changes nothing else.
 """
 
@@ -84,7 +84,7 @@ def serve(
     for sentence in low_memory_limits(settings.server.workers):
         _log.warning(sentence)
     room = _room(settings)
-    multiprocessing.set_start_method("fork", force=True)  # workers inherit the board
+    multiprocessing.set_start_method("fork", force=True)  # workers inherit the shared configuration
     for told in (signal.SIGHUP, signal.SIGUSR1, _HEED):
         signal.signal(told, signal.SIG_IGN)  # until a worker has its handler
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody is left to wait for
@@ -139,7 +139,7 @@ def _print_ready(url: str) -> None:
 
 
 def _worker(
-    board: SharedConfig,
+    shared_config: SharedConfig,
     folder: RunFolder,
     memory: MetricMemory | None,
     room: DescriptorBudget,
@@ -149,8 +149,8 @@ def _worker(
     """The application of one worker; runs in the worker, after the fork."""
     from edge.app import Gateway  # the parent does without most of it
 
-    posted = board.read()
-    settings = posted.settings
+    snapshot = shared_config.read()
+    settings = snapshot.settings
     sink = configure(level=settings.log.level, form=settings.log.format)
     Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
     standard_streams.print_to_log(sink.line)
@@ -172,16 +172,16 @@ def _worker(
         wake.call()
 
     gateway = Gateway(
-        posted,
+        snapshot,
         on_open=on_open,
         on_ready=on_ready,
-        board=board,
+        shared_config=shared_config,
         folder=folder.path,
         gather=None if memory is None else memory.registry,
         room=room,
         place=place,
     )
-    stop_once(gateway.told)
+    stop_once(gateway.begin_drain)
     return gateway
 
 
@@ -246,9 +246,9 @@ class _Server:
         self._file = "" if source is None else str(source.file.resolve())
         self._connect_to = (status.connect_host(held.host), held.port)
         self._url = f"http://{status.url_host(held.host)}:{held.port}"
-        self._board = SharedConfig()
+        self._shared_config = SharedConfig()
         digest = "" if source is None else source.loaded.digest
-        self._board.post(ConfigSnapshot.of(settings, digest=digest))
+        self._shared_config.publish(ConfigSnapshot.of(settings, digest=digest))
         self._roster = WorkerTable(options.workers)
         self._wake = Wake()
         self._patience = max(1, round(options.drain))
@@ -284,7 +284,7 @@ class _Server:
 
             self._metrics_of_reloads = ReloadMetrics()
             self._looker = ConfigWatcher(
-                Reloader(source, self._board, running=settings, on_result=self._reloaded)
+                Reloader(source, self._shared_config, running=settings, on_result=self._reloaded)
             )
             supervisor.steps["checking the configuration"] = self._look
 
@@ -297,7 +297,9 @@ class _Server:
     def load(self, row: int) -> Any:
         """The application of a worker; called in its process."""
         place = WorkerSlot(self._roster, row)
-        return _worker(self._board, self._folder, self._memory, self._room, place, self._wake)
+        return _worker(
+            self._shared_config, self._folder, self._memory, self._room, place, self._wake
+        )
 
     def run(self) -> int:
         """Supervise until the end; the exit status."""

@@ -1,4 +1,4 @@
-"""Editions: requests keep the one they began in, and its last request has it closed."""
+"""Generations: requests keep the one they began in, and its last request closes it."""
 
 import asyncio
 import gc
@@ -84,7 +84,7 @@ class World:
         self.maker = Maker()
         self.providers = Providers(self.maker)
 
-    def posted(self, serial: int, *models: str, **document: Any) -> ConfigSnapshot:
+    def snapshot(self, serial: int, *models: str, **document: Any) -> ConfigSnapshot:
         given = {
             "auth": {"mode": "none"},
             "limits": {"address": "100000/s"},
@@ -129,16 +129,16 @@ async def idle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_request_keeps_its_edition_and_the_last_one_has_it_closed(world: World) -> None:
+async def test_adopt_requests_keep_their_generation_and_the_last_closes_it(world: World) -> None:
     gates = [asyncio.Event(), asyncio.Event()]
-    async with world.gateway(world.posted(1, "one")) as gateway:
+    async with world.gateway(world.snapshot(1, "one")) as gateway:
         (old,) = world.maker.made["up"]
         old.answers = [Answer(body=[DONE[:9], gate, DONE[9:]], headers=(JSON,)) for gate in gates]
         first = asyncio.create_task(ask(gateway))
         await until(lambda: len(old.requests) == 1)
         second = asyncio.create_task(ask(gateway))
         await until(lambda: len(old.requests) == 2)
-        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", max_connections=7)]))
+        await gateway.adopt(world.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)]))
         assert (await ask(gateway, "two")).status == 200
         assert (await ask(gateway, "one")).status == 404
         assert len(old.requests) == 2
@@ -153,12 +153,12 @@ async def test_a_request_keeps_its_edition_and_the_last_one_has_it_closed(world:
     assert world.closed() == [1, 1]
 
 
-async def test_those_that_nobody_is_in_are_closed_at_once_and_forgotten(world: World) -> None:
-    async with world.gateway(world.posted(1, "one")) as gateway:
+async def test_adopt_generation_without_requests_is_closed_at_once(world: World) -> None:
+    async with world.gateway(world.snapshot(1, "one")) as gateway:
         before = chains()
         for serial in range(2, 12):
             more = upstream("up", max_connections=serial)
-            await gateway.adopt(world.posted(serial, "one", upstreams=[more]))
+            await gateway.adopt(world.snapshot(serial, "one", upstreams=[more]))
         await idle()
         assert world.closed() == [1] * 10 + [0]
         assert chains() == before
@@ -170,34 +170,32 @@ def chains() -> int:
     return sum(isinstance(one, RouterMiddleware) for one in gc.get_objects())
 
 
-async def test_an_unchanged_upstream_is_the_same_in_both(world: World) -> None:
-    async with world.gateway(world.posted(1, "one")) as gateway:
+async def test_adopt_unchanged_upstream_is_shared(world: World) -> None:
+    async with world.gateway(world.snapshot(1, "one")) as gateway:
         for serial in range(2, 6):
-            await gateway.adopt(world.posted(serial, "one", f"m{serial}"))
+            await gateway.adopt(world.snapshot(serial, "one", f"m{serial}"))
             assert (await ask(gateway, f"m{serial}")).status == 200
         await idle()
         assert world.closed() == [0]
         assert len(world.maker.made["up"][0].requests) == 4
         # It goes, and comes again: that is a new one.
-        await gateway.adopt(world.posted(6, upstreams=[upstream("other")]))
+        await gateway.adopt(world.snapshot(6, upstreams=[upstream("other")]))
         await idle()
-        await gateway.adopt(world.posted(7, "one"))
+        await gateway.adopt(world.snapshot(7, "one"))
         await idle()
         assert world.closed() == [1, 0]
     assert (world.closed(), world.closed("other")) == ([1, 1], [1])
 
 
-async def test_a_certificate_of_another_content_is_another_upstream(
-    world: World, tmp_path: Path
-) -> None:
-    """What is read is what was posted, whatever the file has by then."""
+async def test_adopt_changed_certificate_makes_a_new_upstream(world: World, tmp_path: Path) -> None:
+    """The content of the snapshot is read, whatever the file contains by then."""
     file = tmp_path / "ca.pem"
     named = [upstream("up", ca=str(file))]
     world.maker.answer = Answer()
     posts = []
     for serial, content in enumerate((b"first", b"second"), 1):
         file.write_bytes(content)
-        posts.append(world.posted(serial, "one", upstreams=named))
+        posts.append(world.snapshot(serial, "one", upstreams=named))
     file.write_bytes(b"third")
     seen: list[bytes] = []
 
@@ -215,16 +213,18 @@ async def test_a_certificate_of_another_content_is_another_upstream(
     assert taken[1] is taken[2]
 
 
-async def test_one_that_cannot_be_made_changes_nothing(
+async def test_adopt_that_fails_changes_nothing(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    board = SharedConfig()
-    board.post(world.posted(1, "one"))
-    async with world.gateway(world.posted(1, "one"), board=board) as gateway:
+    shared_config = SharedConfig()
+    shared_config.publish(world.snapshot(1, "one"))
+    async with world.gateway(world.snapshot(1, "one"), shared_config=shared_config) as gateway:
         world.maker.breaks = True
-        board.post(world.posted(2, "two", upstreams=[upstream("up", max_connections=7)]))
+        shared_config.publish(
+            world.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)])
+        )
         for _ in range(3):
-            gateway._look()
+            gateway._check_config()
             await until(lambda: gateway._following is None)
         assert (await ask(gateway)).status == 200
         found = (await request(gateway, "GET", "/status")).json()
@@ -232,7 +232,7 @@ async def test_one_that_cannot_be_made_changes_nothing(
         assert found["workers"][0]["fault"] == "edition 2 cannot be made: OSError"
         assert len([one for one in caplog.records if "cannot build" in one.getMessage()]) == 1
         world.maker.breaks = False
-        gateway._look()
+        gateway._check_config()
         await until(lambda: gateway._following is None)
         assert (await ask(gateway, "two")).status == 200
         found = (await request(gateway, "GET", "/status")).json()
@@ -240,40 +240,40 @@ async def test_one_that_cannot_be_made_changes_nothing(
         assert "fault" not in found["workers"][0]
 
 
-async def test_the_newest_on_the_board_is_taken_over_when_it_is_said(world: World) -> None:
-    """Also one that was posted before this worker was there."""
-    board = SharedConfig()
-    board.post(world.posted(3, "three"))
-    async with world.gateway(world.posted(1, "one"), board=board) as gateway:
+async def test_check_config_adopts_the_newest_snapshot(world: World) -> None:
+    """Also one that was published before this worker started."""
+    shared_config = SharedConfig()
+    shared_config.publish(world.snapshot(3, "three"))
+    async with world.gateway(world.snapshot(1, "one"), shared_config=shared_config) as gateway:
         await until(lambda: gateway._following is None)
         assert (await ask(gateway, "three")).status == 200
-        board.post(world.posted(4, "four"))
-        board.post(world.posted(5, "five"))
+        shared_config.publish(world.snapshot(4, "four"))
+        shared_config.publish(world.snapshot(5, "five"))
         signal.raise_signal(signal.SIGHUP)
         while (await ask(gateway, "five")).status != 200:
             await asyncio.sleep(0.001)
         assert (await ask(gateway, "four")).status == 404
 
 
-async def test_what_closes_badly_keeps_nothing_open(
+async def test_close_that_fails_leaves_nothing_open(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = {"upstreams": [upstream("up"), upstream("next")]}
-    async with world.gateway(world.posted(1, "one", **both)) as gateway:
+    async with world.gateway(world.snapshot(1, "one", **both)) as gateway:
         world.maker.made["up"][0].fails = True
-        await gateway.adopt(world.posted(2, upstreams=[upstream("else")]))
+        await gateway.adopt(world.snapshot(2, upstreams=[upstream("else")]))
         await idle()
         assert (world.closed("up"), world.closed("next")) == ([1], [1])
         assert "upstream up: cannot close its connections" in caplog.text
 
 
-async def test_a_stop_waits_for_old_editions_too(world: World) -> None:
+async def test_stop_waits_for_old_generations(world: World) -> None:
     gate = asyncio.Event()
     world.maker.answer = Answer(body=[b"{", gate, b"}"], headers=(JSON,))
-    async with world.gateway(world.posted(1, "one")) as gateway:
+    async with world.gateway(world.snapshot(1, "one")) as gateway:
         running = asyncio.create_task(ask(gateway))
         await until(lambda: bool(world.maker.made["up"][0].requests))
-        await gateway.adopt(world.posted(2, "two", upstreams=[upstream("up", max_connections=7)]))
+        await gateway.adopt(world.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)]))
         stopping = asyncio.create_task(gateway.stop())
         await idle()
         assert not stopping.done()
@@ -284,14 +284,14 @@ async def test_a_stop_waits_for_old_editions_too(world: World) -> None:
         assert world.closed() == [1, 1]
 
 
-async def test_what_outlasts_the_drain_is_refused_in_every_edition(world: World) -> None:
+async def test_stop_cancels_requests_of_every_generation_after_the_drain(world: World) -> None:
     world.maker.answer = Answer(body=[b"{", asyncio.Event()], headers=(JSON,))
-    first = world.posted(1, "one", server={"drain": "0.2s"})
+    first = world.snapshot(1, "one", server={"drain": "0.2s"})
     async with world.gateway(first) as gateway:
         old = asyncio.create_task(ask(gateway))
         await until(lambda: bool(world.maker.made["up"][0].requests))
         again = {"upstreams": [upstream("up", max_connections=7)], "server": {"drain": "0.2s"}}
-        await gateway.adopt(world.posted(2, "two", **again))
+        await gateway.adopt(world.snapshot(2, "two", **again))
         new = asyncio.create_task(ask(gateway, "two"))
         await idle()
         await asyncio.wait_for(gateway.stop(), DEADLINE)
@@ -300,24 +300,24 @@ async def test_what_outlasts_the_drain_is_refused_in_every_edition(world: World)
         assert world.closed() == [1, 1]
 
 
-async def test_a_target_that_is_gone_is_not_broken_any_more(world: World) -> None:
-    """And one that came with a reload is called by its name."""
-    async with world.gateway(world.posted(1, "one")) as gateway:
-        durable = gateway._durable
+async def test_adopt_removed_target_is_not_broken(world: World) -> None:
+    """A target that came with a reload has its own label."""
+    async with world.gateway(world.snapshot(1, "one")) as gateway:
+        services = gateway._services
 
         def shown(target: str) -> float | None:
             labels = {"upstream": "up", "target": target}
-            return durable.metrics.registry.get_sample_value("penstock_target_broken", labels)
+            return services.metrics.registry.get_sample_value("penstock_target_broken", labels)
 
         await gateway.adopt(
-            world.posted(
+            world.snapshot(
                 2, models=[{"id": "two", "targets": ["up/new"]}, {"id": "w-*", "targets": ["up/*"]}]
             )
         )
         for name in ("new", "whatever"):
-            durable.told(Target("up", name), "open", "why")
+            services.breaker_reporter(Target("up", name), "open", "why")
         assert (shown("new"), shown("*"), shown("whatever")) == (1, 1, None)
-        await gateway.adopt(world.posted(3, models=[{"id": "one", "targets": ["up/m"]}]))
+        await gateway.adopt(world.snapshot(3, models=[{"id": "one", "targets": ["up/m"]}]))
         assert (shown("new"), shown("*")) == (0, 1)
-        await gateway.adopt(world.posted(4, upstreams=[upstream("other")]))
+        await gateway.adopt(world.snapshot(4, upstreams=[upstream("other")]))
         assert shown("*") == 0

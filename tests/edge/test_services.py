@@ -1,4 +1,4 @@
-"""What lasts as long as a worker, opened while what it needs does not answer."""
+"""Opening the services of a worker while Redis does not answer."""
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
@@ -40,6 +40,6 @@ async def test_start_silent_redis_is_waited_for_by_all_at_once(tmp_path: Path) -
                 "counters": f"unix://{path}",
             },
         }
-        durable = await open_services(parse(document, tmp_path), stack)
-        assert durable.counters.away  # type: ignore[attr-defined]
+        services = await open_services(parse(document, tmp_path), stack)
+        assert services.counters.away  # type: ignore[attr-defined]
     assert seen[:LINKS] == ["opened"] * LINKS

@@ -31,24 +31,24 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def posted(serial: int = 1, **more: Any) -> ConfigSnapshot:
+def snapshot(serial: int = 1, **more: Any) -> ConfigSnapshot:
     return ConfigSnapshot.of(parse({**DOCUMENT, **more}), serial=serial, digest="d" * 16)
 
 
 def test_read_in_another_process_has_the_secrets() -> None:
-    board = SharedConfig()
-    wanted = posted(7)
-    board.post(wanted)
+    shared_config = SharedConfig()
+    wanted = snapshot(7)
+    shared_config.publish(wanted)
     there, here = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads; the child takes no lock
         child = os.fork()
     if not child:
         try:
-            found = board.read()
+            found = shared_config.read()
             key = found.settings.upstreams[0].api_key
             same = found == wanted and key is not None and key.reveal() == "canary-key"
-            os.write(here, b"1" if same and board.serial == 7 else b"0")
+            os.write(here, b"1" if same and shared_config.serial == 7 else b"0")
         finally:
             os._exit(0)
     os.waitpid(child, 0)
@@ -58,48 +58,50 @@ def test_read_in_another_process_has_the_secrets() -> None:
 
 
 def test_secret_is_hidden_in_other_pickles() -> None:
-    assert b"canary" not in pickle.dumps(posted())
+    assert b"canary" not in pickle.dumps(snapshot())
 
 
 def test_snapshot_keeps_certificates_as_they_were(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_bytes(b"first")
     one = {**DOCUMENT["upstreams"][0], "ca": str(file)}
-    board = SharedConfig()
-    board.post(posted(upstreams=[one]))
+    shared_config = SharedConfig()
+    shared_config.publish(snapshot(upstreams=[one]))
     file.write_bytes(b"second")
-    assert board.read().certificates == {file: b"first"}
+    assert shared_config.read().certificates == {file: b"first"}
 
 
 def test_post_too_large_keeps_the_old_snapshot() -> None:
-    board = SharedConfig(size=20_000)
-    board.post(posted(1))
+    shared_config = SharedConfig(size=20_000)
+    shared_config.publish(snapshot(1))
     with pytest.raises(SnapshotTooLarge):
-        board.post(posted(2, models=[{"id": f"m{n}", "targets": ["up/x"]} for n in range(999)]))
-    assert (board.serial, board.read().serial) == (1, 1)
+        shared_config.publish(
+            snapshot(2, models=[{"id": f"m{n}", "targets": ["up/x"]} for n in range(999)])
+        )
+    assert (shared_config.serial, shared_config.read().serial) == (1, 1)
 
 
 def test_read_is_the_last_snapshot_and_whole() -> None:
-    board = SharedConfig()
-    small, large = posted(1), posted(2, brand="B" * 60, routes=routes(2000))
-    board.post(small)
+    shared_config = SharedConfig()
+    small, large = snapshot(1), snapshot(2, brand="B" * 60, routes=routes(2000))
+    shared_config.publish(small)
     over = threading.Event()
 
     def write() -> None:
         for n in range(30):
-            board.post(large if n % 2 else small)
+            shared_config.publish(large if n % 2 else small)
         over.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     seen = set()
     while not over.is_set():
-        found = board.read()
+        found = shared_config.read()
         assert found == (large if found.serial == 2 else small)
         seen.add(found.serial)
     writer.join()
     assert seen
-    assert board.read() == large
+    assert shared_config.read() == large
 
 
 def routes(number: int) -> list[dict[str, Any]]:
@@ -107,10 +109,10 @@ def routes(number: int) -> list[dict[str, Any]]:
 
 
 def test_read_incomplete_snapshot_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    board = SharedConfig()
+    shared_config = SharedConfig()
     monkeypatch.setattr("edge.config.snapshot._PATIENCE", 0.01)
     with pytest.raises(TimeoutError):
-        board.read()
+        shared_config.read()
 
 
 def test_digest_is_sha256_prefix() -> None:

@@ -1,4 +1,4 @@
-"""What the parent makes of a changed file: taken over whole, or refused with every reason."""
+"""Reload in the parent: a changed file is published whole, or refused with every fault."""
 
 import logging
 import os
@@ -27,13 +27,17 @@ class Parent:
 
     def __init__(self, file: Path, **server: Any) -> None:
         self.file = file
-        self.board = SharedConfig()
+        self.shared_config = SharedConfig()
         self.told: list[Reloaded] = []
         source = Source(file, server)
         settings = source.load()
-        self.board.post(ConfigSnapshot.of(settings, digest=source.loaded.digest))
+        self.shared_config.publish(ConfigSnapshot.of(settings, digest=source.loaded.digest))
         self.reloader = Reloader(
-            source, self.board, running=settings, on_result=self.told.append, clock=lambda: 5.0
+            source,
+            self.shared_config,
+            running=settings,
+            on_result=self.told.append,
+            clock=lambda: 5.0,
         )
 
     def write(self, text: str) -> None:
@@ -44,8 +48,8 @@ class Parent:
 
     @property
     def model(self) -> str:
-        """What workers are to serve."""
-        return self.board.read().settings.models[0].id
+        """The model that workers should serve."""
+        return self.shared_config.read().settings.models[0].id
 
 
 @pytest.fixture
@@ -55,16 +59,16 @@ def parent(tmp_path: Path) -> Parent:
     return Parent(file)
 
 
-def test_what_is_good_is_posted(parent: Parent) -> None:
+def test_reload_valid_file_is_published(parent: Parent) -> None:
     parent.write(GOOD.format(model="two"))
     done = parent.reload()
     assert done == Reloaded("applied", digest_of(parent.file.read_bytes()), 5.0)
-    assert (parent.model, parent.board.serial) == ("two", 2)
-    assert parent.board.read().digest == done.digest
+    assert (parent.model, parent.shared_config.serial) == ("two", 2)
+    assert parent.shared_config.read().digest == done.digest
     assert parent.told == [done]
 
 
-def test_what_has_a_fault_is_not_and_says_the_sentences_of_check(
+def test_reload_file_with_faults_is_refused_with_the_sentences_of_check(
     parent: Parent, caplog: pytest.LogCaptureFixture
 ) -> None:
     parent.write(GOOD.format(model="two") + 'color = 1\nplans = ["x"]\n')
@@ -72,15 +76,14 @@ def test_what_has_a_fault_is_not_and_says_the_sentences_of_check(
         load(parent.file)
     done = parent.reload()
     assert (done.result, done.valid, done.reasons) == ("refused", False, checked.value.faults)
-    assert (parent.model, parent.board.serial) == ("one", 1)
+    assert (parent.model, parent.shared_config.serial) == ("one", 1)
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert all(reason in line.getMessage() for reason in done.reasons)
 
 
 @pytest.mark.parametrize("text", ["", "a = [", "\x00", 'x = """', "[[" * 2000])
-def test_no_text_ends_the_parent(parent: Parent, text: str) -> None:
-    """Nothing at all would be a configuration too; but it is what is left of a file that could not
-    be written to its end."""
+def test_reload_any_text_leaves_the_parent_running(parent: Parent, text: str) -> None:
+    """An empty file is refused too: it may be one that could not be written to its end."""
     parent.write(text)
     done = parent.reload()
     assert done.result == "refused"
@@ -92,7 +95,7 @@ ONE = '{"upstreams": [{"name": "up", "dialect": "simulator"}]}'
 
 
 @pytest.mark.parametrize("spoil", ["nested", "binary", "gone"])
-def test_no_file_ends_it(tmp_path: Path, spoil: str) -> None:
+def test_reload_any_file_leaves_the_parent_running(tmp_path: Path, spoil: str) -> None:
     file = tmp_path / "penstock.json"
     file.write_text(ONE)
     parent = Parent(file)
@@ -109,16 +112,16 @@ def test_no_file_ends_it(tmp_path: Path, spoil: str) -> None:
     assert parent.reload().result == "unchanged"
 
 
-def test_the_command_line_goes_before_the_file_again(tmp_path: Path) -> None:
+def test_reload_command_line_replaces_the_file(tmp_path: Path) -> None:
     file = tmp_path / "penstock.toml"
     file.write_text("[server]\nport = 1\n" + GOOD.format(model="one"))
     parent = Parent(file, port=2)
     file.write_text("[server]\nport = 3\n" + GOOD.format(model="two"))
     assert parent.reload().result == "applied"
-    assert parent.board.read().settings.server.port == 2
+    assert parent.shared_config.read().settings.server.port == 2
 
 
-def test_a_change_is_due_when_it_stands_still(parent: Parent) -> None:
+def test_due_when_a_change_is_complete(parent: Parent) -> None:
     due = parent.reloader.due
     assert [due(), due()] == [False, False]
     parent.write(GOOD.format(model="t"))
@@ -130,7 +133,7 @@ def test_a_change_is_due_when_it_stands_still(parent: Parent) -> None:
     assert not due()
 
 
-def test_what_was_refused_is_not_tried_again_until_it_changes(parent: Parent) -> None:
+def test_due_refused_file_only_after_a_change(parent: Parent) -> None:
     parent.write("a = [")
     assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
     assert parent.reload().result == "refused"
@@ -138,10 +141,10 @@ def test_what_was_refused_is_not_tried_again_until_it_changes(parent: Parent) ->
     parent.write(GOOD.format(model="one"))
     assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
     assert parent.reload() == Reloaded("unchanged", digest_of(parent.file.read_bytes()), 5.0)
-    assert parent.board.serial == 1
+    assert parent.shared_config.serial == 1
 
 
-def test_a_file_it_refers_to_is_looked_at_too(tmp_path: Path) -> None:
+def test_due_when_a_referred_file_changes(tmp_path: Path) -> None:
     file, secret = tmp_path / "penstock.toml", tmp_path / "key"
     secret.write_text("first")
     named = GOOD.replace('"simulator"', '"openai"\nbase_url = "http://up/v1"\napi_key = "file:key"')
@@ -151,7 +154,7 @@ def test_a_file_it_refers_to_is_looked_at_too(tmp_path: Path) -> None:
     assert [parent.reloader.due(), parent.reloader.due()] == [False, True]
     done = parent.reload()
     assert (done.result, done.digest) == ("applied", digest_of(file.read_bytes()))
-    key = parent.board.read().settings.upstreams[0].api_key
+    key = parent.shared_config.read().settings.upstreams[0].api_key
     assert key is not None
     assert key.reveal() == "second"
     secret.unlink()
@@ -160,7 +163,7 @@ def test_a_file_it_refers_to_is_looked_at_too(tmp_path: Path) -> None:
     )
 
 
-def test_a_pipe_is_read_once_and_not_looked_at(tmp_path: Path) -> None:
+def test_due_pipe_is_read_once(tmp_path: Path) -> None:
     """As in `--config <(make-it)`."""
     text = GOOD.format(model="one").encode()
     there, here = os.pipe()
@@ -175,8 +178,8 @@ def test_a_pipe_is_read_once_and_not_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["pipe", "device", "sparse"])
 @pytest.mark.parametrize("which", ["penstock.toml", "key"])
-def test_what_has_no_end_is_not_read(tmp_path: Path, which: str, what: str) -> None:
-    """The parent would wait for ever, or take all memory there is."""
+def test_reload_endless_file_is_not_read(tmp_path: Path, which: str, what: str) -> None:
+    """The parent would wait forever, or take all memory."""
     (tmp_path / "key").write_text("k")
     file = tmp_path / "penstock.toml"
     named = GOOD.replace('"simulator"', '"openai"\nbase_url = "http://up/v1"\napi_key = "file:key"')
@@ -195,7 +198,7 @@ def test_what_has_no_end_is_not_read(tmp_path: Path, which: str, what: str) -> N
     assert parent.reload().reasons == (f"{place}: is not a file, or too large",)
 
 
-def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
+def test_reload_invalid_certificate_is_refused(tmp_path: Path) -> None:
     file, ca = tmp_path / "penstock.toml", tmp_path / "ca.pem"
     ca.write_text("no certificate")
     file.write_text(GOOD.format(model="one"))
@@ -221,7 +224,7 @@ def test_a_certificate_that_is_none_refuses_it(tmp_path: Path) -> None:
         ({"server": {"ping_interval": "1s"}, "brand": "Acme", "limits": {"address": "1/s"}}, []),
     ],
 )
-def test_fixed_keys_are_named_and_their_values_are_not(
+def test_not_reloadable_names_settings_without_values(
     change: dict[str, Any], keys: list[str]
 ) -> None:
     said = not_reloadable(parse({}), parse(change))
