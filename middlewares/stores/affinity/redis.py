@@ -47,30 +47,29 @@ _decode = msgspec.msgpack.Decoder(_Written).decode
 class RedisAffinityStore(Shared):
     """`AffinityStore` that all processes share which use the same database of the same Redis.
 
-    url: `redis://`, `rediss://` or `unix://`. most, keep: see `MemoryAffinityStore`; how many
-    Redis keeps
-    is bounded by their time and by its own limit of memory. timeout: seconds to wait for an answer;
-    connect_timeout: for a connection. clock: Unix seconds.
+    url: `redis://`, `rediss://` or `unix://`. max_entries, ttl: see `MemoryAffinityStore`; entries
+    in Redis are bounded by `ttl` and by its own memory limit. timeout: seconds to wait for an
+    answer; connect_timeout: for a connection. clock: Unix seconds.
     Raises ValueError for a URL it cannot use.
     """
 
-    __slots__ = ("_clock", "_keep", "_known", "_link")
+    __slots__ = ("_clock", "_known", "_link", "_ttl")
 
     def __init__(
         self,
         url: str,
         *,
-        most: int = 100_000,
-        keep: float = 3600.0,
+        max_entries: int = 100_000,
+        ttl: float = 3600.0,
         timeout: float = 0.2,
         connect_timeout: float = 2.0,
         clock: Callable[[], float] = time,
     ) -> None:
         self._link = RedisLink(url, timeout=timeout, connect_timeout=connect_timeout)
-        if not keep > 0:
-            raise ValueError(f"keep {keep}: expected more than 0")
-        self._known: ExpiringMap[str, _Known] = ExpiringMap(most, keep, clock)
-        self._keep = keep
+        if not ttl > 0:
+            raise ValueError(f"ttl {ttl}: expected more than 0")
+        self._known: ExpiringMap[str, _Known] = ExpiringMap(max_entries, ttl, clock)
+        self._ttl = ttl
         self._clock = clock
 
     def __len__(self) -> int:
@@ -111,7 +110,7 @@ class RedisAffinityStore(Shared):
     def keep(self, key: str, bond: AffinityRecord) -> None:
         now = self._clock()
         known = self._known.get(key)
-        if known is not None and known.bond == bond and now - known.at < self._keep * _RENEWED:
+        if known is not None and known.bond == bond and now - known.at < self._ttl * _RENEWED:
             self._known.put(key, known)
             return
         known = _Known(bond, 0.0)
@@ -131,7 +130,7 @@ class RedisAffinityStore(Shared):
 
     @property
     def _written_for(self) -> float:
-        return self._keep * (1 + _RENEWED)
+        return self._ttl * (1 + _RENEWED)
 
     @property
     def _milliseconds(self) -> int:

@@ -40,12 +40,14 @@ async def remembered(
     """A store for three conversations, for 60 seconds, with its clock."""
     clock = Clock()
     if request.param == "memory":
-        memory = MemoryAffinityStore(most=3, keep=60, clock=clock)
+        memory = MemoryAffinityStore(max_entries=3, ttl=60, clock=clock)
         await memory.start()
         yield memory, clock
         await memory.aclose()
         return
-    async with opened(request.getfixturevalue("redis_url"), most=3, keep=60, clock=clock) as bonds:
+    async with opened(
+        request.getfixturevalue("redis_url"), max_entries=3, ttl=60, clock=clock
+    ) as bonds:
         yield bonds, clock
 
 
@@ -61,7 +63,7 @@ async def test_the_last_one_kept_is_found(remembered: tuple[AffinityStore, Clock
 
 async def test_memory_forgets_in_time_counted_from_the_last_answer() -> None:
     clock = Clock()
-    bonds = MemoryAffinityStore(keep=60, clock=clock)
+    bonds = MemoryAffinityStore(ttl=60, clock=clock)
     bonds.keep("k", HERE)
     clock.now += 59
     bonds.keep("k", HERE)
@@ -75,7 +77,9 @@ async def test_memory_forgets_in_time_counted_from_the_last_answer() -> None:
 @pytest.mark.parametrize("url", [False, True])
 async def test_memory_is_bounded(url: bool, redis_url: str) -> None:
     bonds: MemoryAffinityStore | RedisAffinityStore
-    bonds = RedisAffinityStore(redis_url, most=3) if url else MemoryAffinityStore(most=3)
+    bonds = (
+        RedisAffinityStore(redis_url, max_entries=3) if url else MemoryAffinityStore(max_entries=3)
+    )
     for n in range(3):
         bonds.keep(str(n), HERE)
     assert await bonds.find("0") == HERE  # the others are unheard of for longer now
@@ -86,7 +90,7 @@ async def test_memory_is_bounded(url: bool, redis_url: str) -> None:
     assert left == [0, 3, 4]
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"keep": 0.0}, {"keep": -1.0}])
+@pytest.mark.parametrize("wrong", [{"max_entries": 0}, {"ttl": 0.0}, {"ttl": -1.0}])
 def test_room_and_time_are_wanted(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected (at least 1|more than 0)"):
         MemoryAffinityStore(**wrong)
@@ -105,7 +109,7 @@ async def test_processes_share_them(redis_url: str) -> None:
 
 
 async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> None:
-    async with opened(redis_url, keep=60) as bonds:
+    async with opened(redis_url, ttl=60) as bonds:
         bonds.keep("k", HERE)
         await bonds.find("k")
         with redis_server.client() as client:
@@ -113,7 +117,7 @@ async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> N
             assert name == b"penstock:{k}:bond"
             assert 60_000 < client.pttl(name) <= 80_000
     clock = Clock()
-    async with opened(redis_url, keep=0.03, clock=clock) as bonds:
+    async with opened(redis_url, ttl=0.03, clock=clock) as bonds:
         bonds.keep("short", HERE)
         assert await bonds.find("short") == HERE
         clock.now += 1
@@ -135,8 +139,8 @@ async def test_redis_is_told_of_changes_and_now_and_then(
 
     clock = Clock()
     async with (
-        opened(redis_url, keep=60, clock=clock) as one,
-        opened(redis_url, keep=60, clock=clock) as two,
+        opened(redis_url, ttl=60, clock=clock) as one,
+        opened(redis_url, ttl=60, clock=clock) as two,
     ):
         before = writes()
         one.keep("k", HERE)
