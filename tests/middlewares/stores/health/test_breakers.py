@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from middlewares.exchange import Target
 from middlewares.stores.health.base import Health, State
 from middlewares.stores.health.breakers import BreakerPolicy, Breakers
-from tests.middlewares.stores.outcomes import Outcome, report
 from tests.simulated import EPOCH
+
+from .outcomes import Outcome, report
 
 PLACE = Target("one", "m")
 OTHER = Target("two", "m")

@@ -13,9 +13,10 @@ import pytest
 from middlewares.exchange import Target
 from middlewares.stores.health.breakers import BreakerPolicy, Breakers
 from middlewares.stores.health.redis import KEY, SharedBreakers
-from tests.middlewares.stores.outcomes import Outcome, report
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.waiting import until
+
+from .outcomes import Outcome, report
 
 PLACE = Target("one", "m")
 TERMS = BreakerPolicy(open_for=60.0, max_open_for=600.0)

@@ -28,9 +28,10 @@ from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from tests.middlewares.stores.entries import credit, use
-from tests.middlewares.stores.full_disk import full_disk
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.waiting import DEADLINE, until
+
+from .full_disk import full_disk
 
 ROOT = Path(__file__).parents[4]
 FIVE = {"5h": 1.0}

@@ -14,7 +14,8 @@ from edge.vendors.errors.overflow import overflow_message
 from edge.vendors.errors.waits import asked_in, duration, retry_after
 from middlewares.exchange import Dialect
 from tests.asgi import request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+
+from .scripted import JSON, Answer, House, Scripted
 
 MANY = "9" * 5000
 ARABIC, WIDE = "\u0663", "\uff15"

@@ -16,9 +16,9 @@ from edge.upstreams import (
 )
 from edge.upstreams.http import HttpxUpstream, PooledHTTPTransport, upstream_for
 from edge.upstreams.http1.transport import PoolLimits, SizedBody, Transport
-from tests.edge.upstreams.fake import Fake, Peer, answer, answering, chunked
+from tests.edge.upstreams.http1.talk import GET, post, settled, whole
 
-from .talk import GET, post, settled, whole
+from .fake import Fake, Peer, answer, answering, chunked
 
 
 async def parts() -> AsyncIterator[bytes]:

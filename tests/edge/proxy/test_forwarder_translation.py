@@ -16,8 +16,7 @@ from edge.upstreams import ConnectFailed, Disconnected, TimedOut
 from middlewares import KINDS
 from middlewares.exchange import Exchange, Usage
 from tests.asgi import Call, Recorded, http_scope, request
-
-from .dialogue import (
+from tests.edge.dialogue import (
     CROSSED,
     DOCUMENT,
     MODELS,
@@ -31,7 +30,7 @@ from .dialogue import (
     ask,
     tools,
 )
-from .scripted import Answer, House, Pulse, Scripted, Step
+from tests.edge.scripted import Answer, House, Pulse, Scripted, Step
 
 pytestmark = pytest.mark.simulated_time
 
