@@ -162,7 +162,7 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
     fallback = parts.settings.fallback
     return FallbackMiddleware(
         app,
-        places=parts.places,
+        candidates=parts.places,
         served=parts.places.served,
         health=parts.health,
         retry=RetryPolicy(

@@ -89,7 +89,7 @@ def handlers(
         estimator=estimator,
         hold=server.first_token_hold,
         keep_alive=server.ping_interval or float("inf"),
-        hear_out=server.disconnect_drain,
+        drain=server.disconnect_drain,
         max_answer=max_answer,
         learned=Learned(),
     )

@@ -92,7 +92,7 @@ async def _fallback(m: ModuleType) -> AsyncIterator[Wrap]:
     target = Target("up", "conformance")
     health = Breakers()
     yield lambda app: m.FallbackMiddleware(
-        app, places=lambda exchange: (Candidate(target),), health=health
+        app, candidates=lambda exchange: (Candidate(target),), health=health
     )
     assert health.flying(target) == 0
 

@@ -60,7 +60,7 @@ class Leaving:
         self,
         *steps: Step,
         stream: bool = True,
-        hear_out: float = 30.0,
+        drain: float = 30.0,
         silence: float = 10.0,
         **known: object,
     ) -> None:
@@ -83,7 +83,7 @@ class Leaving:
         exchange.candidate = model.places[0]
         inner = Forwarder(
             providers={"both": provider},
-            hear_out=hear_out,
+            drain=drain,
             hold=silence,
             keep_alive=silence,
         )
@@ -165,7 +165,7 @@ async def test_who_leaves_before_the_first_byte_is_heard_out_too(stream: bool) -
 
 
 async def test_hearing_out_has_an_end() -> None:
-    chat = Leaving(ROLE, HI, asyncio.Event(), on_hangup="drain", hear_out=0.01)
+    chat = Leaving(ROLE, HI, asyncio.Event(), on_hangup="drain", drain=0.01)
     async with chat.call() as call:
         await call.chunk()
         call.hang_up()
