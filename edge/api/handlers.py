@@ -133,7 +133,7 @@ def stateful(
             keep=settings.keep_responses,
             limit=settings.server.max_body,
             lost=metrics.not_kept.inc,
-            appraise=estimator.appraise,
+            quote=estimator.quote,
         )
         return Stateful(app, kept)
 

@@ -103,23 +103,23 @@ async def health_of(
     return breakers
 
 
-async def bonds_of(settings: Settings, stack: AsyncExitStack) -> AffinityStore | None:
+async def affinity_store_of(settings: Settings, stack: AsyncExitStack) -> AffinityStore | None:
     """Where conversations were answered last; None where none is remembered. `stack` closes it."""
     affinity, store = settings.affinity, settings.store
     if not affinity.ttl:
         return None
-    bonds: AffinityStore
+    affinity_store: AffinityStore
     if store.counters == "memory":
-        bonds = MemoryAffinityStore(max_entries=affinity.max_entries, ttl=affinity.ttl)
+        affinity_store = MemoryAffinityStore(max_entries=affinity.max_entries, ttl=affinity.ttl)
     else:
         from middlewares.stores.affinity.redis import RedisAffinityStore
 
-        bonds = RedisAffinityStore(
+        affinity_store = RedisAffinityStore(
             str(store.counters),
             max_entries=affinity.max_entries,
             ttl=affinity.ttl,
             timeout=store.counters_timeout,
         )
-    stack.push_async_callback(bonds.aclose)
-    await bonds.start()
-    return bonds
+    stack.push_async_callback(affinity_store.aclose)
+    await affinity_store.start()
+    return affinity_store

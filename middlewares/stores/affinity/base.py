@@ -41,7 +41,7 @@ class AffinityStore(Protocol):
         """What is known. Never raises, and returns in bounded time."""
         ...
 
-    def keep(self, key: str, bond: AffinityRecord) -> None:
+    def keep(self, key: str, affinity_record: AffinityRecord) -> None:
         """The conversation was answered there. Waits for nobody."""
         ...
 
@@ -79,5 +79,5 @@ class MemoryAffinityStore(Shared):
     async def find(self, key: str) -> AffinityRecord | None:
         return self._recent.get(key)
 
-    def keep(self, key: str, bond: AffinityRecord) -> None:
-        self._recent.put(key, bond)
+    def keep(self, key: str, affinity_record: AffinityRecord) -> None:
+        self._recent.put(key, affinity_record)
