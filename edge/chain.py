@@ -63,13 +63,13 @@ class Parts(msgspec.Struct, frozen=True):
     keys: KeyDirectory | None
     counters: RateCounters
     accounts: Accounts
-    ledger_writer: LedgerWriter
+    book: LedgerWriter
     replays: ReplayStore
     stateful: Callable[[ASGIApp], Stateful]
     places: Candidates
     health: Health
     line: ThrottleQueue
-    second_queue: ThrottleQueue
+    second_line: ThrottleQueue
     uploads: Uploads
     metrics: Metrics
     estimator: Estimator
@@ -129,7 +129,7 @@ def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
         limits=parts.plans.of_the_body,
         exempt=_unlimited(parts),
         tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
-        line=parts.second_queue,
+        line=parts.second_line,
     )
 
 
@@ -162,7 +162,7 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
     fallback = parts.settings.fallback
     return FallbackMiddleware(
         app,
-        candidates=parts.places,
+        places=parts.places,
         served=parts.places.served,
         health=parts.health,
         retry=RetryPolicy(
@@ -290,10 +290,7 @@ LAYERS: tuple[Layer, ...] = (
         "budget",
         "reserves once for all that is tried inside, and writes down what it was",
         lambda app, p: BudgetMiddleware(
-            app,
-            accounts=p.accounts,
-            ledger_writer=p.ledger_writer,
-            quote=Quoter(p.catalog, p.plans).soon,
+            app, accounts=p.accounts, book=p.book, appraise=Quoter(p.catalog, p.plans).soon
         ),
     ),
     Layer(

@@ -434,7 +434,7 @@ class ReloadMetrics:
         )
         self.valid.set(1)
 
-    def told(self, result: str, *, valid: bool) -> None:
+    def record(self, result: str, *, valid: bool) -> None:
         """Count one of them. valid: whether the file is good as it is."""
         self.reloads.labels(result).inc()
         self.valid.set(float(valid))

@@ -89,7 +89,7 @@ def handlers(
         estimator=estimator,
         hold=server.first_token_hold,
         keep_alive=server.ping_interval or float("inf"),
-        drain=server.disconnect_drain,
+        hear_out=server.disconnect_drain,
         max_answer=max_answer,
         learned=Learned(),
     )
@@ -133,7 +133,7 @@ def stateful(
             keep=settings.keep_responses,
             limit=settings.server.max_body,
             lost=metrics.not_kept.inc,
-            quote=estimator.quote,
+            appraise=estimator.appraise,
         )
         return Stateful(app, kept)
 

@@ -22,17 +22,6 @@ from .secrets import HttpUrl, Location, References, Secret
 from .units import Credits, Duration, Network, RateSetting, Size, Span, network
 from .validate import allowance_faults, endpoint_of, faults_of, slug
 
-_UNITS = {
-    Duration: Duration.parse,
-    Size: Size.parse,
-    RateSetting: RateSetting.parse,
-    Credits: Credits.parse,
-    Span: Span.parse,
-    Network: network,
-}
-_RESPONSES_TTL = 30 * 86400.0
-"""Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
-
 
 class Settings(Configuration, frozen=True, kw_only=True):
     """A loaded and checked configuration.
@@ -52,7 +41,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
         """Seconds for which answers of the Responses API are stored; 0 stores none."""
         if self.store.responses_ttl is not None:
             return self.store.responses_ttl
-        return 0.0 if self.auth.mode == "none" else _RESPONSES_TTL
+        return 0.0 if self.auth.mode == "none" else _KEEP
 
     @property
     def slug(self) -> str:
@@ -119,18 +108,23 @@ def parse(
     """
     directory = directory or Path.cwd()
     references = References(env, directory)
-    decoder = ConfigDecoder(
+    reader = ConfigDecoder(
         {
-            **_UNITS,
+            Duration: Duration.parse,
+            Size: Size.parse,
+            RateSetting: RateSetting.parse,
+            Credits: Credits.parse,
+            Span: Span.parse,
             HttpUrl: HttpUrl.parse,
+            Network: network,
             Secret: references.secret,
             Location: references.location,
             Path: references.existing,
         }
     )
-    configuration = decoder.decode(Configuration, document)
+    configuration = reader.read(Configuration, document)
     if configuration is None:
-        raise SettingsError(decoder.faults)
+        raise SettingsError(reader.faults)
     if faults := list(faults_of(configuration)):
         raise SettingsError(faults)
     fields = msgspec.structs.asdict(configuration)
@@ -153,13 +147,24 @@ def _stored_under(store: StoreConfig, directory: Path) -> StoreConfig:
 
 def read_key_limits(document: object, path: str = "limits") -> AllowanceConfig:
     """The limits of a key: the settings of a plan without its id. Raises SettingsError."""
-    decoder = ConfigDecoder(_UNITS)
-    allowance = decoder.decode(AllowanceConfig, document, path)
+    reader = ConfigDecoder(
+        {
+            Duration: Duration.parse,
+            RateSetting: RateSetting.parse,
+            Credits: Credits.parse,
+            Span: Span.parse,
+        }
+    )
+    allowance = reader.read(AllowanceConfig, document, path)
     if allowance is None:
-        raise SettingsError(decoder.faults)
+        raise SettingsError(reader.faults)
     if faults := list(allowance_faults(allowance, path)):
         raise SettingsError(faults)
     return allowance
+
+
+_KEEP = 30 * 86400.0
+"""Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
 
 
 def _written(document: object) -> Iterator[str]:

@@ -87,11 +87,11 @@ async def health_of(
     """
     breaker = settings.breaker
     terms = BreakerPolicy(
-        min_failures=breaker.min_failures,
-        failure_rate=breaker.failure_rate,
+        failures=breaker.min_failures,
+        share=breaker.failure_rate,
         window=breaker.window,
-        open_for=breaker.open_for,
-        max_open_for=breaker.max_open_for,
+        pause=breaker.open_for,
+        longest_pause=breaker.max_open_for,
     )
     breakers = Breakers(terms, changed=changed)
     if settings.store.counters != "memory":
@@ -103,23 +103,23 @@ async def health_of(
     return breakers
 
 
-async def affinity_store_of(settings: Settings, stack: AsyncExitStack) -> AffinityStore | None:
+async def bonds_of(settings: Settings, stack: AsyncExitStack) -> AffinityStore | None:
     """Where conversations were answered last; None where none is remembered. `stack` closes it."""
     affinity, store = settings.affinity, settings.store
     if not affinity.ttl:
         return None
-    affinity_store: AffinityStore
+    bonds: AffinityStore
     if store.counters == "memory":
-        affinity_store = MemoryAffinityStore(max_entries=affinity.max_entries, ttl=affinity.ttl)
+        bonds = MemoryAffinityStore(most=affinity.max_entries, keep=affinity.ttl)
     else:
         from middlewares.stores.affinity.redis import RedisAffinityStore
 
-        affinity_store = RedisAffinityStore(
+        bonds = RedisAffinityStore(
             str(store.counters),
-            max_entries=affinity.max_entries,
-            ttl=affinity.ttl,
+            most=affinity.max_entries,
+            keep=affinity.ttl,
             timeout=store.counters_timeout,
         )
-    stack.push_async_callback(affinity_store.aclose)
-    await affinity_store.start()
-    return affinity_store
+    stack.push_async_callback(bonds.aclose)
+    await bonds.start()
+    return bonds

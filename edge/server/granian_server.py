@@ -47,7 +47,7 @@ class Parent(Protocol):
     def interrupt(self, number: int) -> None:
         """SIGTERM or SIGINT has come. Called in the middle of anything: it sets attributes only."""
 
-    def ask_reload(self) -> None:
+    def request_reload(self) -> None:
         """SIGHUP has come. Sets an attribute only."""
 
 
@@ -108,7 +108,7 @@ class GranianServer(MPServer):
         self._parent.interrupt(args[0] if args else signal.SIGINT)
 
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
-        self._parent.ask_reload()
+        self._parent.request_reload()
 
     def _init_shared_socket(self) -> None:
         if self._inherited is None:

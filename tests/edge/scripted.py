@@ -189,7 +189,7 @@ UPSTREAM_KEY = b"sk-upstream-canary-0123456789"
 
 
 @dataclass
-class ScriptedGateway:
+class House:
     """The whole chain over one scripted upstream. `log` gathers the lines.
 
     configured: whether providers are made of the document's upstreams, all but their transports.
@@ -242,7 +242,7 @@ class ScriptedGateway:
             }
         counters = MemoryCounters()
         self.accounts = Accounts(counters, self.ledger)
-        self.ledger_writer = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
+        self.book = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
         plans = Plans(self.settings)
         health = Breakers()
         statement = UsageReport(
@@ -255,7 +255,7 @@ class ScriptedGateway:
             providers,
             sealing=sealing,
             estimator=self.estimator,
-            account=AccountApp(statement, flush=self.ledger_writer.flush),
+            account=AccountApp(statement, flush=self.book.flush),
             max_answer=self.max_answer,
         )
         parts = Parts(
@@ -265,7 +265,7 @@ class ScriptedGateway:
             keys=None,
             counters=counters,
             accounts=self.accounts,
-            ledger_writer=self.ledger_writer,
+            book=self.book,
             replays=MemoryReplays(),
             stateful=stateful(
                 self.settings,
@@ -282,7 +282,7 @@ class ScriptedGateway:
             ),
             health=health,
             line=ThrottleQueue(),
-            second_queue=ThrottleQueue(),
+            second_line=ThrottleQueue(),
             uploads=uploads_of(self.settings),
             metrics=self.metrics,
             estimator=self.estimator,

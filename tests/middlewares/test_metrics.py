@@ -194,15 +194,15 @@ import os
 from middlewares import Metrics
 from middlewares.metrics import ReloadMetrics
 told = ReloadMetrics()
-told.told("applied", valid=True)
+told.record("applied", valid=True)
 there, here = os.pipe()
 if not os.fork():  # as a worker is, and it has files of its own from now on
     Metrics().flush()
     os.read(there, 1)
     print(Metrics().exposition()[0].decode(), flush=True)
     os._exit(0)
-told.told("applied", valid=True)
-told.told("refused", valid=False)
+told.record("applied", valid=True)
+told.record("refused", valid=False)
 os.write(here, b"1")
 os.wait()
 """

@@ -30,11 +30,14 @@ def child(work):
     back, say = os.pipe()
     pid = os.fork()
     if not pid:
-        work()
-        os.write(say, b"1")
-        os.read(there, 1)
-        os._exit(0)
-    os.read(back, 1)
+        try:
+            work()
+            os.write(say, b"1")
+            os.read(there, 1)
+        finally:
+            os._exit(0)
+    os.close(say)
+    assert os.read(back, 1) == b"1"
     return pid, here
 
 def end(pid, here):
@@ -51,7 +54,7 @@ def count(number, flying=0):
         for _ in range(number + flying):
             metrics.began()
         for _ in range(number):
-            metrics.finished(Exchange(endpoint="e", entry="m"), 0.0)
+            metrics.finished(Exchange(endpoint="e", catalog_id="m"), 0.0)
         metrics.flush()
     return work
 
@@ -117,9 +120,9 @@ def test_successors_without_end_use_the_slots_of_the_dead() -> None:
 
 def test_gauge_of_the_parent_is_shown_by_its_children() -> None:
     (seen,) = run(
-        "told = ReloadMetrics(); told.told('applied', valid=True)\n"
+        "told = ReloadMetrics(); told.record('applied', valid=True)\n"
         "a = child(count(1))\n"
-        "told.told('applied', valid=True); told.told('refused', valid=False)\n"
+        "told.record('applied', valid=True); told.record('refused', valid=False)\n"
         "b = child(lambda: (count(1)(), scrape(), sys.stdout.flush())); end(*a); end(*b)"
     )
     assert seen["penstock_config_reloads_total applied"] == 2

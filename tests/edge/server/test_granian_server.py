@@ -119,7 +119,7 @@ class Parent:
     def interrupt(self, number: int) -> None:
         self.called.append(number)
 
-    def ask_reload(self) -> None:
+    def request_reload(self) -> None:
         self.called.append("reload")
 
 

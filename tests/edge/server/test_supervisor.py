@@ -17,7 +17,8 @@ import pytest
 from edge.runtime.loop_guard import LoopGuard
 from edge.runtime.worker_table import Stage, WorkerTable
 from edge.server import forking
-from edge.server.supervisor import LONGEST_ALONE, LONGEST_WAIT, Supervisor, Wake, wait_after
+from edge.server.supervisor import LONGEST_ALONE, LONGEST_WAIT, Supervisor, start_delay
+from edge.server.wake_pipe import WakePipe
 from tests.waiting import DEADLINE
 
 _FORK = multiprocessing.get_context("fork")
@@ -43,7 +44,7 @@ RAISED = [
 
 
 def started(
-    roster: WorkerTable, wake: Wake, row: int, *, opens: bool, patient: bool
+    roster: WorkerTable, wake: WakePipe, row: int, *, opens: bool, patient: bool
 ) -> BaseProcess:
     """The process of a worker. opens: it reports that it is ready; patient: it ignores SIGTERM."""
 
@@ -53,7 +54,7 @@ def started(
         if not opens:
             os._exit(3)
         roster.report(row, Stage.READY)
-        wake.call()
+        wake.wake()
         time.sleep(DEADLINE)
 
     process = _FORK.Process(target=run)
@@ -67,16 +68,16 @@ class Case:
 
     def __init__(self, workers: int = 2, *, drain: float = 5.0) -> None:
         self.roster = WorkerTable(workers)
-        self.wake = Wake()
+        self.wake = WakePipe()
         self.opens = True
         self.patient = False
         self.raises: Exception | None = None
         self.spawned: list[int] = []
         self.ready = threading.Event()
         self.supervisor = Supervisor(
-            self.roster, self.wake, spawn=self.spawn, notice=0.0, drain=drain
+            self.roster, self.wake, spawn=self.spawn, drain_delay=0.0, drain=drain
         )
-        self.supervisor.opened = self.ready.set
+        self.supervisor.on_open = self.ready.set
         self.turns = 0
         self.wrong: Exception | None = None
         self.at_turn: Callable[[int], object] = lambda _turn: None
@@ -110,9 +111,9 @@ class Case:
 
 
 def test_wait_after_doubles_and_is_bounded() -> None:
-    waits = [wait_after(failures) for failures in range(1, 12)]
+    waits = [start_delay(failures) for failures in range(1, 12)]
     assert waits[:4] == [0.0, 0.5, 1.0, 2.0]
-    assert waits[-1] == LONGEST_WAIT == wait_after(10**9)
+    assert waits[-1] == LONGEST_WAIT == start_delay(10**9)
 
 
 def test_workers_that_end_are_replaced() -> None:
@@ -185,10 +186,10 @@ def test_starts_follow_soon_while_no_worker_lives() -> None:
             case.supervisor.terminate()
 
     assert case.run(at_turn) == 0
-    assert waits[0] <= LONGEST_ALONE < wait_after(5)
+    assert waits[0] <= LONGEST_ALONE < start_delay(5)
 
 
-HOOKS = ("buried", "changed", "warn", "release", "opened")
+HOOKS = ("on_end", "on_change", "on_drain", "before_stop", "on_open")
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: f"{type(error).__name__}-{error}")
@@ -277,11 +278,11 @@ def test_failed_fork_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_full_pipe_wakes_and_blocks_nobody() -> None:
-    wake = Wake()
+    wake = WakePipe()
     for _ in range(1 << 17):
-        wake.call()
-    wake.drain()
-    wake.drain()
-    wake.drain()
-    wake.call()
+        wake.wake()
+    wake.clear()
+    wake.clear()
+    wake.clear()
+    wake.wake()
     assert os.read(wake.reader, 1)

@@ -1,0 +1,86 @@
+"""The application of a worker process, and how its process is set up."""
+
+import ctypes
+import gc
+import os
+import signal
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
+
+from edge.config.snapshot import SharedConfig
+from edge.observability.metric_memory import MetricMemory
+from edge.observability.request_log import configure
+from edge.runtime.descriptors import DescriptorBudget
+from edge.runtime.run_folder import RunFolder
+from edge.runtime.standard_streams import print_to_log
+from edge.runtime.worker_table import WorkerSlot
+
+from .granian_server import stop_once
+from .signals import follow_parent
+from .wake_pipe import WakePipe
+
+if TYPE_CHECKING:
+    from edge.app import Gateway
+
+_MMAP_THRESHOLD = -3
+"""`M_MMAP_THRESHOLD` of glibc's `malloc.h`."""
+_LARGE_BLOCK = 4 << 20
+"""Bytes. Smaller blocks are kept for the next request, which is faster."""
+
+
+def create_gateway(
+    shared_config: SharedConfig,
+    folder: RunFolder,
+    memory: MetricMemory | None,
+    room: DescriptorBudget,
+    place: WorkerSlot,
+    pipe: WakePipe,
+) -> "Gateway":
+    """The application of one worker. Called in the worker, after the fork."""
+    from edge.app import Gateway  # the parent does not need most of it
+
+    snapshot = shared_config.read()
+    settings = snapshot.settings
+    sink = configure(level=settings.log.level, form=settings.log.format)
+    Finalize(None, sink.flush, exitpriority=10)  # a forked process runs no atexit
+    print_to_log(sink.line)
+    signal.set_wakeup_fd(-1)  # it is the parent's; the event loop sets its own
+    _map_large_blocks()
+    if hasattr(os, "SCHED_BATCH"):
+        # The loop and Granian's thread wake each other for every event. Under this policy (same
+        # CPU share, Linux) the woken thread does not preempt the other in mid-batch.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+    def on_open() -> None:
+        follow_parent()
+        pipe.wake()
+
+    def on_ready() -> None:
+        gc.collect()
+        gc.freeze()  # objects of the start-up stay, so the collector need not visit them again
+        gc.set_threshold(10_000, 10, 10)
+        pipe.wake()
+
+    gateway = Gateway(
+        snapshot,
+        on_open=on_open,
+        on_ready=on_ready,
+        shared_config=shared_config,
+        folder=folder.path,
+        gather=None if memory is None else memory.registry,
+        room=room,
+        place=place,
+    )
+    stop_once(gateway.begin_drain)
+    return gateway
+
+
+def _map_large_blocks() -> None:
+    """Make glibc map each large block separately, so that a freed block leaves the process at once.
+
+    Otherwise it raises its threshold to the largest freed block, and the memory of a single body of
+    32 MiB is never returned (`mallopt(3)`). Other C libraries have no such threshold.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
