@@ -65,7 +65,7 @@ async def _budget(m: ModuleType) -> AsyncIterator[Wrap]:
     def appraise(exchange: Exchange) -> Any:
         """For somebody who was let in further out."""
         exchange.principal = Principal("conformance")
-        return m.Bill(budget, "", input=10, output=20, price=Price(NANO, NANO))
+        return m.Quote(budget, "", input=10, output=20, price=Price(NANO, NANO))
 
     try:
         yield lambda app: m.BudgetMiddleware(app, accounts=accounts, book=book, appraise=appraise)
