@@ -327,7 +327,8 @@ module = importlib.import_module(home)
 loaded = {name for name, module in sys.modules.items() if module is not None}
 
 features = sys.stdin.read().split()
-others = {f"middlewares.{feature}" for feature in features} - {home}
+own = ".".join(home.split(".")[:2])  # a feature may be a package
+others = {f"middlewares.{feature}" for feature in features} - {own}
 foreign = {"edge", "starlette", "httpx", "granian"}
 assert not loaded & (others | foreign), loaded & (others | foreign)
 
