@@ -409,7 +409,7 @@ class Gateway:
         shared.uploads.make_room(settings.server.max_body)
         token = settings.auth.admin_token
         plans = Plans(settings)
-        statement = UsageReport(
+        usage_report = UsageReport(
             terms=plans.terms, accounts=shared.accounts, rates=shared.counters, ledger=shared.ledger
         )
         bottom = handlers(
@@ -418,7 +418,7 @@ class Gateway:
             providers,
             sealing=shared.sealing,
             estimator=shared.estimator,
-            account=AccountApp(statement, flush=shared.book.flush),
+            account=AccountApp(usage_report, flush=shared.book.flush),
         )
         parts = Parts(
             settings=settings,
@@ -459,7 +459,7 @@ class Gateway:
                 catalog=catalog,
                 keys=SqlKeyStore(shared.database),
                 audit=SqlAuditStore(shared.database),
-                statement=statement,
+                usage_report=usage_report,
             ),
             door=self._door,
         )

@@ -39,12 +39,12 @@ class AccountApp:
 
     def __init__(
         self,
-        statement: UsageReport,
+        usage_report: UsageReport,
         *,
         flush: Callable[[], Awaitable[None]] = _nothing,
         patience: float = 0.3,
     ) -> None:
-        self._statement = statement
+        self._usage_report = usage_report
         self._flush = flush
         self._patience = patience
 
@@ -65,20 +65,20 @@ class AccountApp:
         if principal is None:
             raise Problem("missing_key", reason="nobody in particular asks")
         if exchange.endpoint == "limits":
-            return await self._statement.limits(principal)
+            return await self._usage_report.limits(principal)
         if exchange.endpoint == "usage":
             query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
             try:
-                period = read_period(query, self._statement.clock())
+                period = read_period(query, self._usage_report.clock())
             except PeriodRefused as raised:
                 raise expected(raised.field, raised.expected) from None
-            return await self._statement.usage(principal.id, period)
+            return await self._usage_report.usage(principal.id, period)
         return await self._request(principal, plain_path(scope["path"]).rpartition("/")[2])
 
     async def _request(self, principal: Principal, request_id: str) -> dict[str, Any]:
         if not _ID.fullmatch(request_id):
             raise _unknown()
-        ledger = self._statement.ledger
+        ledger = self._usage_report.ledger
         entry = await ledger.get(principal.id, request_id)
         if entry is None:
             loop = asyncio.get_running_loop()

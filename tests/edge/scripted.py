@@ -245,7 +245,7 @@ class House:
         self.book = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
         plans = Plans(self.settings)
         health = Breakers()
-        statement = UsageReport(
+        usage_report = UsageReport(
             terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
         sealing = Sealing(MemorySecretStore())
@@ -255,7 +255,7 @@ class House:
             providers,
             sealing=sealing,
             estimator=self.estimator,
-            account=AccountApp(statement, flush=self.book.flush),
+            account=AccountApp(usage_report, flush=self.book.flush),
             max_answer=self.max_answer,
         )
         parts = Parts(
@@ -301,7 +301,7 @@ class House:
                 catalog=self.catalog,
                 keys=MemoryKeyStore(),
                 audit=MemoryAuditStore(),
-                statement=statement,
+                usage_report=usage_report,
             ),
             door=Admission(None, lambda: 0),
             endpoints=self.endpoints,

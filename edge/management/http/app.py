@@ -42,7 +42,7 @@ Handler = Callable[[AdminRequest], Awaitable[Answer]]
 class AdminApp:
     """/admin/v1 and everything below it.
 
-    token: the token of callers; None turns the API off. keys, audit: stores. statement: reads
+    token: the token of callers; None turns the API off. keys, audit: stores. usage_report: reads
     limits, counters and ledger. origins: web origins that may call it.
     """
 
@@ -54,7 +54,7 @@ class AdminApp:
         catalog: Catalog,
         keys: KeyStore,
         audit: AuditStore,
-        statement: UsageReport,
+        usage_report: UsageReport,
         origins: Collection[str] = (),
         clock: Callable[[], float] = time,
     ) -> None:
@@ -63,7 +63,7 @@ class AdminApp:
         self._token = None if token is None else token.encode()
         self._origins = frozenset(origin.encode() for origin in origins)
         keys_ = Keys(settings, catalog, keys, audit, clock)
-        money = Money(settings, keys, audit, statement, clock)
+        money = Money(settings, keys, audit, usage_report, clock)
         self._routes = Router(
             [
                 Route("/admin/v1/keys", Resource(GET=keys_.page, POST=keys_.create)),

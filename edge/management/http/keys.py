@@ -79,8 +79,8 @@ class Keys:
         self._audit = Audit(audit, "admin", clock=clock)
         self._clock = clock
 
-    async def page(self, asked: AdminRequest) -> Answer:
-        query = asked.query("limit", "after")
+    async def page(self, request: AdminRequest) -> Answer:
+        query = request.query("limit", "after")
         limit, after = limit_of(query), text_of(query, "after")
         place = None
         if after is not None:
@@ -93,8 +93,8 @@ class Keys:
         rows = [keys.described(key, self._clock()) for key in found]
         return 200, page(rows, limit, rows[limit - 1]["id"] if len(rows) > limit else None)
 
-    async def create(self, asked: AdminRequest) -> Answer:
-        body = await asked.body(NewKey)
+    async def create(self, request: AdminRequest) -> Answer:
+        body = await request.body(NewKey)
         key, secret = await keys.create(
             self._audit.keys(self._store, "key.create"),
             self._brand,
@@ -113,13 +113,13 @@ class Keys:
         )
         return 201, {**keys.described(key, self._clock()), "secret": secret}
 
-    async def show(self, asked: AdminRequest) -> Answer:
-        asked.query()
-        return 200, keys.described(await key_of(self._store, asked), self._clock())
+    async def show(self, request: AdminRequest) -> Answer:
+        request.query()
+        return 200, keys.described(await key_of(self._store, request), self._clock())
 
-    async def edit(self, asked: AdminRequest) -> Answer:
-        key = await key_of(self._store, asked)
-        body = await asked.body(KeyChanges)
+    async def edit(self, request: AdminRequest) -> Answer:
+        key = await key_of(self._store, request)
+        body = await request.body(KeyChanges)
         given = msgspec.structs.asdict(body)
         fields = {name: value for name, value in given.items() if value is not UNSET}
         if "models" in fields:
@@ -135,9 +135,9 @@ class Keys:
         )
         return 200, keys.described(key, self._clock())
 
-    async def rotate(self, asked: AdminRequest) -> Answer:
-        key = await key_of(self._store, asked)
-        body = await asked.body(Rotation)
+    async def rotate(self, request: AdminRequest) -> Answer:
+        key = await key_of(self._store, request)
+        body = await request.body(Rotation)
         grace = _seconds("grace", body.grace) or 0.0
         audited = self._audit.keys(self._store, "key.rotate")
         key, secret = await keys.rotate(
@@ -145,9 +145,9 @@ class Keys:
         )
         return 200, {**keys.described(key, self._clock()), "secret": secret}
 
-    async def revoke(self, asked: AdminRequest) -> Answer:
-        key = await key_of(self._store, asked)
-        await asked.body(Nothing)
+    async def revoke(self, request: AdminRequest) -> Answer:
+        key = await key_of(self._store, request)
+        await request.body(Nothing)
         audited = self._audit.keys(self._store, "key.revoke")
         key = await keys.revoke(audited, key.id, now=self._clock())
         return 200, keys.described(key, self._clock())
@@ -165,10 +165,10 @@ class Keys:
         return granted
 
 
-async def key_of(store: KeyStore, asked: AdminRequest) -> Key:
+async def key_of(store: KeyStore, request: AdminRequest) -> Key:
     """The key that the path names. Raises Problem when there is none."""
     try:
-        return await keys.get(store, asked.id)
+        return await keys.get(store, request.id)
     except keys.KeyRefused:
         raise Problem("not_found", message="No key has this id.") from None
 

@@ -38,31 +38,31 @@ class Money:
         settings: Settings,
         keys: KeyStore,
         audit: AuditStore,
-        statement: UsageReport,
+        usage_report: UsageReport,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._rows = audit
         self._audit = Audit(audit, "admin", clock=clock)
-        self._statement = statement
-        self._ledger = statement.ledger
+        self._usage_report = usage_report
+        self._ledger = usage_report.ledger
         self._clock = clock
 
-    async def plans(self, asked: AdminRequest) -> Answer:
-        asked.query()
+    async def plans(self, request: AdminRequest) -> Answer:
+        request.query()
         rows = [money.described_plan(plan) for plan in self._settings.plans]
         return 200, page(rows, len(rows), None)
 
-    async def limits(self, asked: AdminRequest) -> Answer:
-        asked.query()
-        key = await key_of(self._keys, asked)
-        return 200, await self._statement.limits(money.principal(key))
+    async def limits(self, request: AdminRequest) -> Answer:
+        request.query()
+        key = await key_of(self._keys, request)
+        return 200, await self._usage_report.limits(money.principal(key))
 
-    async def credits(self, asked: AdminRequest) -> Answer:
-        query = asked.query("limit", "after")
+    async def credits(self, request: AdminRequest) -> Answer:
+        query = request.query("limit", "after")
         limit, before = limit_of(query), place_of(query)
-        key = await key_of(self._keys, asked)
+        key = await key_of(self._keys, request)
         found = await self._ledger.page(
             account=key.id, kind="credit", before=before, limit=limit + 1
         )
@@ -70,9 +70,9 @@ class Money:
         rows = [money.described_credit(entry) for entry in found]
         return 200, {**page(rows, limit, _next(found, limit)), "balance": decimal(left)}
 
-    async def credit(self, asked: AdminRequest) -> Answer:
-        key = await key_of(self._keys, asked)
-        body = await asked.body(NewCredit)
+    async def credit(self, request: AdminRequest) -> Answer:
+        key = await key_of(self._keys, request)
+        body = await request.body(NewCredit)
         now = self._clock()
         entry = await money.credit(
             self._ledger,
@@ -86,13 +86,13 @@ class Money:
         left = await money.balance(self._ledger, key, now)
         return 201, {**money.described_credit(entry), "balance": decimal(left)}
 
-    async def usage(self, asked: AdminRequest) -> Answer:
-        query = asked.query("account", "start", "end", "days")
+    async def usage(self, request: AdminRequest) -> Answer:
+        query = request.query("account", "start", "end", "days")
         period = read_period(query, self._clock())
         account = text_of(query, "account")
         if account is not None and not await self._is_known(account):
             raise Problem("not_found", message="No key has this id, and no row of the ledger.")
-        return 200, await self._statement.usage(account, period)
+        return 200, await self._usage_report.usage(account, period)
 
     async def _is_known(self, account: str) -> bool:
         """Whether a key has this id, or the ledger such an account: with no keys, an address."""
@@ -102,8 +102,8 @@ class Money:
             return True
         return bool(await self._ledger.page(account=account, limit=1))
 
-    async def ledger(self, asked: AdminRequest) -> Answer:
-        query = asked.query("account", "kind", "since", "until", "limit", "after")
+    async def ledger(self, request: AdminRequest) -> Answer:
+        query = request.query("account", "kind", "since", "until", "limit", "after")
         limit = limit_of(query)
         kind = text_of(query, "kind", ("use", "credit"))
         found = await self._ledger.page(
@@ -117,16 +117,16 @@ class Money:
         rows = [money.described_entry(entry) for entry in found]
         return 200, page(rows, limit, _next(found, limit))
 
-    async def entry(self, asked: AdminRequest) -> Answer:
-        asked.query()
-        askable = asked.id.isprintable() and not looks_secret(asked.id)
-        found = await self._ledger.get(None, asked.id) if askable else None
+    async def entry(self, request: AdminRequest) -> Answer:
+        request.query()
+        askable = request.id.isprintable() and not looks_secret(request.id)
+        found = await self._ledger.get(None, request.id) if askable else None
         if found is None:
             raise Problem("not_found", message="No row of the ledger has this id.")
         return 200, money.described_entry(found)
 
-    async def audit(self, asked: AdminRequest) -> Answer:
-        query = asked.query("subject", "limit", "after")
+    async def audit(self, request: AdminRequest) -> Answer:
+        query = request.query("subject", "limit", "after")
         limit, after = limit_of(query), text_of(query, "after")
         if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
             raise expected("after", "the `next` of a page")

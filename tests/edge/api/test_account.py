@@ -58,7 +58,7 @@ class Desk:
         self.counters = MemoryCounters(clock=lambda: self.now)
         self.accounts = Accounts(self.counters, self.ledger, clock=lambda: self.now)
         plans = Plans(parse({"plans": [PRO]}))
-        self.statement = UsageReport(
+        self.usage_report = UsageReport(
             terms=plans.terms,
             accounts=self.accounts,
             rates=self.counters,
@@ -69,7 +69,7 @@ class Desk:
         self.limits = plans.terms(ANN).limits
         if flush is not None:
             options["flush"] = flush
-        self.app = AccountApp(self.statement, **{"patience": 0.0, **options})
+        self.app = AccountApp(self.usage_report, **{"patience": 0.0, **options})
 
     async def get(
         self, path: str, principal: Principal | None = ANN, query: str = "", method: str = "GET"

@@ -61,7 +61,7 @@ class Office:
             "catalog": Catalog.build(settings),
             "keys": self.keys,
             "audit": self.audit,
-            "statement": UsageReport(
+            "usage_report": UsageReport(
                 terms=Plans(settings).terms,
                 accounts=Accounts(counters, self.ledger, clock=lambda: self.now),
                 rates=counters,
