@@ -154,7 +154,7 @@ async def requests(mode: str, count: int, *, limited: bool) -> None:
     limited: they are counted and paid for.
     """
     sys.path.insert(0, str(Path.cwd()))
-    from tests.edge.scripted import Answer, House, Scripted
+    from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
     form, caller, upstream = mode.split("-")
     stream = form == "stream"
@@ -173,7 +173,9 @@ async def requests(mode: str, count: int, *, limited: bool) -> None:
     }
     if limited:
         document |= {"plans": [_PLAN], "auth": {"mode": "none", "default_plan": "bench"}}
-    house = House(Scripted(Answer(pieces, headers=[(b"content-type", kind)])), document=document)
+    gateway = ScriptedGateway(
+        Scripted(Answer(pieces, headers=[(b"content-type", kind)])), document=document
+    )
     body = _request(caller, stream=stream)
     status = 0
 
@@ -199,13 +201,18 @@ async def requests(mode: str, count: int, *, limited: bool) -> None:
         async def receive(given: list[dict[str, Any]] = given) -> MutableMapping[str, Any]:
             return given.pop() if given else await asyncio.Event().wait()  # type: ignore[return-value]
 
-        await house.app(scope, receive, send)
-        last = house.exchanges[-1]
+        await gateway.app(scope, receive, send)
+        last = gateway.exchanges[-1]
         if status != 200 or last.outcome != "completed":
             raise SystemExit(
                 f"{mode}: status {status}, {last.outcome} {last.problem} {last.reason}"
             )
-        for kept in (house.upstream.requests, house.upstream.responses, house.exchanges, house.log):
+        for kept in (
+            gateway.upstream.requests,
+            gateway.upstream.responses,
+            gateway.exchanges,
+            gateway.log,
+        ):
             kept.clear()
 
 

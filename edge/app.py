@@ -310,7 +310,7 @@ class Gateway:
                 await self.adopt(snapshot)
                 self._note()
         except Exception as error:
-            self._fault = f"edition {serial} cannot be made: {type(error).__name__}"
+            self._fault = f"configuration {serial} cannot be made: {type(error).__name__}"
             if self._failed != serial:
                 self._failed = serial
                 _log.exception(
@@ -334,7 +334,7 @@ class Gateway:
         return Working(
             pid=os.getpid(),
             digest=generation.snapshot.digest,
-            edition=generation.snapshot.serial,
+            generation=generation.snapshot.serial,
             loaded=generation.loaded,
             requests=len(self._under_way),
             state=state,
@@ -346,7 +346,7 @@ class Gateway:
         if not self._wanted:
             return {"reason": "stopping"}
         keys = self._services.keys
-        if not self._services.book.usable:
+        if not self._services.ledger_writer.usable:
             return {"reason": "the journal cannot be written, what costs is refused"}
         if keys is None or keys.answered:
             return {}
@@ -368,7 +368,7 @@ class Gateway:
         """Whether it can answer requests, at least with the keys that it knows. Connections go to
         such workers first."""
         keys = self._services.keys
-        return self._services.book.usable and (keys is None or keys.usable)
+        return self._services.ledger_writer.usable and (keys is None or keys.usable)
 
     async def _status(self) -> dict[str, Any]:
         """The status of all workers. The request for it is not counted."""
@@ -418,7 +418,7 @@ class Gateway:
             providers,
             sealing=shared.sealing,
             estimator=shared.estimator,
-            account=AccountApp(usage_report, flush=shared.book.flush),
+            account=AccountApp(usage_report, flush=shared.ledger_writer.flush),
         )
         parts = Parts(
             settings=settings,
@@ -427,7 +427,7 @@ class Gateway:
             keys=shared.keys,
             counters=shared.counters,
             accounts=shared.accounts,
-            book=shared.book,
+            ledger_writer=shared.ledger_writer,
             replays=shared.replays,
             stateful=stateful(
                 settings,
@@ -444,7 +444,7 @@ class Gateway:
             ),
             health=shared.health,
             line=shared.line,
-            second_line=shared.second_line,
+            second_queue=shared.second_queue,
             uploads=shared.uploads,
             metrics=shared.metrics,
             estimator=shared.estimator,

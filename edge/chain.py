@@ -63,13 +63,13 @@ class Parts(msgspec.Struct, frozen=True):
     keys: KeyDirectory | None
     counters: RateCounters
     accounts: Accounts
-    book: LedgerWriter
+    ledger_writer: LedgerWriter
     replays: ReplayStore
     stateful: Callable[[ASGIApp], Stateful]
     places: Candidates
     health: Health
     line: ThrottleQueue
-    second_line: ThrottleQueue
+    second_queue: ThrottleQueue
     uploads: Uploads
     metrics: Metrics
     estimator: Estimator
@@ -129,7 +129,7 @@ def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
         limits=parts.plans.of_the_body,
         exempt=_unlimited(parts),
         tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
-        line=parts.second_line,
+        line=parts.second_queue,
     )
 
 
@@ -162,7 +162,7 @@ def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
     fallback = parts.settings.fallback
     return FallbackMiddleware(
         app,
-        places=parts.places,
+        candidates=parts.places,
         served=parts.places.served,
         health=parts.health,
         retry=RetryPolicy(
@@ -290,7 +290,10 @@ LAYERS: tuple[Layer, ...] = (
         "budget",
         "reserves once for all that is tried inside, and writes down what it was",
         lambda app, p: BudgetMiddleware(
-            app, accounts=p.accounts, book=p.book, appraise=Quoter(p.catalog, p.plans).soon
+            app,
+            accounts=p.accounts,
+            ledger_writer=p.ledger_writer,
+            quote=Quoter(p.catalog, p.plans).soon,
         ),
     ),
     Layer(

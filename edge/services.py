@@ -19,7 +19,14 @@ from edge.config.load import Settings
 from edge.dialects.sealing import Sealing
 from edge.observability.log_text import LONGEST_REASON, shown
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
-from edge.runtime.stores import GRACE, bonds_of, counters_of, grants_of, health_of, replays_of
+from edge.runtime.stores import (
+    GRACE,
+    affinity_store_of,
+    counters_of,
+    grants_of,
+    health_of,
+    replays_of,
+)
 from middlewares import Metrics
 from middlewares.exchange import Target
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
@@ -89,14 +96,14 @@ class Services(msgspec.Struct, frozen=True):
     ledger: SqlLedgerStore
     counters: Counters
     accounts: Accounts
-    book: LedgerWriter
+    ledger_writer: LedgerWriter
     replays: ReplayStore
     responses: ResponseStore | None
     sweeper: Sweeper | None
     sealing: Sealing
     estimator: Estimator
     line: ThrottleQueue
-    second_line: ThrottleQueue
+    second_queue: ThrottleQueue
     uploads: Uploads
     health: Health
     breaker_reporter: BreakerReporter
@@ -119,10 +126,10 @@ async def open_services(
     counters = counters_of(settings)
     stack.push_async_callback(counters.aclose)
     # All at once: a Redis that does not answer, or whose name does not, is waited for once.
-    share, health, bonds, _ = await asyncio.gather(
+    share, health, affinity_store, _ = await asyncio.gather(
         grants_of(settings, stack),
         health_of(settings, stack, breaker_reporter, shared=breaker_reporter.knows),
-        bonds_of(settings, stack),
+        affinity_store_of(settings, stack),
         counters.start(),
     )
     keys = None
@@ -134,13 +141,13 @@ async def open_services(
     ledger = SqlLedgerStore(database)
 
     async def recover() -> None:
-        await book.recover_now()
+        await ledger_writer.recover_now()
 
     accounts = Accounts(counters, ledger, recover=recover)
     stack.push_async_callback(accounts.aclose)
-    book = LedgerWriter(ledger, Path(settings.store.journal), committed=accounts.committed)
-    stack.push_async_callback(book.aclose)
-    await book.start()
+    ledger_writer = LedgerWriter(ledger, Path(settings.store.journal), committed=accounts.committed)
+    stack.push_async_callback(ledger_writer.aclose)
+    await ledger_writer.start()
     await accounts.start()
     replays = await replays_of(settings, stack)
     responses = sweeper = None
@@ -154,17 +161,17 @@ async def open_services(
         sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
-    line, second_line = line_of(settings), line_of(settings)
+    line, second_queue = line_of(settings), line_of(settings)
     uploads = uploads_of(settings)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
-    metrics.look(metrics.journal_up, lambda: float(book.usable))
-    metrics.look(metrics.sql_up, lambda: float(database.up and book.delivers))
+    metrics.look(metrics.journal_up, lambda: float(ledger_writer.usable))
+    metrics.look(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
     metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
-    metrics.look(metrics.throttled, lambda: len(line) + len(second_line))
+    metrics.look(metrics.throttled, lambda: len(line) + len(second_queue))
     metrics.look(metrics.body_bytes, lambda: uploads.held + line.size)
-    metrics.look(metrics.ledger_waiting, lambda: book.pending)
-    metrics.follow(metrics.ledger_rows.labels("requests"), lambda: book.written)
-    metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: book.recovered)
+    metrics.look(metrics.ledger_waiting, lambda: ledger_writer.pending)
+    metrics.follow(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
+    metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
     return Services(
         metrics=metrics,
         database=database,
@@ -172,16 +179,16 @@ async def open_services(
         ledger=ledger,
         counters=counters,
         accounts=accounts,
-        book=book,
+        ledger_writer=ledger_writer,
         replays=replays,
         responses=responses,
         sweeper=sweeper,
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         line=line,
-        second_line=second_line,
+        second_queue=second_queue,
         uploads=uploads,
         health=health,
         breaker_reporter=breaker_reporter,
-        affinity=None if bonds is None else StoredAffinity(bonds),
+        affinity=None if affinity_store is None else StoredAffinity(affinity_store),
     )

@@ -1,6 +1,6 @@
 """Money: set aside before an upstream is asked, settled once when all is over.
 
-Theory of operation. `appraise` says what a request may cost at most. That much is reserved, the
+Theory of operation. `quote` says what a request may cost at most. That much is reserved, the
 row is opened as it would be if the process died now, and the app runs. What has become of it is
 then read from the exchange, in one `finally` that never waits, so that no cancellation can come
 between its parts:
@@ -79,21 +79,21 @@ outcome, status, on_hangup
     Cost:    one decision of the counters, two writes of the book; 8 us beyond
     """
 
-    __slots__ = ("_accounts", "_appraise", "_book", "_clock", "app")
+    __slots__ = ("_accounts", "_clock", "_ledger_writer", "_quote", "app")
 
     def __init__(
         self,
         app: ASGIApp,
         *,
         accounts: Accounts | None,
-        book: LedgerWriter,
-        appraise: Appraise,
+        ledger_writer: LedgerWriter,
+        quote: Appraise,
         clock: Callable[[], float] = time,
     ) -> None:
         self.app = app
         self._accounts = accounts
-        self._book = book
-        self._appraise = appraise
+        self._ledger_writer = ledger_writer
+        self._quote = quote
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +103,7 @@ outcome, status, on_hangup
                 return await self.app(scope, receive, send)
             return await refuse_scope(scope, receive, send)
         exchange = exchange_of(scope)
-        bill = self._appraise(exchange)
+        bill = self._quote(exchange)
         if bill is not None and not isinstance(bill, Quote):
             bill = await bill
         if bill is None:
@@ -134,7 +134,7 @@ outcome, status, on_hangup
 
         opened = _opened(exchange, principal, bill, hold, entry_id, self._clock())
         try:
-            self._book.open(opened)
+            self._ledger_writer.open(opened)
         except StoreUnavailable as raised:
             self._drop(hold)
             problem = Problem("upstream_unavailable", reason=f"ledger: {raised}")
@@ -161,11 +161,11 @@ outcome, status, on_hangup
         finally:
             # No await from here on.
             if exchange.usage is None and not exchange.attempts:
-                self._book.void(opened.id)
+                self._ledger_writer.void(opened.id)
                 self._drop(hold)
             else:
                 entry = _closed(exchange, bill, hold, opened, way, status, self._clock())
-                self._book.close(entry)
+                self._ledger_writer.close(entry)
                 exchange.cost = entry.cost
                 if hold is not None and self._accounts is not None:
                     if entry.cost:

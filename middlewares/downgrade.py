@@ -1,8 +1,9 @@
 """Serve another model where a limit would refuse the one that was asked for.
 
 Theory of operation. What stands inside is called as ever. If it answers with a refusal for which
-`instead` names a model, and no upstream was asked, that answer is not sent: `exchange.instead` is
-set and everything inside is called once more. What it answers then is sent, whatever it is.
+`instead` names a model, and no upstream was asked, that answer is not sent:
+`exchange.downgrade_to` is set and everything inside is called once more. What it answers then is
+sent, whatever it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +21,9 @@ class DowngradeMiddleware:
     instead: see `Instead`; asked once for each request. named: what clients know the model that
         was asked for by.
 
-    What is inside finds in `exchange.instead` the model to serve, and in `exchange.refused` the
-    kind of refusal that it is served for; whether that model is limited too is theirs to say. The
-    request body must have been read further out.
+    What is inside finds in `exchange.downgrade_to` the model to serve, and in `exchange.refused`
+    the kind of refusal that it is served for; whether that model is limited too is theirs to say.
+    The request body must have been read further out.
 
     Reads:   attempts, model, problem
     Writes:  downgrade_to, refused, fallback_from, fallback_depth, problem, reason, outcome

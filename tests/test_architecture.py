@@ -73,6 +73,7 @@ def modules(*packages: str) -> list[Module]:
 
 LIBRARY = modules("middlewares")
 SOURCE = LIBRARY + modules("edge")
+TESTS = modules("tests")
 
 
 def inside(name: str, package: str) -> bool:
@@ -160,9 +161,7 @@ def test_one_module_knows_the_inside_of_prometheus_client() -> None:
 
 
 def test_no_room_for_odds_and_ends() -> None:
-    names = {
-        part for module in modules("edge", "middlewares", "tests") for part in module.path.parts
-    }
+    names = {part for module in SOURCE + TESTS for part in module.path.parts}
     assert not {
         name for name in names if re.match(r"_?(utils?|helpers?|common|misc)(\.py)?$", name)
     }
@@ -513,9 +512,6 @@ def test_every_field_of_the_exchange_is_written() -> None:
 # Tests
 
 
-TESTS = modules("tests")
-
-
 def test_a_module_of_tests_is_imported_by_none() -> None:
     """What tests share is in plain modules: a test can then be moved, renamed or dropped alone."""
     wrong = {
@@ -524,4 +520,31 @@ def test_a_module_of_tests_is_imported_by_none() -> None:
         for name in module.imports()
         if name.startswith("tests.") and ".test_" in name
     }
+    assert not wrong
+
+
+def test_tests_mirror_the_tree() -> None:
+    """A test stands in the folder of what it tests, so that both are found by one name.
+
+    Where modules of its name exist, one of them is in that folder or below it.
+    """
+    namesakes: dict[str, set[str]] = {}
+    for module in SOURCE:
+        home, _, name = module.name.rpartition(".")
+        namesakes.setdefault(name, set()).add(home)
+        if module.path.name == "__init__.py":
+            namesakes[name].add(module.name)
+    packages = {module.name for module in SOURCE if module.path.name == "__init__.py"}
+    wrong = []
+    for top in ("edge", "middlewares"):
+        for path in sorted((ROOT / "tests" / top).rglob("*.py")):
+            folder = ".".join(path.relative_to(ROOT / "tests").parts[:-1])
+            name = path.stem.removeprefix("test_")
+            homes = namesakes.get(name, set()) if name != path.stem else set()
+            if folder not in packages:
+                wrong.append(f"{path}: {folder} is no package of the source")
+            elif not (path.parent / "__init__.py").exists():
+                wrong.append(f"{path.parent} has no __init__.py")
+            elif homes and not any(inside(home, folder) for home in homes):
+                wrong.append(f"{path}: its namesake is in {' or '.join(sorted(homes))}")
     assert not wrong

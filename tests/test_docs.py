@@ -34,6 +34,7 @@ from middlewares.metrics import ReloadMetrics
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs/reference.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def rows(heading: str) -> list[str]:
@@ -126,6 +127,15 @@ def setting_rows() -> Iterator[str]:
 
 def test_settings() -> None:
     compare("Settings", setting_rows())
+
+
+def test_pages_name_no_setting_that_was_renamed() -> None:
+    written = {page.name: page.read_text() for page in PAGES}
+    for path, field in walk_settings(Configuration):
+        if field.renamed_from is not None:
+            table = path.rpartition(".")[0]
+            old = re.compile(rf"`{re.escape(table)}\.{field.renamed_from}\b")
+            assert not [name for name, text in written.items() if old.search(text)], old.pattern
 
 
 def test_every_setting_says_what_it_does() -> None:
@@ -244,9 +254,6 @@ def test_response_headers() -> None:
 
 
 # Pages
-
-
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -89,7 +89,7 @@ def handlers(
         estimator=estimator,
         hold=server.first_token_hold,
         keep_alive=server.ping_interval or float("inf"),
-        hear_out=server.disconnect_drain,
+        drain=server.disconnect_drain,
         max_answer=max_answer,
         learned=Learned(),
     )
@@ -133,7 +133,7 @@ def stateful(
             keep=settings.keep_responses,
             limit=settings.server.max_body,
             lost=metrics.not_kept.inc,
-            appraise=estimator.appraise,
+            quote=estimator.quote,
         )
         return Stateful(app, kept)
 

@@ -298,7 +298,7 @@ class Estimator:
         if counted > 0 and weight.text >= max(_LEAST, _MOST_FIXED * weight.fixed):
             self._weights.take(entry, principal, counted / weight.text)
 
-    def appraise(self, entry: str, body: bytes, principal: str = "") -> tuple[int, int, bool]:
+    def quote(self, entry: str, body: bytes, principal: str = "") -> tuple[int, int, bool]:
         """Bytes of text in a request's body; its input tokens, cached ones included; and whether
         there are media in it.
         """

@@ -116,8 +116,8 @@ def _problems(found: dict[str, Any], config: Path) -> list[str]:
         problems += _missing(fleet, found["at"])
     elif len(found["workers"]) < (wanted := found.get("worker_count", 1)):
         problems.append(f"{len(found['workers'])} of {wanted} workers are running")
-    editions = {worker["edition"] for worker in found["workers"]}
-    if len(editions) > 1:
+    generations = {worker["generation"] for worker in found["workers"]}
+    if len(generations) > 1:
         problems.append("the workers do not run the same configuration")
     for worker in found["workers"]:
         if "fault" in worker:
@@ -150,7 +150,7 @@ def _print(found: dict[str, Any], url: str) -> None:
         )
     if last := found.get("last_reload"):
         typer.echo(f"last reload: {last['result']} at {last['at']}, {last['digest'] or 'no file'}")
-    columns = ("pid", "state", "digest", "edition", "loaded", "requests")
+    columns = ("pid", "state", "digest", "generation", "loaded", "requests")
     print_table(columns, found["workers"])
 
 

@@ -30,7 +30,7 @@ class ConfigDecoder:
         self._parsers = parsers
         self.faults: list[str] = []
 
-    def read(self, table: type[S], value: object, path: str = "") -> S | None:
+    def decode(self, table: type[S], value: object, path: str = "") -> S | None:
         """`value` as a `table`, or None when faults were found and noted."""
         result = self._table(table, value, path)
         return result if isinstance(result, table) else None

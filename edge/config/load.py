@@ -22,6 +22,17 @@ from .secrets import HttpUrl, Location, References, Secret
 from .units import Credits, Duration, Network, RateSetting, Size, Span, network
 from .validate import allowance_faults, endpoint_of, faults_of, slug
 
+_UNITS = {
+    Duration: Duration.parse,
+    Size: Size.parse,
+    RateSetting: RateSetting.parse,
+    Credits: Credits.parse,
+    Span: Span.parse,
+    Network: network,
+}
+_RESPONSES_TTL = 30 * 86400.0
+"""Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
+
 
 class Settings(Configuration, frozen=True, kw_only=True):
     """A loaded and checked configuration.
@@ -41,7 +52,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
         """Seconds for which answers of the Responses API are stored; 0 stores none."""
         if self.store.responses_ttl is not None:
             return self.store.responses_ttl
-        return 0.0 if self.auth.mode == "none" else _KEEP
+        return 0.0 if self.auth.mode == "none" else _RESPONSES_TTL
 
     @property
     def slug(self) -> str:
@@ -108,23 +119,18 @@ def parse(
     """
     directory = directory or Path.cwd()
     references = References(env, directory)
-    reader = ConfigDecoder(
+    decoder = ConfigDecoder(
         {
-            Duration: Duration.parse,
-            Size: Size.parse,
-            RateSetting: RateSetting.parse,
-            Credits: Credits.parse,
-            Span: Span.parse,
+            **_UNITS,
             HttpUrl: HttpUrl.parse,
-            Network: network,
             Secret: references.secret,
             Location: references.location,
             Path: references.existing,
         }
     )
-    configuration = reader.read(Configuration, document)
+    configuration = decoder.decode(Configuration, document)
     if configuration is None:
-        raise SettingsError(reader.faults)
+        raise SettingsError(decoder.faults)
     if faults := list(faults_of(configuration)):
         raise SettingsError(faults)
     fields = msgspec.structs.asdict(configuration)
@@ -147,24 +153,13 @@ def _stored_under(store: StoreConfig, directory: Path) -> StoreConfig:
 
 def read_key_limits(document: object, path: str = "limits") -> AllowanceConfig:
     """The limits of a key: the settings of a plan without its id. Raises SettingsError."""
-    reader = ConfigDecoder(
-        {
-            Duration: Duration.parse,
-            RateSetting: RateSetting.parse,
-            Credits: Credits.parse,
-            Span: Span.parse,
-        }
-    )
-    allowance = reader.read(AllowanceConfig, document, path)
+    decoder = ConfigDecoder(_UNITS)
+    allowance = decoder.decode(AllowanceConfig, document, path)
     if allowance is None:
-        raise SettingsError(reader.faults)
+        raise SettingsError(decoder.faults)
     if faults := list(allowance_faults(allowance, path)):
         raise SettingsError(faults)
     return allowance
-
-
-_KEEP = 30 * 86400.0
-"""Default of `store.responses_ttl` with `auth.mode = "keys"`, in seconds."""
 
 
 def _written(document: object) -> Iterator[str]:

@@ -10,8 +10,8 @@ Theory of operation. An attempt goes through these phases:
     ended        one way or another, the upstream response is closed in one `finally`
 
 If nothing has come after `hold` seconds the head leaves early with a ping, and holding goes on
-behind it. A client that leaves ends any phase (see `watch`), unless its principal's upstreams are
-to be heard out (`Exchange.on_hangup`): then what comes goes nowhere, but is counted.
+behind it. A client that leaves ends any phase (see `watchdog`), unless its principal's upstreams
+are drained (`Exchange.on_hangup`): then what comes is counted, and sent nowhere.
 """
 
 from asyncio import CancelledError
@@ -53,14 +53,14 @@ class Limits(msgspec.Struct, frozen=True):
 
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
-    hear_out: seconds an upstream may go on after its client has left, where it is heard out.
+    drain: seconds an upstream may go on after its client has left, where it is drained.
     answer, vectors: bytes of an unstreamed answer, and of one at /v1/embeddings.
     stream: bytes that are read of a translated stream.
     """
 
     hold: float
     keep_alive: float
-    hear_out: float
+    drain: float
     answer: int
     vectors: int
     stream: int
@@ -69,19 +69,19 @@ class Limits(msgspec.Struct, frozen=True):
 class UpstreamAttempt:
     """One attempt. record: what is known of it later."""
 
-    __slots__ = ("_crossing", "_exchange", "_limits", "_provider", "_record")
+    __slots__ = ("_exchange", "_limits", "_provider", "_record", "_translator")
 
     def __init__(
         self,
         exchange: Exchange,
         record: Attempt,
-        crossing: Translator,
+        translator: Translator,
         provider: Provider,
         limits: Limits,
     ) -> None:
         self._exchange = exchange
         self._record = record
-        self._crossing = crossing
+        self._translator = translator
         self._provider = provider
         self._limits = limits
 
@@ -184,37 +184,37 @@ class UpstreamAttempt:
             finally:
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
-            # In here, as nobody else is asked for a client that has left.
+            # Inside: a client that has left is no reason to ask another target.
             if len(body) < LARGE:
-                return _finish(exchange, self._crossing, body)
-            step = partial(_finish, exchange, self._crossing, body)
+                return _finish(exchange, self._translator, body)
+            step = partial(_finish, exchange, self._translator, body)
             del body
             return await completely(step)
 
     def _left(self) -> None:
-        """The client has gone, and the upstream is to be heard out."""
-        self._exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
+        """The client has gone, and the upstream is drained."""
+        self._exchange.outcome = "hung_up"  # also if we have to stop before it is drained
 
     async def _stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
-        exchange, crossing, limits = self._exchange, self._crossing, self._limits
-        passage = (CutOff if exchange.cut_off else ResponseStream)(exchange, crossing, send)
-        watch = Watchdog(
+        exchange, translator, limits = self._exchange, self._translator, self._limits
+        stream = (CutOff if exchange.cut_off else ResponseStream)(exchange, translator, send)
+        watchdog = Watchdog(
             receive,
-            ping=passage.ping,
+            ping=stream.ping,
             hold=self._hold_left(),
             silence=limits.keep_alive,
             first_content=self._provider.first_content,
             linger=self._linger(),
-            left=passage.left,
+            left=stream.left,
         )
-        async with watch:
+        async with watchdog:
             response = await opening
             try:
-                stream = await event_stream(response, crossing.dialect, limits.stream)
-                await passage.carry(stream, watch)
+                events = await event_stream(response, translator.dialect, limits.stream)
+                await stream.carry(events, watchdog)
             finally:
                 response.close()
-        await passage.finish()
+        await stream.finish()
 
     def _hold_left(self) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""
@@ -227,13 +227,13 @@ class UpstreamAttempt:
         return max(0.0, self._limits.hold - (self._record.started - first.started))
 
     def _linger(self) -> float:
-        return self._limits.hear_out if self._exchange.on_hangup == "drain" else 0.0
+        return self._limits.drain if self._exchange.on_hangup == "drain" else 0.0
 
 
-def _finish(exchange: Exchange, crossing: Translator, body: bytes) -> bytes:
+def _finish(exchange: Exchange, translator: Translator, body: bytes) -> bytes:
     """The caller's body of a whole answer; what it used is noted. Raises UpstreamBroke."""
-    body, usage, exchange.usage_reported = crossing.finish_plain(
-        whole_answer(body, crossing.dialect)
+    body, usage, exchange.usage_reported = translator.finish_plain(
+        whole_answer(body, translator.dialect)
     )
     exchange.usage = usage
     exchange.output_estimate = usage.output

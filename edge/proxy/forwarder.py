@@ -1,7 +1,7 @@
 """The forwarder: the ASGI app at the bottom of the chain.
 
 It prepares the upstream request of one candidate and makes one attempt (`edge.proxy.attempt`).
-Which bytes go up and which come down is the crossing's to say (`edge.proxy.translate`).
+Which bytes go up and which come down is decided by the translator (`edge.proxy.translate`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ from .whole_answers import MOST_ANSWER, MOST_VECTORS
 
 
 class Forwarder:
-    """Answer an exchange from one place: `Exchange.candidate`.
+    """Answer an exchange from one target: `Exchange.candidate`.
 
     A failure before the first content is raised as a Problem, and leaves the exchange so that it
     can be tried elsewhere.
@@ -39,7 +39,7 @@ class Forwarder:
     max_answer: bytes an unstreamed answer may have, and what is read of a translated stream.
     clients: by codec, how callers speak.
     estimator: of input tokens, for answers that must tell them before the upstream does.
-    hear_out: seconds an upstream may go on after its client has left, where it is heard out.
+    drain: seconds an upstream may go on after its client has left, where it is drained.
     learned: what targets were found not to take.
     passing: whether bytes may pass where both sides speak the same dialect.
     """
@@ -53,7 +53,7 @@ class Forwarder:
         hold: float = 10.0,
         keep_alive: float = 12.0,
         max_answer: int = 256 << 20,
-        hear_out: float = 300.0,
+        drain: float = 300.0,
         learned: Learned | None = None,
         passing: bool = True,
     ) -> None:
@@ -63,7 +63,7 @@ class Forwarder:
         self._limits = Limits(
             hold,
             keep_alive,
-            hear_out,
+            drain,
             answer=min(MOST_ANSWER, max_answer),
             vectors=min(MOST_VECTORS, max_answer),
             stream=max_answer,
@@ -85,7 +85,7 @@ class Forwarder:
             prepared = await aside(partial(self._prepare, exchange, candidate, provider, scope))
         else:
             prepared = self._prepare(exchange, candidate, provider, scope)
-        crossing, request = prepared
+        translator, request = prepared
         record = Attempt(candidate.target, perf_counter(), served=candidate.served)
         exchange.attempts.append(record)
         opening = ask(
@@ -93,12 +93,12 @@ class Forwarder:
             provider,
             request,
             record,
-            dialect=crossing.dialect,
-            spelled=crossing.spelled,
+            dialect=translator.dialect,
+            spelled=translator.spelled,
             learned=self._learned,
         )
         del request, prepared  # a prompt can be megabytes; its last holder is now what sends it
-        attempt = UpstreamAttempt(exchange, record, crossing, provider, self._limits)
+        attempt = UpstreamAttempt(exchange, record, translator, provider, self._limits)
         await attempt.run(opening, receive, send)
         self._learn(exchange)
 
@@ -107,7 +107,7 @@ class Forwarder:
     ) -> tuple[Translator, Request]:
         """What is sent to `candidate`, and how its answer comes back. Raises Problem."""
         target, prices = candidate.target, candidate.prices
-        crossing = translator_for(
+        translator = translator_for(
             exchange,
             provider.dialects,
             candidate.model,
@@ -118,26 +118,26 @@ class Forwarder:
             foreign=candidate.foreign,
             disclose=provider.disclose,
         )
-        if crossing is None:
+        if translator is None:
             raise _not_offered(exchange, provider)
-        exchange.dropped = dropped = crossing.dropped
-        body = crossing.take_body()
+        exchange.dropped = dropped = translator.dropped
+        body = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned:
             body = provider.shaped(body, dropped)
             known = self._learned.of(target)
             if known:
-                remedy = corrected(body, known, crossing.dialect)
+                remedy = corrected(body, known, translator.dialect)
                 dropped += [change.note for change in remedy.changes]
                 body = remedy.body
         if prices is not None and prices.factors:
             exchange.tariff = tariff_of(prices, exchange.fields, body)
         request = Request(
             method=b"POST",
-            target=provider.target(crossing.path, _query(exchange, crossing, scope)),
-            headers=(*provider.headers, *_passed_on(exchange, crossing, scope)),
+            target=provider.target(translator.path, _query(exchange, translator, scope)),
+            headers=(*provider.headers, *_passed_on(exchange, translator, scope)),
             body=body,
         )
-        return crossing, request
+        return translator, request
 
     def _learn(self, exchange: Exchange) -> None:
         usage, principal = exchange.usage, exchange.principal
@@ -148,7 +148,7 @@ class Forwarder:
 
 
 def _charge_last_attempt(exchange: Exchange) -> None:
-    """What the upstream told of the attempt that failed is that attempt's, and is paid."""
+    """Charge the attempt that failed for what its upstream reported, and forget it."""
     if exchange.usage is not None:
         last = exchange.attempts[-1]
         last.usage, exchange.usage = exchange.usage, None
@@ -160,17 +160,17 @@ def _charge_last_attempt(exchange: Exchange) -> None:
     exchange.dropped = []
 
 
-def _query(exchange: Exchange, crossing: Translator, scope: Scope) -> bytes:
+def _query(exchange: Exchange, translator: Translator, scope: Scope) -> bytes:
     """Only Anthropic clients put meaning in the query (`?beta=true`)."""
-    if exchange.dialect != "anthropic" or crossing.dialect != "anthropic":
+    if exchange.dialect != "anthropic" or translator.dialect != "anthropic":
         return b""
     return b"beta=true" if b"beta=true" in scope["query_string"].split(b"&") else b""
 
 
-def _passed_on(exchange: Exchange, crossing: Translator, scope: Scope) -> Iterable[Header]:
+def _passed_on(exchange: Exchange, translator: Translator, scope: Scope) -> Iterable[Header]:
     """Headers mean something only where both sides speak the same dialect."""
     return passed_on(
-        crossing.dialect, scope["headers"] if exchange.dialect == crossing.dialect else ()
+        translator.dialect, scope["headers"] if exchange.dialect == translator.dialect else ()
     )
 
 

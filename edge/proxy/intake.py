@@ -69,7 +69,7 @@ class IntakeMiddleware:
     """
 
     __slots__ = (
-        *("_appraise", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
+        *("_quote", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
         "app",
     )
 
@@ -88,7 +88,7 @@ class IntakeMiddleware:
         check_bodies(endpoints)
         self.app = app
         self._catalog = catalog
-        self._appraise = (estimator or Estimator()).appraise
+        self._quote = (estimator or Estimator()).quote
         self._limit = limit
         self._idle = idle
         self._longest = longest
@@ -144,7 +144,7 @@ class IntakeMiddleware:
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
-        exchange.size, exchange.estimate, exchange.media = self._appraise(entry, body, who)
+        exchange.size, exchange.estimate, exchange.media = self._quote(entry, body, who)
 
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
         """The same, with what takes long beside the event loop."""
@@ -152,7 +152,7 @@ class IntakeMiddleware:
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
-        appraising = partial(self._appraise, entry, body, who)
+        appraising = partial(self._quote, entry, body, who)
         exchange.size, exchange.estimate, exchange.media = await aside(appraising)
 
     def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:

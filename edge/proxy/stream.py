@@ -43,6 +43,7 @@ class ResponseStream:
     """One stream on its way from an upstream to a client."""
 
     __slots__ = (
+        "_cost_sent",
         "_flowing",
         "_gone",
         "_held",
@@ -51,32 +52,31 @@ class ResponseStream:
         "_send",
         "_settle",
         "_splitter",
-        "_told",
         "_watch",
         "exchange",
         "started",
     )
 
-    def __init__(self, exchange: Exchange, crossing: Translator, send: Send) -> None:
+    def __init__(self, exchange: Exchange, translator: Translator, send: Send) -> None:
         self.exchange = exchange
         self.started = exchange.headers_sent_early
         self._flowing = False
         self._gone = False
         self._held = b""
-        self._ping = crossing.ping
-        self._relay: Relay = crossing.relay()
-        self._settle = crossing.settle
+        self._ping = translator.ping
+        self._relay: Relay = translator.relay()
+        self._settle = translator.settle
         exchange.failure_encoder = self._relay
         self._send = send
         self._splitter = Splitter()
-        self._told = False
+        self._cost_sent = False
 
     def left(self) -> None:
-        """The client has gone, and the upstream is to be heard out: send what comes nowhere."""
+        """The client has gone, and the upstream is drained: send what comes nowhere."""
         self._gone = True
         self._send = _nowhere
         if not self._flowing:
-            self.exchange.outcome = "hung_up"  # also if we have to stop before it is heard out
+            self.exchange.outcome = "hung_up"  # also if we have to stop before it is drained
 
     async def _start(self) -> None:
         self.started = True
@@ -185,8 +185,8 @@ class ResponseStream:
         if relay.complete and relay.answer and self.exchange.answer_record is not None:
             await self.exchange.answer_record.save(relay.answer)
         self._watch.beat()
-        if relay.complete and not self._told:
-            self._told = True
+        if relay.complete and not self._cost_sent:
+            self._cost_sent = True
             if cost := self._cost():
                 block = before_last(block, cost)
         await self._send(_body(block))

@@ -129,7 +129,7 @@ def translator_for(
     clients: by codec, how callers speak. passing: False if bytes must not pass, because the
         upstream has shown that it lacks the endpoint.
     max_answer: bytes that are read of a translated stream.
-    foreign: see `Place`.
+    foreign: see `Candidate`.
     disclose: whether an answer that passes may name who made it.
 
     Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
@@ -171,7 +171,7 @@ def translator_for(
 
 def _mixes(fields: Fields) -> bool:
     """Others write Anthropic's tools, calls and results in a chat (Cursor again). Chat upstreams
-    refuse them, so such a chat is read and written anew.
+    refuse them, so such a chat is translated.
     """
     messages = bytes(fields.get("messages", b""))
     if messages.find(b'"tool_') >= 0 and found(_BLOCK, messages):
@@ -269,7 +269,7 @@ class Passthrough:
         return told and believable(told, self._context, self._choices, runs), False
 
     def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
-        """answer: whole, where there is one; it is read only if nobody counted the output."""
+        """answer: whole, where there is one; it is read only if the output was not counted."""
         context, choices, runs = self._context, self._choices, self._exchange.runs
         if told is not None and choices and not self._hosted and is_sure(told, context):
             return told, True

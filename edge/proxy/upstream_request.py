@@ -1,7 +1,7 @@
 """One attempt's request to its target, corrected and sent again where the target refuses a member.
 
-A correction is part of its attempt: it is no try of its own (`fallback.max_attempts`), costs
-nothing and is named in the log line (`dropped`). What the target takes in no request is remembered.
+A correction is part of its attempt: it does not count for `fallback.max_attempts`, costs nothing
+and is named in the log line (`dropped`). What the target takes in no request is remembered.
 """
 
 from functools import partial

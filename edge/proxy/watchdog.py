@@ -43,7 +43,7 @@ def _nothing() -> None: ...
 class Watchdog:
     """Async context manager around everything that waits for one upstream.
 
-    receive: the ASGI receive; nobody else may await it inside the context.
+    receive: the ASGI receive; nothing else may await it inside the context.
     ping: sends a sign of life; called only between events, never while the last call runs.
     hold: seconds from here until the first ping; silence: seconds without `beat` until a later one,
         infinity for no pings at all.
@@ -104,7 +104,7 @@ class Watchdog:
     async def __aenter__(self) -> "Watchdog":
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a Watch needs a running task")
+            raise RuntimeError("a Watchdog needs a running task")
         self._task = task
         self._timer = self._loop.call_later(_FIRST_TICK, self._tick)
         return self

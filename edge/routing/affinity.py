@@ -33,13 +33,13 @@ class ConversationKey(msgspec.Struct, frozen=True):
     key: str
     messages: int
     bound: bool
-    bond: AffinityRecord | None
+    affinity_record: AffinityRecord | None
 
     def foreign(self, maker: str) -> int:
         """How many of its messages, from its beginning, may hold what `maker` cannot read."""
-        if self.bond is None:
+        if self.affinity_record is None:
             return 0
-        return self.bond.since if self.bond.maker == maker else self.messages
+        return self.affinity_record.since if self.affinity_record.maker == maker else self.messages
 
 
 class ConversationAffinity(Protocol):
@@ -55,12 +55,12 @@ class ConversationAffinity(Protocol):
 
 
 class StoredAffinity:
-    """`ConversationAffinity` by what `bonds` knows. Whoever makes it starts and closes `bonds`."""
+    """`ConversationAffinity` over a store, which its maker starts and closes."""
 
-    __slots__ = ("_bonds",)
+    __slots__ = ("_affinity_store",)
 
-    def __init__(self, bonds: AffinityStore) -> None:
-        self._bonds = bonds
+    def __init__(self, affinity_store: AffinityStore) -> None:
+        self._affinity_store = affinity_store
 
     async def find(self, exchange: Exchange) -> ConversationKey | None:
         row: Endpoint = exchange.row
@@ -75,16 +75,16 @@ class StoredAffinity:
         if read is None:
             return None
         key = _key(exchange, read)
-        return ConversationKey(key, read.messages, read.bound, await self._bonds.find(key))
+        return ConversationKey(key, read.messages, read.bound, await self._affinity_store.find(key))
 
     def keep(self, conversation: ConversationKey, target: Target, maker: str) -> None:
         """What only one maker can read is believed to be its own as long as nobody has seen another
         answer. When one has, all before its answer is foreign to it, and stays so: a history that
         was made shorter may be a branch, and the longer one come back.
         """
-        before = conversation.bond
+        before = conversation.affinity_record
         since = 0 if before is None else conversation.foreign(maker)
-        self._bonds.keep(conversation.key, AffinityRecord(target.name, maker, since))
+        self._affinity_store.keep(conversation.key, AffinityRecord(target.name, maker, since))
 
 
 def _key(exchange: Exchange, read: conversation_key.Thread) -> str:

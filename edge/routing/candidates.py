@@ -127,7 +127,7 @@ class Candidates:
         conversation = await affinity.find(exchange)
         if conversation is None:
             return places
-        bond = conversation.bond
+        affinity_record = conversation.affinity_record
         spots = []
         for place in places:
             maker = self._maker(exchange, place.target)
@@ -144,10 +144,12 @@ class Candidates:
                     maker=maker,
                 )
             )
-        if bond is not None:
+        if affinity_record is not None:
             free = [n for n, spot in enumerate(spots) if conversation.bound or not spot.instead_of]
-            same = [n for n in free if spots[n].target.name == bond.target]
-            able = [n for n in free if conversation.bound and spots[n].maker == bond.maker]
+            same = [n for n in free if spots[n].target.name == affinity_record.target]
+            able = [
+                n for n in free if conversation.bound and spots[n].maker == affinity_record.maker
+            ]
             first = next(iter(same or able), 0)
             spots.insert(0, spots.pop(first))
         return spots

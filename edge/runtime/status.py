@@ -68,7 +68,7 @@ class Working(msgspec.Struct, frozen=True):
 
     pid: int
     digest: str
-    edition: int
+    generation: int
     loaded: float
     requests: int
     state: State
@@ -137,7 +137,7 @@ def report(
             "pid": one.pid,
             "state": one.state,
             "digest": one.digest,
-            "edition": one.edition,
+            "generation": one.generation,
             "loaded": _when(one.loaded),
             "requests": one.requests,
             "seen_seconds_ago": round(max(0.0, now - seen), 1),

@@ -87,11 +87,11 @@ async def health_of(
     """
     breaker = settings.breaker
     terms = BreakerPolicy(
-        failures=breaker.min_failures,
-        share=breaker.failure_rate,
+        min_failures=breaker.min_failures,
+        failure_rate=breaker.failure_rate,
         window=breaker.window,
-        pause=breaker.open_for,
-        longest_pause=breaker.max_open_for,
+        open_for=breaker.open_for,
+        max_open_for=breaker.max_open_for,
     )
     breakers = Breakers(terms, changed=changed)
     if settings.store.counters != "memory":
@@ -103,23 +103,23 @@ async def health_of(
     return breakers
 
 
-async def bonds_of(settings: Settings, stack: AsyncExitStack) -> AffinityStore | None:
+async def affinity_store_of(settings: Settings, stack: AsyncExitStack) -> AffinityStore | None:
     """Where conversations were answered last; None where none is remembered. `stack` closes it."""
     affinity, store = settings.affinity, settings.store
     if not affinity.ttl:
         return None
-    bonds: AffinityStore
+    affinity_store: AffinityStore
     if store.counters == "memory":
-        bonds = MemoryAffinityStore(most=affinity.max_entries, keep=affinity.ttl)
+        affinity_store = MemoryAffinityStore(max_entries=affinity.max_entries, ttl=affinity.ttl)
     else:
         from middlewares.stores.affinity.redis import RedisAffinityStore
 
-        bonds = RedisAffinityStore(
+        affinity_store = RedisAffinityStore(
             str(store.counters),
-            most=affinity.max_entries,
-            keep=affinity.ttl,
+            max_entries=affinity.max_entries,
+            ttl=affinity.ttl,
             timeout=store.counters_timeout,
         )
-    stack.push_async_callback(bonds.aclose)
-    await bonds.start()
-    return bonds
+    stack.push_async_callback(affinity_store.aclose)
+    await affinity_store.start()
+    return affinity_store

@@ -1,20 +1,20 @@
-"""Try one place after another until one answers, and let the client see only that one.
+"""Try one candidate after another until one answers, and let the client see only that one.
 
-Theory of operation. `places` says where an exchange may be answered, best first. Each try is one
-call inward with `exchange.place` set. What came of it:
+Theory of operation. `candidates` says where an exchange may be answered, best first. An attempt is
+one call inward with `exchange.candidate` set. It ends in one of three ways:
 
-    answered          whatever was answered, a refusal of what was asked included: over
-    failed            nothing the client could have seen has left, and another place, or the same
-                      one later, may do better: the next try
+    answered          anything was answered, a refusal of what was asked included: over
+    failed            nothing that the client could have seen has left, and another candidate, or
+                      the same one later, may do better: the next attempt
     failed for good   content has left, or nothing is left to try: the failure goes outward
 
-A try has failed when `Problem` of a kind in `_search.FAILED` is raised inside, or the inner app
-answers with a status in `statuses`. A head that left early with nothing but signs of life behind it
-(`exchange.early`) does not end the search; whatever is sent after it is up to the inner app.
+An attempt has failed when `Problem` of a kind in `retry_state.FAILED` is raised inside, or the
+inner app answers with a status in `statuses`. After a head that left early with nothing but signs
+of life behind it (`exchange.headers_sent_early`) attempts go on; what is sent after it is up to the
+inner app.
 
-A place that refuses what the one before it would have taken is less able: another model, or a
-target of another dialect. It is passed over, and its refusal is not told: what is told is the last
-failure.
+A candidate that refuses what the one before it would have taken is less able: another model, or a
+target of another dialect. It is passed over, and the caller gets the last failure, not its refusal.
 """
 
 import asyncio
@@ -31,51 +31,60 @@ from middlewares.stores.health.base import Health
 
 from .retry_state import AttemptGuard, RetryPolicy, RetryState
 
-Places = Callable[[Exchange], Sequence[Candidate] | Awaitable[Sequence[Candidate]]]
-"""Where an exchange may be answered, best first. Nowhere: it is passed on without a place."""
+Candidates = Callable[[Exchange], Sequence[Candidate] | Awaitable[Sequence[Candidate]]]
+"""Where an exchange may be answered, best first. None: it is passed on without one."""
 
 STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504, 529))
-"""Of an answer that says something of the place, and nothing of what was asked."""
+"""Of an answer that says something of the candidate, and nothing of what was asked."""
 
 _IDLE = 60.0
 
 
 class FallbackMiddleware:
-    """Try one place after another.
+    """Try one candidate after another.
 
-    places: see `Candidates`. health: what is known of places; those that are broken are passed over
-        while there is another. None: each is tried in its turn.
-    served: called with the place that has answered.
+    candidates: see `Candidates`. health: what is known of targets; those that are broken are
+        passed over while there is another. None: each is tried in its turn.
+    served: called with the candidate that has answered.
     statuses: of an inner app that answers failures itself; none where it raises `Problem`, sets
         `exchange.first_content` and tells `exchange.health_report` when content begins. Then
         nothing is put around `send`.
-    body: bytes of a request body to keep for further tries; None where nothing inside reads one.
+    body: bytes of a request body to keep for further attempts; None where nothing inside reads one.
 
     Reads:   attempts, headers_sent_early, first_content, outcome
     Writes:  candidate, repeatable, fallback_from, fallback_depth, health_report, outcome
     Rejects: invalid_request, request_timeout, request_too_large
-    Order:   inside what pays, so that one reservation is for all tries; right around the app
-    Cost:    one look at the places of a model; with `statuses` wraps send, with `body` holds it
+    Order:   inside what pays, so that one reservation is for all attempts; right around the app
+    Cost:    one look at the candidates of a model; with `statuses` wraps send, with `body` holds it
     """
 
-    __slots__ = ("_body", "_clock", "_health", "_places", "_random", "_retry", "_served",
-                 "_statuses", "app")  # fmt: skip
+    __slots__ = (
+        "_body",
+        "_candidates",
+        "_clock",
+        "_health",
+        "_random",
+        "_retry",
+        "_served",
+        "_statuses",
+        "app",
+    )  # fmt: skip
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        places: Places,
+        candidates: Candidates,
         health: Health | None = None,
         retry: RetryPolicy | None = None,
-        served: Callable[[Exchange, Candidate], None] = lambda exchange, place: None,
+        served: Callable[[Exchange, Candidate], None] = lambda exchange, candidate: None,
         statuses: frozenset[int] = STATUSES,
         body: int | None = 32 << 20,
         clock: Callable[[], float] = perf_counter,
         random: Callable[[], float] = random,
     ) -> None:
         self.app = app
-        self._places = places
+        self._candidates = candidates
         self._health = health
         self._retry = retry or RetryPolicy()
         self._served = served
@@ -88,27 +97,27 @@ class FallbackMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
-        places = self._places(exchange)
-        if type(places) is not tuple and not isinstance(places, Sequence):
-            places = await places
-        if not places:
+        candidates = self._candidates(exchange)
+        if type(candidates) is not tuple and not isinstance(candidates, Sequence):
+            candidates = await candidates
+        if not candidates:
             return await self.app(scope, receive, send)
-        if len(places) == 1 and not self._retry.again and not self._statuses:
-            return await self._once(exchange, places[0], scope, receive, send)
-        await self._search(exchange, places, scope, receive, send)
+        if len(candidates) == 1 and not self._retry.again and not self._statuses:
+            return await self._once(exchange, candidates[0], scope, receive, send)
+        await self._attempts(exchange, candidates, scope, receive, send)
 
-    async def _search(
+    async def _attempts(
         self,
         exchange: Exchange,
-        places: Sequence[Candidate],
+        candidates: Sequence[Candidate],
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        """One try after another, until one answers or none is left."""
-        search = RetryState(places, self._health, self._retry, self._clock, self._random)
+        """One attempt after another, until one answers or none is left."""
+        state = RetryState(candidates, self._health, self._retry, self._clock, self._random)
         body: bytes | None = None
-        if self._body is not None and search.possible:
+        if self._body is not None and state.possible:
             try:
                 body = await read_body(scope, receive, limit=self._body, idle=_IDLE)
             except Problem as problem:
@@ -116,89 +125,89 @@ class FallbackMiddleware:
         # What a layer further out has changed stays changed.
         origin, depth = exchange.fallback_from, exchange.fallback_depth
         while True:
-            place = search.take()
-            exchange.candidate = place
-            exchange.repeatable = search.repeatable
-            exchange.fallback_from = origin or place.instead_of
+            candidate = state.take()
+            exchange.candidate = candidate
+            exchange.repeatable = state.repeatable
+            exchange.fallback_from = origin or candidate.instead_of
             exchange.fallback_depth = depth
             if exchange.fallback_from:
-                exchange.fallback_depth = max(1, depth + search.depth)
+                exchange.fallback_depth = max(1, depth + state.depth)
             again = receive if body is None else replay(body, receive)
-            if await self._try(exchange, place, search, scope, again, send):
+            if await self._attempt(exchange, candidate, state, scope, again, send):
                 return
-            if search.pause and await _left(receive, search.pause):
+            if state.pause and await _left(receive, state.pause):
                 exchange.outcome = "hung_up"
                 return
 
     async def _once(
-        self, exchange: Exchange, place: Candidate, scope: Scope, receive: Receive, send: Send
+        self, exchange: Exchange, candidate: Candidate, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """The only try there can be, which is most of them."""
-        exchange.candidate = place
-        if place.instead_of and not exchange.fallback_from:
-            exchange.fallback_from = place.instead_of
+        """The only attempt there can be, which is most of them."""
+        exchange.candidate = candidate
+        if candidate.instead_of and not exchange.fallback_from:
+            exchange.fallback_from = candidate.instead_of
             exchange.fallback_depth = max(1, exchange.fallback_depth)
         made = len(exchange.attempts)
-        try_ = AttemptGuard(self._health, place.target, self._clock)
-        exchange.health_report = try_
+        guard = AttemptGuard(self._health, candidate.target, self._clock)
+        exchange.health_report = guard
         try:
             await self.app(scope, receive, send)
-            self._over(exchange, place, try_)
+            self._over(exchange, candidate, guard)
         except Problem as problem:
-            try_.failed(problem, exchange, made)
+            guard.failed(problem, exchange, made)
             raise
         finally:
             exchange.health_report = None
-            try_.ends("none")
+            guard.ends("none")
 
-    def _over(self, exchange: Exchange, place: Candidate, try_: AttemptGuard) -> None:
+    def _over(self, exchange: Exchange, candidate: Candidate, guard: AttemptGuard) -> None:
         """The app has returned, and it was no failure."""
         left = exchange.outcome == "hung_up"
         if not left or exchange.first_content:
-            try_.answered()
+            guard.answered()
         if not left:
-            self._served(exchange, place)
+            self._served(exchange, candidate)
 
-    async def _try(
+    async def _attempt(
         self,
         exchange: Exchange,
-        place: Candidate,
-        search: RetryState,
+        candidate: Candidate,
+        state: RetryState,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> bool:
-        """One try; False when another is to be made. Raises what goes outward."""
+        """One attempt; False when another is to be made. Raises what goes outward."""
         made = len(exchange.attempts)
-        try_ = AttemptGuard(self._health, place.target, self._clock)
-        gate = _Gate(send, self._statuses, exchange, search, try_) if self._statuses else None
-        exchange.health_report = try_
+        guard = AttemptGuard(self._health, candidate.target, self._clock)
+        gate = _Gate(send, self._statuses, exchange, state, guard) if self._statuses else None
+        exchange.health_report = guard
         try:
             await self.app(scope, receive, send if gate is None else gate.send)
             if gate is not None and gate.failed:
                 return not gate.shut
-            self._over(exchange, place, try_)
+            self._over(exchange, candidate, guard)
             return True
         except Problem as problem:
             # No second name for what is raised on from here: its traceback holds this frame, and
             # the two would stay until the next garbage collection.
             if gate is not None and gate.shut:
                 return False
-            failed = try_.failed(problem, exchange, made)
+            failed = guard.failed(problem, exchange, made)
             if exchange.first_content or (
                 gate is not None and gate.passed and not exchange.headers_sent_early
             ):
                 raise
-            able = not place.instead_of and (len(exchange.attempts) > made or not made)
-            step = search.next_step(exchange, problem, failed=failed, able=able)
+            able = not candidate.instead_of and (len(exchange.attempts) > made or not made)
+            step = state.next_step(exchange, problem, failed=failed, able=able)
             if step == "raise":
                 raise
             if step == "again":
                 return False
         finally:
             exchange.health_report = None
-            try_.ends("none")
-        raise search.told()
+            guard.ends("none")
+        raise state.take_failure()
 
 
 class _Gate:
@@ -207,21 +216,21 @@ class _Gate:
     failed: the status says so. shut: nothing of it leaves. passed: its head has left.
     """
 
-    __slots__ = ("_exchange", "_search", "_send", "_statuses", "_try", "failed", "passed", "shut")
+    __slots__ = ("_exchange", "_guard", "_send", "_state", "_statuses", "failed", "passed", "shut")
 
     def __init__(
         self,
         send: Send,
         statuses: frozenset[int],
         exchange: Exchange,
-        search: RetryState,
-        try_: AttemptGuard,
+        state: RetryState,
+        guard: AttemptGuard,
     ) -> None:
         self._send = send
         self._statuses = statuses
         self._exchange = exchange
-        self._search = search
-        self._try = try_
+        self._state = state
+        self._guard = guard
         self.failed = False
         self.passed = False
         self.shut = False
@@ -236,13 +245,13 @@ class _Gate:
                 for name, value in message.get("headers", ()):
                     if name == b"retry-after" and value.isdigit() and len(value) < 6:
                         wait = int(value)
-                self._try.ends("bad", wait=wait)
-                if self._search.goes_on(self._exchange):
+                self._guard.ends("bad", wait=wait)
+                if self._state.goes_on(self._exchange):
                     self.shut = True
                     return
             self.passed = True
             if not self.failed and not self._exchange.headers_sent_early:
-                self._try.answered()
+                self._guard.answered()
         await self._send(message)
 
 

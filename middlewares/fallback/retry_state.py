@@ -1,4 +1,4 @@
-"""The tries of one exchange: how many, where, and when (`middlewares.fallback.middleware`)."""
+"""The attempts of one exchange: how many, where, and when (`middlewares.fallback.middleware`)."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -12,26 +12,26 @@ from middlewares.stores.health.base import Health, Verdict
 
 FAILED = frozenset(
     (
-        "model_not_found",  # by this place: another may have it
+        "model_not_found",  # by this candidate: another may have it
         "rate_limited",
         "upstream_error",
         "upstream_timeout",
         "upstream_unavailable",
     )
 )
-"""Kinds of Problem that say something of the place, and nothing of what was asked."""
+"""Kinds of Problem that say something of the candidate, and nothing of what was asked."""
 
 
 Step = Literal["raise", "raise_failure", "again"]
-"""Raise the problem at hand, raise the last failure of a place, or make another attempt."""
+"""Raise the problem at hand, raise the last failure of a candidate, or make another attempt."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
     """How long to go on.
 
-    attempts: tries of one exchange, at most. seconds: after which none is begun any more.
-    again: how often a place is tried again, once each was tried. Before that, a pause: at random
-    up to `pause` seconds, twice as much each time, at most `longest`.
+    attempts: attempts of one exchange, at most. seconds: after which none is begun any more.
+    again: how often a candidate is tried again, once each was tried. Before that, a pause: at
+    random up to `pause` seconds, twice as much each time, at most `longest`.
     unanswered: whether to go on where a request was sent and nothing came back, so that it may
     have been worked on, and be paid for twice.
     """
@@ -45,7 +45,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 class AttemptGuard:
-    """One try, as the health of its place hears of it; what is said first counts."""
+    """One attempt, as the health of its candidate hears of it; what is said first counts."""
 
     __slots__ = ("_answered", "_clock", "_health", "_mark", "_over", "_since", "_target")
 
@@ -60,14 +60,14 @@ class AttemptGuard:
 
     def answered(self, *, timed: bool = True) -> None:
         """Its answer has begun, which may go on for long. timed: whether the time that took tells
-        how quick the place is."""
+        how quick the candidate is."""
         if self._health is not None and not self._answered and not self._over:
             self._answered = True
             seconds = self._clock() - self._since if timed else 0.0
             self._health.answered(self._target, self._mark, seconds=seconds)
 
     def failed(self, problem: Problem, exchange: Exchange, made: int) -> bool:
-        """Whether `problem` says something of the place. made: attempts before this try."""
+        """Whether `problem` says something of the candidate. made: attempts before this one."""
         if problem.kind in FAILED:
             if problem.held:
                 self.ends("bad", wait=problem.retry_after if problem.told else None)
@@ -79,25 +79,25 @@ class AttemptGuard:
         return False
 
     def ends(self, verdict: Verdict, *, wait: int | None = None) -> None:
-        """It is over, as far as the health of its place is concerned."""
+        """It is over, as far as the health of its candidate is concerned."""
         if self._health is not None and not self._over:
             self._over = True
             self._health.ended(self._target, verdict, self._mark, retry_after=wait)
 
 
 class RetryState:
-    """The tries of one exchange.
+    """The attempts of one exchange.
 
-    failure: the last that says something of a place. pause: seconds to wait before the next try.
+    failure: the last that says something of a target. pause: seconds before the next attempt.
     """
 
     __slots__ = (
         "_began",
+        "_candidates",
         "_clock",
         "_health",
         "_left",
         "_models",
-        "_places",
         "_random",
         "_retry",
         "_rounds",
@@ -108,7 +108,7 @@ class RetryState:
 
     def __init__(
         self,
-        places: Sequence[Candidate],
+        candidates: Sequence[Candidate],
         health: Health | None,
         retry: RetryPolicy,
         clock: Callable[[], float],
@@ -116,8 +116,8 @@ class RetryState:
     ) -> None:
         self.failure: Problem | None = None
         self.pause = 0.0
-        self._places = places
-        self._left = list(places)
+        self._candidates = candidates
+        self._left = list(candidates)
         self._health = health
         self._retry = retry
         self._clock = clock
@@ -129,8 +129,8 @@ class RetryState:
 
     @property
     def possible(self) -> bool:
-        """Whether there could ever be a second try."""
-        return self._retry.attempts > 1 and (len(self._places) > 1 or self._retry.again > 0)
+        """Whether there could ever be a second attempt."""
+        return self._retry.attempts > 1 and (len(self._candidates) > 1 or self._retry.again > 0)
 
     @property
     def depth(self) -> int:
@@ -144,29 +144,29 @@ class RetryState:
         return self._tried < retry.attempts and bool(self._left or self._rounds < retry.again)
 
     def take(self) -> Candidate:
-        """The next place to try."""
+        """The next candidate to try."""
         left, health = self._left, self._health
         at = 0
         if health is not None and len(left) > 1:
-            for n, place in enumerate(left):
-                if health.admits(place.target):
+            for n, candidate in enumerate(left):
+                if health.admits(candidate.target):
                     at = n
                     break
             else:
-                waits = [health.wait(place.target) for place in left]
+                waits = [health.wait(candidate.target) for candidate in left]
                 at = waits.index(min(waits))
-        place = left.pop(at)
+        candidate = left.pop(at)
         self._tried += 1
-        if place.served in self._models:
-            self._models.remove(place.served)
-        self._models.append(place.served)
-        return place
+        if candidate.served in self._models:
+            self._models.remove(candidate.served)
+        self._models.append(candidate.served)
+        return candidate
 
     def next_step(self, exchange: Exchange, problem: Problem, *, failed: bool, able: bool) -> Step:
         """What to do about `problem`, by which the last attempt ended.
 
-        failed: whether it says something of the place. able: whether the place takes all that the
-        first would have taken, so that its refusal is the caller's to put right.
+        failed: whether it says something of the target. able: whether the candidate takes all that
+        the first would have taken, so that its refusal is the caller's to put right.
         """
         if not failed and (able or self.failure is None):
             return "raise"
@@ -177,7 +177,7 @@ class RetryState:
         return "raise" if failed else "raise_failure"
 
     def goes_on(self, exchange: Exchange) -> bool:
-        """Whether there is another try, after `pause` seconds."""
+        """Whether there is another attempt, after `pause` seconds."""
         retry = self._retry
         self.pause = 0.0
         if self._tried >= retry.attempts:
@@ -192,14 +192,16 @@ class RetryState:
             return False
         most = doubled(retry.pause, retry.longest, self._rounds)
         pause = self._random() * most
-        again = list(self._places)
+        again = list(self._candidates)
         if self._health is not None:
-            waits = [self._health.wait(place.target) for place in again]
+            waits = [self._health.wait(candidate.target) for candidate in again]
             if min(waits) > retry.longest:
                 return False  # they have asked to be left alone for longer
-            again = [place for place, wait in zip(again, waits, strict=True) if wait <= most]
+            again = [
+                candidate for candidate, wait in zip(again, waits, strict=True) if wait <= most
+            ]
             pause = max(pause, min(waits))
-            again = again or [self._places[waits.index(min(waits))]]
+            again = again or [self._candidates[waits.index(min(waits))]]
         if spent + pause >= retry.seconds:
             return False
         self._rounds += 1
@@ -207,7 +209,7 @@ class RetryState:
         self.pause = pause
         return True
 
-    def told(self) -> Problem:
+    def take_failure(self) -> Problem:
         """The failure to tell, which is kept here no longer."""
         failure, self.failure = self.failure, None
         if failure is None:

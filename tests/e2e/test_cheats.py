@@ -84,7 +84,7 @@ def document(simulator: str, **rest: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.full)])
-async def house(
+async def deployment(
     request: pytest.FixtureRequest, start: Start, simulator: Program
 ) -> AsyncIterator[Gateway]:
     store = {}
@@ -93,38 +93,40 @@ async def house(
     yield await asyncio.to_thread(start, document(simulator.url, store=store))
 
 
-async def place(house: Gateway, key: str, order: Order) -> Reply:
+async def place(deployment: Gateway, key: str, order: Order) -> Reply:
     path, body = order
     headers = {**bearer(key), **(ANTHROPIC if path == MESSAGES else {})}
-    return await ask(house.url, path, body, headers)
+    return await ask(deployment.url, path, body, headers)
 
 
-async def test_nobody_is_served_for_nothing(house: Gateway, simulator: Program) -> None:
+async def test_nobody_is_served_for_nothing(deployment: Gateway, simulator: Program) -> None:
     """maximhq/bifrost#2873: not one of these reaches an upstream without money."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="broke")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="broke")
     asked = stats(simulator)["requests"]
     for order in orders():
-        reply = await place(house, key, order)
+        reply = await place(deployment, key, order)
         assert reply.status in (400, 404, 429), (order, reply.status)
         if reply.status == 429:
             assert reply.error.get("code", "insufficient_credits") == "insufficient_credits"
     for method in ("HEAD", "GET", "PUT", "DELETE"):
-        reply = await ask(house.url, CHAT, headers=bearer(key), method=method)
+        reply = await ask(deployment.url, CHAT, headers=bearer(key), method=method)
         assert reply.status == 405
     assert stats(simulator)["requests"] == asked
-    await rows_when(house, 0)
+    await rows_when(deployment, 0)
 
 
-async def test_whatever_is_asked_costs_what_it_used(house: Gateway, simulator: Program) -> None:
-    key = await asyncio.to_thread(house.new_key, "k", plan="rich")
+async def test_whatever_is_asked_costs_what_it_used(
+    deployment: Gateway, simulator: Program
+) -> None:
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="rich")
     before = used(simulator)
-    replies = [(order, await place(house, key, order)) for order in orders()]
+    replies = [(order, await place(deployment, key, order)) for order in orders()]
     served = [order for order, reply in replies if reply.status == 200]
     assert len(served) > 60
     failed = [reply for _, reply in replies if reply.status not in (200, 400)]
     assert {reply.status for reply in failed} <= {404, 429, 502}, failed
     after = used(simulator)
-    ledger = await settled(house, key)
+    ledger = await settled(deployment, key)
     for model in ("chat", "claude", "resp", "embed"):
         old = before.get(f"far-{model}", {})
         new = after.get(f"far-{model}", {})
@@ -134,51 +136,51 @@ async def test_whatever_is_asked_costs_what_it_used(house: Gateway, simulator: P
     assert [row for row in ledger if row.reserved < row.cost] == []
 
 
-async def settled(house: Gateway, key: str) -> list[Row]:
+async def settled(deployment: Gateway, key: str) -> list[Row]:
     """All rows, once nothing is held and no slot is in use; they are what the account has used."""
-    now, found = await standing(house, key), await rows(house.sql)
+    now, found = await standing(deployment, key), await rows(deployment.sql)
     async with asyncio.timeout(DEADLINE):
         while now.reserved or now.in_use or now.used != sum(row.cost for row in found):
             await asyncio.sleep(0.05)
-            now, found = await standing(house, key), await rows(house.sql)
+            now, found = await standing(deployment, key), await rows(deployment.sql)
     return found
 
 
 @pytest.mark.parametrize("model", ["resp", "chat", "claude"])
 async def test_who_leaves_pays_for_what_it_continued(
-    house: Gateway, simulator: Program, model: str
+    deployment: Gateway, simulator: Program, model: str
 ) -> None:
     """The body of such a request says next to nothing of what the upstream has to read."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="rich")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="rich")
     said = "All work and no play makes Jack a dull boy. " * 2000
     order = (RESPONSES, {"model": model, "input": said, "max_output_tokens": 40})
-    first = (await place(house, key, order)).json()
-    (before,) = await rows_when(house, 1)
+    first = (await place(deployment, key, order)).json()
+    (before,) = await rows_when(deployment, 1)
     body = {
         "model": model,
         "previous_response_id": first["id"],
         "input": "Go on [[sim tokens=1000 rate=20]]",
         "stream": True,
     }
-    async with line(house.url) as connection:
+    async with line(deployment.url) as connection:
         await connection.send(request(RESPONSES, body, bearer(key)))
         reply = await connection.head()
         assert reply.status == 200
         async for _ in connection.parts(reply):
             break
-    row = next(row for row in await rows_when(house, 2) if row.id != before.id)
+    row = next(row for row in await rows_when(deployment, 2) if row.id != before.id)
     assert (row.ended, row.measured) == ("hung_up", False)
     assert row.input >= 0.9 * before.input > 10_000
     assert row.cost >= 0.9 * before.input * price(model, UNIT)
-    await settled(house, key)
+    await settled(deployment, key)
 
 
 UNIT = {"input": 1, "output": 0, "cache_read": 0, "cache_write": 0}
 
 
-async def test_one_idempotency_key_for_everything(house: Gateway, simulator: Program) -> None:
+async def test_one_idempotency_key_for_everything(deployment: Gateway, simulator: Program) -> None:
     """Many bodies and dialects under one key, and clients that leave at any moment."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="rich")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="rich")
     asked = stats(simulator)["requests"]
     dice = random.Random(7)
 
@@ -190,7 +192,7 @@ async def test_one_idempotency_key_for_everything(house: Gateway, simulator: Pro
         body: dict[str, Any] = {"model": model, "max_tokens": 40, "stream": number % 4 < 2}
         body["messages"] = [{"role": "user", "content": text}]
         headers = {**bearer(key), **ANTHROPIC, "idempotency-key": "one"}
-        async with line(house.url) as connection:
+        async with line(deployment.url) as connection:
             await connection.send(request(path, body, headers))
             try:
                 async with asyncio.timeout(patience):
@@ -201,39 +203,41 @@ async def test_one_idempotency_key_for_everything(house: Gateway, simulator: Pro
     statuses = Counter(await asyncio.gather(*map(one, range(40))))
     assert set(statuses) <= {0, 200, 422}
     assert statuses[200] and statuses[422]
-    ledger = await settled(house, key)
+    ledger = await settled(deployment, key)
     assert 2 <= len(ledger) == stats(simulator)["requests"] - asked <= 4
     assert {row.ended for row in ledger} == {"completed"}
 
 
-async def test_a_key_that_changes_while_it_is_used(house: Gateway, simulator: Program) -> None:
+async def test_a_key_that_changes_while_it_is_used(deployment: Gateway, simulator: Program) -> None:
     """Rotation keeps what was spent and is held; revocation does not make what runs free."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="rich")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="rich")
     (order,) = [(CHAT, {"model": "chat", "messages": TURNS, "max_tokens": 40})]
-    assert (await place(house, key, order)).status == 200
-    (first,) = await rows_when(house, 1)
+    assert (await place(deployment, key, order)).status == 200
+    (first,) = await rows_when(deployment, 1)
     slow = "Hello [[sim tokens=40 rate=20]]"
     body = {**order[1], "messages": [{"role": "user", "content": slow}], "stream": True}
-    running = asyncio.create_task(ask(house.url, CHAT, body, bearer(key)))
-    await asyncio.to_thread(until, lambda: house.in_flight() == 1, what="a stream")
+    running = asyncio.create_task(ask(deployment.url, CHAT, body, bearer(key)))
+    await asyncio.to_thread(until, lambda: deployment.in_flight() == 1, what="a stream")
 
     async with httpx.AsyncClient(
-        base_url=f"{house.url}/admin/v1/keys",
+        base_url=f"{deployment.url}/admin/v1/keys",
         headers=bearer(ADMIN_TOKEN),
         trust_env=False,
     ) as admin:
         rotated = (await admin.post(f"/{first.account}/rotate", json={})).json()["secret"]
-        now = await standing(house, rotated)
+        now = await standing(deployment, rotated)
         assert (now.used, now.in_use) == (first.cost, 1)
         assert now.reserved > 0
         assert (await admin.post(f"/{first.account}/revoke", json={})).status_code == 200
     async with asyncio.timeout(DEADLINE):
-        while (await place(house, rotated, order)).status != 401:
+        while (await place(deployment, rotated, order)).status != 401:
             await asyncio.sleep(0.05)
     answer = await running
     assert answer.whole
     async with asyncio.timeout(DEADLINE):
-        while answer.header("x-request-id") not in (by := {r.id: r for r in await rows(house.sql)}):
+        while answer.header("x-request-id") not in (
+            by := {r.id: r for r in await rows(deployment.sql)}
+        ):
             await asyncio.sleep(0.05)
     row = by[answer.header("x-request-id")]
     assert (row.account, row.ended, row.measured) == (first.account, "completed", True)

@@ -115,7 +115,7 @@ def _document(simulator: str) -> dict[str, Any]:
     }
 
 
-class House(NamedTuple):
+class Deployment(NamedTuple):
     gateway: Gateway
     simulator: Program
 
@@ -166,10 +166,12 @@ class House(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[House]:
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, simulator: Program
+) -> Iterator[Deployment]:
     gateway = Gateway(tmp_path_factory.mktemp("fallback"), _document(simulator.url), env=SECRETS)
     try:
-        yield House(gateway, simulator)
+        yield Deployment(gateway, simulator)
     finally:
         assert gateway.stop() == 0, gateway.stderr
 
@@ -182,21 +184,21 @@ def problems(row: dict[str, Any]) -> list[str | None]:
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-async def test_an_early_head_does_not_end_the_search(house: House, surface: str) -> None:
+async def test_an_early_head_does_not_end_the_search(deployment: Deployment, surface: str) -> None:
     """Pings, then the whole answer of who was tried next, once."""
-    key = await house.key()
+    key = await deployment.key()
     dialect = SURFACES[surface].dialect
     include = True if dialect[0] == "c" else None
 
     async def one(model: str) -> None:
-        reply = await house.ask(key, model, surface=surface, stream=True)
+        reply = await deployment.ask(key, model, surface=surface, stream=True)
         assert reply.status == 200
         before, _, _ = reply.body.partition(b'"You')
         assert before.count(b"ping" if surface == "messages" else b": keep-alive") >= 2
         body = reply.body.replace(PING, b"")  # which may stand before the message starts
         said = check_stream(dialect, body, include_usage=include)
         assert (said.text, said.stop) == (WHOLE, "end")
-        row = await house.row(key, reply.header("x-request-id"))
+        row = await deployment.row(key, reply.header("x-request-id"))
         assert len(row["path"]) == 2
         assert row["ended"] == "completed"
 
@@ -205,11 +207,13 @@ async def test_an_early_head_does_not_end_the_search(house: House, surface: str)
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-async def test_a_total_failure_after_an_early_head_is_an_event(house: House, surface: str) -> None:
-    key = await house.key()
+async def test_a_total_failure_after_an_early_head_is_an_event(
+    deployment: Deployment, surface: str
+) -> None:
+    key = await deployment.key()
 
     async def one(fault: str) -> None:
-        reply = await house.ask(key, f"{fault}-{surface}-alone", surface=surface, stream=True)
+        reply = await deployment.ask(key, f"{fault}-{surface}-alone", surface=surface, stream=True)
         assert reply.status == 200
         found = [event for event in events(reply.body) if event.get("type") != "ping"]
         assert text_of(reply.body) == ""
@@ -220,7 +224,7 @@ async def test_a_total_failure_after_an_early_head_is_an_event(house: House, sur
         else:
             assert "error" in found[-1]
             assert not [event for event in found[:-1] if "error" in event]
-        row = await house.row(key, reply.header("x-request-id"))
+        row = await deployment.row(key, reply.header("x-request-id"))
         assert (row["ended"], row["status"], len(row["path"])) == ("failed", 200, 1)
 
     await asyncio.gather(one("late"), one("slow"))
@@ -229,73 +233,75 @@ async def test_a_total_failure_after_an_early_head_is_an_event(house: House, sur
 # What a caller may try
 
 
-async def test_callers_name_models_of_their_own(house: House) -> None:
+async def test_callers_name_models_of_their_own(deployment: Deployment) -> None:
     """In their order, in place of the configured ones; upstreams do not hear of it."""
-    key = await house.key()
-    reply = await house.ask(key, "a", models=["b", "c"])
+    key = await deployment.key()
+    reply = await deployment.ask(key, "a", models=["b", "c"])
     assert reply.status == 200
     assert summary("chat", reply.body).text == WHOLE
     headers = dict(reply.headers)
     assert headers["x-model-used"] == "c"
     assert (headers["x-fallback-from"], headers["x-fallback-depth"]) == ("a", "2")
-    row = await house.row(key, headers["x-request-id"])
+    row = await deployment.row(key, headers["x-request-id"])
     assert [one["model"] for one in row["path"]] == ["a", "b", "c"]
-    said = await asyncio.to_thread(house.gateway.request_line, headers["x-request-id"])
+    said = await asyncio.to_thread(deployment.gateway.request_line, headers["x-request-id"])
     assert [one["upstream_model"] for one in said["attempts"]] == ["up-a-0", "up-b-0", "up-c-0"]
     assert [one["status"] for one in said["attempts"]] == [503, 503, 200]
-    other = await house.ask(key, "a")
+    other = await deployment.ask(key, "a")
     assert other.header("x-model-used") == "spare"
 
 
-async def test_a_key_is_given_no_model_that_it_may_not_use(house: House) -> None:
-    key = await house.key(models=["a", "b"])
-    reply = await house.ask(key, "a")
+async def test_a_key_is_given_no_model_that_it_may_not_use(deployment: Deployment) -> None:
+    key = await deployment.key(models=["a", "b"])
+    reply = await deployment.ask(key, "a")
     assert (reply.status, reply.error["code"]) == (503, "upstream_unavailable")
-    row = await house.row(key, reply.header("x-request-id"))
+    row = await deployment.row(key, reply.header("x-request-id"))
     assert problems(row) == ["upstream_unavailable"]
-    named = await house.ask(key, "a", models=["b", "spare"])
+    named = await deployment.ask(key, "a", models=["b", "spare"])
     assert (named.status, named.error["param"]) == (403, "models[1]")
 
 
 # Keys for repetition
 
 
-async def test_an_answer_of_another_target_is_replayed(house: House) -> None:
-    key = await house.key()
-    before = await house.requests("kept")
+async def test_an_answer_of_another_target_is_replayed(deployment: Deployment) -> None:
+    key = await deployment.key()
+    before = await deployment.requests("kept")
     again = {"idempotency-key": "the-same"}
-    both = await asyncio.gather(*(house.ask(key, "kept", headers=again) for _ in range(2)))
-    later = await house.ask(key, "kept", headers=again)
+    both = await asyncio.gather(*(deployment.ask(key, "kept", headers=again) for _ in range(2)))
+    later = await deployment.ask(key, "kept", headers=again)
     replies = [*both, later]
     assert [reply.status for reply in replies] == [200, 200, 200]
     assert len({reply.body for reply in replies}) == 1
     assert [reply.header("x-model-used") for reply in replies] == ["kept"] * 3
     assert sum("idempotent-replayed" in dict(reply.headers) for reply in replies) == 2
-    assert await house.requests("kept") == [count + 1 for count in before]
+    assert await deployment.requests("kept") == [count + 1 for count in before]
 
 
-async def test_a_total_failure_is_not_kept_for_repetition(house: House) -> None:
-    key = await house.key()
-    before, _ = await house.requests("hopeless")
+async def test_a_total_failure_is_not_kept_for_repetition(deployment: Deployment) -> None:
+    key = await deployment.key()
+    before, _ = await deployment.requests("hopeless")
     for _ in range(2):
-        reply = await house.ask(key, "hopeless", headers={"idempotency-key": "once-more"})
+        reply = await deployment.ask(key, "hopeless", headers={"idempotency-key": "once-more"})
         assert reply.status == 503
         assert "idempotent-replayed" not in dict(reply.headers)
-    assert (await house.requests("hopeless"))[0] == before + 2
+    assert (await deployment.requests("hopeless"))[0] == before + 2
 
 
 # Rates and slots
 
 
-async def test_tries_share_one_slot_and_count_once(house: House) -> None:
+async def test_tries_share_one_slot_and_count_once(deployment: Deployment) -> None:
     """With one slot, and a line before it, each is tried twice and has its turn."""
-    key = await house.key("one")
-    replies = await asyncio.gather(*(house.ask(key, "turns", stream=bool(n % 2)) for n in range(8)))
+    key = await deployment.key("one")
+    replies = await asyncio.gather(
+        *(deployment.ask(key, "turns", stream=bool(n % 2)) for n in range(8))
+    )
     assert [reply.status for reply in replies] == [200] * 8
     for n, reply in enumerate(replies):
         said = text_of(reply.body) if n % 2 else summary("chat", reply.body).text
         assert said == WHOLE
-    told = (await ask(house.gateway.url, "/v1/limits", headers=key)).json()
+    told = (await ask(deployment.gateway.url, "/v1/limits", headers=key)).json()
     assert told["concurrency"] == {"limit": 1, "in_use": 0}
     (rate,) = told["rates"]
     assert rate["remaining"] >= 60 - 8  # 120 with the burst, which this leaves out
@@ -306,12 +312,14 @@ async def test_tries_share_one_slot_and_count_once(house: House) -> None:
 
 @pytest.mark.parametrize("surface", SURFACES)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_another_model_where_a_rate_refuses(house: House, surface: str, stream: bool) -> None:
-    key = await house.key("rated")
-    first = await house.ask(key, "c", surface=surface)
+async def test_another_model_where_a_rate_refuses(
+    deployment: Deployment, surface: str, stream: bool
+) -> None:
+    key = await deployment.key("rated")
+    first = await deployment.ask(key, "c", surface=surface)
     assert (first.status, first.header("x-model-used")) == (200, "c")
     for _ in range(2):
-        reply = await house.ask(key, "c", surface=surface, stream=stream)
+        reply = await deployment.ask(key, "c", surface=surface, stream=stream)
         headers = dict(reply.headers)
         assert (reply.status, headers["x-model-used"]) == (200, "spare")
         assert (headers["x-fallback-from"], headers["x-fallback-depth"]) == ("c", "1")
@@ -319,73 +327,73 @@ async def test_another_model_where_a_rate_refuses(house: House, surface: str, st
             text_of(reply.body) if stream else summary(SURFACES[surface].dialect, reply.body).text
         )
         assert said == WHOLE
-        row = await house.row(key, headers["x-request-id"])
+        row = await deployment.row(key, headers["x-request-id"])
         assert (row["asked"], row["model"], row["fallback_from"]) == ("c", "spare", "c")
 
 
-async def test_the_other_model_may_fall_back_in_its_turn(house: House) -> None:
-    key = await house.key("rated-frail")
-    assert (await house.ask(key, "c")).status == 200
-    reply = await house.ask(key, "c")
+async def test_the_other_model_may_fall_back_in_its_turn(deployment: Deployment) -> None:
+    key = await deployment.key("rated-frail")
+    assert (await deployment.ask(key, "c")).status == 200
+    reply = await deployment.ask(key, "c")
     headers = dict(reply.headers)
     assert (reply.status, headers["x-model-used"]) == (200, "spare")
     assert (headers["x-fallback-from"], headers["x-fallback-depth"]) == ("c", "2")
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_another_model_where_the_money_is_short(house: House, stream: bool) -> None:
+async def test_another_model_where_the_money_is_short(deployment: Deployment, stream: bool) -> None:
     """It costs nothing; one that costs something is refused as well, and nobody is asked."""
-    key = await house.key("broke")
-    reply = await house.ask(key, "c", stream=stream)
+    key = await deployment.key("broke")
+    reply = await deployment.ask(key, "c", stream=stream)
     headers = dict(reply.headers)
     assert (reply.status, headers["x-model-used"]) == (200, "gratis")
     assert (headers["x-fallback-from"], headers["x-fallback-depth"]) == ("c", "1")
-    row = await house.row(key, headers["x-request-id"])
+    row = await deployment.row(key, headers["x-request-id"])
     assert (row["model"], float(row["credits"])) == ("gratis", 0)
-    poor = await house.key("broke-twice")
-    before = await house.requests("spare")
-    refused = await house.ask(poor, "c", stream=stream)
+    poor = await deployment.key("broke-twice")
+    before = await deployment.requests("spare")
+    refused = await deployment.ask(poor, "c", stream=stream)
     assert (refused.status, refused.error["code"]) == (429, "budget_exceeded")
     assert refused.header("x-should-retry") == "false"
-    assert await house.requests("spare") == before
+    assert await deployment.requests("spare") == before
 
 
 # Money
 
 
-async def test_what_is_set_aside_is_for_the_dearest(house: House) -> None:
+async def test_what_is_set_aside_is_for_the_dearest(deployment: Deployment) -> None:
     """Asked is a cheap model; what might serve is fifty times as dear, and twice as long."""
-    key = await house.key("rich")
-    reply = await house.ask(key, "dearer")
+    key = await deployment.key("rich")
+    reply = await deployment.ask(key, "dearer")
     assert (reply.status, reply.header("x-model-used")) == (200, "dear")
     request_id = reply.header("x-request-id")
-    row = await house.row(key, request_id)
-    (kept,) = [one for one in await rows(house.gateway.sql) if one.id == request_id]
+    row = await deployment.row(key, request_id)
+    (kept,) = [one for one in await rows(deployment.gateway.sql) if one.id == request_id]
     output = 1000 * 150_007
     assert output < kept.reserved < output + 200 * 30_001
     used = row["usage"]
     price = used["input_tokens"] * 30_001 + used["output_tokens"] * 150_007
     assert kept.cost == price
     assert Decimal(row["credits"]) == Decimal(price) / 10**9
-    (window,) = (await ask(house.gateway.url, "/v1/limits", headers=key)).json()["windows"]
+    (window,) = (await ask(deployment.gateway.url, "/v1/limits", headers=key)).json()["windows"]
     assert (window["used"], float(window["reserved"])) == (row["credits"], 0)
-    tight = await house.key("tight")  # enough for the input of the cheap one
-    refused = await house.ask(tight, "dearer")
+    tight = await deployment.key("tight")  # enough for the input of the cheap one
+    refused = await deployment.ask(tight, "dearer")
     assert (refused.status, refused.error["code"]) == (429, "budget_exceeded")
-    assert (await house.ask(tight, "spare", max_tokens=500)).status == 200
+    assert (await deployment.ask(tight, "spare", max_tokens=500)).status == 200
 
 
-async def test_a_kept_response_is_that_of_the_second_target(house: House) -> None:
+async def test_a_kept_response_is_that_of_the_second_target(deployment: Deployment) -> None:
     """It is read and continued by the id that its caller was given, and there is only that."""
-    key = await house.key()
-    reply = await house.ask(key, "stored", surface="responses", stream=True, store=True)
+    key = await deployment.key()
+    reply = await deployment.ask(key, "stored", surface="responses", stream=True, store=True)
     said = check_stream("responses", reply.body)
     assert said.text == WHOLE
     last = reply.body.rpartition(b'"id":"resp_')[2].partition(b'"')[0].decode()
-    found = await ask(house.gateway.url, f"/v1/responses/resp_{last}", headers=key)
+    found = await ask(deployment.gateway.url, f"/v1/responses/resp_{last}", headers=key)
     assert found.status == 200
     assert summary("responses", found.body).text == WHOLE
-    went_on = await house.ask(
+    went_on = await deployment.ask(
         key, "stored", surface="responses", store=True, previous_response_id=f"resp_{last}"
     )
     assert went_on.status == 200
@@ -396,19 +404,19 @@ async def test_a_kept_response_is_that_of_the_second_target(house: House) -> Non
 
 @asynccontextmanager
 async def leaving(
-    house: House, key: dict[str, str], model: str, *, stream: bool = True
+    deployment: Deployment, key: dict[str, str], model: str, *, stream: bool = True
 ) -> AsyncIterator[Line]:
     """A request whose client leaves at the end of the context."""
-    async with line(house.gateway.url) as connection:
+    async with line(deployment.gateway.url) as connection:
         await connection.send(request(CHAT, chat(HELLO, model, stream=stream), key))
         yield connection
 
 
-async def settled(house: House, key: dict[str, str], model: str) -> dict[str, Any]:
+async def settled(deployment: Deployment, key: dict[str, str], model: str) -> dict[str, Any]:
     """The row of the only request for a model, once it is over."""
 
     async def found() -> str | None:
-        for one in await rows(house.gateway.sql):
+        for one in await rows(deployment.gateway.sql):
             if one.asked == model and one.ended != "lost":
                 return one.id
         return None
@@ -416,71 +424,71 @@ async def settled(house: House, key: dict[str, str], model: str) -> dict[str, An
     async with asyncio.timeout(DEADLINE):
         while (request_id := await found()) is None:
             await asyncio.sleep(0.05)
-    return await house.row(key, request_id)
+    return await deployment.row(key, request_id)
 
 
-async def asked(house: House, model: str, expected: list[int]) -> None:
+async def asked(deployment: Deployment, model: str, expected: list[int]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while await house.requests(model) != expected:
+        while await deployment.requests(model) != expected:
             await asyncio.sleep(0.02)
 
 
-async def quiet(house: House) -> None:
+async def quiet(deployment: Deployment) -> None:
     def look() -> bool:
-        stats = httpx.get(f"{house.simulator.url}/stats", trust_env=False).json()
+        stats = httpx.get(f"{deployment.simulator.url}/stats", trust_env=False).json()
         return bool(stats["running"] == 0)
 
     await asyncio.to_thread(until, look, what="nothing running at the upstream")
 
 
-async def test_who_leaves_during_the_second_try_ends_it(house: House) -> None:
-    key = await house.key()
-    before = (await house.stats())["hangups"]
-    async with leaving(house, key, "left"):
-        await asked(house, "left", [1, 1])
-    await quiet(house)
-    stats = await house.stats()
+async def test_who_leaves_during_the_second_try_ends_it(deployment: Deployment) -> None:
+    key = await deployment.key()
+    before = (await deployment.stats())["hangups"]
+    async with leaving(deployment, key, "left"):
+        await asked(deployment, "left", [1, 1])
+    await quiet(deployment)
+    stats = await deployment.stats()
     assert stats["hangups"] == before + 1
     assert stats["last_hangups"][-1]["phase"] == "head"
-    row = await settled(house, key, "left")
+    row = await settled(deployment, key, "left")
     assert (row["ended"], row["measured"]) == ("hung_up", False)
     assert problems(row) == ["upstream_unavailable", None]
 
 
-async def test_who_leaves_during_the_first_try_has_no_second(house: House) -> None:
-    key = await house.key()
-    async with leaving(house, key, "first"):
-        await asked(house, "first", [1, 0])
-    await quiet(house)
-    row = await settled(house, key, "first")
+async def test_who_leaves_during_the_first_try_has_no_second(deployment: Deployment) -> None:
+    key = await deployment.key()
+    async with leaving(deployment, key, "first"):
+        await asked(deployment, "first", [1, 0])
+    await quiet(deployment)
+    row = await settled(deployment, key, "first")
     assert (row["ended"], len(row["path"])) == ("hung_up", 1)
-    assert await house.requests("first") == [1, 0]
+    assert await deployment.requests("first") == [1, 0]
 
 
-async def test_a_second_target_is_heard_out(house: House) -> None:
+async def test_a_second_target_is_heard_out(deployment: Deployment) -> None:
     """The client is gone, its plan hears upstreams out: the answer is counted, and paid whole."""
-    key = await house.key("drains")
-    async with leaving(house, key, "heard") as connection:
+    key = await deployment.key("drains")
+    async with leaving(deployment, key, "heard") as connection:
         reply = await connection.head()
         assert reply.status == 200
         await connection.reader.readuntil(b'"You"')
-    row = await settled(house, key, "heard")
+    row = await settled(deployment, key, "heard")
     assert (row["ended"], row["measured"]) == ("drained", True)
     assert problems(row) == ["upstream_unavailable", None]
-    seen = (await house.stats())["seen"]["up-heard-1"]
+    seen = (await deployment.stats())["seen"]["up-heard-1"]
     assert row["usage"]["output_tokens"] == seen["output"] == 60
     assert row["usage"]["input_tokens"] == seen["input"]
 
 
-async def test_nobody_is_asked_for_a_client_that_is_gone(house: House) -> None:
+async def test_nobody_is_asked_for_a_client_that_is_gone(deployment: Deployment) -> None:
     """Its plan hears upstreams out; but the one that there was has failed."""
-    key = await house.key("drains")
+    key = await deployment.key("drains")
     for model, stream in (("unheard", True), ("unread", False)):
-        async with leaving(house, key, model, stream=stream):
-            await asked(house, model, [1, 0])
-        row = await settled(house, key, model)
+        async with leaving(deployment, key, model, stream=stream):
+            await asked(deployment, model, [1, 0])
+        row = await settled(deployment, key, model)
         assert (row["ended"], len(row["path"])) == ("hung_up", 1)
-        assert await house.requests(model) == [1, 0]
+        assert await deployment.requests(model) == [1, 0]
         if stream:  # it had refused, so that nothing was worked on
             assert float(row["credits"]) == 0
 
@@ -489,7 +497,7 @@ async def test_nobody_is_asked_for_a_client_that_is_gone(house: House) -> None:
 
 
 @pytest.fixture(scope="module")
-def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[House]:
+def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Deployment]:
     """Three tries, a second round, and nothing that may have been worked on is tried elsewhere."""
     document = _document(simulator.url)
     for upstream in document["upstreams"]:
@@ -513,12 +521,12 @@ def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
     document |= {"server": {}, "breaker": {}, "plans": []}
     gateway = Gateway(tmp_path_factory.mktemp("careful"), document, env=SECRETS)
     try:
-        yield House(gateway, simulator)
+        yield Deployment(gateway, simulator)
     finally:
         assert gateway.stop() == 0, gateway.stderr
 
 
-async def test_a_second_round_and_no_end_of_asking(careful: House) -> None:
+async def test_a_second_round_and_no_end_of_asking(careful: Deployment) -> None:
     """A target without another is asked however broken it is; twice as long as it is not, and once
     when it is, since its pause is longer than a request waits."""
     key = await careful.key()
@@ -532,7 +540,7 @@ async def test_a_second_round_and_no_end_of_asking(careful: House) -> None:
     assert 12 < count < 24
 
 
-async def test_no_more_tries_than_are_allowed(careful: House) -> None:
+async def test_no_more_tries_than_are_allowed(careful: Deployment) -> None:
     key = await careful.key()
     reply = await careful.ask(key, "many")
     assert reply.status == 503
@@ -540,7 +548,7 @@ async def test_no_more_tries_than_are_allowed(careful: House) -> None:
     assert problems(row) == ["upstream_unavailable"] * 3
 
 
-async def test_what_may_have_been_worked_on_is_not_asked_elsewhere(careful: House) -> None:
+async def test_what_may_have_been_worked_on_is_not_asked_elsewhere(careful: Deployment) -> None:
     key = await careful.key()
     statuses = {
         model: (await careful.ask(key, model, stream=True)).status
@@ -555,14 +563,14 @@ async def test_what_may_have_been_worked_on_is_not_asked_elsewhere(careful: Hous
 # Targets that ask to be left alone
 
 
-async def test_a_target_that_asks_for_rest_has_it(house: House) -> None:
+async def test_a_target_that_asks_for_rest_has_it(deployment: Deployment) -> None:
     """One request finds out; the next ones go to the other target at once."""
-    key = await house.key()
+    key = await deployment.key()
     paths = []
     for stream in (True, False, True):
-        reply = await house.ask(key, "resting", stream=stream)
+        reply = await deployment.ask(key, "resting", stream=stream)
         assert reply.status == 200
         assert "retry-after" not in dict(reply.headers)
-        paths.append(problems(await house.row(key, reply.header("x-request-id"))))
+        paths.append(problems(await deployment.row(key, reply.header("x-request-id"))))
     assert paths == [["rate_limited", None], [None], [None]]
-    assert await house.requests("resting") == [1, 3]
+    assert await deployment.requests("resting") == [1, 3]

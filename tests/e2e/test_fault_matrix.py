@@ -129,7 +129,7 @@ def _document(places: dict[Played, str]) -> dict[str, Any]:
     return {"auth": auth, "upstreams": upstreams, "models": models, "log": log}
 
 
-class House(NamedTuple):
+class Deployment(NamedTuple):
     gateway: Gateway
     simulator: Program
     key: str
@@ -154,8 +154,8 @@ def program(
 
 
 @pytest.fixture
-def house(program: tuple[Gateway, str], simulator: Program, full: bool) -> House:
-    return House(*program[:1], simulator, program[1], asyncio.Semaphore(AT_ONCE), full)
+def deployment(program: tuple[Gateway, str], simulator: Program, full: bool) -> Deployment:
+    return Deployment(*program[:1], simulator, program[1], asyncio.Semaphore(AT_ONCE), full)
 
 
 class Seen(NamedTuple):
@@ -166,23 +166,23 @@ class Seen(NamedTuple):
     row: dict[str, Any]
 
 
-async def played(house: House, cases: list[Case]) -> list[Seen]:
+async def played(deployment: Deployment, cases: list[Case]) -> list[Seen]:
     """Ask all of them, some at once; then what the ledger has of each."""
-    headers = {"authorization": f"Bearer {house.key}"}
+    headers = {"authorization": f"Bearer {deployment.key}"}
     held = [case for case in cases if case.stream and "hold" in case.fault.words]
     all_have_begun = asyncio.Barrier(max(1, len(held)))
     assert len(held) <= AT_ONCE
 
     async def begun() -> None:
         if await all_have_begun.wait() == 0 and "," in held[0].fault.words:
-            await asyncio.to_thread(release, house.simulator)
+            await asyncio.to_thread(release, deployment.simulator)
 
     async def one(case: Case) -> Reply:
         by = SURFACES[case.surface]
         body = by.body(PROMPT, f"m{case.n}", case.stream, Wish())
         sent = {**headers, **by.headers}
-        url = house.gateway.url
-        async with house.room:
+        url = deployment.gateway.url
+        async with deployment.room:
             if case in held:
                 reply = await read_on(url, by.path, body, sent, until=b'"You"', then=begun)
             else:
@@ -194,7 +194,7 @@ async def played(house: House, cases: list[Case]) -> list[Seen]:
         return reply
 
     replies = await asyncio.gather(*map(one, cases))
-    async with httpx.AsyncClient(base_url=house.gateway.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=deployment.gateway.url, headers=headers) as client:
         found = []
         for case, reply in zip(cases, replies, strict=True):
             told = await client.get(f"/v1/requests/{reply.header('x-request-id')}")
@@ -203,10 +203,10 @@ async def played(house: House, cases: list[Case]) -> list[Seen]:
     return found
 
 
-async def stats(house: House) -> dict[str, dict[str, int]]:
+async def stats(deployment: Deployment) -> dict[str, dict[str, int]]:
     """By model there: requests, and the tokens that were told, once all are over."""
     async with asyncio.timeout(DEADLINE):
-        while (told := (await ask(house.simulator.url, "/stats")).json())["running"]:
+        while (told := (await ask(deployment.simulator.url, "/stats")).json())["running"]:
             await asyncio.sleep(0.02)
     seen: dict[str, dict[str, int]] = told["seen"]
     return seen
@@ -288,10 +288,10 @@ def check_all(found: list[Seen], right: Callable[[Seen], None]) -> None:
 
 
 @pytest.mark.parametrize("fault", BEFORE, ids=ids)
-async def test_before_the_content(house: House, fault: Fault) -> None:
+async def test_before_the_content(deployment: Deployment, fault: Fault) -> None:
     """Alone a true error; with help one whole answer. One try each, and only what was told paid."""
-    found = await played(house, house.cases(fault))
-    told = await stats(house)
+    found = await played(deployment, deployment.cases(fault))
+    told = await stats(deployment)
 
     def right(seen: Seen) -> None:
         case, reply, row = seen
@@ -330,10 +330,10 @@ def check_record(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("fault", AFTER, ids=ids)
-async def test_after_content(house: House, fault: Fault) -> None:
+async def test_after_content(deployment: Deployment, fault: Fault) -> None:
     """What was said stays, once; then one error event, and the other target is not tried."""
-    found = await played(house, house.cases(fault))
-    told = await stats(house)
+    found = await played(deployment, deployment.cases(fault))
+    told = await stats(deployment)
 
     def right(seen: Seen) -> None:
         case, reply, row = seen

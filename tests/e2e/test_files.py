@@ -158,7 +158,7 @@ DEEDS: dict[str, tuple[Deed, Deed]] = {
 }
 
 
-def house(start: Start, document: dict[str, Any], folder: Path, **store: Any) -> Gateway:
+def deployment(start: Start, document: dict[str, Any], folder: Path, **store: Any) -> Gateway:
     """A gateway whose database has a folder of its own; with Redis, it has two workers."""
     (folder / "sql").mkdir(parents=True)
     document["store"] = {"sql": f"sqlite:///{folder}/sql/penstock.db", **store}
@@ -172,7 +172,7 @@ async def test_a_database_that_is_taken_away_loses_no_row(
     """One after the other, on one gateway with two workers; requests go on all the while."""
     shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
     document = paid(simulator.url)
-    gateway = await asyncio.to_thread(house, start, document, tmp_path / "house", **shared)
+    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "house", **shared)
     database = tmp_path / "house/sql/penstock.db"
     books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
     await books.ask(10)
@@ -444,7 +444,7 @@ async def test_a_period_from_before_a_clock_was_set_back_does_not_count(
     document = paid(simulator.url, plan)
     database = tmp_path / "house/sql/penstock.db"
     shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
-    gateway = await asyncio.to_thread(house, start, document, tmp_path / "house", **shared)
+    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "house", **shared)
     key = await asyncio.to_thread(gateway.new_key, "k", plan="metered")
     account = json.loads(await asyncio.to_thread(gateway.run, "keys", "show", "k", "--json"))["id"]
     tomorrow = time.time() + 86_400
@@ -506,7 +506,7 @@ async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recover
     """Another worker takes its place meanwhile, and SIGTERM ends all of it."""
     shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
     document = paid(simulator.url)
-    gateway = await asyncio.to_thread(house, start, document, tmp_path / "house", **shared)
+    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "house", **shared)
     database = tmp_path / "house/sql/penstock.db"
     books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
     await books.ask(6)

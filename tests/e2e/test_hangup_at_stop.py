@@ -23,7 +23,7 @@ MANY = 150
 """More than Granian's thread takes turns at before it looks whether its work is done (61)."""
 
 
-async def clients(gateway: Gateway, house: AsyncExitStack, narrow: str) -> list[Line]:
+async def clients(gateway: Gateway, deployment: AsyncExitStack, narrow: str) -> list[Line]:
     """Streams under way, and all that can wait: for a first token or a plain answer, in line, for
     the end of an upload, for a reader that takes nothing."""
     opened: list[Line] = []
@@ -32,7 +32,7 @@ async def clients(gateway: Gateway, house: AsyncExitStack, narrow: str) -> list[
         by = SURFACES[surface]
         body = by.body("Hi", model, stream, Wish(limit=50))
         headers = {**by.headers, **(bearer(key) if key else gateway.bearer)}
-        connection = await house.enter_async_context(line(gateway.url))
+        connection = await deployment.enter_async_context(line(gateway.url))
         await connection.send(request(by.path, body, headers))
         opened.append(connection)
 
@@ -45,7 +45,7 @@ async def clients(gateway: Gateway, house: AsyncExitStack, narrow: str) -> list[
         await ask("flood")
     for _ in range(MANY):
         await ask("some")
-    upload = await house.enter_async_context(line(gateway.url))
+    upload = await deployment.enter_async_context(line(gateway.url))
     head = request(CHAT, b"", {**gateway.bearer, "content-type": "application/json"})
     await upload.send(head.replace(b"content-length: 0", b"content-length: 99") + b"{")
     return [*opened, upload]
@@ -55,15 +55,15 @@ async def clients(gateway: Gateway, house: AsyncExitStack, narrow: str) -> list[
 async def test_clients_that_leave_as_the_gateway_stops_are_not_waited_for(
     start: Start, when: str
 ) -> None:
-    async with silent_upstream() as url, AsyncExitStack() as house:
+    async with silent_upstream() as url, AsyncExitStack() as deployment:
         settings: dict[str, Any] = over_silent_upstream(url)
         gateway = await asyncio.to_thread(start, {**settings, "server": {"drain": "600s"}})
         narrow = await asyncio.to_thread(gateway.new_key, "narrow", plan="one")
-        opened = await clients(gateway, house, narrow)
+        opened = await clients(gateway, deployment, narrow)
         count = len(opened)
         await asyncio.to_thread(until, lambda: gateway.in_flight() == count, what="all")
         body = SURFACES["chat"].body("Hi", "some", True, Wish(limit=50))
-        last = await house.enter_async_context(line(gateway.url))
+        last = await deployment.enter_async_context(line(gateway.url))
         await last.send(request(CHAT, body, gateway.bearer))
         asked = (await last.head()).header("x-request-id")
         if when == "after":

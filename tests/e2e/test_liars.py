@@ -73,7 +73,7 @@ async def liar() -> AsyncIterator[Liar]:
 
 
 @pytest.fixture(params=["sqlite", "shared"])
-async def house(
+async def deployment(
     request: pytest.FixtureRequest, tmp_path: Path, liar: Liar
 ) -> AsyncIterator[Gateway]:
     store = await shared_store(request) if request.param == "shared" else {}
@@ -85,11 +85,11 @@ async def house(
         program.kill()
 
 
-async def place(house: Gateway, key: str, lie: Lie) -> Reply | None:
+async def place(deployment: Gateway, key: str, lie: Lie) -> Reply | None:
     """The answer, or None for one that broke off before its head."""
     headers = {"authorization": f"Bearer {key}", **lie.headers}
     with suppress(ConnectionError, asyncio.IncompleteReadError):
-        async with line(house.url) as connection:
+        async with line(deployment.url) as connection:
             await connection.send(request(lie.path, lie.body, headers))
             return await connection.reply()
     return None
@@ -98,8 +98,8 @@ async def place(house: Gateway, key: str, lie: Lie) -> Reply | None:
 class Honest:
     """A key whose requests, over all pairs, are answered by upstreams that tell the truth."""
 
-    def __init__(self, house: Gateway, key: str) -> None:
-        self.house = house
+    def __init__(self, deployment: Gateway, key: str) -> None:
+        self.deployment = deployment
         self.key = key
         self.served = 0
         self.running = True
@@ -114,7 +114,7 @@ class Honest:
         by = SURFACES[surface]
         body = by.body("Hello", f"true-{model}", self.served % 5 == 0, Wish(limit=100))
         headers = {"authorization": f"Bearer {self.key}", **by.headers}
-        reply = await ask(self.house.url, by.path, body, headers)
+        reply = await ask(self.deployment.url, by.path, body, headers)
         assert reply.status == 200, (surface, model, reply.body)
         assert reply.whole
         self.served += 1
@@ -123,8 +123,8 @@ class Honest:
 class Crowd:
     """Lying callers: each key has `LANES` requests under way, and some keys at once."""
 
-    def __init__(self, house: Gateway, who: str, seed: int, number: int) -> None:
-        self.house = house
+    def __init__(self, deployment: Gateway, who: str, seed: int, number: int) -> None:
+        self.deployment = deployment
         self.todo = list(lies(seed, number, who))
         self.replies: list[tuple[Lie, Reply | None]] = []
 
@@ -135,7 +135,9 @@ class Crowd:
         async def lane(part: int) -> None:
             async with room:
                 for each in self.todo[part::parts]:
-                    self.replies.append((each, await place(self.house, keys[part // LANES], each)))
+                    self.replies.append(
+                        (each, await place(self.deployment, keys[part // LANES], each))
+                    )
 
         await asyncio.gather(*map(lane, range(parts)))
 
@@ -156,25 +158,25 @@ def error(rows_: list[Row], count: int) -> int:
 
 
 async def test_liars_pass_no_cap_lose_no_row_and_disturb_no_other(
-    house: Gateway, liar: Liar, full: bool, figures: Figures, tmp_path: Path
+    deployment: Gateway, liar: Liar, full: bool, figures: Figures, tmp_path: Path
 ) -> None:
     number = FULL if full else QUICK
     keys = [
-        await asyncio.to_thread(house.new_key, f"liar-{n}", plan="capped")
+        await asyncio.to_thread(deployment.new_key, f"liar-{n}", plan="capped")
         for n in range(number // EACH)
     ]
-    honest = Honest(house, await asyncio.to_thread(house.new_key, "honest", plan="rich"))
+    honest = Honest(deployment, await asyncio.to_thread(deployment.new_key, "honest", plan="rich"))
     lying_ones, obeyed = keys[::2], keys[1::2]
     serving = asyncio.create_task(honest.run())
     # An upstream that lies about what it used.
-    first = Crowd(house, "lie", 11, number // 2)
+    first = Crowd(deployment, "lie", 11, number // 2)
     # One that makes whatever a member may ask it for, and counts truly.
-    second = Crowd(house, "obey", 12, number // 2)
+    second = Crowd(deployment, "obey", 12, number // 2)
     await asyncio.gather(first.run(lying_ones), second.run(obeyed))
     honest.running = False
     await serving
 
-    found = await settled(house, [*keys, honest.key])
+    found = await settled(deployment, [*keys, honest.key])
     by_id = {row.id: row for row in found}
     assert second.statuses.keys() == {200, 400, 429}
     for crowd in (first, second):
@@ -217,9 +219,9 @@ async def test_liars_pass_no_cap_lose_no_row_and_disturb_no_other(
         f"{credits_of(CAP)}: {credits_of(most['lie'])}, {credits_of(most['obey'])}"
     )
 
-    assert await asyncio.to_thread(house.stop) == 0
+    assert await asyncio.to_thread(deployment.stop) == 0
     again = await asyncio.to_thread(
-        Gateway, tmp_path, msgspec.json.decode(house.file.read_bytes()), env=SECRETS
+        Gateway, tmp_path, msgspec.json.decode(deployment.file.read_bytes()), env=SECRETS
     )
     try:
         assert len(await settled(again, [*keys, honest.key])) == len(found)
@@ -235,12 +237,12 @@ async def test_liars_pass_no_cap_lose_no_row_and_disturb_no_other(
         again.kill()
 
 
-async def settled(house: Gateway, keys: list[str]) -> list[Row]:
+async def settled(deployment: Gateway, keys: list[str]) -> list[Row]:
     """All rows, once nothing of these keys is held any more and they are what was used."""
     async with asyncio.timeout(DEADLINE):
         while True:
-            now = [await standing(house, key) for key in keys]
-            found = await rows(house.sql)
+            now = [await standing(deployment, key) for key in keys]
+            found = await rows(deployment.sql)
             if not any(each.reserved for each in now) and sum(each.used for each in now) == sum(
                 row.cost for row in found
             ):

@@ -231,7 +231,7 @@ async def test_a_key_whose_limits_are_edited(start: Start, promised: float) -> N
 
 
 @pytest.fixture(params=["embedded", "shared"])
-async def house(
+async def deployment(
     request: pytest.FixtureRequest, start: Start, simulator: Program
 ) -> AsyncIterator[Gateway]:
     document = paid(simulator.url)
@@ -247,43 +247,43 @@ def _answered(reply: Reply) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_one_answer_for_one_idempotency_key(
-    house: Gateway, simulator: Program, stream: bool
+    deployment: Gateway, simulator: Program, stream: bool
 ) -> None:
-    key = await asyncio.to_thread(house.new_key, "k")
+    key = await asyncio.to_thread(deployment.new_key, "k")
     named = {**bearer(key), "idempotency-key": f"once-{stream}"}
     body = chat("Hello [[sim tokens=30]]", "chat", stream=stream)
     asked = stats(simulator)["requests"]
-    first = await ask(house.url, CHAT, body, named)
+    first = await ask(deployment.url, CHAT, body, named)
     assert first.status == 200
     assert first.whole
     # Each on a connection of its own: with two workers, some of them are the other's.
-    again = [await ask(house.url, CHAT, body, named) for _ in range(6)]
+    again = [await ask(deployment.url, CHAT, body, named) for _ in range(6)]
     assert {_answered(reply) for reply in again} == {_answered(first)}
     assert {reply.header("idempotent-replayed") for reply in again} == {"true"}
     assert "idempotent-replayed" not in dict(first.headers)
     assert stats(simulator)["requests"] == asked + 1
-    other = await ask(house.url, CHAT, chat("Other", "chat"), named)
+    other = await ask(deployment.url, CHAT, chat("Other", "chat"), named)
     assert other.status == 422
-    (row,) = await rows_when(house, 1)
+    (row,) = await rows_when(deployment, 1)
     assert row.id == first.header("x-request-id")
     assert len({reply.header("x-request-id") for reply in [first, *again]}) == 7
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_who_asks_while_it_is_answered_joins(
-    house: Gateway, simulator: Program, stream: bool
+    deployment: Gateway, simulator: Program, stream: bool
 ) -> None:
     """Whichever worker is asked: one answer, made once, billed once."""
-    key = await asyncio.to_thread(house.new_key, "k")
+    key = await asyncio.to_thread(deployment.new_key, "k")
     named = {**bearer(key), "idempotency-key": f"joined-{stream}"}
     body = chat("Hello [[sim tokens=30 fault=hold:9]]", "chat", stream=stream)
     asked = stats(simulator)["requests"]
-    running = [asyncio.create_task(ask(house.url, CHAT, body, named))]
+    running = [asyncio.create_task(ask(deployment.url, CHAT, body, named))]
     await asyncio.to_thread(
         until, lambda: stats(simulator)["requests"] == asked + 1, what="the first at the upstream"
     )
-    running += [asyncio.create_task(ask(house.url, CHAT, body, named)) for _ in range(8)]
-    await asyncio.to_thread(until, lambda: house.in_flight() == 9, what="all that join")
+    running += [asyncio.create_task(ask(deployment.url, CHAT, body, named)) for _ in range(8)]
+    await asyncio.to_thread(until, lambda: deployment.in_flight() == 9, what="all that join")
     await asyncio.to_thread(release, simulator)
     async with asyncio.timeout(DEADLINE):
         replies = await asyncio.gather(*running)
@@ -295,4 +295,4 @@ async def test_who_asks_while_it_is_answered_joins(
     else:
         assert json.loads(replies[0].body)["usage"]["completion_tokens"] == 30
     assert stats(simulator)["requests"] == asked + 1
-    await rows_when(house, 1)
+    await rows_when(deployment, 1)

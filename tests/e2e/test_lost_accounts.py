@@ -35,7 +35,7 @@ MOST = EACH + NANO // 1000
 """The reservation of one request, its input with room to spare."""
 
 
-class House(msgspec.Struct):
+class Deployment(msgspec.Struct):
     """Two replicas with two workers each, one key, and as many streams as its cap allows."""
 
     gateways: tuple[Gateway, ...]
@@ -147,10 +147,10 @@ async def gateways(request: pytest.FixtureRequest, start: Start, simulator: Prog
 
 
 @pytest.fixture
-async def house(gateways: Gateways, redis_server: RedisServer) -> House:
+async def deployment(gateways: Gateways, redis_server: RedisServer) -> Deployment:
     key = await asyncio.to_thread(gateways[0].new_key, "k", plan="capped")
     streams = [await held(gateways[n % 2], key) for n in range(STREAMS)]
-    return House(gateways, redis_server, key, account_in(redis_server), streams, Counter())
+    return Deployment(gateways, redis_server, key, account_in(redis_server), streams, Counter())
 
 
 def account_in(server: RedisServer) -> str:
@@ -177,53 +177,51 @@ async def read_only(sql: str, *, on: bool) -> None:
 
 
 async def test_cap_holds_whatever_redis_loses_under_running_streams(
-    house: House, simulator: Program, full: bool, figures: Figures
+    deployment: Deployment, simulator: Program, full: bool, figures: Figures
 ) -> None:
-    await house.refused_from(lambda: None)
+    await deployment.refused_from(lambda: None)
     for _ in range(10 if full else 2):
-        await house.refused_from(house.redis.flush)
-        await house.refused_from(house.evict)
+        await deployment.refused_from(deployment.redis.flush)
+        await deployment.refused_from(deployment.evict)
 
     def restart() -> None:
-        house.redis.stop()
-        house.redis.start()
+        deployment.redis.stop()
+        deployment.redis.start()
 
-    await house.refused_from(restart)
+    await deployment.refused_from(restart)
 
     # Rows wait for a store that can be read: they are known to the workers that wrote them only.
-    sql = house.gateways[0].sql
+    sql = deployment.gateways[0].sql
     await read_only(sql, on=True)
     await asyncio.to_thread(release, simulator)
-    replies = await asyncio.gather(*house.streams)
+    replies = await asyncio.gather(*deployment.streams)
     assert all(reply.body.endswith(b"data: [DONE]\n\n") for reply in replies)
-    house.running = 0
-    await house.refused_from(house.evict)
-    await house.refused_from(house.redis.flush)
+    deployment.running = 0
+    await deployment.refused_from(deployment.evict)
+    await deployment.refused_from(deployment.redis.flush)
     with suppress(redis.ConnectionError):
-        await house.refused_from(restart)
+        await deployment.refused_from(restart)
 
     # What a killed worker served is in its journal only: the account is not known without it.
-    for gateway in house.gateways:
+    for gateway in deployment.gateways:
         for worker in gateway.workers:
             worker.kill()
-    await asyncio.to_thread(until, house.served, what="new workers")
-    for lose in (house.redis.flush, house.evict):
+    await asyncio.to_thread(until, deployment.served, what="new workers")
+    for lose in (deployment.redis.flush, deployment.evict):
         with suppress(AssertionError):  # of `evict`: it may not be there
             lose()
         for _ in range(3):
-            statuses = await house.ask()
+            statuses = await deployment.ask()
             assert set(statuses) <= {429, 503}, statuses
     await read_only(sql, on=False)
 
-    found = await rows_when(house.gateways[0], STREAMS)
+    found = await rows_when(deployment.gateways[0], STREAMS)
     cost = sum(row.cost for row in found)
     async with asyncio.timeout(DEADLINE):
-        while (now := await standing(house.gateways[1], house.key)).reserved:
+        while (now := await standing(deployment.gateways[1], deployment.key)).reserved:
             await asyncio.sleep(0.05)
     assert now.used == cost <= CAP
-    figures(
-        f"{dict(house.seen)}; longest time from a loss until it was made good {house.longest:.1f} s"
-    )
+    figures(f"{dict(deployment.seen)}; longest recovery {deployment.longest:.1f} s")
 
 
 async def test_cap_holds_under_load_while_redis_loses_everything_again_and_again(

@@ -45,7 +45,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 
 @pytest.fixture(params=["embedded", "shared"])
-async def house(
+async def deployment(
     request: pytest.FixtureRequest, tmp_path: Path, provider: Program
 ) -> AsyncIterator[Gateway]:
     """A gateway in whose ledger nothing is: by itself, or with Redis and PostgreSQL."""
@@ -124,11 +124,11 @@ def orders(seed: int, number: int) -> Iterator[Order]:
         yield Order(by.path, dict(by.headers), body, parts, seconds, fails)
 
 
-async def place(house: Gateway, key: str, order: Order) -> Seen:
+async def place(deployment: Gateway, key: str, order: Order) -> Seen:
     """Ask, and read until the client leaves or the answer is over."""
     seen = Seen(order)
     headers = {"authorization": f"Bearer {key}", **order.headers}
-    async with line(house.url) as connection:
+    async with line(deployment.url) as connection:
         await connection.send(request(order.path, order.body, headers))
         if order.seconds:
             await asyncio.sleep(order.seconds)
@@ -151,13 +151,13 @@ async def place(house: Gateway, key: str, order: Order) -> Seen:
         return seen
 
 
-async def place_all(house: Gateway, key: str, todo: list[Order]) -> list[Seen]:
+async def place_all(deployment: Gateway, key: str, todo: list[Order]) -> list[Seen]:
     """All of them, so many at once."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(order: Order) -> Seen:
         async with room:
-            return await place(house, key, order)
+            return await place(deployment, key, order)
 
     return await asyncio.gather(*map(one, todo))
 
@@ -170,22 +170,22 @@ def difference(
 
 
 async def test_the_ledger_is_what_the_upstreams_used(
-    house: Gateway, provider: Program, full: bool, figures: Figures
+    deployment: Gateway, provider: Program, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#31069, #9812, #11789, QuantumNous/new-api#4168, #7062: every kind of token,
     however it was asked for, whoever left, to the nano-credit."""
     before = used(provider)
-    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="drained")
     todo = list(orders(20, FULL if full else QUICK))
-    done = await place_all(house, key, todo)
+    done = await place_all(deployment, key, todo)
     assert {seen.status for seen in done if seen.whole and not seen.order.fails} == {200}
-    await asyncio.to_thread(until, lambda: quiet(house, provider), what="all heard out")
+    await asyncio.to_thread(until, lambda: quiet(deployment, provider), what="all heard out")
     after = used(provider)
     truth = {model: difference(before, after, model) for model in FAR}
     answers = sum(each["answers"] for each in truth.values())
     failed = sum(seen.order.fails for seen in done)
     assert answers + failed == len(todo)
-    ledger = await rows_when(house, len(todo))
+    ledger = await rows_when(deployment, len(todo))
 
     ended = Counter(row.ended for row in ledger)
     assert set(ended) == {"completed", "drained", "failed"}
@@ -205,15 +205,15 @@ async def test_the_ledger_is_what_the_upstreams_used(
     assert all(seen.told == decimal(by_id[seen.request_id].cost) for seen in told)
 
     cost = sum(row.cost for row in ledger)
-    standing = (await limits(house, key))["windows"][0]
+    standing = (await limits(deployment, key))["windows"][0]
     assert (standing["used"], standing["reserved"]) == (decimal(cost), "0.00")
     figures(f"{len(todo)} requests {dict(ended)}, {decimal(cost)} credits, no difference")
 
 
 async def test_streamed_and_unstreamed_twins_cost_the_same(
-    house: Gateway, provider: Program
+    deployment: Gateway, provider: Program
 ) -> None:
-    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="drained")
     numbers = count()
     pairs: list[tuple[Seen, Seen]] = []
     for surface, model in WAYS:
@@ -221,9 +221,11 @@ async def test_streamed_and_unstreamed_twins_cost_the_same(
         for limit in (None, 16):
             text = f"twin {next(numbers)} [[sim tokens=17 cached=4 written=3]]"
             bodies = [by.body(text, model, stream, Wish(limit=limit)) for stream in (False, True)]
-            twins = [await place(house, key, Order(by.path, dict(by.headers), b)) for b in bodies]
+            twins = [
+                await place(deployment, key, Order(by.path, dict(by.headers), b)) for b in bodies
+            ]
             pairs.append((twins[0], twins[1]))
-    ledger = {row.id: row for row in await rows_when(house, 2 * len(pairs))}
+    ledger = {row.id: row for row in await rows_when(deployment, 2 * len(pairs))}
     assert len(pairs) == 24
     for plain, streamed in pairs:
         one, other = ledger[plain.request_id], ledger[streamed.request_id]
@@ -233,20 +235,20 @@ async def test_streamed_and_unstreamed_twins_cost_the_same(
         assert plain.told == streamed.told == decimal(one.cost)
 
 
-async def test_no_key_is_kept_anywhere(house: Gateway, request: pytest.FixtureRequest) -> None:
+async def test_no_key_is_kept_anywhere(deployment: Gateway, request: pytest.FixtureRequest) -> None:
     """BerriAI/litellm#18731, #31620: not in the journal, the ledger, Redis or the log; also not
     one that nobody has."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="drained")
     unknown = key[:-6] + "canary"
     body = SURFACES["chat"].body("Hello [[sim tokens=60 rate=30]]", "chat", True, Wish())
-    running = asyncio.create_task(place(house, key, Order("/v1/chat/completions", {}, body)))
-    assert (await place(house, unknown, Order("/v1/chat/completions", {}, body))).status == 401
-    await asyncio.to_thread(until, lambda: house.in_flight() >= 1, what="a stream")
-    while_running = _everything(house)
+    running = asyncio.create_task(place(deployment, key, Order("/v1/chat/completions", {}, body)))
+    assert (await place(deployment, unknown, Order("/v1/chat/completions", {}, body))).status == 401
+    await asyncio.to_thread(until, lambda: deployment.in_flight() >= 1, what="a stream")
+    while_running = _everything(deployment)
     assert (await running).status == 200
-    written = [row.id for row in await rows_when(house, 1)]
-    kept = while_running + _everything(house)
-    if house.sql.startswith("postgresql"):
+    written = [row.id for row in await rows_when(deployment, 1)]
+    kept = while_running + _everything(deployment)
+    if deployment.sql.startswith("postgresql"):
         kept += _all_of(request.getfixturevalue("redis_server"))
     assert written[0].encode() in kept  # it has been looked where rows are
     for secret in (key, unknown):
@@ -255,9 +257,9 @@ async def test_no_key_is_kept_anywhere(house: Gateway, request: pytest.FixtureRe
         assert secret.encode() not in kept
 
 
-def _everything(house: Gateway) -> bytes:
+def _everything(deployment: Gateway) -> bytes:
     """All that the gateway's folder holds: database, journal, log."""
-    files = [path for path in house.folder.rglob("*") if path.is_file()]
+    files = [path for path in deployment.folder.rglob("*") if path.is_file()]
     assert any("journal" in str(path) for path in files)
     return b"".join(path.read_bytes() for path in files)
 
@@ -270,16 +272,16 @@ def _all_of(redis_server: RedisServer) -> bytes:
         return b"".join(name + (client.dump(name) or b"") for name in names)
 
 
-async def test_a_restart_knows_what_was_spent(house: Gateway, tmp_path: Path) -> None:
+async def test_a_restart_knows_what_was_spent(deployment: Gateway, tmp_path: Path) -> None:
     """Also where counters are in memory, and are gone with their process."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="drained")
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="drained")
     todo = [order for order in orders(5, 20) if not (order.parts or order.seconds)]
     for order in todo:
-        await place(house, key, order)
-    spent = sum(row.cost for row in await rows_when(house, len(todo)))
+        await place(deployment, key, order)
+    spent = sum(row.cost for row in await rows_when(deployment, len(todo)))
     assert spent > 0
-    assert await asyncio.to_thread(house.stop) == 0
-    document = msgspec.json.decode(house.file.read_bytes())
+    assert await asyncio.to_thread(deployment.stop) == 0
+    document = msgspec.json.decode(deployment.file.read_bytes())
     again = await asyncio.to_thread(Gateway, tmp_path, document, env=SECRETS)
     try:
         window = (await limits(again, key))["windows"][0]

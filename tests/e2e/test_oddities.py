@@ -95,20 +95,20 @@ def _document(url: str) -> dict[str, Any]:
     }
 
 
-class House(NamedTuple):
+class Deployment(NamedTuple):
     gateway: Gateway
     upstream: ScriptedUpstream
     key: str
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     scripts = {f"{HIDDEN}-{case.n}": _script(case) for case in CASES}
     scripts |= {f"second-{case.n}": _second(case) for case in CASES if case.second}
     with scripted_upstream(scripts) as upstream:
         gateway = Gateway(tmp_path_factory.mktemp("oddities"), _document(upstream.url), env=SECRETS)
         try:
-            yield House(gateway, upstream, gateway.new_key("oddities"))
+            yield Deployment(gateway, upstream, gateway.new_key("oddities"))
         finally:
             assert gateway.stop() == 0, gateway.stderr
 
@@ -122,31 +122,31 @@ class Seen(NamedTuple):
     asked: tuple[int, int]
 
 
-async def _played(house: House, cases: list[Case]) -> list[Seen]:
+async def _played(deployment: Deployment, cases: list[Case]) -> list[Seen]:
     room = asyncio.Semaphore(AT_ONCE)
-    headers = {"authorization": f"Bearer {house.key}"}
+    headers = {"authorization": f"Bearer {deployment.key}"}
 
     async def one(case: Case) -> Reply:
         by = EMBEDDINGS if case.surface == "embeddings" else SURFACES[case.surface]
         wish = Wish(tools=bool(case.oddity.calls))
         asked = by.body("Say hello.", f"m{case.n}", case.streamed, wish)
         words = [word.encode() for word in HELLO if word in (case.oddity.cut or "")]
-        async with room, line(house.gateway.url) as connection:
+        async with room, line(deployment.gateway.url) as connection:
             await connection.send(request(by.path, asked, {**headers, **by.headers}))
             reply = await connection.head()
             async for part in connection.parts(reply):
                 reply.body += part
                 if words and all(word in reply.body for word in words):
-                    house.upstream.release(f"{HIDDEN}-{case.n}")
+                    deployment.upstream.release(f"{HIDDEN}-{case.n}")
         return reply
 
     replies = await asyncio.gather(*map(one, cases))
     seen = []
-    async with httpx.AsyncClient(base_url=house.gateway.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=deployment.gateway.url, headers=headers) as client:
         for case, reply in zip(cases, replies, strict=True):
             told = await client.get(f"/v1/requests/{reply.header('x-request-id')}")
             assert told.status_code == 200, told.text
-            asked = house.upstream.asked
+            asked = deployment.upstream.asked
             calls = (len(asked[f"{HIDDEN}-{case.n}"]), len(asked[f"second-{case.n}"]))
             seen.append(Seen(case, reply, told.json(), calls))
     return seen
@@ -230,9 +230,9 @@ def _check_second(seen: Seen) -> None:
 
 @pytest.mark.parametrize("wire", ["chat", "messages", "responses", "embeddings"])
 async def test_odd_upstream_of_each_dialect_amounts_to_what_the_table_says(
-    house: House, wire: str
+    deployment: Deployment, wire: str
 ) -> None:
-    found = await _played(house, [case for case in CASES if case.oddity.wire == wire])
+    found = await _played(deployment, [case for case in CASES if case.oddity.wire == wire])
     wrong = []
     for seen in found:
         try:

@@ -60,7 +60,7 @@ def document(simulator: str, store: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.full)])
-async def house(request: pytest.FixtureRequest, start: Start, simulator: Program) -> Gateway:
+async def deployment(request: pytest.FixtureRequest, start: Start, simulator: Program) -> Gateway:
     store = await shared_store(request)
     if request.param == "sqlite":
         del store["sql"]
@@ -171,17 +171,17 @@ def clients(full: bool, make: Callable[[int, random.Random], Client]) -> list[Cl
 
 
 async def test_a_cap_holds_whoever_asks_at_once(
-    house: Gateway, full: bool, figures: Figures
+    deployment: Gateway, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#34732, #40095, #26672: N workers do not spend N caps."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="capped")
-    crowd = Crowd(house, key)
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="capped")
+    crowd = Crowd(deployment, key)
     await crowd.run(clients(full, lambda number, _: Client(number, tries=6)))
     await crowd.settled(DEADLINE)
     while await crowd.ask(Client(0)) == "whole":  # what is left, as long as it is enough for one
         pass
     now = await crowd.settled(DEADLINE)
-    cost = sum(row.cost for row in await rows(house.sql))
+    cost = sum(row.cost for row in await rows(deployment.sql))
     assert now.used == cost
     assert CAP - MOST <= cost <= CAP + MOST
     assert set(crowd.seen) == {"whole", "refused"}
@@ -205,36 +205,36 @@ def _unlucky(number: int, dice: random.Random) -> Client:
 
 
 async def test_a_cap_holds_through_hang_ups_faults_and_a_killed_worker(
-    house: Gateway, redis_server: RedisServer, full: bool, figures: Figures
+    deployment: Gateway, redis_server: RedisServer, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#20256, #27955: nobody's money or slot stays behind."""
-    key = await asyncio.to_thread(house.new_key, "k", plan="capped")
-    crowd = Crowd(house, key)
+    key = await asyncio.to_thread(deployment.new_key, "k", plan="capped")
+    crowd = Crowd(deployment, key)
 
     async def kill_one() -> tuple[psutil.Process, float]:
         async with asyncio.timeout(DEADLINE):
-            while (await limits(house, key))["concurrency"]["in_use"] < 10:
+            while (await limits(deployment, key))["concurrency"]["in_use"] < 10:
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.4)  # so that some of the streams are under way
-        victim = max(house.workers, key=lambda worker: len(worker.net_connections()))
+        victim = max(deployment.workers, key=lambda worker: len(worker.net_connections()))
         victim.kill()
         return victim, time()
 
     running = asyncio.create_task(crowd.run(clients(full, _unlucky)))
     victim, killed = await kill_one()
     await running
-    assert victim.pid not in {worker.pid for worker in house.workers}
+    assert victim.pid not in {worker.pid for worker in deployment.workers}
     assert {"refused", "left", "broken", "502"} <= set(crowd.seen)
     # Its holds end with its journal, which the next worker reads, or like its slots in a minute.
     now = await crowd.settled(LIFETIME + 15, slots=full)
     if not full:
         await asyncio.sleep(max(0.0, killed + RENEWAL + 2 - time()))
-        account = (await rows(house.sql))[0].account
+        account = (await rows(deployment.sql))[0].account
         with redis_server.client() as client:
             leases = client.zrange(f"penstock:{{key:{account}}}:slots", 0, -1, withscores=True)
         assert len(leases) == now.in_use > 0
         assert all(ends <= killed + LIFETIME for _, ends in leases), "renewed by nobody"
-    ledger = await rows(house.sql)
+    ledger = await rows(deployment.sql)
     cost = sum(row.cost for row in ledger)
     assert 0 < cost <= CAP + MOST
     assert now.used == cost

@@ -95,7 +95,7 @@ def test_a_rotated_secret_is_taken_over_and_stays_one(start: Start, simulator: P
     token.write_text("second-token-0123456789\n")
     until(lambda: admitted("second-token-0123456789"), what="the new token")
     assert not admitted("first-token-0123456789")
-    assert all(worker["edition"] == 2 for worker in status(gateway)["workers"])
+    assert all(worker["generation"] == 2 for worker in status(gateway)["workers"])
     token.write_text("")
     until(lambda: not status(gateway)["config_valid"], what="a refusal")
     code, _, said = run_status(gateway)
@@ -135,7 +135,7 @@ def test_what_is_refused_changes_nothing_and_says_why(start: Start) -> None:
     assert gateway.metrics()["penstock_config_valid", ()] == 1
     code, _, said = run_status(gateway)
     assert (code, said) == (0, "")
-    assert status(gateway)["workers"][0]["edition"] == 1
+    assert status(gateway)["workers"][0]["generation"] == 1
 
 
 async def _check(gateway: Gateway) -> str:
@@ -308,9 +308,9 @@ async def test_a_storm_of_reloads_under_load(
     assert all(names == {one["id"] for one in own} | {"the-last"} for names in shown)
     assert set(load.outcomes) == {"whole"}
     end = status(gateway)
-    assert len({worker["edition"] for worker in end["workers"]}) == 1
+    assert len({worker["generation"] for worker in end["workers"]}) == 1
     assert end["config_valid"]
-    assert reloads(gateway, "applied") + 1 == end["workers"][0]["edition"]
+    assert reloads(gateway, "applied") + 1 == end["workers"][0]["generation"]
     assert reloads(gateway, "refused") >= times // 5
     told = Counter(entry["logger"] for entry in gateway.log if entry["level"] != "info")
     assert told == {"edge.server.reload": reloads(gateway, "refused")}

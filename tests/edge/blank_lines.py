@@ -8,7 +8,7 @@ from typing import Any
 from middlewares import sse
 
 from .dialogue import DOCUMENT, MODELS, PATHS, SAY, ask
-from .scripted import Answer, House, Scripted, Step
+from .scripted import Answer, Scripted, ScriptedGateway, Step
 
 CALLERS = {**PATHS, "completions": "/v1/completions"}
 PRICED: dict[str, Any] = {
@@ -88,7 +88,9 @@ class Haltingly:
         steps: list[Step] = [form(say.start()), self._first]
         steps += [form(say.text("Hello ")) + form(say.text("my ")), form(say.text("friend, "))]
         steps += [self._second, form(say.text("there.")), form(say.stop())]
-        self.house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
+        self.gateway = ScriptedGateway(
+            Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001
+        )
 
     def heard(self, so_far: bytes) -> None:
         """Two pings more, and the upstream goes on."""

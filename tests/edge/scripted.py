@@ -189,7 +189,7 @@ UPSTREAM_KEY = b"sk-upstream-canary-0123456789"
 
 
 @dataclass
-class House:
+class ScriptedGateway:
     """The whole chain over one scripted upstream. `log` gathers the lines.
 
     configured: whether providers are made of the document's upstreams, all but their transports.
@@ -242,7 +242,7 @@ class House:
             }
         counters = MemoryCounters()
         self.accounts = Accounts(counters, self.ledger)
-        self.book = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
+        self.ledger_writer = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
         plans = Plans(self.settings)
         health = Breakers()
         usage_report = UsageReport(
@@ -255,7 +255,7 @@ class House:
             providers,
             sealing=sealing,
             estimator=self.estimator,
-            account=AccountApp(usage_report, flush=self.book.flush),
+            account=AccountApp(usage_report, flush=self.ledger_writer.flush),
             max_answer=self.max_answer,
         )
         parts = Parts(
@@ -265,7 +265,7 @@ class House:
             keys=None,
             counters=counters,
             accounts=self.accounts,
-            book=self.book,
+            ledger_writer=self.ledger_writer,
             replays=MemoryReplays(),
             stateful=stateful(
                 self.settings,
@@ -282,7 +282,7 @@ class House:
             ),
             health=health,
             line=ThrottleQueue(),
-            second_line=ThrottleQueue(),
+            second_queue=ThrottleQueue(),
             uploads=uploads_of(self.settings),
             metrics=self.metrics,
             estimator=self.estimator,

@@ -12,7 +12,7 @@ from middlewares.pricing import NANO
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from tests.asgi import Call, Recorded, http_scope, request
 
-from .scripted import JSON, Answer, House, Scripted
+from .scripted import JSON, Answer, Scripted, ScriptedGateway
 from .wire import CHAT, COST, DONE, EMBEDDINGS, HI, MESSAGES, PLAIN, ROLE, STOP, body
 
 MESSAGE = (
@@ -30,41 +30,43 @@ COSTS = 1000 * 3000 + 200 * 15000
 """Nano-credits of an answer: 3 and 15 credits a million tokens."""
 
 
-Make = Callable[..., Awaitable[House]]
+Make = Callable[..., Awaitable[ScriptedGateway]]
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Make]:
+async def gateway() -> AsyncIterator[Make]:
     """Makes houses in which everybody has the plan that is given."""
-    made: list[House] = []
+    made: list[ScriptedGateway] = []
 
-    async def make(*answers: Answer, ledger: MemoryLedgerStore | None = None, **plan: Any) -> House:
+    async def make(
+        *answers: Answer, ledger: MemoryLedgerStore | None = None, **plan: Any
+    ) -> ScriptedGateway:
         document = {"auth": {"mode": "none", "default_plan": "p"}, "plans": [{"id": "p", **plan}]}
         kept = MemoryLedgerStore() if ledger is None else ledger
-        made.append(House(Scripted(*answers), document=document, ledger=kept))
-        await made[-1].book.start()
+        made.append(ScriptedGateway(Scripted(*answers), document=document, ledger=kept))
+        await made[-1].ledger_writer.start()
         return made[-1]
 
     yield make
     for one in made:
-        await one.book.aclose()
+        await one.ledger_writer.aclose()
 
 
 def whole(data: bytes = PLAIN) -> Answer:
     return Answer([data], headers=[JSON])
 
 
-async def ask(house: House, path: str = CHAT, **members: Any) -> Recorded:
-    return await request(house.app, "POST", path, body=body("priced", **members))
+async def ask(gateway: ScriptedGateway, path: str = CHAT, **members: Any) -> Recorded:
+    return await request(gateway.app, "POST", path, body=body("priced", **members))
 
 
-async def rows(house: House) -> list[Any]:
-    await house.book.flush()
-    return await house.ledger.page()
+async def rows(gateway: ScriptedGateway) -> list[Any]:
+    await gateway.ledger_writer.flush()
+    return await gateway.ledger.page()
 
 
-async def test_what_an_answer_used_is_in_the_ledger(house: Make) -> None:
-    one = await house(whole())
+async def test_what_an_answer_used_is_in_the_ledger(gateway: Make) -> None:
+    one = await gateway(whole())
     answer = await ask(one, max_tokens=300)
     (row,) = await rows(one)
     assert answer.header("x-credits-used") == "0.006"
@@ -79,10 +81,10 @@ async def test_what_an_answer_used_is_in_the_ledger(house: Make) -> None:
     [(CHAT, PLAIN, COSTS), (MESSAGES, MESSAGE, COSTS), ("/v1/embeddings", EMBEDDINGS, 3_000_000)],
 )
 async def test_every_route_that_costs_is_charged(
-    house: Make, path: str, data: bytes, cost: int
+    gateway: Make, path: str, data: bytes, cost: int
 ) -> None:
     """maximhq/bifrost#2873: no way past the budget."""
-    one = await house(whole(data), windows=[{"length": "5h", "credits": "1"}])
+    one = await gateway(whole(data), windows=[{"length": "5h", "credits": "1"}])
     members = {"input": "Hello"} if path == "/v1/embeddings" else {"max_tokens": 300}
     answer = await ask(one, path, **members)
     assert answer.status == 200
@@ -90,17 +92,17 @@ async def test_every_route_that_costs_is_charged(
     assert (row.cost, list(row.starts)) == (cost, ["5h"])
 
 
-async def test_counting_tokens_costs_nothing(house: Make) -> None:
-    one = await house(
+async def test_counting_tokens_costs_nothing(gateway: Make) -> None:
+    one = await gateway(
         whole(b'{"input_tokens":7}'), windows=[{"length": "5h", "credits": "0.00001"}]
     )
     assert (await ask(one, f"{MESSAGES}/count_tokens")).status == 200
     assert await rows(one) == []
 
 
-async def test_counting_tokens_takes_none_of_the_rate_of_tokens(house: Make) -> None:
+async def test_counting_tokens_takes_none_of_the_rate_of_tokens(gateway: Make) -> None:
     """Coding clients count each prompt before they send it."""
-    one = await house(whole(b'{"input_tokens":7}'), whole(b'{"input_tokens":7}'), tokens="1k/min")
+    one = await gateway(whole(b'{"input_tokens":7}'), whole(b'{"input_tokens":7}'), tokens="1k/min")
     for _ in range(2):
         counted = await ask(one, f"{MESSAGES}/count_tokens", system="Hello " * 400)
         assert counted.status == 200
@@ -108,9 +110,9 @@ async def test_counting_tokens_takes_none_of_the_rate_of_tokens(house: Make) -> 
     assert len(one.upstream.requests) == 2
 
 
-async def test_what_a_response_continues_is_part_of_its_input(house: Make) -> None:
+async def test_what_a_response_continues_is_part_of_its_input(gateway: Make) -> None:
     """A few words of input may stand behind a long conversation."""
-    one = await house(whole(RESPONSE), windows=[{"length": "5h", "credits": "1"}])
+    one = await gateway(whole(RESPONSE), windows=[{"length": "5h", "credits": "1"}])
     said = "All work and no play makes Jack a dull boy. " * 200
     first = await ask(one, RESPONSES, input=said, max_output_tokens=10)
     again = {"previous_response_id": first.json()["id"], "input": "Go on", "max_output_tokens": 10}
@@ -122,8 +124,8 @@ async def test_what_a_response_continues_is_part_of_its_input(house: Make) -> No
     assert continued.estimate > 0.9 * told.estimate > 3000
 
 
-async def test_a_cap_does_not_pay_for_what_is_continued(house: Make) -> None:
-    one = await house(whole(RESPONSE), windows=[{"length": "5h", "credits": "0.015"}])
+async def test_a_cap_does_not_pay_for_what_is_continued(gateway: Make) -> None:
+    one = await gateway(whole(RESPONSE), windows=[{"length": "5h", "credits": "0.015"}])
     said = "All work and no play makes Jack a dull boy. " * 100
     first = await ask(one, RESPONSES, input=said, max_output_tokens=10)
     assert first.status == 200
@@ -133,26 +135,26 @@ async def test_a_cap_does_not_pay_for_what_is_continued(house: Make) -> None:
     assert len(one.upstream.requests) == 1
 
 
-async def test_pictures_teach_nothing_about_text(house: Make) -> None:
+async def test_pictures_teach_nothing_about_text(gateway: Make) -> None:
     """Else one picture makes every prompt of its model six times as dear to set aside."""
-    one = await house(whole())
+    one = await gateway(whole())
     text = b'{"text":"' + b"all work and no play " * 250 + b'"}'
-    before = one.estimator.appraise("priced", text)
+    before = one.estimator.quote("priced", text)
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     content = [{"type": "text", "text": "All work and no play. " * 50}, picture]
     assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
     who = (await rows(one))[0].account
-    assert one.estimator.appraise("priced", text, who) == before
+    assert one.estimator.quote("priced", text, who) == before
     del content[1]
     assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
-    assert one.estimator.appraise("priced", text, who)[1] > before[1]
-    assert one.estimator.appraise("priced", text, "another") == before
+    assert one.estimator.quote("priced", text, who)[1] > before[1]
+    assert one.estimator.quote("priced", text, "another") == before
 
 
-async def test_a_window_that_is_used_up_refuses_with_its_reset(house: Make) -> None:
-    one = await house(whole(), windows=[{"length": "5h", "credits": "0.0061"}])
+async def test_a_window_that_is_used_up_refuses_with_its_reset(gateway: Make) -> None:
+    one = await gateway(whole(), windows=[{"length": "5h", "credits": "0.0061"}])
     assert (await ask(one, max_tokens=200)).status == 200
-    await one.book.flush()
+    await one.ledger_writer.flush()
     refused = await ask(one, max_tokens=400)
     assert (refused.status, refused.header("x-should-retry")) == (429, "false")
     error = refused.json()["error"]
@@ -167,13 +169,13 @@ async def test_a_window_that_is_used_up_refuses_with_its_reset(house: Make) -> N
     assert len(await rows(one)) == 1
 
 
-async def test_credits_refuse_when_they_are_used_up(house: Make) -> None:
-    refused = await ask(await house(whole(), overflow="credits"), max_tokens=10)
+async def test_credits_refuse_when_they_are_used_up(gateway: Make) -> None:
+    refused = await ask(await gateway(whole(), overflow="credits"), max_tokens=10)
     assert (refused.status, refused.json()["error"]["code"]) == (429, "insufficient_credits")
 
 
-async def test_a_rate_refuses_in_the_callers_words(house: Make) -> None:
-    one = await house(whole(), requests="1/min")
+async def test_a_rate_refuses_in_the_callers_words(gateway: Make) -> None:
+    one = await gateway(whole(), requests="1/min")
     first, second = await ask(one), await ask(one)
     assert (first.status, second.status) == (200, 429)
     assert first.header("x-ratelimit-limit") == second.header("x-ratelimit-limit") == "1"
@@ -187,10 +189,10 @@ async def test_a_rate_refuses_in_the_callers_words(house: Make) -> None:
     assert len(one.upstream.requests) == 1 == len(await rows(one))
 
 
-async def test_asking_about_oneself_is_not_counted(house: Make) -> None:
-    one = await house(whole(), requests="1/min", windows=[{"length": "1d", "credits": "2"}])
+async def test_asking_about_oneself_is_not_counted(gateway: Make) -> None:
+    one = await gateway(whole(), requests="1/min", windows=[{"length": "1d", "credits": "2"}])
     answer = await ask(one, max_tokens=300)
-    await one.book.flush()
+    await one.ledger_writer.flush()
     for _ in range(3):
         limits = (await request(one.app, "GET", "/v1/limits")).json()
         usage = (await request(one.app, "GET", "/v1/usage")).json()
@@ -203,18 +205,18 @@ async def test_asking_about_oneself_is_not_counted(house: Make) -> None:
     assert "both" not in json.dumps(found)
 
 
-async def test_a_stream_and_its_unstreamed_twin_cost_the_same(house: Make) -> None:
+async def test_a_stream_and_its_unstreamed_twin_cost_the_same(gateway: Make) -> None:
     small = PLAIN.replace(b":1000", b":3").replace(b":200", b":2").replace(b":1200", b":5")
-    one = await house(Answer([ROLE, HI, STOP, COST, DONE]), whole(small))
+    one = await gateway(Answer([ROLE, HI, STOP, COST, DONE]), whole(small))
     await ask(one, stream=True)
     await ask(one)
     plain, streamed = await rows(one)
     assert plain.cost == streamed.cost == 39_000
 
 
-async def test_who_leaves_is_charged_for_what_was_made(house: Make) -> None:
+async def test_who_leaves_is_charged_for_what_was_made(gateway: Make) -> None:
     never = asyncio.Event()
-    one = await house(Answer([ROLE, HI, never]), windows=[{"length": "5h", "credits": "1"}])
+    one = await gateway(Answer([ROLE, HI, never]), windows=[{"length": "5h", "credits": "1"}])
     sent = body("priced", stream=True, max_tokens=500)
     scope = http_scope("POST", CHAT, headers={"content-length": str(len(sent))})
     async with Call(one.app, scope, body=sent) as call:
@@ -227,9 +229,9 @@ async def test_who_leaves_is_charged_for_what_was_made(house: Make) -> None:
     assert row.cost == row.input * 3000 + 15_000 < row.reserved
 
 
-async def test_who_leaves_a_plan_that_drains_is_charged_the_upstreams_count(house: Make) -> None:
+async def test_who_leaves_a_plan_that_drains_is_charged_the_upstreams_count(gateway: Make) -> None:
     go_on = asyncio.Event()
-    one = await house(
+    one = await gateway(
         Answer([ROLE, HI, go_on, STOP, COST, DONE]),
         on_hangup="drain",
         windows=[{"length": "5h", "credits": "1"}],
@@ -245,16 +247,18 @@ async def test_who_leaves_a_plan_that_drains_is_charged_the_upstreams_count(hous
     assert (row.cost, row.measured, row.input, row.output) == (39_000, True, 3, 2)
 
 
-async def test_a_failure_before_the_first_byte_costs_nothing_and_leaves_a_row(house: Make) -> None:
-    one = await house(Answer([b"{}"], status=500, headers=[JSON]))
+async def test_a_failure_before_the_first_byte_costs_nothing_and_leaves_a_row(
+    gateway: Make,
+) -> None:
+    one = await gateway(Answer([b"{}"], status=500, headers=[JSON]))
     assert (await ask(one)).status == 502
     (row,) = await rows(one)
     assert (row.ended, row.cost, row.status) == ("failed", 0, 502)
     assert row.attempts[0].status == 500
 
 
-async def test_the_same_key_of_idempotency_is_billed_once(house: Make) -> None:
-    one = await house(whole())
+async def test_the_same_key_of_idempotency_is_billed_once(gateway: Make) -> None:
+    one = await gateway(whole())
     headers = {"idempotency-key": "abc", "content-type": "application/json"}
     first = await request(one.app, "POST", CHAT, headers=headers, body=body("priced"))
     second = await request(one.app, "POST", CHAT, headers=headers, body=body("priced"))
@@ -267,31 +271,33 @@ async def test_the_same_key_of_idempotency_is_billed_once(house: Make) -> None:
     assert other.status == 422
 
 
-async def test_a_budget_of_which_nothing_is_known_is_learnt_from_the_ledger(house: Make) -> None:
-    one = await house(whole(), windows=[{"length": "5h", "credits": "0.0061"}])
+async def test_a_budget_of_which_nothing_is_known_is_learnt_from_the_ledger(gateway: Make) -> None:
+    one = await gateway(whole(), windows=[{"length": "5h", "credits": "0.0061"}])
     assert (await ask(one, max_tokens=200)).status == 200
-    await one.book.flush()
-    later = await house(whole(), ledger=one.ledger, windows=[{"length": "5h", "credits": "0.0061"}])
+    await one.ledger_writer.flush()
+    later = await gateway(
+        whole(), ledger=one.ledger, windows=[{"length": "5h", "credits": "0.0061"}]
+    )
     refused = await ask(later, max_tokens=400)
     assert refused.json()["error"]["remaining"] == "0.0001"
 
 
-async def test_the_log_and_the_metrics_know_the_money(house: Make) -> None:
-    one = await house(whole())
+async def test_the_log_and_the_metrics_know_the_money(gateway: Make) -> None:
+    one = await gateway(whole())
     await ask(one)
     assert one.log[-1]["credits"] == "0.006"
     assert one.sample("penstock_credits_total", model="priced") == COSTS / NANO
     assert one.exchanges[0].usage == Usage(1000, 200)
 
 
-async def test_the_management_api_is_not_there_without_a_token(house: Make) -> None:
-    answer = await request((await house(whole())).app, "GET", "/admin/v1/keys")
+async def test_the_management_api_is_not_there_without_a_token(gateway: Make) -> None:
+    answer = await request((await gateway(whole())).app, "GET", "/admin/v1/keys")
     assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/wp-admin", "/admin/v1/keys", CHAT])
 async def test_the_safety_net_is_under_everything_but_the_open_paths(path: str) -> None:
-    one = House(Scripted(whole()), document={"limits": {"safety_net": "2/min"}})
+    one = ScriptedGateway(Scripted(whole()), document={"limits": {"safety_net": "2/min"}})
     statuses = [(await request(one.app, "POST", path, body=b"{}")).status for _ in range(3)]
     assert statuses[0] == statuses[1] != 429 == statuses[2]
     assert (await request(one.app, "GET", "/health")).status == 200

@@ -17,7 +17,7 @@ from edge.upstreams.simulator.prompt import PromptRejected
 from middlewares.exchange import Dialect
 from tests.asgi import request
 
-from .scripted import DOCUMENT, JSON, Answer, House, Scripted
+from .scripted import DOCUMENT, JSON, Answer, Scripted, ScriptedGateway
 
 FACTS: dict[str, Any] = {
     "name": "added",
@@ -55,7 +55,7 @@ def test_body_without_reader_is_refused(body: Any) -> None:
     with pytest.raises(NotImplementedError, match=f"endpoint added: no reader for {body}"):
         check_bodies([Endpoint(**{**FACTS, "body": body})])
     with pytest.raises(NotImplementedError):
-        House(Scripted(), endpoints=[Endpoint(**{**FACTS, "body": body})])
+        ScriptedGateway(Scripted(), endpoints=[Endpoint(**{**FACTS, "body": body})])
 
 
 @EVERY
@@ -124,16 +124,16 @@ ANSWERED = {
 ASKED = {"query": "q", "documents": ["a", "b"]}
 
 
-def house(*answers: Answer, **members: Any) -> House:
+def gateway(*answers: Answer, **members: Any) -> ScriptedGateway:
     said = answers or (Answer([json.dumps(ANSWERED).encode()], headers=[JSON]),)
-    return House(Scripted(*said), endpoints=(*ENDPOINTS, ADDED), **members)
+    return ScriptedGateway(Scripted(*said), endpoints=(*ENDPOINTS, ADDED), **members)
 
 
 async def test_a_row_is_routed_forwarded_billed_and_measured() -> None:
-    home = house()
-    await home.book.start()
+    home = gateway()
+    await home.ledger_writer.start()
     answer = await request(home.app, "POST", "/v1/added", json={"model": "priced", **ASKED})
-    await home.book.aclose()
+    await home.ledger_writer.aclose()
     assert answer.status == 200, answer.text
     assert answer.json() == {**ANSWERED, "model": "priced"}
     assert answer.header("x-credits-used") == "0.00012"
@@ -149,28 +149,30 @@ async def test_a_row_is_routed_forwarded_billed_and_measured() -> None:
 async def test_a_row_is_retried_at_another_target() -> None:
     document = {"models": [{"id": "m1", "targets": ["both/a", "oai/b"]}]}
     broken = Answer([b"{}"], status=500, headers=[JSON])
-    home = house(broken, Answer([json.dumps(ANSWERED).encode()], headers=[JSON]), document=document)
+    home = gateway(
+        broken, Answer([json.dumps(ANSWERED).encode()], headers=[JSON]), document=document
+    )
     answer = await request(home.app, "POST", "/v1/added", json={"model": "m1", **ASKED})
     assert answer.status == 200, answer.text
     assert [attempt.status for attempt in home.exchanges[0].attempts] == [500, 200]
 
 
 async def test_a_row_is_not_tried_where_its_dialect_is_not_spoken() -> None:
-    home = house()
+    home = gateway()
     answer = await request(home.app, "POST", "/v1/added", json={"model": "only-ant", **ASKED})
     assert (answer.status, answer.json()["error"]["param"]) == (400, "model")
     assert not home.upstream.requests
 
 
 async def test_a_row_asks_for_its_members() -> None:
-    home = house()
+    home = gateway()
     answer = await request(home.app, "POST", "/v1/added", json={"model": "m1", "query": "q"})
     assert (answer.status, answer.json()["error"]["param"]) == (400, "documents")
 
 
 async def test_a_row_is_limited() -> None:
     plans = [{"id": "few", "requests": "1/h"}]
-    home = house(document={"auth": {"mode": "none", "default_plan": "few"}, "plans": plans})
+    home = gateway(document={"auth": {"mode": "none", "default_plan": "few"}, "plans": plans})
     statuses = [
         (await request(home.app, "POST", "/v1/added", json={"model": "m1", **ASKED})).status
         for _ in range(2)

@@ -228,15 +228,15 @@ async def test_adopt_that_fails_changes_nothing(
             await until(lambda: gateway._following is None)
         assert (await ask(gateway)).status == 200
         found = (await request(gateway, "GET", "/status")).json()
-        assert found["workers"][0]["edition"] == 1
-        assert found["workers"][0]["fault"] == "edition 2 cannot be made: OSError"
+        assert found["workers"][0]["generation"] == 1
+        assert found["workers"][0]["fault"] == "configuration 2 cannot be made: OSError"
         assert len([one for one in caplog.records if "cannot build" in one.getMessage()]) == 1
         world.maker.breaks = False
         gateway._check_config()
         await until(lambda: gateway._following is None)
         assert (await ask(gateway, "two")).status == 200
         found = (await request(gateway, "GET", "/status")).json()
-        assert found["workers"][0]["edition"] == 2
+        assert found["workers"][0]["generation"] == 2
         assert "fault" not in found["workers"][0]
 
 

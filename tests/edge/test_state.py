@@ -14,7 +14,7 @@ from middlewares.stores import Kept, MemoryResponseStore, StoreUnavailable
 from tests.asgi import Call, Recorded, http_scope, request
 
 from .dialogue import DOCUMENT, MODELS, PLAIN, SAY, Read, ask
-from .scripted import Answer, House, Scripted
+from .scripted import Answer, Scripted, ScriptedGateway
 
 pytestmark = pytest.mark.simulated_time
 
@@ -33,14 +33,18 @@ def answers(upstream: str, text: str, stream: bool) -> Answer:
 
 
 async def post(
-    house: House, upstream: str, who: tuple[str, int] = ANN, path: str = PATH, **members: Any
+    gateway: ScriptedGateway,
+    upstream: str,
+    who: tuple[str, int] = ANN,
+    path: str = PATH,
+    **members: Any,
 ) -> Recorded:
     body = ask("responses", upstream, **members)
-    return await request(house.app, "POST", path, json=body, client=who)
+    return await request(gateway.app, "POST", path, json=body, client=who)
 
 
-def sent(house: House, nth: int = -1) -> str:
-    body = house.upstream.requests[nth].body
+def sent(gateway: ScriptedGateway, nth: int = -1) -> str:
+    body = gateway.upstream.requests[nth].body
     assert isinstance(body, bytes)
     return body.decode()
 
@@ -75,11 +79,13 @@ class Broken(MemoryResponseStore):
 @streamed
 async def test_an_answer_is_kept_before_its_caller_has_the_end(upstream: str, stream: bool) -> None:
     store = Gated()
-    house = House(Scripted(answers(upstream, "Hello", stream)), document=DOCUMENT, responses=store)
+    gateway = ScriptedGateway(
+        Scripted(answers(upstream, "Hello", stream)), document=DOCUMENT, responses=store
+    )
     body = json.dumps(ask("responses", upstream, stream=stream)).encode()
     headers = {"content-length": str(len(body))}
     scope = http_scope("POST", PATH, headers=headers, client=ANN)
-    async with Call(house.app, scope, body=body) as call:
+    async with Call(gateway.app, scope, body=body) as call:
         await asyncio.wait_for(store.asked.wait(), 5)
         told = call.record.body if call.record.has_started else b""
         assert b"response.completed" not in told
@@ -88,7 +94,7 @@ async def test_an_answer_is_kept_before_its_caller_has_the_end(upstream: str, st
         recorded = await call.done()
     whole = Read(recorded.body).data[-1]["response"] if stream else recorded.json()
     assert (whole["status"], whole["store"]) == ("completed", True)
-    read = await request(house.app, "GET", f"{PATH}/{whole['id']}", client=ANN)
+    read = await request(gateway.app, "GET", f"{PATH}/{whole['id']}", client=ANN)
     assert read.json() == whole
 
 
@@ -97,15 +103,15 @@ async def test_an_answer_is_kept_before_its_caller_has_the_end(upstream: str, st
 async def test_a_store_that_fails_breaks_no_answer_and_is_counted(
     upstream: str, stream: bool
 ) -> None:
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(answers(upstream, "Hello", stream)), document=DOCUMENT, responses=Broken()
     )
-    answer = await post(house, upstream, stream=stream)
+    answer = await post(gateway, upstream, stream=stream)
     assert answer.status == 200
     assert "Hello" in answer.text
     assert not stream or Read(answer.body).ended
-    assert house.sample("penstock_answers_not_kept_total") == 1
-    assert house.exchanges[0].outcome == "completed"
+    assert gateway.sample("penstock_answers_not_kept_total") == 1
+    assert gateway.exchanges[0].outcome == "completed"
 
 
 @everywhere
@@ -117,22 +123,22 @@ async def test_an_answer_that_broke_off_is_not_kept(upstream: str, stream: bool)
     else:
         script = Answer([b'{"error":{"message":"x"}}'], headers=PLAIN)
     store = MemoryResponseStore()
-    house = House(Scripted(script), document=DOCUMENT, responses=store)
-    answer = await post(house, upstream, stream=stream)
+    gateway = ScriptedGateway(Scripted(script), document=DOCUMENT, responses=store)
+    answer = await post(gateway, upstream, stream=stream)
     ids = {word for word in answer.text.split('"') if word.startswith("resp_")}
     for id_ in ids:
-        assert (await request(house.app, "GET", f"{PATH}/{id_}", client=ANN)).status == 404
-    assert house.sample("penstock_answers_not_kept_total") == 0
+        assert (await request(gateway.app, "GET", f"{PATH}/{id_}", client=ANN)).status == 404
+    assert gateway.sample("penstock_answers_not_kept_total") == 0
 
 
 @everywhere
 async def test_a_conversation_goes_on_wherever_the_model_is(upstream: str) -> None:
     other = next(name for name in MODELS if name != upstream)
     up = Scripted(answers(upstream, "Ann it is.", False), answers(other, "Ann.", False))
-    house = House(up, document=DOCUMENT)
-    first = made(await post(house, upstream, input="My name is Ann."))
-    second = made(await post(house, other, input="Who am I?", previous_response_id=first["id"]))
-    told = sent(house)
+    gateway = ScriptedGateway(up, document=DOCUMENT)
+    first = made(await post(gateway, upstream, input="My name is Ann."))
+    second = made(await post(gateway, other, input="Who am I?", previous_response_id=first["id"]))
+    told = sent(gateway)
     assert told.index("My name is Ann.") < told.index("Ann it is.") < told.index("Who am I?")
     assert "previous_response_id" not in json.loads(told)
     assert first["id"] not in told
@@ -144,25 +150,25 @@ async def test_a_conversation_goes_on_wherever_the_model_is(upstream: str) -> No
 
 @everywhere
 async def test_nobody_else_finds_it_in_any_way(upstream: str) -> None:
-    house = House(Scripted(answers(upstream, "the secret", False)), document=DOCUMENT)
-    response = made(await post(house, upstream, input="ann's words"))
+    gateway = ScriptedGateway(Scripted(answers(upstream, "the secret", False)), document=DOCUMENT)
+    response = made(await post(gateway, upstream, input="ann's words"))
     [item] = response["output"]
-    count = len(house.upstream.requests)
+    count = len(gateway.upstream.requests)
     for path in ("", "/input_items"):
         address = f"{PATH}/{response['id']}{path}"
-        assert (await request(house.app, "GET", address, client=BOB)).status == 404
-    gone = await request(house.app, "DELETE", f"{PATH}/{response['id']}", client=BOB)
+        assert (await request(gateway.app, "GET", address, client=BOB)).status == 404
+    gone = await request(gateway.app, "DELETE", f"{PATH}/{response['id']}", client=BOB)
     assert gone.status == 404
     refer = {"type": "item_reference", "id": item["id"]}
     for path in (PATH, f"{PATH}/compact", f"{PATH}/input_tokens"):
-        continued = await post(house, upstream, BOB, path, previous_response_id=response["id"])
+        continued = await post(gateway, upstream, BOB, path, previous_response_id=response["id"])
         assert continued.json()["error"]["code"] == "previous_response_not_found"
-        referred = await post(house, upstream, BOB, path, input=[refer])
+        referred = await post(gateway, upstream, BOB, path, input=[refer])
         assert (referred.status, referred.json()["error"]["param"]) == (404, "input[0].id")
-    assert len(house.upstream.requests) == count
-    assert (await request(house.app, "GET", f"{PATH}/{response['id']}", client=ANN)).status == 200
-    made(await post(house, upstream, ANN, input=[refer]))
-    assert "the secret" in sent(house)
+    assert len(gateway.upstream.requests) == count
+    assert (await request(gateway.app, "GET", f"{PATH}/{response['id']}", client=ANN)).status == 200
+    made(await post(gateway, upstream, ANN, input=[refer]))
+    assert "the secret" in sent(gateway)
 
 
 async def test_many_at_once_keep_their_own() -> None:
@@ -170,12 +176,12 @@ async def test_many_at_once_keep_their_own() -> None:
     upstreams = list(MODELS)
 
     def script(nth: int) -> Answer:
-        body = house.upstream.requests[nth].body
+        body = gateway.upstream.requests[nth].body
         assert isinstance(body, bytes)
         owners = {word for word in body.decode().split("|") if word.startswith("owner-")}
         assert len(owners) == 1, "a request with the words of two callers"
         dialect = {b"/v1/messages": "anthropic", b"/v1/responses": "responses"}
-        upstream = dialect.get(house.upstream.requests[nth].target, "openai")
+        upstream = dialect.get(gateway.upstream.requests[nth].target, "openai")
         text = f"|{owners.pop()}| heard {nth}"
         whole = SAY[upstream]().whole(text)
         return Answer([whole.replace(b"resp_r1", b"resp_r%d" % nth)], headers=PLAIN)
@@ -188,7 +194,7 @@ async def test_many_at_once_keep_their_own() -> None:
             self.requests.pop()
             return await super().open(request)
 
-    house = House(Echo(Answer()), document=DOCUMENT)
+    gateway = ScriptedGateway(Echo(Answer()), document=DOCUMENT)
 
     async def talk(n: int) -> None:
         who = (f"192.0.2.{n + 1}", 1)
@@ -196,12 +202,12 @@ async def test_many_at_once_keep_their_own() -> None:
         for turn in range(3):
             upstream = upstreams[(n + turn) % len(upstreams)]
             response = made(
-                await post(house, upstream, who, input=f"|owner-{n}| turn {turn}", **previous)
+                await post(gateway, upstream, who, input=f"|owner-{n}| turn {turn}", **previous)
             )
             assert f"|owner-{n}|" in json.dumps(response["output"])
             previous = {"previous_response_id": response["id"]}
         address = f"{PATH}/{response['id']}/input_items"
-        items = (await request(house.app, "GET", address, client=who)).json()["data"]
+        items = (await request(gateway.app, "GET", address, client=who)).json()["data"]
         told = json.dumps(items)
         assert told.count(f"|owner-{n}|") == 5
         assert told.count("|owner-") == 5
@@ -212,19 +218,19 @@ async def test_many_at_once_keep_their_own() -> None:
 @pytest.mark.parametrize("how", ["deleted", "expired"])
 async def test_what_is_gone_is_gone_in_every_way(how: str) -> None:
     store = MemoryResponseStore()
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(answers("openai", "the secret", False)), document=DOCUMENT, responses=store
     )
     if how == "deleted":
-        response = made(await post(house, "openai"))
+        response = made(await post(gateway, "openai"))
         id_, item = response["id"], response["output"][0]["id"]
-        deleted = await request(house.app, "DELETE", f"{PATH}/{id_}", client=ANN)
+        deleted = await request(gateway.app, "DELETE", f"{PATH}/{id_}", client=ANN)
         assert deleted.json()["deleted"] is True
     else:
         id_, item = "resp_old", "msg_old"
         output = [{"type": "message", "id": item, "role": "assistant", "content": "the secret"}]
-        await post(house, "openai")
-        owner = house.exchanges[0].principal
+        await post(gateway, "openai")
+        owner = gateway.exchanges[0].principal
         assert owner is not None
         now = time()
         await store.save(
@@ -241,12 +247,12 @@ async def test_what_is_gone_is_gone_in_every_way(how: str) -> None:
                 items=(item,),
             )
         )
-    count = len(house.upstream.requests)
+    count = len(gateway.upstream.requests)
     for path in ("", "/input_items"):
         address = f"{PATH}/{id_}{path}"
-        assert (await request(house.app, "GET", address, client=ANN)).status == 404
-    continued = await post(house, "openai", previous_response_id=id_)
+        assert (await request(gateway.app, "GET", address, client=ANN)).status == 404
+    continued = await post(gateway, "openai", previous_response_id=id_)
     assert continued.json()["error"]["code"] == "previous_response_not_found"
     refer = {"type": "item_reference", "id": item}
-    assert (await post(house, "openai", input=[refer])).status == 404
-    assert len(house.upstream.requests) == count
+    assert (await post(gateway, "openai", input=[refer])).status == 404
+    assert len(gateway.upstream.requests) == count

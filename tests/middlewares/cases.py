@@ -58,20 +58,22 @@ async def _budget(m: ModuleType) -> AsyncIterator[Wrap]:
     ledger = MemoryLedgerStore()
     counters = MemoryCounters()
     accounts = Accounts(counters, ledger)
-    book = LedgerWriter(ledger, None, committed=accounts.committed)
-    await book.start()
+    ledger_writer = LedgerWriter(ledger, None, committed=accounts.committed)
+    await ledger_writer.start()
     budget = Budget(windows=(Window("1d", 86400.0, NANO),))
 
-    def appraise(exchange: Exchange) -> Any:
+    def quote(exchange: Exchange) -> Any:
         """For somebody who was let in further out."""
         exchange.principal = Principal("conformance")
         return m.Quote(budget, "", input=10, output=20, price=Price(NANO, NANO))
 
     try:
-        yield lambda app: m.BudgetMiddleware(app, accounts=accounts, book=book, appraise=appraise)
+        yield lambda app: m.BudgetMiddleware(
+            app, accounts=accounts, ledger_writer=ledger_writer, quote=quote
+        )
         assert accounts.holds == 0
     finally:
-        await book.aclose()
+        await ledger_writer.aclose()
         await counters.aclose()
 
 
@@ -92,7 +94,7 @@ async def _fallback(m: ModuleType) -> AsyncIterator[Wrap]:
     target = Target("up", "conformance")
     health = Breakers()
     yield lambda app: m.FallbackMiddleware(
-        app, places=lambda exchange: (Candidate(target),), health=health
+        app, candidates=lambda exchange: (Candidate(target),), health=health
     )
     assert health.flying(target) == 0
 

@@ -83,13 +83,13 @@ class Bank:
     def __init__(
         self,
         counters: type[MemoryCounters] = MemoryCounters,
-        book: type[LedgerWriter] = LedgerWriter,
+        ledger_writer: type[LedgerWriter] = LedgerWriter,
     ) -> None:
         self.now = NOON
         self.counters = counters(clock=lambda: self.now)
         self.ledger = MemoryLedgerStore()
         self.accounts = Accounts(self.counters, self.ledger, clock=lambda: self.now)
-        self.book = book(self.ledger, None, committed=self.accounts.committed)
+        self.ledger_writer = ledger_writer(self.ledger, None, committed=self.accounts.committed)
         self.count = 0
 
     def app(
@@ -104,8 +104,8 @@ class Bank:
         return BudgetMiddleware(
             inner,
             accounts=self.accounts,
-            book=self.book,
-            appraise=lambda exchange: bill,
+            ledger_writer=self.ledger_writer,
+            quote=lambda exchange: bill,
             clock=lambda: self.now,
         )
 
@@ -126,7 +126,7 @@ class Bank:
 
     async def rows(self) -> list[Entry]:
         """Every row, oldest first; all of them in the ledger."""
-        await self.book.flush()
+        await self.ledger_writer.flush()
         return [entry for entry in reversed(await self.ledger.page()) if entry.kind == "use"]
 
     async def row(self) -> Entry:
@@ -150,7 +150,7 @@ class Bank:
 
     async def later(self, seconds: float) -> None:
         """Time passes, in a process that lives; what has ended is in the ledger."""
-        await self.book.flush()
+        await self.ledger_writer.flush()
         while seconds > 0:
             self.now += min(seconds, RENEWAL)
             self.counters.renew()
@@ -172,9 +172,9 @@ class Bank:
 
 @asynccontextmanager
 async def opened(bank: Bank) -> AsyncIterator[Bank]:
-    await bank.book.start()
+    await bank.ledger_writer.start()
     yield bank
-    await bank.book.aclose()
+    await bank.ledger_writer.aclose()
     await bank.accounts.aclose()
     await bank.counters.aclose()
 
@@ -198,7 +198,7 @@ def attempts(*statuses: int) -> dict[str, Any]:
 
 
 ASKED = attempts(200)
-COUNTED = {"usage": Usage(90, 50, cache_read=20), "measured": True, "outcome": "completed"}
+COUNTED = {"usage": Usage(90, 50, cache_read=20), "usage_reported": True, "outcome": "completed"}
 COUNTED_COST = 90 * IN + 50 * OUT + 20 * 100
 BOUND = 100 * IN + 200 * OUT
 
@@ -210,7 +210,7 @@ BOUND = 100 * IN + 200 * OUT
 async def test_twins_cost_what_the_upstream_counted(bank: Bank, stream: bool) -> None:
     budget = five_hours(NANO)
     steps: Steps = [b"data: 1\n\n", b"data: 2\n\n"] if stream else []
-    inner = Scripted(ASKED, {"first_content": 1.0, "produced": 70}, *steps, COUNTED)
+    inner = Scripted(ASKED, {"first_content": 1.0, "output_estimate": 70}, *steps, COUNTED)
     scope = bank.scope(stream=stream, model="m1", endpoint="chat.completions")
     async with Call(bank.app(inner, budget), scope) as call:
         assert (await call.done()).status == 200
@@ -327,17 +327,17 @@ COMPLETED = {"outcome": "completed"}
     ("steps", "tokens", "ended"),
     [
         # QuantumNous/new-api#5287 to #5290: what of an answer has passed is output, and no more.
-        ([{"produced": 7}, LEFT], (100, 7), "hung_up"),
+        ([{"output_estimate": 7}, LEFT], (100, 7), "hung_up"),
         # QuantumNous/new-api#5235: all of it was given back when a stream broke.
-        ([{"produced": 7}, CUT], (100, 7), "cut"),
+        ([{"output_estimate": 7}, CUT], (100, 7), "cut"),
         ([LEFT], (100, 0), "hung_up"),
-        ([{"usage": Usage(60, 3), "produced": 7}, LEFT], (60, 7), "hung_up"),
-        ([{"usage": Usage(60, 9), "produced": 7}, LEFT], (60, 9), "hung_up"),
-        ([{"usage": Usage(0, 9), "produced": 7}, CUT], (100, 9), "cut"),
-        ([{"produced": 7}, COMPLETED], (100, 7), "completed"),
+        ([{"usage": Usage(60, 3), "output_estimate": 7}, LEFT], (60, 7), "hung_up"),
+        ([{"usage": Usage(60, 9), "output_estimate": 7}, LEFT], (60, 9), "hung_up"),
+        ([{"usage": Usage(0, 9), "output_estimate": 7}, CUT], (100, 9), "cut"),
+        ([{"output_estimate": 7}, COMPLETED], (100, 7), "completed"),
         # QuantumNous/new-api#7062: a full answer for nothing, as no usage came with it.
         ([COMPLETED], (100, 1), "completed"),
-        ([{"usage": Usage(60, 9), "produced": 7}, COMPLETED], (60, 9), "completed"),
+        ([{"usage": Usage(60, 9), "output_estimate": 7}, COMPLETED], (60, 9), "completed"),
     ],
 )
 async def test_what_was_not_counted_is_estimated_and_says_so(
@@ -360,7 +360,7 @@ async def test_what_was_heard_out_costs_what_was_counted(
 ) -> None:
     """QuantumNous/new-api#7062: the client had left, and the full answer was billed as nothing."""
     budget = five_hours(NANO, on_hangup=on_hangup)
-    inner = Scripted(ASKED, {"produced": 7}, COUNTED, {"outcome": outcome})
+    inner = Scripted(ASKED, {"output_estimate": 7}, COUNTED, {"outcome": outcome})
     await bank.ask(bank.app(inner, budget))
     row = await bank.row()
     assert (row.cost, row.measured, row.ended) == (COUNTED_COST, True, ended)
@@ -370,7 +370,7 @@ async def test_what_was_heard_out_costs_what_was_counted(
 
 async def test_a_drain_that_was_not_heard_to_its_end_is_an_estimate(bank: Bank) -> None:
     budget = five_hours(NANO, on_hangup="drain")
-    await bank.ask(bank.app(Scripted(ASKED, {"produced": 7}, LEFT), budget))
+    await bank.ask(bank.app(Scripted(ASKED, {"output_estimate": 7}, LEFT), budget))
     row = await bank.row()
     assert (row.ended, row.measured, row.on_hangup) == ("hung_up", False, "drain")
     assert row.cost == 100 * IN + 7 * OUT
@@ -399,7 +399,9 @@ async def _raise(problem: Problem) -> None:
 
 async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bank: Bank) -> None:
     budget = five_hours(NANO)
-    inner = Scripted(ASKED, {"first_content": 1.0}, b"data: 1\n\n", {"produced": 3}, RuntimeError)
+    inner = Scripted(
+        ASKED, {"first_content": 1.0}, b"data: 1\n\n", {"output_estimate": 3}, RuntimeError
+    )
     answer = await bank.ask(bank.app(inner, budget))
     assert b"error" in answer.body
     row = await bank.row()
@@ -412,7 +414,7 @@ async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bank: Bank) -> Non
     [
         ([], None, 0),
         ([ASKED], "hung_up", 100 * IN),
-        ([ASKED, {"first_content": 1.0, "produced": 3}, b"data: 1\n\n"], "cut", 106 * IN),
+        ([ASKED, {"first_content": 1.0, "output_estimate": 3}, b"data: 1\n\n"], "cut", 106 * IN),
         ([ASKED, {"first_content": 1.0}, b"data: 1\n\n", COUNTED], "completed", COUNTED_COST),
     ],
 )
@@ -488,7 +490,7 @@ async def test_the_open_row_is_what_is_paid_if_the_process_dies() -> None:
 async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> None:
     inner = Scripted(COUNTED)
     app = BudgetMiddleware(
-        inner, accounts=bank.accounts, book=bank.book, appraise=lambda exchange: None
+        inner, accounts=bank.accounts, ledger_writer=bank.ledger_writer, quote=lambda exchange: None
     )
     assert (await bank.ask(app)).status == 200
     assert await bank.rows() == []
@@ -497,7 +499,10 @@ async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> 
 async def test_nobody_is_refused_without_a_limit(bank: Bank) -> None:
     bill = Quote(Budget(on_hangup="drain"), "", 100, 200, PRICE)
     app = BudgetMiddleware(
-        Scripted(ASKED, COUNTED), accounts=None, book=bank.book, appraise=lambda exchange: bill
+        Scripted(ASKED, COUNTED),
+        accounts=None,
+        ledger_writer=bank.ledger_writer,
+        quote=lambda exchange: bill,
     )
     scope = bank.scope()
     async with Call(app, scope) as call:
@@ -512,7 +517,9 @@ async def test_removing_a_layer_opens_no_door(bank: Bank) -> None:
     answer = await bank.ask(bank.app(inner, five_hours(NANO)), principal=None)
     assert (answer.status, answer.json()["error"]["code"]) == (401, "missing_key")
     bill = Quote(five_hours(NANO), "", 100, 200, PRICE)
-    app = BudgetMiddleware(inner, accounts=None, book=bank.book, appraise=lambda exchange: bill)
+    app = BudgetMiddleware(
+        inner, accounts=None, ledger_writer=bank.ledger_writer, quote=lambda exchange: bill
+    )
     assert (await bank.ask(app)).status == 503
     assert inner.calls == 0
 
@@ -805,7 +812,7 @@ async def test_a_ledger_that_does_not_answer_lets_nobody_spend(
 async def test_a_journal_on_disk(tmp_path: Path) -> None:
     """The same with the book that servers have."""
     bank = Bank()
-    bank.book = LedgerWriter(bank.ledger, tmp_path, committed=bank.accounts.committed)
+    bank.ledger_writer = LedgerWriter(bank.ledger, tmp_path, committed=bank.accounts.committed)
     budget = five_hours(NANO)
     async with opened(bank):
         await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))

@@ -41,7 +41,7 @@ class AffinityStore(Protocol):
         """What is known. Never raises, and returns in bounded time."""
         ...
 
-    def keep(self, key: str, bond: AffinityRecord) -> None:
+    def keep(self, key: str, affinity_record: AffinityRecord) -> None:
         """The conversation was answered there. Waits for nobody."""
         ...
 
@@ -49,18 +49,22 @@ class AffinityStore(Protocol):
 class MemoryAffinityStore(Shared):
     """`AffinityStore` of one process, forgotten when it ends.
 
-    most: conversations, at most; those longest unheard of go first. keep: seconds after the last
-    answer. clock: seconds.
+    max_entries: most conversations; those not used longest are dropped first. ttl: seconds from the
+    last answer. clock: seconds.
     """
 
     __slots__ = ("_recent",)
 
     def __init__(
-        self, *, most: int = 100_000, keep: float = 3600.0, clock: Callable[[], float] = monotonic
+        self,
+        *,
+        max_entries: int = 100_000,
+        ttl: float = 3600.0,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        if not keep > 0:
-            raise ValueError(f"keep {keep}: expected more than 0")
-        self._recent: ExpiringMap[str, AffinityRecord] = ExpiringMap(most, keep, clock)
+        if not ttl > 0:
+            raise ValueError(f"ttl {ttl}: expected more than 0")
+        self._recent: ExpiringMap[str, AffinityRecord] = ExpiringMap(max_entries, ttl, clock)
 
     def __len__(self) -> int:
         """How many conversations are known, those included whose time is over."""
@@ -75,5 +79,5 @@ class MemoryAffinityStore(Shared):
     async def find(self, key: str) -> AffinityRecord | None:
         return self._recent.get(key)
 
-    def keep(self, key: str, bond: AffinityRecord) -> None:
-        self._recent.put(key, bond)
+    def keep(self, key: str, affinity_record: AffinityRecord) -> None:
+        self._recent.put(key, affinity_record)

@@ -29,14 +29,14 @@ much longer."""
 
 
 class _Written(msgspec.Struct, frozen=True, array_like=True):
-    bond: AffinityRecord
+    affinity_record: AffinityRecord
     at: float
 
 
 class _Known(msgspec.Struct, frozen=True):
     """at: when it was written to Redis; 0.0: Redis has not confirmed it."""
 
-    bond: AffinityRecord
+    affinity_record: AffinityRecord
     at: float
 
 
@@ -47,30 +47,29 @@ _decode = msgspec.msgpack.Decoder(_Written).decode
 class RedisAffinityStore(Shared):
     """`AffinityStore` that all processes share which use the same database of the same Redis.
 
-    url: `redis://`, `rediss://` or `unix://`. most, keep: see `MemoryAffinityStore`; how many
-    Redis keeps
-    is bounded by their time and by its own limit of memory. timeout: seconds to wait for an answer;
-    connect_timeout: for a connection. clock: Unix seconds.
+    url: `redis://`, `rediss://` or `unix://`. max_entries, ttl: see `MemoryAffinityStore`; entries
+    in Redis are bounded by `ttl` and by its own memory limit. timeout: seconds to wait for an
+    answer; connect_timeout: for a connection. clock: Unix seconds.
     Raises ValueError for a URL it cannot use.
     """
 
-    __slots__ = ("_clock", "_keep", "_known", "_link")
+    __slots__ = ("_clock", "_known", "_link", "_ttl")
 
     def __init__(
         self,
         url: str,
         *,
-        most: int = 100_000,
-        keep: float = 3600.0,
+        max_entries: int = 100_000,
+        ttl: float = 3600.0,
         timeout: float = 0.2,
         connect_timeout: float = 2.0,
         clock: Callable[[], float] = time,
     ) -> None:
         self._link = RedisLink(url, timeout=timeout, connect_timeout=connect_timeout)
-        if not keep > 0:
-            raise ValueError(f"keep {keep}: expected more than 0")
-        self._known: ExpiringMap[str, _Known] = ExpiringMap(most, keep, clock)
-        self._keep = keep
+        if not ttl > 0:
+            raise ValueError(f"ttl {ttl}: expected more than 0")
+        self._known: ExpiringMap[str, _Known] = ExpiringMap(max_entries, ttl, clock)
+        self._ttl = ttl
         self._clock = clock
 
     def __len__(self) -> int:
@@ -97,26 +96,32 @@ class RedisAffinityStore(Shared):
             return self._own(key)
         known = self._known.get(key)  # asked for now, as it may have changed meanwhile
         if known is not None and not known.at:
-            return known.bond
+            return known.affinity_record
         try:
             written = _decode(value or b"")
         except (ValueError, TypeError):  # DecodeError, and bytes that are no UTF-8
             if known is None:
                 return None
-            self._known.put(key, _Known(known.bond, 0.0))  # Redis has lost it
-            return known.bond
-        self._known.put(key, _Known(written.bond, written.at), written.at + self._written_for)
-        return written.bond
+            self._known.put(key, _Known(known.affinity_record, 0.0))  # Redis has lost it
+            return known.affinity_record
+        self._known.put(
+            key, _Known(written.affinity_record, written.at), written.at + self._written_for
+        )
+        return written.affinity_record
 
-    def keep(self, key: str, bond: AffinityRecord) -> None:
+    def keep(self, key: str, affinity_record: AffinityRecord) -> None:
         now = self._clock()
         known = self._known.get(key)
-        if known is not None and known.bond == bond and now - known.at < self._keep * _RENEWED:
+        if (
+            known is not None
+            and known.affinity_record == affinity_record
+            and now - known.at < self._ttl * _RENEWED
+        ):
             self._known.put(key, known)
             return
-        known = _Known(bond, 0.0)
+        known = _Known(affinity_record, 0.0)
         self._known.put(key, known)
-        value = _encode(_Written(bond, now))
+        value = _encode(_Written(affinity_record, now))
         try:
             writing = self._link.call(b"SET", _name(key), value, b"PX", self._milliseconds)
         except CountersUnavailable:
@@ -127,11 +132,11 @@ class RedisAffinityStore(Shared):
         if writing.cancelled() or writing.exception() is not None:
             return
         if self._known.get(key) is known:
-            self._known.put(key, _Known(known.bond, at))
+            self._known.put(key, _Known(known.affinity_record, at))
 
     @property
     def _written_for(self) -> float:
-        return self._keep * (1 + _RENEWED)
+        return self._ttl * (1 + _RENEWED)
 
     @property
     def _milliseconds(self) -> int:
@@ -139,7 +144,7 @@ class RedisAffinityStore(Shared):
 
     def _own(self, key: str) -> AffinityRecord | None:
         known = self._known.get(key)
-        return None if known is None else known.bond
+        return None if known is None else known.affinity_record
 
 
 def _name(key: str) -> str:

@@ -14,26 +14,27 @@ SLOTS = 10
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
-    """When a place counts as broken: `failures` tries, and `share` percent of all, failed within
-    `window` seconds. For how long it is left alone: `pause` seconds first, twice as long each time
-    that it is still broken, at most `longest_pause`; nor is it left alone for longer because it
-    asked for that.
+    """When a breaker opens: at least `min_failures` attempts, and `failure_rate` percent of all,
+    failed within `window` seconds. How long it stays open: `open_for` seconds, doubled by each
+    probe that fails, at most `max_open_for`. That bounds a `retry-after` too.
 
-    Raises ValueError for what makes no sense.
+    Raises ValueError for values out of range.
     """
 
-    failures: int = 5
-    share: int = 30
+    min_failures: int = 5
+    failure_rate: int = 30
     window: float = 30.0
-    pause: float = 5.0
-    longest_pause: float = 120.0
+    open_for: float = 5.0
+    max_open_for: float = 120.0
 
     def __post_init__(self) -> None:
-        if self.failures < 1:
-            raise ValueError(f"failures={self.failures}: expected 1 or more")
-        if not 1 <= self.share <= 100:
-            raise ValueError(f"share={self.share}: expected a percentage from 1 to 100")
-        for name in ("window", "pause", "longest_pause"):
+        if self.min_failures < 1:
+            raise ValueError(f"min_failures={self.min_failures}: expected 1 or more")
+        if not 1 <= self.failure_rate <= 100:
+            raise ValueError(
+                f"failure_rate={self.failure_rate}: expected a percentage from 1 to 100"
+            )
+        for name in ("window", "open_for", "max_open_for"):
             if not 0.0 < getattr(self, name) < inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected seconds, more than 0")
 

@@ -2,12 +2,12 @@
 
 Theory of operation. Every place has a breaker:
 
-    closed     tried as ever. Of what was tried within `window`, at least `failures` failed, and at
-               least `share` percent: open
-    open       left alone for `pause` seconds, give or take a tenth; then the next try is the probe
+    closed     tried as ever. Of what was tried within `window`, at least `min_failures`
+               failed, and at least `failure_rate` percent: open
+    open       left alone for `open_for` seconds, give or take a tenth; then the next try is a probe
     half_open  the probe is under way, and nobody else is admitted. Good, or its answer begins:
                closed, and the past is forgotten. Bad: open, for twice as long as before, at most
-               `longest_pause`. Nothing can be said: the next try is the probe
+               `max_open_for`. Nothing can be said: the next try is the probe
 
 Only a probe closes a breaker or opens it again. Tries are made at a broken place where no other is
 left, or began there before it was known to be broken, and may end at any time; what comes of them
@@ -168,7 +168,7 @@ class Breakers(Shared):
     def _failed(self, place: Target, known: Breaker, mark: float, retry_after: int | None) -> None:
         terms, now = self._terms, self._clock()
         if retry_after:
-            known.told = max(known.told, now + min(retry_after, terms.longest_pause))
+            known.told = max(known.told, now + min(retry_after, terms.max_open_for))
             known.asked = known.last
             known.calm = False
             self._tell(place, "told")
@@ -179,7 +179,7 @@ class Breakers(Shared):
             known.counted_bad(int(now * self._rate))
             bad = sum(known.bad)
             tries = bad + sum(known.good)
-            if bad >= terms.failures and bad * 100 >= terms.share * tries:
+            if bad >= terms.min_failures and bad * 100 >= terms.failure_rate * tries:
                 reason = f"{bad} of {tries} requests failed within {terms.window:g} s"
                 self._open(place, known, now + self._pause(known), reason)
                 self._tell(place, "opened")
@@ -206,13 +206,13 @@ class Breakers(Shared):
     def _pause(self, known: Breaker) -> float:
         """Seconds, should it be opened now."""
         terms = self._terms
-        pause = doubled(terms.pause, terms.longest_pause, known.level)
-        return min(pause * (0.9 + 0.2 * self._random()), terms.longest_pause)
+        pause = doubled(terms.open_for, terms.max_open_for, known.level)
+        return min(pause * (0.9 + 0.2 * self._random()), terms.max_open_for)
 
     def _left(self, until: float, now: float) -> float:
         """Seconds; none of more than any wait can be, as then the clock was set back."""
         left = until - now
-        return left if 0.0 < left <= self._terms.longest_pause * 1.01 else 0.0
+        return left if 0.0 < left <= self._terms.max_open_for * 1.01 else 0.0
 
     def _remember(self, place: Target) -> Breaker:
         if len(self._places) >= self._most:
@@ -272,7 +272,7 @@ class Breakers(Shared):
         if known.probe:
             return
         now = self._clock()
-        until = now + min(max(0.0, seconds), self._terms.longest_pause)
+        until = now + min(max(0.0, seconds), self._terms.max_open_for)
         if known.state == "closed":
             self._open(place, known, until, "another process found it broken", max(1, level))
         else:
@@ -291,7 +291,7 @@ class Breakers(Shared):
             return
         known.told = 0.0
         if seconds > 0.0:
-            known.told = self._clock() + min(seconds, self._terms.longest_pause)
+            known.told = self._clock() + min(seconds, self._terms.max_open_for)
             known.asked = known.last
         known.calm = known.state == "closed" and not known.told
 

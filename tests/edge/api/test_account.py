@@ -444,15 +444,15 @@ async def test_a_row_that_this_process_is_about_to_write_is_waited_for(tmp_path:
     """The client has its answer before the row is in SQL, here an hour before."""
     database = await Database.open(f"sqlite:///{tmp_path}/ledger.db")
     ledger = SqlLedgerStore(database)
-    book = LedgerWriter(ledger, None, period=3600.0)
-    await book.start()
+    ledger_writer = LedgerWriter(ledger, None, period=3600.0)
+    await ledger_writer.start()
     try:
-        desk = Desk(ledger, book.flush, patience=20.0)
-        book.close(row(1))
+        desk = Desk(ledger, ledger_writer.flush, patience=20.0)
+        ledger_writer.close(row(1))
         assert await ledger.get(ANN.id, name(1)) is None
         assert (await desk.get(f"/v1/requests/{name(1)}")).json()["credits"] == "0.00123"
     finally:
-        await book.aclose()
+        await ledger_writer.aclose()
         await database.aclose()
 
 

@@ -72,7 +72,7 @@ def read_input(fields: Fields) -> Conversation:
 
 
 @dataclass
-class House:
+class ScriptedGateway:
     """The layers that a count passes, over one upstream. `now` is what its clock shows."""
 
     upstream: Upstream
@@ -174,7 +174,7 @@ async def nothing_is_left_running() -> AsyncIterator[None]:
 @both
 async def test_the_simulator_counts_what_it_would_have_billed(dialect: str) -> None:
     upstream = SimulatorUpstream()
-    answer = await House(upstream).count(dialect)
+    answer = await ScriptedGateway(upstream).count(dialect)
     said = answer.json()
     assert answer.status == 200
     assert said == expected(dialect, said["input_tokens"])
@@ -188,11 +188,11 @@ async def test_the_simulator_counts_what_it_would_have_billed(dialect: str) -> N
 @both
 async def test_only_the_number_passes(dialect: str) -> None:
     upstream = Scripted(counted(dialect, 4711, spaced=True))
-    house = House(upstream)
-    answer = await house.count(dialect)
+    gateway = ScriptedGateway(upstream)
+    answer = await gateway.count(dialect)
     assert answer.json() == expected(dialect, 4711)
     assert upstream.responses[0].closed.is_set()
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert (exchange.served, exchange.catalog_id, exchange.outcome) == (
         "native",
         "native",
@@ -212,7 +212,7 @@ async def test_count_tokens_with_and_without_beta(query: bytes) -> None:
         "anthropic-beta": "interleaved-thinking-2025-05-14,claude-code-20250219",
         "x-api-key": "the-callers",
     }
-    answer = await House(upstream).count(query=query, headers=headers)
+    answer = await ScriptedGateway(upstream).count(query=query, headers=headers)
     assert answer.json() == {"input_tokens": 3}
     tail = b"?beta=true" if b"beta" in query else b""
     assert upstream.requests[0].target == b"/v1/messages/count_tokens" + tail
@@ -233,7 +233,7 @@ async def test_what_only_an_answer_needs_does_not_go_along(
 ) -> None:
     upstream = Scripted(counted(dialect, 3))
     body = prompt(dialect, "native", thinking={"type": "adaptive"}, unknown=[1.0], **refused)
-    answer = await request(House(upstream).app, "POST", PATHS[dialect], body=body)
+    answer = await request(ScriptedGateway(upstream).app, "POST", PATHS[dialect], body=body)
     assert answer.json()["input_tokens"] == 3
     sent = upstream.requests[0].body
     assert isinstance(sent, bytes)
@@ -247,20 +247,20 @@ async def test_what_only_an_answer_needs_does_not_go_along(
 @both
 async def test_an_upstream_of_another_dialect_is_not_asked(dialect: str) -> None:
     upstream = Scripted(counted(dialect, 4711))
-    house = House(upstream)
-    answer = await house.count(dialect, "foreign")
+    gateway = ScriptedGateway(upstream)
+    answer = await gateway.count(dialect, "foreign")
     estimate_of(answer, dialect)
     assert upstream.requests == []
-    assert house.exchanges[0].attempts == []
+    assert gateway.exchanges[0].attempts == []
 
 
 async def test_system_and_tools_are_counted_too() -> None:
     """router-for-me/CLIProxyAPI#679 (48 counted, 728 real), decolua/9router#2337 (tools were 0)."""
-    house = House(Scripted())
+    gateway = ScriptedGateway(Scripted())
 
     async def count(**members: Any) -> int:
         body = prompt("anthropic", "foreign", **members)
-        answer = await request(house.app, "POST", PATHS["anthropic"], body=body)
+        answer = await request(gateway.app, "POST", PATHS["anthropic"], body=body)
         assert answer.status == 200, answer.text
         return int(answer.json()["input_tokens"])
 
@@ -273,12 +273,12 @@ async def test_system_and_tools_are_counted_too() -> None:
 
 
 async def test_what_was_learnt_of_the_model_goes_into_the_estimate() -> None:
-    house = House(Scripted())
+    gateway = ScriptedGateway(Scripted())
     prompt_ = Conversation(turns=[Turn("user", [Text(text=ASKED * 100)])])
-    before = (await house.count(model="foreign")).json()["input_tokens"]
+    before = (await gateway.count(model="foreign")).json()["input_tokens"]
     weight = weigh(prompt_)
-    house.estimator.learn("foreign", weight, int(weight.text * 1.5))
-    assert (await house.count(model="foreign")).json()["input_tokens"] > before
+    gateway.estimator.learn("foreign", weight, int(weight.text * 1.5))
+    assert (await gateway.count(model="foreign")).json()["input_tokens"] > before
 
 
 NO_COUNT: Sequence[Callable[[], Answer]] = [
@@ -304,29 +304,29 @@ async def test_an_upstream_without_a_counter_is_left_alone_for_a_while(
     answer: Callable[[], Answer], dialect: str
 ) -> None:
     upstream = Scripted(answer(), counted(dialect, 4711))
-    house = House(upstream)
-    estimate_of(await house.count(dialect), dialect)
-    assert house.exchanges[0].attempts[0].error
-    house.now += 599.0
-    estimate_of(await house.count(dialect, "other"), dialect)
+    gateway = ScriptedGateway(upstream)
+    estimate_of(await gateway.count(dialect), dialect)
+    assert gateway.exchanges[0].attempts[0].error
+    gateway.now += 599.0
+    estimate_of(await gateway.count(dialect, "other"), dialect)
     assert len(upstream.requests) == 1
-    house.now += 2.0
-    assert (await house.count(dialect)).json() == expected(dialect, 4711)
+    gateway.now += 2.0
+    assert (await gateway.count(dialect)).json() == expected(dialect, 4711)
     assert all(response.closed.is_set() for response in upstream.responses)
 
 
 async def test_one_endpoint_missing_says_nothing_of_the_other() -> None:
     upstream = Scripted(refusal(404), counted("responses", 4711))
-    house = House(upstream)
-    estimate_of(await house.count("anthropic"), "anthropic")
-    assert (await house.count("responses")).json() == expected("responses", 4711)
+    gateway = ScriptedGateway(upstream)
+    estimate_of(await gateway.count("anthropic"), "anthropic")
+    assert (await gateway.count("responses")).json() == expected("responses", 4711)
 
 
 async def test_a_model_that_is_not_found_is_no_missing_counter() -> None:
     upstream = Scripted(refusal(404, "model: upstream-model-x"), counted("anthropic", 4711))
-    house = House(upstream)
-    estimate_of(await house.count(), "anthropic")
-    assert (await house.count(model="other")).json() == {"input_tokens": 4711}
+    gateway = ScriptedGateway(upstream)
+    estimate_of(await gateway.count(), "anthropic")
+    assert (await gateway.count(model="other")).json() == {"input_tokens": 4711}
 
 
 # An upstream that fails
@@ -350,26 +350,26 @@ async def test_a_failure_on_our_side_is_an_estimate_and_soon_forgotten(
     failing: Callable[[], Answer], dialect: str
 ) -> None:
     upstream = Scripted(failing(), counted(dialect, 4711))
-    house = House(upstream)
-    answer = await house.count(dialect)
+    gateway = ScriptedGateway(upstream)
+    answer = await gateway.count(dialect)
     estimate_of(answer, dialect)
-    [attempt] = house.exchanges[0].attempts
+    [attempt] = gateway.exchanges[0].attempts
     assert attempt.error
     assert "1234567" not in attempt.error
-    assert (await house.count(dialect)).json() == expected(dialect, 4711)
+    assert (await gateway.count(dialect)).json() == expected(dialect, 4711)
 
 
 async def test_an_upstream_that_does_not_answer_is_not_waited_for() -> None:
     upstream = Scripted(Answer(before=[asyncio.Event()]))
-    house = House(upstream, patience=0.15)
-    estimate_of(await house.count(), "anthropic")
+    gateway = ScriptedGateway(upstream, patience=0.15)
+    estimate_of(await gateway.count(), "anthropic")
     assert upstream.abandoned.is_set()
-    assert "0.15 s" in house.exchanges[0].attempts[0].error
+    assert "0.15 s" in gateway.exchanges[0].attempts[0].error
 
 
 async def test_a_count_that_never_ends_is_not_waited_for() -> None:
     upstream = Scripted(Answer(headers=(JSON,), body=[b'{"input', asyncio.Event()]))
-    estimate_of(await House(upstream, patience=0.15).count(), "anthropic")
+    estimate_of(await ScriptedGateway(upstream, patience=0.15).count(), "anthropic")
     assert upstream.responses[0].closed.is_set()
 
 
@@ -380,17 +380,17 @@ async def test_a_hang_up_reaches_the_upstream(answering: bool) -> None:
     upstream = Scripted(
         Answer(headers=(JSON,), body=[b"{", wait]) if answering else Answer(before=[wait])
     )
-    house = House(upstream)
+    gateway = ScriptedGateway(upstream)
     body = prompt("anthropic", "native")
     scope = http_scope("POST", PATHS["anthropic"], headers={"content-length": str(len(body))})
-    async with Call(house.app, scope, body=body) as call:
+    async with Call(gateway.app, scope, body=body) as call:
         await asyncio.wait_for(upstream.opening.wait(), 5)
         call.hang_up()
         assert await call.ended() is None
     assert not call.record.has_started
     closed = upstream.responses[0].closed if answering else upstream.abandoned
     assert closed.is_set()
-    assert house.exchanges[0].outcome == "hung_up"
+    assert gateway.exchanges[0].outcome == "hung_up"
 
 
 # What is the caller's fault
@@ -400,29 +400,29 @@ async def test_a_bad_request_is_the_callers_to_hear_in_our_words() -> None:
     upstream = Scripted(
         refusal(400, "messages: text content blocks must be non-empty", "invalid_request_error")
     )
-    house = House(upstream)
-    answer = await house.count()
+    gateway = ScriptedGateway(upstream)
+    answer = await gateway.count()
     assert answer.status == 400
     said = answer.json()["error"]
     assert said["type"] == "invalid_request_error"
     assert said["message"] == "The model did not accept the value of `messages`."
-    assert house.exchanges[0].problem == "invalid_request"
+    assert gateway.exchanges[0].problem == "invalid_request"
 
 
 async def test_a_prompt_too_long_to_count() -> None:
     upstream = Scripted(
         refusal(400, "prompt is too long: 208310 tokens > 200000 maximum", "invalid_request_error")
     )
-    answer = await House(upstream).count()
+    answer = await ScriptedGateway(upstream).count()
     assert answer.status == 400
     said = answer.json()["error"]["message"]
     assert said == "prompt is too long: 208310 tokens > 200000 maximum"
 
 
 async def test_a_prompt_that_cannot_be_read_has_no_estimate() -> None:
-    house = House(Scripted())
+    gateway = ScriptedGateway(Scripted())
     body = json.dumps({"model": "foreign", "messages": [{"role": "user", "content": 5}]}).encode()
-    answer = await request(house.app, "POST", PATHS["anthropic"], body=body)
+    answer = await request(gateway.app, "POST", PATHS["anthropic"], body=body)
     assert answer.status == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert "messages" in answer.json()["error"]["message"]

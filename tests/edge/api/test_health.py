@@ -3,15 +3,19 @@
 import pytest
 
 from tests.asgi import Recorded, request
-from tests.edge.scripted import Answer, House, Scripted
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
 GUARDED = ["/livez", "/readyz", "/metrics", "/status"]
 
 
 async def get(
-    path: str, *, method: str = "GET", client: str | None = "127.0.0.1", house: House | None = None
+    path: str,
+    *,
+    method: str = "GET",
+    client: str | None = "127.0.0.1",
+    gateway: ScriptedGateway | None = None,
 ) -> Recorded:
-    home = house or House(Scripted(Answer()))
+    home = gateway or ScriptedGateway(Scripted(Answer()))
     return await request(home.app, method, path, client=(client, 1) if client else None)
 
 
@@ -49,9 +53,11 @@ async def test_the_rest_is_for_ops_networks_only(
 
 
 async def test_ops_networks_can_be_named() -> None:
-    house = House(Scripted(Answer()), document={"server": {"ops_networks": ["8.8.8.0/24"]}})
-    assert (await get("/metrics", client="8.8.8.8", house=house)).status == 200
-    assert (await get("/metrics", client="127.0.0.1", house=house)).status == 404
+    gateway = ScriptedGateway(
+        Scripted(Answer()), document={"server": {"ops_networks": ["8.8.8.0/24"]}}
+    )
+    assert (await get("/metrics", client="8.8.8.8", gateway=gateway)).status == 200
+    assert (await get("/metrics", client="127.0.0.1", gateway=gateway)).status == 404
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -61,16 +67,18 @@ async def test_a_proxy_nobody_named_does_not_open_them(
     path: str, header: str, peer: tuple[str, int] | None
 ) -> None:
     """The world must not pass for the private address of the balancer in front."""
-    house = House(Scripted(Answer()))
-    answer = await request(house.app, "GET", path, client=peer, headers={header: "for=8.8.8.8"})
+    gateway = ScriptedGateway(Scripted(Answer()))
+    answer = await request(gateway.app, "GET", path, client=peer, headers={header: "for=8.8.8.8"})
     assert answer.status == 404
 
 
 async def test_a_named_proxy_is_believed() -> None:
-    house = House(Scripted(Answer()), document={"server": {"trusted_proxies": ["10.0.0.1/32"]}})
+    gateway = ScriptedGateway(
+        Scripted(Answer()), document={"server": {"trusted_proxies": ["10.0.0.1/32"]}}
+    )
     for said, status in (("192.168.1.1", 200), ("8.8.8.8", 404)):
         answer = await request(
-            house.app,
+            gateway.app,
             "GET",
             "/metrics",
             client=("10.0.0.1", 1),
@@ -80,20 +88,20 @@ async def test_a_named_proxy_is_believed() -> None:
 
 
 async def test_readiness_is_apart_from_liveness() -> None:
-    house = House(Scripted(Answer()))
-    assert (await get("/readyz", house=house)).json() == {"status": "ok"}
-    house.ready = False
-    answer = await get("/readyz", house=house)
+    gateway = ScriptedGateway(Scripted(Answer()))
+    assert (await get("/readyz", gateway=gateway)).json() == {"status": "ok"}
+    gateway.ready = False
+    answer = await get("/readyz", gateway=gateway)
     assert (answer.status, answer.header("retry-after")) == (503, "1")
     assert answer.json() == {"status": "not ready", "reason": "stopping"}
-    assert (await get("/livez", house=house)).status == 200
-    assert (await get("/health", house=house)).status == 200
+    assert (await get("/livez", gateway=gateway)).status == 200
+    assert (await get("/health", gateway=gateway)).status == 200
 
 
 async def test_a_scrape() -> None:
-    house = House(Scripted(Answer()))
-    await get("/health", house=house)
-    answer = await get("/metrics", house=house)
+    gateway = ScriptedGateway(Scripted(Answer()))
+    await get("/health", gateway=gateway)
+    answer = await get("/metrics", gateway=gateway)
     kind = answer.header("content-type")
     assert kind is not None and kind.startswith("text/plain")
     line = 'penstock_requests_total{endpoint="ops",model="",outcome="completed",status="200"}'
@@ -125,8 +133,8 @@ async def test_the_front_page_lists_the_models_and_runs_nothing() -> None:
 
 
 async def test_the_front_page_escapes_the_brand_and_the_host() -> None:
-    house = House(Scripted(Answer()), document={"brand": "Ac<b>me"})
-    answer = await request(house.app, "GET", "/", headers={"host": '"><script>x</script>'})
+    gateway = ScriptedGateway(Scripted(Answer()), document={"brand": "Ac<b>me"})
+    answer = await request(gateway.app, "GET", "/", headers={"host": '"><script>x</script>'})
     assert answer.status == 200
     assert "<b>me" not in answer.text
     assert "<script" not in answer.text
@@ -135,8 +143,8 @@ async def test_the_front_page_escapes_the_brand_and_the_host() -> None:
 async def test_a_page_without_public_models_says_where_to_ask() -> None:
     plans = [{"id": "gold"}]
     models = [{"id": "m1", "targets": ["both/x"], "plans": ["gold"]}]
-    house = House(Scripted(Answer()), document={"plans": plans, "models": models})
-    answer = await get("/", house=house)
+    gateway = ScriptedGateway(Scripted(Answer()), document={"plans": plans, "models": models})
+    answer = await get("/", gateway=gateway)
     assert "No model is listed publicly" in answer.text
 
 
@@ -158,8 +166,8 @@ PROXIES = {"trusted_proxies": ["10.0.0.1/32"]}
 async def test_front_page_shows_the_base_url_as_callers_write_it(
     server: dict[str, object], peer: str, headers: dict[str, str], base: str
 ) -> None:
-    house = House(Scripted(Answer()), document={"server": server})
+    gateway = ScriptedGateway(Scripted(Answer()), document={"server": server})
     given = {"host": "gw.example", **headers}
-    page = await request(house.app, "GET", "/", client=(peer, 1), headers=given)
+    page = await request(gateway.app, "GET", "/", client=(peer, 1), headers=given)
     assert page.status == 200
     assert f"curl -N {base}/v1/chat/completions" in page.body.decode()

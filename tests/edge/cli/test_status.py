@@ -50,7 +50,7 @@ class Server:
         plain = {
             "state": "ready",
             "digest": digest_of(CONFIG),
-            "edition": 1,
+            "generation": 1,
             "loaded": "2026-11-21T17:00:00+00:00",
             "requests": 3,
             "seen_seconds_ago": 0.4,
@@ -109,7 +109,7 @@ def test_status_json(ask: Any, server: Server) -> None:
     ("workers", "more", "said"),
     [
         ([{"digest": ""}], {}, "worker 80 runs no file, "),
-        ([{}, {"edition": 2}], {}, "the workers do not run the same configuration"),
+        ([{}, {"generation": 2}], {}, "the workers do not run the same configuration"),
         ([{}], {"worker_count": 2}, "1 of 2 workers are running"),
         ([{"fault": "why"}], {}, "worker 80: why"),
         ([{"seen_seconds_ago": 31.0}], {}, "worker 80 has sent no update for 31 s"),

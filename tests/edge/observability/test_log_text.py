@@ -12,7 +12,7 @@ from edge.observability.log_text import (
     shown_traceback,
 )
 from tests.asgi import request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 CONTROLS = "\r\n\x00\x1b[31m\u2028\u202e\u200b\ud800\x85"
 
@@ -44,16 +44,16 @@ def test_shown_traceback_keeps_lines_and_both_ends() -> None:
 async def test_line_of_a_strangers_request_is_short() -> None:
     """140 kB of line came of a path of 24 kB of control characters."""
     said = json.dumps({"error": {"message": CONTROLS.replace("\ud800", "") * 20_000}}).encode()
-    house = House(Scripted(Answer([said], status=500, headers=[JSON])))
+    gateway = ScriptedGateway(Scripted(Answer([said], status=500, headers=[JSON])))
     turns = [{"role": "user", "content": "x"}]
-    await request(house.app, "GET", "/v1/" + "%00%1b" * 12_000)
-    await request(house.app, "GET", "/v1/models/" + "%0a" * 24_000)
-    await request(house.app, "POST", "/v1/chat/completions", json={"model": "x" * 256})
+    await request(gateway.app, "GET", "/v1/" + "%00%1b" * 12_000)
+    await request(gateway.app, "GET", "/v1/models/" + "%0a" * 24_000)
+    await request(gateway.app, "POST", "/v1/chat/completions", json={"model": "x" * 256})
     await request(
-        house.app, "POST", "/v1/chat/completions", json={"model": "m1", "messages": turns}
+        gateway.app, "POST", "/v1/chat/completions", json={"model": "m1", "messages": turns}
     )
-    assert len(house.log) == 4
-    for line in house.log:
+    assert len(gateway.log) == 4
+    for line in gateway.log:
         assert len(json.dumps(line)) < 8000, line
         assert all(text.isprintable() for text in line.values() if isinstance(text, str)), line
-    assert len(house.log[0]["path"]) == LONGEST_NAME
+    assert len(gateway.log[0]["path"]) == LONGEST_NAME

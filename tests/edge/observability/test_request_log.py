@@ -25,7 +25,7 @@ from edge.upstreams import ConnectFailed, Disconnected
 from middlewares import Attempt, Exchange, Principal, Target, Usage
 from middlewares.asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
-from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Scripted
+from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, Scripted, ScriptedGateway
 from tests.waiting import DEADLINE
 
 CHAT = "/v1/chat/completions"
@@ -52,23 +52,23 @@ async def test_exact_counts_after_a_mixed_run() -> None:
         Answer(status=429),
         Answer([HI, asyncio.Event()]),
     )
-    house = House(up)
+    gateway = ScriptedGateway(up)
     for stream in (False, False, True, True, False, False):
-        await request(house.app, "POST", CHAT, json={**BODY, "stream": stream})
+        await request(gateway.app, "POST", CHAT, json={**BODY, "stream": stream})
     sent = json.dumps({**BODY, "stream": True}).encode()
     scope = http_scope("POST", CHAT, headers={"content-length": str(len(sent))})
-    async with Call(house.app, scope, body=sent) as call:
+    async with Call(gateway.app, scope, body=sent) as call:
         await call.chunk()
-        assert house.sample("penstock_requests_in_flight") == 1
+        assert gateway.sample("penstock_requests_in_flight") == 1
         call.hang_up()
         await call.done()
     for _ in range(3):
-        await request(house.app, "POST", CHAT, json={**BODY, "model": "nope"})
-    await request(house.app, "GET", "/v1/models")
-    await request(house.app, "GET", "/v1/random-" + "x" * 50)
+        await request(gateway.app, "POST", CHAT, json={**BODY, "model": "nope"})
+    await request(gateway.app, "GET", "/v1/models")
+    await request(gateway.app, "GET", "/v1/random-" + "x" * 50)
 
     def count(status: str, outcome: str, model: str = "m1") -> float | None:
-        return house.sample(
+        return gateway.sample(
             "penstock_requests_total",
             endpoint="chat.completions",
             model=model,
@@ -82,29 +82,29 @@ async def test_exact_counts_after_a_mixed_run() -> None:
     assert count("429", "failed") == 1
     assert count("200", "hung_up") == 1
     assert count("404", "refused", "") == 3
-    assert house.sample("penstock_requests_in_flight") == 0
+    assert gateway.sample("penstock_requests_in_flight") == 0
 
     def problems(kind: str) -> float | None:
-        return house.sample("penstock_problems_total", kind=kind)
+        return gateway.sample("penstock_problems_total", kind=kind)
 
     assert problems("model_not_found") == 3
     assert problems("upstream_error") == problems("upstream_unavailable") == 1
     assert problems("rate_limited") == problems("endpoint_not_allowed") == 1
 
     def tokens(kind: str) -> float | None:
-        return house.sample("penstock_tokens_total", model="m1", kind=kind)
+        return gateway.sample("penstock_tokens_total", model="m1", kind=kind)
 
     assert (tokens("input"), tokens("output"), tokens("cache_read")) == (4 + 4 + 10, 12, 12)
     assert tokens("cache_write") is None
 
     def attempts(status: str) -> float | None:
-        return house.sample("penstock_upstream_attempts_total", upstream="both", status=status)
+        return gateway.sample("penstock_upstream_attempts_total", upstream="both", status=status)
 
     assert (attempts("200"), attempts("0"), attempts("429")) == (5, 1, 1)
     endpoint = {"endpoint": "chat.completions"}
-    assert house.sample("penstock_request_duration_seconds_count", **endpoint) == 10
-    assert house.sample("penstock_time_to_first_content_seconds_count", model="m1") == 3
-    text = house.metrics.exposition()[0].decode()
+    assert gateway.sample("penstock_request_duration_seconds_count", **endpoint) == 10
+    assert gateway.sample("penstock_time_to_first_content_seconds_count", model="m1") == 3
+    text = gateway.metrics.exposition()[0].decode()
     assert "random" not in text and "nope" not in text
 
 
@@ -112,12 +112,17 @@ async def test_exact_counts_after_a_mixed_run() -> None:
 
 
 async def test_the_line_of_a_stream() -> None:
-    house = House(Scripted(Answer([HI, END])))
+    gateway = ScriptedGateway(Scripted(Answer([HI, END])))
     headers = {"x-request-id": "theirs-1"}
     answer = await request(
-        house.app, "POST", CHAT, json={**BODY, "stream": True}, headers=headers, query="key=secret"
+        gateway.app,
+        "POST",
+        CHAT,
+        json={**BODY, "stream": True},
+        headers=headers,
+        query="key=secret",
     )
-    (line,) = house.log
+    (line,) = gateway.log
     times = {name: line.pop(name) for name in list(line) if name.endswith("_ms")}
     assert line == {
         "event": "request",
@@ -184,11 +189,11 @@ def test_the_line_of_a_request_that_was_tried_twice() -> None:
 
 
 async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:
-    house = House(Scripted(Answer([b"{}"], headers=[JSON])))
+    gateway = ScriptedGateway(Scripted(Answer([b"{}"], headers=[JSON])))
     novel = {f"novel-{n}-" + "x" * 300: 1 for n in range(20)}
     asked = {**BODY, "model": "only-ant", "seed": 7, "sk-secretsecret": 1, **novel}
-    await request(house.app, "POST", CHAT, json=asked)
-    (line,) = house.log
+    await request(gateway.app, "POST", CHAT, json=asked)
+    (line,) = gateway.log
     assert "`seed`" in line["dropped"]
     assert len(line["dropped"]) == 16
     assert max(map(len, line["dropped"])) <= 200
@@ -196,10 +201,10 @@ async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:
 
 
 async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_upstream() -> None:
-    house = House(Scripted(Answer(before=[ConnectFailed("connection refused")])))
-    await request(house.app, "POST", CHAT, json=BODY)
-    await request(house.app, "GET", "/nothing")
-    failed, refused = house.log
+    gateway = ScriptedGateway(Scripted(Answer(before=[ConnectFailed("connection refused")])))
+    await request(gateway.app, "POST", CHAT, json=BODY)
+    await request(gateway.app, "GET", "/nothing")
+    failed, refused = gateway.log
     assert failed["problem"] == "upstream_unavailable"
     assert failed["reason"] == "both/upstream-model-x: connection refused"
     assert (failed["status"], failed["outcome"], failed["upstream_status"]) == (503, "failed", 0)
@@ -209,31 +214,31 @@ async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_ups
 
 
 async def test_what_a_terminal_would_obey_is_written_out() -> None:
-    house = House(Scripted(Answer()))
-    await request(house.app, "POST", CHAT, json={**BODY, "model": "a\x1b[2J\u2028b c"})
-    await request(house.app, "GET", "/no\x1b[2J\x85/there")
-    model, path = house.log
+    gateway = ScriptedGateway(Scripted(Answer()))
+    await request(gateway.app, "POST", CHAT, json={**BODY, "model": "a\x1b[2J\u2028b c"})
+    await request(gateway.app, "GET", "/no\x1b[2J\x85/there")
+    model, path = gateway.log
     assert model["model"] == r"a\u001b[2J\u2028b c"
     assert path["path"] == r"/no\u001b[2J\u0085/there"
 
 
 async def test_no_line_for_ops_and_none_when_they_are_off() -> None:
-    house = House(Scripted(Answer()))
+    gateway = ScriptedGateway(Scripted(Answer()))
     for path in ("/health", "/metrics", "/"):
-        await request(house.app, "GET", path)
-    assert house.log == []
-    silent = House(Scripted(Answer()), document={"log": {"requests": False}})
+        await request(gateway.app, "GET", path)
+    assert gateway.log == []
+    silent = ScriptedGateway(Scripted(Answer()), document={"log": {"requests": False}})
     await request(silent.app, "GET", "/v1/models")
     assert silent.log == []
 
 
 async def test_a_cancelled_request_has_its_line() -> None:
-    house = House(Scripted(Answer(before=[asyncio.Event()])))
+    gateway = ScriptedGateway(Scripted(Answer(before=[asyncio.Event()])))
     sent = json.dumps(BODY).encode()
-    async with Call(house.app, http_scope("POST", CHAT), body=sent) as call:
-        await house.upstream.opening.wait()
+    async with Call(gateway.app, http_scope("POST", CHAT), body=sent) as call:
+        await gateway.upstream.opening.wait()
         await call.cancel()
-    (line,) = house.log
+    (line,) = gateway.log
     assert (line["status"], line["upstream_status"]) == (0, 0)
 
 
@@ -247,7 +252,7 @@ async def test_secrets_stand_in_no_line_and_no_metric() -> None:
         Answer([HI, b"data: " + echo + b"\n\n"]),
         Answer([PLAIN], headers=[JSON]),
     )
-    house = House(up)
+    gateway = ScriptedGateway(up)
     headers = {
         "authorization": f"Bearer {canary}",
         "x-api-key": canary,
@@ -255,15 +260,15 @@ async def test_secrets_stand_in_no_line_and_no_metric() -> None:
     }
     for stream in (False, False, True, True, False):
         await request(
-            house.app,
+            gateway.app,
             "POST",
             CHAT,
             json={**BODY, "stream": stream},
             headers=headers,
             query=f"key={canary}",
         )
-    assert len(house.log) == 5
-    seen = json.dumps(house.log) + house.metrics.exposition()[0].decode()
+    assert len(gateway.log) == 5
+    seen = json.dumps(gateway.log) + gateway.metrics.exposition()[0].decode()
     for secret in (canary, UPSTREAM_KEY.decode(), "prompt-canary"):
         assert secret not in seen
 
@@ -382,11 +387,11 @@ def test_lines_of_many_threads_stay_whole() -> None:
 async def test_a_log_that_cannot_be_written_stops_nothing(error: Exception, restored: None) -> None:
     out = Out(error)
     sink = configure(out=out)
-    house = House(Scripted(Answer([PLAIN], headers=[JSON])))
+    gateway = ScriptedGateway(Scripted(Answer([PLAIN], headers=[JSON])))
 
     async def logged(scope: Scope, receive: Receive, send: Send) -> None:
         log = structlog.get_logger().info
-        await RequestLogMiddleware(house.app, log=log)(scope, receive, send)
+        await RequestLogMiddleware(gateway.app, log=log)(scope, receive, send)
 
     assert (await request(logged, "POST", CHAT, json=BODY)).status == 200
     sink.flush()

@@ -21,7 +21,7 @@ from edge.upstreams import (
 from edge.upstreams.provider import credentials
 from middlewares.exchange import Usage
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, House, Pulse, Scripted, Step
+from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, Pulse, Scripted, ScriptedGateway, Step
 from tests.edge.wire import (
     BLOCK,
     CHAT,
@@ -64,16 +64,16 @@ async def nothing_is_left_running() -> AsyncIterator[None]:
     assert asyncio.all_tasks() - before <= {asyncio.current_task()}
 
 
-def streaming(dialect: str, house: House, *, window: int | None = None) -> Call:
+def streaming(dialect: str, gateway: ScriptedGateway, *, window: int | None = None) -> Call:
     sent = body(stream=True)
     scope = http_scope("POST", PATHS[dialect], headers={"content-length": str(len(sent))})
-    return Call(house.app, scope, body=sent, window=window)
+    return Call(gateway.app, scope, body=sent, window=window)
 
 
 async def ask(
-    house: House, dialect: str = "openai", *, model: str = "m1", **members: Any
+    gateway: ScriptedGateway, dialect: str = "openai", *, model: str = "m1", **members: Any
 ) -> Recorded:
-    return await request(house.app, "POST", PATHS[dialect], body=body(model, **members))
+    return await request(gateway.app, "POST", PATHS[dialect], body=body(model, **members))
 
 
 def ours(block: bytes) -> bytes:
@@ -98,8 +98,8 @@ async def test_a_stream(dialect: str, pumping: bool, at_once: bool) -> None:
     steps: list[Step] = [*HELD[dialect], FIRST[dialect], *REST[dialect]]
     sent = [step for step in steps if isinstance(step, bytes)]
     up = Scripted(Answer([b"".join(sent)] if at_once else sent, pumping=pumping))
-    house = House(up)
-    answer = await ask(house, dialect, stream=True)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, dialect, stream=True)
     assert answer.status == 200
     expected = [ours(block) for block in sent if block != COST]
     assert answer.body == b"".join(expected)
@@ -108,7 +108,7 @@ async def test_a_stream(dialect: str, pumping: bool, at_once: bool) -> None:
     assert answer.header("x-accel-buffering") == "no"
     assert answer.header("content-length") is None
     assert answer.header("x-model-used") == "m1"
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert (exchange.usage, exchange.outcome, exchange.stream) == (USED, "completed", True)
     assert exchange.started < exchange.first_content
     assert up.responses[0].closed.is_set()
@@ -125,8 +125,8 @@ async def test_each_event_is_out_before_the_next_one_exists(dialect: str, pumpin
     steps: list[Step] = [*HELD[dialect], FIRST[dialect]]
     for gate, block in zip(gates, REST[dialect], strict=True):
         steps += [gate, block]
-    house = House(Scripted(Answer(steps, pumping=pumping)))
-    async with streaming(dialect, house) as call:
+    gateway = ScriptedGateway(Scripted(Answer(steps, pumping=pumping)))
+    async with streaming(dialect, gateway) as call:
         held = b"".join(HELD[dialect]) + FIRST[dialect]
         assert await call.chunk() == ours(held)
         for gate, block in zip(gates, REST[dialect], strict=True):
@@ -149,15 +149,15 @@ async def test_an_unstreamed_answer(dialect: str) -> None:
     }[dialect]
     sent = f'{{ "id":"x","model":"up", "novel":1.0,{said},"usage":{usage}}}'.encode()
     up = Scripted(Answer([sent[:9], sent[9:]], headers=[JSON, (b"x-upstream-canary", b"1")]))
-    house = House(up)
-    answer = await ask(house, dialect, model="m1-alias")
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, dialect, model="m1-alias")
     assert answer.body == sent.replace(b'"up"', b'"m1-alias"')
     assert answer.header("content-type") == "application/json"
     assert answer.header("content-length") == str(len(answer.body))
     assert answer.header("x-upstream-canary") is None
     assert answer.header("x-model-used") == "m1"
-    assert house.exchanges[0].usage == USED
-    assert house.exchanges[0].outcome == "completed"
+    assert gateway.exchanges[0].usage == USED
+    assert gateway.exchanges[0].outcome == "completed"
     assert up.responses[0].closed.is_set()
 
 
@@ -165,14 +165,14 @@ async def test_embeddings() -> None:
     usage = b'"usage":{"prompt_tokens":5,"total_tokens":5}'
     sent = b'{"data":[{"embedding":[1.0,2]}],"model":"up",' + usage + b"}"
     up = Scripted(Answer([sent], headers=[JSON]))
-    house = House(up)
+    gateway = ScriptedGateway(up)
     answer = await request(
-        house.app, "POST", "/v1/embeddings", json={"model": "m1", "input": "x", "stream": True}
+        gateway.app, "POST", "/v1/embeddings", json={"model": "m1", "input": "x", "stream": True}
     )
     assert answer.body == ours(sent)
     assert up.requests[0].target == b"/v1/embeddings"
-    assert house.exchanges[0].usage == Usage(input=5)
-    assert house.exchanges[0].stream is False
+    assert gateway.exchanges[0].usage == Usage(input=5)
+    assert gateway.exchanges[0].stream is False
 
 
 # What the upstream is asked
@@ -219,7 +219,7 @@ async def test_only_listed_headers_go_on_and_no_credential_does(
     """BerriAI/litellm#41203: no allow-list of beta values; decolua/9router#1468: they travel with
     their fields; sseshachala/conductai#2179: the caller's version, not one of ours."""
     up = Scripted(Answer([b"{}"], headers=[JSON]))
-    await request(House(up).app, "POST", PATHS[dialect], headers=CALLER, body=body())
+    await request(ScriptedGateway(up).app, "POST", PATHS[dialect], headers=CALLER, body=body())
     assert dict(up.requests[0].headers) == {
         **passed,
         b"authorization": b"Bearer " + UPSTREAM_KEY,
@@ -229,7 +229,7 @@ async def test_only_listed_headers_go_on_and_no_credential_does(
 
 async def test_anthropic_callers_without_a_version_get_one() -> None:
     up = Scripted(Answer([b"{}"], headers=[JSON]))
-    await ask(House(up), "anthropic")
+    await ask(ScriptedGateway(up), "anthropic")
     assert up.header(b"anthropic-version") == [b"2023-06-01"]
 
 
@@ -245,15 +245,15 @@ async def test_anthropic_callers_without_a_version_get_one() -> None:
 )
 async def test_the_query_goes_no_further_than_beta(dialect: str, query: str, target: bytes) -> None:
     up = Scripted(Answer([b"{}"], headers=[JSON]))
-    house = House(up)
-    await request(house.app, "POST", PATHS[dialect], body=body(), query=query)
+    gateway = ScriptedGateway(up)
+    await request(gateway.app, "POST", PATHS[dialect], body=body(), query=query)
     assert up.requests[0].target == target
     assert up.requests[0].method == b"POST"
 
 
 async def test_the_body_is_the_callers_with_another_model_and_usage_asked() -> None:
     up = Scripted(Answer([HI, STOP]))
-    await ask(House(up), stream=True, novel={"a": [1.0]})
+    await ask(ScriptedGateway(up), stream=True, novel={"a": [1.0]})
     assert isinstance(up.requests[0].body, bytes)
     assert json.loads(up.requests[0].body) == {
         "model": "upstream-model-x",
@@ -266,16 +266,18 @@ async def test_the_body_is_the_callers_with_another_model_and_usage_asked() -> N
 
 async def test_an_endpoint_that_no_translation_reaches_is_a_400() -> None:
     up = Scripted(Answer())
-    house = House(up)
+    gateway = ScriptedGateway(up)
     asked = json.dumps({"model": "only-ant", "input": "x"}).encode()
-    answer = await request(house.app, "POST", "/v1/embeddings", body=asked)
+    answer = await request(gateway.app, "POST", "/v1/embeddings", body=asked)
     assert (answer.status, error_of(answer)["param"]) == (400, "model")
     assert up.requests == []
-    assert house.exchanges[0].outcome == "refused"
+    assert gateway.exchanges[0].outcome == "refused"
 
 
 async def test_stream_options_that_make_no_sense_are_a_400() -> None:
-    answer = await ask(House(Scripted(Answer())), stream=True, stream_options={"include_usage": 3})
+    answer = await ask(
+        ScriptedGateway(Scripted(Answer())), stream=True, stream_options={"include_usage": 3}
+    )
     assert (answer.status, error_of(answer)["param"]) == (400, "stream_options")
 
 
@@ -298,13 +300,13 @@ async def test_stream_options_that_make_no_sense_are_a_400() -> None:
 async def test_no_head(
     dialect: str, stream: bool, failure: UpstreamFailure, status: dict[str, int]
 ) -> None:
-    house = House(Scripted(Answer(before=[failure])))
-    answer = await ask(house, dialect, stream=stream)
+    gateway = ScriptedGateway(Scripted(Answer(before=[failure])))
+    answer = await ask(gateway, dialect, stream=stream)
     assert answer.status == status[dialect]
     assert answer.header("content-type") == "application/json"
     assert "canary" not in answer.text
     assert (answer.header("retry-after") is not None) == (answer.status in (503, 529))
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert exchange.outcome == "failed"
     assert exchange.attempts[0].error == failure.reason
     assert failure.reason in exchange.reason
@@ -328,27 +330,27 @@ async def test_failure_while_frames_are_held_leaves_no_trace(
     dialect: str, pumping: bool, step: Step, status: int
 ) -> None:
     up = Scripted(Answer([*HELD[dialect], step], pumping=pumping))
-    house = House(up)
-    answer = await ask(house, dialect, stream=True)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, dialect, stream=True)
     assert answer.status == status
     assert set(answer.json()) == (
         {"error"} if dialect == "openai" else {"type", "error", "request_id"}
     )
     assert "canary" not in answer.text
     assert up.responses[0].closed.is_set()
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert (exchange.outcome, exchange.first_content) == ("failed", 0.0)
     assert exchange.attempts[0].error
 
 
 async def test_a_good_event_and_an_error_in_the_first_read_is_a_failure_before_content() -> None:
     up = Scripted(Answer([ROLE + HI + b'data: {"error":{}}\n\n']))
-    assert (await ask(House(up), stream=True)).status == 502
+    assert (await ask(ScriptedGateway(up), stream=True)).status == 502
 
 
 async def test_an_overloaded_stream_is_told_as_such() -> None:
     event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
-    answer = await ask(House(Scripted(Answer([event]))), "anthropic", stream=True)
+    answer = await ask(ScriptedGateway(Scripted(Answer([event]))), "anthropic", stream=True)
     assert (answer.status, error_of(answer)["type"]) == (529, "overloaded_error")
 
 
@@ -360,12 +362,12 @@ async def test_a_refusal_is_retold(dialect: str, stream: bool) -> None:
         {"error": {"message": "prompt is too long: 9000 tokens > 8000 maximum canary"}}
     )
     up = Scripted(Answer([said.encode(), b"x" * 100_000], status=400, headers=[JSON]))
-    house = House(up)
-    answer = await ask(house, dialect, stream=stream)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, dialect, stream=stream)
     assert answer.status == 400
     assert "9000" in answer.text and "8000" in answer.text and "canary" not in answer.text
     assert up.responses[0].closed.is_set()
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert (exchange.problem, exchange.outcome) == ("context_length_exceeded", "failed")
     assert exchange.attempts[0].status == 400
     assert exchange.reason.startswith("both/upstream-model-x: upstream said 400")
@@ -375,14 +377,14 @@ async def test_a_refusal_whose_body_breaks_off_keeps_its_status() -> None:
     up = Scripted(
         Answer([b"{", Disconnected("gone")], status=429, headers=[(b"retry-after", b"9")])
     )
-    answer = await ask(House(up))
+    answer = await ask(ScriptedGateway(up))
     assert (answer.status, answer.header("retry-after")) == (429, "9")
     assert up.responses[0].closed.is_set()
 
 
 async def test_an_endless_refusal_is_not_read_to_its_end() -> None:
     up = Scripted(Answer([b"x" * 10_000] * 100, status=500))
-    assert (await ask(House(up))).status == 502
+    assert (await ask(ScriptedGateway(up))).status == 502
     assert up.responses[0].reads < 10
 
 
@@ -391,7 +393,7 @@ async def test_an_endless_refusal_is_not_read_to_its_end() -> None:
 )
 async def test_an_unstreamed_answer_that_is_none(sent: list[bytes]) -> None:
     up = Scripted(Answer(sent, headers=[JSON]))
-    answer = await ask(House(up, max_answer=1000))
+    answer = await ask(ScriptedGateway(up, max_answer=1000))
     assert answer.status == 502
     assert "canary" not in answer.text
     assert up.responses[0].closed.is_set()
@@ -399,10 +401,10 @@ async def test_an_unstreamed_answer_that_is_none(sent: list[bytes]) -> None:
 
 async def test_an_answer_past_the_bound_is_let_go() -> None:
     up = Scripted(Answer([b'{"a":1', b" " * 600, b" " * 600, b"}"], headers=[JSON]))
-    house = House(up, max_answer=1000)
-    assert (await ask(house)).status == 502
+    gateway = ScriptedGateway(up, max_answer=1000)
+    assert (await ask(gateway)).status == 502
     assert up.responses[0].reads == 3
-    assert "larger than 1000 bytes" in house.exchanges[0].reason
+    assert "larger than 1000 bytes" in gateway.exchanges[0].reason
 
 
 @either_way
@@ -410,7 +412,7 @@ async def test_others_have_their_turn_while_a_read_full_of_tiny_events_is_dealt_
     pumping: bool,
 ) -> None:
     read = b"".join([ROLE, HI, b"\n\n" * 200_000, STOP, COST, DONE])
-    house = House(Scripted(Answer([read], pumping=pumping)))
+    gateway = ScriptedGateway(Scripted(Answer([read], pumping=pumping)))
     turns = 0
 
     async def others() -> None:
@@ -420,46 +422,46 @@ async def test_others_have_their_turn_while_a_read_full_of_tiny_events_is_dealt_
             turns += 1
 
     counting = asyncio.ensure_future(others())
-    answer = await ask(house, stream=True)
+    answer = await ask(gateway, stream=True)
     counting.cancel()
     assert answer.text.count("Hi") == 1 and answer.text.endswith("[DONE]\n\n")
-    assert house.exchanges[0].usage == USED
+    assert gateway.exchanges[0].usage == USED
     assert turns >= len(read) // (16 << 10)
 
 
 async def test_vectors_past_the_bound_are_charged_and_refused_by_name() -> None:
     """Whoever asks for too many gets them neither for nothing nor held against the target."""
     up = Scripted(Answer([b'{"data":[', b"0," * 600, b"0]}"], headers=[JSON]))
-    house = House(up, max_answer=1000)
+    gateway = ScriptedGateway(up, max_answer=1000)
     asked = json.dumps({"model": "priced", "input": ["a" * 400] * 9}).encode()
-    answer = await request(house.app, "POST", "/v1/embeddings", body=asked)
+    answer = await request(gateway.app, "POST", "/v1/embeddings", body=asked)
     assert answer.status == 413
     assert "1000 bytes" in answer.text and "encoding_format" in answer.text
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert len(exchange.attempts) == 1
     assert exchange.usage is not None and exchange.usage.output == 0
     assert exchange.usage.input >= 900 and exchange.cost >= 900 * 3_000
-    assert not house.sample("penstock_target_broken", upstream="both", target="p")
+    assert not gateway.sample("penstock_target_broken", upstream="both", target="p")
 
 
 async def test_a_credential_in_a_broken_answer_does_not_reach_the_log() -> None:
     up = Scripted(
         Answer([b'{"error":{"message":"bad key ' + UPSTREAM_KEY + b'"}}'], headers=[JSON])
     )
-    house = House(up)
-    await ask(house)
-    assert UPSTREAM_KEY.decode() not in json.dumps(house.log)
-    assert "error in the stream" in house.log[0]["reason"]
+    gateway = ScriptedGateway(up)
+    await ask(gateway)
+    assert UPSTREAM_KEY.decode() not in json.dumps(gateway.log)
+    assert "error in the stream" in gateway.log[0]["reason"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_upstream_cannot_fill_the_log(stream: bool) -> None:
     said = b'{"error":"' + b"z" * 100_000 + b'"}'
     answer = Answer([b"data: " + said + b"\n\n"]) if stream else Answer([said], headers=[JSON])
-    house = House(Scripted(answer))
-    await ask(house, "openai", stream=stream)
-    assert "zzz" in house.log[0]["reason"]
-    assert len(house.log[0]["reason"]) < 2000
+    gateway = ScriptedGateway(Scripted(answer))
+    await ask(gateway, "openai", stream=stream)
+    assert "zzz" in gateway.log[0]["reason"]
+    assert len(gateway.log[0]["reason"]) < 2000
 
 
 # Failures after it: an error event, then the end
@@ -482,8 +484,8 @@ async def test_failure_after_content_is_an_error_event_and_no_success(
     dialect: str, pumping: bool, step: Step, kind: str
 ) -> None:
     up = Scripted(Answer([*HELD[dialect], FIRST[dialect], step], pumping=pumping))
-    house = House(up)
-    answer = await ask(house, dialect, stream=True)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, dialect, stream=True)
     assert answer.status == 200
     good = ours(b"".join(HELD[dialect]) + FIRST[dialect])
     assert answer.body.startswith(good)
@@ -500,7 +502,7 @@ async def test_failure_after_content_is_an_error_event_and_no_success(
     assert b"canary" not in answer.body
     assert answer.complete
     assert up.responses[0].closed.is_set()
-    assert (house.exchanges[0].outcome, house.exchanges[0].problem) == ("cut", kind)
+    assert (gateway.exchanges[0].outcome, gateway.exchanges[0].problem) == ("cut", kind)
 
 
 @both
@@ -508,25 +510,27 @@ async def test_failure_after_content_is_an_error_event_and_no_success(
 async def test_what_was_good_of_the_last_read_is_not_lost(dialect: str, pumping: bool) -> None:
     last = REST[dialect][0]
     steps = [FIRST[dialect], last + b'data: {"type":"error","error":{"message":"x"}}\n\n' + last]
-    house = House(Scripted(Answer(steps, pumping=pumping)))
-    answer = await ask(house, dialect, stream=True)
+    gateway = ScriptedGateway(Scripted(Answer(steps, pumping=pumping)))
+    answer = await ask(gateway, dialect, stream=True)
     assert answer.body.startswith(ours(FIRST[dialect] + last))
     assert answer.body.count(ours(last)) == 1
 
 
 @either_way
 async def test_usage_that_came_before_the_cut_is_kept(pumping: bool) -> None:
-    house = House(Scripted(Answer([START, BLOCK, DELTA, Disconnected("x")], pumping=pumping)))
-    await ask(house, "anthropic", stream=True)
-    assert house.exchanges[0].usage == USED
+    gateway = ScriptedGateway(
+        Scripted(Answer([START, BLOCK, DELTA, Disconnected("x")], pumping=pumping))
+    )
+    await ask(gateway, "anthropic", stream=True)
+    assert gateway.exchanges[0].usage == USED
 
 
 @either_way
 async def test_a_last_event_without_its_blank_line_is_taken(pumping: bool) -> None:
-    house = House(Scripted(Answer([HI, STOP, COST[:-2]], pumping=pumping)))
-    answer = await ask(house, stream=True)
+    gateway = ScriptedGateway(Scripted(Answer([HI, STOP, COST[:-2]], pumping=pumping)))
+    answer = await ask(gateway, stream=True)
     assert answer.body == ours(HI + STOP) + DONE
-    assert house.exchanges[0].usage == USED
+    assert gateway.exchanges[0].usage == USED
 
 
 # Holding the head, pings, limits
@@ -536,17 +540,17 @@ async def test_a_last_event_without_its_blank_line_is_taken(pumping: bool) -> No
 @either_way
 async def test_no_first_content_in_time(dialect: str, pumping: bool) -> None:
     up = Scripted(Answer([*HELD[dialect], asyncio.Event()], pumping=pumping))
-    house = House(up, first_content=0.15)
-    answer = await ask(house, dialect, stream=True)
+    gateway = ScriptedGateway(up, first_content=0.15)
+    answer = await ask(gateway, dialect, stream=True)
     assert answer.status == 504
     assert up.responses[0].closed.is_set()
-    assert house.exchanges[0].problem == "upstream_timeout"
-    assert "no content within 0.15 s" in house.exchanges[0].attempts[0].error
+    assert gateway.exchanges[0].problem == "upstream_timeout"
+    assert "no content within 0.15 s" in gateway.exchanges[0].attempts[0].error
 
 
 async def test_no_head_in_time() -> None:
     up = Scripted(Answer(before=[asyncio.Event()]))
-    assert (await ask(House(up, first_content=0.12), stream=True)).status == 504
+    assert (await ask(ScriptedGateway(up, first_content=0.12), stream=True)).status == 504
     assert up.abandoned.is_set()
 
 
@@ -554,7 +558,7 @@ async def test_no_head_in_time() -> None:
 async def test_pings_of_the_upstream_do_not_extend_the_limit(dialect: str) -> None:
     """Wei-Shaw/sub2api#770, kartikkabadi/opencode-go-proxy#12: they must not hide a dead one."""
     up = Scripted(Answer([*HELD[dialect], Pulse(OUR_PING[dialect], 0.01)]))
-    answer = await ask(House(up, first_content=0.2), dialect, stream=True)
+    answer = await ask(ScriptedGateway(up, first_content=0.2), dialect, stream=True)
     assert answer.status == 504
     assert up.responses[0].reads > 5
     assert up.responses[0].closed.is_set()
@@ -566,8 +570,8 @@ async def test_head_and_pings_leave_early_then_the_answer(dialect: str, pumping:
     """BerriAI/litellm#36024, #37322: keep-alives also before the first token."""
     gate = asyncio.Event()
     steps: list[Step] = [*HELD[dialect], gate, FIRST[dialect], *REST[dialect]]
-    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)
-    async with streaming(dialect, house) as call:
+    gateway = ScriptedGateway(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)
+    async with streaming(dialect, gateway) as call:
         for _ in range(3):
             assert await call.chunk() == OUR_PING[dialect]
         assert call.status == 200
@@ -579,7 +583,7 @@ async def test_head_and_pings_leave_early_then_the_answer(dialect: str, pumping:
             )
         )
         await call.done()
-    assert house.exchanges[0].outcome == "completed"
+    assert gateway.exchanges[0].outcome == "completed"
 
 
 @both
@@ -587,8 +591,8 @@ async def test_head_and_pings_leave_early_then_the_answer(dialect: str, pumping:
 async def test_early_head_then_failure_is_an_error_event(dialect: str, pumping: bool) -> None:
     gate = asyncio.Event()
     steps: list[Step] = [*HELD[dialect], gate, Disconnected("canary")]
-    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=60)
-    async with streaming(dialect, house) as call:
+    gateway = ScriptedGateway(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=60)
+    async with streaming(dialect, gateway) as call:
         assert await call.chunk() == OUR_PING[dialect]
         gate.set()
         rest = await call.rest()
@@ -596,14 +600,14 @@ async def test_early_head_then_failure_is_an_error_event(dialect: str, pumping: 
     assert rest.count(b"\n\n") == 1
     assert json.loads(rest.split(b"data: ")[1])["error"]
     assert b"message_start" not in rest and b"[DONE]" not in rest
-    assert house.exchanges[0].outcome == "cut"
+    assert gateway.exchanges[0].outcome == "cut"
 
 
 async def test_early_head_then_no_content_in_time() -> None:
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(Answer(before=[asyncio.Event()])), hold=0.1, keep_alive=60, first_content=0.2
     )
-    async with streaming("anthropic", house) as call:
+    async with streaming("anthropic", gateway) as call:
         assert await call.chunk() == PING
         assert b'"type":"api_error"' in await call.rest()
 
@@ -611,7 +615,7 @@ async def test_early_head_then_no_content_in_time() -> None:
 async def test_early_head_then_a_refusal_is_an_error_event() -> None:
     gate = asyncio.Event()
     up = Scripted(Answer(before=[gate], status=429))
-    async with streaming("openai", House(up, hold=0.1, keep_alive=60)) as call:
+    async with streaming("openai", ScriptedGateway(up, hold=0.1, keep_alive=60)) as call:
         assert await call.chunk() == OUR_PING["openai"]
         gate.set()
         assert b'"rate_limit_exceeded"' in await call.rest()
@@ -625,8 +629,8 @@ async def test_silence_in_the_middle_is_filled_between_events_only(
     gate = asyncio.Event()
     half = REST[dialect][0]
     steps: list[Step] = [FIRST[dialect], half[:20], gate, half[20:], *REST[dialect][1:]]
-    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.05)
-    async with streaming(dialect, house) as call:
+    gateway = ScriptedGateway(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.05)
+    async with streaming(dialect, gateway) as call:
         assert await call.chunk() == ours(FIRST[dialect])
         assert await call.chunk() == OUR_PING[dialect]
         assert await call.chunk() == OUR_PING[dialect]
@@ -642,8 +646,8 @@ async def test_silence_in_the_middle_is_filled_between_events_only(
 async def test_no_ping_after_the_end(dialect: str, pumping: bool) -> None:
     lingering = asyncio.Event()
     steps: list[Step] = [FIRST[dialect], *REST[dialect], lingering]
-    house = House(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)
-    async with streaming(dialect, house) as call:
+    gateway = ScriptedGateway(Scripted(Answer(steps, pumping=pumping)), hold=0.1, keep_alive=0.02)
+    async with streaming(dialect, gateway) as call:
         seen = b""
         while not seen.endswith(REST[dialect][-1]):
             seen += await call.chunk()
@@ -651,7 +655,7 @@ async def test_no_ping_after_the_end(dialect: str, pumping: bool) -> None:
         lingering.set()
         assert await call.rest() == b""
         await call.done()
-    assert house.exchanges[0].outcome == "completed"
+    assert gateway.exchanges[0].outcome == "completed"
 
 
 # The client leaves
@@ -671,10 +675,10 @@ async def test_a_client_that_leaves_closes_the_upstream(
         "streaming": Answer([*HELD[dialect], FIRST[dialect], never], pumping=pumping),
     }
     up = Scripted(answers[phase])
-    house = House(up)
+    gateway = ScriptedGateway(up)
     sent = body(stream=stream)
     scope = http_scope("POST", PATHS[dialect], headers={"content-length": str(len(sent))})
-    async with Call(house.app, scope, body=sent) as call:
+    async with Call(gateway.app, scope, body=sent) as call:
         await asyncio.wait_for(up.opening.wait(), 5)
         if phase == "streaming" and stream:
             await call.chunk()
@@ -686,20 +690,22 @@ async def test_a_client_that_leaves_closes_the_upstream(
         assert up.responses[0].closed.is_set()
     assert record.has_started == (phase == "streaming" and stream)
     assert b"error" not in record.body
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert (exchange.outcome, exchange.problem) == ("hung_up", "")
     assert exchange.attempts[0].error == "the client left"
 
 
 @either_way
 async def test_usage_seen_before_a_hang_up_is_kept(pumping: bool) -> None:
-    house = House(Scripted(Answer([START, BLOCK, DELTA, asyncio.Event()], pumping=pumping)))
-    async with streaming("anthropic", house) as call:
+    gateway = ScriptedGateway(
+        Scripted(Answer([START, BLOCK, DELTA, asyncio.Event()], pumping=pumping))
+    )
+    async with streaming("anthropic", gateway) as call:
         while DELTA not in call.record.body:
             await call.chunk()
         call.hang_up()
         await call.done()
-    assert house.exchanges[0].usage == USED
+    assert gateway.exchanges[0].usage == USED
 
 
 # Slow clients, cancellation
@@ -708,8 +714,8 @@ async def test_usage_seen_before_a_hang_up_is_kept(pumping: bool) -> None:
 @either_way
 async def test_a_slow_client_slows_the_reading(pumping: bool) -> None:
     up = Scripted(Answer([HI, *[MORE] * 50, STOP, DONE], pumping=pumping))
-    house = House(up)
-    async with streaming("openai", house, window=3) as call:
+    gateway = ScriptedGateway(up)
+    async with streaming("openai", gateway, window=3) as call:
         await call.stalled()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -721,7 +727,7 @@ async def test_a_slow_client_slows_the_reading(pumping: bool) -> None:
 @either_way
 async def test_a_client_that_leaves_while_it_holds_us_up(pumping: bool) -> None:
     up = Scripted(Answer([HI, *[MORE] * 50, asyncio.Event()], pumping=pumping))
-    async with streaming("openai", House(up), window=3) as call:
+    async with streaming("openai", ScriptedGateway(up), window=3) as call:
         await call.stalled()
         call.hang_up()
         await call.done()
@@ -741,8 +747,8 @@ async def test_the_servers_cancellation_goes_through_and_closes_the_upstream(
             "streaming": Answer([HI, never], pumping=pumping),
         }[phase]
     )
-    house = House(up)
-    async with streaming("openai", house) as call:
+    gateway = ScriptedGateway(up)
+    async with streaming("openai", gateway) as call:
         await asyncio.wait_for(up.opening.wait(), 5)
         if phase == "streaming":
             await call.chunk()
@@ -750,14 +756,14 @@ async def test_the_servers_cancellation_goes_through_and_closes_the_upstream(
         assert isinstance(call.record.raised, asyncio.CancelledError)
     assert up.abandoned.is_set() if phase == "connecting" else up.responses[0].closed.is_set()
     assert b"error" not in call.record.body
-    assert house.exchanges[0].attempts[0].ended > 0
-    assert house.sample("penstock_requests_in_flight") == 0
+    assert gateway.exchanges[0].attempts[0].ended > 0
+    assert gateway.sample("penstock_requests_in_flight") == 0
 
 
 async def test_a_bug_in_an_upstream_is_internal_and_closes_it() -> None:
     up = Scripted(Answer([HI, ZeroDivisionError("canary")]))
-    house = House(up)
-    answer = await ask(house, stream=True)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, stream=True)
     assert b'"code":"internal"' in answer.body and b"canary" not in answer.body
     assert up.responses[0].closed.is_set()
 
@@ -765,7 +771,7 @@ async def test_a_bug_in_an_upstream_is_internal_and_closes_it() -> None:
 @either_way
 async def test_the_servers_cancellation_reaches_a_send_that_waits(pumping: bool) -> None:
     up = Scripted(Answer([HI, *[MORE] * 50, asyncio.Event()], pumping=pumping))
-    async with streaming("openai", House(up), window=3) as call:
+    async with streaming("openai", ScriptedGateway(up), window=3) as call:
         await call.stalled()
         for _ in range(5):  # until the application waits for it too
             await asyncio.sleep(0)
@@ -781,7 +787,9 @@ async def test_a_stream_that_ends_well_without_content_is_a_failure(
     dialect: str, steps: list[Step], pumping: bool
 ) -> None:
     answer = await ask(
-        House(Scripted(Answer([*HELD[dialect], *steps], pumping=pumping))), dialect, stream=True
+        ScriptedGateway(Scripted(Answer([*HELD[dialect], *steps], pumping=pumping))),
+        dialect,
+        stream=True,
     )
     assert answer.status == 502
 
@@ -796,8 +804,8 @@ def test_credentials_stand_where_each_dialect_has_them() -> None:
 async def test_an_end_without_content_that_is_cut_keeps_its_true_status(pumping: bool) -> None:
     role = b'data: {"model":"up","choices":[{"delta":{"role":"assistant"}}]}\n\n'
     answer = Answer([role + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
-    house = House(Scripted(answer))
-    told = await request(house.app, "POST", PATHS["openai"], body=body(stream=True))
+    gateway = ScriptedGateway(Scripted(answer))
+    told = await request(gateway.app, "POST", PATHS["openai"], body=body(stream=True))
     assert told.status == 502
     assert b"[DONE]" not in told.body
 
@@ -805,11 +813,11 @@ async def test_an_end_without_content_that_is_cut_keeps_its_true_status(pumping:
 @pytest.mark.parametrize("pumping", [False, True])
 async def test_a_connection_lost_after_the_end_marker_is_no_failure(pumping: bool) -> None:
     answer = Answer([HI + STOP + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
-    house = House(Scripted(answer))
-    told = await request(house.app, "POST", PATHS["openai"], body=body(stream=True))
+    gateway = ScriptedGateway(Scripted(answer))
+    told = await request(gateway.app, "POST", PATHS["openai"], body=body(stream=True))
     assert told.status == 200
     assert told.body.endswith(b"data: [DONE]\n\n")
-    assert house.exchanges[0].outcome == "completed"
+    assert gateway.exchanges[0].outcome == "completed"
 
 
 @pytest.mark.parametrize("status", [404, 405])
@@ -822,11 +830,11 @@ async def test_log_of_an_address_that_is_not_there_has_the_url_asked(status: int
     }
     body = [b'{"error":{"message":"Resource not found"}}']
     scripted = Scripted(Answer(body, status=status))
-    house = House(scripted, document=document, configured=True)
+    gateway = ScriptedGateway(scripted, document=document, configured=True)
     asked = {"model": "m1", "messages": [{"role": "user", "content": "Hi"}]}
-    answer = await request(house.app, "POST", CHAT, json=asked)
+    answer = await request(gateway.app, "POST", CHAT, json=asked)
     assert answer.status == 502
-    (line,) = house.log
+    (line,) = gateway.log
     assert "POST http://127.0.0.1:9/openai/chat/completions: upstream said" in line["reason"]
     assert "secret-2024" not in str(line)
     assert "127.0.0.1:9" not in answer.text
@@ -852,7 +860,7 @@ async def test_request_with_three_translated_targets_is_decoded_once(
         "stop_reason": "end_turn",
         "usage": {"input_tokens": 3, "output_tokens": 2},
     }
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(busy, busy, Answer([json.dumps(message).encode()], headers=[JSON])),
         document={
             "models": [
@@ -861,12 +869,12 @@ async def test_request_with_three_translated_targets_is_decoded_once(
         },
     )
     asked = json.dumps({"model": "m1", "input": "Hi"}).encode()
-    answer = await request(house.app, "POST", "/v1/responses", body=asked)
+    answer = await request(gateway.app, "POST", "/v1/responses", body=asked)
     assert answer.status == 200
-    assert [sent.target for sent in house.upstream.requests] == [
+    assert [sent.target for sent in gateway.upstream.requests] == [
         b"/v1/messages",
         b"/v1/chat/completions",
         b"/v1/messages",
     ]
     assert len(decoded) == 1
-    assert house.exchanges[0].decoded is None
+    assert gateway.exchanges[0].decoded is None

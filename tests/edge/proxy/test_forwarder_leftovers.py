@@ -15,7 +15,7 @@ import pytest
 from edge.upstreams import ConnectFailed, Disconnected, TimedOut
 from middlewares import Exchange, Problem
 from tests.asgi import Call, http_scope, request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 from tests.edge.wire import CHAT, DONE, HI, ROLE, STOP
 
 RESPONSES = "/v1/responses"
@@ -41,16 +41,16 @@ def body(path: str, *, stream: bool) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 5, "stream": stream, **said}
 
 
-async def left(house: House) -> int:
+async def left(gateway: ScriptedGateway) -> int:
     """How many are still there; those that the house noted are not what is meant."""
-    house.exchanges.clear()
+    gateway.exchanges.clear()
     await asyncio.sleep(0)  # tasks that were cancelled end
     young = gc.get_objects(generation=0)
     return sum(isinstance(one, Exchange | Problem) for one in young)
 
 
-async def ask(house: House, path: str, *, stream: bool) -> int:
-    answer = await request(house.app, "POST", path, json=body(path, stream=stream))
+async def ask(gateway: ScriptedGateway, path: str, *, stream: bool) -> int:
+    answer = await request(gateway.app, "POST", path, json=body(path, stream=stream))
     return answer.status
 
 
@@ -73,38 +73,40 @@ async def ask(house: House, path: str, *, stream: bool) -> int:
 async def test_a_failed_request_is_gone(
     answer: Answer, status: tuple[int, ...], path: str, stream: bool
 ) -> None:
-    house = House(Scripted(answer), document=DOCUMENT)
-    assert await ask(house, path, stream=stream) in status
-    assert await left(house) == 0
+    gateway = ScriptedGateway(Scripted(answer), document=DOCUMENT)
+    assert await ask(gateway, path, stream=stream) in status
+    assert await left(gateway) == 0
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_so_is_one_that_had_no_content_in_time(path: str) -> None:
-    house = House(Scripted(Answer([asyncio.Event()])), document=DOCUMENT, first_content=0.12)
-    assert await ask(house, path, stream=True) == 504
-    assert await left(house) == 0
+    gateway = ScriptedGateway(
+        Scripted(Answer([asyncio.Event()])), document=DOCUMENT, first_content=0.12
+    )
+    assert await ask(gateway, path, stream=True) == 504
+    assert await left(gateway) == 0
 
 
 async def test_so_is_one_that_was_answered_late() -> None:
     """And watched meanwhile."""
     late = asyncio.Event()
-    house = House(Scripted(Answer([late, ROLE, HI, STOP, DONE])), document=DOCUMENT)
+    gateway = ScriptedGateway(Scripted(Answer([late, ROLE, HI, STOP, DONE])), document=DOCUMENT)
     asyncio.get_running_loop().call_later(0.15, late.set)
-    assert await ask(house, CHAT, stream=True) == 200
-    assert await left(house) == 0
+    assert await ask(gateway, CHAT, stream=True) == 200
+    assert await left(gateway) == 0
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_so_is_one_whose_client_has_left(path: str, stream: bool) -> None:
-    house = House(Scripted(Answer([asyncio.Event()])), document=DOCUMENT)
+    gateway = ScriptedGateway(Scripted(Answer([asyncio.Event()])), document=DOCUMENT)
 
     async def leave() -> None:
         sent = json.dumps(body(path, stream=stream)).encode()
-        async with Call(house.app, http_scope("POST", path), body=sent) as call:
-            await house.upstream.opening.wait()
+        async with Call(gateway.app, http_scope("POST", path), body=sent) as call:
+            await gateway.upstream.opening.wait()
             call.hang_up()
             await call.done()
 
     await leave()
-    assert await left(house) == 0
+    assert await left(gateway) == 0

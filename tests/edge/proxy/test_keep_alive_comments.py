@@ -31,15 +31,15 @@ from tests.edge.blank_lines import (
     kind,
 )
 from tests.edge.dialogue import MODELS, SAY
-from tests.edge.scripted import Answer, House, Scripted, Step
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway, Step
 
 pairs = pytest.mark.parametrize(("caller", "upstream"), list(itertools.product(CALLERS, MODELS)))
 
 
-def calling(house: House, caller: str, upstream: str, **headers: str) -> Call:
+def calling(gateway: ScriptedGateway, caller: str, upstream: str, **headers: str) -> Call:
     sent = json.dumps(body_of(caller, upstream)).encode()
     headers = {"content-length": str(len(sent)), **headers}
-    return Call(house.app, http_scope("POST", CALLERS[caller], headers=headers), body=sent)
+    return Call(gateway.app, http_scope("POST", CALLERS[caller], headers=headers), body=sent)
 
 
 async def pinged(call: Call, so_far: bytes, times: int) -> bytes:
@@ -57,7 +57,7 @@ async def test_priced_stream_with_pings_holds_no_empty_event(
 ) -> None:
     halting = Haltingly(upstream, form)
     got = b""
-    async with calling(halting.house, caller, upstream) as call:
+    async with calling(halting.gateway, caller, upstream) as call:
         while more := await call.chunk():
             got += more
             halting.heard(got)
@@ -71,7 +71,7 @@ async def test_priced_stream_with_pings_holds_no_empty_event(
     assert read.lines.count(COST) == 1
     said = re.sub(r"[^a-zA-Z.,]", "", json.dumps(read.events))
     assert said.index("Hello") < said.index("my") < said.index("friend,") < said.index("there.")
-    assert halting.house.exchanges[0].usage_reported
+    assert halting.gateway.exchanges[0].usage_reported
 
 
 @pairs
@@ -82,8 +82,8 @@ async def test_priced_stream_in_one_read_names_its_cost_before_the_last_event(
     say = SAY[upstream]()
     steps = [decorated(say.start()), decorated(say.text("Hello")), decorated(say.stop())]
     answer = Answer([b"".join(steps)] if at_once else [bytes([b]) for b in b"".join(steps)])
-    house = House(Scripted(answer), document=PRICED)
-    async with calling(house, caller, upstream) as call:
+    gateway = ScriptedGateway(Scripted(answer), document=PRICED)
+    async with calling(gateway, caller, upstream) as call:
         recorded = await call.done()
     read = Strict(recorded.body)
     assert NAME not in recorded.text
@@ -100,8 +100,10 @@ async def test_stream_that_ends_in_an_error_after_pings_holds_no_empty_event(
     broken = asyncio.Event()
     steps: list[Step] = [decorated(say.start() + (say.text("Half") if begun else b"")), broken]
     steps.append(Disconnected("cut"))
-    house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
-    async with calling(house, caller, upstream) as call:
+    gateway = ScriptedGateway(
+        Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001
+    )
+    async with calling(gateway, caller, upstream) as call:
         got = await pinged(call, b"", 2)
         broken.set()
         got += await call.rest()
@@ -117,21 +119,23 @@ async def test_stream_that_is_joined_or_replayed_holds_no_empty_event(caller: st
     say = SAY["openai"]()
     go_on = asyncio.Event()
     steps: list[Step] = [say.start(), say.text("Hello"), go_on, decorated(say.stop())]
-    house = House(Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001)
+    gateway = ScriptedGateway(
+        Scripted(Answer(steps)), document=PRICED, hold=0.001, keep_alive=0.001
+    )
     key = {"idempotency-key": "k1"}
-    async with calling(house, caller, "openai", **key) as made:
+    async with calling(gateway, caller, "openai", **key) as made:
         got = await pinged(made, b"", 2)
-        async with calling(house, caller, "openai", **key) as joined:
+        async with calling(gateway, caller, "openai", **key) as joined:
             await pinged(joined, b"", 2)
             go_on.set()
             got += await made.rest()
             await made.done()
             assert (await joined.done()).body == got
-    async with calling(house, caller, "openai", **key) as replayed:
+    async with calling(gateway, caller, "openai", **key) as replayed:
         assert (await replayed.done()).body == got
     read = Strict(got)
     assert read.lines.count(COST) == 1
-    assert len(house.upstream.requests) == 1
+    assert len(gateway.upstream.requests) == 1
 
 
 def relayed(dialect: str, chunks: list[bytes]) -> bytes:

@@ -34,7 +34,7 @@ class InMemory(httpx2.AsyncBaseTransport):
             request.url.path,
             headers=[(name, value) for name, value in request.headers.raw],
         )
-        call = Call(self._halting.house.app, scope, body=await request.aread())
+        call = Call(self._halting.gateway.app, scope, body=await request.aread())
         await call.__aenter__()
         await call.started()
         return httpx2.Response(call.status, headers=call.headers, content=self._read(call))

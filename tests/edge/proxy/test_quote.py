@@ -253,7 +253,7 @@ def test_the_dearest_of_all_that_may_serve_is_set_aside() -> None:
             "chat.completions",
             model=model,
             models=models,
-            instead=instead,
+            downgrade_to=instead,
             principal=Principal(id="k"),
         )
         bill = appraiser(exchange)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.scripted import JSON, SSE, Answer, House, Scripted, Step
+from tests.edge.scripted import JSON, SSE, Answer, Scripted, ScriptedGateway, Step
 
 BOM = b"\xef\xbb\xbf"
 CHAT = "/v1/chat/completions"
@@ -129,7 +129,7 @@ ERRORS = {
 }
 
 
-def house(*answers: Answer) -> House:
+def gateway(*answers: Answer) -> ScriptedGateway:
     document = {
         "upstreams": [
             {"name": "both", "dialect": "simulator"},
@@ -143,7 +143,7 @@ def house(*answers: Answer) -> House:
             {"id": "only-res", "targets": ["res/r1"]},
         ],
     }
-    return House(Scripted(*answers), document=document)
+    return ScriptedGateway(Scripted(*answers), document=document)
 
 
 def asked(caller: str, *, stream: bool, model: str = "only-oai") -> dict[str, Any]:
@@ -154,7 +154,7 @@ def asked(caller: str, *, stream: bool, model: str = "only-oai") -> dict[str, An
 
 
 async def ask(
-    found: House, caller: str = "chat", *, stream: bool, model: str = "only-oai"
+    found: ScriptedGateway, caller: str = "chat", *, stream: bool, model: str = "only-oai"
 ) -> Recorded:
     sent = asked(caller, stream=stream, model=model)
     return await request(found.app, "POST", CALLERS[caller], json=sent)
@@ -189,7 +189,7 @@ async def test_stream_under_another_label_is_passed_on(
     caller: str, label: bytes, pumping: bool
 ) -> None:
     headers = [(b"content-type", label)] if label else []
-    found = house(Answer(EVENTS, headers=headers, pumping=pumping))
+    found = gateway(Answer(EVENTS, headers=headers, pumping=pumping))
     answer = await ask(found, caller, stream=True)
     assert (answer.status, said(answer)) == (200, "Good day.")
     assert answer.header("content-type") == "text/event-stream; charset=utf-8"
@@ -203,7 +203,7 @@ async def test_stream_is_known_by_its_first_bytes_however_they_are_cut(
 ) -> None:
     whole = first.replace(b"event: x\ndata: {}\n\n", b"retry: 10\n\n") + b"".join(EVENTS)
     for pieces in ([whole], [bytes([byte]) for byte in whole]):
-        answer = await ask(house(Answer(pieces, headers=headers)), stream=True)
+        answer = await ask(gateway(Answer(pieces, headers=headers)), stream=True)
         assert (answer.status, said(answer)) == (200, "Good day.")
         assert BOM not in answer.body
 
@@ -222,7 +222,7 @@ async def test_stream_is_known_by_its_first_bytes_however_they_are_cut(
     ],
 )
 async def test_no_stream_and_no_answer_is_a_failure(caller: str, label: bytes, body: bytes) -> None:
-    found = house(Answer([body], headers=[(b"content-type", label)] if label else []))
+    found = gateway(Answer([body], headers=[(b"content-type", label)] if label else []))
     answer = await ask(found, caller, stream=True)
     assert answer.status == 502
     assert found.upstream.responses[0].closed.is_set()
@@ -234,7 +234,7 @@ async def test_no_stream_and_no_answer_is_a_failure(caller: str, label: bytes, b
 async def test_error_under_200_for_a_stream_keeps_its_kind(
     model: str, label: tuple[bytes, bytes], first: bytes
 ) -> None:
-    found = house(Answer([first + ERRORS[model]], headers=[label]))
+    found = gateway(Answer([first + ERRORS[model]], headers=[label]))
     answer = await ask(found, stream=True, model=model)
     assert answer.status == 429
     assert b"Too many" not in answer.body
@@ -243,7 +243,7 @@ async def test_error_under_200_for_a_stream_keeps_its_kind(
 @pytest.mark.parametrize("model", WHOLE)
 @every_caller
 async def test_whole_answer_to_a_streamed_request_is_streamed(caller: str, model: str) -> None:
-    found = house(Answer([json.dumps(WHOLE[model]).encode()], headers=[JSON]))
+    found = gateway(Answer([json.dumps(WHOLE[model]).encode()], headers=[JSON]))
     answer = await ask(found, caller, stream=True, model=model)
     assert (answer.status, said(answer)) == (200, "Good day.")
     usage = found.exchanges[0].usage
@@ -260,7 +260,7 @@ async def test_whole_answer_to_a_streamed_request_is_streamed(caller: str, model
 async def test_stream_in_answer_to_an_unstreamed_request_is_put_together(
     caller: str, model: str, label: tuple[bytes, bytes]
 ) -> None:
-    found = house(Answer([BOM, *STREAMS[model]], headers=[label]))
+    found = gateway(Answer([BOM, *STREAMS[model]], headers=[label]))
     answer = await ask(found, caller, stream=False, model=model)
     assert answer.status == 200, found.exchanges[0].attempts[0].error
     assert answer.header("content-type") == "application/json"
@@ -273,7 +273,7 @@ async def test_stream_in_answer_to_an_unstreamed_request_is_put_together(
 @pytest.mark.parametrize("model", STREAMS)
 async def test_broken_stream_in_answer_to_an_unstreamed_request_is_a_failure(model: str) -> None:
     for steps in (STREAMS[model][:2], [b"data: {}\n\n"], [b"data: nothing"]):
-        assert (await ask(house(Answer(steps)), stream=False, model=model)).status == 502
+        assert (await ask(gateway(Answer(steps)), stream=False, model=model)).status == 502
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 203])
@@ -281,7 +281,7 @@ async def test_broken_stream_in_answer_to_an_unstreamed_request_is_a_failure(mod
 async def test_any_status_of_success_with_an_answer_is_an_answer(status: int, stream: bool) -> None:
     body: list[Step] = [*EVENTS] if stream else [json.dumps(PLAIN).encode()]
     answer = await ask(
-        house(Answer(body, status=status, headers=[SSE if stream else JSON])), stream=stream
+        gateway(Answer(body, status=status, headers=[SSE if stream else JSON])), stream=stream
     )
     assert answer.status == 200
     assert b"Good " in answer.body
@@ -289,14 +289,14 @@ async def test_any_status_of_success_with_an_answer_is_an_answer(status: int, st
 
 async def test_status_of_success_without_an_answer_is_a_failure() -> None:
     for stream in (False, True):
-        answer = await ask(house(Answer([], status=204, headers=[])), stream=stream)
+        answer = await ask(gateway(Answer([], status=204, headers=[])), stream=stream)
         assert answer.status == 502
 
 
 @every_caller
 async def test_byte_order_mark_before_a_plain_answer_is_dropped(caller: str) -> None:
     body = BOM + json.dumps(PLAIN).encode()
-    answer = await ask(house(Answer([body[:1], body[1:]], headers=[JSON])), caller, stream=False)
+    answer = await ask(gateway(Answer([body[:1], body[1:]], headers=[JSON])), caller, stream=False)
     assert answer.status == 200
     assert b"Good day." in answer.body and BOM not in answer.body
 
@@ -304,8 +304,8 @@ async def test_byte_order_mark_before_a_plain_answer_is_dropped(caller: str) -> 
 async def test_byte_order_mark_before_an_error_body_hides_nothing() -> None:
     said = b'{"error":{"message":"No","type":"invalid_request_error","param":"top_p"}}'
     up = Answer([BOM + said], status=400, headers=[JSON])
-    answer = await ask(house(up), stream=False)
-    plain = await ask(house(Answer([said], status=400, headers=[JSON])), stream=False)
+    answer = await ask(gateway(up), stream=False)
+    plain = await ask(gateway(Answer([said], status=400, headers=[JSON])), stream=False)
     assert answer.status == 400
     assert answer.json() == plain.json()
 
@@ -330,7 +330,7 @@ async def test_compressed_plain_answer_is_decompressed(coding: bytes, caller: st
     body = PACKED[coding](json.dumps(PLAIN).encode())
     for pieces in ([body], [bytes([byte]) for byte in body]):
         up = Answer(pieces, headers=[JSON, (b"content-encoding", coding)])
-        answer = await ask(house(up), caller, stream=False)
+        answer = await ask(gateway(up), caller, stream=False)
         assert answer.status == 200
         assert b"Good day." in answer.body
         assert answer.header("content-encoding") is None
@@ -357,7 +357,7 @@ async def test_compressed_stream_arrives_event_by_event(
         headers=[label, (b"content-encoding", coding)],
         pumping=pumping,
     )
-    found = house(up)
+    found = gateway(up)
     sent = json.dumps(asked("chat", stream=True)).encode()
     scope = http_scope("POST", CHAT, headers={"content-length": str(len(sent))})
     async with Call(found.app, scope, body=sent) as call:
@@ -372,15 +372,15 @@ async def test_compressed_stream_arrives_event_by_event(
 async def test_compressed_error_body_is_read() -> None:
     said = b'{"error":{"message":"No","type":"invalid_request_error","param":"top_p"}}'
     up = Answer([gzip.compress(said)], status=400, headers=[JSON, GZIP])
-    answer = await ask(house(up), stream=False)
-    plain = await ask(house(Answer([said], status=400, headers=[JSON])), stream=False)
+    answer = await ask(gateway(up), stream=False)
+    plain = await ask(gateway(Answer([said], status=400, headers=[JSON])), stream=False)
     assert (answer.status, answer.json()) == (400, plain.json())
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, br"])
 async def test_unknown_coding_is_a_failure_that_the_log_names(coding: bytes, stream: bool) -> None:
-    found = house(Answer([b"\x0b\x02\x80"], headers=[JSON, (b"content-encoding", coding)]))
+    found = gateway(Answer([b"\x0b\x02\x80"], headers=[JSON, (b"content-encoding", coding)]))
     answer = await ask(found, stream=stream)
     assert answer.status == 502
     assert coding.decode() in found.exchanges[0].attempts[0].error
@@ -388,11 +388,11 @@ async def test_unknown_coding_is_a_failure_that_the_log_names(coding: bytes, str
 
 async def test_unknown_coding_of_an_error_leaves_its_status() -> None:
     up = Answer([b"\x0b\x02\x80"], status=429, headers=[JSON, (b"content-encoding", b"br")])
-    assert (await ask(house(up), stream=False)).status == 429
+    assert (await ask(gateway(up), stream=False)).status == 429
 
 
 async def test_plain_answer_over_the_bound_once_decompressed_is_a_failure() -> None:
     body = json.dumps({**PLAIN, "padding": "x" * (2 << 20)}).encode()
-    found = house(Answer([gzip.compress(body)], headers=[JSON, GZIP]))
+    found = gateway(Answer([gzip.compress(body)], headers=[JSON, GZIP]))
     assert (await ask(found, stream=False)).status == 502
     assert "larger than 1048576 bytes" in found.exchanges[0].attempts[0].error

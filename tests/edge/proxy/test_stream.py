@@ -15,7 +15,7 @@ from middlewares.asgi import Message, Receive, Scope, Send
 from middlewares.exchange import Usage
 from tests.asgi import Call, http_scope, request
 from tests.edge.blank_lines import Strict
-from tests.edge.scripted import JSON, SSE, Answer, House, Scripted, Step
+from tests.edge.scripted import JSON, SSE, Answer, Scripted, ScriptedGateway, Step
 from tests.edge.wire import (
     BLOCK,
     CHAT,
@@ -60,7 +60,7 @@ class Leaving:
         self,
         *steps: Step,
         stream: bool = True,
-        hear_out: float = 30.0,
+        drain: float = 30.0,
         silence: float = 10.0,
         **known: object,
     ) -> None:
@@ -78,12 +78,12 @@ class Leaving:
         provider = Provider(
             name="both", upstream=self.upstream, dialects=frozenset(("openai",)), base_path=b"/v1"
         )
-        model = House(self.upstream).catalog.find("priced")
+        model = ScriptedGateway(self.upstream).catalog.find("priced")
         assert model is not None
         exchange.candidate = model.places[0]
         inner = Forwarder(
             providers={"both": provider},
-            hear_out=hear_out,
+            drain=drain,
             hold=silence,
             keep_alive=silence,
         )
@@ -109,9 +109,9 @@ async def test_the_cost_is_a_comment_just_before_the_end(dialect: str, pumping: 
         "openai": [ROLE, HI, MORE, STOP, COST, DONE],
         "anthropic": [START, BLOCK, TEXT, DELTA, END],
     }[dialect]
-    house = House(Scripted(Answer(sent, pumping=pumping)))
+    gateway = ScriptedGateway(Scripted(Answer(sent, pumping=pumping)))
     path = {"openai": CHAT, "anthropic": "/v1/messages"}[dialect]
-    answer = await request(house.app, "POST", path, body=body("priced", stream=True))
+    answer = await request(gateway.app, "POST", path, body=body("priced", stream=True))
     *before, last = answer.body.split(b": x-credits-used 0.000039\n")
     assert len(before) == 1
     assert last == sent[-1]
@@ -119,15 +119,15 @@ async def test_the_cost_is_a_comment_just_before_the_end(dialect: str, pumping: 
 
 
 async def test_streamed_and_unstreamed_twins_tell_the_same_cost() -> None:
-    plain = House(Scripted(Answer([PLAIN], headers=[JSON])))
+    plain = ScriptedGateway(Scripted(Answer([PLAIN], headers=[JSON])))
     answer = await request(plain.app, "POST", CHAT, body=body("priced"))
     assert answer.header("x-credits-used") == "0.000039"
     assert plain.exchanges[0].usage == USED and plain.exchanges[0].usage_reported
 
 
 async def test_a_model_without_a_price_tells_none() -> None:
-    house = House(Scripted(Answer([HI, STOP, COST, DONE])))
-    answer = await request(house.app, "POST", CHAT, body=body("m1", stream=True))
+    gateway = ScriptedGateway(Scripted(Answer([HI, STOP, COST, DONE])))
+    answer = await request(gateway.app, "POST", CHAT, body=body("m1", stream=True))
     assert b"x-credits" not in answer.body
     assert answer.header("x-credits-used") is None
 
@@ -165,7 +165,7 @@ async def test_who_leaves_before_the_first_byte_is_heard_out_too(stream: bool) -
 
 
 async def test_hearing_out_has_an_end() -> None:
-    chat = Leaving(ROLE, HI, asyncio.Event(), on_hangup="drain", hear_out=0.01)
+    chat = Leaving(ROLE, HI, asyncio.Event(), on_hangup="drain", drain=0.01)
     async with chat.call() as call:
         await call.chunk()
         call.hang_up()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.asgi import request
 from tests.edge.dialogue import DOCUMENT, MODELS, NATIVE, PAIRS, PATHS, PLAIN, SAY, ask
-from tests.edge.scripted import Answer, House, Scripted
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
 NOTHING: list[dict[str, Any]] = [
     {"temperature": None, "top_p": None, "user": None, "tools": None, "metadata": None},
@@ -62,14 +62,14 @@ def sent_to(upstream: Scripted) -> dict[str, Any]:
 @pytest.mark.parametrize(("caller", "upstream"), EVERY)
 async def test_unusual_members_are_understood_or_passed_on(caller: str, upstream: str) -> None:
     up = Scripted(Answer([SAY[upstream]().whole("Hello")], headers=PLAIN))
-    house = House(up, document=DOCUMENT)
+    gateway = ScriptedGateway(up, document=DOCUMENT)
     path = PATHS.get(caller, "/v1/completions")
     for members in ODD[caller]:
         if caller == "completions":
             body = {"model": MODELS[upstream], "prompt": "Hi", **members}
         else:
             body = ask(caller, upstream, **members)
-        answer = await request(house.app, "POST", path, json=body)
+        answer = await request(gateway.app, "POST", path, json=body)
         assert answer.status == 200, (members, answer.text)
         sent = sent_to(up)
         if NATIVE.get(caller) == upstream:
@@ -86,13 +86,13 @@ META = {"run": "7", "team": "blue"}
 @pytest.mark.parametrize(("caller", "upstream"), EVERY)
 async def test_metadata_is_translated_where_the_dialect_has_it(caller: str, upstream: str) -> None:
     up = Scripted(Answer([SAY[upstream]().whole("Hello")], headers=PLAIN))
-    house = House(up, document=DOCUMENT)
+    gateway = ScriptedGateway(up, document=DOCUMENT)
     if caller == "completions":
         body = {"model": MODELS[upstream], "prompt": "Hi", "metadata": META}
     else:
         body = ask(caller, upstream, metadata={"user_id": "u1"} if caller == "messages" else META)
     path = PATHS.get(caller, "/v1/completions")
-    answer = await request(house.app, "POST", path, json=body)
+    answer = await request(gateway.app, "POST", path, json=body)
     assert answer.status == 200
     sent = sent_to(up)
     if caller == "messages":

@@ -9,7 +9,7 @@ from edge.proxy.corrections.change import NO_STREAM_OPTIONS
 from edge.upstreams import Disconnected
 from middlewares.exchange import Usage
 from tests.asgi import Recorded, request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
@@ -46,9 +46,9 @@ def unknown(name: str) -> Answer:
     return Answer([json.dumps({"detail": detail}).encode()], status=422, headers=[JSON])
 
 
-async def ask(house: House, path: str = CHAT, **members: Any) -> Recorded:
+async def ask(gateway: ScriptedGateway, path: str = CHAT, **members: Any) -> Recorded:
     body = {"model": "only-oai", **ASKED[path], **members}
-    return await request(house.app, "POST", path, json=body)
+    return await request(gateway.app, "POST", path, json=body)
 
 
 def bodies(up: Scripted) -> list[dict[str, Any]]:
@@ -61,23 +61,23 @@ async def test_stream_options_that_are_refused_are_left_out_at_once_and_from_the
 ) -> None:
     """BerriAI/litellm#8978: a member that the caller did not send is not its fault."""
     up = Scripted(unknown("stream_options"), Answer(STREAM))
-    house = House(up)
+    gateway = ScriptedGateway(up)
     for _ in range(2):
-        answer = await ask(house, path, stream=True)
+        answer = await ask(gateway, path, stream=True)
         assert answer.status == 200
         assert "Hi" in answer.text and "canary" not in answer.text
     first, second, third = bodies(up)
     assert first["stream_options"] == {"include_usage": True}
     assert second == third == {name: first[name] for name in first if name != "stream_options"}
-    for exchange in house.exchanges:
+    for exchange in gateway.exchanges:
         assert (exchange.usage, exchange.usage_reported) == (Usage(input=3, output=2), True)
         assert [attempt.status for attempt in exchange.attempts] == [200]
         assert exchange.outcome == "completed"
-    assert [exchange.attempts[0].corrections for exchange in house.exchanges] == [1, 0]
-    assert [line["dropped"] for line in house.log] == [[NO_STREAM_OPTIONS.note]] * 2
-    assert house.sample("penstock_upstream_attempts_total", upstream="oai", status="200") == 2
-    assert house.sample("penstock_upstream_attempts_total", upstream="oai", status="422") is None
-    assert house.sample("penstock_upstream_corrections_total", upstream="oai") == 1
+    assert [exchange.attempts[0].corrections for exchange in gateway.exchanges] == [1, 0]
+    assert [line["dropped"] for line in gateway.log] == [[NO_STREAM_OPTIONS.note]] * 2
+    assert gateway.sample("penstock_upstream_attempts_total", upstream="oai", status="200") == 2
+    assert gateway.sample("penstock_upstream_attempts_total", upstream="oai", status="422") is None
+    assert gateway.sample("penstock_upstream_corrections_total", upstream="oai") == 1
 
 
 @every_caller
@@ -92,9 +92,9 @@ async def test_a_correction_of_this_request_alone_is_not_remembered(
         "models": [{"id": "both-models", "targets": ["oai/llama"]}],
     }
     up = Scripted(refused(message, 400), answer, refused(message, 400), answer)
-    house = House(up, document=document)
+    gateway = ScriptedGateway(up, document=document)
     for _ in range(2):
-        assert (await ask(house, path, stream=stream, temperature=0.2, **model)).status == 200
+        assert (await ask(gateway, path, stream=stream, temperature=0.2, **model)).status == 200
     assert ["temperature" in body for body in bodies(up)] == [True, False, True, False]
 
 
@@ -104,24 +104,24 @@ async def test_a_correction_is_no_try_of_its_own() -> None:
         "models": [{"id": "only-oai", "targets": ["oai/a", "oai/b"]}],
     }
     up = Scripted(unknown("stream_options"), Answer(STREAM))
-    house = House(up, document=document)
-    assert (await ask(house, stream=True)).status == 200
+    gateway = ScriptedGateway(up, document=document)
+    assert (await ask(gateway, stream=True)).status == 200
     assert [body["model"] for body in bodies(up)] == ["a", "a"]
 
 
 async def test_a_corrected_request_that_fails_goes_to_the_next_target_as_it_was() -> None:
     document = {"models": [{"id": "only-oai", "targets": ["oai/a", "oai/b"]}]}
     up = Scripted(unknown("stream_options"), Answer([b""], status=500), Answer(STREAM))
-    house = House(up, document=document)
-    assert (await ask(house, stream=True)).status == 200
+    gateway = ScriptedGateway(up, document=document)
+    assert (await ask(gateway, stream=True)).status == 200
     assert [(body["model"], "stream_options" in body) for body in bodies(up)] == [
         ("a", True),
         ("a", False),
         ("b", True),
     ]
-    assert [attempt.status for attempt in house.exchanges[0].attempts] == [500, 200]
-    assert "dropped" not in house.log[0]
-    await ask(house, stream=True)
+    assert [attempt.status for attempt in gateway.exchanges[0].attempts] == [500, 200]
+    assert "dropped" not in gateway.log[0]
+    await ask(gateway, stream=True)
     assert "stream_options" in bodies(up)[-1]  # nothing has shown yet that `a` answers without
 
 
@@ -132,33 +132,33 @@ async def test_a_corrected_request_that_is_not_answered_may_have_been_worked_on(
     }
     lost = Answer(before=[Disconnected("gone", sent=True)])
     up = Scripted(unknown("stream_options"), lost, Answer(STREAM))
-    house = House(up, document=document)
-    assert (await ask(house, stream=True)).status == 502
+    gateway = ScriptedGateway(up, document=document)
+    assert (await ask(gateway, stream=True)).status == 502
     assert len(up.requests) == 2
-    attempt = house.exchanges[0].attempts[0]
+    attempt = gateway.exchanges[0].attempts[0]
     assert (attempt.status, attempt.unanswered) == (0, True)
 
 
 async def test_what_is_refused_again_is_not_sent_again() -> None:
     up = Scripted(unknown("stream_options"))
-    house = House(up)
-    answer = await ask(house, stream=True)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, stream=True)
     assert (answer.status, len(up.requests)) == (400, 2)
-    assert house.exchanges[0].attempts[0].corrections == 1
-    assert not await remembered(house, up)
+    assert gateway.exchanges[0].attempts[0].corrections == 1
+    assert not await remembered(gateway, up)
 
 
-async def remembered(house: House, up: Scripted) -> bool:
+async def remembered(gateway: ScriptedGateway, up: Scripted) -> bool:
     up.answers[:] = [Answer(STREAM)]
-    await ask(house, stream=True)
+    await ask(gateway, stream=True)
     return "stream_options" not in bodies(up)[-1]
 
 
 async def test_members_are_corrected_one_after_the_other_within_a_bound() -> None:
     names = ("store", "metadata", "user", "seed")
     up = Scripted(*(unknown(name) for name in names), Answer([PLAIN], headers=[JSON]))
-    house = House(up)
-    answer = await ask(house, store=True, metadata={"a": "b"}, user="u", seed=1)
+    gateway = ScriptedGateway(up)
+    answer = await ask(gateway, store=True, metadata={"a": "b"}, user="u", seed=1)
     assert answer.status == 400
     assert len(up.requests) == 4
     assert answer.json()["error"]["param"] == "seed"
@@ -166,7 +166,7 @@ async def test_members_are_corrected_one_after_the_other_within_a_bound() -> Non
 
 async def test_a_refusal_of_what_the_caller_asked_is_not_corrected() -> None:
     up = Scripted(unknown("response_format"))
-    answer = await ask(House(up), response_format={"type": "json_object"})
+    answer = await ask(ScriptedGateway(up), response_format={"type": "json_object"})
     assert (answer.status, len(up.requests)) == (400, 1)
     assert answer.json()["error"]["param"] == "response_format"
 
@@ -179,9 +179,9 @@ async def test_a_target_does_not_teach_what_another_takes() -> None:
         ]
     }
     up = Scripted(unknown("stream_options"), Answer(STREAM))
-    house = House(up, document=document)
-    await ask(house, stream=True)
-    await ask(house, stream=True, model="another")
+    gateway = ScriptedGateway(up, document=document)
+    await ask(gateway, stream=True)
+    await ask(gateway, stream=True, model="another")
     assert "stream_options" in bodies(up)[-1]
 
 
@@ -199,10 +199,10 @@ async def test_stream_usage_false_never_asks(path: str, stream_usage: bool) -> N
         "models": [{"id": "only-oai", "targets": ["oai/a"]}],
     }
     up = Scripted(Answer(STREAM))
-    house = House(up, document=document, configured=True)
-    assert (await ask(house, path, stream=True)).status == 200
+    gateway = ScriptedGateway(up, document=document, configured=True)
+    assert (await ask(gateway, path, stream=True)).status == 200
     assert ("stream_options" in bodies(up)[0]) is stream_usage
-    assert house.exchanges[0].usage == Usage(input=3, output=2)
+    assert gateway.exchanges[0].usage == Usage(input=3, output=2)
 
 
 @pytest.mark.parametrize("disclose", [False, True])
@@ -219,7 +219,7 @@ async def test_disclose_gives_callers_the_upstreams_message(path: str, disclose:
         "models": [{"id": "only-oai", "targets": ["oai/a"]}],
     }
     up = Scripted(refused("Canary Inc.: no, https://canary.example.com, sk-canary123456", 400))
-    answer = await ask(House(up, document=document, configured=True), path)
+    answer = await ask(ScriptedGateway(up, document=document, configured=True), path)
     assert answer.status == 400
     assert ("Canary Inc.: no, ***, sk-***" in answer.text) is disclose
     assert "canary" not in answer.text
@@ -244,7 +244,7 @@ async def test_disclose_gives_callers_the_message_of_an_error_inside_a_stream(
     error = {"error": {"message": "Canary: rate limit, try again in 9s", "code": 429}}
     event = b"data: " + json.dumps(error).encode() + b"\n\n"
     up = Scripted(Answer([STREAM[0], event] if begun else [event]))
-    answer = await ask(House(up, document=document, configured=True), path, stream=True)
+    answer = await ask(ScriptedGateway(up, document=document, configured=True), path, stream=True)
     assert (answer.status, answer.header("retry-after")) == ((200, None) if begun else (429, "9"))
     assert ("Canary: rate limit" in answer.text) is disclose
 
@@ -272,9 +272,9 @@ async def test_credentials_that_an_upstream_repeats_reach_neither_callers_nor_th
         "stream": Answer([event]),
         "begun": Answer([STREAM[0], event]),
     }
-    house = House(Scripted(answers[form]), document=document, configured=True)
-    answer = await ask(house, stream=form in ("stream", "begun"))
+    gateway = ScriptedGateway(Scripted(answers[form]), document=document, configured=True)
+    answer = await ask(gateway, stream=form in ("stream", "begun"))
     assert "Penstock House: 2024-10-21-preview *** *** ***" in answer.text
     assert "canary" not in answer.text
-    assert "2024-10-21-preview *** *** ***" in json.dumps(house.log)
-    assert "canary" not in json.dumps(house.log)
+    assert "2024-10-21-preview *** *** ***" in json.dumps(gateway.log)
+    assert "canary" not in json.dumps(gateway.log)

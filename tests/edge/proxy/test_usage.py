@@ -23,7 +23,7 @@ from tests.edge.dialogue import (
     Responses,
     ask,
 )
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 PRICE = {"input": "1.00", "output": "2.00", "cache_read": "0.10", "cache_write": "1.25"}
 TEXT = "Hello wörld, " * 40
@@ -48,32 +48,32 @@ UNTOLD: list[tuple[Told, bool, bool]] = [
 
 
 @pytest.fixture
-async def houses() -> AsyncIterator[list[House]]:
-    made_: list[House] = []
+async def houses() -> AsyncIterator[list[ScriptedGateway]]:
+    made_: list[ScriptedGateway] = []
     yield made_
-    for house in made_:
-        await house.book.aclose()
+    for gateway in made_:
+        await gateway.ledger_writer.aclose()
 
 
 async def open_house(
-    houses: list[House], *answers: Answer, family: str | None = None, **price: Any
-) -> House:
+    houses: list[ScriptedGateway], *answers: Answer, family: str | None = None, **price: Any
+) -> ScriptedGateway:
     more = {"context": CONTEXT, "price": {**PRICE, **price}}
     if family is not None:
         more["family"] = family
     models = [{**model, **more} for model in DOCUMENT["models"]]
     models.append({"id": "vectors", "targets": ["oai/v1"], "context": 10, "price": PRICE})
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(*answers), document={**DOCUMENT, "models": models}, ledger=MemoryLedgerStore()
     )
-    await house.book.start()
-    houses.append(house)
-    return house
+    await gateway.ledger_writer.start()
+    houses.append(gateway)
+    return gateway
 
 
-async def row_of(house: House) -> Any:
-    await house.book.flush()
-    return (await house.ledger.page())[0]
+async def row_of(gateway: ScriptedGateway) -> Any:
+    await gateway.ledger_writer.flush()
+    return (await gateway.ledger.page())[0]
 
 
 def answer_of(upstream: str, told: Told, *, stream: bool) -> Answer:
@@ -113,7 +113,7 @@ def told_to_caller(answer: Recorded, *, stream: bool) -> tuple[int, int]:
 @forms
 @pytest.mark.parametrize(("told", "given", "made_"), UNTOLD)
 async def test_usage_is_believed_by_halves(
-    houses: list[House],
+    houses: list[ScriptedGateway],
     caller: str,
     upstream: str,
     stream: bool,
@@ -121,13 +121,15 @@ async def test_usage_is_believed_by_halves(
     given: bool,
     made_: bool,
 ) -> None:
-    house = await open_house(houses, answer_of(upstream, told, stream=stream))
+    gateway = await open_house(houses, answer_of(upstream, told, stream=stream))
     members: dict[str, Any] = {"stream": stream}
     if stream and caller == "chat.completions":
         members["stream_options"] = {"include_usage": True}
-    answer = await request(house.app, "POST", PATHS[caller], json=ask(caller, upstream, **members))
+    answer = await request(
+        gateway.app, "POST", PATHS[caller], json=ask(caller, upstream, **members)
+    )
     assert answer.status == 200
-    row = await row_of(house)
+    row = await row_of(gateway)
     assert row.measured is False
     assert row.output == (20 if made_ else SAID)
     if given:
@@ -142,14 +144,14 @@ async def test_usage_is_believed_by_halves(
 @pairs
 @forms
 async def test_usage_of_an_empty_answer_is_believed(
-    houses: list[House], caller: str, upstream: str, stream: bool
+    houses: list[ScriptedGateway], caller: str, upstream: str, stream: bool
 ) -> None:
     say = SAY[upstream]()
     whole = say.whole("", (30, 0))
     data = say.start() + say.stop((30, 0)) if stream else whole
-    house = await open_house(houses, Answer([data], headers=() if stream else PLAIN))
-    await request(house.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream))
-    row = await row_of(house)
+    gateway = await open_house(houses, Answer([data], headers=() if stream else PLAIN))
+    await request(gateway.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream))
+    row = await row_of(gateway)
     if row.ended == "completed":
         assert (row.input, row.output, row.measured) == (30, 0, True)
 
@@ -167,22 +169,22 @@ async def test_usage_of_an_empty_answer_is_believed(
     ],
 )
 async def test_usage_of_embeddings_is_the_input(
-    houses: list[House], usage: Any, expected: int | None, measured: bool
+    houses: list[ScriptedGateway], usage: Any, expected: int | None, measured: bool
 ) -> None:
     vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "v1"}
     data = json.dumps({**vectors, "usage": usage}).encode()
-    house = await open_house(houses, Answer([data], headers=[JSON]))
+    gateway = await open_house(houses, Answer([data], headers=[JSON]))
     body = {"model": "vectors", "input": "Hello there"}
-    answer = await request(house.app, "POST", "/v1/embeddings", json=body)
+    answer = await request(gateway.app, "POST", "/v1/embeddings", json=body)
     assert answer.status == 200
-    row = await row_of(house)
-    assert (row.input, row.output) == (expected or house.exchanges[0].estimate, 0)
+    row = await row_of(gateway)
+    assert (row.input, row.output) == (expected or gateway.exchanges[0].estimate, 0)
     assert row.input > 0
     assert row.measured is measured
 
 
 async def test_usage_of_embeddings_has_no_output_and_no_more_input_than_bytes(
-    houses: list[House],
+    houses: list[ScriptedGateway],
 ) -> None:
     """Nothing is set aside for what no such answer has."""
     vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "v1"}
@@ -190,19 +192,19 @@ async def test_usage_of_embeddings_has_no_output_and_no_more_input_than_bytes(
     true = json.dumps({**vectors, "usage": usage}).encode()
     huge = json.dumps({**vectors, "usage": {**usage, "prompt_tokens": 10**6}}).encode()
     answers = [Answer([data], headers=[JSON]) for data in (true, huge)]
-    house = await open_house(houses, *answers)
+    gateway = await open_house(houses, *answers)
     body = {"model": "vectors", "input": "Hello there"}
     rows = []
     for _ in answers:
-        await request(house.app, "POST", "/v1/embeddings", json=body)
-        rows.append(await row_of(house))
+        await request(gateway.app, "POST", "/v1/embeddings", json=body)
+        rows.append(await row_of(gateway))
     assert [(row.output, row.measured) for row in rows] == [(0, False), (0, False)]
-    assert [row.input for row in rows] == [500, house.exchanges[1].estimate]
+    assert [row.input for row in rows] == [500, gateway.exchanges[1].estimate]
 
 
 @forms
 async def test_usage_of_several_choices_is_estimated_over_all(
-    houses: list[House], stream: bool
+    houses: list[ScriptedGateway], stream: bool
 ) -> None:
     texts = ["one " * 30, "two " * 30]
     if stream:
@@ -229,13 +231,15 @@ async def test_usage_of_several_choices_is_estimated_over_all(
         ]
         whole = {"object": "chat.completion", "choices": choices}
         answer = Answer([json.dumps(whole).encode()], headers=[JSON])
-    house = await open_house(houses, answer)
+    gateway = await open_house(houses, answer)
     body = ask("chat.completions", "openai", n=2, stream=stream)
-    await request(house.app, "POST", PATHS["chat.completions"], json=body)
-    assert (await row_of(house)).output == made(240)
+    await request(gateway.app, "POST", PATHS["chat.completions"], json=body)
+    assert (await row_of(gateway)).output == made(240)
 
 
-async def test_usage_beyond_the_context_is_believed_of_several_passes(houses: list[House]) -> None:
+async def test_usage_beyond_the_context_is_believed_of_several_passes(
+    houses: list[ScriptedGateway],
+) -> None:
     counted = {
         "input_tokens": 100,
         "output_tokens": 10,
@@ -246,11 +250,11 @@ async def test_usage_beyond_the_context_is_believed_of_several_passes(houses: li
     }
     message = json.loads(SAY["anthropic"]().whole("Hello there."))
     data = json.dumps({**message, "usage": counted}).encode()
-    house = await open_house(houses, Answer([data], headers=[JSON]))
-    await request(house.app, "POST", PATHS["messages"], json=ask("messages", "anthropic"))
-    row = await row_of(house)
+    gateway = await open_house(houses, Answer([data], headers=[JSON]))
+    await request(gateway.app, "POST", PATHS["messages"], json=ask("messages", "anthropic"))
+    row = await row_of(gateway)
     assert (row.input, row.output, row.measured) == (CONTEXT + 100, 3510, True)
-    assert house.exchanges[0].usage == Usage(input=CONTEXT + 100, output=3510, passes=2)
+    assert gateway.exchanges[0].usage == Usage(input=CONTEXT + 100, output=3510, passes=2)
 
 
 def message_of(**usage: Any) -> Answer:
@@ -264,44 +268,44 @@ HOUR = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}
 
 @pytest.mark.parametrize(("price", "each"), [({}, 2000), ({"cache_write_1h": "3.00"}, 3000)])
 async def test_usage_written_for_an_hour_has_its_own_price(
-    houses: list[House], price: dict[str, Any], each: int
+    houses: list[ScriptedGateway], price: dict[str, Any], each: int
 ) -> None:
     answer = message_of(
         input_tokens=0, output_tokens=5, cache_creation_input_tokens=1000, cache_creation=HOUR
     )
-    house = await open_house(houses, answer, **price)
+    gateway = await open_house(houses, answer, **price)
     for caller in PATHS:
-        await request(house.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
-        row = await row_of(house)
+        await request(gateway.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
+        row = await row_of(gateway)
         assert (row.input, row.cache_write, row.measured) == (0, 1000, True)
         assert row.cost == 1000 * each + 5 * 2000
 
 
-async def test_usage_of_hosted_tools_is_charged_by_the_call(houses: list[House]) -> None:
+async def test_usage_of_hosted_tools_is_charged_by_the_call(houses: list[ScriptedGateway]) -> None:
     answer = message_of(
         input_tokens=30, output_tokens=5, server_tool_use={"web_search_requests": 2}
     )
-    house = await open_house(houses, answer, hosted_call="0.01")
+    gateway = await open_house(houses, answer, hosted_call="0.01")
     for caller in PATHS:
-        await request(house.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
-        assert (await row_of(house)).cost == 30 * 1000 + 5 * 2000 + 20_000_000
+        await request(gateway.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
+        assert (await row_of(gateway)).cost == 30 * 1000 + 5 * 2000 + 20_000_000
 
 
 @forms
 async def test_usage_of_hosted_items_is_charged_by_the_call(
-    houses: list[House], stream: bool
+    houses: list[ScriptedGateway], stream: bool
 ) -> None:
     call = b'{"type":"web_search_call","id":"ws_1","status":"completed"}'
     say = SAY["responses"]()
     data = say.start() + say.text("Hi") + say.stop() if stream else say.whole("Hi")
     data = data.replace(b'"output": [{"id": "msg_r1"', b'"output": [' + call + b', {"id": "msg_r1"')
-    house = await open_house(
+    gateway = await open_house(
         houses, Answer([data], headers=() if stream else PLAIN), hosted_call="0.01"
     )
     for caller in PATHS:
         body = ask(caller, "responses", stream=stream)
-        await request(house.app, "POST", PATHS[caller], json=body)
-        assert (await row_of(house)).cost == 30 * 1000 + 20 * 2000 + 10_000_000
+        await request(gateway.app, "POST", PATHS[caller], json=body)
+        assert (await row_of(gateway)).cost == 30 * 1000 + 20 * 2000 + 10_000_000
 
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -314,49 +318,53 @@ SEARCHES: dict[str, dict[str, Any]] = {
 @forms
 @pytest.mark.parametrize("caller", SEARCHES)
 async def test_usage_of_a_chat_that_may_search_is_charged_one_call(
-    houses: list[House], caller: str, stream: bool
+    houses: list[ScriptedGateway], caller: str, stream: bool
 ) -> None:
     answer = answer_of("openai", (30, 20), stream=stream)
     family = "gpt-5-search-api"
-    house = await open_house(houses, answer, family=family, hosted_call="0.01")
+    gateway = await open_house(houses, answer, family=family, hosted_call="0.01")
     for members, calls in ((SEARCHES[caller], 1), ({}, 0)):
         body = ask(caller, "openai", stream=stream, **members)
-        assert (await request(house.app, "POST", PATHS[caller], json=body)).status == 200
-        row = await row_of(house)
+        assert (await request(gateway.app, "POST", PATHS[caller], json=body)).status == 200
+        row = await row_of(gateway)
         assert (row.cost, row.measured) == (30 * 1000 + 20 * 2000 + calls * 10_000_000, True)
 
 
-async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[House]) -> None:
+async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[ScriptedGateway]) -> None:
     whole = json.loads(SAY["openai"]().whole("Hi"))
     data = json.dumps({**whole, "service_tier": "priority"}).encode()
-    house = await open_house(
+    gateway = await open_house(
         houses, Answer([data], headers=[JSON]), tiers={"priority": "2.0", "flex": "0.5"}
     )
     path = PATHS["chat.completions"]
     usual = 30 * 1000 + 20 * 2000
     for asked, cost in ((None, usual), ("priority", 2 * usual), ("auto", usual)):
         body = ask("chat.completions", "openai", **({"service_tier": asked} if asked else {}))
-        answer = await request(house.app, "POST", path, json=body)
+        answer = await request(gateway.app, "POST", path, json=body)
         assert answer.status == 200
-        assert (await row_of(house)).cost == cost
+        assert (await row_of(gateway)).cost == cost
 
 
-async def test_usage_of_a_tier_that_was_not_passed_on_costs_as_usual(houses: list[House]) -> None:
+async def test_usage_of_a_tier_that_was_not_passed_on_costs_as_usual(
+    houses: list[ScriptedGateway],
+) -> None:
     answer = Answer([SAY["openai"]().whole("Hi")], headers=PLAIN)
-    house = await open_house(houses, answer, tiers={"fast": "6.0"})
+    gateway = await open_house(houses, answer, tiers={"fast": "6.0"})
     body = ask("messages", "openai", speed="fast")
-    assert (await request(house.app, "POST", PATHS["messages"], json=body)).status == 200
-    assert (await row_of(house)).cost == 30 * 1000 + 20 * 2000
+    assert (await request(gateway.app, "POST", PATHS["messages"], json=body)).status == 200
+    assert (await row_of(gateway)).cost == 30 * 1000 + 20 * 2000
 
 
 @pytest.mark.parametrize("caller", PATHS)
-async def test_usage_of_a_tier_without_a_price_is_refused(houses: list[House], caller: str) -> None:
-    house = await open_house(houses, Answer([SAY["openai"]().whole("Hi")], headers=PLAIN))
+async def test_usage_of_a_tier_without_a_price_is_refused(
+    houses: list[ScriptedGateway], caller: str
+) -> None:
+    gateway = await open_house(houses, Answer([SAY["openai"]().whole("Hi")], headers=PLAIN))
     body = ask(caller, NATIVE[caller], service_tier="priority")
-    refused = await request(house.app, "POST", PATHS[caller], json=body)
+    refused = await request(gateway.app, "POST", PATHS[caller], json=body)
     assert refused.status == 400
     assert "service_tier" in refused.json()["error"]["message"]
-    assert not house.upstream.requests
+    assert not gateway.upstream.requests
 
 
 THOUGHTS: dict[str, list[bytes]] = {
@@ -392,43 +400,43 @@ THOUGHTS: dict[str, list[bytes]] = {
 
 @pairs
 async def test_usage_reasoning_that_is_shown_is_charged_when_the_client_leaves(
-    houses: list[House], caller: str, upstream: str
+    houses: list[ScriptedGateway], caller: str, upstream: str
 ) -> None:
     never = asyncio.Event()
-    house = await open_house(houses, Answer([*THOUGHTS[upstream], never]))
+    gateway = await open_house(houses, Answer([*THOUGHTS[upstream], never]))
     sent = json.dumps(ask(caller, upstream, stream=True)).encode()
     scope = http_scope("POST", PATHS[caller], headers={"content-length": str(len(sent))})
-    async with Call(house.app, scope, body=sent) as call:
+    async with Call(gateway.app, scope, body=sent) as call:
         assert await call.chunk()
         call.hang_up()
         await call.done()
-    row = await row_of(house)
+    row = await row_of(gateway)
     assert (row.ended, row.on_hangup, row.measured) == ("hung_up", "cancel", False)
     assert row.output == SAID
 
 
 async def test_usage_of_a_model_that_drains_is_counted_by_the_upstream(
-    houses: list[House],
+    houses: list[ScriptedGateway],
 ) -> None:
     go_on = asyncio.Event()
     say = SAY["openai"]()
     models = [{**DOCUMENT["models"][0], "price": PRICE, "on_hangup": "drain"}]
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(Answer([say.start(), say.text("Hi"), go_on, say.stop((30, 900))])),
         document={**DOCUMENT, "models": models},
         ledger=MemoryLedgerStore(),
     )
-    await house.book.start()
-    houses.append(house)
+    await gateway.ledger_writer.start()
+    houses.append(gateway)
     sent = json.dumps(ask("chat.completions", "openai", stream=True)).encode()
     scope = http_scope(
         "POST", PATHS["chat.completions"], headers={"content-length": str(len(sent))}
     )
-    async with Call(house.app, scope, body=sent) as call:
+    async with Call(gateway.app, scope, body=sent) as call:
         await call.chunk()
         call.hang_up()
         go_on.set()
         await call.done()
-    row = await row_of(house)
+    row = await row_of(gateway)
     assert (row.on_hangup, row.measured) == ("drain", True)
     assert (row.input, row.output) == (30, 900)

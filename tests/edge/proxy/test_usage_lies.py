@@ -10,7 +10,7 @@ import pytest
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from tests.asgi import request
 from tests.edge.dialogue import DOCUMENT, PAIRS, PATHS, PLAIN, SAY, ask
-from tests.edge.scripted import Answer, House, Scripted
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
 CONTEXT = 10_000
 OUTPUT, HOUR = 2000, 2000
@@ -97,32 +97,34 @@ def lied(data: bytes, upstream: str, random: Random) -> bytes:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
+async def gateway() -> AsyncIterator[ScriptedGateway]:
     models = [{**model, "context": CONTEXT, "price": PRICE} for model in DOCUMENT["models"]]
-    made = House(Scripted(), document={**DOCUMENT, "models": models}, ledger=MemoryLedgerStore())
-    await made.book.start()
+    made = ScriptedGateway(
+        Scripted(), document={**DOCUMENT, "models": models}, ledger=MemoryLedgerStore()
+    )
+    await made.ledger_writer.start()
     yield made
-    await made.book.aclose()
+    await made.ledger_writer.aclose()
 
 
 @pytest.mark.parametrize(("caller", "upstream"), PAIRS)
 @pytest.mark.parametrize("seed", range(15))
 async def test_usage_of_a_liar_is_neither_free_nor_beyond_what_a_model_can_work(
-    house: House, caller: str, upstream: str, seed: int
+    gateway: ScriptedGateway, caller: str, upstream: str, seed: int
 ) -> None:
     random = Random(f"{caller} {upstream} {seed}")
     stream = random.random() < 0.5
     say = SAY[upstream]()
     data = say.start() + say.text(TEXT) + say.stop() if stream else say.whole(TEXT)
     told = lied(data, upstream, random)
-    house.upstream.answers[:] = [Answer([told], headers=Answer().headers if stream else PLAIN)]
+    gateway.upstream.answers[:] = [Answer([told], headers=Answer().headers if stream else PLAIN)]
     answer = await request(
-        house.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream)
+        gateway.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream)
     )
     assert answer.status == 200
     assert TEXT.encode() in answer.body
-    await house.book.flush()
-    (row,) = await house.ledger.page()
+    await gateway.ledger_writer.flush()
+    (row,) = await gateway.ledger.page()
     assert (row.ended, row.model) == ("completed", row.asked)
     assert row.input + row.cache_read + row.cache_write > 0
     assert row.output > 0

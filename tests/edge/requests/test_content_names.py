@@ -12,7 +12,7 @@ from edge.requests.member_names import check_names
 from edge.requests.unseen_input import reads_more
 from middlewares.problem import Problem
 from tests.asgi import request
-from tests.edge.scripted import Answer, House, Scripted
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
 KELVIN, LONG_S = "\u212a", "\u017f"
 TEXT = {"type": "text", "text": "Hi"}
@@ -407,22 +407,22 @@ def test_check_contents_name_that_is_no_text_or_too_deep_is_refused() -> None:
 async def test_request_with_vendors_object_is_refused_at_every_endpoint(
     path: str, body: dict[str, Any], param: str
 ) -> None:
-    house = House(Scripted(Answer()))
-    answer = await request(house.app, "POST", path, json={"model": "m1", **body})
+    gateway = ScriptedGateway(Scripted(Answer()))
+    answer = await request(gateway.app, "POST", path, json={"model": "m1", **body})
     assert answer.status == 400
     assert param in answer.json()["error"]["message"]
-    assert not house.upstream.requests
+    assert not gateway.upstream.requests
 
 
 async def test_messages_with_container_is_refused() -> None:
-    house = House(Scripted(Answer()))
+    gateway = ScriptedGateway(Scripted(Answer()))
     body = {
         "model": "m1",
         "max_tokens": 9,
         "messages": [{"role": "user", "content": "Hi"}],
         "container": "container_1",
     }
-    answer = await request(house.app, "POST", "/v1/messages", json=body)
+    answer = await request(gateway.app, "POST", "/v1/messages", json=body)
     assert answer.status == 400
     assert "`container`" in answer.json()["error"]["message"]
-    assert not house.upstream.requests
+    assert not gateway.upstream.requests

@@ -13,7 +13,7 @@ from edge.requests.member_names import READ, check_names
 from edge.requests.output_limit import ORDINARY
 from middlewares.problem import Problem
 from tests.asgi import request
-from tests.edge.scripted import Answer, House, Scripted
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
 TURN = [{"role": "user", "content": "Hello"}]
 BODIES: dict[str, dict[str, Any]] = {
@@ -50,12 +50,12 @@ def fields(**given: Any) -> dict[str, msgspec.Raw]:
 
 @pytest.mark.parametrize("path", BODIES)
 async def test_member_in_other_case_is_refused_by_name_at_every_endpoint(path: str) -> None:
-    house = House(Scripted(Answer()))
+    gateway = ScriptedGateway(Scripted(Answer()))
     body = {"model": "m1", **BODIES[path], "Model": "another"}
-    answer = await request(house.app, "POST", path, json=body)
+    answer = await request(gateway.app, "POST", path, json=body)
     assert answer.status == 400
     assert "`ModelConfig`" in answer.json()["error"]["message"]
-    assert not house.upstream.requests
+    assert not gateway.upstream.requests
 
 
 @pytest.mark.parametrize("name", NAMES)

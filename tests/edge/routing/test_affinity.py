@@ -406,8 +406,8 @@ async def test_a_turn_that_only_its_maker_can_go_on_with(
 
 
 async def test_whatever_came_before_another_maker_is_foreign_to_it() -> None:
-    bonds = MemoryAffinityStore()
-    conversations = StoredAffinity(bonds)
+    affinity_store = MemoryAffinityStore()
+    conversations = StoredAffinity(affinity_store)
     history = [USER]
 
     async def turn(target: Target, maker: str) -> ConversationKey:
@@ -418,22 +418,22 @@ async def test_whatever_came_before_another_maker_is_foreign_to_it() -> None:
         return asked
 
     first = await turn(A, "maker-a")
-    assert first.bond is None
+    assert first.affinity_record is None
     assert first.foreign("maker-a") == first.foreign("maker-b") == 0
     second = await turn(A, "maker-a")
-    assert second.bond == AffinityRecord("up/a", "maker-a", 0)
+    assert second.affinity_record == AffinityRecord("up/a", "maker-a", 0)
     assert (second.foreign("maker-a"), second.foreign("maker-b")) == (0, 3)
     third = await turn(B, "maker-b")
-    assert third.bond == AffinityRecord("up/a", "maker-a", 0)
+    assert third.affinity_record == AffinityRecord("up/a", "maker-a", 0)
     assert third.foreign("maker-b") == 5
     fourth = await turn(Target("elsewhere", "b"), "maker-b")
-    assert fourth.bond == AffinityRecord("down/b", "maker-b", 5)
+    assert fourth.affinity_record == AffinityRecord("down/b", "maker-b", 5)
     assert (fourth.foreign("maker-b"), fourth.foreign("maker-a")) == (5, 7)
     fifth = await turn(A, "maker-a")
-    assert fifth.bond == AffinityRecord("elsewhere/b", "maker-b", 5)
+    assert fifth.affinity_record == AffinityRecord("elsewhere/b", "maker-b", 5)
     sixth = await turn(A, "maker-a")
-    assert sixth.bond == AffinityRecord("up/a", "maker-a", 9)
-    assert len(bonds) == 1
+    assert sixth.affinity_record == AffinityRecord("up/a", "maker-a", 9)
+    assert len(affinity_store) == 1
 
 
 async def test_instructions_that_a_client_replaces_do_not_shift_what_is_foreign() -> None:

@@ -180,7 +180,7 @@ async def test_a_key_is_not_served_by_what_it_may_not_use() -> None:
 
 async def test_what_is_served_instead_has_its_own_fallbacks() -> None:
     known = catalog(fallbacks=["tiny"])
-    asked = exchange("small", "tiny", instead="big")
+    asked = exchange("small", "tiny", downgrade_to="big")
     assert named(await found(places_of(known), asked)) == ["a/m", "b/m", "c/m", "s/t"]
 
 
@@ -218,9 +218,9 @@ async def test_shares() -> None:
 
 
 def conversation(
-    bond: AffinityRecord | None, *, bound: bool = False, messages: int = 7
+    affinity_record: AffinityRecord | None, *, bound: bool = False, messages: int = 7
 ) -> ConversationKey:
-    return ConversationKey(key="k", messages=messages, bound=bound, bond=bond)
+    return ConversationKey(key="k", messages=messages, bound=bound, affinity_record=affinity_record)
 
 
 OPENAI = fingerprint("openai", "m")
@@ -248,11 +248,11 @@ async def test_what_another_maker_made_is_foreign() -> None:
 
 
 async def test_a_turn_that_only_its_maker_goes_on_with_stays_with_a_fallback() -> None:
-    bond = AffinityRecord("b/s", fingerprint("openai", "s"))
+    affinity_record = AffinityRecord("b/s", fingerprint("openai", "s"))
     known = catalog(fallbacks=["small"])
-    free = places_of(known, affinity=Remembered(conversation(bond)))
+    free = places_of(known, affinity=Remembered(conversation(affinity_record)))
     assert named(await found(free, exchange()))[0] == "a/m"
-    bound = places_of(known, affinity=Remembered(conversation(bond, bound=True)))
+    bound = places_of(known, affinity=Remembered(conversation(affinity_record, bound=True)))
     order = await found(bound, exchange())
     assert named(order) == ["b/s", "a/m", "b/m", "c/m"]
     assert (order[0].served, order[0].instead_of) == ("small", "big")
@@ -265,11 +265,11 @@ async def test_a_target_that_is_no_more_does_not_bind() -> None:
 
 
 async def test_a_turn_goes_on_at_another_target_of_its_maker() -> None:
-    bond = AffinityRecord("gone/m", fingerprint("anthropic", "m"))
-    bound = places_of(catalog(), affinity=Remembered(conversation(bond, bound=True)))
+    affinity_record = AffinityRecord("gone/m", fingerprint("anthropic", "m"))
+    bound = places_of(catalog(), affinity=Remembered(conversation(affinity_record, bound=True)))
     order = await found(bound, exchange(dialect="anthropic"))
     assert named(order) == ["c/m", "a/m", "b/m"]
-    free = places_of(catalog(), affinity=Remembered(conversation(bond)))
+    free = places_of(catalog(), affinity=Remembered(conversation(affinity_record)))
     assert named(await found(free, exchange(dialect="anthropic"))) == ["a/m", "b/m", "c/m"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.routing.router import allowed_from, client_address
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 GOOD: dict[str, Any] = {"model": "m1", "messages": [{}], "input": "x"}
 MESSAGE = {"role": "assistant", "content": "Hi"}
@@ -27,12 +27,12 @@ SAID: dict[str, Any] = {
 """An answer in every dialect."""
 
 
-def house(**members: Any) -> House:
-    return House(Scripted(Answer([json.dumps(SAID).encode()], headers=[JSON])), **members)
+def gateway(**members: Any) -> ScriptedGateway:
+    return ScriptedGateway(Scripted(Answer([json.dumps(SAID).encode()], headers=[JSON])), **members)
 
 
-async def get(path: str, method: str = "GET", **members: Any) -> tuple[Recorded, House]:
-    home = house()
+async def get(path: str, method: str = "GET", **members: Any) -> tuple[Recorded, ScriptedGateway]:
+    home = gateway()
     return await request(home.app, method, path, **members), home
 
 
@@ -179,7 +179,7 @@ def test_the_host_header_decides_nothing(host: str) -> None:
             headers = [("host", host), ("x-forwarded-host", host)]
             answer, _ = await get(path, method, headers=headers)
             assert answer.status == status, (method, path)
-        outside = house()
+        outside = gateway()
         answer = await request(
             outside.app, "GET", "/metrics", headers=[("host", host)], client=("8.8.8.8", 1)
         )
@@ -201,7 +201,7 @@ async def test_a_profile_adds_and_re_maps_rows() -> None:
         {"path": "/v1/responses", "dialect": "responses"},
     ]
     routes[0]["endpoint"] = "messages"
-    home = house(document={"routes": routes})
+    home = gateway(document={"routes": routes})
 
     async def asked(path: str, method: str = "POST", **headers: str) -> tuple[str, str]:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -232,7 +232,7 @@ async def test_a_websocket_is_closed_before_it_opens() -> None:
         sent.append(message)
 
     scope = {"type": "websocket", "path": "/v1/responses", "headers": []}
-    await house().app(scope, receive, send)
+    await gateway().app(scope, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
@@ -241,7 +241,7 @@ async def test_an_unknown_scope_is_refused() -> None:
         raise AssertionError
 
     with pytest.raises(RuntimeError, match="carrier-pigeon"):
-        await house().app({"type": "carrier-pigeon"}, nothing, nothing)
+        await gateway().app({"type": "carrier-pigeon"}, nothing, nothing)
 
 
 # Whose address
@@ -301,7 +301,7 @@ def test_allowed_from() -> None:
 
 
 async def test_a_caller_cannot_choose_its_address_to_reach_the_metrics() -> None:
-    home = house()
+    home = gateway()
     headers = {"x-forwarded-for": "127.0.0.1, 8.8.8.8"}
     answer = await request(home.app, "GET", "/metrics", headers=headers, client=("10.0.0.1", 1))
     assert answer.status == 404
@@ -309,6 +309,6 @@ async def test_a_caller_cannot_choose_its_address_to_reach_the_metrics() -> None
 
 
 async def test_a_refused_path_reads_no_body() -> None:
-    async with Call(house().app, http_scope("POST", "/v1/nothing"), body=None) as call:
+    async with Call(gateway().app, http_scope("POST", "/v1/nothing"), body=None) as call:
         assert (await call.done()).status == 403
         assert call.received == []

@@ -23,7 +23,7 @@ NOW = 1_800_000_000.0
 
 
 def working(pid: int, **more: object) -> Working:
-    said = {"digest": "d", "edition": 1, "loaded": NOW, "requests": 2, "state": "ready", **more}
+    said = {"digest": "d", "generation": 1, "loaded": NOW, "requests": 2, "state": "ready", **more}
     return Working(pid=pid, **said)  # type: ignore[arg-type]
 
 
@@ -36,7 +36,7 @@ def dead() -> int:
 
 
 def test_one_answer_tells_of_all_that_live(tmp_path: Path, dead: int) -> None:
-    own, other = working(os.getpid()), working(os.getppid(), edition=2, fault="why")
+    own, other = working(os.getpid()), working(os.getppid(), generation=2, fault="why")
     stale = working(os.getpid(), requests=9)
     for one in (stale, other, working(dead)):
         write(tmp_path, worker_file(one.pid), one)
@@ -52,7 +52,7 @@ def test_one_answer_tells_of_all_that_live(tmp_path: Path, dead: int) -> None:
     rows = {row["pid"]: row for row in found["workers"]}
     assert set(rows) == {own.pid, other.pid}
     assert (rows[own.pid]["requests"], rows[own.pid]["seen_seconds_ago"]) == (2, 0.0)
-    assert (rows[other.pid]["edition"], rows[other.pid]["seen_seconds_ago"]) == (2, 3.0)
+    assert (rows[other.pid]["generation"], rows[other.pid]["seen_seconds_ago"]) == (2, 3.0)
     assert (rows[other.pid]["fault"], "fault" in rows[own.pid]) == ("why", False)
 
 

@@ -15,7 +15,7 @@ from edge.upstreams.build import providers_of
 from edge.upstreams.http1.transport import Transport
 from edge.upstreams.provider import Provider
 from tests.asgi import request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 from .fake import Fake, answering
 
@@ -36,14 +36,16 @@ CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
 """By the caller's path: dialect of the upstream, path there, body."""
 
 
-def house(dialect: str, **upstream: Any) -> House:
+def gateway(dialect: str, **upstream: Any) -> ScriptedGateway:
     one = {"name": "up", "dialect": dialect, "base_url": BASE, "api_key": KEY, **upstream}
     model = {"id": "m", "targets": ["up/prod"], "family": "gpt-5"}
     document = {"upstreams": [one], "models": [model]}
-    return House(Scripted(Answer([b"{}"], headers=[JSON])), document=document, configured=True)
+    return ScriptedGateway(
+        Scripted(Answer([b"{}"], headers=[JSON])), document=document, configured=True
+    )
 
 
-async def sent(found: House, path: str, body: dict[str, Any], **headers: str) -> Request:
+async def sent(found: ScriptedGateway, path: str, body: dict[str, Any], **headers: str) -> Request:
     """The request that the upstream gets; what it answers does not matter."""
     await request(found.app, "POST", path, json={"model": "m", **body}, headers=headers)
     return found.upstream.requests[0]
@@ -58,7 +60,7 @@ def members(sent: Request) -> dict[str, Any]:
 @pytest.mark.parametrize("path", CALLS)
 async def test_settings_hold_for_every_endpoint(path: str) -> None:
     dialect, there, body = CALLS[path]
-    found = house(
+    found = gateway(
         dialect,
         query={"api-version": "2024-10-21"},
         auth_header="api-key",
@@ -80,7 +82,7 @@ async def test_settings_hold_for_every_endpoint(path: str) -> None:
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 async def test_settings_hold_for_translated_requests(dialect: str) -> None:
-    found = house(dialect, extra_body={"route": 1}, drop_body=["user", "store"])
+    found = gateway(dialect, extra_body={"route": 1}, drop_body=["user", "store"])
     for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
         found.upstream.requests.clear()
         _, _, body = CALLS[path]
@@ -225,7 +227,7 @@ async def test_credentials_an_upstream_repeats_are_in_no_log_line_and_no_attempt
                 document = {"upstreams": [one], "models": [{"id": "m", "targets": ["up/m"]}]}
                 wire = json.dumps(answer).encode()
                 script = Scripted(*[Answer([wire], status=status, headers=[JSON])] * 5)
-                made = House(script, document=document, configured=True)
+                made = ScriptedGateway(script, document=document, configured=True)
                 reply = await request(made.app, "POST", path, json={"model": "m", **body})
                 said = json.dumps(made.log) + reply.text
                 assert secret[:6] not in said, (dialect, path, status, said)
@@ -233,7 +235,7 @@ async def test_credentials_an_upstream_repeats_are_in_no_log_line_and_no_attempt
 
 async def test_headers_that_mean_something_in_the_operators_account_stay_behind() -> None:
     asked = await sent(
-        house("anthropic"),
+        gateway("anthropic"),
         "/v1/messages",
         {"messages": TURN, "max_tokens": 5},
         **{
@@ -249,5 +251,5 @@ async def test_headers_that_mean_something_in_the_operators_account_stay_behind(
 
 async def test_models_reach_no_upstream_at_any_endpoint() -> None:
     for path, (dialect, _, body) in CALLS.items():
-        found = await sent(house(dialect), path, {**body, "models": ["m"]})
+        found = await sent(gateway(dialect), path, {**body, "models": ["m"]})
         assert "models" not in members(found), path

@@ -18,7 +18,7 @@ import pytest
 from edge.upstreams import build
 from edge.upstreams.tls import tls_context
 from tests.asgi import request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 PAGE = (Path(__file__).parents[3] / "docs/providers.md").read_text("utf-8")
 BLOCKS: Mapping[str, dict[str, Any]] = {
@@ -216,13 +216,15 @@ EXPECTED: Mapping[str, tuple[Asked, ...]] = {
 _tls = cache(tls_context)  # to load the authorities takes longer than all else here
 
 
-def house(block: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> House:
+def gateway(block: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> ScriptedGateway:
     monkeypatch.setattr(build, "tls_context", _tls)
     for upstream in block["upstreams"]:
         name = upstream.get("api_key", "").removeprefix("env:")
         if name:
             monkeypatch.setenv(name, KEY)
-    return House(Scripted(Answer([b"{}"], headers=[JSON])), document=block, configured=True)
+    return ScriptedGateway(
+        Scripted(Answer([b"{}"], headers=[JSON])), document=block, configured=True
+    )
 
 
 def single(block: dict[str, Any]) -> list[dict[str, Any]]:
@@ -246,7 +248,7 @@ async def test_block_sends_what_its_provider_takes(
 ) -> None:
     path, body = CALLERS[caller]
     for document, asked in zip(single(BLOCKS[heading]), EXPECTED[heading], strict=True):
-        found = house(document, monkeypatch)
+        found = gateway(document, monkeypatch)
         (model,) = document["models"]
         await request(found.app, "POST", path, json={**body, "model": model["id"]})
         (sent,) = found.upstream.requests

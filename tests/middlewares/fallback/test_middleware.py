@@ -99,7 +99,7 @@ def app_of(
 ) -> FallbackMiddleware:
     return FallbackMiddleware(
         script,
-        places=lambda exchange: where,
+        candidates=lambda exchange: where,
         health=health,
         retry=retry,
         clock=lambda: asyncio.get_running_loop().time(),
@@ -148,7 +148,7 @@ def test_places_may_take_time_to_find() -> None:
         await asyncio.sleep(1)
         return places(B)
 
-    app = FallbackMiddleware(script, places=lambda exchange: found())
+    app = FallbackMiddleware(script, candidates=lambda exchange: found())
     assert ask(app).status == 200
     assert script.tried == ["b"]
 
@@ -160,7 +160,7 @@ def test_nowhere_is_passed_on_as_it_is() -> None:
         seen.append((Exchange.of(scope).candidate, send))
         await answers()(scope, receive, send)
 
-    app = FallbackMiddleware(inner, places=lambda exchange: ())
+    app = FallbackMiddleware(inner, candidates=lambda exchange: ())
     assert ask(app).status == 200
     assert seen[0][0] is None
     assert "_Gate" not in repr(seen[0][1])

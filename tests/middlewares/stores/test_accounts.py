@@ -498,9 +498,9 @@ class Shop:
     def write(self, n: int) -> Any:
         process = self.processes[n]
         rows, process.rows = process.rows, []
-        return self.book(process.accounts, rows)
+        return self.ledger_writer(process.accounts, rows)
 
-    async def book(self, accounts: Accounts, rows: list[Entry]) -> None:
+    async def ledger_writer(self, accounts: Accounts, rows: list[Entry]) -> None:
         async with self.writing:
             await self.ledger.append(rows)
             while True:
@@ -514,7 +514,7 @@ class Shop:
         dead = self.processes[n]
         rows = [*dead.rows, *(self.paid(hold, hold.amount // 3) for hold, _ in dead.running)]
         self.processes[n] = Process(self)
-        return self.book(self.processes[1 - n].accounts, rows)
+        return self.ledger_writer(self.processes[1 - n].accounts, rows)
 
     def flush(self) -> None:
         self.forgotten()

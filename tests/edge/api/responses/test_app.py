@@ -58,7 +58,7 @@ def text_item(text: str) -> dict[str, Any]:
     }
 
 
-class House:
+class ScriptedGateway:
     """The app with what stands above and below it."""
 
     def __init__(self, store: ResponseStore | None, **options: Any) -> None:
@@ -125,12 +125,12 @@ class House:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def house(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[House]:
+async def gateway(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[ScriptedGateway]:
     if request.param == "memory":
-        yield House(MemoryResponseStore())
+        yield ScriptedGateway(MemoryResponseStore())
         return
     database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
-    yield House(SqlResponseStore(database))
+    yield ScriptedGateway(SqlResponseStore(database))
     await database.aclose()
 
 
@@ -138,66 +138,70 @@ def error_of(done: Recorded) -> Any:
     return json.loads(done.body)["error"]
 
 
-async def test_what_was_answered_can_be_read_again(house: House) -> None:
-    made = await house.create(input="hello")
-    found = await house.call("GET", f"{PATH}/resp_1")
+async def test_what_was_answered_can_be_read_again(gateway: ScriptedGateway) -> None:
+    made = await gateway.create(input="hello")
+    found = await gateway.call("GET", f"{PATH}/resp_1")
     assert found.status == 200
     assert found.header("content-type") == "application/json"
     assert json.loads(found.body) == made
     assert list(json.loads(found.body)) == list(made)
     Response.model_validate(json.loads(found.body), strict=True)
-    head = await house.call("HEAD", f"{PATH}/resp_1/")
+    head = await gateway.call("HEAD", f"{PATH}/resp_1/")
     assert head.body == b""
     assert head.header("content-length") == str(len(found.body))
 
 
-async def test_it_is_kept_before_the_answer_ends(house: House) -> None:
+async def test_it_is_kept_before_the_answer_ends(gateway: ScriptedGateway) -> None:
     async def read() -> None:
-        house.before_end = None
-        assert (await house.call("GET", f"{PATH}/resp_1")).status == 200
-        assert house.lost == 0
+        gateway.before_end = None
+        assert (await gateway.call("GET", f"{PATH}/resp_1")).status == 200
+        assert gateway.lost == 0
 
-    house.before_end = read
-    await house.create(input="hello")
-    assert house.before_end is None
+    gateway.before_end = read
+    await gateway.create(input="hello")
+    assert gateway.before_end is None
 
 
-async def test_a_conversation_goes_on(house: House) -> None:
-    await house.create(input="one", instructions="be brief")
-    made = await house.create(
+async def test_a_conversation_goes_on(gateway: ScriptedGateway) -> None:
+    await gateway.create(input="one", instructions="be brief")
+    made = await gateway.create(
         answer_of("resp_2", text_item("two")), input="go on", previous_response_id="resp_1"
     )
     assert made["previous_response_id"] == "resp_1"
     assert made["store"] is True
-    assert [item.get("id") for item in house.inputs[1]] == [None, "msg_hi", None]
-    await house.create(answer_of("resp_3"), input="and on", previous_response_id="resp_2")
-    assert [item["role"] for item in house.inputs[2]] == ["user", "assistant"] * 2 + ["user"]
-    found = json.loads((await house.call("GET", f"{PATH}/resp_2")).body)
+    assert [item.get("id") for item in gateway.inputs[1]] == [None, "msg_hi", None]
+    await gateway.create(answer_of("resp_3"), input="and on", previous_response_id="resp_2")
+    assert [item["role"] for item in gateway.inputs[2]] == ["user", "assistant"] * 2 + ["user"]
+    found = json.loads((await gateway.call("GET", f"{PATH}/resp_2")).body)
     assert found["previous_response_id"] == "resp_1"
 
 
-async def test_instructions_are_not_inherited(house: House) -> None:
+async def test_instructions_are_not_inherited(gateway: ScriptedGateway) -> None:
     seen: list[set[str]] = []
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(set(Exchange.of(scope).fields))
-        await house._forward(scope, receive, send)
+        await gateway._forward(scope, receive, send)
 
-    await house.create(input="one", instructions="be brief")
-    house.app.app._forward = forward  # type: ignore[attr-defined]
-    await house.create(answer_of("resp_2"), input="two", previous_response_id="resp_1", store=True)
+    await gateway.create(input="one", instructions="be brief")
+    gateway.app.app._forward = forward  # type: ignore[attr-defined]
+    await gateway.create(
+        answer_of("resp_2"), input="two", previous_response_id="resp_1", store=True
+    )
     assert seen == [{"input", "store"}]
 
 
-async def test_other_callers_find_nothing(house: House) -> None:
-    await house.create(input="one")
-    unknown = await house.call("GET", f"{PATH}/resp_9")
+async def test_other_callers_find_nothing(gateway: ScriptedGateway) -> None:
+    await gateway.create(input="one")
+    unknown = await gateway.call("GET", f"{PATH}/resp_9")
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/input_items")):
         for who in ("bob", None):
-            done = await house.call(method, f"{PATH}/resp_1{path}", who=who)
+            done = await gateway.call(method, f"{PATH}/resp_1{path}", who=who)
             assert done.status == 404
             assert done.body == unknown.body.replace(b"resp_9", b"resp_1")
-    done = await house.call("POST", who="bob", input="x", model="m", previous_response_id="resp_1")
+    done = await gateway.call(
+        "POST", who="bob", input="x", model="m", previous_response_id="resp_1"
+    )
     assert (done.status, error_of(done)["code"]) == (400, "previous_response_not_found")
     assert error_of(done)["param"] == "previous_response_id"
     assert error_of(done)["type"] == "invalid_request_error"
@@ -205,46 +209,46 @@ async def test_other_callers_find_nothing(house: House) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/%00", "/" + "x" * 999, "//", "/é"])
-async def test_ids_that_cannot_be_are_not_found(house: House, path: str) -> None:
+async def test_ids_that_cannot_be_are_not_found(gateway: ScriptedGateway, path: str) -> None:
     for method in ("GET", "DELETE"):
-        assert (await house.call(method, f"{PATH}{path}")).status == 404
+        assert (await gateway.call(method, f"{PATH}{path}")).status == 404
 
 
-async def test_deleting(house: House) -> None:
-    await house.create(input="one")
-    await house.create(answer_of("resp_2", text_item("b")), previous_response_id="resp_1")
-    done = await house.call("DELETE", f"{PATH}/resp_1")
+async def test_deleting(gateway: ScriptedGateway) -> None:
+    await gateway.create(input="one")
+    await gateway.create(answer_of("resp_2", text_item("b")), previous_response_id="resp_1")
+    done = await gateway.call("DELETE", f"{PATH}/resp_1")
     assert json.loads(done.body) == {"id": "resp_1", "object": "response", "deleted": True}
-    assert (await house.call("DELETE", f"{PATH}/resp_1")).status == 404
-    assert (await house.call("GET", f"{PATH}/resp_1")).status == 404
-    done = await house.call("POST", input="x", previous_response_id="resp_1")
+    assert (await gateway.call("DELETE", f"{PATH}/resp_1")).status == 404
+    assert (await gateway.call("GET", f"{PATH}/resp_1")).status == 404
+    done = await gateway.call("POST", input="x", previous_response_id="resp_1")
     assert error_of(done)["code"] == "previous_response_not_found"
-    await house.create(answer_of("resp_3"), input="x", previous_response_id="resp_2")
-    assert [item.get("id") for item in house.inputs[-1]] == [None, "msg_hi", "msg_b", None]
-    assert len((await house.items("resp_3"))["data"]) == 4
+    await gateway.create(answer_of("resp_3"), input="x", previous_response_id="resp_2")
+    assert [item.get("id") for item in gateway.inputs[-1]] == [None, "msg_hi", "msg_b", None]
+    assert len((await gateway.items("resp_3"))["data"]) == 4
 
 
-async def test_deleted_while_it_is_continued(house: House) -> None:
-    await house.create(input="one")
+async def test_deleted_while_it_is_continued(gateway: ScriptedGateway) -> None:
+    await gateway.create(input="one")
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:
-        assert (await house.call("DELETE", f"{PATH}/resp_1")).status == 200
-        await house._forward(scope, receive, send)
+        assert (await gateway.call("DELETE", f"{PATH}/resp_1")).status == 200
+        await gateway._forward(scope, receive, send)
 
-    inner: Any = house.app.app
+    inner: Any = gateway.app.app
     inner._forward = forward
-    await house.create(answer_of("resp_2"), input="two", previous_response_id="resp_1")
-    inner._forward = house._forward
-    assert house.lost == 0
-    assert len((await house.items("resp_2"))["data"]) == 3
+    await gateway.create(answer_of("resp_2"), input="two", previous_response_id="resp_1")
+    inner._forward = gateway._forward
+    assert gateway.lost == 0
+    assert len((await gateway.items("resp_2"))["data"]) == 3
 
 
-async def test_what_has_expired_is_gone(house: House) -> None:
-    await house.create(input="one")
-    house.now += 30 * 86400 - 1
-    assert (await house.call("GET", f"{PATH}/resp_1")).status == 200
-    house.now += 1
-    assert (await house.call("GET", f"{PATH}/resp_1")).status == 404
+async def test_what_has_expired_is_gone(gateway: ScriptedGateway) -> None:
+    await gateway.create(input="one")
+    gateway.now += 30 * 86400 - 1
+    assert (await gateway.call("GET", f"{PATH}/resp_1")).status == 200
+    gateway.now += 1
+    assert (await gateway.call("GET", f"{PATH}/resp_1")).status == 404
 
 
 @pytest.mark.parametrize(
@@ -255,11 +259,11 @@ async def test_what_is_not_to_be_kept_is_not(
     options: dict[str, Any], who: str | None, store: bool | None
 ) -> None:
     kept = MemoryResponseStore()
-    house = House(kept, **options)
-    done = await house.call("POST", who=who, input="one", store=store)
+    gateway = ScriptedGateway(kept, **options)
+    done = await gateway.call("POST", who=who, input="one", store=store)
     assert json.loads(done.body)["store"] is False
-    assert house.seen[0].answer_record is None
-    assert (await house.call("GET", f"{PATH}/resp_1")).status == 404
+    assert gateway.seen[0].answer_record is None
+    assert (await gateway.call("GET", f"{PATH}/resp_1")).status == 404
     assert await kept.get("ann", "resp_1", 0.0) is None
 
 
@@ -301,16 +305,16 @@ async def _nowhere(_message: Any) -> None:
     ],
 )
 async def test_what_cannot_work_is_refused(
-    house: House, members: dict[str, Any], param: str, code: str
+    gateway: ScriptedGateway, members: dict[str, Any], param: str, code: str
 ) -> None:
-    done = await house.call("POST", input="x", **members)
+    done = await gateway.call("POST", input="x", **members)
     assert done.status == 400
     assert (error_of(done)["param"], error_of(done)["code"]) == (param, code)
-    assert house.seen == []
+    assert gateway.seen == []
 
 
-async def test_null_and_false_are_as_if_left_out(house: House) -> None:
-    made = await house.create(
+async def test_null_and_false_are_as_if_left_out(gateway: ScriptedGateway) -> None:
+    made = await gateway.create(
         input="x",
         background=False,
         conversation=None,
@@ -321,22 +325,22 @@ async def test_null_and_false_are_as_if_left_out(house: House) -> None:
     assert (made["store"], made["previous_response_id"]) == (True, None)
 
 
-async def test_methods_and_queries_that_do_not_exist(house: House) -> None:
-    await house.create(input="x")
-    done = await house.call("DELETE", f"{PATH}/resp_1/input_items")
+async def test_methods_and_queries_that_do_not_exist(gateway: ScriptedGateway) -> None:
+    await gateway.create(input="x")
+    done = await gateway.call("DELETE", f"{PATH}/resp_1/input_items")
     assert (done.status, done.header("allow")) == (405, "GET, HEAD")
-    done = await house.call("GET", f"{PATH}/resp_1?stream=true")
+    done = await gateway.call("GET", f"{PATH}/resp_1?stream=true")
     assert (done.status, error_of(done)["param"]) == (400, "stream")
-    assert (await house.call("GET", f"{PATH}/resp_1?stream=false&include=x")).status == 200
+    assert (await gateway.call("GET", f"{PATH}/resp_1?stream=false&include=x")).status == 200
 
 
 # Input items
 
 
-async def test_items_come_newest_first_in_pages(house: House) -> None:
+async def test_items_come_newest_first_in_pages(gateway: ScriptedGateway) -> None:
     new = [{"role": "user", "content": str(n)} for n in range(25)]
-    await house.create(input=new)
-    first = await house.items("resp_1")
+    await gateway.create(input=new)
+    first = await gateway.items("resp_1")
     assert first["object"] == "list"
     assert [item["content"][0]["text"] for item in first["data"]] == [
         str(n) for n in range(24, 4, -1)
@@ -346,13 +350,13 @@ async def test_items_come_newest_first_in_pages(house: House) -> None:
         first["data"][-1]["id"],
     )
     assert first["has_more"] is True
-    rest = await house.items("resp_1", f"after={first['last_id']}")
+    rest = await gateway.items("resp_1", f"after={first['last_id']}")
     assert [item["content"][0]["text"] for item in rest["data"]] == ["4", "3", "2", "1", "0"]
     assert rest["has_more"] is False
-    some = await house.items("resp_1", f"order=asc&limit=2&after={rest['data'][-1]['id']}")
+    some = await gateway.items("resp_1", f"order=asc&limit=2&after={rest['data'][-1]['id']}")
     assert [item["content"][0]["text"] for item in some["data"]] == ["1", "2"]
     assert len({item["id"] for item in first["data"] + rest["data"]}) == 25
-    nothing = await house.items("resp_1", f"after={rest['last_id']}")
+    nothing = await gateway.items("resp_1", f"after={rest['last_id']}")
     assert nothing == {
         "object": "list",
         "data": [],
@@ -373,16 +377,16 @@ async def test_items_come_newest_first_in_pages(house: House) -> None:
         ("after=msg_none", "after"),
     ],
 )
-async def test_pages_that_cannot_be(house: House, query: str, param: str) -> None:
-    await house.create(input="x")
-    done = await house.call("GET", f"{PATH}/resp_1/input_items?{query}")
+async def test_pages_that_cannot_be(gateway: ScriptedGateway, query: str, param: str) -> None:
+    await gateway.create(input="x")
+    done = await gateway.call("GET", f"{PATH}/resp_1/input_items?{query}")
     assert (done.status, error_of(done)["param"]) == (400, param)
 
 
-async def test_items_are_written_out_as_the_sdk_knows_them(house: House) -> None:
+async def test_items_are_written_out_as_the_sdk_knows_them(gateway: ScriptedGateway) -> None:
     image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
     call = {"call_id": "c1", "name": "f"}
-    await house.create(
+    await gateway.create(
         input=[
             {"role": "developer", "content": "d"},
             {
@@ -398,7 +402,7 @@ async def test_items_are_written_out_as_the_sdk_knows_them(house: House) -> None
             {"type": "custom_tool_call_output", "call_id": "c1", "output": "o"},
         ]
     )
-    data = (await house.items("resp_1", "order=asc"))["data"]
+    data = (await gateway.items("resp_1", "order=asc"))["data"]
     for item in data:
         ITEM.validate_python(item)
     assert [item["type"] for item in data] == [
@@ -420,11 +424,13 @@ async def test_items_are_written_out_as_the_sdk_knows_them(house: House) -> None
     assert prefixes == ["msg", "msg", "msg", "rs", "fc", "fco", "ctc", "ctco"]
 
 
-async def test_items_of_a_continued_response_have_all_that_it_was_made_from(house: House) -> None:
-    await house.create(input="one")
-    await house.create(answer_of("resp_2"), input="two", previous_response_id="resp_1")
-    first = (await house.items("resp_1"))["data"]
-    second = (await house.items("resp_2", "order=asc"))["data"]
+async def test_items_of_a_continued_response_have_all_that_it_was_made_from(
+    gateway: ScriptedGateway,
+) -> None:
+    await gateway.create(input="one")
+    await gateway.create(answer_of("resp_2"), input="two", previous_response_id="resp_1")
+    first = (await gateway.items("resp_1"))["data"]
+    second = (await gateway.items("resp_2", "order=asc"))["data"]
     assert second[:1] == first
     assert second[1] == text_item("hi")
     assert second[2]["content"] == [{"type": "input_text", "text": "two"}]
@@ -446,7 +452,7 @@ async def test_text_that_is_none_is_shown_somehow() -> None:
             answer=b"{}",
         )
     )
-    data = (await House(store).items("r"))["data"]
+    data = (await ScriptedGateway(store).items("r"))["data"]
     assert data[0]["content"][0]["text"] == "\ufffd"
 
 
@@ -486,10 +492,10 @@ class Broken(MemoryResponseStore):
 async def test_an_answer_that_cannot_be_kept_still_goes_out(
     failure: BaseException | asyncio.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house = House(Broken(failure), patience=0.01)
-    made = await house.create(input="secret words")
+    gateway = ScriptedGateway(Broken(failure), patience=0.01)
+    made = await gateway.create(input="secret words")
     assert made["output"] == [text_item("hi")]
-    assert house.lost == 1
+    assert gateway.lost == 1
     [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "0123" in line.getMessage()
     assert "secret words" not in caplog.text
@@ -500,16 +506,18 @@ async def test_an_answer_that_cannot_be_kept_still_goes_out(
     "reply",
     [{"object": "response"}, answer_of(""), answer_of("a b"), {"id": "r", "output": {}}, {"id": 5}],
 )
-async def test_an_answer_that_is_none_is_not_kept(house: House, reply: dict[str, Any]) -> None:
-    await house.create(reply, input="x")
-    assert house.lost == 1
+async def test_an_answer_that_is_none_is_not_kept(
+    gateway: ScriptedGateway, reply: dict[str, Any]
+) -> None:
+    await gateway.create(reply, input="x")
+    assert gateway.lost == 1
 
 
 async def test_reading_without_a_store_says_so() -> None:
-    house = House(Broken(StoreUnavailable("gone")))
+    gateway = ScriptedGateway(Broken(StoreUnavailable("gone")))
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/input_items")):
-        done = await house.call(method, f"{PATH}/resp_1{path}")
+        done = await gateway.call(method, f"{PATH}/resp_1{path}")
         assert done.status == 503
         assert b"gone" not in done.body
-    done = await house.call("POST", input="x", previous_response_id="resp_1")
+    done = await gateway.call("POST", input="x", previous_response_id="resp_1")
     assert done.status == 503

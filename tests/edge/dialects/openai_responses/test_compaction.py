@@ -9,7 +9,7 @@ from edge.dialects.sealing import MARK, Seal, Sealing
 from middlewares.stores import MemorySecretStore, StoreUnavailable
 from tests.asgi import Recorded, request
 from tests.edge.dialogue import DOCUMENT, MODELS, PLAIN, SAY, ask
-from tests.edge.scripted import Answer, House, Scripted
+from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
 PATH = "/v1/responses"
 COMPACT = f"{PATH}/compact"
@@ -39,50 +39,54 @@ def says(upstream: str, text: str = SUMMARY) -> Answer:
     return Answer([SAY[upstream]().whole(text)], headers=PLAIN)
 
 
-def house_of(*scripts: Answer) -> House:
-    return House(Scripted(*scripts), document=DOCUMENT)
+def house_of(*scripts: Answer) -> ScriptedGateway:
+    return ScriptedGateway(Scripted(*scripts), document=DOCUMENT)
 
 
 async def post(
-    house: House, upstream: str, path: str = PATH, who: tuple[str, int] = ANN, **members: Any
+    gateway: ScriptedGateway,
+    upstream: str,
+    path: str = PATH,
+    who: tuple[str, int] = ANN,
+    **members: Any,
 ) -> Recorded:
     body = ask("responses", upstream, **members)
-    return await request(house.app, "POST", path, json=body, client=who)
+    return await request(gateway.app, "POST", path, json=body, client=who)
 
 
-def sent(house: House) -> dict[str, Any]:
-    body = house.upstream.requests[-1].body
+def sent(gateway: ScriptedGateway) -> dict[str, Any]:
+    body = gateway.upstream.requests[-1].body
     assert isinstance(body, bytes)
     found: dict[str, Any] = json.loads(body)
     return found
 
 
-async def compacted(upstream: str) -> tuple[House, dict[str, Any]]:
+async def compacted(upstream: str) -> tuple[ScriptedGateway, dict[str, Any]]:
     """A house, and a compaction that it made of a summary."""
     scripts = [LACKING] if upstream == "responses" else []
-    house = house_of(*scripts, says(upstream))
-    answer = await post(house, upstream, COMPACT)
+    gateway = house_of(*scripts, says(upstream))
+    answer = await post(gateway, upstream, COMPACT)
     assert answer.status == 200, answer.body
     [item] = answer.json()["output"]
-    house.upstream.answers = [says("openai"), *(house.upstream.answers[-1:] * 9)]
-    return house, item
+    gateway.upstream.answers = [says("openai"), *(gateway.upstream.answers[-1:] * 9)]
+    return gateway, item
 
 
 async def test_where_neither_way_works_both_tries_say_so() -> None:
-    house = house_of(LACKING, LACKING)
-    assert (await post(house, "responses", COMPACT)).status == 502
-    (exchange,) = house.exchanges
+    gateway = house_of(LACKING, LACKING)
+    assert (await post(gateway, "responses", COMPACT)).status == 502
+    (exchange,) = gateway.exchanges
     assert [one.problem for one in exchange.attempts] == ["upstream_error"] * 2
 
 
 async def test_an_upstream_that_compacts_by_itself() -> None:
     body = json.dumps(NATIVE).encode()
-    house = house_of(Answer([body], headers=PLAIN))
-    answer = await post(house, "responses", COMPACT, store=False, novel=[1.0])
+    gateway = house_of(Answer([body], headers=PLAIN))
+    answer = await post(gateway, "responses", COMPACT, store=False, novel=[1.0])
     assert answer.body == body
-    assert house.upstream.requests[0].target == b"/v1/responses/compact"
-    assert sent(house) == {"model": "r1", "input": "Hi", "novel": [1.0]}
-    exchange = house.exchanges[0]
+    assert gateway.upstream.requests[0].target == b"/v1/responses/compact"
+    assert sent(gateway) == {"model": "r1", "input": "Hi", "novel": [1.0]}
+    exchange = gateway.exchanges[0]
     assert exchange.usage is not None
     assert (exchange.usage.input, exchange.usage.cache_read, exchange.usage.output) == (20, 10, 20)
 
@@ -90,10 +94,10 @@ async def test_an_upstream_that_compacts_by_itself() -> None:
 @everywhere
 async def test_a_summary_where_it_does_not(upstream: str) -> None:
     scripts = [LACKING] if upstream == "responses" else []
-    house = house_of(*scripts, says(upstream))
+    gateway = house_of(*scripts, says(upstream))
     tool = {"type": "function", "name": "w", "parameters": {"type": "object"}}
     given = [{"role": "user", "content": "tea?"}]
-    answer = await post(house, upstream, COMPACT, input=given, tools=[tool])
+    answer = await post(gateway, upstream, COMPACT, input=given, tools=[tool])
     made = answer.json()
     assert (answer.status, made["object"]) == (200, "response.compaction")
     [item] = made["output"]
@@ -101,10 +105,10 @@ async def test_a_summary_where_it_does_not(upstream: str) -> None:
     assert SUMMARY not in answer.text
     assert made["usage"]["input_tokens"] == 30
     assert made["usage"]["total_tokens"] == 50
-    told = json.dumps(sent(house))
+    told = json.dumps(sent(gateway))
     assert told.index("tea?") < told.index("Write down what is needed")
-    assert sent(house).get("tool_choice") in ("none", {"type": "none"}, None)
-    exchange = house.exchanges[0]
+    assert sent(gateway).get("tool_choice") in ("none", {"type": "none"}, None)
+    exchange = gateway.exchanges[0]
     assert exchange.outcome == "completed"
     assert [attempt.status for attempt in exchange.attempts] == [404] * len(scripts) + [200]
 
@@ -112,23 +116,23 @@ async def test_a_summary_where_it_does_not(upstream: str) -> None:
 @pytest.mark.parametrize("status", [404, 405, 501])
 async def test_how_an_upstream_shows_that_it_has_no_endpoint(status: int) -> None:
     lacking = Answer([b"<html>"], status=status, headers=PLAIN)
-    house = house_of(lacking, says("responses"))
-    assert (await post(house, "responses", COMPACT)).status == 200
+    gateway = house_of(lacking, says("responses"))
+    assert (await post(gateway, "responses", COMPACT)).status == 200
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, 400), (401, 502), (429, 429), (500, 502)])
 async def test_other_refusals_are_what_they_are(status: int, kind: int) -> None:
-    house = house_of(Answer([b"{}"], status=status, headers=PLAIN))
-    assert (await post(house, "responses", COMPACT)).status == kind
-    assert len(house.upstream.requests) == 1
+    gateway = house_of(Answer([b"{}"], status=status, headers=PLAIN))
+    assert (await post(gateway, "responses", COMPACT)).status == kind
+    assert len(gateway.upstream.requests) == 1
 
 
 @everywhere
 @pytest.mark.parametrize("text", ["", "  \n"])
 async def test_no_summary_is_a_failure(upstream: str, text: str) -> None:
     scripts = [LACKING] if upstream == "responses" else []
-    house = house_of(*scripts, says(upstream, text))
-    assert (await post(house, upstream, COMPACT)).status == 502
+    gateway = house_of(*scripts, says(upstream, text))
+    assert (await post(gateway, upstream, COMPACT)).status == 502
 
 
 @pytest.mark.parametrize(
@@ -142,42 +146,42 @@ async def test_no_summary_is_a_failure(upstream: str, text: str) -> None:
     ],
 )
 async def test_a_200_that_is_no_compaction(body: bytes) -> None:
-    house = house_of(Answer([body], headers=PLAIN))
-    assert (await post(house, "responses", COMPACT)).status == 502
+    gateway = house_of(Answer([body], headers=PLAIN))
+    assert (await post(gateway, "responses", COMPACT)).status == 502
 
 
 @everywhere
 @pytest.mark.parametrize("maker", MODELS)
 async def test_what_was_sealed_here_is_read_everywhere(upstream: str, maker: str) -> None:
-    house, item = await compacted(maker)
-    house.upstream.answers = [says(upstream)] * 9
-    answer = await post(house, upstream, input=[item, {"role": "user", "content": "And now?"}])
+    gateway, item = await compacted(maker)
+    gateway.upstream.answers = [says(upstream)] * 9
+    answer = await post(gateway, upstream, input=[item, {"role": "user", "content": "And now?"}])
     assert answer.status == 200, answer.body
-    told = json.dumps(sent(house))
+    told = json.dumps(sent(gateway))
     assert told.index(SUMMARY) < told.index("And now?")
     assert item["encrypted_content"] not in told
 
 
 @everywhere
 async def test_a_compaction_of_a_compaction(upstream: str) -> None:
-    house, item = await compacted("openai")
+    gateway, item = await compacted("openai")
     scripts = [LACKING] if upstream == "responses" else []
-    house.upstream.requests.clear()
-    house.upstream.answers = [*scripts, says(upstream, "more")]
-    answer = await post(house, upstream, COMPACT, input=[item])
+    gateway.upstream.requests.clear()
+    gateway.upstream.answers = [*scripts, says(upstream, "more")]
+    answer = await post(gateway, upstream, COMPACT, input=[item])
     assert answer.status == 200
-    assert SUMMARY in json.dumps(sent(house))
+    assert SUMMARY in json.dumps(sent(gateway))
 
 
 @everywhere
 async def test_a_kept_conversation_that_begins_with_one(upstream: str) -> None:
-    house, item = await compacted("openai")
-    house.upstream.answers = [says(upstream, "Tea.")] * 9
+    gateway, item = await compacted("openai")
+    gateway.upstream.answers = [says(upstream, "Tea.")] * 9
     given = [item, {"role": "user", "content": "What?"}]
-    first = (await post(house, upstream, input=given)).json()
-    answer = await post(house, upstream, input="Sure?", previous_response_id=first["id"])
+    first = (await post(gateway, upstream, input=given)).json()
+    answer = await post(gateway, upstream, input="Sure?", previous_response_id=first["id"])
     assert answer.status == 200, answer.body
-    told = json.dumps(sent(house))
+    told = json.dumps(sent(gateway))
     order = [told.index(word) for word in (SUMMARY, "What?", "Tea.", "Sure?")]
     assert order == sorted(order)
     assert item["encrypted_content"] not in told
@@ -185,15 +189,15 @@ async def test_a_kept_conversation_that_begins_with_one(upstream: str) -> None:
 
 @everywhere
 async def test_a_kept_conversation_can_be_compacted(upstream: str) -> None:
-    house = house_of(says(upstream, "Tea it is."))
-    first = (await post(house, upstream, input="Make tea.")).json()
+    gateway = house_of(says(upstream, "Tea it is."))
+    first = (await post(gateway, upstream, input="Make tea.")).json()
     scripts = [LACKING] if upstream == "responses" else []
-    house.upstream.requests.clear()
-    house.upstream.answers = [*scripts, says(upstream)]
+    gateway.upstream.requests.clear()
+    gateway.upstream.answers = [*scripts, says(upstream)]
     body = {"model": MODELS[upstream], "previous_response_id": first["id"]}
-    answer = await request(house.app, "POST", COMPACT, json=body, client=ANN)
+    answer = await request(gateway.app, "POST", COMPACT, json=body, client=ANN)
     assert answer.status == 200, answer.body
-    told = json.dumps(sent(house))
+    told = json.dumps(sent(gateway))
     assert told.index("Make tea.") < told.index("Tea it is.")
 
 
@@ -202,7 +206,7 @@ async def test_a_kept_conversation_can_be_compacted(upstream: str) -> None:
 @pytest.mark.parametrize("how", ["another caller's", "another house's", "altered", "half"])
 async def test_what_does_not_open_is_refused(upstream: str, path: str, how: str) -> None:
     """It is never passed on: no upstream can read it, and as text it would only confuse a model."""
-    house, item = await compacted("openai")
+    gateway, item = await compacted("openai")
     sealed = item["encrypted_content"]
     if how == "another house's":
         sealed = Seal(bytes(32)).seal("compaction", ANN[0], b"x")
@@ -211,29 +215,29 @@ async def test_what_does_not_open_is_refused(upstream: str, path: str, how: str)
     elif how == "half":
         sealed = sealed[: len(sealed) // 2]
     who = BOB if how == "another caller's" else ANN
-    count = len(house.upstream.requests)
+    count = len(gateway.upstream.requests)
     given = [{"role": "user", "content": "x"}, {**item, "encrypted_content": sealed}]
-    answer = await post(house, upstream, path, who, input=given)
+    answer = await post(gateway, upstream, path, who, input=given)
     assert answer.status == 400
     error = answer.json()["error"]
     assert error["param"] == "input[1].encrypted_content"
     assert "input[1].encrypted_content" in error["message"]
     assert sealed not in answer.text
-    assert len(house.upstream.requests) == count
+    assert len(gateway.upstream.requests) == count
 
 
 async def test_the_upstreams_own_goes_back_to_it_as_it_came() -> None:
-    house = house_of(says("responses"))
-    assert (await post(house, "responses", input=[BLOB])).status == 200
-    assert sent(house)["input"] == [BLOB]
+    gateway = house_of(says("responses"))
+    assert (await post(gateway, "responses", input=[BLOB])).status == 200
+    assert sent(gateway)["input"] == [BLOB]
 
 
 @pytest.mark.parametrize("upstream", ["openai", "anthropic"])
 async def test_the_upstreams_own_is_refused_elsewhere(upstream: str) -> None:
-    house = house_of(says(upstream))
-    answer = await post(house, upstream, input=[BLOB])
+    gateway = house_of(says(upstream))
+    answer = await post(gateway, upstream, input=[BLOB])
     assert (answer.status, answer.json()["error"]["param"]) == (400, "input[0]")
-    assert house.upstream.requests == []
+    assert gateway.upstream.requests == []
 
 
 @everywhere
@@ -250,9 +254,9 @@ async def test_the_upstreams_own_is_refused_elsewhere(upstream: str) -> None:
     ],
 )
 async def test_odd_compactions_are_the_callers_fault(upstream: str, item: bytes) -> None:
-    house = house_of(Answer([b"{}"], status=400, headers=PLAIN))
+    gateway = house_of(Answer([b"{}"], status=400, headers=PLAIN))
     body = b'{"model":"%b","input":[%b]}' % (MODELS[upstream].encode(), item)
-    answer = await request(house.app, "POST", PATH, body=body, client=ANN)
+    answer = await request(gateway.app, "POST", PATH, body=body, client=ANN)
     assert answer.status == 400
 
 
@@ -267,11 +271,11 @@ async def test_without_the_secret_nothing_is_sealed_or_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tests.edge.scripted.MemorySecretStore", Away)
-    house = house_of(says("openai"))
-    answer = await post(house, "openai", COMPACT)
+    gateway = house_of(says("openai"))
+    answer = await post(gateway, "openai", COMPACT)
     assert answer.status == 503
-    assert house.upstream.requests == []
-    assert (await post(house, "openai")).status == 200
+    assert gateway.upstream.requests == []
+    assert (await post(gateway, "openai")).status == 200
 
 
 async def test_workers_of_one_store_open_what_any_of_them_sealed() -> None:
@@ -282,7 +286,7 @@ async def test_workers_of_one_store_open_what_any_of_them_sealed() -> None:
 
 
 async def test_a_compaction_is_never_streamed() -> None:
-    house = house_of(says("openai"))
-    answer = await post(house, "openai", COMPACT, stream=True)
+    gateway = house_of(says("openai"))
+    answer = await post(gateway, "openai", COMPACT, stream=True)
     assert answer.header("content-type") == "application/json"
     assert answer.json()["object"] == "response.compaction"

@@ -25,12 +25,14 @@ class Clock:
 
 @asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[RedisAffinityStore]:
-    bonds = RedisAffinityStore(url, **{"timeout": 10.0, "connect_timeout": 10.0, **options})
-    await bonds.start()
+    affinity_store = RedisAffinityStore(
+        url, **{"timeout": 10.0, "connect_timeout": 10.0, **options}
+    )
+    await affinity_store.start()
     try:
-        yield bonds
+        yield affinity_store
     finally:
-        await bonds.aclose()
+        await affinity_store.aclose()
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -40,53 +42,57 @@ async def remembered(
     """A store for three conversations, for 60 seconds, with its clock."""
     clock = Clock()
     if request.param == "memory":
-        memory = MemoryAffinityStore(most=3, keep=60, clock=clock)
+        memory = MemoryAffinityStore(max_entries=3, ttl=60, clock=clock)
         await memory.start()
         yield memory, clock
         await memory.aclose()
         return
-    async with opened(request.getfixturevalue("redis_url"), most=3, keep=60, clock=clock) as bonds:
-        yield bonds, clock
+    async with opened(
+        request.getfixturevalue("redis_url"), max_entries=3, ttl=60, clock=clock
+    ) as affinity_store:
+        yield affinity_store, clock
 
 
 async def test_the_last_one_kept_is_found(remembered: tuple[AffinityStore, Clock]) -> None:
-    bonds, _ = remembered
-    assert await bonds.find("k") is None
-    bonds.keep("k", HERE)
-    bonds.keep("other", THERE)
-    assert await bonds.find("k") == HERE
-    bonds.keep("k", THERE)
-    assert await bonds.find("k") == THERE
+    affinity_store, _ = remembered
+    assert await affinity_store.find("k") is None
+    affinity_store.keep("k", HERE)
+    affinity_store.keep("other", THERE)
+    assert await affinity_store.find("k") == HERE
+    affinity_store.keep("k", THERE)
+    assert await affinity_store.find("k") == THERE
 
 
 async def test_memory_forgets_in_time_counted_from_the_last_answer() -> None:
     clock = Clock()
-    bonds = MemoryAffinityStore(keep=60, clock=clock)
-    bonds.keep("k", HERE)
+    affinity_store = MemoryAffinityStore(ttl=60, clock=clock)
+    affinity_store.keep("k", HERE)
     clock.now += 59
-    bonds.keep("k", HERE)
+    affinity_store.keep("k", HERE)
     clock.now += 59
-    assert await bonds.find("k") == HERE
+    assert await affinity_store.find("k") == HERE
     clock.now += 1
-    assert await bonds.find("k") is None
-    assert len(bonds) == 0
+    assert await affinity_store.find("k") is None
+    assert len(affinity_store) == 0
 
 
 @pytest.mark.parametrize("url", [False, True])
 async def test_memory_is_bounded(url: bool, redis_url: str) -> None:
-    bonds: MemoryAffinityStore | RedisAffinityStore
-    bonds = RedisAffinityStore(redis_url, most=3) if url else MemoryAffinityStore(most=3)
+    affinity_store: MemoryAffinityStore | RedisAffinityStore
+    affinity_store = (
+        RedisAffinityStore(redis_url, max_entries=3) if url else MemoryAffinityStore(max_entries=3)
+    )
     for n in range(3):
-        bonds.keep(str(n), HERE)
-    assert await bonds.find("0") == HERE  # the others are unheard of for longer now
+        affinity_store.keep(str(n), HERE)
+    assert await affinity_store.find("0") == HERE  # the others are unheard of for longer now
     for n in range(3, 5):
-        bonds.keep(str(n), HERE)
-    assert len(bonds) == 3
-    left = [n for n in range(5) if await bonds.find(str(n)) is not None]
+        affinity_store.keep(str(n), HERE)
+    assert len(affinity_store) == 3
+    left = [n for n in range(5) if await affinity_store.find(str(n)) is not None]
     assert left == [0, 3, 4]
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"keep": 0.0}, {"keep": -1.0}])
+@pytest.mark.parametrize("wrong", [{"max_entries": 0}, {"ttl": 0.0}, {"ttl": -1.0}])
 def test_room_and_time_are_wanted(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected (at least 1|more than 0)"):
         MemoryAffinityStore(**wrong)
@@ -105,17 +111,17 @@ async def test_processes_share_them(redis_url: str) -> None:
 
 
 async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> None:
-    async with opened(redis_url, keep=60) as bonds:
-        bonds.keep("k", HERE)
-        await bonds.find("k")
+    async with opened(redis_url, ttl=60) as affinity_store:
+        affinity_store.keep("k", HERE)
+        await affinity_store.find("k")
         with redis_server.client() as client:
             (name,) = client.keys("*")
             assert name == b"penstock:{k}:bond"
             assert 60_000 < client.pttl(name) <= 80_000
     clock = Clock()
-    async with opened(redis_url, keep=0.03, clock=clock) as bonds:
-        bonds.keep("short", HERE)
-        assert await bonds.find("short") == HERE
+    async with opened(redis_url, ttl=0.03, clock=clock) as affinity_store:
+        affinity_store.keep("short", HERE)
+        assert await affinity_store.find("short") == HERE
         clock.now += 1
 
         def gone() -> bool:
@@ -123,7 +129,7 @@ async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> N
                 return not client.exists("penstock:{short}:bond")
 
         await until(gone)
-        assert await bonds.find("short") is None
+        assert await affinity_store.find("short") is None
 
 
 async def test_redis_is_told_of_changes_and_now_and_then(
@@ -135,14 +141,14 @@ async def test_redis_is_told_of_changes_and_now_and_then(
 
     clock = Clock()
     async with (
-        opened(redis_url, keep=60, clock=clock) as one,
-        opened(redis_url, keep=60, clock=clock) as two,
+        opened(redis_url, ttl=60, clock=clock) as one,
+        opened(redis_url, ttl=60, clock=clock) as two,
     ):
         before = writes()
         one.keep("k", HERE)
-        for bonds in (one, two):
-            assert await bonds.find("k") == HERE
-            bonds.keep("k", HERE)  # two has it from Redis: it knows how old it is
+        for affinity_store in (one, two):
+            assert await affinity_store.find("k") == HERE
+            affinity_store.keep("k", HERE)  # two has it from Redis: it knows how old it is
         clock.now += 19
         two.keep("k", HERE)
         await two.find("k")
@@ -187,16 +193,16 @@ async def test_what_redis_has_lost_is_told_again(redis_server: RedisServer, redi
 
 
 async def test_what_a_silent_redis_never_confirmed_is_not_given_up(server: RedisServer) -> None:
-    async with opened(server.url(), timeout=1.0) as bonds, opened(server.url()) as other:
-        bonds.keep("k", HERE)
+    async with opened(server.url(), timeout=1.0) as affinity_store, opened(server.url()) as other:
+        affinity_store.keep("k", HERE)
         assert await other.find("x") is None
-        await bonds.find("k")
+        await affinity_store.find("k")
         server.freeze()
-        bonds.keep("k", THERE)
+        affinity_store.keep("k", THERE)
         async with asyncio.timeout(DEADLINE):
-            assert await bonds.find("k") == THERE
-        assert not bonds.up
-        finding = bonds.find("k")
+            assert await affinity_store.find("k") == THERE
+        assert not affinity_store.up
+        finding = affinity_store.find("k")
         with pytest.raises(StopIteration) as ended:
             finding.send(None)  # it waits for nothing now
         assert ended.value.value == THERE
@@ -205,10 +211,10 @@ async def test_what_a_silent_redis_never_confirmed_is_not_given_up(server: Redis
             client.flushall()  # what was on its way may have arrived
         other.keep("k", HERE)
         assert await other.find("k") == HERE
-        await until(lambda: bonds.up)
-        assert await bonds.find("k") == THERE
-        bonds.keep("k", THERE)
-        assert await bonds.find("k") == THERE
+        await until(lambda: affinity_store.up)
+        assert await affinity_store.find("k") == THERE
+        affinity_store.keep("k", THERE)
+        assert await affinity_store.find("k") == THERE
         assert await other.find("k") == THERE
 
 
@@ -220,14 +226,14 @@ NO_TEXT = b"\x92\x93\xa1\xff\xa1a\x01\xcb" + bytes(8)
 async def test_what_another_program_left_there_is_not_believed(
     junk: bytes, redis_server: RedisServer, redis_url: str
 ) -> None:
-    async with opened(redis_url) as bonds:
+    async with opened(redis_url) as affinity_store:
         with redis_server.client() as client:
             client.set("penstock:{k}:bond", junk)
             client.rpush("penstock:{list}:bond", "x")
         for key in ("k", "list"):
-            assert await bonds.find(key) is None
-            bonds.keep(key, HERE)
-            assert await bonds.find(key) == HERE
+            assert await affinity_store.find(key) is None
+            affinity_store.keep(key, HERE)
+            assert await affinity_store.find(key) == HERE
 
 
 async def test_a_redis_without_room_is_no_error(redis_server: RedisServer, redis_url: str) -> None:
@@ -246,8 +252,8 @@ async def test_a_redis_without_room_is_no_error(redis_server: RedisServer, redis
 
 
 async def test_not_started_it_remembers_for_itself(redis_url: str) -> None:
-    bonds = RedisAffinityStore(redis_url)
-    bonds.keep("k", HERE)
-    assert await bonds.find("k") == HERE
-    await bonds.aclose()
-    await bonds.aclose()
+    affinity_store = RedisAffinityStore(redis_url)
+    affinity_store.keep("k", HERE)
+    assert await affinity_store.find("k") == HERE
+    await affinity_store.aclose()
+    await affinity_store.aclose()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from middlewares.exchange import Target
 from middlewares.stores.health.base import Health, State
 from middlewares.stores.health.breakers import BreakerPolicy, Breakers
-from tests.middlewares.stores.outcomes import Outcome, report
 from tests.simulated import EPOCH
+
+from .outcomes import Outcome, report
 
 PLACE = Target("one", "m")
 OTHER = Target("two", "m")
@@ -207,7 +208,7 @@ def test_pauses_are_not_all_the_same(world: World, chance: float, pause: float) 
 
 
 def test_no_pause_is_longer_than_the_longest() -> None:
-    world = World(BreakerPolicy(pause=100.0, longest_pause=60.0))
+    world = World(BreakerPolicy(open_for=100.0, max_open_for=60.0))
     world.chance = 1.0
     world.tried("bad", 5)
     assert world.breakers.wait(PLACE) == pytest.approx(60)
@@ -379,12 +380,12 @@ def test_a_clock_that_is_set_back(world: World) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"failures": 0},
-        {"share": 0},
-        {"share": 101},
+        {"min_failures": 0},
+        {"failure_rate": 0},
+        {"failure_rate": 101},
         {"window": 0.0},
-        {"pause": -1.0},
-        {"longest_pause": float("inf")},
+        {"open_for": -1.0},
+        {"max_open_for": float("inf")},
     ],
 )
 def test_terms_that_make_no_sense(wrong: dict[str, float]) -> None:
@@ -506,7 +507,7 @@ STEPS = st.lists(
 @given(STEPS, st.floats(0.0, 1.0))
 def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> None:
     """One probe at a time, and nobody is admitted while it is open or was asked for quiet."""
-    world = World(BreakerPolicy(failures=3, share=50, window=10.0, longest_pause=60.0))
+    world = World(BreakerPolicy(min_failures=3, failure_rate=50, window=10.0, max_open_for=60.0))
     world.chance = chance
     breakers = world.breakers
     under_way: list[float] = []
@@ -564,7 +565,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
 def test_a_place_that_always_fails_is_tried_once_in_a_pause(
     failures: int, share: int, gap: float, chance: float
 ) -> None:
-    terms = BreakerPolicy(failures=failures, share=share, window=30.0 + 4 * failures)
+    terms = BreakerPolicy(min_failures=failures, failure_rate=share, window=30.0 + 4 * failures)
     world = World(terms)
     world.chance = chance
     tried = 0

@@ -13,13 +13,14 @@ import pytest
 from middlewares.exchange import Target
 from middlewares.stores.health.breakers import BreakerPolicy, Breakers
 from middlewares.stores.health.redis import KEY, SharedBreakers
-from tests.middlewares.stores.outcomes import Outcome, report
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.waiting import until
 
+from .outcomes import Outcome, report
+
 PLACE = Target("one", "m")
-TERMS = BreakerPolicy(pause=60.0, longest_pause=600.0)
-SHORT = BreakerPolicy(pause=0.05, longest_pause=0.2)
+TERMS = BreakerPolicy(open_for=60.0, max_open_for=600.0)
+SHORT = BreakerPolicy(open_for=0.05, max_open_for=0.2)
 
 
 class Process:
@@ -252,7 +253,7 @@ async def test_what_is_not_to_be_shared_stays_here(
     await one.shared.start()
     await two.shared.start()
     try:
-        one.tried("bad", TERMS.failures, retry_after=1)
+        one.tried("bad", TERMS.min_failures, retry_after=1)
         assert not one.breakers.admits(PLACE)
         other = Target("one", "shared")
         two.breakers.ended(other, "bad", two.breakers.began(other), retry_after=1)

@@ -14,8 +14,9 @@ from middlewares.stores import StoreUnavailable
 from middlewares.stores.ledger.base import AttemptRecord, Entry
 from middlewares.stores.ledger.journal import Damaged, Journal, closed, dead, records
 from tests.middlewares.stores.entries import use
-from tests.middlewares.stores.full_disk import full_disk
 from tests.waiting import DEADLINE
+
+from .full_disk import full_disk
 
 ROOT = Path(__file__).parents[4]
 

@@ -28,9 +28,10 @@ from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from tests.middlewares.stores.entries import credit, use
-from tests.middlewares.stores.full_disk import full_disk
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.waiting import DEADLINE, until
+
+from .full_disk import full_disk
 
 ROOT = Path(__file__).parents[4]
 FIVE = {"5h": 1.0}
@@ -67,13 +68,13 @@ class Watched(MemoryLedgerStore):
 async def started(
     store: LedgerStore, folder: Path | None, **options: Any
 ) -> AsyncIterator[LedgerWriter]:
-    book = LedgerWriter(store, folder, **{"period": 0.005, "tending": 3600.0, **options})
-    await book.start()
+    ledger_writer = LedgerWriter(store, folder, **{"period": 0.005, "tending": 3600.0, **options})
+    await ledger_writer.start()
     try:
         async with asyncio.timeout(DEADLINE):
-            yield book
+            yield ledger_writer
     finally:
-        await book.aclose()
+        await ledger_writer.aclose()
 
 
 def ids(entries: Sequence[Entry]) -> list[str]:
@@ -93,45 +94,45 @@ async def test_rows_are_written_in_their_order_and_told(tmp_path: Path) -> None:
         told.extend(entries)
 
     rows = [use() for _ in range(2500)]
-    async with started(store, tmp_path, committed=committed) as book:
+    async with started(store, tmp_path, committed=committed) as ledger_writer:
         for row in rows:
-            book.open(row)
-        assert (book.pending, book.under_way) == (0, 2500)
+            ledger_writer.open(row)
+        assert (ledger_writer.pending, ledger_writer.under_way) == (0, 2500)
         for row in rows[:2400]:
-            book.close(row)
+            ledger_writer.close(row)
         for row in rows[2400:]:
-            book.void(row.id)
-        assert (book.pending, book.under_way) == (2400, 0)
-        await book.flush()
-        assert (book.pending, book.written) == (0, 2400)
+            ledger_writer.void(row.id)
+        assert (ledger_writer.pending, ledger_writer.under_way) == (2400, 0)
+        await ledger_writer.flush()
+        assert (ledger_writer.pending, ledger_writer.written) == (0, 2400)
         assert store.order == ids(rows[:2400])
         assert max(map(len, store.batches)) <= 1000
         assert told == rows[:2400]
     assert list(tmp_path.iterdir()) == []
-    await book.aclose()
+    await ledger_writer.aclose()
 
 
 async def test_without_a_journal(ledger_store: LedgerStore) -> None:
     row = use()
-    async with started(ledger_store, None) as book:
-        book.open(row)
-        book.void("never opened")
-        book.close(row)
-        await book.flush()
+    async with started(ledger_store, None) as ledger_writer:
+        ledger_writer.open(row)
+        ledger_writer.void("never opened")
+        ledger_writer.close(row)
+        await ledger_writer.flush()
         assert await everything(ledger_store) == [row]
 
 
 async def test_it_has_to_be_started(tmp_path: Path) -> None:
-    book = LedgerWriter(MemoryLedgerStore(), tmp_path / "folder")
+    ledger_writer = LedgerWriter(MemoryLedgerStore(), tmp_path / "folder")
     with pytest.raises(RuntimeError, match="start"):
-        book.open(use())
+        ledger_writer.open(use())
     with pytest.raises(RuntimeError, match="start"):
-        await book.flush()
-    await book.aclose()
-    await book.start()
+        await ledger_writer.flush()
+    await ledger_writer.aclose()
+    await ledger_writer.start()
     with pytest.raises(RuntimeError, match="twice"):
-        await book.start()
-    await book.aclose()
+        await ledger_writer.start()
+    await ledger_writer.aclose()
     with pytest.raises(ValueError, match=r"period 0.*more than 0"):
         LedgerWriter(MemoryLedgerStore(), None, period=0)
 
@@ -141,19 +142,19 @@ async def test_a_store_that_fails_is_tried_until_it_does_not(
 ) -> None:
     store = Watched()
     rows = [use() for _ in range(50)]
-    async with started(store, tmp_path) as book:
+    async with started(store, tmp_path) as ledger_writer:
         store.failing = StoreUnavailable("it is away")
         for row in rows[:25]:
-            book.close(row)
-        await until(lambda: book.store_failures >= 3)
+            ledger_writer.close(row)
+        await until(lambda: ledger_writer.store_failures >= 3)
         for row in rows[25:]:
-            book.close(row)
+            ledger_writer.close(row)
         store.failing = RuntimeError("something else")
-        before = book.store_failures
-        await until(lambda: book.store_failures > before)
-        assert (book.pending, store.order) == (50, [])
+        before = ledger_writer.store_failures
+        await until(lambda: ledger_writer.store_failures > before)
+        assert (ledger_writer.pending, store.order) == (50, [])
         store.failing = None
-        await book.flush()
+        await ledger_writer.flush()
         assert store.order == ids(rows)
     said = [record.getMessage() for record in caplog.records]
     assert said == [
@@ -168,10 +169,10 @@ async def test_a_row_that_the_store_rejects_holds_up_no_other(
     store = Watched()
     rows = [use() for _ in range(10)]
     store.rejected = {rows[4].id}
-    async with started(store, None) as book:
+    async with started(store, None) as ledger_writer:
         for row in rows:
-            book.close(row)
-        await book.flush()
+            ledger_writer.close(row)
+        await ledger_writer.flush()
     assert store.order == ids(rows[:4] + rows[5:])
     assert caplog.text.count("refuses a row") == 1
     assert repr(rows[4]) in caplog.text
@@ -190,11 +191,11 @@ async def test_row_that_fails_alone_in_a_way_of_its_own_is_set_aside(
 
     store = Fussy()
     rows = [use(asked="bad" if number == 4 else "m") for number in range(10)]
-    async with started(store, tmp_path) as book:
+    async with started(store, tmp_path) as ledger_writer:
         for row in rows:
-            book.close(row)
-        await book.flush()
-        assert book.pending == 0
+            ledger_writer.close(row)
+        await ledger_writer.flush()
+        assert ledger_writer.pending == 0
     assert store.order == ids(rows[:4] + rows[5:])
     aside = tmp_path / "rejected.jsonl"
     (line,) = aside.read_text().splitlines()
@@ -208,13 +209,13 @@ async def test_all_rows_that_fail_wait_for_the_store(tmp_path: Path) -> None:
     """If none is taken it is not the rows that are at fault."""
     store = Watched()
     store.failing = RuntimeError("whatever")
-    async with started(store, tmp_path) as book:
+    async with started(store, tmp_path) as ledger_writer:
         for row in [use() for _ in range(3)]:
-            book.close(row)
-        await until(lambda: book.store_failures >= 2)
-        assert book.pending == 3
+            ledger_writer.close(row)
+        await until(lambda: ledger_writer.store_failures >= 2)
+        assert ledger_writer.pending == 3
         store.failing = None
-        await book.flush()
+        await ledger_writer.flush()
     assert not (tmp_path / "rejected.jsonl").exists()
 
 
@@ -232,10 +233,10 @@ async def test_journal_with_rows_beyond_64_bits_is_recovered_with_all_others(
     journal.aclose(keep=True)
     database = await Database.open(sql_url)
     store = SqlLedgerStore(database)
-    async with started(store, folder) as book:
-        assert book.recovered == 5
-        book.close(use(account="good", cost=4, starts=FIVE))
-        await book.flush()
+    async with started(store, folder) as ledger_writer:
+        assert ledger_writer.recovered == 5
+        ledger_writer.close(use(account="good", cost=4, starts=FIVE))
+        await ledger_writer.flush()
     spent, _ = await store.spent("good", 9.0, ())
     assert spent.spent == {"5h": 10}
     spent, _ = await store.spent("odd", 9.0, ())
@@ -258,11 +259,11 @@ async def test_counters_that_fail_hold_up_no_row_and_are_told_in_the_end(
         told.extend(entries)
 
     rows = [use() for _ in range(3)]
-    async with started(store, None, committed=committed) as book:
+    async with started(store, None, committed=committed) as ledger_writer:
         for row in rows:
-            book.close(row)
-            await book.flush()
-        await until(lambda: book.committed_failures >= 3)
+            ledger_writer.close(row)
+            await ledger_writer.flush()
+        await until(lambda: ledger_writer.committed_failures >= 3)
         assert store.order == ids(rows)
         assert told == []
         failing = False
@@ -279,16 +280,16 @@ async def test_segments_go_when_their_rows_are_in_the_store(tmp_path: Path) -> N
     def segments() -> list[str]:
         return sorted(path.name.split(".")[1] for path in tmp_path.glob("*.journal"))
 
-    async with started(store, tmp_path, segment=4096) as book:
-        book.open(long)
+    async with started(store, tmp_path, segment=4096) as ledger_writer:
+        ledger_writer.open(long)
         store.going.clear()
         for row in rows:
-            book.open(row)
-            book.close(row)
+            ledger_writer.open(row)
+            ledger_writer.close(row)
         assert len(segments()) > 10
         assert segments()[0] == "000001"
         store.going.set()
-        await book.flush()
+        await ledger_writer.flush()
         await until(lambda: len(segments()) == 1)
         assert store.order == ids(rows)
         # The one that is left has what is open, though that was opened in the first.
@@ -296,40 +297,40 @@ async def test_segments_go_when_their_rows_are_in_the_store(tmp_path: Path) -> N
         voided = 0
         while segments()[0] == segments()[-1] and voided < 200:  # nothing but refusals turns too
             refused = use()
-            book.open(refused)
-            book.void(refused.id)
+            ledger_writer.open(refused)
+            ledger_writer.void(refused.id)
             voided += 1
         await until(lambda: len(segments()) == 1)
-        with forgotten(book):
+        with forgotten(ledger_writer):
             pass
-    async with started(store, tmp_path) as book:
-        assert book.recovered >= 1
+    async with started(store, tmp_path) as ledger_writer:
+        assert ledger_writer.recovered >= 1
     assert set(store.order) == {*ids(rows), long.id}
 
 
 @contextmanager
-def forgotten(book: LedgerWriter) -> Iterator[None]:
+def forgotten(ledger_writer: LedgerWriter) -> Iterator[None]:
     """Let go of the book's journal as its process's death would."""
     yield
-    assert book.journal is not None
-    book.journal.aclose(keep=True)
+    assert ledger_writer.journal is not None
+    ledger_writer.journal.aclose(keep=True)
 
 
 async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> None:
     store = Watched()
     rows = [use() for _ in range(3000)]
-    async with started(store, tmp_path, segment=16384, in_memory=200) as book:
+    async with started(store, tmp_path, segment=16384, in_memory=200) as ledger_writer:
         store.failing = StoreUnavailable("away")
         for row in rows:
-            book.open(row)
-            book.close(row)
-        assert book.in_memory < 600
-        assert book.pending == 3000
-        await until(lambda: book.store_failures > 0)
+            ledger_writer.open(row)
+            ledger_writer.close(row)
+        assert ledger_writer.in_memory < 600
+        assert ledger_writer.pending == 3000
+        await until(lambda: ledger_writer.store_failures > 0)
         store.failing = None
-        await book.flush()
+        await ledger_writer.flush()
         assert store.order == ids(rows)
-        assert book.pending == 0
+        assert ledger_writer.pending == 0
 
 
 async def test_rows_of_a_segment_that_somebody_removed_are_written_all_the_same(
@@ -337,16 +338,16 @@ async def test_rows_of_a_segment_that_somebody_removed_are_written_all_the_same(
 ) -> None:
     store = Watched()
     rows = [use() for _ in range(300)]
-    async with started(store, tmp_path, segment=4096, in_memory=10) as book:
+    async with started(store, tmp_path, segment=4096, in_memory=10) as ledger_writer:
         store.failing = StoreUnavailable("away")
         for row in rows:
-            book.open(row)
-            book.close(row)
-        assert book.in_memory < 300
+            ledger_writer.open(row)
+            ledger_writer.close(row)
+        assert ledger_writer.in_memory < 300
         _, left_in_the_journal, *_ = sorted(tmp_path.glob("*.journal"))
         left_in_the_journal.unlink()
         store.failing = None
-        await book.flush()
+        await ledger_writer.flush()
         assert store.order == ids(rows)
 
 
@@ -355,23 +356,23 @@ async def test_a_journal_that_cannot_be_written(
 ) -> None:
     store = Watched()
     rows = [use() for _ in range(3)]
-    async with started(store, tmp_path) as book:
+    async with started(store, tmp_path) as ledger_writer:
         for row in rows:
-            book.open(row)
-        journal = book.journal
+            ledger_writer.open(row)
+        journal = ledger_writer.journal
         assert journal is not None
         with full_disk(journal):
             for _ in range(3):
                 with pytest.raises(StoreUnavailable, match="a segment is full"):
-                    book.open(use())
-            book.close(rows[0])
-            book.void(rows[1].id)
-            await book.flush()
+                    ledger_writer.open(use())
+            ledger_writer.close(rows[0])
+            ledger_writer.void(rows[1].id)
+            await ledger_writer.flush()
             assert store.order == [rows[0].id]
-            assert book.journal_failures == 5
-        book.open(use(id="later"))
-        book.close(rows[2])
-        book.void("later")
+            assert ledger_writer.journal_failures == 5
+        ledger_writer.open(use(id="later"))
+        ledger_writer.close(rows[2])
+        ledger_writer.void("later")
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
     assert "cannot write the journal: " in caplog.text
     assert "the journal is written again" in caplog.text
@@ -383,17 +384,17 @@ async def test_a_folder_that_cannot_be_used_refuses_until_it_can(
     folder = tmp_path / "journal"
     folder.touch()
     store = Watched()
-    async with started(store, folder, tending=0.01) as book:
-        assert not book.usable
+    async with started(store, folder, tending=0.01) as ledger_writer:
+        assert not ledger_writer.usable
         with pytest.raises(StoreUnavailable, match="cannot write the journal"):
-            book.open(use())
-        book.close(free := use())
-        await book.flush()
+            ledger_writer.open(use())
+        ledger_writer.close(free := use())
+        await ledger_writer.flush()
         folder.unlink()
-        await until(lambda: book.usable)
-        book.open(row := use())
-        book.close(row)
-        await book.flush()
+        await until(lambda: ledger_writer.usable)
+        ledger_writer.open(row := use())
+        ledger_writer.close(row)
+        await ledger_writer.flush()
         assert store.order == ids([free, row])
     said = [record for record in caplog.records if "the journal" in record.message]
     assert [record.levelno for record in said] == [logging.ERROR, logging.WARNING]
@@ -462,35 +463,35 @@ async def test_a_journal_that_somebody_removed_is_begun_again_with_all_it_had(
 async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> None:
     store = Watched()
     rows = [use() for _ in range(300)]
-    async with started(store, tmp_path, segment=4096, in_memory=10) as book:
+    async with started(store, tmp_path, segment=4096, in_memory=10) as ledger_writer:
         store.failing = StoreUnavailable("away")
-        journal = book.journal
+        journal = ledger_writer.journal
         assert journal is not None
         for number, row in enumerate(rows):
-            book.open(row)
+            ledger_writer.open(row)
             if number % 50 == 7:
                 with full_disk(journal):
-                    book.close(row)
+                    ledger_writer.close(row)
             else:
-                book.close(row)
-        assert book.pending == 300
+                ledger_writer.close(row)
+        assert ledger_writer.pending == 300
         store.failing = None
-        await book.flush()
+        await ledger_writer.flush()
         assert sorted(set(store.order)) == ids(rows)
 
 
 async def test_too_much_that_cannot_be_written_refuses_what_is_new() -> None:
     store = Watched()
-    async with started(store, None, most=10) as book:
+    async with started(store, None, most=10) as ledger_writer:
         store.failing = StoreUnavailable("away")
         for _ in range(11):
-            book.open(use())
-            book.close(use())
+            ledger_writer.open(use())
+            ledger_writer.close(use())
         with pytest.raises(StoreUnavailable, match="too many rows wait"):
-            book.open(use())
+            ledger_writer.open(use())
         store.failing = None
-        await book.flush()
-        book.open(use())
+        await ledger_writer.flush()
+        ledger_writer.open(use())
 
 
 async def test_aclose_leaves_to_the_next_what_it_cannot_write(
@@ -499,14 +500,14 @@ async def test_aclose_leaves_to_the_next_what_it_cannot_write(
     store = Watched()
     store.failing = StoreUnavailable("away")
     rows = [use() for _ in range(5)]
-    async with started(store, tmp_path, patience=0.05) as book:
+    async with started(store, tmp_path, patience=0.05) as ledger_writer:
         for row in rows:
-            book.open(row)
-            book.close(row)
+            ledger_writer.open(row)
+            ledger_writer.close(row)
     assert "5 rows are not in the ledger's store; the journal has them" in caplog.text
     store.failing = None
-    async with started(store, tmp_path) as book:
-        assert book.recovered == 5
+    async with started(store, tmp_path) as ledger_writer:
+        assert ledger_writer.recovered == 5
     assert store.order == ids(rows)
     assert list(tmp_path.iterdir()) == []
 
@@ -551,10 +552,10 @@ async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
     journal.open(row)
     journal.aclose(keep=True)
     store.failing = StoreUnavailable("away")
-    async with started(store, tmp_path, patience=0.05, recovery=0.01) as book:
-        assert book.recovered == 0
+    async with started(store, tmp_path, patience=0.05, recovery=0.01) as ledger_writer:
+        assert ledger_writer.recovered == 0
         store.failing = None
-        await until(lambda: book.recovered == 1)
+        await until(lambda: ledger_writer.recovered == 1)
     assert store.order == [row.id]
 
 
@@ -568,15 +569,15 @@ async def test_recover_now_another_process_has_the_journals_waits_for_it(tmp_pat
     journal.aclose(keep=True)
     other = asyncio.create_task(recover(tmp_path, held, lambda _rows: None))
     await until(lambda: other.done() or held.asked > 0)
-    async with started(free, tmp_path, patience=0.05, recovery=3600.0) as book:
+    async with started(free, tmp_path, patience=0.05, recovery=3600.0) as ledger_writer:
         with pytest.raises(StoreUnavailable, match="still recovering"):
-            await book.recover_now()
+            await ledger_writer.recover_now()
         held.failing = StoreUnavailable("away")
         held.going.set()
         with pytest.raises(StoreUnavailable):
             await other
-        await until(lambda: book.recovered == 1)
-        await book.recover_now()
+        await until(lambda: ledger_writer.recovered == 1)
+        await ledger_writer.recover_now()
     assert (held.order, free.order) == ([], [row.id])
 
 
@@ -591,14 +592,14 @@ async def test_start_and_end_store_that_says_it_is_away_is_not_waited_for(
     journal.open(dead)
     journal.aclose(keep=True)
     async with asyncio.timeout(DEADLINE):
-        async with started(store, tmp_path, patience=10 * DEADLINE) as book:
-            book.open(row)
-            book.close(row)
+        async with started(store, tmp_path, patience=10 * DEADLINE) as ledger_writer:
+            ledger_writer.open(row)
+            ledger_writer.close(row)
     assert "still recovering" not in caplog.text
     assert "1 rows are not in the ledger's store; the journal has them" in caplog.text
     store.failing = None
-    async with started(store, tmp_path) as book:
-        assert book.recovered == 2
+    async with started(store, tmp_path) as ledger_writer:
+        assert ledger_writer.recovered == 2
     assert sorted(store.order) == sorted([dead.id, row.id])
 
 
@@ -614,9 +615,9 @@ async def test_end_store_that_fails_for_a_moment_gets_the_rows(tmp_path: Path) -
 
     store = Once()
     row = use()
-    async with started(store, tmp_path, period=3600.0) as book:
-        book.open(row)
-        book.close(row)
+    async with started(store, tmp_path, period=3600.0) as ledger_writer:
+        ledger_writer.open(row)
+        ledger_writer.close(row)
     assert store.order == [row.id]
     assert list(tmp_path.iterdir()) == []
 
@@ -633,8 +634,8 @@ async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
     journal.aclose(keep=True)
     store.failing = StoreUnavailable("read-only")
     counters = MemoryCounters()
-    async with started(store, tmp_path, patience=0.05, recovery=3600.0) as book:
-        accounts = Accounts(counters, store, recover=book.recover_now)
+    async with started(store, tmp_path, patience=0.05, recovery=3600.0) as ledger_writer:
+        accounts = Accounts(counters, store, recover=ledger_writer.recover_now)
         budget = Budget(windows=(Window("5h", 18_000.0, 100),))
         asked = [accounts.standing(row.account, budget) for _ in range(10)]
         for answer in await asyncio.gather(*asked, return_exceptions=True):
@@ -642,7 +643,7 @@ async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
         store.failing = None
         assert await accounts.standing(row.account, budget)
         assert store.order == [row.id]
-        assert book.recovered == 1
+        assert ledger_writer.recovered == 1
         await accounts.aclose()
 
 
@@ -650,14 +651,14 @@ async def test_journal_that_nobody_can_read_keeps_no_account_from_being_restored
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said by the recovery that goes on all the time."""
-    async with started(Watched(), tmp_path) as book:
+    async with started(Watched(), tmp_path) as ledger_writer:
 
         async def denied(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr("middlewares.stores.ledger.writer.recover", denied)
-        await book.recover_now()
-    await book.recover_now()
+        await ledger_writer.recover_now()
+    await ledger_writer.recover_now()
 
 
 CHILD = """
@@ -759,21 +760,21 @@ async def test_postgresql_stops_and_comes_back(
     database = await Database.open(postgres_url)
     store = SqlLedgerStore(database)
     rows = [use(starts={"5h": 1.0}) for _ in range(60)]
-    async with started(store, tmp_path) as book:
-        book.close(rows[0])
-        await book.flush()
+    async with started(store, tmp_path) as ledger_writer:
+        ledger_writer.close(rows[0])
+        await ledger_writer.flush()
         postgres.stop()
         try:
             for row in rows[1:30]:
-                book.open(row)
-                book.close(row)
-            await until(lambda: book.store_failures >= 2)
+                ledger_writer.open(row)
+                ledger_writer.close(row)
+            await until(lambda: ledger_writer.store_failures >= 2)
             for row in rows[30:]:
-                book.open(row)
-                book.close(row)
+                ledger_writer.open(row)
+                ledger_writer.close(row)
         finally:
             postgres.start()
-        await book.flush()
+        await ledger_writer.flush()
         assert (await store.spent("key_1", 2.0, ()))[0].spent == {"5h": 60 * 7}
     assert await everything(store) == rows
     assert caplog.text.count("cannot write rows") == 1
@@ -788,15 +789,15 @@ async def test_sqlite_locked_by_another(
     store = SqlLedgerStore(database)
     rows = [use() for _ in range(40)] + [credit(5)]
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as other:
-        async with started(store, tmp_path / "journal") as book:
+        async with started(store, tmp_path / "journal") as ledger_writer:
             other.execute("BEGIN IMMEDIATE")
             for row in rows:
-                book.open(row)
-                book.close(row)
-            await until(lambda: book.store_failures >= 2)
+                ledger_writer.open(row)
+                ledger_writer.close(row)
+            await until(lambda: ledger_writer.store_failures >= 2)
             assert await everything(store) == []
             other.rollback()
-            await book.flush()
+            await ledger_writer.flush()
     assert await everything(store) == rows
     await database.aclose()
 
@@ -806,10 +807,10 @@ async def test_many_take_turns_at_one_sqlite_file(sqlite_url: str, tmp_path: Pat
     rows = [use(starts={"5h": 1.0}, cost=1) for _ in range(900)]
 
     async def keep(database: Database, mine: list[Entry]) -> None:
-        async with started(SqlLedgerStore(database), tmp_path / "journal") as book:
+        async with started(SqlLedgerStore(database), tmp_path / "journal") as ledger_writer:
             for row in mine:
-                book.open(row)
-                book.close(row)
+                ledger_writer.open(row)
+                ledger_writer.close(row)
                 if row.id.endswith("0"):
                     await asyncio.sleep(0)
 

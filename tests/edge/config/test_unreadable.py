@@ -45,7 +45,7 @@ from edge.server.reload import Reloader, Source
 source = Source(Path(sys.argv[1]))
 settings = source.load()
 shared = SharedConfig()
-shared.post(ConfigSnapshot.of(settings))
+shared.publish(ConfigSnapshot.of(settings))
 done = []
 reloader = Reloader(source, shared, running=settings, on_result=done.append, trial=lambda _: [])
 Path(sys.argv[2]).chmod(0)

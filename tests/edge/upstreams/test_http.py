@@ -16,9 +16,9 @@ from edge.upstreams import (
 )
 from edge.upstreams.http import HttpxUpstream, PooledHTTPTransport, upstream_for
 from edge.upstreams.http1.transport import PoolLimits, SizedBody, Transport
-from tests.edge.upstreams.fake import Fake, Peer, answer, answering, chunked
+from tests.edge.upstreams.http1.talk import GET, post, settled, whole
 
-from .talk import GET, post, settled, whole
+from .fake import Fake, Peer, answer, answering, chunked
 
 
 async def parts() -> AsyncIterator[bytes]:
@@ -51,11 +51,11 @@ async def test_a_plain_client_works_over_our_pools() -> None:
         await client.post(up.url, json={"b": 2})
         await client.post(up.url, content=parts())
         await client.post(up.url, files={"file": b"content"})
-        got, posted, streamed, multipart = up.requests
+        got, snapshot, streamed, multipart = up.requests
         assert got.target == b"/p?q=1"
         assert got.header(b"x-mixed") == b"Case"
         assert got.header(b"connection") is None
-        assert posted.body == b'{"b":2}'
+        assert snapshot.body == b'{"b":2}'
         assert streamed.header(b"transfer-encoding") == b"chunked"
         assert streamed.body == b"one two"
         assert multipart.header(b"content-length") == b"%d" % len(multipart.body)
@@ -163,9 +163,9 @@ async def test_the_seam_is_the_same_over_httpx() -> None:
             assert await whole(response) == b"ab"
             assert response.at_end
             response.close()
-        got, posted, streamed, sized, empty, target = upstream.requests
+        got, snapshot, streamed, sized, empty, target = upstream.requests
         assert got.headers == ((b"host", b"127.0.0.1:%d" % upstream.port),)
-        assert (posted.body, posted.header(b"x-a")) == (b"whole", b"1")
+        assert (snapshot.body, snapshot.header(b"x-a")) == (b"whole", b"1")
         assert streamed.header(b"transfer-encoding") == b"chunked"
         assert streamed.body == sized.body == b"one two"
         assert sized.header(b"content-length") == b"7"

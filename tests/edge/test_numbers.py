@@ -14,7 +14,8 @@ from edge.vendors.errors.overflow import overflow_message
 from edge.vendors.errors.waits import asked_in, duration, retry_after
 from middlewares.exchange import Dialect
 from tests.asgi import request
-from tests.edge.scripted import JSON, Answer, House, Scripted
+
+from .scripted import JSON, Answer, Scripted, ScriptedGateway
 
 MANY = "9" * 5000
 ARABIC, WIDE = "\u0663", "\uff15"
@@ -113,22 +114,22 @@ def test_listed_item_with_numbers_that_nobody_can_write_is_shown() -> None:
 async def test_overflow_with_5000_digits_is_an_ordinary_refusal(path: str, stream: bool) -> None:
     text = f"prompt is too long: {MANY} + {MANY} > {MANY} tokens, context length {MANY}"
     body = json.dumps({"error": {"message": text, "type": "invalid_request_error"}}).encode()
-    house = House(Scripted(Answer([body], status=400, headers=[JSON])))
+    gateway = ScriptedGateway(Scripted(Answer([body], status=400, headers=[JSON])))
     turns = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user"}]}
     asked = {"model": "m1", "max_tokens": 9, "stream": stream, **turns}
     if path != "/v1/messages":
         del asked["max_tokens"]
-    answer = await request(house.app, "POST", path, json=asked)
+    answer = await request(gateway.app, "POST", path, json=asked)
     assert answer.status == 400, answer.text
-    (line,) = house.log
+    (line,) = gateway.log
     assert line["problem"] == "context_length_exceeded"
     assert len(json.dumps(line)) < 4000
 
 
 async def test_tool_schema_that_refers_to_place_of_5000_digits_is_refused() -> None:
-    house = House(Scripted(Answer()))
+    gateway = ScriptedGateway(Scripted(Answer()))
     schema = {"type": "object", "anyOf": [{}], "properties": {"a": {"$ref": f"#/anyOf/{MANY}"}}}
     tool = {"type": "function", "function": {"name": "n", "strict": True, "parameters": schema}}
     asked = {"model": "only-ant", "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
-    answer = await request(house.app, "POST", "/v1/chat/completions", json=asked)
+    answer = await request(gateway.app, "POST", "/v1/chat/completions", json=asked)
     assert answer.status != 500

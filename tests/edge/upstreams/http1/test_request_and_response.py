@@ -58,12 +58,12 @@ async def test_what_is_sent() -> None:
         await ask(transport, post(parts(b"ab", b"", b"c" * 100_000)))
         await ask(transport, post(SizedBody(parts(b"ab", b"cde"), 5)))
         await ask(transport, post(b"x" * 1_000_000))
-        got, posted, empty, streamed, sized, large = upstream.requests
+        got, snapshot, empty, streamed, sized, large = upstream.requests
         host = (b"host", b"127.0.0.1:%d" % upstream.port)
         assert got.target == b"/a?b=c"
         assert got.headers == (host, (b"accept", b"*/*"))
-        assert posted.headers == (host, (b"x-a", b"1"), (b"x-a", b"2"), (b"content-length", b"5"))
-        assert posted.body == b"12345"
+        assert snapshot.headers == (host, (b"x-a", b"1"), (b"x-a", b"2"), (b"content-length", b"5"))
+        assert snapshot.body == b"12345"
         assert empty.header(b"content-length") == b"0"
         assert streamed.header(b"transfer-encoding") == b"chunked"
         assert streamed.body == b"ab" + b"c" * 100_000

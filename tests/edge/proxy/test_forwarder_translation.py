@@ -16,8 +16,7 @@ from edge.upstreams import ConnectFailed, Disconnected, TimedOut
 from middlewares import KINDS
 from middlewares.exchange import Exchange, Usage
 from tests.asgi import Call, Recorded, http_scope, request
-
-from .dialogue import (
+from tests.edge.dialogue import (
     CROSSED,
     DOCUMENT,
     MODELS,
@@ -31,7 +30,7 @@ from .dialogue import (
     ask,
     tools,
 )
-from .scripted import Answer, House, Pulse, Scripted, Step
+from tests.edge.scripted import Answer, Pulse, Scripted, ScriptedGateway, Step
 
 pytestmark = pytest.mark.simulated_time
 
@@ -52,19 +51,19 @@ async def nothing_is_left_running() -> AsyncIterator[None]:
     assert asyncio.all_tasks() - before <= {asyncio.current_task()}
 
 
-def house_of(*steps: Step, plain: bool = False, **options: Any) -> House:
+def house_of(*steps: Step, plain: bool = False, **options: Any) -> ScriptedGateway:
     answer = Answer(steps, headers=PLAIN) if plain else Answer(steps)
-    return House(Scripted(answer), document=DOCUMENT, **options)
+    return ScriptedGateway(Scripted(answer), document=DOCUMENT, **options)
 
 
-async def post(house: House, caller: str, body: dict[str, Any]) -> Recorded:
-    return await request(house.app, "POST", PATHS[caller], json=body)
+async def post(gateway: ScriptedGateway, caller: str, body: dict[str, Any]) -> Recorded:
+    return await request(gateway.app, "POST", PATHS[caller], json=body)
 
 
-def calling(house: House, caller: str, body: dict[str, Any]) -> Call:
+def calling(gateway: ScriptedGateway, caller: str, body: dict[str, Any]) -> Call:
     sent = json.dumps(body).encode()
     scope = http_scope("POST", PATHS[caller], headers={"content-length": str(len(sent))})
-    return Call(house.app, scope, body=sent)
+    return Call(gateway.app, scope, body=sent)
 
 
 def end_of(exchange: Exchange) -> tuple[str, str]:
@@ -81,14 +80,14 @@ async def test_each_event_is_out_before_the_next_one_exists(caller: str, upstrea
     steps: list[Step] = [say.start()]
     for gate, text in zip(gates, ("One ", "two ", "three"), strict=True):
         steps += [gate, say.text(text)]
-    house = house_of(*steps, say.stop())
-    async with calling(house, caller, ask(caller, upstream, stream=True)) as call:
+    gateway = house_of(*steps, say.stop())
+    async with calling(gateway, caller, ask(caller, upstream, stream=True)) as call:
         for gate, text in zip(gates, ("One ", "two ", "three"), strict=True):
             gate.set()
             assert Read(await call.chunk()).text == text
         assert Read(await call.rest()).ended
         await call.done()
-    assert house.exchanges[0].usage == USED
+    assert gateway.exchanges[0].usage == USED
 
 
 STOPS = {"chat.completions": "stop", "messages": "stop_sequences"}
@@ -107,12 +106,12 @@ async def test_a_stop_string_ends_the_stream_and_lets_the_upstream_go(
     never = asyncio.Event()
     steps: list[Step] = [say.start(), say.text("One, two, FI"), say.text("VE, six"), never]
     up = Scripted(Answer(steps, pumping=pumping))
-    house = House(up, document=DOCUMENT)
+    gateway = ScriptedGateway(up, document=DOCUMENT)
     body = ask(caller, upstream, stream=True, **{STOPS[caller]: ["FIVE"]})
-    read = Read((await post(house, caller, body)).body)
+    read = Read((await post(gateway, caller, body)).body)
     assert (read.text, read.ended) == ("One, two, ", True)
     assert up.responses[0].closed.is_set()
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert end_of(exchange) == ("completed", "")
     assert exchange.usage is not None
     assert min(exchange.usage.input, exchange.usage.output) > 0
@@ -120,9 +119,9 @@ async def test_a_stop_string_ends_the_stream_and_lets_the_upstream_go(
 
 @pytest.mark.parametrize("caller", STOPS)
 async def test_a_stop_string_cuts_a_whole_answer(caller: str) -> None:
-    house = house_of(Responses().whole("One, two, FIVE, six"), plain=True)
+    gateway = house_of(Responses().whole("One, two, FIVE, six"), plain=True)
     body = ask(caller, "responses", **{STOPS[caller]: ["FIVE"]})
-    answer = await post(house, caller, body)
+    answer = await post(gateway, caller, body)
     assert '"One, two, "' in answer.text
     assert "six" not in answer.text
 
@@ -135,12 +134,12 @@ async def test_usage_that_the_upstream_does_not_tell_is_estimated(
     say = SAY[upstream]()
     text = "twenty-four characters !" * 10
     if stream:
-        house = house_of(say.start(), say.text(text), say.stop(None))
+        gateway = house_of(say.start(), say.text(text), say.stop(None))
     else:
-        house = house_of(say.whole(text, None), plain=True)
-    answer = await post(house, caller, ask(caller, upstream, stream=stream))
+        gateway = house_of(say.whole(text, None), plain=True)
+    answer = await post(gateway, caller, ask(caller, upstream, stream=stream))
     assert answer.status == 200
-    usage = house.exchanges[0].usage
+    usage = gateway.exchanges[0].usage
     assert usage is not None
     assert usage.input > 0
     if not (stream and upstream == "anthropic"):  # which told 1 at the beginning
@@ -154,12 +153,12 @@ async def test_an_answer_and_its_stream_are_estimated_alike(caller: str, upstrea
     """Messages tells the input at the beginning of each stream, so there it is no estimate."""
     texts, costs = ("Some words", " and more of them."), []
     say = SAY[upstream]()
-    for house, stream in (
+    for gateway, stream in (
         (house_of(say.start(), *map(say.text, texts), say.stop(None)), True),
         (house_of(SAY[upstream]().whole("".join(texts), None), plain=True), False),
     ):
-        await post(house, caller, ask(caller, upstream, stream=stream))
-        costs.append(house.exchanges[0].usage)
+        await post(gateway, caller, ask(caller, upstream, stream=stream))
+        costs.append(gateway.exchanges[0].usage)
     assert costs[0] == costs[1]
 
 
@@ -172,12 +171,12 @@ async def test_arguments_of_calls_count_in_an_estimate() -> None:
     whole = json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
     deltas = say.chunk({"tool_calls": [{"index": 0, **call}]})
     costs = []
-    for house, stream in (
+    for gateway, stream in (
         (house_of(say.start(), deltas, say.stop(None)), True),
         (house_of(whole, plain=True), False),
     ):
-        await post(house, "messages", ask("messages", "openai", stream=stream))
-        costs.append(house.exchanges[0].usage)
+        await post(gateway, "messages", ask("messages", "openai", stream=stream))
+        costs.append(gateway.exchanges[0].usage)
     assert costs[0] == costs[1]
     assert costs[0] is not None
     assert costs[0].output > 100
@@ -200,9 +199,9 @@ async def test_pings_go_out_while_a_call_is_withheld(caller: str) -> None:
         1, '{"b":"', id="call_second", name="two"
     )
     waiting = Pulse(fragment(1, "x"), 0.004)
-    house = house_of(Chat().start(), begun, waiting, keep_alive=0.02)
+    gateway = house_of(Chat().start(), begun, waiting, keep_alive=0.02)
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one", "two"))
-    async with calling(house, caller, body) as call:
+    async with calling(gateway, caller, body) as call:
         first = Read(await call.chunk())
         assert "call_first" in json.dumps(first.data)
         assert "call_second" not in json.dumps(first.data)
@@ -218,13 +217,13 @@ async def test_an_answer_known_only_at_its_end_is_an_answer(caller: str) -> None
     """A call without arguments, from a server that sends no `[DONE]`: all of it waited."""
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
     end = b"data: " + json.dumps(finish).encode() + b"\n\n"
-    house = house_of(Chat().start(), fragment(0, "", id="c0", name="one"), end)
+    gateway = house_of(Chat().start(), fragment(0, "", id="c0", name="one"), end)
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one"))
-    answer = await post(house, caller, body)
+    answer = await post(gateway, caller, body)
     read = Read(answer.body)
     assert (answer.status, read.ended) == (200, True)
     assert '"c0"' in json.dumps(read.data)
-    assert end_of(house.exchanges[0]) == ("completed", "")
+    assert end_of(gateway.exchanges[0]) == ("completed", "")
 
 
 @pytest.mark.parametrize("caller", ["messages", "responses"])
@@ -235,9 +234,9 @@ async def test_what_waited_is_all_there_in_the_end(caller: str) -> None:
         fragment(0, "111}"),
         fragment(1, "222}"),
     ]
-    house = house_of(Chat().start(), *steps, Chat().stop())
+    gateway = house_of(Chat().start(), *steps, Chat().stop())
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one", "two"))
-    read = Read((await post(house, caller, body)).body)
+    read = Read((await post(gateway, caller, body)).body)
     told = json.dumps(read.data)
     assert read.ended
     assert told.index('"c0"') < told.index("111}") < told.index('"c1"') < told.index("222}")
@@ -251,13 +250,13 @@ async def test_an_upstream_that_withholds_for_ever_is_stopped(
     begun = fragment(0, '{"a":', id="c0", name="one") + fragment(1, '{"b":"', id="c1", name="two")
     endless = Pulse(fragment(1, "x" * 10_000), 0)
     up = Scripted(Answer([Chat().start(), begun, endless]))
-    house = House(up, document=DOCUMENT)
+    gateway = ScriptedGateway(up, document=DOCUMENT)
     body = ask("messages", "openai", stream=True, tools=tools("messages", "one", "two"))
-    read = Read((await post(house, "messages", body)).body)
+    read = Read((await post(gateway, "messages", body)).body)
     assert read.names[-1] == "error"
     assert up.responses[0].closed.is_set()
-    assert end_of(house.exchanges[0]) == ("cut", "upstream_error")
-    assert "cannot be passed on yet" in house.exchanges[0].reason
+    assert end_of(gateway.exchanges[0]) == ("cut", "upstream_error")
+    assert "cannot be passed on yet" in gateway.exchanges[0].reason
 
 
 @crossed
@@ -265,31 +264,31 @@ async def test_a_stream_without_end_is_stopped(caller: str, upstream: str) -> No
     """Writers and readers remember what was said; the bound is that of an unstreamed answer."""
     say = SAY[upstream]()
     up = Scripted(Answer([say.start(), Pulse(say.text("x" * 1000), 0)]))
-    house = House(up, document=DOCUMENT, max_answer=100_000)
-    read = Read((await post(house, caller, ask(caller, upstream, stream=True))).body)
+    gateway = ScriptedGateway(up, document=DOCUMENT, max_answer=100_000)
+    read = Read((await post(gateway, caller, ask(caller, upstream, stream=True))).body)
     assert not read.ended
     assert 80_000 < len(read.text) < 100_000
     assert up.responses[0].closed.is_set()
-    assert end_of(house.exchanges[0]) == ("cut", "upstream_error")
+    assert end_of(gateway.exchanges[0]) == ("cut", "upstream_error")
 
 
 @pairs
 async def test_pings_do_not_hide_a_dead_upstream(caller: str, upstream: str) -> None:
     """Wei-Shaw/sub2api#770: its own pings are no content, and ours go on beside them."""
     say = SAY[upstream]()
-    house = House(
+    gateway = ScriptedGateway(
         Scripted(Answer([say.start(), Pulse(say.ping, 0.005)])),
         document=DOCUMENT,
         hold=0.03,
         keep_alive=0.03,
         first_content=0.15,
     )
-    answer = await post(house, caller, ask(caller, upstream, stream=True))
+    answer = await post(gateway, caller, ask(caller, upstream, stream=True))
     assert answer.status == 200
     read = Read(answer.body)
     assert read.pings > 0
     assert not read.ended
-    assert end_of(house.exchanges[0]) == ("cut", "upstream_timeout")
+    assert end_of(gateway.exchanges[0]) == ("cut", "upstream_timeout")
 
 
 # Hang-ups
@@ -300,12 +299,12 @@ async def test_a_hang_up_leaves_the_usage_seen_so_far(caller: str, upstream: str
     say = SAY[upstream]()
     never = asyncio.Event()
     up = Scripted(Answer([say.start(), say.text("Hi"), never]))
-    house = House(up, document=DOCUMENT)
-    async with calling(house, caller, ask(caller, upstream, stream=True)) as call:
+    gateway = ScriptedGateway(up, document=DOCUMENT)
+    async with calling(gateway, caller, ask(caller, upstream, stream=True)) as call:
         assert await call.chunk()
         call.hang_up()
         await call.done()
-    exchange = house.exchanges[0]
+    exchange = gateway.exchanges[0]
     assert exchange.outcome == "hung_up"
     assert up.responses[0].closed.is_set()
     if upstream == "anthropic":
@@ -325,8 +324,8 @@ async def test_a_head_that_left_early_and_then_a_failure(
     late = asyncio.Event()
     failure = TimedOut("idle", 1) if opened else ConnectFailed(CANARY)
     answer = Answer([late, failure]) if opened else Answer(before=[late, failure])
-    house = House(Scripted(answer), document=DOCUMENT, hold=0.01, keep_alive=0.01)
-    async with calling(house, caller, ask(caller, upstream, stream=True)) as call:
+    gateway = ScriptedGateway(Scripted(answer), document=DOCUMENT, hold=0.01, keep_alive=0.01)
+    async with calling(gateway, caller, ask(caller, upstream, stream=True)) as call:
         assert Read(await call.chunk()).pings == 1
         late.set()
         recorded = await call.done()
@@ -334,7 +333,7 @@ async def test_a_head_that_left_early_and_then_a_failure(
     kind = "upstream_timeout" if opened else "upstream_unavailable"
     check_failed(caller, Read(recorded.body), kind)
     assert CANARY not in recorded.text
-    assert end_of(house.exchanges[0]) == ("cut", kind)
+    assert end_of(gateway.exchanges[0]) == ("cut", kind)
 
 
 R_CODES = {
@@ -403,17 +402,17 @@ async def test_an_error_in_the_stream_is_told_by_its_class(
     word, kind = list(IN_STREAM[upstream].items())[nth]
     say = SAY[upstream]()
     gate = asyncio.Event()
-    house = house_of(say.start(), say.text("Half"), gate, say.error(word, CANARY))
-    async with calling(house, caller, ask(caller, upstream, stream=True)) as call:
+    gateway = house_of(say.start(), say.text("Half"), gate, say.error(word, CANARY))
+    async with calling(gateway, caller, ask(caller, upstream, stream=True)) as call:
         assert Read(await call.chunk()).text == "Half"
         gate.set()
         recorded = await call.done()
     check_failed(caller, Read(recorded.body), kind)
     assert CANARY not in recorded.text
     labels = {"endpoint": caller, "model": MODELS[upstream], "status": "200", "outcome": "cut"}
-    assert house.sample("penstock_requests_total", **labels) == 1
-    assert house.sample("penstock_problems_total", kind=kind) == 1
-    [line] = house.log
+    assert gateway.sample("penstock_requests_total", **labels) == 1
+    assert gateway.sample("penstock_problems_total", kind=kind) == 1
+    [line] = gateway.log
     assert (line["status"], line["outcome"], line["problem"]) == (200, "cut", kind)
     assert CANARY in line["reason"]
 
@@ -426,8 +425,8 @@ async def test_an_error_before_the_content_has_its_status(
     """praxis-proxy/ai#1005: JSON with a status, though a stream was asked for."""
     word, kind = list(IN_STREAM[upstream].items())[nth]
     say = SAY[upstream]()
-    house = house_of(say.start(), say.error(word, CANARY))
-    answer = await post(house, caller, ask(caller, upstream, stream=True))
+    gateway = house_of(say.start(), say.error(word, CANARY))
+    answer = await post(gateway, caller, ask(caller, upstream, stream=True))
     row = KINDS[kind]
     overloaded = caller == "messages" and row.anthropic_status
     assert answer.status == (row.anthropic_status if overloaded else row.status)
@@ -442,8 +441,8 @@ async def test_a_cut_stream(caller: str, upstream: str, finished: bool) -> None:
     """router-for-me/CLIProxyAPI#3055: cut is not ended, and not the caller's fault."""
     say = SAY[upstream]()
     last: Step = b"" if finished else Disconnected("cut")
-    house = house_of(say.start(), say.text("Half"), last)
-    answer = await post(house, caller, ask(caller, upstream, stream=True))
+    gateway = house_of(say.start(), say.text("Half"), last)
+    answer = await post(gateway, caller, ask(caller, upstream, stream=True))
     read = Read(answer.body)
     assert read.text == "Half"
     check_failed(caller, read, "upstream_error")
@@ -482,8 +481,8 @@ async def test_each_refusal_in_each_dialect(
     error = {"type": type_, "message": f"{message} {CANARY}", "code": None, "param": None}
     said = json.dumps({"type": "error", "error": error, "request_id": CANARY}).encode()
     up = Scripted(Answer([said], status=status, headers=[*PLAIN, (b"retry-after", b"7")]))
-    house = House(up, document=DOCUMENT)
-    answer = await post(house, caller, ask(caller, upstream, stream=True))
+    gateway = ScriptedGateway(up, document=DOCUMENT)
+    answer = await post(gateway, caller, ask(caller, upstream, stream=True))
     kind = "context_length_exceeded" if kind == "overflow" else kind
     row = KINDS[kind]
     overloaded = caller == "messages" and row.anthropic_status
@@ -499,7 +498,7 @@ async def test_each_refusal_in_each_dialect(
         if caller != "messages":
             assert error["code"] == kind
             assert error["param"] == ("input" if caller == "responses" else "messages")
-    assert house.exchanges[0].problem == kind
+    assert gateway.exchanges[0].problem == kind
     assert len(up.requests) == 1
 
 
@@ -518,8 +517,10 @@ async def test_a_field_at_fault_is_named_as_the_caller_wrote_it(caller: str, ups
     if upstream == "anthropic":
         error = {"type": "invalid_request_error", "message": f"{theirs}: bad {CANARY}"}
     said = json.dumps({"error": error}).encode()
-    house = House(Scripted(Answer([said], status=400, headers=PLAIN)), document=DOCUMENT)
-    answer = await post(house, caller, ask(caller, upstream, **{ours: 600}))
+    gateway = ScriptedGateway(
+        Scripted(Answer([said], status=400, headers=PLAIN)), document=DOCUMENT
+    )
+    answer = await post(gateway, caller, ask(caller, upstream, **{ours: 600}))
     error = answer.json()["error"]
     assert answer.status == 400
     assert f"`{ours}`" in error["message"]
@@ -534,11 +535,11 @@ async def test_a_field_at_fault_is_named_as_the_caller_wrote_it(caller: str, ups
 async def test_a_200_that_is_no_answer(
     caller: str, upstream: str, stream: bool, body: bytes
 ) -> None:
-    house = house_of(body, plain=True)
-    answer = await post(house, caller, ask(caller, upstream, stream=stream))
+    gateway = house_of(body, plain=True)
+    answer = await post(gateway, caller, ask(caller, upstream, stream=stream))
     assert answer.status == 502
     assert b"canary" not in answer.body
-    assert house.exchanges[0].outcome == "failed"
+    assert gateway.exchanges[0].outcome == "failed"
 
 
 # One endpoint's body on the path of another
@@ -551,9 +552,9 @@ async def test_a_body_of_responses_on_the_chat_path(upstream: str, stream: bool)
     is, answered as what was asked for."""
     say = SAY[upstream]()
     if stream:
-        house = house_of(say.start(), say.text("Hello"), say.stop())
+        gateway = house_of(say.start(), say.text("Hello"), say.stop())
     else:
-        house = house_of(say.whole("Hello"), plain=True)
+        gateway = house_of(say.whole("Hello"), plain=True)
     body = {
         "model": MODELS[upstream],
         "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
@@ -561,7 +562,7 @@ async def test_a_body_of_responses_on_the_chat_path(upstream: str, stream: bool)
         "reasoning": {"effort": "low"},
         "stream": stream,
     }
-    answer = await post(house, "chat.completions", body)
+    answer = await post(gateway, "chat.completions", body)
     assert answer.status == 200
     if stream:
         read = Read(answer.body)
@@ -569,7 +570,7 @@ async def test_a_body_of_responses_on_the_chat_path(upstream: str, stream: bool)
         assert {event["object"] for event in read.data} == {"chat.completion.chunk"}
     else:
         assert answer.json()["choices"][0]["message"]["content"] == "Hello"
-    up = house.upstream.requests[0]
+    up = gateway.upstream.requests[0]
     assert isinstance(up.body, bytes)
     assert b'"edit"' in up.body
     assert (
@@ -596,11 +597,11 @@ async def test_state_is_refused_where_it_is_not_looked_up(
     upstream: str, name: str, value: Any
 ) -> None:
     """Ignored, it would be an answer without the conversation it is about."""
-    house = house_of(SAY[upstream]().whole("Hello"), plain=True)
+    gateway = house_of(SAY[upstream]().whole("Hello"), plain=True)
     body = {"model": MODELS[upstream], "input": "And then?"}
-    answer = await post(house, "chat.completions", {**body, name: value})
+    answer = await post(gateway, "chat.completions", {**body, name: value})
     error = answer.json()["error"]
     assert (answer.status, error["code"], error["param"]) == (400, "unsupported_parameter", name)
-    assert house.upstream.requests == []
+    assert gateway.upstream.requests == []
     left_out = False if value is True else None
-    assert (await post(house, "chat.completions", {**body, name: left_out})).status == 200
+    assert (await post(gateway, "chat.completions", {**body, name: left_out})).status == 200
