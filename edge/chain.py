@@ -136,10 +136,10 @@ def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
 def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
     catalog, plans = parts.catalog, parts.plans
 
-    def instead(exchange: Exchange) -> Mapping[str, str]:
+    def downgrade_to(exchange: Exchange) -> Mapping[str, str]:
         if not exchange.row.downgradable:
             return {}
-        choices, principal = plans.instead(exchange.principal), exchange.principal
+        choices, principal = plans.downgrade_to(exchange.principal), exchange.principal
         if not choices or principal is None:
             return choices
         models = {kind: catalog.find(name) for kind, name in choices.items()}
@@ -155,7 +155,7 @@ def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
 
     if not plans.downgrade:
         return app
-    return DowngradeMiddleware(app, instead=instead, named=named)
+    return DowngradeMiddleware(app, downgrade_to=downgrade_to, named=named)
 
 
 def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:

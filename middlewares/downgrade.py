@@ -1,9 +1,9 @@
 """Serve another model where a limit would refuse the one that was asked for.
 
-Theory of operation. What stands inside is called as ever. If it answers with a refusal for which
-`instead` names a model, and no upstream was asked, that answer is not sent:
-`exchange.downgrade_to` is set and everything inside is called once more. What it answers then is
-sent, whatever it is.
+Theory of operation. The inner app is called as usual. If it refuses for a reason for which
+`downgrade_to` names a model, and no upstream was asked, that refusal is not sent:
+`exchange.downgrade_to` is set and the inner app is called a second time. Its second answer is sent
+in any case.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,25 +11,25 @@ from collections.abc import Callable, Mapping
 from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
 
-Instead = Callable[[Exchange], Mapping[str, str]]
+Downgrades = Callable[[Exchange], Mapping[str, str]]
 """By kind of refusal (`Problem.kind`): the model that serves instead. Empty for most."""
 
 
 class DowngradeMiddleware:
     """Serve another model where a limit would refuse.
 
-    instead: see `Instead`; asked once for each request. named: what clients know the model that
-        was asked for by.
+    downgrade_to: see `Downgrades`; called once for each request. named: the public name of the
+        model that was requested.
 
-    What is inside finds in `exchange.downgrade_to` the model to serve, and in `exchange.refused`
-    the kind of refusal that it is served for; whether that model is limited too is theirs to say.
-    The request body must have been read further out.
+    The inner app reads the model to serve from `exchange.downgrade_to` and the kind of the refusal
+    from `exchange.refused`. It may limit that model as well. The request body must have been read
+    further out.
 
     Reads:   attempts, model, problem
     Writes:  downgrade_to, refused, fallback_from, fallback_depth, problem, reason, outcome
     Rejects: never
     Order:   outside what refuses; inside what reads the body and knows the model
-    Cost:    nothing where `instead` is empty; else wraps send
+    Cost:    nothing where `downgrade_to` is empty; else wraps send
     """
 
     __slots__ = ("_instead", "_named", "app")
@@ -38,11 +38,11 @@ class DowngradeMiddleware:
         self,
         app: ASGIApp,
         *,
-        instead: Instead,
+        downgrade_to: Downgrades,
         named: Callable[[Exchange], str] = lambda exchange: exchange.model,
     ) -> None:
         self.app = app
-        self._instead = instead
+        self._instead = downgrade_to
         self._named = named
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -99,7 +99,7 @@ class Plans:
     ) -> tuple[Limits, Limits | None, Limits | None]:
         """`limits`, and its two parts. They have the very rates of it, as counters go by them."""
         later = None
-        if "rate_limited" in self.instead(principal):
+        if "rate_limited" in self.downgrade_to(principal):
             later = limits.requests
         door: Limits | None
         body: Limits | None
@@ -120,7 +120,7 @@ class Plans:
         """Whether any plan names a model to serve instead of one that is refused."""
         return bool(self._instead)
 
-    def instead(self, principal: Principal | None) -> Mapping[str, str]:
+    def downgrade_to(self, principal: Principal | None) -> Mapping[str, str]:
         """By kind of refusal: the model that serves instead."""
         plan = principal.plan if principal is not None else None
         return self._instead.get(plan or self._usual, _NOTHING)

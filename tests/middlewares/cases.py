@@ -79,8 +79,8 @@ async def _budget(m: ModuleType) -> AsyncIterator[Wrap]:
 
 @asynccontextmanager
 async def _downgrade(m: ModuleType) -> AsyncIterator[Wrap]:
-    instead = {"rate_limited": "small", "budget_exceeded": "small"}
-    yield lambda app: m.DowngradeMiddleware(app, instead=lambda exchange: instead)
+    downgrade_to = {"rate_limited": "small", "budget_exceeded": "small"}
+    yield lambda app: m.DowngradeMiddleware(app, downgrade_to=lambda exchange: downgrade_to)
 
 
 @asynccontextmanager

@@ -54,12 +54,12 @@ async def answers(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def ask(
-    script: Script, instead: Mapping[str, str] = SMALLER, model: str = "large"
+    script: Script, downgrade_to: Mapping[str, str] = SMALLER, model: str = "large"
 ) -> tuple[Recorded, Exchange]:
     scope = http_scope("POST")
     exchange = Exchange.of(scope)
     exchange.model = model
-    app = DowngradeMiddleware(script, instead=lambda exchange: instead)
+    app = DowngradeMiddleware(script, downgrade_to=lambda exchange: downgrade_to)
     async with Call(app, scope) as call:
         return await call.done(), exchange
 
@@ -130,7 +130,7 @@ async def test_nothing_instead_puts_nothing_around_send() -> None:
         sends.append(send)
         await refuses("rate_limited")(scope, receive, send)
 
-    call = Call(DowngradeMiddleware(inner, instead=lambda exchange: {}))
+    call = Call(DowngradeMiddleware(inner, downgrade_to=lambda exchange: {}))
     async with call:
         await call.done()
     assert call.status == 429
@@ -140,7 +140,7 @@ async def test_nothing_instead_puts_nothing_around_send() -> None:
 async def test_what_clients_know_the_model_by() -> None:
     app = DowngradeMiddleware(
         script := Script(refuses("rate_limited"), answers),
-        instead=lambda exchange: SMALLER,
+        downgrade_to=lambda exchange: SMALLER,
         named=lambda exchange: "the large one",
     )
     await request(app, "POST")
@@ -156,7 +156,7 @@ async def test_cancelled_before_the_second_call() -> None:
         await asyncio.Event().wait()
 
     script = Script(hangs, answers)
-    async with Call(DowngradeMiddleware(script, instead=lambda exchange: SMALLER)) as call:
+    async with Call(DowngradeMiddleware(script, downgrade_to=lambda exchange: SMALLER)) as call:
         await inside.wait()
         await call.cancel()
     assert call.record.messages == []
@@ -178,7 +178,7 @@ async def test_around_a_limiter() -> None:
         return None if exchange.downgrade_to else Limits(requests=Rate(2, 3600.0))
 
     limiter = RateLimitMiddleware(model, counters=counters, limits=limits, clock=lambda: 1.8e9)
-    app = DowngradeMiddleware(limiter, instead=lambda exchange: SMALLER)
+    app = DowngradeMiddleware(limiter, downgrade_to=lambda exchange: SMALLER)
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
