@@ -26,7 +26,7 @@ from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.management.http import AdminApp
-from edge.observability.request_log import dropped_lines, info_logger
+from edge.observability.log_setup import dropped_lines, info_logger
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
 from edge.runtime import descriptors, lifespan

@@ -1,13 +1,13 @@
-"""Values of metrics in memory that workers share, in place of prometheus_client's files.
+"""Metric values in memory that the workers share, instead of prometheus_client's files.
 
-prometheus_client keeps what several processes count in mapped files. A full disk kills a process
-that writes to such a file (SIGBUS), and a removed folder ends the process that opens one. Here the
-values stand in one anonymous mapping, made before the workers are forked: no disk has a part in it.
+prometheus_client keeps the values of several processes in mapped files. A full disk kills a process
+that writes to such a file (SIGBUS), and a process that opens a file in a removed folder fails. Here
+the values are in one anonymous mapping, created before the workers are forked, without a disk.
 
 The mapping has a slot for each process. A process claims one when it first counts: a free one, or
-that of a process that has died, whose counters it goes on with, so that no sum goes back. Gauges of
-the kind `live...` count only while their process lives. A slot is like a file of prometheus_client:
-a head, then entries of a key (JSON, padded to 8 bytes), a value and a timestamp.
+that of a dead process, whose counters it continues, so that no sum decreases. Gauges of the modes
+`live...` count only while their process lives. A slot is like a file of prometheus_client: a head,
+then entries of a key (JSON, padded to 8 bytes), a value and a timestamp.
 """
 
 import json
@@ -32,17 +32,17 @@ from middlewares.prometheus_internals import (
 )
 
 _SLOT = 8 << 20
-"""Bytes for the values of one process, about 40,000. Only what is used takes memory."""
+"""Bytes for the values of one process, about 40,000. Unused pages take no memory."""
 _ALL = 256 << 20
 """Bytes for all slots together."""
 _HEAD = struct.Struct("=iiq")
-"""Of a slot: bytes used, process id, values that found no room."""
+"""The head of a slot: bytes used, process id, values without room."""
 _LENGTH = struct.Struct("=i")
 _VALUE = struct.Struct("=dd")
 
 
 class _Key(NamedTuple):
-    """What identifies a value. kind: counter, gauge or histogram. mode: of a gauge."""
+    """The identity of a value. kind: counter, gauge or histogram. mode: of a gauge."""
 
     kind: str
     mode: str
@@ -71,7 +71,7 @@ class _Slot:
         self.places: dict[bytes, int] = {}
 
     def head(self) -> tuple[int, int, int]:
-        """Bytes used, process id and values that found no room."""
+        """Bytes used, process id and values without room."""
         used, pid, lost = _HEAD.unpack_from(self._memory, self._base)
         return used or _HEAD.size, pid, lost
 
@@ -79,12 +79,12 @@ class _Slot:
         self._memory[self._base : self._base + _HEAD.size] = _HEAD.pack(used, pid, lost)
 
     def own(self, pid: int) -> None:
-        """Belong to the process `pid`; 0 is none."""
+        """Give the slot to the process `pid`; 0 frees it."""
         used, _, lost = self.head()
         self._set_head(used, pid, lost)
 
     def adopt(self, pid: int) -> None:
-        """Belong to the process `pid`, which goes on with what is here, but for live gauges."""
+        """Give the slot to the process `pid`, which continues its values except live gauges."""
         for key, _, place in list(self.entries()):
             if _Key.of(key).live:
                 self.write(place, nan, 0.0)
@@ -93,7 +93,7 @@ class _Slot:
         self._set_head(used, pid, lost)
 
     def entries(self) -> Iterator[tuple[bytes, tuple[float, float], int]]:
-        """Key, value with its timestamp, and place of each."""
+        """Key, value with timestamp, and place of each entry."""
         used = self.head()[0]
         copy = self._memory[self._base : self._base + used]
         at = _HEAD.size
@@ -105,7 +105,7 @@ class _Slot:
             at = place + _VALUE.size
 
     def place_of(self, key: bytes) -> int | None:
-        """Where the value of `key` stands, made when it is not there; None without room for it."""
+        """The place of the value of `key`, added when missing; None without room."""
         place = self.places.get(key)
         if place is not None:
             return place
@@ -132,11 +132,11 @@ class _Slot:
 
 
 class MetricMemory:
-    """Make it before the fork, `install` it before the first metric, and register it for a scrape:
-    it is a collector of prometheus_client, over all processes.
+    """The shared memory, and a collector of prometheus_client over all processes.
 
-    processes: how many may live at a time. Raises OSError where there is no memory to be had.
-    name: of the gauge that says how many values found no room.
+    Create it before the fork, `install` it before the first metric, and register it for a scrape.
+    processes: how many may live at a time. name: of the gauge of values without room.
+    Raises OSError when there is no memory.
     """
 
     def __init__(self, processes: int, *, name: str = "penstock_metrics_missing") -> None:
@@ -151,17 +151,17 @@ class MetricMemory:
         self._keys: dict[bytes, _Key] = {}
 
     def install(self) -> None:
-        """Have every metric of this process made from now on keep its values here."""
+        """Keep the values of all metrics that this process creates from now on here."""
         set_value_class(type("SharedValue", (_SharedValue,), {"memory": self}))
 
     def release(self, pid: int) -> None:
-        """The process `pid` has died."""
+        """Free the slot of the process `pid`, which has ended."""
         for slot in self._slots:
             if slot.head()[1] == pid:
                 slot.own(0)
 
     def slot(self) -> _Slot | None:
-        """This process's own, claimed when it has none; None while there is none left."""
+        """The slot of this process, claimed at first use; None when all are taken."""
         pid = os.getpid()
         if pid != self._pid:
             self._pid = pid
@@ -182,7 +182,7 @@ class MetricMemory:
         return None
 
     def collect(self) -> Iterable[Metric]:
-        """What all processes have counted."""
+        """The metrics of all processes."""
         found: dict[str, Metric] = {}
         lost = 0
         for slot in self._slots:
@@ -211,14 +211,14 @@ class MetricMemory:
         return [*sum_of_processes(found), missing]
 
     def registry(self) -> CollectorRegistry:
-        """A registry that has this collector alone."""
+        """A registry with this collector only."""
         registry = CollectorRegistry()
         registry.register(self)
         return registry
 
 
 class _SharedValue:
-    """One number, as prometheus_client wants it. Not thread-safe, like the metrics that use it."""
+    """One number, with the interface of prometheus_client. Not thread-safe, like its metrics."""
 
     memory: ClassVar[MetricMemory]
 
@@ -242,7 +242,7 @@ class _SharedValue:
         self._settle()
 
     def _settle(self) -> None:
-        """Find the place in this process's slot, and go on with what is there."""
+        """Find the place in the slot of this process, and continue its value."""
         self._slot = self.memory.slot()
         self._place = None
         self._value = 0.0
@@ -271,14 +271,14 @@ class _SharedValue:
         return self._value
 
     def set_exemplar(self, _exemplar: Any) -> None:
-        """Exemplars are not shared, as in prometheus_client's own files."""
+        """Ignore exemplars, as the files of prometheus_client do."""
 
     def get_exemplar(self) -> None:
         return None
 
 
 def _lock() -> int:
-    """A descriptor of a file that no disk has, by which processes take turns."""
+    """A descriptor of a file in memory, for a lock between processes."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("metrics")
     with TemporaryFile() as file:

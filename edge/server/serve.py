@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.config.load import Settings
+from edge.observability.log_setup import configure
 from edge.observability.metric_memory import MetricMemory
-from edge.observability.request_log import configure
 from edge.runtime.descriptors import DescriptorBudget, take_allowed
 from edge.runtime.memory_limits import low_memory_limits
 from edge.runtime.run_folder import RunFolder, remove_leftovers

@@ -8,8 +8,8 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
 from edge.config.snapshot import SharedConfig
+from edge.observability.log_setup import configure
 from edge.observability.metric_memory import MetricMemory
-from edge.observability.request_log import configure
 from edge.runtime.descriptors import DescriptorBudget
 from edge.runtime.run_folder import RunFolder
 from edge.runtime.standard_streams import print_to_log

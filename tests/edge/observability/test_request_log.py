@@ -1,32 +1,21 @@
 """What is counted and what is logged, after real requests through the chain."""
 
 import asyncio
-import io
 import json
-import logging
-import os
-import re
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from edge.observability.request_log import (
-    LineSink,
-    RequestLogMiddleware,
-    configure,
-    dropped_lines,
-    info_logger,
-    request_line,
-)
+from edge.observability.log_setup import configure
+from edge.observability.request_log import RequestLogMiddleware, request_line
 from edge.upstreams import ConnectFailed, Disconnected
 from middlewares import Attempt, Exchange, Principal, Target, Usage
 from middlewares.asgi import Receive, Scope, Send
 from tests.asgi import Call, http_scope, request
 from tests.edge.scripted import JSON, UPSTREAM_KEY, Answer, Scripted, ScriptedGateway
-from tests.waiting import DEADLINE
+
+from .log_output import Out
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m1", "messages": [{"role": "user", "content": "prompt-canary"}]}
@@ -282,107 +271,6 @@ async def test_a_log_that_raises_does_not_swallow_the_apps_own_failure() -> None
         await request(app, "GET", "/")
 
 
-# The sink
-
-
-class Out(io.BytesIO):
-    """A file that counts its writes and may refuse them."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        super().__init__()
-        self.error = error
-        self.writes = 0
-
-    def write(self, data: Any) -> int:
-        self.writes += 1
-        if self.error is not None:
-            raise self.error
-        return super().write(data)
-
-
-@pytest.fixture
-def restored() -> Iterator[None]:
-    """Put logging back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    names = ("httpx", "httpcore", "alembic", "sqlalchemy", "aiosqlite", "asyncio")
-    levels = {name: logging.getLogger(name).level for name in names}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, old in levels.items():
-        logging.getLogger(name).setLevel(old)
-    structlog.reset_defaults()
-
-
-async def test_lines_are_gathered_and_written_together() -> None:
-    out = Out()
-    sink = LineSink(out)
-    for i in range(5):
-        sink.line(b"%d" % i)
-    assert out.writes == 0
-    async with asyncio.timeout(DEADLINE):
-        while not out.writes:
-            await asyncio.sleep(0.02)
-    assert (out.writes, out.getvalue()) == (1, b"0\n1\n2\n3\n4\n")
-    sink.line(b"5")
-    sink.flush()
-    sink.flush()
-    assert (out.writes, out.getvalue()[-2:]) == (2, b"5\n")
-
-
-def test_a_pipe_that_nobody_reads_costs_lines_and_never_a_wait() -> None:
-    reading, writing = os.pipe()
-    sink = LineSink(io.FileIO(writing, "wb"))
-    for i in range(20):
-        sink.line(b"%d " % i + b"x" * (1 << 20))  # more than pipe and buffer hold
-    sink.flush(0.05)
-    sink.line(b"after")
-    kept = b""
-    with io.FileIO(reading) as pipe:
-        while b"after\n" not in kept or b"dropped" not in kept:
-            kept += pipe.read(1 << 20) or b""
-    lines = kept.splitlines()
-    whole = [line for line in lines if line.endswith(b"x" * (1 << 20))]
-    assert [line.split()[0] for line in whole] == [b"%d" % i for i in range(len(whole))]
-    (lost,) = [json.loads(line) for line in lines if b"dropped" in line]
-    assert lost["level"] == "error"
-    assert len(whole) + lost["n"] + (b"after" in lines) == 21
-    assert 0 < len(whole) < 20
-
-
-async def test_a_full_pipe_that_does_not_block_is_tried_again() -> None:
-    class Full(Out):
-        def write(self, data: Any) -> Any:
-            self.writes += 1
-            return None if self.writes < 3 else io.BytesIO.write(self, data[:2])
-
-    out = Full()
-    sink = LineSink(out)
-    sink.line(b"whole")
-    sink.flush()
-    assert out.getvalue() == b"whole\n"
-
-
-def test_lines_of_many_threads_stay_whole() -> None:
-    out = Out()
-    sink = LineSink(out)
-
-    def write(name: int) -> None:
-        for i in range(200):
-            sink.line(b"%d-%d" % (name, i))
-
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    sink.flush()
-    expected = {b"%d-%d" % (n, i) for n in range(4) for i in range(200)}
-    lines = out.getvalue().split(b"\n")[:-1]
-    assert (len(lines), set(lines)) == (800, expected)
-
-
 @pytest.mark.parametrize("error", [OSError("disk full"), BrokenPipeError(), ValueError("closed")])
 async def test_a_log_that_cannot_be_written_stops_nothing(error: Exception, restored: None) -> None:
     out = Out(error)
@@ -397,62 +285,6 @@ async def test_a_log_that_cannot_be_written_stops_nothing(error: Exception, rest
     sink.flush()
     assert out.writes == 1
     assert (await request(logged, "POST", CHAT, json=BODY)).status == 200
-
-
-def lines(out: Out) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.getvalue().splitlines()]
-
-
-def test_json_lines(restored: None) -> None:
-    out = Out()
-    sink = configure(out=out, level="warning")
-    structlog.get_logger().info("quiet")
-    structlog.get_logger().warning("loud", number=1, when=object)
-    logging.getLogger("some.library").warning("library %s", "says")
-    try:
-        raise ZeroDivisionError("why")
-    except ZeroDivisionError:
-        logging.getLogger("some.library").exception("failed")
-    sink.flush()
-    loud, library, failed = lines(out)
-    assert (loud["event"], loud["level"], loud["number"]) == ("loud", "warning", 1)
-    assert loud["time"].endswith("+00:00")
-    assert (library["event"], library["logger"]) == ("library says", "some.library")
-    assert "ZeroDivisionError: why" in failed["exception"]
-
-
-@pytest.mark.parametrize("form", ["json", "console"])
-@pytest.mark.parametrize("level", ["info", "warning"])
-def test_the_short_way_to_the_log_writes_what_structlog_would(
-    form: str, level: str, restored: None
-) -> None:
-    out = Out()
-    sink = configure(out=out, form=form, level=level)
-    info_logger()("request", path="/v1", level="of the client", n=1)
-    structlog.get_logger().info("request", path="/v1", level="of the client", n=1)
-    sink.flush()
-    written = out.getvalue().splitlines()
-    if level == "warning":
-        assert written == []
-        return
-    written = [re.sub(rb"[0-9-]+T[0-9:.]+\+00:00", b"TIME", line) for line in written]
-    assert len(written) == 2 and written[0] == written[1] and b"/v1" in written[0]
-
-
-def test_a_line_that_is_not_utf_8_is_written_all_the_same(restored: None) -> None:
-    out = Out()
-    sink = configure(out=out)
-    structlog.get_logger().info("request", path="/\udcff", model="\ud800")
-    sink.flush()
-    assert len(lines(out)) == 1
-
-
-def test_the_console_form_is_for_people(restored: None) -> None:
-    out = Out()
-    sink = configure(out=out, form="console")
-    structlog.get_logger().info("hello", answer=42)
-    sink.flush()
-    assert b"hello" in out.getvalue() and b"answer=42" in out.getvalue()
 
 
 async def test_a_lifespan_passes() -> None:
@@ -483,18 +315,3 @@ async def test_quiet_endpoints_can_be_chosen() -> None:
         async with Call(log, http_scope("GET", path)) as call:
             await call.ended()
     assert seen == ["/loud"]
-
-
-def test_lines_that_nobody_takes_off_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
-    out = os.fdopen(writer, "wb", buffering=0)
-    sink = LineSink(out)
-    line = b"x" * (1 << 20)
-    for _ in range(64):  # of which the pipe takes a part of one
-        sink.line(line)
-    assert 50 <= sink.dropped <= 57
-    monkeypatch.setattr(structlog, "get_config", lambda: {"logger_factory": lambda: sink})
-    assert dropped_lines() == sink.dropped
-    os.close(reader)
-    sink.flush(DEADLINE)
-    out.close()
