@@ -102,7 +102,7 @@ class FallbackMiddleware:
             candidates = await candidates
         if not candidates:
             return await self.app(scope, receive, send)
-        if len(candidates) == 1 and not self._retry.again and not self._statuses:
+        if len(candidates) == 1 and not self._retry.retries and not self._statuses:
             return await self._once(exchange, candidates[0], scope, receive, send)
         await self._attempts(exchange, candidates, scope, receive, send)
 

@@ -27,21 +27,20 @@ Step = Literal["raise", "raise_failure", "again"]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """How long to go on.
+    """How often and for how long a request is attempted again.
 
-    attempts: attempts of one exchange, at most. seconds: after which none is begun any more.
-    again: how often a candidate is tried again, once each was tried. Before that, a pause: at
-    random up to `pause` seconds, twice as much each time, at most `longest`.
-    unanswered: whether to go on where a request was sent and nothing came back, so that it may
-    have been worked on, and be paid for twice.
+    max_attempts: of one request. deadline: seconds after which no attempt begins. retries: further
+    rounds over the same candidates, each after a random pause of up to `backoff` seconds, doubled
+    each time, at most `max_backoff`. retry_unanswered: also where a request was sent and no answer
+    came, so that it may have been processed and be paid for twice.
     """
 
-    attempts: int = 5
-    seconds: float = 300.0
-    again: int = 0
-    pause: float = 0.5
-    longest: float = 8.0
-    unanswered: bool = True
+    max_attempts: int = 5
+    deadline: float = 300.0
+    retries: int = 0
+    backoff: float = 0.5
+    max_backoff: float = 8.0
+    retry_unanswered: bool = True
 
 
 class AttemptGuard:
@@ -130,7 +129,9 @@ class RetryState:
     @property
     def possible(self) -> bool:
         """Whether there could ever be a second attempt."""
-        return self._retry.attempts > 1 and (len(self._candidates) > 1 or self._retry.again > 0)
+        return self._retry.max_attempts > 1 and (
+            len(self._candidates) > 1 or self._retry.retries > 0
+        )
 
     @property
     def depth(self) -> int:
@@ -141,7 +142,7 @@ class RetryState:
     def repeatable(self) -> bool:
         """Whether another attempt may follow the one that was taken last."""
         retry = self._retry
-        return self._tried < retry.attempts and bool(self._left or self._rounds < retry.again)
+        return self._tried < retry.max_attempts and bool(self._left or self._rounds < retry.retries)
 
     def take(self) -> Candidate:
         """The next candidate to try."""
@@ -180,29 +181,29 @@ class RetryState:
         """Whether there is another attempt, after `pause` seconds."""
         retry = self._retry
         self.pause = 0.0
-        if self._tried >= retry.attempts:
+        if self._tried >= retry.max_attempts:
             return False
         attempts = exchange.attempts
-        if attempts and attempts[-1].unanswered and not retry.unanswered:
+        if attempts and attempts[-1].unanswered and not retry.retry_unanswered:
             return False
         spent = self._clock() - self._began
         if self._left:
-            return spent < retry.seconds
-        if self._rounds >= retry.again:
+            return spent < retry.deadline
+        if self._rounds >= retry.retries:
             return False
-        most = doubled(retry.pause, retry.longest, self._rounds)
+        most = doubled(retry.backoff, retry.max_backoff, self._rounds)
         pause = self._random() * most
         again = list(self._candidates)
         if self._health is not None:
             waits = [self._health.wait(candidate.target) for candidate in again]
-            if min(waits) > retry.longest:
+            if min(waits) > retry.max_backoff:
                 return False  # they have asked to be left alone for longer
             again = [
                 candidate for candidate, wait in zip(again, waits, strict=True) if wait <= most
             ]
             pause = max(pause, min(waits))
             again = again or [self._candidates[waits.index(min(waits))]]
-        if spent + pause >= retry.seconds:
+        if spent + pause >= retry.deadline:
             return False
         self._rounds += 1
         self._left = again

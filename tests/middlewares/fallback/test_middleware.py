@@ -234,7 +234,7 @@ def test_a_failed_answer_that_ends_in_a_problem() -> None:
     async def main() -> None:
         health = health_of()
         script = Script(both, both, answers())
-        retry = RetryPolicy(again=1, pause=1.0)
+        retry = RetryPolicy(retries=1, backoff=1.0)
         answer = await request(app_of(script, places(A, B), health=health, retry=retry))
         assert answer.status == 200
         assert script.times == [0, 0, 1]
@@ -361,7 +361,7 @@ def test_where_there_is_no_second_try_the_body_is_not_held() -> None:
     assert ask(app_of(script, places(A), body=10), body=b"x" * 11).status == 200
     assert bodies == [b"x" * 11]
     script = Script(reading(answers(), bodies))
-    retry = RetryPolicy(attempts=1)
+    retry = RetryPolicy(max_attempts=1)
     assert ask(app_of(script, places(A, B), retry=retry, body=10), body=b"x" * 11).status == 200
 
 
@@ -625,21 +625,21 @@ def test_a_cancelled_try_has_ended() -> None:
 def test_no_more_attempts_than_allowed(attempts: int) -> None:
     script = Script(*[raises("upstream_error")] * attempts)
     with pytest.raises(Problem):
-        ask(app_of(script, places(A, B, C), retry=RetryPolicy(attempts=attempts, again=9)))
+        ask(app_of(script, places(A, B, C), retry=RetryPolicy(max_attempts=attempts, retries=9)))
     assert len(script.tried) == attempts
 
 
 def test_no_try_begins_after_its_time() -> None:
     script = Script(after(4, raises("upstream_error")), after(7, raises("upstream_timeout")))
     with pytest.raises(Problem) as raised:
-        ask(app_of(script, places(A, B, C), retry=RetryPolicy(seconds=10)))
+        ask(app_of(script, places(A, B, C), retry=RetryPolicy(deadline=10)))
     assert script.times == [0.0, 4.0]
     assert raised.value.kind == "upstream_timeout"
 
 
 def test_rounds_with_pauses_that_grow() -> None:
     script = Script(*[raises("upstream_error")] * 7, answers())
-    retry = RetryPolicy(attempts=99, again=4, pause=1.0, longest=3.0)
+    retry = RetryPolicy(max_attempts=99, retries=4, backoff=1.0, max_backoff=3.0)
     ask(app_of(script, places(A, B), retry=retry))
     assert script.tried == ["a", "b"] * 4
     assert script.times == [0, 0, 1, 1, 3, 3, 6, 6]
@@ -647,28 +647,30 @@ def test_rounds_with_pauses_that_grow() -> None:
 
 def test_pauses_are_at_random() -> None:
     script = Script(raises("upstream_error"), answers())
-    ask(app_of(script, places(A), retry=RetryPolicy(again=1, pause=1.0), chance=0.25))
+    ask(app_of(script, places(A), retry=RetryPolicy(retries=1, backoff=1.0), chance=0.25))
     assert script.times == [0, 0.25]
 
 
 def test_rounds_come_to_an_end() -> None:
     script = Script(*[raises("upstream_error")] * 4)
     with pytest.raises(Problem):
-        ask(app_of(script, places(A, B), retry=RetryPolicy(attempts=99, again=1)))
+        ask(app_of(script, places(A, B), retry=RetryPolicy(max_attempts=99, retries=1)))
     assert script.tried == ["a", "b", "a", "b"]
 
 
 def test_a_pause_that_would_take_too_long_is_not_begun() -> None:
     script = Script(after(9.5, raises("upstream_error")))
     with pytest.raises(Problem):
-        ask(app_of(script, places(A), retry=RetryPolicy(again=1, pause=1.0, seconds=10)))
+        ask(app_of(script, places(A), retry=RetryPolicy(retries=1, backoff=1.0, deadline=10)))
     assert script.times == [0.0]
 
 
 def test_a_round_waits_as_long_as_it_was_asked_to() -> None:
     async def main() -> None:
         script = Script(raises("rate_limited", retry_after=3), answers())
-        app = app_of(script, places(A), retry=RetryPolicy(again=1, pause=0.5), health=health_of())
+        app = app_of(
+            script, places(A), retry=RetryPolicy(retries=1, backoff=0.5), health=health_of()
+        )
         await request(app, timeout=100)
         assert script.times == [0.0, pytest.approx(3.0)]
 
@@ -679,7 +681,7 @@ def test_a_round_is_without_those_who_want_to_be_left_alone_for_longer() -> None
     async def main() -> None:
         script = Script(raises("rate_limited", retry_after=60), raises("upstream_error"), answers())
         app = app_of(
-            script, places(A, B), retry=RetryPolicy(again=1, pause=0.5), health=health_of()
+            script, places(A, B), retry=RetryPolicy(retries=1, backoff=0.5), health=health_of()
         )
         await request(app, timeout=100)
         assert script.tried == ["a", "b", "b"]
@@ -690,7 +692,9 @@ def test_a_round_is_without_those_who_want_to_be_left_alone_for_longer() -> None
 def test_nobody_waits_for_who_wants_to_be_left_alone_for_too_long() -> None:
     async def main() -> None:
         script = Script(raises("rate_limited", retry_after=9))
-        app = app_of(script, places(A), retry=RetryPolicy(again=1, longest=8.0), health=health_of())
+        app = app_of(
+            script, places(A), retry=RetryPolicy(retries=1, max_backoff=8.0), health=health_of()
+        )
         with pytest.raises(Problem):
             await request(app, timeout=100)
         assert script.times == [0.0]
@@ -701,7 +705,7 @@ def test_nobody_waits_for_who_wants_to_be_left_alone_for_too_long() -> None:
 def test_a_client_that_leaves_during_a_pause() -> None:
     async def main() -> None:
         script = Script(raises("upstream_error"))
-        retry = RetryPolicy(again=1, pause=8.0)
+        retry = RetryPolicy(retries=1, backoff=8.0)
         async with Call(app_of(script, places(A), retry=retry), timeout=100) as call:
             await asyncio.sleep(2)
             call.hang_up()
@@ -719,7 +723,7 @@ def test_a_client_that_leaves_during_a_pause() -> None:
 def test_what_may_have_been_worked_on(unanswered: bool, goes_on: bool) -> None:
     """Tried elsewhere only where that is wanted; what was refused before it was sent, always."""
     script = Script(raises("upstream_timeout", unanswered=unanswered), answers())
-    app = app_of(script, places(A, B), retry=RetryPolicy(unanswered=goes_on))
+    app = app_of(script, places(A, B), retry=RetryPolicy(retry_unanswered=goes_on))
     if unanswered and not goes_on:
         with pytest.raises(Problem):
             ask(app)
@@ -753,7 +757,7 @@ def test_another_model_at_once_has_depth_one() -> None:
 
 def test_back_at_the_model_that_was_asked_for() -> None:
     script = Script(*[raises("upstream_error")] * 2, answers())
-    ask(app_of(script, OTHERS[:2], retry=RetryPolicy(again=1)))
+    ask(app_of(script, OTHERS[:2], retry=RetryPolicy(retries=1)))
     assert script.found == [("", 0), ("large", 1), ("", 0)]
 
 
@@ -805,8 +809,8 @@ def test_but_where_another_model_is_the_first_its_refusal_is_the_callers() -> No
         ([raises("upstream_error"), answers()], RetryPolicy()),
         ([raises("upstream_error"), raises("upstream_timeout")], RetryPolicy()),
         ([raises("upstream_error"), raises("invalid_request")], RetryPolicy()),
-        ([raises("upstream_error")], RetryPolicy(attempts=1)),
-        ([raises("upstream_error"), raises("upstream_error")], RetryPolicy(seconds=0.0)),
+        ([raises("upstream_error")], RetryPolicy(max_attempts=1)),
+        ([raises("upstream_error"), raises("upstream_error")], RetryPolicy(deadline=0.0)),
         ([answers(503), raises("upstream_error")], RetryPolicy()),
     ],
 )
