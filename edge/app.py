@@ -410,7 +410,10 @@ class Gateway:
         token = settings.auth.admin_token
         plans = Plans(settings)
         usage_report = UsageReport(
-            terms=plans.terms, accounts=shared.accounts, rates=shared.counters, ledger=shared.ledger
+            limits=plans.limits,
+            accounts=shared.accounts,
+            rates=shared.counters,
+            ledger=shared.ledger,
         )
         bottom = handlers(
             settings,

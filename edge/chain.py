@@ -108,7 +108,7 @@ def _door(app: ASGIApp, parts: Parts) -> ASGIApp:
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
-        limits=parts.plans.at_the_door,
+        limits=parts.plans.before_body,
         exempt=_unlimited(parts),
         line=parts.line,
         unread=True,
@@ -126,7 +126,7 @@ def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
-        limits=parts.plans.of_the_body,
+        limits=parts.plans.with_body,
         exempt=_unlimited(parts),
         tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
         line=parts.second_queue,
@@ -139,7 +139,7 @@ def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
     def downgrade_to(exchange: Exchange) -> Mapping[str, str]:
         if not exchange.row.downgradable:
             return {}
-        choices, principal = plans.downgrade_to(exchange.principal), exchange.principal
+        choices, principal = plans.downgrades(exchange.principal), exchange.principal
         if not choices or principal is None:
             return choices
         models = {kind: catalog.find(name) for kind, name in choices.items()}

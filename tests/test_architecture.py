@@ -363,7 +363,7 @@ def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> Non
     for name, module in (
         ("read_body", "middlewares.body"),
         ("Upload", "middlewares.uploads"),
-        ("check_passed_on", "edge.upstreams.provider"),
+        ("check_forwarded_headers", "edge.upstreams.provider"),
     ):
         if f"{module}.{name}" in imported:
             made |= problems(trees[module])

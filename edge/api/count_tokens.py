@@ -29,7 +29,7 @@ from edge.routing.catalog import Model
 from edge.runtime.worker_thread import aside
 from edge.upstreams import Request, Response, UpstreamFailure
 from edge.upstreams.bodies import BOM
-from edge.upstreams.provider import Provider, passed_on
+from edge.upstreams.provider import Provider, forwarded_headers
 from edge.upstreams.refusal import problem_of
 from edge.vendors.errors.redact import redacted
 from middlewares.asgi import Receive, Scope, Send, send_json
@@ -137,7 +137,7 @@ class CountingApp:
         request = Request(
             method=b"POST",
             target=provider.target(row.upstream_path, _query(exchange.dialect, scope)),
-            headers=(*provider.headers, *passed_on(native, scope["headers"])),
+            headers=(*provider.headers, *forwarded_headers(native, scope["headers"])),
             body=await aside(write) if exchange.large else write(),
         )
         try:
@@ -152,7 +152,7 @@ class CountingApp:
         except FirstTokenTimeout as limit:
             attempt.error = f"{target.name}: {limit}"
         except UpstreamFailure as failure:
-            attempt.error = f"{target.name}: {redacted(provider.masked(failure.reason))}"
+            attempt.error = f"{target.name}: {redacted(provider.without_secrets(failure.reason))}"
         except Problem as problem:
             attempt.error = problem.reason
             if problem.kind not in _OURS:
@@ -177,7 +177,7 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
         attempt.status = status = response.status
         body = await _read(response)
         if provider.secrets and status >= 300:
-            body = provider.masked(body.decode("utf-8", "replace")).encode()
+            body = provider.without_secrets(body.decode("utf-8", "replace")).encode()
     finally:
         response.close()
     if 200 <= status < 300:
@@ -216,7 +216,7 @@ async def _read(response: Response) -> bytes:
 def _body(dialect: Dialect, fields: Fields, model: str, family: str, provider: Provider) -> bytes:
     """What would be sent to be answered, less what only an answer needs."""
     answered = PASSTHROUGH[dialect].prepare(fields, model, False, family=family)
-    sent = decode_fields(provider.shaped(answered, []))
+    sent = decode_fields(provider.with_body_settings(answered, []))
     uncounted = _UNCOUNTED[dialect]
     return encode({name: raw for name, raw in sent.items() if name not in uncounted})
 

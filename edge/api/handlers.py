@@ -133,7 +133,7 @@ def stateful(
             keep=settings.keep_responses,
             limit=settings.server.max_body,
             lost=metrics.not_kept.inc,
-            quote=estimator.quote,
+            estimate_body=estimator.estimate_body,
         )
         return Stateful(app, kept)
 

@@ -9,21 +9,21 @@ from middlewares.bounded_map import BoundedMap
 
 PER_BYTE = 0.6
 """Tokens for a byte of body before anything is known."""
-_LEAST_PER_BYTE, _MOST_PER_BYTE = 0.15, 1.5
-_EASE = 0.02
+_MIN_PER_BYTE, _MAX_PER_BYTE = 0.15, 1.5
+_DECAY = 0.02
 """How much of the way down one observation leads."""
-_FLOOR, _CEILING = 0.5, 2.0
+_MIN_FACTOR, _MAX_FACTOR = 0.5, 2.0
 _MARGIN = 1.05
 _WINDOW = 128
-_ABOVE = 0.04
+_ABOVE_SHARE = 0.04
 """Part of the observations that may lie above the factor, before the margin."""
-_HEARD = 64
+_MAX_PRINCIPALS = 64
 """Principals of a model whose factors are remembered for those that are new."""
-_QUORUM = 4
+_MIN_PRINCIPALS = 4
 """So many must have taught something before it says anything of others."""
 
 
-class PerByte:
+class ByteFactor:
     """Tokens for a byte of body: up at once, down slowly."""
 
     __slots__ = ("factor",)
@@ -31,16 +31,16 @@ class PerByte:
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def take(self, ratio: float) -> None:
+    def observe(self, ratio: float) -> None:
         """Tokens that were counted, over the bytes of the body."""
         ratio *= _MARGIN
         if ratio > self.factor:
-            self.factor = min(_MOST_PER_BYTE, ratio)
+            self.factor = min(_MAX_PER_BYTE, ratio)
         else:
-            self.factor += (max(_LEAST_PER_BYTE, ratio) - self.factor) * _EASE
+            self.factor += (max(_MIN_PER_BYTE, ratio) - self.factor) * _DECAY
 
 
-class PerWeight:
+class WeightFactor:
     """The factor of texts. A first ratio, which was not observed, keeps it up until there are
     enough."""
 
@@ -50,23 +50,23 @@ class PerWeight:
         self.factor = factor
         self._ratios: deque[float] = deque((factor / _MARGIN,), _WINDOW)
 
-    def take(self, ratio: float) -> None:
+    def observe(self, ratio: float) -> None:
         """Tokens that were counted, over the weight of the text."""
         self._ratios.append(ratio)
         ranked = sorted(self._ratios, reverse=True)
-        factor = ranked[int(len(ranked) * _ABOVE)] * _MARGIN
-        self.factor = min(_CEILING, max(_FLOOR, factor))
+        factor = ranked[int(len(ranked) * _ABOVE_SHARE)] * _MARGIN
+        self.factor = min(_MAX_FACTOR, max(_MIN_FACTOR, factor))
 
 
-_Learner = TypeVar("_Learner", PerByte, PerWeight)
+_Learner = TypeVar("_Learner", ByteFactor, WeightFactor)
 
 
-class Learnt(Generic[_Learner]):
+class LearnedFactors(Generic[_Learner]):
     """What the answers of each model have taught, apart for each principal.
 
-    A principal's factor comes from its own texts. One whose texts have taught nothing yet has the
-    median of all others' factors, once there are `_QUORUM` of them, else `first`: so no principal
-    can move the factor of another beyond what the half of them have.
+    A principal's factor comes from its own texts. A principal without observations gets the median
+    of all others' factors once there are `_MIN_PRINCIPALS` of them, else `first`. So no principal
+    can move another's factor beyond what half of them have.
 
     most: pairs of model and principal; those longest unheard of are forgotten.
     """
@@ -82,19 +82,19 @@ class Learnt(Generic[_Learner]):
         own = self._own.get((entry, principal))
         return own.factor if own is not None else self._common(entry)
 
-    def take(self, entry: str, principal: str, ratio: float) -> None:
+    def observe(self, entry: str, principal: str, ratio: float) -> None:
         """An upstream has counted: tokens over the bytes, or over the weight, of a text."""
         own = self._own.get((entry, principal)) or self._make(self._common(entry))
-        own.take(ratio)
+        own.observe(ratio)
         self._own.put((entry, principal), own)
         factors = self._factors.get(entry)
         if factors is None:
-            factors = BoundedMap(_HEARD)
+            factors = BoundedMap(_MAX_PRINCIPALS)
         factors.put(principal, own.factor)
         self._factors.put(entry, factors)
 
     def _common(self, entry: str) -> float:
         factors = self._factors.get(entry)
-        if factors is None or len(factors) < _QUORUM:
+        if factors is None or len(factors) < _MIN_PRINCIPALS:
             return self._first
         return median_high(factors.values())

@@ -17,7 +17,7 @@ _LONG_EDGE = 2576
 _PER_TOKEN = 750  # Anthropic: pixels
 _TILE, _TILE_TOKENS, _BASE_TOKENS = 512, 170, 85  # OpenAI: GPT-4o and its kin
 _FIT, _SHORT_EDGE = 2048, 768
-_PATCH, _MOST_PATCHES, _PATCH_TOKENS = 32, 1536, 2.46  # OpenAI: GPT-4.1 nano, the dearest
+_PATCH, _MAX_PATCHES, _PATCH_TOKENS = 32, 1536, 2.46  # OpenAI: GPT-4.1 nano, the dearest
 _HEAD = 64
 """Bytes in which PNG, GIF and WebP have their size."""
 _JPEG_HEAD = 256 << 10
@@ -31,10 +31,10 @@ _PAGE = 4500
 """Anthropic: up to 3,000 of text and the picture of the page."""
 _PAGE_BYTES = 20_000
 """A page has seldom less, where the file does not show its pages."""
-_MOST_PAGES = 1000
+_MAX_PAGES = 1000
 
 _PAGES, _TREES = (b"/Type/Page", b"/Type /Page"), (b"/Type/Pages", b"/Type /Pages")
-_LONGEST_WORD = len(b"/Type /Pages")
+_LONGEST_MARK = len(b"/Type /Pages")
 _AT_ONCE = 1 << 20
 """Characters of base64 that are decoded in one call."""
 _JOINTS = b"\\\r\n ="
@@ -65,7 +65,7 @@ def _by_tiles(width: int, height: int) -> int:
 
 
 def _by_patches(width: int, height: int) -> int:
-    patches = min(_MOST_PATCHES, ceil(width / _PATCH) * ceil(height / _PATCH))
+    patches = min(_MAX_PATCHES, ceil(width / _PATCH) * ceil(height / _PATCH))
     return ceil(patches * _PATCH_TOKENS)
 
 
@@ -125,7 +125,7 @@ def _decoded(data: str, most: int) -> bytes:
 
 def file_tokens(size: int) -> int:
     """Tokens of a file of so many bytes of which nothing else is known."""
-    return _PAGE * min(_MOST_PAGES, max(1, ceil(size / _PAGE_BYTES)))
+    return _PAGE * min(_MAX_PAGES, max(1, ceil(size / _PAGE_BYTES)))
 
 
 def pdf_tokens(data: str) -> int:
@@ -137,10 +137,10 @@ def pdf_tokens(data: str) -> int:
             size += len(content)
             content = rest + content
             pages += _pages(content) - _pages(rest)
-            rest = content[-_LONGEST_WORD:]
+            rest = content[-_LONGEST_MARK:]
     except ValueError:
         return file_tokens(len(data) * 3 // 4)
-    return _PAGE * min(_MOST_PAGES, pages) if pages > 0 else file_tokens(size)
+    return _PAGE * min(_MAX_PAGES, pages) if pages > 0 else file_tokens(size)
 
 
 def _pages(content: bytes) -> int:
@@ -182,7 +182,7 @@ def audio_tokens(data: str, kind: str) -> int:
 
 _LEAST_RUN = 1024
 """Bytes of base64 that make a medium."""
-_LOOKED_AT = 1000
+_MAX_MEDIA = 1000
 """Media of one request; no vendor takes as many."""
 # With the backslash that some put before each slash, or that begins a line's end.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_\\-]*+")
@@ -205,17 +205,17 @@ def media_in(body: bytes) -> tuple[int, int]:
     A media block without base64 is taken for the largest picture. A text that only looks like one
     stays text: what would pass for a picture would hardly be paid for.
     """
-    hidden = 0
+    media_bytes = 0
     tokens = 0
     if b'"http' in body:
         tokens = sum(1 for _ in matches(_REMOTE, body)) * LARGEST_IMAGE
     for n, run in enumerate(_embedded(body)):
-        hidden += len(run)
-        if n < _LOOKED_AT:
+        media_bytes += len(run)
+        if n < _MAX_MEDIA:
             tokens += _run_tokens(run)
         else:
             tokens += max(LARGEST_IMAGE, file_tokens(len(run) * 3 // 4))
-    return hidden, tokens
+    return media_bytes, tokens
 
 
 def _embedded(body: bytes) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from middlewares.limits import Budget, Limits, PlanLimits, Rate, Window
 from middlewares.problem import Problem
 
 _NOTHING: Mapping[str, str] = {}
-_KEPT = 10_000
+_MAX_REMEMBERED = 10_000
 """Principals whose terms are remembered; a new revision of a key is a new one."""
 
 
@@ -33,51 +33,51 @@ class Plans:
                 requests=settings.limits.address,
                 burst=settings.limits.address_burst,
             )
-        self._instead = {plan.id: _instead(plan) for plan in settings.plans}
-        self._instead = {id_: choices for id_, choices in self._instead.items() if choices}
-        self._of_bodies = any(
-            plan.tokens is not None or "rate_limited" in self._instead.get(name or "", ())
+        self._downgrades = {plan.id: _downgrades(plan) for plan in settings.plans}
+        self._downgrades = {id_: choices for id_, choices in self._downgrades.items() if choices}
+        self._any_with_body = any(
+            plan.tokens is not None or "rate_limited" in self._downgrades.get(name or "", ())
             for name, plan in self._plans.items()
         )
-        self._usual = settings.auth.default_plan or ""
-        self._ready = {name: limits_of(plan) for name, plan in self._plans.items()}
+        self._default_plan = settings.auth.default_plan or ""
+        self._by_plan = {name: limits_of(plan) for name, plan in self._plans.items()}
         self._own: dict[int, tuple[Principal, PlanLimits]] = {}
-        self._halves: dict[int, tuple[Limits, Limits | None, Limits | None]] = {}
+        self._parts: dict[int, tuple[Limits, Limits | None, Limits | None]] = {}
 
-    def terms(self, principal: Principal | None) -> PlanLimits:
+    def limits(self, principal: Principal | None) -> PlanLimits:
         """What this one may use.
 
         Raises Problem for a key of a plan that is not configured any more, or whose own limits
         cannot be read: nobody is without limits because of a mistake.
         """
         if principal is None:
-            return self._ready[None]
+            return self._by_plan[None]
         if principal.limits is None:
-            terms = self._ready.get(principal.plan)
-            if terms is None:
+            limits = self._by_plan.get(principal.plan)
+            if limits is None:
                 raise _misconfigured(principal, f"plan {principal.plan} is not configured")
-            return terms
+            return limits
         known = self._own.get(id(principal))
         if known is not None and known[0] is principal:
             return known[1]
-        terms = self._merged(principal, principal.limits)
-        if len(self._own) >= _KEPT:
+        limits = self._merged(principal, principal.limits)
+        if len(self._own) >= _MAX_REMEMBERED:
             self._own.clear()
-        self._own[id(principal)] = (principal, terms)
-        return terms
+        self._own[id(principal)] = (principal, limits)
+        return limits
 
-    def at_the_door(self, exchange: Exchange) -> Limits | None:
+    def before_body(self, exchange: Exchange) -> Limits | None:
         """Of the limits of a request those that are decided before its body is read: slots, and the
         rate of requests unless another model may serve instead, which only the body can tell; None
         where there are none."""
         principal = exchange.principal
-        limits = self.terms(principal).limits
-        known = self._halves.get(id(limits))
+        limits = self.limits(principal).limits
+        known = self._parts.get(id(limits))
         if known is None or known[0] is not limits:
             known = self._split(principal, limits)
         return known[1]
 
-    def of_the_body(self, exchange: Exchange) -> Limits | None:
+    def with_body(self, exchange: Exchange) -> Limits | None:
         """Of the limits of a request the others; None where there are none.
 
         What a model served instead takes is not counted against the rates: they are used up, or
@@ -86,10 +86,10 @@ class Plans:
         if exchange.downgrade_to:
             return None
         principal = exchange.principal
-        if not self._of_bodies and (principal is None or principal.limits is None):
+        if not self._any_with_body and (principal is None or principal.limits is None):
             return None
-        limits = self.terms(principal).limits
-        known = self._halves.get(id(limits))
+        limits = self.limits(principal).limits
+        known = self._parts.get(id(limits))
         if known is None or known[0] is not limits:
             known = self._split(principal, limits)
         return known[2]
@@ -99,7 +99,7 @@ class Plans:
     ) -> tuple[Limits, Limits | None, Limits | None]:
         """`limits`, and its two parts. They have the very rates of it, as counters go by them."""
         later = None
-        if "rate_limited" in self.downgrade_to(principal):
+        if "rate_limited" in self.downgrades(principal):
             later = limits.requests
         door: Limits | None
         body: Limits | None
@@ -110,20 +110,20 @@ class Plans:
             body = msgspec.structs.replace(limits, requests=later, concurrency=None)
         if door.requests is None and door.concurrency is None:
             door = None
-        if len(self._halves) >= _KEPT:
-            self._halves.clear()
-        found = self._halves[id(limits)] = (limits, door, body)
+        if len(self._parts) >= _MAX_REMEMBERED:
+            self._parts.clear()
+        found = self._parts[id(limits)] = (limits, door, body)
         return found
 
     @property
     def downgrade(self) -> bool:
         """Whether any plan names a model to serve instead of one that is refused."""
-        return bool(self._instead)
+        return bool(self._downgrades)
 
-    def downgrade_to(self, principal: Principal | None) -> Mapping[str, str]:
+    def downgrades(self, principal: Principal | None) -> Mapping[str, str]:
         """By kind of refusal: the model that serves instead."""
         plan = principal.plan if principal is not None else None
-        return self._instead.get(plan or self._usual, _NOTHING)
+        return self._downgrades.get(plan or self._default_plan, _NOTHING)
 
     def _merged(self, principal: Principal, own: Mapping[str, Any]) -> PlanLimits:
         plan = self._plans.get(principal.plan)
@@ -172,7 +172,7 @@ def limits_of(allowance: AllowanceConfig) -> PlanLimits:
     )
 
 
-def _instead(plan: PlanConfig) -> Mapping[str, str]:
+def _downgrades(plan: PlanConfig) -> Mapping[str, str]:
     choices: dict[str, str] = {}
     if plan.on_budget is not None:
         choices |= dict.fromkeys(("budget_exceeded", "insufficient_credits"), plan.on_budget)

@@ -25,15 +25,15 @@ from middlewares.problem import Problem
 Fields = Mapping[str, msgspec.Raw]
 
 _TIERS = ("service_tier", "speed", "inference_geo")
-_ASKS = frozenset(_TIERS)
-_USUAL = frozenset(
+_TIER_MEMBERS = frozenset(_TIERS)
+_STANDARD_TIERS = frozenset(
     (
         *("", "auto", "default", "standard", "standard_only", "on_demand", "flex", "batch"),
         *("global", "not_available"),
     )
 )
 """Tiers, speeds and places that cost no more than the usual price, in any dialect."""
-_MOST_CALLS = 10
+_DEFAULT_CALLS = 10
 """Calls of hosted tools that are set aside where the request does not bound them."""
 _HOUR = re.compile(rb'"(?:1|\\u0031)(?:h|\\u0068)"')
 _SHORTEST_HOUR = len('["1h"]')
@@ -57,12 +57,12 @@ _decode_count = msgspec.json.Decoder(int | None).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def tiers_asked(fields: Fields) -> tuple[str, ...]:
+def requested_tiers(fields: Fields) -> tuple[str, ...]:
     """Service tier, speed and place that a body asks for, each "" if none; () if it asks nothing.
 
     What is no text is for the upstream to refuse.
     """
-    if _ASKS.isdisjoint(fields):
+    if _TIER_MEMBERS.isdisjoint(fields):
         return ()
     return tuple(_text(fields.get(name, _NULL)) for name in _TIERS)
 
@@ -78,7 +78,7 @@ def _text(raw: msgspec.Raw) -> str:
 def check_tiers(asked: tuple[str, ...], price: Price) -> None:
     """Raise Problem for a tier that may be dearer and has no factor in `price`."""
     for name, tier in zip(_TIERS, asked, strict=False):
-        if tier not in price.factors and tier not in _USUAL:
+        if tier not in price.factors and tier not in _STANDARD_TIERS:
             raise Problem(
                 "invalid_request",
                 message=f"Unsupported value for `{name}`: {tier[:40]!r} has no price for this "
@@ -109,14 +109,14 @@ def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) ->
         return None
     if not price.factors:
         return price
-    asked = tiers_asked(fields)
+    asked = requested_tiers(fields)
     if asked and sent is not None:
-        passed = tiers_asked(_decode_fields(sent)) or ("",) * len(asked)
+        passed = requested_tiers(_decode_fields(sent)) or ("",) * len(asked)
         asked = tuple(one if there else "" for one, there in zip(asked, passed, strict=True))
     return _TieredPrice(price, asked) if asked else price
 
 
-def keeps_for_an_hour(fields: Fields) -> bool:
+def caches_for_an_hour(fields: Fields) -> bool:
     """Whether a body may have its prompt cached for an hour."""
     long = [raw for raw in fields.values() if len(raw) >= _SHORTEST_HOUR]
     return any(found(_HOUR, raw) for raw in long)
@@ -135,11 +135,11 @@ def hosted_calls(codec: Codec | None, fields: Fields) -> int:
     """
     searches = bytes(fields.get("web_search_options", _NULL)) != b"null"
     if "tools" not in fields:
-        return _MOST_CALLS if searches else 0
+        return _DEFAULT_CALLS if searches else 0
     try:
         tools = [tool for tool in _decode_tools(fields["tools"]) or () if is_hosted(tool)]
         if not tools:
-            return _MOST_CALLS if searches else 0
+            return _DEFAULT_CALLS if searches else 0
         if codec == "messages":
             uses = [_decode_tool(tool).calls for tool in tools]
             most = sum(uses) if all(uses) else 0
@@ -148,5 +148,5 @@ def hosted_calls(codec: Codec | None, fields: Fields) -> int:
         else:
             most = 0
     except _UNREADABLE:
-        return _MOST_CALLS
-    return most if most > 0 else _MOST_CALLS
+        return _DEFAULT_CALLS
+    return most if most > 0 else _DEFAULT_CALLS

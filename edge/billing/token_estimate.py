@@ -59,7 +59,7 @@ from edge.dialects.neutral import (
     ToolResult,
 )
 
-from .learned_factors import PER_BYTE, Learnt, PerByte, PerWeight
+from .learned_factors import PER_BYTE, ByteFactor, LearnedFactors, WeightFactor
 from .media_tokens import (
     LARGEST_IMAGE,
     audio_tokens,
@@ -187,24 +187,24 @@ def weigh(conversation: Conversation, unseen: int = LARGEST_IMAGE) -> Weight:
     """The weight of what a caller asks. unseen: tokens that a document counts as which only its
     vendor will see; usually as a linked picture does in a body of which only the bytes are known.
     """
-    scale = _Scale(unseen)
-    scale.fixed = _START
+    weigher = _Weigher(unseen)
+    weigher.fixed = _START
     for text in conversation.system:
-        scale.block(text)
+        weigher.block(text)
     for turn in conversation.turns:
-        scale.tokens += _TURN
+        weigher.tokens += _TURN
         for block in turn.blocks:
-            scale.block(block)
+            weigher.block(block)
     if conversation.tools:
-        scale.fixed += _TOOLS
+        weigher.fixed += _TOOLS
         for tool in conversation.tools:
-            scale.tool(tool)
+            weigher.tool(tool)
     if conversation.output is not None and conversation.output.schema is not None:
-        scale.json(conversation.output.schema)
-    return Weight(scale.tokens + weigh_text(*scale.texts), scale.fixed)
+        weigher.json(conversation.output.schema)
+    return Weight(weigher.tokens + weigh_text(*weigher.texts), weigher.fixed)
 
 
-class _Scale:
+class _Weigher:
     """Texts and tokens as they are put on."""
 
     __slots__ = ("fixed", "texts", "tokens", "unseen")
@@ -275,14 +275,14 @@ class Estimator:
     """Estimates for each model, and what was learnt of it. One process, no I/O, no clock.
 
     models: most pairs of a model and a principal it knows anything of; those longest unheard of
-    are forgotten. Where a principal can be named its own texts decide, see `Learnt`.
+    are forgotten. Where a principal can be named its own texts decide, see `LearnedFactors`.
     """
 
     def __init__(self, *, models: int = 1024) -> None:
-        self._weights = Learnt(PerWeight, 1.0, models)
-        self._bytes = Learnt(PerByte, PER_BYTE, models)
+        self._weights = LearnedFactors(WeightFactor, 1.0, models)
+        self._bytes = LearnedFactors(ByteFactor, PER_BYTE, models)
 
-    def of(self, principal: str) -> "Estimates":
+    def for_principal(self, principal: str) -> "Estimates":
         """Estimates for the requests of one principal."""
         return Estimates(self, principal)
 
@@ -296,9 +296,9 @@ class Estimator:
         Never give it an estimate. Prompts that are mostly media, or short, teach nothing.
         """
         if counted > 0 and weight.text >= max(_LEAST, _MOST_FIXED * weight.fixed):
-            self._weights.take(entry, principal, counted / weight.text)
+            self._weights.observe(entry, principal, counted / weight.text)
 
-    def quote(self, entry: str, body: bytes, principal: str = "") -> tuple[int, int, bool]:
+    def estimate_body(self, entry: str, body: bytes, principal: str = "") -> tuple[int, int, bool]:
         """Bytes of text in a request's body; its input tokens, cached ones included; and whether
         there are media in it.
         """
@@ -306,8 +306,8 @@ class Estimator:
         if body.find(b'"tools"') >= 0:
             fixed += _TOOLS
         if size >= _MEDIA or body.find(b'"http') >= 0:
-            hidden, media = media_in(body)
-            size -= hidden
+            media_bytes, media = media_in(body)
+            size -= media_bytes
         media += body.count(b'"file_id"') * LARGEST_IMAGE
         fixed += media
         text = size * self._bytes.factor(entry, principal)
@@ -322,7 +322,7 @@ class Estimator:
         Not for one with media: nobody knows how many of its tokens are text.
         """
         if counted > 0 and size >= _LEAST_BYTES:
-            self._bytes.take(entry, principal, counted / size)
+            self._bytes.observe(entry, principal, counted / size)
 
 
 class Estimates(Struct, frozen=True, gc=False):

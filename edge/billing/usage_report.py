@@ -32,24 +32,24 @@ class UsageReport:
     """Looks at terms, counters and ledger for whoever is asked about.
 
     terms: of a principal. accounts: None where nobody has a budget. rates: None where no rates are
-    counted. who: name of a principal's rates in the counters, as `RateLimitMiddleware` has it.
+    counted. rate_key: name of a principal's rates in the counters, as `RateLimitMiddleware` has it.
     clock: Unix seconds.
     """
 
     def __init__(
         self,
         *,
-        terms: Callable[[Principal], PlanLimits],
+        limits: Callable[[Principal], PlanLimits],
         accounts: AccountStatuses | None,
         rates: RateCounters | None,
         ledger: LedgerStore,
-        who: Callable[[Principal], str] = lambda principal: f"key:{principal.id}",
+        rate_key: Callable[[Principal], str] = lambda principal: f"key:{principal.id}",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._terms = terms
+        self._limits = limits
         self._accounts = accounts
         self._rates = rates
-        self._who = who
+        self._rate_key = rate_key
         self.ledger = ledger
         self.clock = clock
 
@@ -58,7 +58,7 @@ class UsageReport:
 
         Raises CountersUnavailable, StoreUnavailable, and what `terms` raises.
         """
-        terms = self._terms(principal)
+        terms = self._limits(principal)
         rates, concurrency = await self._levels(principal, terms.limits)
         windows, prepaid = await self._money(principal, terms.budget)
         return {
@@ -77,16 +77,16 @@ class UsageReport:
         if self._rates is None or not (checks or limits.concurrency):
             return [], None
         now = self.clock()
-        levels, slots = await self._rates.levels(self._who(principal), checks, now=now)
-        standing = {level.name: level for level in levels}
+        levels, slots = await self._rates.levels(self._rate_key(principal), checks, now=now)
+        levels_by_name = {level.name: level for level in levels}
         rates = [
             {
                 "name": check.name,
                 "limit": check.rate.count,
                 "per": str(Duration(check.rate.seconds)),
                 "burst": check.rate.burst,
-                "remaining": standing[check.name].remaining,
-                "resets_at": moment(max(now, standing[check.name].reset)),
+                "remaining": levels_by_name[check.name].remaining,
+                "resets_at": moment(max(now, levels_by_name[check.name].reset)),
             }
             for check in checks
         ]
@@ -97,8 +97,8 @@ class UsageReport:
     async def _money(self, principal: Principal, budget: Budget) -> tuple[list[Data], Data | None]:
         if self._accounts is None or not budget.limited:
             return [], None
-        standing = await self._accounts.standing(principal.id, budget)
-        reserved = standing.held.get("windows", 0)
+        status = await self._accounts.standing(principal.id, budget)
+        reserved = status.held.get("windows", 0)
         windows = [
             {
                 "length": level.name,
@@ -108,13 +108,13 @@ class UsageReport:
                 "remaining": decimal(max(0, level.cap - level.used - reserved)),
                 "resets_at": moment(level.reset),
             }
-            for level in standing.windows
+            for level in status.windows
         ]
         if not budget.credits:
             return windows, None
         return windows, {
-            "balance": decimal(standing.credits),
-            "reserved": decimal(standing.held.get("credits", 0)),
+            "balance": decimal(status.credits),
+            "reserved": decimal(status.held.get("credits", 0)),
         }
 
     async def usage(self, account: str | None, period: Period) -> Data:

@@ -126,7 +126,7 @@ class UpstreamAttempt:
             record.unanswered = not record.status
             problem = Problem("upstream_timeout", reason=reason_of(record.target, record.error))
         elif isinstance(raised, UpstreamFailure):
-            record.error = provider.masked(raised.reason)
+            record.error = provider.without_secrets(raised.reason)
             record.unanswered = raised.sent and not record.status
             problem = Problem(
                 _kind_of(raised),
@@ -134,14 +134,14 @@ class UpstreamAttempt:
                 held=not isinstance(raised, OutOfDescriptors),
             )
         else:
-            record.error = provider.masked(raised.reason)
+            record.error = provider.without_secrets(raised.reason)
             problem = Problem(
                 raised.kind,
                 retry_after=raised.wait,
                 reason=reason_of(record.target, record.error),
             )
             if provider.disclose and raised.said:
-                disclose(problem, provider.masked(raised.said))
+                disclose(problem, provider.without_secrets(raised.said))
         record.problem = problem.kind
         return problem
 

@@ -17,7 +17,7 @@ from edge.proxy.corrections.remedy import corrected
 from edge.routing.catalog import ModelCandidate
 from edge.runtime.worker_thread import aside
 from edge.upstreams import Header, Request
-from edge.upstreams.provider import Provider, passed_on
+from edge.upstreams.provider import Provider, forwarded_headers
 from middlewares.asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.problem import Problem
@@ -123,7 +123,7 @@ class Forwarder:
         exchange.dropped = dropped = translator.dropped
         body = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned:
-            body = provider.shaped(body, dropped)
+            body = provider.with_body_settings(body, dropped)
             known = self._learned.of(target)
             if known:
                 remedy = corrected(body, known, translator.dialect)
@@ -134,7 +134,7 @@ class Forwarder:
         request = Request(
             method=b"POST",
             target=provider.target(translator.path, _query(exchange, translator, scope)),
-            headers=(*provider.headers, *_passed_on(exchange, translator, scope)),
+            headers=(*provider.headers, *_forwarded(exchange, translator, scope)),
             body=body,
         )
         return translator, request
@@ -167,9 +167,9 @@ def _query(exchange: Exchange, translator: Translator, scope: Scope) -> bytes:
     return b"beta=true" if b"beta=true" in scope["query_string"].split(b"&") else b""
 
 
-def _passed_on(exchange: Exchange, translator: Translator, scope: Scope) -> Iterable[Header]:
+def _forwarded(exchange: Exchange, translator: Translator, scope: Scope) -> Iterable[Header]:
     """Headers mean something only where both sides speak the same dialect."""
-    return passed_on(
+    return forwarded_headers(
         translator.dialect, scope["headers"] if exchange.dialect == translator.dialect else ()
     )
 

@@ -14,7 +14,7 @@ from edge.requests.member_names import check_names
 from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
 from edge.runtime.worker_thread import aside
-from edge.upstreams.provider import check_passed_on
+from edge.upstreams.provider import check_forwarded_headers
 from middlewares.asgi import ASGIApp, Receive, Scope, Send, subscriber
 from middlewares.body import read_body, refuse
 from middlewares.exchange import Exchange, exchange_of
@@ -69,7 +69,7 @@ class IntakeMiddleware:
     """
 
     __slots__ = (
-        *("_quote", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
+        *("_estimate_body", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
         "app",
     )
 
@@ -88,7 +88,7 @@ class IntakeMiddleware:
         check_bodies(endpoints)
         self.app = app
         self._catalog = catalog
-        self._quote = (estimator or Estimator()).quote
+        self._estimate_body = (estimator or Estimator()).estimate_body
         self._limit = limit
         self._idle = idle
         self._longest = longest
@@ -109,7 +109,7 @@ class IntakeMiddleware:
             try:
                 _check_media_type(scope)
                 if exchange.dialect == "anthropic":
-                    check_passed_on(scope["headers"])
+                    check_forwarded_headers(scope["headers"])
                 body = await read_body(
                     scope,
                     receive,
@@ -144,7 +144,7 @@ class IntakeMiddleware:
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
-        exchange.size, exchange.estimate, exchange.media = self._quote(entry, body, who)
+        exchange.size, exchange.estimate, exchange.media = self._estimate_body(entry, body, who)
 
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
         """The same, with what takes long beside the event loop."""
@@ -152,8 +152,8 @@ class IntakeMiddleware:
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
-        appraising = partial(self._quote, entry, body, who)
-        exchange.size, exchange.estimate, exchange.media = await aside(appraising)
+        estimating = partial(self._estimate_body, entry, body, who)
+        exchange.size, exchange.estimate, exchange.media = await aside(estimating)
 
     def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
         """The model that the members ask for, and how. Raises Problem."""

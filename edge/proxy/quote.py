@@ -20,11 +20,11 @@ import msgspec
 
 from edge.billing.plans import Plans
 from edge.billing.surcharges import (
+    caches_for_an_hour,
     check_tiers,
     compacts,
     hosted_calls,
-    keeps_for_an_hour,
-    tiers_asked,
+    requested_tiers,
 )
 from edge.endpoints import Endpoint
 from edge.requests.output_limit import UNBOUNDED, output_bound
@@ -74,7 +74,7 @@ class Quoter:
     def __call__(self, exchange: Exchange) -> Quote | None:
         """The bill; None for what costs nothing by its nature.
 
-        Raises Problem (`Plans.terms`, and for a tier that has no price).
+        Raises Problem (`Plans.limits`, and for a tier that has no price).
         """
         row: Endpoint = exchange.row
         if row.billed == "free" or not exchange.model:
@@ -87,9 +87,9 @@ class Quoter:
             return None
         limits = self._limits(model, named)
         principal, fields = exchange.principal, exchange.fields
-        budget = self._plans.terms(principal).budget
+        budget = self._plans.limits(principal).budget
         price, hosted = limits.price, 0
-        asked = tiers_asked(fields)
+        asked = requested_tiers(fields)
         if asked:  # of all that the caller named: one that fails may stand before one that costs
             for one in (model, *exchange.resolved[1:]):
                 if one.prices is not None:
@@ -102,7 +102,7 @@ class Quoter:
         runs = MOST_RUNS
         if budget.limited:
             runs = 1
-            hour = limits.hour_is_dearer and keeps_for_an_hour(fields)
+            hour = limits.hour_is_dearer and caches_for_an_hour(fields)
             if asked or hour:
                 price = price.most_with(asked, hour=hour)
             if "context_management" in fields and compacts(fields):

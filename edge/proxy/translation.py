@@ -91,7 +91,7 @@ class Translation:
         except RecursionError:  # what could just be read can be too deep to write
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         principal = exchange.principal
-        own = estimator.of("" if principal is None else principal.id)
+        own = estimator.for_principal("" if principal is None else principal.id)
         estimate = own.estimate(exchange.catalog_id, weight)
         offered = any(tool.kind == "hosted" for tool in conversation.tools)
         hosted = int(offered and dialect == "openai" and _SEARCH in sent.body)

@@ -16,7 +16,7 @@ from edge.proxy.corrections.remedy import remedy_of
 from edge.runtime.worker_thread import aside
 from edge.upstreams import Request, Response
 from edge.upstreams.bodies import read_some
-from edge.upstreams.packed import unpacked
+from edge.upstreams.decompression import decompressed
 from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import problem_of
 from edge.vendors.errors.redact import redacted
@@ -46,7 +46,7 @@ async def ask(
     """
     made: list[Correction] = []
     while True:
-        response = unpacked(await provider.upstream.open(request))
+        response = decompressed(await provider.upstream.open(request))
         attempt.status = response.status
         if 200 <= response.status < 300:
             if made:
@@ -107,7 +107,7 @@ async def _refusal_of(response: Response, provider: Provider) -> bytes:
     finally:
         response.close()
     if provider.secrets:
-        body = provider.masked(body.decode("utf-8", "replace")).encode()
+        body = provider.without_secrets(body.decode("utf-8", "replace")).encode()
     return body
 
 

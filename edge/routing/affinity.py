@@ -33,13 +33,13 @@ class ConversationKey(msgspec.Struct, frozen=True):
     key: str
     messages: int
     bound: bool
-    affinity_record: AffinityRecord | None
+    record: AffinityRecord | None
 
-    def foreign(self, maker: str) -> int:
+    def unreadable_messages(self, maker: str) -> int:
         """How many of its messages, from its beginning, may hold what `maker` cannot read."""
-        if self.affinity_record is None:
+        if self.record is None:
             return 0
-        return self.affinity_record.since if self.affinity_record.maker == maker else self.messages
+        return self.record.since if self.record.maker == maker else self.messages
 
 
 class ConversationAffinity(Protocol):
@@ -55,12 +55,12 @@ class ConversationAffinity(Protocol):
 
 
 class StoredAffinity:
-    """`ConversationAffinity` over a store, which its maker starts and closes."""
+    """`ConversationAffinity` by what `store` knows. Whoever makes it starts and closes `store`."""
 
-    __slots__ = ("_affinity_store",)
+    __slots__ = ("_store",)
 
-    def __init__(self, affinity_store: AffinityStore) -> None:
-        self._affinity_store = affinity_store
+    def __init__(self, store: AffinityStore) -> None:
+        self._store = store
 
     async def find(self, exchange: Exchange) -> ConversationKey | None:
         row: Endpoint = exchange.row
@@ -75,19 +75,19 @@ class StoredAffinity:
         if read is None:
             return None
         key = _key(exchange, read)
-        return ConversationKey(key, read.messages, read.bound, await self._affinity_store.find(key))
+        return ConversationKey(key, read.messages, read.bound, await self._store.find(key))
 
     def keep(self, conversation: ConversationKey, target: Target, maker: str) -> None:
         """What only one maker can read is believed to be its own as long as nobody has seen another
         answer. When one has, all before its answer is foreign to it, and stays so: a history that
         was made shorter may be a branch, and the longer one come back.
         """
-        before = conversation.affinity_record
-        since = 0 if before is None else conversation.foreign(maker)
-        self._affinity_store.keep(conversation.key, AffinityRecord(target.name, maker, since))
+        before = conversation.record
+        since = 0 if before is None else conversation.unreadable_messages(maker)
+        self._store.keep(conversation.key, AffinityRecord(target.name, maker, since))
 
 
-def _key(exchange: Exchange, read: conversation_key.Thread) -> str:
+def _key(exchange: Exchange, read: conversation_key.ConversationStart) -> str:
     who = exchange.principal.id if exchange.principal is not None else exchange.client
     key = blake2b(who.encode(errors="replace"), digest_size=32).digest()
     digest = blake2b(key=key, digest_size=_KEY, person=b"conversation")

@@ -50,7 +50,7 @@ class Candidates:
         self._random = random
 
     def __call__(self, exchange: Exchange) -> Sequence[Candidate] | Awaitable[Sequence[Candidate]]:
-        """The places, best first; none for what no target answers."""
+        """The candidates, best first; none for what no target answers."""
         row: Endpoint = exchange.row
         if row.handler != "forward":
             return ()
@@ -59,25 +59,27 @@ class Candidates:
             model = self._catalog.find(exchange.downgrade_to)
         if model is None:
             return ()
-        if len(model.places) == 1 and not exchange.models and not model.fallbacks:
-            return model.places
+        if len(model.candidates) == 1 and not exchange.models and not model.fallbacks:
+            return model.candidates
         models = [model, *self._others(exchange, model)]
         if not row.translated:
-            places = self._ordered(models)
-            return [place for place in places if self._has(exchange, place.target)] or places
+            candidates = self._ordered(models)
+            return [
+                candidate for candidate in candidates if self._has(exchange, candidate.target)
+            ] or candidates
         if self._affinity is None or not row.conversation:
             return self._ordered(models)
         return self._remembered(exchange, models, self._affinity)
 
-    def served(self, exchange: Exchange, place: Candidate) -> None:
-        """`place` has answered."""
+    def served(self, exchange: Exchange, candidate: Candidate) -> None:
+        """`candidate` has answered."""
         if (
             self._affinity is None
-            or not isinstance(place, AffinityMatch)
-            or place.conversation is None
+            or not isinstance(candidate, AffinityMatch)
+            or candidate.conversation is None
         ):
             return
-        self._affinity.keep(place.conversation, place.target, place.maker)
+        self._affinity.keep(candidate.conversation, candidate.target, candidate.maker)
 
     def _others(self, exchange: Exchange, model: Model) -> list[Model]:
         """The models to try after `model`, each once."""
@@ -94,65 +96,68 @@ class Candidates:
     def _ordered(self, models: Sequence[Model]) -> list[ModelCandidate]:
         asked = models[0].id
         return [
-            place if model.id == asked else replace(place, instead_of=asked)
+            candidate if model.id == asked else replace(candidate, instead_of=asked)
             for model in models
-            for place in self._balanced(model)
+            for candidate in self._balanced(model)
         ]
 
     def _balanced(self, model: Model) -> Sequence[ModelCandidate]:
-        places, health = model.places, self._health
-        if len(places) == 1 or model.balance == "order":
-            return places
+        candidates, health = model.candidates, self._health
+        if len(candidates) == 1 or model.balance == "order":
+            return candidates
         if model.balance == "weight":
             # A random order in which each comes first as often as its share says (Efraimidis and
             # Spirakis 2006).
             drawn = [self._random() ** (1.0 / weight) for weight in model.weights]
-            order = sorted(range(len(places)), key=drawn.__getitem__, reverse=True)
-            return [places[n] for n in order]
-        start = int(self._random() * len(places))  # who is as good as another comes first in turn
-        places = places[start:] + places[:start]
+            order = sorted(range(len(candidates)), key=drawn.__getitem__, reverse=True)
+            return [candidates[n] for n in order]
+        # Candidates that are equally good take turns to be first.
+        start = int(self._random() * len(candidates))
+        candidates = candidates[start:] + candidates[:start]
         if model.balance == "least_inflight":
-            return sorted(places, key=lambda place: health.flying(place.target))
+            return sorted(candidates, key=lambda candidate: health.flying(candidate.target))
         return sorted(
-            places,
-            key=lambda place: health.latency(place.target) * (1 + health.flying(place.target)),
+            candidates,
+            key=lambda candidate: (
+                health.latency(candidate.target) * (1 + health.flying(candidate.target))
+            ),
         )
 
     async def _remembered(
         self, exchange: Exchange, models: Sequence[Model], affinity: ConversationAffinity
     ) -> Sequence[Candidate]:
-        places = self._ordered(models)
-        if len(places) == 1:
-            return places
+        candidates = self._ordered(models)
+        if len(candidates) == 1:
+            return candidates
         conversation = await affinity.find(exchange)
         if conversation is None:
-            return places
-        affinity_record = conversation.affinity_record
-        spots = []
-        for place in places:
-            maker = self._maker(exchange, place.target)
-            spots.append(
+            return candidates
+        record = conversation.record
+        matches = []
+        for candidate in candidates:
+            maker = self._maker(exchange, candidate.target)
+            matches.append(
                 AffinityMatch(
-                    place.target,
-                    place.served,
-                    place.instead_of,
-                    foreign=conversation.foreign(maker),
-                    entry=place.entry,
-                    model=place.model,
-                    prices=place.prices,
+                    candidate.target,
+                    candidate.served,
+                    candidate.instead_of,
+                    foreign=conversation.unreadable_messages(maker),
+                    entry=candidate.entry,
+                    model=candidate.model,
+                    prices=candidate.prices,
                     conversation=conversation,
                     maker=maker,
                 )
             )
-        if affinity_record is not None:
-            free = [n for n, spot in enumerate(spots) if conversation.bound or not spot.instead_of]
-            same = [n for n in free if spots[n].target.name == affinity_record.target]
-            able = [
-                n for n in free if conversation.bound and spots[n].maker == affinity_record.maker
+        if record is not None:
+            free = [
+                n for n, match in enumerate(matches) if conversation.bound or not match.instead_of
             ]
+            same = [n for n in free if matches[n].target.name == record.target]
+            able = [n for n in free if conversation.bound and matches[n].maker == record.maker]
             first = next(iter(same or able), 0)
-            spots.insert(0, spots.pop(first))
-        return spots
+            matches.insert(0, matches.pop(first))
+        return matches
 
     def _has(self, exchange: Exchange, target: Target) -> bool:
         """Whether the upstream may have an endpoint that is not translated."""

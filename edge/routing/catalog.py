@@ -68,10 +68,10 @@ class Model(msgspec.Struct, frozen=True):
     entry: the id as configured: use it for metric labels.
     names: every name an allow-list may call it by.
     families: for each target a name that tells what it is; () where their own names do.
-    places: its targets as places, in the order of the configuration.
+    candidates: its targets as candidates, in the order of the configuration.
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
     prices: the same, ready to count with. None when it costs nothing.
-    on_hangup: in place of the plan's, None where that decides.
+    on_hangup: in candidate of the plan's, None where that decides.
     added: members that upstreams of its targets put into bodies (`extra_body`).
     """
 
@@ -86,7 +86,7 @@ class Model(msgspec.Struct, frozen=True):
     output: tuple[str, ...]
     targets: tuple[Target, ...]
     families: tuple[str, ...]
-    places: tuple[ModelCandidate, ...]
+    candidates: tuple[ModelCandidate, ...]
     balance: Balance
     weights: tuple[int, ...]
     fallbacks: tuple[str, ...]
@@ -167,15 +167,18 @@ class Catalog:
                     id=name,
                     display_name=name,
                     targets=targets,
-                    places=tuple(
+                    candidates=tuple(
                         replace(
-                            place,
+                            candidate,
                             target=target,
                             served=name,
-                            model=replace(place.model, model=target.model, family=family),
+                            model=replace(candidate.model, model=target.model, family=family),
                         )
-                        for place, target, family in zip(
-                            model.places, targets, model.families or _names(targets), strict=True
+                        for candidate, target, family in zip(
+                            model.candidates,
+                            targets,
+                            model.families or _names(targets),
+                            strict=True,
                         )
                     ),
                 )
@@ -197,7 +200,7 @@ class Catalog:
         stem = stem.lower()
         prefixes = [prefix for prefix in self._prefixes if not stem.startswith(prefix)]
         while name not in self._lower:
-            less = _less(name, prefixes)
+            less = _undressed(name, prefixes)
             if less == name:
                 return False
             name = less
@@ -225,7 +228,7 @@ class Catalog:
         return [model for model in self._listed if self.allows(principal, model)]
 
 
-def _less(name: str, prefixes: Iterable[str]) -> str:
+def _undressed(name: str, prefixes: Iterable[str]) -> str:
     """`name` in lower case without one layer of dressing, the outermost first; itself if bare."""
     if "%" in name and (less := unquote(name).lower()) != name:
         return less
@@ -257,7 +260,7 @@ def _model(option: options.ModelConfig, extra: Mapping[str, Mapping[str, Any]]) 
         output=option.output_modalities,
         targets=targets,
         families=families,
-        places=tuple(
+        candidates=tuple(
             ModelCandidate(
                 target,
                 option.id,

@@ -20,24 +20,24 @@ from edge.dialects.signatures import MARK, unpack
 _NULL = Raw(b"null")
 _ENCRYPTED = b'"encrypted_content"'
 _THOUGHT = b'"thought_signature"'
-_SEALS = (b'"signature"', b'"data"', _ENCRYPTED, _THOUGHT)
+_SIGNATURES = (b'"signature"', b'"data"', _ENCRYPTED, _THOUGHT)
 """One of these is in everything that only its maker can read; inside of text the quotes are
 escaped."""
-_ASIDE = "<system-reminder>"
-"""What coding agents tell beside the user's own words, and not the same each time."""
+_REMINDER = "<system-reminder>"
+"""What coding agents tell reminders the user's own words, and not the same each time."""
 _HINTS = ("prompt_cache_key", "user", "safety_identifier")
-_MOST = 16 << 10
+_MAX_CHARS = 16 << 10
 """Characters of one part that are looked at."""
-_LONG = 6 * _MOST + 16
+_MAX_BYTES = 6 * _MAX_CHARS + 16
 """Bytes in which so many characters stand, however they are escaped."""
-_FIRST = 256
+_MAX_ITEMS = 256
 """Messages, parts of one, members of a part, and texts in all, in which a beginning is looked for:
 nobody keeps this process busy by how many there are."""
-_LONGEST_TURN = 10_000
+_MAX_TURN_MESSAGES = 10_000
 """Messages since the user last spoke that are looked at."""
 
 
-class Thread(msgspec.Struct, frozen=True):
+class ConversationStart(msgspec.Struct, frozen=True):
     """What a request tells of its conversation.
 
     beginning: texts that stay the same in each of its turns, and no other conversation's, if its
@@ -62,12 +62,12 @@ class _Entry(msgspec.Struct):
     thinking_blocks: Raw = _NULL
 
     @property
-    def told(self) -> bool:
+    def is_instruction(self) -> bool:
         """Whether it is an instruction, wherever it stands."""
         return self.role in ("system", "developer")
 
     @property
-    def made(self) -> bool:
+    def by_model(self) -> bool:
         """Whether the model has made it."""
         if self.role is None:
             return self.type is not None and not self.type.endswith(("_output", "_response"))
@@ -94,25 +94,25 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 
 
-def read(fields: Fields, member: str) -> Thread | None:
+def read(fields: Fields, member: str) -> ConversationStart | None:
     """The conversation in `member`, a text or a list; None where there is none to be read."""
     raw = fields.get(member, _NULL)
     body = bytes(raw)
     try:
         if body.startswith(b'"'):
-            return Thread((*_hints(fields), _beginning(raw)), 1, False)
+            return ConversationStart((*_hints(fields), _beginning(raw)), 1, False)
         if not body.startswith(b"["):
             return None
         entries = _decode_list(raw)
         said = _said_first(entries)
         if not said:
             return None
-        for raw in reversed(entries[-_FIRST:]):
-            if not _decode_entry(raw).told:
+        for raw in reversed(entries[-_MAX_ITEMS:]):
+            if not _decode_entry(raw).is_instruction:
                 break
             del entries[-1]
         bound = _is_bound(entries, body) or (_ENCRYPTED in body and _is_compacted(entries))
-        return Thread((*_hints(fields), *said), len(entries), bound)
+        return ConversationStart((*_hints(fields), *said), len(entries), bound)
     except UNREADABLE:
         return None
 
@@ -126,38 +126,38 @@ def _hints(fields: Fields) -> Iterator[str]:
     raw = fields.get("metadata", _NULL)
     if b'"user_id"' in bytes(raw):
         try:
-            yield f"user_id={(_decode_metadata(raw).user_id or '')[:_MOST]}"
+            yield f"user_id={(_decode_metadata(raw).user_id or '')[:_MAX_CHARS]}"
         except UNREADABLE:  # somebody's own idea of metadata
             return
 
 
 def _said_first(entries: Sequence[Raw]) -> list[str]:
-    """What the user said before the first answer; beside it, only where there is nothing else."""
+    """The user's texts before the first answer; reminders only where there are no others."""
     said: list[str] = []
-    beside: list[str] = []
-    for raw in entries[:_FIRST]:
+    reminders: list[str] = []
+    for raw in entries[:_MAX_ITEMS]:
         entry = _decode_entry(raw)
         if entry.role == "user":
             for text in _texts(entry.content):
-                (beside if text.startswith(_ASIDE) else said).append(text)
-                if len(said) + len(beside) == _FIRST:
-                    return said or beside
-        elif not entry.told and (said or beside):
+                (reminders if text.startswith(_REMINDER) else said).append(text)
+                if len(said) + len(reminders) == _MAX_ITEMS:
+                    return said or reminders
+        elif not entry.is_instruction and (said or reminders):
             break
-    return said or beside
+    return said or reminders
 
 
 def _beginning(raw: Raw) -> str:
     """The first characters of a JSON string. Of a long one, no more is decoded."""
-    if len(raw) <= _LONG:
-        return _decode_text(raw)[:_MOST]
-    start = bytes(memoryview(raw)[:_LONG])
-    for end in range(_LONG, _LONG - 12, -1):  # an escape, or a character, may be cut
+    if len(raw) <= _MAX_BYTES:
+        return _decode_text(raw)[:_MAX_CHARS]
+    start = bytes(memoryview(raw)[:_MAX_BYTES])
+    for end in range(_MAX_BYTES, _MAX_BYTES - 12, -1):  # an escape, or a character, may be cut
         try:
-            return _decode_text(start[:end] + b'"')[:_MOST]
+            return _decode_text(start[:end] + b'"')[:_MAX_CHARS]
         except UNREADABLE:
             continue
-    return _decode_text(raw)[:_MOST]
+    return _decode_text(raw)[:_MAX_CHARS]
 
 
 def _texts(content: Raw) -> Iterator[str]:
@@ -165,33 +165,33 @@ def _texts(content: Raw) -> Iterator[str]:
     if body.startswith(b'"'):
         yield _beginning(content)
     elif body.startswith(b"["):
-        for raw in _decode_list(content)[:_FIRST]:
+        for raw in _decode_list(content)[:_MAX_ITEMS]:
             if bytes(raw).startswith(b'"'):  # Responses has texts without a type, too
                 yield _beginning(raw)
                 continue
             part = _decode_part(raw)
             if part.text is not None:
-                yield part.text[:_MOST]
+                yield part.text[:_MAX_CHARS]
                 continue
             members = _decode_members(raw)
-            for name, value in sorted(members.items()) if len(members) <= _FIRST else ():
+            for name, value in sorted(members.items()) if len(members) <= _MAX_ITEMS else ():
                 if name != "cache_control":
-                    yield f"{name}={bytes(value)[:_MOST].decode(errors='replace')}"
+                    yield f"{name}={bytes(value)[:_MAX_CHARS].decode(errors='replace')}"
 
 
 def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
     """Whether what the model has made since the user last spoke is sealed somewhere."""
     looked = False
-    for raw in reversed(entries[-_LONGEST_TURN:]):
+    for raw in reversed(entries[-_MAX_TURN_MESSAGES:]):
         entry = _decode_entry(raw)
-        if entry.told:
+        if entry.is_instruction:
             continue
-        if entry.made:
-            if _THOUGHT in bytes(raw) or _is_sealed(entry):
+        if entry.by_model:
+            if _THOUGHT in bytes(raw) or _has_signature(entry):
                 return True
             if not looked:  # the turn may be long: is there anything to look for at all?
                 looked = True
-                if not any(seal in body for seal in _SEALS):
+                if not any(signature in body for signature in _SIGNATURES):
                     return False
         elif entry.role == "user" and not _is_result(entry):
             return False
@@ -215,26 +215,26 @@ def _is_result(entry: _Entry) -> bool:
     return any((part.type or "").endswith("tool_result") for part in _parts(entry.content))
 
 
-def _is_sealed(entry: _Entry) -> bool:
-    if _binds(entry.encrypted_content):
+def _has_signature(entry: _Entry) -> bool:
+    if _is_signature(entry.encrypted_content):
         return True
     for held in (entry.content, entry.reasoning_details, entry.thinking_blocks):
         for part in _parts(held):
-            if _binds(part.signature):
+            if _is_signature(part.signature):
                 return True
             data = part.data  # of media, it is an object
-            if bytes(data).startswith(b'"') and _binds(_decode_text(data)):
+            if bytes(data).startswith(b'"') and _is_signature(_decode_text(data)):
                 return True
     return False
 
 
-def _binds(seal: str | None) -> bool:
+def _is_signature(signature: str | None) -> bool:
     """Whether that is something to read, and not only our note that there was nothing."""
-    if not seal:
+    if not signature:
         return False
-    if not seal.startswith(MARK):
+    if not signature.startswith(MARK):
         return True
-    packed = unpack(seal)
+    packed = unpack(signature)
     return packed is not None and bool(packed.data)
 
 

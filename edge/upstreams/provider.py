@@ -8,7 +8,7 @@ from edge.upstreams import Header, Request, Response, Upstream
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
 
-from .packed import unpacked
+from .decompression import decompressed
 
 _SHORTEST_PART = 6
 """Characters by which the beginning of a credential is known at the end of a text."""
@@ -45,9 +45,9 @@ class Provider(msgspec.Struct, frozen=True):
     async def open(self, request: Request) -> Response:
         """See `UpstreamConfig.open`; the body is not compressed, whatever the upstream did to
         it."""
-        return unpacked(await self.upstream.open(request))
+        return decompressed(await self.upstream.open(request))
 
-    def masked(self, text: str) -> str:
+    def without_secrets(self, text: str) -> str:
         """`text`, which the upstream wrote, without the credentials it was sent; also where it was
         cut off within one."""
         for secret in self.secrets:
@@ -69,7 +69,7 @@ class Provider(msgspec.Struct, frozen=True):
         path = target.partition(b"?")[0]
         return self.base_url.removesuffix(self.base_path.decode()) + path.decode("latin-1")
 
-    def shaped(self, body: bytes, dropped: list[str]) -> bytes:
+    def with_body_settings(self, body: bytes, dropped: list[str]) -> bytes:
         """`body`, a JSON object, with the operator's members and without those never sent.
 
         Names are compared casefolded: servers written in Go take `USER` for `user`.
@@ -108,15 +108,15 @@ _OWN = frozenset(
 """Anthropic's headers that mean a browser, or something in the operator's account."""
 
 
-LONGEST_HEADER = 4096
+MAX_HEADER_BYTES = 4096
 """Bytes that a header may have, name and value, which is passed on to an upstream."""
-MOST_HEADER_BYTES = 8192
+MAX_HEADERS_BYTES = 8192
 """Bytes of all of these together: less than any server or proxy takes by default."""
-MOST_HEADERS = 32
+MAX_HEADERS = 32
 """How many of these there may be."""
 
 
-def check_passed_on(headers: Iterable[Header]) -> None:
+def check_forwarded_headers(headers: Iterable[Header]) -> None:
     """Raises Problem for headers that are too large to be passed on: upstreams would refuse them
     with words that are taken for a fault of theirs."""
     size = count = 0
@@ -125,13 +125,13 @@ def check_passed_on(headers: Iterable[Header]) -> None:
             continue
         count += 1
         size += len(name) + len(value)
-        if len(name) + len(value) > LONGEST_HEADER:
-            raise _too_large(name, f"expected at most {LONGEST_HEADER} bytes, name and value")
-        if size > MOST_HEADER_BYTES:
-            said = f"expected at most {MOST_HEADER_BYTES} bytes in all `anthropic-*` headers"
+        if len(name) + len(value) > MAX_HEADER_BYTES:
+            raise _too_large(name, f"expected at most {MAX_HEADER_BYTES} bytes, name and value")
+        if size > MAX_HEADERS_BYTES:
+            said = f"expected at most {MAX_HEADERS_BYTES} bytes in all `anthropic-*` headers"
             raise _too_large(name, said)
-        if count > MOST_HEADERS:
-            raise _too_large(name, f"expected at most {MOST_HEADERS} `anthropic-*` headers")
+        if count > MAX_HEADERS:
+            raise _too_large(name, f"expected at most {MAX_HEADERS} `anthropic-*` headers")
 
 
 def _too_large(name: bytes, expected: str) -> Problem:
@@ -144,7 +144,7 @@ def _too_large(name: bytes, expected: str) -> Problem:
     )
 
 
-def passed_on(dialect: Dialect, headers: Iterable[Header]) -> list[Header]:
+def forwarded_headers(dialect: Dialect, headers: Iterable[Header]) -> list[Header]:
     """The caller's headers that go to an upstream of the same dialect: an allow-list.
 
     Anthropic's are an open family (`anthropic-*`). OpenAI's organisation and project belong to the

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge.upstreams.provider import LONGEST_HEADER, MOST_HEADER_BYTES, MOST_HEADERS
+from edge.upstreams.provider import MAX_HEADER_BYTES, MAX_HEADERS, MAX_HEADERS_BYTES
 from middlewares.uploads import MOST_SMALL
 
 from .conftest import ADMIN_TOKEN, SECRETS, Figures, Start, over_http
@@ -397,10 +397,10 @@ async def test_headers_passed_on_are_bounded_and_reach_no_upstream(gateway: Gate
         return sum(n for (name, _), n in metrics.items() if name.endswith("attempts_total"))
 
     headers = {"x-api-key": gateway.key, **ANTHROPIC}
-    longest = "b" * (LONGEST_HEADER - len("anthropic-beta"))
-    rest = MOST_HEADER_BYTES - LONGEST_HEADER - sum(len(n) + len(v) for n, v in ANTHROPIC.items())
+    longest = "b" * (MAX_HEADER_BYTES - len("anthropic-beta"))
+    rest = MAX_HEADERS_BYTES - MAX_HEADER_BYTES - sum(len(n) + len(v) for n, v in ANTHROPIC.items())
     another = "b" * (rest - len("anthropic-y"))
-    names = [f"anthropic-x{n}" for n in range(MOST_HEADERS)]
+    names = [f"anthropic-x{n}" for n in range(MAX_HEADERS)]
     for fits in (
         {"anthropic-beta": longest},
         {"anthropic-beta": longest, "anthropic-y": another},
@@ -411,13 +411,13 @@ async def test_headers_passed_on_are_bounded_and_reach_no_upstream(gateway: Gate
     await asyncio.to_thread(until, lambda: tried() >= 3)
     before = tried()
     for more, name, bound in (
-        ({"anthropic-beta": longest + "b"}, "anthropic-beta", LONGEST_HEADER),
+        ({"anthropic-beta": longest + "b"}, "anthropic-beta", MAX_HEADER_BYTES),
         (
             {"anthropic-beta": longest, "anthropic-y": another + "b"},
             "anthropic-y",
-            MOST_HEADER_BYTES,
+            MAX_HEADERS_BYTES,
         ),
-        (dict.fromkeys(names, "b"), "anthropic-x31", MOST_HEADERS),
+        (dict.fromkeys(names, "b"), "anthropic-x31", MAX_HEADERS),
     ):
         for stream in (False, True):
             body = chat("Hi", "claude", stream=stream)

@@ -246,7 +246,7 @@ class ScriptedGateway:
         plans = Plans(self.settings)
         health = Breakers()
         usage_report = UsageReport(
-            terms=plans.terms, accounts=self.accounts, rates=counters, ledger=self.ledger
+            limits=plans.limits, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
         sealing = Sealing(MemorySecretStore())
         bottom = handlers(

@@ -139,16 +139,16 @@ async def test_pictures_teach_nothing_about_text(gateway: Make) -> None:
     """Else one picture makes every prompt of its model six times as dear to set aside."""
     one = await gateway(whole())
     text = b'{"text":"' + b"all work and no play " * 250 + b'"}'
-    before = one.estimator.quote("priced", text)
+    before = one.estimator.estimate_body("priced", text)
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     content = [{"type": "text", "text": "All work and no play. " * 50}, picture]
     assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
     who = (await rows(one))[0].account
-    assert one.estimator.quote("priced", text, who) == before
+    assert one.estimator.estimate_body("priced", text, who) == before
     del content[1]
     assert (await ask(one, messages=[{"role": "user", "content": content}])).status == 200
-    assert one.estimator.quote("priced", text, who)[1] > before[1]
-    assert one.estimator.quote("priced", text, "another") == before
+    assert one.estimator.estimate_body("priced", text, who)[1] > before[1]
+    assert one.estimator.estimate_body("priced", text, "another") == before
 
 
 async def test_a_window_that_is_used_up_refuses_with_its_reset(gateway: Make) -> None:

@@ -12,7 +12,7 @@ from edge.proxy.intake import check_bodies
 from edge.proxy.translate import CLIENTS
 from edge.routing.paths import OPEN, Paths
 from edge.upstreams.simulator import objects
-from edge.upstreams.simulator.behaviour import posts
+from edge.upstreams.simulator.behaviour import handlers_by_tail
 from edge.upstreams.simulator.prompt import PromptRejected
 from middlewares.exchange import Dialect
 from tests.asgi import request
@@ -204,10 +204,12 @@ def test_paths_of_responses_come_with_those_below() -> None:
 
 
 def test_a_row_is_simulated() -> None:
-    assert posts((*ENDPOINTS, ADDED)).keys() - posts(ENDPOINTS).keys() == {"/added"}
+    assert handlers_by_tail((*ENDPOINTS, ADDED)).keys() - handlers_by_tail(ENDPOINTS).keys() == {
+        "/added"
+    }
     nothing = Endpoint(**{**FACTS, "codec": "completions"})
     with pytest.raises(LookupError, match="completions"):
-        posts([nothing])
+        handlers_by_tail([nothing])
 
 
 def test_simulated_object_repeats_what_came_and_counts_it() -> None:

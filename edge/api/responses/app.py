@@ -45,7 +45,7 @@ class ResponsesApp:
     sealing: opens the compactions this gateway made, and is ready for those it will make.
     keep: seconds for which an answer is kept; 0 keeps none.
     limit: bytes that a request may have together with the conversation it continues.
-    quote: from an entry of the catalog, a body and a principal's id, what `Exchange.size`,
+    estimate_body: from an entry of the catalog, a body and a principal's id, what `Exchange.size`,
         `estimate` and `media` should be; asked again where a request means more than its body says.
         None leaves them.
     patience: seconds the end of an answer may wait for the store.
@@ -61,7 +61,7 @@ class ResponsesApp:
         sealing: Sealing,
         keep: float = 30 * 86400.0,
         limit: int = 32 << 20,
-        quote: Callable[[str, bytes, str], tuple[int, int, bool]] | None = None,
+        estimate_body: Callable[[str, bytes, str], tuple[int, int, bool]] | None = None,
         patience: float = 5.0,
         lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time,
@@ -71,7 +71,7 @@ class ResponsesApp:
         self._sealing = sealing
         self._keep = keep
         self._limit = limit
-        self._quote = quote
+        self._estimate_body = estimate_body
         self._patience = patience
         self._lost = lost
         self._clock = clock
@@ -126,7 +126,7 @@ class ResponsesApp:
 
     async def _weigh_again(self, exchange: Exchange, fields: Fields, owner: str) -> None:
         """The request means `fields`, which are more than its body said."""
-        if self._quote is not None:
+        if self._estimate_body is not None:
             whole = msgspec.json.encode(fields)
             exchange.large = large = is_large(whole)
             weigh = partial(self._weighed, exchange, fields, whole, owner)
@@ -160,8 +160,8 @@ class ResponsesApp:
     ) -> tuple[int, int, bool]:
         if exchange.large:  # each turn of a conversation was within the bounds; all of it may not
             check_all(exchange.row, fields)
-        assert self._quote is not None
-        return self._quote(exchange.resolved[0].entry, whole, owner)
+        assert self._estimate_body is not None
+        return self._estimate_body(exchange.resolved[0].entry, whole, owner)
 
     async def _revealed(
         self, fields: Fields, owner: str, codec: Codec | None, *, large: bool

@@ -4,7 +4,7 @@ Theory of operation. One process answers one request, and is ended with it:
 
     started    ahead of need, with a command line and an environment that hold nothing of any
                request (`program`), in a process group of its own that dies with the gateway
-               (`leash`, `process`); at most so many at once (`pool`)
+               (`die_with_parent`, `process`); at most so many at once (`pool`)
     told       over standard input: system prompt, tools, model and limits, then what was said so
                far, then what is asked (`asking` makes the lines)
     heard      over standard output: the events of the Messages API as they arrive, line by line

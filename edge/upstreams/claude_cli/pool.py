@@ -15,7 +15,7 @@ from .program import Program
 
 _T = TypeVar("_T")
 _FOLDERS = ("work", "tmp")
-_STALE = 300.0
+_SPARE_TTL = 300.0
 """Seconds after which a client that nobody wanted is ended."""
 
 
@@ -27,22 +27,22 @@ class ProcessPool:
     spare: how many are started ahead, within `processes`, once there has been a request.
     """
 
-    def __init__(self, program: Program, *, processes: int, waiting: int, spare: int) -> None:
+    def __init__(self, program: Program, *, processes: int, waiting: int, prewarm: int) -> None:
         self._program = program
-        self._most = processes
-        self._most_waiting = waiting
-        self._most_spare = spare
+        self._max_processes = processes
+        self._max_waiting = waiting
+        self._prewarmed = prewarm
         self._running: set[Process] = set()
         self._ending: set[Process] = set()
         self._spare: deque[Process] = deque()
         self._starting = 0
-        self._granted = 0
+        self._promised = 0
         """Places of requests that have waited and do not know yet that it is their turn."""
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._folder: HeldFolder | None = None
-        self._taken = 0.0
-        self._ageing: asyncio.TimerHandle | None = None
+        self._last_take = 0.0
+        self._expiry: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def take(self) -> Process:
@@ -52,55 +52,57 @@ class ProcessPool:
         """
         if self._closed:
             raise ConnectFailed("closed")
-        if self._line or self._free() < 1:
+        if self._queue or self._free() < 1:
             await self._wait()
-        self._taken = asyncio.get_running_loop().time()
-        process = self._started()
+        self._last_take = asyncio.get_running_loop().time()
+        process = self._take_spare()
         if process is None:
             starting = self._start()
             try:
                 process = await asyncio.shield(starting)
             except asyncio.CancelledError:
-                starting.add_done_callback(self._keep)
+                starting.add_done_callback(self._add_spare)
                 raise
-        self._prepare()
+        self._prewarm()
         return process
 
     def _free(self) -> int:
         """Places for requests; one with a spare client in it is free."""
         used = len(self._running) - len(self._spare) + self._starting
-        return self._most - used - self._granted
+        return self._max_processes - used - self._promised
 
     async def _wait(self) -> None:
         """Return when a place is free, which the caller has to fill before it awaits anything."""
-        if len(self._line) >= self._most_waiting:
-            raise ConnectFailed(f"{self._most} clients are at work and {len(self._line)} wait")
+        if len(self._queue) >= self._max_waiting:
+            raise ConnectFailed(
+                f"{self._max_processes} clients are at work and {len(self._queue)} wait"
+            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        self._queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with suppress(ValueError):  # `_next` has passed over it
-                    self._line.remove(turn)
+                with suppress(ValueError):  # `_wake_next` has passed over it
+                    self._queue.remove(turn)
             elif turn.exception() is None:
-                self._granted -= 1
-                self._next()
+                self._promised -= 1
+                self._wake_next()
             raise
-        self._granted -= 1
+        self._promised -= 1
 
-    def _next(self) -> None:
-        while self._line and self._free() > 0:
-            turn = self._line.popleft()
+    def _wake_next(self) -> None:
+        while self._queue and self._free() > 0:
+            turn = self._queue.popleft()
             if not turn.done():
-                self._granted += 1
+                self._promised += 1
                 turn.set_result(None)
 
-    def _started(self) -> Process | None:
+    def _take_spare(self) -> Process | None:
         while self._spare:
             process = self._spare.popleft()
             if not process.over:
-                process.ahead = True
+                process.prewarmed = True
                 return process
             self.release(process)
         return None
@@ -111,19 +113,19 @@ class ProcessPool:
 
     async def _launch(self) -> Process:
         try:
-            process = await Process.start(self._program, self._private())
+            process = await Process.start(self._program, self._private_folder())
             self._running.add(process)
         except OSError as error:  # no room or no right to make a folder
             raise ConnectFailed(f"no private folder: {error}") from None
         finally:
             self._starting -= 1
-            self._next()
+            self._wake_next()
         if self._closed:
             self.release(process)
             raise ConnectFailed("closed")
         return process
 
-    def _private(self) -> Path:
+    def _private_folder(self) -> Path:
         """A folder of this pool alone (mode 0700); another when something has tidied it up."""
         folder = self._folder
         if folder is None or not all((folder.path / name).is_dir() for name in _FOLDERS):
@@ -136,36 +138,36 @@ class ProcessPool:
             self._folder = folder
         return folder.path
 
-    def _prepare(self) -> None:
+    def _prewarm(self) -> None:
         """Start a client ahead of need, where there is room and requests have come of late."""
-        wanted = asyncio.get_running_loop().time() < self._taken + _STALE
-        missing = self._most_spare - len(self._spare) - self._starting
+        wanted = asyncio.get_running_loop().time() < self._last_take + _SPARE_TTL
+        missing = self._prewarmed - len(self._spare) - self._starting
         room = self._free() - len(self._spare)
-        if wanted and missing > 0 and room > 0 and not self._line and not self._closed:
-            self._start().add_done_callback(self._keep)
+        if wanted and missing > 0 and room > 0 and not self._queue and not self._closed:
+            self._start().add_done_callback(self._add_spare)
 
-    def _keep(self, starting: asyncio.Task[Process]) -> None:
+    def _add_spare(self, starting: asyncio.Task[Process]) -> None:
         """Have a client that nobody waits for."""
         if starting.cancelled() or starting.exception() is not None:
             return  # whoever needs one will be told
         process = starting.result()
-        if len(self._spare) >= self._most_spare:
+        if len(self._spare) >= self._prewarmed:
             return self.release(process)
         self._spare.append(process)
-        self._next()
-        self._watch_age()
+        self._wake_next()
+        self._schedule_expiry()
 
-    def _watch_age(self) -> None:
-        if self._ageing is None and self._spare:
+    def _schedule_expiry(self) -> None:
+        if self._expiry is None and self._spare:
             loop = asyncio.get_running_loop()
-            self._ageing = loop.call_at(self._spare[0].born + _STALE, self._expire)
+            self._expiry = loop.call_at(self._spare[0].born + _SPARE_TTL, self._expire)
 
     def _expire(self) -> None:
-        self._ageing = None
-        due = asyncio.get_running_loop().time() - _STALE
+        self._expiry = None
+        due = asyncio.get_running_loop().time() - _SPARE_TTL
         while self._spare and self._spare[0].born <= due:
             self.release(self._spare.popleft())
-        self._watch_age()
+        self._schedule_expiry()
 
     def release(self, process: Process) -> None:
         """End a client; its place is free when it is gone. Never waits."""
@@ -179,8 +181,8 @@ class ProcessPool:
         finally:
             self._running.discard(process)
             self._ending.discard(process)
-            self._next()
-            self._prepare()
+            self._wake_next()
+            self._prewarm()
 
     def _run(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
@@ -191,11 +193,11 @@ class ProcessPool:
     async def aclose(self) -> None:
         """End every client, and refuse requests from now on."""
         self._closed = True
-        if self._ageing is not None:
-            self._ageing.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._spare.clear()
-        while self._line:
-            turn = self._line.popleft()
+        while self._queue:
+            turn = self._queue.popleft()
             if not turn.done():
                 turn.set_exception(ConnectFailed("closed"))
         for process in list(self._running):

@@ -20,9 +20,9 @@ _LINE = 8 << 20
 """Longest line: it repeats whole blocks of an answer besides its pieces."""
 _GRACE = 2.0
 """Seconds between SIGTERM, on which the client tidies up, and SIGKILL."""
-_LAST_WORDS = 0.5
+_EXIT_WAIT = 0.5
 """Seconds in which a client that has closed its output is to tell how it ended."""
-_TOLD = 2000
+_STDERR_CHARS = 2000
 """Characters of its standard error that are kept, from the end."""
 
 
@@ -43,7 +43,7 @@ class Process:
     """A client in a process group of its own.
 
     Started with `start`; whoever has it must `end` it. Its reads are one caller's at a time.
-    born: loop time. ahead: whether it was started before anybody needed it.
+    born: loop time. prewarmed: whether it was started before anybody needed it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Process:
         assert pipes.stdout is not None
         assert pipes.stderr is not None
         self.born = asyncio.get_running_loop().time()
-        self.ahead = False
+        self.prewarmed = False
         self.pid = transport.get_pid()
         self._transport = transport
         self._scratch = scratch
@@ -61,8 +61,8 @@ class Process:
         self._in = pipes.stdin
         self._out = pipes.stdout
         self._rest = bytearray()
-        self._told = ""
-        self._listening = asyncio.create_task(self._listen(pipes.stderr))
+        self._stderr = ""
+        self._stderr_reader = asyncio.create_task(self._read_stderr(pipes.stderr))
 
     @classmethod
     async def start(cls, program: Program, folder: Path) -> Self:
@@ -91,9 +91,9 @@ class Process:
         """Whether it has ended."""
         return self._gone.is_set()
 
-    async def _listen(self, errors: asyncio.StreamReader) -> None:
+    async def _read_stderr(self, errors: asyncio.StreamReader) -> None:
         while data := await errors.read(_READ):
-            self._told = (self._told + data.decode("utf-8", "replace"))[-_TOLD:]
+            self._stderr = (self._stderr + data.decode("utf-8", "replace"))[-_STDERR_CHARS:]
 
     async def write(self, lines: bytes) -> None:
         """Lines for it, each with its end. Raises Disconnected when it has gone."""
@@ -101,7 +101,7 @@ class Process:
             self._in.write(lines)
             await self._in.drain()
         except (OSError, RuntimeError):  # uvloop raises the latter for a pipe it has closed
-            raise Disconnected(await self.last_words(), sent=True) from None
+            raise Disconnected(await self.exit_reason(), sent=True) from None
 
     async def read(self) -> list[bytes]:
         """Whole lines, at least one; none at its end. Raises Malformed over an endless line."""
@@ -118,15 +118,15 @@ class Process:
                 self._rest = bytearray(lines.pop())
                 return lines
 
-    async def last_words(self) -> str:
+    async def exit_reason(self) -> str:
         """How it ended, as far as can be told soon, for the log."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS):
+            async with asyncio.timeout(_EXIT_WAIT):
                 await self._gone.wait()
-                await asyncio.shield(self._listening)
+                await asyncio.shield(self._stderr_reader)
         status = self._transport.get_returncode()
         ended = "it closed its output" if status is None else f"it ended with status {status}"
-        said = " ".join(self._told.split())
+        said = " ".join(self._stderr.split())
         return f"{ended}, saying: {said or 'nothing'}"
 
     async def end(self) -> None:
@@ -140,7 +140,7 @@ class Process:
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)  # what it may have left in its group
-            self._listening.cancel()
+            self._stderr_reader.cancel()
             self._transport.close()  # nobody reads on to the end of its output
             await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 

@@ -10,8 +10,8 @@ import msgspec
 
 from edge.upstreams import ConnectFailed
 
-_LEASH = Path(__file__).with_name("leash.py")
-_LEASHED = sys.platform == "linux"
+_DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+_CAN_DIE_WITH_PARENT = sys.platform == "linux"
 
 SERVER = "caller"
 """The name under which the client knows the caller's tools."""
@@ -75,8 +75,12 @@ class Program(msgspec.Struct, frozen=True):
         found = shutil.which(self.command)
         if found is None:
             raise ConnectFailed(f"{self.command}: no such program, or it may not be run")
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())] if _LEASHED else []
-        return [*leash, str(Path(found).absolute()), *_OPTIONS]
+        wrapper = (
+            [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
+            if _CAN_DIE_WITH_PARENT
+            else []
+        )
+        return [*wrapper, str(Path(found).absolute()), *_OPTIONS]
 
     def environ(self, temporary: Path) -> dict[str, str]:
         """All of its environment. temporary: a private folder for its sockets and scratch files."""

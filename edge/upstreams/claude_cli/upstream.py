@@ -19,12 +19,12 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 
-from .answering import Answering, VendorRefusal, framed, refusal
-from .asking import NO_MORE, ClientRequest, Unusable, asking
+from .input import STOP_REQUESTS, ClientRequest, UnsupportedRequest, asking
+from .message import MessageBuilder
+from .output import OutputReader, VendorRefusal, encode_event, refusal
 from .pool import ProcessPool
 from .process import Process
 from .program import Program
-from .whole import Whole
 
 _LARGEST_BODY = 64 << 20
 _STREAM: list[Header] = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -46,12 +46,12 @@ class ClaudeCLIUpstream:
         *,
         processes: int = 5,
         waiting: int = 100,
-        spare: int = 1,
+        prewarm: int = 1,
         first: float = 120.0,
         idle: float = 120.0,
         total: float = 1800.0,
     ) -> None:
-        self._pool = ProcessPool(program, processes=processes, waiting=waiting, spare=spare)
+        self._pool = ProcessPool(program, processes=processes, waiting=waiting, prewarm=prewarm)
         self._first = first
         self._idle = idle
         self._total = total
@@ -69,17 +69,17 @@ class ClaudeCLIUpstream:
             body = await _whole(request.body)
             asked = await aside(partial(asking, body)) if is_large(body) else asking(body)
             del body
-        except Unusable as unusable:
-            return WholeAnswer.refused(refusal(400, str(unusable)))
+        except UnsupportedRequest as unsupported:
+            return WholeAnswer.refused(refusal(400, str(unsupported)))
         until = asyncio.get_running_loop().time() + self._total
         turn: ClientTurn | None = None
         try:
             async with asyncio.timeout(self._first) as limit:
                 turn = await self._taken(asked)
-                if not await turn.greet() and turn.ahead:  # it died while nobody looked
+                if not await turn.configure() and turn.prewarmed:  # it died while nobody looked
                     turn.close()
                     turn = await self._taken(asked)
-                    await turn.greet()
+                    await turn.configure()
                 await turn.ask()
             if asked.stream:
                 return StreamedAnswer(turn, until, self._total)
@@ -131,24 +131,24 @@ class ClientTurn:
     ) -> None:
         self._process = process
         self._pool = pool
-        self._asked = asked
+        self._request = asked
         self._idle = idle
-        self._answering = Answering(asked.tools)
+        self._output = OutputReader(asked.tools)
         self._events: list[Raw] = []
         self._failure: VendorRefusal | UpstreamFailure | None = None
 
     @property
-    def ahead(self) -> bool:
+    def prewarmed(self) -> bool:
         """Whether its client was started before it was needed."""
-        return self._process.ahead
+        return self._process.prewarmed
 
-    async def greet(self) -> bool:
+    async def configure(self) -> bool:
         """Tell it how to answer; False when it was gone. Raises UpstreamFailure."""
-        asked, answering = self._asked, self._answering
+        asked, answering = self._request, self._output
         try:
             await self._process.write(b"".join(asked.controls.values()))
             while not answering.answered.issuperset(asked.controls):
-                await self._hear()
+                await self._read_events()
         except Disconnected as gone:
             self._failure = ConnectFailed(f"it does not work: {gone.reason}")
             return False
@@ -159,31 +159,31 @@ class ClientTurn:
         UpstreamFailure."""
         if self._failure is not None:
             raise self._failure
-        asked, answering, process = self._asked, self._answering, self._process
+        asked, answering, process = self._request, self._output, self._process
         for said in asked.said:  # one by one: the assistant's words would overtake the user's
             taken = answering.taken
             await process.write(said.line)
             while said.uuid not in answering.answered if said.uuid else answering.taken == taken:
-                await self._hear()
+                await self._read_events()
         taken = answering.taken
         await process.write(asked.asked)
         while not self._events:
-            await self._hear()
+            await self._read_events()
             if answering.taken != taken:  # as something that asks for no answer
                 raise refusal(400, "messages: the last one says nothing to the model")
         with suppress(Disconnected):  # whoever reads on is told
-            await process.write(NO_MORE)
+            await process.write(STOP_REQUESTS)
 
-    async def _hear(self) -> None:
+    async def _read_events(self) -> None:
         """Read its next lines. Raises what they amount to, once the events before it are told."""
         if self._failure is not None:
             raise self._failure
         lines = await self._process.read()
         if not lines:
-            raise Disconnected(await self._process.last_words(), sent=True)
+            raise Disconnected(await self._process.exit_reason(), sent=True)
         try:
             for line in lines:
-                event = self._answering.read_line(line)
+                event = self._output.read_line(line)
                 if event is not None:
                     self._events.append(event)
         except (VendorRefusal, UpstreamFailure) as failure:
@@ -195,20 +195,20 @@ class ClientTurn:
         """The next events, all that are there; none after the last."""
         try:
             async with asyncio.timeout(self._idle) as limit:
-                while not self._events and not self._answering.complete:
-                    await self._hear()
+                while not self._events and not self._output.complete:
+                    await self._read_events()
         except TimeoutError:
             if limit.expired():
                 raise TimedOut("idle", self._idle, sent=True) from None
             raise
         events, self._events = self._events, []
-        if self._answering.complete:
+        if self._output.complete:
             self.close()
         return events
 
     async def whole(self) -> bytes:
         """The answer as one message."""
-        message = Whole()
+        message = MessageBuilder()
         while events := await self.events():
             for event in events:
                 message.add(event)
@@ -245,7 +245,7 @@ class StreamedAnswer:
             if isinstance(error, TimeoutError) and limit.expired():
                 raise TimedOut("total", self._total, sent=True) from None
             raise
-        return b"".join(map(framed, events))
+        return b"".join(map(encode_event, events))
 
     def close(self) -> None:
         """End the client, which goes on for nobody."""

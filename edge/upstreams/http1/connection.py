@@ -32,10 +32,10 @@ from .limits import PoolLimits
 from .response import HTTPResponse
 from .wire import RequestHead, SizedBody
 
-_SPECIAL = frozenset((b"keep-alive", b"transfer-encoding"))
+_SPECIAL_HEADERS = frozenset((b"keep-alive", b"transfer-encoding"))
 
 
-class ConnectionOwner(Protocol):
+class ConnectionPool(Protocol):
     """What a connection needs of the pool it belongs to."""
 
     limits: PoolLimits
@@ -44,7 +44,7 @@ class ConnectionOwner(Protocol):
     def release(self, connection: "Connection") -> None:
         """The connection is idle and may carry the next request."""
 
-    def forget(self, connection: "Connection") -> None:
+    def lost(self, connection: "Connection") -> None:
         """The connection is lost."""
 
 
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. `reused` says that it has carried a response before."""
 
     __slots__ = (
-        "_barren",
+        "_bytes_since_body",
         "_deadline",
         "_expected",
         "_head_only",
@@ -62,10 +62,10 @@ class Connection(asyncio.Protocol):
         "_pool",
         "_pump",
         "_server_keepalive",
-        "_tainted",
         "_timer",
         "_timer_at",
         "_transport",
+        "_unexpected",
         "_writable",
         "closed",
         "counted",
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         "reused",
     )
 
-    def __init__(self, pool: ConnectionOwner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: ConnectionPool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self.loop = loop
         self.exchange: HTTPResponse | None = None
@@ -97,9 +97,9 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._barren = 0  # bytes since the last body byte, or since the request
+        self._bytes_since_body = 0  # bytes since the last body byte, or since the request
         self._interim = False
-        self._tainted = False
+        self._unexpected = False
         self._keep = True
         self._head_only = False
 
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         if transport is None or self.closed:
             self.fail(Disconnected("the connection was closed before the request was written"))
             return
-        self._head_only = head.headless_body
+        self._head_only = head.bodiless_response
         self._keep = not head.close
         exchange.sent = True
         if (body is None or isinstance(body, bytes)) and not head.expect:
@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._writable.set_result(None)
         self._writable = None
 
-    def note_end(self) -> None:
+    def abort_if_ended(self) -> None:
         """Close an idle connection whose end has come and not been read yet: what is written to it
         now may be lost, and nobody could say whether it was."""
         transport = self._transport
@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             self.abort()  # nobody asked
             return
-        exchange.untouched = False
+        exchange.unanswered = False
         before = exchange.received
         try:
             self._parser.feed_data(data)
@@ -243,7 +243,7 @@ class Connection(asyncio.Protocol):
                 if self.exchange is exchange:
                     self.fail(Malformed(f"not an HTTP/1.1 response: {error}", sent=True))
                 return
-            self._tainted = True
+            self._unexpected = True
         if self.exchange is not exchange:
             return  # a callback failed it
         if exchange.complete:
@@ -253,13 +253,13 @@ class Connection(asyncio.Protocol):
         limits = self._pool.limits
         received = exchange.received
         if received != before:
-            self._barren = 0
+            self._bytes_since_body = 0
             if limits.body_bytes and received > limits.body_bytes:
                 self.fail(Malformed(f"body over {limits.body_bytes} bytes", sent=True))
                 return
         else:
-            self._barren += len(data)
-            if self._barren > limits.header_bytes:
+            self._bytes_since_body += len(data)
+            if self._bytes_since_body > limits.header_bytes:
                 self.fail(Malformed(f"head over {limits.header_bytes} bytes", sent=True))
                 return
         if not exchange.status:
@@ -269,24 +269,24 @@ class Connection(asyncio.Protocol):
             self._arm()
         if received - exchange._taken > limits.buffer_bytes and not self.paused:
             self._pause()
-        if exchange._chunks or exchange._opening:
+        if exchange._chunks or exchange._awaiting_head:
             exchange.wake()
 
     def on_message_begin(self) -> None:
         exchange = self.exchange
         if exchange is None or exchange.complete:
-            self._tainted = True
+            self._unexpected = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange = self.exchange
         if exchange is None or exchange.status:
             return  # a trailer, or nobody asked
         name = name.lower()
-        if name in _SPECIAL:
-            self._special(name, value)
+        if name in _SPECIAL_HEADERS:
+            self._on_special_header(name, value)
         exchange.headers.append((name, value))
 
-    def _special(self, name: bytes, value: bytes) -> None:
+    def _on_special_header(self, name: bytes, value: bytes) -> None:
         if name == b"transfer-encoding":
             # A coding we did not ask for (no `te` is sent) and could not take off.
             if value.strip().lower() != b"chunked":
@@ -309,7 +309,7 @@ class Connection(asyncio.Protocol):
             exchange.headers.clear()
             self._interim = True
             if status == 100:
-                self._proceed()
+                self._send_expected_body()
             return
         limits = self._pool.limits
         size = 0
@@ -327,19 +327,19 @@ class Connection(asyncio.Protocol):
         if self._head_only:
             exchange.complete = True
         if self._pump is not None:
-            self._proceed()
+            self._send_expected_body()
             self._keep = False  # the answer came before the request was complete
             if status >= 300:
                 self._pump.cancel()
 
-    def _proceed(self) -> None:
+    def _send_expected_body(self) -> None:
         if self._expected is not None and not self._expected.done():
             self._expected.set_result(None)
 
     def on_body(self, body: bytes) -> None:
         exchange = self.exchange
         if exchange is None or exchange.complete:
-            self._tainted = True
+            self._unexpected = True
             return
         exchange._chunks.append(body)
         exchange.received += len(body)
@@ -365,7 +365,7 @@ class Connection(asyncio.Protocol):
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
-        if not self._keep or self._tainted or self._writable is not None or self.closed:
+        if not self._keep or self._unexpected or self._writable is not None or self.closed:
             self.abort()
             return
         if self.paused:
@@ -459,7 +459,7 @@ class Connection(asyncio.Protocol):
         self._parser = None  # a cycle
         if self.counted:
             self.counted = False
-            self._pool.forget(self)
+            self._pool.lost(self)
 
     def fail(self, error: Exception) -> None:
         """End the exchange with `error` and close the socket. Nothing happens when it is over."""

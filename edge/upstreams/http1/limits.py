@@ -2,7 +2,7 @@
 
 import msgspec
 
-CLOSED_BEFORE = 1.0
+STALE_WITHIN = 1.0
 """Seconds. A server that closed an idle connection before our request reached it lets us know
 within a round trip. One that goes away later had the request, and may have worked on it and charged
 for it (RFC 9110 section 9.2.2)."""

@@ -29,10 +29,10 @@ class HTTPResponse:
     """
 
     __slots__ = (
+        "_awaiting_head",
         "_chunks",
         "_connection",
         "_error",
-        "_opening",
         "_raised",
         "_rest",
         "_sink",
@@ -45,7 +45,7 @@ class HTTPResponse:
         "started",
         "status",
         "total_deadline",
-        "untouched",
+        "unanswered",
     )
 
     def __init__(self, total_deadline: float) -> None:
@@ -55,9 +55,9 @@ class HTTPResponse:
         self.received = 0
         self.sent = False  # a byte of the request may have left us
         self.started = False  # a streamed request body has been asked for its first chunk
-        self.untouched = True  # no byte of an answer has arrived
+        self.unanswered = True  # no byte of an answer has arrived
         self.total_deadline = total_deadline
-        self._opening = True
+        self._awaiting_head = True
         self._taken = 0
         self._chunks: list[bytes] = []
         self._error: Exception | None = None

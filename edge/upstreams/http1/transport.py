@@ -24,7 +24,7 @@ from middlewares.dns import Lookup, lookup
 
 from .connection import Connection
 from .dial import Progress, dial
-from .limits import CLOSED_BEFORE, PoolLimits
+from .limits import STALE_WITHIN, PoolLimits
 from .pools import Pools
 from .response import HTTPResponse
 from .wire import RequestHead, SizedBody, encode_head, host_of, netloc_of
@@ -56,11 +56,11 @@ class Transport:
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_closed_one",
         "_connections",
         "_host",
         "_host_line",
         "_idle",
-        "_leaving",
         "_lookup",
         "_pools",
         "_port",
@@ -108,7 +108,7 @@ class Transport:
         self._idle: list[Connection] = []  # the last one used is the first one lent
         self._slots = 0  # connections open or being opened
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
-        self._leaving: asyncio.Future[None] | None = None
+        self._closed_one: asyncio.Future[None] | None = None
         self._pools = pools
         if pools is not None:
             pools.add(self)
@@ -155,7 +155,7 @@ class Transport:
         if connection is None:
             connection = await self._acquire(started)
         elif not self._repeat:
-            connection.note_end()
+            connection.abort_if_ended()
         reused = connection.reused
         written = self.clock()
         await self._exchange(connection, response, head, request)
@@ -165,10 +165,10 @@ class Transport:
         assert error is not None
         if (
             reused
-            and response.untouched
+            and response.unanswered
             and not response.started
             and isinstance(error, Disconnected)
-            and (not error.sent or (self._repeat and self.clock() - written < CLOSED_BEFORE))
+            and (not error.sent or (self._repeat and self.clock() - written < STALE_WITHIN))
         ):
             response = HTTPResponse(started + self.limits.total)
             connection = await self._acquire(self.clock(), fresh=True)
@@ -186,7 +186,7 @@ class Transport:
         connection.start(response, head, request.body)
         while not response.status and response.failure is None:
             await response.wait()
-        response._opening = False
+        response._awaiting_head = False
 
     async def aclose(self) -> None:
         """Refuse new requests, close idle connections now and running ones when they finish."""
@@ -195,14 +195,14 @@ class Transport:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(ConnectFailed("the transport is closed"))
-        leaving, self._idle = self._idle, []
-        for connection in leaving:
+        closing, self._idle = self._idle, []
+        for connection in closing:
             connection.abort()
         # The loop closes sockets an iteration or two after it is told to.
-        while any(connection in self._connections for connection in leaving):
-            self._leaving = self._leaving or asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._leaving)
-            self._leaving = None
+        while any(connection in self._connections for connection in closing):
+            self._closed_one = self._closed_one or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._closed_one)
+            self._closed_one = None
 
     # --- lending -----------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class Transport:
                 return await self._connect(deadline)
             if fresh and self._idle:
                 self._idle.pop(0).abort()  # its slot comes to the first in line
-            connection = await self._wait_in_line(deadline, first)
+            connection = await self._wait_for_connection(deadline, first)
             if connection is None:
                 return await self._connect(deadline)
             if not fresh and not connection.closed:
@@ -242,7 +242,7 @@ class Transport:
             first = True  # it died on its way here and its slot went to another
         raise ConnectFailed("the transport is closed")
 
-    async def _wait_in_line(self, deadline: float, first: bool) -> Connection | None:
+    async def _wait_for_connection(self, deadline: float, first: bool) -> Connection | None:
         """A connection handed over by its last user, or None for the right to open one."""
         if len(self._waiters) >= self.limits.waiting and not first:
             raise ConnectFailed(f"{self.limits.waiting} requests wait for {self.origin} already")
@@ -259,7 +259,7 @@ class Transport:
             with contextlib.suppress(ValueError):
                 self._waiters.remove(waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._give_back(waiter.result())
+                self._hand_back(waiter.result())
             if isinstance(error, TimeoutError):
                 raise ConnectFailed(
                     f"all {self.limits.connections} connections to {self.origin} were in use "
@@ -267,7 +267,7 @@ class Transport:
                 ) from None
             raise
 
-    def _give_back(self, handed: Connection | None) -> None:
+    def _hand_back(self, handed: Connection | None) -> None:
         if handed is None:
             self._free_slot()
         elif not handed.closed:
@@ -325,11 +325,11 @@ class Transport:
                 return
         self._idle.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         """A connection is lost. Called by it, once."""
         self._connections.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
         self._free_slot()
-        if self._leaving is not None and not self._leaving.done():
-            self._leaving.set_result(None)
+        if self._closed_one is not None and not self._closed_one.done():
+            self._closed_one.set_result(None)

@@ -67,7 +67,7 @@ class RequestHead(msgspec.Struct, gc=False):
     block: bytes
     expect: bool  # `expect: 100-continue`
     close: bool  # `connection: close`
-    headless_body: bool  # the response has a head only, whatever its headers say
+    bodiless_response: bool  # the response has a head only, whatever its headers say
 
 
 def _kind(name: bytes) -> int:

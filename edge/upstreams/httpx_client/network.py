@@ -51,7 +51,7 @@ class RequestProgress:
 def _nothing() -> None: ...
 
 
-wire: ContextVar[RequestProgress | None] = ContextVar("wire", default=None)
+current_request: ContextVar[RequestProgress | None] = ContextVar("wire", default=None)
 
 
 class Network(httpcore.AsyncNetworkBackend):
@@ -77,9 +77,9 @@ class Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """See httpcore. Raises ConnectError and ConnectTimeout; the latter names the step."""
-        noted = wire.get() or RequestProgress()
-        noted.fresh = True
-        noted.step = f"name lookup of {host}"
+        progress = current_request.get() or RequestProgress()
+        progress.fresh = True
+        progress.step = f"name lookup of {host}"
         if self._pools is not None:
             self._pools.make_room()
 
@@ -94,14 +94,14 @@ class Network(httpcore.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(timeout):
                 infos = await self._lookup(host.replace("%25", "%", 1), port)
-                noted.step = f"TCP connection to {host}"
+                progress.step = f"TCP connection to {host}"
                 loop = asyncio.get_running_loop()
                 stream = await race(loop, interleave(infos), connect, self._discard)
         except TimeoutError:
-            raise httpcore.ConnectTimeout(noted.step) from None
+            raise httpcore.ConnectTimeout(progress.step) from None
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from None
-        noted.step = f"tunnel through {host}"  # unless there is something to write at once
+        progress.step = f"tunnel through {host}"  # unless there is something to write at once
         return _Stream(self, stream, host)
 
     async def connect_unix_socket(
@@ -142,17 +142,27 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._inner.read(max_bytes, timeout)
-        if data and not self._shared and (noted := wire.get()) is not None and noted.written:
-            noted.received += len(data)
-            if noted.received > HEAD_BYTES:  # h11 reads interim responses for ever
+        if (
+            data
+            and not self._shared
+            and (progress := current_request.get()) is not None
+            and progress.written
+        ):
+            progress.received += len(data)
+            if progress.received > HEAD_BYTES:  # h11 reads interim responses for ever
                 raise httpcore.RemoteProtocolError(f"head over {HEAD_BYTES} bytes")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        noted = wire.get()
-        if noted is not None and not noted.written and buffer and not buffer.startswith(_TUNNEL):
-            noted.written = monotonic()
-            noted.on_write()
+        progress = current_request.get()
+        if (
+            progress is not None
+            and not progress.written
+            and buffer
+            and not buffer.startswith(_TUNNEL)
+        ):
+            progress.written = monotonic()
+            progress.on_write()
         await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -164,8 +174,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        if (noted := wire.get()) is not None:
-            noted.step = f"TLS handshake with {self._host}"
+        if (progress := current_request.get()) is not None:
+            progress.step = f"TLS handshake with {self._host}"
         if server_hostname is not None:
             server_hostname = server_hostname.partition("%")[0]
         try:

@@ -19,10 +19,10 @@ from edge.upstreams import (
     TimedOut,
     UpstreamFailure,
 )
-from edge.upstreams.http1.limits import CLOSED_BEFORE, PoolLimits
+from edge.upstreams.http1.limits import STALE_WITHIN, PoolLimits
 from edge.upstreams.http1.wire import SizedBody, encode_head, netloc_of
 
-from .network import Network, RequestProgress, wire
+from .network import Network, RequestProgress, current_request
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class HttpxUpstream:
 
     `PoolLimits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads only
     when
-    it is read from, has a bound of its own for heads (100 KiB, and 256 KiB with what comes before
+    it is read from, has a limit of its own for heads (100 KiB, and 256 KiB with what comes before
     them) and knows no `100-continue`.
     """
 
@@ -97,35 +97,37 @@ class HttpxUpstream:
         if self._closed:
             raise ConnectFailed("the transport is closed")
         end = asyncio.get_running_loop().time() + self.limits.total
-        noted = RequestProgress()
+        progress = RequestProgress()
         body = _RequestStream(request.body)
         try:
-            return await self._send(request, body, end, noted)
+            return await self._send(request, body, end, progress)
         except Disconnected:
-            if self._network is None or not self._may_repeat(noted, body):
+            if self._network is None or not self._may_resend(progress, body):
                 raise
         self._network.retire()
         return await self._send(request, body, end, RequestProgress())
 
-    def _may_repeat(self, noted: RequestProgress, body: "_RequestStream") -> bool:
+    def _may_resend(self, progress: RequestProgress, body: "_RequestStream") -> bool:
         """Whether a request that was broken off may be sent once more. See `Transport`."""
-        if noted.fresh or noted.answered or not body.repeatable:
+        if progress.fresh or progress.answered or not body.resendable:
             return False
-        written = noted.written
-        return not written or (self._repeat and monotonic() - written < CLOSED_BEFORE)
+        written = progress.written
+        return not written or (self._repeat and monotonic() - written < STALE_WITHIN)
 
     async def _send(
-        self, request: Request, body: "_RequestStream", end: float, noted: RequestProgress
+        self, request: Request, body: "_RequestStream", end: float, progress: RequestProgress
     ) -> "HttpxResponse":
         limits = self.limits
-        token = wire.set(noted)
+        token = current_request.set(progress)
         try:
-            async with _Bound(limits, end, noted if self._network is not None else None) as bound:
-                body.bound = bound
+            async with _TimeLimit(
+                limits, end, progress if self._network is not None else None
+            ) as limit:
+                body.limit = limit
                 if self._network is not None:
-                    bound.expect("connect")
-                    noted.on_write = bound.connected
-                outgoing = httpx.Request(
+                    limit.expect("connect")
+                    progress.on_write = limit.connected
+                httpx_request = httpx.Request(
                     request.method.decode("ascii"),
                     self._origin.copy_with(raw_path=request.target),
                     headers=[(b"host", self._netloc), *request.headers, *_framing(request)],
@@ -135,13 +137,15 @@ class HttpxUpstream:
                             "connect": limits.connect,
                             "pool": limits.connect,
                             "write": limits.idle,
-                            "read": None,  # the bound's
+                            "read": None,  # the limit's own timer
                         }
                     },
                 )
-                response = await self.alone(self._transport.handle_async_request(outgoing))
+                response = await self.in_own_task(
+                    self._transport.handle_async_request(httpx_request)
+                )
         finally:
-            wire.reset(token)
+            current_request.reset(token)
         return HttpxResponse(self, response, end)
 
     async def aclose(self) -> None:
@@ -152,7 +156,7 @@ class HttpxUpstream:
             await asyncio.wait(set(self._closing))
         await self._transport.aclose()
 
-    async def alone(self, step: Coroutine[Any, Any, T]) -> T:
+    async def in_own_task(self, step: Coroutine[Any, Any, T]) -> T:
         """Await `step` in a task of its own.
 
         When it is cancelled, httpcore closes what it has, by awaiting; cancelled once more in that,
@@ -165,20 +169,20 @@ class HttpxUpstream:
         except asyncio.CancelledError:
             task.cancel()
             self._closing.add(task)
-            task.add_done_callback(self._given_up)
+            task.add_done_callback(self._abandoned)
             raise
         return task.result()
 
-    def _given_up(self, task: asyncio.Task[Any]) -> None:
+    def _abandoned(self, task: asyncio.Task[Any]) -> None:
         self._closing.discard(task)
         if task.cancelled() or task.exception() is not None:
             return
         response = task.result()  # it came just then
         if isinstance(response, httpx.Response):
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            self.let_go(response.stream)
+            self.close_soon(response.stream)
 
-    def let_go(self, stream: httpx.AsyncByteStream) -> None:
+    def close_soon(self, stream: httpx.AsyncByteStream) -> None:
         """Close `stream` soon. httpx closes by awaiting, which `Response.close` may not."""
         task = asyncio.get_running_loop().create_task(_close(stream))
         self._closing.add(task)
@@ -211,13 +215,13 @@ class HttpxResponse:
         limits = self._upstream.limits
         try:
             data = b""
-            async with _Bound(limits, self._end) as bound:
-                bound.expect("idle")
+            async with _TimeLimit(limits, self._end) as limit:
+                limit.expect("idle")
                 while not data:
-                    chunk = await self._upstream.alone(self._next())
+                    chunk = await self._upstream.in_own_task(self._next())
                     if chunk is None:
                         # So that the connection can be used again.
-                        await self._upstream.alone(self._stream.aclose())
+                        await self._upstream.in_own_task(self._stream.aclose())
                         self._stream = None
                         return b""
                     data = chunk
@@ -236,23 +240,23 @@ class HttpxResponse:
         """See `Response.close`."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            self._upstream.let_go(stream)
+            self._upstream.close_soon(stream)
 
 
-class _Bound:
-    """Time limits and failures of ours around steps of httpx. noted: what the request has done,
+class _TimeLimit:
+    """Time limits and failures of ours around steps of httpx. progress: what the request has done,
     if that is known."""
 
     def __init__(
-        self, limits: PoolLimits, end: float, noted: RequestProgress | None = None
+        self, limits: PoolLimits, end: float, progress: RequestProgress | None = None
     ) -> None:
         self._limits = limits
-        self._noted = noted
+        self._progress = progress
         self._end = end
         self._phase: Phase = "total"
         self._timeout = asyncio.timeout_at(end)
 
-    async def __aenter__(self) -> "_Bound":
+    async def __aenter__(self) -> "_TimeLimit":
         await self._timeout.__aenter__()
         return self
 
@@ -280,23 +284,23 @@ class _Bound:
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            raise self._late() from None
+            raise self._timed_out() from None
         if isinstance(error, httpx.LocalProtocolError):
             raise ValueError(str(error)) from error
         if isinstance(error, httpx.HTTPError):
             raise self._failure(error) from error
 
-    def _late(self) -> UpstreamFailure:
-        seconds, noted = self._seconds(self._phase), self._noted
-        if self._phase != "connect" or noted is None:
+    def _timed_out(self) -> UpstreamFailure:
+        seconds, progress = self._seconds(self._phase), self._progress
+        if self._phase != "connect" or progress is None:
             return TimedOut(self._phase, seconds, sent=self._sent)
-        if not noted.fresh:
+        if not progress.fresh:
             return ConnectFailed(f"no connection free within {seconds:g} s")
-        return TimedOut("connect", seconds, step=noted.step)
+        return TimedOut("connect", seconds, step=progress.step)
 
     @property
     def _sent(self) -> bool:
-        return self._noted is None or self._noted.written > 0
+        return self._progress is None or self._progress.written > 0
 
     def _failure(self, error: httpx.HTTPError) -> UpstreamFailure:
         what = str(error) or type(error).__name__
@@ -319,25 +323,25 @@ class _Bound:
 class _RequestStream(httpx.AsyncByteStream):
     """A request body; the wait for the first byte of the answer starts at its end.
 
-    bound: of the try that is made. repeatable: it can be sent from its beginning.
+    limit: of the try that is made. resendable: it can be sent from its beginning.
     """
 
     def __init__(self, body: bytes | AsyncIterator[bytes] | None) -> None:
         self._body = body
-        self.bound: _Bound | None = None
-        self.repeatable = True
+        self.limit: _TimeLimit | None = None
+        self.resendable = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = self._body
         if isinstance(body, bytes):
             yield body
         elif body is not None:
-            self.repeatable = False
+            self.resendable = False
             async for chunk in body:
                 if chunk:
                     yield chunk
-        if self.bound is not None:
-            self.bound.expect("first_byte")
+        if self.limit is not None:
+            self.limit.expect("first_byte")
 
 
 def _framing(request: Request) -> tuple[Header, ...]:

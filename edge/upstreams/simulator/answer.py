@@ -26,7 +26,7 @@ _PING_GAP = 0.02
 _PART_GAP = 0.002
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
-_SPOILING = frozenset(
+_BREAKING = frozenset(
     ("html", "empty", "garbage", "overlong", "error-event", "cut", "end", "stall")
 )
 """Faults of answers that are not whole."""
@@ -59,7 +59,7 @@ class SimulatedAnswer(msgspec.Struct, frozen=True):
     model: str = ""
 
 
-class Oddities(msgspec.Struct, frozen=True):
+class FaultFrames(msgspec.Struct, frozen=True):
     """A dialect's bytes for the faults of a stream."""
 
     garbage: bytes
@@ -99,14 +99,14 @@ def plain(
         head_at=head_at,
         steps=_in_parts(steps, fault),
         ending=ending,
-        used=None if _SPOILING & fault.keys() else used,
+        used=None if _BREAKING & fault.keys() else used,
     )
 
 
 def stream(
     frames: Iterable[Frame],
     controls: Controls,
-    oddities: Oddities,
+    fault_frames: FaultFrames,
     *,
     headers: tuple[Header, ...] = (),
     used: Used | None = None,
@@ -118,18 +118,18 @@ def stream(
     head_at = fault.get("slow-headers", 0.0)
     steps = _schedule(frames, controls, head_at + fault.get("slow-first", 0.0))
     if "pings" in fault:
-        steps = _with_pings(steps, list(oddities.waiting))
+        steps = _with_pings(steps, list(fault_frames.waiting))
     if "empty" in fault:
         steps = []
     if "garbage" in fault:
         at = int(fault["garbage"])
-        steps.insert(at, (_time_at(steps, at, head_at), oddities.garbage))
+        steps.insert(at, (_time_at(steps, at, head_at), fault_frames.garbage))
     if "overlong" in fault:
         at = int(fault["overlong"])
         steps = [*steps[:at], *[(_time_at(steps, at, head_at), _LONG)] * _LONGER]
     if "error-event" in fault:
         at = int(fault["error-event"])
-        steps = [*steps[:at], (_time_at(steps, at, head_at), oddities.error)]
+        steps = [*steps[:at], (_time_at(steps, at, head_at), fault_frames.error)]
     ending = _ending(fault)
     if ending != "whole":
         steps = steps[: int(fault["cut" if ending == "cut" else "stall"])]
@@ -147,7 +147,7 @@ def stream(
         head_at=head_at,
         steps=_in_parts(steps, fault),
         ending=ending,
-        used=None if _SPOILING & fault.keys() else used,
+        used=None if _BREAKING & fault.keys() else used,
     )
 
 

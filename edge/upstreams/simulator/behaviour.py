@@ -14,7 +14,7 @@ from edge.upstreams import Header
 from middlewares.exchange import Dialect as DialectName
 
 from . import chat, embeddings, messages, models, objects, responses, strictness
-from .answer import Oddities, SimulatedAnswer, plain, seconds_for, stream
+from .answer import FaultFrames, SimulatedAnswer, plain, seconds_for, stream
 from .chat import Frame
 from .controls import Controls
 from .prompt import Dialect, Prompt, PromptRejected
@@ -46,7 +46,7 @@ class SimulatorRequest(msgspec.Struct, frozen=True):
     betas: bool = False
 
 
-Handle = Callable[[SimulatorRequest], SimulatedAnswer]
+Handler = Callable[[SimulatorRequest], SimulatedAnswer]
 
 
 def answer(
@@ -67,106 +67,108 @@ def answer(
     digest = blake2b(target + b"\0" + body, digest_size=24).hexdigest()
     version = given.get(b"anthropic-version", b"").decode("latin-1")
     betas = bool(given.get(b"anthropic-beta"))
-    asked = SimulatorRequest(path, body, dialect, digest, defaults, version, betas)
+    request = SimulatorRequest(path, body, dialect, digest, defaults, version, betas)
     try:
         if words := given.get(b"x-sim"):
-            asked = _controlled(asked, words.decode("latin-1"))
-        allowed, handle = _route(path)
-        if handle is None:
+            request = _controlled(request, words.decode("latin-1"))
+        allowed, handler = _route(path)
+        if handler is None:
             raise PromptRejected(404, f"Invalid URL ({method.decode('latin-1')} {path})")
         if method != allowed:
             raise PromptRejected(405, f"Not allowed to {method.decode('latin-1')} on {path}")
-        return handle(asked)
+        return handler(request)
     except RecursionError:
         refusal = error_body(dialect, 400, digest, "The request is nested too deeply.")
-        return plain(refusal, Controls(), headers=_headers(asked), status=400)
-    except PromptRejected as no:
-        refusal = error_body(dialect, no.status, digest, no.message, no.param, no.code)
-        return plain(refusal, Controls(), headers=_headers(asked), status=no.status)
+        return plain(refusal, Controls(), headers=_headers(request), status=400)
+    except PromptRejected as rejection:
+        refusal = error_body(
+            dialect, rejection.status, digest, rejection.message, rejection.param, rejection.code
+        )
+        return plain(refusal, Controls(), headers=_headers(request), status=rejection.status)
 
 
-def _route(path: str) -> tuple[bytes, Handle | None]:
-    for tail, handle in _POSTS.items():
+def _route(path: str) -> tuple[bytes, Handler | None]:
+    for tail, handler in _HANDLERS.items():
         if path.endswith(tail):
-            return b"POST", handle
+            return b"POST", handler
     if path.endswith("/models") or "/models/" in path:
         return b"GET", _models
     return b"", None
 
 
-def _controlled(asked: SimulatorRequest, words: str) -> SimulatorRequest:
+def _controlled(request: SimulatorRequest, words: str) -> SimulatorRequest:
     try:
-        return msgspec.structs.replace(asked, controls=asked.controls.with_words(words))
+        return msgspec.structs.replace(request, controls=request.controls.with_words(words))
     except ValueError as error:
         raise PromptRejected(400, str(error)) from None
 
 
-def _directed(asked: SimulatorRequest, words: str) -> SimulatorRequest:
+def _directed(request: SimulatorRequest, words: str) -> SimulatorRequest:
     """By the directive of the prompt, which is the last word; less faults that others have."""
-    asked = _controlled(asked, words)
-    if int(asked.identity[:8], 16) % 100 < asked.controls.share:
-        return asked
-    spared = msgspec.structs.replace(asked.controls, fault={})
-    return msgspec.structs.replace(asked, controls=spared)
+    request = _controlled(request, words)
+    if int(request.identity[:8], 16) % 100 < request.controls.share:
+        return request
+    spared = msgspec.structs.replace(request.controls, fault={})
+    return msgspec.structs.replace(request, controls=spared)
 
 
-def _refused(asked: SimulatorRequest, tokens: int = 0) -> SimulatedAnswer | None:
+def _refused(request: SimulatorRequest, tokens: int = 0) -> SimulatedAnswer | None:
     """The error answer that the faults ask for, if they do."""
-    controls = asked.controls
+    controls = request.controls
     slow = Controls(
         fault={name: n for name, n in controls.fault.items() if name.startswith("slow-")}
     )
-    headers = _headers(asked)
+    headers = _headers(request)
     if controls.retry_after is not None:
         headers += ((b"retry-after", b"%d" % controls.retry_after),)
     if status := int(controls.fault.get("status", 0)):
-        body = error_body(asked.dialect, status, asked.identity)
+        body = error_body(request.dialect, status, request.identity)
         return plain(body, slow, headers=headers, status=status)
     if "overflow" in controls.fault:
-        body = overflow_body(asked.dialect, asked.identity, tokens)
+        body = overflow_body(request.dialect, request.identity, tokens)
         return plain(body, slow, headers=headers, status=400)
     return None
 
 
-def _chat(asked: SimulatorRequest) -> SimulatedAnswer:
-    return _prompted(asked, read_chat(asked.body))
+def _chat(request: SimulatorRequest) -> SimulatedAnswer:
+    return _prompted(request, read_chat(request.body))
 
 
-def _messages(asked: SimulatorRequest) -> SimulatedAnswer:
-    return _prompted(asked, read_messages(asked.body))
+def _messages(request: SimulatorRequest) -> SimulatedAnswer:
+    return _prompted(request, read_messages(request.body))
 
 
-def _responses(asked: SimulatorRequest) -> SimulatedAnswer:
-    return _prompted(asked, read_responses(asked.body))
+def _responses(request: SimulatorRequest) -> SimulatedAnswer:
+    return _prompted(request, read_responses(request.body))
 
 
-def _prompted(asked: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
-    return msgspec.structs.replace(_answered(asked, prompt), model=prompt.model)
+def _prompted(request: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
+    return msgspec.structs.replace(_answered(request, prompt), model=prompt.model)
 
 
-def _answered(asked: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
-    asked = _directed(asked, prompt.directive)
-    if no := _refused(asked, prompt.tokens):
-        return no
-    controls, dialect = asked.controls, asked.dialect
+def _answered(request: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
+    request = _directed(request, prompt.directive)
+    if refused := _refused(request, prompt.tokens):
+        return refused
+    controls, dialect = request.controls, request.dialect
     if controls.strict:
-        strictness.check(dialect, asked.body, version=asked.version, betas=asked.betas)
+        strictness.check(dialect, request.body, version=request.version, betas=request.betas)
     try:
-        reply = reply_to(prompt, controls, asked.identity)
-    except ValueError as unfit:
-        raise PromptRejected(400, f"Invalid schema: {unfit}", "tools") from None
-    headers = _headers(asked)
+        reply = reply_to(prompt, controls, request.identity)
+    except ValueError as error:
+        raise PromptRejected(400, f"Invalid schema: {error}", "tools") from None
+    headers = _headers(request)
     used = reply.used(prompt.model)
     if not prompt.stream:
         if "error-event" in controls.fault:
             status = 529 if dialect == "anthropic" else 503
-            body = error_body(dialect, status, asked.identity)
+            body = error_body(dialect, status, request.identity)
             return plain(body, controls, headers=headers, status=status)
         seconds = seconds_for(reply.output_tokens, controls)
         body = _body(prompt, reply)
         return plain(body, controls, headers=headers, seconds=seconds, used=used)
-    frames, oddities = _events(asked, prompt, reply)
-    return stream(frames, controls, oddities, headers=headers, used=used)
+    frames, fault_frames = _events(request, prompt, reply)
+    return stream(frames, controls, fault_frames, headers=headers, used=used)
 
 
 def _body(prompt: Prompt, reply: SimulatedReply) -> bytes:
@@ -176,76 +178,78 @@ def _body(prompt: Prompt, reply: SimulatedReply) -> bytes:
 
 
 def _events(
-    asked: SimulatorRequest, prompt: Prompt, reply: SimulatedReply
-) -> tuple[Iterable[Frame], Oddities]:
-    fault = asked.controls.fault
+    request: SimulatorRequest, prompt: Prompt, reply: SimulatedReply
+) -> tuple[Iterable[Frame], FaultFrames]:
+    fault = request.controls.fault
     pings = int(fault.get("pings", 0))
     if prompt.dialect == "responses":
         events = responses.Events(prompt, reply, pings)
         failing = events.failing(int(fault["error-event"])) if "error-event" in fault else b""
-        return events.frames, Oddities(responses.GARBAGE, failing, events.waiting)
-    error = error_event(prompt.dialect, asked.identity)
+        return events.frames, FaultFrames(responses.GARBAGE, failing, events.waiting)
+    error = error_event(prompt.dialect, request.identity)
     if prompt.dialect == "anthropic":
-        return messages.frames(reply), Oddities(messages.GARBAGE, error, [messages.PING] * pings)
+        return messages.frames(reply), FaultFrames(messages.GARBAGE, error, [messages.PING] * pings)
     waiting = chat.waiting(prompt, reply, pings)
-    return chat.frames(prompt, reply), Oddities(chat.GARBAGE, error, waiting)
+    return chat.frames(prompt, reply), FaultFrames(chat.GARBAGE, error, waiting)
 
 
-def _compact(asked: SimulatorRequest) -> SimulatedAnswer:
-    prompt = read_responses(asked.body)
-    asked = _directed(asked, prompt.directive)
-    if no := _refused(asked, prompt.tokens):
-        return no
-    told = msgspec.structs.replace(prompt, tools=(), choice="none", schema=None)
-    reply = reply_to(told, asked.controls, asked.identity)
+def _compact(request: SimulatorRequest) -> SimulatedAnswer:
+    prompt = read_responses(request.body)
+    request = _directed(request, prompt.directive)
+    if refused := _refused(request, prompt.tokens):
+        return refused
+    plain_prompt = msgspec.structs.replace(prompt, tools=(), choice="none", schema=None)
+    reply = reply_to(plain_prompt, request.controls, request.identity)
     body = responses.compacted(prompt, reply)
-    seconds = seconds_for(reply.output_tokens, asked.controls)
+    seconds = seconds_for(reply.output_tokens, request.controls)
     used = reply.used(prompt.model)
-    return plain(body, asked.controls, headers=_headers(asked), seconds=seconds, used=used)
+    return plain(body, request.controls, headers=_headers(request), seconds=seconds, used=used)
 
 
-def _count_input(asked: SimulatorRequest) -> SimulatedAnswer:
-    prompt = read_responses(asked.body)
-    asked = _directed(asked, prompt.directive)
+def _count_input(request: SimulatorRequest) -> SimulatedAnswer:
+    prompt = read_responses(request.body)
+    request = _directed(request, prompt.directive)
     body = responses.count(prompt)
-    return _refused(asked, prompt.tokens) or plain(body, asked.controls, headers=_headers(asked))
+    return _refused(request, prompt.tokens) or plain(
+        body, request.controls, headers=_headers(request)
+    )
 
 
-def _count_tokens(asked: SimulatorRequest) -> SimulatedAnswer:
-    prompt = read_messages(asked.body, counting=True)
-    asked = _directed(asked, prompt.directive)
+def _count_tokens(request: SimulatorRequest) -> SimulatedAnswer:
+    prompt = read_messages(request.body, counting=True)
+    request = _directed(request, prompt.directive)
     counted = _encode({"input_tokens": prompt.tokens})
-    return _refused(asked) or plain(counted, asked.controls, headers=_headers(asked))
+    return _refused(request) or plain(counted, request.controls, headers=_headers(request))
 
 
-def _embeddings(asked: SimulatorRequest) -> SimulatedAnswer:
-    wanted = embeddings.read(asked.body)
-    asked = _directed(asked, wanted.directive)
-    return _refused(asked, wanted.tokens) or plain(
+def _embeddings(request: SimulatorRequest) -> SimulatedAnswer:
+    wanted = embeddings.read(request.body)
+    request = _directed(request, wanted.directive)
+    return _refused(request, wanted.tokens) or plain(
         embeddings.body(wanted),
-        asked.controls,
-        headers=_headers(asked),
+        request.controls,
+        headers=_headers(request),
         used=Used(wanted.model, wanted.tokens),
     )
 
 
-def _object(asked: SimulatorRequest) -> SimulatedAnswer:
-    wanted = objects.read(asked.body)
-    asked = _directed(asked, wanted.directive)
-    return _refused(asked, wanted.tokens) or plain(
-        objects.body(wanted, asked.identity),
-        asked.controls,
-        headers=_headers(asked),
+def _object(request: SimulatorRequest) -> SimulatedAnswer:
+    wanted = objects.read(request.body)
+    request = _directed(request, wanted.directive)
+    return _refused(request, wanted.tokens) or plain(
+        objects.body(wanted, request.identity),
+        request.controls,
+        headers=_headers(request),
         used=Used(wanted.model, wanted.tokens),
     )
 
 
-def _models(asked: SimulatorRequest) -> SimulatedAnswer:
-    body = models.body(asked.path, asked.dialect)
-    return _refused(asked) or plain(body, asked.controls, headers=_headers(asked))
+def _models(request: SimulatorRequest) -> SimulatedAnswer:
+    body = models.body(request.path, request.dialect)
+    return _refused(request) or plain(body, request.controls, headers=_headers(request))
 
 
-_BY_CODEC: Mapping[Codec, Handle] = {
+_BY_CODEC: Mapping[Codec, Handler] = {
     "chat": _chat,
     "messages": _messages,
     "responses": _responses,
@@ -253,27 +257,27 @@ _BY_CODEC: Mapping[Codec, Handle] = {
     "embeddings": _embeddings,
     "object": _object,
 }
-_COUNTS: Mapping[DialectName, Handle] = {"anthropic": _count_tokens, "responses": _count_input}
+_COUNTS: Mapping[DialectName, Handler] = {"anthropic": _count_tokens, "responses": _count_input}
 
 
-def posts(endpoints: Iterable[Endpoint]) -> dict[str, Handle]:
+def handlers_by_tail(endpoints: Iterable[Endpoint]) -> dict[str, Handler]:
     """What answers by the end of a path. Raises LookupError for an endpoint that nothing does."""
     table = {}
     for row in endpoints:
         if row.upstream_path and row.dialect is not None:
             codec = row.codec
-            handle = _COUNTS[row.dialect] if codec is None else _BY_CODEC[codec]
-            table[row.upstream_path.decode()] = handle
+            handler = _COUNTS[row.dialect] if codec is None else _BY_CODEC[codec]
+            table[row.upstream_path.decode()] = handler
     return table
 
 
-_POSTS = posts(ENDPOINTS)
+_HANDLERS = handlers_by_tail(ENDPOINTS)
 
 
-def _headers(asked: SimulatorRequest) -> tuple[Header, ...]:
+def _headers(request: SimulatorRequest) -> tuple[Header, ...]:
     """The headers a vendor adds; a gateway must let none of them through."""
-    request_id = f"req_{asked.identity[:24]}".encode()
-    if asked.dialect == "anthropic":
+    request_id = f"req_{request.identity[:24]}".encode()
+    if request.dialect == "anthropic":
         return (
             (b"request-id", request_id),
             (b"anthropic-organization-id", b"org-simsecret77"),

@@ -25,19 +25,19 @@ def run_simulator(host: str = "127.0.0.1", port: int = 0, **defaults: Any) -> No
     or impossible, OSError when the address cannot be had.
     """
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve_until_told(host, port, defaults))
+        runner.run(_serve_until_signalled(host, port, defaults))
 
 
-async def _serve_until_told(host: str, port: int, defaults: dict[str, Any]) -> None:
-    told = asyncio.Event()
+async def _serve_until_signalled(host: str, port: int, defaults: dict[str, Any]) -> None:
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stopped.set)
     server = await serve(host, port, **defaults)
     sys.stdout.write(f"ready {server.url}\n")
     sys.stdout.flush()
     try:
-        await told.wait()
+        await stopped.wait()
     finally:
         await server.aclose()
 

@@ -13,7 +13,7 @@ from edge.upstreams import Header, Request
 from .answer import HELD
 from .reported import reported
 from .stats import Stats
-from .wheel import Wheel
+from .timer_wheel import TimerWheel
 from .wire import REASONS, AnswerWire
 
 _PIPELINE = 64
@@ -29,12 +29,12 @@ class Bounds(msgspec.Struct, frozen=True):
     answer_bytes: int = 64 << 20
 
 
-class Site(Protocol):
+class ConnectionServer(Protocol):
     """What a connection needs of its server."""
 
     bounds: Bounds
     stats: Stats
-    wheel: Wheel
+    wheel: TimerWheel
     connections: "set[SimulatedConnection]"
 
     def wire(self, request: Request, body: bytes) -> AnswerWire: ...
@@ -43,7 +43,7 @@ class Site(Protocol):
 class SimulatedConnection(asyncio.Protocol):
     """One client. At most one answer is under way; further requests wait their turn."""
 
-    def __init__(self, server: Site, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: ConnectionServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
         self._transport: asyncio.Transport
@@ -88,7 +88,7 @@ class SimulatedConnection(asyncio.Protocol):
                 server.wheel.remove(self, self._next_call)
             steps = max(0, self._written - wire.head_alone)
             server.stats.hung_up(self._answering, "body" if self._written else "head", steps)
-            server.stats.told(reported(wire.model, wire.writes[: self._written]))
+            server.stats.add_usage(reported(wire.model, wire.writes[: self._written]))
             self._finish(wire)
         self._queue.clear()
 
@@ -227,7 +227,7 @@ class SimulatedConnection(asyncio.Protocol):
             return 0.0
         stats = self._server.stats
         stats.finished(wire.used)
-        stats.told(wire.used or reported(wire.model, wire.writes))
+        stats.add_usage(wire.used or reported(wire.model, wire.writes))
         self._finish(wire)
         if wire.ending == "cut" or not self._keep_alive:
             self._over = True

@@ -18,24 +18,24 @@ _RESULTS = {
     "function_call_output": ("function_call", "function call output"),
     "custom_tool_call_output": ("custom_tool_call", "custom tool call output"),
 }
-_SEALED = {"reasoning", "compaction", "compaction_summary"}
-_KNOWN = {"message", "additional_tools", "item_reference", *_CALLS, *_RESULTS, *_SEALED}
+_ENCRYPTED = {"reasoning", "compaction", "compaction_summary"}
+_KNOWN = {"message", "additional_tools", "item_reference", *_CALLS, *_RESULTS, *_ENCRYPTED}
 _HOSTED = ("_call", "_call_output", "_output", "mcp_list_tools", "mcp_approval_request")
 """How the types of items end that belong to tools of the vendor; they are passed over."""
 
 
-def seal(text: str) -> str:
+def encrypt_content(text: str) -> str:
     """`text` as `encrypted_content` that only this simulator takes back."""
     data = text.encode()
     digest = blake2b(_VERSION + data, digest_size=_DIGEST).digest()
     return urlsafe_b64encode(_VERSION + digest + data).decode()
 
 
-def unseal(sealed: str) -> str:
+def decrypt_content(sealed: str) -> str:
     """The text in what `seal` made. Raises ValueError for anything else."""
     data = urlsafe_b64decode(sealed.encode())
     text = data[len(_VERSION) + _DIGEST :].decode()
-    if seal(text) != sealed:
+    if encrypt_content(text) != sealed:
         raise ValueError("not sealed here")
     return text
 
@@ -70,8 +70,8 @@ def read_items(given: str | list[Any]) -> list[Message]:
             answered.add(call_id)
             output = item.get("output")
             messages.append(Message("tool", output if isinstance(output, str) else _dicts(output)))
-        elif kind in _SEALED:
-            messages.append(_sealed(item, where))
+        elif kind in _ENCRYPTED:
+            messages.append(_encrypted_message(item, where))
         elif kind == "item_reference":
             raise PromptRejected(404, f"Item with id '{item.get('id')}' not found.", "input")
         elif kind != "additional_tools" and not kind.endswith(_HOSTED):
@@ -121,7 +121,7 @@ def _message(item: dict[str, Any], where: str) -> Message:
     return Message(role, content)
 
 
-def _sealed(item: dict[str, Any], where: str) -> Message:
+def _encrypted_message(item: dict[str, Any], where: str) -> Message:
     """Its own text is not looked at: what the model reads is what was sealed."""
     sealed = item.get("encrypted_content")
     if sealed is None and item["type"] == "reasoning":
@@ -129,7 +129,7 @@ def _sealed(item: dict[str, Any], where: str) -> Message:
     if sealed is None:
         raise _missing(f"{where}.encrypted_content")
     try:
-        return Message("assistant", [{"type": "thinking", "thinking": unseal(sealed)}])
+        return Message("assistant", [{"type": "thinking", "thinking": decrypt_content(sealed)}])
     except (ValueError, AttributeError):
         raise PromptRejected(
             400,

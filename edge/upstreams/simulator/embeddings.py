@@ -16,14 +16,14 @@ _DIMENSIONS = 1536
 _MOST = 8192
 
 
-class _Embed(msgspec.Struct):
+class _Body(msgspec.Struct):
     model: str
     input: str | list[str | int | list[int]]
     encoding_format: str | None = None
     dimensions: int | None = None
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class EmbeddingsRequest(msgspec.Struct, frozen=True):
     """What to embed: one bytes value for each input, in order."""
 
     model: str
@@ -34,11 +34,11 @@ class Wanted(msgspec.Struct, frozen=True):
     directive: str
 
 
-_decode = msgspec.json.Decoder(_Embed).decode
+_decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read(body: bytes) -> Wanted:
+def read(body: bytes) -> EmbeddingsRequest:
     """Raises Rejected. A directive may stand in any input text."""
     try:
         asked = _decode(body)
@@ -64,7 +64,7 @@ def read(body: bytes) -> Wanted:
         else:
             inputs.append(_encode(item))
             tokens += len(item) if isinstance(item, list) else 1
-    return Wanted(
+    return EmbeddingsRequest(
         model=asked.model,
         inputs=tuple(inputs),
         tokens=tokens,
@@ -74,20 +74,20 @@ def read(body: bytes) -> Wanted:
     )
 
 
-def body(wanted: Wanted) -> bytes:
+def body(request: EmbeddingsRequest) -> bytes:
     """The answer as one JSON document."""
     data = []
-    for index, item in enumerate(wanted.inputs):
-        vector = _vector(item, wanted.dimensions)
+    for index, item in enumerate(request.inputs):
+        vector = _vector(item, request.dimensions)
         data.append(
             {
                 "object": "embedding",
                 "index": index,
-                "embedding": _as_base64(vector) if wanted.base64 else vector.tolist(),
+                "embedding": _as_base64(vector) if request.base64 else vector.tolist(),
             }
         )
-    usage = {"prompt_tokens": wanted.tokens, "total_tokens": wanted.tokens}
-    return _encode({"object": "list", "data": data, "model": wanted.model, "usage": usage})
+    usage = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}
+    return _encode({"object": "list", "data": data, "model": request.model, "usage": usage})
 
 
 def _vector(item: bytes, dimensions: int) -> "array[float]":

@@ -12,7 +12,7 @@ from .prompt import UNREADABLE, PromptRejected, rejected
 from .tokens import count
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class ObjectRequest(msgspec.Struct, frozen=True):
     """A request. received: its members but `model`. directive: those in any of its texts."""
 
     model: str
@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder(dict[str, Any], float_hook=number).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read(body: bytes) -> Wanted:
+def read(body: bytes) -> ObjectRequest:
     """Raises Rejected."""
     try:
         members = _decode(body)
@@ -39,17 +39,17 @@ def read(body: bytes) -> Wanted:
         plain, directive = take_directive(text)
         texts.append(plain)
         words.append(directive)
-    return Wanted(model, members, sum(map(count, texts)), " ".join(words))
+    return ObjectRequest(model, members, sum(map(count, texts)), " ".join(words))
 
 
-def body(wanted: Wanted, identity: str) -> bytes:
+def body(request: ObjectRequest, identity: str) -> bytes:
     """The answer as one JSON document."""
     return _encode(
         {
             "id": f"obj-{identity[:24]}",
-            "model": wanted.model,
-            "received": wanted.received,
-            "usage": {"prompt_tokens": wanted.tokens, "total_tokens": wanted.tokens},
+            "model": request.model,
+            "received": request.received,
+            "usage": {"prompt_tokens": request.tokens, "total_tokens": request.tokens},
         }
     )
 

@@ -6,6 +6,7 @@ import msgspec
 
 from edge.requests.untyped import number
 
+from .directives import directives_of
 from .prompt import (
     UNREADABLE,
     Prompt,
@@ -15,7 +16,6 @@ from .prompt import (
     rejected,
     schema_of,
 )
-from .script import script_of
 from .turns import Message, trailing_results, weights
 
 
@@ -66,7 +66,7 @@ def read_chat(body: bytes) -> Prompt:
         PromptTool(t.function.name, t.function.parameters) for t in asked.tools or () if t.function
     ]
     choice, tools = _choice(asked.tool_choice, tools)
-    place = script_of(asked.messages)
+    directives = directives_of(asked.messages)
     tokens, before = weights(asked.messages, asked.tools or ())
     limit = asked.max_completion_tokens or asked.max_tokens
     if limit is not None and limit < 1:
@@ -79,10 +79,10 @@ def read_chat(body: bytes) -> Prompt:
         model=asked.model,
         stream=bool(asked.stream),
         include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
-        text=place.text,
-        directive=place.directive,
-        since=place.results,
-        over=place.over,
+        text=directives.text,
+        directive=directives.directive,
+        since=directives.results,
+        over=directives.over,
         results=trailing_results(asked.messages),
         tools=tuple(tools),
         choice=choice,

@@ -6,8 +6,8 @@ import msgspec
 
 from edge.requests.untyped import number
 
+from .directives import directives_of
 from .prompt import UNREADABLE, Prompt, PromptRejected, PromptTool, rejected, schema_of, sign
-from .script import script_of
 from .turns import Content, Message, marked_tokens, weights
 
 
@@ -73,7 +73,7 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
         tools, kind = [tool for tool in tools if tool.name == choice.name], "only"
         if not tools:
             raise PromptRejected(400, f"tool_choice: tool {choice.name!r} is not among the tools")
-    place = script_of(asked.messages)
+    directives = directives_of(asked.messages)
     system = Message("system", asked.system)
     turns = [system, *asked.messages] if asked.system else asked.messages
     tokens, before = weights(turns, asked.tools or ())
@@ -84,10 +84,10 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
         dialect="anthropic",
         model=asked.model,
         stream=bool(asked.stream),
-        text=place.text,
-        directive=place.directive,
-        since=place.results,
-        over=place.over,
+        text=directives.text,
+        directive=directives.directive,
+        since=directives.results,
+        over=directives.over,
         results=tuple(asked.messages[-1].results),
         tools=tuple(tools),
         choice=kind,

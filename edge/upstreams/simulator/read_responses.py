@@ -8,6 +8,7 @@ import msgspec
 from edge.requests.untyped import decode_object
 
 from .conversation import read_items
+from .directives import directives_of
 from .prompt import (
     UNREADABLE,
     Prompt,
@@ -17,7 +18,6 @@ from .prompt import (
     rejected,
     schema_of,
 )
-from .script import script_of
 from .turns import Message, trailing_results, weights
 
 _FIELDS = (
@@ -31,7 +31,7 @@ _FIELDS = (
 FIELDS = frozenset(_FIELDS.split())
 """What OpenAI takes at the top of a body, the fields of Codex among them."""
 
-SEALED = "reasoning.encrypted_content"
+INCLUDE_ENCRYPTED = "reasoning.encrypted_content"
 _LEAST_OUTPUT = 16
 
 
@@ -73,7 +73,7 @@ def read_responses(body: bytes) -> Prompt:
         tools = [*tools, *_more_tools(asked.input)]
     known = list(_tools(tools))
     choice, allowed = _choice(asked.tool_choice, known)
-    place = script_of(messages)
+    directives = directives_of(messages)
     all_messages = _instructed(asked.instructions, messages)
     tokens, before = weights(all_messages, tools)
     reasoning = asked.reasoning
@@ -82,10 +82,10 @@ def read_responses(body: bytes) -> Prompt:
         dialect="responses",
         model=asked.model,
         stream=bool(asked.stream),
-        text=place.text,
-        directive=place.directive,
-        since=place.results,
-        over=place.over,
+        text=directives.text,
+        directive=directives.directive,
+        since=directives.results,
+        over=directives.over,
         results=trailing_results(messages),
         tools=tuple(allowed),
         choice=choice,

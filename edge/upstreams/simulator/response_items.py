@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .conversation import seal
+from .conversation import encrypt_content
 from .reply import Call, SimulatedReply
 
 INCOMPLETE = {"length": "max_output_tokens", "refusal": "content_filter"}
@@ -24,7 +24,7 @@ class _Reasoning:
         self.whole = {**self.opened, "summary": summary}
         if sealed:
             # The vendor, too, shows one at the start that is not the one to be sent back.
-            content = seal("".join(reply.thinking))
+            content = encrypt_content("".join(reply.thinking))
             self.whole["encrypted_content"] = content
             self.opened = {**self.opened, "encrypted_content": content[:40]}
 

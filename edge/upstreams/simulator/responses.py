@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from .chat import CREATED, Frame
-from .conversation import seal
+from .conversation import encrypt_content
 from .prompt import Prompt
-from .read_responses import SEALED
+from .read_responses import INCLUDE_ENCRYPTED
 from .refusals import failure
 from .reply import SimulatedReply
 from .response_items import INCOMPLETE, Item, items_of
@@ -47,7 +47,7 @@ def compacted(prompt: Prompt, reply: SimulatedReply) -> bytes:
     item = {
         "id": f"cmp_{reply.id[:46]}",
         "type": "compaction",
-        "encrypted_content": seal(f"The conversation so far was about: {prompt.text}"),
+        "encrypted_content": encrypt_content(f"The conversation so far was about: {prompt.text}"),
     }
     return _encode(
         {
@@ -119,7 +119,7 @@ class Events:
 
 
 def _items(prompt: Prompt, reply: SimulatedReply) -> list[Item]:
-    return items_of(reply, sealed=SEALED in (prompt.asked.get("include") or ()))
+    return items_of(reply, sealed=INCLUDE_ENCRYPTED in (prompt.asked.get("include") or ()))
 
 
 def _finished(

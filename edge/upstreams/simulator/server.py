@@ -1,10 +1,10 @@
-"""The simulator as an HTTP/1.1 server: asyncio.Protocol and httptools, no task per anything.
+"""The simulator as an HTTP/1.1 server: asyncio.Protocol and httptools, no task per request.
 
-Theory of operation. A connection parses requests and answers them one after the other. An answer
-is turned into wire bytes once (`AnswerWire`) and kept for identical requests. An answer without
-delays
-is written at once; any other is put on the server's one `Wheel`, which calls it back when its next
-step is due. A step is one write and one chunk. A client that does not read pauses its answer only.
+Theory of operation. A connection parses requests and answers them in order. An answer is turned
+into wire bytes once (`AnswerWire`) and cached for identical requests. An answer without delays is
+written at once. Any other goes on the server's `TimerWheel`, which calls the connection when the
+next step is due. A step is one write and one chunk. A client that does not read pauses only its own
+answer.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from .answer import SimulatedAnswer
 from .connection import Bounds, SimulatedConnection
 from .controls import Controls
 from .stats import Stats
-from .wheel import Wheel
+from .timer_wheel import TimerWheel
 from .wire import AnswerWire, WireCache, wire_of
 
 _REMEMBERED = 1 << 20
@@ -41,14 +41,14 @@ class SimulatorServer:
         self.stats = Stats()
         self.recent: deque[Request] = deque(maxlen=16)
         self.connections: set[SimulatedConnection] = set()
-        self.wheel: Wheel
+        self.wheel: TimerWheel
         self._server: asyncio.Server | None = None
-        self._shelf = WireCache(bounds.answers, bounds.answer_bytes)
+        self._cache = WireCache(bounds.answers, bounds.answer_bytes)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen. Raises OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self.wheel = Wheel(loop)
+        self.wheel = TimerWheel(loop)
         self._server = await loop.create_server(
             lambda: SimulatedConnection(self, loop), host, port, backlog=2048
         )
@@ -97,8 +97,8 @@ class SimulatorServer:
         self.stats.requests += 1
         if len(body) <= _REMEMBERED:
             self.recent.append(request)
-        wire = self._shelf.find(request, body, self.controls)
-        self.stats.asked(wire.model)
+        wire = self._cache.find(request, body, self.controls)
+        self.stats.add_request(wire.model)
         return wire
 
 

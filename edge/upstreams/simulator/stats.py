@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-Phase = Literal["head", "body"]
+HangUpPhase = Literal["head", "body"]
 
 
 class HangUp(msgspec.Struct, frozen=True):
@@ -17,7 +17,7 @@ class HangUp(msgspec.Struct, frozen=True):
 
     at: float
     target: str
-    phase: Phase
+    phase: HangUpPhase
     written: int
 
 
@@ -72,12 +72,12 @@ class Stats(msgspec.Struct):
     used: dict[str, Total] = {}
     seen: dict[str, ModelStats] = {}
 
-    def asked(self, model: str) -> None:
+    def add_request(self, model: str) -> None:
         """A request for a model has come."""
         if model:
             self.seen.setdefault(model, ModelStats()).requests += 1
 
-    def told(self, used: Used | None) -> None:
+    def add_usage(self, used: Used | None) -> None:
         """An answer is over, and has told this."""
         if used is not None and (total := self.seen.get(used.model)) is not None:
             total.input += used.input
@@ -98,7 +98,7 @@ class Stats(msgspec.Struct):
         total.cache_write += used.cache_write
         total.output += used.output
 
-    def hung_up(self, target: bytes, phase: Phase, written: int) -> None:
+    def hung_up(self, target: bytes, phase: HangUpPhase, written: int) -> None:
         self.hangups += 1
         self.last_hangups.append(HangUp(time(), target.decode("latin-1"), phase, written))
         del self.last_hangups[:-100]

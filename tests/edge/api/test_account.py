@@ -59,14 +59,14 @@ class Desk:
         self.accounts = Accounts(self.counters, self.ledger, clock=lambda: self.now)
         plans = Plans(parse({"plans": [PRO]}))
         self.usage_report = UsageReport(
-            terms=plans.terms,
+            limits=plans.limits,
             accounts=self.accounts,
             rates=self.counters,
             ledger=self.ledger,
             clock=lambda: self.now,
         )
-        self.budget: Budget = plans.terms(ANN).budget
-        self.limits = plans.terms(ANN).limits
+        self.budget: Budget = plans.limits(ANN).budget
+        self.limits = plans.limits(ANN).limits
         if flush is not None:
             options["flush"] = flush
         self.app = AccountApp(self.usage_report, **{"patience": 0.0, **options})

@@ -40,7 +40,7 @@ def holder(plan: str | None = None, **own: Any) -> Principal:
 
 
 def test_a_plan_in_full() -> None:
-    assert plans().terms(holder("pro")) == PlanLimits(
+    assert plans().limits(holder("pro")) == PlanLimits(
         Limits(Rate(120, 60.0, 20), Rate(200_000, 60.0), 8, "throttle"),
         Budget(
             (
@@ -56,29 +56,31 @@ def test_a_plan_in_full() -> None:
 
 
 def test_no_plan_is_no_limit_unless_one_is_for_all() -> None:
-    assert plans().terms(holder()) == PlanLimits()
-    assert plans(default_plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
-    assert plans(default_plan="free").terms(holder("pro")).limits.concurrency == 8
+    assert plans().limits(holder()) == PlanLimits()
+    assert plans(default_plan="free").limits(holder()).limits.requests == Rate(30, 60.0)
+    assert plans(default_plan="free").limits(holder("pro")).limits.concurrency == 8
 
 
 def test_without_keys_an_address_has_its_rate() -> None:
-    assert plans(mode="none").terms(holder()).limits.requests == Rate(60, 60.0, 10)
-    assert plans(mode="none", default_plan="free").terms(holder()).limits.requests == Rate(30, 60.0)
+    assert plans(mode="none").limits(holder()).limits.requests == Rate(60, 60.0, 10)
+    assert plans(mode="none", default_plan="free").limits(holder()).limits.requests == Rate(
+        30, 60.0
+    )
 
 
 def test_what_a_key_has_of_its_own_takes_the_place_of_the_plans() -> None:
-    own = plans().terms(holder("pro", requests="400/min", windows=[]))
+    own = plans().limits(holder("pro", requests="400/min", windows=[]))
     assert own.limits == Limits(Rate(400, 60.0, 0), Rate(200_000, 60.0), 8, "throttle")
     assert own.budget == Budget((), credits=True, on_hangup="drain", cut_off=True)
-    alone = plans().terms(holder(None, concurrency=2))
+    alone = plans().limits(holder(None, concurrency=2))
     assert alone == PlanLimits(Limits(concurrency=2))
 
 
 def test_terms_are_made_once_for_each_principal() -> None:
     known = plans()
     one, other = holder("pro", concurrency=2), holder("pro", concurrency=3)
-    assert known.terms(one) is known.terms(one)
-    assert known.terms(other).limits.concurrency == 3
+    assert known.limits(one) is known.limits(one)
+    assert known.limits(other).limits.concurrency == 3
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_terms_are_made_once_for_each_principal() -> None:
 )
 def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None:
     with pytest.raises(Problem) as raised:
-        plans().terms(principal)
+        plans().limits(principal)
     assert raised.value.kind == "key_misconfigured"
     assert raised.value.reason.startswith(reason)
 
@@ -134,20 +136,20 @@ def test_a_plan_for_all_has_to_be_there() -> None:
 def test_limits_without_tokens_are_all_decided_at_the_door() -> None:
     some = plans()
     free = holder("free")
-    assert some.at_the_door(Exchange(principal=free)) is some.terms(free).limits
-    assert some.of_the_body(Exchange(principal=free)) is None
+    assert some.before_body(Exchange(principal=free)) is some.limits(free).limits
+    assert some.with_body(Exchange(principal=free)) is None
 
 
 def test_limits_of_tokens_are_decided_with_the_body() -> None:
     some = plans()
     for principal in (holder("pro"), holder("pro", tokens="5/min")):
-        limits = some.terms(principal).limits
+        limits = some.limits(principal).limits
         exchange = Exchange(principal=principal)
-        door, body = some.at_the_door(exchange), some.of_the_body(exchange)
+        door, body = some.before_body(exchange), some.with_body(exchange)
         assert body is not None
         assert door == Limits(limits.requests, None, 8, "throttle")
         assert body == Limits(None, limits.tokens, None, "throttle")
-        assert some.at_the_door(exchange) is door  # counters go by the identity of a rate
+        assert some.before_body(exchange) is door  # counters go by the identity of a rate
         assert door.requests is limits.requests and body.tokens is limits.tokens
 
 
@@ -161,8 +163,8 @@ def test_requests_for_which_another_model_serves_are_decided_with_the_body() -> 
     }
     some = Plans(parse(document, env={}))
     exchange = Exchange(principal=holder("kind"))
-    assert some.at_the_door(exchange) == Limits(concurrency=2)
-    assert some.of_the_body(exchange) == Limits(requests=Rate(9, 60.0))
+    assert some.before_body(exchange) == Limits(concurrency=2)
+    assert some.with_body(exchange) == Limits(requests=Rate(9, 60.0))
     exchange.downgrade_to = "spare"
-    assert some.of_the_body(exchange) is None
-    assert some.of_the_body(Exchange(principal=holder("free"))) is None
+    assert some.with_body(exchange) is None
+    assert some.with_body(Exchange(principal=holder("free"))) is None

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from edge.billing.surcharges import (
+    caches_for_an_hour,
     check_tiers,
     compacts,
     hosted_calls,
-    keeps_for_an_hour,
+    requested_tiers,
     tariff_of,
-    tiers_asked,
 )
 from edge.endpoints import BY_NAME
 from middlewares import Problem
@@ -38,7 +38,7 @@ def fields(**members: Any) -> dict[str, msgspec.Raw]:
     ],
 )
 def test_tiers_asked(members: dict[str, Any], asked: tuple[str, ...]) -> None:
-    assert tiers_asked(fields(**members)) == asked
+    assert requested_tiers(fields(**members)) == asked
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_tiers_asked(members: dict[str, Any], asked: tuple[str, ...]) -> None:
     ],
 )
 def test_check_tiers_what_is_priced_or_costs_no_more_passes(members: dict[str, Any]) -> None:
-    check_tiers(tiers_asked(fields(**members)), PRICE)
+    check_tiers(requested_tiers(fields(**members)), PRICE)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_check_tiers_what_is_priced_or_costs_no_more_passes(members: dict[str, A
 )
 def test_check_tiers_refuses_what_has_no_price_by_its_name(members: dict[str, Any]) -> None:
     with pytest.raises(Problem) as refused:
-        check_tiers(tiers_asked(fields(**members)), PRICE)
+        check_tiers(requested_tiers(fields(**members)), PRICE)
     ((name, value),) = members.items()
     assert refused.value.kind == "invalid_request"
     assert refused.value.param == name
@@ -99,12 +99,12 @@ def test_tariff_of_a_tier_that_is_not_sent_is_the_usual(sent: bytes, cost: int) 
     ],
 )
 def test_keeps_for_an_hour(content: dict[str, Any], hour: bool) -> None:
-    assert keeps_for_an_hour(fields(model="m", messages=[{"content": [content]}])) is hour
+    assert caches_for_an_hour(fields(model="m", messages=[{"content": [content]}])) is hour
 
 
 def test_keeps_for_an_hour_in_other_letters() -> None:
-    hidden = msgspec.Raw(b'{"type":"ephemeral","ttl":"\\u0031\\u0068"}')
-    assert keeps_for_an_hour({"cache_control": hidden})
+    media_bytes = msgspec.Raw(b'{"type":"ephemeral","ttl":"\\u0031\\u0068"}')
+    assert caches_for_an_hour({"cache_control": media_bytes})
 
 
 def test_compacts() -> None:

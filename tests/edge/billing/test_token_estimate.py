@@ -394,7 +394,7 @@ def picture(width: int, height: int, size: int = 30_000) -> str:
 
 
 def appraised(body: dict[str, Any], estimator: Estimator | None = None) -> tuple[int, int, bool]:
-    return (estimator or Estimator()).quote("m", json.dumps(body).encode())
+    return (estimator or Estimator()).estimate_body("m", json.dumps(body).encode())
 
 
 def test_text_is_appraised_by_its_bytes() -> None:
@@ -452,7 +452,7 @@ def test_what_is_linked_counts_as_the_largest_picture(
     part: dict[str, Any], separators: tuple[str, str]
 ) -> None:
     body = json.dumps({"m": [part] * 2}, separators=separators).encode()
-    assert 2 * LARGEST_IMAGE <= Estimator().quote("m", body)[1] < 2 * LARGEST_IMAGE + 400
+    assert 2 * LARGEST_IMAGE <= Estimator().estimate_body("m", body)[1] < 2 * LARGEST_IMAGE + 400
 
 
 @pytest.mark.parametrize(
@@ -486,7 +486,7 @@ def test_a_text_is_not_hidden_behind_a_picture(text: str) -> None:
     for separators in ((",", ":"), (", ", ": ")):
         for part in ({"type": "text", "text": said}, {"type": "tool_use", "input": {"data": said}}):
             body = json.dumps({"messages": [{"content": [part]}]}, separators=separators).encode()
-            size, tokens, media = Estimator().quote("m", body)
+            size, tokens, media = Estimator().estimate_body("m", body)
             assert size > 160_000
             assert not media
             assert tokens > 40_000
@@ -512,7 +512,7 @@ def test_slashes_and_line_ends_may_be_escaped() -> None:
     data = picture(64, 64, 9000).replace("A", "/", 100)
     lines = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76))
     body = json.dumps({"image_url": {"url": f"data:image/png;base64,{lines}"}}).replace("/", "\\/")
-    size, tokens, _ = Estimator().quote("m", body.encode())
+    size, tokens, _ = Estimator().estimate_body("m", body.encode())
     assert size < 300
     assert tokens < LARGEST_IMAGE + 300
 
@@ -529,7 +529,7 @@ def test_a_pdf_and_sound_are_weighed_as_such() -> None:
 
 def test_broken_base64_and_open_ends_are_no_trouble() -> None:
     for body in (b'{"data":"', b'{"data":"' + b"A" * 5000, b'"base64,' + b"%" * 5000 + b'"'):
-        size, tokens, _ = Estimator().quote("m", body)
+        size, tokens, _ = Estimator().estimate_body("m", body)
         assert 0 <= size <= len(body)
         assert tokens > 0
 
@@ -546,7 +546,7 @@ def test_bytes_are_learnt_up_at_once_and_down_slowly() -> None:
     for _ in range(1000):
         estimator.learn_bytes("m", size, size // 4)
     assert size * 0.25 < appraised(body, estimator)[1] < size * 0.28
-    assert Estimator().quote("other", json.dumps(body).encode())[1] == before
+    assert Estimator().estimate_body("other", json.dumps(body).encode())[1] == before
 
 
 @pytest.mark.parametrize(
@@ -558,9 +558,9 @@ def test_what_was_learnt_of_prose_does_not_hold_for_all(text: str) -> None:
     for _ in range(500):
         estimator.learn_bytes("m", 10_000, 1000)
     body = json.dumps({"text": text * 1000}, ensure_ascii=False).encode()
-    assert estimator.quote("m", body)[1] > 0.5 * len(body)
+    assert estimator.estimate_body("m", body)[1] > 0.5 * len(body)
     prose = json.dumps({"text": "all work and no play makes a dull boy " * 1000}).encode()
-    assert estimator.quote("m", prose)[1] < 0.25 * len(prose)
+    assert estimator.estimate_body("m", prose)[1] < 0.25 * len(prose)
 
 
 def test_beside_a_picture_text_is_taken_for_dear() -> None:
@@ -569,7 +569,7 @@ def test_beside_a_picture_text_is_taken_for_dear() -> None:
         estimator.learn_bytes("m", 10_000, 1000)
     url = {"url": f"data:image/png;base64,{picture(64, 64)}"}
     body = json.dumps({"text": "7" * 10_000, "image_url": url}).encode()
-    assert 5000 < estimator.quote("m", body)[1] < 8000
+    assert 5000 < estimator.estimate_body("m", body)[1] < 8000
 
 
 def test_bytes_of_short_prompts_and_of_nothing_teach_nothing() -> None:
@@ -585,8 +585,8 @@ def test_bytes_are_remembered_for_a_bounded_number_of_models() -> None:
     for name in ("a", "b", "c"):
         estimator.learn_bytes(name, 2000, 2000)
     body = b"x" * 2000
-    forgotten, kept = (estimator.quote(name, body)[1] for name in ("a", "c"))
-    assert forgotten == Estimator().quote("a", body)[1] < kept
+    forgotten, kept = (estimator.estimate_body(name, body)[1] for name in ("a", "c"))
+    assert forgotten == Estimator().estimate_body("a", body)[1] < kept
 
 
 def test_file_named_by_its_id_counts_as_a_picture_and_teaches_nothing() -> None:
@@ -605,11 +605,11 @@ def test_texts_of_one_principal_do_not_lower_what_is_reserved_for_another() -> N
     """Prose of one key made random letters of the next cost a third."""
     estimator = Estimator()
     body = letters(4000)
-    before = estimator.quote("m", body, "honest")[1]
+    before = estimator.estimate_body("m", body, "honest")[1]
     for _ in range(2000):
         estimator.learn_bytes("m", 10_000, 1, "odd")
         estimator.learn("m", Weight(10_000.0), 1, "odd")
-    assert estimator.quote("m", body, "honest")[1] == before
+    assert estimator.estimate_body("m", body, "honest")[1] == before
     assert estimator.estimate("m", Weight(1000.0), "honest") == 1000
     assert estimator.estimate("m", Weight(1000.0), "odd") < 1000
 
@@ -617,13 +617,13 @@ def test_texts_of_one_principal_do_not_lower_what_is_reserved_for_another() -> N
 def test_texts_of_one_principal_do_not_raise_what_is_reserved_for_another() -> None:
     estimator = Estimator()
     prose = b"all work and no play " * 200
-    before = estimator.quote("m", prose, "honest")[1]
+    before = estimator.estimate_body("m", prose, "honest")[1]
     for _ in range(200):
         estimator.learn_bytes("m", 10_000, 10**9, "odd")
         estimator.learn("m", Weight(10_000.0), 10**9, "odd")
-    assert estimator.quote("m", prose, "honest")[1] == before
+    assert estimator.estimate_body("m", prose, "honest")[1] == before
     assert estimator.estimate("m", Weight(1000.0), "honest") == 1000
-    assert estimator.quote("m", prose, "odd")[1] > before
+    assert estimator.estimate_body("m", prose, "odd")[1] > before
 
 
 def test_new_principal_begins_with_the_median_of_the_others() -> None:
@@ -632,26 +632,26 @@ def test_new_principal_begins_with_the_median_of_the_others() -> None:
     for number in range(5):
         for _ in range(400):
             estimator.learn_bytes("m", 10_000, 3000, f"k{number}")
-    usual = estimator.quote("m", prose, "new")[1]
-    assert usual < Estimator().quote("m", prose)[1]
+    usual = estimator.estimate_body("m", prose, "new")[1]
+    assert usual < Estimator().estimate_body("m", prose)[1]
     for number in range(2):
         for _ in range(400):
             estimator.learn_bytes("m", 10_000, 1, f"odd{number}")
-    assert estimator.quote("m", prose, "newer")[1] == usual
+    assert estimator.estimate_body("m", prose, "newer")[1] == usual
 
 
 def test_letters_that_are_no_words_have_a_floor_whatever_their_own_key_has_taught() -> None:
     estimator = Estimator()
     for _ in range(2000):
         estimator.learn_bytes("m", 10_000, 1, "k")
-    assert estimator.quote("m", letters(4000), "k")[1] >= 4000 * 0.49
-    assert estimator.quote("m", b"all work and no play " * 200, "k")[1] < 4200 * 0.25
+    assert estimator.estimate_body("m", letters(4000), "k")[1] >= 4000 * 0.49
+    assert estimator.estimate_body("m", b"all work and no play " * 200, "k")[1] < 4200 * 0.25
 
 
 def test_view_of_one_principal_learns_and_estimates_for_it() -> None:
     estimator = Estimator()
-    one = estimator.of("one")
+    one = estimator.for_principal("one")
     for _ in range(200):
         one.learn("m", Weight(10_000.0), 6000)
     assert one.estimate("m", Weight(1000.0)) == estimator.estimate("m", Weight(1000.0), "one") < 700
-    assert estimator.of("two").estimate("m", Weight(1000.0)) == 1000
+    assert estimator.for_principal("two").estimate("m", Weight(1000.0)) == 1000

@@ -80,7 +80,7 @@ class Leaving:
         )
         model = ScriptedGateway(self.upstream).catalog.find("priced")
         assert model is not None
-        exchange.candidate = model.places[0]
+        exchange.candidate = model.candidates[0]
         inner = Forwarder(
             providers={"both": provider},
             drain=drain,

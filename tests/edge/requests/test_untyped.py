@@ -104,7 +104,7 @@ def test_every_decoder_of_a_number_reads_one() -> None:
     where the gateway has written the members itself, each once."""
     scalar = (inspect.FloatType, inspect.IntType, inspect.NoneType)
     found = reading(inspect.FloatType)
-    del found["edge.upstreams.claude_cli.asking._decode"]
+    del found["edge.upstreams.claude_cli.input._decode"]
     for name, decoder in found.items():
         form = inspect.type_info(decoder.type)
         forms = form.types if isinstance(form, inspect.UnionType) else (form,)

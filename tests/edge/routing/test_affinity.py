@@ -406,8 +406,8 @@ async def test_a_turn_that_only_its_maker_can_go_on_with(
 
 
 async def test_whatever_came_before_another_maker_is_foreign_to_it() -> None:
-    affinity_store = MemoryAffinityStore()
-    conversations = StoredAffinity(affinity_store)
+    store = MemoryAffinityStore()
+    conversations = StoredAffinity(store)
     history = [USER]
 
     async def turn(target: Target, maker: str) -> ConversationKey:
@@ -418,22 +418,22 @@ async def test_whatever_came_before_another_maker_is_foreign_to_it() -> None:
         return asked
 
     first = await turn(A, "maker-a")
-    assert first.affinity_record is None
-    assert first.foreign("maker-a") == first.foreign("maker-b") == 0
+    assert first.record is None
+    assert first.unreadable_messages("maker-a") == first.unreadable_messages("maker-b") == 0
     second = await turn(A, "maker-a")
-    assert second.affinity_record == AffinityRecord("up/a", "maker-a", 0)
-    assert (second.foreign("maker-a"), second.foreign("maker-b")) == (0, 3)
+    assert second.record == AffinityRecord("up/a", "maker-a", 0)
+    assert (second.unreadable_messages("maker-a"), second.unreadable_messages("maker-b")) == (0, 3)
     third = await turn(B, "maker-b")
-    assert third.affinity_record == AffinityRecord("up/a", "maker-a", 0)
-    assert third.foreign("maker-b") == 5
+    assert third.record == AffinityRecord("up/a", "maker-a", 0)
+    assert third.unreadable_messages("maker-b") == 5
     fourth = await turn(Target("elsewhere", "b"), "maker-b")
-    assert fourth.affinity_record == AffinityRecord("down/b", "maker-b", 5)
-    assert (fourth.foreign("maker-b"), fourth.foreign("maker-a")) == (5, 7)
+    assert fourth.record == AffinityRecord("down/b", "maker-b", 5)
+    assert (fourth.unreadable_messages("maker-b"), fourth.unreadable_messages("maker-a")) == (5, 7)
     fifth = await turn(A, "maker-a")
-    assert fifth.affinity_record == AffinityRecord("elsewhere/b", "maker-b", 5)
+    assert fifth.record == AffinityRecord("elsewhere/b", "maker-b", 5)
     sixth = await turn(A, "maker-a")
-    assert sixth.affinity_record == AffinityRecord("up/a", "maker-a", 9)
-    assert len(affinity_store) == 1
+    assert sixth.record == AffinityRecord("up/a", "maker-a", 9)
+    assert len(store) == 1
 
 
 async def test_instructions_that_a_client_replaces_do_not_shift_what_is_foreign() -> None:
@@ -450,7 +450,7 @@ async def test_instructions_that_a_client_replaces_do_not_shift_what_is_foreign(
         asked = await conversations.find(exchange("messages", {"messages": [*turn, *behind]}))
         assert asked is not None
         assert asked.bound
-        assert asked.foreign("b") == len(turn)
+        assert asked.unreadable_messages("b") == len(turn)
 
 
 async def test_a_history_that_was_made_shorter_is_not_believed_more() -> None:
@@ -462,4 +462,4 @@ async def test_a_history_that_was_made_shorter_is_not_believed_more() -> None:
         conversations.keep(asked, target, maker)
     asked = await conversations.find(exchange("messages", {"messages": [*long, made(), USER]}))
     assert asked is not None
-    assert asked.foreign("b") == 5
+    assert asked.unreadable_messages("b") == 5

@@ -35,24 +35,24 @@ class Known:
         self._flying = flying or {}
         self._latency = latency or {}
 
-    def admits(self, place: Target) -> bool:
+    def admits(self, candidate: Target) -> bool:
         return True
 
-    def wait(self, place: Target) -> float:
+    def wait(self, candidate: Target) -> float:
         return 0.0
 
-    def flying(self, place: Target) -> int:
-        return self._flying.get(place.upstream, 0)
+    def flying(self, candidate: Target) -> int:
+        return self._flying.get(candidate.upstream, 0)
 
-    def latency(self, place: Target) -> float:
-        return self._latency.get(place.upstream, 0.0)
+    def latency(self, candidate: Target) -> float:
+        return self._latency.get(candidate.upstream, 0.0)
 
-    def began(self, place: Target) -> float:
+    def began(self, candidate: Target) -> float:
         return 0.0
 
-    def answered(self, place: Target, mark: float, **said: Any) -> None: ...
+    def answered(self, candidate: Target, mark: float, **said: Any) -> None: ...
 
-    def ended(self, place: Target, verdict: Verdict, mark: float, **said: Any) -> None: ...
+    def ended(self, candidate: Target, verdict: Verdict, mark: float, **said: Any) -> None: ...
 
     def conditions(self) -> Mapping[Target, Condition]:
         return {}
@@ -97,13 +97,13 @@ def exchange(
     return made
 
 
-async def found(places: Candidates, asked: Exchange) -> Sequence[Candidate]:
-    answer = places(asked)
+async def found(candidates: Candidates, asked: Exchange) -> Sequence[Candidate]:
+    answer = candidates(asked)
     return answer if isinstance(answer, Sequence) else await answer
 
 
-def named(places: Sequence[Candidate]) -> list[str]:
-    return [f"{place.target.upstream}/{place.target.model}" for place in places]
+def named(candidates: Sequence[Candidate]) -> list[str]:
+    return [f"{candidate.target.upstream}/{candidate.target.model}" for candidate in candidates]
 
 
 class Resolving(Candidates):
@@ -137,7 +137,7 @@ async def test_a_model_with_one_target_is_not_thought_about() -> None:
     known = catalog()
     small = known.find("small")
     assert small is not None
-    assert places_of(known)(exchange("small")) is small.places
+    assert places_of(known)(exchange("small")) is small.candidates
 
 
 @pytest.mark.parametrize("endpoint", ["models", "usage", "messages.count_tokens"])
@@ -154,22 +154,22 @@ async def test_embeddings_go_where_there_are_any() -> None:
 
 
 async def test_targets_as_written_then_fallbacks() -> None:
-    places = await found(places_of(catalog(fallbacks=["small", "tiny"])), exchange())
-    assert named(places) == ["a/m", "b/m", "c/m", "b/s", "s/t"]
-    assert [place.served for place in places] == ["big"] * 3 + ["small", "tiny"]
-    assert [place.instead_of for place in places] == ["", "", "", "big", "big"]
+    candidates = await found(places_of(catalog(fallbacks=["small", "tiny"])), exchange())
+    assert named(candidates) == ["a/m", "b/m", "c/m", "b/s", "s/t"]
+    assert [candidate.served for candidate in candidates] == ["big"] * 3 + ["small", "tiny"]
+    assert [candidate.instead_of for candidate in candidates] == ["", "", "", "big", "big"]
 
 
 async def test_a_callers_own_order_takes_the_place_of_fallbacks() -> None:
     known = catalog(fallbacks=["small"])
-    places = await found(places_of(known), exchange("small", "small", "tiny", "big", "tiny"))
-    assert named(places) == ["b/s", "s/t", "a/m", "b/m", "c/m"]
+    candidates = await found(places_of(known), exchange("small", "small", "tiny", "big", "tiny"))
+    assert named(candidates) == ["b/s", "s/t", "a/m", "b/m", "c/m"]
 
 
 async def test_names_behind_a_star() -> None:
-    places = await found(places_of(catalog()), exchange("gpt-5", "tiny"))
-    assert named(places) == ["a/gpt-5", "b/gpt-5", "s/t"]
-    assert [place.served for place in places] == ["gpt-5", "gpt-5", "tiny"]
+    candidates = await found(places_of(catalog()), exchange("gpt-5", "tiny"))
+    assert named(candidates) == ["a/gpt-5", "b/gpt-5", "s/t"]
+    assert [candidate.served for candidate in candidates] == ["gpt-5", "gpt-5", "tiny"]
 
 
 async def test_a_key_is_not_served_by_what_it_may_not_use() -> None:
@@ -193,9 +193,9 @@ async def test_fewest_under_way_first() -> None:
 async def test_who_is_as_good_comes_first_in_turn() -> None:
     known = catalog(load_balancing="least_inflight")
     firsts: Counter[str] = Counter()
-    places = places_of(known, randoms=itertools.cycle([0.0, 0.34, 0.67]))
+    candidates = places_of(known, randoms=itertools.cycle([0.0, 0.34, 0.67]))
     for _ in range(30):
-        firsts[named(await found(places, exchange()))[0]] += 1
+        firsts[named(await found(candidates, exchange()))[0]] += 1
     assert firsts == {"a/m": 10, "b/m": 10, "c/m": 10}
 
 
@@ -211,16 +211,16 @@ async def test_shares() -> None:
     """Each comes first as often as its weight says."""
     known = catalog(load_balancing="weight", weights=[6, 3, 1])
     drawn = Random(1)
-    places = places_of(known, randoms=iter(drawn.random, None))
-    firsts = Counter([named(await found(places, exchange()))[0] for _ in range(5000)])
+    candidates = places_of(known, randoms=iter(drawn.random, None))
+    firsts = Counter([named(await found(candidates, exchange()))[0] for _ in range(5000)])
     shares = [firsts[f"{name}/m"] / 5000 for name in "abc"]
     assert shares == pytest.approx([0.6, 0.3, 0.1], abs=0.03)
 
 
 def conversation(
-    affinity_record: AffinityRecord | None, *, bound: bool = False, messages: int = 7
+    record: AffinityRecord | None, *, bound: bool = False, messages: int = 7
 ) -> ConversationKey:
-    return ConversationKey(key="k", messages=messages, bound=bound, affinity_record=affinity_record)
+    return ConversationKey(key="k", messages=messages, bound=bound, record=record)
 
 
 OPENAI = fingerprint("openai", "m")
@@ -228,10 +228,10 @@ OPENAI = fingerprint("openai", "m")
 
 async def test_a_conversation_stays_where_it_was_answered() -> None:
     affinity = Remembered(conversation(AffinityRecord("b/m", OPENAI)))
-    places = places_of(catalog(fallbacks=["small"]), affinity=affinity)
-    order = await found(places, exchange())
+    candidates = places_of(catalog(fallbacks=["small"]), affinity=affinity)
+    order = await found(candidates, exchange())
     assert named(order) == ["b/m", "a/m", "c/m", "b/s"]
-    places.served(exchange(), order[0])
+    candidates.served(exchange(), order[0])
     assert [(target.upstream, maker) for _, target, maker in affinity.kept] == [("b", OPENAI)]
 
 
@@ -239,7 +239,9 @@ async def test_what_another_maker_made_is_foreign() -> None:
     """PITFALLS 7: a signature is only read by the model that made it."""
     affinity = Remembered(conversation(AffinityRecord("b/m", OPENAI, since=4)))
     order = await found(places_of(catalog(fallbacks=["small"]), affinity=affinity), exchange())
-    assert {name: place.foreign for name, place in zip(named(order), order, strict=True)} == {
+    assert {
+        name: candidate.foreign for name, candidate in zip(named(order), order, strict=True)
+    } == {
         "b/m": 4,
         "a/m": 4,  # the same model in the same dialect reads it
         "c/m": 7,
@@ -248,11 +250,11 @@ async def test_what_another_maker_made_is_foreign() -> None:
 
 
 async def test_a_turn_that_only_its_maker_goes_on_with_stays_with_a_fallback() -> None:
-    affinity_record = AffinityRecord("b/s", fingerprint("openai", "s"))
+    record = AffinityRecord("b/s", fingerprint("openai", "s"))
     known = catalog(fallbacks=["small"])
-    free = places_of(known, affinity=Remembered(conversation(affinity_record)))
+    free = places_of(known, affinity=Remembered(conversation(record)))
     assert named(await found(free, exchange()))[0] == "a/m"
-    bound = places_of(known, affinity=Remembered(conversation(affinity_record, bound=True)))
+    bound = places_of(known, affinity=Remembered(conversation(record, bound=True)))
     order = await found(bound, exchange())
     assert named(order) == ["b/s", "a/m", "b/m", "c/m"]
     assert (order[0].served, order[0].instead_of) == ("small", "big")
@@ -265,18 +267,18 @@ async def test_a_target_that_is_no_more_does_not_bind() -> None:
 
 
 async def test_a_turn_goes_on_at_another_target_of_its_maker() -> None:
-    affinity_record = AffinityRecord("gone/m", fingerprint("anthropic", "m"))
-    bound = places_of(catalog(), affinity=Remembered(conversation(affinity_record, bound=True)))
+    record = AffinityRecord("gone/m", fingerprint("anthropic", "m"))
+    bound = places_of(catalog(), affinity=Remembered(conversation(record, bound=True)))
     order = await found(bound, exchange(dialect="anthropic"))
     assert named(order) == ["c/m", "a/m", "b/m"]
-    free = places_of(catalog(), affinity=Remembered(conversation(affinity_record)))
+    free = places_of(catalog(), affinity=Remembered(conversation(record)))
     assert named(await found(free, exchange(dialect="anthropic"))) == ["a/m", "b/m", "c/m"]
 
 
 async def test_without_a_conversation_nothing_is_kept() -> None:
     affinity = Remembered(None)
-    places = places_of(catalog(), affinity=affinity)
-    order = await found(places, exchange())
-    assert not any(isinstance(place, AffinityMatch) for place in order)
-    places.served(exchange(), order[0])
+    candidates = places_of(catalog(), affinity=affinity)
+    order = await found(candidates, exchange())
+    assert not any(isinstance(candidate, AffinityMatch) for candidate in order)
+    candidates.served(exchange(), order[0])
     assert affinity.kept == []

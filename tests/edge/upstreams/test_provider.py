@@ -94,7 +94,7 @@ async def test_settings_hold_for_translated_requests(dialect: str) -> None:
 async def test_bodies_pass_untouched_without_settings() -> None:
     body = b'{"model": "x", "user":1}'
     provider = providers_of(parse({"upstreams": [_upstream()]}))["up"]
-    assert provider.shaped(body, []) is body
+    assert provider.with_body_settings(body, []) is body
     assert provider.target(b"/embeddings") == b"/base/embeddings"
 
 
@@ -106,7 +106,9 @@ async def test_member_of_the_same_name_in_other_letters_goes_too() -> None:
     settings = _upstream(extra_body={"provider": {"zdr": True}}, drop_body=["User"])
     provider = providers_of(parse({"upstreams": [settings]}))["up"]
     dropped: list[str] = []
-    body = provider.shaped('{"model":"m","Provider":1,"USER":2,"u\u017fer":3}'.encode(), dropped)
+    body = provider.with_body_settings(
+        '{"model":"m","Provider":1,"USER":2,"u\u017fer":3}'.encode(), dropped
+    )
     assert json.loads(body) == {"model": "m", "provider": {"zdr": True}}
     assert dropped == [
         f"`{name}`: a setting of the upstream" for name in ("Provider", "USER", "u\u017fer")
@@ -207,7 +209,7 @@ SECRETS = {
 def test_masked_credential_is_left_out_however_it_is_written(said: str, kept: str | None) -> None:
     one = {"name": "up", "dialect": "openai", "base_url": BASE, "api_key": KEY, **SECRETS}
     settings = parse({"upstreams": [one], "models": [{"id": "m", "targets": ["up/m"]}]}, env={})
-    assert providers_of(settings)["up"].masked(said) == (said if kept is None else kept)
+    assert providers_of(settings)["up"].without_secrets(said) == (said if kept is None else kept)
 
 
 async def test_credentials_an_upstream_repeats_are_in_no_log_line_and_no_attempt() -> None:

@@ -62,7 +62,7 @@ class Office:
             "keys": self.keys,
             "audit": self.audit,
             "usage_report": UsageReport(
-                terms=Plans(settings).terms,
+                limits=Plans(settings).limits,
                 accounts=Accounts(counters, self.ledger, clock=lambda: self.now),
                 rates=counters,
                 ledger=self.ledger,

@@ -42,7 +42,7 @@ class Host:
         command.chmod(0o700)
         environment = {"TMPDIR": str(self._folder)}
         made = ClaudeCLIUpstream(
-            Program(command=str(command), environment=environment), **{"spare": 0, **options}
+            Program(command=str(command), environment=environment), **{"prewarm": 0, **options}
         )
         self.upstreams.append(made)
         return made
@@ -120,7 +120,7 @@ async def test_an_answer(host: Host) -> None:
 FAILING = {
     "crash": (ConnectFailed, "status 7, saying: cannot start"),
     "old": (ConnectFailed, "version 2.1.329 or newer is needed, this is 2.0.9"),
-    "refuses": (Malformed, "it refused told-0: not me"),
+    "refuses": (Malformed, "it refused control-0: not me"),
     "garbage": (Malformed, "cannot be read: 'no JSON'"),
     "endless": (Malformed, "a line of more than 8388608 bytes"),
     "dies": (Disconnected, "status 3, saying: boom"),
@@ -284,20 +284,20 @@ async def test_a_place_is_not_lost_with_who_gives_up_waiting(
     held = await upstream._pool.take()
     waiting = [asyncio.create_task(asked(upstream)) for _ in range(4)]
     await asyncio.sleep(0)
-    given = upstream._pool._next
+    given = upstream._pool._wake_next
 
     def leave_when_given() -> None:
         given()
-        if upstream._pool._granted:
+        if upstream._pool._promised:
             waiting[1].cancel()
 
-    monkeypatch.setattr(upstream._pool, "_next", leave_when_given)
+    monkeypatch.setattr(upstream._pool, "_wake_next", leave_when_given)
     waiting[0].cancel()
     waiting[2].cancel()
     upstream._pool.release(held)
     assert await rest(await waiting[3])
     assert [task.cancelled() for task in waiting] == [True, True, True, False]
-    assert not upstream._pool._granted
+    assert not upstream._pool._promised
 
 
 async def test_who_gives_up_waiting_just_as_a_place_is_free(host: Host) -> None:
@@ -306,8 +306,8 @@ async def test_who_gives_up_waiting_just_as_a_place_is_free(host: Host) -> None:
     waiting = asyncio.create_task(upstream._pool.take())
     await asyncio.sleep(0)
     waiting.cancel()
-    upstream._pool._most += 1
-    upstream._pool._next()  # before the one that leaves runs again
+    upstream._pool._max_processes += 1
+    upstream._pool._wake_next()  # before the one that leaves runs again
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert upstream._pool._free() == 1
@@ -325,7 +325,7 @@ async def test_waiting_has_its_limit(host: Host) -> None:
 
 async def test_requests_in_turn(host: Host) -> None:
     """More than there are places for, some of which leave: all the others are answered."""
-    upstream = host.upstream("whole", processes=2, spare=1)
+    upstream = host.upstream("whole", processes=2, prewarm=1)
     most = 0
 
     async def one(number: int) -> bytes:
@@ -342,7 +342,7 @@ async def test_requests_in_turn(host: Host) -> None:
 
 
 async def test_one_is_started_ahead(host: Host) -> None:
-    upstream = host.upstream("whole", spare=1)
+    upstream = host.upstream("whole", prewarm=1)
     await rest(await asked(upstream))
     await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
     (spare,) = host.alive
@@ -352,15 +352,15 @@ async def test_one_is_started_ahead(host: Host) -> None:
 
 
 async def test_one_that_nobody_wants_does_not_grow_old(host: Host) -> None:
-    upstream = host.upstream("whole", spare=1)
+    upstream = host.upstream("whole", prewarm=1)
     await rest(await asked(upstream))
     await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
     waiting = upstream._pool
-    assert waiting._ageing is not None
-    assert waiting._ageing.when() == waiting._spare[0].born + pool._STALE
-    waiting._ageing.cancel()
-    waiting._spare[0].born -= pool._STALE  # as if the time had passed
-    waiting._taken -= pool._STALE
+    assert waiting._expiry is not None
+    assert waiting._expiry.when() == waiting._spare[0].born + pool._SPARE_TTL
+    waiting._expiry.cancel()
+    waiting._spare[0].born -= pool._SPARE_TTL  # as if the time had passed
+    waiting._last_take -= pool._SPARE_TTL
     waiting._expire()
     await host.until(lambda: not waiting._running)
     assert not host.alive
@@ -368,7 +368,7 @@ async def test_one_that_nobody_wants_does_not_grow_old(host: Host) -> None:
 
 
 async def test_a_spare_one_that_died_is_not_used(host: Host) -> None:
-    upstream = host.upstream("whole", spare=1)
+    upstream = host.upstream("whole", prewarm=1)
     await rest(await asked(upstream))
     await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
     (spare,) = host.alive

@@ -50,7 +50,7 @@ class Pool:
     def release(self, connection: Connection) -> None:
         self.released += 1
 
-    def forget(self, connection: Connection) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
 
 
 async def play(arrivals: Iterable[bytes]) -> Outcome:

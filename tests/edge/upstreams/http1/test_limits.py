@@ -1,4 +1,4 @@
-"""Time limits, back-pressure both ways, and leaving early in every phase."""
+"""Time limits, back-pressure both ways, and closing early in every phase."""
 
 import asyncio
 import gc
@@ -338,7 +338,7 @@ async def test_a_sized_body_that_misses_its_length_is_the_callers_mistake(length
         await upstream.until(lambda: upstream.open == 0)
 
 
-# --- leaving early ------------------------------------------------------------------------------
+# --- closing early ------------------------------------------------------------------------------
 
 
 async def at_the_upstream(transport: Transport, upstream: Fake) -> None:

@@ -192,7 +192,7 @@ async def test_repeat_of_what_was_worked_on_is_none(
     how: How, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (transport, over_httpx):
-        monkeypatch.setattr(module, "CLOSED_BEFORE", 0.0)
+        monkeypatch.setattr(module, "STALE_WITHIN", 0.0)
     async with Fake(dies("close")) as upstream:
         asked = client(upstream.url, how)
         await ask(asked)

@@ -8,7 +8,7 @@ from openai.types.responses import response_create_params
 from openai.types.responses.response_compact_params import ResponseCompactParams
 
 from edge.upstreams.simulator import SECRETS
-from edge.upstreams.simulator.conversation import seal, unseal
+from edge.upstreams.simulator.conversation import decrypt_content, encrypt_content
 from edge.upstreams.simulator.read_responses import FIELDS
 from edge.upstreams.simulator.tokens import count
 from tests.edge.upstreams.simulated import (
@@ -26,7 +26,7 @@ from tests.edge.upstreams.simulated import (
 )
 from tests.schemas import Summary, check, check_stream, summary
 
-SEALED = {"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}
+INCLUDE_ENCRYPTED = {"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}
 PATCH = {"type": "custom", "name": "patch", "description": "Changes files."}
 
 
@@ -66,13 +66,13 @@ def test_a_plain_answer() -> None:
 
 def test_everything() -> None:
     text = "Hi [[sim thinking=4 tokens=5 tools=3 cached=4 written=2]]"
-    plain, streamed = twins(text, tools=[*RESPONSES_TOOLS, PATCH], **SEALED)
+    plain, streamed = twins(text, tools=[*RESPONSES_TOOLS, PATCH], **INCLUDE_ENCRYPTED)
     kinds = [item["type"] for item in plain["output"]]
     assert kinds == ["reasoning", "message", *["function_call"] * 2, "custom_tool_call"]
     reasoning, _, first, _, custom = plain["output"]
     assert len(reasoning["summary"]) == 2
     thinking = "".join(part["text"] for part in reasoning["summary"])
-    assert unseal(reasoning["encrypted_content"]) == thinking
+    assert decrypt_content(reasoning["encrypted_content"]) == thinking
     assert json.loads(first["arguments"]) == {"city": "sample", "days": 3}
     assert custom["input"] == "sample"
     assert streamed.stop == "tools"
@@ -195,7 +195,7 @@ def test_namespaces_and_additional_tools_are_offered_too() -> None:
 def test_a_conversation_with_all_its_items_comes_back() -> None:
     tools = [*RESPONSES_TOOLS, PATCH]
     text = "Hi [[sim thinking=1 tools=3]]"
-    body = responses(text, tools=tools, **SEALED)
+    body = responses(text, tools=tools, **INCLUDE_ENCRYPTED)
     output = ask_json(post(RESPONSES, body))["output"]
     body["input"] += output
     for item in output:
@@ -209,14 +209,20 @@ def test_a_conversation_with_all_its_items_comes_back() -> None:
 
 
 def test_what_others_have_sealed_is_refused() -> None:
-    body = responses("Hi [[sim thinking=1]]", **SEALED)
+    body = responses("Hi [[sim thinking=1]]", **INCLUDE_ENCRYPTED)
     added = next(
         event["item"]
         for event in events(whole(ask(post(RESPONSES, {**body, "stream": True}))))
         if event["type"] == "response.output_item.added"
     )
     assert added["encrypted_content"]
-    for sealed in (added["encrypted_content"], "gAAAAABsomething", "", "ä", seal("a") + "a"):
+    for sealed in (
+        added["encrypted_content"],
+        "gAAAAABsomething",
+        "",
+        "ä",
+        encrypt_content("a") + "a",
+    ):
         item: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": []}
         item["encrypted_content"] = sealed
         error = refused({**body, "input": [*body["input"], item]})
@@ -330,7 +336,7 @@ def test_input_tokens_are_those_that_are_charged() -> None:
 @pytest.mark.parametrize("after", [2, 5, 9, 20, 36])
 def test_an_error_event_is_followed_by_the_failure(after: int) -> None:
     text = f"Hi [[sim thinking=2 tokens=9 fault=error-event:{after}]]"
-    found = whole(ask(post(RESPONSES, responses(text, stream=True, **SEALED))))
+    found = whole(ask(post(RESPONSES, responses(text, stream=True, **INCLUDE_ENCRYPTED))))
     assert check_stream("responses", found, error=True).stop == "error"
     *_, error, failed = events(found)
     assert (error["message"], error["code"]) == (error["error"]["message"], error["error"]["code"])
@@ -352,5 +358,7 @@ def test_an_overflow_has_the_words_codex_knows() -> None:
 
 
 def test_the_same_request_is_answered_with_the_same_bytes() -> None:
-    body = responses("Hi [[sim thinking=2 tools=2]]", tools=RESPONSES_TOOLS, stream=True, **SEALED)
+    body = responses(
+        "Hi [[sim thinking=2 tools=2]]", tools=RESPONSES_TOOLS, stream=True, **INCLUDE_ENCRYPTED
+    )
     assert ask(post(RESPONSES, body)) == ask(post(RESPONSES, body))

@@ -13,7 +13,7 @@ import uvloop
 
 from edge.upstreams import Request
 from edge.upstreams.simulator import Bounds, Controls, SimulatorServer, serve
-from edge.upstreams.simulator.wheel import TICK, Wheel
+from edge.upstreams.simulator.timer_wheel import TICK, TimerWheel
 from tests.edge.upstreams.simulated import (
     CHAT,
     MESSAGES,
@@ -291,7 +291,7 @@ class Bell:
 def test_the_wheel_calls_in_order_and_never_early(new_loop: object) -> None:
     async def turn() -> None:
         loop = asyncio.get_running_loop()
-        wheel = Wheel(loop)
+        wheel = TimerWheel(loop)
         start = loop.time()
         asked = [start + gap for gap in (0.010, 0.011, 0.020, 0.020)]
         bells = [Bell(list(asked[1:])) for _ in range(3)]

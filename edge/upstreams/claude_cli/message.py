@@ -9,7 +9,7 @@ from edge.requests.untyped import decode_any
 from edge.upstreams import Malformed
 
 
-class Whole:
+class MessageBuilder:
     """A message made of its events. Raises Malformed when they do not fit together."""
 
     def __init__(self) -> None:

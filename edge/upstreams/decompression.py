@@ -18,15 +18,15 @@ _MEMBER = b"\x1f"
 _ABOUT_BODY = frozenset((b"content-encoding", b"content-length"))
 _PIECE = 256 << 10
 """Bytes that are decompressed before the event loop gets its turn, about a millisecond's work."""
-MOST = 256 << 20
+MAX_BYTES = 256 << 20
 """Bytes that a body may have once it is decompressed."""
 
 
-def unpacked(response: Response, most: int = MOST) -> Response:
+def decompressed(response: Response, limit: int = MAX_BYTES) -> Response:
     """`response` with its body as it was before compression; itself when it is not compressed.
 
-    most: bytes the decompressed body may have. Reading raises Malformed past it, for a coding other
-    than gzip and deflate, and for a body that is damaged or cut.
+    limit: bytes the decompressed body may have. Reading raises Malformed beyond it, for a coding
+    other than gzip and deflate, and for a damaged or truncated body.
     """
     codings = b""
     for name, value in response.headers:
@@ -36,21 +36,21 @@ def unpacked(response: Response, most: int = MOST) -> Response:
         return response
     left = [coding.strip() for coding in codings.lower().split(b",")]
     left = [coding for coding in left if coding not in (b"", b"identity")]
-    return Unpacked(response, b", ".join(left), most) if left else response
+    return DecompressedResponse(response, b", ".join(left), limit) if left else response
 
 
-class Unpacked:
+class DecompressedResponse:
     """A `Response` whose body is decompressed while it is read."""
 
-    def __init__(self, response: Response, coding: bytes, most: int) -> None:
+    def __init__(self, response: Response, coding: bytes, limit: int) -> None:
         self.status = response.status
         self.headers: list[Header] = [
             pair for pair in response.headers if pair[0] not in _ABOUT_BODY
         ]
         self._response = response
         self._coding = coding
-        self._left = most
-        self._most = most
+        self._left = limit
+        self._limit = limit
         self._inflate = zlib.decompressobj(_ANY_HEADER)
         self._begun = False
         self._waiting = b""
@@ -99,7 +99,7 @@ class Unpacked:
             self._full = len(piece) == _PIECE
             self._left -= len(piece)
             if self._left < 0:
-                raise Malformed(f"a body over {self._most} bytes once decompressed", sent=True)
+                raise Malformed(f"a body over {self._limit} bytes once decompressed", sent=True)
             if piece:
                 return piece
         return b""

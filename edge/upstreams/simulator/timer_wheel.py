@@ -25,7 +25,7 @@ class Scheduled(Protocol):
         ...
 
 
-class Wheel:
+class TimerWheel:
     """Calls `Scheduled`s at or up to one tick after the loop time they ask for."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

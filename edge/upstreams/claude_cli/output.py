@@ -15,14 +15,14 @@ from msgspec import Raw, Struct
 from edge.requests.untyped import decode_any, number
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
 
-from .asking import original
+from .input import callers_tool_name
 
-OLDEST = (2, 1, 329)
+MIN_VERSION = (2, 1, 329)
 """The first version known to leave composed texts as they are: the one all this was measured on."""
 
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
-_TOO_LONG = re.compile(r"~(\d{1,15}) tokens \(limit (\d{1,15})\)", re.ASCII)
-_TYPES = {
+_OVERFLOW = re.compile(r"~(\d{1,15}) tokens \(limit (\d{1,15})\)", re.ASCII)
+_ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -31,9 +31,9 @@ _TYPES = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
-_NO_LOGIN = ("authentication_failed", "oauth_org_not_allowed", "verification_required")
-_REASON = 500
-_LATEST = 1 << 33
+_SIGNED_OUT = ("authentication_failed", "oauth_org_not_allowed", "verification_required")
+_REASON_CHARS = 500
+_MAX_TIME = 1 << 33
 """Unix seconds, in the year 2242: what is more is no such time."""
 
 
@@ -49,7 +49,7 @@ class VendorRefusal(Exception):
 
 def refusal(status: int, message: str, *, type_: str = "", retry_at: float = 0.0) -> VendorRefusal:
     """In Anthropic's words. retry_at: Unix seconds, 0 where they are not known."""
-    kind = type_ or _TYPES.get(status, "api_error")
+    kind = type_ or _ERROR_TYPES.get(status, "api_error")
     body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
     headers = [(b"content-type", b"application/json")]
     if retry_at:
@@ -138,12 +138,12 @@ _assistant = _decoder(_Assistant)
 _result = _decoder(_Result)
 _acknowledged = _decoder(_Acknowledged)
 _control = _decoder(_ControlResponse)
-_wish = _decoder(_ControlRequest)
+_control_request = _decoder(_ControlRequest)
 _init = _decoder(_Init)
 _rate_limit = _decoder(_RateLimit)
 
 
-class Answering:
+class OutputReader:
     """The client's lines, one after another.
 
     tools: what it must have listed when it asks the model.
@@ -189,33 +189,33 @@ class Answering:
         kind = _kind(line)
         match kind.type:
             case "stream_event":
-                return self._heard(_event(line).event)
+                return self._on_event(_event(line).event)
             case "assistant":
-                self._failed(_assistant(line))
+                self._on_error(_assistant(line))
             case "result":
-                self._ended(_result(line))
+                self._on_result(_result(line))
             case "control_response":
-                self._answer(_control(line).response)
+                self._on_control_response(_control(line).response)
             case "control_request":
-                self._wished(_wish(line).request)
+                self._control_requested(_control_request(line).request)
             case "command_lifecycle":
                 acknowledged = _acknowledged(line)
                 if acknowledged.state == "completed":
                     self.answered.add(acknowledged.command_uuid)
             case "system" if kind.subtype == "init":
-                self._listed(frozenset(_init(line).tools))
+                self._check_tools(frozenset(_init(line).tools))
             case "rate_limit_event":
-                self._limited(_rate_limit(line).rate_limit_info)
+                self._on_rate_limit(_rate_limit(line).rate_limit_info)
         return None
 
-    def _limited(self, window: Any) -> None:
+    def _on_rate_limit(self, window: Any) -> None:
         """A window of the account's is told of now and then; only one that is used up matters."""
         if isinstance(window, dict) and window.get("status") == "rejected":
             until = window.get("resetsAt")
-            if isinstance(until, int | float) and 0 < until < _LATEST:
+            if isinstance(until, int | float) and 0 < until < _MAX_TIME:
                 self._retry_at = until
 
-    def _heard(self, event: Raw) -> Raw | None:
+    def _on_event(self, event: Raw) -> Raw | None:
         kind = _type(event).type
         if kind == "message_start":
             if self._begun:
@@ -228,63 +228,65 @@ class Answering:
                 return None  # made up; what went wrong comes next
             self.complete = True
         elif kind == "content_block_start":
-            return _renamed(event)
+            return _with_callers_tool_name(event)
         return event
 
-    def _failed(self, said: _Assistant) -> None:
+    def _on_error(self, said: _Assistant) -> None:
         if said.error is None:
             return
         text = _text(said.message.content)
-        reason = f"{said.error}: {text[:_REASON]}"
-        if said.error in _NO_LOGIN:
+        reason = f"{said.error}: {text[:_REASON_CHARS]}"
+        if said.error in _SIGNED_OUT:
             raise ConnectFailed(f"it is not signed in; {reason}")
         if said.api_error_status is None:
             if said.api_error == "connection_failed" and not self._begun:
                 raise ConnectFailed(f"it cannot reach its own upstream; {reason}", sent=True)
             if said.error == "invalid_request":
-                raise refusal(400, _overflow(text))
+                raise refusal(400, _as_api_overflow(text))
             raise Disconnected(reason, sent=True)
         raise refusal(
             said.api_error_status,
-            _overflow(text),
+            _as_api_overflow(text),
             type_=str(said.api_error_type or ""),
             retry_at=self._retry_at,
         )
 
-    def _ended(self, result: _Result) -> None:
+    def _on_result(self, result: _Result) -> None:
         if not result.is_error and result.num_turns == 0:
             self.taken += 1
             return
-        text = str(result.result or "")[:_REASON]
+        text = str(result.result or "")[:_REASON_CHARS]
         if result.api_error_status is not None:
-            raise refusal(result.api_error_status, _overflow(text), retry_at=self._retry_at)
+            raise refusal(result.api_error_status, _as_api_overflow(text), retry_at=self._retry_at)
         raise Disconnected(f"it ended the turn without a whole message; {text}", sent=True)
 
-    def _answer(self, answer: _Answer) -> None:
+    def _on_control_response(self, answer: _Answer) -> None:
         if answer.subtype != "success":
-            raise Malformed(f"it refused {answer.request_id}: {str(answer.error)[:_REASON]}")
+            raise Malformed(f"it refused {answer.request_id}: {str(answer.error)[:_REASON_CHARS]}")
         self.answered.add(answer.request_id)
         if isinstance(answer.response, dict):
             version = answer.response.get("claude_code_version")
             if version is not None or "commands" in answer.response:
-                _check(str(version))
+                _check_version(str(version))
 
-    def _wished(self, wish: Any) -> None:
+    def _control_requested(self, wish: Any) -> None:
         """It has been told of the tools. That it asks for them means that they are none to it: it
         would wait for ever."""
         message = wish.get("message") if isinstance(wish, dict) else None
         if isinstance(message, dict) and message.get("method") in ("initialize", "tools/list"):
             raise refusal(400, "tools: one has a schema that this model's client cannot read")
 
-    def _listed(self, tools: frozenset[str]) -> None:
+    def _check_tools(self, tools: frozenset[str]) -> None:
         if missing := sorted(self._tools - tools):
-            raise Malformed(f"it did not take the tools {', '.join(missing)[:_REASON]}", sent=True)
+            raise Malformed(
+                f"it did not take the tools {', '.join(missing)[:_REASON_CHARS]}", sent=True
+            )
 
 
-def _check(version: str) -> None:
+def _check_version(version: str) -> None:
     found = _VERSION.match(version)
-    if found is None or tuple(map(int, found.groups())) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
+    if found is None or tuple(map(int, found.groups())) < MIN_VERSION:
+        oldest = ".".join(map(str, MIN_VERSION))
         raise ConnectFailed(f"version {oldest} or newer is needed, this is {version[:50]}")
 
 
@@ -294,23 +296,27 @@ def _text(content: Any) -> str:
     return str(content or "")
 
 
-def _overflow(text: str) -> str:
+def _as_api_overflow(text: str) -> str:
     """As the API says it, by which a caller decides to compact."""
-    if found := _TOO_LONG.search(text):
+    if found := _OVERFLOW.search(text):
         return f"prompt is too long: {found[1]} tokens > {found[2]} maximum"
     return text
 
 
-def _renamed(event: Raw) -> Raw:
+def _with_callers_tool_name(event: Raw) -> Raw:
     block = _started(event).content_block
     name = block.get("name")
-    if block.get("type") != "tool_use" or not isinstance(name, str) or original(name) == name:
+    if (
+        block.get("type") != "tool_use"
+        or not isinstance(name, str)
+        or callers_tool_name(name) == name
+    ):
         return event
     whole = decode_any(event)
-    whole["content_block"]["name"] = original(name)
+    whole["content_block"]["name"] = callers_tool_name(name)
     return Raw(msgspec.json.encode(whole))
 
 
-def framed(event: Raw) -> bytes:
+def encode_event(event: Raw) -> bytes:
     """As a server-sent event."""
     return b"event: %b\ndata: %b\n\n" % (_type(event).type.encode(), bytes(event))

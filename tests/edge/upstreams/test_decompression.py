@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from edge.upstreams import Header, Malformed, Response
-from edge.upstreams.packed import unpacked
+from edge.upstreams.decompression import decompressed
 
 TEXT = random.Random(7).randbytes(300_000).hex().encode()
 
@@ -42,7 +42,7 @@ async def whole(response: Response) -> bytes:
 
 async def test_unpacked_drops_the_headers_that_no_longer_hold() -> None:
     body = Body(gzip.compress(b"x"))
-    response = unpacked(body)
+    response = decompressed(body)
     assert response.headers == [(b"content-type", b"text/plain")]
     response.close()
     assert body.closed
@@ -51,7 +51,7 @@ async def test_unpacked_drops_the_headers_that_no_longer_hold() -> None:
 @pytest.mark.parametrize("coding", [b"", b"identity", b" Identity", b"identity, identity"])
 async def test_unpacked_leaves_what_is_not_compressed(coding: bytes) -> None:
     body = Body(b"as it is", coding=coding)
-    assert unpacked(body) is body
+    assert decompressed(body) is body
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
@@ -59,11 +59,11 @@ async def test_unpacked_any_cut_gives_the_same_bytes(size: int) -> None:
     text = TEXT[:20_000] if size == 1 else TEXT
     packed = gzip.compress(text[:5000]) + gzip.compress(text[5000:]) + b"\0" * 9
     pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
-    assert await whole(unpacked(Body(*pieces))) == text
+    assert await whole(decompressed(Body(*pieces))) == text
 
 
 async def test_unpacked_gives_large_bodies_in_pieces() -> None:
-    response = unpacked(Body(gzip.compress(b"x" * (3 << 20))))
+    response = decompressed(Body(gzip.compress(b"x" * (3 << 20))))
     sizes = []
     while more := await response.read():
         sizes.append(len(more))
@@ -71,11 +71,11 @@ async def test_unpacked_gives_large_bodies_in_pieces() -> None:
 
 
 async def test_unpacked_empty_body_is_empty() -> None:
-    assert await whole(unpacked(Body())) == b""
+    assert await whole(decompressed(Body())) == b""
 
 
 async def test_unpacked_bomb_is_refused_before_it_is_unpacked() -> None:
-    response = unpacked(Body(gzip.compress(b"x" * (64 << 20))), 1 << 20)
+    response = decompressed(Body(gzip.compress(b"x" * (64 << 20))), 1 << 20)
     got = 0
     with pytest.raises(Malformed, match="over 1048576 bytes once decompressed"):
         while more := await response.read():
@@ -87,10 +87,10 @@ async def test_unpacked_bomb_is_refused_before_it_is_unpacked() -> None:
 async def test_unpacked_cut_body_is_malformed(coding: bytes) -> None:
     packed = (gzip.compress if coding == b"gzip" else zlib.compress)(TEXT)
     with pytest.raises(Malformed, match="ends before its end"):
-        await whole(unpacked(Body(packed[:-20], coding=coding)))
+        await whole(decompressed(Body(packed[:-20], coding=coding)))
 
 
 async def test_unpacked_damaged_body_is_malformed() -> None:
     for packed in (b'{"plain": "text"}', gzip.compress(TEXT)[:500] + b"\0" * 5000):
         with pytest.raises(Malformed, match="is damaged"):
-            await whole(unpacked(Body(packed)))
+            await whole(decompressed(Body(packed)))

@@ -1,8 +1,8 @@
-"""Become another program that the kernel ends when the gateway dies: `leash.py PARENT PROGRAM ...`.
+"""Run a program that the kernel ends when the gateway dies.
 
-Run as a script by a bare interpreter: it imports nothing of this package. A program that has its
-standard input closed in the middle of an answer may go on with it; SIGKILL of the gateway leaves it
-no other word.
+Usage: `die_with_parent.py PARENT PROGRAM ...`. It runs as a script of a bare interpreter, so it
+imports nothing of this package. A client may go on with an answer after its standard input is
+closed, and a gateway that is killed with SIGKILL cannot end it.
 """
 
 import ctypes

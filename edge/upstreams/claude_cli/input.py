@@ -25,14 +25,14 @@ _OWN_TOOLS = {"ToolSearch": "ToolSearch_of_caller"}
 _LISTED = {"Agent": "Task"}
 """Names that the client lists by another one, for programs of old. Its model is told the new."""
 _ALIAS = {alias: name for name, alias in _OWN_TOOLS.items()}
-_MOST_TURNS = 20_000
+_MAX_TURNS = 20_000
 """The client takes 2 to 3 ms over each, in one of its few places."""
 _SUPPORTED = "is not supported by this model's client"
 
 Block = dict[str, Any]
 
 
-class Unusable(Exception):
+class UnsupportedRequest(Exception):
     """The request cannot be asked of this client; the message begins with the path at fault."""
 
 
@@ -119,23 +119,25 @@ class ClientRequest(Struct):
 
 
 def asking(body: bytes) -> ClientRequest:
-    """Read a request. Raises Unusable."""
+    """Read a request. Raises UnsupportedRequest."""
     try:
         return _asking(_decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unusable(_misread(error)) from None
+        raise UnsupportedRequest(_decode_message(error)) from None
 
 
 def _asking(request: _Request) -> ClientRequest:
     if not _MODEL.fullmatch(request.model):
-        raise Unusable("model: this name is not one of a model")
+        raise UnsupportedRequest("model: this name is not one of a model")
     turns = _turns(_checked(request.messages))
-    if len(turns) > _MOST_TURNS:
-        raise Unusable(f"messages: more than {_MOST_TURNS} turns; summarise the first ones")
+    if len(turns) > _MAX_TURNS:
+        raise UnsupportedRequest(
+            f"messages: more than {_MAX_TURNS} turns; summarise the first ones"
+        )
     if turns[-1].role != "user":
-        raise Unusable(f"messages: prefilling the assistant's message {_SUPPORTED}")
+        raise UnsupportedRequest(f"messages: prefilling the assistant's message {_SUPPORTED}")
     if not any(map(_says, _blocks(turns[-1]))):
-        raise Unusable("messages: the last one must say more than nothing")
+        raise UnsupportedRequest("messages: the last one must say more than nothing")
     said = [_said(turn) for turn in turns[:-1]]
     return ClientRequest(
         stream=request.stream,
@@ -146,12 +148,12 @@ def _asking(request: _Request) -> ClientRequest:
     )
 
 
-def original(tool: str) -> str:
+def callers_tool_name(tool: str) -> str:
     """The caller's name for what the client calls `tool`."""
     return _ALIAS.get(tool, tool)
 
 
-def _misread(error: Exception) -> str:
+def _decode_message(error: Exception) -> str:
     # msgspec: "Expected `int`, got `str` - at `$.messages[0].role`"; Anthropic: "messages.0.role"
     what, _, where = str(error).partition(" - at `$")
     path = where.strip("`").replace("[", ".").replace("]", "").lstrip(".")
@@ -182,7 +184,7 @@ def _turns(messages: list[_Message]) -> list[_Message]:
             turns.append(message)
             joined = None
     if not turns:
-        raise Unusable("messages: expected at least one message that says something")
+        raise UnsupportedRequest("messages: expected at least one message that says something")
     return turns
 
 
@@ -198,7 +200,7 @@ def _checked(messages: list[_Message]) -> list[_Message]:
             continue
         for path, block in _inside(message.content, f"messages.{number}.content"):
             if block.get("type") == "text" and not isinstance(block.get("text"), str):
-                raise Unusable(f"{path}.text: expected a string")
+                raise UnsupportedRequest(f"{path}.text: expected a string")
     return messages
 
 
@@ -283,7 +285,7 @@ def _controls(request: _Request) -> dict[str, bytes]:
         )
     lines = {}
     for number, control in enumerate(made):
-        id_ = f"told-{number}"
+        id_ = f"control-{number}"
         lines[id_] = _line({"type": "control_request", "request_id": id_, "request": control})
     return lines
 
@@ -316,15 +318,17 @@ def _tools(tools: list[_Tool]) -> list[dict[str, Any]]:
     names = set()
     for number, tool in enumerate(tools):
         if tool.type not in (None, "custom"):
-            raise Unusable(f"tools.{number}.type: a tool run by the model's vendor {_SUPPORTED}")
+            raise UnsupportedRequest(
+                f"tools.{number}.type: a tool run by the model's vendor {_SUPPORTED}"
+            )
         if not _TOOL.fullmatch(tool.name):
-            raise Unusable(f"tools.{number}.name: expected 1 to 128 of A-Z a-z 0-9 _ -")
+            raise UnsupportedRequest(f"tools.{number}.name: expected 1 to 128 of A-Z a-z 0-9 _ -")
         schema = {"type": "object", **tool.input_schema}
         if schema["type"] != "object":
-            raise Unusable(f"tools.{number}.input_schema.type: expected `object`")
+            raise UnsupportedRequest(f"tools.{number}.input_schema.type: expected `object`")
         name = _OWN_TOOLS.get(tool.name, tool.name)
         if name in names:  # of two the client would leave one out
-            raise Unusable(f"tools.{number}.name: there is another tool of this name")
+            raise UnsupportedRequest(f"tools.{number}.name: there is another tool of this name")
         names.add(name)
         listed.append({"name": name, "description": tool.description, "inputSchema": schema})
     return listed
@@ -365,12 +369,12 @@ def _line(message: dict[str, Any]) -> bytes:
     return _encode(message) + b"\n"
 
 
-_NOWHERE = {"env": {"ANTHROPIC_BASE_URL": "https://127.0.0.1:0"}}  # nobody can listen there
-NO_MORE = _line(
+_UNREACHABLE = {"env": {"ANTHROPIC_BASE_URL": "https://127.0.0.1:0"}}  # nobody can listen there
+STOP_REQUESTS = _line(
     {
         "type": "control_request",
         "request_id": "no-more",
-        "request": {"subtype": "apply_flag_settings", "settings": _NOWHERE},
+        "request": {"subtype": "apply_flag_settings", "settings": _UNREACHABLE},
     }
 )
 """Told when the answer has begun. Where that is cut off by `max_tokens`, or empty, the client would

@@ -14,7 +14,7 @@ from .controls import has_calls, take_directive
 from .turns import Message, text_of
 
 
-class Script(msgspec.Struct, frozen=True):
+class Directives(msgspec.Struct, frozen=True):
     """text: of the last user message that has any, without `directive`, the words that hold now.
 
     results: texts of the tool results since the script was told, or of all when the conversation
@@ -27,16 +27,16 @@ class Script(msgspec.Struct, frozen=True):
     over: bool
 
 
-def script_of(messages: Sequence[Message]) -> Script:
+def directives_of(messages: Sequence[Message]) -> Directives:
     """What the conversation tells."""
-    told = _last_user(messages)
-    text, words = take_directive(text_of(messages[told].content)) if told >= 0 else ("", "")
+    last = _last_user(messages)
+    text, words = take_directive(text_of(messages[last].content)) if last >= 0 else ("", "")
     start = _last_user(messages, scripted=True)
     over = start >= 0 and _answered(messages[start + 1 :])
-    if start >= 0 and start != told and not over:
+    if start >= 0 and start != last and not over:
         words = f"{take_directive(text_of(messages[start].content))[1]} {words}"
     results = [text for message in messages[start + 1 :] for text in message.results]
-    return Script(text, words, tuple(results), over)
+    return Directives(text, words, tuple(results), over)
 
 
 def _last_user(messages: Sequence[Message], *, scripted: bool = False) -> int:
