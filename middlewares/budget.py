@@ -232,28 +232,19 @@ def _opened(
         principal.id,
         now if hold is None else hold.at,
         now,
-        principal.owner,
-        bill.plan,
-        exchange.endpoint,
-        "",
-        exchange.model,
-        0,
-        "lost",
-        bill.budget.on_hangup,
-        bill.input,
-        0,
-        0,
-        0,
-        0,
-        cost,
-        cost if prepaid else 0,
-        0 if hold is None else hold.amount,
-        None,
-        0.0,
-        0.0,
-        exchange.stream,
-        False,
-        {} if hold is None or prepaid else hold.starts,
+        owner=principal.owner,
+        plan=bill.plan,
+        endpoint=exchange.endpoint,
+        asked=exchange.model,
+        ended="lost",
+        on_hangup=bill.budget.on_hangup,
+        input=bill.input,
+        cost=cost,
+        from_credits=cost if prepaid else 0,
+        reserved=0 if hold is None else hold.amount,
+        stream=exchange.stream,
+        measured=False,
+        starts={} if hold is None or prepaid else hold.starts,
     )
 
 
@@ -293,39 +284,41 @@ def _closed(
             )
         )
     cost = min(cost, MOST_COST)
-    # By position: so many names cost more than all else here.
-    return Entry(
-        opened.id,
-        opened.account,
-        opened.at,
-        now,
-        opened.owner,
-        opened.plan,
-        opened.endpoint,
-        exchange.served,
-        opened.asked,
-        exchange.status or status,
-        ended,
-        opened.on_hangup,
-        usage.input,
-        usage.output,
-        usage.cache_read,
-        usage.cache_write,
-        usage.reasoning,
-        cost,
-        cost if hold is not None and hold.source == "credits" else 0,
-        opened.reserved,
-        (first - started) * 1e6 // 1.0 / 1e3 if first else None,
-        exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
-        (moment - started) * 1e6 // 1.0 / 1e3,
-        opened.stream,
-        exchange.usage_reported,
-        opened.starts,
-        tries,
-        exchange.fallback_from,
-        usage.images,
-        usage.audio_ms,
-        usage.jobs,
+    # For more names in one call CPython makes a dictionary: `STACK_USE_GUIDELINE` in its compile.c.
+    row = replace(
+        opened,
+        ended_at=now,
+        model=exchange.served,
+        status=exchange.status or status,
+        ended=ended,
+        input=usage.input,
+        output=usage.output,
+        cache_read=usage.cache_read,
+        cost=cost,
+        from_credits=cost if hold is not None and hold.source == "credits" else 0,
+        first_content_ms=(first - started) * 1e6 // 1.0 / 1e3 if first else None,
+        upstream_ms=exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
+        duration_ms=(moment - started) * 1e6 // 1.0 / 1e3,
+        measured=exchange.usage_reported,
+        attempts=tries,
+    )
+    if _has_more(usage) or exchange.fallback_from:
+        row = replace(
+            row,
+            cache_write=usage.cache_write,
+            reasoning=usage.reasoning,
+            images=usage.images,
+            audio_ms=usage.audio_ms,
+            jobs=usage.jobs,
+            fallback_from=exchange.fallback_from,
+        )
+    return row
+
+
+def _has_more(usage: Usage) -> bool:
+    """Whether it counts what few answers have."""
+    return bool(
+        usage.cache_write or usage.reasoning or usage.images or usage.audio_ms or usage.jobs
     )
 
 
