@@ -105,7 +105,8 @@ class Gateway:
         self._generation = Generation(Chain(_unopened, ()), first, (), 0.0)
         self._old: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._following: asyncio.Task[None] | None = None
+        self.following: asyncio.Task[None] | None = None
+        """Builds and adopts the shared configuration."""
         self._failed = 0
         self._fault = ""
         self._check_timer: asyncio.TimerHandle | None = None
@@ -200,7 +201,7 @@ class Gateway:
             self._generation = await self._build(self._first)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(UNREADY, self.unready)
-            loop.add_signal_handler(RELOAD, self._check_config)
+            loop.add_signal_handler(RELOAD, self.check_config)
             self._check_every_second()
             stack.callback(self._stop_checking)
             self._on_open()
@@ -223,8 +224,8 @@ class Gateway:
         self.unready()
         self.begin_drain()
         self._stop_checking()
-        if self._following is not None:
-            await asyncio.wait([self._following])  # it is short, and gives its providers back
+        if self.following is not None:
+            await asyncio.wait([self.following])  # it is short, and gives its providers back
         await self._under_way_until(self._until)
         await self._open.aclose()
 
@@ -277,17 +278,18 @@ class Gateway:
         self._check_timer = asyncio.get_running_loop().call_later(
             _CHECK_SECONDS, self._check_every_second
         )
-        self._check_config()
+        self.check_config()
 
     def _stop_checking(self) -> None:
         if self._check_timer is not None:
             self._check_timer.cancel()
 
-    def _check_config(self) -> None:
+    def check_config(self) -> None:
+        """Begin to adopt the shared configuration where it is newer than ours."""
         shared_config = self._shared_config
-        if shared_config is not None and self._is_newer(shared_config) and self._following is None:
-            self._following = asyncio.create_task(self._follow(shared_config), name="reload")
-            self._following.add_done_callback(self._followed)
+        if shared_config is not None and self._is_newer(shared_config) and self.following is None:
+            self.following = asyncio.create_task(self._follow(shared_config), name="reload")
+            self.following.add_done_callback(self._followed)
         self._note()
 
     def _is_newer(self, shared_config: SharedConfig) -> bool:
@@ -297,7 +299,7 @@ class Gateway:
         )
 
     def _followed(self, _: asyncio.Task[None]) -> None:
-        self._following = None
+        self.following = None
 
     async def _follow(self, shared_config: SharedConfig) -> None:
         """Adopt the published snapshot, until it is the newest. One that cannot be built is tried

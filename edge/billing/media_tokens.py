@@ -35,7 +35,7 @@ _MAX_PAGES = 1000
 
 _PAGES, _TREES = (b"/Type/Page", b"/Type /Page"), (b"/Type/Pages", b"/Type /Pages")
 _LONGEST_MARK = len(b"/Type /Pages")
-_AT_ONCE = 1 << 20
+AT_ONCE = 1 << 20
 """Characters of base64 that are decoded in one call."""
 _JOINTS = b"\\\r\n ="
 
@@ -150,12 +150,12 @@ def _pages(content: bytes) -> int:
 def _unpacked(data: str) -> Iterator[bytes]:
     """The bytes that base64 data stands for; of much of it a piece at a time, so that no step takes
     long. Raises ValueError for what is none."""
-    if len(data) <= _AT_ONCE:
+    if len(data) <= AT_ONCE:
         yield a2b_base64(data)
         return
     rest = b""
-    for at in range(0, len(data), _AT_ONCE):
-        piece = data[at : at + _AT_ONCE].encode("latin-1", "replace").translate(None, _JOINTS)
+    for at in range(0, len(data), AT_ONCE):
+        piece = data[at : at + AT_ONCE].encode("latin-1", "replace").translate(None, _JOINTS)
         piece = rest + piece
         whole = len(piece) // 4 * 4
         rest = piece[whole:]

@@ -26,7 +26,7 @@ from .secrets import Secret
 _SIZE = 16 << 20
 _HEAD = 48
 """Bytes of the head: serial, length and hash of the body."""
-_PATIENCE = 1.0
+PATIENCE = 1.0
 
 
 class ConfigSnapshot(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class SharedConfig:
     def read(self) -> ConfigSnapshot:
         """The current snapshot. Raises TimeoutError when it stays incomplete for a second, because
         its writer died."""
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + PATIENCE
         while (body := self._whole()) is None:
             if time.monotonic() > until:
                 raise TimeoutError("the configuration snapshot is incomplete")

@@ -145,7 +145,7 @@ class MetricMemory:
         self._memory = mmap.mmap(-1, processes * size, flags)
         self._slots = [_Slot(self._memory, n * size, size) for n in range(processes)]
         self._name = name
-        self._lock = _lock()
+        self._lock = lock_file()
         self._pid = 0
         self._own: _Slot | None = None
         self._keys: dict[bytes, _Key] = {}
@@ -277,7 +277,7 @@ class _SharedValue:
         return None
 
 
-def _lock() -> int:
+def lock_file() -> int:
     """A descriptor of a file in memory, for a lock between processes."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("metrics")

@@ -62,7 +62,7 @@ _SAME = (
 """Members of different dialects that say the same."""
 _SEARCH = b'"web_search_options"'
 """The member of a chat that offers web search, as it is written here."""
-_MOST_WITHHELD = 64 << 20
+MOST_WITHHELD = 64 << 20
 """Bytes of a stream that may come without anything to pass on: they are kept until it is known what
 they are.
 """
@@ -283,7 +283,7 @@ class TranslatedRelay:
         self._count = count
         self._halves = Halves()
         self._left = most
-        self._left_withheld = _MOST_WITHHELD
+        self._left_withheld = MOST_WITHHELD
 
     @property
     def answer(self) -> bytes:

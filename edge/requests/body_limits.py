@@ -50,11 +50,11 @@ MOST_METADATA = 1000
 
 _LARGE = 256 << 10
 """Bytes of a body that is large whatever is in it."""
-_SMALL = 32 << 10
+SMALL = 32 << 10
 """Bytes of a body that is small whatever is in it."""
-_MANY_OBJECTS, _MANY_VALUES = 2_000, 8_000
+MANY_OBJECTS, MANY_VALUES = 2_000, 8_000
 """Braces and commas of a body between these two that make it large."""
-_PIECE = 128 << 10
+PIECE = 128 << 10
 """Bytes that are looked at, or decoded, in one C call."""
 
 _TURNS = ("messages", "input")
@@ -73,9 +73,9 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def is_large(body: bytes) -> bool:
     """Whether steps that read all of `body` may keep the event loop waiting."""
     size = len(body)
-    if size < _SMALL:
+    if size < SMALL:
         return False
-    return size >= _LARGE or body.count(b"{") > _MANY_OBJECTS or body.count(b",") > _MANY_VALUES
+    return size >= _LARGE or body.count(b"{") > MANY_OBJECTS or body.count(b",") > MANY_VALUES
 
 
 FEW = frozenset((*_STOPS, "metadata"))
@@ -122,7 +122,7 @@ def decoded(raw: msgspec.Raw | bytes) -> Any:
 
     Raises one of msgspec's errors, UnicodeDecodeError or RecursionError.
     """
-    if len(raw) <= _PIECE:
+    if len(raw) <= PIECE:
         return decode_any(raw)
     match bytes(raw[:1]) if isinstance(raw, bytes) else bytes(memoryview(raw)[:1]):
         case b"[":
@@ -139,9 +139,9 @@ def encoded(value: Any) -> bytes:
 
 def _with_pieces(value: Any) -> Any:
     if isinstance(value, str):
-        if len(value) <= _PIECE:
+        if len(value) <= PIECE:
             return value
-        pieces = (_encode(value[at : at + _PIECE])[1:-1] for at in range(0, len(value), _PIECE))
+        pieces = (_encode(value[at : at + PIECE])[1:-1] for at in range(0, len(value), PIECE))
         return msgspec.Raw(b'"' + b"".join(pieces) + b'"')
     if isinstance(value, list):
         return [_with_pieces(each) for each in value]
@@ -153,7 +153,7 @@ def _with_pieces(value: Any) -> Any:
 def _check_values(fields: Fields) -> None:
     containers, values = 0, len(fields)
     for name, raw in fields.items():
-        for brackets, commas in _counted(raw):
+        for brackets, commas in counted(raw):
             containers += brackets
             values += brackets + commas
             if containers > MOST_CONTAINERS:
@@ -162,13 +162,13 @@ def _check_values(fields: Fields) -> None:
                 raise _over(name, MOST_VALUES, "values, in the whole body")
 
 
-def _counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
+def counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
     """For each piece of `raw`: opening brackets and commas outside of strings."""
     text = memoryview(raw)
     inside = False
     held = b""
-    for at in range(0, len(text), _PIECE):
-        piece = held + bytes(text[at : at + _PIECE])
+    for at in range(0, len(text), PIECE):
+        piece = held + bytes(text[at : at + PIECE])
         held = b""
         if b"\\" in piece:
             piece = piece.replace(b"\\\\", b"")

@@ -89,13 +89,13 @@ def left() -> int:
 def _open() -> int:
     """The number of open descriptors. Since Linux 6.2 it is the size of the folder; elsewhere they
     are counted every few seconds."""
-    if _SAYS_SIZE:
+    if SAYS_SIZE:
         return _OWN.stat().st_size
-    return _counted(int(monotonic() / _EVERY))
+    return counted(int(monotonic() / _EVERY))
 
 
 @lru_cache(maxsize=1)
-def _counted(_period: int) -> int:
+def counted(_period: int) -> int:
     for folder in (_OWN, Path("/dev/fd")):
         try:
             return sum(1 for _ in folder.iterdir())
@@ -106,4 +106,4 @@ def _counted(_period: int) -> int:
 
 _EVERY = 5.0
 _OWN = Path("/proc/self/fd")
-_SAYS_SIZE = _OWN.is_dir() and _OWN.stat().st_size > 0
+SAYS_SIZE = _OWN.is_dir() and _OWN.stat().st_size > 0

@@ -20,7 +20,7 @@ _REST_SECONDS = 0.25
 """After each requested reload, so that a storm of signals causes at most four reloads a second."""
 _START_SECONDS = 5.0
 """In which a thread has started, or failed to."""
-_FORK_SECONDS = 5.0
+FORK_SECONDS = 5.0
 """How long a fork waits for the end of a check."""
 
 
@@ -50,8 +50,8 @@ class ConfigWatcher:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """No check runs inside, so that a forked child does not inherit a half-done one. A check
-        that hangs is waited for `_FORK_SECONDS` only."""
-        held = self._checking.acquire(timeout=_FORK_SECONDS)
+        that hangs is waited for `FORK_SECONDS` only."""
+        held = self._checking.acquire(timeout=FORK_SECONDS)
         try:
             yield
         finally:

@@ -153,7 +153,7 @@ def test_an_answer_in_the_making_does_not_hold_up_the_end() -> None:
 
 
 def test_a_model_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_model, "_ENDING", 0.2)
+    monkeypatch.setattr(local_model, "ENDING", 0.2)
     with local_model.local_model() as model:
         server = psutil.Process(model.pid)
         server.suspend()

@@ -212,15 +212,15 @@ class Contents:
     """What a database holds, to be put in the place of what it holds later, under a gateway."""
 
     def __init__(self, sql: str, saved: Path) -> None:
-        self._sql = sql
+        self.sql = sql
         self._saved = saved
         self._rows: dict[str, list[Any]] = {}
 
     async def save(self) -> "Contents":
-        if self._sql.startswith("sqlite"):
-            backup(Path(self._sql.removeprefix("sqlite:///")), self._saved)
+        if self.sql.startswith("sqlite"):
+            backup(Path(self.sql.removeprefix("sqlite:///")), self._saved)
         else:
-            connection = await asyncpg.connect(self._sql)
+            connection = await asyncpg.connect(self.sql)
             for table in TABLES:
                 self._rows[table] = [
                     tuple(row) for row in await connection.fetch(f"SELECT * FROM {table}")
@@ -229,10 +229,10 @@ class Contents:
         return self
 
     async def put(self) -> None:
-        if self._sql.startswith("sqlite"):
-            _restored(Path(self._sql.removeprefix("sqlite:///")), self._saved)
+        if self.sql.startswith("sqlite"):
+            _restored(Path(self.sql.removeprefix("sqlite:///")), self._saved)
             return
-        connection = await asyncpg.connect(self._sql)
+        connection = await asyncpg.connect(self.sql)
         async with connection.transaction():
             for table in TABLES:
                 await connection.execute(f"DELETE FROM {table}")
@@ -257,7 +257,7 @@ async def test_an_empty_database_in_the_place_of_the_right_one_is_not_trusted(
         other = await request.getfixturevalue("postgres").new_database()
         await migrate(other)
         empty = await Contents(other, tmp_path).save()
-        empty._sql = sql
+        empty.sql = sql
 
     await empty.put()
     await books.ask(3)  # not one of them is a 401

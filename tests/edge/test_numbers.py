@@ -8,7 +8,7 @@ import pytest
 
 from edge.api.responses.items import KeptItem, listed
 from edge.config.units import Credits, Duration, RateSetting, Size
-from edge.dialects.openai_responses.passthrough import _NUMBER
+from edge.dialects.openai_responses.passthrough import SEQUENCE_NUMBER
 from edge.vendors.errors.body import read_error
 from edge.vendors.errors.overflow import overflow_message
 from edge.vendors.errors.waits import asked_in, duration, retry_after
@@ -99,7 +99,9 @@ def test_wait_of_a_long_number_is_read_in_linear_time(text: str) -> None:
 
 
 def test_sequence_number_of_too_many_digits_is_none() -> None:
-    assert _NUMBER.findall(b'"sequence_number":12,"sequence_number": %b' % MANY.encode()) == [b"12"]
+    assert SEQUENCE_NUMBER.findall(
+        b'"sequence_number":12,"sequence_number": %b' % MANY.encode()
+    ) == [b"12"]
 
 
 def test_listed_item_with_numbers_that_nobody_can_write_is_shown() -> None:

@@ -25,7 +25,7 @@ _STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _MARK = re.compile(r'["{}\[\]]')
 
 
-_LONGEST_NAME = 1024
+LONGEST_NAME = 1024
 """Characters after which no more pieces of a name are added: no tool has such a name."""
 
 
@@ -112,7 +112,7 @@ class Call:
             name
             and name != self.name
             and not (self.name and self.said)
-            and len(self.name) < _LONGEST_NAME
+            and len(self.name) < LONGEST_NAME
         ):
             self.name += name
         if arguments:

@@ -13,7 +13,7 @@ left to which its marks point; where several are left, nobody knows which is mea
     everything else          it                                none             as output_item.done
 
 An answer may hold thousands of items, so marks are looked up: an event looks at items it has a mark
-in common with, and at most at `_NEAR` of those that are numbered alike.
+in common with, and at most at `NEAR` of those that are numbered alike.
 
 Source: OpenAI API, "Streaming events". What servers do instead: theopenco/llmgateway#2908,
 teabranch/open-responses-server#63, lemonade-sdk/lemonade#3607.
@@ -28,7 +28,7 @@ from . import wire
 ADDED = "response.output_item.added"
 DONE = "response.output_item.done"
 _DELTA = ".delta"
-_NEAR = 64
+NEAR = 64
 """Items with a mark in common that an event is compared with: those that began last."""
 
 
@@ -97,7 +97,7 @@ class Items(Generic[Item]):
         """The item that `event` belongs to. told: the item in it. kind: the item's type."""
         if event.item_id in self._ignored:
             return ItemMatch(None)
-        near = self._known if len(self._known) <= _NEAR else self._near(event, told, kind)
+        near = self._known if len(self._known) <= NEAR else self._near(event, told, kind)
         alike = [item for item in near if item.kind == kind and _fits(item, event, told)]
         id_ = _id_of(event, told)
         open_ = [item for item in alike if not item.done]
@@ -141,7 +141,7 @@ class Items(Generic[Item]):
             marks.append(("id", kind, id_))
         if told is not None and told.call_id:
             marks.append(("call", kind, told.call_id))
-        found = {at for mark in marks for at in self._places.get(mark, ())[-_NEAR:]}
+        found = {at for mark in marks for at in self._places.get(mark, ())[-NEAR:]}
         return [self._known[at] for at in sorted(found)]
 
     def _of_delta(self, event: wire.Event, alike: list[Item], open_: list[Item]) -> ItemMatch[Item]:

@@ -64,7 +64,7 @@ _ENDED = frozenset(("response.completed", "response.incomplete"))
 _FAILED = frozenset(("error", "response.error", "response.failed", "response.cancelled"))
 _EMPTY = _RUNNING | {"response.content_part.added", "response.reasoning_summary_part.added"}
 """Events that come before the model has made anything."""
-_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})(?!\d)')
+SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})(?!\d)')
 _SILENT = frozenset(("type", "response", "sequence_number"))
 """Members that nearly all events with a response have, and no others: none names the vendor."""
 _NEEDED = frozenset(("type", "response", "item", "output", "status"))
@@ -372,7 +372,7 @@ class ResponsesRelay:
 
     def _next(self) -> int:
         """The number of the next event."""
-        seen = _NUMBER.findall(self._last)
+        seen = SEQUENCE_NUMBER.findall(self._last)
         return max(self._following, int(seen[-1]) + 1) if seen else self._following
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:

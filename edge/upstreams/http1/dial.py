@@ -54,7 +54,7 @@ def interleave(infos: Iterable[Address]) -> list[Address]:
     return [info for info in chain.from_iterable(rounds) if info is not None]
 
 
-async def _connect_one(loop: asyncio.AbstractEventLoop, info: Address) -> socket.socket:
+async def connect_one(loop: asyncio.AbstractEventLoop, info: Address) -> socket.socket:
     family, kind, proto, _, address = info
     sock = socket.socket(family, kind, proto)
     try:
@@ -144,7 +144,7 @@ async def dial(
     infos = await lookup(host, port)
     progress.step = f"TCP connection to {host}"
     sock = await race(
-        loop, interleave(infos), lambda info: _connect_one(loop, info), socket.socket.close
+        loop, interleave(infos), lambda info: connect_one(loop, info), socket.socket.close
     )
     try:
         if context is None:

@@ -59,18 +59,18 @@ class Transport:
         "_closed_one",
         "_connections",
         "_host",
-        "_host_line",
         "_idle",
         "_lookup",
         "_pools",
         "_port",
         "_repeat",
         "_slots",
-        "_ssl",
         "_waiters",
         "clock",
+        "host_line",
         "limits",
         "origin",
+        "ssl_context",
     )
 
     def __init__(
@@ -97,12 +97,12 @@ class Transport:
         self.origin = f"{url.scheme}://{url.netloc.decode()}"
         self._host = host_of(url)
         self._port = url.port or (443 if url.scheme == "https" else 80)
-        self._host_line = b"host: " + netloc_of(url) + b"\r\n"
+        self.host_line = b"host: " + netloc_of(url) + b"\r\n"
         self._lookup = lookup
         self._repeat = repeat
-        self._ssl = None
+        self.ssl_context = None
         if url.scheme == "https":
-            self._ssl = ssl or tls_context()
+            self.ssl_context = ssl or tls_context()
         self._closed = False
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last one used is the first one lent
@@ -148,7 +148,7 @@ class Transport:
         Raises UpstreamFailure, ValueError for a request that must not go out as it is, and
         whatever the source of a streamed body raises. Cancelling closes the connection.
         """
-        head = encode_head(request, self._host_line)
+        head = encode_head(request, self.host_line)
         started = self.clock()
         response = HTTPResponse(started + self.limits.total)
         connection = self._take_idle()
@@ -284,7 +284,7 @@ class Transport:
                     lambda: Connection(self, loop),
                     self._host,
                     self._port,
-                    self._ssl,
+                    self.ssl_context,
                     lookup=self._lookup,
                     progress=progress,
                 )

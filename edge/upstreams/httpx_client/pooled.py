@@ -34,19 +34,19 @@ class PooledHTTPTransport(httpx.AsyncBaseTransport):
         self._limits = limits or PoolLimits()
         self._context = tls_context(ca=ca)
         self._origins = origins
-        self._transports: dict[str, Transport] = {}
+        self.transports: dict[str, Transport] = {}
 
     def _transport_for(self, url: httpx.URL) -> Transport:
         origin = f"{url.scheme}://{url.netloc.decode()}"
-        transport = self._transports.get(origin)
+        transport = self.transports.get(origin)
         if transport is None:
-            if len(self._transports) >= self._origins:
-                for name, old in self._transports.items():
+            if len(self.transports) >= self._origins:
+                for name, old in self.transports.items():
                     if not old.connections:
-                        del self._transports[name]
+                        del self.transports[name]
                         break
             transport = Transport(origin, limits=self._limits, ssl=self._context)
-            self._transports[origin] = transport
+            self.transports[origin] = transport
         return transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -72,7 +72,7 @@ class PooledHTTPTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every pool; responses still being read may finish."""
-        for transport in self._transports.values():
+        for transport in self.transports.values():
             await transport.aclose()
 
 

@@ -20,7 +20,7 @@ from edge.config.load import Settings, parse
 
 NAME = "smollm2"
 _CONTEXT = 8192
-_ENDING = 5.0
+ENDING = 5.0
 _MODELS = {
     NAME: "openai",
     f"{NAME}-anthropic": "anthropic",
@@ -111,7 +111,7 @@ def local_model() -> Iterator[LocalModel]:
         with suppress(BrokenPipeError):
             process.stdin.close()
         try:
-            process.wait(_ENDING)
+            process.wait(ENDING)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -47,6 +47,11 @@ class MemoryReplays(Shared):
         """How many keys are taken, by what runs or has run."""
         return len(self._marks) + len(self._kept)
 
+    @property
+    def running(self) -> int:
+        """How many keys are claimed by requests whose answer is not kept yet."""
+        return len(self._marks)
+
     async def claim(self, mark: RunMark) -> ReplayEntry | None:
         found = self._look(mark.key)
         if found is None:

@@ -110,7 +110,7 @@ def routes(number: int) -> list[dict[str, Any]]:
 
 def test_read_incomplete_snapshot_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     shared_config = SharedConfig()
-    monkeypatch.setattr("edge.config.snapshot._PATIENCE", 0.01)
+    monkeypatch.setattr("edge.config.snapshot.PATIENCE", 0.01)
     with pytest.raises(TimeoutError):
         shared_config.read()
 

@@ -100,9 +100,9 @@ def test_call_in_letters_is_whole_where_it_is_an_object(text: str) -> None:
 def test_name_in_endless_pieces_stops_growing() -> None:
     call = calls.Call("c", custom=False)
     for _ in range(2):
-        for letter in "ab" * calls._LONGEST_NAME:
+        for letter in "ab" * calls.LONGEST_NAME:
             call.add(letter, "")
-    assert len(call.name) == calls._LONGEST_NAME
+    assert len(call.name) == calls.LONGEST_NAME
 
 
 def test_fenced_text_in_letters_is_not_copied_for_each() -> None:
@@ -195,7 +195,7 @@ def test_many_open_calls_are_found_by_their_marks(
     assert {block.arguments for block in blocks if isinstance(block, ToolCall)} == {
         f'{{"a":{MANY}}}'
     }
-    few = matching._NEAR * matching._NEAR  # what the first ones are compared with one by one
+    few = matching.NEAR * matching.NEAR  # what the first ones are compared with one by one
     assert fits.count <= few + most * len(events)
 
 
@@ -246,4 +246,4 @@ def test_many_items_of_a_passed_stream_are_told_by_their_marks(
         raw = json.dumps(event.get("item")).encode()
         assert numbering.event(event["type"], Raw(raw), data) == data
     assert not numbering.odd
-    assert fits.count <= matching._NEAR * matching._NEAR + 2 * len(events)
+    assert fits.count <= matching.NEAR * matching.NEAR + 2 * len(events)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge.observability.metric_memory import _lock
+from edge.observability.metric_memory import lock_file
 
 ROOT = Path(__file__).parents[3]
 
@@ -148,7 +148,7 @@ def test_lock_two_kinds_of_file_exclude_each_other(
 ) -> None:
     if kind == "file":
         monkeypatch.delattr(os, "memfd_create")
-    lock = _lock()
+    lock = lock_file()
     try:
         lockf(lock, LOCK_EX)
         other = subprocess.run([sys.executable, "-c", OTHER, str(lock)], pass_fds=(lock,))

@@ -246,7 +246,7 @@ async def test_an_upstream_that_withholds_for_ever_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What waits is kept in memory, and that has to end somewhere."""
-    monkeypatch.setattr(translation, "_MOST_WITHHELD", 100_000)
+    monkeypatch.setattr(translation, "MOST_WITHHELD", 100_000)
     begun = fragment(0, '{"a":', id="c0", name="one") + fragment(1, '{"b":"', id="c1", name="two")
     endless = Pulse(fragment(1, "x" * 10_000), 0)
     up = Scripted(Answer([Chat().start(), begun, endless]))

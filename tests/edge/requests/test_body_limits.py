@@ -135,17 +135,17 @@ def test_values_are_counted_outside_of_strings_wherever_a_piece_ends(
         return 1 + sum(one for one, _ in inner), commas + sum(two for _, two in inner)
 
     for size in (1, 2, 3, 7, 1000):
-        monkeypatch.setattr(body_limits, "_PIECE", size)
+        monkeypatch.setattr(body_limits, "PIECE", size)
         for _ in range(200):
             value = made(0)
-            found = list(body_limits._counted(msgspec.Raw(json.dumps(value).encode())))
+            found = list(body_limits.counted(msgspec.Raw(json.dumps(value).encode())))
             assert tuple(map(sum, zip(*found, strict=True))) == counted(value), value
 
 
 def test_decoded_in_pieces_is_what_is_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"a": [1, "x" * 50, {"b": [[], {}, None] * 20}], "c": "é" * 100, "d": 1.5}
     raw = msgspec.Raw(json.dumps(value).encode())
-    monkeypatch.setattr(body_limits, "_PIECE", 10)
+    monkeypatch.setattr(body_limits, "PIECE", 10)
     assert decoded(raw) == value
     with pytest.raises(msgspec.DecodeError):
         decoded(b'[1,"\\x and more"]')
@@ -153,7 +153,7 @@ def test_decoded_in_pieces_is_what_is_decoded_at_once(monkeypatch: pytest.Monkey
 
 def test_encoded_in_pieces_is_what_is_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"a": ['"\n\\' * 20, 1.5, None], "b": {"c": "é\U0001f600\x01" * 30, "d": "short"}}
-    monkeypatch.setattr(body_limits, "_PIECE", 7)
+    monkeypatch.setattr(body_limits, "PIECE", 7)
     assert encoded(value) == msgspec.json.encode(value)
 
 
@@ -185,6 +185,6 @@ def test_no_body_that_is_not_large_can_be_over_a_bound_that_only_large_ones_are_
         ),
         *(body_limits.MOST_VALUES, body_limits.MOST_CONTAINERS),
     )
-    assert least > body_limits._MANY_VALUES
-    assert 2 * least > body_limits._SMALL // 2
-    assert body_limits.MOST_TOOLS > body_limits._MANY_OBJECTS
+    assert least > body_limits.MANY_VALUES
+    assert 2 * least > body_limits.SMALL // 2
+    assert body_limits.MOST_TOOLS > body_limits.MANY_OBJECTS

@@ -54,7 +54,7 @@ async def test_member_in_other_case_is_refused_by_name_at_every_endpoint(path: s
     body = {"model": "m1", **BODIES[path], "Model": "another"}
     answer = await request(gateway.app, "POST", path, json=body)
     assert answer.status == 400
-    assert "`ModelConfig`" in answer.json()["error"]["message"]
+    assert "`Model`" in answer.json()["error"]["message"]
     assert not gateway.upstream.requests
 
 
@@ -97,11 +97,11 @@ def test_every_name_that_is_read_is_known() -> None:
     """What readers ask `Members` for, and what is taken out of `fields`, by their source."""
     asked = re.compile(r'\bmembers\.(?:get|text|flag|number|count|word|members|items)\("(\w+)"')
     taken = re.compile(r'\bfields(?:\.(?:get|pop)\(|\[)"(\w+)"')
-    edge = Path(member_names.__file__).parent
+    edge = Path(member_names.__file__).parents[1]
     found = {"model"}
     for file in (*edge.glob("dialects/*/read_request.py"), *edge.glob("dialects/*/read_tools.py")):
         found.update(asked.findall(file.read_text("utf-8")))
-    for name in ("intake.py", "dialects/crossing.py"):
+    for name in ("proxy/intake.py", "proxy/translate.py"):
         found.update(taken.findall((edge / name).read_text("utf-8")))
     assert len(found) > 40
     assert found <= READ

@@ -55,5 +55,5 @@ def test_pages_of_a_large_pdf_are_counted_as_those_of_a_small_one(
     data = b64encode(pdf).decode()
     at_once = pdf_tokens(data)
     for size in (4, 8, 12, 40, 400):
-        monkeypatch.setattr(media_tokens, "_AT_ONCE", size)
+        monkeypatch.setattr(media_tokens, "AT_ONCE", size)
         assert pdf_tokens(data) == at_once

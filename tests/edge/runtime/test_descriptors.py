@@ -57,11 +57,11 @@ def test_room_of_too_small_a_limit_says_what_is_needed() -> None:
 
 @pytest.mark.parametrize("says_size", [True, False])
 def test_left_counts_what_is_open(monkeypatch: pytest.MonkeyPatch, says_size: bool) -> None:
-    monkeypatch.setattr(descriptors, "_SAYS_SIZE", says_size and descriptors._SAYS_SIZE)
-    descriptors._counted.cache_clear()
+    monkeypatch.setattr(descriptors, "SAYS_SIZE", says_size and descriptors.SAYS_SIZE)
+    descriptors.counted.cache_clear()
     before = descriptors.left()
     opened = [os.dup(2) for _ in range(7)]
-    descriptors._counted.cache_clear()
+    descriptors.counted.cache_clear()
     try:
         assert descriptors.left() == before - 7
     finally:

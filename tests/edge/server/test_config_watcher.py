@@ -67,7 +67,7 @@ def test_whatever_looks_raise_it_goes_on(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_look_that_hangs_does_not_hold_a_fork_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.server.config_watcher._FORK_SECONDS", 0.05)
+    monkeypatch.setattr("edge.server.config_watcher.FORK_SECONDS", 0.05)
     hung, go = threading.Event(), threading.Event()
 
     class Hangs:

@@ -60,7 +60,7 @@ class Peer(asyncio.Protocol):
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
 
     # What scripts use.
 
@@ -118,7 +118,7 @@ class Peer(asyncio.Protocol):
         """Write, and wait until the socket takes it. Raises Gone."""
         if self.lost.is_set():
             raise Gone
-        self._transport.write(data)
+        self.transport.write(data)
         await self._writable.wait()
         if self.lost.is_set():
             raise Gone
@@ -130,26 +130,26 @@ class Peer(asyncio.Protocol):
 
     def stop_reading(self) -> None:
         """Leave what the client sends in the sockets' buffers."""
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def read_again(self) -> None:
         """Undo `stop_reading`."""
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def close(self) -> None:
         """End the connection in order (FIN)."""
-        self._transport.close()
+        self.transport.close()
 
     def reset(self) -> None:
         """End the connection without order (RST)."""
-        sock = self._transport.get_extra_info("socket")
+        sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        self.transport.abort()
 
     @property
     def cipher(self) -> tuple[str, str, int] | None:
         """Of the TLS session, or None."""
-        cipher: tuple[str, str, int] | None = self._transport.get_extra_info("cipher")
+        cipher: tuple[str, str, int] | None = self.transport.get_extra_info("cipher")
         return cipher
 
     @property
@@ -160,7 +160,7 @@ class Peer(asyncio.Protocol):
     # What the loop uses.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number = len(self.fake.peers)
@@ -270,7 +270,7 @@ class Fake:
         results = await asyncio.gather(*self._plays, return_exceptions=True)
         for peer in self.peers:
             if not peer.lost.is_set():
-                peer._transport.abort()
+                peer.transport.abort()
                 await peer.gone()
         if kind is None:
             for result in results:

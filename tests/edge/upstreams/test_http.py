@@ -130,9 +130,9 @@ async def test_origins_are_bounded() -> None:
             await client.get(one.url)
             await client.get(two.url)
             await one.until(lambda: one.open == 0)
-            await settled(transport._transports[one.url])
+            await settled(transport.transports[one.url])
             await client.get(three.url)
-            assert set(transport._transports) == {two.url, three.url}
+            assert set(transport.transports) == {two.url, three.url}
         await two.until(lambda: two.open == 0)
         await three.until(lambda: three.open == 0)
 

@@ -158,8 +158,8 @@ def test_upstreams_that_trust_the_same_authorities_share_a_context() -> None:
     found = providers_of(parse({"upstreams": upstreams}))
     a, b, c = (found[name].upstream for name in names)
     assert isinstance(a, Transport) and isinstance(b, Transport) and isinstance(c, Transport)
-    assert a._ssl is b._ssl is not None
-    assert c._ssl is not a._ssl
+    assert a.ssl_context is b.ssl_context is not None
+    assert c.ssl_context is not a.ssl_context
 
 
 @pytest.mark.parametrize("transport", ["native", "httpx"])

@@ -29,7 +29,7 @@ async def store(clock: Clock) -> AsyncIterator[MemoryReplays]:
     store = MemoryReplays(clock=clock)
     yield store
     await quiet()
-    assert not store._marks
+    assert not store.running
 
 
 # Replay

@@ -25,7 +25,7 @@ async def store() -> AsyncIterator[MemoryReplays]:
     store = MemoryReplays()
     yield store
     await quiet()
-    assert not store._marks
+    assert not store.running
 
 
 # Joining
@@ -260,7 +260,7 @@ async def test_a_call_is_cancelled_while_its_answer_is_kept() -> None:
         assert replayed(joined) and joined.body == b"".join(EVENTS)
         store.go.set()
     await quiet()
-    assert replayed(await answer(app)) and not store._marks
+    assert replayed(await answer(app)) and not store.running
     await quiet()
 
 
@@ -434,7 +434,7 @@ async def test_a_storm(seed: int) -> None:
             await pause()
     await quiet()
     assert whole > 30
-    assert not running and not store._marks
+    assert not running and not store.running
     assert set(made.values()) <= {1}
 
 

@@ -66,6 +66,7 @@ class ScriptedGateway:
         self.seen: list[Exchange] = []
         self.inputs: list[Any] = []
         self.reply: dict[str, Any] = answer_of("resp_1", text_item("hi"))
+        self.before_forward: Callable[[Exchange], Awaitable[None]] | None = None
         self.before_end: Callable[[], Awaitable[None]] | None = None
         self.lost = 0
         inner = ResponsesApp(
@@ -83,6 +84,8 @@ class ScriptedGateway:
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
+        if self.before_forward is not None:
+            await self.before_forward(exchange)
         self.seen.append(exchange)
         self.inputs.append(json.loads(bytes(exchange.fields.get("input", b"null"))))
         body = json.dumps({**self.reply, **exchange.response_overrides}).encode()
@@ -179,12 +182,11 @@ async def test_a_conversation_goes_on(gateway: ScriptedGateway) -> None:
 async def test_instructions_are_not_inherited(gateway: ScriptedGateway) -> None:
     seen: list[set[str]] = []
 
-    async def forward(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(set(Exchange.of(scope).fields))
-        await gateway._forward(scope, receive, send)
+    async def note(exchange: Exchange) -> None:
+        seen.append(set(exchange.fields))
 
     await gateway.create(input="one", instructions="be brief")
-    gateway.app.app._forward = forward  # type: ignore[attr-defined]
+    gateway.before_forward = note
     await gateway.create(
         answer_of("resp_2"), input="two", previous_response_id="resp_1", store=True
     )
@@ -231,14 +233,12 @@ async def test_deleting(gateway: ScriptedGateway) -> None:
 async def test_deleted_while_it_is_continued(gateway: ScriptedGateway) -> None:
     await gateway.create(input="one")
 
-    async def forward(scope: Scope, receive: Receive, send: Send) -> None:
+    async def delete(_: Exchange) -> None:
+        gateway.before_forward = None
         assert (await gateway.call("DELETE", f"{PATH}/resp_1")).status == 200
-        await gateway._forward(scope, receive, send)
 
-    inner: Any = gateway.app.app
-    inner._forward = forward
+    gateway.before_forward = delete
     await gateway.create(answer_of("resp_2"), input="two", previous_response_id="resp_1")
-    inner._forward = gateway._forward
     assert gateway.lost == 0
     assert len((await gateway.items("resp_2"))["data"]) == 3
 

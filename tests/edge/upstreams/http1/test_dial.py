@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from edge.upstreams import ConnectFailed
-from edge.upstreams.http1.dial import _connect_one, interleave, race
+from edge.upstreams.http1.dial import connect_one, interleave, race
 from edge.upstreams.http1.transport import Transport
 from edge.upstreams.tls import tls_context
 from middlewares.dns import Address
@@ -86,7 +86,7 @@ async def test_the_name_is_sent_and_http_1_1_asked_for(authority: trustme.CA, ca
         transport = Transport(upstream.url, ssl=tls_context(ca=ca))
         await ask(transport)
         assert seen == ["localhost"]
-        chosen = upstream.peers[0]._transport.get_extra_info("ssl_object")
+        chosen = upstream.peers[0].transport.get_extra_info("ssl_object")
         assert chosen.selected_alpn_protocol() == "http/1.1"
         await transport.aclose()
         await upstream.until(lambda: upstream.open == 0)
@@ -157,7 +157,7 @@ async def test_a_name_with_a_dead_address_is_reached_at_the_other() -> None:
     ],
 )
 def test_the_host_header(url: str, host: bytes) -> None:
-    assert Transport(url)._host_line == b"host: " + host + b"\r\n"
+    assert Transport(url).host_line == b"host: " + host + b"\r\n"
 
 
 def info(family: int, address: str, port: int = 1) -> Address:
@@ -188,7 +188,7 @@ async def test_a_slow_address_is_overtaken() -> None:
             info(socket.AF_INET, "127.0.0.1", port),
             info(socket.AF_INET, "127.0.0.1", upstream.port),
         ]
-        sock = await race(loop, infos, partial(_connect_one, loop), socket.socket.close)
+        sock = await race(loop, infos, partial(connect_one, loop), socket.socket.close)
         assert sock.getpeername()[1] == upstream.port
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
@@ -207,8 +207,8 @@ async def test_when_every_address_fails_the_first_failure_is_told() -> None:
         await race(
             loop,
             [info(socket.AF_INET, "127.0.0.1", port) for port in ports],
-            partial(_connect_one, loop),
+            partial(connect_one, loop),
             socket.socket.close,
         )
     with pytest.raises(OSError, match="no address"):
-        await race(loop, [], partial(_connect_one, loop), socket.socket.close)
+        await race(loop, [], partial(connect_one, loop), socket.socket.close)

@@ -91,7 +91,7 @@ async def test_repeat_connection_closed_before_writing_is_replaced(how: How, rep
     async with Fake(answering(OK)) as upstream:
         asked = client(upstream.url, how, repeat=repeat)
         await ask(asked)
-        number = upstream.peers[0]._transport.get_extra_info("socket").fileno()
+        number = upstream.peers[0].transport.get_extra_info("socket").fileno()
         with socket.socket(fileno=os.dup(number)) as theirs:
             theirs.shutdown(socket.SHUT_WR)
         assert await ask(asked, post(b"once")) == (200, b"ok")
