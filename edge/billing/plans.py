@@ -40,9 +40,11 @@ class Plans:
             for name, plan in self._plans.items()
         )
         self._default_plan = settings.auth.default_plan or ""
-        self._by_plan = {name: limits_of(plan) for name, plan in self._plans.items()}
-        self._own: dict[int, tuple[Principal, PlanLimits]] = {}
-        self._parts: dict[int, tuple[Limits, Limits | None, Limits | None]] = {}
+        self._by_plan = {
+            name: _divided(limits_of(plan), self._downgrades.get(name or self._default_plan))
+            for name, plan in self._plans.items()
+        }
+        self._own: dict[int, tuple[Principal, _Divided]] = {}
 
     def limits(self, principal: Principal | None) -> PlanLimits:
         """What this one may use.
@@ -50,32 +52,31 @@ class Plans:
         Raises Problem for a key of a plan that is not configured any more, or whose own limits
         cannot be read: nobody is without limits because of a mistake.
         """
+        return self._divided(principal).whole
+
+    def _divided(self, principal: Principal | None) -> "_Divided":
         if principal is None:
             return self._by_plan[None]
         if principal.limits is None:
-            limits = self._by_plan.get(principal.plan)
-            if limits is None:
+            divided = self._by_plan.get(principal.plan)
+            if divided is None:
                 raise _misconfigured(principal, f"plan {principal.plan} is not configured")
-            return limits
+            return divided
         known = self._own.get(id(principal))
         if known is not None and known[0] is principal:
             return known[1]
-        limits = self._merged(principal, principal.limits)
+        whole = self._merged(principal, principal.limits)
+        divided = _divided(whole, self.downgrades(principal))
         if len(self._own) >= _MAX_REMEMBERED:
             self._own.clear()
-        self._own[id(principal)] = (principal, limits)
-        return limits
+        self._own[id(principal)] = (principal, divided)
+        return divided
 
     def before_body(self, exchange: Exchange) -> Limits | None:
         """Of the limits of a request those that are decided before its body is read: slots, and the
         rate of requests unless another model may serve instead, which only the body can tell; None
         where there are none."""
-        principal = exchange.principal
-        limits = self.limits(principal).limits
-        known = self._parts.get(id(limits))
-        if known is None or known[0] is not limits:
-            known = self._split(principal, limits)
-        return known[1]
+        return self._divided(exchange.principal).before_body
 
     def with_body(self, exchange: Exchange) -> Limits | None:
         """Of the limits of a request the others; None where there are none.
@@ -88,32 +89,7 @@ class Plans:
         principal = exchange.principal
         if not self._any_with_body and (principal is None or principal.limits is None):
             return None
-        limits = self.limits(principal).limits
-        known = self._parts.get(id(limits))
-        if known is None or known[0] is not limits:
-            known = self._split(principal, limits)
-        return known[2]
-
-    def _split(
-        self, principal: Principal | None, limits: Limits
-    ) -> tuple[Limits, Limits | None, Limits | None]:
-        """`limits`, and its two parts. They have the very rates of it, as counters go by them."""
-        later = None
-        if "rate_limited" in self.downgrades(principal):
-            later = limits.requests
-        door: Limits | None
-        body: Limits | None
-        door, body = limits, None
-        if later is not None or limits.tokens is not None:
-            now = limits.requests if later is None else None
-            door = msgspec.structs.replace(limits, requests=now, tokens=None)
-            body = msgspec.structs.replace(limits, requests=later, concurrency=None)
-        if door.requests is None and door.concurrency is None:
-            door = None
-        if len(self._parts) >= _MAX_REMEMBERED:
-            self._parts.clear()
-        found = self._parts[id(limits)] = (limits, door, body)
-        return found
+        return self._divided(principal).with_body
 
     @property
     def downgrade(self) -> bool:
@@ -133,6 +109,27 @@ class Plans:
             return limits_of(merged(plan, own))
         except SettingsError as error:
             raise _misconfigured(principal, str(error)) from None
+
+
+class _Divided(msgspec.Struct, frozen=True):
+    """What a principal may use, and its limits in the two parts in which they are decided."""
+
+    whole: PlanLimits
+    before_body: Limits | None
+    with_body: Limits | None
+
+
+def _divided(whole: PlanLimits, downgrades: Mapping[str, str] | None) -> _Divided:
+    """The parts have the very rates of the whole, as counters go by them."""
+    limits = whole.limits
+    later = limits.requests if downgrades and "rate_limited" in downgrades else None
+    before, rest = limits, None
+    if later is not None or limits.tokens is not None:
+        now = limits.requests if later is None else None
+        before = msgspec.structs.replace(limits, requests=now, tokens=None)
+        rest = msgspec.structs.replace(limits, requests=later, concurrency=None)
+    anything = before.requests is not None or before.concurrency is not None
+    return _Divided(whole, before if anything else None, rest)
 
 
 def merged(plan: AllowanceConfig, own: Mapping[str, Any]) -> AllowanceConfig:
