@@ -22,7 +22,7 @@ from edge.config.fields import walk_settings
 from edge.config.model import Configuration
 from edge.config.schema import text
 from edge.config.units import plain
-from edge.dialects import json_schema, media
+from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
 from edge.observability.metric_memory import MetricMemory
 from edge.proxy import intake, whole_answers
@@ -95,7 +95,7 @@ def test_bounds() -> None:
         expand,
         intake,
         json_schema,
-        media,
+        data_urls,
         provider,
         body_limits,
     )

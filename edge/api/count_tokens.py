@@ -20,7 +20,7 @@ from typing import Annotated
 import msgspec
 
 from edge.billing.token_estimate import UNSEEN, Estimator, Weight, weigh
-from edge.dialects.neutral import Conversation
+from edge.dialects.conversation import Conversation
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from edge.endpoints import Endpoint
 from edge.proxy.translate import PASSTHROUGH

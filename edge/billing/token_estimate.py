@@ -46,7 +46,7 @@ from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 import msgspec
 from msgspec import Struct
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Conversation,
@@ -230,8 +230,8 @@ class _Weigher:
                     self.block(part)
             case Thinking():
                 self.texts.append(block.text)
-                if block.opaque is not None:
-                    self.tokens += len(block.opaque.data) // _OPAQUE
+                if block.signature is not None:
+                    self.tokens += len(block.signature.data) // _OPAQUE
             case Image():
                 self.fixed += image_tokens(block.data) if block.data else LARGEST_IMAGE
             case Document():

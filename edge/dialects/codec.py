@@ -1,10 +1,10 @@
-"""The seam of the translators: what a dialect offers as the caller's and as the upstream's.
+"""Protocol of a dialect's codec: the caller's side and the upstream's side.
 
-    caller    ClientSide     fields -> Conversation      events -> bytes
-    upstream  UpstreamSide   Conversation -> Sent        bytes -> events
+    caller    ClientSide     fields -> Conversation            events -> bytes
+    upstream  UpstreamSide   Conversation -> WrittenRequest    bytes -> events
 
-No side does I/O, and none knows which other side it is joined with (`crossing` joins them). A new
-dialect is one package with these two, and its goldens.
+No side does I/O, and none knows the side it is joined with (`edge.proxy.translation` joins them). A
+new dialect is one package with these two sides, and its goldens.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,20 +13,21 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from .neutral import Conversation, Event, Reply
+from .conversation import Conversation
+from .events import Event, Reply
 from .passthrough import Fields
 
 Spelled = Callable[[], Mapping[str, str]]
-"""Gives the caller's member for each of the upstream's. Only a refusal needs it."""
+"""Returns the caller's member for each of the upstream's. Called only for a refusal."""
 
 
 class TargetModel(Struct, frozen=True, kw_only=True):
-    """What is known of the model that will be asked.
+    """The upstream's model that a request is written for.
 
-    model: its name at the upstream. family: a name that tells what it is, from the catalog where
-        the name at the upstream does not; that name unless given.
-    max_output and context: tokens, from the catalog.
-    origin: `opaque.fingerprint` of dialect and model: whose opaque data it will take back.
+    model: its name at the upstream. family: the name its capabilities are read from; from the
+        catalog, `model` by default.
+    max_output, context: tokens, from the catalog.
+    origin: `signatures.fingerprint` of dialect and model: whose signatures it accepts.
     """
 
     model: str
@@ -41,16 +42,16 @@ class TargetModel(Struct, frozen=True, kw_only=True):
 
 
 class WrittenRequest(Struct, kw_only=True):
-    """A request for an upstream, and what has to be taken back in the answer to it.
+    """A request for an upstream, and the changes that `restore` reverts in its answer.
 
-    names: by the tool's name as sent, the tool as the caller defined it; those that were sent
-        under another name, custom ones, and those in a namespace.
-    wrapped: names, as sent, of tools whose schema was put inside {"value": ...}.
+    names: by a tool's name as sent, the tool as the caller defined it: renamed ones, custom ones,
+        and those in a namespace.
+    wrapped: names, as sent, of tools whose schema was wrapped in {"value": ...}.
     answer_tool: name of the tool whose arguments are the structured answer, "" without one.
-    answer_wrapped: the structured answer was asked for inside {"value": ...}.
-    fenced: JSON was asked for in words, so that a code fence around it must go.
-    stops: stop strings that the upstream was not told, to be enforced here.
-    dropped: what had no place, each in a few words.
+    answer_wrapped: the structured answer is wrapped in {"value": ...}.
+    fenced: JSON was requested in words, so a code fence around it is removed.
+    stops: stop strings that were not sent and are enforced here.
+    dropped: what the dialect cannot express, each in a few words.
     """
 
     body: bytes
@@ -64,7 +65,7 @@ class WrittenRequest(Struct, kw_only=True):
 
 
 class WrittenTool(Struct, frozen=True):
-    """A tool's own name, behind the name it was sent by."""
+    """The caller's own name and kind of a tool that was sent under another name."""
 
     name: str
     custom: bool = False
@@ -72,12 +73,12 @@ class WrittenTool(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """What the writer of an answer needs to know of its request.
+    """The request's facts that the writer of an answer needs.
 
-    model: the name the caller wrote. id: hexadecimal, one for each request. created: Unix seconds.
-    fields: members of the caller's body. echo: members of a Responses object that state decided.
-    estimate: input tokens, for those who read them before the upstream has counted.
-    owner: id of the principal, for what is sealed to it.
+    model: the name the caller wrote. id: hexadecimal, unique per request. created: Unix seconds.
+    fields: members of the caller's body. echo: members of a Responses object that the gateway sets.
+    estimate: input tokens, for answers that report them before the upstream has.
+    owner: id of the principal, for payloads encrypted to it.
     """
 
     model: str
@@ -91,10 +92,10 @@ class Caller(Struct, frozen=True, kw_only=True):
 
 
 class Writer(Protocol):
-    """One answer on its way to the caller. An instance per attempt."""
+    """Encodes one answer for the caller. One instance per attempt."""
 
     answer: bytes
-    """The finished answer as the object that is stored (Responses only), b"" before and else."""
+    """The finished answer as it is stored (Responses only); b"" before, and for other dialects."""
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """The bytes of a stream for the next events; b"" for nothing.
@@ -113,10 +114,10 @@ class Writer(Protocol):
 
 
 class AnswerDecoder(Protocol):
-    """One upstream stream, read into events. An instance per attempt.
+    """Decodes one upstream stream into events. One instance per attempt.
 
-    What is not as the dialect promises is a `Failed` event, never an exception; after `Failed` or
-    `Stopped` nothing comes any more, whatever the upstream still says.
+    A violation of the dialect is a `Failed` event, never an exception. Nothing follows `Failed` or
+    `Stopped`, whatever the upstream still sends.
     """
 
     def decode(self, block: bytes) -> list[Event]:
@@ -124,7 +125,7 @@ class AnswerDecoder(Protocol):
         ...
 
     def decode_end(self) -> list[Event]:
-        """The upstream has ended: [] after the end of the reply, else what is left of it."""
+        """The events at the end of input; [] if the reply has ended already."""
         ...
 
 
@@ -133,7 +134,7 @@ class ClientSide(Struct, frozen=True):
 
     read: (members of the body) -> Conversation. Raises Problem that names the field by its path.
     writer: a Writer for one request.
-    ping: what keeps a silent stream alive between two events.
+    ping: the bytes that keep a silent stream alive between two events.
     """
 
     read: Callable[[Fields], Conversation]
@@ -144,9 +145,9 @@ class ClientSide(Struct, frozen=True):
 class UpstreamSide(Struct, frozen=True):
     """A dialect as an upstream speaks it.
 
-    write: (conversation, aim) -> Sent. Raises Problem, with the caller's path, for what this
-        dialect cannot say. Deterministic: the same conversation gives the same bytes.
-    reader: a Reader for one streamed answer.
+    write: (conversation, target) -> WrittenRequest. Raises Problem with the caller's path for
+        what the dialect cannot express. Deterministic: a conversation always gives the same bytes.
+    reader: an AnswerDecoder for one streamed answer.
     read: a whole unstreamed answer as events.
     """
 

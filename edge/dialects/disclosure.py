@@ -91,15 +91,15 @@ def tells(data: bytes, usage: bytes | None = None) -> bool:
     return priced.find(b"cost") >= 0 and _tells_cost(priced) is not None
 
 
-def undisclosed(fields: Fields, asked: str) -> Fields:
-    """`fields` of an answer without what tells who made it. asked: the caller's name of the model.
+def undisclosed(fields: Fields, requested_model: str) -> Fields:
+    """`fields` of an answer without the members that name its vendor.
 
-    Raises one of UNREADABLE.
+    requested_model: the caller's name of the model. Raises one of UNREADABLE.
     """
-    return _without(fields, msgspec.Raw(encode(asked)), 0)
+    return _without(fields, msgspec.Raw(encode(requested_model)), 0)
 
 
-def _without(fields: Fields, asked: msgspec.Raw, depth: int) -> Fields:
+def _without(fields: Fields, requested_model: msgspec.Raw, depth: int) -> Fields:
     out: Fields = {}
     for name, value in fields.items():
         if _is_gone(name):
@@ -109,14 +109,14 @@ def _without(fields: Fields, asked: msgspec.Raw, depth: int) -> Fields:
         elif name == "id" and bytes(value).startswith(_THEIR_ID):
             value = msgspec.Raw(_OUR_ID + bytes(value)[len(_THEIR_ID) :])
         elif _is_model(name) and bytes(value)[:1] in (b'"', b"{", b"["):
-            value = asked
+            value = requested_model
         elif name not in _SAID:
-            value = _inner(value, asked, depth + 1)
+            value = _inner(value, requested_model, depth + 1)
         out[name] = value
     return out
 
 
-def _inner(value: msgspec.Raw, asked: msgspec.Raw, depth: int) -> msgspec.Raw:
+def _inner(value: msgspec.Raw, requested_model: msgspec.Raw, depth: int) -> msgspec.Raw:
     raw = bytes(value)
     opening = raw[:1]
     if opening not in (b"{", b"[") or not (b'"model"' in raw or tells(raw)):
@@ -124,12 +124,14 @@ def _inner(value: msgspec.Raw, asked: msgspec.Raw, depth: int) -> msgspec.Raw:
     if depth > _DEEPEST:
         return _NULL
     if opening == b"{":
-        return msgspec.Raw(encode(_without(decode_fields(raw), asked, depth)))
-    return msgspec.Raw(encode([_inner(each, asked, depth + 1) for each in _decode_list(raw)]))
+        return msgspec.Raw(encode(_without(decode_fields(raw), requested_model, depth)))
+    return msgspec.Raw(
+        encode([_inner(each, requested_model, depth + 1) for each in _decode_list(raw)])
+    )
 
 
 class Spellings:
-    """How one stream spells what is taken out of it, learnt from its own events."""
+    """How one stream spells what is taken out of it, learned from its own events."""
 
     __slots__ = ("pairs",)
 
@@ -143,7 +145,7 @@ class Spellings:
         if len(self.pairs) < _MOST_SPELLINGS and len(theirs) < _LONGEST and pair not in self.pairs:
             self.pairs.append(pair)
 
-    def learn(self, event: bytes, asked: str) -> None:
+    def learn(self, event: bytes, requested_model: str) -> None:
         """Take the spellings of the plain members of `event` that tell who made it."""
         for match in _spelled_gone(event):
             self.add(match[0], b"")
@@ -151,11 +153,11 @@ class Spellings:
             self.add(match[0], match[1] + _OUR_ID + match[2])
         for match in _spelled_else(event):
             name = match["name"]
-            ours = b"null" if name == b"system_fingerprint" else encode(asked)
+            ours = b"null" if name == b"system_fingerprint" else encode(requested_model)
             self.add(match[0], b'"%b":%b' % (name, ours))
 
     def apply(self, block: bytes) -> bytes:
-        """`block` with all that was learnt replaced."""
+        """`block` with all that was learned replaced."""
         for theirs, ours in self.pairs:
             block = block.replace(theirs, ours)
         return block

@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 from edge.vendors.errors.body import ErrorBody, read_error
 from edge.vendors.errors.causes import is_filtered, is_rate
 from edge.vendors.errors.overflow import OVERFLOW
 from edge.vendors.errors.redact import redacted
-from edge.vendors.errors.waits import asked_in
+from edge.vendors.errors.retry_after import wait_in
 
-from .neutral import Failed
+from .events import Failed
 
 _KINDS = {
     "overloaded_error": "upstream_unavailable",
@@ -70,9 +70,9 @@ _NOTHING: tuple[Any, ...] = (None, "", 0, [], {})
 def failed_by(data: bytes) -> Failed:
     """The failure that `data` reports: the JSON of an error object, or of an event around one."""
     reason = f"error in the stream: {redacted(data[:_REASON].strip().decode('utf-8', 'replace'))}"
-    said = read_error(data if len(data) <= _LARGEST else b"")
-    kind = _kind(_error_of(data), said)
-    return Failed(reason, kind, "; ".join(said.messages), asked_in(said.wait, said.text))
+    words = read_error(data if len(data) <= _LARGEST else b"")
+    kind = _kind(_error_of(data), words)
+    return Failed(reason, kind, "; ".join(words.messages), wait_in(words.wait, words.text))
 
 
 def broken(what: str, data: bytes = b"") -> Failed:
@@ -101,14 +101,14 @@ def claims_failure(members: Mapping[str, msgspec.Raw]) -> bool:
     if "base_resp" in members:
         status = _read(bytes(members["base_resp"]))
         return isinstance(status, dict) and status.get("status_code") not in _FINE
-    said = {name: _read(bytes(members[name])) for name in _CLAIMS if name in members}
-    if said.get("success") is False or said.get("code", 0) not in _FINE:
+    words = {name: _read(bytes(members[name])) for name in _CLAIMS if name in members}
+    if words.get("success") is False or words.get("code", 0) not in _FINE:
         return True
-    if isinstance(status := said.get("status"), int) and status >= 400:
+    if isinstance(status := words.get("status"), int) and status >= 400:
         return True
-    if "code" in said:  # and it is fine
+    if "code" in words:  # and it is fine
         return False
-    return any(said.get(name) not in _NOTHING for name in _WORDS)
+    return any(words.get(name) not in _NOTHING for name in _WORDS)
 
 
 def _read(raw: bytes) -> Any:
@@ -140,8 +140,8 @@ def _kind(error: dict[str, Any], words: ErrorBody) -> str:
         if isinstance(word, int) and word in _STATUSES:
             return _STATUSES[word]
     for member in _TEXTS:
-        said = error.get(member)
-        if isinstance(said, str) and OVERFLOW.search(said):
+        text = error.get(member)
+        if isinstance(text, str) and OVERFLOW.search(text):
             return "context_length_exceeded"
     if is_filtered(words):
         return "content_filtered"

@@ -4,13 +4,13 @@ Thinking signatures and encrypted reasoning of a caller's own dialect stay in th
 gave them. When a conversation changes over to another maker who speaks that dialect too, they stand
 in its history still, and that vendor refuses the whole request. How many messages may hold them is
 known from `edge.routing.affinity`; all else in them passes as the bytes it came in. What was
-packed for the caller (`opaque`) names its maker, and is left to whoever sends the request.
+packed for the caller (`signature`) names its maker, and is left to whoever sends the request.
 """
 
 import msgspec
 from msgspec import Raw
 
-from edge.dialects.anthropic_messages.history import without_thoughts
+from edge.dialects.anthropic_messages.history import without_thinking
 from middlewares.exchange import Dialect
 
 from .passthrough import UNREADABLE, Fields, encode
@@ -38,8 +38,10 @@ _decode_detail = msgspec.json.Decoder(_Detail).decode
 _decode_message = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def without_foreign(fields: Fields, spoken: Dialect, first: int) -> tuple[Fields, list[str]]:
-    """`fields`, which are written in `spoken`, without what is foreign in its `first` messages.
+def without_foreign_signatures(
+    fields: Fields, dialect: Dialect, first: int
+) -> tuple[Fields, list[str]]:
+    """`fields`, which are written in `dialect`, without what is foreign in its `first` messages.
 
     And what is missing then, in a few words each. `fields` itself if nothing is; what cannot be
     read is left to the upstream to refuse.
@@ -47,7 +49,7 @@ def without_foreign(fields: Fields, spoken: Dialect, first: int) -> tuple[Fields
     if first <= 0:
         return fields, []
     try:
-        left = _WITHOUT[spoken](fields, first)
+        left = _WITHOUT[dialect](fields, first)
     except UNREADABLE:
         return fields, []
     if left is fields:
@@ -63,13 +65,13 @@ def _without_reasoning(fields: Fields, first: int) -> Fields:
     if raw is None or _REASONING not in bytes(raw) or not bytes(raw).startswith(b"["):
         return fields
     items = _decode_list(raw)
-    kept = [item for item in items[:first] if not _is_sealed(item)]
+    kept = [item for item in items[:first] if not _is_encrypted(item)]
     if len(kept) == len(items[:first]):
         return fields
     return {**fields, "input": Raw(encode(kept + items[first:]))}
 
 
-def _is_sealed(item: Raw) -> bool:
+def _is_encrypted(item: Raw) -> bool:
     if _REASONING not in bytes(item):
         return False
     read = _decode_item(item)
@@ -82,13 +84,13 @@ def _without_details(fields: Fields, first: int) -> Fields:
     if raw is None or not any(holder.encode() in bytes(raw) for holder in _HOLDERS):
         return fields
     messages = _decode_list(raw)
-    kept = [_undetailed(message) for message in messages[:first]]
+    kept = [_without_signed_details(message) for message in messages[:first]]
     if all(a is b for a, b in zip(kept, messages, strict=False)):
         return fields
     return {**fields, "messages": Raw(encode(kept + messages[first:]))}
 
 
-def _undetailed(message: Raw) -> Raw:
+def _without_signed_details(message: Raw) -> Raw:
     if not any(holder.encode() in bytes(message) for holder in _HOLDERS):
         return message
     members = _decode_message(message)
@@ -114,12 +116,12 @@ def _is_signed(detail: Raw) -> bool:
     return _is_foreign(read.signature) or _is_foreign(read.data)
 
 
-def _is_foreign(seal: str | None) -> bool:
-    return seal is not None and seal != "" and not seal.startswith(MARK)
+def _is_foreign(signature: str | None) -> bool:
+    return signature is not None and signature != "" and not signature.startswith(MARK)
 
 
 _WITHOUT = {
-    "anthropic": without_thoughts,
+    "anthropic": without_thinking,
     "responses": _without_reasoning,
     "openai": _without_details,
 }

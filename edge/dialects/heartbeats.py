@@ -6,7 +6,7 @@ none: empty data, a bare word, an object without members.
 
 import msgspec
 
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 from middlewares import sse
 
 _WORDS = frozenset(
@@ -30,15 +30,15 @@ def is_heartbeat(event: sse.Event) -> bool:
     if word.decode("latin-1") in _WORDS:
         return named or event.name in _UNNAMED
     try:
-        said = decode_any(data)
+        value = decode_any(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return named
-    if not isinstance(said, dict):
+    if not isinstance(value, dict):
         return named
-    kind = said.get("type")
+    kind = value.get("type")
     if isinstance(kind, str) and kind:
         return kind.lower() in _WORDS
-    return named or (len(said) == 1 and next(iter(said)).lower() in _WORDS)
+    return named or (len(value) == 1 and next(iter(value)).lower() in _WORDS)
 
 
 def is_done(data: bytes) -> bool:

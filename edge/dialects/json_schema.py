@@ -344,12 +344,12 @@ class _Cleaner:
                 raise ValueError("expected nothing to merge")
             node = self._merged(node)
         out: Schema = {name: node[name] for name in _KEPT if name in node}
-        untold: dict[str, Any] = {}
+        unsupported: dict[str, Any] = {}
         for name, value in node.items():
             if name in out or name in _SILENT or name in _DEFINITIONS:
                 continue
             if not self._inner(name, value, out):
-                untold[name] = value
+                unsupported[name] = value
         kinds = out.get("type")
         if "properties" in out or kinds == "object" or (kinds is None and "required" in out):
             out.setdefault("type", "object")
@@ -357,11 +357,13 @@ class _Cleaner:
         if out.get("type") == "object" or (isinstance(kinds, list) and "object" in kinds):
             out["additionalProperties"] = False
         if isinstance(node.get("additionalProperties"), dict):
-            untold["additionalProperties"] = node["additionalProperties"]
-        if untold:
-            told = "; ".join(f"{name}: {_encode(value).decode()}" for name, value in untold.items())
+            unsupported["additionalProperties"] = node["additionalProperties"]
+        if unsupported:
+            limits = "; ".join(
+                f"{name}: {_encode(value).decode()}" for name, value in unsupported.items()
+            )
             before = out.get("description")
-            out["description"] = f"{before}\n\n{told}" if before else told
+            out["description"] = f"{before}\n\n{limits}" if before else limits
         return out
 
     def _inner(self, name: str, value: Any, out: Schema) -> bool:

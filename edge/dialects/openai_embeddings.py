@@ -2,15 +2,15 @@
 
 import msgspec
 
-from edge.dialects.openai_chat.frames import failure_of
+from edge.dialects.openai_chat.failures import failure_of
 from edge.dialects.openai_chat.wire import NULL
-from edge.requests.untyped import number
+from edge.requests.untyped_json import number
 from middlewares.exchange import Usage
 
 from .errors import failed_by
-from .lenient import lenient, mended
-from .objects import Answer, finished, prepare, relay, said
-from .passthrough import NO_ECHO, NO_FIELDS, UNREADABLE, Dialect, Echo, Fields, UpstreamBroke
+from .lenient_json import decode_leniently, repaired_json
+from .passthrough import NO_ECHO, NO_FIELDS, UNREADABLE, Dialect, Echo, Fields, UpstreamError
+from .plain_json import Answer, finished, output_size, prepare, relay
 
 
 class _Vector(msgspec.Struct):
@@ -26,28 +26,30 @@ _NEEDED = frozenset(("data", "embedding"))
 _EMPTY = (b"null", b"[]", b'""')
 
 
-def finish_plain(
+def finish_body(
     body: bytes,
-    asked: str,
+    requested_model: str,
     echo: Echo = NO_ECHO,
     *,
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
-    """The client's body and the usage. Raises UpstreamBroke for a body without embeddings."""
+    """The client's body and the usage. Raises UpstreamError for a body without embeddings."""
     try:
         answer = _decode(body)
     except UNREADABLE as error:
         try:
-            body = mended(body)
-            answer = lenient(_decode, body, _NEEDED)
+            body = repaired_json(body)
+            answer = decode_leniently(_decode, body, _NEEDED)
         except UNREADABLE:
-            raise UpstreamBroke(f"the answer is no list of embeddings: {error}") from None
+            raise UpstreamError(f"the answer is no list of embeddings: {error}") from None
     failed = failure_of(answer, body)
     vectors = answer.data or ()
     if failed is None and (not vectors or any(bytes(v.embedding) in _EMPTY for v in vectors)):
         failed = failed_by(body)
-    return finished(answer, body, asked, failed, disclose=disclose)
+    return finished(answer, body, requested_model, failed, disclose=disclose)
 
 
-DIALECT = Dialect(prepare=prepare, relay=relay, finish_plain=finish_plain, said=said, ping=b"")
+DIALECT = Dialect(
+    prepare=prepare, relay=relay, finish_body=finish_body, output_size=output_size, ping=b""
+)

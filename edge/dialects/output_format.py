@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .check import mapping, one_of, string
-from .neutral import OutputFormat
+from .conversation import OutputFormat
+from .validation import mapping, one_of, string
 
 _KINDS = ("text", "json_object", "json_schema")
 

@@ -1,10 +1,10 @@
-"""How much text a model made, in bytes of UTF-8: what answers are charged by that nobody counted.
+"""Bytes of text that a model generated: the measure of answers without reported usage.
 
-    said_by     of events of the neutral form: translated answers, and whole ones
-    Said        of the events of a passed stream, without decoding them
+    size_of_events  of decoded events: translated answers, and whole ones
+    OutputSize      of the events of a passed-through stream, without decoding them
 
-The text is what the model wrote: words, reasoning that is told, names and arguments of tool calls.
-What stands around it does not count, so an answer has the same size in every dialect and form.
+The text is what the model wrote: words, visible reasoning, names and arguments of tool calls.
+Nothing around it counts, so an answer has the same size in every dialect and form.
 """
 
 import re
@@ -14,7 +14,14 @@ import msgspec
 
 from middlewares.sse import split
 
-from .neutral import Event, RefusalDelta, TextDelta, ThinkingDelta, ToolDelta, ToolOpened
+from .events import (
+    Event,
+    RefusalDelta,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
+    ToolOpened,
+)
 from .passthrough import BACKSLASH
 
 _TEXTS = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
@@ -23,12 +30,12 @@ _TEXT = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|partial_json|name'
     rb'|input|delta)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
-"""Members of an event's delta whose value is text that the model made, in every dialect."""
+"""Members of a delta whose value is generated text, in every dialect."""
 
 
-def said_by(events: Iterable[Event]) -> int:
-    """Bytes of text in `events`: words, reasoning, and tool calls with their arguments."""
-    said = 0
+def size_of_events(events: Iterable[Event]) -> int:
+    """Bytes of generated text in `events`."""
+    size = 0
     for event in events:
         kind = type(event)
         if kind in _TEXTS:
@@ -37,40 +44,43 @@ def said_by(events: Iterable[Event]) -> int:
             text = event.name  # type: ignore[union-attr]
         else:
             continue
-        said += len(text) if text.isascii() else size_of(text)
-    return said
+        size += len(text) if text.isascii() else size_of(text)
+    return size
 
 
 def size_of(text: str) -> int:
-    """Bytes of `text`, which may hold half a character."""
+    """Bytes of `text` in UTF-8; it may hold lone surrogates."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _unescaped(text: bytes) -> int:
-    """Bytes of what the inside of a JSON string stands for."""
+    """Bytes of the text that the inside of a JSON string encodes."""
     escapes = text.count(b"\\")
     if not escapes:
         return len(text)
     if b"\\u" in text:
         try:
             return len(_decode(b'"%b"' % text).encode())
-        except (msgspec.DecodeError, UnicodeError):  # half of a character, of two events
+        except (
+            msgspec.DecodeError,
+            UnicodeError,
+        ):  # half of a surrogate pair, split between two events
             pass
     return len(text) - escapes + text.count(b"\\\\")
 
 
 def _is_escaped(before: bytes) -> bool:
-    """Whether what follows on `before` is escaped: an odd number of backslashes is in front."""
+    """Whether the character after `before` is escaped: it ends in an odd number of backslashes."""
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 class OutputSize:
-    """Counts the text in the events of one passed stream.
+    """Counts the text in the events of one passed-through stream.
 
-    Theory of operation. Events of a stream differ mostly in the inside of one JSON string. What
-    opens it (`"content":"`) is learnt from one event, and looked for in those that follow. An event
-    without it, with nothing in it or with an escaped quote is searched for all members that hold
-    text. A text that stands twice in one event (OpenRouter's `reasoning` and `reasoning_details`)
+    Theory of operation. Events of a stream differ mostly in the inside of one JSON string. The
+    bytes that open it (`"content":"`) are learned from one event and searched for in the next. An
+    event without them, with an empty text or with an escaped quote is searched for all members that
+    hold text. A text that an event has twice (OpenRouter's `reasoning` and `reasoning_details`)
     counts once.
     """
 
@@ -78,13 +88,13 @@ class OutputSize:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.opening = b"\0"  # in no event
-        """What stands before the text of the event that was counted last."""
+        self.opening = b"\0"  # no event has it
+        """The bytes before the text of the last counted event."""
         self.length = 1
 
     def add(self, block: bytes, events: int, bare: bool = False) -> None:
-        """Count `block`, which holds so many whole events. bare: it surely holds no backslash."""
-        if events == 1 and (bare or BACKSLASH not in block):  # as nearly all are
+        """Count `block`, which holds `events` whole events. bare: it holds no backslash."""
+        if events == 1 and (bare or BACKSLASH not in block):  # the usual case
             start = block.find(self.opening)
             if start >= 0:
                 start += self.length
@@ -95,9 +105,9 @@ class OutputSize:
         self._add(block, events)
 
     def around(self, event: bytes) -> tuple[bytes, bytes] | None:
-        """What stands before and behind the text of `event`, which holds no backslash.
+        """The bytes before and after the text of `event`, which was counted and has no backslash.
 
-        It was counted, so that an event with the same around another text counts as that text.
+        An event with the same bytes around another text counts as that text.
         """
         start = event.find(self.opening) + self.length
         end = event.find(b'"', start)

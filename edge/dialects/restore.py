@@ -1,21 +1,20 @@
-"""Take back in an answer what was changed in its request.
+"""Revert in an answer what its request had to change for the upstream's dialect.
 
-A request crosses into a dialect that cannot say all of it (see `sides.Sent`): tools go under other
-names, free text goes as JSON, a structured answer is asked for as a tool call, stop strings stay
-behind. `ResponseRestorer` stands between the reader and the writer and makes of the upstream's
-events those
-that the caller's request calls for. It also makes ids usable in the caller's dialect and settles
-reasons to stop that contradict what came.
+A request is changed where the upstream's dialect cannot express it (see `codec.WrittenRequest`):
+tools get other names, free text becomes JSON, a structured answer becomes a tool call, stop strings
+are not sent. `ResponseRestorer` stands between the decoder and the writer and turns the upstream's
+events into those that the caller's request asks for. It also makes ids valid in the caller's
+dialect and corrects reasons to stop that contradict the answer.
 
 Theory of operation. What happens to a delta depends on the block that is open:
 
     block                          deltas                          at Closed
     text                           through the filters, if any     rest of the filters
-    tool, known by its own name    pass                            -
-    tool, wrapped or custom        kept                            one delta: value, or raw input
+    tool, under its own name       pass                            -
+    tool, wrapped or custom        collected                       one delta: value, or raw input
     the answer tool                text, through the filters       rest of the filters
 
-After a stop string nothing passes any more: `over` tells that the upstream can be let go.
+Nothing passes after a stop string: `over` says that the upstream may be cancelled.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,16 +23,15 @@ import msgspec
 
 from middlewares.exchange import Usage
 
-from . import names
+from . import tool_names
 from .codec import WrittenRequest, WrittenTool
-from .filters import Fence, StopStrings, Unwrapped, custom_input, unwrapped
-from .neutral import (
+from .conversation import Origin
+from .events import (
     Cited,
     Closed,
     Counted,
     Event,
     Failed,
-    Origin,
     Signed,
     Started,
     Stop,
@@ -43,13 +41,14 @@ from .neutral import (
     ToolDelta,
     ToolOpened,
 )
+from .filters import Fence, StopStrings, Unwrapped, custom_input, unwrapped
 
 
 class ResponseRestorer:
-    """Events of one answer, made to fit the caller's request.
+    """Restores the events of one answer to the caller's request.
 
-    sent: what the request was sent as. caller: the caller's dialect, for ids. seed: of new ids.
-    taken: ids of calls in the conversation so far. origin: of the upstream's opaque data.
+    sent: the request as sent. caller: the caller's dialect, for ids. seed: of new ids. taken: ids
+    of calls in the conversation so far. origin: of the upstream's signatures.
     """
 
     __slots__ = (
@@ -89,7 +88,7 @@ class ResponseRestorer:
             self._filters.append(self._stops)
         self._quick = not self._filters
         self._open = False
-        """Whether the caller has seen anything of the open block."""
+        """Whether a part of the open block has been sent to the caller."""
         self._hold: WrittenTool | None = None
         self._kept: list[str] = []
         self._answering = False
@@ -99,7 +98,7 @@ class ResponseRestorer:
         self.over = False
 
     def restore(self, events: Sequence[Event]) -> Sequence[Event]:
-        """The events that `events` amount to."""
+        """The caller's events for `events`."""
         if self._quick and not self._answering and len(events) == 1:
             kind = type(events[0])
             if kind is TextDelta or kind is ThinkingDelta:
@@ -127,11 +126,11 @@ class ResponseRestorer:
             case Cited() if self._quick:
                 out.append(event)
             case Cited():
-                pass  # its offsets are those of another text
+                pass  # its offsets are into another text
             case Signed():
-                opaque = event.opaque
+                signature = event.signature
                 self._open = True
-                out.append(Signed(msgspec.structs.replace(opaque, origin=self._origin)))
+                out.append(Signed(msgspec.structs.replace(signature, origin=self._origin)))
             case Stopped():
                 self._stopped(event, out)
             case Failed():
@@ -175,9 +174,9 @@ class ResponseRestorer:
         out.append(ToolOpened(self._id(event.id), tool.name, custom, tool.namespace))
 
     def _id(self, id_: str) -> str:
-        fit = names.call_id(id_, self._caller) if id_ else ""
+        fit = tool_names.call_id(id_, self._caller) if id_ else ""
         while not fit or fit in self._taken:
-            fit = names.minted_id(f"{self._seed}:{self._calls}:{id_}", self._caller)
+            fit = tool_names.new_call_id(f"{self._seed}:{self._calls}:{id_}", self._caller)
             self._calls += 1
         self._taken.add(fit)
         return fit

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from .neutral import Opaque, Origin
+from .conversation import Origin, Signature
 
 MARK = "pk1-"
 """What packed text begins with. Neither vendor's own data (base64) can: it has no hyphen."""
@@ -35,14 +35,14 @@ def fingerprint(dialect: str, model: str) -> str:
     return blake2b(f"{dialect}\0{model}".encode(), digest_size=6, person=b"origin").hexdigest()
 
 
-def pack(opaque: Opaque) -> str:
-    """`opaque` as ASCII text without spaces."""
-    origin = opaque.origin
-    packed = _Packed(origin.dialect, origin.model, opaque.data, opaque.id, opaque.redacted)
+def pack(signature: Signature) -> str:
+    """`signature` as ASCII text without spaces."""
+    origin = signature.origin
+    packed = _Packed(origin.dialect, origin.model, signature.data, signature.id, signature.redacted)
     return MARK + urlsafe_b64encode(_encode(packed)).decode()
 
 
-def unpack(text: str) -> Opaque | None:
+def unpack(text: str) -> Signature | None:
     """What `pack` made `text` of; None for anything else."""
     if not text.startswith(MARK):
         return None
@@ -50,7 +50,7 @@ def unpack(text: str) -> Opaque | None:
         packed = _decode(urlsafe_b64decode(text[len(MARK) :]))
     except (ValueError, msgspec.DecodeError):
         return None
-    return Opaque(
+    return Signature(
         origin=Origin(packed.dialect, packed.model),
         data=packed.data,
         id=packed.id,
@@ -58,13 +58,13 @@ def unpack(text: str) -> Opaque | None:
     )
 
 
-def readable(opaque: Opaque | None, dialect: str, model: str) -> bool:
-    """Whether an upstream of `dialect` whose fingerprint is `model` made `opaque`.
+def readable(signature: Signature | None, dialect: str, model: str) -> bool:
+    """Whether an upstream of `dialect` whose fingerprint is `model` made `signature`.
 
     What came in the vendor's own form is believed to be its own.
     """
     return (
-        opaque is not None
-        and opaque.origin.dialect == dialect
-        and opaque.origin.model in ("", model)
+        signature is not None
+        and signature.origin.dialect == dialect
+        and signature.origin.model in ("", model)
     )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from middlewares import sse
 
 from .heartbeats import is_heartbeat
-from .lenient import dumped, loaded
+from .lenient_json import dumped, loaded
 from .passthrough import UNREADABLE
 
 _LONE = re.compile(
@@ -33,7 +33,7 @@ class _Held(NamedTuple):
     """Its key there."""
 
 
-class Halves:
+class CharacterJoiner:
     """One stream. `held` is whether an event waits for the next one."""
 
     __slots__ = ("_waiting", "held")

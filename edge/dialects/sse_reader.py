@@ -2,11 +2,11 @@
 
 from middlewares import sse
 
-from .neutral import Event
+from .events import Event
 
 
 class SseReader:
-    """One streamed answer. See `sides.Reader`. A dialect adds `_read_event`.
+    """One streamed answer. See `codec.AnswerDecoder`. A dialect adds `_read_event`.
 
     _over: the answer has ended, or failed; what comes after that is ignored.
     """

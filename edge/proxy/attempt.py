@@ -21,7 +21,7 @@ from time import perf_counter
 
 import msgspec
 
-from edge.dialects.passthrough import UpstreamBroke
+from edge.dialects.passthrough import UpstreamError
 from edge.runtime.worker_thread import completely
 from edge.upstreams import (
     ConnectFailed,
@@ -110,7 +110,7 @@ class UpstreamAttempt:
         except Problem as problem:
             record.problem = problem.kind
             raise
-        except (FirstTokenTimeout, UpstreamFailure, UpstreamBroke) as raised:
+        except (FirstTokenTimeout, UpstreamFailure, UpstreamError) as raised:
             _forget_frames(raised)
             raise self._failed(raised) from None
         finally:
@@ -118,7 +118,7 @@ class UpstreamAttempt:
             if not exchange.first_content:
                 exchange.upstream_seconds = now - exchange.attempts[0].started
 
-    def _failed(self, raised: FirstTokenTimeout | UpstreamFailure | UpstreamBroke) -> Problem:
+    def _failed(self, raised: FirstTokenTimeout | UpstreamFailure | UpstreamError) -> Problem:
         """Note that the attempt has failed. The Problem that its failure amounts to."""
         record, provider = self._record, self._provider
         if isinstance(raised, FirstTokenTimeout):
@@ -140,8 +140,8 @@ class UpstreamAttempt:
                 retry_after=raised.wait,
                 reason=reason_of(record.target, record.error),
             )
-            if provider.disclose and raised.said:
-                disclose(problem, provider.without_secrets(raised.said))
+            if provider.disclose and raised.upstream_message:
+                disclose(problem, provider.without_secrets(raised.upstream_message))
         record.problem = problem.kind
         return problem
 
@@ -231,8 +231,8 @@ class UpstreamAttempt:
 
 
 def _finish(exchange: Exchange, translator: Translator, body: bytes) -> bytes:
-    """The caller's body of a whole answer; what it used is noted. Raises UpstreamBroke."""
-    body, usage, exchange.usage_reported = translator.finish_plain(
+    """The caller's body of a whole answer; what it used is noted. Raises UpstreamError."""
+    body, usage, exchange.usage_reported = translator.finish_body(
         whole_answer(body, translator.dialect)
     )
     exchange.usage = usage

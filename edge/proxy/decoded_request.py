@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from edge.billing.token_estimate import Weight, weigh
-from edge.dialects.neutral import Conversation
+from edge.dialects.conversation import Conversation
 from edge.dialects.passthrough import Fields
 from middlewares.exchange import Exchange
 

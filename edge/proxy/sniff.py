@@ -13,7 +13,7 @@ An unstreamed request that is answered by an event stream gets the answer that t
 
 from functools import partial
 
-from edge.dialects.passthrough import UpstreamBroke
+from edge.dialects.passthrough import UpstreamError
 from edge.runtime.worker_thread import aside
 from edge.upstreams import Header, Response, Sink, pump
 from edge.upstreams.bodies import BOM, read_all
@@ -30,7 +30,7 @@ _LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
 async def event_stream(response: Response, dialect: Dialect, limit: int) -> Response:
     """`response` as an event stream of `dialect`; itself when its content type says that it is one.
 
-    limit: bytes of a JSON answer that came instead. Raises UpstreamBroke for what is no answer, and
+    limit: bytes of a JSON answer that came instead. Raises UpstreamError for what is no answer, and
     UpstreamFailure.
     """
     label = b""
@@ -49,11 +49,11 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
         made = partial(as_stream, body, dialect)
         stream = await aside(made) if len(body) >= LARGE else made()
         return _Begun(response, stream, ended=True)
-    raise UpstreamBroke(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
+    raise UpstreamError(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
 
 
 def whole_answer(body: bytes, dialect: Dialect) -> bytes:
-    """`body`, or the answer that it makes if it is an event stream. Raises UpstreamBroke."""
+    """`body`, or the answer that it makes if it is an event stream. Raises UpstreamError."""
     if body.startswith(b"{"):
         return body
     text = _text(body)

@@ -9,9 +9,9 @@ from collections.abc import Awaitable
 from time import perf_counter
 from typing import Any
 
-from edge.dialects.counts import TOKEN, made
 from edge.dialects.errors import failed_by
-from edge.dialects.passthrough import Relay, UpstreamBroke
+from edge.dialects.passthrough import Relay, UpstreamError
+from edge.dialects.token_counts import TOKEN, output_tokens
 from edge.upstreams import Header, Response, UpstreamFailure, pump
 from edge.upstreams.bodies import BOM
 from middlewares.asgi import Message, Send, offer
@@ -101,12 +101,12 @@ class ResponseStream:
             rest = self._splitter.rest()
             if not self._held and rest.removeprefix(BOM).lstrip().startswith(b"{"):
                 failed = failed_by(rest.removeprefix(BOM))  # an error labelled as a stream
-                raise UpstreamBroke.by(failed)
+                raise UpstreamError.by(failed)
             last = relay.relay(rest + b"\n\n") if rest else b""
             last += relay.relay_end()
             if not self._flowing:
                 if not relay.content:
-                    raise UpstreamBroke("the stream ended without content")
+                    raise UpstreamError("the stream ended without content")
                 self._held += last  # what was kept back until it was known what it is
                 await self._commit()
             elif last:
@@ -118,8 +118,8 @@ class ResponseStream:
             if not (relay.complete and self._flowing):
                 raise
         except Overflow as overflow:
-            raise UpstreamBroke(str(overflow)) from None
-        except UpstreamBroke as broke:
+            raise UpstreamError(str(overflow)) from None
+        except UpstreamError as broke:
             if broke.passed and self.exchange.first_content:
                 await self._send(_body(broke.passed))
             raise
@@ -128,7 +128,7 @@ class ResponseStream:
             if not self._flowing and self._held:
                 exchange.failure_encoder = _Behind(self._held.removeprefix(BOM), relay)
             exchange.usage, measured = self._settle(relay)
-            exchange.output_estimate = min(made(relay.said), exchange.most_output)
+            exchange.output_estimate = min(output_tokens(relay.output_size), exchange.most_output)
             if relay.complete and self._flowing:  # whatever the upstream's connection does now
                 exchange.usage_reported = measured
                 exchange.outcome = "hung_up" if self._gone else "completed"
@@ -153,7 +153,7 @@ class ResponseStream:
         if relay.content:
             return self._commit()
         if len(self._held) > _HELD_BYTES:
-            raise UpstreamBroke(f"{_HELD_BYTES} bytes came and no content")
+            raise UpstreamError(f"{_HELD_BYTES} bytes came and no content")
         return None
 
     async def _in_pieces(self, chunk: bytes) -> None:
@@ -216,7 +216,7 @@ class CutOff(ResponseStream):
 
     def _take(self, chunk: bytes) -> Awaitable[None] | None:
         relay = self._relay
-        if relay.said > self.exchange.cut_off * TOKEN and not relay.complete:
+        if relay.output_size > self.exchange.cut_off * TOKEN and not relay.complete:
             raise Problem("budget_exceeded", message=_USED_UP, reason="cut off")
         return super()._take(chunk)
 

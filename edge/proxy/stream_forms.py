@@ -13,10 +13,10 @@ from uuid import uuid4
 import msgspec
 
 from edge.dialects.codec import Caller, Writer
-from edge.dialects.neutral import Failed, fold
+from edge.dialects.events import Failed, fold
 from edge.dialects.openai_responses.wire import hosted_in
-from edge.dialects.passthrough import UNREADABLE, Fields, UpstreamBroke, decode_fields, encode
-from edge.dialects.split_characters import Halves
+from edge.dialects.passthrough import UNREADABLE, Fields, UpstreamError, decode_fields, encode
+from edge.dialects.split_characters import CharacterJoiner
 from edge.endpoints import CONVERSATIONS
 from middlewares import sse
 from middlewares.exchange import Dialect
@@ -33,24 +33,24 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 def put_together(stream: bytes, dialect: Dialect) -> bytes:
-    """The body of the answer that a whole `stream` of `dialect` makes. Raises UpstreamBroke."""
+    """The body of the answer that a whole `stream` of `dialect` makes. Raises UpstreamError."""
     reader = UPSTREAMS[dialect].reader()
-    splitter, halves = sse.Splitter(len(stream)), Halves()
+    splitter, halves = sse.Splitter(len(stream)), CharacterJoiner()
     block = halves.join(splitter.split(stream) + splitter.rest() + b"\n\n") + halves.rest()
     reply = fold([*reader.decode(block), *reader.decode_end()])
     if reply.failed is not None:
-        raise UpstreamBroke.by(reply.failed)
+        raise UpstreamError.by(reply.failed)
     made = decode_fields(_writer(dialect, stream=False).encode_body(reply))
     events = map(_fields_of, sse.split(block))  # a million may be: one at a time
     return encode({**made, **(_response(events) if dialect == "responses" else _told(events))})
 
 
 def as_stream(body: bytes, dialect: Dialect) -> bytes:
-    """The stream in which `dialect` gives the whole answer `body`. Raises UpstreamBroke."""
+    """The stream in which `dialect` gives the whole answer `body`. Raises UpstreamError."""
     events = UPSTREAMS[dialect].read(body)
     for event in events:
         if isinstance(event, Failed):
-            raise UpstreamBroke.by(event)
+            raise UpstreamError.by(event)
     stream = _writer(dialect, stream=True).encode(events)
     answer = _object(body)
     if dialect == "responses":

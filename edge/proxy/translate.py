@@ -4,7 +4,7 @@
     Translation   they do not: through the neutral form (`translation`)
 
 `translator_for` chooses. What it gives is good for one attempt: it makes the upstream's body, then
-either a `relay` for a stream or `finish_plain` for a whole answer.
+either a `relay` for a stream or `finish_body` for a whole answer.
 """
 
 import re
@@ -18,18 +18,23 @@ from edge.billing.token_estimate import Estimator
 from edge.dialects import anthropic_messages, openai_chat, openai_completions, openai_responses
 from edge.dialects.anthropic_messages import passthrough as messages_passthrough
 from edge.dialects.codec import ClientSide, Spelled, TargetModel, UpstreamSide
-from edge.dialects.counts import believable, choices_asked, is_sure, settled
-from edge.dialects.foreign_signatures import without_foreign
-from edge.dialects.neutral import Conversation
-from edge.dialects.objects import DIALECT as OBJECTS
+from edge.dialects.conversation import Conversation
+from edge.dialects.foreign_signatures import without_foreign_signatures
 from edge.dialects.openai_chat import passthrough as chat_passthrough
 from edge.dialects.openai_embeddings import DIALECT as EMBEDDINGS
 from edge.dialects.openai_responses import passthrough as responses_passthrough
 from edge.dialects.openai_responses.compaction import DIALECT as COMPACTION
 from edge.dialects.passthrough import UNREADABLE, Dialect, Fields, Relay
+from edge.dialects.plain_json import DIALECT as OBJECTS
 from edge.dialects.signatures import fingerprint
+from edge.dialects.token_counts import (
+    is_plausible,
+    plausible_usage,
+    requested_choices,
+    settle_usage,
+)
 from edge.endpoints import SERVED_BY, Codec, Endpoint
-from edge.requests.borrowed_body import speaks_responses
+from edge.requests.misdirected_body import speaks_responses
 from edge.requests.regex_windows import found
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
@@ -99,10 +104,10 @@ class Translator(Protocol):
         """The way of a streamed answer. Called once."""
         ...
 
-    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+    def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The caller's body, what it used, and whether the upstream counted all of that.
 
-        Raises UpstreamBroke.
+        Raises UpstreamError.
         """
         ...
 
@@ -216,7 +221,7 @@ class Passthrough:
         way = _WAYS.get(row.codec) or PASSTHROUGH[dialect]
         dropped: list[str] = []
         if foreign:
-            fields, dropped = without_foreign(fields, dialect, foreign)
+            fields, dropped = without_foreign_signatures(fields, dialect, foreign)
         self.dialect = dialect
         self.path = row.upstream_path
         self._body = way.prepare(fields, aim.model, exchange.stream, family=aim.family)
@@ -228,7 +233,7 @@ class Passthrough:
         self._disclose = disclose
         self._context = aim.context
         # Vectors are no output, whatever their server counts.
-        self._choices = choices_asked(fields) if row.bounds else 0
+        self._choices = requested_choices(fields) if row.bounds else 0
         self._hosted = 0
         if _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null":
             self._hosted = 1
@@ -245,36 +250,55 @@ class Passthrough:
             exchange.fields, exchange.model, exchange.response_overrides, disclose=self._disclose
         )
 
-    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+    def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The dialect's own."""
         exchange = self._exchange
-        ours, told = self._way.finish_plain(
+        ours, reported = self._way.finish_body(
             body,
             exchange.model,
             exchange.response_overrides,
             fields=exchange.fields,
             disclose=self._disclose,
         )
-        if told is not None and self._choices and not self._hosted and is_sure(told, self._context):
-            return ours, told, True
-        usage, measured = self._settled(told, 0, ours)
+        if (
+            reported is not None
+            and self._choices
+            and not self._hosted
+            and is_plausible(reported, self._context)
+        ):
+            return ours, reported, True
+        usage, measured = self._settled(reported, 0, ours)
         return ours, usage, measured
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
-        """What the upstream told, as far as it is believed."""
+        """What the upstream told, as far as it is plausible."""
         if relay.complete:
-            return self._settled(relay.usage, relay.said, relay.answer)
-        told = relay.usage
+            return self._settled(relay.usage, relay.output_size, relay.answer)
+        reported = relay.usage
         runs = self._exchange.runs
-        return told and believable(told, self._context, self._choices, runs), False
+        return reported and plausible_usage(reported, self._context, self._choices, runs), False
 
-    def _settled(self, told: Usage | None, said: int, answer: bytes) -> tuple[Usage, bool]:
+    def _settled(
+        self, reported: Usage | None, output_size: int, answer: bytes
+    ) -> tuple[Usage, bool]:
         """answer: whole, where there is one; it is read only if the output was not counted."""
         context, choices, runs = self._context, self._choices, self._exchange.runs
-        if told is not None and choices and not self._hosted and is_sure(told, context):
-            return told, True
-        believed = None if told is None else believable(told, context, choices, runs)
-        if answer and (believed is None or not believed.output):
-            said = max(said, self._way.said(answer))
-        given, most = self._exchange.estimate, self._exchange.most_output
-        return settled(told, believed, given=given, said=said, hosted=self._hosted, most=most)
+        if (
+            reported is not None
+            and choices
+            and not self._hosted
+            and is_plausible(reported, context)
+        ):
+            return reported, True
+        plausible = None if reported is None else plausible_usage(reported, context, choices, runs)
+        if answer and (plausible is None or not plausible.output):
+            output_size = max(output_size, self._way.output_size(answer))
+        input_tokens, most = self._exchange.estimate, self._exchange.most_output
+        return settle_usage(
+            reported,
+            plausible,
+            input_tokens=input_tokens,
+            output_size=output_size,
+            hosted=self._hosted,
+            most=most,
+        )

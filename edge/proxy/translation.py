@@ -22,23 +22,22 @@ from edge.dialects.codec import (
     UpstreamSide,
     Writer,
 )
-from edge.dialects.counts import believable, is_sure, made, settled
-from edge.dialects.foreign_signatures import without_foreign
-from edge.dialects.neutral import (
+from edge.dialects.conversation import Conversation, Origin
+from edge.dialects.events import (
     CONTENT,
-    Conversation,
     Counted,
     Event,
     Failed,
-    Origin,
     Stopped,
     TextDelta,
     fold,
 )
-from edge.dialects.output_size import said_by, size_of
-from edge.dialects.passthrough import BACKSLASH, Fields, Relay, UpstreamBroke
+from edge.dialects.foreign_signatures import without_foreign_signatures
+from edge.dialects.output_size import size_of, size_of_events
+from edge.dialects.passthrough import BACKSLASH, Fields, Relay, UpstreamError
 from edge.dialects.restore import ResponseRestorer
-from edge.dialects.split_characters import Halves
+from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.token_counts import is_plausible, output_tokens, plausible_usage, settle_usage
 from edge.endpoints import CONVERSATIONS
 from middlewares.exchange import Dialect as DialectName
 from middlewares.exchange import Exchange, Usage
@@ -83,7 +82,7 @@ class Translation:
         max_answer: int,
         foreign: int,
     ) -> None:
-        fields, missing = without_foreign(exchange.fields, dialect, foreign)
+        fields, missing = without_foreign_signatures(exchange.fields, dialect, foreign)
         try:
             decoded = decoded_once(exchange, read, fields)
             conversation, weight = decoded.conversation, decoded.weight
@@ -129,19 +128,19 @@ class Translation:
         """Settled when the stream stopped, for the caller to be told the same."""
         if relay.complete:
             return relay.usage, not relay.estimated
-        return relay.usage and self._count.believable(relay.usage), False
+        return relay.usage and self._count.plausible_usage(relay.usage), False
 
-    def finish_plain(self, body: bytes) -> tuple[bytes, Usage, bool]:
+    def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The fold of the answer's events."""
         read = self._upstream.read(body)
         events = self._undo.restore(read)
         reply = fold(events)
         if reply.failed is not None:
-            raise UpstreamBroke.by(reply.failed)
+            raise UpstreamError.by(reply.failed)
         usage, cut = reply.usage, _is_cut(events, read)
-        if usage is not None and not cut and self._count.is_sure(usage):
+        if usage is not None and not cut and self._count.is_plausible(usage):
             return self._writer.encode_body(reply), usage, True
-        reply.usage, measured = self._count.settled(usage, said_by(events), cut=cut)
+        reply.usage, measured = self._count.settle_usage(usage, size_of_events(events), cut=cut)
         return self._writer.encode_body(reply), reply.usage, measured
 
 
@@ -209,37 +208,44 @@ class _Count:
         self._estimate = estimate
         self._estimator = estimator
 
-    def believable(self, told: Usage) -> Usage:
+    def plausible_usage(self, reported: Usage) -> Usage:
         """See `counts.believable`."""
-        return believable(told, self._context, runs=self._runs)
+        return plausible_usage(reported, self._context, runs=self._runs)
 
-    def is_sure(self, told: Usage) -> bool:
-        """Whether `told` is charged as it is; then the estimator learns from it."""
-        if self._hosted or not is_sure(told, self._context):
+    def is_plausible(self, reported: Usage) -> bool:
+        """Whether `reported` is charged as it is; then the estimator learns from it."""
+        if self._hosted or not is_plausible(reported, self._context):
             return False
-        counted = told.input + told.cache_read + told.cache_write
+        counted = reported.input + reported.cache_read + reported.cache_write
         self._estimator.learn(self._entry, self._weight, counted)
         return True
 
-    def settled(self, told: Usage | None, said: int, *, cut: bool = False) -> tuple[Usage, bool]:
-        """What is charged for `told` and `said` bytes of text, and whether it was counted.
+    def settle_usage(
+        self, reported: Usage | None, output_size: int, *, cut: bool = False
+    ) -> tuple[Usage, bool]:
+        """The usage to charge, and whether the upstream counted all of it.
 
         The estimator learns from an input that was. cut: the upstream was not heard out, so that
         its count of the output is only a beginning.
         """
         sure: Usage | None = None
-        if told is not None and not cut and self.is_sure(told):
-            return told, True
-        if told is not None:
-            sure = self.believable(told)
+        if reported is not None and not cut and self.is_plausible(reported):
+            return reported, True
+        if reported is not None:
+            sure = self.plausible_usage(reported)
             counted = sure.input + sure.cache_read + sure.cache_write
             if counted:
                 self._estimator.learn(self._entry, self._weight, counted)
-        usage, measured = settled(
-            told, sure, given=self._estimate, said=said, hosted=self._hosted, most=self._most
+        usage, measured = settle_usage(
+            reported,
+            sure,
+            input_tokens=self._estimate,
+            output_size=output_size,
+            hosted=self._hosted,
+            most=self._most,
         )
         if cut:
-            output = max(usage.output, min(made(said), self._most))
+            output = max(usage.output, min(output_tokens(output_size), self._most))
             usage = msgspec.structs.replace(usage, output=output)
         return usage, measured and not cut
 
@@ -259,7 +265,7 @@ class TranslatedRelay:
         "content",
         "enough",
         "estimated",
-        "said",
+        "output_size",
         "usage",
     )
 
@@ -276,12 +282,12 @@ class TranslatedRelay:
         self.content = False
         self.enough = False
         self.estimated = False
-        self.said = 0
+        self.output_size = 0
         self._reader = reader
         self._undo = undo
         self._writer = writer
         self._count = count
-        self._halves = Halves()
+        self._halves = CharacterJoiner()
         self._left = most
         self._left_withheld = MOST_WITHHELD
 
@@ -298,25 +304,25 @@ class TranslatedRelay:
         """Translate a block of whole events."""
         self._left -= len(block)
         if self._left < 0:
-            raise UpstreamBroke("the stream is longer than an answer may be")
+            raise UpstreamError("the stream is longer than an answer may be")
         if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
             block = self._halves.join(block)
         out = self._pass(self._reader.decode(block))
         if not out:
             self._left_withheld -= len(block)
             if self._left_withheld < 0:
-                raise UpstreamBroke("the stream holds too much that cannot be passed on yet")
+                raise UpstreamError("the stream holds too much that cannot be passed on yet")
         return out
 
     def relay_end(self) -> bytes:
-        """What is left when the upstream has ended. Raises UpstreamBroke on a cut."""
+        """What is left when the upstream has ended. Raises UpstreamError on a cut."""
         rest = self._halves.rest()
         out = self._pass(self._reader.decode(rest)) if rest else b""
         if self.complete:
             return out
         left = self._reader.decode_end()
         if not left:
-            raise UpstreamBroke("the stream ended before the answer did")
+            raise UpstreamError("the stream ended before the answer did")
         return out + self._pass(left)
 
     def _pass(self, read: list[Event]) -> bytes:
@@ -327,23 +333,25 @@ class TranslatedRelay:
             return b""
         if len(events) == 1 and type(only := events[0]) is TextDelta:  # as nearly all are
             text = only.text
-            self.said += len(text) if text.isascii() else size_of(text)
+            self.output_size += len(text) if text.isascii() else size_of(text)
             self.content = True
             return self._writer.encode(events)
         if not self.content:
             self.content = any(isinstance(event, CONTENT) for event in events)
-        self.said += said_by(events)
+        self.output_size += size_of_events(events)
         for event in events:
             if isinstance(event, Counted):
                 self.usage = event.usage
             elif isinstance(event, Failed):
-                broke = UpstreamBroke.by(event)
+                broke = UpstreamError.by(event)
                 broke.passed = self._writer.encode(events[:-1])
                 raise broke
             elif isinstance(event, Stopped):
                 self.complete = True
                 self.enough = _is_cut(events, read)
-                self.usage, measured = self._count.settled(event.usage, self.said, cut=self.enough)
+                self.usage, measured = self._count.settle_usage(
+                    event.usage, self.output_size, cut=self.enough
+                )
                 event.usage = self.usage
                 self.estimated = not measured
         return self._writer.encode(events)

@@ -22,7 +22,7 @@ import msgspec
 from edge.endpoints import Endpoint
 from middlewares.problem import Problem, expected
 
-from .untyped import decode_any
+from .untyped_json import decode_any
 
 Fields = Mapping[str, msgspec.Raw]
 

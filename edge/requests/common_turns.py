@@ -16,7 +16,7 @@ class _Caching(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     ttl: msgspec.Raw = _NONE
 
 
-class _Usual(msgspec.Struct, forbid_unknown_fields=True):
+class _CommonTurn(msgspec.Struct, forbid_unknown_fields=True):
     """A message, item or part of the commonest kinds. Most bodies hold no others, and are looked
     through by decoding these alone, which checks each of members that stand twice."""
 
@@ -40,7 +40,7 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
         | None
     ) = None
     role: msgspec.Raw = _NONE
-    content: "str | list[_Usual] | None" = None
+    content: "str | list[_CommonTurn] | None" = None
     text: msgspec.Raw = _NONE
     cache_control: _Caching | None = None
     id: msgspec.Raw = _NONE
@@ -56,8 +56,8 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
     refusal: msgspec.Raw = _NONE
     call_id: msgspec.Raw = _NONE
     arguments: msgspec.Raw = _NONE
-    output: "str | list[_Usual] | None" = None
-    summary: "list[_Usual] | None" = None
+    output: "str | list[_CommonTurn] | None" = None
+    summary: "list[_CommonTurn] | None" = None
     encrypted_content: msgspec.Raw = _NONE
     status: msgspec.Raw = _NONE
     phase: msgspec.Raw = _NONE
@@ -65,7 +65,7 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
     logprobs: msgspec.Raw = _NONE
 
 
-class _UsualTool(msgspec.Struct, forbid_unknown_fields=True):
+class _CommonTool(msgspec.Struct, forbid_unknown_fields=True):
     """A tool that the caller runs."""
 
     type: Literal["function", "custom"] | None = None
@@ -82,7 +82,7 @@ class _UsualTool(msgspec.Struct, forbid_unknown_fields=True):
     eager_input_streaming: msgspec.Raw = _NONE
 
 
-check_turns = msgspec.json.Decoder(str | list[_Usual] | None).decode
+check_turns = msgspec.json.Decoder(str | list[_CommonTurn] | None).decode
 """Raises a DecodeError for messages, items or parts that are not all of the commonest kinds."""
-check_tools = msgspec.json.Decoder(list[_UsualTool] | None).decode
+check_tools = msgspec.json.Decoder(list[_CommonTool] | None).decode
 """The same for tools: those the caller runs."""

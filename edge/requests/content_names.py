@@ -25,7 +25,7 @@ from middlewares.problem import Problem
 from .common_turns import check_tools, check_turns
 from .member_names import READ, misspelt
 from .output_limit import plain
-from .untyped import decode_any
+from .untyped_json import decode_any
 from .vendor_objects import (
     ANYWHERE,
     LINKS,
@@ -184,8 +184,8 @@ def check_contents(fields: Fields) -> bool:
     except _Fault as fault:
         raise fault.problem() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        said = "The body is not valid JSON: it has a name that is not UTF-8."
-        raise Problem("invalid_request", message=said) from None
+        message = "The body is not valid JSON: it has a name that is not UTF-8."
+        raise Problem("invalid_request", message=message) from None
     except RecursionError:
         raise Problem("invalid_request", message="The body is nested too deeply.") from None
     return usual
@@ -241,7 +241,7 @@ def _again(raw: msgspec.Raw, many: bool, kind: _Kind, depth: int) -> msgspec.Raw
     if not many:
         one = _decode_object(raw)
         _object(one, kind, depth)
-        made = _encode(one)
+        encoded = _encode(one)
     else:
         try:
             all_ = _decode_objects(raw)
@@ -252,8 +252,8 @@ def _again(raw: msgspec.Raw, many: bool, kind: _Kind, depth: int) -> msgspec.Raw
                 _object(one, kind, depth)
             except _Fault as fault:
                 raise fault.below(f"[{n}]") from None
-        made = _encode(all_)
-    return None if len(made) == len(raw) else msgspec.Raw(made)
+        encoded = _encode(all_)
+    return None if len(encoded) == len(raw) else msgspec.Raw(encoded)
 
 
 def _mixed(raw: msgspec.Raw, kind: _Kind, depth: int) -> msgspec.Raw | None:
@@ -270,8 +270,8 @@ def _mixed(raw: msgspec.Raw, kind: _Kind, depth: int) -> msgspec.Raw | None:
                 raise fault.below(f"[{n}]") from None
             if again is not None:
                 parts[n] = again
-    made = _encode(parts)
-    return None if len(made) == len(raw) else msgspec.Raw(made)
+    encoded = _encode(parts)
+    return None if len(encoded) == len(raw) else msgspec.Raw(encoded)
 
 
 def _object(members: Fields, kind: _Kind, depth: int) -> None:

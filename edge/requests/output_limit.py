@@ -15,7 +15,7 @@ import msgspec
 
 from edge.endpoints import CONVERSATIONS, Endpoint
 
-from .borrowed_body import speaks_responses
+from .misdirected_body import speaks_responses
 
 Fields = Mapping[str, msgspec.Raw]
 
@@ -117,14 +117,14 @@ def remembered(make: Callable[[tuple[str, ...]], _T]) -> Callable[[Fields], _T]:
 
     def of(fields: Fields) -> _T:
         names = tuple(fields)
-        made = known.get(names)
-        if made is None:
-            made = make(names)
+        result = known.get(names)
+        if result is None:
+            result = make(names)
             if len(names) <= _MOST_NAMES and len("".join(names)) <= _LONGEST_NAMES:
                 if len(known) >= _MOST_KNOWN:
                     known.clear()
-                known[names] = made
-        return made
+                known[names] = result
+        return result
 
     return of
 
@@ -234,8 +234,8 @@ def _with_aside(raw: msgspec.Raw, bound: int, *, bounded: bool) -> int:
     if b'"compact' in bytes(raw):  # Anthropic: a summary of its own, before the answer
         return 2 * bound
     try:
-        said = _decode_aside(raw)
-        budgets = _decode(said.budget_tokens), _decode(said.max_tokens)
+        members = _decode_aside(raw)
+        budgets = _decode(members.budget_tokens), _decode(members.max_tokens)
     except _UNREADABLE:
         return bound
     for budget in budgets:

@@ -31,7 +31,7 @@ from edge.vendors.errors.causes import (
 from edge.vendors.errors.members import UNSUPPORTED, at_fault, callers_path, root_of
 from edge.vendors.errors.overflow import OVERFLOW, TOO_LONG, overflow_message
 from edge.vendors.errors.redact import disclosed, redacted
-from edge.vendors.errors.waits import asked_in, retry_after
+from edge.vendors.errors.retry_after import retry_after, wait_in
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
 
@@ -76,7 +76,7 @@ def problem_of(
     reason = f"upstream said {status}: {redacted(body[:500].decode('utf-8', 'replace'))}"
     wait = retry_after(headers, now)
     if wait is None:
-        wait = asked_in(said.wait, said.text)
+        wait = wait_in(said.wait, said.text)
     members = fields if spelled is None else spelled
     if chosen and status in _OF_MODELS and is_of_model(said, at_fault(said, members)):
         problem = _no_model(chosen, dialect)

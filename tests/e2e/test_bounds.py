@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from edge.api.responses.expand import MOST_TURNS
+from edge.dialects.data_urls import MOST_QUOTED
 from edge.dialects.json_schema import MOST_EXPANDED, MOST_NODES, MOST_WALKED
-from edge.dialects.media import MOST_QUOTED
 from edge.proxy.intake import LONGEST_NAME, MOST_MEMBERS
 from edge.requests import body_limits
 from middlewares.body import FREE_PIECES, LEAST_PIECE

@@ -11,7 +11,7 @@ from edge.config.units import Credits, Duration, RateSetting, Size
 from edge.dialects.openai_responses.passthrough import SEQUENCE_NUMBER
 from edge.vendors.errors.body import read_error
 from edge.vendors.errors.overflow import overflow_message
-from edge.vendors.errors.waits import asked_in, duration, retry_after
+from edge.vendors.errors.retry_after import duration, retry_after, wait_in
 from middlewares.exchange import Dialect
 from tests.asgi import request
 
@@ -82,9 +82,9 @@ def test_wait_of_odd_number_is_bounded(value: str) -> None:
     for wait in (
         retry_after([(b"retry-after", value.encode("utf-8"))], 0.0),
         retry_after([(b"retry-after-ms", value.encode("utf-8"))], 0.0),
-        asked_in(duration(value), ""),
-        asked_in(None, f"Please try again in {value}s"),
-        asked_in(read_error(json.dumps({"error": {"retryDelay": value}}).encode()).wait, ""),
+        wait_in(duration(value), ""),
+        wait_in(None, f"Please try again in {value}s"),
+        wait_in(read_error(json.dumps({"error": {"retryDelay": value}}).encode()).wait, ""),
     ):
         assert wait is None or 1 <= wait <= 3600
 
@@ -94,7 +94,7 @@ def test_wait_of_a_long_number_is_read_in_linear_time(text: str) -> None:
     """Steps that grow with the square of a million digits would take hours."""
     value = text.replace("{}", "9" * 1_000_000)
     assert duration(value) in (None, float("inf"), 1.0)
-    assert asked_in(None, f"Please try again in {value}") in (None, 1)
+    assert wait_in(None, f"Please try again in {value}") in (None, 1)
     assert retry_after([(b"retry-after-ms", value.encode())], 0.0) in (None, 1)
 
 

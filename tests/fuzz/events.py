@@ -2,14 +2,12 @@
 
 import json
 
-from edge.dialects.neutral import (
-    Citation,
+from edge.dialects.conversation import Citation, Origin, Signature
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
-    Opaque,
-    Origin,
     RefusalDelta,
     Signed,
     Started,
@@ -82,9 +80,9 @@ def events_of(data: bytes) -> list[Event]:
     return out
 
 
-def _opaque(tape: _Tape, *, redacted: bool) -> Opaque:
+def _opaque(tape: _Tape, *, redacted: bool) -> Signature:
     origin = Origin(_ORIGINS[tape.number(3)], "f00d")
-    return Opaque(origin=origin, data=tape.text(), redacted=redacted)
+    return Signature(origin=origin, data=tape.text(), redacted=redacted)
 
 
 def _call(tape: _Tape, number: int) -> list[Event]:

@@ -20,9 +20,15 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from edge.dialects.codec import Caller, TargetModel
-from edge.dialects.foreign_signatures import without_foreign
-from edge.dialects.neutral import Event, Refusal, Reply, Text, Thinking, ToolCall, fold
-from edge.dialects.passthrough import UpstreamBroke, decode_fields
+from edge.dialects.conversation import (
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import Event, Reply, fold
+from edge.dialects.foreign_signatures import without_foreign_signatures
+from edge.dialects.passthrough import UpstreamError, decode_fields
 from edge.endpoints import ENDPOINTS
 from edge.proxy.stream_forms import as_stream, put_together
 from edge.proxy.translate import CLIENTS, UPSTREAMS
@@ -134,19 +140,19 @@ def pass_on(dialect: Dialect, data: bytes) -> None:
         exchange, way = cross_of(endpoint, body, dialect, "upstream-model")
         fed(exchange, way.relay(), pieces)
     _, way = cross_of(endpoint, {"model": "m", **_BODIES[endpoint]}, dialect, "upstream-model")
-    with suppress(UpstreamBroke):
-        way.finish_plain(data)
+    with suppress(UpstreamError):
+        way.finish_body(data)
 
 
 def turn(dialect: Dialect, data: bytes) -> None:
     """A stream in answer to an unstreamed request, and the same bytes as the reverse."""
     body: bytes | None = None
-    with suppress(UpstreamBroke):
+    with suppress(UpstreamError):
         body = put_together(data, dialect)
     if body is not None:
         again = fold(UPSTREAMS[dialect].read(body))
         assert again.failed is None, "what was put together cannot be read"
-    with suppress(UpstreamBroke):
+    with suppress(UpstreamError):
         as_stream(data, dialect)
 
 
@@ -182,10 +188,10 @@ def tell(endpoint: str, data: bytes) -> None:
         assert known is None or known.messages
     if endpoint in _NATIVE:
         dialect = _NATIVE[endpoint]
-        left, dropped = without_foreign(fields, dialect, 3)
+        left, dropped = without_foreign_signatures(fields, dialect, 3)
         assert bool(dropped) is (left is not fields)
         if dialect == "openai":  # in the others messages may go, and other ones be the first
-            assert without_foreign(left, dialect, 3)[0] is left
+            assert without_foreign_signatures(left, dialect, 3)[0] is left
 
 
 # Callers' answers --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from edge.billing.token_estimate import Estimator
 from edge.dialects import openai_responses
 from edge.dialects.codec import TargetModel
 from edge.dialects.openai_responses.write_answer import ResponsesWriter
-from edge.dialects.passthrough import Relay, UpstreamBroke
+from edge.dialects.passthrough import Relay, UpstreamError
 from edge.endpoints import BY_NAME
 from edge.proxy import translation
 from edge.proxy.translate import CLIENTS, Translator, translator_for
@@ -194,7 +194,9 @@ def _play_stream(case: Case, out: dict[str, str]) -> Summary | None:
         again, relayed, failed = fed(exchange, other.relay(), pieces)
         assert again == said, f"cut into {len(pieces)} the answer differs"
         assert relayed.usage == relay.usage, f"cut into {len(pieces)} the usage differs"
-        assert relayed.said == relay.said, f"cut into {len(pieces)} the size of the text differs"
+        assert relayed.output_size == relay.output_size, (
+            f"cut into {len(pieces)} the size of the text differs"
+        )
         assert (failed and failed.kind) == (problem and problem.kind)
     usage, measured = way.settle(relay)
     if usage is not None:
@@ -232,8 +234,8 @@ def _play_body(case: Case, out: dict[str, str]) -> Summary | None:
         return None
     exchange, way = crossing_of(case, stream=False)
     try:
-        body, usage, measured = way.finish_plain(data)
-    except UpstreamBroke as broke:
+        body, usage, measured = way.finish_body(data)
+    except UpstreamError as broke:
         problem = Problem(broke.kind, reason=broke.reason)
         failed = f"{problem.kind}\n{problem.reason}"
         assert out.setdefault("failed", failed).split("\n")[0] == problem.kind
@@ -266,7 +268,7 @@ def fed(
         if rest:
             said.append(relay.relay(rest + b"\n\n"))
         said.append(relay.relay_end())
-    except UpstreamBroke as broke:
+    except UpstreamError as broke:
         problem = Problem(broke.kind, reason=broke.reason)
         exchange.failure_encoder = relay
         said += [broke.passed, problem.event(exchange)]

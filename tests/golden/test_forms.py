@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 
-from edge.dialects.neutral import Refusal, Reply, Text, Thinking, ToolCall, fold
-from edge.dialects.split_characters import Halves
+from edge.dialects.conversation import (
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import Reply, fold
+from edge.dialects.split_characters import CharacterJoiner
 from edge.proxy.stream_forms import as_stream, put_together
 from edge.proxy.translate import UPSTREAMS
 from middlewares.exchange import Dialect
@@ -46,7 +52,7 @@ def told(reply: Reply) -> tuple[Any, ...]:
 
 
 def streamed(dialect: Dialect, stream: bytes) -> Reply:
-    reader, halves = UPSTREAMS[dialect].reader(), Halves()
+    reader, halves = UPSTREAMS[dialect].reader(), CharacterJoiner()
     block = halves.join(stream.rstrip(b"\r\n") + b"\n\n") + halves.rest()
     return fold([*reader.decode(block), *reader.decode_end()])
 

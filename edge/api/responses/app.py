@@ -168,8 +168,12 @@ class ResponsesApp:
     ) -> Fields:
         """`fields` with compactions of ours opened; the seal is there once this has returned."""
         if codec != "compaction":
-            sealed = compaction.sealed
-            if not (await aside(partial(sealed, fields)) if large else sealed(fields)):
+            may_hold_compaction = compaction.may_hold_compaction
+            if not (
+                await aside(partial(may_hold_compaction, fields))
+                if large
+                else may_hold_compaction(fields)
+            ):
                 return fields
         try:
             seal = await self._sealing.seal()

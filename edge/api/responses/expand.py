@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 from edge.runtime.worker_thread import aside
 from middlewares.problem import Problem, expected
 from middlewares.stores.errors import StoreUnavailable

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from edge.proxy.whole_answers import LARGE
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 from edge.runtime.worker_thread import aside
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import Kept, ResponseStore

@@ -3,7 +3,7 @@
 from typing import Any
 
 from edge.dialects import signatures
-from edge.dialects.neutral import Citation
+from edge.dialects.conversation import Citation
 
 
 def citation_of(source: dict[str, Any]) -> Citation:

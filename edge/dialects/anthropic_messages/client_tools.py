@@ -6,7 +6,7 @@ is a function with that input. Source: the vendor's reference of client tools.
 
 from typing import Any
 
-from edge.dialects.neutral import Tool
+from edge.dialects.conversation import Tool
 
 _STRING = {"type": "string"}
 _WHOLE = {"type": "integer"}

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from edge.dialects.disclosure import tells, undisclosed
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
-from edge.dialects.stops import is_known, stop_of
+from edge.dialects.stop_reasons import is_known, stop_of
 
 from .wire import NULL
 from .write_answer import REASONS
@@ -55,19 +55,19 @@ def is_text(raw: Raw) -> bool:
     return data.startswith(_TEXTS) and data.count(b'"text"') == 2 and data.count(b'"type"') == 1
 
 
-class Editor:
-    """Edits the objects of one answer. asked: the caller's name of the model.
+class MessagesEditor:
+    """Edits the objects of one answer. requested_model: the caller's name of the model.
 
     disclose: only the name of the model is changed of what tells whose the answer is.
     All methods raise one of UNREADABLE.
     """
 
-    __slots__ = ("_asked", "_disclose", "_model")
+    __slots__ = ("_disclose", "_model", "_requested_model")
 
-    def __init__(self, asked: str, *, disclose: bool) -> None:
-        self._asked = asked
+    def __init__(self, requested_model: str, *, disclose: bool) -> None:
+        self._requested_model = requested_model
         self._disclose = disclose
-        self._model = Raw(encode(asked))
+        self._model = Raw(encode(requested_model))
 
     def message(self, message: Fields, *, whole: bool) -> Fields:
         """A message; whole, or as it stands at the start of a stream."""
@@ -122,7 +122,7 @@ class Editor:
 
     def open(self, members: Fields) -> Fields:
         """`members` of any object, less what names the vendor."""
-        return dict(members) if self._disclose else undisclosed(members, self._asked)
+        return dict(members) if self._disclose else undisclosed(members, self._requested_model)
 
     def _raw(self, members: Fields) -> Raw:
         return Raw(self.without_resellers(encode(members)))
@@ -139,5 +139,5 @@ class Editor:
         stop = stop_of(word) or ("end" if whole else None)
         if stop == "end" and called:
             stop = "tool_use"
-        told = None if stop is None or stop == "failed" else REASONS[stop]
-        members["stop_reason"] = Raw(encode(told))
+        reason = None if stop is None or stop == "failed" else REASONS[stop]
+        members["stop_reason"] = Raw(encode(reason))

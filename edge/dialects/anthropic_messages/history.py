@@ -16,7 +16,7 @@ from edge.dialects.signatures import MARK
 
 _MARK = MARK.encode()
 _THINKING = ("thinking", "redacted_thinking")
-_THOUGHT = b'thinking"'
+_THINKING_TYPE_END = b'thinking"'
 """Ends the type of either."""
 
 Message = dict[str, Raw]
@@ -46,7 +46,7 @@ _decode_thinking = msgspec.json.Decoder(_Thinking).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-def without_foreign(fields: Fields) -> Fields:
+def without_packed(fields: Fields) -> Fields:
     """`fields` without what other vendors' models left in the history; itself if nothing did.
 
     What cannot be read is left to the upstream to refuse.
@@ -55,21 +55,23 @@ def without_foreign(fields: Fields) -> Fields:
     if raw is None or _MARK not in bytes(raw):
         return fields
     try:
-        return _cleaned(fields, _decode_messages(raw), _MARK, _own)
+        return _cleaned(fields, _decode_messages(raw), _MARK, _without_packed_parts)
     except UNREADABLE:
         return fields
 
 
-def without_thoughts(fields: Fields, first: int) -> Fields:
+def without_thinking(fields: Fields, first: int) -> Fields:
     """`fields` without the thinking in its `first` messages; itself if there is none.
 
     Packed thinking names its maker, and stays. What cannot be read is left to the upstream.
     """
     raw = fields.get("messages")
-    if raw is None or _THOUGHT not in bytes(raw):
+    if raw is None or _THINKING_TYPE_END not in bytes(raw):
         return fields
     try:
-        return _cleaned(fields, _decode_messages(raw), _THOUGHT, _unthought, first)
+        return _cleaned(
+            fields, _decode_messages(raw), _THINKING_TYPE_END, _without_unpacked_thinking, first
+        )
     except UNREADABLE:
         return fields
 
@@ -102,26 +104,26 @@ def _cleaned(
     if first is not None:
         kept += messages[first:]
     cleaned = {**fields, "messages": Raw(encode(kept))}
-    return _without_thinking(cleaned) if _is_unthought(kept) else cleaned
+    return _with_thinking_off(cleaned) if _lacks_thinking(kept) else cleaned
 
 
-def _unthought(block: Raw) -> Raw | None:
+def _without_unpacked_thinking(block: Raw) -> Raw | None:
     """The block; None if it is thinking that is not packed."""
-    if _THOUGHT not in bytes(block):
+    if _THINKING_TYPE_END not in bytes(block):
         return block
     read = _decode_block(block)
-    sealed = read.signature or read.data or ""
-    return block if read.type not in _THINKING or sealed.startswith(MARK) else None
+    signature = read.signature or read.data or ""
+    return block if read.type not in _THINKING or signature.startswith(MARK) else None
 
 
-def _own(block: Raw) -> Raw | None:
+def _without_packed_parts(block: Raw) -> Raw | None:
     """The block without what is foreign in it; itself if nothing is; None if it all is."""
     if _MARK not in bytes(block):
         return block
     read = _decode_block(block)
     if read.type in _THINKING:
-        sealed = read.signature or read.data or ""
-        return None if sealed.startswith(MARK) else block
+        signature = read.signature or read.data or ""
+        return None if signature.startswith(MARK) else block
     if read.type != "text" or not read.citations:
         return block
     own = [each for each in read.citations if not _is_marked(each)]
@@ -139,7 +141,7 @@ def _is_marked(citation: Raw) -> bool:
     return (_decode_citation(citation).encrypted_index or "").startswith(MARK)
 
 
-def _is_unthought(messages: list[Message]) -> bool:
+def _lacks_thinking(messages: list[Message]) -> bool:
     """Whether the last turn of the assistant calls tools without having thought first."""
     kinds: list[str] = []
     for message in reversed(messages):
@@ -155,7 +157,7 @@ def _is_unthought(messages: list[Message]) -> bool:
     return "tool_use" in kinds and kinds[0] not in _THINKING
 
 
-def _without_thinking(fields: Fields) -> Fields:
+def _with_thinking_off(fields: Fields) -> Fields:
     """`fields` with thinking by a budget switched off: it wants all thinking before a call back.
 
     What clears old thinking goes along: the vendor refuses it where there is none.

@@ -21,10 +21,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from edge.dialects import errors
-from edge.dialects.counts import made
 from edge.dialects.heartbeats import is_done, is_heartbeat
-from edge.dialects.lenient import corrected
-from edge.dialects.output_size import OutputSize, said_by
+from edge.dialects.lenient_json import decode_corrected
+from edge.dialects.output_size import OutputSize, size_of_events
 from edge.dialects.passthrough import (
     BACKSLASH,
     NO_ECHO,
@@ -35,22 +34,23 @@ from edge.dialects.passthrough import (
     Echo,
     Fields,
     Renamer,
-    UpstreamBroke,
+    UpstreamError,
     decode_fields,
+    each_event,
     encode,
-    event_by_event,
     rename,
     without_data,
 )
-from edge.dialects.split_characters import Halves
-from edge.dialects.stops import interrupted, stop_of
+from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.stop_reasons import interrupted, stop_of
+from edge.dialects.token_counts import output_tokens
 from middlewares import sse
 from middlewares.exchange import Usage
 
-from .editing import OWN, Editor, is_odd, is_text, names_vendor
-from .history import without_foreign
+from .editing import OWN, MessagesEditor, is_odd, is_text, names_vendor
+from .history import without_packed
 from .read_answer import is_failure, read
-from .usual import usual
+from .standard_answer import finish_standard
 from .wire import NULL, MessageUsage, usage_at_start, usage_in
 from .write_answer import PING, STOP
 
@@ -123,7 +123,7 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
 
     Only what other vendors' models left in the history does not go along.
     """
-    return encode({**without_foreign(fields), "model": msgspec.Raw(encode(model))})
+    return encode({**without_packed(fields), "model": msgspec.Raw(encode(model))})
 
 
 class MessagesRelay:
@@ -134,15 +134,15 @@ class MessagesRelay:
         "_disclose",
         "_editor",
         "_ended",
-        "_halves",
         "_head",
+        "_joiner",
         "_least",
         "_lessons",
-        "_made",
+        "_output_size",
         "_renamer",
         "_sure",
         "_tail",
-        "_told",
+        "_usage",
         "complete",
         "content",
     )
@@ -151,36 +151,36 @@ class MessagesRelay:
     answer = b""
 
     def __init__(
-        self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
+        self, fields: Fields, requested_model: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
         self.complete = False
         self.content = False
         self._called = False
         """Whether a tool has been called."""
         self._disclose = disclose
-        self._editor = Editor(asked, disclose=disclose)
+        self._editor = MessagesEditor(requested_model, disclose=disclose)
         self._ended = False
         """Whether there was a reason to stop."""
-        self._halves = Halves()
+        self._joiner = CharacterJoiner()
         self._head = self._tail = b""
         self._least = _NEVER
         """Bytes of the shortest event that passes if it only begins and ends like another one."""
         self._lessons = _LESSONS
-        self._made = OutputSize()
-        self._renamer = Renamer(asked)
+        self._output_size = OutputSize()
+        self._renamer = Renamer(requested_model)
         self._sure = False
         """Whether the last event was a delta as it should be, so that more may follow."""
-        self._told: MessageUsage | None = None
+        self._usage: MessageUsage | None = None
 
     @property
-    def said(self) -> int:
+    def output_size(self) -> int:
         """Bytes of text that the model made so far."""
-        return self._made.bytes
+        return self._output_size.bytes
 
     @property
     def usage(self) -> Usage | None:
         """Tokens as far as the upstream has told."""
-        return None if self._told is None else self._told.normal()
+        return None if self._usage is None else self._usage.normal()
 
     def encode_failure(self, content: dict[str, Any]) -> None:
         """Nothing: no event is numbered."""
@@ -194,24 +194,24 @@ class MessagesRelay:
         ):
             text = block[len(self._head) : -len(self._tail)]
             if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
-                self._made.bytes += len(text)
+                self._output_size.bytes += len(text)
                 return block
         bare = BACKSLASH not in block
         if not (bare and self._sure):
-            block = self._halves.join(block)
-            self._be_sure(self._sure and not self._halves.held)
+            block = self._joiner.join(block)
+            self._be_sure(self._sure and not self._joiner.held)
         if (
             self._sure
             and block.startswith(_DELTA_EVENT)
             and block.endswith(b"}\n\n")
             and block.count(b"\n") == 3 * (events := block.count(_NEXT_DELTA) + 1)
         ):
-            self._made.add(block, events, bare)
+            self._output_size.add(block, events, bare)
             if bare and events == 1 and self._lessons:
                 self._learn(block)
             return block
-        out = event_by_event(block, self._event)
-        self._be_sure(self._sure and not self._halves.held)
+        out = each_event(block, self._event)
+        self._be_sure(self._sure and not self._joiner.held)
         return out
 
     def _be_sure(self, sure: bool) -> None:
@@ -222,7 +222,7 @@ class MessagesRelay:
     def _learn(self, block: bytes) -> None:
         """Take `block`, an event that passed at one look, as the shape of those to come."""
         self._lessons -= 1
-        around = self._made.around(block)
+        around = self._output_size.around(block)
         if around is not None:
             self._head, self._tail = around
             self._least = len(self._head) + len(self._tail) + 1
@@ -239,16 +239,16 @@ class MessagesRelay:
         except UNREADABLE as error:
             if is_heartbeat(parsed):
                 return PING
-            read, data = _corrected(data, name, error)
+            read, data = _decode_event_corrected(data, name, error)
         kind = read.type or name
         if is_failure(kind, name, read.error):
-            raise UpstreamBroke.by(errors.failed_by(data))
+            raise UpstreamError.by(errors.failed_by(data))
         if kind in ("", "message", "ping"):
             if is_heartbeat(parsed):
                 return PING
-            raise UpstreamBroke.by(errors.failed_by(data))
+            raise UpstreamError.by(errors.failed_by(data))
         if kind.startswith("content_block_"):
-            self._made.add(event, 1)
+            self._output_size.add(event, 1)
         ours = self._passed(kind, read, data)
         delta = kind == "content_block_delta" and ours is parsed.data
         self._sure = delta and read.type == name
@@ -279,10 +279,10 @@ class MessagesRelay:
     def _start(self, read: _Event, data: bytes) -> bytes:
         if bytes(read.message) == b"null":
             return data
-        message, corrected_ = _lenient(_decode_message, bytes(read.message))
+        message, corrected_ = _decode(_decode_message, bytes(read.message))
         if errors.says_error(message.error):
-            raise UpstreamBroke.by(errors.failed_by(data))
-        self._told = usage_at_start(message.usage)
+            raise UpstreamError.by(errors.failed_by(data))
+        self._usage = usage_at_start(message.usage)
         empty = bytes(message.usage) == b"null" or bytes(message.content) == b"null"
         named = not self._disclose and (data.count(_MODEL) > 1 or names_vendor(data))
         if empty or named or corrected_ is not None:
@@ -297,7 +297,7 @@ class MessagesRelay:
     def _block(self, read: _Event, data: bytes) -> bytes:
         if bytes(read.content_block) == b"null":
             return data
-        block = _lenient(_decode_block, bytes(read.content_block))[0]
+        block = _decode(_decode_block, bytes(read.content_block))[0]
         self.content = self.content or block.says_something
         self._called = self._called or block.type == "tool_use"
         edited = self._editor.block(read.content_block, whole=False)
@@ -308,23 +308,25 @@ class MessagesRelay:
     def _delta(self, read: _Event, data: bytes) -> bytes:
         usage = usage_in(read.usage)
         if usage is not None:
-            self._told = usage.after(self._told)
-        told = bytes(read.delta) != b"null"
-        delta = _lenient(_decode_delta, bytes(read.delta))[0] if told else _Delta()
+            self._usage = usage.after(self._usage)
+        has_delta = bytes(read.delta) != b"null"
+        delta = _decode(_decode_delta, bytes(read.delta))[0] if has_delta else _Delta()
         stop = stop_of(delta.stop_reason)
         if stop == "failed":
-            raise UpstreamBroke.by(interrupted(delta.stop_reason))
+            raise UpstreamError.by(interrupted(delta.stop_reason))
         if stop is not None:
             self.content = self._ended = True
         named = not self._disclose and (_MODEL in data or names_vendor(data))
         if usage is not None and not named and not is_odd(delta.stop_reason):
             return data
         fields = self._editor.open(decode_fields(data))
-        if told:
+        if has_delta:
             edited = self._editor.delta(decode_fields(read.delta), called=self._called)
             fields["delta"] = msgspec.Raw(encode(edited))
         if usage is None:  # the vendor's clients read it without a look
-            fields["usage"] = msgspec.Raw(encode({"output_tokens": made(self.said)}))
+            fields["usage"] = msgspec.Raw(
+                encode({"output_tokens": output_tokens(self.output_size)})
+            )
         return encode(fields)
 
     def _stop(self) -> bytes:
@@ -333,69 +335,69 @@ class MessagesRelay:
 
     def relay_end(self) -> bytes:
         """A message ends with `message_stop`, or once there was a reason to stop."""
-        rest = self._halves.rest()
-        out = event_by_event(rest, self._event) if rest else b""
+        rest = self._joiner.rest()
+        out = each_event(rest, self._event) if rest else b""
         if self.complete:
             return out
         if self._ended:
             return out + self._stop()
-        broke = UpstreamBroke("the stream ended before message_stop")
+        broke = UpstreamError("the stream ended before message_stop")
         broke.passed = out
         raise broke
 
 
-def _lenient(decode: Callable[[bytes], T], data: bytes) -> tuple[T, bytes | None]:
+def _decode(decode: Callable[[bytes], T], data: bytes) -> tuple[T, bytes | None]:
     """`data` decoded, and put right if it had to be. Raises one of UNREADABLE."""
     try:
         return decode(data), None
     except UNREADABLE:
-        return corrected(decode, data, _NEEDED)
+        return decode_corrected(decode, data, _NEEDED)
 
 
-def _corrected(data: bytes, name: str, error: Exception) -> tuple[_Event, bytes]:
+def _decode_event_corrected(data: bytes, name: str, error: Exception) -> tuple[_Event, bytes]:
     """An event that is not as it should be. Of a kind that nobody knows yet, it stays as it is."""
     try:
-        read, strict = corrected(_decode_event, data, _NEEDED)
+        read, strict = decode_corrected(_decode_event, data, _NEEDED)
     except UNREADABLE:
-        raise UpstreamBroke(f"a frame is not a Messages event: {error}") from None
+        raise UpstreamError(f"a frame is not a Messages event: {error}") from None
     known = (read.type or name) in _KNOWN
     return read, strict if known or not isinstance(error, msgspec.ValidationError) else data
 
 
-def finish_plain(
+def finish_body(
     body: bytes,
-    asked: str,
+    requested_model: str,
     echo: Echo = NO_ECHO,
     *,
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer."""
-    known_form = None if disclose else usual(body, asked)
-    if known_form is not None:
-        return known_form
+    standard = None if disclose else finish_standard(body, requested_model)
+    if standard is not None:
+        return standard
     try:
         answer = _decode_answer(body)
     except UNREADABLE as error:
         try:
-            answer, body = corrected(_decode_answer, body, _NEEDED)
+            answer, body = decode_corrected(_decode_answer, body, _NEEDED)
         except UNREADABLE:
-            raise UpstreamBroke(f"the answer is not a message: {error}") from None
+            raise UpstreamError(f"the answer is not a message: {error}") from None
     odd = not _is_ordinary(answer)
     blocks = _checked(answer, body) if odd else []
-    told = usage_in(answer.usage)
-    usage = None if told is None else told.normal()
+    has_delta = usage_in(answer.usage)
+    usage = None if has_delta is None else has_delta.normal()
     named = not disclose and (body.count(_MODEL) > 1 or names_vendor(body))
     if odd or named:
-        editor = Editor(asked, disclose=disclose)
+        editor = MessagesEditor(requested_model, disclose=disclose)
         try:
             if named or is_odd(answer.stop_reason) or any(map(editor.changes, blocks)):
                 message = editor.message(decode_fields(body), whole=True)
                 return editor.without_resellers(encode(message)), usage
         except UNREADABLE as error:
-            raise UpstreamBroke(f"the answer cannot be read: {error}") from None
+            raise UpstreamError(f"the answer cannot be read: {error}") from None
     if answer.model is not None:
-        body = rename(body, answer.model, asked)
+        body = rename(body, answer.model, requested_model)
     return body, usage
 
 
@@ -413,27 +415,27 @@ def _is_ordinary(answer: _Answer) -> bool:
 
 
 def _checked(answer: _Answer, body: bytes) -> list[msgspec.Raw]:
-    """The blocks of a body that is not ordinary. Raises UpstreamBroke if it is no answer."""
+    """The blocks of a body that is not ordinary. Raises UpstreamError if it is no answer."""
     content = answer.content
     if answer.type == "error" or errors.says_error(answer.error) or content is None:
-        raise UpstreamBroke.by(errors.failed_by(body))
+        raise UpstreamError.by(errors.failed_by(body))
     stop = stop_of(answer.stop_reason)
     if stop == "failed":
-        raise UpstreamBroke.by(interrupted(answer.stop_reason))
+        raise UpstreamError.by(interrupted(answer.stop_reason))
     if not content and stop is None:
-        raise UpstreamBroke.by(errors.broken("the answer is empty", body))
+        raise UpstreamError.by(errors.broken("the answer is empty", body))
     return content
 
 
-def said(body: bytes) -> int:
+def output_size(body: bytes) -> int:
     """Bytes of text in an unstreamed answer."""
-    return said_by(read(body))
+    return size_of_events(read(body))
 
 
 DIALECT = Dialect(
     prepare=prepare,
     relay=MessagesRelay,
-    finish_plain=finish_plain,
-    said=said,
+    finish_body=finish_body,
+    output_size=output_size,
     ping=PING,
 )

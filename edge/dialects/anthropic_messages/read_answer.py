@@ -24,17 +24,13 @@ from typing import Literal
 import msgspec
 
 from edge.dialects import errors
-from edge.dialects.heartbeats import is_done, is_heartbeat
-from edge.dialects.lenient import lenient
-from edge.dialects.neutral import (
-    Citation,
+from edge.dialects.conversation import Citation, Origin, Signature
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
     Failed,
-    Opaque,
-    Origin,
     Signed,
     Started,
     Stop,
@@ -44,10 +40,12 @@ from edge.dialects.neutral import (
     ToolDelta,
     ToolOpened,
 )
-from edge.dialects.ordinary import OrdinaryText
+from edge.dialects.heartbeats import is_done, is_heartbeat
+from edge.dialects.lenient_json import decode_leniently
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.sse_reader import SseReader
-from edge.dialects.stops import interrupted, stop_of
+from edge.dialects.stop_reasons import interrupted, stop_of
+from edge.dialects.text_template import TextTemplate
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -78,22 +76,22 @@ _NOTHING = (b"null", b"{}")
 
 
 class MessagesReader(SseReader):
-    """One streamed answer. See `sides.Reader`."""
+    """One streamed answer. See `codec.AnswerDecoder`."""
 
     __slots__ = (
         "_answered",
+        "_block_sent",
         "_citations",
         "_explanation",
         "_input",
         "_open",
         "_ordinary",
         "_reason",
-        "_said",
         "_sequence",
         "_signature",
         "_started",
-        "_told",
         "_usage",
+        "_usage_sent",
     )
 
     def __init__(self) -> None:
@@ -101,8 +99,8 @@ class MessagesReader(SseReader):
         self._answered = False
         """Whether the answer holds anything, be it what is not passed on."""
         self._open: Kind | None = None
-        self._ordinary = OrdinaryText(b'"text"')
-        self._said = False
+        self._ordinary = TextTemplate(b'"text"')
+        self._block_sent = False
         """Whether the caller has seen anything of the open block."""
         self._citations: list[Citation] = []
         self._signature = ""
@@ -111,7 +109,7 @@ class MessagesReader(SseReader):
         self._reason: Stop | None = None
         self._sequence: str | None = None
         self._explanation: str | None = None
-        self._told: MessageUsage | None = None
+        self._usage_sent: MessageUsage | None = None
         self._usage: Usage | None = None
 
     def decode_end(self) -> list[Event]:
@@ -131,7 +129,7 @@ class MessagesReader(SseReader):
             message = decode_message(body)
         except UNREADABLE:
             try:
-                message = lenient(decode_message, body, NEEDED)
+                message = decode_leniently(decode_message, body, NEEDED)
             except UNREADABLE:
                 return [errors.broken("the answer is not a message", body)]
         if message.type == "error" or errors.says_error(message.error):
@@ -158,7 +156,7 @@ class MessagesReader(SseReader):
 
     def _read_event(self, event: bytes, out: list[Event]) -> None:
         if self._open == "text" and (text := self._ordinary.text(event)):
-            self._said = True
+            self._block_sent = True
             out.append(TextDelta(text))
             return
         if (
@@ -229,13 +227,13 @@ class MessagesReader(SseReader):
             return
         try:
             if not is_known(data):
-                typed = lenient(decode_typed, data)
+                typed = decode_leniently(decode_typed, data)
                 if is_failure(typed.type, name, typed.error):
                     self._fail(errors.failed_by(data), out)
                 elif b'"content_block"' in data:
                     self._begin(Block(), out)
                 return
-            read = lenient(decode_event, data, NEEDED)
+            read = decode_leniently(decode_event, data, NEEDED)
         except UNREADABLE:
             self._fail(errors.broken("a frame is not a Messages event", data), out)
         else:
@@ -283,8 +281,8 @@ class MessagesReader(SseReader):
             case "redacted_thinking":
                 self._open = "ignored"
                 if block.data:
-                    self._said = True
-                    out.append(Signed(Opaque(origin=_ORIGIN, data=block.data, redacted=True)))
+                    self._block_sent = True
+                    out.append(Signed(Signature(origin=_ORIGIN, data=block.data, redacted=True)))
             case "tool_use":
                 self._open = "tool"
                 if not block.name:
@@ -297,7 +295,7 @@ class MessagesReader(SseReader):
                     except UNREADABLE:
                         self._fail(errors.broken("a tool's input cannot be read", given), out)
                         return
-                self._said = True
+                self._block_sent = True
                 out.append(ToolOpened(block.id or "", block.name))
             case _:
                 self._open = "ignored"
@@ -306,13 +304,13 @@ class MessagesReader(SseReader):
     def _text(self, text: str, out: list[Event]) -> None:
         if self._open != "text":
             self._switch("text", out)
-        self._said = True
+        self._block_sent = True
         out.append(TextDelta(text))
 
     def _think(self, text: str, out: list[Event]) -> None:
         if self._open != "thinking":
             self._switch("thinking", out)
-        self._said = True
+        self._block_sent = True
         out.append(ThinkingDelta(text))
 
     def _switch(self, kind: Kind, out: list[Event]) -> None:
@@ -324,21 +322,21 @@ class MessagesReader(SseReader):
         if self._open is None or self._over:
             return
         if self._open == "text":
-            if self._said:
+            if self._block_sent:
                 out.extend(map(Cited, self._citations))
             self._citations.clear()
         elif self._open == "thinking" and self._signature:
-            self._said = True
-            out.append(Signed(Opaque(origin=_ORIGIN, data=self._signature)))
+            self._block_sent = True
+            out.append(Signed(Signature(origin=_ORIGIN, data=self._signature)))
             self._signature = ""
         elif self._open == "tool" and self._input:
             out.append(ToolDelta(self._input))
             self._input = ""
-        if self._said:
+        if self._block_sent:
             self._answered = True
             out.append(Closed())
         self._open = None
-        self._said = False
+        self._block_sent = False
 
     # The message ---------------------------------------------------------------------------------
 
@@ -354,8 +352,8 @@ class MessagesReader(SseReader):
     def _count(self, usage: MessageUsage | None, out: list[Event]) -> None:
         if usage is None:
             return
-        self._told = usage.after(self._told)
-        counted = self._told.normal()
+        self._usage_sent = usage.after(self._usage_sent)
+        counted = self._usage_sent.normal()
         if counted.tokens:
             self._usage = counted
             if self._open is None and self._started:
@@ -408,7 +406,7 @@ def _block_of(data: bytes) -> Block:
     except UNREADABLE:
         if data == b"null":
             return Block()
-        return lenient(decode_block, data, NEEDED)
+        return decode_leniently(decode_block, data, NEEDED)
 
 
 def is_failure(kind: str, name: str, error: msgspec.Raw) -> bool:

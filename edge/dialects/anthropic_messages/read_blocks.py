@@ -4,20 +4,20 @@ from collections.abc import Collection
 from typing import Any
 
 from edge.dialects import signatures
-from edge.dialects.check import array, json_text, mapping, string
-from edge.dialects.media import read_data_url, sniffed
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Block,
     Cache,
     Document,
     Image,
-    Opaque,
     Origin,
+    Signature,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
 )
+from edge.dialects.data_urls import read_data_url, sniffed
+from edge.dialects.validation import array, json_text, mapping, string
 from middlewares.problem import expected
 
 from .citations import citation_of
@@ -45,7 +45,7 @@ def cache_of(owner: dict[str, Any]) -> Cache | None:
     return Cache(ttl if ttl in ("5m", "1h") else None)
 
 
-class Blocks:
+class BlockReader:
     """Reads content; what has no place in any other dialect is noted in `dropped`."""
 
     def __init__(self, dropped: list[str]) -> None:
@@ -231,11 +231,11 @@ def _thinking(block: dict[str, Any], path: str) -> Thinking:
     signature = string(block.get("signature") or "", f"{path}.signature")
     if not signature:
         return Thinking(text=text)
-    sealed = signatures.unpack(signature) or Opaque(origin=_ORIGIN, data=signature)
-    return Thinking(text=text, opaque=sealed if sealed.data else None)
+    unpacked = signatures.unpack(signature) or Signature(origin=_ORIGIN, data=signature)
+    return Thinking(text=text, signature=unpacked if unpacked.data else None)
 
 
 def _redacted(block: dict[str, Any], path: str) -> Thinking:
     data = string(block.get("data"), f"{path}.data", filled=True)
-    sealed = signatures.unpack(data) or Opaque(origin=_ORIGIN, data=data, redacted=True)
-    return Thinking(opaque=sealed)
+    unpacked = signatures.unpack(data) or Signature(origin=_ORIGIN, data=data, redacted=True)
+    return Thinking(signature=unpacked)

@@ -9,15 +9,21 @@ import re
 from hashlib import sha256
 from typing import Any
 
-from edge.dialects.check import Members, mapping, one_of, read_top_k, string, whole
-from edge.dialects.effort import read_effort
-from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Turn
+from edge.dialects.conversation import (
+    Conversation,
+    OutputFormat,
+    Reasoning,
+    Text,
+    Turn,
+)
+from edge.dialects.history_repair import without_attribution
 from edge.dialects.passthrough import UNREADABLE, Fields
-from edge.dialects.repair import without_attribution
-from edge.requests.untyped import decode_object
+from edge.dialects.reasoning_effort import read_effort
+from edge.dialects.validation import Members, mapping, one_of, read_top_k, string, whole
+from edge.requests.untyped_json import decode_object
 from middlewares.problem import Problem, expected
 
-from .read_blocks import Blocks, cache_of
+from .read_blocks import BlockReader, cache_of
 from .read_tools import read_choice, read_tools
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -40,7 +46,7 @@ def read_counted(fields: Fields) -> Conversation:
 def _read(fields: Fields, *, counted: bool) -> Conversation:
     members = Members(fields)
     dropped: list[str] = []
-    blocks = Blocks(dropped)
+    blocks = BlockReader(dropped)
     turns = _turns(members, blocks)
     tools = read_tools(members)
     choice, parallel = read_choice(members)
@@ -85,7 +91,7 @@ def _max_tokens(members: Members, *, counted: bool) -> int | None:
     return max(1, whole(value, "max_tokens", 0))
 
 
-def _system(members: Members, blocks: Blocks) -> list[Text]:
+def _system(members: Members, blocks: BlockReader) -> list[Text]:
     """The instructions, without the line of Claude Code that is for Anthropic alone."""
     system = members.get("system")
     if system is None:
@@ -93,7 +99,7 @@ def _system(members: Members, blocks: Blocks) -> list[Text]:
     return without_attribution(blocks.texts(system, "system"))
 
 
-def _turns(members: Members, blocks: Blocks) -> list[Turn]:
+def _turns(members: Members, blocks: BlockReader) -> list[Turn]:
     messages = members.items("messages")
     if not messages:
         raise expected("messages", "at least one message")
@@ -106,8 +112,8 @@ def _turns(members: Members, blocks: Blocks) -> list[Turn]:
             case "system":
                 turns.append(Turn("system", [*blocks.texts(content, where)]))
             case "assistant":
-                said = blocks.content(content, where, never=_NOT_BY_ASSISTANT)
-                turns.append(Turn("assistant", said))
+                blocks_ = blocks.content(content, where, never=_NOT_BY_ASSISTANT)
+                turns.append(Turn("assistant", blocks_))
             case _:
                 turns.append(Turn("user", blocks.content(content, where, never=_NOT_BY_USER)))
     return turns

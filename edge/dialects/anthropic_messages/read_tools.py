@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from edge.dialects.check import Members, mapping, one_of, string
-from edge.dialects.neutral import Tool, ToolChoice
+from edge.dialects.conversation import Tool, ToolChoice
+from edge.dialects.validation import Members, mapping, one_of, string
 
 from .client_tools import expanded
 from .read_blocks import cache_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from edge.dialects.effort import LEAST_BUDGET, budget_of, level_of
-from edge.dialects.neutral import EFFORTS, Conversation, Reasoning
+from edge.dialects.conversation import EFFORTS, Conversation, Reasoning
+from edge.dialects.reasoning_effort import LEAST_BUDGET, budget_of, level_of
 from edge.vendors.claude_models import Claude
 
 UNKNOWN_LIMIT = 4096
@@ -21,7 +21,7 @@ _UNSAID = "high"
 """The level of thinking when it is only said that there is to be some; the vendor's default."""
 
 
-class Plan(Struct, kw_only=True):
+class ThinkingPlan(Struct, kw_only=True):
     """Members of a request. limit: `max_tokens`."""
 
     limit: int
@@ -41,17 +41,17 @@ def plan(
     *,
     obstacle: str,
     dropped: list[str],
-) -> Plan:
+) -> ThinkingPlan:
     """What to send.
 
     most: tokens of output the model can give, None if unknown. obstacle: why a model that thinks by
     a budget must not do so here, "" if nothing is in its way.
     """
-    asked = conversation.max_tokens
+    wanted = conversation.max_tokens
     limit = most or UNKNOWN_LIMIT
-    if asked is not None:
-        limit = max(1, asked if most is None else min(asked, most))
-    out = Plan(limit=limit)
+    if wanted is not None:
+        limit = max(1, wanted if most is None else min(wanted, most))
+    out = ThinkingPlan(limit=limit)
     reasoning = conversation.reasoning
     if reasoning is None:
         return out
@@ -67,7 +67,7 @@ def plan(
         dropped.append(f"thinking: {obstacle}")
         return out
     budget = max(LEAST_BUDGET, reasoning.budget or budget_of(level or _UNSAID, most))
-    if asked is None:
+    if wanted is None:
         out.limit = budget + limit if most is None else min(budget + limit, most)
     budget = min(budget, out.limit - _LEAST_BESIDE)
     if budget < LEAST_BUDGET:
@@ -77,7 +77,7 @@ def plan(
     return out
 
 
-def _adapt(out: Plan, reasoning: Reasoning, model: Claude) -> None:
+def _adapt(out: ThinkingPlan, reasoning: Reasoning, model: Claude) -> None:
     level = level_of(reasoning)
     if level == "none":
         if model.thinking == "always":

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.counts import Count, member, tokens
 from edge.dialects.passthrough import UNREADABLE
-from edge.requests.untyped import decode_any, number
+from edge.dialects.token_counts import Count, member, tokens
+from edge.requests.untyped_json import decode_any, number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -62,9 +62,9 @@ class MessageUsage(Struct):
             usage.hosted = sum(
                 tokens(count) for name, count in self.server_tool_use.items() if name not in _FREE
             )
-        told = (self.service_tier, self.speed, self.inference_geo)
-        if told != (None, None, None):
-            usage.tiers = tuple(one if type(one) is str else "" for one in told)
+        tiers = (self.service_tier, self.speed, self.inference_geo)
+        if tiers != (None, None, None):
+            usage.tiers = tuple(one if type(one) is str else "" for one in tiers)
         return usage
 
     def _own(self) -> Usage:

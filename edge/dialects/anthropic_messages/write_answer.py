@@ -13,9 +13,9 @@ within a block, so it is encoded once when the block opens.
     Closed                    signature_delta of thinking, content_block_stop
     Stopped                   message_delta with the usage, message_stop
 
-Every thinking block gets a signature, as clients throw away those without. It is the maker's own
-where the maker is Anthropic. All others are packed (`opaque`), and so are sources of other vendors,
-so that both can be told and taken out again before a Claude model sees them (`history`).
+Every thinking block gets a signature, since clients throw away blocks without one. Anthropic's own
+signatures pass unchanged. Those of other vendors are packed (`signatures`), and so are their
+citations, so that `history` recognises and removes both before a Claude model sees them.
 """
 
 from collections.abc import Sequence
@@ -25,26 +25,28 @@ from msgspec.structs import replace
 
 from edge.dialects import signatures
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Origin,
+    Refusal,
+    Signature,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
-    Opaque,
-    Origin,
-    Refusal,
     RefusalDelta,
     Reply,
     Signed,
     Started,
     Stop,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
 )
@@ -66,7 +68,7 @@ REASONS: dict[Stop, str] = {
     "refusal": "refusal",
 }
 """`stop_reason` for each reason to stop."""
-_UNSIGNED = signatures.pack(Opaque(origin=Origin("openai"), data=""))
+_UNSIGNED = signatures.pack(Signature(origin=Origin("openai"), data=""))
 """The signature of thinking to which its maker gave none."""
 STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{'
@@ -79,7 +81,7 @@ _Open = Literal["", "text", "thinking", "tool", "held", "custom", "redacted"]
 
 
 class MessagesWriter:
-    """One answer. See `sides.Writer`."""
+    """One answer. See `codec.Writer`."""
 
     __slots__ = (
         "_caller",
@@ -88,7 +90,7 @@ class MessagesWriter:
         "_kept",
         "_open",
         "_refused",
-        "_signature",
+        "_signature_text",
         "_usage",
         "answer",
     )
@@ -102,7 +104,7 @@ class MessagesWriter:
         self._head = b""
         """What stands before the text of a delta of the open block."""
         self._kept: list[str] = []
-        self._signature = _UNSIGNED
+        self._signature_text = _UNSIGNED
         self._refused = False
         self._usage: Usage | None = None
 
@@ -134,7 +136,7 @@ class MessagesWriter:
             case Cited():
                 return self._cited(event.citation)
             case Signed():
-                return self._signed(event.opaque)
+                return self._signed(event.signature)
             case Closed():
                 return self._closed()
             case Counted():
@@ -158,15 +160,15 @@ class MessagesWriter:
         block = {"type": "thinking", "thinking": "", "signature": ""}
         return self._begin("thinking", _THINKING, block, text)
 
-    def _signed(self, sealed: Opaque) -> bytes:
-        if sealed.redacted and self._is_native(sealed):
-            return self._begin("redacted", b"", _redacted(sealed), "")
-        self._signature = _signature(sealed)
+    def _signed(self, signature: Signature) -> bytes:
+        if signature.redacted and self._is_native(signature):
+            return self._begin("redacted", b"", _redacted(signature), "")
+        self._signature_text = _signature_text(signature)
         return b"" if self._open == "thinking" else self._think("")
 
     @staticmethod
-    def _is_native(sealed: Opaque) -> bool:
-        return sealed.origin.dialect == "anthropic"
+    def _is_native(signature: Signature) -> bool:
+        return signature.origin.dialect == "anthropic"
 
     def _opened(self, event: ToolOpened) -> bytes:
         block = {
@@ -196,9 +198,9 @@ class MessagesWriter:
     def _closed(self) -> bytes:
         out = b""
         if self._open == "thinking":
-            delta = {"type": "signature_delta", "signature": self._signature}
+            delta = {"type": "signature_delta", "signature": self._signature_text}
             out = _event("content_block_delta", index=self._index, delta=delta)
-            self._signature = _UNSIGNED
+            self._signature_text = _UNSIGNED
         elif self._open in ("held", "custom"):
             value = input_of("".join(self._kept), custom=self._open == "custom")
             out = self._head + encode(bytes(value).decode()) + _TAIL
@@ -271,12 +273,12 @@ class MessagesWriter:
         return encode(self._message(content, *ending, usage))
 
     def _thinking(self, block: Thinking) -> dict[str, Any]:
-        sealed = block.opaque
-        if sealed is None:
+        signature = block.signature
+        if signature is None:
             return {"type": "thinking", "thinking": block.text, "signature": _UNSIGNED}
-        if sealed.redacted and self._is_native(sealed):
-            return _redacted(sealed)
-        return {"type": "thinking", "thinking": block.text, "signature": _signature(sealed)}
+        if signature.redacted and self._is_native(signature):
+            return _redacted(signature)
+        return {"type": "thinking", "thinking": block.text, "signature": _signature_text(signature)}
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
         """The last bytes of a stream that broke."""
@@ -302,12 +304,12 @@ def _full_name(namespace: str, name: str) -> str:
     return f"{namespace}__{name}" if namespace else name
 
 
-def _signature(sealed: Opaque) -> str:
-    return sealed.data if sealed.origin.dialect == "anthropic" else signatures.pack(sealed)
+def _signature_text(signature: Signature) -> str:
+    return signature.data if signature.origin.dialect == "anthropic" else signatures.pack(signature)
 
 
-def _redacted(sealed: Opaque) -> dict[str, Any]:
-    return {"type": "redacted_thinking", "data": sealed.data}
+def _redacted(signature: Signature) -> dict[str, Any]:
+    return {"type": "redacted_thinking", "data": signature.data}
 
 
 def _text(text: Text) -> dict[str, Any]:

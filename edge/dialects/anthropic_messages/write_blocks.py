@@ -3,10 +3,9 @@
 from base64 import b64decode
 from typing import Any
 
-from edge.dialects import names
+from edge.dialects import tool_names
 from edge.dialects.codec import TargetModel
-from edge.dialects.media import sniffed
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Cache,
@@ -18,22 +17,25 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
+from edge.dialects.data_urls import sniffed
 from edge.dialects.signatures import readable
 from edge.vendors.claude_models import Claude
 from middlewares.problem import Problem, invalid_value
 
-from .write_tools import Tools
+from .write_tools import MessagesTools
 
 Written = dict[str, Any]
 
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
-class Blocks:
+class BlockWriter:
     """Writes the blocks of one request."""
 
-    def __init__(self, aim: TargetModel, model: Claude, tools: Tools, dropped: list[str]) -> None:
-        self._origin = aim.origin
+    def __init__(
+        self, target: TargetModel, model: Claude, tools: MessagesTools, dropped: list[str]
+    ) -> None:
+        self._origin = target.origin
         self._thinks = model.thinking != "never"
         self._tools = tools
         self._dropped = dropped
@@ -66,7 +68,7 @@ class Blocks:
     def _result(self, result: ToolResult) -> Written:
         written: Written = {
             "type": "tool_result",
-            "tool_use_id": names.call_id(result.id, "anthropic"),
+            "tool_use_id": tool_names.call_id(result.id, "anthropic"),
         }
         content = [part for part in map(self.write, result.content) if part is not None]
         if len(content) == 1 and content[0].keys() == {"type", "text"}:
@@ -79,13 +81,17 @@ class Blocks:
 
     def _thinking(self, block: Thinking) -> Written | None:
         """Thinking goes back to its maker, unchanged, and to nobody else."""
-        sealed = block.opaque
-        if sealed is None or not self._thinks or not readable(sealed, "anthropic", self._origin):
+        signature = block.signature
+        if (
+            signature is None
+            or not self._thinks
+            or not readable(signature, "anthropic", self._origin)
+        ):
             self.drop("thinking of another model")
             return None
-        if sealed.redacted:
-            return {"type": "redacted_thinking", "data": sealed.data}
-        return {"type": "thinking", "thinking": block.text, "signature": sealed.data}
+        if signature.redacted:
+            return {"type": "redacted_thinking", "data": signature.data}
+        return {"type": "thinking", "thinking": block.text, "signature": signature.data}
 
 
 def _marked(written: Written, cache: Cache | None) -> Written:

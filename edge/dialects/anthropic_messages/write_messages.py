@@ -7,7 +7,7 @@ added are fixed, so that a conversation that grows keeps the beginning it had.
 
 from typing import Any
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Conversation,
@@ -19,10 +19,10 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.dialects.repair import nothing_said, paired
+from edge.dialects.history_repair import empty_conversation, repair_turns
 from edge.vendors.claude_models import Claude
 
-from .write_blocks import Blocks, Written
+from .write_blocks import BlockWriter, Written
 
 CONTINUE = "Continue."
 _MOST_MARKS = 4
@@ -37,14 +37,14 @@ _NOT_BY: dict[str, tuple[type[Block], ...]] = {
 """What the vendor does not take from whom."""
 
 
-class Messages:
+class MessageList:
     """system, messages: as they are sent. `finish` has to be called before."""
 
-    def __init__(self, conversation: Conversation, model: Claude, blocks: Blocks) -> None:
+    def __init__(self, conversation: Conversation, model: Claude, blocks: BlockWriter) -> None:
         self._model = model
         self._blocks = blocks
         instructions = [text for text in conversation.system if text.text.strip()]
-        turns = paired(conversation.turns)
+        turns = repair_turns(conversation.turns)
         if not turns and instructions:
             turns = [Turn("user", [instructions.pop()])]
         self.system = self._written("user", [*instructions])
@@ -55,7 +55,7 @@ class Messages:
             self._add(turn, before, behind)
         self._place_instructions()
         if not self.messages:
-            raise nothing_said()
+            raise empty_conversation()
         if self.messages[0]["role"] != "user":
             self.messages.insert(0, _user(CONTINUE))
 
@@ -97,7 +97,7 @@ class Messages:
         return content
 
     @property
-    def unthought(self) -> bool:
+    def lacks_thinking(self) -> bool:
         """Whether the last calls have lost the thinking that led to them."""
         for message in reversed(self.messages):
             if message["role"] == "assistant":

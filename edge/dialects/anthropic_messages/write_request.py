@@ -11,17 +11,17 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.dialects.codec import TargetModel, WrittenRequest
+from edge.dialects.conversation import Conversation, Text
 from edge.dialects.json_schema import SchemaTooLarge, for_anthropic
 from edge.dialects.metadata import user_of
-from edge.dialects.neutral import Conversation, Text
 from edge.requests.body_limits import encoded
 from edge.vendors.claude_models import Claude, claude
 from middlewares.problem import expected
 
 from .thinking import plan, sampling
-from .write_blocks import Blocks
-from .write_messages import Messages, limit_marks
-from .write_tools import Tools
+from .write_blocks import BlockWriter
+from .write_messages import MessageList, limit_marks
+from .write_tools import MessagesTools
 
 _AS_JSON = "Reply with a single JSON object and nothing else."
 _TIERS = {"auto": "auto", "default": "standard_only", "priority": "auto", "flex": "auto"}
@@ -30,34 +30,34 @@ _LONGEST_ID = 256
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
-    """The request for `aim.model`. Raises Problem for what Messages cannot say."""
-    model = claude(aim.family)
+def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
+    """The request for `target.model`. Raises Problem for what Messages cannot say."""
+    model = claude(target.family)
     dropped: list[str] = []
-    tools = Tools(conversation, model, dropped)
+    tools = MessagesTools(conversation, model, dropped)
     format_, answer_wrapped = _structured(conversation, model, tools)
     fenced = conversation.output is not None and conversation.output.kind == "json_object"
     if fenced:
         system = [*conversation.system, Text(text=_AS_JSON)]
         conversation = replace(conversation, system=system)
-    messages = Messages(conversation, model, Blocks(aim, model, tools, dropped))
+    messages = MessageList(conversation, model, BlockWriter(target, model, tools, dropped))
     planned = plan(
         conversation,
         model,
-        aim.max_output or model.max_output,
+        target.max_output or model.max_output,
         obstacle=_obstacle(tools, messages),
         dropped=dropped,
     )
     messages.finish(free=not (planned.on or tools.forces or format_))
-    body: dict[str, Any] = {"model": aim.model, "max_tokens": planned.limit}
+    body: dict[str, Any] = {"model": target.model, "max_tokens": planned.limit}
     if messages.system:
         body["system"] = messages.system
     body["messages"] = messages.messages
     body |= tools.members()
     body |= sampling(conversation, model, thinks=planned.on, dropped=dropped)
-    told = [stop for stop in conversation.stop if stop.strip()]
-    if told:
-        body["stop_sequences"] = told
+    stops = [stop for stop in conversation.stop if stop.strip()]
+    if stops:
+        body["stop_sequences"] = stops
     if planned.thinking is not None:
         body["thinking"] = planned.thinking
     config = {"effort": planned.effort, "format": format_}
@@ -81,7 +81,7 @@ def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
 
 
 def _structured(
-    conversation: Conversation, model: Claude, tools: Tools
+    conversation: Conversation, model: Claude, tools: MessagesTools
 ) -> tuple[dict[str, Any] | None, bool]:
     """The format of the answer, and whether it is wrapped; None when a tool brings the answer.
 
@@ -103,10 +103,10 @@ def _structured(
     return None, tools.answer_wrapped
 
 
-def _obstacle(tools: Tools, messages: Messages) -> str:
+def _obstacle(tools: MessagesTools, messages: MessageList) -> str:
     if tools.forces:
         return "a tool has to be called"
-    return "that of the last turn is gone" if messages.unthought else ""
+    return "that of the last turn is gone" if messages.lacks_thinking else ""
 
 
 def _surroundings(

@@ -1,17 +1,23 @@
 """The tools of a conversation as Messages have them, and under which names.
 
 Free text is no kind of tool here: such a tool is a function with one string, `input`. A structured
-answer, for a model that takes no schema for it, is one more tool that has to be called. `undo`
+answer, for a model that takes no schema for it, is one more tool that has to be called. `restore`
 takes all of it back in the answer.
 """
 
 from typing import Any
 
-from edge.dialects import names
-from edge.dialects.check import no_tool
+from edge.dialects import tool_names
 from edge.dialects.codec import WrittenTool
+from edge.dialects.conversation import (
+    Conversation,
+    OutputFormat,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from edge.dialects.json_schema import input_schema, is_for_anthropic
-from edge.dialects.neutral import Conversation, OutputFormat, Tool, ToolCall, ToolChoice
+from edge.dialects.validation import no_tool
 from edge.vendors.claude_models import Claude
 from middlewares.problem import Problem
 
@@ -27,11 +33,11 @@ _WEB_SEARCH = "web_search"
 _SEARCH_MEMBERS = ("max_uses", "user_location")
 
 
-class Tools:
+class MessagesTools:
     """How each tool is called upstream: in its definition, in the choice and in the history.
 
-    sent: what `undo` has to know of tools that changed. wrapped: those whose schema did.
-    answer_tool, answer_wrapped: see `sides.Sent`.
+    sent: what `restore` has to know of tools that changed. wrapped: those whose schema did.
+    answer_tool, answer_wrapped: see `codec.WrittenRequest`.
     """
 
     def __init__(self, conversation: Conversation, model: Claude, dropped: list[str]) -> None:
@@ -71,7 +77,7 @@ class Tools:
 
     def _define(self, tool: Tool) -> None:
         full = tool.full_name
-        name = names.tool_name(full, self._definitions)
+        name = tool_names.tool_name(full, self._definitions)
         custom = tool.kind == "custom"
         self._names[full] = name
         if custom or tool.namespace or name != tool.name:
@@ -109,7 +115,7 @@ class Tools:
 
     def answer_by(self, output: OutputFormat) -> None:
         """Have the structured answer come as the input of a tool."""
-        name = names.tool_name(ANSWER_TOOL, self._definitions)
+        name = tool_names.tool_name(ANSWER_TOOL, self._definitions)
         schema, self.answer_wrapped = _schema(output.schema)
         description = output.description or "Give the final answer by calling this."
         self._definitions[name] = {
@@ -166,7 +172,7 @@ class Tools:
 
     def name(self, full: str) -> str:
         """The name by which the tool `full` goes."""
-        return self._names.get(full) or names.tool_name(full)
+        return self._names.get(full) or tool_names.tool_name(full)
 
     def _called(self, call: ToolCall) -> str:
         return self.name(call.full_name)
@@ -176,7 +182,7 @@ class Tools:
         name = self._called(call)
         return {
             "type": "tool_use",
-            "id": names.call_id(call.id, "anthropic"),
+            "id": tool_names.call_id(call.id, "anthropic"),
             "name": name,
             "input": input_of(call.arguments, custom=call.custom, wrapped=name in self.wrapped),
         }

@@ -1,16 +1,16 @@
-"""What is changed in a passed answer that is not as OpenAI writes it.
+"""Corrections to passed-through Chat answers that differ from what OpenAI writes.
 
-Everything else of it passes as the bytes it came in. `Editor` serves one answer: chunk after chunk
-of a stream, or a whole body.
+Everything else passes as the bytes it came in. A `ChatEditor` serves one answer: the chunks of a
+stream, or a whole body.
 """
 
 import msgspec
 
 from edge.dialects.disclosure import undisclosed
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
-from edge.dialects.stops import is_known, stop_of
+from edge.dialects.stop_reasons import is_known, stop_of
 
-from .folding import Folding
+from .choice_folding import Folding
 from .wire import NULL
 
 OWN = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
@@ -41,19 +41,19 @@ def asks_for_several(fields: Fields) -> bool:
         return False
 
 
-class Editor:
-    """said: "delta" or "message". several: several answers were asked for.
+class ChatEditor:
+    """holder: "delta" or "message". several: several answers were asked for.
 
     disclose: of what names the upstream, only the name of the model changes.
     """
 
-    __slots__ = ("_asked", "_disclose", "_folding", "_said")
+    __slots__ = ("_disclose", "_folding", "_holder", "_requested_model")
 
-    def __init__(self, said: str, asked: str, *, several: bool, disclose: bool) -> None:
-        self._asked = asked
+    def __init__(self, holder: str, requested_model: str, *, several: bool, disclose: bool) -> None:
+        self._requested_model = requested_model
         self._disclose = disclose
-        self._said = said
-        self._folding = None if several else Folding(said)
+        self._holder = holder
+        self._folding = None if several else Folding(holder)
 
     def folds(self, index: int | None, count: int) -> bool:
         """Whether `count` choices, of which the first is `index`, are not the one asked for."""
@@ -68,9 +68,9 @@ class Editor:
         for name in drop:
             fields.pop(name, None)
         if not self._disclose:
-            fields = undisclosed(fields, self._asked)
+            fields = undisclosed(fields, self._requested_model)
         elif "model" in fields:
-            fields["model"] = msgspec.Raw(encode(self._asked))
+            fields["model"] = msgspec.Raw(encode(self._requested_model))
         if choices and "choices" in fields:
             each = [choice for choice in _decode_choices(fields["choices"]) if choice is not None]
             for choice in each:
@@ -88,7 +88,7 @@ class Editor:
         if not is_odd(word):
             return
         meaning = stop_of(word)
-        if meaning is None and self._said == "message":  # a body ends where it ends
+        if meaning is None and self._holder == "message":  # a body ends where it ends
             meaning = "tool_use" if b'"tool_calls"' in bytes(choice.get("message", b"")) else "end"
         written = None if meaning in (None, "failed") else _WRITTEN[meaning]
         choice["finish_reason"] = msgspec.Raw(encode(written))

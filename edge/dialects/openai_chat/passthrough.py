@@ -1,21 +1,20 @@
-"""OpenAI Chat Completions and Embeddings, passed through.
+"""Pass OpenAI Chat Completions through.
 
-Theory of operation of `ChatRelay`. A live stream is thousands of chunks that differ in a few
-letters. Three ways through, the quickest first:
+Theory of operation of `ChatRelay`. A stream is thousands of chunks that differ in a few letters.
+There are three paths, the quickest first:
 
-* The block begins and ends as the last ordinary text chunk did, and between the two there is no
-  quote, no backslash and no line end: it differs in the inside of one JSON string only, so what
-  was true of that chunk is true of it, and its ends are replaced by ours.
-* Each event is one `data:` line with the learnt spelling of the model in it, and the block has
-  neither usage nor an error nor a finish reason: a replace. Such a block is the pattern of the
-  first way. What has to leave such a block, or change in it, is learnt from events that were looked
-  at (`disclosure.Spellings`); the model's name is only one of these.
-* Everything else (first chunk, finish, usage, `[DONE]`, comments, anything strange) is looked at
+* The block begins and ends like the last ordinary text chunk, with no quote, backslash or line end
+  in between. It differs from that chunk in the inside of one JSON string only, so it is treated
+  alike: its two ends are replaced by the caller's.
+* Each event is one `data:` line with the learned spelling of the model, and the block has no usage,
+  error or finish reason: one `bytes.replace`. Such a block becomes the template of the first path.
+  What else has to be replaced is learned from events that were decoded (`disclosure.Spellings`).
+* Everything else (first chunk, finish, usage, `[DONE]`, comments, anything irregular) is decoded
   event by event.
 
-Usage is always asked from the upstream. When the client did not ask for it, `usage: null` members
-are cut out, the closing chunk that only carries usage is dropped, and usage inside a chunk with
-choices is removed from it.
+Usage is always requested from the upstream. If the client did not request it, `usage: null` members
+are cut out, the closing chunk that only carries usage is dropped, and usage is removed from chunks
+with choices.
 """
 
 import re
@@ -26,10 +25,10 @@ import msgspec
 
 from edge.dialects.disclosure import TELLING, Spellings, finder, tells
 from edge.dialects.errors import failed_by, says_error
+from edge.dialects.events import Failed
 from edge.dialects.heartbeats import is_heartbeat
-from edge.dialects.lenient import lenient, mended
-from edge.dialects.neutral import Failed
-from edge.dialects.output_size import OutputSize, said_by
+from edge.dialects.lenient_json import decode_leniently, repaired_json
+from edge.dialects.output_size import OutputSize, size_of_events
 from edge.dialects.passthrough import (
     BACKSLASH,
     KEEP_ALIVE,
@@ -40,28 +39,28 @@ from edge.dialects.passthrough import (
     Dialect,
     Echo,
     Fields,
-    UpstreamBroke,
+    UpstreamError,
     decode_fields,
+    each_event,
     encode,
-    event_by_event,
     rename,
     spelling_of_model,
     without_data,
 )
-from edge.dialects.split_characters import Halves
-from edge.dialects.stops import interrupted, stop_of
-from edge.requests.untyped import number
+from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.stop_reasons import interrupted, stop_of
+from edge.requests.untyped_json import number
 from edge.vendors.openai_models import is_openai
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.problem import invalid_value
 
-from .editing import OWN, Editor, asks_for_several, is_odd
-from .families import refuses_unknown
-from .frames import NEEDED, failure_of, failure_of_bare, is_done
+from .editing import OWN, ChatEditor, asks_for_several, is_odd
+from .failures import NEEDED, failure_of, failure_of_bare, is_done
+from .model_families import refuses_unknown
 from .read_answer import read
-from .signatures import without_seals, without_thinking
-from .usual import usual
+from .signatures import without_packed_thinking, without_thinking
+from .standard_answer import finish_standard
 from .wire import NULL, usage_in
 from .write_answer import DONE
 
@@ -70,7 +69,7 @@ _TEXT = b'"content":"'
 _NAMED = b'"model"'
 _MARKED, _UNMARKED = b'"system_fingerprint":', b'"system_fingerprint":null'
 _LESSONS = 64
-"""Chunks of one stream from which a shape is learnt: some servers write each in a shape of its own.
+"""Chunks of a stream from which templates are learned: some servers write every chunk differently.
 """
 _END = sse.Event("", b"[DONE]")
 
@@ -138,17 +137,17 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
     """
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
-        out["messages"] = without_seals(out["messages"])
+        out["messages"] = without_packed_thinking(out["messages"])
         if is_openai(family or model) or refuses_unknown(family or model):
             out["messages"] = without_thinking(out["messages"])
     if stream:
         options = fields.get("stream_options", _NO_OPTIONS)
         try:
-            asked = decode_fields(options) if _decode_options(options) is not None else {}
+            requested_model = decode_fields(options) if _decode_options(options) is not None else {}
         except UNREADABLE:
             why = "expected an object in which `include_usage` is true or false"
             raise invalid_value("stream_options", why) from None
-        out["stream_options"] = msgspec.Raw(encode({**asked, "include_usage": _TRUE}))
+        out["stream_options"] = msgspec.Raw(encode({**requested_model, "include_usage": _TRUE}))
     return encode(out)
 
 
@@ -161,19 +160,19 @@ class ChatRelay:
     """One chat stream on its way to the client. disclose: the upstream may be named."""
 
     __slots__ = (
-        "_asked",
         "_disclose",
         "_editor",
         "_finished",
-        "_halves",
         "_head",
+        "_joiner",
         "_least",
         "_lessons",
-        "_made",
         "_odd",
         "_our_head",
         "_our_tail",
         "_ours",
+        "_output_size",
+        "_requested_model",
         "_spellings",
         "_strip",
         "_tail",
@@ -187,7 +186,7 @@ class ChatRelay:
     answer = b""
 
     def __init__(
-        self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
+        self, fields: Fields, requested_model: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
         self._least = 1 << 62  # until a text chunk has been seen, no block is long enough
@@ -195,15 +194,17 @@ class ChatRelay:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
-        self._made = OutputSize()
+        self._output_size = OutputSize()
         self._tier: Any = None
-        self._asked = asked
+        self._requested_model = requested_model
         self._disclose = disclose
-        self._editor = Editor("delta", asked, several=asks_for_several(fields), disclose=disclose)
+        self._editor = ChatEditor(
+            "delta", requested_model, several=asks_for_several(fields), disclose=disclose
+        )
         self._finished = False
-        self._halves = Halves()
+        self._joiner = CharacterJoiner()
         self._ours = b""
-        """The model's member as the client gets it; b"" until the upstream's is learnt."""
+        """The model's member as the client gets it; b"" until the upstream's is learned."""
         self._spellings = Spellings()
         self._strip = not _wants_usage(fields)
         self._odd = _ODD[self._strip, disclose]
@@ -211,9 +212,9 @@ class ChatRelay:
             self._spellings.add(_NULL_USAGE, b"")
 
     @property
-    def said(self) -> int:
+    def output_size(self) -> int:
         """Bytes of text that the model made so far."""
-        return self._made.bytes
+        return self._output_size.bytes
 
     def encode_failure(self, content: dict[str, Any]) -> None:
         """Nothing: no event is numbered."""
@@ -227,13 +228,13 @@ class ChatRelay:
         ):
             text = block[len(self._head) : -len(self._tail)]
             if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
-                self._made.bytes += len(text)
+                self._output_size.bytes += len(text)
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
-        if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
-            block = self._halves.join(block)
-            if self._halves.held:
+        if (BACKSLASH in block and b"\\u" in block) or self._joiner.held:
+            block = self._joiner.join(block)
+            if self._joiner.held:
                 self._least = 1 << 62  # the next event must not pass by the half that waits
         if self.content and self._ours:
             out = block
@@ -248,14 +249,14 @@ class ChatRelay:
                 and self._odd(out) is None
             ):
                 self._learn(block)
-                self._made.add(block, events)
+                self._output_size.add(block, events)
                 return out
-        return event_by_event(block, self._event)
+        return each_event(block, self._event)
 
     def _learn(self, block: bytes) -> None:
         """Take `block`, looked through and found to be ordinary, as the shape of those to come."""
         found = block.rfind(_TEXT)
-        if found < 0 or not self._lessons or self._halves.held:
+        if found < 0 or not self._lessons or self._joiner.held:
             return
         start = found + len(_TEXT)
         end = block.find(b'"', start)
@@ -273,7 +274,7 @@ class ChatRelay:
             return b"" if self.complete else without_data(event)
         if is_done(parsed.data):
             if not self._finished:
-                raise UpstreamBroke("the stream ended before its finish reason")
+                raise UpstreamError("the stream ended before its finish reason")
             self._close()
             return event if parsed == _END else DONE
         try:
@@ -281,16 +282,16 @@ class ChatRelay:
         except UNREADABLE as error:
             if is_heartbeat(parsed):
                 return b""
-            chunk, data = _mended(parsed.data, f"a frame is not a chat chunk: {error}")
+            chunk, data = _decode_repaired(parsed.data, f"a frame is not a chat chunk: {error}")
             event = sse.encode(data)
         failed = failure_of(chunk, data, parsed.name)
         if failed is not None:
-            raise UpstreamBroke.by(failed)
+            raise UpstreamError.by(failed)
         if not chunk.choices and bytes(chunk.usage) == b"null":
             known = chunk.choices is not None or chunk.object is not None
             failed = failure_of_bare(sse.Event(parsed.name, data), known=known)
             if failed is not None:
-                raise UpstreamBroke.by(failed)
+                raise UpstreamError.by(failed)
             if not known:
                 return b""
         return self._chunk(chunk, data, event)
@@ -299,7 +300,7 @@ class ChatRelay:
         choices = chunk.choices or []
         changed = folds = self._editor.folds(choices[0].index if choices else None, len(choices))
         if not folds:
-            self._made.add(event, 1)
+            self._output_size.add(event, 1)
         interrupted: Failed | None = None
         for choice in choices:
             if choice.finish_reason is not None:
@@ -323,14 +324,14 @@ class ChatRelay:
                     return b""
                 drop = (*drop, "usage")
         if interrupted is not None:
-            broke = UpstreamBroke.by(interrupted)
+            broke = UpstreamError.by(interrupted)
             if any(map(_has_content, choices)):
                 broke.passed = self._edited(data, choices=True, drop=drop, folds=folds)
             raise broke
         event, known = self._named(chunk, event)
         named = not self._disclose and (tells(event) or event.count(_NAMED) > known)
         if changed or drop or named:
-            self._spellings.learn(event, self._asked)
+            self._spellings.learn(event, self._requested_model)
             return self._edited(data, choices=changed, drop=drop, folds=folds)
         return event
 
@@ -338,11 +339,11 @@ class ChatRelay:
         """folds: only what is left of the choices counts as said: the others were not asked for."""
         out = sse.encode(self._editor.edit(data, choices=choices, drop=drop))
         if folds:
-            self._made.add(out, 1)
+            self._output_size.add(out, 1)
         return out
 
     def _named(self, chunk: _Answer, event: bytes) -> tuple[bytes, int]:
-        """`event` with the caller's name of the model, whose spelling is learnt if it is new, and
+        """`event` with the caller's name of the model, whose spelling is learned if it is new, and
         how many such members stand in it as they should."""
         if chunk.model is None:
             return event, 0
@@ -350,9 +351,9 @@ class ChatRelay:
         if not self._ours or self._ours not in out:
             try:
                 theirs = spelling_of_model(event, chunk.model)
-            except UpstreamBroke:  # a number, or a name in other letters
+            except UpstreamError:  # a number, or a name in other letters
                 return event, -1
-            self._ours = b'"model":' + encode(self._asked)
+            self._ours = b'"model":' + encode(self._requested_model)
             self._spellings.add(theirs, self._ours)
             out = self._spellings.apply(event)
         return out, 1
@@ -365,11 +366,11 @@ class ChatRelay:
         """A stream may end without `[DONE]`, but not without a finish reason."""
         if self.complete:
             return b""
-        out = event_by_event(self._halves.rest(), self._event)
+        out = each_event(self._joiner.rest(), self._event)
         if self._finished:
             self._close()
             return out + DONE
-        broke = UpstreamBroke("the stream ended before its finish reason")
+        broke = UpstreamError("the stream ended before its finish reason")
         broke.passed = out
         raise broke
 
@@ -380,13 +381,13 @@ def _interruption(choice: _Choice) -> Failed:
     return interrupted(choice.finish_reason)
 
 
-def _mended(data: bytes, reason: str) -> tuple[_Answer, bytes]:
-    """`data` read leniently, and as JSON that every client can read. Raises UpstreamBroke."""
+def _decode_repaired(data: bytes, reason: str) -> tuple[_Answer, bytes]:
+    """`data` read leniently, and as JSON that every client can read. Raises UpstreamError."""
     try:
-        data = mended(data)
-        return lenient(_decode_answer, data, NEEDED), data
+        data = repaired_json(data)
+        return decode_leniently(_decode_answer, data, NEEDED), data
     except UNREADABLE:
-        raise UpstreamBroke(reason) from None
+        raise UpstreamError(reason) from None
 
 
 def _has_content(choice: _Choice) -> bool:
@@ -394,29 +395,29 @@ def _has_content(choice: _Choice) -> bool:
     return bool(choice.text) or _is_filled(choice.delta or {})
 
 
-def _is_filled(said: Fields) -> bool:
-    return any(name != "role" and bytes(value) not in _EMPTY for name, value in said.items())
+def _is_filled(output_size: Fields) -> bool:
+    return any(name != "role" and bytes(value) not in _EMPTY for name, value in output_size.items())
 
 
-def finish_plain(
+def finish_body(
     body: bytes,
-    asked: str,
+    requested_model: str,
     echo: Echo = NO_ECHO,
     *,
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
-    """The client's body and the usage of an unstreamed answer. Raises UpstreamBroke.
+    """The client's body and the usage of an unstreamed answer. Raises UpstreamError.
 
     fields: of the request. disclose: the upstream may be named.
     """
-    known_form = None if disclose else usual(body, asked)
-    if known_form is not None:
-        return known_form
+    standard = None if disclose else finish_standard(body, requested_model)
+    if standard is not None:
+        return standard
     try:
         answer = _decode_answer(body)
     except UNREADABLE as error:
-        answer, body = _mended(body, f"the answer is not a chat completion: {error}")
+        answer, body = _decode_repaired(body, f"the answer is not a chat completion: {error}")
     changed = not _is_ordinary(answer) and _changes(answer, body)
     mark = bytes(answer.system_fingerprint)
     if not disclose and mark != b"null":  # as most have; anything else that tells is rare
@@ -425,13 +426,15 @@ def finish_plain(
     known = int(answer.model is not None)
     named = not disclose and (body.count(_NAMED) > known or tells(body, bytes(answer.usage)))
     if changed or drop or named:
-        editor = Editor("message", asked, several=asks_for_several(fields), disclose=disclose)
+        editor = ChatEditor(
+            "message", requested_model, several=asks_for_several(fields), disclose=disclose
+        )
         try:
             body = editor.edit(body, choices=changed, drop=drop)
         except UNREADABLE as error:
-            raise UpstreamBroke(f"the answer is not a chat completion: {error}") from None
+            raise UpstreamError(f"the answer is not a chat completion: {error}") from None
     elif answer.model is not None:
-        body = rename(body, answer.model, asked)
+        body = rename(body, answer.model, requested_model)
     return body, usage_in(answer)
 
 
@@ -452,19 +455,19 @@ def _is_ordinary(answer: _Answer) -> bool:
 
 
 def _changes(answer: _Answer, body: bytes) -> bool:
-    """Whether the choices of a body that is not ordinary change on their way. Raises UpstreamBroke
+    """Whether the choices of a body that is not ordinary change on their way. Raises UpstreamError
     if it is no answer.
     """
     failed = failure_of(answer, body)
     if failed is not None:
-        raise UpstreamBroke.by(failed)
+        raise UpstreamError.by(failed)
     choices = answer.choices or []
     odd = [choice for choice in choices if not _is_plain(choice)]
     if len(odd) == len(choices) and not any(map(_answers, odd)):
-        raise UpstreamBroke.by(failed_by(body))
+        raise UpstreamError.by(failed_by(body))
     for choice in odd:
         if says_error(choice.error) or stop_of(choice.finish_reason) == "failed":
-            raise UpstreamBroke.by(_interruption(choice))
+            raise UpstreamError.by(_interruption(choice))
     several = len(choices) > 1 or bool(choices[0].index)
     return several or any(is_odd(choice.finish_reason) for choice in odd)
 
@@ -497,7 +500,7 @@ class _Choices(msgspec.Struct):
 _decode_choices = msgspec.json.Decoder(_Choices).decode
 
 
-def said(body: bytes) -> int:
+def output_size(body: bytes) -> int:
     """Bytes of text in all choices of an unstreamed answer."""
     try:
         choices = _decode_choices(body).choices
@@ -506,10 +509,14 @@ def said(body: bytes) -> int:
     total = 0
     for choice in choices:
         choice.pop("index", None)
-        total += said_by(read(encode({"choices": [choice]})))
+        total += size_of_events(read(encode({"choices": [choice]})))
     return total
 
 
 DIALECT = Dialect(
-    prepare=prepare, relay=ChatRelay, finish_plain=finish_plain, said=said, ping=KEEP_ALIVE
+    prepare=prepare,
+    relay=ChatRelay,
+    finish_body=finish_body,
+    output_size=output_size,
+    ping=KEEP_ALIVE,
 )

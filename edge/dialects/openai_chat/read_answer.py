@@ -26,18 +26,14 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.dialects import errors
+from edge.dialects.conversation import Citation, Origin, Signature
 from edge.dialects.errors import says_error
-from edge.dialects.heartbeats import is_heartbeat
-from edge.dialects.lenient import lenient, mended
-from edge.dialects.neutral import (
-    Citation,
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
     Failed,
-    Opaque,
-    Origin,
     RefusalDelta,
     Signed,
     Started,
@@ -48,17 +44,19 @@ from edge.dialects.neutral import (
     ToolDelta,
     ToolOpened,
 )
-from edge.dialects.ordinary import OrdinaryText
+from edge.dialects.heartbeats import is_heartbeat
+from edge.dialects.lenient_json import decode_leniently, repaired_json
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.sse_reader import SseReader
-from edge.dialects.stops import interrupted, stop_of
-from edge.requests.untyped import decode_any
+from edge.dialects.stop_reasons import interrupted, stop_of
+from edge.dialects.text_template import TextTemplate
+from edge.requests.untyped_json import decode_any
 from middlewares import sse
 from middlewares.exchange import Usage
 
-from .calls import Call, Calls
-from .frames import NEEDED, failure_of, failure_of_bare, is_done
-from .signatures import packed_seal, seal_of
+from .failures import NEEDED, failure_of, failure_of_bare, is_done
+from .signatures import call_signature, pack_call_signature
+from .tool_calls import CallTracker, PendingCall
 from .wire import NULL, Annotation, CallFragment, Choice, Chunk, Delta, Part, decode_chunk, usage_in
 
 Kind = Literal["text", "refusal", "thinking"]
@@ -79,18 +77,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChatReader(SseReader):
-    """One streamed answer. See `sides.Reader`."""
+    """One streamed answer. See `codec.AnswerDecoder`."""
 
     __slots__ = (
         "_calls",
         "_citations",
         "_counted",
+        "_has_output",
         "_line",
         "_open",
         "_ordinary",
         "_reason",
         "_reasoning",
-        "_said",
         "_sequence",
         "_speaker",
         "_spoke",
@@ -100,16 +98,16 @@ class ChatReader(SseReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls = Calls()
+        self._calls = CallTracker()
         self._citations: list[Citation] = []
         self._counted = False
-        self._line: deque[Call | _Held] = deque()
-        self._open: Kind | Call | None = None
-        self._ordinary = OrdinaryText(b'"content"')
+        self._line: deque[PendingCall | _Held] = deque()
+        self._open: Kind | PendingCall | None = None
+        self._ordinary = TextTemplate(b'"content"')
         self._reason: Stop | None = None
         self._reasoning = ""
         """Which of the members that hold reasoning is read: servers fill several alike."""
-        self._said = False
+        self._has_output = False
         self._sequence: str | None = None
         self._speaker = 0
         """The choice whose text is read."""
@@ -132,8 +130,8 @@ class ChatReader(SseReader):
             answer = decode_chunk(body)
         except UNREADABLE:
             try:
-                body = mended(body)
-                answer = lenient(decode_chunk, body, NEEDED)
+                body = repaired_json(body)
+                answer = decode_leniently(decode_chunk, body, NEEDED)
             except UNREADABLE:
                 return [errors.broken("the answer is not a chat completion", body)]
         failed = failure_of(answer, body)
@@ -148,7 +146,7 @@ class ChatReader(SseReader):
                 call.index = at  # each entry is a call of its own, whatever its id
         self._read(answer, body, out)
         if not self._over:
-            if self._said or self._line:
+            if self._has_output or self._line:
                 self._reason = self._reason or "end"  # a body ends where it ends
             self._stop(out)
         return out
@@ -185,8 +183,8 @@ class ChatReader(SseReader):
         if is_heartbeat(event):
             return
         try:
-            data = mended(event.data)
-            chunk = lenient(decode_chunk, data, NEEDED)
+            data = repaired_json(event.data)
+            chunk = decode_leniently(decode_chunk, data, NEEDED)
         except UNREADABLE:
             self._fail(errors.broken("a frame is not a chat chunk", event.data), out)
             return
@@ -289,9 +287,9 @@ class ChatReader(SseReader):
 
     def _turn_to(self, held: "_Held", out: list[Event]) -> bool:
         """Close what is open and open `held`; False if it has to wait in line."""
-        if isinstance(self._open, Call) or self._line:
+        if isinstance(self._open, PendingCall) or self._line:
             last = self._line[-1] if self._line else None
-            if isinstance(last, _Held) and last.kind == held.kind and last.opaque is None:
+            if isinstance(last, _Held) and last.kind == held.kind and last.signature is None:
                 last.add(held)
             else:
                 self._line.append(held)
@@ -299,14 +297,14 @@ class ChatReader(SseReader):
             return False
         self._close(out)
         self._open = held.kind
-        self._said = True
+        self._has_output = True
         self._spoke = self._spoke or held.kind == "text"
         return True
 
     def _call(self, fragment: CallFragment, out: list[Event]) -> None:
         call, new = self._calls.find(fragment)
         if fragment.extra_content is not NULL:
-            call.seal = call.seal or seal_of(fragment.extra_content)
+            call.signature = call.signature or call_signature(fragment.extra_content)
         if new:
             self._line.append(call)
         if call is self._open:
@@ -317,35 +315,35 @@ class ChatReader(SseReader):
     def _advance(self, out: list[Event], *, ending: bool = False) -> None:
         """Open what waits in line, as far as what is open lets it."""
         while self._line:
-            if isinstance(self._open, Call) and not (ending or self._open.whole()):
+            if isinstance(self._open, PendingCall) and not (ending or self._open.whole()):
                 return
             first = self._line[0]
-            if isinstance(first, Call):
-                told = len(self._line) > 1 or ending
-                if not first.name or not (first.said or told):
+            if isinstance(first, PendingCall):
+                must_open = len(self._line) > 1 or ending
+                if not first.name or not (first.fragments or must_open):
                     if not ending:
                         return
                     self._line.popleft()
-                    if first.said:
+                    if first.fragments:
                         self._fail(errors.broken("a tool call without a name"), out)
                         return
                     continue
                 self._close(out)
-                self._seal(first, out, behind=False)
+                self._sign_call(first, out, behind=False)
                 self._open = first
-                first.opened = self._said = True
+                first.opened = self._has_output = True
                 out.append(ToolOpened(first.id, first.name, first.custom))
                 self._pass(first, out)
             else:
                 self._close(out)
                 first.flush(out)
-                self._open = first.kind if first.opaque is None else None
-                self._said = True
-                if first.opaque is not None:
+                self._open = first.kind if first.signature is None else None
+                self._has_output = True
+                if first.signature is not None:
                     out.append(Closed())
             self._line.popleft()
 
-    def _pass(self, call: Call, out: list[Event]) -> None:
+    def _pass(self, call: PendingCall, out: list[Event]) -> None:
         out.extend(map(ToolDelta, call.waiting))
         call.waiting.clear()
 
@@ -357,8 +355,8 @@ class ChatReader(SseReader):
             self._citations.clear()
         closed, self._open = self._open, None
         out.append(Closed())
-        if isinstance(closed, Call):
-            self._seal(closed, out, behind=True)
+        if isinstance(closed, PendingCall):
+            self._sign_call(closed, out, behind=True)
         self._count(out)
 
     def _count(self, out: list[Event]) -> None:
@@ -386,24 +384,26 @@ class ChatReader(SseReader):
     def _sign(self, detail: dict[str, Any], out: list[Event]) -> None:
         """Keep all of a detail but its text, for the server to have it back as it was."""
         rest = {key: value for key, value in detail.items() if key not in ("text", "summary")}
-        opaque = Opaque(
+        signature = Signature(
             origin=_ORIGIN,
             data=_encode(rest).decode(),
             id=detail["id"] if isinstance(detail.get("id"), str) else "",
             redacted="data" in detail and self._open != "thinking",
         )
-        if self._open == "thinking" or self._turn_to(_Held("thinking", "", opaque), out):
-            out.append(Signed(opaque))
+        if self._open == "thinking" or self._turn_to(_Held("thinking", "", signature), out):
+            out.append(Signed(signature))
             self._close(out)
 
-    def _seal(self, call: Call, out: list[Event], *, behind: bool) -> None:
+    def _sign_call(self, call: PendingCall, out: list[Event], *, behind: bool) -> None:
         """Tell what `call` is sealed with as a thought of its own, since calls have no room for it
         in other dialects. behind: it came when the call was open already.
         """
-        if call.seal:
-            sealed = Opaque(origin=_ORIGIN, data=packed_seal(call.seal, behind=behind), id=call.id)
-            call.seal = b""
-            out += (Signed(sealed), Closed())
+        if call.signature:
+            packed = Signature(
+                origin=_ORIGIN, data=pack_call_signature(call.signature, behind=behind), id=call.id
+            )
+            call.signature = b""
+            out += (Signed(packed), Closed())
 
     def _parts(self, parts: list[Part], out: list[Event]) -> None:
         for part in parts:
@@ -457,22 +457,22 @@ class ChatReader(SseReader):
 class _Held:
     """Text, or a signature, that waits for a call to be whole."""
 
-    __slots__ = ("kind", "opaque", "texts")
+    __slots__ = ("kind", "signature", "texts")
 
-    def __init__(self, kind: Kind, text: str, opaque: Opaque | None = None) -> None:
+    def __init__(self, kind: Kind, text: str, signature: Signature | None = None) -> None:
         self.kind = kind
         self.texts = [text] if text else []
-        self.opaque = opaque
+        self.signature = signature
 
     def add(self, more: "_Held") -> None:
         self.texts += more.texts
-        if more.opaque is not None:
-            self.opaque = replace(more.opaque, redacted=False)
+        if more.signature is not None:
+            self.signature = replace(more.signature, redacted=False)
 
     def flush(self, out: list[Event]) -> None:
         out.extend(map(_DELTA[self.kind], self.texts))
-        if self.opaque is not None:
-            out.append(Signed(self.opaque))
+        if self.signature is not None:
+            out.append(Signed(self.signature))
 
 
 def _number(choices: Sequence[Choice]) -> None:
@@ -490,8 +490,8 @@ def _text_of(chunk: Chunk) -> str:
     delta = choice.delta
     if delta is None or not isinstance(delta.content, str) or choice.finish_reason:
         return ""
-    told = (delta.reasoning_content, delta.reasoning, delta.reasoning_details, delta.refusal)
-    if any(told) or delta.tool_calls or delta.function_call is not None or delta.annotations:
+    must_open = (delta.reasoning_content, delta.reasoning, delta.reasoning_details, delta.refusal)
+    if any(must_open) or delta.tool_calls or delta.function_call is not None or delta.annotations:
         return ""
     return delta.content
 

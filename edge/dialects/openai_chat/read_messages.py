@@ -7,8 +7,7 @@ older `function_call` never had.
 
 from typing import Any
 
-from edge.dialects.check import array, json_text, mapping, one_of, string
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Block,
     Cache,
     Document,
@@ -19,10 +18,11 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
+from edge.dialects.validation import array, json_text, mapping, one_of, string
 from middlewares.problem import expected
 
-from .calls import text_of
 from .read_parts import cache_of, read_content, read_thinking, result_content
+from .tool_calls import text_of
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _INSTRUCTING = ("system", "developer")
@@ -102,11 +102,11 @@ def _assistant(message: dict[str, Any], path: str, legacy: _LegacyIds) -> list[B
     refusal = message.get("refusal")
     if refusal:
         blocks.append(Refusal(text=string(refusal, f"{path}.refusal")))
-    told = {block.id for block in blocks if isinstance(block, ToolCall) and block.id}
+    known_ids = {block.id for block in blocks if isinstance(block, ToolCall) and block.id}
     where = f"{path}.tool_calls"
     for at, entry in enumerate(array(message.get("tool_calls") or [], where)):
         call = _call(mapping(entry, f"{where}[{at}]"), f"{where}[{at}]")
-        if call.id not in told:
+        if call.id not in known_ids:
             blocks.append(call)
     function = message.get("function_call")
     if function is not None:

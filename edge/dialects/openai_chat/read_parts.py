@@ -3,9 +3,7 @@
 from base64 import b64decode
 from typing import Any
 
-from edge.dialects.check import array, json_text, mapping, string
-from edge.dialects.media import read_data_url, sniffed
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Cache,
@@ -17,7 +15,9 @@ from edge.dialects.neutral import (
     ToolCall,
     ToolResult,
 )
+from edge.dialects.data_urls import read_data_url, sniffed
 from edge.dialects.signatures import unpack
+from edge.dialects.validation import array, json_text, mapping, string
 from middlewares.problem import expected
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins
@@ -222,10 +222,10 @@ def _source_document(part: dict[str, Any], path: str) -> Document | Image:
 def thinking_block(block: dict[str, Any], path: str) -> Thinking:
     """Anthropic's block of thinking. Only a signature that we packed is believed."""
     if block.get("type") == "redacted_thinking":
-        return Thinking(opaque=unpack(string(block.get("data") or "", f"{path}.data")))
+        return Thinking(signature=unpack(string(block.get("data") or "", f"{path}.data")))
     return Thinking(
         text=string(block.get("thinking") or "", f"{path}.thinking"),
-        opaque=unpack(string(block.get("signature") or "", f"{path}.signature")),
+        signature=unpack(string(block.get("signature") or "", f"{path}.signature")),
     )
 
 
@@ -245,12 +245,12 @@ def read_thinking(message: dict[str, Any], path: str) -> list[Block]:
     where = f"{path}.reasoning_details"
     for at, entry in enumerate(array(message.get("reasoning_details") or [], where)):
         detail = mapping(entry, f"{where}[{at}]")
-        sealed = detail.get("signature") or detail.get("data") or ""
+        packed = detail.get("signature") or detail.get("data") or ""
         text = detail.get("text") or detail.get("summary") or ""
         blocks.append(
             Thinking(
                 text=string(text, f"{where}[{at}].text"),
-                opaque=unpack(string(sealed, f"{where}[{at}].signature")),
+                signature=unpack(string(packed, f"{where}[{at}].signature")),
             )
         )
     if blocks:

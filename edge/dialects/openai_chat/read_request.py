@@ -7,11 +7,11 @@ gets back (several choices, sound) is refused.
 
 from typing import Any
 
-from edge.dialects.check import Members, array, mapping, read_top_k, string, unsupported, whole
-from edge.dialects.effort import read_effort
-from edge.dialects.neutral import Conversation, OutputFormat, Reasoning
+from edge.dialects.conversation import Conversation, OutputFormat, Reasoning
 from edge.dialects.output_format import read_format
 from edge.dialects.passthrough import Fields
+from edge.dialects.reasoning_effort import read_effort
+from edge.dialects.validation import Members, array, mapping, read_top_k, string, unsupported, whole
 from middlewares.problem import expected
 
 from .read_messages import read_messages

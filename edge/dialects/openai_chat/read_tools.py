@@ -6,8 +6,8 @@ several dialects mix them up (Cursor does).
 
 from typing import Any
 
-from edge.dialects.check import Members, mapping, string
-from edge.dialects.neutral import Tool, ToolChoice
+from edge.dialects.conversation import Tool, ToolChoice
+from edge.dialects.validation import Members, mapping, string
 from middlewares.problem import expected
 
 from .read_parts import cache_of

@@ -1,11 +1,12 @@
-"""What a model wants back unchanged, and what only another vendor's model could read.
+"""Signatures in Chat: those of tool calls, and packed thinking that is removed from a history.
 
 Gemini signs its calls (`extra_content` of an entry of `tool_calls`) and refuses a history without
-the signature. Dialects without room for it carry it as a thought before the call (`packed_seal`).
+the signature. Dialects without a member for it carry it as a thinking block before the call
+(`pack_call_signature`).
 
 A conversation may have begun on a model of another dialect: the caller then sends back thinking
-that was packed for it (`opaque`). A chat upstream can make nothing of it, and some refuse it. All
-else passes as the bytes it came in; of a history without the mark not one is looked at twice.
+that was packed for it (`edge.dialects.signatures`). No Chat upstream can use it, and some refuse
+it. Everything else passes as the bytes it came in; a history without the mark is not decoded.
 """
 
 import msgspec
@@ -20,8 +21,8 @@ _CALLS = "tool_calls"
 _EXTRA = "extra_content"
 
 
-class _Sealed(msgspec.Struct):
-    """What stands for the seal of a call where calls have no room for one.
+class _CallSignature(msgspec.Struct):
+    """The signature of a call, in a dialect whose calls have no member for one.
 
     behind: it belongs to the call before it, not to the next.
     """
@@ -30,27 +31,27 @@ class _Sealed(msgspec.Struct):
     behind: bool = False
 
 
-_decode_sealed = msgspec.json.Decoder(_Sealed).decode
+_decode_call_signature = msgspec.json.Decoder(_CallSignature).decode
 
 
-def seal_of(extra: msgspec.Raw) -> bytes:
-    """The `extra_content` of a call if it holds anything to be given back, else b""."""
+def call_signature(extra: msgspec.Raw) -> bytes:
+    """The `extra_content` of a call if it holds a signature, else b""."""
     raw = bytes(extra)
     return raw if raw.startswith(b"{") and b'"thought_signature"' in raw else b""
 
 
-def packed_seal(seal: bytes, *, behind: bool) -> str:
-    """The data of a thought that carries `seal` (see `unpacked_seal`)."""
-    return encode(_Sealed(msgspec.Raw(seal), behind)).decode()
+def pack_call_signature(signature: bytes, *, behind: bool) -> str:
+    """The data of a thinking block that carries `signature` (see `unpack_call_signature`)."""
+    return encode(_CallSignature(msgspec.Raw(signature), behind)).decode()
 
 
-def unpacked_seal(data: str) -> tuple[msgspec.Raw, bool] | None:
-    """The seal in the data of a thought, and whether it belongs to the call before it."""
+def unpack_call_signature(data: str) -> tuple[msgspec.Raw, bool] | None:
+    """The signature in a thinking block, and whether it belongs to the call before it."""
     try:
-        sealed = _decode_sealed(data)
+        signed = _decode_call_signature(data)
     except UNREADABLE:
         return None
-    return sealed.extra_content, sealed.behind
+    return signed.extra_content, signed.behind
 
 
 class _Entry(msgspec.Struct):
@@ -62,7 +63,7 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_entry = msgspec.json.Decoder(_Entry).decode
 
 
-def without_seals(messages: msgspec.Raw) -> msgspec.Raw:
+def without_packed_thinking(messages: msgspec.Raw) -> msgspec.Raw:
     """`messages`, a JSON array, without packed thinking. What cannot be read stays as it is."""
     if _MARK not in bytes(messages):
         return messages
@@ -88,8 +89,9 @@ def _cleaned(message: msgspec.Raw) -> msgspec.Raw:
 
 
 def without_thinking(messages: msgspec.Raw) -> msgspec.Raw:
-    """`messages` without what was thought in plain words, and without the seals of calls: some
-    refuse members they do not know.
+    """`messages` without plain-text thinking and call signatures.
+
+    Some servers refuse members that they do not know.
     """
     raw = bytes(messages)
     if _THINKING.encode() not in raw and _EXTRA.encode() not in raw:
@@ -108,10 +110,10 @@ def _thoughtless(message: msgspec.Raw) -> msgspec.Raw:
     changed = fields.pop(_THINKING, None) is not None
     if _EXTRA.encode() in bytes(fields.get(_CALLS, b"")):
         calls = [decode_fields(call) for call in _decode_list(fields[_CALLS])]
-        sealed = [call for call in calls if _EXTRA in call]
-        for call in sealed:
+        signed = [call for call in calls if _EXTRA in call]
+        for call in signed:
             del call[_EXTRA]
-        if sealed:
+        if signed:
             fields[_CALLS] = msgspec.Raw(encode(calls))
             changed = True
     return msgspec.Raw(encode(fields)) if changed else message
@@ -120,5 +122,5 @@ def _thoughtless(message: msgspec.Raw) -> msgspec.Raw:
 def _is_packed(entry: msgspec.Raw) -> bool:
     read = _decode_entry(entry)
     return any(
-        sealed is not None and sealed.startswith(MARK) for sealed in (read.signature, read.data)
+        signed is not None and signed.startswith(MARK) for signed in (read.signature, read.data)
     )

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.counts import Count, disjoint, member, tokens
 from edge.dialects.passthrough import UNREADABLE
-from edge.requests.untyped import number
+from edge.dialects.token_counts import Count, disjoint, member, tokens
+from edge.requests.untyped_json import number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -36,14 +36,14 @@ class ChatUsage(Struct):
 
     def normal(self) -> Usage:
         """The same figures, disjoint."""
-        given, made = self.prompt_tokens_details, self.completion_tokens_details
-        read = member(given, "cached_tokens") if given else None
+        input_details, output_details = self.prompt_tokens_details, self.completion_tokens_details
+        read = member(input_details, "cached_tokens") if input_details else None
         usage = disjoint(
             self.prompt_tokens,
             self.completion_tokens,
             read=read or self.prompt_cache_hit_tokens or self.cached_tokens,
-            written=member(given, "cache_write_tokens") if given else None,
-            reasoning=member(made, "reasoning_tokens") if made else None,
+            written=member(input_details, "cache_write_tokens") if input_details else None,
+            reasoning=member(output_details, "reasoning_tokens") if output_details else None,
             total=self.total_tokens,
         )
         if self.server_tool_use or self.num_search_queries or self.num_sources_used:
@@ -68,12 +68,12 @@ def usage_in(answer: Any, *, only_input: bool = False) -> Usage | None:
     if raw is NULL or bytes(raw) == b"null":
         return None
     try:
-        told = _decode_usage(raw)
+        decoded = _decode_usage(raw)
     except UNREADABLE:
         return None
     if only_input:
-        told.prompt_tokens = told.prompt_tokens or told.total_tokens
-    usage = told.normal()
+        decoded.prompt_tokens = decoded.prompt_tokens or decoded.total_tokens
+    usage = decoded.normal()
     if type(answer.service_tier) is str:
         usage.tiers = (answer.service_tier, "", "")
     return usage

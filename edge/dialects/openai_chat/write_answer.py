@@ -13,8 +13,8 @@ text between two constants.
     Closed                     of a call without arguments: `{}`; of a text: its annotations
     Stopped                    finish reason; usage if it was asked for; [DONE]
 
-Thinking that only another vendor can read back is packed (`opaque`), as no chat upstream ever takes
-it as it is. A caller of the older `functions` reads one call, as `function_call`.
+Signatures of thinking are packed (`edge.dialects.signatures`), since no Chat upstream takes them as
+they are. A caller of the older `functions` reads one call, as `function_call`.
 """
 
 from collections.abc import Sequence
@@ -24,23 +24,25 @@ import msgspec
 
 from edge.dialects import signatures
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Refusal,
+    Signature,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Event,
-    Opaque,
-    Refusal,
     RefusalDelta,
     Reply,
     Signed,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
 )
@@ -61,21 +63,21 @@ _FINISH = {
 _NULL = msgspec.Raw(b"null")
 
 
-class _Asked(msgspec.Struct):
+class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-_decode_asked = msgspec.json.Decoder(_Asked | None).decode
+_decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 def wants_usage(fields: Fields) -> bool:
     """Whether the caller asked for a chunk of usage at the end of its stream."""
     try:
-        asked = _decode_asked(fields.get("stream_options", _NULL))
+        options = _decode_options(fields.get("stream_options", _NULL))
     except UNREADABLE:
         return False
-    return asked is not None and bool(asked.include_usage)
+    return options is not None and bool(options.include_usage)
 
 
 def speaks_functions(fields: Fields) -> bool:
@@ -106,7 +108,7 @@ def usage_of(usage: Usage | None) -> dict[str, Any]:
 
 
 class ChatWriter:
-    """One answer. See `sides.Writer`."""
+    """One answer. See `codec.Writer`."""
 
     __slots__ = (
         "_base",
@@ -182,7 +184,7 @@ class ChatWriter:
                 self._refused = True
                 return self._chunk({"refusal": event.text})
             case Signed():
-                detail = detail_of("".join(self._thought), event.opaque, self._details)
+                detail = detail_of("".join(self._thought), event.signature, self._details)
                 self._details += 1
                 return self._chunk({"reasoning_details": [detail]})
             case ToolOpened():
@@ -287,8 +289,8 @@ class ChatWriter:
                     refusals.append(block.text)
                 case Thinking():
                     thoughts.append(block.text)
-                    if block.opaque is not None:
-                        details.append(detail_of(block.text, block.opaque, len(details)))
+                    if block.signature is not None:
+                        details.append(detail_of(block.text, block.signature, len(details)))
                 case ToolCall():
                     calls.append(block)
         if reply.stop == "refusal" and not refusals:
@@ -328,10 +330,10 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def detail_of(text: str, sealed: Opaque, index: int) -> dict[str, Any]:
+def detail_of(text: str, signature: Signature, index: int) -> dict[str, Any]:
     """An entry of `reasoning_details` that a caller may send back as it is."""
-    packed = signatures.pack(sealed)
-    if sealed.redacted:
+    packed = signatures.pack(signature)
+    if signature.redacted:
         return {"type": "reasoning.encrypted", "data": packed, "index": index}
     return {"type": "reasoning.text", "text": text, "signature": packed, "index": index}
 

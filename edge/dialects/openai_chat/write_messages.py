@@ -10,30 +10,30 @@ from typing import Any
 import msgspec
 
 from edge.dialects.codec import TargetModel
-from edge.dialects.media import data_url
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Conversation,
     Document,
     Image,
-    Opaque,
     Refusal,
+    Signature,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
     Turn,
 )
-from edge.dialects.repair import nothing_said, paired, without_attribution
+from edge.dialects.data_urls import data_url
+from edge.dialects.history_repair import empty_conversation, repair_turns, without_attribution
 from edge.dialects.signatures import readable
-from edge.requests.untyped import decode_object
+from edge.requests.untyped_json import decode_object
 from edge.vendors.openai_models import is_openai, reasons
 from middlewares.problem import Problem, invalid_value
 
-from .families import call_id, user_may_follow_tool, wants_thinking
-from .signatures import unpacked_seal
-from .write_tools import Tools
+from .model_families import call_id, user_may_follow_tool, wants_thinking
+from .signatures import unpack_call_signature
+from .write_tools import ChatTools
 
 _IMAGE_BELOW = "[image attached below]"
 _FILE_BELOW = "[file attached below]"
@@ -46,28 +46,28 @@ Message = dict[str, Any]
 
 
 def write_messages(
-    conversation: Conversation, aim: TargetModel, tools: Tools, dropped: list[str]
+    conversation: Conversation, target: TargetModel, tools: ChatTools, dropped: list[str]
 ) -> list[Message]:
     """All messages, instructions first. Raises Problem for a block that cannot be said.
 
     dropped: gets a note of what stays behind.
     """
     out: list[Message] = []
-    role = "developer" if reasons(aim.family) else "system"
+    role = "developer" if reasons(target.family) else "system"
     instructions = _joined(without_attribution(conversation.system))
     if instructions:
         out.append({"role": role, "content": instructions})
-    for turn in paired(conversation.turns):
+    for turn in repair_turns(conversation.turns):
         if turn.role == "system":
             content = _joined([block for block in turn.blocks if isinstance(block, Text)])
             if content:
                 out.append({"role": role, "content": content})
         elif turn.role == "user":
-            out += _user(turn, aim)
+            out += _user(turn, target)
         else:
-            out += _assistant(turn, aim, tools, dropped)
+            out += _assistant(turn, target, tools, dropped)
     if not out:
-        raise nothing_said()
+        raise empty_conversation()
     return out
 
 
@@ -75,26 +75,26 @@ def _joined(texts: list[Text]) -> str:
     return _PARAGRAPH.join(text.text for text in texts if text.text.strip())
 
 
-def _user(turn: Turn, aim: TargetModel) -> list[Message]:
+def _user(turn: Turn, target: TargetModel) -> list[Message]:
     out: list[Message] = []
     attached: list[Block] = []
-    said: list[Block] = []
+    blocks: list[Block] = []
     for block in turn.blocks:
         if isinstance(block, ToolResult):
-            out.append(_result(block, aim.family, attached))
+            out.append(_result(block, target.family, attached))
         else:
-            said.append(block)
-    said = attached + said
-    if not said:
+            blocks.append(block)
+    blocks = attached + blocks
+    if not blocks:
         return out
-    if out and not user_may_follow_tool(aim.family):
+    if out and not user_may_follow_tool(target.family):
         out.append({"role": "assistant", "content": _BETWEEN})
-    if all(isinstance(block, Text) for block in said) and (
-        len(said) == 1 or not is_openai(aim.family)
+    if all(isinstance(block, Text) for block in blocks) and (
+        len(blocks) == 1 or not is_openai(target.family)
     ):
-        content: Any = _joined([block for block in said if isinstance(block, Text)])
+        content: Any = _joined([block for block in blocks if isinstance(block, Text)])
     else:
-        content = [part for block in said for part in _parts(block)]
+        content = [part for block in blocks for part in _parts(block)]
     out.append({"role": "user", "content": content})
     return out
 
@@ -181,8 +181,8 @@ def _document(document: Document) -> list[dict[str, Any]]:
     media_type = document.media_type or "application/pdf"
     name = document.name or f"document.{media_type.rpartition('/')[2]}"
     held = {"filename": name, "file_data": data_url(media_type, document.data)}
-    told = [{"type": "text", "text": document.context}] if document.context else []
-    return [*told, {"type": "file", "file": held}]
+    context = [{"type": "text", "text": document.context}] if document.context else []
+    return [*context, {"type": "file", "file": held}]
 
 
 def _foreign(file_id: str, at: str) -> Problem:
@@ -193,14 +193,16 @@ def _refused(at: str, why: str) -> Problem:
     return invalid_value(at, why, issue=why)
 
 
-def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -> list[Message]:
+def _assistant(
+    turn: Turn, target: TargetModel, tools: ChatTools, dropped: list[str]
+) -> list[Message]:
     texts: list[str] = []
     refusals: list[str] = []
     thoughts: list[str] = []
     details: list[Any] = []
     calls: list[dict[str, Any]] = []
     left: list[str] = []
-    seal: msgspec.Raw | None = None
+    signature: msgspec.Raw | None = None
     for block in turn.blocks:
         match block:
             case Text():
@@ -209,18 +211,18 @@ def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -
                 refusals.append(block.text)
             case ToolCall():
                 calls.append(tools.call(block))
-                if seal is not None:
-                    calls[-1]["extra_content"], seal = seal, None
-            case Thinking() if (sealed := _seal(block.opaque, aim)) is not None:
-                seal, behind = sealed
+                if signature is not None:
+                    calls[-1]["extra_content"], signature = signature, None
+            case Thinking() if (unpacked := _call_signature(block.signature, target)) is not None:
+                signature, behind = unpacked
                 if behind and calls:
-                    calls[-1]["extra_content"], seal = seal, None
-            case Thinking() if block.opaque is not None and block.opaque.data:
-                found = _details(block.text, block.opaque, aim)
+                    calls[-1]["extra_content"], signature = signature, None
+            case Thinking() if block.signature is not None and block.signature.data:
+                found = _details(block.text, block.signature, target)
                 details += found
                 if not found:
                     left.append("thinking of another model")
-            case Thinking() if wants_thinking(aim.family):
+            case Thinking() if wants_thinking(target.family):
                 thoughts.append(block.text)
             case Thinking():
                 left.append("thinking: the model does not want it back")
@@ -228,7 +230,7 @@ def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -
                 left.append(f"{type(block).__name__} in a turn of the assistant")
     dropped += [note for note in dict.fromkeys(left) if note not in dropped]
     message: Message = {"role": "assistant"}
-    if refusals and not is_openai(aim.family):
+    if refusals and not is_openai(target.family):
         texts += refusals
         refusals = []
     if texts:
@@ -239,7 +241,7 @@ def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -
         return []
     if refusals:
         message["refusal"] = "".join(refusals)
-    if thoughts or (calls and not details and wants_thinking(aim.family)):
+    if thoughts or (calls and not details and wants_thinking(target.family)):
         # Even if there is none: a call without the member is refused.
         message["reasoning_content"] = "".join(thoughts)
     if details:
@@ -249,19 +251,21 @@ def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -
     return [message]
 
 
-def _seal(opaque: Opaque | None, aim: TargetModel) -> tuple[msgspec.Raw, bool] | None:
+def _call_signature(
+    signature: Signature | None, target: TargetModel
+) -> tuple[msgspec.Raw, bool] | None:
     """The seal of a call that a thought stands for, if it is this model's."""
-    if opaque is None or not readable(opaque, "openai", aim.origin):
+    if signature is None or not readable(signature, "openai", target.origin):
         return None
-    return unpacked_seal(opaque.data)
+    return unpack_call_signature(signature.data)
 
 
-def _details(text: str, opaque: Opaque, aim: TargetModel) -> list[dict[str, Any]]:
+def _details(text: str, signature: Signature, target: TargetModel) -> list[dict[str, Any]]:
     """A detail as its server gave it (`read_answer` keeps all but the text); [] if another did."""
-    if not readable(opaque, "openai", aim.origin):
+    if not readable(signature, "openai", target.origin):
         return []
     try:
-        detail = decode_object(opaque.data)
+        detail = decode_object(signature.data)
     except msgspec.DecodeError:  # the caller changed it
         return []
     member = "summary" if detail.get("type") == "reasoning.summary" else "text"

@@ -11,18 +11,18 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects import names
+from edge.dialects import tool_names
 from edge.dialects.codec import TargetModel, WrittenRequest
-from edge.dialects.effort import level_of
+from edge.dialects.conversation import Conversation, OutputFormat
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.metadata import openai_metadata
-from edge.dialects.neutral import Conversation, OutputFormat
+from edge.dialects.reasoning_effort import level_of
 from edge.requests.body_limits import encoded
 from edge.vendors.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 
-from .families import refuses_unknown
+from .model_families import refuses_unknown
 from .write_messages import write_messages
-from .write_tools import Tools
+from .write_tools import ChatTools
 
 _MOST_STOPS = 4
 _LONGEST_ID = 64
@@ -30,22 +30,22 @@ _LONGEST_ID = 64
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
-    """The request for `aim.model`. Raises Problem for what a chat cannot say."""
-    family = aim.family
+def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
+    """The request for `target.model`. Raises Problem for what a chat cannot say."""
+    family = target.family
     openai = is_openai(family)
     dropped: list[str] = []
-    tools = Tools(conversation, family, dropped)
+    tools = ChatTools(conversation, family, dropped)
     body: dict[str, Any] = {
-        "model": aim.model,
-        "messages": write_messages(conversation, aim, tools, dropped),
+        "model": target.model,
+        "messages": write_messages(conversation, target, tools, dropped),
         **tools.members(),
     }
     stops = _stops(conversation, family, body)
     effort = _effort(conversation, family, dropped)
     if effort is not None:
         body["reasoning_effort"] = effort
-    _limit(conversation, aim, body)
+    _limit(conversation, target, body)
     _sampling(conversation, family, effort, body, dropped)
     answer_wrapped = False
     if conversation.output is not None:
@@ -108,15 +108,15 @@ def _effort(conversation: Conversation, model: str, dropped: list[str]) -> str |
     return level
 
 
-def _limit(conversation: Conversation, aim: TargetModel, body: dict[str, Any]) -> None:
+def _limit(conversation: Conversation, target: TargetModel, body: dict[str, Any]) -> None:
     """One spelling of the output's limit: what OpenAI asks for, or what all others know."""
     limit = conversation.max_tokens
     if limit is None:
         return
     limit = max(limit, 1)
-    if aim.max_output:
-        limit = min(limit, aim.max_output)
-    body["max_completion_tokens" if is_openai(aim.family) else "max_tokens"] = limit
+    if target.max_output:
+        limit = min(limit, target.max_output)
+    body["max_completion_tokens" if is_openai(target.family) else "max_tokens"] = limit
 
 
 def _sampling(
@@ -146,7 +146,7 @@ def _format(output: OutputFormat) -> tuple[dict[str, Any], bool]:
     if output.kind == "json_object" or output.schema is None:
         return {"type": "json_object"}, False
     schema, wrapped = input_schema(output.schema)
-    wanted: dict[str, Any] = {"name": names.tool_name(output.name)}
+    wanted: dict[str, Any] = {"name": tool_names.tool_name(output.name)}
     if output.description:
         wanted["description"] = output.description
     wanted["schema"] = schema

@@ -1,22 +1,27 @@
 """The tools of a conversation as a chat upstream takes them, and under which names.
 
 A tool that takes free text is one natively only for OpenAI's models that think. To all others it
-is a function with one string, `input`; `undo` gives the caller its own kind back.
+is a function with one string, `input`; `restore` gives the caller its own kind back.
 """
 
 from typing import Any
 
 import msgspec
 
-from edge.dialects import names
-from edge.dialects.check import no_tool
+from edge.dialects import tool_names
 from edge.dialects.codec import WrittenTool
+from edge.dialects.conversation import (
+    Conversation,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from edge.dialects.json_schema import input_schema, is_strict
-from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
+from edge.dialects.validation import no_tool
 from edge.vendors.openai_models import is_openai, reasons
 from middlewares.problem import invalid_value
 
-from .families import call_id
+from .model_families import call_id
 
 _encode = msgspec.json.Encoder().encode
 _FREE_TEXT = {
@@ -29,10 +34,10 @@ _WEB_SEARCH = "web_search"
 _MODES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-class Tools:
+class ChatTools:
     """How each tool is called upstream: in its definition, in the choice and in the history.
 
-    sent: what `undo` has to know of tools that changed. wrapped: those whose schema did.
+    sent: what `restore` has to know of tools that changed. wrapped: those whose schema did.
     """
 
     def __init__(self, conversation: Conversation, model: str, dropped: list[str]) -> None:
@@ -67,7 +72,7 @@ class Tools:
 
     def _define(self, tool: Tool) -> None:
         full = tool.full_name
-        name = names.tool_name(full, self._definitions)
+        name = tool_names.tool_name(full, self._definitions)
         custom = tool.kind == "custom"
         self._names[full] = name
         if custom:
@@ -142,7 +147,7 @@ class Tools:
         return {"type": kind, kind: {"name": name}}
 
     def _name(self, full: str) -> str:
-        return self._names.get(full) or names.tool_name(full)
+        return self._names.get(full) or tool_names.tool_name(full)
 
     def call(self, call: ToolCall) -> dict[str, Any]:
         """An entry of `tool_calls` in the history."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from edge.dialects.check import Members, string, unsupported
-from edge.dialects.neutral import Conversation, Text, Turn
+from edge.dialects.conversation import Conversation, Text, Turn
 from edge.dialects.openai_chat.read_request import read_settings
 from edge.dialects.passthrough import Fields
+from edge.dialects.validation import Members, string, unsupported
 from middlewares.problem import expected
 
 

@@ -10,18 +10,25 @@ from typing import Any
 import msgspec
 
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import Event, Refusal, RefusalDelta, Reply, Started, Stopped, Text
-from edge.dialects.neutral import TextDelta as Delta
+from edge.dialects.conversation import Refusal, Text
+from edge.dialects.events import (
+    Event,
+    RefusalDelta,
+    Reply,
+    Started,
+    Stopped,
+)
+from edge.dialects.events import TextDelta as Delta
 from edge.dialects.openai_chat.write_answer import DONE, usage_of, wants_usage
 from edge.dialects.passthrough import encode
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 
 _FINISH = {"length": "length", "refusal": "content_filter"}
 _NULL = msgspec.Raw(b"null")
 
 
 class CompletionWriter:
-    """One answer. See `sides.Writer`."""
+    """One answer. See `codec.Writer`."""
 
     __slots__ = ("_base", "_echo", "_head", "_tail", "_text", "_usage", "answer")
 

@@ -11,8 +11,14 @@ from typing import Any
 import msgspec
 
 from edge.dialects.codec import Caller, ClientSide
+from edge.dialects.conversation import (
+    Conversation,
+    Text,
+    ToolChoice,
+    Turn,
+)
 from edge.dialects.errors import failed_by
-from edge.dialects.neutral import Conversation, Reply, Text, ToolChoice, Turn
+from edge.dialects.events import Reply
 from edge.dialects.passthrough import (
     NO_ECHO,
     NO_FIELDS,
@@ -21,16 +27,16 @@ from edge.dialects.passthrough import (
     Echo,
     Fields,
     Relay,
-    UpstreamBroke,
+    UpstreamError,
     encode,
 )
 from edge.dialects.sealing import MARK
-from edge.requests.untyped import number
+from edge.requests.untyped_json import number
 from edge.vendors.errors.redact import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem, invalid_value
 
-from .editing import Editor
+from .editing import ResponsesEditor
 from .response_object import usage_of
 from .wire import NULL, usage_in
 
@@ -82,10 +88,10 @@ class CompactionWriter:
         raise NotImplementedError("a compaction is not streamed")
 
     def encode_body(self, reply: Reply) -> bytes:
-        """The object. Raises UpstreamBroke when there is no summary in the reply."""
+        """The object. Raises UpstreamError when there is no summary in the reply."""
         summary = "".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
         if not summary:
-            raise UpstreamBroke(f"no summary came; the reply stopped with {redacted(reply.stop)}")
+            raise UpstreamError(f"no summary came; the reply stopped with {redacted(reply.stop)}")
         caller = self._caller
         item = {
             "id": f"cmp_{caller.id}",
@@ -109,33 +115,33 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
     return encode({**kept, "model": msgspec.Raw(encode(model))})
 
 
-def relay(fields: Fields, asked: str, echo: Echo, *, disclose: bool = False) -> Relay:
+def relay(fields: Fields, requested_model: str, echo: Echo, *, disclose: bool = False) -> Relay:
     """A compaction is not streamed."""
     raise NotImplementedError("a compaction is not streamed")
 
 
-def finish_plain(
+def finish_body(
     body: bytes,
-    asked: str,
+    requested_model: str,
     echo: Echo,
     *,
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The upstream's compaction; what is in it is the upstream's to read."""
-    editor = Editor(asked, NO_ECHO, disclose=disclose)
+    editor = ResponsesEditor(requested_model, NO_ECHO, disclose=disclose)
     try:
         answer = _decode_answer(body)
         if answer.object != "response.compaction" or not answer.output:
-            raise UpstreamBroke.by(failed_by(body))
+            raise UpstreamError.by(failed_by(body))
         if editor.tells(body):
             body = encode(editor.response(body))
     except UNREADABLE as error:
-        raise UpstreamBroke(f"the answer is not a compaction: {error}") from None
+        raise UpstreamError(f"the answer is not a compaction: {error}") from None
     return body, usage_in(answer)
 
 
-def said(body: bytes) -> int:
+def output_size(body: bytes) -> int:
     """Bytes of text that a compaction holds, sealed as it is."""
     try:
         items = [_decode_item(item) for item in _decode_answer(body).output]
@@ -144,10 +150,12 @@ def said(body: bytes) -> int:
     return sum(len(item.encrypted_content or "") * 3 // 4 for item in items)
 
 
-DIALECT = Dialect(prepare=prepare, relay=relay, finish_plain=finish_plain, said=said, ping=b"")
+DIALECT = Dialect(
+    prepare=prepare, relay=relay, finish_body=finish_body, output_size=output_size, ping=b""
+)
 
 
-def sealed(fields: Fields) -> bool:
+def may_hold_compaction(fields: Fields) -> bool:
     """Whether there may be a compaction in `input`: a look at the bytes, no more."""
     given = fields.get("input")
     return given is not None and b'"compaction' in bytes(given)
@@ -159,7 +167,7 @@ def revealed(fields: Fields, owner: str, opener: Opener) -> Fields:
     What is not ours stays: it may be the upstream's own. Raises Problem for what bears our mark and
     does not open: it is another caller's, or altered, and nobody else can read it either.
     """
-    if not sealed(fields):
+    if not may_hold_compaction(fields):
         return fields
     try:
         items = _decode_items(fields["input"])

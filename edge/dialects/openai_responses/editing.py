@@ -6,7 +6,7 @@ import msgspec
 
 from edge.dialects.disclosure import tells, undisclosed
 from edge.dialects.passthrough import Echo, Fields, decode_fields, encode
-from edge.dialects.stops import is_known, stop_of
+from edge.dialects.stop_reasons import is_known, stop_of
 
 _CALLERS = frozenset(
     (
@@ -35,13 +35,13 @@ def may_tell(response: bytes, named: bool) -> bool:
     )
 
 
-class Editor:
+class ResponsesEditor:
     """Edits the response objects of one answer."""
 
-    __slots__ = ("_disclose", "asked", "echo")
+    __slots__ = ("_disclose", "echo", "requested_model")
 
-    def __init__(self, asked: str, echo: Echo, *, disclose: bool) -> None:
-        self.asked = asked
+    def __init__(self, requested_model: str, echo: Echo, *, disclose: bool) -> None:
+        self.requested_model = requested_model
         self.echo = {**echo}
         self._disclose = disclose
 
@@ -51,7 +51,7 @@ class Editor:
         if not self._disclose and may_tell(response, "model" in members):
             members = self.open(members)
         if "model" in members:
-            members["model"] = msgspec.Raw(encode(self.asked))
+            members["model"] = msgspec.Raw(encode(self.requested_model))
         if "moderation" in members and b'"model"' in bytes(members["moderation"]):
             members["moderation"] = self._moderation(members["moderation"])
         for name, value in self.echo.items():
@@ -72,7 +72,7 @@ class Editor:
             return members
         own = {name: value for name, value in members.items() if name in _CALLERS}
         rest = {name: value for name, value in members.items() if name not in _CALLERS}
-        rest = undisclosed(rest, self.asked)
+        rest = undisclosed(rest, self.requested_model)
         left = {**own, **rest}
         return {name: left[name] for name in members if name in left}
 

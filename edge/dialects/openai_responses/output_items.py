@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge.dialects import signatures
-from edge.dialects.neutral import Citation, Opaque
+from edge.dialects.conversation import Citation, Signature
 from edge.dialects.passthrough import encode
 
 Pair = tuple[bytes, bytes]
@@ -25,14 +25,14 @@ def _members(**values: Any) -> bytes:
     return encode(values)[1:-1]
 
 
-class _Item:
+class _OutputItem:
     """What all items have. whole: the finished item as JSON, b"" until then."""
 
-    __slots__ = ("_id", "_said", "before", "behind", "delta", "place", "whole")
+    __slots__ = ("_id", "_texts", "before", "behind", "delta", "place", "whole")
 
     def __init__(self, id_: str, place: int) -> None:
         self._id = id_
-        self._said: list[str] = []
+        self._texts: list[str] = []
         self.place = place
         self.delta = b""
         self.before = b""
@@ -41,7 +41,7 @@ class _Item:
 
     def say(self, text: str) -> bytes:
         """The members of the delta event (`delta`) for `text`."""
-        self._said.append(text)
+        self._texts.append(text)
         return self.before + encode(text) + self.behind
 
     def _where(self, **more: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class _Item:
         self.behind = behind
 
 
-class Message(_Item):
+class MessageItem(_OutputItem):
     """What the model says. kind: of the open part, "" when there is none."""
 
     __slots__ = ("_annotations", "_begun", "_length", "_measured", "_parts", "_size", "kind")
@@ -135,9 +135,9 @@ class Message(_Item):
         self._begun = self._so_far()
 
     def _so_far(self) -> int:
-        if self._measured < len(self._said):
-            self._size += sum(map(len, self._said[self._measured :]))
-            self._measured = len(self._said)
+        if self._measured < len(self._texts):
+            self._size += sum(map(len, self._texts[self._measured :]))
+            self._measured = len(self._texts)
         return self._size
 
     def length(self) -> int:
@@ -147,7 +147,7 @@ class Message(_Item):
     def _close_part(self) -> Iterator[Pair]:
         if not self.kind:
             return
-        text = "".join(self._said)
+        text = "".join(self._texts)
         where = self._where(content_index=len(self._parts))
         part = self._part(text)
         if self.kind == "text":
@@ -158,7 +158,7 @@ class Message(_Item):
         yield b"response.content_part.done", _members(**where, part=part)
         self._parts.append(part)
         self._annotations = []
-        self._said.clear()
+        self._texts.clear()
         self._begun = self._measured = self._size = 0
         self.kind = ""
 
@@ -168,15 +168,15 @@ class Message(_Item):
         yield self._done(self._item(status))
 
 
-class Thought(_Item):
-    """What the model thought. `seal` is replayed to its maker, in its own form if it spoke ours."""
+class ReasoningItem(_OutputItem):
+    """A reasoning item. signature: in its own form if an upstream of this dialect made it."""
 
-    __slots__ = ("_open", "seal")
+    __slots__ = ("_open", "signature")
 
     def __init__(self, id_: str, place: int) -> None:
         super().__init__(id_, place)
         self._open = False
-        self.seal: Opaque | None = None
+        self.signature: Signature | None = None
 
     def opened(self) -> Iterator[Pair]:
         """The event with which it begins."""
@@ -196,19 +196,21 @@ class Thought(_Item):
         """The events with which it ends. status: a thought has none."""
         summary: list[dict[str, Any]] = []
         if self._open:
-            text = "".join(self._said)
+            text = "".join(self._texts)
             summary = [{"type": "summary_text", "text": text}]
             where = self._where(summary_index=0)
             yield b"response.reasoning_summary_text.done", _members(**where, text=text)
             yield b"response.reasoning_summary_part.done", _members(**where, part=summary[0])
         item: dict[str, Any] = {"id": self._id, "type": "reasoning", "summary": summary}
-        if self.seal is not None:
-            native = self.seal.origin.dialect == "responses"
-            item["encrypted_content"] = self.seal.data if native else signatures.pack(self.seal)
+        if self.signature is not None:
+            native = self.signature.origin.dialect == "responses"
+            item["encrypted_content"] = (
+                self.signature.data if native else signatures.pack(self.signature)
+            )
         yield self._done(item)
 
 
-class Call(_Item):
+class CallItem(_OutputItem):
     """A call of one of the caller's tools."""
 
     __slots__ = ("_custom", "_item")
@@ -238,9 +240,9 @@ class Call(_Item):
 
     def finished(self, status: str) -> Iterator[Pair]:
         """The events with which it ends. A function that was given nothing was given `{}`."""
-        if not self._said and not self._custom:
+        if not self._texts and not self._custom:
             yield self.delta, self.say("{}")
-        text = "".join(self._said)
+        text = "".join(self._texts)
         if self._custom:
             done = _members(**self._where(input=text))
             yield b"response.custom_tool_call_input.done", done
@@ -250,4 +252,4 @@ class Call(_Item):
         yield self._done(self._with(text, status))
 
 
-Item = Message | Thought | Call
+OutputItem = MessageItem | ReasoningItem | CallItem

@@ -21,10 +21,10 @@ import msgspec
 
 from edge.dialects.codec import Caller
 from edge.dialects.errors import broken, failed_by, says_error
+from edge.dialects.events import Failed
 from edge.dialects.heartbeats import is_done, is_heartbeat
-from edge.dialects.lenient import corrected
-from edge.dialects.neutral import Failed
-from edge.dialects.output_size import OutputSize, said_by
+from edge.dialects.lenient_json import decode_corrected
+from edge.dialects.output_size import OutputSize, size_of_events
 from edge.dialects.passthrough import (
     BACKSLASH,
     KEEP_ALIVE,
@@ -34,27 +34,27 @@ from edge.dialects.passthrough import (
     Dialect,
     Echo,
     Fields,
-    UpstreamBroke,
+    UpstreamError,
     decode_fields,
+    each_event,
     encode,
-    event_by_event,
     without_data,
 )
-from edge.dialects.split_characters import Halves
-from edge.dialects.stops import interrupted, stop_of
-from edge.requests.untyped import number
+from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.stop_reasons import interrupted, stop_of
+from edge.requests.untyped_json import number
 from edge.vendors.openai_models import reasons
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from . import editing
-from .editing import Editor
-from .failure import Numbered, failing
-from .numbering import Numbering, items_of
+from .editing import ResponsesEditor
+from .failure_events import EventNumbering, failing
+from .item_numbering import ItemNumbering, items_of
 from .read_answer import read
 from .response_object import ResponseObject
-from .signatures import without_seals
-from .usual import usual
+from .signatures import without_unreadable_reasoning
+from .standard_answer import finish_standard
 from .wire import NULL, hosted_in, usage_in
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -118,7 +118,7 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
         if _ENCRYPTED not in names:
             out["include"] = msgspec.Raw(encode([*names, _ENCRYPTED]))
     if "input" in out:
-        out["input"] = without_seals(out["input"])
+        out["input"] = without_unreadable_reasoning(out["input"])
     return encode(out)
 
 
@@ -143,12 +143,12 @@ class ResponsesRelay:
         "_done",
         "_editor",
         "_following",
-        "_halves",
         "_id",
+        "_joiner",
         "_last",
         "_line",
-        "_made",
         "_numbering",
+        "_output_size",
         "_started",
         "_sure",
         "answer",
@@ -160,18 +160,18 @@ class ResponsesRelay:
     enough = estimated = False
 
     def __init__(
-        self, fields: Fields, asked: str, echo: Echo = NO_ECHO, *, disclose: bool = False
+        self, fields: Fields, requested_model: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.content = False
         self.answer = b""
-        self._made = OutputSize()
-        self._editor = Editor(asked, echo, disclose=disclose)
-        self._halves = Halves()
+        self._output_size = OutputSize()
+        self._editor = ResponsesEditor(requested_model, echo, disclose=disclose)
+        self._joiner = CharacterJoiner()
         self._id = b""
         """Of the response, as it was told first: some clients hold on to it."""
-        self._numbering = Numbering()
+        self._numbering = ItemNumbering()
         self._started = b""
         """The response as it was at the beginning, for one that fails."""
         self._line = b"\0"
@@ -184,9 +184,9 @@ class ResponsesRelay:
         """Deltas passed on since the last event whose number is known."""
 
     @property
-    def said(self) -> int:
+    def output_size(self) -> int:
         """Bytes of text that the model made so far."""
-        return self._made.bytes
+        return self._output_size.bytes
 
     def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -199,17 +199,17 @@ class ResponsesRelay:
             and block.count(b"\n") == 3
         ):
             self._last = block
-            made = self._made
-            start = block.find(made.opening) + made.length
+            size = self._output_size
+            start = block.find(size.opening) + size.length
             end = block.find(b'"', start)
-            if end > start >= made.length:
-                made.bytes += end - start
+            if end > start >= size.length:
+                size.bytes += end - start
             else:
-                made.add(block, 1, bare)
+                size.add(block, 1, bare)
             return block
         if not (bare and self._sure):
-            block = self._halves.join(block)
-            self._sure = self._sure and not self._halves.held
+            block = self._joiner.join(block)
+            self._sure = self._sure and not self._joiner.held
         if (
             self._sure
             and block.startswith(b"event: response.")
@@ -218,18 +218,18 @@ class ResponsesRelay:
             and block.count(b"\n") == 3 * events  # so each line is one of these
         ):
             self._last = block
-            self._made.add(block, events, bare)
+            self._output_size.add(block, events, bare)
             if events == 1:
                 self._line = block[: block.index(_DELTA) + len(_DELTA)]
             return block
         if not _is_one(block):
-            out = event_by_event(block, self._event)
+            out = each_event(block, self._event)
         else:
             try:
                 out = self._event(block)
             except UNREADABLE:  # bytes that are no UTF-8, where nobody has looked before
-                raise UpstreamBroke("a frame cannot be read") from None
-        self._sure = self._sure and not self._halves.held
+                raise UpstreamError("a frame cannot be read") from None
+        self._sure = self._sure and not self._joiner.held
         return out
 
     def _event(self, event: bytes) -> bytes:
@@ -245,17 +245,17 @@ class ResponsesRelay:
             if is_done(data) or is_heartbeat(parsed):
                 return b""
             try:
-                read, data = corrected(_decode_event, data, _NEEDED)
+                read, data = decode_corrected(_decode_event, data, _NEEDED)
             except UNREADABLE:
-                raise UpstreamBroke.by(broken("a frame is not a Responses event", data)) from None
+                raise UpstreamError.by(broken("a frame is not a Responses event", data)) from None
         read.type = read.type or parsed.name
         if _is_failure(read, parsed.name):
             self._count(read.response)
-            raise UpstreamBroke.by(failed_by(data))
+            raise UpstreamError.by(failed_by(data))
         if read.response is not NULL and bytes(read.response) != b"null":
             event = self._with_response(data, read)
         elif read.type in _ENDED:
-            raise UpstreamBroke.by(broken("the response has no output", data))
+            raise UpstreamError.by(broken("the response has no output", data))
         else:
             event = self._between(read, parsed, data, event)
         delta = read.type.endswith(".delta") and event is given
@@ -274,7 +274,7 @@ class ResponsesRelay:
             if self._editor.tells(ours):
                 ours = encode(self._told(decode_fields(ours)))
         except UNREADABLE:
-            raise UpstreamBroke.by(broken("an item cannot be read", data)) from None
+            raise UpstreamError.by(broken("an item cannot be read", data)) from None
         if ours is not parsed.data:
             event = sse.encode(ours, read.type if read.type.isprintable() else "")
         if read.type == "response.output_item.added":
@@ -289,7 +289,7 @@ class ResponsesRelay:
         elif read.type.startswith("response.") and read.type not in _EMPTY:
             self.content = True
             if read.type.endswith(".delta"):
-                self._made.add(event, 1)
+                self._output_size.add(event, 1)
         return event
 
     def _told(self, members: Fields) -> Fields:
@@ -314,16 +314,16 @@ class ResponsesRelay:
             seen, raw = _seen(bytes(read.response))
             response = self._editor.response(raw)
         except UNREADABLE:
-            raise UpstreamBroke.by(broken("a frame holds no response", data)) from None
+            raise UpstreamError.by(broken("a frame holds no response", data)) from None
         if (usage := _counted(seen, raw)) is not None:
             usage.hosted = max(usage.hosted, self.usage.hosted if self.usage else 0)
             self.usage = usage
         failed = _failed_in(seen, data)
         if failed is not None:
-            raise UpstreamBroke.by(failed)
+            raise UpstreamError.by(failed)
         if not self._id:
-            told = bytes(response.get("id", NULL))
-            self._id = told if told.startswith(b'"') else encode(f"resp_{uuid4().hex}")
+            id_ = bytes(response.get("id", NULL))
+            self._id = id_ if id_.startswith(b'"') else encode(f"resp_{uuid4().hex}")
         response["id"] = msgspec.Raw(self._id)
         before = b""
         if read.type in _ENDED:
@@ -342,10 +342,10 @@ class ResponsesRelay:
         try:
             output, late = self._numbering.finish(items_of(response))
         except UNREADABLE:
-            raise UpstreamBroke.by(broken("an item cannot be read", data)) from None
+            raise UpstreamError.by(broken("an item cannot be read", data)) from None
         if not output:
             if not self._done and bytes(seen.output) == b"null":
-                raise UpstreamBroke.by(broken("the response has no output", data))
+                raise UpstreamError.by(broken("the response has no output", data))
             output = self._done
         response["output"] = msgspec.Raw(encode(output))
         editing.put_right(response, _word(seen))
@@ -355,18 +355,18 @@ class ResponsesRelay:
         self._done.clear()
         if not late:
             return b""
-        numbered = Numbered(self._next())
+        numbered = EventNumbering(self._next())
         events = b"".join(numbered.event(*pair) for pair in late)
         self._following, self._last = numbered.following, b""
         return events
 
     def relay_end(self) -> bytes:
         """Only a response that has ended ends a stream."""
-        rest = self._halves.rest()
-        out = event_by_event(rest, self._event) if rest else b""
+        rest = self._joiner.rest()
+        out = each_event(rest, self._event) if rest else b""
         if self.complete:
             return out
-        broke = UpstreamBroke("the stream ended before its response did")
+        broke = UpstreamError("the stream ended before its response did")
         broke.passed = out
         raise broke
 
@@ -377,12 +377,12 @@ class ResponsesRelay:
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
         """An error event, then the response as failed with the items that are done."""
-        return failing(Numbered(self._next()), content, self._failed)
+        return failing(EventNumbering(self._next()), content, self._failed)
 
     def _failed(self, code: str, message: str) -> bytes:
         if not self._started:  # some clients hear of a failure only by an object that failed
             caller = Caller(
-                model=self._editor.asked,
+                model=self._editor.requested_model,
                 id=uuid4().hex,
                 created=int(time()),
                 echo=self._editor.echo,
@@ -426,32 +426,32 @@ def _type_of(item: msgspec.Raw) -> str:
         return ""
 
 
-def finish_plain(
+def finish_body(
     body: bytes,
-    asked: str,
+    requested_model: str,
     echo: Echo = NO_ECHO,
     *,
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
     """The caller's body and the usage of an unstreamed answer."""
-    known_form = usual(body, asked, echo)
-    if known_form is not None:
-        return known_form
-    editor = Editor(asked, echo, disclose=disclose)
+    standard = finish_standard(body, requested_model, echo)
+    if standard is not None:
+        return standard
+    editor = ResponsesEditor(requested_model, echo, disclose=disclose)
     try:
         seen, body = _seen(body)
         ours = editor.response(body)
         output = items_of(ours)
     except UNREADABLE as error:
-        raise UpstreamBroke(f"the answer is not a response: {error}") from None
+        raise UpstreamError(f"the answer is not a response: {error}") from None
     failed = _failed_in(seen, body)
     if failed is not None:
-        raise UpstreamBroke.by(failed)
+        raise UpstreamError.by(failed)
     if not output and bytes(seen.output) == b"null":
-        raise UpstreamBroke.by(failed_by(body))
+        raise UpstreamError.by(failed_by(body))
     if seen.status in ("queued", "in_progress"):
-        raise UpstreamBroke.by(broken("the answer is not a finished response", body))
+        raise UpstreamError.by(broken("the answer is not a finished response", body))
     editing.put_right(ours, _word(seen))
     return encode(ours), _counted(seen, body)
 
@@ -461,7 +461,7 @@ def _seen(response: bytes) -> tuple[_Response, bytes]:
     try:
         return _decode_response(response), response
     except UNREADABLE:
-        return corrected(_decode_response, response, _NEEDED)
+        return decode_corrected(_decode_response, response, _NEEDED)
 
 
 def _counted(seen: _Response, response: bytes) -> Usage | None:
@@ -472,15 +472,15 @@ def _counted(seen: _Response, response: bytes) -> Usage | None:
     return usage
 
 
-def said(body: bytes) -> int:
+def output_size(body: bytes) -> int:
     """Bytes of text in an unstreamed answer."""
-    return said_by(read(body))
+    return size_of_events(read(body))
 
 
 DIALECT = Dialect(
     prepare=prepare,
     relay=ResponsesRelay,
-    finish_plain=finish_plain,
-    said=said,
+    finish_body=finish_body,
+    output_size=output_size,
     ping=KEEP_ALIVE,
 )

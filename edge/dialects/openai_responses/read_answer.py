@@ -24,18 +24,25 @@ from typing import Literal
 from msgspec import Raw
 
 from edge.dialects import errors
+from edge.dialects.events import (
+    Counted,
+    Event,
+    Failed,
+    Started,
+    Stop,
+    Stopped,
+)
 from edge.dialects.heartbeats import is_done, is_heartbeat
-from edge.dialects.lenient import lenient
-from edge.dialects.neutral import Counted, Event, Failed, Started, Stop, Stopped
+from edge.dialects.lenient_json import decode_leniently
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.sse_reader import SseReader
-from edge.dialects.stops import interrupted, stop_of
+from edge.dialects.stop_reasons import interrupted, stop_of
 from middlewares import sse
 from middlewares.exchange import Usage
 
 from . import wire
-from .matching import DONE, Items
-from .read_items import Item, reader_of
+from .item_matching import DONE, ItemMatcher
+from .read_items import ItemReader, reader_of
 
 _TEXT = "response.output_text.delta"
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.done"))
@@ -54,7 +61,7 @@ _CALLS = ("function_call", "custom_tool_call")
 
 
 class ResponsesReader(SseReader):
-    """One streamed answer. See `sides.Reader`."""
+    """One streamed answer. See `codec.AnswerDecoder`."""
 
     __slots__ = (
         "_called",
@@ -68,10 +75,10 @@ class ResponsesReader(SseReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._front: tuple[str, str | None, int | None, Item] | None = None
+        self._front: tuple[str, str | None, int | None, ItemReader] | None = None
         """The marks of the last event, and the item in front of the line that it belonged to."""
-        self._items: Items[Item] = Items()
-        self._line: deque[Item] = deque()
+        self._items: ItemMatcher[ItemReader] = ItemMatcher()
+        self._line: deque[ItemReader] = deque()
         """The items that are not done, that at its turn in front."""
         self._called = False
         self._hosted = 0
@@ -106,7 +113,7 @@ class ResponsesReader(SseReader):
             response = wire.decode_response(body)
         except UNREADABLE:
             try:
-                response = lenient(wire.decode_response, body, wire.NEEDED)
+                response = decode_leniently(wire.decode_response, body, wire.NEEDED)
             except UNREADABLE:
                 return [errors.broken("the answer is not a response", body)]
         if errors.says_error(response.error):
@@ -172,10 +179,10 @@ class ResponsesReader(SseReader):
         if is_done(data) or is_heartbeat(sse.Event(name.decode("utf-8", "replace"), data)):
             return
         try:
-            kind = lenient(wire.decode_typed, data, wire.NEEDED).type
+            kind = decode_leniently(wire.decode_typed, data, wire.NEEDED).type
             if kind.startswith("response.") and not kind.startswith(_NEEDED):
                 return
-            event = lenient(wire.decode_event, data, wire.NEEDED)
+            event = decode_leniently(wire.decode_event, data, wire.NEEDED)
         except UNREADABLE:
             self._fail(errors.broken("an event is not of a response", data), out)
         else:
@@ -185,14 +192,14 @@ class ResponsesReader(SseReader):
 
     def _item(self, event: wire.Event, out: list[Event]) -> None:
         self._front = None
-        told = wire.item_of(event.item)
-        if told is not None and told.type not in wire.ACTED_ON:
-            self._hosted += event.type == DONE and told.type in wire.HOSTED
-            self._items.ignore(told)
+        reported = wire.item_of(event.item)
+        if reported is not None and reported.type not in wire.ACTED_ON:
+            self._hosted += event.type == DONE and reported.type in wire.HOSTED
+            self._items.ignore(reported)
             return
-        item, new = self._items.of(event, told, type_of(event, told))
+        item, new = self._items.of(event, reported, type_of(event, reported))
         if new:
-            item = self._announced(event, told)
+            item = self._announced(event, reported)
             self._line.append(item)
         if item is None:
             return
@@ -205,23 +212,23 @@ class ResponsesReader(SseReader):
         while self._line and self._line[0].done:
             self._next(out)
 
-    def _announced(self, event: wire.Event, told: wire.Item | None) -> Item:
+    def _announced(self, event: wire.Event, reported: wire.Item | None) -> ItemReader:
         """The reader of an item that begins, also of one whose beginning was never told."""
-        told = told or wire.Item(type=type_of(event, told))
-        self._called |= told.type in _CALLS
-        item = reader_of(told, self._text)
-        self._items.add(item, event, told)
+        reported = reported or wire.Item(type=type_of(event, reported))
+        self._called |= reported.type in _CALLS
+        item = reader_of(reported, self._text)
+        self._items.add(item, event, reported)
         return item
 
-    def _pass(self, item: Item, event: wire.Event, out: list[Event]) -> None:
+    def _pass(self, item: ItemReader, event: wire.Event, out: list[Event]) -> None:
         if item.done:  # what some server sends behind its end
             return
         if event.type != DONE:
             item.take(event, out)
             return
-        told = wire.item_of(event.item)
-        if told is not None:
-            item.whole(told, out)
+        reported = wire.item_of(event.item)
+        if reported is not None:
+            item.whole(reported, out)
         item.close(out)
         item.done = True
 
@@ -268,31 +275,33 @@ class ResponsesReader(SseReader):
 
     def _rest(self, output: Sequence[wire.Item | None], out: list[Event]) -> None:
         """All that waits, and what `output` holds and was not said."""
-        finished, added = self._items.told(output)
+        finished, added = self._items.reported(output)
         done = [item for item in self._items if item.done]
         while self._line:
             item = self._line[0]
-            told = output[finished[id(item)]] if id(item) in finished else None
+            reported = output[finished[id(item)]] if id(item) in finished else None
             if not item.done:
-                if told is not None:
-                    item.whole(told, out)
+                if reported is not None:
+                    item.whole(reported, out)
                 item.close(out)
             self._next(out)
         for item in done:
-            if id(item) in finished and (told := output[finished[id(item)]]) is not None:
-                item.missed(told, out)
+            if id(item) in finished and (reported := output[finished[id(item)]]) is not None:
+                item.missed(reported, out)
         for place in added:
-            told = output[place]
-            if told is None or (_is_text(told) and not self._lacks_text(output)):
+            reported = output[place]
+            if reported is None or (_is_text(reported) and not self._lacks_text(output)):
                 continue
-            late = reader_of(told, self._text)
-            late.whole(told, out)
+            late = reader_of(reported, self._text)
+            late.whole(reported, out)
             late.close(out)
-            self._called |= told.type in _CALLS
+            self._called |= reported.type in _CALLS
 
     def _lacks_text(self, output: Sequence[wire.Item | None]) -> bool:
         """Whether `output` holds more text than was said: messages may have been taken for one."""
-        parts = [part for told in output if told is not None for part in _parts_of(told)]
+        parts = [
+            part for reported in output if reported is not None for part in _parts_of(reported)
+        ]
         return self._text[0] < sum(len(part.text or "") for part in parts)
 
     def _break(self, event: wire.Event, data: bytes, out: list[Event]) -> None:
@@ -316,18 +325,18 @@ def _acted_on(raw: Raw) -> wire.Item | None:
     return item if item is not None and item.type in wire.ACTED_ON else None
 
 
-def _is_text(told: wire.Item) -> bool:
-    return told.type == "message" and not any(part.refusal for part in _parts_of(told))
+def _is_text(reported: wire.Item) -> bool:
+    return reported.type == "message" and not any(part.refusal for part in _parts_of(reported))
 
 
-def _parts_of(told: wire.Item) -> Sequence[wire.Part]:
-    return (told.content if told.type == "message" else None) or ()
+def _parts_of(reported: wire.Item) -> Sequence[wire.Part]:
+    return (reported.content if reported.type == "message" else None) or ()
 
 
-def type_of(event: wire.Event, told: wire.Item | None) -> str:
+def type_of(event: wire.Event, reported: wire.Item | None) -> str:
     """The type of the item that an event belongs to."""
-    if told is not None:
-        return told.type
+    if reported is not None:
+        return reported.type
     kind = event.type.removeprefix("response.")
     if kind.startswith("reasoning"):
         return "reasoning"

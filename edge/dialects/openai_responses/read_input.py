@@ -18,12 +18,11 @@ Anything else is refused: nothing a user said is dropped in silence.
 from collections.abc import Callable
 from typing import Any
 
-from edge.dialects.check import array, json_text, mapping, one_of, string
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Block,
-    Opaque,
     Origin,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -32,6 +31,7 @@ from edge.dialects.neutral import (
     Turn,
 )
 from edge.dialects.signatures import unpack
+from edge.dialects.validation import array, json_text, mapping, one_of, string
 from middlewares.problem import expected
 
 from .read_parts import parts_text, read_content, read_output
@@ -60,7 +60,7 @@ _COMPACTIONS = ("compaction", "compaction_summary", "compaction_trigger", "conte
 Item = dict[str, Any]
 
 
-class Input:
+class InputReader:
     """What the items of one request come to. Raises Problem with the item's path."""
 
     def __init__(self) -> None:
@@ -69,15 +69,15 @@ class Input:
         self.tools: list[Tool] = []
         self.dropped: list[str] = []
 
-    def read(self, given: Any) -> None:
+    def read(self, value: Any) -> None:
         """Take in the member `input`: a string, or an array of items."""
-        if isinstance(given, str):
-            self._add("user", [Text(text=given)])
+        if isinstance(value, str):
+            self._add("user", [Text(text=value)])
             return
-        if not isinstance(given, list):
-            code = "missing_required_parameter" if given is None else ""
+        if not isinstance(value, list):
+            code = "missing_required_parameter" if value is None else ""
             raise expected("input", "a string or an array of items", code=code)
-        for at, item in enumerate(given):
+        for at, item in enumerate(value):
             path = f"input[{at}]"
             if isinstance(item, str):
                 self._add("user", [Text(text=item)])
@@ -167,13 +167,15 @@ class Input:
         """What the model thought. In whose words only its maker knows."""
         text = parts_text(item.get("summary"), f"{path}.summary")
         text = text or parts_text(item.get("content"), f"{path}.content")
-        sealed = string(item.get("encrypted_content") or "", f"{path}.encrypted_content")
-        opaque = unpack(sealed)
-        if opaque is None and sealed:
+        encrypted = string(item.get("encrypted_content") or "", f"{path}.encrypted_content")
+        signature = unpack(encrypted)
+        if signature is None and encrypted:
             id_ = string(item.get("id") or "", f"{path}.id")
-            opaque = Opaque(origin=Origin("responses"), data=sealed, id=id_, redacted=not text)
-        if text or opaque is not None:
-            self._add("assistant", [Thinking(text=text, opaque=opaque)])
+            signature = Signature(
+                origin=Origin("responses"), data=encrypted, id=id_, redacted=not text
+            )
+        if text or signature is not None:
+            self._add("assistant", [Thinking(text=text, signature=signature)])
 
     def more_tools(self, item: Item, path: str) -> None:
         """Tools that came up in the middle of the conversation."""
@@ -195,27 +197,27 @@ def _text_of(block: Block, path: str) -> Text:
 
 def _call_id(item: Item, path: str) -> str:
     """The id by which a call and its output belong together; never that of the item."""
-    given = item.get("call_id")
-    if given is None and item["type"].startswith("local_shell"):
-        given = item.get("id")
-    return string(given, f"{path}.call_id")
+    value = item.get("call_id")
+    if value is None and item["type"].startswith("local_shell"):
+        value = item.get("id")
+    return string(value, f"{path}.call_id")
 
 
-def _arguments(given: Any, path: str) -> str:
-    if given is None:
+def _arguments(value: Any, path: str) -> str:
+    if value is None:
         return ""
-    return json_text(given, path) if isinstance(given, dict) else string(given, path)
+    return json_text(value, path) if isinstance(value, dict) else string(value, path)
 
 
-_READERS: dict[str, Callable[[Input, Item, str], None]] = {
-    "message": Input.message,
-    "function_call": Input.call,
-    "custom_tool_call": Input.call,
-    "function_call_output": Input.result,
-    "custom_tool_call_output": Input.result,
-    "reasoning": Input.reasoning,
-    "additional_tools": Input.more_tools,
-    "item_reference": Input.reference,
-    **dict.fromkeys(_LOCAL, Input.local_call),
-    **dict.fromkeys(_LOCAL_OUTPUTS, Input.local_result),
+_READERS: dict[str, Callable[[InputReader, Item, str], None]] = {
+    "message": InputReader.message,
+    "function_call": InputReader.call,
+    "custom_tool_call": InputReader.call,
+    "function_call_output": InputReader.result,
+    "custom_tool_call_output": InputReader.result,
+    "reasoning": InputReader.reasoning,
+    "additional_tools": InputReader.more_tools,
+    "item_reference": InputReader.reference,
+    **dict.fromkeys(_LOCAL, InputReader.local_call),
+    **dict.fromkeys(_LOCAL_OUTPUTS, InputReader.local_result),
 }

@@ -13,13 +13,11 @@ said is not said again. It is told by counting characters, since a whole repeats
 
 from msgspec import Raw
 
-from edge.dialects.neutral import (
-    Citation,
+from edge.dialects.conversation import Citation, Origin, Signature
+from edge.dialects.events import (
     Cited,
     Closed,
     Event,
-    Opaque,
-    Origin,
     RefusalDelta,
     Signed,
     TextDelta,
@@ -29,13 +27,13 @@ from edge.dialects.neutral import (
 )
 
 from . import wire
-from .matching import Marked
+from .item_matching import ItemMarks
 
 _ORIGIN = Origin("responses")
 _PARAGRAPH = "\n\n"
 
 
-class _Item(Marked):
+class _ItemReader(ItemMarks):
     """What all items have. waiting: its events, while another item is being passed on."""
 
     __slots__ = ("waiting",)
@@ -45,15 +43,15 @@ class _Item(Marked):
         self.waiting: list[wire.Event] = []
 
 
-class Message(_Item):
+class MessageItemReader(_ItemReader):
     """What the model says. text: holds the number of characters of text in the answer so far."""
 
-    __slots__ = ("_begun", "_cited", "_kind", "_place", "_said", "_text")
+    __slots__ = ("_begun", "_cited", "_kind", "_place", "_sent", "_text")
 
     def __init__(self, text: list[int]) -> None:
         super().__init__()
         self._text = text
-        self._said: dict[int, int] = {}
+        self._sent: dict[int, int] = {}
         self._cited: list[Raw] = []
         self._place = 0
         self._begun = 0
@@ -64,9 +62,9 @@ class Message(_Item):
         place = event.content_index or 0
         match event.type:
             case "response.output_text.delta":
-                self._say("text", place, event.delta, out)
+                self._send("text", place, event.delta, out)
             case "response.refusal.delta":
-                self._say("refusal", place, event.delta, out)
+                self._send("refusal", place, event.delta, out)
             case "response.output_text.done":
                 self._rest("text", place, event.text, out)
             case "response.refusal.done":
@@ -74,13 +72,13 @@ class Message(_Item):
             case "response.output_text.annotation.added":
                 self._cited.append(event.annotation)
 
-    def _say(self, kind: str, place: int, text: str, out: list[Event]) -> None:
+    def _send(self, kind: str, place: int, text: str, out: list[Event]) -> None:
         if not text:
             return
         if self._kind != kind or self._place != place:
             self.close(out)
             self._kind, self._place, self._begun = kind, place, self._text[0]
-        self._said[place] = self._said.get(place, 0) + len(text)
+        self._sent[place] = self._sent.get(place, 0) + len(text)
         if kind == "text":
             self._text[0] += len(text)
             out.append(TextDelta(text))
@@ -89,7 +87,7 @@ class Message(_Item):
 
     def _rest(self, kind: str, place: int, text: str | None, out: list[Event]) -> None:
         if text:
-            self._say(kind, place, text[self._said.get(place, 0) :], out)
+            self._send(kind, place, text[self._sent.get(place, 0) :], out)
 
     def whole(self, item: wire.Item, out: list[Event]) -> None:
         """Say what of the finished item has not been said yet."""
@@ -104,14 +102,14 @@ class Message(_Item):
     @property
     def is_blank(self) -> bool:
         """Whether nothing of it has been said."""
-        return not self._said and not self.waiting
+        return not self._sent and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
         """Say the parts of the finished item of which nothing has been said."""
         for place, part in enumerate(item.content or ()):
-            if place not in self._said:
+            if place not in self._sent:
                 kind = "refusal" if part.type == "refusal" else "text"
-                self._say(kind, place, part.refusal or part.text or "", out)
+                self._send(kind, place, part.refusal or part.text or "", out)
         self.close(out)
 
     def close(self, out: list[Event]) -> None:
@@ -136,43 +134,43 @@ class Message(_Item):
         )
 
 
-class Thought(_Item):
+class ReasoningItemReader(_ItemReader):
     """What the model thought: its summary, or its very words. Servers may give the same in both."""
 
-    __slots__ = ("_open", "_place", "_said", "_signed", "_source")
+    __slots__ = ("_open", "_place", "_sent", "_signed", "_source")
 
     def __init__(self) -> None:
         super().__init__()
         self._open = False
         self._signed = False
         self._place = 0
-        self._said: dict[int, int] = {}
+        self._sent: dict[int, int] = {}
         self._source = ""
 
     def take(self, event: wire.Event, out: list[Event]) -> None:
         """One of its events."""
         match event.type:
             case "response.reasoning_summary_text.delta":
-                self._say("summary", event.summary_index or 0, event.delta, out)
+                self._send("summary", event.summary_index or 0, event.delta, out)
             case "response.reasoning_text.delta" | "response.reasoning.delta":
-                self._say("content", event.content_index or 0, event.delta, out)
+                self._send("content", event.content_index or 0, event.delta, out)
             case "response.reasoning_summary_text.done":
                 self._rest("summary", event.summary_index or 0, event.text, out)
             case "response.reasoning_text.done" | "response.reasoning.done":
                 self._rest("content", event.content_index or 0, event.text, out)
 
-    def _say(self, source: str, place: int, text: str, out: list[Event]) -> None:
+    def _send(self, source: str, place: int, text: str, out: list[Event]) -> None:
         if not text or self._source not in ("", source):
             return
         if self._open and self._place != place:
             out.append(ThinkingDelta(_PARAGRAPH))
         self._open, self._source, self._place = True, source, place
-        self._said[place] = self._said.get(place, 0) + len(text)
+        self._sent[place] = self._sent.get(place, 0) + len(text)
         out.append(ThinkingDelta(text))
 
     def _rest(self, source: str, place: int, text: str | None, out: list[Event]) -> None:
         if text and self._source in ("", source):
-            self._say(source, place, text[self._said.get(place, 0) :], out)
+            self._send(source, place, text[self._sent.get(place, 0) :], out)
 
     def whole(self, item: wire.Item, out: list[Event]) -> None:
         """Say what of the finished item has not been said yet."""
@@ -181,13 +179,13 @@ class Thought(_Item):
                 self._rest(source, place, part.text, out)
         if item.encrypted_content:
             self._open = self._signed = True
-            opaque = Opaque(
+            signature = Signature(
                 origin=_ORIGIN,
                 data=item.encrypted_content,
                 id=item.id or "",
-                redacted=not self._said,
+                redacted=not self._sent,
             )
-            out.append(Signed(opaque))
+            out.append(Signed(signature))
 
     @property
     def is_blank(self) -> bool:
@@ -196,7 +194,7 @@ class Thought(_Item):
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
         """Say the finished item if nothing of it has been said."""
-        if not self._said and not self._signed:
+        if not self._sent and not self._signed:
             self.whole(item, out)
             self.close(out)
 
@@ -207,10 +205,10 @@ class Thought(_Item):
             out.append(Closed())
 
 
-class Call(_Item):
+class CallItemReader(_ItemReader):
     """A call of a tool. It waits for its name, if a server tells that later."""
 
-    __slots__ = ("_begun", "_custom", "_item", "_open", "_said")
+    __slots__ = ("_begun", "_custom", "_item", "_open", "_sent")
 
     def __init__(self, item: wire.Item) -> None:
         super().__init__()
@@ -218,7 +216,7 @@ class Call(_Item):
         self._item = item
         self._begun = False
         self._open = False
-        self._said = 0
+        self._sent = 0
 
     def take(self, event: wire.Event, out: list[Event]) -> None:
         """One of its events."""
@@ -226,11 +224,11 @@ class Call(_Item):
             case "response.output_item.added":
                 self._begin(self._item, out)
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                self._say(event.delta, out)
+                self._send(event.delta, out)
             case "response.function_call_arguments.done":
-                self._say((event.arguments or "")[self._said :], out)
+                self._send((event.arguments or "")[self._sent :], out)
             case "response.custom_tool_call_input.done":
-                self._say((event.input or "")[self._said :], out)
+                self._send((event.input or "")[self._sent :], out)
 
     def _begin(self, item: wire.Item, out: list[Event]) -> None:
         if not self._begun and item.name:
@@ -238,21 +236,21 @@ class Call(_Item):
             id_ = item.call_id or item.id or ""
             out.append(ToolOpened(id_, item.name, self._custom, item.namespace or ""))
 
-    def _say(self, text: str, out: list[Event]) -> None:
+    def _send(self, text: str, out: list[Event]) -> None:
         if text and self._open:
-            self._said += len(text)
+            self._sent += len(text)
             out.append(ToolDelta(text))
 
     def whole(self, item: wire.Item, out: list[Event]) -> None:
         """Say what of the finished item has not been said yet."""
         self._begin(item, out)
         text = item.input if self._custom else item.arguments
-        self._say((text or "")[self._said :], out)
+        self._send((text or "")[self._sent :], out)
 
     @property
     def is_blank(self) -> bool:
         """Whether nothing of it has been said."""
-        return not self._said and not self.waiting
+        return not self._sent and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
         """Say the finished item if its name was not known before."""
@@ -267,16 +265,19 @@ class Call(_Item):
             out.append(Closed())
 
 
-Item = Message | Thought | Call
+ItemReader = MessageItemReader | ReasoningItemReader | CallItemReader
 """take: one of its events. whole: the finished item, of which the rest is said. close: its end.
 missed: what a finished answer says of an item that was done before."""
 
 
-def reader_of(item: wire.Item, text: list[int]) -> Item:
-    """The reader of an item of a type that is passed on (`wire.ACTED_ON`). text: see `Message`."""
+def reader_of(item: wire.Item, text: list[int]) -> ItemReader:
+    """The reader of an item whose type is passed on (`wire.ACTED_ON`).
+
+    text: see `MessageItemReader`.
+    """
     match item.type:
         case "message":
-            return Message(text)
+            return MessageItemReader(text)
         case "reasoning":
-            return Thought()
-    return Call(item)
+            return ReasoningItemReader()
+    return CallItemReader(item)

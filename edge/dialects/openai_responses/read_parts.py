@@ -3,9 +3,17 @@
 from base64 import b64decode
 from typing import Any
 
-from edge.dialects.check import array, mapping, string
-from edge.dialects.media import read_data_url, sniffed
-from edge.dialects.neutral import Block, Cache, Citation, Document, Image, Refusal, Text
+from edge.dialects.conversation import (
+    Block,
+    Cache,
+    Citation,
+    Document,
+    Image,
+    Refusal,
+    Text,
+)
+from edge.dialects.data_urls import read_data_url, sniffed
+from edge.dialects.validation import array, mapping, string
 from middlewares.problem import expected
 
 _PDF = "JVBERi0"  # how base64 of a PDF begins

@@ -5,13 +5,19 @@ that refer to what is kept (`previous_response_id`, `conversation`, `prompt`, `b
 been dealt with before (`edge.api.responses`).
 """
 
-from edge.dialects.check import Members, mapping, one_of, string
-from edge.dialects.effort import read_effort
-from edge.dialects.neutral import Conversation, OutputFormat, Reasoning, Text, Tool
+from edge.dialects.conversation import (
+    Conversation,
+    OutputFormat,
+    Reasoning,
+    Text,
+    Tool,
+)
 from edge.dialects.output_format import read_format
 from edge.dialects.passthrough import Fields
+from edge.dialects.reasoning_effort import read_effort
+from edge.dialects.validation import Members, mapping, one_of, string
 
-from .read_input import Input
+from .read_input import InputReader
 from .read_tools import WEB_SEARCH, read_choice, read_tool_list
 
 _TIERS = {
@@ -35,7 +41,7 @@ def read(fields: Fields) -> Conversation:
     members = Members(fields)
     dropped: list[str] = []
     tools = read_tool_list(members.items("tools") or [], "tools", dropped)
-    given = Input()
+    given = InputReader()
     instructions = members.text("instructions")
     if instructions:
         given.system.append(Text(text=instructions))

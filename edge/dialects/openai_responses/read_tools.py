@@ -7,8 +7,8 @@ refused, by the dialect that has it not.
 
 from typing import Any
 
-from edge.dialects.check import Members, array, mapping, one_of, string
-from edge.dialects.neutral import Tool, ToolChoice
+from edge.dialects.conversation import Tool, ToolChoice
+from edge.dialects.validation import Members, array, mapping, one_of, string
 from middlewares.problem import expected
 
 WEB_SEARCH = "web_search"

@@ -13,7 +13,7 @@ import msgspec
 
 from edge.dialects.codec import Caller
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 from middlewares.exchange import Usage
 
 _NULL = msgspec.Raw(b"null")
@@ -63,21 +63,21 @@ class ResponseObject:
 
     def running(self) -> bytes:
         """While the model is at work."""
-        return self._made("in_progress")
+        return self._encode("in_progress")
 
     def completed(self, output: Iterable[bytes], usage: Usage, at: int) -> bytes:
         """When the model has said all. output: finished items."""
-        return self._made("completed", output=output, usage=usage, completed_at=at)
+        return self._encode("completed", output=output, usage=usage, completed_at=at)
 
     def incomplete(self, output: Iterable[bytes], usage: Usage, reason: str) -> bytes:
         """When the model was cut short."""
-        return self._made("incomplete", output=output, usage=usage, details={"reason": reason})
+        return self._encode("incomplete", output=output, usage=usage, details={"reason": reason})
 
     def failed(self, output: Iterable[bytes], code: str, message: str) -> bytes:
         """When it broke off."""
-        return self._made("failed", output=output, error={"code": code, "message": message})
+        return self._encode("failed", output=output, error={"code": code, "message": message})
 
-    def _made(
+    def _encode(
         self,
         status: str,
         *,
@@ -124,9 +124,9 @@ def usage_of(usage: Usage) -> dict[str, Any]:
 def _echoed(fields: Fields) -> dict[str, Any]:
     """What the caller set, else the value that counts. The request has been read before."""
     out: dict[str, Any] = {}
-    for name, usual in _DEFAULTS.items():
-        given = fields.get(name, _NULL)
-        out[name] = usual if bytes(given) == b"null" else given
+    for name, default in _DEFAULTS.items():
+        value = fields.get(name, _NULL)
+        out[name] = default if bytes(value) == b"null" else value
     tier = _value(fields, "service_tier")
     out["service_tier"] = tier if tier in _TIERS else "default"
     out["reasoning"] = _reasoning(_value(fields, "reasoning"))
@@ -142,14 +142,14 @@ def _value(fields: Fields, name: str) -> Any:
         return None
 
 
-def _reasoning(given: Any) -> dict[str, Any] | None:
-    if not isinstance(given, dict):
+def _reasoning(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
         return None
-    return {"effort": given.get("effort"), "summary": given.get("summary")}
+    return {"effort": value.get("effort"), "summary": value.get("summary")}
 
 
-def _text(given: Any) -> dict[str, Any]:
-    text = given if isinstance(given, dict) else {}
+def _text(value: Any) -> dict[str, Any]:
+    text = value if isinstance(value, dict) else {}
     form = text.get("format") or {"type": "text"}
     if form.get("type") == "json_schema":
         form = {"description": None, **form, "strict": bool(form.get("strict"))}
@@ -159,10 +159,10 @@ def _text(given: Any) -> dict[str, Any]:
     return out
 
 
-def _tools(given: msgspec.Raw) -> list[dict[str, msgspec.Raw]]:
+def _tools(value: msgspec.Raw) -> list[dict[str, msgspec.Raw]]:
     """The tools as they came; functions with the members they may have left out."""
     try:
-        tools = _decode_tools(given)
+        tools = _decode_tools(value)
     except UNREADABLE:
         return []
     return [{**_TOOL, **tool} if _is_function(tool) else tool for tool in tools]

@@ -1,9 +1,9 @@
-"""Take out of a passed-through input the reasoning that the upstream can make nothing of.
+"""Remove reasoning that the upstream cannot read from a passed-through input.
 
 A conversation may have begun on a model of another dialect: the caller then sends back thinking
-that was packed for it (`opaque`), or a summary alone. A Responses upstream refuses both: it takes
-its own encrypted reasoning, or, from vendors of open models, the very words. All else passes as the
-bytes it came in; of an input without reasoning not one is looked at twice.
+that was packed for it (`edge.dialects.signatures`), or a summary alone. A Responses upstream
+refuses both: it takes its own encrypted reasoning or, from vendors of open models, plain text.
+Everything else passes as the bytes it came in; an input without reasoning is not decoded.
 """
 
 import msgspec
@@ -28,16 +28,16 @@ _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
 
-def without_seals(given: msgspec.Raw) -> msgspec.Raw:
-    """`given`, an array of items, without such reasoning. What cannot be read stays as it is."""
-    if _REASONING not in bytes(given):
-        return given
+def without_unreadable_reasoning(items_json: msgspec.Raw) -> msgspec.Raw:
+    """`items_json`, an array of items, without such reasoning. Unreadable JSON stays as it is."""
+    if _REASONING not in bytes(items_json):
+        return items_json
     try:
-        items = _decode_items(given)
+        items = _decode_items(items_json)
     except UNREADABLE:
-        return given
+        return items_json
     kept = [item for item in items if not _is_lost(item)]
-    return given if len(kept) == len(items) else msgspec.Raw(encode(kept))
+    return items_json if len(kept) == len(items) else msgspec.Raw(encode(kept))
 
 
 def _is_lost(item: msgspec.Raw) -> bool:

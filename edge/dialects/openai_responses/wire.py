@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.dialects.counts import Count, disjoint, member
-from edge.dialects.lenient import lenient
+from edge.dialects.lenient_json import decode_leniently
 from edge.dialects.passthrough import UNREADABLE
-from edge.requests.untyped import number
+from edge.dialects.token_counts import Count, disjoint, member
+from edge.requests.untyped_json import number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")
@@ -185,7 +185,7 @@ def item_of(raw: Raw) -> Item | None:
     try:
         return _decode_item(raw)
     except UNREADABLE:
-        return lenient(_decode_item, bytes(raw), NEEDED)
+        return decode_leniently(_decode_item, bytes(raw), NEEDED)
 
 
 def annotation_of(raw: Raw) -> Annotation | None:

@@ -24,7 +24,7 @@ from time import time
 from typing import Any
 
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import (
+from edge.dialects.events import (
     Cited,
     Closed,
     Event,
@@ -41,8 +41,8 @@ from edge.dialects.neutral import (
 )
 from middlewares.exchange import Usage
 
-from .failure import Numbered, failing
-from .output_items import Call, Item, Message, Pair, Thought
+from .failure_events import EventNumbering, failing
+from .output_items import CallItem, MessageItem, OutputItem, Pair, ReasoningItem
 from .response_object import ResponseObject
 
 DECLINED = "The model declined to answer."
@@ -56,18 +56,18 @@ _INCOMPLETE = {
 
 
 class ResponsesWriter:
-    """One answer. See `sides.Writer`. clock: Unix seconds."""
+    """One answer. See `codec.Writer`. clock: Unix seconds."""
 
     __slots__ = (
         "_clock",
         "_closed",
         "_created",
         "_done",
+        "_finished_length",
         "_id",
         "_open",
         "_refused",
         "_response",
-        "_said",
         "_started",
         "_stream",
         "answer",
@@ -79,13 +79,13 @@ class ResponsesWriter:
         self._created = caller.created
         self._id = caller.id
         self._response = ResponseObject(caller)
-        self._stream = Numbered()
+        self._stream = EventNumbering()
         self._started = False
-        self._open: Item | None = None
+        self._open: OutputItem | None = None
         self._closed = False
         """Whether the open item has all it will have, if nothing is added to it."""
         self._done: list[bytes] = []
-        self._said = 0
+        self._finished_length = 0
         """Characters of text in the finished items."""
         self._refused = False
 
@@ -98,10 +98,10 @@ class ResponsesWriter:
     def _event(self, event: Event) -> bytes:
         kind = type(event)
         item = self._open
-        if kind is TextDelta and type(item) is Message and item.kind == "text":
+        if kind is TextDelta and type(item) is MessageItem and item.kind == "text":
             self._closed = False
             return self._stream.event(item.delta, item.say(event.text))  # type: ignore[union-attr]
-        if kind is ToolDelta and type(item) is Call:
+        if kind is ToolDelta and type(item) is CallItem:
             return self._stream.event(item.delta, item.say(event.text))  # type: ignore[union-attr]
         match event:
             case TextDelta():
@@ -111,16 +111,16 @@ class ResponsesWriter:
                 return self._speak("refusal", event.text)
             case ThinkingDelta():
                 out, thought = self._thought()
-                out += self._told(thought.part())
+                out += self._encode_pairs(thought.part())
                 return out + self._stream.event(thought.delta, thought.say(event.text))
             case Signed():
                 out, thought = self._thought()
-                thought.seal = event.opaque
+                thought.signature = event.signature
                 return out
             case ToolOpened():
                 return self._call(event)
-            case Cited() if isinstance(item, Message):
-                return self._told(item.cite(event.citation, self._said))
+            case Cited() if isinstance(item, MessageItem):
+                return self._encode_pairs(item.cite(event.citation, self._finished_length))
             case Closed():
                 return self._close()
             case Started():
@@ -134,44 +134,44 @@ class ResponsesWriter:
             return b""
         self._started = True
         running = b'"response":' + self._response.running()
-        return self._told(
+        return self._encode_pairs(
             ((b"response.created", running), (b"response.in_progress", running)),
         )
 
-    def _told(self, pairs: Iterable[Pair]) -> bytes:
+    def _encode_pairs(self, pairs: Iterable[Pair]) -> bytes:
         return b"".join([self._stream.event(kind, members) for kind, members in pairs])
 
     def _named(self, prefix: str) -> tuple[str, int]:
         place = len(self._done)
         return f"{prefix}_{self._id}{place:02x}", place
 
-    def _begin(self, item: Item) -> bytes:
+    def _begin(self, item: OutputItem) -> bytes:
         self._open = item
         self._closed = False
-        return self._told(item.opened())
+        return self._encode_pairs(item.opened())
 
     def _speak(self, kind: str, text: str) -> bytes:
         out = b""
         item = self._open
-        if not isinstance(item, Message):
+        if not isinstance(item, MessageItem):
             out = self._finish("completed")
-            item = Message(*self._named("msg"))
+            item = MessageItem(*self._named("msg"))
             out += self._begin(item)
         self._closed = False
         if item.kind != kind:
-            out += self._told(item.part(kind))
+            out += self._encode_pairs(item.part(kind))
         return out + self._stream.event(item.delta, item.say(text))
 
-    def _thought(self) -> tuple[bytes, Thought]:
-        if isinstance(self._open, Thought):
+    def _thought(self) -> tuple[bytes, ReasoningItem]:
+        if isinstance(self._open, ReasoningItem):
             return b"", self._open
         out = self._finish("completed")
-        thought = Thought(*self._named("rs"))
+        thought = ReasoningItem(*self._named("rs"))
         return out + self._begin(thought), thought
 
     def _call(self, event: ToolOpened) -> bytes:
         out = self._finish("completed")
-        call = Call(
+        call = CallItem(
             *self._named("ctc" if event.custom else "fc"),
             call_id=event.id,
             name=event.name,
@@ -182,9 +182,9 @@ class ResponsesWriter:
 
     def _close(self) -> bytes:
         self._closed = True
-        if isinstance(self._open, Thought):
+        if isinstance(self._open, ReasoningItem):
             return self._finish("completed")
-        if isinstance(self._open, Message):
+        if isinstance(self._open, MessageItem):
             self._open.block_end()
         return b""
 
@@ -192,10 +192,10 @@ class ResponsesWriter:
         item, self._open = self._open, None
         if item is None:
             return b""
-        out = self._told(item.finished(status))
+        out = self._encode_pairs(item.finished(status))
         self._done.append(item.whole)
-        if isinstance(item, Message):
-            self._said += item.length()
+        if isinstance(item, MessageItem):
+            self._finished_length += item.length()
         return out
 
     def _stopped(self, event: Stopped) -> bytes:

@@ -4,10 +4,9 @@ from base64 import b64encode
 from hashlib import sha256
 from typing import Any
 
-from edge.dialects import names
+from edge.dialects import tool_names
 from edge.dialects.codec import TargetModel
-from edge.dialects.media import data_url
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Conversation,
@@ -20,12 +19,13 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
-from edge.dialects.repair import nothing_said, paired, without_attribution
+from edge.dialects.data_urls import data_url
+from edge.dialects.history_repair import empty_conversation, repair_turns, without_attribution
 from edge.dialects.signatures import readable
 from edge.vendors.openai_models import reasons
 from middlewares.problem import Problem, invalid_value
 
-from .write_tools import Json, Tools
+from .write_tools import Json, ResponsesTools
 
 _ERROR = "Error: "
 _LEFT = "thinking of another model"
@@ -33,25 +33,25 @@ _LED_TO = ("reasoning", "function_call", "custom_tool_call")
 
 
 def write_input(
-    conversation: Conversation, aim: TargetModel, tools: Tools, dropped: list[str]
+    conversation: Conversation, target: TargetModel, tools: ResponsesTools, dropped: list[str]
 ) -> Json:
     """`instructions`, if they are one text, and `input`. Raises Problem for what cannot be said.
 
     dropped: gets a note of what stays behind.
     """
-    role = "developer" if reasons(aim.family) else "system"
+    role = "developer" if reasons(target.family) else "system"
     system = [text.text for text in without_attribution(conversation.system) if text.text.strip()]
     items: list[Json] = []
-    for turn in paired(conversation.turns):
+    for turn in repair_turns(conversation.turns):
         if turn.role == "system":
             items.append(_message(role, [part for b in turn.blocks for part in _parts(b)]))
         elif turn.role == "user":
             items += _user(turn)
         else:
-            items += _assistant(turn, aim, tools, dropped)
+            items += _assistant(turn, target, tools, dropped)
     items = _without_lone_thoughts(items)
     if not items and not system:
-        raise nothing_said()
+        raise empty_conversation()
     if len(system) == 1 and items and not _names_json(conversation):
         return {"instructions": system[0], "input": items}
     parts = [{"type": "input_text", "text": text} for text in system]
@@ -94,7 +94,7 @@ def _result(result: ToolResult) -> Json:
                 output[0] = {**output[0], "text": _ERROR + first}
     return {
         "type": "custom_tool_call_output" if result.custom else "function_call_output",
-        "call_id": names.call_id(result.id, "responses"),
+        "call_id": tool_names.call_id(result.id, "responses"),
         "output": output,
     }
 
@@ -157,18 +157,20 @@ def _foreign(file_id: str, at: str) -> Problem:
     return invalid_value(at, why, issue=why)
 
 
-def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -> list[Json]:
+def _assistant(
+    turn: Turn, target: TargetModel, tools: ResponsesTools, dropped: list[str]
+) -> list[Json]:
     """One item for each run of words, each thought that this upstream had, and each call."""
     items: list[Json] = []
-    said: list[Text | Refusal] = []
+    texts: list[Text | Refusal] = []
     for block in turn.blocks:
         if isinstance(block, Text | Refusal):
-            said.append(block)
+            texts.append(block)
             continue
-        thought = _thought(block, aim) if isinstance(block, Thinking) else None
+        thought = _thought(block, target) if isinstance(block, Thinking) else None
         if isinstance(block, ToolCall) or thought is not None:
-            items += _said(said)
-            said = []
+            items += _text_message(texts)
+            texts = []
         if isinstance(block, ToolCall):
             items.append(tools.call(block))
         elif thought is not None:
@@ -178,10 +180,10 @@ def _assistant(turn: Turn, aim: TargetModel, tools: Tools, dropped: list[str]) -
             note = f"{type(block).__name__} in a turn of the assistant" if other else _LEFT
             if note not in dropped:
                 dropped.append(note)
-    return items + _said(said)
+    return items + _text_message(texts)
 
 
-def _said(blocks: list[Text | Refusal]) -> list[Json]:
+def _text_message(blocks: list[Text | Refusal]) -> list[Json]:
     """A message of the model's. Words alone are plain content; a refusal needs the form with an id,
     which follows from what was said.
     """
@@ -200,14 +202,14 @@ def _said(blocks: list[Text | Refusal]) -> list[Json]:
     return [{**_message("assistant", parts), "id": id_, "status": "completed"}]
 
 
-def _thought(block: Thinking, aim: TargetModel) -> Json | None:
+def _thought(block: Thinking, target: TargetModel) -> Json | None:
     """The reasoning item of a thought; None if another model had it, who alone can read it."""
-    opaque = block.opaque
-    if opaque is None or not readable(opaque, "responses", aim.origin):
+    signature = block.signature
+    if signature is None or not readable(signature, "responses", target.origin):
         return None
     summary = [{"type": "summary_text", "text": block.text}] if block.text else []
-    item: Json = {"type": "reasoning", "summary": summary, "encrypted_content": opaque.data}
-    item["id"] = opaque.id or f"rs_{sha256(opaque.data.encode()).hexdigest()[:48]}"
+    item: Json = {"type": "reasoning", "summary": summary, "encrypted_content": signature.data}
+    item["id"] = signature.id or f"rs_{sha256(signature.data.encode()).hexdigest()[:48]}"
     return item
 
 

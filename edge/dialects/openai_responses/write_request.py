@@ -10,17 +10,17 @@ from typing import Any
 
 import msgspec
 
-from edge.dialects import names
+from edge.dialects import tool_names
 from edge.dialects.codec import TargetModel, WrittenRequest
-from edge.dialects.effort import level_of
+from edge.dialects.conversation import Conversation, OutputFormat
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.metadata import openai_metadata
-from edge.dialects.neutral import Conversation, OutputFormat
+from edge.dialects.reasoning_effort import level_of
 from edge.requests.body_limits import encoded
 from edge.vendors.openai_models import is_openai, nearest_effort, reasons, takes_sampling
 
 from .write_input import write_input
-from .write_tools import Tools
+from .write_tools import ResponsesTools
 
 _LEAST_OUTPUT = 16
 _LONGEST_ID = 64
@@ -29,15 +29,15 @@ _ENCRYPTED = "reasoning.encrypted_content"
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
-    """The request for `aim.model`. Raises Problem for what this dialect cannot say."""
-    family = aim.family
+def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
+    """The request for `target.model`. Raises Problem for what this dialect cannot say."""
+    family = target.family
     openai = is_openai(family)
     dropped: list[str] = []
-    tools = Tools(conversation, dropped)
+    tools = ResponsesTools(conversation, dropped)
     body: dict[str, Any] = {
-        "model": aim.model,
-        **write_input(conversation, aim, tools, dropped),
+        "model": target.model,
+        **write_input(conversation, target, tools, dropped),
         **tools.members(),
         "store": False,
     }
@@ -47,7 +47,7 @@ def write(conversation: Conversation, aim: TargetModel) -> WrittenRequest:
     if reasons(family) or reasoning:
         body["include"] = [_ENCRYPTED]
     if conversation.max_tokens is not None:
-        body["max_output_tokens"] = _limit(conversation.max_tokens, aim.max_output)
+        body["max_output_tokens"] = _limit(conversation.max_tokens, target.max_output)
     _sampling(conversation, family, reasoning.get("effort"), body, dropped)
     text, answer_wrapped = _text(conversation, family)
     if text:
@@ -132,7 +132,7 @@ def _format(output: OutputFormat) -> tuple[dict[str, Any], bool]:
     if output.kind == "json_object" or output.schema is None:
         return {"type": "json_object"}, False
     schema, wrapped = input_schema(output.schema)
-    wanted: dict[str, Any] = {"type": "json_schema", "name": names.tool_name(output.name)}
+    wanted: dict[str, Any] = {"type": "json_schema", "name": tool_names.tool_name(output.name)}
     if output.description:
         wanted["description"] = output.description
     wanted["schema"] = schema

@@ -2,11 +2,16 @@
 
 from typing import Any
 
-from edge.dialects import names
-from edge.dialects.check import no_tool
+from edge.dialects import tool_names
 from edge.dialects.codec import WrittenTool
+from edge.dialects.conversation import (
+    Conversation,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from edge.dialects.json_schema import input_schema, is_strict
-from edge.dialects.neutral import Conversation, Tool, ToolCall, ToolChoice
+from edge.dialects.validation import no_tool
 
 _WEB_SEARCH = "web_search"
 _MODES = {"auto": "auto", "any": "required", "none": "none"}
@@ -14,12 +19,12 @@ _MODES = {"auto": "auto", "any": "required", "none": "none"}
 Json = dict[str, Any]
 
 
-class Tools:
+class ResponsesTools:
     """How each tool is called upstream: in its definition, in the choice and in the history.
 
     Namespaces are flattened, since not every server knows them.
 
-    sent: what `undo` has to know of tools that changed. wrapped: those whose schema did.
+    sent: what `restore` has to know of tools that changed. wrapped: those whose schema did.
     """
 
     def __init__(self, conversation: Conversation, dropped: list[str]) -> None:
@@ -57,7 +62,7 @@ class Tools:
 
     def _define(self, tool: Tool) -> None:
         full = tool.full_name
-        name = names.tool_name(full, self._definitions)
+        name = tool_names.tool_name(full, self._definitions)
         custom = tool.kind == "custom"
         self._names[full] = name
         if custom or tool.namespace or name != tool.name:
@@ -116,10 +121,10 @@ class Tools:
     def call(self, call: ToolCall) -> Json:
         """A call in the history."""
         full = call.full_name
-        name = self._names.get(full) or names.tool_name(full)
+        name = self._names.get(full) or tool_names.tool_name(full)
         item = {
             "type": "custom_tool_call" if call.custom else "function_call",
-            "call_id": names.call_id(call.id, "responses"),
+            "call_id": tool_names.call_id(call.id, "responses"),
             "name": name,
         }
         if call.custom:

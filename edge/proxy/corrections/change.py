@@ -11,11 +11,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from edge.dialects.effort import LEAST_BUDGET, budget_of, level_of
-from edge.dialects.foreign_signatures import without_foreign
-from edge.dialects.neutral import EFFORTS, Reasoning
+from edge.dialects.conversation import EFFORTS, Reasoning
+from edge.dialects.foreign_signatures import without_foreign_signatures
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
-from edge.requests.untyped import decode_any
+from edge.dialects.reasoning_effort import LEAST_BUDGET, budget_of, level_of
+from edge.requests.untyped_json import decode_any
 from middlewares.exchange import Dialect
 
 How = Literal["drop", "rename", "set", "strip", "adaptive", "budget", "system", "unsigned"]
@@ -200,7 +200,7 @@ def _as_system(fields: Fields, _change: Correction, _dialect: Dialect) -> Fields
 
 
 def _unsigned(fields: Fields, _change: Correction, dialect: Dialect) -> Fields:
-    return without_foreign(fields, dialect, _ALL)[0]
+    return without_foreign_signatures(fields, dialect, _ALL)[0]
 
 
 _MAKE: Mapping[How, Callable[[Fields, Correction, Dialect], Fields]] = {

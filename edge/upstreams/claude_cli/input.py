@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from edge.requests import untyped
+from edge.requests import untyped_json
 
 from .program import SERVER
 
@@ -91,7 +91,7 @@ class _Request(Struct):
     stop_sequences: list[str] = []
 
 
-_decode = msgspec.json.Decoder(_Request, float_hook=untyped.number).decode
+_decode = msgspec.json.Decoder(_Request, float_hook=untyped_json.number).decode
 _encode = msgspec.json.encode
 
 

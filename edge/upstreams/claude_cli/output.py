@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.requests.untyped import decode_any, number
+from edge.requests.untyped_json import decode_any, number
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
 
 from .input import callers_tool_name

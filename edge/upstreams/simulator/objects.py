@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped import number
+from edge.requests.untyped_json import number
 
 from .controls import take_directive
 from .prompt import UNREADABLE, PromptRejected, rejected

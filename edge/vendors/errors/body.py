@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from edge.requests.untyped import decode_any
+from edge.requests.untyped_json import decode_any
 
-from .waits import duration
+from .retry_after import duration
 
 _LONGEST = 2000
 """Characters of one message; of a path, a tenth. Some servers repeat a whole request in one."""
@@ -69,22 +69,22 @@ class ErrorBody(msgspec.Struct):
 
 def read_error(body: bytes) -> ErrorBody:
     """What `body` says. Never raises; of what is no JSON the beginning is the message."""
-    said = ErrorBody([], set(), [])
+    error = ErrorBody([], set(), [])
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
     try:
         value = decode_any(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = text[:_LONGEST]
-    reading = _Reading(said)
+    reading = _Reading(error)
     reading.read(value, 0)
-    if not said.messages and said.wait is None:
-        said.messages = [each[:_LONGEST] for each in islice(_texts(value, 0), _MOST)]
-    return said
+    if not error.messages and error.wait is None:
+        error.messages = [each[:_LONGEST] for each in islice(_texts(value, 0), _MOST)]
+    return error
 
 
 class _Reading:
-    def __init__(self, said: ErrorBody) -> None:
-        self._said = said
+    def __init__(self, error: ErrorBody) -> None:
+        self._error = error
         self._left = _MOST
 
     def read(self, value: Any, depth: int) -> None:
@@ -101,19 +101,19 @@ class _Reading:
                 self._member(name, member, depth)
 
     def _member(self, name: str, value: Any, depth: int) -> None:
-        said = self._said
+        error = self._error
         if name in _CODES and isinstance(value, str | int):
-            said.codes.add(str(value)[: _LONGEST // 10].lower())
+            error.codes.add(str(value)[: _LONGEST // 10].lower())
         elif name in _PATHS and isinstance(value, str):
-            said.paths.append(value[: _LONGEST // 10])
+            error.paths.append(value[: _LONGEST // 10])
         elif name == "loc" and isinstance(value, list):
-            said.paths.append(_joined(value)[: _LONGEST // 10])
+            error.paths.append(_joined(value)[: _LONGEST // 10])
         elif name == "reasons" and isinstance(value, list) and value:
-            said.flagged = True
+            error.flagged = True
         elif name in _SECONDS:
-            said.wait = duration(value)
+            error.wait = duration(value)
         elif name == "retry_after_ms" and (wait := duration(value)) is not None:
-            said.wait = wait / 1000
+            error.wait = wait / 1000
         elif name in _MESSAGES or (name in _WITHIN and not isinstance(value, str)):
             self.read(value, depth + 1)
 
@@ -129,8 +129,8 @@ class _Reading:
         if "%20" in text:  # as xAI writes some of them
             text = unquote(text)
         text = text[:_LONGEST].replace("\u2019", "'")
-        if text and text not in self._said.messages:
-            self._said.messages.append(text)
+        if text and text not in self._error.messages:
+            self._error.messages.append(text)
 
 
 def _joined(loc: list[Any]) -> str:

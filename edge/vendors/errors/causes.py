@@ -116,63 +116,63 @@ def unquoted(text: str) -> str:
     return _QUOTED.sub(" ", text)
 
 
-def is_rate(said: ErrorBody) -> bool:
+def is_rate(error: ErrorBody) -> bool:
     """Whether it is a limit of requests or tokens in some time."""
-    if _any(_RATE_CODES, said.codes):
+    if _any(_RATE_CODES, error.codes):
         return True
-    return _RATE_WORDS.search(unquoted(said.text)) is not None
+    return _RATE_WORDS.search(unquoted(error.text)) is not None
 
 
-def vetoes_overflow(said: ErrorBody) -> bool:
+def vetoes_overflow(error: ErrorBody) -> bool:
     """Whether words of an overflow mean a limit in some time."""
-    return is_rate(said) or _QUOTA_WORDS.search(said.text) is not None
+    return is_rate(error) or _QUOTA_WORDS.search(error.text) is not None
 
 
-def is_beyond_rate(said: ErrorBody) -> bool:
+def is_beyond_rate(error: ErrorBody) -> bool:
     """Whether the request alone asks for more than the limit: it would never be let through, and
     says nothing of those that ask for less (OpenAI and Groq: "Limit 6000, Requested 9000").
     """
-    found = _BEYOND.search(unquoted(said.text))
+    found = _BEYOND.search(unquoted(error.text))
     if found is None:
         return False
     limit, asked = (int(number.replace(",", "")) for number in found.groups())
     return asked > limit
 
 
-def is_unpaid(said: ErrorBody) -> bool:
+def is_unpaid(error: ErrorBody) -> bool:
     """Whether the operator has not paid."""
-    words = _UNPAID_WORDS.search(unquoted(said.text))
-    return words is not None or _any(_UNPAID_CODES, said.codes)
+    words = _UNPAID_WORDS.search(unquoted(error.text))
+    return words is not None or _any(_UNPAID_CODES, error.codes)
 
 
-def is_filtered(said: ErrorBody) -> bool:
+def is_filtered(error: ErrorBody) -> bool:
     """Whether what the prompt says was declined."""
-    words = _FILTERED_WORDS.search(unquoted(said.text))
-    return said.flagged or words is not None or _any(_FILTERED_CODES, said.codes)
+    words = _FILTERED_WORDS.search(unquoted(error.text))
+    return error.flagged or words is not None or _any(_FILTERED_CODES, error.codes)
 
 
-def is_operators(said: ErrorBody, at_fault: str | None) -> bool:
+def is_operators(error: ErrorBody, at_fault: str | None) -> bool:
     """Whether our key, account, region or model name is at fault, which the caller did not choose.
 
     at_fault: the member of the request it is about, if it names one; the model's name is ours.
     """
-    if is_of_model(said, at_fault) or any(
-        _any(codes, said.codes) for codes in (_OPERATOR_CODES, _UNPAID_CODES)
+    if is_of_model(error, at_fault) or any(
+        _any(codes, error.codes) for codes in (_OPERATOR_CODES, _UNPAID_CODES)
     ):
         return True
-    text = unquoted(said.text)
+    text = unquoted(error.text)
     if at_fault is not None:  # words about a member of the request are about that member
         return _UNVERIFIED in text
     return any(words.search(text) for words in (_OPERATOR_WORDS, _UNPAID_WORDS))
 
 
-def is_of_model(said: ErrorBody, at_fault: str | None) -> bool:
+def is_of_model(error: ErrorBody, at_fault: str | None) -> bool:
     """Whether the model's name is at fault. at_fault: as in `is_operators`."""
-    if at_fault == "model" or _any(_MODEL_CODES, said.codes):
+    if at_fault == "model" or _any(_MODEL_CODES, error.codes):
         return True
-    return at_fault is None and _MODEL_WORDS.search(unquoted(said.text)) is not None
+    return at_fault is None and _MODEL_WORDS.search(unquoted(error.text)) is not None
 
 
-def is_of_headers(said: ErrorBody) -> bool:
+def is_of_headers(error: ErrorBody) -> bool:
     """Whether the headers are too large, not the body."""
-    return _HEADER_WORDS.search(said.text) is not None
+    return _HEADER_WORDS.search(error.text) is not None

@@ -50,20 +50,20 @@ _KNOWN = frozenset(
 """Names of all dialects: one may be at fault because it is missing."""
 
 
-def named(said: ErrorBody) -> Iterator[tuple[str, bool]]:
+def named(error: ErrorBody) -> Iterator[tuple[str, bool]]:
     """Paths that the refusal names, the surest first; and whether it says that they are paths."""
-    for path in said.paths:
+    for path in error.paths:
         if _PATH.fullmatch(path):
             yield path, True
-    for message in said.messages:
+    for message in error.messages:
         if found := _LEADING.match(message):
             yield found[1], True
-    for found in _QUOTED.finditer(said.text):
+    for found in _QUOTED.finditer(error.text):
         yield found[1], False
-    for found in _INVALID.finditer(said.text):
+    for found in _INVALID.finditer(error.text):
         yield found[1], False
-    if UNSUPPORTED.search(said.text):
-        for found in _BARE.finditer(said.text):
+    if UNSUPPORTED.search(error.text):
+        for found in _BARE.finditer(error.text):
             yield found[1] or found[2], False
 
 
@@ -72,11 +72,11 @@ def root_of(path: str) -> str:
     return path.partition(".")[0].partition("[")[0]
 
 
-def at_fault(said: ErrorBody, names: Mapping[str, Raw] | Mapping[str, str]) -> str | None:
+def at_fault(error: ErrorBody, names: Mapping[str, Raw] | Mapping[str, str]) -> str | None:
     """The path of the upstream's member that the refusal is about, as the upstream writes it; None
     when it names none of `names`, nor one that every request has.
     """
-    for path, sure in named(said):
+    for path, sure in named(error):
         root = root_of(path)
         if sure and root in _ALWAYS:
             return path

@@ -14,7 +14,7 @@ from edge.billing.token_estimate import Estimator, weigh
 from edge.chain import LAYERS
 from edge.config.load import parse
 from edge.dialects import anthropic_messages
-from edge.dialects.neutral import Conversation, Text, Turn
+from edge.dialects.conversation import Conversation, Text, Turn
 from edge.dialects.passthrough import Fields
 from edge.proxy.intake import IntakeMiddleware
 from edge.routing.catalog import Catalog

@@ -22,16 +22,16 @@ from hypothesis import strategies as st
 
 from edge.billing.media_tokens import LARGEST_IMAGE, image_size
 from edge.billing.token_estimate import UNSEEN, Estimator, Weight, weigh, weigh_bytes, weigh_text
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Citation,
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -119,7 +119,7 @@ def test_every_block_counts() -> None:
         Text(text="", citations=(Citation(quoted=text),)),
         Refusal(text=text),
         Thinking(text=text),
-        Thinking(opaque=Opaque(origin=seen, data="A" * (4 * least), redacted=True)),
+        Thinking(signature=Signature(origin=seen, data="A" * (4 * least), redacted=True)),
         ToolCall(id="1", name="f", arguments=text),
         ToolResult(id="1", content=(Text(text=text),)),
         Document(text=text),

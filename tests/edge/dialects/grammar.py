@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from edge.dialects.neutral import (
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,

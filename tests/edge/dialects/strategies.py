@@ -9,27 +9,29 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Block,
     Conversation,
-    Counted,
-    Event,
     Image,
     OutputFormat,
     Reasoning,
     Refusal,
-    Reply,
-    Stop,
     Text,
-    TextDelta,
     Thinking,
-    ThinkingDelta,
     Tool,
     ToolCall,
     ToolChoice,
-    ToolDelta,
     ToolResult,
     Turn,
+)
+from edge.dialects.events import (
+    Counted,
+    Event,
+    Reply,
+    Stop,
+    TextDelta,
+    ThinkingDelta,
+    ToolDelta,
     unfold,
 )
 from middlewares.exchange import Usage

@@ -7,9 +7,16 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 
-from edge.dialects import names
+from edge.dialects import tool_names
 from edge.dialects.codec import TargetModel
-from edge.dialects.neutral import Conversation, Image, Refusal, Text, ToolCall, ToolResult
+from edge.dialects.conversation import (
+    Conversation,
+    Image,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from edge.dialects.passthrough import decode_fields
 from edge.proxy.translate import CLIENTS, UPSTREAMS
 from edge.upstreams.simulator import Controls, answer
@@ -92,7 +99,7 @@ def told(conversation: Conversation) -> list[Any]:
                         found.append((f"text of {turn.role}", _bare(block.text)))
                 case ToolCall():
                     found.append(
-                        ("call", _id(block.id), names.tool_name(block.name), _object(block))
+                        ("call", _id(block.id), tool_names.tool_name(block.name), _object(block))
                     )
                 case ToolResult():
                     text = "".join(part.text for part in block.content if isinstance(part, Text))
@@ -101,7 +108,7 @@ def told(conversation: Conversation) -> list[Any]:
                     found.append(("image", block.data or block.url))
                 case _:
                     raise AssertionError(f"a tidy conversation has no {block}")
-    tools = [names.tool_name(tool.full_name) for tool in conversation.tools]
+    tools = [tool_names.tool_name(tool.full_name) for tool in conversation.tools]
     return [*found, tools]
 
 
@@ -110,7 +117,9 @@ def _bare(text: str) -> str:
 
 
 def _id(id_: str) -> str:
-    return names.call_id(names.call_id(names.call_id(id_, "anthropic"), "responses"), "openai")
+    return tool_names.call_id(
+        tool_names.call_id(tool_names.call_id(id_, "anthropic"), "responses"), "openai"
+    )
 
 
 def _object(call: ToolCall) -> Any:

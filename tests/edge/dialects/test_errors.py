@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edge.dialects.errors import broken, claims_failure, failed_by, says_error
-from edge.dialects.passthrough import UpstreamBroke, decode_fields
+from edge.dialects.passthrough import UpstreamError, decode_fields
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_the_kind_of_an_error(error: object, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "wait"),
+    ("error", "upstream_message", "wait"),
     [
         ({"message": "Slow down, try again in 3.2s."}, "Slow down, try again in 3.2s.", 4),
         ({"message": "x", "metadata": {"raw": '{"error":{"message":"y"}}'}}, "x; y", None),
@@ -52,18 +52,20 @@ def test_the_kind_of_an_error(error: object, kind: str) -> None:
         ({"code": 500}, "", None),
     ],
 )
-def test_failed_by_keeps_the_words_and_the_wait(error: object, said: str, wait: int | None) -> None:
+def test_failed_by_keeps_the_words_and_the_wait(
+    error: object, upstream_message: str, wait: int | None
+) -> None:
     failed = failed_by(json.dumps({"error": error}).encode())
-    assert (failed.said, failed.wait) == (said, wait)
-    broke = UpstreamBroke.by(failed)
+    assert (failed.upstream_message, failed.wait) == (upstream_message, wait)
+    broke = UpstreamError.by(failed)
     assert (broke.reason, broke.kind) == (failed.reason, failed.kind)
-    assert (broke.said, broke.wait) == (said, wait)
+    assert (broke.upstream_message, broke.wait) == (upstream_message, wait)
 
 
 def test_failed_by_looks_at_no_words_of_a_body_without_end() -> None:
     large = json.dumps({"error": {"code": 429, "message": "x" * 100_000}}).encode()
     failed = failed_by(large)
-    assert (failed.kind, failed.said) == ("rate_limited", "")
+    assert (failed.kind, failed.upstream_message) == ("rate_limited", "")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 5000, b"null", b'{"error":1}'])
@@ -72,8 +74,8 @@ def test_what_is_no_error_object_is_an_error_all_the_same(data: bytes) -> None:
 
 
 def test_secrets_in_an_error_do_not_reach_the_log() -> None:
-    said = failed_by(b'{"error":{"message":"bad key sk-abcdefghijklmnop"}}').reason
-    assert "abcdefghijkl" not in said
+    upstream_message = failed_by(b'{"error":{"message":"bad key sk-abcdefghijklmnop"}}').reason
+    assert "abcdefghijkl" not in upstream_message
     assert "abcdefghijkl" not in broken("not JSON", b"Bearer abcdefghijklmnop").reason
 
 
@@ -102,7 +104,7 @@ def test_says_error_filled_is_one(member: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "failed"),
+    ("upstream_message", "failed"),
     [
         ({"detail": "x"}, True),
         ({"code": 500, "msg": "x", "success": False}, True),
@@ -119,5 +121,5 @@ def test_says_error_filled_is_one(member: object) -> None:
         ({"detail": None, "code": None}, False),
     ],
 )
-def test_claims_failure_knows_other_words(said: object, failed: bool) -> None:
-    assert claims_failure(decode_fields(json.dumps(said).encode())) is failed
+def test_claims_failure_knows_other_words(upstream_message: object, failed: bool) -> None:
+    assert claims_failure(decode_fields(json.dumps(upstream_message).encode())) is failed

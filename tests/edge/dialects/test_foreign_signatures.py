@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from edge.billing.token_estimate import Estimator
 from edge.dialects import signatures
 from edge.dialects.codec import TargetModel
-from edge.dialects.foreign_signatures import DROPPED, UNTHOUGHT, without_foreign
-from edge.dialects.neutral import Opaque, Origin
+from edge.dialects.conversation import Origin, Signature
+from edge.dialects.foreign_signatures import DROPPED, UNTHOUGHT, without_foreign_signatures
 from edge.dialects.passthrough import Fields
 from edge.proxy.translate import Translator, translator_for
 from middlewares.exchange import Dialect
@@ -43,7 +43,7 @@ def made(*blocks: Any, **more: Any) -> dict[str, Any]:
 
 def packed(dialect: str, model: str) -> str:
     origin = Origin(dialect, signatures.fingerprint(dialect, model))
-    return signatures.pack(Opaque(origin=origin, data="c2ln"))
+    return signatures.pack(Signature(origin=origin, data="c2ln"))
 
 
 def fields_of(**members: Any) -> Fields:
@@ -52,7 +52,7 @@ def fields_of(**members: Any) -> Fields:
 
 def left(dialect: Dialect, first: int, **members: Any) -> Any:
     """What is left of a request, read."""
-    fields, dropped = without_foreign(fields_of(**members), dialect, first)
+    fields, dropped = without_foreign_signatures(fields_of(**members), dialect, first)
     assert bool(dropped) is (fields != fields_of(**members))
     return msgspec.json.decode(msgspec.json.encode(fields))
 
@@ -113,7 +113,7 @@ def test_thinking_ends_where_what_led_to_a_call_is_gone(thinking: Any) -> None:
         (turn, 3),
         ([*turn, made(CALL), RESULT], 3),  # the new maker could not think before its own call
     ):
-        fields, dropped = without_foreign(
+        fields, dropped = without_foreign_signatures(
             fields_of(messages=history, thinking=thinking), "anthropic", first
         )
         assert ("thinking" not in fields) is budget
@@ -131,7 +131,7 @@ def test_a_text_about_thinking_stays() -> None:
     call = {**CALL, "input": {"type": "thinking", "signature": "c2ln"}}
     history = [{"role": "user", "content": [about]}, made(about, call), RESULT]
     fields = fields_of(messages=history)
-    assert without_foreign(fields, "anthropic", 3) == (fields, [])
+    assert without_foreign_signatures(fields, "anthropic", 3) == (fields, [])
 
 
 # Responses ----------------------------------------------------------------------------------------
@@ -184,11 +184,11 @@ FULL: dict[Dialect, dict[str, Any]] = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_nothing_foreign_costs_nothing(dialect: Dialect) -> None:
     fields = fields_of(**FULL[dialect])
-    same, dropped = without_foreign(fields, dialect, 0)
+    same, dropped = without_foreign_signatures(fields, dialect, 0)
     assert same is fields
     assert dropped == []
     plain = fields_of(messages=[HELLO], input=[HELLO])
-    assert without_foreign(plain, dialect, 9)[0] is plain
+    assert without_foreign_signatures(plain, dialect, 9)[0] is plain
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -212,7 +212,7 @@ def test_what_cannot_be_read_is_left_to_the_upstream(dialect: Dialect, raw: byte
     )
     for body in (raw, signs % (raw, raw)):
         fields = {"messages": msgspec.Raw(body), "input": msgspec.Raw(body)}
-        found, _ = without_foreign(fields, dialect, 9)
+        found, _ = without_foreign_signatures(fields, dialect, 9)
         assert found is fields or dialect == "anthropic"
 
 
@@ -253,7 +253,7 @@ def test_what_is_left_is_left_byte_for_byte(history: list[Any], first: int) -> N
     raw = msgspec.Raw(b"[ " + b" , ".join(written) + b" ]")
     for dialect in DIALECTS:
         where = "input" if dialect == "responses" else "messages"
-        fields, dropped = without_foreign({where: raw}, dialect, first)
+        fields, dropped = without_foreign_signatures({where: raw}, dialect, first)
         wanted = expected(dialect, history, first)
         assert msgspec.json.decode(fields[where]) == wanted
         assert bool(dropped) is (wanted != history)

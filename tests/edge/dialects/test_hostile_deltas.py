@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from edge.dialects import neutral
+from edge.dialects import events
+from edge.dialects.conversation import Citation, Text, ToolCall
+from edge.dialects.events import fold
 from edge.dialects.filters import Fence
-from edge.dialects.neutral import Citation, ToolCall, fold
-from edge.dialects.openai_chat import calls
 from edge.dialects.openai_chat import read_answer as chat
-from edge.dialects.openai_responses import UPSTREAM, matching, output_items, wire
-from edge.dialects.openai_responses.numbering import Numbering
+from edge.dialects.openai_chat import tool_calls
+from edge.dialects.openai_responses import UPSTREAM, item_matching, output_items, wire
+from edge.dialects.openai_responses.item_numbering import ItemNumbering
 
 from .items import Json
 
@@ -48,10 +49,10 @@ def chunk(index: int, arguments: str, **first: Any) -> bytes:
 def test_call_in_closing_brackets_is_looked_at_once(
     tail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = Counter(calls._decode, len)
-    scan = Counter(calls._Brackets.scan, lambda _, text: len(text))
-    monkeypatch.setattr(calls, "_decode", decode)
-    monkeypatch.setattr(calls._Brackets, "scan", lambda self, text: scan(self, text))
+    decode = Counter(tool_calls._decode, len)
+    scan = Counter(tool_calls._Brackets.scan, lambda _, text: len(text))
+    monkeypatch.setattr(tool_calls, "_decode", decode)
+    monkeypatch.setattr(tool_calls._Brackets, "scan", lambda self, text: scan(self, text))
     pieces = ['{"a":"', *"}" * MANY, *tail]
     reader = chat.ChatReader()
     events = reader.decode(chunk(0, pieces[0], name="f"))
@@ -59,11 +60,11 @@ def test_call_in_closing_brackets_is_looked_at_once(
     for piece in pieces[1:]:
         events += reader.decode(chunk(0, piece))
     events += reader.decode(b'data: {"choices":[{"index":0,"finish_reason":"tool_calls"}]}\n\n')
-    told = ["".join(pieces), "{}"]
+    reported = ["".join(pieces), "{}"]
     blocks = fold(events + reader.decode_end()).blocks
-    assert [block.arguments for block in blocks if isinstance(block, ToolCall)] == told
-    assert scan.count <= len("".join(told))
-    assert decode.count <= len("".join(told))
+    assert [block.arguments for block in blocks if isinstance(block, ToolCall)] == reported
+    assert scan.count <= len("".join(reported))
+    assert decode.count <= len("".join(reported))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_call_in_closing_brackets_is_looked_at_once(
     ],
 )
 def test_call_in_letters_is_whole_where_it_is_an_object(text: str) -> None:
-    call = calls.Call("c", custom=False)
+    call = tool_calls.PendingCall("c", custom=False)
     for end, letter in enumerate(text, 1):
         call.add("f", letter)
         try:
@@ -98,11 +99,11 @@ def test_call_in_letters_is_whole_where_it_is_an_object(text: str) -> None:
 
 
 def test_name_in_endless_pieces_stops_growing() -> None:
-    call = calls.Call("c", custom=False)
+    call = tool_calls.PendingCall("c", custom=False)
     for _ in range(2):
-        for letter in "ab" * calls.LONGEST_NAME:
+        for letter in "ab" * tool_calls.LONGEST_NAME:
             call.add(letter, "")
-    assert len(call.name) == calls.LONGEST_NAME
+    assert len(call.name) == tool_calls.LONGEST_NAME
 
 
 def test_fenced_text_in_letters_is_not_copied_for_each() -> None:
@@ -116,7 +117,7 @@ def test_fenced_text_in_letters_is_not_copied_for_each() -> None:
 
 def test_citations_among_letters_measure_each_letter_once(monkeypatch: pytest.MonkeyPatch) -> None:
     measure = Counter(len, lambda value: isinstance(value, str))
-    message = output_items.Message("msg_1", 0)
+    message = output_items.MessageItem("msg_1", 0)
     list(message.part("text"))
     monkeypatch.setattr(output_items, "len", measure, raising=False)
     ends = []
@@ -129,7 +130,7 @@ def test_citations_among_letters_measure_each_letter_once(monkeypatch: pytest.Mo
     assert measure.count <= MANY
 
 
-class Counted(neutral.Text):
+class Counted(Text):
     """A text that counts the citations it is given."""
 
     given = 0
@@ -141,10 +142,10 @@ class Counted(neutral.Text):
 
 
 def test_citations_of_a_whole_answer_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neutral, "Text", Counted)
+    monkeypatch.setattr(events, "Text", Counted)
     Counted.given = 0
-    cited = [neutral.Cited(Citation(f"http://a/{at}", "", "")) for at in range(MANY)]
-    [block] = fold([neutral.TextDelta("x"), *cited, neutral.Closed()]).blocks
+    cited = [events.Cited(Citation(f"http://a/{at}", "", "")) for at in range(MANY)]
+    [block] = fold([events.TextDelta("x"), *cited, events.Closed()]).blocks
     assert isinstance(block, Counted)
     assert block.citations == tuple(each.citation for each in cited)
     assert Counted.given == MANY
@@ -181,8 +182,8 @@ def story(count: int, marks: str) -> list[Json]:
 def test_many_open_calls_are_found_by_their_marks(
     marks: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fits = Counter(matching._fits)
-    monkeypatch.setattr(matching, "_fits", fits)
+    fits = Counter(item_matching._fits)
+    monkeypatch.setattr(item_matching, "_fits", fits)
     events = story(MANY, marks)
     reader = UPSTREAM.reader()
     read = []
@@ -195,11 +196,13 @@ def test_many_open_calls_are_found_by_their_marks(
     assert {block.arguments for block in blocks if isinstance(block, ToolCall)} == {
         f'{{"a":{MANY}}}'
     }
-    few = matching.NEAR * matching.NEAR  # what the first ones are compared with one by one
+    few = (
+        item_matching.NEAR * item_matching.NEAR
+    )  # what the first ones are compared with one by one
     assert fits.count <= few + most * len(events)
 
 
-class Looked(matching.Marked):
+class Looked(item_matching.ItemMarks):
     """An item that counts how often it is looked at."""
 
     looks = 0
@@ -212,10 +215,10 @@ class Looked(matching.Marked):
 
 @pytest.mark.parametrize("calls_of", ["none", "others", "the same backwards"])
 def test_finished_answer_is_matched_without_comparing_all_with_all(calls_of: str) -> None:
-    items: matching.Items[Looked] = matching.Items()
+    items: item_matching.ItemMatcher[Looked] = item_matching.ItemMatcher()
     for at in range(MANY):
-        told = wire.Item(type="function_call", call_id=f"call_{at}")
-        items.add(Looked(), wire.Event(), told)
+        reported = wire.Item(type="function_call", call_id=f"call_{at}")
+        items.add(Looked(), wire.Event(), reported)
     others: dict[str, list[str | None]] = {
         "none": [None] * MANY,
         "others": [f"other_{at}" for at in range(MANY)],
@@ -224,7 +227,7 @@ def test_finished_answer_is_matched_without_comparing_all_with_all(calls_of: str
     names = others[calls_of]
     Looked.looks = 0
     output = [wire.Item(type="function_call", call_id=name) for name in names]
-    found, added = items.told(output)
+    found, added = items.reported(output)
     assert Looked.looks <= 20 * MANY
     order = [found.get(id(item)) for item in items]
     assert (order, added) == {
@@ -237,13 +240,13 @@ def test_finished_answer_is_matched_without_comparing_all_with_all(calls_of: str
 def test_many_items_of_a_passed_stream_are_told_by_their_marks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fits = Counter(matching._fits)
-    monkeypatch.setattr(matching, "_fits", fits)
-    numbering = Numbering()
+    fits = Counter(item_matching._fits)
+    monkeypatch.setattr(item_matching, "_fits", fits)
+    numbering = ItemNumbering()
     events = story(MANY, "both")[:-1]
     for event in events:
         data = json.dumps(event).encode()
         raw = json.dumps(event.get("item")).encode()
         assert numbering.event(event["type"], Raw(raw), data) == data
     assert not numbering.odd
-    assert fits.count <= matching.NEAR * matching.NEAR + 2 * len(events)
+    assert fits.count <= item_matching.NEAR * item_matching.NEAR + 2 * len(events)

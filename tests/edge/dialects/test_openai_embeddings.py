@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.openai_embeddings import DIALECT, finish_plain
-from edge.dialects.passthrough import UpstreamBroke
+from edge.dialects.openai_embeddings import DIALECT, finish_body
+from edge.dialects.passthrough import UpstreamError
 from middlewares.exchange import Usage
 
 Json = dict[str, Any]
@@ -21,7 +21,7 @@ ANSWER: Json = {
 
 
 def finished(body: Json, **terms: Any) -> tuple[Json, Usage | None]:
-    out, usage = finish_plain(json.dumps(body).encode(), "ours", **terms)
+    out, usage = finish_body(json.dumps(body).encode(), "ours", **terms)
     return json.loads(out), usage
 
 
@@ -35,14 +35,14 @@ def test_embeddings_are_not_streamed() -> None:
         DIALECT.relay({}, "ours", {})
 
 
-def test_finish_plain_passes_the_bytes_but_for_the_model() -> None:
+def test_finish_body_passes_the_bytes_but_for_the_model() -> None:
     body = b'{ "data":[{"embedding":"AACAPw=="}], "model" : "up", "novel":1.0}'
-    out, usage = finish_plain(body, "ours")
+    out, usage = finish_body(body, "ours")
     assert (out, usage) == (body.replace(b'"up"', b'"ours"'), None)
-    assert DIALECT.said(out) == 0
+    assert DIALECT.output_size(out) == 0
 
 
-def test_finish_plain_counts_the_input() -> None:
+def test_finish_body_counts_the_input() -> None:
     assert finished(ANSWER) == ({**ANSWER, "model": "ours"}, Usage(input=5))
 
 
@@ -62,21 +62,21 @@ def test_finish_plain_counts_the_input() -> None:
         {"base_resp": {"status_code": 1004}, **ANSWER},
     ],
 )
-def test_finish_plain_refuses_what_holds_no_embeddings(body: Json) -> None:
-    with pytest.raises(UpstreamBroke):
+def test_finish_body_refuses_what_holds_no_embeddings(body: Json) -> None:
+    with pytest.raises(UpstreamError):
         finished(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"data":'])
-def test_finish_plain_refuses_what_is_no_object(body: bytes) -> None:
-    with pytest.raises(UpstreamBroke):
-        finish_plain(body, "ours")
+def test_finish_body_refuses_what_is_no_object(body: bytes) -> None:
+    with pytest.raises(UpstreamError):
+        finish_body(body, "ours")
 
 
 TELLING: Json = {"system_fingerprint": "vendor-secret", "provider": "vendor-secret"}
 
 
-def test_finish_plain_does_not_name_the_upstream() -> None:
+def test_finish_body_does_not_name_the_upstream() -> None:
     told = {**ANSWER, **TELLING, "usage": {**USAGE, "cost": 0.1}, "by": {"model": "vendor-secret"}}
     out, _ = finished(told)
     expected = {**ANSWER, "model": "ours", "system_fingerprint": None, "by": {"model": "ours"}}
@@ -85,15 +85,15 @@ def test_finish_plain_does_not_name_the_upstream() -> None:
 
 
 @pytest.mark.parametrize("disclose", [False, True])
-def test_finish_plain_odd_members_do_no_harm(disclose: bool) -> None:
+def test_finish_body_odd_members_do_no_harm(disclose: bool) -> None:
     odd: Json = {**ANSWER, "error": "", "model": "up", "object": 7, "usage": "n/a"}
     out, usage = finished(odd, disclose=disclose)
     assert out == {**ANSWER, "model": "ours", "object": 7, "usage": "n/a"}
     assert usage is None
 
 
-def test_finish_plain_nan_is_null() -> None:
-    out, _ = finish_plain(b'\xef\xbb\xbf{"data":[{"embedding":[NaN,1]}]}', "ours")
+def test_finish_body_nan_is_null() -> None:
+    out, _ = finish_body(b'\xef\xbb\xbf{"data":[{"embedding":[NaN,1]}]}', "ours")
     assert json.loads(out) == {"data": [{"embedding": [None, 1]}]}
 
 

@@ -36,53 +36,53 @@ def of_responses(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize("event", [of_chat, of_messages, of_responses])
 @pytest.mark.parametrize("together", [1, 2, len(WORDS)])
 def test_said_counts_the_text_and_not_what_stands_around(event: Any, together: int) -> None:
-    said = OutputSize()
+    output_size = OutputSize()
     events = [sse(event(word), named=event is not of_chat) for word in WORDS * 2]
     for at in range(0, len(events), together):
         block = events[at : at + together]
-        said.add(b"".join(block), len(block))
-    assert said.bytes == 2 * SIZE
+        output_size.add(b"".join(block), len(block))
+    assert output_size.bytes == 2 * SIZE
 
 
 def test_said_events_like_the_last_are_counted_by_their_length() -> None:
-    said = OutputSize()
+    output_size = OutputSize()
     event = sse(of_chat("x" * 9), named=False)
-    said.add(event, 1)
-    said.add(event * 5, 5)
-    assert said.bytes == 54
+    output_size.add(event, 1)
+    output_size.add(event * 5, 5)
+    assert output_size.bytes == 54
 
 
 def test_said_what_comes_behind_the_text_does_not_count() -> None:
-    said = OutputSize()
+    output_size = OutputSize()
     for at in range(3):
-        said.add(sse(of_chat("abcd", obfuscation="z" * at), named=False), 1)
-    assert said.bytes == 12
+        output_size.add(sse(of_chat("abcd", obfuscation="z" * at), named=False), 1)
+    assert output_size.bytes == 12
 
 
 def test_said_a_text_that_stands_twice_counts_once() -> None:
     details = [{"type": "reasoning.text", "text": "think"}]
     delta = {"content": "", "reasoning": "think", "reasoning_details": details}
-    said = OutputSize()
+    output_size = OutputSize()
     for _ in range(3):
-        said.add(sse({"choices": [{"delta": delta}]}, named=False), 1)
-    assert said.bytes == 15
+        output_size.add(sse({"choices": [{"delta": delta}]}, named=False), 1)
+    assert output_size.bytes == 15
 
 
 def test_said_reasoning_arguments_and_names_count_signatures_do_not() -> None:
-    said = OutputSize()
+    output_size = OutputSize()
     for delta in (
         {"type": "thinking_delta", "thinking": "12345"},
         {"type": "input_json_delta", "partial_json": '{"a":1}'},
         {"type": "signature_delta", "signature": "c2VjcmV0"},
     ):
-        said.add(sse({"type": "content_block_delta", "delta": delta}, named=True), 1)
-    assert said.bytes == 12
+        output_size.add(sse({"type": "content_block_delta", "delta": delta}, named=True), 1)
+    assert output_size.bytes == 12
 
 
 def test_said_escapes_count_as_what_they_stand_for() -> None:
-    said = OutputSize()
-    said.add(sse(of_chat("你好\n\\"), named=False, ascii_=True), 1)
-    assert said.bytes == len("你好\n\\".encode())
+    output_size = OutputSize()
+    output_size.add(sse(of_chat("你好\n\\"), named=False, ascii_=True), 1)
+    assert output_size.bytes == len("你好\n\\".encode())
 
 
 TEXT = "".join(WORDS)
@@ -90,10 +90,10 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("output_size", "answer"),
     [
         (
-            chat.said,
+            chat.output_size,
             {
                 "choices": [
                     {
@@ -109,7 +109,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
             },
         ),
         (
-            messages.said,
+            messages.output_size,
             {
                 "type": "message",
                 "content": [
@@ -120,7 +120,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
             },
         ),
         (
-            responses.said,
+            responses.output_size,
             {
                 "object": "response",
                 "status": "completed",
@@ -142,11 +142,13 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
     ],
     ids=["chat", "messages", "responses"],
 )
-def test_said_of_a_whole_answer_is_its_text(said: Any, answer: dict[str, Any]) -> None:
-    assert said(json.dumps(answer).encode()) == SIZE + len("whyotherlook" + '{"a":1}')
+def test_said_of_a_whole_answer_is_its_text(output_size: Any, answer: dict[str, Any]) -> None:
+    assert output_size(json.dumps(answer).encode()) == SIZE + len("whyotherlook" + '{"a":1}')
 
 
-@pytest.mark.parametrize("said", [chat.said, messages.said, responses.said])
+@pytest.mark.parametrize(
+    "output_size", [chat.output_size, messages.output_size, responses.output_size]
+)
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":[{"embedding":[0.1]}]}'])
-def test_said_of_what_is_no_answer_is_nothing(said: Any, body: bytes) -> None:
-    assert said(body) == 0
+def test_output_size_of_what_is_no_answer_is_0(output_size: Any, body: bytes) -> None:
+    assert output_size(body) == 0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.codec import Caller, Writer
-from edge.dialects.neutral import Event, Reply, fold
+from edge.dialects.events import Event, Reply, fold
 from edge.endpoints import BY_NAME
 from edge.proxy.translate import CLIENTS, UPSTREAMS
 from middlewares import sse

@@ -7,23 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.codec import WrittenRequest, WrittenTool
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Origin,
+    Signature,
+    Text,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
     Failed,
-    Opaque,
-    Origin,
     Reply,
     Signed,
     Started,
     Stopped,
-    Text,
     TextDelta,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
     fold,
@@ -239,9 +241,9 @@ def test_a_reason_that_contradicts_the_reply_is_put_right(
 
 
 def test_opaque_data_gets_its_origin() -> None:
-    opaque = Opaque(origin=Origin("anthropic"), data="sig")
-    (out, _) = undo().restore([Signed(opaque), Closed()])
-    assert out == Signed(Opaque(origin=ORIGIN, data="sig"))
+    signature = Signature(origin=Origin("anthropic"), data="sig")
+    (out, _) = undo().restore([Signed(signature), Closed()])
+    assert out == Signed(Signature(origin=ORIGIN, data="sig"))
 
 
 def test_a_failure_ends_everything() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edge.dialects.split_characters import Halves
+from edge.dialects.split_characters import CharacterJoiner
 from middlewares import sse
 
 
@@ -20,13 +20,13 @@ def texts(block: bytes) -> list[str]:
 
 
 def fed(*blocks: bytes) -> bytes:
-    halves = Halves()
+    halves = CharacterJoiner()
     return b"".join(map(halves.join, blocks)) + halves.rest()
 
 
 def test_join_ordinary_events_pass_as_they_are() -> None:
     block = event("whole \U0001f600") + event("next") + b": comment\n\n"
-    halves = Halves()
+    halves = CharacterJoiner()
     assert halves.join(block) == block
     assert not halves.held
 
@@ -40,7 +40,7 @@ def test_join_halves_in_two_events_are_joined(together: bool) -> None:
 
 
 def test_join_an_event_waits_only_while_its_half_is_open() -> None:
-    halves = Halves()
+    halves = CharacterJoiner()
     assert halves.join(event("hi \ud83d")) == b""
     waiting = halves.held
     assert texts(halves.join(event("\ude00 there"))) == ["hi \U0001f600", " there"]
@@ -48,7 +48,7 @@ def test_join_an_event_waits_only_while_its_half_is_open() -> None:
 
 
 def test_join_a_heartbeat_between_halves_passes_at_once() -> None:
-    halves = Halves()
+    halves = CharacterJoiner()
     halves.join(event("\ud83d"))
     assert halves.join(b": ping\n\n") == b": ping\n\n"
     assert halves.join(b"event: ping\ndata: {}\n\n") == b"event: ping\ndata: {}\n\n"

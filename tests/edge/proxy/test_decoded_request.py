@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from edge.dialects.codec import TargetModel
-from edge.dialects.neutral import Conversation, Text, Turn
+from edge.dialects.conversation import Conversation, Text, Turn
 from edge.dialects.passthrough import Fields
 from edge.proxy.decoded_request import DecodedRequest, decoded_once
 from edge.proxy.translate import CLIENTS, UPSTREAMS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.billing.token_estimate import Weight, weigh
-from edge.dialects.neutral import Conversation
+from edge.dialects.conversation import Conversation
 from edge.proxy import decoded_request
 from edge.upstreams import (
     ConnectFailed,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from edge.dialects.passthrough import UpstreamBroke, rename
+from edge.dialects.passthrough import UpstreamError, rename
 from edge.proxy.translate import PASSTHROUGH
 from middlewares import sse
 from middlewares.exchange import Usage
@@ -65,7 +65,7 @@ def run(dialect: str, chunks: list[bytes], fields: dict[str, msgspec.Raw]) -> Re
         if rest := splitter.rest():
             out.append(relay.relay(rest + b"\n\n"))
         out.append(relay.relay_end())
-    except UpstreamBroke as broke:
+    except UpstreamError as broke:
         out.append(broke.passed)
         return Result(b"".join(out), relay.usage, broke.kind)
     assert relay.complete
@@ -727,7 +727,7 @@ CHOICE = '{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reaso
 
 def test_a_chat_answer_and_its_stream_cost_the_same_and_name_the_same_model() -> None:
     body = f'{{"id":"c1","model":"up","choices":[{CHOICE}]{USAGE}}}'.encode()
-    out, usage = PASSTHROUGH["openai"].finish_plain(body, "ours", {})
+    out, usage = PASSTHROUGH["openai"].finish_body(body, "ours", {})
     assert out == body.replace(b'"model":"up"', b'"model":"ours"')
     assert usage == COUNTED == run("openai", cuts_of("usage in a closing chunk"), UNASKED).usage
 
@@ -743,7 +743,7 @@ def test_a_message_and_its_stream_cost_the_same() -> None:
         b'"usage":{"input_tokens":11,"output_tokens":9,"cache_read_input_tokens":100,'
         b'"cache_creation_input_tokens":5,"novel":1}}'
     )
-    out, usage = PASSTHROUGH["anthropic"].finish_plain(body, "ours", {})
+    out, usage = PASSTHROUGH["anthropic"].finish_body(body, "ours", {})
     assert out == body.replace(b'"up-1"', b'"ours"')
     assert usage == streamed
 
@@ -762,24 +762,24 @@ def test_a_message_and_its_stream_cost_the_same() -> None:
     ],
 )
 def test_an_answer_that_is_none_breaks(dialect: str, body: bytes) -> None:
-    with pytest.raises(UpstreamBroke):
-        PASSTHROUGH[dialect].finish_plain(body, "ours", {})
+    with pytest.raises(UpstreamError):
+        PASSTHROUGH[dialect].finish_body(body, "ours", {})
 
 
 def test_an_error_in_a_200_breaks() -> None:
-    with pytest.raises(UpstreamBroke):
-        PASSTHROUGH["openai"].finish_plain(b'{"error":{"message":"x"}}', "ours", {})
-    with pytest.raises(UpstreamBroke):
-        PASSTHROUGH["openai"].finish_plain(b'{"object":"error","message":"x"}', "ours", {})
-    with pytest.raises(UpstreamBroke):
-        PASSTHROUGH["anthropic"].finish_plain(b'{"type":"error","error":{}}', "ours", {})
+    with pytest.raises(UpstreamError):
+        PASSTHROUGH["openai"].finish_body(b'{"error":{"message":"x"}}', "ours", {})
+    with pytest.raises(UpstreamError):
+        PASSTHROUGH["openai"].finish_body(b'{"object":"error","message":"x"}', "ours", {})
+    with pytest.raises(UpstreamError):
+        PASSTHROUGH["anthropic"].finish_body(b'{"type":"error","error":{}}', "ours", {})
 
 
 def test_an_answer_may_name_neither_model_nor_usage() -> None:
     body = f'{{"choices":[{CHOICE}]}}'.encode()
-    assert PASSTHROUGH["openai"].finish_plain(body, "ours", {}) == (body, None)
+    assert PASSTHROUGH["openai"].finish_body(body, "ours", {}) == (body, None)
     body = b'{"type":"message","role":"assistant","content":[{"type":"text","text":"Hi"}]}'
-    assert PASSTHROUGH["anthropic"].finish_plain(body, "ours", {}) == (body, None)
+    assert PASSTHROUGH["anthropic"].finish_body(body, "ours", {}) == (body, None)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge.dialects.counts import made
+from edge.dialects.token_counts import output_tokens
 from middlewares.exchange import Usage
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from tests.asgi import Call, Recorded, http_scope, request
@@ -27,7 +27,7 @@ from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
 PRICE = {"input": "1.00", "output": "2.00", "cache_read": "0.10", "cache_write": "1.25"}
 TEXT = "Hello wörld, " * 40
-SAID = made(len(TEXT.encode()))
+SAID = output_tokens(len(TEXT.encode()))
 CONTEXT = 10_000
 
 pairs = pytest.mark.parametrize(("caller", "upstream"), PAIRS)
@@ -234,7 +234,7 @@ async def test_usage_of_several_choices_is_estimated_over_all(
     gateway = await open_house(houses, answer)
     body = ask("chat.completions", "openai", n=2, stream=stream)
     await request(gateway.app, "POST", PATHS["chat.completions"], json=body)
-    assert (await row_of(gateway)).output == made(240)
+    assert (await row_of(gateway)).output == output_tokens(240)
 
 
 async def test_usage_beyond_the_context_is_believed_of_several_passes(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects import signatures
-from edge.dialects.neutral import Opaque, Origin
+from edge.dialects.conversation import Origin, Signature
 from edge.routing import conversation_key
 from edge.routing.affinity import ConversationKey, StoredAffinity
 from middlewares.exchange import Exchange, Principal, Target
@@ -21,8 +21,8 @@ from tests.edge.exchanges import exchange_at
 
 A, B = Target("up", "a"), Target("down", "b")
 CACHED = {"cache_control": {"type": "ephemeral"}}
-PACKED = signatures.pack(Opaque(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1"))
-EMPTY = signatures.pack(Opaque(origin=Origin("openai"), data=""))
+PACKED = signatures.pack(Signature(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1"))
+EMPTY = signatures.pack(Signature(origin=Origin("openai"), data=""))
 
 
 def exchange(endpoint: str, body: Any, *, who: str = "k", model: str = "m") -> Exchange:

@@ -12,7 +12,7 @@ at all is refused by the readers without being asked.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge.requests.untyped import decode_object
+from edge.requests.untyped_json import decode_object
 from edge.upstreams.simulator.prompt import Dialect, PromptRejected
 
 from . import chat, messages, responses

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from edge.dialects import signatures
-from edge.dialects.anthropic_messages.history import without_foreign
+from edge.dialects.anthropic_messages.history import without_packed
 from edge.dialects.anthropic_messages.passthrough import prepare
-from edge.dialects.neutral import Opaque, Origin
+from edge.dialects.conversation import Origin, Signature
 from edge.dialects.passthrough import Fields
 
-PACKED = signatures.pack(Opaque(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1"))
+PACKED = signatures.pack(Signature(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1"))
 HELLO = {"role": "user", "content": "Hi"}
 RESULT = {
     "role": "user",
@@ -29,9 +29,7 @@ def fields_of(*messages: Any, **members: Any) -> Fields:
 
 
 def cleaned(*messages: Any, **members: Any) -> Any:
-    return msgspec.json.decode(
-        msgspec.json.encode(without_foreign(fields_of(*messages, **members)))
-    )
+    return msgspec.json.decode(msgspec.json.encode(without_packed(fields_of(*messages, **members))))
 
 
 def assistant(*blocks: Any) -> dict[str, Any]:
@@ -40,9 +38,9 @@ def assistant(*blocks: Any) -> dict[str, Any]:
 
 def test_what_is_its_own_stays_the_very_same() -> None:
     fields = fields_of(HELLO, assistant(OWN, {"type": "text", "text": "Ok"}), thinking=ENABLED)
-    assert without_foreign(fields) is fields
+    assert without_packed(fields) is fields
     mention = fields_of({"role": "user", "content": [{"type": "text", "text": f"see {PACKED}"}]})
-    assert without_foreign(mention) is mention
+    assert without_packed(mention) is mention
 
 
 def test_every_other_byte_stays_as_it_came() -> None:
@@ -116,4 +114,4 @@ def test_what_clears_thinking_goes_with_it() -> None:
 @pytest.mark.parametrize("raw", [b'"pk1-"', b'["pk1-"]', b'[{"content":[{"type":3,"a":"pk1-"}]}]'])
 def test_what_cannot_be_read_is_left_to_the_upstream(raw: bytes) -> None:
     fields = {"messages": msgspec.Raw(raw)}
-    assert without_foreign(fields) is fields
+    assert without_packed(fields) is fields

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from edge.dialects.anthropic_messages.passthrough import DIALECT, MessagesRelay, finish_plain
-from edge.dialects.passthrough import UpstreamBroke
+from edge.dialects.anthropic_messages.passthrough import DIALECT, MessagesRelay, finish_body
+from edge.dialects.passthrough import UpstreamError
 from middlewares import sse
 from middlewares.exchange import Usage
 from middlewares.sse import Splitter
@@ -79,7 +79,7 @@ def fed(pieces: list[bytes], *, disclose: bool = False) -> Result:
         if rest := splitter.rest():
             out.append(relay.relay(rest + b"\n\n"))
         out.append(relay.relay_end())
-    except UpstreamBroke as broke:
+    except UpstreamError as broke:
         return Result(b"".join(out) + broke.passed, relay, broke.kind)
     return Result(b"".join(out), relay, "")
 
@@ -259,7 +259,7 @@ def test_an_interrupted_answer_breaks(word: str) -> None:
     assert (said(result.out), result.broke) == ("Hello there.", "upstream_error")
     assert b"message_delta" not in result.out
     assert not run(start() + ended(word)).relay.content
-    with pytest.raises(UpstreamBroke):
+    with pytest.raises(UpstreamError):
         plain(stop_reason=word)
 
 
@@ -407,13 +407,13 @@ def body(**more: Any) -> bytes:
 
 
 def plain(*, disclose: bool = False, **more: Any) -> Json:
-    out, _usage = finish_plain(body(**more), "ours", disclose=disclose)
+    out, _usage = finish_body(body(**more), "ours", disclose=disclose)
     read: Json = json.loads(out)
     return read
 
 
-def test_finish_plain_an_ordinary_answer_passes_as_it_came() -> None:
-    assert finish_plain(body(x=[1.50]), "ours") == (
+def test_finish_body_an_ordinary_answer_passes_as_it_came() -> None:
+    assert finish_body(body(x=[1.50]), "ours") == (
         body(x=[1.50]).replace(b'"theirs"', b'"ours"'),
         Usage(input=10, output=5),
     )
@@ -436,30 +436,30 @@ def test_finish_plain_an_ordinary_answer_passes_as_it_came() -> None:
         (b"<html>", "upstream_error"),
     ],
 )
-def test_finish_plain_what_is_no_answer_breaks(answer: bytes, kind: str) -> None:
-    with pytest.raises(UpstreamBroke) as broke:
-        finish_plain(answer, "ours")
+def test_finish_body_what_is_no_answer_breaks(answer: bytes, kind: str) -> None:
+    with pytest.raises(UpstreamError) as broke:
+        finish_body(answer, "ours")
     assert broke.value.kind == kind
 
 
-def test_finish_plain_no_content_with_a_reason_is_an_answer() -> None:
+def test_finish_body_no_content_with_a_reason_is_an_answer() -> None:
     assert plain(content=[])["content"] == []
 
 
 @pytest.mark.parametrize("error", [None, {}, "", False])
-def test_finish_plain_an_empty_error_is_none(error: Any) -> None:
+def test_finish_body_an_empty_error_is_none(error: Any) -> None:
     assert plain(error=error)["content"] == [{"type": "text", "text": "Hello"}]
 
 
-def test_finish_plain_odd_members_are_put_right() -> None:
+def test_finish_body_odd_members_are_put_right() -> None:
     content = [None, {"type": "text", "text": None}, {"type": "hologram", "text": {"a": 1}}]
     assert plain(content=content)["content"] == [{"type": "text", "text": ""}, content[2]]
     assert plain(stop_sequence=5, usage="free")["usage"] == "free"
-    out, _usage = finish_plain(b"\xef\xbb\xbf" + body(x=float("nan")), "ours")
+    out, _usage = finish_body(b"\xef\xbb\xbf" + body(x=float("nan")), "ours")
     assert json.loads(out)["x"] is None
 
 
-def test_finish_plain_what_names_the_vendor_does_not_leave() -> None:
+def test_finish_body_what_names_the_vendor_does_not_leave() -> None:
     told = plain(
         id="msg_vrtx_1",
         provider="theirs",
@@ -482,10 +482,10 @@ def test_finish_plain_what_names_the_vendor_does_not_leave() -> None:
     assert told["container"] == {"id": "container_1"}
 
 
-def test_finish_plain_with_disclose_only_the_model_is_renamed() -> None:
+def test_finish_body_with_disclose_only_the_model_is_renamed() -> None:
     told = plain(disclose=True, id="msg_vrtx_1", provider="theirs")
     assert (told["id"], told["provider"], told["model"]) == ("msg_vrtx_1", "theirs", "ours")
 
 
 def test_said_counts_the_text_of_an_answer() -> None:
-    assert DIALECT.said(body()) == len("Hello")
+    assert DIALECT.output_size(body()) == len("Hello")

@@ -8,24 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.anthropic_messages.read_answer import MessagesReader, read
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Origin,
+    Signature,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
     Failed,
-    Opaque,
-    Origin,
     Reply,
     Signed,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
     fold,
@@ -127,7 +129,7 @@ def test_text_thinking_and_parallel_calls_in_their_order() -> None:
         Started(),
         Counted(Usage(input=20, cache_read=80)),
         ThinkingDelta("hm"),
-        Signed(Opaque(origin=ORIGIN, data="c2ln")),
+        Signed(Signature(origin=ORIGIN, data="c2ln")),
         Closed(),
         TextDelta("Check"),
         TextDelta("ing."),
@@ -162,9 +164,9 @@ def test_a_signature_stays_with_its_own_block_also_without_text() -> None:
         STOP,
     )
     assert reply.blocks == [
-        Thinking(text="", opaque=Opaque(origin=ORIGIN, data="Zmlyc3Q=")),
-        Thinking(text="second", opaque=Opaque(origin=ORIGIN, data="c2Vjb25k")),
-        Thinking(opaque=Opaque(origin=ORIGIN, data="c2VjcmV0", redacted=True)),
+        Thinking(text="", signature=Signature(origin=ORIGIN, data="Zmlyc3Q=")),
+        Thinking(text="second", signature=Signature(origin=ORIGIN, data="c2Vjb25k")),
+        Thinking(signature=Signature(origin=ORIGIN, data="c2VjcmV0", redacted=True)),
         Thinking(text="unsigned"),
     ]
 
@@ -185,7 +187,7 @@ def test_what_a_block_opens_with_is_not_lost() -> None:
         STOP,
     )
     assert reply.blocks == [
-        Thinking(text="also", opaque=Opaque(origin=ORIGIN, data="c2ln")),
+        Thinking(text="also", signature=Signature(origin=ORIGIN, data="c2ln")),
         Text(text="Hello"),
         ToolCall(id="toolu_a", name="f", arguments='{"a":[1,"\\u00e9"]}'),
         ToolCall(id="toolu_b", name="f", arguments='{"b":2}'),
@@ -430,8 +432,8 @@ def test_a_whole_answer_is_as_its_stream() -> None:
     reply = fold(read(json.dumps(body).encode()))
     assert reply == Reply(
         blocks=[
-            Thinking(text="hm", opaque=Opaque(origin=ORIGIN, data="c2ln")),
-            Thinking(opaque=Opaque(origin=ORIGIN, data="c2VjcmV0", redacted=True)),
+            Thinking(text="hm", signature=Signature(origin=ORIGIN, data="c2ln")),
+            Thinking(signature=Signature(origin=ORIGIN, data="c2VjcmV0", redacted=True)),
             Text(text="Hi", citations=(Citation(url="https://x.test", title="X"),)),
             ToolCall(id="toolu_a", name="f", arguments='{"a":1.5,"b":{}}'),
             ToolCall(id="toolu_b", name="g"),

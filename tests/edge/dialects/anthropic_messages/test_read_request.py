@@ -8,16 +8,16 @@ import pytest
 
 from edge.dialects import signatures
 from edge.dialects.anthropic_messages.read_request import read, read_counted
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Block,
     Cache,
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Reasoning,
+    Signature,
     Text,
     Thinking,
     ToolCall,
@@ -198,8 +198,8 @@ def test_calls_and_results_of_every_kind() -> None:
 
 
 def test_thinking_knows_its_maker() -> None:
-    foreign = Opaque(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1")
-    unsigned = Opaque(origin=Origin("openai"), data="")
+    foreign = Signature(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1")
+    unsigned = Signature(origin=Origin("openai"), data="")
     blocks = blocks_of(
         {"type": "thinking", "thinking": "a", "signature": "c2ln"},
         {"type": "thinking", "thinking": "", "signature": signatures.pack(foreign)},
@@ -210,11 +210,11 @@ def test_thinking_knows_its_maker() -> None:
     )
     own = Origin("anthropic")
     assert blocks == [
-        Thinking(text="a", opaque=Opaque(origin=own, data="c2ln")),
-        Thinking(opaque=foreign),
+        Thinking(text="a", signature=Signature(origin=own, data="c2ln")),
+        Thinking(signature=foreign),
         Thinking(text="c"),
         Thinking(text="d"),
-        Thinking(opaque=Opaque(origin=own, data="c2VjcmV0", redacted=True)),
+        Thinking(signature=Signature(origin=own, data="c2VjcmV0", redacted=True)),
     ]
 
 

@@ -12,26 +12,28 @@ from edge.dialects import signatures
 from edge.dialects.anthropic_messages.read_answer import MessagesReader, read
 from edge.dialects.anthropic_messages.write_answer import MessagesWriter
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Origin,
+    Refusal,
+    Signature,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
-    Opaque,
-    Origin,
-    Refusal,
     RefusalDelta,
     Reply,
     Signed,
     Started,
     Stop,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
     fold,
@@ -42,8 +44,8 @@ from tests.schemas import check_stream, summary
 
 ID = "0123456789abcdef0123456789abcdef"
 USAGE = Usage(input=36, output=30, cache_read=64, reasoning=7)
-NATIVE = Opaque(origin=Origin("anthropic", "abc"), data="c2ln")
-FOREIGN = Opaque(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1")
+NATIVE = Signature(origin=Origin("anthropic", "abc"), data="c2ln")
+FOREIGN = Signature(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1")
 
 
 def writer() -> MessagesWriter:
@@ -149,10 +151,12 @@ def test_the_signature_of_one_block_is_not_that_of_the_next() -> None:
     """BerriAI/litellm#38809, BerriAI/litellm#41361, openai/openai-agents-python#4155."""
     reply = Reply(
         blocks=[
-            Thinking(opaque=NATIVE),
+            Thinking(signature=NATIVE),
             Thinking(text="b"),
-            Thinking(opaque=Opaque(origin=Origin("anthropic"), data="c2VjcmV0", redacted=True)),
-            Thinking(text="d", opaque=FOREIGN),
+            Thinking(
+                signature=Signature(origin=Origin("anthropic"), data="c2VjcmV0", redacted=True)
+            ),
+            Thinking(text="d", signature=FOREIGN),
             Text(text="x"),
         ],
         usage=USAGE,
@@ -161,9 +165,9 @@ def test_the_signature_of_one_block_is_not_that_of_the_next() -> None:
     check_stream("messages", stream)
     back = fold(MessagesReader().decode(stream)).blocks
     assert back == fold(read(writer().encode_body(reply))).blocks
-    signs = [b.opaque for b in back if isinstance(b, Thinking)]
-    assert signs[0] == Opaque(origin=Origin("anthropic"), data="c2ln")
-    assert signs[2] == Opaque(origin=Origin("anthropic"), data="c2VjcmV0", redacted=True)
+    signs = [b.signature for b in back if isinstance(b, Thinking)]
+    assert signs[0] == Signature(origin=Origin("anthropic"), data="c2ln")
+    assert signs[2] == Signature(origin=Origin("anthropic"), data="c2VjcmV0", redacted=True)
     for sign, dialect in ((signs[1], "openai"), (signs[3], "responses")):
         assert sign is not None
         unpacked = signatures.unpack(sign.data)
@@ -172,7 +176,7 @@ def test_the_signature_of_one_block_is_not_that_of_the_next() -> None:
 
 
 def test_encrypted_reasoning_without_text_is_an_empty_thinking_block() -> None:
-    sealed = Opaque(origin=Origin("responses"), data="gAAAA", id="rs_2", redacted=True)
+    sealed = Signature(origin=Origin("responses"), data="gAAAA", id="rs_2", redacted=True)
     events: list[Event] = [Started(), Signed(sealed), Closed(), Stopped("end", usage=USAGE)]
     stream = stream_of(events)
     check_stream("messages", stream)
@@ -327,7 +331,9 @@ def test_a_failure_is_an_error_event_and_nothing_else() -> None:
 _BLOCKS = st.one_of(
     st.builds(Text, text=st.text(min_size=1)),
     st.builds(Refusal, text=st.text(min_size=1)),
-    st.builds(Thinking, text=st.text(min_size=1), opaque=st.sampled_from([None, NATIVE, FOREIGN])),
+    st.builds(
+        Thinking, text=st.text(min_size=1), signature=st.sampled_from([None, NATIVE, FOREIGN])
+    ),
     st.builds(
         ToolCall,
         id=st.uuids().map(lambda u: f"toolu_{u.hex}"),

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from edge.dialects.anthropic_messages.write_request import write
 from edge.dialects.codec import TargetModel, WrittenRequest, WrittenTool
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Cache,
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Reasoning,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -163,7 +163,7 @@ def test_an_instruction_in_between_stands_where_the_model_takes_it(
 
 
 def test_an_instruction_stands_before_the_assistant_or_nobody() -> None:
-    foreign = Thinking(text="hm", opaque=Opaque(origin=Origin("openai", "x"), data="d"))
+    foreign = Thinking(text="hm", signature=Signature(origin=Origin("openai", "x"), data="d"))
     turns = (user("a"), Turn("system", [Text(text="b")]), assistant(foreign), user("c"))
     (message,) = body_of(*turns, model="claude-opus-4-8")["messages"]
     assert message["role"] == "user"
@@ -551,15 +551,15 @@ def test_a_forced_call_ends_thinking_by_a_budget(mode: Any) -> None:
 
 
 def thought(text: str, data: str, *, dialect: str = "anthropic", model: str = "abc") -> Thinking:
-    return Thinking(text=text, opaque=Opaque(origin=Origin(dialect, model), data=data))
+    return Thinking(text=text, signature=Signature(origin=Origin(dialect, model), data=data))
 
 
 def test_thinking_goes_back_to_its_maker_in_its_place() -> None:
     """BerriAI/litellm#38809: also without a text."""
-    redacted = Opaque(origin=Origin("anthropic"), data="c2Vj", redacted=True)
+    redacted = Signature(origin=Origin("anthropic"), data="c2Vj", redacted=True)
     sent = send(
         user("Hi"),
-        assistant(thought("", "c2ln"), Thinking(opaque=redacted), "Ok.", call()),
+        assistant(thought("", "c2ln"), Thinking(signature=redacted), "Ok.", call()),
         user(result()),
         tools=[F],
         reasoning=Reasoning(effort="low"),

@@ -5,21 +5,20 @@ from typing import Any
 
 import pytest
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import Text, ToolCall
+from edge.dialects.events import (
     Counted,
     Event,
     Reply,
     Signed,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    ToolCall,
     ToolDelta,
     fold,
 )
 from edge.dialects.openai_chat.read_answer import ChatReader, read
-from edge.dialects.openai_chat.signatures import packed_seal
+from edge.dialects.openai_chat.signatures import pack_call_signature
 from tests.edge.dialects.grammar import check_events
 
 DONE = b"data: [DONE]\n\n"
@@ -189,7 +188,7 @@ SEAL = {"google": {"thought_signature": "U0VBTA=="}}
 def sealed(events: list[Event]) -> list[str]:
     """What comes, in order: the kinds of events, and the data of seals."""
     return [
-        event.opaque.data if isinstance(event, Signed) else type(event).__name__
+        event.signature.data if isinstance(event, Signed) else type(event).__name__
         for event in events
         if not isinstance(event, Started | Counted | Stopped | TextDelta | ToolDelta)
     ]
@@ -198,7 +197,7 @@ def sealed(events: list[Event]) -> list[str]:
 def test_the_seal_of_a_call_comes_as_a_thought_before_it() -> None:
     call = {**tool(0, "a", "w", "{}"), "extra_content": SEAL}
     events = events_of(calls(call), chunk({}, "tool_calls"), DONE)
-    data = packed_seal(json.dumps(SEAL).encode(), behind=False)
+    data = pack_call_signature(json.dumps(SEAL).encode(), behind=False)
     assert sealed(events) == [data, "Closed", "ToolOpened", "Closed"]
     message = {"content": None, "tool_calls": [call]}
     choice = {"message": message, "finish_reason": "tool_calls"}
@@ -208,7 +207,7 @@ def test_the_seal_of_a_call_comes_as_a_thought_before_it() -> None:
 def test_the_seal_of_an_open_call_comes_behind_it() -> None:
     late = {"index": 0, "extra_content": SEAL}
     stream = [calls(tool(0, "a", "w", "{}")), calls(late), chunk({}, "tool_calls"), DONE]
-    data = packed_seal(json.dumps(SEAL).encode(), behind=True)
+    data = pack_call_signature(json.dumps(SEAL).encode(), behind=True)
     assert sealed(events_of(*stream)) == ["ToolOpened", "Closed", data, "Closed"]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.openai_chat.passthrough import ChatRelay, finish_plain
-from edge.dialects.passthrough import UpstreamBroke
+from edge.dialects.openai_chat.passthrough import ChatRelay, finish_body
+from edge.dialects.passthrough import UpstreamError
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -35,18 +35,18 @@ class Told:
         raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
         relay = ChatRelay(raw, "ours", disclose=disclose)
         self.usage: Usage | None = None
-        self.broke: UpstreamBroke | None = None
+        self.broke: UpstreamError | None = None
         out = b""
         try:
             for block in blocks:
                 out += relay.relay(block)
             out += relay.relay_end()
-        except UpstreamBroke as broke:
+        except UpstreamError as broke:
             self.broke = broke
             out += broke.passed
         self.content = relay.content
         self.usage = relay.usage
-        self.said = relay.said
+        self.size = relay.output_size
         self.out = out
         datas = [each.data for each in map(sse.parse, sse.split(out)) if each is not None]
         self.done = datas.count(b"[DONE]")
@@ -128,9 +128,9 @@ def test_relay_words_of_the_chunk_that_breaks_are_passed() -> None:
         {"choices": [{"message": "vendor-secret"}]},
     ],
 )
-def test_finish_plain_refuses_what_is_no_answer(body: Json) -> None:
-    with pytest.raises(UpstreamBroke):
-        finish_plain(json.dumps({"model": "up", "usage": USAGE, **body}).encode(), "ours")
+def test_finish_body_refuses_what_is_no_answer(body: Json) -> None:
+    with pytest.raises(UpstreamError):
+        finish_body(json.dumps({"model": "up", "usage": USAGE, **body}).encode(), "ours")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_finish_plain_refuses_what_is_no_answer(body: Json) -> None:
         {"message": {"content": None, "reasoning_content": "hm"}},
     ],
 )
-def test_finish_plain_passes_an_answer_that_says_little(choice: Json) -> None:
+def test_finish_body_passes_an_answer_that_says_little(choice: Json) -> None:
     body = json.dumps({"model": "up", "choices": [choice]}).encode()
-    out, _ = finish_plain(body, "ours")
+    out, _ = finish_body(body, "ours")
     assert json.loads(out) == {"model": "ours", "choices": [choice]}
 
 
@@ -182,7 +182,7 @@ def test_finish_reason_is_written_in_words_of_the_dialect(word: str, written: st
     assert (told.reasons, told.done) == ([written], 1)
     message = {"role": "assistant", "content": "Hi"}
     body = {"model": "up", "choices": [{"index": 0, "message": message, "finish_reason": word}]}
-    out, _ = finish_plain(json.dumps(body).encode(), "ours")
+    out, _ = finish_body(json.dumps(body).encode(), "ours")
     assert json.loads(out)["choices"][0]["finish_reason"] == written
 
 
@@ -200,9 +200,9 @@ def test_finish_reason_that_is_empty_is_none(word: str) -> None:
     ("message", "written"),
     [({"content": "Hi"}, "stop"), ({"content": None, "tool_calls": [{"id": "c"}]}, "tool_calls")],
 )
-def test_finish_plain_empty_reason_is_filled(message: Json, written: str) -> None:
+def test_finish_body_empty_reason_is_filled(message: Json, written: str) -> None:
     body = {"model": "up", "choices": [{"index": 0, "message": message, "finish_reason": ""}]}
-    out, _ = finish_plain(json.dumps(body).encode(), "ours")
+    out, _ = finish_body(json.dumps(body).encode(), "ours")
     assert json.loads(out)["choices"][0]["finish_reason"] == written
 
 
@@ -274,7 +274,7 @@ def test_odd_members_nobody_needs_do_no_harm(members: Json) -> None:
         assert not any("error" in chunk for chunk in told.chunks)
     message = {"role": "assistant", "content": "Hello there.", "refusal": False, "annotations": {}}
     choice = {"index": "0", "message": message, "finish_reason": "stop"}
-    out, _ = finish_plain(json.dumps({"choices": [choice], **members}).encode(), "ours")
+    out, _ = finish_body(json.dumps({"choices": [choice], **members}).encode(), "ours")
     assert json.loads(out)["choices"][0]["message"]["content"] == "Hello there."
 
 
@@ -286,13 +286,13 @@ def test_nan_is_null_for_the_caller() -> None:
         assert told.text == "Hello there."
         assert b"NaN" not in told.out
     choice = {"message": {"content": "Hi"}, "logprobs": logprobs, "finish_reason": "stop"}
-    out, _ = finish_plain(json.dumps({"choices": [choice], "model": "up"}).encode(), "ours")
+    out, _ = finish_body(json.dumps({"choices": [choice], "model": "up"}).encode(), "ours")
     assert json.loads(out)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
 
 
 def test_a_byte_order_mark_does_no_harm() -> None:
     body = '\ufeff{"model":"up","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}'
-    out, _ = finish_plain(body.encode(), "ours")
+    out, _ = finish_body(body.encode(), "ours")
     assert json.loads(out)["model"] == "ours"
 
 
@@ -326,7 +326,7 @@ def call(id_: str, **more: Any) -> Json:
 
 
 @pytest.mark.parametrize("numbered", [False, True])
-def test_finish_plain_text_and_calls_in_several_choices_are_one(numbered: bool) -> None:
+def test_finish_body_text_and_calls_in_several_choices_are_one(numbered: bool) -> None:
     messages = [TEXT, {"tool_calls": [call("a")]}, {"content": "", "tool_calls": [call("b")]}]
     choices = [
         {"message": message, "finish_reason": "stop"} | ({"index": at} if numbered else {})
@@ -334,22 +334,22 @@ def test_finish_plain_text_and_calls_in_several_choices_are_one(numbered: bool) 
     ]
     choices[1]["finish_reason"] = "tool_calls"
     body = json.dumps({"model": "up", "choices": choices}).encode()
-    out, _ = finish_plain(body, "ours")
+    out, _ = finish_body(body, "ours")
     (choice,) = json.loads(out)["choices"]
     assert (choice["index"], choice["finish_reason"]) == (0, "tool_calls")
     assert choice["message"] == TEXT | {"tool_calls": [call("a"), call("b")]}
 
 
-def test_finish_plain_a_sole_choice_is_number_0() -> None:
+def test_finish_body_a_sole_choice_is_number_0() -> None:
     choice = {"index": 1, "message": TEXT, "finish_reason": "stop"}
-    out, _ = finish_plain(json.dumps({"choices": [choice]}).encode(), "ours")
+    out, _ = finish_body(json.dumps({"choices": [choice]}).encode(), "ours")
     assert json.loads(out)["choices"] == [choice | {"index": 0}]
 
 
 @pytest.mark.parametrize("index", ["one", [1], {"a": 1}, 1.5, True])
 def test_numbers_that_are_none_are_those_of_the_place(index: Any) -> None:
     choices = [{"index": index, "message": TEXT, "finish_reason": "stop"} for _ in range(2)]
-    out, _ = finish_plain(json.dumps({"choices": choices}).encode(), "ours")
+    out, _ = finish_body(json.dumps({"choices": choices}).encode(), "ours")
     assert json.loads(out)["choices"] == [choices[0] | {"index": 0}]
     told = Told([event(said("Hi", index=index)), event(STOP | {"index": index}), DONE])
     assert (told.text, told.done) == ("Hi", 1)
@@ -362,15 +362,15 @@ def test_numbers_that_are_none_are_those_of_the_place(index: Any) -> None:
         {"message": {"tool_calls": {"a": 1}}, "finish_reason": "stop", "index": 1},
     ],
 )
-def test_finish_plain_calls_that_cannot_be_read_break(choice: Json) -> None:
-    with pytest.raises(UpstreamBroke):
-        finish_plain(json.dumps({"choices": [choice]}).encode(), "ours")
+def test_finish_body_calls_that_cannot_be_read_break(choice: Json) -> None:
+    with pytest.raises(UpstreamError):
+        finish_body(json.dumps({"choices": [choice]}).encode(), "ours")
 
 
-def test_finish_plain_several_that_were_asked_for_stay() -> None:
+def test_finish_body_several_that_were_asked_for_stay() -> None:
     choices = [{"index": at, "message": TEXT, "finish_reason": "stop"} for at in range(2)]
     body = json.dumps({"model": "up", "choices": choices}).encode()
-    out, _ = finish_plain(body, "ours", fields={"n": msgspec.Raw(b"2")})
+    out, _ = finish_body(body, "ours", fields={"n": msgspec.Raw(b"2")})
     assert json.loads(out)["choices"] == choices
 
 
@@ -455,18 +455,18 @@ def test_relay_discloses_where_the_operator_says_so() -> None:
     assert told.out == b"".join(stream).replace(b'"model":"up"', b'"model":"ours"')
 
 
-def test_finish_plain_does_not_name_the_upstream() -> None:
+def test_finish_body_does_not_name_the_upstream() -> None:
     choice = {"index": 0, "message": TEXT, "finish_reason": "stop", "native_finish_reason": "x"}
     usage = USAGE | {"cost": 0.1}
     body = json.dumps({"model": "up", "choices": [choice], "usage": usage, "a": 1, **TELLING})
-    out, counted = finish_plain(body.encode(), "ours")
+    out, counted = finish_body(body.encode(), "ours")
     del choice["native_finish_reason"]
     expected = {"model": "ours", "choices": [choice], "usage": USAGE, "a": 1}
     assert json.loads(out) == expected | {"system_fingerprint": None}
     assert counted == Usage(input=10, output=5)
-    disclosed, _ = finish_plain(body.encode(), "ours", disclose=True)
+    disclosed, _ = finish_body(body.encode(), "ours", disclose=True)
     assert json.loads(disclosed) == {**json.loads(body), "model": "ours"}
-    empty, _ = finish_plain(body[:-1].encode() + b',"error":""}', "ours", disclose=True)
+    empty, _ = finish_body(body[:-1].encode() + b',"error":""}', "ours", disclose=True)
     assert json.loads(empty) == json.loads(disclosed)
 
 
@@ -477,7 +477,7 @@ def test_model_of_another_type_names_nobody_and_does_no_harm(model: Any) -> None
         told = Told(blocks)
         assert (told.text, told.done, b"vendor-secret" in told.out) == ("ab", 1, False)
     choice = {"index": 0, "message": TEXT, "finish_reason": "stop"}
-    out, _ = finish_plain(json.dumps({"model": model, "choices": [choice]}).encode(), "ours")
+    out, _ = finish_body(json.dumps({"model": model, "choices": [choice]}).encode(), "ours")
     assert json.loads(out)["choices"] == [choice]
     assert b"vendor-secret" not in out
 
@@ -494,5 +494,5 @@ def test_text_of_choices_that_were_not_asked_for_is_not_said() -> None:
     stream = [both, event(said("not asked for", index=1)), event(said(" you")), event(STOP), DONE]
     for blocks in ways(*stream):
         told = Told(blocks)
-        assert (told.text, told.said) == ("Hello you", len("Hello you"))
-    assert Told(stream, n=2).said == len("Hello youunaskednot asked for")
+        assert (told.text, told.size) == ("Hello you", len("Hello you"))
+    assert Told(stream, n=2).size == len("Hello youunaskednot asked for")

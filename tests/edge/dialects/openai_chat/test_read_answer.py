@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import Text, Thinking, ToolCall
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
@@ -20,11 +21,8 @@ from edge.dialects.neutral import (
     Signed,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
     fold,
@@ -365,7 +363,7 @@ def test_keeps_what_a_server_recognises_its_thinking_by() -> None:
             DONE,
         ]
     )
-    signed = [each.opaque for each in events if isinstance(each, Signed)]
+    signed = [each.signature for each in events if isinstance(each, Signed)]
     assert json.loads(signed[0].data) == {key: detail[key] for key in detail if key != "text"}
     assert not signed[0].redacted
     assert (signed[1].id, signed[1].redacted) == ("r", True)
@@ -385,8 +383,8 @@ def test_a_seal_that_has_to_wait_is_kept() -> None:
     thinking = reply.blocks[1]
     assert isinstance(thinking, Thinking)
     assert thinking.text == "hm"
-    assert thinking.opaque is not None
-    assert not thinking.opaque.redacted
+    assert thinking.signature is not None
+    assert not thinking.signature.redacted
 
 
 def test_a_refusal() -> None:

@@ -6,18 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Cache,
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Reasoning,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -26,8 +26,8 @@ from edge.dialects.neutral import (
     ToolResult,
     Turn,
 )
+from edge.dialects.history_repair import repair_turns
 from edge.dialects.openai_chat import CLIENT
-from edge.dialects.repair import paired
 from edge.dialects.signatures import pack
 from middlewares.problem import Problem
 
@@ -142,7 +142,7 @@ def test_the_older_functions_pair_by_name() -> None:
     assert conversation.tool_choice == ToolChoice(mode="one", name="w")
     calls = [call.id for call in conversation.calls()]
     assert len(set(calls)) == 2
-    assert paired(conversation.turns) == conversation.turns
+    assert repair_turns(conversation.turns) == conversation.turns
 
 
 def test_blocks_of_anthropic_inside_a_chat() -> None:
@@ -188,8 +188,8 @@ def test_one_call_in_two_spellings_is_one() -> None:
     assert [call.id for call in read(HI, message).calls()] == ["a"]
 
 
-SEAL = Opaque(origin=Origin("anthropic", "abc"), data="c2ln")
-HIDDEN = Opaque(origin=Origin("anthropic", "abc"), data="ZGF0YQ==", redacted=True)
+SEAL = Signature(origin=Origin("anthropic", "abc"), data="c2ln")
+HIDDEN = Signature(origin=Origin("anthropic", "abc"), data="ZGF0YQ==", redacted=True)
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ HIDDEN = Opaque(origin=Origin("anthropic", "abc"), data="ZGF0YQ==", redacted=Tru
 def test_thinking_is_read_from_one_place(members: dict[str, Any]) -> None:
     message = {"role": "assistant", "content": "ok", **members}
     assert read(HI, message).turns[1].blocks == [
-        Thinking(text="hm", opaque=SEAL),
-        Thinking(opaque=HIDDEN),
+        Thinking(text="hm", signature=SEAL),
+        Thinking(signature=HIDDEN),
         Text(text="ok"),
     ]
 

@@ -5,16 +5,16 @@ import json
 import msgspec
 import pytest
 
-from edge.dialects.neutral import Opaque, Origin
+from edge.dialects.conversation import Origin, Signature
 from edge.dialects.openai_chat.passthrough import prepare
-from edge.dialects.openai_chat.signatures import without_seals
+from edge.dialects.openai_chat.signatures import without_packed_thinking
 from edge.dialects.signatures import pack
 
-PACKED = pack(Opaque(origin=Origin("anthropic", "x"), data="c2ln"))
+PACKED = pack(Signature(origin=Origin("anthropic", "x"), data="c2ln"))
 
 
 def cleaned(text: str) -> str:
-    return bytes(without_seals(msgspec.Raw(text.encode()))).decode()
+    return bytes(without_packed_thinking(msgspec.Raw(text.encode()))).decode()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def answered(caller: str, model: str, *, streamed: bool) -> tuple[list[Json], li
     if not streamed:
         message = {"role": "assistant", "content": None, "tool_calls": CALLS}
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
-        out = way.finish_plain(json.dumps({"choices": [choice]}).encode())[0]
+        out = way.finish_body(json.dumps({"choices": [choice]}).encode())[0]
         return kept_of_body(caller, json.loads(out))
     chunks = [{"tool_calls": [call]} for call in CALLS]
     data = [line({"index": 0, "delta": delta, "finish_reason": None}) for delta in chunks]

@@ -10,22 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Origin,
+    Refusal,
+    Signature,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
-    Opaque,
-    Origin,
-    Refusal,
     Reply,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
-    ToolCall,
     ToolDelta,
     ToolOpened,
     fold,
@@ -132,8 +134,10 @@ def test_usage_only_when_asked(options: Any) -> None:
     check_stream("chat", stream, include_usage=False)
 
 
-THOUGHT = Thinking(text="hm", opaque=Opaque(origin=Origin("anthropic", "f"), data="c2ln"))
-HIDDEN = Thinking(opaque=Opaque(origin=Origin("anthropic", "f"), data="ZGF0YQ==", redacted=True))
+THOUGHT = Thinking(text="hm", signature=Signature(origin=Origin("anthropic", "f"), data="c2ln"))
+HIDDEN = Thinking(
+    signature=Signature(origin=Origin("anthropic", "f"), data="ZGF0YQ==", redacted=True)
+)
 
 
 def test_thinking_comes_back_with_what_its_maker_needs() -> None:
@@ -145,8 +149,8 @@ def test_thinking_comes_back_with_what_its_maker_needs() -> None:
     assert message["reasoning_details"] == told
     assert [detail["type"] for detail in told] == ["reasoning.text", "reasoning.encrypted"]
     assert told[0]["text"] == "hm"
-    assert unpack(told[0]["signature"]) == THOUGHT.opaque
-    assert unpack(told[1]["data"]) == HIDDEN.opaque
+    assert unpack(told[0]["signature"]) == THOUGHT.signature
+    assert unpack(told[1]["data"]) == HIDDEN.signature
 
 
 def test_content_is_null_only_where_there_are_calls_instead() -> None:

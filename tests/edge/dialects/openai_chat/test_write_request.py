@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.codec import TargetModel, WrittenRequest, WrittenTool
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     EFFORTS,
     Audio,
     Block,
@@ -17,11 +17,11 @@ from edge.dialects.neutral import (
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Reasoning,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -278,8 +278,8 @@ def test_refusals() -> None:
 # Thinking ----------------------------------------------------------------------------------------
 
 
-def seal(dialect: str, data: str = "{}", model: str = "here") -> Opaque:
-    return Opaque(origin=Origin(dialect, model), data=data)
+def seal(dialect: str, data: str = "{}", model: str = "here") -> Signature:
+    return Signature(origin=Origin(dialect, model), data=data)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_thinking_goes_back_to_those_who_want_it(model: str, told: str | None) -
 
 def test_who_wants_thinking_back_refuses_a_call_without() -> None:
     """QuantumNous/new-api#3121: also where another model made the call, and there is none."""
-    foreign = assistant(Thinking(text="hm", opaque=seal("anthropic")), call("a"))
+    foreign = assistant(Thinking(text="hm", signature=seal("anthropic")), call("a"))
     assert messages(HI, foreign, model="kimi-k2.5")[1]["reasoning_content"] == ""
     assert "reasoning_content" not in messages(HI, foreign)[1]
     assert "reasoning_content" not in messages(HI, assistant(text("ok")), model="kimi-k2.5")[1]
@@ -301,22 +301,24 @@ def test_who_wants_thinking_back_refuses_a_call_without() -> None:
 
 @pytest.mark.parametrize("dialect", ["anthropic", "responses"])
 def test_thinking_of_others_stays_behind(dialect: str) -> None:
-    turn = assistant(Thinking(text="hm", opaque=seal(dialect)), text("ok"))
+    turn = assistant(Thinking(text="hm", signature=seal(dialect)), text("ok"))
     told = messages(HI, turn, model="deepseek-reasoner")[1]
     assert told == {"role": "assistant", "content": "ok"}
 
 
 def test_details_go_back_to_their_maker_as_they_were() -> None:
     detail = {"type": "reasoning.text", "signature": "s", "index": 0}
-    turn = assistant(Thinking(text="hm", opaque=seal("openai", json.dumps(detail))), text("ok"))
+    turn = assistant(Thinking(text="hm", signature=seal("openai", json.dumps(detail))), text("ok"))
     assert messages(HI, turn)[1]["reasoning_details"] == [{**detail, "text": "hm"}]
     for other in (seal("openai", json.dumps(detail), "there"), seal("openai", "spoilt")):
-        turn = assistant(Thinking(text="hm", opaque=other), text("ok"))
+        turn = assistant(Thinking(text="hm", signature=other), text("ok"))
         assert "reasoning_details" not in messages(HI, turn)[1]
 
 
 def test_what_the_assistant_did_not_say_is_named() -> None:
-    turn = assistant(Thinking(text="a", opaque=seal("anthropic")), Thinking(text="b"), IMAGE, IMAGE)
+    turn = assistant(
+        Thinking(text="a", signature=seal("anthropic")), Thinking(text="b"), IMAGE, IMAGE
+    )
     assert write(HI, turn, HI).dropped == [
         "thinking of another model",
         "thinking: the model does not want it back",

@@ -7,7 +7,18 @@ import msgspec
 import pytest
 
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import Refusal, Reply, Started, Text, TextDelta, Thinking, Turn, unfold
+from edge.dialects.conversation import (
+    Refusal,
+    Text,
+    Thinking,
+    Turn,
+)
+from edge.dialects.events import (
+    Reply,
+    Started,
+    TextDelta,
+    unfold,
+)
 from edge.dialects.openai_completions import CLIENT
 from middlewares.exchange import Usage
 from middlewares.problem import Problem

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from edge.dialects.neutral import Opaque, Origin
+from edge.dialects.conversation import Origin, Signature
 from edge.dialects.openai_responses.passthrough import (
     DIALECT,
     ResponsesRelay,
-    finish_plain,
+    finish_body,
     prepare,
 )
-from edge.dialects.passthrough import UpstreamBroke
+from edge.dialects.passthrough import UpstreamError
 from edge.dialects.signatures import pack
 from middlewares import sse
 from middlewares.exchange import Usage
@@ -83,7 +83,7 @@ def test_models_that_think_give_their_reasoning_back(include: Any, expected: Any
 
 def test_reasoning_that_the_upstream_cannot_read_stays_behind() -> None:
     """Of another vendor's model, or by an id of something the vendor keeps nothing of."""
-    foreign = pack(Opaque(origin=Origin("anthropic", "f" * 12), data="sig"))
+    foreign = pack(Signature(origin=Origin("anthropic", "f" * 12), data="sig"))
     kept: list[Any] = [
         "hi",
         {"role": "user", "content": 'my "reasoning" is'},
@@ -122,7 +122,7 @@ def run(chunks: list[bytes]) -> Result:
         if rest := splitter.rest():
             out.append(relay.relay(rest + b"\n\n"))
         out.append(relay.relay_end())
-    except UpstreamBroke as broke:
+    except UpstreamError as broke:
         out.append(broke.passed)
         out.append(relay.encode_failure(CONTENT))
         return Result(b"".join(out), relay, broke.kind)
@@ -283,10 +283,10 @@ def test_what_is_no_response_breaks_the_stream(event: bytes) -> None:
 
 def test_a_whole_answer() -> None:
     given = {**response("completed", []), "new": {"b": 1.0, "a": 2}}
-    body, usage = finish_plain(json.dumps(given).encode(), "ours", ECHO)
+    body, usage = finish_body(json.dumps(given).encode(), "ours", ECHO)
     assert check("response", body) == {**given, "model": "ours", **ECHO}
     assert usage == USAGE
-    plain, usage = DIALECT.finish_plain(b'{"object":"response","output":[]}', "ours", {})
+    plain, usage = DIALECT.finish_body(b'{"object":"response","output":[]}', "ours", {})
     assert plain == b'{"object":"response","output":[]}'
     assert usage is None
 
@@ -306,8 +306,8 @@ def test_a_whole_answer() -> None:
     ],
 )
 def test_whole_answers_that_are_none(body: bytes, kind: str) -> None:
-    with pytest.raises(UpstreamBroke) as caught:
-        finish_plain(body, "ours", ECHO)
+    with pytest.raises(UpstreamError) as caught:
+        finish_body(body, "ours", ECHO)
     assert caught.value.kind == kind
 
 
@@ -367,7 +367,7 @@ def test_relay_an_error_in_other_words_breaks_the_stream(frame: bytes, kind: str
 @pytest.mark.parametrize("error", [{}, "", False])
 def test_an_empty_error_is_none(error: Any) -> None:
     assert run([BEGUN + response_event("completed", error=error)]).broke == ""
-    finish_plain(json.dumps({**response("completed", []), "error": error}).encode(), "ours")
+    finish_body(json.dumps({**response("completed", []), "error": error}).encode(), "ours")
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_a_reason_is_one_of_the_dialect(word: str, ours: str) -> None:
     cut["incomplete_details"] = {"reason": word}
     result = run([BEGUN + response_event("incomplete", **cut)])
     assert parsed(result.out)[-1]["response"]["incomplete_details"] == {"reason": ours}
-    body, _ = finish_plain(json.dumps(cut).encode(), "ours")
+    body, _ = finish_body(json.dumps(cut).encode(), "ours")
     assert json.loads(body)["incomplete_details"] == {"reason": ours}
 
 
@@ -394,8 +394,8 @@ def test_an_interrupted_answer_breaks() -> None:
     cut = {**response("completed", []), "status": "incomplete"}
     cut["incomplete_details"] = {"reason": "network_error"}
     assert run([BEGUN + response_event("incomplete", **cut)]).broke == "upstream_error"
-    with pytest.raises(UpstreamBroke):
-        finish_plain(json.dumps(cut).encode(), "ours")
+    with pytest.raises(UpstreamError):
+        finish_body(json.dumps(cut).encode(), "ours")
 
 
 def test_a_response_without_output_is_no_answer() -> None:
@@ -403,8 +403,8 @@ def test_a_response_without_output_is_no_answer() -> None:
         told = {**response("completed", [])}
         del told["output"]
         told |= output
-        with pytest.raises(UpstreamBroke):
-            finish_plain(json.dumps(told).encode(), "ours")
+        with pytest.raises(UpstreamError):
+            finish_body(json.dumps(told).encode(), "ours")
         end = stream_of([{"type": "response.completed", "response": told}], named=True)
         assert run([BEGUN + end]).broke == "upstream_error"
 
@@ -426,7 +426,7 @@ def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
         event["sequence_number"] for event in parsed(run([STREAM]).out)
     ]
     told = {**response("completed", []), "usage": "free", "service_tier": 5}
-    assert json.loads(finish_plain(json.dumps(told).encode(), "ours")[0])["usage"] == "free"
+    assert json.loads(finish_body(json.dumps(told).encode(), "ours")[0])["usage"] == "free"
 
 
 NAMING = {
@@ -472,7 +472,7 @@ def test_what_names_the_vendor_does_not_leave() -> None:
         assert told[1]["item"] == told[3]["item"] == told[-1]["response"]["output"][0] == ours
         assert told[2]["model"] == "ours"
         assert "provider" not in told[-1]
-    body, _ = finish_plain(json.dumps({**response("completed", []), **NAMING}).encode(), "ours")
+    body, _ = finish_body(json.dumps({**response("completed", []), **NAMING}).encode(), "ours")
     named(json.loads(body))
 
 
@@ -484,7 +484,7 @@ def test_deltas_that_name_the_vendor_are_looked_at_one_by_one() -> None:
 
 def test_with_disclose_only_the_model_is_renamed() -> None:
     given = {**response("completed", []), **NAMING}
-    body, _ = finish_plain(json.dumps(given).encode(), "ours", disclose=True)
+    body, _ = finish_body(json.dumps(given).encode(), "ours", disclose=True)
     assert json.loads(body) == {**given, "model": "ours"}
     relay = ResponsesRelay(fields(), "ours", disclose=True)
     end = stream_of([{"type": "response.completed", "response": given}], named=True)

@@ -9,25 +9,27 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Citation,
+    Origin,
+    Signature,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from edge.dialects.events import (
     Cited,
     Closed,
     Counted,
     Event,
     Failed,
-    Opaque,
-    Origin,
     RefusalDelta,
     Reply,
     Signed,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thinking,
     ThinkingDelta,
-    ToolCall,
     ToolDelta,
     ToolOpened,
     fold,
@@ -149,14 +151,14 @@ def test_reasoning_and_what_its_maker_needs() -> None:
             COMPLETED,
         ]
     )
-    opaque = Opaque(origin=Origin("responses"), data="late", id="rs_1")
+    signature = Signature(origin=Origin("responses"), data="late", id="rs_1")
     assert events == [
         Started(),
         ThinkingDelta("On"),
         ThinkingDelta("e."),
         ThinkingDelta("\n\n"),
         ThinkingDelta("Two."),
-        Signed(opaque),
+        Signed(signature),
         Closed(),
         ToolOpened("call_1", "w"),
         ToolDelta("{}"),
@@ -195,8 +197,8 @@ def test_reasoning_without_a_word() -> None:
             COMPLETED,
         ]
     )
-    opaque = Opaque(origin=Origin("responses"), data="e", id="rs_1", redacted=True)
-    assert found == [Started(), Signed(opaque), Closed(), DONE]
+    signature = Signature(origin=Origin("responses"), data="e", id="rs_1", redacted=True)
+    assert found == [Started(), Signed(signature), Closed(), DONE]
 
 
 def test_custom_tools_and_namespaces() -> None:
@@ -550,7 +552,9 @@ def test_a_whole_answer_says_what_its_stream_does() -> None:
     assert whole == streamed
     assert whole == Reply(
         blocks=[
-            Thinking(text="Hm.", opaque=Opaque(origin=Origin("responses"), data="e", id="rs_0")),
+            Thinking(
+                text="Hm.", signature=Signature(origin=Origin("responses"), data="e", id="rs_0")
+            ),
             Text(text="Ok."),
             ToolCall(id="call_2", name="w", arguments='{"a":1}'),
             ToolCall(id="call_3", name="w"),

@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Cache,
     Citation,
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Reasoning,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -229,7 +229,7 @@ def test_tools_the_caller_runs_for_openai() -> None:
 
 def test_reasoning() -> None:
     """What another dialect's model made was packed; what is not packed is the vendor's own."""
-    sealed = Opaque(origin=Origin("anthropic", "f" * 12), data="sig")
+    sealed = Signature(origin=Origin("anthropic", "f" * 12), data="sig")
     summary = [{"type": "summary_text", "text": text} for text in ("a", "b")]
     content = [{"type": "reasoning_text", "text": "raw"}]
     [turn] = read(
@@ -245,10 +245,10 @@ def test_reasoning() -> None:
             {"type": "reasoning", "id": "rs_4", "summary": [], "encrypted_content": None},
         ]
     ).turns
-    native = Opaque(origin=Origin("responses"), data="gAAA", id="rs_2", redacted=True)
+    native = Signature(origin=Origin("responses"), data="gAAA", id="rs_2", redacted=True)
     assert turn.blocks == [
-        Thinking(text="a\n\nb", opaque=sealed),
-        Thinking(opaque=native),
+        Thinking(text="a\n\nb", signature=sealed),
+        Thinking(signature=native),
         Thinking(text="raw"),
     ]
 

@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.dialects.codec import Caller
-from edge.dialects.neutral import (
-    Citation,
+from edge.dialects.conversation import Citation, Origin, Signature
+from edge.dialects.events import (
     Cited,
     Closed,
     Event,
-    Opaque,
-    Origin,
     RefusalDelta,
     Signed,
     Started,
@@ -36,7 +34,7 @@ from tests.schemas import check, check_stream, summary
 
 ID = "0123456789abcdef" * 2
 USAGE = Usage(input=36, output=30, cache_read=64, cache_write=2, reasoning=5)
-SEALED = Opaque(origin=Origin("anthropic", "f" * 12), data="sig+/=")
+SEALED = Signature(origin=Origin("anthropic", "f" * 12), data="sig+/=")
 
 
 def caller(body: dict[str, Any] | None = None, **echo: Any) -> Caller:
@@ -341,7 +339,7 @@ def test_citations() -> None:
 
 
 def test_thinking_its_own_maker_gave_is_given_as_it_was() -> None:
-    native = Opaque(origin=Origin("responses"), data="gAAAA+/=", id="rs_9")
+    native = Signature(origin=Origin("responses"), data="gAAAA+/=", id="rs_9")
     written = writer()
     stream = written.encode([Started(), Signed(native), Closed(), Stopped("end", usage=USAGE)])
     check_stream("responses", stream)
@@ -352,7 +350,7 @@ def test_thinking_its_own_maker_gave_is_given_as_it_was() -> None:
 
 def test_each_thought_keeps_its_own_seal() -> None:
     """BerriAI/litellm#38809, #41361, openai/openai-agents-python#4155."""
-    other = Opaque(origin=SEALED.origin, data="other", redacted=True)
+    other = Signature(origin=SEALED.origin, data="other", redacted=True)
     written = writer()
     written.encode(
         [

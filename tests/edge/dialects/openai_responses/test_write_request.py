@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from edge.dialects.codec import TargetModel, WrittenRequest, WrittenTool
-from edge.dialects.neutral import (
+from edge.dialects.conversation import (
     Audio,
     Block,
     Conversation,
     Document,
     Image,
-    Opaque,
     Origin,
     OutputFormat,
     Reasoning,
     Refusal,
+    Signature,
     Text,
     Thinking,
     Tool,
@@ -274,8 +274,8 @@ def test_what_cannot_be_sent_is_named(block: Block, kind: str) -> None:
 
 
 def thought(model: str = ORIGIN, dialect: str = "responses", **more: Any) -> Thinking:
-    opaque = Opaque(origin=Origin(dialect, model), data="gAAA", id="rs_1")
-    return Thinking(opaque=opaque, **more)
+    signature = Signature(origin=Origin(dialect, model), data="gAAA", id="rs_1")
+    return Thinking(signature=signature, **more)
 
 
 def test_thinking_goes_back_to_its_maker_only() -> None:
@@ -552,9 +552,9 @@ def test_calls_of_a_wrapped_tool_are_told_as_it_takes_them() -> None:
 
 
 def test_what_the_assistant_did_not_say_is_named() -> None:
-    foreign = Opaque(origin=Origin("anthropic", "x"), data="sig")
+    foreign = Signature(origin=Origin("anthropic", "x"), data="sig")
     picture = Image(url="https://a.example/b.png")
-    asked = history(Thinking(text="a", opaque=foreign), Thinking(text="b"), picture, picture)
+    asked = history(Thinking(text="a", signature=foreign), Thinking(text="b"), picture, picture)
     assert write(asked).dropped == [
         "thinking of another model",
         "Image in a turn of the assistant",

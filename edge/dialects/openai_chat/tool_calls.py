@@ -1,0 +1,214 @@
+"""Which tool call a fragment of a stream belongs to, and when a call is whole.
+
+OpenAI numbers calls by `index` and tells id and name once. Other servers leave out the index, give
+index 0 to all, repeat the id or the name in each fragment, tell the name in pieces, or send
+fragments of several calls in turns. `CallTracker.find` knows them all:
+
+    index, known           that call; unless another id, or a name after its arguments, shows a new
+    index, unknown         a new call
+    no index, id known     that call
+    no index, id unknown   a new call
+    neither                the last call; a new one if a name shows it
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from .wire import CallFragment, Custom, Function
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+"""The inside of a JSON string, as far as it has come."""
+_MARK = re.compile(r'["{}\[\]]')
+
+
+LONGEST_NAME = 1024
+"""Characters after which no more pieces of a name are added: no tool has such a name."""
+
+
+class _Brackets:
+    """Finds where a JSON value ends that comes in pieces, looking at each character once.
+
+    over: the outermost bracket has closed, so nothing that follows can make the text an object that
+    is none already.
+    """
+
+    __slots__ = ("_depth", "_escaped", "_in_string", "over")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        """Whether the text has ended between a backslash and what that escapes."""
+        self.over = False
+
+    def scan(self, text: str) -> None:
+        """Take in the next piece."""
+        at = 0
+        if self._escaped and text:
+            self._escaped = False
+            at = 1
+        while not self.over:
+            if self._in_string:
+                at = _STRING.match(text, at).end()  # type: ignore[union-attr]
+                if at == len(text):
+                    return
+                if text[at] == "\\":
+                    self._escaped = True
+                    return
+                self._in_string = False
+                at += 1
+            mark = _MARK.search(text, at)
+            if mark is None:
+                return
+            at = mark.end()
+            if mark[0] == '"':
+                self._in_string = True
+            elif mark[0] in "{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                self.over = self._depth <= 0
+
+
+class PendingCall:
+    """A tool call as far as it has arrived.
+
+    waiting: arguments that have not been passed on. signature: what its vendor wants back with it
+    (`signatures`); b"" for none, and once it was passed on.
+    """
+
+    __slots__ = (
+        "_brackets",
+        "_is_object",
+        "_scanned",
+        "custom",
+        "fragments",
+        "id",
+        "name",
+        "opened",
+        "signature",
+        "waiting",
+    )
+
+    def __init__(self, id_: str, *, custom: bool) -> None:
+        self.id = id_
+        self.name = ""
+        self.custom = custom
+        self.opened = False
+        self.signature = b""
+        self.fragments: list[str] = []
+        self.waiting: list[str] = []
+        self._brackets: _Brackets | None = None
+        self._scanned = 0
+        """How many of `fragments` have been looked at, to see whether they are all."""
+        self._is_object = False
+
+    def add(self, name: str, arguments: str) -> None:
+        """Take a fragment in. A name in pieces is put together, as long as no argument came."""
+        if (
+            name
+            and name != self.name
+            and not (self.name and self.fragments)
+            and len(self.name) < LONGEST_NAME
+        ):
+            self.name += name
+        if arguments:
+            self.fragments.append(arguments)
+            self.waiting.append(arguments)
+
+    def whole(self) -> bool:
+        """Whether nothing can follow: the arguments are an object.
+
+        Free text could always go on, but servers that know it send one call after the other.
+        """
+        if self.custom:
+            return True
+        if not self.fragments or not self.fragments[-1].rstrip().endswith("}"):
+            return False
+        if self._scanned < len(self.fragments):
+            self._scan_new()
+        return self._is_object
+
+    def _scan_new(self) -> None:
+        """Look at what has come since; all is decoded once at most, when the brackets have closed.
+
+        What comes behind that is no object any more.
+        """
+        brackets = self._brackets = self._brackets or _Brackets()
+        over = brackets.over
+        if not over:
+            brackets.scan("".join(self.fragments[self._scanned :]))
+        self._scanned = len(self.fragments)
+        self._is_object = not over and brackets.over and _is_object("".join(self.fragments))
+
+
+class CallTracker:
+    """The calls of one answer."""
+
+    __slots__ = ("_by_id", "_by_index", "_last")
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, PendingCall] = {}
+        self._by_id: dict[str, PendingCall] = {}
+        self._last: PendingCall | None = None
+
+    def find(self, fragment: CallFragment) -> tuple[PendingCall, bool]:
+        """The call that `fragment` belongs to, with it taken in; and whether it is a new one."""
+        id_ = fragment.id or ""
+        name, arguments = _name_and_arguments(fragment.function, fragment.custom)
+        if fragment.index is not None:
+            call = self._by_index.get(fragment.index)
+            if call is not None and id_ and call.id and id_ != call.id:
+                call = self._by_id.get(id_)  # index 0 for all
+        elif id_:
+            call = self._by_id.get(id_)
+        else:
+            call = self._last
+        if call is not None and not id_ and _begins_another(call, name, arguments):
+            call = None
+        new = call is None
+        if call is None:
+            call = PendingCall(id_, custom=fragment.custom is not None)
+        elif id_ and not call.id and not call.opened:
+            call.id = id_
+        if fragment.index is not None:
+            self._by_index[fragment.index] = call
+        if id_:
+            self._by_id[id_] = call
+        self._last = call
+        call.add(name, arguments)
+        return call, new
+
+
+def _begins_another(call: PendingCall, name: str, arguments: str) -> bool:
+    """Whether a name, without an id, tells of a call after `call`. A repeated name does not."""
+    if not (name and call.name and call.fragments):
+        return False
+    return name != call.name or (bool(arguments.strip()) and call.whole())
+
+
+def _is_object(text: str) -> bool:
+    try:
+        _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
+def _name_and_arguments(function: Function | None, custom: Custom | None) -> tuple[str, str]:
+    if function is not None:
+        return function.name or "", text_of(function.arguments)
+    if custom is not None:
+        return custom.name or "", custom.input or ""
+    return "", ""
+
+
+def text_of(arguments: str | dict[str, Any] | None) -> str:
+    """Arguments as JSON text, also of servers that send them as an object."""
+    if isinstance(arguments, dict):
+        return _encode(arguments).decode()
+    return arguments or ""
