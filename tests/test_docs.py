@@ -99,7 +99,7 @@ def test_bounds() -> None:
         provider,
         body_limits,
     )
-    names = ("MOST_", "LONGEST_", "FREE_", "LEAST_")
+    names = ("MOST_", "LONGEST_", "FREE_", "LEAST_", "MAX_")
     wanted = {
         (name, f"{value}")
         for home in homes
