@@ -72,7 +72,7 @@ class Gateway:
     folder: where the workers write their status.
     gather: makes the registry of a scrape over all workers.
     room: how the file descriptors of this process are divided; without it nothing is refused.
-    place: the slot of this worker; None where it is the only one.
+    slot: of this worker in the table; None for the only worker.
     providers: those of all generations.
     """
 
@@ -86,7 +86,7 @@ class Gateway:
         folder: Path | None = None,
         gather: Callable[[], CollectorRegistry] | None = None,
         room: DescriptorBudget | None = None,
-        place: WorkerSlot | None = None,
+        slot: WorkerSlot | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._first = first
@@ -96,12 +96,12 @@ class Gateway:
         self._folder = folder
         self._gather = gather
         self._notes = None if folder is None else StatusFile(folder)
-        self._place = place or WorkerSlot.alone()
+        self._slot = slot or WorkerSlot.alone()
         self._wanted = True
         self._open = AsyncExitStack()
         pools = None if room is None else Pools(room.upstreams)
         self._providers = providers or Providers(partial(providers_of, pools=pools))
-        self._door = Admission(None if room is None else room.streams, self._open_requests)
+        self._admission = Admission(None if room is None else room.streams, self._open_requests)
         self._generation = Generation(Chain(_unopened, ()), first, (), 0.0)
         self._old: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -195,7 +195,7 @@ class Gateway:
             metrics = self._services.metrics
             metrics.look(metrics.config_hash, self._hash)
             metrics.look(metrics.descriptors_left, descriptors.left)
-            metrics.follow(metrics.refused_at_door, lambda: self._door.refused)
+            metrics.follow(metrics.refused_at_door, lambda: self._admission.refused)
             self._show_fleet(metrics)
             stack.push_async_callback(self._close_generations)
             self._generation = await self._build(self._first)
@@ -205,7 +205,7 @@ class Gateway:
             self._check_every_second()
             stack.callback(self._stop_checking)
             self._on_open()
-            await self._place.wait_to_accept(self._may_accept)
+            await self._slot.wait_to_accept(self._may_accept)
             self._open = stack.pop_all()
         self._on_ready()
 
@@ -324,7 +324,7 @@ class Gateway:
     # Status
 
     def _note(self) -> None:
-        self._place.report(ready=self._serves(), draining=not self._wanted)
+        self._slot.report(ready=self._serves(), draining=not self._wanted)
         if self._notes is not None:
             self._notes.update(self._working())
 
@@ -376,11 +376,11 @@ class Gateway:
         """The status of all workers. The request for it is not counted."""
         working = self._working()
         own = msgspec.structs.replace(working, requests=max(0, working.requests - 1))
-        fleet = None if self._folder is None else self._place.fleet()
+        fleet = None if self._folder is None else self._slot.fleet()
         return await asyncio.to_thread(report, own, self._folder, time(), fleet)
 
     def _show_fleet(self, metrics: Metrics) -> None:
-        fleet = self._place.fleet
+        fleet = self._slot.fleet
         metrics.look(metrics.workers_wanted, lambda: fleet().wanted)
         metrics.look(metrics.workers_alive, lambda: fleet().alive)
         metrics.look(metrics.workers_ready, lambda: fleet().ready)
@@ -455,7 +455,7 @@ class Gateway:
             estimator=shared.estimator,
             log=info_logger(),
             open_app=open_app(
-                settings, catalog, shared.metrics, self._unready, self._status, self._place.fleet
+                settings, catalog, shared.metrics, self._unready, self._status, self._slot.fleet
             ),
             stopped=self._stopped,
             admin_app=AdminApp(
@@ -466,7 +466,7 @@ class Gateway:
                 audit=SqlAuditStore(shared.database),
                 usage_report=usage_report,
             ),
-            door=self._door,
+            admission=self._admission,
         )
         return compose(bottom, parts)
 

@@ -76,7 +76,7 @@ class Parts(msgspec.Struct, frozen=True):
     log: Callable[..., Any]
     open_app: ASGIApp
     admin_app: ASGIApp
-    door: Admission
+    admission: Admission
     stopped: Callable[[], bool] = lambda: False
     endpoints: Sequence[Endpoint] = ENDPOINTS
 
@@ -224,9 +224,9 @@ LAYERS: tuple[Layer, ...] = (
         ),
     ),
     Layer(
-        "door",
-        "what there are no file descriptors for costs nothing more",
-        lambda app, p: AdmissionMiddleware(app, door=p.door, free=UNROUTED),
+        "admission",
+        "a request without free file descriptors is refused before it costs anything",
+        lambda app, p: AdmissionMiddleware(app, admission=p.admission, free=UNROUTED),
     ),
     Layer(
         "address_limit",

@@ -26,7 +26,7 @@ from edge.endpoints import Endpoint
 from edge.proxy.translate import PASSTHROUGH
 from edge.proxy.watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
 from edge.routing.catalog import Model
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Request, Response, UpstreamFailure
 from edge.upstreams.bodies import BOM
 from edge.upstreams.provider import Provider, forwarded_headers
@@ -109,7 +109,7 @@ class CountingApp:
             return
         if count is None:
             weighing = partial(_weighed, self._readers[exchange.dialect], exchange.fields)
-            weight = await aside(weighing) if exchange.large else weighing()
+            weight = await run_in_thread(weighing) if exchange.large else weighing()
             count = self._estimator.estimate(model.entry, weight)
         body = _ANSWERS[exchange.dialect] % count
         exchange.outcome = "completed"
@@ -138,7 +138,7 @@ class CountingApp:
             method=b"POST",
             target=provider.target(row.upstream_path, _query(exchange.dialect, scope)),
             headers=(*provider.headers, *forwarded_headers(native, scope["headers"])),
-            body=await aside(write) if exchange.large else write(),
+            body=await run_in_thread(write) if exchange.large else write(),
         )
         try:
             async with Watchdog(receive, first_content=self._patience):

@@ -53,8 +53,10 @@ class _Key(NamedTuple):
 
     @classmethod
     def of(cls, text: bytes) -> "_Key":
-        kind, mode, metric, name, labels, said = json.loads(text)
-        return cls(kind, mode, metric, name, tuple((key, value) for key, value in labels), said)
+        kind, mode, metric, name, labels, help_text = json.loads(text)
+        return cls(
+            kind, mode, metric, name, tuple((key, value) for key, value in labels), help_text
+        )
 
     @property
     def live(self) -> bool:
@@ -68,7 +70,7 @@ class _Slot:
         self._memory = memory
         self._base = base
         self._size = size
-        self.places: dict[bytes, int] = {}
+        self.offsets: dict[bytes, int] = {}
 
     def head(self) -> tuple[int, int, int]:
         """Bytes used, process id and values without room."""
@@ -85,30 +87,34 @@ class _Slot:
 
     def adopt(self, pid: int) -> None:
         """Give the slot to the process `pid`, which continues its values except live gauges."""
-        for key, _, place in list(self.entries()):
+        for key, _, offset in list(self.entries()):
             if _Key.of(key).live:
-                self.write(place, nan, 0.0)
-            self.places[key] = place
+                self.write(offset, nan, 0.0)
+            self.offsets[key] = offset
         used, _, lost = self.head()
         self._set_head(used, pid, lost)
 
     def entries(self) -> Iterator[tuple[bytes, tuple[float, float], int]]:
-        """Key, value with timestamp, and place of each entry."""
+        """Key, value with timestamp, and offset of each entry."""
         used = self.head()[0]
         copy = self._memory[self._base : self._base + used]
         at = _HEAD.size
         while at < used:
             (length,) = _LENGTH.unpack_from(copy, at)
             end = at + _LENGTH.size + length
-            place = end + -end % 8
-            yield copy[at + _LENGTH.size : end], _VALUE.unpack_from(copy, place), self._base + place
-            at = place + _VALUE.size
+            offset = end + -end % 8
+            yield (
+                copy[at + _LENGTH.size : end],
+                _VALUE.unpack_from(copy, offset),
+                self._base + offset,
+            )
+            at = offset + _VALUE.size
 
-    def place_of(self, key: bytes) -> int | None:
-        """The place of the value of `key`, added when missing; None without room."""
-        place = self.places.get(key)
-        if place is not None:
-            return place
+    def find(self, key: bytes) -> int | None:
+        """The offset of the value of `key`, added when missing; None without room."""
+        offset = self.offsets.get(key)
+        if offset is not None:
+            return offset
         used, pid, lost = self.head()
         end = used + _LENGTH.size + len(key)
         at = end + -end % 8
@@ -120,14 +126,14 @@ class _Slot:
         self._memory[start : start + len(entry)] = entry
         self.write(self._base + at, 0.0, 0.0)
         self._set_head(at + _VALUE.size, pid, lost)
-        place = self.places[key] = self._base + at
-        return place
+        offset = self.offsets[key] = self._base + at
+        return offset
 
-    def write(self, place: int, value: float, timestamp: float) -> None:
-        self._memory[place : place + _VALUE.size] = _VALUE.pack(value, timestamp)
+    def write(self, offset: int, value: float, timestamp: float) -> None:
+        self._memory[offset : offset + _VALUE.size] = _VALUE.pack(value, timestamp)
 
-    def read(self, place: int) -> float:
-        value: float = _VALUE.unpack_from(self._memory, place)[0]
+    def read(self, offset: int) -> float:
+        value: float = _VALUE.unpack_from(self._memory, offset)[0]
         return 0.0 if isnan(value) else value
 
 
@@ -174,7 +180,7 @@ class MetricMemory:
             for slot in self._slots:
                 owner = slot.head()[1]
                 if not owner or not alive(owner):
-                    slot.places.clear()
+                    slot.offsets.clear()
                     slot.adopt(pid)
                     return slot
         finally:
@@ -237,25 +243,25 @@ class _SharedValue:
         key = (typ, multiprocess_mode, metric_name, name, labels, help_text)
         self._key = json.dumps(key).encode()
         self._slot: _Slot | None = None
-        self._place: int | None = None
+        self._offset: int | None = None
         self._value = 0.0
         self._settle()
 
     def _settle(self) -> None:
-        """Find the place in the slot of this process, and continue its value."""
+        """Find the offset in the slot of this process, and continue its value."""
         self._slot = self.memory.slot()
-        self._place = None
+        self._offset = None
         self._value = 0.0
         if self._slot is not None:
-            self._place = self._slot.place_of(self._key)
-        if self._slot is not None and self._place is not None:
-            self._value = self._slot.read(self._place)
-            self._slot.write(self._place, self._value, 0.0)
+            self._offset = self._slot.find(self._key)
+        if self._slot is not None and self._offset is not None:
+            self._value = self._slot.read(self._offset)
+            self._slot.write(self._offset, self._value, 0.0)
 
     def _put(self, value: float, timestamp: float) -> None:
         self._value = value
-        if self._slot is not None and self._place is not None:
-            self._slot.write(self._place, value, timestamp)
+        if self._slot is not None and self._offset is not None:
+            self._slot.write(self._offset, value, timestamp)
 
     def inc(self, amount: float) -> None:
         if self._slot is not self.memory.slot():

@@ -83,20 +83,20 @@ def _ms(seconds: float) -> float:
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "upstream": attempt.target.upstream,
         "upstream_model": attempt.target.model,
         "status": attempt.status,
         "ms": _ms((attempt.ended or perf_counter()) - attempt.started),
     }
     if attempt.problem:
-        said["problem"] = attempt.problem
+        fields["problem"] = attempt.problem
     if attempt.usage is not None:
-        said["input_tokens"] = attempt.usage.input
-        said["output_tokens"] = attempt.usage.output
+        fields["input_tokens"] = attempt.usage.input
+        fields["output_tokens"] = attempt.usage.output
     if attempt.error:
-        said["reason"] = shown(attempt.error, LONGEST_REASON)
-    return said
+        fields["reason"] = shown(attempt.error, LONGEST_REASON)
+    return fields
 
 
 class RequestLogMiddleware:

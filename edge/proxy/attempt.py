@@ -22,7 +22,7 @@ from time import perf_counter
 import msgspec
 
 from edge.dialects.passthrough import UpstreamError
-from edge.runtime.worker_thread import completely
+from edge.runtime.worker_thread import run_to_completion
 from edge.upstreams import (
     ConnectFailed,
     Header,
@@ -189,7 +189,7 @@ class UpstreamAttempt:
                 return _finish(exchange, self._translator, body)
             step = partial(_finish, exchange, self._translator, body)
             del body
-            return await completely(step)
+            return await run_to_completion(step)
 
     def _left(self) -> None:
         """The client has gone, and the upstream is drained."""

@@ -15,7 +15,7 @@ from edge.endpoints import Codec
 from edge.proxy.corrections.learned import Learned
 from edge.proxy.corrections.remedy import corrected
 from edge.routing.catalog import ModelCandidate
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Header, Request
 from edge.upstreams.provider import Provider, forwarded_headers
 from middlewares.asgi import Receive, Scope, Send
@@ -82,7 +82,9 @@ class Forwarder:
         exchange.tariff = tariff_of(candidate.prices, exchange.fields)
         provider = self._providers[candidate.target.upstream]
         if exchange.large:
-            prepared = await aside(partial(self._prepare, exchange, candidate, provider, scope))
+            prepared = await run_in_thread(
+                partial(self._prepare, exchange, candidate, provider, scope)
+            )
         else:
             prepared = self._prepare(exchange, candidate, provider, scope)
         translator, request = prepared

@@ -13,7 +13,7 @@ from edge.requests.content_names import check_contents
 from edge.requests.member_names import check_names
 from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams.provider import check_forwarded_headers
 from middlewares.asgi import ASGIApp, Receive, Scope, Send, subscriber
 from middlewares.body import read_body, refuse
@@ -148,12 +148,12 @@ class IntakeMiddleware:
 
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
         """The same, with what takes long beside the event loop."""
-        fields, exchange.whole = await aside(partial(_members_of_large, exchange.row, body))
+        fields, exchange.whole = await run_in_thread(partial(_members_of_large, exchange.row, body))
         entry = self._asked(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
         estimating = partial(self._estimate_body, entry, body, who)
-        exchange.size, exchange.estimate, exchange.media = await aside(estimating)
+        exchange.size, exchange.estimate, exchange.media = await run_in_thread(estimating)
 
     def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
         """The model that the members ask for, and how. Raises Problem."""

@@ -30,7 +30,7 @@ from edge.endpoints import Endpoint
 from edge.requests.output_limit import UNBOUNDED, output_bound
 from edge.requests.unseen_input import reads_more
 from edge.routing.catalog import Catalog, Model
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.vendors.claude_models import claude
 from middlewares.budget import Quote
 from middlewares.exchange import MOST_RUNS, Exchange
@@ -68,7 +68,7 @@ class Quoter:
     def soon(self, exchange: Exchange) -> Quote | Awaitable[Quote | None] | None:
         """The bill, which a large body has to be awaited for."""
         if exchange.large:
-            return aside(partial(self, exchange))
+            return run_in_thread(partial(self, exchange))
         return self.__call__(exchange)  # by its name, which costs less
 
     def __call__(self, exchange: Exchange) -> Quote | None:

@@ -14,7 +14,7 @@ An unstreamed request that is answered by an event stream gets the answer that t
 from functools import partial
 
 from edge.dialects.passthrough import UpstreamError
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Header, Response, Sink, pump
 from edge.upstreams.bodies import BOM, read_all
 from middlewares.exchange import Dialect
@@ -47,7 +47,7 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
     if text.startswith(b"{"):
         body = await read_all(_Begun(response, head), min(limit, MOST_ANSWER))
         made = partial(as_stream, body, dialect)
-        stream = await aside(made) if len(body) >= LARGE else made()
+        stream = await run_in_thread(made) if len(body) >= LARGE else made()
         return _Begun(response, stream, ended=True)
     raise UpstreamError(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
 

@@ -13,7 +13,7 @@ from edge.dialects.codec import Spelled
 from edge.proxy.corrections.change import Correction
 from edge.proxy.corrections.learned import Learned
 from edge.proxy.corrections.remedy import remedy_of
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Request, Response
 from edge.upstreams.bodies import read_some
 from edge.upstreams.decompression import decompressed
@@ -56,7 +56,7 @@ async def ask(
         if attempt.corrections >= _MOST_CORRECTIONS or not isinstance(request.body, bytes):
             break
         find = partial(remedy_of, response.status, refusal, request.body, dialect)
-        remedy = await aside(find) if exchange.large else find()
+        remedy = await run_in_thread(find) if exchange.large else find()
         del find
         if remedy is None:
             break

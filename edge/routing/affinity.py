@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from edge.endpoints import Endpoint
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.exchange import Exchange, Target
 from middlewares.stores.affinity.base import AffinityRecord, AffinityStore
 
@@ -69,7 +69,7 @@ class StoredAffinity:
         fields = exchange.fields
         where = next((name for name in row.conversation if name in fields), row.conversation[0])
         if exchange.large:
-            read = await aside(partial(conversation_key.read, fields, where))
+            read = await run_in_thread(partial(conversation_key.read, fields, where))
         else:
             read = conversation_key.read(fields, where)
         if read is None:

@@ -68,28 +68,28 @@ class AdmissionMiddleware:
     Cost:    one call and one comparison
     """
 
-    __slots__ = ("_door", "_free", "app")
+    __slots__ = ("_admission", "_free", "app")
 
-    def __init__(self, app: ASGIApp, *, door: Admission, free: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, admission: Admission, free: Collection[str] = ()) -> None:
         self.app = app
-        self._door = door
+        self._admission = admission
         self._free = frozenset(free)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the awaitable of the inner app, so that streams pass no frame of this layer."""
         if (
-            self._door.full()
+            self._admission.full()
             and scope["type"] == "http"
             and exchange_of(scope).endpoint not in self._free
         ):
-            self._door.refuse()
+            self._admission.refuse()
             return self._refuse(scope, receive, send)
         return self.app(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = Problem(
             "upstream_unavailable",
-            reason=f"no file descriptors for more than {self._door.most} requests",
+            reason=f"no file descriptors for more than {self._admission.most} requests",
             headers=_CLOSE if scope.get("http_version", "1.1") in ("1.0", "1.1") else (),
         )
         await problem(scope, receive, send)

@@ -137,22 +137,22 @@ class WorkerTable:
 class WorkerSlot:
     """One worker's row of the table, used by that worker."""
 
-    def __init__(self, roster: WorkerTable, row: int) -> None:
-        self._roster = roster
+    def __init__(self, table: WorkerTable, row: int) -> None:
+        self._table = table
         self._row = row
         self._accepts = False
 
     @classmethod
     def alone(cls) -> Self:
         """The only row of a table, for a worker without a parent."""
-        roster = WorkerTable(1)
-        roster.began(0, os.getpid())
-        roster.report(0, Stage.UNREADY)
-        return cls(roster, 0)
+        table = WorkerTable(1)
+        table.began(0, os.getpid())
+        table.report(0, Stage.UNREADY)
+        return cls(table, 0)
 
     def fleet(self) -> Fleet:
         """The present state of all workers."""
-        return self._roster.fleet()
+        return self._table.fleet()
 
     def report(self, *, ready: bool, draining: bool) -> None:
         """Set the stage of this worker. draining: it was told to stop."""
@@ -162,7 +162,7 @@ class WorkerSlot:
             stage = Stage.HELD
         else:
             stage = Stage.READY if ready else Stage.UNREADY
-        self._roster.report(self._row, stage)
+        self._table.report(self._row, stage)
 
     async def wait_to_accept(
         self, ready: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic
@@ -171,11 +171,11 @@ class WorkerSlot:
         worker has been ready for `ALONE_SECONDS`."""
         alone_since = clock()
         while not ready():
-            if self._roster.another_is_ready(self._row):
+            if self._table.another_is_ready(self._row):
                 alone_since = clock()
-            elif clock() - alone_since >= (ALONE_SECONDS if self._roster.size > 1 else 0.0):
+            elif clock() - alone_since >= (ALONE_SECONDS if self._table.size > 1 else 0.0):
                 break
-            self._roster.report(self._row, Stage.HELD)
+            self._table.report(self._row, Stage.HELD)
             await asyncio.sleep(_TURN_SECONDS)
         self._accepts = True
         self.report(ready=ready(), draining=False)

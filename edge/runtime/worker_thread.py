@@ -24,15 +24,15 @@ _TURN = 0.001
 _POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
 
 
-async def aside(step: Callable[[], T]) -> T:
+async def run_in_thread(step: Callable[[], T]) -> T:
     """Run `step` in the thread. A cancellation does not interrupt a step that has begun."""
     return await asyncio.get_running_loop().run_in_executor(_POOL, _run, step)
 
 
-async def completely(step: Callable[[], T]) -> T:
+async def run_to_completion(step: Callable[[], T]) -> T:
     """Run a step whose effects are needed even when the task is cancelled: a cancellation waits for
     its end. A second cancellation does not."""
-    made = asyncio.ensure_future(aside(step))
+    made = asyncio.ensure_future(run_in_thread(step))
     try:
         return await asyncio.shield(made)
     except asyncio.CancelledError:

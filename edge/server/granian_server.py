@@ -114,7 +114,7 @@ class GranianServer(MPServer):
         if self._inherited is None:
             init: Callable[[], None] = super()._init_shared_socket
             return init()
-        # One for all workers, who take turns; whoever gave it to us may have others serve it.
+        # All workers share it. The process that passed it to us may let other processes serve it.
         holder: Any = SocketHolder
         self._shd: Any = holder(self._inherited.fileno(), False, _BACKLOG)
         self._ssp = self._sso = None

@@ -257,8 +257,8 @@ def trial_faults(snapshot: ConfigSnapshot) -> list[str]:
             await providers.give_back(made.values())
         except Exception as error:
             # Errors of the system name files. Others may quote a password.
-            said = str(error) if isinstance(error, OSError) else type(error).__name__
-            return f"upstreams[{n}]: cannot be built: {said}"
+            reason = str(error) if isinstance(error, OSError) else type(error).__name__
+            return f"upstreams[{n}]: cannot be built: {reason}"
         return None
 
     async def make() -> list[str]:

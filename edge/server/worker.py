@@ -33,7 +33,7 @@ def create_gateway(
     folder: RunFolder,
     memory: MetricMemory | None,
     room: DescriptorBudget,
-    place: WorkerSlot,
+    slot: WorkerSlot,
     pipe: WakePipe,
 ) -> "Gateway":
     """The application of one worker. Called in the worker, after the fork."""
@@ -69,7 +69,7 @@ def create_gateway(
         folder=folder.path,
         gather=None if memory is None else memory.registry,
         room=room,
-        place=place,
+        slot=slot,
     )
     stop_once(gateway.begin_drain)
     return gateway

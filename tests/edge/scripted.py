@@ -303,7 +303,7 @@ class ScriptedGateway:
                 audit=MemoryAuditStore(),
                 usage_report=usage_report,
             ),
-            door=Admission(None, lambda: 0),
+            admission=Admission(None, lambda: 0),
             endpoints=self.endpoints,
         )
         self._app = compose(bottom, parts).app

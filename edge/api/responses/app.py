@@ -19,7 +19,7 @@ from edge.dialects.sealing import Sealing
 from edge.endpoints import Codec, Endpoint
 from edge.requests.body_limits import check_all, is_large
 from edge.requests.vendor_objects import refused
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.asgi import ASGIApp, Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, exchange_of
 from middlewares.problem import Problem, expected
@@ -131,7 +131,7 @@ class ResponsesApp:
             exchange.large = large = is_large(whole)
             weigh = partial(self._weighed, exchange, fields, whole, owner)
             exchange.size, exchange.estimate, exchange.media = (
-                await aside(weigh) if large else weigh()
+                await run_in_thread(weigh) if large else weigh()
             )
 
     def _keep_answer(self, exchange: Exchange, expanded: Expanded, owner: str | None) -> None:
@@ -170,7 +170,7 @@ class ResponsesApp:
         if codec != "compaction":
             may_hold_compaction = compaction.may_hold_compaction
             if not (
-                await aside(partial(may_hold_compaction, fields))
+                await run_in_thread(partial(may_hold_compaction, fields))
                 if large
                 else may_hold_compaction(fields)
             ):
@@ -181,7 +181,7 @@ class ResponsesApp:
             raise unavailable(raised) from raised
         opener = partial(seal.open, compaction.PURPOSE)
         reveal = partial(compaction.revealed, fields, owner, opener)
-        return await aside(reveal) if large else reveal()
+        return await run_in_thread(reveal) if large else reveal()
 
     async def _get(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
         if query.get("stream", ["false"])[-1] not in ("false", ""):

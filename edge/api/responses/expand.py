@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edge.requests.untyped_json import decode_any
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.problem import Problem, expected
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import KeptTurn, ResponseStore
@@ -66,8 +66,8 @@ async def expand(
 
     owner: whose responses may be referred to; None, like a store that is None: there are none.
     now: Unix seconds. limit: bytes that the whole input may have. large: reading `fields` takes
-    long enough to keep others waiting (`aside`). extend: counts bytes that `fields` refer to;
-    what it raises is raised.
+    long enough to delay other requests (`run_in_thread`). extend: counts bytes that `fields` refer
+    to; what it raises is raised.
 
     Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
     request_too_large, store_unavailable (no answer from the store).
@@ -81,13 +81,13 @@ async def expand(
             extend(size)
         large = large or size > _LARGE
     new = fields.get("input")
-    said = await aside(partial(_read, new, turns)) if large else _read(new, turns)
+    said = await run_in_thread(partial(_read, new, turns)) if large else _read(new, turns)
     wanted = said.wanted()
     found = await kept.items(wanted) if wanted else []
     if found and extend is not None:
         extend(sum(len(item.raw) for item in found))
     if large:
-        return await aside(partial(_put_together, fields, said, found, previous, limit))
+        return await run_in_thread(partial(_put_together, fields, said, found, previous, limit))
     return _put_together(fields, said, found, previous, limit)
 
 

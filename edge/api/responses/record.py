@@ -9,7 +9,7 @@ import msgspec
 
 from edge.proxy.whole_answers import LARGE
 from edge.requests.untyped_json import decode_any
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import Kept, ResponseStore
 
@@ -114,7 +114,7 @@ class ResponseRecord:
                 keep=self._keep,
             )
             size = len(self._new) + len(answer)
-            kept = await aside(take) if size >= LARGE else take()
+            kept = await run_in_thread(take) if size >= LARGE else take()
             if size > _LARGEST:
                 raise ValueError(f"it has more than {_LARGEST} bytes")
             async with asyncio.timeout(self._patience):

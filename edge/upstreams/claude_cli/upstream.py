@@ -8,7 +8,7 @@ from functools import partial
 from msgspec import Raw
 
 from edge.requests.body_limits import is_large
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import (
     ConnectFailed,
     Disconnected,
@@ -67,7 +67,7 @@ class ClaudeCLIUpstream:
             return WholeAnswer.refused(refusal(404, "there is no such endpoint"))
         try:
             body = await _whole(request.body)
-            asked = await aside(partial(asking, body)) if is_large(body) else asking(body)
+            asked = await run_in_thread(partial(asking, body)) if is_large(body) else asking(body)
             del body
         except UnsupportedRequest as unsupported:
             return WholeAnswer.refused(refusal(400, str(unsupported)))

@@ -71,16 +71,16 @@ def test_left_counts_what_is_open(monkeypatch: pytest.MonkeyPatch, says_size: bo
 
 
 class Opened:
-    """An app that says how it was called, behind a door with `open` requests inside."""
+    """An app that says how it was called, behind admission with `open` requests inside."""
 
     def __init__(self, most: int) -> None:
         self.open = 0
         self.calls = 0
         self.dialect: Dialect = "openai"
-        self.door = Admission(most, lambda: self.open)
+        self.admission = Admission(most, lambda: self.open)
         self.endpoint = "chat.completions"
-        door = AdmissionMiddleware(self.inner, door=self.door, free=("admin",))
-        self.app = ErrorsMiddleware(door, brand="Penstock")
+        layer = AdmissionMiddleware(self.inner, admission=self.admission, free=("admin",))
+        self.app = ErrorsMiddleware(layer, brand="Penstock")
 
     async def inner(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls += 1
@@ -116,7 +116,7 @@ async def test_door_refuses_beyond_the_most_and_lets_in_again(
     opened.open = 9
     assert (await opened.ask()).status == 200
     assert opened.calls == 4
-    assert opened.door.refused == 4
+    assert opened.admission.refused == 4
     assert [record.getMessage() for record in caplog.records] == [
         "10 requests are open and no file descriptors are left: refusing further ones",
         "file descriptors are available again; 4 requests were refused",
@@ -127,7 +127,7 @@ async def test_door_lets_in_what_is_free_and_counts_no_refusal() -> None:
     opened = Opened(10)
     opened.open, opened.endpoint = 11, "admin"
     assert (await opened.ask()).status == 200
-    assert opened.door.refused == 0
+    assert opened.admission.refused == 0
 
 
 class Held:

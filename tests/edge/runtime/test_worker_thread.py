@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from edge.runtime.worker_thread import aside
+from edge.runtime.worker_thread import run_in_thread
 
 
 class Held:
@@ -23,7 +23,7 @@ async def test_a_step_runs_in_another_thread_while_the_loop_goes_on() -> None:
         assert go_on.wait(60)
         return threading.get_ident()
 
-    running = asyncio.ensure_future(aside(step))
+    running = asyncio.ensure_future(run_in_thread(step))
     while not begun.is_set():
         await asyncio.sleep(0)
     go_on.set()
@@ -39,12 +39,15 @@ async def test_what_a_step_holds_goes_with_its_exception() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no") as raised:
-        await aside(step)
+        await run_in_thread(step)
     assert raised.value and seen[0]() is None
     assert gc.isenabled()
 
 
 async def test_cycles_are_not_looked_for_during_a_step_and_the_loop_has_its_turn_soon() -> None:
     before = sys.getswitchinterval()
-    assert await aside(lambda: (gc.isenabled(), sys.getswitchinterval() < before)) == (False, True)
+    assert await run_in_thread(lambda: (gc.isenabled(), sys.getswitchinterval() < before)) == (
+        False,
+        True,
+    )
     assert (gc.isenabled(), sys.getswitchinterval()) == (True, before)
