@@ -49,9 +49,9 @@ from .services import Services, open_services
 
 _log = logging.getLogger(__name__)
 
-_MARGIN = 2.0
+_CLOSE_TIME = 2.0
 """Seconds of `server.drain` that are left for closing everything."""
-_LAST = 1.0
+_MAX_SETTLE_TIME = 1.0
 """Seconds for cancelled requests to settle and to answer their callers."""
 
 UNREADY = signal.SIGUSR1
@@ -71,7 +71,7 @@ class Gateway:
         and at the signal `RELOAD`.
     folder: where the workers write their status.
     gather: makes the registry of a scrape over all workers.
-    room: how the file descriptors of this process are divided; without it nothing is refused.
+    descriptor_budget: the division of this process's file descriptors; None refuses nothing.
     slot: of this worker in the table; None for the only worker.
     providers: those of all generations.
     """
@@ -85,47 +85,48 @@ class Gateway:
         shared_config: SharedConfig | None = None,
         folder: Path | None = None,
         gather: Callable[[], CollectorRegistry] | None = None,
-        room: DescriptorBudget | None = None,
+        descriptor_budget: DescriptorBudget | None = None,
         slot: WorkerSlot | None = None,
         providers: Providers | None = None,
     ) -> None:
-        self._first = first
+        self._initial = first
         self._on_open = on_open
         self._on_ready = on_ready
         self._shared_config = shared_config
         self._folder = folder
         self._gather = gather
-        self._notes = None if folder is None else StatusFile(folder)
+        self._status_file = None if folder is None else StatusFile(folder)
         self._slot = slot or WorkerSlot.alone()
-        self._wanted = True
+        self._accepting = True
         self._open = AsyncExitStack()
-        pools = None if room is None else Pools(room.upstreams)
+        pools = None if descriptor_budget is None else Pools(descriptor_budget.upstreams)
         self._providers = providers or Providers(partial(providers_of, pools=pools))
-        self._admission = Admission(None if room is None else room.streams, self._open_requests)
-        self._generation = Generation(Chain(_unopened, ()), first, (), 0.0)
+        most = None if descriptor_budget is None else descriptor_budget.streams
+        self._admission = Admission(most, self._open_requests)
+        self._generation = Generation(Chain(_not_started, ()), first, (), 0.0)
         self._old: set[Generation] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self.following: asyncio.Task[None] | None = None
+        self.reload: asyncio.Task[None] | None = None
         """Builds and adopts the shared configuration."""
-        self._failed = 0
+        self._failed_serial = 0
         self._fault = ""
         self._check_timer: asyncio.TimerHandle | None = None
         self._draining_since = 0.0
         self._cancelled: dict[asyncio.Task[None], float] = {}  # with the loop time of it
-        self._ending: set[asyncio.Task[None]] = set()  # of these, which have yet to notice
+        self._to_answer: set[asyncio.Task[None]] = set()  # of these, which have yet to notice
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan.run(receive, send, start=self.start, stop=self._shut_down)
         generation = self._generation
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        generation.under_way.add(task)
+        generation.requests.add(task)
         try:
             await generation.app(scope, receive, send)
         finally:
-            generation.under_way.discard(task)
+            generation.requests.discard(task)
             if generation.retired:
-                self._close_if_left(generation)
+                self._close_if_idle(generation)
 
     def begin_drain(self) -> None:
         """Begin `server.drain`: the server was asked to stop.
@@ -137,68 +138,67 @@ class Gateway:
             self.unready()
             loop = asyncio.get_running_loop()
             self._draining_since = loop.time()
-            loop.call_at(self._until, self._cancel)
-            loop.call_at(self._until + self._last, self._cancel)
+            loop.call_at(self._cancel_time, self._cancel)
+            loop.call_at(self._cancel_time + self._settle_time, self._cancel)
 
     @property
-    def _until(self) -> float:
+    def _cancel_time(self) -> float:
         """Loop time at which requests are cancelled."""
-        drain = self._first.settings.server.drain
-        return self._draining_since + max(drain - _MARGIN, drain / 2)
+        drain = self._initial.settings.server.drain
+        return self._draining_since + max(drain - _CLOSE_TIME, drain / 2)
 
     @property
-    def _last(self) -> float:
+    def _settle_time(self) -> float:
         """Seconds in which cancelled requests may answer their callers."""
-        return min(
-            _LAST, (self._first.settings.server.drain + self._draining_since - self._until) / 2
-        )
+        end = self._draining_since + self._initial.settings.server.drain
+        return min(_MAX_SETTLE_TIME, (end - self._cancel_time) / 2)
 
     def _cancel(self) -> None:
         """Cancel the requests in flight. A second time it ends those that still answer callers who
         do not read."""
         own, now = asyncio.current_task(), asyncio.get_running_loop().time()
-        for task in self._under_way:
-            if task is own or now < self._cancelled.get(task, 0.0) + self._last / 2:
+        for task in self._requests:
+            if task is own or now < self._cancelled.get(task, 0.0) + self._settle_time / 2:
                 continue
             self._cancelled[task] = now
-            self._ending.add(task)
+            self._to_answer.add(task)
             task.cancel()
 
     def _stopped(self) -> bool:
         """Whether `_cancel` cancelled the running task, which then goes on to answer its caller."""
         task = asyncio.current_task()
-        if task is None or task not in self._ending:
+        if task is None or task not in self._to_answer:
             return False
-        self._ending.discard(task)
+        self._to_answer.discard(task)
         task.uncancel()
         return True
 
     @property
-    def _under_way(self) -> list[asyncio.Task[None]]:
+    def _requests(self) -> list[asyncio.Task[None]]:
         return [
-            task for generation in (self._generation, *self._old) for task in generation.under_way
+            task for generation in (self._generation, *self._old) for task in generation.requests
         ]
 
     def _open_requests(self) -> int:
-        here = len(self._generation.under_way)
-        return here + sum(len(old.under_way) for old in self._old) if self._old else here
+        here = len(self._generation.requests)
+        return here + sum(len(old.requests) for old in self._old) if self._old else here
 
     def unready(self) -> None:
         """Answer 503 at /readyz. New work is still accepted."""
-        self._wanted = False
-        self._note()
+        self._accepting = False
+        self._write_status()
 
     async def start(self) -> None:
         """Open everything. When a part fails, those opened before are closed again."""
         async with AsyncExitStack() as stack:
-            self._services = await open_services(self._first.settings, stack, self._gather)
+            self._services = await open_services(self._initial.settings, stack, self._gather)
             metrics = self._services.metrics
-            metrics.look(metrics.config_hash, self._hash)
+            metrics.look(metrics.config_hash, self._digest_metric)
             metrics.look(metrics.descriptors_left, descriptors.left)
             metrics.follow(metrics.refused_at_door, lambda: self._admission.refused)
-            self._show_fleet(metrics)
+            self._register_fleet_metrics(metrics)
             stack.push_async_callback(self._close_generations)
-            self._generation = await self._build(self._first)
+            self._generation = await self._build(self._initial)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(UNREADY, self.unready)
             loop.add_signal_handler(RELOAD, self.check_config)
@@ -224,13 +224,13 @@ class Gateway:
         self.unready()
         self.begin_drain()
         self._stop_checking()
-        if self.following is not None:
-            await asyncio.wait([self.following])  # it is short, and gives its providers back
-        await self._under_way_until(self._until)
+        if self.reload is not None:
+            await asyncio.wait([self.reload])  # it is short, and gives its providers back
+        await self._wait_for_requests(self._cancel_time)
         await self._open.aclose()
 
-    async def _under_way_until(self, until: float) -> None:
-        tasks = set(self._under_way) - {asyncio.current_task()}
+    async def _wait_for_requests(self, until: float) -> None:
+        tasks = set(self._requests) - {asyncio.current_task()}
         if not tasks:
             return
         left = until - asyncio.get_running_loop().time()
@@ -238,7 +238,7 @@ class Gateway:
         for _ in range(2):  # the second time ends those that still answer their callers
             if late:
                 self._cancel()
-                _, late = await asyncio.wait(late, timeout=self._last)
+                _, late = await asyncio.wait(late, timeout=self._settle_time)
 
     # Generations
 
@@ -254,10 +254,10 @@ class Gateway:
         sweeper = self._services.sweeper
         if sweeper is not None:
             sweeper.grace = max(sweeper.grace, snapshot.settings.longest_request)
-        self._close_if_left(old)
+        self._close_if_idle(old)
 
-    def _close_if_left(self, generation: Generation) -> None:
-        if not generation.under_way and generation in self._old:
+    def _close_if_idle(self, generation: Generation) -> None:
+        if not generation.requests and generation in self._old:
             self._old.remove(generation)
             self._in_background(self._providers.close(generation))
 
@@ -287,10 +287,10 @@ class Gateway:
     def check_config(self) -> None:
         """Begin to adopt the shared configuration where it is newer than ours."""
         shared_config = self._shared_config
-        if shared_config is not None and self._is_newer(shared_config) and self.following is None:
-            self.following = asyncio.create_task(self._follow(shared_config), name="reload")
-            self.following.add_done_callback(self._followed)
-        self._note()
+        if shared_config is not None and self._is_newer(shared_config) and self.reload is None:
+            self.reload = asyncio.create_task(self._adopt_published(shared_config), name="reload")
+            self.reload.add_done_callback(self._reload_ended)
+        self._write_status()
 
     def _is_newer(self, shared_config: SharedConfig) -> bool:
         return not self._draining_since and shared_config.serial not in (
@@ -298,10 +298,10 @@ class Gateway:
             self._generation.snapshot.serial,
         )
 
-    def _followed(self, _: asyncio.Task[None]) -> None:
-        self.following = None
+    def _reload_ended(self, _: asyncio.Task[None]) -> None:
+        self.reload = None
 
-    async def _follow(self, shared_config: SharedConfig) -> None:
+    async def _adopt_published(self, shared_config: SharedConfig) -> None:
         """Adopt the published snapshot, until it is the newest. One that cannot be built is tried
         again at the next check, since the parent could build it; it is logged once."""
         serial = 0
@@ -310,11 +310,11 @@ class Gateway:
                 snapshot = shared_config.read()
                 serial = snapshot.serial
                 await self.adopt(snapshot)
-                self._note()
+                self._write_status()
         except Exception as error:
             self._fault = f"configuration {serial} cannot be made: {type(error).__name__}"
-            if self._failed != serial:
-                self._failed = serial
+            if self._failed_serial != serial:
+                self._failed_serial = serial
                 _log.exception(
                     "cannot build configuration %d; the previous one keeps serving", serial
                 )
@@ -323,29 +323,29 @@ class Gateway:
 
     # Status
 
-    def _note(self) -> None:
-        self._slot.report(ready=self._serves(), draining=not self._wanted)
-        if self._notes is not None:
-            self._notes.update(self._working())
+    def _write_status(self) -> None:
+        self._slot.report(ready=self._can_serve(), draining=not self._accepting)
+        if self._status_file is not None:
+            self._status_file.update(self._own_status())
 
-    def _working(self) -> Working:
+    def _own_status(self) -> Working:
         generation = self._generation
         state: State = (
-            "draining" if not self._wanted else "not ready" if self._unready() else "ready"
+            "draining" if not self._accepting else "not ready" if self._unready() else "ready"
         )
         return Working(
             pid=os.getpid(),
             digest=generation.snapshot.digest,
             generation=generation.snapshot.serial,
             loaded=generation.loaded,
-            requests=len(self._under_way),
+            requests=len(self._requests),
             state=state,
             fault=self._fault,
         )
 
     def _unready(self) -> dict[str, str]:
         """Why this worker should get no new work, for /readyz; empty when it should."""
-        if not self._wanted:
+        if not self._accepting:
             return {"reason": "stopping"}
         keys = self._services.keys
         if not self._services.ledger_writer.usable:
@@ -364,9 +364,9 @@ class Gateway:
         server would begin to serve first."""
         if self._draining_since:
             raise SystemExit(0)
-        return self._serves()
+        return self._can_serve()
 
-    def _serves(self) -> bool:
+    def _can_serve(self) -> bool:
         """Whether it can answer requests, at least with the keys that it knows. Connections go to
         such workers first."""
         keys = self._services.keys
@@ -374,12 +374,12 @@ class Gateway:
 
     async def _status(self) -> dict[str, Any]:
         """The status of all workers. The request for it is not counted."""
-        working = self._working()
+        working = self._own_status()
         own = msgspec.structs.replace(working, requests=max(0, working.requests - 1))
         fleet = None if self._folder is None else self._slot.fleet()
         return await asyncio.to_thread(report, own, self._folder, time(), fleet)
 
-    def _show_fleet(self, metrics: Metrics) -> None:
+    def _register_fleet_metrics(self, metrics: Metrics) -> None:
         fleet = self._slot.fleet
         metrics.look(metrics.workers_wanted, lambda: fleet().wanted)
         metrics.look(metrics.workers_alive, lambda: fleet().alive)
@@ -390,7 +390,7 @@ class Gateway:
 
     # Parts
 
-    def _hash(self) -> float:
+    def _digest_metric(self) -> float:
         """The first 48 bits of the digest, which a float, as a metric is, holds exactly."""
         return float(int(self._generation.snapshot.digest[:12] or "0", 16))
 
@@ -441,15 +441,15 @@ class Gateway:
                 sealing=shared.sealing,
                 estimator=shared.estimator,
             ),
-            places=Candidates(
+            candidates=Candidates(
                 catalog,
                 health=shared.health,
                 affinity=shared.affinity,
                 dialects=lambda name: providers[name].dialects,
             ),
             health=shared.health,
-            line=shared.line,
-            second_queue=shared.second_queue,
+            throttle_queue=shared.throttle_queue,
+            token_queue=shared.token_queue,
             uploads=shared.uploads,
             metrics=shared.metrics,
             estimator=shared.estimator,
@@ -471,5 +471,5 @@ class Gateway:
         return compose(bottom, parts)
 
 
-async def _unopened(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_started(scope: Scope, receive: Receive, send: Send) -> None:
     raise RuntimeError("the lifespan has not been started; Penstock needs a server that runs it")

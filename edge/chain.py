@@ -66,10 +66,10 @@ class Parts(msgspec.Struct, frozen=True):
     ledger_writer: LedgerWriter
     replays: ReplayStore
     stateful: Callable[[ASGIApp], Stateful]
-    places: Candidates
+    candidates: Candidates
     health: Health
-    line: ThrottleQueue
-    second_queue: ThrottleQueue
+    throttle_queue: ThrottleQueue
+    token_queue: ThrottleQueue
     uploads: Uploads
     metrics: Metrics
     estimator: Estimator
@@ -89,7 +89,7 @@ class Layer(NamedTuple):
     make: Callable[[ASGIApp, Parts], ASGIApp]
 
 
-def _by_address(app: ASGIApp, parts: Parts) -> ASGIApp:
+def _address_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
     rate = parts.settings.limits.safety_net
     limits = Limits(requests=Rate(rate.count, rate.seconds))
     return RateLimitMiddleware(
@@ -104,13 +104,13 @@ def _by_address(app: ASGIApp, parts: Parts) -> ASGIApp:
     )
 
 
-def _door(app: ASGIApp, parts: Parts) -> ASGIApp:
+def _request_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
         limits=parts.plans.before_body,
         exempt=_unlimited(parts),
-        line=parts.line,
+        line=parts.throttle_queue,
         unread=True,
         gives_back=True,
     )
@@ -120,7 +120,7 @@ def _unlimited(parts: Parts) -> frozenset[str]:
     return frozenset(row.name for row in parts.endpoints if not row.limited)
 
 
-def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
+def _token_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
     """Who waits here has a slot, so it must not wait behind those who want one: it has another
     line."""
     return RateLimitMiddleware(
@@ -129,11 +129,11 @@ def _tokens(app: ASGIApp, parts: Parts) -> ASGIApp:
         limits=parts.plans.with_body,
         exempt=_unlimited(parts),
         tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
-        line=parts.second_queue,
+        line=parts.token_queue,
     )
 
 
-def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
+def _downgrade(app: ASGIApp, parts: Parts) -> ASGIApp:
     catalog, plans = parts.catalog, parts.plans
 
     def downgrade_to(exchange: Exchange) -> Mapping[str, str]:
@@ -158,12 +158,12 @@ def _downgraded(app: ASGIApp, parts: Parts) -> ASGIApp:
     return DowngradeMiddleware(app, downgrade_to=downgrade_to, named=named)
 
 
-def _falling_back(app: ASGIApp, parts: Parts) -> ASGIApp:
+def _fallback(app: ASGIApp, parts: Parts) -> ASGIApp:
     fallback = parts.settings.fallback
     return FallbackMiddleware(
         app,
-        candidates=parts.places,
-        served=parts.places.served,
+        candidates=parts.candidates,
+        served=parts.candidates.served,
         health=parts.health,
         retry=RetryPolicy(
             max_attempts=fallback.max_attempts,
@@ -231,7 +231,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "address_limit",
         "the safety net costs less than looking a key up",
-        _by_address,
+        _address_limit,
     ),
     Layer(
         "unrouted",
@@ -250,7 +250,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "rate_limit",
         "slots and the rate of requests are asked before a body is read, which takes memory",
-        _door,
+        _request_limit,
     ),
     Layer(
         "intake",
@@ -269,12 +269,12 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "downgrade",
         "serves another model where what is inside would refuse the one asked for",
-        _downgraded,
+        _downgrade,
     ),
     Layer(
         "token_limit",
         "cheaper than budget; needs the size of what is asked",
-        _tokens,
+        _token_limit,
     ),
     Layer(
         "idempotency",
@@ -299,7 +299,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "fallback",
         "repeats only what is inside it: one try at one target",
-        _falling_back,
+        _fallback,
     ),
 )
 
@@ -355,7 +355,7 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
     return headers
 
 
-def line_of(settings: Settings) -> ThrottleQueue:
+def throttle_queue_of(settings: Settings) -> ThrottleQueue:
     """Where throttled requests wait."""
     limits = settings.limits
     return ThrottleQueue(

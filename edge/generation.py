@@ -29,11 +29,11 @@ _log = logging.getLogger(__name__)
 class Generation:
     """The chain of one configuration.
 
-    under_way: the tasks of its requests. retired: set once another has replaced it.
+    requests: the tasks of its requests. retired: set once another has replaced it.
     loaded: Unix seconds.
     """
 
-    __slots__ = ("app", "close_layers", "loaded", "providers", "retired", "snapshot", "under_way")
+    __slots__ = ("app", "close_layers", "loaded", "providers", "requests", "retired", "snapshot")
 
     def __init__(
         self, chain: Chain, snapshot: ConfigSnapshot, providers: Iterable[Provider], loaded: float
@@ -43,11 +43,11 @@ class Generation:
         self.snapshot = snapshot
         self.providers = tuple(providers)
         self.loaded = loaded
-        self.under_way: set[asyncio.Task[None]] = set()
+        self.requests: set[asyncio.Task[None]] = set()
         self.retired = False
 
 
-class _Held(msgspec.Struct):
+class _SharedProvider(msgspec.Struct):
     """A provider, what it was built from, and how many generations use it. repeat: whether it may
     send a request twice (`fallback.retry_unanswered`)."""
 
@@ -55,7 +55,7 @@ class _Held(msgspec.Struct):
     option: UpstreamConfig
     files: tuple[bytes, ...]
     repeat: bool
-    holders: int = 0
+    users: int = 0
 
 
 class Providers:
@@ -63,7 +63,7 @@ class Providers:
 
     def __init__(self, make: Callable[[Settings], Mapping[str, Provider]] = providers_of) -> None:
         self._make = make
-        self._held: list[_Held] = []
+        self._entries: list[_SharedProvider] = []
 
     async def take(self, snapshot: ConfigSnapshot) -> dict[str, Provider]:
         """The providers of a configuration by name: existing ones where nothing has changed, new
@@ -72,18 +72,18 @@ class Providers:
         wanted = [(option, _files(option, snapshot)) for option in snapshot.settings.upstreams]
         repeat = snapshot.settings.fallback.retry_unanswered
         found = [self._find(*each, repeat) for each in wanted]
-        missing = [each for each, held in zip(wanted, found, strict=True) if held is None]
+        missing = [each for each, entry in zip(wanted, found, strict=True) if entry is None]
         made: Mapping[str, Provider] = {}
         if missing:
             # The authorities of a TLS context take 50 ms to read, which no stream should notice.
             made = await asyncio.to_thread(self._build, snapshot.settings, missing)
         taken: dict[str, Provider] = {}
-        for (option, files), held in zip(wanted, found, strict=True):
-            if held is None:
-                held = _Held(made[option.name], option, files, repeat)
-                self._held.append(held)
-            held.holders += 1
-            taken[option.name] = held.provider
+        for (option, files), entry in zip(wanted, found, strict=True):
+            if entry is None:
+                entry = _SharedProvider(made[option.name], option, files, repeat)
+                self._entries.append(entry)
+            entry.users += 1
+            taken[option.name] = entry.provider
         return taken
 
     def _build(
@@ -96,19 +96,21 @@ class Providers:
     async def give_back(self, providers: Iterable[Provider]) -> None:
         """Release the providers of a generation. Those that no other uses are closed."""
         for provider in providers:
-            held = next(held for held in self._held if held.provider is provider)
-            held.holders -= 1
-            if not held.holders:
-                self._held.remove(held)
+            entry = next(entry for entry in self._entries if entry.provider is provider)
+            entry.users -= 1
+            if not entry.users:
+                self._entries.remove(entry)
                 try:
                     await provider.upstream.aclose()
                 except Exception:
                     _log.exception("upstream %s: cannot close its connections", provider.name)
 
-    def _find(self, option: UpstreamConfig, files: tuple[bytes, ...], repeat: bool) -> _Held | None:
-        for held in self._held:
-            if held.option == option and held.files == files and held.repeat == repeat:
-                return held
+    def _find(
+        self, option: UpstreamConfig, files: tuple[bytes, ...], repeat: bool
+    ) -> _SharedProvider | None:
+        for entry in self._entries:
+            if entry.option == option and entry.files == files and entry.repeat == repeat:
+                return entry
         return None
 
     async def close(self, generation: Generation) -> None:

@@ -44,7 +44,7 @@ from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
 from middlewares.stores.sql.database import Database
 from middlewares.uploads import Uploads
 
-from .chain import line_of, uploads_of
+from .chain import throttle_queue_of, uploads_of
 
 _log = structlog.get_logger()
 
@@ -102,8 +102,8 @@ class Services(msgspec.Struct, frozen=True):
     sweeper: Sweeper | None
     sealing: Sealing
     estimator: Estimator
-    line: ThrottleQueue
-    second_queue: ThrottleQueue
+    throttle_queue: ThrottleQueue
+    token_queue: ThrottleQueue
     uploads: Uploads
     health: Health
     breaker_reporter: BreakerReporter
@@ -161,14 +161,14 @@ async def open_services(
         sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
-    line, second_queue = line_of(settings), line_of(settings)
+    throttle_queue, token_queue = throttle_queue_of(settings), throttle_queue_of(settings)
     uploads = uploads_of(settings)
     metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.look(metrics.journal_up, lambda: float(ledger_writer.usable))
     metrics.look(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
     metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
-    metrics.look(metrics.throttled, lambda: len(line) + len(second_queue))
-    metrics.look(metrics.body_bytes, lambda: uploads.held + line.size)
+    metrics.look(metrics.throttled, lambda: len(throttle_queue) + len(token_queue))
+    metrics.look(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
     metrics.look(metrics.ledger_waiting, lambda: ledger_writer.pending)
     metrics.follow(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
     metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
@@ -185,8 +185,8 @@ async def open_services(
         sweeper=sweeper,
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
-        line=line,
-        second_queue=second_queue,
+        throttle_queue=throttle_queue,
+        token_queue=token_queue,
         uploads=uploads,
         health=health,
         breaker_reporter=breaker_reporter,

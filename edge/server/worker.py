@@ -68,7 +68,7 @@ def create_gateway(
         shared_config=shared_config,
         folder=folder.path,
         gather=None if memory is None else memory.registry,
-        room=room,
+        descriptor_budget=room,
         slot=slot,
     )
     stop_once(gateway.begin_drain)

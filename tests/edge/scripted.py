@@ -274,15 +274,15 @@ class ScriptedGateway:
                 sealing=sealing,
                 estimator=self.estimator,
             ),
-            places=Candidates(
+            candidates=Candidates(
                 self.catalog,
                 health=health,
                 affinity=None,
                 dialects=lambda name: providers[name].dialects,
             ),
             health=health,
-            line=ThrottleQueue(),
-            second_queue=ThrottleQueue(),
+            throttle_queue=ThrottleQueue(),
+            token_queue=ThrottleQueue(),
             uploads=uploads_of(self.settings),
             metrics=self.metrics,
             estimator=self.estimator,

@@ -225,7 +225,7 @@ async def test_adopt_that_fails_changes_nothing(
         )
         for _ in range(3):
             gateway.check_config()
-            await until(lambda: gateway.following is None)
+            await until(lambda: gateway.reload is None)
         assert (await ask(gateway)).status == 200
         found = (await request(gateway, "GET", "/status")).json()
         assert found["workers"][0]["generation"] == 1
@@ -233,7 +233,7 @@ async def test_adopt_that_fails_changes_nothing(
         assert len([one for one in caplog.records if "cannot build" in one.getMessage()]) == 1
         world.maker.breaks = False
         gateway.check_config()
-        await until(lambda: gateway.following is None)
+        await until(lambda: gateway.reload is None)
         assert (await ask(gateway, "two")).status == 200
         found = (await request(gateway, "GET", "/status")).json()
         assert found["workers"][0]["generation"] == 2
@@ -245,7 +245,7 @@ async def test_check_config_adopts_the_newest_snapshot(world: World) -> None:
     shared_config = SharedConfig()
     shared_config.publish(world.snapshot(3, "three"))
     async with world.gateway(world.snapshot(1, "one"), shared_config=shared_config) as gateway:
-        await until(lambda: gateway.following is None)
+        await until(lambda: gateway.reload is None)
         assert (await ask(gateway, "three")).status == 200
         shared_config.publish(world.snapshot(4, "four"))
         shared_config.publish(world.snapshot(5, "five"))
