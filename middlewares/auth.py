@@ -1,17 +1,17 @@
 """Who is calling: an API key, or the client's address where no key is needed."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 from time import time
 from typing import Literal
 
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.keys.base import LONGEST_SECRET
-from middlewares.stores.keys.directory import KeyDirectory
+from middlewares.stores.keys.directory import Grant, KeyDirectory
 
-from .asgi import ASGIApp, Receive, Scope, Send, refuse_scope, subscriber, within
-from .exchange import Exchange, Principal, exchange_of
+from .asgi import ASGIApp, Header, Receive, Scope, Send, refuse_scope, subscriber, within
+from .exchange import Principal, client_of, exchange_of
 from .problem import Problem
 
 _CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)|\\|//")
@@ -72,28 +72,11 @@ class AuthMiddleware:
         exchange = exchange_of(scope)
         keys = self._keys
         if keys is None:
-            exchange.principal = Principal(subscriber(_address(exchange, scope)) or "unknown")
+            exchange.principal = Principal(subscriber(client_of(exchange, scope)) or "unknown")
             return await self.app(scope, receive, send)
-
-        secret = b""
-        for name, value in scope["headers"]:
-            if name not in _CARRIERS:
-                continue
-            if name == b"authorization":
-                if value[:7].lower() != b"bearer ":
-                    continue  # another scheme, or none: not a key
-                given = value[7:].strip()
-            else:
-                given = value.strip()
-            if given and given != secret:
-                if secret:
-                    return await _invalid("two different keys")(scope, receive, send)
-                secret = given
-        if not secret:
-            return await Problem("missing_key", reason="no key")(scope, receive, send)
-        if len(secret) > LONGEST_SECRET:
-            return await _invalid(f"a key of {len(secret)} bytes")(scope, receive, send)
-
+        secret = _secret(scope["headers"])
+        if isinstance(secret, Problem):
+            return await secret(scope, receive, send)
         digest = sha256(secret).digest()
         grant = keys.peek(digest)
         if grant is None:
@@ -104,22 +87,11 @@ class AuthMiddleware:
                 return await problem(scope, receive, send)
             if grant is None:
                 return await _invalid("no such key")(scope, receive, send)
-        if self._clock() >= grant.until:
-            problem = _invalid(f"key {grant.key.id} is {grant.key.refusal(digest)}")
-            return await problem(scope, receive, send)
-        if grant.networks is not None:
-            address = _address(exchange, scope)
-            if not within(address, grant.networks):
-                problem = _invalid(f"key {grant.key.id} may not be used from {address!r}")
-                return await problem(scope, receive, send)
-        principal = grant.principal
-        if principal.endpoints is not None and exchange.endpoint not in principal.endpoints:
-            problem = Problem(
-                "endpoint_not_allowed",
-                reason=f"key {grant.key.id} may not use {exchange.endpoint!r}",
-            )
-            return await problem(scope, receive, send)
-        exchange.principal = principal
+        client = "" if grant.networks is None else client_of(exchange, scope)
+        refusal = _refusal(grant, digest, client, exchange.endpoint, self._clock())
+        if refusal is not None:
+            return await refusal(scope, receive, send)
+        exchange.principal = grant.principal
         await self.app(scope, receive, send)
 
     def _is_exempt(self, path: str) -> bool:
@@ -128,13 +100,41 @@ class AuthMiddleware:
         )
 
 
+def _secret(headers: Iterable[Header]) -> bytes | Problem:
+    """The key in the headers of a request, or why there is none."""
+    secret = b""
+    for name, value in headers:
+        if name not in _CARRIERS:
+            continue
+        if name == b"authorization":
+            if value[:7].lower() != b"bearer ":
+                continue  # another scheme, or none: not a key
+            given = value[7:].strip()
+        else:
+            given = value.strip()
+        if given and given != secret:
+            if secret:
+                return _invalid("two different keys")
+            secret = given
+    if not secret:
+        return Problem("missing_key", reason="no key")
+    if len(secret) > LONGEST_SECRET:
+        return _invalid(f"a key of {len(secret)} bytes")
+    return secret
+
+
+def _refusal(grant: Grant, digest: bytes, client: str, endpoint: str, now: float) -> Problem | None:
+    """Why a known key may not be used; None where it may. now: Unix seconds."""
+    key, principal = grant.key, grant.principal
+    if now >= grant.until:
+        return _invalid(f"key {key.id} is {key.refusal(digest)}")
+    if grant.networks is not None and not within(client, grant.networks):
+        return _invalid(f"key {key.id} may not be used from {client!r}")
+    if principal.endpoints is not None and endpoint not in principal.endpoints:
+        reason = f"key {key.id} may not use {endpoint!r}"
+        return Problem("endpoint_not_allowed", reason=reason)
+    return None
+
+
 def _invalid(reason: str) -> Problem:
     return Problem("invalid_key", reason=reason)
-
-
-def _address(exchange: Exchange, scope: Scope) -> str:
-    """The address of the caller, as the router worked it out, else as the socket has it."""
-    if exchange.client:
-        return exchange.client
-    client = scope.get("client")
-    return str(client[0]) if client else ""

@@ -116,33 +116,24 @@ outcome, status, on_hangup
         budget = bill.budget
         entry_id = exchange.request_id or uuid4().hex
         hold = None
-        if budget.limited:
-            amount = bill.price.most(bill.most_input or bill.input, bill.output, bill.hosted)
-            if amount:
-                if self._accounts is not None:
-                    hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget)
-                if hold is None:
-                    answer = await self._reserve(principal.id, entry_id, amount, bill)
-                    if isinstance(answer, Problem):
-                        return await answer(scope, receive, send)
-                    hold = answer
-            if budget.cut_off and hold is not None:
+        if budget.limited and (amount := _most(bill)):
+            if self._accounts is not None:
+                hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget)
+            if hold is None:
+                answer = await self._reserve(principal.id, entry_id, amount, bill)
+                if isinstance(answer, Problem):
+                    return await answer(scope, receive, send)
+                hold = answer
+            if budget.cut_off:
                 exchange.cut_off = _affords(bill, hold)
         exchange.on_hangup = budget.on_hangup
         exchange.runs = bill.runs
         exchange.most_output = bill.output
 
         opened = _opened(exchange, principal, bill, hold, entry_id, self._clock())
-        try:
-            self._ledger_writer.open(opened)
-        except StoreUnavailable as raised:
-            self._drop(hold)
-            problem = Problem("upstream_unavailable", reason=f"ledger: {raised}")
-            return await problem(scope, receive, send)
-        except Exception:
-            self._drop(hold)
-            raise
-
+        unopened = self._open(opened, hold)
+        if unopened is not None:
+            return await unopened(scope, receive, send)
         way: _Way = "returned"
         status = 0
         try:
@@ -159,19 +150,7 @@ outcome, status, on_hangup
             way = "cancelled"
             raise
         finally:
-            # No await from here on.
-            if exchange.usage is None and not exchange.attempts:
-                self._ledger_writer.void(opened.id)
-                self._drop(hold)
-            else:
-                entry = _closed(exchange, bill, hold, opened, way, status, self._clock())
-                self._ledger_writer.close(entry)
-                exchange.cost = entry.cost
-                if hold is not None and self._accounts is not None:
-                    if entry.cost:
-                        self._accounts.resize(hold, entry.cost)
-                    else:
-                        self._accounts.drop(hold)
+            self._settle(exchange, bill, hold, opened, way, status)
 
     async def _reserve(
         self, account: str, hold_id: str, amount: int, bill: Quote
@@ -188,6 +167,41 @@ outcome, status, on_hangup
             return answer
         return _refusal(answer, bill.budget, amount, self._clock())
 
+    def _open(self, opened: Entry, hold: Hold | None) -> Problem | None:
+        """Open the row; what was reserved is given back where that fails."""
+        try:
+            self._ledger_writer.open(opened)
+        except StoreUnavailable as raised:
+            self._drop(hold)
+            return Problem("upstream_unavailable", reason=f"ledger: {raised}")
+        except Exception:
+            self._drop(hold)
+            raise
+        return None
+
+    def _settle(
+        self,
+        exchange: Exchange,
+        bill: Quote,
+        hold: Hold | None,
+        opened: Entry,
+        way: _Way,
+        status: int,
+    ) -> None:
+        """Write what it was, and take that from the account. Awaits nothing, see above."""
+        if exchange.usage is None and not exchange.attempts:
+            self._ledger_writer.void(opened.id)
+            self._drop(hold)
+            return
+        entry = _closed(exchange, bill, hold, opened, way, status, self._clock())
+        self._ledger_writer.close(entry)
+        exchange.cost = entry.cost
+        if hold is not None and self._accounts is not None:
+            if entry.cost:
+                self._accounts.resize(hold, entry.cost)
+            else:
+                self._accounts.drop(hold)
+
     def _drop(self, hold: Hold | None) -> None:
         if hold is not None and self._accounts is not None:
             self._accounts.drop(hold)
@@ -200,6 +214,11 @@ def credits_used(exchange: Exchange) -> str | None:
         return None
     cost = cost_of(exchange, usage)
     return None if cost is None else decimal(cost)
+
+
+def _most(bill: Quote) -> int:
+    """What a request may cost at most, in nano-credits."""
+    return bill.price.most(bill.most_input or bill.input, bill.output, bill.hosted)
 
 
 def _affords(bill: Quote, hold: Hold) -> int:

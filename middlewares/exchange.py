@@ -279,6 +279,15 @@ def exchange_of(scope: Scope) -> Exchange:
     return exchange
 
 
+def client_of(exchange: Exchange, scope: Scope) -> str:
+    """The address of the caller, as the router worked it out, else as the socket has it; "" where
+    there is none."""
+    if exchange.client:
+        return exchange.client
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 def cost_of(exchange: Exchange, usage: Usage) -> int | None:
     """What an answer of `usage` costs with what was tried before it, in nano-credits; None where
     nothing had a price."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from middlewares.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from middlewares.body import read_body, refuse
-from middlewares.exchange import Exchange, exchange_of
+from middlewares.exchange import Exchange, client_of, exchange_of
 from middlewares.problem import Problem
 from middlewares.stores.replays.base import ReplayStore, RunMark
 
@@ -283,7 +283,7 @@ def _name(scope: Scope, exchange: Exchange, key: bytes) -> str:
     if principal is not None:
         who = [b"principal", principal.id.encode()]
     else:
-        client = exchange.client or str((scope.get("client") or ("",))[0])
+        client = client_of(exchange, scope)
         given = [n + b" " + v for n, v in scope["headers"] if n in _CREDENTIALS]
         who = [b"caller", client.encode(), *given]
     for part in (*who, exchange.dialect.encode(), scope["path"].encode(), key):

@@ -17,7 +17,7 @@ from middlewares.asgi import (
     refuse_scope,
     subscriber,
 )
-from middlewares.exchange import Exchange, exchange_of
+from middlewares.exchange import Exchange, client_of, exchange_of
 from middlewares.limits import Level, Limits, Rate
 from middlewares.problem import Problem
 from middlewares.read_ahead import BOUND, ReadAhead
@@ -25,7 +25,7 @@ from middlewares.stores.counters.base import Check, RateCounters, Verdict
 from middlewares.stores.counters.memory_rates import MemoryRates
 from middlewares.stores.errors import CountersUnavailable
 
-from .throttle_queue import ClientDisconnected, QueueFull, ThrottleQueue
+from .throttle_queue import ClientDisconnected, QueueEntry, QueueFull, ThrottleQueue
 
 _UNREAD = 1 << 20
 """Bytes that a body is taken for whose length nobody has said."""
@@ -142,15 +142,14 @@ class RateLimitMiddleware:
             if not (share.checks or lease):
                 return await self.app(scope, receive, send)
             if limits.on_excess == "throttle":
-                let_in = await self._enter(share, limits, exchange, scope, receive, send)
-                if let_in is None:
-                    return
-                entered = let_in
+                let_in = await self._in_turn(share, limits, exchange, scope, receive)
             else:
-                refusal = await self._refused(share, limits, exchange)
-                if refusal is not None:
-                    return await refusal(scope, receive, send)
-                entered = receive
+                let_in = await self._at_once(share, limits, exchange, receive)
+            if let_in is None:
+                return
+            if isinstance(let_in, Problem):
+                return await let_in(scope, receive, send)
+            entered = let_in
         if not (lease or limits.tokens or self._gives_back) and entered is receive:
             # Where only requests are counted nothing is given back.
             return await self.app(scope, receive, send)
@@ -161,102 +160,99 @@ class RateLimitMiddleware:
             failed = True
             raise
         finally:
-            if lease:
-                self._counters.release(who, lease)
-                self._line.freed(who)
-            if limits.tokens is not None:
-                more = _used(exchange, tokens, failed=failed) - tokens
-                if more:
-                    now = None if self._clock is None else self._clock()
-                    self._counters.charge(who, Check("tokens", limits.tokens, more), now)
-            counted = limits.requests if self._gives_back else None
-            if counted is not None and exchange.problem and _refused_within(exchange):
-                now = None if self._clock is None else self._clock()
-                self._counters.charge(who, Check("requests", counted, -1), now)
+            self._settle(exchange, limits, who, tokens, lease, failed=failed)
             if isinstance(entered, ReadAhead):
                 entered.close()
 
-    async def _refused(self, share: "_Share", limits: Limits, exchange: Exchange) -> Problem | None:
-        """Ask once."""
+    def _settle(
+        self,
+        exchange: Exchange,
+        limits: Limits,
+        who: str,
+        tokens: int,
+        lease: str,
+        *,
+        failed: bool,
+    ) -> None:
+        """Give back what a request held, and count what it took really. tokens: taken before."""
+        if lease:
+            self._counters.release(who, lease)
+            self._line.freed(who)
+        if limits.tokens is not None:
+            more = _used(exchange, tokens, failed=failed) - tokens
+            if more:
+                now = None if self._clock is None else self._clock()
+                self._counters.charge(who, Check("tokens", limits.tokens, more), now)
+        counted = limits.requests if self._gives_back else None
+        if counted is not None and exchange.problem and _refused_within(exchange):
+            now = None if self._clock is None else self._clock()
+            self._counters.charge(who, Check("requests", counted, -1), now)
+
+    async def _at_once(
+        self, share: "_Share", limits: Limits, exchange: Exchange, receive: Receive
+    ) -> Receive | Problem:
+        """Ask once: `receive`, or the refusal."""
         try:
             verdict = await share.ask(self._clock)
         except CountersUnavailable as raised:
             return _unavailable(raised)
         if self._report:
             exchange.levels = share.before + verdict.levels
-        return None if verdict.admitted else _refusal(limits, verdict, verdict.wait)
+        return receive if verdict.admitted else _refusal(limits, verdict, verdict.wait)
 
-    async def _enter(
-        self,
-        share: "_Share",
-        limits: Limits,
-        exchange: Exchange,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> Receive | None:
-        """Have the request let through, at once or in its turn: its `receive` from here on.
-
-        None: it has been refused, or its client has left.
-        """
-        clock, line = self._clock, self._line
-        if line.waits(share.who):
-            verdict, since = None, -1
-        else:
-            since = line.releases
+    async def _in_turn(
+        self, share: "_Share", limits: Limits, exchange: Exchange, scope: Scope, receive: Receive
+    ) -> Receive | Problem | None:
+        """Have the request let through, at once or in its turn: its `receive` from here on, or the
+        refusal. None: its client has left."""
+        verdict, since = None, -1
+        if not self._line.waits(share.who):
+            since = self._line.releases
             try:
-                verdict = await share.ask(clock)
+                verdict = await share.ask(self._clock)
             except CountersUnavailable as raised:
-                await _unavailable(raised)(scope, receive, send)
-                return None
+                return _unavailable(raised)
             if self._report:
                 exchange.levels = share.before + verdict.levels
             if verdict.admitted:
                 return receive
-
         size = _size(exchange, scope)
         if self._unread:
             size = min(size, BOUND)
         try:
-            place = line.join(share.who, share.checks, size=size, verdict=verdict, since=since)
-        except QueueFull as full:
-            problem = self._full(full, limits, exchange, share)
-            await problem(scope, receive, send)
-            return None
-        ahead = ReadAhead(receive, place.leave)
-        entered = False
-        refusal: Problem | None = None
-        try:
-            levels = (await place.turn(lambda: share.ask(clock))).levels
-            if place.left:
-                share.give_back(clock)
-                raise ClientDisconnected
-            entered = True
-            if self._report:
-                exchange.levels = share.before + levels
+            place = self._line.join(
+                share.who, share.checks, size=size, verdict=verdict, since=since
+            )
+            return await self._wait(place, share, exchange, receive)
         except ClientDisconnected:
             exchange.outcome = "hung_up"
+            return None
         except QueueFull as full:
-            refusal = self._full(full, limits, exchange, share)
+            if self._report and full.verdict is not None:
+                exchange.levels = share.before + full.verdict.levels
+            return _refusal(limits, full.verdict, full.wait)
         except CountersUnavailable as raised:
-            refusal = _unavailable(raised)
+            return _unavailable(raised)
+
+    async def _wait(
+        self, place: QueueEntry, share: "_Share", exchange: Exchange, receive: Receive
+    ) -> Receive:
+        """Wait for the turn. Raises ClientDisconnected, QueueFull, CountersUnavailable."""
+        ahead = ReadAhead(receive, place.leave)
+        entered = False
+        try:
+            levels = (await place.turn(lambda: share.ask(self._clock))).levels
+            if place.left:
+                share.give_back(self._clock)
+                raise ClientDisconnected
+            entered = True
         finally:
             if not entered:
                 ahead.close()
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return None
-        if not entered:
-            return None
+        if self._report:
+            exchange.levels = share.before + levels
         ahead.enough()
         return ahead
-
-    def _full(
-        self, full: QueueFull, limits: Limits, exchange: Exchange, share: "_Share"
-    ) -> Problem:
-        if self._report and full.verdict is not None:
-            exchange.levels = share.before + full.verdict.levels
-        return _refusal(limits, full.verdict, full.wait)
 
 
 def _in_process(counters: RateCounters) -> MemoryRates | None:
@@ -384,10 +380,7 @@ def rate_limit_headers(
 def _caller(exchange: Exchange, scope: Scope) -> str:
     if exchange.principal is not None:
         return exchange.principal.id
-    if exchange.client:
-        return by_address(exchange)
-    client = scope.get("client")
-    return subscriber(str(client[0])) if client else "unknown"
+    return subscriber(client_of(exchange, scope)) or "unknown"
 
 
 def _size(exchange: Exchange, scope: Scope) -> int:
