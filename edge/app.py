@@ -7,7 +7,6 @@ configuration is built for each one, as a generation (`edge.generation`).
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -32,6 +31,7 @@ from edge.routing.catalog import Catalog
 from edge.runtime import descriptors, lifespan
 from edge.runtime.admission import Admission
 from edge.runtime.descriptors import DescriptorBudget
+from edge.runtime.signals import DRAIN, RELOAD
 from edge.runtime.status import State, StatusFile, Working, report
 from edge.runtime.worker_table import WorkerSlot
 from edge.upstreams.build import providers_of
@@ -54,10 +54,6 @@ _CLOSE_TIME = 2.0
 _MAX_SETTLE_TIME = 1.0
 """Seconds for cancelled requests to settle and to answer their callers."""
 
-UNREADY = signal.SIGUSR1
-"""Signal to a worker: answer 503 at /readyz, no new work is wanted."""
-RELOAD = signal.SIGHUP
-"""Signal to a worker: a new configuration snapshot is published."""
 _CHECK_SECONDS = 1.0
 
 
@@ -200,7 +196,7 @@ class Gateway:
             stack.push_async_callback(self._close_generations)
             self._generation = await self._build(self._initial)
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(UNREADY, self.unready)
+            loop.add_signal_handler(DRAIN, self.unready)
             loop.add_signal_handler(RELOAD, self.check_config)
             self._check_every_second()
             stack.callback(self._stop_checking)

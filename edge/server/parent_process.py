@@ -15,12 +15,13 @@ from typing import Any
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.observability.metric_memory import MetricMemory
+from edge.runtime import signals
 from edge.runtime.descriptors import DescriptorBudget
 from edge.runtime.run_folder import RunFolder
 from edge.runtime.status import Reloaded, Serving, connect_host, process_start, url_host
 from edge.runtime.worker_table import WorkerSlot, WorkerTable
 
-from . import forking, signals
+from . import forking
 from .address_note import AddressNote
 from .config_watcher import ConfigWatcher
 from .granian_server import GranianServer

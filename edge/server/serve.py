@@ -28,13 +28,13 @@ from edge.observability.metric_memory import MetricMemory
 from edge.runtime.descriptors import DescriptorBudget, take_allowed
 from edge.runtime.memory_limits import low_memory_limits
 from edge.runtime.run_folder import RunFolder, remove_leftovers
+from edge.runtime.signals import prepare_parent
 from edge.runtime.standard_streams import dump_stacks_on_sigquit, write_stdout
 
 from .address_note import AddressNote
 from .parent_process import ParentProcess
 from .preflight import check_store
 from .reload import Source
-from .signals import prepare_parent
 from .sockets import AddressInUse, inherited_socket, reserve_address
 
 __all__ = ["AddressInUse", "serve"]

@@ -12,11 +12,11 @@ from edge.observability.log_setup import configure
 from edge.observability.metric_memory import MetricMemory
 from edge.runtime.descriptors import DescriptorBudget
 from edge.runtime.run_folder import RunFolder
+from edge.runtime.signals import follow_parent
 from edge.runtime.standard_streams import print_to_log
 from edge.runtime.worker_table import WorkerSlot
 
 from .granian_server import stop_once
-from .signals import follow_parent
 from .wake_pipe import WakePipe
 
 if TYPE_CHECKING:

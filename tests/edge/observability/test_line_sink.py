@@ -1,4 +1,4 @@
-"""Lines that are gathered, and what happens to them when their file is slow."""
+"""Buffered log lines, and slow or full files."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ def dropped_line(lines: int) -> bytes:
     return b'{"event":"dropped","n":%d}' % lines
 
 
-async def test_lines_are_gathered_and_written_together() -> None:
+async def test_line_sink_writes_lines_together() -> None:
     out = Out()
     sink = LineSink(out, dropped_line)
     for i in range(5):
@@ -33,7 +33,7 @@ async def test_lines_are_gathered_and_written_together() -> None:
     assert (out.writes, out.getvalue()[-2:]) == (2, b"5\n")
 
 
-def test_a_pipe_that_nobody_reads_costs_lines_and_never_a_wait() -> None:
+def test_line_sink_pipe_not_read_drops_lines_without_blocking() -> None:
     reading, writing = os.pipe()
     sink = LineSink(io.FileIO(writing, "wb"), dropped_line)
     for i in range(20):
@@ -52,7 +52,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_never_a_wait() -> None:
     assert 0 < len(whole) < 20
 
 
-async def test_a_full_pipe_that_does_not_block_is_tried_again() -> None:
+async def test_line_sink_full_nonblocking_pipe_is_tried_again() -> None:
     class Full(Out):
         def write(self, data: Any) -> Any:
             self.writes += 1
@@ -65,7 +65,7 @@ async def test_a_full_pipe_that_does_not_block_is_tried_again() -> None:
     assert out.getvalue() == b"whole\n"
 
 
-def test_lines_of_many_threads_stay_whole() -> None:
+def test_line_sink_keeps_lines_of_many_threads_whole() -> None:
     out = Out()
     sink = LineSink(out, dropped_line)
 

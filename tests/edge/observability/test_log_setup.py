@@ -13,7 +13,7 @@ from tests.waiting import DEADLINE
 from .log_output import Out, lines
 
 
-def test_json_lines(restored: None) -> None:
+def test_configure_json_lines_have_level_time_and_exception(restored: None) -> None:
     out = Out()
     sink = configure(out=out, level="warning")
     structlog.get_logger().info("quiet")
@@ -33,9 +33,7 @@ def test_json_lines(restored: None) -> None:
 
 @pytest.mark.parametrize("form", ["json", "console"])
 @pytest.mark.parametrize("level", ["info", "warning"])
-def test_the_short_way_to_the_log_writes_what_structlog_would(
-    form: str, level: str, restored: None
-) -> None:
+def test_info_logger_writes_the_lines_of_structlog(form: str, level: str, restored: None) -> None:
     out = Out()
     sink = configure(out=out, form=form, level=level)
     info_logger()("request", path="/v1", level="of the client", n=1)
@@ -49,7 +47,7 @@ def test_the_short_way_to_the_log_writes_what_structlog_would(
     assert len(written) == 2 and written[0] == written[1] and b"/v1" in written[0]
 
 
-def test_a_line_that_is_not_utf_8_is_written_all_the_same(restored: None) -> None:
+def test_configure_text_that_is_not_utf_8_is_written(restored: None) -> None:
     out = Out()
     sink = configure(out=out)
     structlog.get_logger().info("request", path="/\udcff", model="\ud800")
@@ -57,7 +55,7 @@ def test_a_line_that_is_not_utf_8_is_written_all_the_same(restored: None) -> Non
     assert len(lines(out)) == 1
 
 
-def test_the_console_form_is_for_people(restored: None) -> None:
+def test_configure_console_form_is_readable(restored: None) -> None:
     out = Out()
     sink = configure(out=out, form="console")
     structlog.get_logger().info("hello", answer=42)
@@ -65,7 +63,7 @@ def test_the_console_form_is_for_people(restored: None) -> None:
     assert b"hello" in out.getvalue() and b"answer=42" in out.getvalue()
 
 
-def test_dropped_lines_pipe_that_nobody_reads_counts_them(restored: None) -> None:
+def test_dropped_lines_pipe_not_read_counts_them(restored: None) -> None:
     reader, writer = os.pipe()
     out = os.fdopen(writer, "wb", buffering=0)
     sink = configure(out=out)

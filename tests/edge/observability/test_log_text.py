@@ -1,4 +1,4 @@
-"""What strangers wrote, in lines of the log: short, printable, without credentials."""
+"""Untrusted text in log lines."""
 
 import json
 
@@ -18,7 +18,7 @@ CONTROLS = "\r\n\x00\x1b[31m\u2028\u202e\u200b\ud800\x85"
 
 
 @pytest.mark.parametrize("most", [LONGEST_NAME, LONGEST_REASON])
-def test_shown_long_text_is_cut_and_says_so(most: int) -> None:
+def test_shown_long_text_is_cut_and_marked(most: int) -> None:
     assert shown("x" * most, most) == "x" * most
     cut = shown("x" * (most + 1), most)
     assert len(cut) == most
@@ -26,7 +26,7 @@ def test_shown_long_text_is_cut_and_says_so(most: int) -> None:
     assert len(shown(CONTROLS * most, most)) == most
 
 
-def test_shown_controls_are_written_out_and_keys_are_not() -> None:
+def test_shown_escapes_control_characters_and_hides_keys() -> None:
     text = shown(f"a{CONTROLS}b")
     assert text.isprintable()
     assert text.startswith("a\\u000d\\u000a\\u0000\\u001b[31m\\u2028\\u202e")
@@ -41,7 +41,7 @@ def test_shown_traceback_keeps_lines_and_both_ends() -> None:
     assert len(text) <= LONGEST_EXCEPTION + 20
 
 
-async def test_line_of_a_strangers_request_is_short() -> None:
+async def test_request_line_of_long_untrusted_text_is_short() -> None:
     """140 kB of line came of a path of 24 kB of control characters."""
     said = json.dumps({"error": {"message": CONTROLS.replace("\ud800", "") * 20_000}}).encode()
     gateway = ScriptedGateway(Scripted(Answer([said], status=500, headers=[JSON])))

@@ -1,4 +1,4 @@
-"""Metrics of several processes in common memory: sums, deaths, successors, no room."""
+"""Metrics of several processes in shared memory."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def test_killed_process_keeps_its_counters_and_loses_its_live_gauges() -> None:
     assert third["penstock_requests_in_flight"] == 1
 
 
-def test_successors_without_end_use_the_slots_of_the_dead() -> None:
+def test_successor_uses_the_slot_of_a_dead_process() -> None:
     (seen,) = run("for _ in range(20):\n    kill(*child(count(1, flying=1)))\nscrape()", SLOTS="2")
     assert seen["penstock_requests_total"] == 20
     assert "penstock_requests_in_flight" not in seen  # none lives
@@ -120,9 +120,9 @@ def test_successors_without_end_use_the_slots_of_the_dead() -> None:
 
 def test_gauge_of_the_parent_is_shown_by_its_children() -> None:
     (seen,) = run(
-        "told = ReloadMetrics(); told.record('applied', valid=True)\n"
+        "reloads = ReloadMetrics(); reloads.record('applied', valid=True)\n"
         "a = child(count(1))\n"
-        "told.record('applied', valid=True); told.record('refused', valid=False)\n"
+        "reloads.record('applied', valid=True); reloads.record('refused', valid=False)\n"
         "b = child(lambda: (count(1)(), scrape(), sys.stdout.flush())); end(*a); end(*b)"
     )
     assert seen["penstock_config_reloads_total applied"] == 2
@@ -131,7 +131,7 @@ def test_gauge_of_the_parent_is_shown_by_its_children() -> None:
     assert seen["penstock_requests_total"] == 2
 
 
-def test_values_without_room_are_counted_and_harm_nothing() -> None:
+def test_values_without_room_are_counted() -> None:
     (seen,) = run("a = child(count(3)); scrape(); end(*a)", SLOT="4096")
     assert seen["penstock_metrics_missing"] > 0
     assert seen["penstock_requests_total"] == 3  # it came before the memory was full

@@ -1,4 +1,4 @@
-"""What is counted and what is logged, after real requests through the chain."""
+"""The log line and the metrics of requests through the chain."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ END = (
 )
 
 
-async def test_exact_counts_after_a_mixed_run() -> None:
+async def test_metrics_after_mixed_requests_are_exact() -> None:
     up = Scripted(
         Answer([PLAIN], headers=[JSON]),
         Answer([PLAIN], headers=[JSON]),
@@ -100,7 +100,7 @@ async def test_exact_counts_after_a_mixed_run() -> None:
 # The line
 
 
-async def test_the_line_of_a_stream() -> None:
+async def test_request_line_of_a_stream() -> None:
     gateway = ScriptedGateway(Scripted(Answer([HI, END])))
     headers = {"x-request-id": "theirs-1"}
     answer = await request(
@@ -139,13 +139,13 @@ async def test_the_line_of_a_stream() -> None:
     assert 0 <= times["upstream_ms"] <= times["first_content_ms"] <= times["duration_ms"]
 
 
-def test_the_line_names_the_key_and_its_owner() -> None:
+def test_request_line_names_key_and_owner() -> None:
     principal = Principal(id="key_1", owner="ops\n", name="laptop")
     line = request_line({"method": "GET", "path": "/"}, Exchange(principal=principal), 2.0)
     assert (line["key"], line["key_name"], line["owner"]) == ("key_1", "laptop", "ops\\u000a")
 
 
-def test_the_line_of_a_request_that_was_tried_twice() -> None:
+def test_request_line_lists_two_attempts() -> None:
     exchange = Exchange(served="m1", fallback_from="m0", refused="budget_exceeded")
     exchange.attempts = [
         Attempt(
@@ -177,7 +177,7 @@ def test_the_line_of_a_request_that_was_tried_twice() -> None:
     assert (line["served"], line["upstream"]) == ("m1", "b")
 
 
-async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:
+async def test_request_line_names_dropped_members() -> None:
     gateway = ScriptedGateway(Scripted(Answer([b"{}"], headers=[JSON])))
     novel = {f"novel-{n}-" + "x" * 300: 1 for n in range(20)}
     asked = {**BODY, "model": "only-ant", "seed": 7, "sk-secretsecret": 1, **novel}
@@ -189,7 +189,7 @@ async def test_what_had_no_place_in_the_upstreams_dialect_is_named() -> None:
     assert "secretsecret" not in str(line)
 
 
-async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_upstream() -> None:
+async def test_request_line_failure_has_reason_and_refusal_no_upstream() -> None:
     gateway = ScriptedGateway(Scripted(Answer(before=[ConnectFailed("connection refused")])))
     await request(gateway.app, "POST", CHAT, json=BODY)
     await request(gateway.app, "GET", "/nothing")
@@ -202,7 +202,7 @@ async def test_the_line_of_a_failure_has_its_reason_and_that_of_a_refusal_no_ups
     assert "upstream" not in refused and "model" not in refused
 
 
-async def test_what_a_terminal_would_obey_is_written_out() -> None:
+async def test_request_line_escapes_control_characters() -> None:
     gateway = ScriptedGateway(Scripted(Answer()))
     await request(gateway.app, "POST", CHAT, json={**BODY, "model": "a\x1b[2J\u2028b c"})
     await request(gateway.app, "GET", "/no\x1b[2J\x85/there")
@@ -211,7 +211,7 @@ async def test_what_a_terminal_would_obey_is_written_out() -> None:
     assert path["path"] == r"/no\u001b[2J\u0085/there"
 
 
-async def test_no_line_for_ops_and_none_when_they_are_off() -> None:
+async def test_request_log_skips_ops_and_can_be_off() -> None:
     gateway = ScriptedGateway(Scripted(Answer()))
     for path in ("/health", "/metrics", "/"):
         await request(gateway.app, "GET", path)
@@ -221,7 +221,7 @@ async def test_no_line_for_ops_and_none_when_they_are_off() -> None:
     assert silent.log == []
 
 
-async def test_a_cancelled_request_has_its_line() -> None:
+async def test_request_log_cancelled_request_is_logged() -> None:
     gateway = ScriptedGateway(Scripted(Answer(before=[asyncio.Event()])))
     sent = json.dumps(BODY).encode()
     async with Call(gateway.app, http_scope("POST", CHAT), body=sent) as call:
@@ -231,7 +231,7 @@ async def test_a_cancelled_request_has_its_line() -> None:
     assert (line["status"], line["upstream_status"]) == (0, 0)
 
 
-async def test_secrets_stand_in_no_line_and_no_metric() -> None:
+async def test_request_log_and_metrics_contain_no_secrets() -> None:
     canary = "sk-acme-live-canarycanarycanary"
     echo = b'{"error":{"message":"bad key ' + UPSTREAM_KEY + b" or " + canary.encode() + b'"}}'
     up = Scripted(
@@ -262,7 +262,7 @@ async def test_secrets_stand_in_no_line_and_no_metric() -> None:
         assert secret not in seen
 
 
-async def test_a_log_that_raises_does_not_swallow_the_apps_own_failure() -> None:
+async def test_request_log_error_of_the_app_propagates() -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         raise ZeroDivisionError
 
@@ -272,7 +272,7 @@ async def test_a_log_that_raises_does_not_swallow_the_apps_own_failure() -> None
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), BrokenPipeError(), ValueError("closed")])
-async def test_a_log_that_cannot_be_written_stops_nothing(error: Exception, restored: None) -> None:
+async def test_request_log_unwritable_output_is_ignored(error: Exception, restored: None) -> None:
     out = Out(error)
     sink = configure(out=out)
     gateway = ScriptedGateway(Scripted(Answer([PLAIN], headers=[JSON])))
@@ -287,7 +287,7 @@ async def test_a_log_that_cannot_be_written_stops_nothing(error: Exception, rest
     assert (await request(logged, "POST", CHAT, json=BODY)).status == 200
 
 
-async def test_a_lifespan_passes() -> None:
+async def test_request_log_lifespan_passes() -> None:
     reached: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -302,7 +302,7 @@ async def test_a_lifespan_passes() -> None:
     assert reached == ["lifespan"]
 
 
-async def test_quiet_endpoints_can_be_chosen() -> None:
+async def test_request_log_quiet_endpoints_are_skipped() -> None:
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""How file descriptors are parted, who is refused when they are used up, who is told."""
+"""The descriptor budget, and refusals when descriptors are used up."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ PLAIN = parse({})
 
 
 @pytest.mark.parametrize("limit", [128, 256, 1000, 1024, 4096, 20_000, 65_536, 1 << 20])
-def test_room_of_any_limit_leaves_the_reserve(limit: int) -> None:
+def test_budget_of_any_limit_keeps_the_reserve(limit: int) -> None:
     room = DescriptorBudget.of(limit, PLAIN)
     assert room.connections + room.upstreams + RESERVE == min(limit, descriptors.MOST)
     assert room.streams < room.connections  # who is refused has to be accepted
@@ -34,11 +34,11 @@ def test_room_of_any_limit_leaves_the_reserve(limit: int) -> None:
 
 
 @pytest.mark.parametrize(("limit", "streams"), [(256, 72), (1024, 435), (20_000, 9824)])
-def test_room_carries_half_of_what_is_left(limit: int, streams: int) -> None:
+def test_budget_gives_each_request_two_descriptors(limit: int, streams: int) -> None:
     assert DescriptorBudget.of(limit, PLAIN).streams == streams
 
 
-def test_room_keeps_pipes_of_the_claude_program() -> None:
+def test_budget_keeps_pipes_of_the_claude_program() -> None:
     settings = parse({"upstreams": [{"name": "c", "dialect": "claude-cli", "max_processes": 10}]})
     fewer = (
         DescriptorBudget.of(1024, PLAIN).upstreams - DescriptorBudget.of(1024, settings).upstreams
@@ -46,7 +46,7 @@ def test_room_keeps_pipes_of_the_claude_program() -> None:
     assert abs(fewer - 10 * OF_A_CLIENT / 2) <= 3
 
 
-def test_room_of_too_small_a_limit_says_what_is_needed() -> None:
+def test_budget_of_low_limit_raises_with_the_needed_number() -> None:
     least = RESERVE + FEWEST_SPARE + 2
     assert DescriptorBudget.of(least, PLAIN).streams == 1
     with pytest.raises(
@@ -56,7 +56,7 @@ def test_room_of_too_small_a_limit_says_what_is_needed() -> None:
 
 
 @pytest.mark.parametrize("says_size", [True, False])
-def test_left_counts_what_is_open(monkeypatch: pytest.MonkeyPatch, says_size: bool) -> None:
+def test_left_counts_open_descriptors(monkeypatch: pytest.MonkeyPatch, says_size: bool) -> None:
     monkeypatch.setattr(descriptors, "SAYS_SIZE", says_size and descriptors.SAYS_SIZE)
     descriptors.counted.cache_clear()
     before = descriptors.left()
@@ -97,7 +97,7 @@ class Opened:
         return await asgi.request(self.named, "POST", "/v1/chat/completions", json={})
 
 
-async def test_door_refuses_beyond_the_most_and_lets_in_again(
+async def test_admission_refuses_beyond_the_bound_and_admits_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "edge.runtime.admission")
@@ -123,7 +123,7 @@ async def test_door_refuses_beyond_the_most_and_lets_in_again(
     ]
 
 
-async def test_door_lets_in_what_is_free_and_counts_no_refusal() -> None:
+async def test_admission_free_endpoint_is_admitted_and_not_counted() -> None:
     opened = Opened(10)
     opened.open, opened.endpoint = 11, "admin"
     assert (await opened.ask()).status == 200

@@ -31,7 +31,7 @@ async def broken() -> None:
     raise OSError("no such database")
 
 
-async def test_start_and_stop() -> None:
+async def test_run_starts_and_stops() -> None:
     done: list[str] = []
 
     async def start() -> None:
@@ -48,7 +48,7 @@ async def test_start_and_stop() -> None:
     assert (done, left) == (["start", "stop"], 0)
 
 
-async def test_a_start_that_fails_is_told_and_nothing_is_stopped(
+async def test_run_start_fails_is_reported_and_nothing_is_stopped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sent, left = await run(broken, fine)
@@ -57,7 +57,7 @@ async def test_a_start_that_fails_is_told_and_nothing_is_stopped(
     assert "start-up failed" in caplog.text
 
 
-async def test_a_stop_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_run_stop_fails_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     sent, _ = await run(fine, broken)
     assert sent[-1] == {"type": "lifespan.shutdown.failed", "message": "no such database"}
     assert "shutdown failed" in caplog.text

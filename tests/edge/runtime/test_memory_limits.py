@@ -1,4 +1,4 @@
-"""Limits of memory, as the kernel shows them."""
+"""Memory limits of control groups and address space."""
 
 import resource
 from pathlib import Path
@@ -21,12 +21,12 @@ def kernel(root: Path, groups: str, **limits: str) -> Path:
     return root
 
 
-def test_no_limit_says_nothing(tmp_path: Path) -> None:
+def test_low_memory_limits_without_limit_is_empty(tmp_path: Path) -> None:
     assert low_memory_limits(64, kernel(tmp_path, "0::/a\n", a__memory_max="max\n")) == []
     assert low_memory_limits(64, tmp_path / "no such") == []
 
 
-def test_limit_of_a_group_above_counts(tmp_path: Path) -> None:
+def test_low_memory_limits_includes_outer_groups(tmp_path: Path) -> None:
     groups = {"a__b__memory_max": "max\n", "a__memory_max": f"{TIGHT}\n"}
     root = kernel(tmp_path, "1:name=systemd:/x\n0::/a/b\n", **groups)
     assert low_memory_limits(2, root) == []
@@ -37,7 +37,7 @@ def test_limit_of_a_group_above_counts(tmp_path: Path) -> None:
     )
 
 
-def test_version_1_and_a_path_that_a_container_does_not_see(tmp_path: Path) -> None:
+def test_low_memory_limits_version_1_in_a_container(tmp_path: Path) -> None:
     root = kernel(tmp_path, "4:cpu,memory:/pod/x\n")
     folder = root / "sys/fs/cgroup/memory"
     folder.mkdir(parents=True)
@@ -46,7 +46,9 @@ def test_version_1_and_a_path_that_a_container_does_not_see(tmp_path: Path) -> N
     assert said.endswith("; raise it")
 
 
-def test_address_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_memory_limits_includes_the_address_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (ADDRESS_BYTES - 1, -1))
     (said,) = low_memory_limits(1, tmp_path)
     assert "639 MiB (ulimit -v)" in said

@@ -1,4 +1,4 @@
-"""Temporary folders: held while a process lives, removed by a later one, never another's."""
+"""Temporary folders: locked while a process lives, deleted by the next gateway."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def left_by_the_dead(temporary: Path, kind: str) -> Path:
+def left_by_dead_process(temporary: Path, kind: str) -> Path:
     """The folder of a process that was killed."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, kind],
@@ -47,10 +47,10 @@ def left_by_the_dead(temporary: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["claude", "demo"])
-def test_leftovers_of_the_dead_are_removed_and_of_the_living_are_not(
+def test_remove_leftovers_deletes_folders_of_dead_processes_only(
     temporary: Path, kind: str
 ) -> None:
-    dead = left_by_the_dead(temporary, kind)
+    dead = left_by_dead_process(temporary, kind)
     living, running = HeldFolder(kind), RunFolder()
     assert running.path is not None
     assert S_IMODE(living.path.stat().st_mode) == S_IMODE(running.path.stat().st_mode) == 0o700
@@ -62,7 +62,7 @@ def test_leftovers_of_the_dead_are_removed_and_of_the_living_are_not(
     assert list(temporary.iterdir()) == []
 
 
-def test_leftovers_of_another_kind_are_not_touched(temporary: Path, tmp_path: Path) -> None:
+def test_remove_leftovers_keeps_other_folders(temporary: Path, tmp_path: Path) -> None:
     (temporary / "penstock-notes").mkdir()
     (temporary / "penstock-file").write_text("x")
     elsewhere = tmp_path / "elsewhere"
@@ -77,7 +77,7 @@ def test_leftovers_of_another_kind_are_not_touched(temporary: Path, tmp_path: Pa
     assert len(list(temporary.iterdir())) == 4
 
 
-def test_run_folder_removed_is_made_again_and_held(temporary: Path) -> None:
+def test_run_folder_removed_is_created_again_and_locked(temporary: Path) -> None:
     folder = RunFolder()
     assert folder.path is not None
     assert not folder.renew()
@@ -91,7 +91,7 @@ def test_run_folder_removed_is_made_again_and_held(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_run_folder_without_room_is_said_and_harms_nothing(
+def test_run_folder_without_space_is_logged_only(
     temporary: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     temporary.rmdir()

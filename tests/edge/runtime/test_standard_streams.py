@@ -36,7 +36,7 @@ sys.exit(5)
 """
 
 
-def test_full_and_broken_pipes_stop_nothing() -> None:
+def test_standard_streams_full_or_broken_pipe_does_not_block() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=DEADLINE
     )

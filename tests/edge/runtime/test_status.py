@@ -1,4 +1,4 @@
-"""What the processes of a gateway tell of themselves, and how one answer is made of it."""
+"""Status files, and the answer of GET /status."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def dead() -> int:
     return process.pid
 
 
-def test_one_answer_tells_of_all_that_live(tmp_path: Path, dead: int) -> None:
+def test_report_includes_all_live_workers(tmp_path: Path, dead: int) -> None:
     own, other = working(os.getpid()), working(os.getppid(), generation=2, fault="why")
     stale = working(os.getpid(), requests=9)
     for one in (stale, other, working(dead)):
@@ -56,14 +56,14 @@ def test_one_answer_tells_of_all_that_live(tmp_path: Path, dead: int) -> None:
     assert (rows[other.pid]["fault"], "fault" in rows[own.pid]) == ("why", False)
 
 
-def test_a_worker_without_a_parent_tells_of_itself() -> None:
+def test_report_worker_without_parent_includes_itself() -> None:
     found = report(working(os.getpid(), state="draining"), None, NOW)
     assert (found["state"], len(found["workers"])) == ("draining", 1)
     assert found["config_valid"] is True
     assert "last_reload" not in found
 
 
-def test_notes_are_written_when_they_differ_and_show_life_otherwise(tmp_path: Path) -> None:
+def test_status_file_is_written_on_change_and_touched_otherwise(tmp_path: Path) -> None:
     notes = StatusFile(tmp_path)
     file = tmp_path / worker_file(os.getpid())
     notes.update(working(os.getpid()))
@@ -78,12 +78,12 @@ def test_notes_are_written_when_they_differ_and_show_life_otherwise(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
-def test_a_folder_that_was_swept_away_costs_nothing(tmp_path: Path) -> None:
+def test_status_file_without_folder_is_ignored(tmp_path: Path) -> None:
     notes = StatusFile(tmp_path / "gone")
     notes.update(working(os.getpid()))
 
 
-def test_the_newest_that_lives_and_serves_the_file_is_found(
+def test_find_gateway_returns_the_newest_live_one_of_the_file(
     tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
@@ -102,7 +102,7 @@ def test_the_newest_that_lives_and_serves_the_file_is_found(
     assert find_gateway(file) == "http://newer"
 
 
-def test_what_others_put_there_is_not_believed(
+def test_find_gateway_ignores_folders_of_other_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))

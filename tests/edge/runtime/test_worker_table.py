@@ -1,4 +1,4 @@
-"""The rows that parent and workers share, and when a worker's turn has come."""
+"""The table that parent and workers share, and when a worker accepts connections."""
 
 import asyncio
 import os
@@ -6,27 +6,27 @@ import os
 from edge.runtime.worker_table import ALONE_SECONDS, Stage, WorkerSlot, WorkerTable
 
 
-def test_fleet_counts_what_every_process_wrote() -> None:
-    roster = WorkerTable(3)
-    roster.began(0, 10)
-    roster.began(1, 11)
+def test_fleet_combines_all_rows() -> None:
+    table = WorkerTable(3)
+    table.began(0, 10)
+    table.began(1, 11)
     pid = os.fork()
     if not pid:
-        roster.report(0, Stage.READY)
-        roster.report(1, Stage.UNREADY)
+        table.report(0, Stage.READY)
+        table.report(1, Stage.UNREADY)
         os._exit(0)
     os.waitpid(pid, 0)
-    roster.ended(2, accepted=False, failures=4, next_start=1_800_000_000.25)
-    fleet = roster.fleet()
+    table.ended(2, accepted=False, failures=4, next_start=1_800_000_000.25)
+    fleet = table.fleet()
     assert (fleet.wanted, fleet.alive, fleet.ready, fleet.whole) == (3, 2, 1, False)
     assert (fleet.failures, fleet.ends, fleet.failed) == (4, 1, 1)
     assert fleet.next_start == 1_800_000_000.25
-    roster.began(2, 12)
-    assert roster.fleet().next_start == 0
-    roster.reset_failures(2)
-    assert roster.fleet().failures == 0
-    roster.ended(0, accepted=True, failures=1, next_start=0)
-    assert (roster.fleet().ready, roster.fleet().failed) == (0, 1)
+    table.began(2, 12)
+    assert table.fleet().next_start == 0
+    table.reset_failures(2)
+    assert table.fleet().failures == 0
+    table.ended(0, accepted=True, failures=1, next_start=0)
+    assert (table.fleet().ready, table.fleet().failed) == (0, 1)
 
 
 class Ready:
@@ -45,7 +45,7 @@ class Ready:
         return self.is_ready
 
 
-async def test_turn_ready_accepts_at_once() -> None:
+async def test_wait_to_accept_ready_returns_at_once() -> None:
     place = WorkerSlot.alone()
     ready = Ready(0.0)
     ready.is_ready = True
@@ -53,7 +53,7 @@ async def test_turn_ready_accepts_at_once() -> None:
     assert place.fleet().ready == 1
 
 
-async def test_turn_only_worker_accepts_at_once_and_is_not_ready() -> None:
+async def test_wait_to_accept_only_worker_returns_at_once_unready() -> None:
     place = WorkerSlot.alone()
     ready = Ready(0.0)
     await place.wait_to_accept(ready, clock=ready.clock)
@@ -64,29 +64,29 @@ async def test_turn_only_worker_accepts_at_once_and_is_not_ready() -> None:
     assert place.fleet().ready == 0
 
 
-async def test_turn_another_is_ready_waits_until_it_is_not() -> None:
-    roster = WorkerTable(2)
-    roster.began(0, 10)
-    roster.began(1, 11)
-    roster.report(0, Stage.READY)
+async def test_wait_to_accept_another_is_ready_waits_for_its_end() -> None:
+    table = WorkerTable(2)
+    table.began(0, 10)
+    table.began(1, 11)
+    table.report(0, Stage.READY)
     ready = Ready(ALONE_SECONDS)
-    turn = asyncio.create_task(WorkerSlot(roster, 1).wait_to_accept(ready, clock=ready.clock))
+    waiting = asyncio.create_task(WorkerSlot(table, 1).wait_to_accept(ready, clock=ready.clock))
     await asyncio.sleep(0.5)
-    assert not turn.done()
-    assert roster.stage(1) is Stage.HELD
-    roster.ended(0, accepted=True, failures=1, next_start=0)
-    await turn
-    assert roster.stage(1) is Stage.UNREADY
+    assert not waiting.done()
+    assert table.stage(1) is Stage.HELD
+    table.ended(0, accepted=True, failures=1, next_start=0)
+    await waiting
+    assert table.stage(1) is Stage.UNREADY
 
 
-async def test_turn_becomes_ready_while_another_is() -> None:
-    roster = WorkerTable(2)
-    roster.began(0, 10)
-    roster.began(1, 11)
-    roster.report(0, Stage.READY)
+async def test_wait_to_accept_returns_when_ready_beside_another() -> None:
+    table = WorkerTable(2)
+    table.began(0, 10)
+    table.began(1, 11)
+    table.report(0, Stage.READY)
     ready = Ready(0.0)
-    turn = asyncio.create_task(WorkerSlot(roster, 1).wait_to_accept(ready, clock=ready.clock))
+    waiting = asyncio.create_task(WorkerSlot(table, 1).wait_to_accept(ready, clock=ready.clock))
     await asyncio.sleep(0)
     ready.is_ready = True
-    await turn
-    assert roster.fleet().ready == 2
+    await waiting
+    assert table.fleet().ready == 2

@@ -1,4 +1,4 @@
-"""Steps beside the event loop."""
+"""Steps in the worker thread."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ class Held:
     """Something to see the end of."""
 
 
-async def test_a_step_runs_in_another_thread_while_the_loop_goes_on() -> None:
+async def test_run_in_thread_leaves_the_loop_free() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def step() -> int:
@@ -30,7 +30,7 @@ async def test_a_step_runs_in_another_thread_while_the_loop_goes_on() -> None:
     assert await running != threading.get_ident()
 
 
-async def test_what_a_step_holds_goes_with_its_exception() -> None:
+async def test_run_in_thread_exception_keeps_no_frames() -> None:
     seen: list[weakref.ref[Held]] = []
 
     def step() -> None:
@@ -44,7 +44,7 @@ async def test_what_a_step_holds_goes_with_its_exception() -> None:
     assert gc.isenabled()
 
 
-async def test_cycles_are_not_looked_for_during_a_step_and_the_loop_has_its_turn_soon() -> None:
+async def test_run_in_thread_pauses_the_collector_and_shortens_the_switch_interval() -> None:
     before = sys.getswitchinterval()
     assert await run_in_thread(lambda: (gc.isenabled(), sys.getswitchinterval() < before)) == (
         False,

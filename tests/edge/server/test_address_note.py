@@ -1,4 +1,4 @@
-"""Where a gateway listens, noted beside its journal."""
+"""Address files beside the journal."""
 
 import logging
 import os
@@ -19,49 +19,49 @@ def serving(file: Path, *, url: str = "http://h:1", started: float = NOW) -> Ser
     return Serving(pid, "1", url, str(file), started, 1, process_start(pid))
 
 
-def test_note_is_found_renewed_and_removed(tmp_path: Path) -> None:
-    told = serving(tmp_path / "penstock.toml")
+def test_address_note_is_found_renewed_and_deleted(tmp_path: Path) -> None:
+    serving_one = serving(tmp_path / "penstock.toml")
     note = AddressNote(tmp_path)
     note.renew()  # nothing to tell yet
     assert running_gateways(tmp_path) == []
-    note.publish(told)
-    assert running_gateways(tmp_path) == [told]
+    note.publish(serving_one)
+    assert running_gateways(tmp_path) == [serving_one]
     (path,) = tmp_path.glob("*.json")
     path.unlink()
     note.renew()
-    assert running_gateways(tmp_path) == [told]
+    assert running_gateways(tmp_path) == [serving_one]
     note.remove()
     note.remove()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_note_of_another_process_of_the_same_number_is_stale(tmp_path: Path) -> None:
-    told = serving(tmp_path / "penstock.toml")
-    assert is_running(told)
-    stale = msgspec.structs.replace(told, born=told.born + 1)
+def test_is_running_another_process_with_the_id_is_false(tmp_path: Path) -> None:
+    serving_one = serving(tmp_path / "penstock.toml")
+    assert is_running(serving_one)
+    stale = msgspec.structs.replace(serving_one, born=serving_one.born + 1)
     assert not is_running(stale)
     write(tmp_path, "serving-77.json", stale)
     (tmp_path / "serving-78.json").write_text("{")
     assert running_gateways(tmp_path) == []
-    AddressNote(tmp_path).publish(told)
+    AddressNote(tmp_path).publish(serving_one)
     assert [path.name for path in tmp_path.iterdir()] == [f"serving-{os.getpid()}.json"]
 
 
-def test_note_that_cannot_be_written_is_said_once(
+def test_address_note_write_error_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = serving(tmp_path / "penstock.toml")
+    serving_one = serving(tmp_path / "penstock.toml")
     with caplog.at_level(logging.WARNING):
-        AddressNote(tmp_path / "later").publish(told)  # its workers make the folder
+        AddressNote(tmp_path / "later").publish(serving_one)  # its workers create the folder
         assert caplog.records == []
         (tmp_path / "file").touch()
         note = AddressNote(tmp_path / "file")
-        note.publish(told)
+        note.publish(serving_one)
         note.renew()
     assert len(caplog.records) == 1
 
 
-def test_find_takes_the_newest_of_both_places(
+def test_find_gateway_takes_the_newest_of_both_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))

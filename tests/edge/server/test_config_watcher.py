@@ -1,4 +1,4 @@
-"""The thread that looks at the configuration, whatever a look raises."""
+"""The thread that watches the configuration file."""
 
 import errno
 import logging
@@ -28,13 +28,13 @@ class Reloads:
 
     def __init__(self, errors: list[Exception]) -> None:
         self.errors = errors
-        self.looked = threading.Event()
+        self.checked = threading.Event()
         self.reloaded = threading.Event()
 
     def due(self) -> bool:
         if self.errors:
             raise self.errors.pop(0)
-        self.looked.set()
+        self.checked.set()
         return False
 
     def reload(self) -> None:
@@ -43,19 +43,19 @@ class Reloads:
         self.reloaded.set()
 
 
-def looker_of(reloads: Any) -> ConfigWatcher:
-    looker = ConfigWatcher(cast("Reloader", reloads))
-    looker.ensure_running()
-    return looker
+def watcher_of(reloads: Any) -> ConfigWatcher:
+    watcher = ConfigWatcher(cast("Reloader", reloads))
+    watcher.ensure_running()
+    return watcher
 
 
-def test_whatever_looks_raise_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_watcher_any_error_is_logged_and_it_continues(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     reloads = Reloads([*ERRORS])
-    looker = looker_of(reloads)
-    looker.request_reload()
-    assert reloads.looked.wait(DEADLINE)
-    looker.request_reload()
+    watcher = watcher_of(reloads)
+    watcher.request_reload()
+    assert reloads.checked.wait(DEADLINE)
+    watcher.request_reload()
     assert reloads.reloaded.wait(DEADLINE)
     said = [
         record.getMessage() for record in caplog.records if record.name == "edge.runtime.loop_guard"
@@ -66,7 +66,7 @@ def test_whatever_looks_raise_it_goes_on(caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
-def test_look_that_hangs_does_not_hold_a_fork_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paused_check_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.server.config_watcher.FORK_SECONDS", 0.05)
     hung, go = threading.Event(), threading.Event()
 
@@ -75,14 +75,14 @@ def test_look_that_hangs_does_not_hold_a_fork_for_ever(monkeypatch: pytest.Monke
             hung.set()
             return go.wait(DEADLINE) and False
 
-    looker = looker_of(Hangs())
+    watcher = watcher_of(Hangs())
     assert hung.wait(DEADLINE)
-    with looker.paused():
+    with watcher.paused():
         pass
     go.set()
 
 
-def test_anchored_needs_no_directory_it_goes_out_of(
+def test_absolute_path_needs_no_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "a" / "b"

@@ -23,12 +23,12 @@ targets = ["sim/m"]
 
 
 class Parent:
-    """A reloader over a file, and what it told. Time stands still."""
+    """A reloader over a file, and its results. The clock is fixed."""
 
     def __init__(self, file: Path, **server: Any) -> None:
         self.file = file
         self.shared_config = SharedConfig()
-        self.told: list[Reloaded] = []
+        self.results: list[Reloaded] = []
         source = Source(file, server)
         settings = source.load()
         self.shared_config.publish(ConfigSnapshot.of(settings, digest=source.loaded.digest))
@@ -36,7 +36,7 @@ class Parent:
             source,
             self.shared_config,
             running=settings,
-            on_result=self.told.append,
+            on_result=self.results.append,
             clock=lambda: 5.0,
         )
 
@@ -65,7 +65,7 @@ def test_reload_valid_file_is_published(parent: Parent) -> None:
     assert done == Reloaded("applied", digest_of(parent.file.read_bytes()), 5.0)
     assert (parent.model, parent.shared_config.serial) == ("two", 2)
     assert parent.shared_config.read().digest == done.digest
-    assert parent.told == [done]
+    assert parent.results == [done]
 
 
 def test_reload_file_with_faults_is_refused_with_the_sentences_of_check(

@@ -1,4 +1,4 @@
-"""Sockets that a process is started with."""
+"""Inherited sockets and reserved addresses."""
 
 import socket
 import subprocess
@@ -27,10 +27,10 @@ else:
 """
 
 
-def take(handed: socket.socket | TextIO, pid: str = "", number: str = "1") -> list[str]:
+def take(passed: socket.socket | TextIO, pid: str = "", number: str = "1") -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", TAKE, str(handed.fileno()), pid, number],
-        pass_fds=[handed.fileno()],
+        [sys.executable, "-c", TAKE, str(passed.fileno()), pid, number],
+        pass_fds=[passed.fileno()],
         capture_output=True,
         text=True,
         check=True,
@@ -39,22 +39,22 @@ def take(handed: socket.socket | TextIO, pid: str = "", number: str = "1") -> li
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_one_that_listens_is_taken_and_not_handed_on(family: socket.AddressFamily) -> None:
+def test_inherited_socket_is_taken_and_not_passed_on(family: socket.AddressFamily) -> None:
     host = "127.0.0.1" if family == socket.AF_INET else "::1"
-    with socket.create_server((host, 0), family=family) as handed:
-        port = handed.getsockname()[1]
-        assert take(handed) == [f"('{host}', {port}, True, False)", "[]", "False"]
+    with socket.create_server((host, 0), family=family) as passed:
+        port = passed.getsockname()[1]
+        assert take(passed) == [f"('{host}', {port}, True, False)", "[]", "False"]
 
 
-def test_those_of_another_process_are_not() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as handed:
-        assert take(handed, pid="1")[0] == "None"
+def test_inherited_socket_of_another_process_is_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        assert take(passed, pid="1")[0] == "None"
     assert inherited_socket() is None
 
 
-def test_what_cannot_be_served_is_refused() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as handed:
-        assert take(handed, number="2") == ["LISTEN_FDS=2: expected 1 socket"]
+def test_inherited_socket_of_another_kind_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        assert take(passed, number="2") == ["LISTEN_FDS=2: expected 1 socket"]
     expected = ["LISTEN_FDS: expected a listening TCP socket"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         assert take(datagrams) == expected
@@ -65,7 +65,7 @@ def test_what_cannot_be_served_is_refused() -> None:
         assert take(file) == ["LISTEN_FDS: descriptor 3: Socket operation on non-socket"]
 
 
-def test_an_address_is_held_for_workers_and_not_for_another_gateway() -> None:
+def test_reserve_address_another_gateway_is_refused_and_workers_are_not() -> None:
     held = reserve_address("127.0.0.1", 0)
     try:
         with socket.socket() as worker:

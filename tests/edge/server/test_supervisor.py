@@ -44,7 +44,7 @@ RAISED = [
 
 
 def started(
-    roster: WorkerTable, wake: WakePipe, row: int, *, opens: bool, patient: bool
+    table: WorkerTable, wake: WakePipe, row: int, *, opens: bool, patient: bool
 ) -> BaseProcess:
     """The process of a worker. opens: it reports that it is ready; patient: it ignores SIGTERM."""
 
@@ -53,7 +53,7 @@ def started(
         signal.signal(signal.SIGTERM, signal.SIG_IGN if patient else signal.SIG_DFL)
         if not opens:
             os._exit(3)
-        roster.report(row, Stage.READY)
+        table.report(row, Stage.READY)
         wake.wake()
         time.sleep(DEADLINE)
 
@@ -67,7 +67,7 @@ class Case:
     """A supervisor whose workers open, and what it called."""
 
     def __init__(self, workers: int = 2, *, drain: float = 5.0) -> None:
-        self.roster = WorkerTable(workers)
+        self.table = WorkerTable(workers)
         self.wake = WakePipe()
         self.opens = True
         self.patient = False
@@ -75,7 +75,7 @@ class Case:
         self.spawned: list[int] = []
         self.ready = threading.Event()
         self.supervisor = Supervisor(
-            self.roster, self.wake, spawn=self.spawn, drain_delay=0.0, drain=drain
+            self.table, self.wake, spawn=self.spawn, drain_delay=0.0, drain=drain
         )
         self.supervisor.on_open = self.ready.set
         self.turns = 0
@@ -87,7 +87,7 @@ class Case:
         self.spawned.append(row)
         if self.raises is not None:
             raise self.raises
-        return started(self.roster, self.wake, row, opens=self.opens, patient=self.patient)
+        return started(self.table, self.wake, row, opens=self.opens, patient=self.patient)
 
     def _turned(self) -> None:
         self.turns += 1
@@ -120,7 +120,7 @@ def test_workers_that_end_are_replaced() -> None:
     case = Case()
 
     def at_turn(turn: int) -> None:
-        fleet = case.roster.fleet()
+        fleet = case.table.fleet()
         if fleet.alive < 2:
             return
         if fleet.ends:
@@ -130,7 +130,7 @@ def test_workers_that_end_are_replaced() -> None:
 
     assert case.run(at_turn) == 0
     assert case.spawned == [0, 1, 1]
-    fleet = case.roster.fleet()
+    fleet = case.table.fleet()
     assert (fleet.ends, fleet.failed) == (1, 0)
     assert case.ready.is_set()
 
@@ -153,7 +153,7 @@ def test_starts_that_fail_later_go_on_for_ever(caplog: pytest.LogCaptureFixture)
     case = Case(2)
 
     def at_turn(turn: int) -> None:
-        fleet = case.roster.fleet()
+        fleet = case.table.fleet()
         if case.raises is None and fleet.alive == 2 and not fleet.ends:
             case.raises = OSError(errno.ENOMEM, "Cannot allocate memory")
             os.kill(case.supervisor.pids[1], signal.SIGKILL)
@@ -177,7 +177,7 @@ def test_starts_follow_soon_while_no_worker_lives() -> None:
     waits: list[float] = []
 
     def at_turn(turn: int) -> None:
-        fleet = case.roster.fleet()
+        fleet = case.table.fleet()
         if case.raises is None and fleet.alive and not fleet.ends:
             case.raises = OSError(errno.ENOMEM, "Cannot allocate memory")
             os.kill(case.supervisor.pids[0], signal.SIGKILL)
@@ -193,7 +193,7 @@ HOOKS = ("on_end", "on_change", "on_drain", "before_stop", "on_open")
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: f"{type(error).__name__}-{error}")
-def test_whatever_a_step_raises_workers_are_replaced_and_stopped(
+def test_step_raises_any_error_workers_are_replaced_and_stopped(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All hooks of the loop at once, and a step."""
@@ -208,7 +208,7 @@ def test_whatever_a_step_raises_workers_are_replaced_and_stopped(
     case.supervisor.steps = {"the fault": fails, **case.supervisor.steps}
 
     def at_turn(turn: int) -> None:
-        fleet = case.roster.fleet()
+        fleet = case.table.fleet()
         if fleet.alive and not fleet.ends:
             os.kill(case.supervisor.pids[0], signal.SIGKILL)
         elif fleet.alive:
@@ -226,7 +226,7 @@ def test_loop_that_ends_by_itself_stops_its_workers() -> None:
     case = Case(2)
 
     def at_turn(turn: int) -> None:
-        if case.roster.fleet().alive == 2:
+        if case.table.fleet().alive == 2:
             raise SystemExit(9)
 
     with pytest.raises(SystemExit):
@@ -238,7 +238,7 @@ def test_worker_that_does_not_stop_is_killed_after_the_drain() -> None:
     case.patient = True
 
     def at_turn(turn: int) -> None:
-        if case.roster.fleet().alive:
+        if case.table.fleet().alive:
             case.supervisor.interrupt()
 
     assert case.run(at_turn) == 0
@@ -277,7 +277,7 @@ def test_failed_fork_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_full_pipe_wakes_and_blocks_nobody() -> None:
+def test_wake_pipe_full_wakes_without_blocking() -> None:
     wake = WakePipe()
     for _ in range(1 << 17):
         wake.wake()
