@@ -18,8 +18,8 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from edge.api.account import AccountApp
-from edge.api.handlers import handlers, stateful
-from edge.api.health import open_app
+from edge.api.handlers import handlers, responses_layer
+from edge.api.health import health_app
 from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
@@ -392,11 +392,11 @@ class Gateway:
 
     async def _build(self, snapshot: ConfigSnapshot) -> Generation:
         settings, shared = snapshot.settings, self._services
-        providers = await self._providers.take(snapshot)
+        providers = await self._providers.acquire(snapshot)
         try:
             chain = self._chain(settings, providers, shared)
         except BaseException:
-            self._in_background(self._providers.give_back(providers.values()))
+            self._in_background(self._providers.release(providers.values()))
             raise
         return Generation(chain, snapshot, providers.values(), time())
 
@@ -430,7 +430,7 @@ class Gateway:
             accounts=shared.accounts,
             ledger_writer=shared.ledger_writer,
             replays=shared.replays,
-            stateful=stateful(
+            responses_layer=responses_layer(
                 settings,
                 metrics=shared.metrics,
                 responses=shared.responses,
@@ -450,7 +450,7 @@ class Gateway:
             metrics=shared.metrics,
             estimator=shared.estimator,
             log=info_logger(),
-            open_app=open_app(
+            health_app=health_app(
                 settings, catalog, shared.metrics, self._unready, self._status, self._slot.fleet
             ),
             stopped=self._stopped,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.middleware.cors import CORSMiddleware
 
-from edge.api.handlers import Stateful
+from edge.api.handlers import ResponsesLayer
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
@@ -65,7 +65,7 @@ class Parts(msgspec.Struct, frozen=True):
     accounts: Accounts
     ledger_writer: LedgerWriter
     replays: ReplayStore
-    stateful: Callable[[ASGIApp], Stateful]
+    responses_layer: Callable[[ASGIApp], ResponsesLayer]
     candidates: Candidates
     health: Health
     throttle_queue: ThrottleQueue
@@ -74,7 +74,7 @@ class Parts(msgspec.Struct, frozen=True):
     metrics: Metrics
     estimator: Estimator
     log: Callable[..., Any]
-    open_app: ASGIApp
+    health_app: ASGIApp
     admin_app: ASGIApp
     admission: Admission
     stopped: Callable[[], bool] = lambda: False
@@ -238,7 +238,7 @@ LAYERS: tuple[Layer, ...] = (
         "health, metrics and the management API need no key of a caller",
         lambda app, p: UnroutedMiddleware(
             app,
-            apps={"ops": p.open_app, "admin": p.admin_app},
+            apps={"ops": p.health_app, "admin": p.admin_app},
             paths=Paths.of(p.settings, p.endpoints),
         ),
     ),
@@ -284,7 +284,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "responses",
         "what a request continues is part of its input, and has to be paid for",
-        lambda app, p: p.stateful(app),
+        lambda app, p: p.responses_layer(app),
     ),
     Layer(
         "budget",

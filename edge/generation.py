@@ -65,7 +65,7 @@ class Providers:
         self._make = make
         self._entries: list[_SharedProvider] = []
 
-    async def take(self, snapshot: ConfigSnapshot) -> dict[str, Provider]:
+    async def acquire(self, snapshot: ConfigSnapshot) -> dict[str, Provider]:
         """The providers of a configuration by name: existing ones where nothing has changed, new
         ones else. Do not call it concurrently. Raises what building one raises, and then nothing
         is taken."""
@@ -93,7 +93,7 @@ class Providers:
             options = tuple(_with_files(*each, stack) for each in missing)
             return self._make(msgspec.structs.replace(settings, upstreams=options))
 
-    async def give_back(self, providers: Iterable[Provider]) -> None:
+    async def release(self, providers: Iterable[Provider]) -> None:
         """Release the providers of a generation. Those that no other uses are closed."""
         for provider in providers:
             entry = next(entry for entry in self._entries if entry.provider is provider)
@@ -118,7 +118,7 @@ class Providers:
         try:
             await generation.close_layers()
         finally:
-            await self.give_back(generation.providers)
+            await self.release(generation.providers)
 
 
 _FILES = ("ca", "client_cert")

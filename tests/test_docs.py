@@ -25,7 +25,7 @@ from edge.config.units import plain
 from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
 from edge.observability.metric_memory import MetricMemory
-from edge.proxy import intake, whole_answers
+from edge.proxy import answer_memory, intake
 from edge.requests import body_limits
 from edge.routing.paths import OPEN
 from edge.upstreams import provider
@@ -91,7 +91,7 @@ def test_bounds() -> None:
     homes = (
         body,
         uploads,
-        whole_answers,
+        answer_memory,
         expand,
         intake,
         json_schema,
@@ -222,7 +222,7 @@ OUTWARD = {
     "edge/cli/demo.py",
     "edge/dialects",
     "edge/proxy/corrections",
-    "edge/proxy/stream_forms.py",
+    "edge/proxy/form_conversion.py",
     "edge/proxy/translate.py",
     "edge/upstreams",
     "middlewares/stores",

@@ -48,9 +48,9 @@ _UNCOUNTED: Mapping[Dialect, frozenset[str]] = {
 }
 """Members of a prompt that its counter refuses."""
 _NO_ENDPOINT = (404, 405, 501)
-_OURS = ("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable")
+_NOT_FOR_CALLER = ("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable")
 """Kinds of problems between the upstream and us, of which the caller need not hear."""
-_MOST_BYTES = 64 << 10
+_MAX_BYTES = 64 << 10
 _REASON = 500
 """Characters of what an upstream said that a log line may hold."""
 
@@ -74,7 +74,7 @@ class CountingApp:
     """Answer with the input tokens of the prompt.
 
     readers: by dialect, how its bodies become a conversation.
-    patience: seconds for an upstream to count. forget: seconds after which an upstream that had no
+    patience: seconds for an upstream to count. recheck: seconds after which an upstream that had no
         counter is asked again. clock: seconds, monotonic.
     """
 
@@ -85,16 +85,16 @@ class CountingApp:
         estimator: Estimator,
         readers: Mapping[Dialect, Read],
         patience: float = 10.0,
-        forget: float = 600.0,
+        recheck: float = 600.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._providers = providers
         self._estimator = estimator
         self._readers = readers
         self._patience = patience
-        self._forget = forget
+        self._recheck = recheck
         self._clock = clock
-        self._lacking: dict[tuple[str, str], float] = {}
+        self._without_counter: dict[tuple[str, str], float] = {}
         """Until when not to ask, by upstream and endpoint: no more than were configured."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,31 +103,34 @@ class CountingApp:
         exchange.served = model.id
         exchange.catalog_id = model.entry
         try:
-            count = await self._asked(exchange, model, scope, receive)
+            count = await self._upstream_count(exchange, model, scope, receive)
         except ClientDisconnected:
             exchange.outcome = "hung_up"
             return
         if count is None:
-            weighing = partial(_weighed, self._readers[exchange.dialect], exchange.fields)
+            weighing = partial(_weight_of, self._readers[exchange.dialect], exchange.fields)
             weight = await run_in_thread(weighing) if exchange.large else weighing()
             count = self._estimator.estimate(model.entry, weight)
         body = _ANSWERS[exchange.dialect] % count
         exchange.outcome = "completed"
         await send_json(scope, send, body)
 
-    async def _asked(
+    async def _upstream_count(
         self, exchange: Exchange, model: Model, scope: Scope, receive: Receive
     ) -> int | None:
         """The upstream's own count; None when it has to be estimated.
 
-        Raises ClientGone, and Problem for what is wrong with the request.
+        Raises ClientDisconnected, and Problem for what is wrong with the request.
         """
         target = model.targets[0]
         provider = self._providers[target.upstream]
         native = exchange.dialect
         row: Endpoint = exchange.row
         counter = (provider.name, exchange.endpoint)
-        if native not in provider.dialects or self._lacking.get(counter, 0.0) > self._clock():
+        if (
+            native not in provider.dialects
+            or self._without_counter.get(counter, 0.0) > self._clock()
+        ):
             return None
         attempt = Attempt(target=target, started=perf_counter())
         exchange.attempts.append(attempt)
@@ -142,9 +145,9 @@ class CountingApp:
         )
         try:
             async with Watchdog(receive, first_content=self._patience):
-                return await ask(exchange, provider, request, attempt)
+                return await fetch_count(exchange, provider, request, attempt)
         except _NoCounter as lacking:
-            self._lacking[counter] = self._clock() + self._forget
+            self._without_counter[counter] = self._clock() + self._recheck
             attempt.error = lacking.reason
         except ClientDisconnected:
             attempt.error = "the client left"
@@ -155,18 +158,20 @@ class CountingApp:
             attempt.error = f"{target.name}: {redacted(provider.without_secrets(failure.reason))}"
         except Problem as problem:
             attempt.error = problem.reason
-            if problem.kind not in _OURS:
+            if problem.kind not in _NOT_FOR_CALLER:
                 raise
         finally:
             attempt.ended = perf_counter()
         return None
 
 
-def _weighed(read: Read, fields: Fields) -> Weight:
+def _weight_of(read: Read, fields: Fields) -> Weight:
     return weigh(read(fields), UNSEEN)
 
 
-async def ask(exchange: Exchange, provider: Provider, request: Request, attempt: Attempt) -> int:
+async def fetch_count(
+    exchange: Exchange, provider: Provider, request: Request, attempt: Attempt
+) -> int:
     """The count that `request` asks for.
 
     Raises _NoCounter when there is no counter, UpstreamFailure, and Problem for any other refusal.
@@ -206,9 +211,9 @@ async def ask(exchange: Exchange, provider: Provider, request: Request, attempt:
 
 
 async def _read(response: Response) -> bytes:
-    """At most about `_MOST_BYTES`, of which a count has few."""
+    """At most about `_MAX_BYTES`, of which a count has few."""
     body = b""
-    while len(body) < _MOST_BYTES and (more := await response.read()):
+    while len(body) < _MAX_BYTES and (more := await response.read()):
         body += more
     return body.removeprefix(BOM)
 

@@ -11,7 +11,7 @@ from edge.dialects.openai_responses import compaction
 from edge.dialects.sealing import Sealing
 from edge.endpoints import Codec, Endpoint, Handler
 from edge.proxy.compaction import CompactionForwarder
-from edge.proxy.corrections.learned import Learned
+from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.forwarder import Forwarder
 from edge.proxy.translate import CLIENTS
 from edge.routing.catalog import Catalog
@@ -46,7 +46,7 @@ class Dispatcher:
         return self._others.get(row.codec or row.handler, self.app)(scope, receive, send)
 
 
-class Stateful:
+class ResponsesLayer:
     """Pass requests of the Responses API through `kept`, all others to `app`."""
 
     __slots__ = ("_kept", "app")
@@ -91,7 +91,7 @@ def handlers(
         keep_alive=server.ping_interval or float("inf"),
         drain=server.disconnect_drain,
         max_answer=max_answer,
-        learned=Learned(),
+        learned=LearnedCorrections(),
     )
     counting = CountingApp(
         providers=providers,
@@ -104,7 +104,7 @@ def handlers(
     return Dispatcher(
         forwarder(),
         {
-            "compaction": CompactionForwarder(forwarder(), forwarder(passing=False)),
+            "compaction": CompactionForwarder(forwarder(), forwarder(allow_passthrough=False)),
             "count": counting,
             "models": ModelsApp(catalog, settings.brand),
             "account": account,
@@ -112,29 +112,29 @@ def handlers(
     )
 
 
-def stateful(
+def responses_layer(
     settings: Settings,
     *,
     metrics: Metrics,
     responses: ResponseStore | None,
     sealing: Sealing,
     estimator: Estimator,
-) -> Callable[[ASGIApp], Stateful]:
+) -> Callable[[ASGIApp], ResponsesLayer]:
     """What is put around all that weighs or answers a request of the Responses API.
 
     responses: None where no answers are kept.
     """
 
-    def around(app: ASGIApp) -> Stateful:
+    def around(app: ASGIApp) -> ResponsesLayer:
         kept = ResponsesApp(
             app,
             store=responses,
             sealing=sealing,
             keep=settings.keep_responses,
             limit=settings.server.max_body,
-            lost=metrics.not_kept.inc,
+            on_lost=metrics.not_kept.inc,
             estimate_body=estimator.estimate_body,
         )
-        return Stateful(app, kept)
+        return ResponsesLayer(app, kept)
 
     return around

@@ -27,7 +27,7 @@ _PAGE_HEADERS = {
 }
 
 
-def open_app(
+def health_app(
     settings: Settings,
     catalog: Catalog,
     metrics: Metrics,
@@ -44,7 +44,7 @@ def open_app(
     def guard(request: Request) -> None:
         if not allowed_from(Exchange.of(request.scope).client, networks):
             raise Problem("not_found", reason="outside ops_networks")
-        if _behind_a_stranger(request.scope, proxies):
+        if _is_from_unknown_proxy(request.scope, proxies):
             raise Problem("not_found", reason="forwarded by a proxy not in trusted_proxies")
 
     async def health(request: Request) -> Response:
@@ -70,7 +70,7 @@ def open_app(
         text, kind = await run_in_threadpool(metrics.exposition)
         return Response(text, media_type=kind)
 
-    async def told(request: Request) -> Response:
+    async def status_page(request: Request) -> Response:
         guard(request)
         return JSONResponse(await status())
 
@@ -95,7 +95,7 @@ def open_app(
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", scrape),
-            Route("/status", told),
+            Route("/status", status_page),
             Route("/api/hello", hello),
         ],
         exception_handlers={Problem: _answer},
@@ -122,7 +122,7 @@ _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 """By any of these a proxy says that the request is another's."""
 
 
-def _behind_a_stranger(scope: Scope, trusted: Sequence[Network]) -> bool:
+def _is_from_unknown_proxy(scope: Scope, trusted: Sequence[Network]) -> bool:
     """Whether a proxy that nobody named says it forwards: the address we know is then its own."""
     if all(header(scope, name) is None for name in _FORWARDED):
         return False

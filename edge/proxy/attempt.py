@@ -2,7 +2,7 @@
 
 Theory of operation. An attempt goes through these phases:
 
-    connecting   `UpstreamConfig.open` until the head is there
+    connecting   `Upstream.open` until the head is there
     holding      frames are read but not sent, until the first content; a failure here still has
                  its true status and leaves no trace
     streaming    the head has left; each upstream read becomes at most one `send`; a failure is an
@@ -38,32 +38,32 @@ from middlewares.asgi import Receive, Send
 from middlewares.exchange import Attempt, Exchange, Usage
 from middlewares.problem import Problem
 
-from .sniff import event_stream, whole_answer
-from .stream import CutOff, ResponseStream, release_request
+from .answer_memory import LARGE, HeldAnswer
+from .response_form import event_stream, whole_answer
+from .stream import BudgetCutOffStream, ResponseStream, release_request
 from .translate import Translator
 from .upstream_request import reason_of
 from .watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
-from .whole_answers import LARGE, HeldAnswer
 
 _JSON: Header = (b"content-type", b"application/json")
 
 
-class Limits(msgspec.Struct, frozen=True):
+class AttemptLimits(msgspec.Struct, frozen=True):
     """Bounds of time and size on every answer.
 
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
     drain: seconds an upstream may go on after its client has left, where it is drained.
-    answer, vectors: bytes of an unstreamed answer, and of one at /v1/embeddings.
-    stream: bytes that are read of a translated stream.
+    max_answer, max_vectors: bytes of an unstreamed answer, and of one at /v1/embeddings.
+    max_stream: bytes that are read of a translated stream.
     """
 
     hold: float
     keep_alive: float
     drain: float
-    answer: int
-    vectors: int
-    stream: int
+    max_answer: int
+    max_vectors: int
+    max_stream: int
 
 
 class UpstreamAttempt:
@@ -77,7 +77,7 @@ class UpstreamAttempt:
         record: Attempt,
         translator: Translator,
         provider: Provider,
-        limits: Limits,
+        limits: AttemptLimits,
     ) -> None:
         self._exchange = exchange
         self._record = record
@@ -94,16 +94,16 @@ class UpstreamAttempt:
         exchange, record = self._exchange, self._record
         try:
             if exchange.stream:
-                await self._stream(opening, receive, send)
+                await self._run_stream(opening, receive, send)
             else:
-                await self._plain(opening, receive, send)
-        except CancelledError:  # we stop, and wait no longer; a client that leaves is ClientGone
+                await self._run_unstreamed(opening, receive, send)
+        except CancelledError:  # the service stops
             if not exchange.outcome:
                 exchange.outcome = "cut" if exchange.first_content else "failed"
             record.error = "the service stops"
             raise
         except ClientDisconnected as gone:
-            _forget_frames(gone)
+            _clear_tracebacks(gone)
             if exchange.outcome != "completed":
                 exchange.outcome = "hung_up"
             record.error = "the client left"
@@ -111,14 +111,16 @@ class UpstreamAttempt:
             record.problem = problem.kind
             raise
         except (FirstTokenTimeout, UpstreamFailure, UpstreamError) as raised:
-            _forget_frames(raised)
-            raise self._failed(raised) from None
+            _clear_tracebacks(raised)
+            raise self._record_failure(raised) from None
         finally:
             record.ended = now = perf_counter()
             if not exchange.first_content:
                 exchange.upstream_seconds = now - exchange.attempts[0].started
 
-    def _failed(self, raised: FirstTokenTimeout | UpstreamFailure | UpstreamError) -> Problem:
+    def _record_failure(
+        self, raised: FirstTokenTimeout | UpstreamFailure | UpstreamError
+    ) -> Problem:
         """Note that the attempt has failed. The Problem that its failure amounts to."""
         record, provider = self._record, self._provider
         if isinstance(raised, FirstTokenTimeout):
@@ -145,7 +147,9 @@ class UpstreamAttempt:
         record.problem = problem.kind
         return problem
 
-    async def _plain(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
+    async def _run_unstreamed(
+        self, opening: Awaitable[Response], receive: Receive, send: Send
+    ) -> None:
         exchange = self._exchange
         held = HeldAnswer()
         try:
@@ -172,51 +176,55 @@ class UpstreamAttempt:
         """The caller's body of a whole answer. A client that has left meanwhile is the outcome."""
         exchange = self._exchange
         vectors = exchange.row.codec == "embeddings"
-        most = self._limits.vectors if vectors else self._limits.answer
-        async with Watchdog(receive, linger=self._linger(), left=self._left):
+        max_bytes = self._limits.max_vectors if vectors else self._limits.max_answer
+        async with Watchdog(
+            receive, drain=self._drain_seconds(), on_disconnect=self._on_disconnect
+        ):
             response = await opening
             try:
-                body = await read_all(response, most, held.grow)
+                body = await read_all(response, max_bytes, held.grow)
             except BodyTooLarge as raised:
                 if not vectors:
                     raise
-                raise _too_many_vectors(exchange, raised.reason, most) from None
+                raise _too_many_vectors(exchange, raised.reason, max_bytes) from None
             finally:
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
             # Inside: a client that has left is no reason to ask another target.
             if len(body) < LARGE:
-                return _finish(exchange, self._translator, body)
-            step = partial(_finish, exchange, self._translator, body)
+                return _translate_answer(exchange, self._translator, body)
+            step = partial(_translate_answer, exchange, self._translator, body)
             del body
             return await run_to_completion(step)
 
-    def _left(self) -> None:
+    def _on_disconnect(self) -> None:
         """The client has gone, and the upstream is drained."""
         self._exchange.outcome = "hung_up"  # also if we have to stop before it is drained
 
-    async def _stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
+    async def _run_stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
         exchange, translator, limits = self._exchange, self._translator, self._limits
-        stream = (CutOff if exchange.cut_off else ResponseStream)(exchange, translator, send)
+        stream = (BudgetCutOffStream if exchange.cut_off else ResponseStream)(
+            exchange, translator, send
+        )
         watchdog = Watchdog(
             receive,
             ping=stream.ping,
-            hold=self._hold_left(),
+            hold=self._remaining_hold(),
             silence=limits.keep_alive,
             first_content=self._provider.first_content,
-            linger=self._linger(),
-            left=stream.left,
+            drain=self._drain_seconds(),
+            on_disconnect=stream.on_disconnect,
         )
         async with watchdog:
             response = await opening
             try:
-                events = await event_stream(response, translator.dialect, limits.stream)
-                await stream.carry(events, watchdog)
+                events = await event_stream(response, translator.dialect, limits.max_stream)
+                await stream.run(events, watchdog)
             finally:
                 response.close()
         await stream.finish()
 
-    def _hold_left(self) -> float:
+    def _remaining_hold(self) -> float:
         """Seconds the status may still be held, over all attempts; silence after it has left."""
         exchange = self._exchange
         if exchange.headers_sent_early:
@@ -226,11 +234,11 @@ class UpstreamAttempt:
             return self._limits.hold
         return max(0.0, self._limits.hold - (self._record.started - first.started))
 
-    def _linger(self) -> float:
+    def _drain_seconds(self) -> float:
         return self._limits.drain if self._exchange.on_hangup == "drain" else 0.0
 
 
-def _finish(exchange: Exchange, translator: Translator, body: bytes) -> bytes:
+def _translate_answer(exchange: Exchange, translator: Translator, body: bytes) -> bytes:
     """The caller's body of a whole answer; what it used is noted. Raises UpstreamError."""
     body, usage, exchange.usage_reported = translator.finish_body(
         whole_answer(body, translator.dialect)
@@ -240,20 +248,20 @@ def _finish(exchange: Exchange, translator: Translator, body: bytes) -> bytes:
     return body
 
 
-def _too_many_vectors(exchange: Exchange, reason: str, most: int) -> Problem:
+def _too_many_vectors(exchange: Exchange, reason: str, max_bytes: int) -> Problem:
     """They were asked for and made, so their input is charged, and their target is well."""
     exchange.usage = Usage(input=exchange.estimate)
     return Problem(
         "request_too_large",
-        message=f"The answer to this request is larger than {most} bytes. Send fewer inputs at "
-        'once, or ask for `encoding_format` "base64" or fewer `dimensions`.',
+        message=f"The answer to this request is larger than {max_bytes} bytes. Send fewer inputs "
+        'at once, or ask for `encoding_format` "base64" or fewer `dimensions`.',
         param="input",
         reason=reason,
         held=False,
     )
 
 
-def _forget_frames(raised: BaseException) -> None:
+def _clear_tracebacks(raised: BaseException) -> None:
     """Drop the tracebacks of `raised` and its causes. Some frames there hold what they raise: with
     its traceback, which holds them, each failed request would stay, body and all, until the next
     full garbage collection.

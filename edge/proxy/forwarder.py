@@ -12,8 +12,8 @@ from edge.billing.surcharges import tariff_of
 from edge.billing.token_estimate import Estimator
 from edge.dialects.codec import ClientSide
 from edge.endpoints import Codec
-from edge.proxy.corrections.learned import Learned
-from edge.proxy.corrections.remedy import corrected
+from edge.proxy.corrections.learned import LearnedCorrections
+from edge.proxy.corrections.remedy import apply_corrections
 from edge.routing.catalog import ModelCandidate
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Header, Request
@@ -22,10 +22,10 @@ from middlewares.asgi import Receive, Scope, Send
 from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.problem import Problem
 
-from .attempt import Limits, UpstreamAttempt
+from .answer_memory import MAX_ANSWER, MAX_VECTORS
+from .attempt import AttemptLimits, UpstreamAttempt
 from .translate import CLIENTS, Translator, translator_for
-from .upstream_request import ask
-from .whole_answers import MOST_ANSWER, MOST_VECTORS
+from .upstream_request import open_response
 
 
 class Forwarder:
@@ -41,7 +41,7 @@ class Forwarder:
     estimator: of input tokens, for answers that must tell them before the upstream does.
     drain: seconds an upstream may go on after its client has left, where it is drained.
     learned: what targets were found not to take.
-    passing: whether bytes may pass where both sides speak the same dialect.
+    allow_passthrough: whether bytes may pass where both sides speak the same dialect.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class Forwarder:
         keep_alive: float = 12.0,
         max_answer: int = 256 << 20,
         drain: float = 300.0,
-        learned: Learned | None = None,
-        passing: bool = True,
+        learned: LearnedCorrections | None = None,
+        allow_passthrough: bool = True,
     ) -> None:
         self._providers = providers
         self._clients = clients
         self._estimator = estimator or Estimator()
-        self._limits = Limits(
+        self._limits = AttemptLimits(
             hold,
             keep_alive,
             drain,
-            answer=min(MOST_ANSWER, max_answer),
-            vectors=min(MOST_VECTORS, max_answer),
-            stream=max_answer,
+            max_answer=min(MAX_ANSWER, max_answer),
+            max_vectors=min(MAX_VECTORS, max_answer),
+            max_stream=max_answer,
         )
-        self._learned = Learned() if learned is None else learned
-        self._passing = passing
+        self._learned = LearnedCorrections() if learned is None else learned
+        self._allow_passthrough = allow_passthrough
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -90,7 +90,7 @@ class Forwarder:
         translator, request = prepared
         record = Attempt(candidate.target, perf_counter(), served=candidate.served)
         exchange.attempts.append(record)
-        opening = ask(
+        opening = open_response(
             exchange,
             provider,
             request,
@@ -115,8 +115,8 @@ class Forwarder:
             candidate.model,
             estimator=self._estimator,
             clients=self._clients,
-            passing=self._passing,
-            max_answer=self._limits.stream,
+            allow_passthrough=self._allow_passthrough,
+            max_answer=self._limits.max_stream,
             foreign=candidate.foreign,
             disclose=provider.disclose,
         )
@@ -128,7 +128,7 @@ class Forwarder:
             body = provider.with_body_settings(body, dropped)
             known = self._learned.of(target)
             if known:
-                remedy = corrected(body, known, translator.dialect)
+                remedy = apply_corrections(body, known, translator.dialect)
                 dropped += [change.note for change in remedy.changes]
                 body = remedy.body
         if prices is not None and prices.factors:

@@ -26,24 +26,24 @@ _decode_str = msgspec.json.Decoder(str).decode
 _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
-MOST_MEMBERS = 1000
+MAX_MEMBERS = 1000
 """No dialect has a hundred; a body full of them takes twenty times its size in memory."""
-LONGEST_NAME = 256
-MOST_MODELS = 16
-_NOTHING = (b"null", b"[]", b'""')
-_LONGEST_NOTHING = max(map(len, _NOTHING))
+MAX_NAME = 256
+MAX_MODELS = 16
+_EMPTY_VALUES = (b"null", b"[]", b'""')
+_MAX_EMPTY_LENGTH = max(map(len, _EMPTY_VALUES))
 
-_OF_CONTENT = frozenset((b"content-type", b"content-encoding"))
+_CONTENT_HEADERS = frozenset((b"content-type", b"content-encoding"))
 
 
-_READ = frozenset(("json", "none"))
+_READABLE_BODIES = frozenset(("json", "none"))
 """Kinds of bodies that this layer reads, or that need no reader. A new kind begins here."""
 
 
 def check_bodies(endpoints: Sequence[Endpoint]) -> None:
     """Raise NotImplementedError for an endpoint whose body would not be read."""
     for row in endpoints:
-        if row.body not in _READ:
+        if row.body not in _READABLE_BODIES:
             raise NotImplementedError(f"endpoint {row.name}: no reader for {row.body} bodies")
 
 
@@ -141,7 +141,7 @@ class IntakeMiddleware:
         row: Endpoint = exchange.row
         check_names(fields, row.codec)
         exchange.whole = check_contents(fields)
-        entry = self._asked(exchange, fields).entry
+        entry = self._resolve(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
         exchange.size, exchange.estimate, exchange.media = self._estimate_body(entry, body, who)
@@ -149,13 +149,13 @@ class IntakeMiddleware:
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
         """The same, with what takes long beside the event loop."""
         fields, exchange.whole = await run_in_thread(partial(_members_of_large, exchange.row, body))
-        entry = self._asked(exchange, fields).entry
+        entry = self._resolve(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
         estimating = partial(self._estimate_body, entry, body, who)
         exchange.size, exchange.estimate, exchange.media = await run_in_thread(estimating)
 
-    def _asked(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
+    def _resolve(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
         """The model that the members ask for, and how. Raises Problem."""
         row: Endpoint = exchange.row
         streamed = row.streams
@@ -163,7 +163,7 @@ class IntakeMiddleware:
             named = _models(fields)  # no upstream may read them
             if streamed:
                 exchange.models = named
-        exchange.model = model = _text(fields, "model")
+        exchange.model = model = _string(fields, "model")
         if not model.isprintable():
             raise expected("model", "a printable name")
         exchange.fields = fields
@@ -171,27 +171,27 @@ class IntakeMiddleware:
         for name in row.required:
             value = fields.get(name)
             if value is not None and (
-                len(value) > _LONGEST_NOTHING or bytes(value) not in _NOTHING
+                len(value) > _MAX_EMPTY_LENGTH or bytes(value) not in _EMPTY_VALUES
             ):
                 break
         else:
             raise expected(row.required[0], "a value that is not empty")
-        found = self._usable(exchange, model, "model")
+        found = self._find_model(exchange, model, "model")
         if exchange.models:
             names = enumerate(exchange.models)
-            others = [self._usable(exchange, name, f"models[{n}]") for n, name in names]
+            others = [self._find_model(exchange, name, f"models[{n}]") for n, name in names]
             exchange.resolved = (found, *others)
         else:
             exchange.resolved = (found,)
         return found
 
-    def _usable(self, exchange: Exchange, name: str, param: str) -> Model:
+    def _find_model(self, exchange: Exchange, name: str, param: str) -> Model:
         """The model of that name. Raises Problem where there is none for this principal."""
         model = self._catalog.find(name)
         principal = exchange.principal
         if model is None:
-            said = not_found(self._catalog, principal, name, exchange.dialect)
-            raise Problem("model_not_found", message=said, param=param)
+            message = not_found(self._catalog, principal, name, exchange.dialect)
+            raise Problem("model_not_found", message=message, param=param)
         if principal is not None and not self._catalog.allows(principal, model):
             raise Problem("model_not_allowed", message=not_allowed(name), param=param)
         return model
@@ -200,7 +200,7 @@ class IntakeMiddleware:
 def _check_media_type(scope: Scope) -> None:
     kind = encoding = None
     for name, value in scope["headers"]:
-        if name not in _OF_CONTENT:
+        if name not in _CONTENT_HEADERS:
             continue
         if name == b"content-type":
             kind = value if kind is None else kind
@@ -232,19 +232,19 @@ def _members_of_large(row: Endpoint, body: bytes) -> tuple[dict[str, msgspec.Raw
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     try:
         fields = _decode(body)
-        if len(fields) <= MOST_MEMBERS:
+        if len(fields) <= MAX_MEMBERS:
             return fields
-        said = f"The body has more than {MOST_MEMBERS} members."
+        message = f"The body has more than {MAX_MEMBERS} members."
     except msgspec.ValidationError:
-        said = "The body must be a JSON object."
+        message = "The body must be a JSON object."
     except RecursionError:
-        said = "The body is nested too deeply."
+        message = "The body is nested too deeply."
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        said = f"The body is not valid JSON: {error}."
-    raise Problem("invalid_request", message=said)
+        message = f"The body is not valid JSON: {error}."
+    raise Problem("invalid_request", message=message)
 
 
-def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
+def _string(fields: dict[str, msgspec.Raw], name: str) -> str:
     raw = fields.get(name)
     if raw is None:
         raise expected(name, "a string; it is missing")
@@ -252,26 +252,26 @@ def _text(fields: dict[str, msgspec.Raw], name: str) -> str:
         text = _decode_str(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise expected(name, "a string") from None
-    if not text or len(text) > LONGEST_NAME:
-        raise expected(name, f"a string of 1 to {LONGEST_NAME} characters")
+    if not text or len(text) > MAX_NAME:
+        raise expected(name, f"a string of 1 to {MAX_NAME} characters")
     return text
 
 
 def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
     """The caller's own order, taken out of `fields`: upstreams do not know that member."""
     raw = fields.pop("models")
-    what = f"an array of up to {MOST_MODELS} names of models"
+    what = f"an array of up to {MAX_MODELS} names of models"
     try:
         names = _decode_strs(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise expected("models", what) from None
     if names is None:
         return ()
-    if len(names) > MOST_MODELS:
+    if len(names) > MAX_MODELS:
         raise expected("models", what)
     for n, name in enumerate(names):
-        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-            raise expected(f"models[{n}]", f"a printable name of 1 to {LONGEST_NAME} characters")
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            raise expected(f"models[{n}]", f"a printable name of 1 to {MAX_NAME} characters")
     if names and "model" not in fields:
         fields["model"] = msgspec.Raw(msgspec.json.encode(names[0]))
     return tuple(names)

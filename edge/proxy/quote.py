@@ -41,7 +41,7 @@ _CONTEXT = 200_000
 """Tokens that a model reads at most whose catalog entry does not say."""
 
 
-class _Limits(msgspec.Struct, frozen=True):
+class _ModelLimits(msgspec.Struct, frozen=True):
     """The most that any model that may serve can make and read, and a price by which none costs
     more. most: output tokens, None if unknown; unbounded: of an answer that nothing bounds.
     on_hangup: of the models, None where the plan decides. added: what upstreams put into bodies.
@@ -63,7 +63,7 @@ class Quoter:
     def __init__(self, catalog: Catalog, plans: Plans) -> None:
         self._catalog = catalog
         self._plans = plans
-        self._known: dict[str, _Limits] = {}
+        self._limits_by_model: dict[str, _ModelLimits] = {}
 
     def soon(self, exchange: Exchange) -> Quote | Awaitable[Quote | None] | None:
         """The bill, which a large body has to be awaited for."""
@@ -125,9 +125,9 @@ class Quoter:
             runs,
         )
 
-    def _limits(self, model: Model, named: Sequence[Model]) -> _Limits:
+    def _limits(self, model: Model, named: Sequence[Model]) -> _ModelLimits:
         """The limits of all that may serve `model`, or what the caller has named."""
-        if not named and (known := self._known.get(model.entry)) is not None:
+        if not named and (known := self._limits_by_model.get(model.entry)) is not None:
             return known
         others = named or filter(None, map(self._catalog.find, model.fallbacks))
         models = [model, *others]
@@ -135,9 +135,9 @@ class Quoter:
         prices = [one.prices for one in models if one.prices is not None]
         leaving = [one.on_hangup for one in models if one.on_hangup is not None]
         price = Price.dearest(prices)
-        limits = _Limits(
+        limits = _ModelLimits(
             most=None if None in outputs else max(bound or 0 for bound in outputs),
-            unbounded=max(map(_unbounded, models)),
+            unbounded=max(map(_unbounded_output, models)),
             context=max(one.context or _CONTEXT for one in models),
             price=price,
             on_hangup="drain" if "drain" in leaving else next(iter(leaving), None),
@@ -145,11 +145,11 @@ class Quoter:
             hour_is_dearer=price.cache_write_1h > max(price.input, price.cache_write),
         )
         if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
-            self._known[model.entry] = limits
+            self._limits_by_model[model.entry] = limits
         return limits
 
 
-def _unbounded(model: Model) -> int:
+def _unbounded_output(model: Model) -> int:
     """Tokens of an answer that nothing bounds: Claude models are then sent the most they take."""
     if model.max_output is not None:
         return model.max_output

@@ -28,14 +28,14 @@ _STREAM_HEADERS: tuple[Header, ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-_HELD_BYTES = 1 << 20
-_AT_ONCE = 16 << 10
+_MAX_HELD = 1 << 20
+_MAX_BLOCK = 16 << 10
 """Bytes of a read that are dealt with before others have their turn: eight thousand blank lines, or
 as many events as can be in so few bytes, take 20 ms."""
-_USED_UP = "The budget is used up; the answer ends here."
+_BUDGET_USED_UP = "The budget is used up; the answer ends here."
 
 
-class _Enough(Exception):
+class _Complete(Exception):
     """The caller has all it asked for; the upstream need not go on."""
 
 
@@ -43,16 +43,16 @@ class ResponseStream:
     """One stream on its way from an upstream to a client."""
 
     __slots__ = (
+        "_committed",
         "_cost_sent",
-        "_flowing",
-        "_gone",
+        "_disconnected",
         "_held",
         "_ping",
         "_relay",
         "_send",
         "_settle",
         "_splitter",
-        "_watch",
+        "_watchdog",
         "exchange",
         "started",
     )
@@ -60,8 +60,8 @@ class ResponseStream:
     def __init__(self, exchange: Exchange, translator: Translator, send: Send) -> None:
         self.exchange = exchange
         self.started = exchange.headers_sent_early
-        self._flowing = False
-        self._gone = False
+        self._committed = False
+        self._disconnected = False
         self._held = b""
         self._ping = translator.ping
         self._relay: Relay = translator.relay()
@@ -71,11 +71,11 @@ class ResponseStream:
         self._splitter = Splitter()
         self._cost_sent = False
 
-    def left(self) -> None:
+    def on_disconnect(self) -> None:
         """The client has gone, and the upstream is drained: send what comes nowhere."""
-        self._gone = True
-        self._send = _nowhere
-        if not self._flowing:
+        self._disconnected = True
+        self._send = _discard
+        if not self._committed:
             self.exchange.outcome = "hung_up"  # also if we have to stop before it is drained
 
     async def _start(self) -> None:
@@ -92,30 +92,30 @@ class ResponseStream:
             await self._start()
         await self._send(_body(self._ping))
 
-    async def carry(self, response: Response, watch: Watchdog) -> None:
+    async def run(self, response: Response, watchdog: Watchdog) -> None:
         """Hold frames until the first content, then pass each read on at once."""
-        self._watch = watch
+        self._watchdog = watchdog
         relay = self._relay
         try:
-            await pump(response, self._take)
+            await pump(response, self._on_read)
             rest = self._splitter.rest()
             if not self._held and rest.removeprefix(BOM).lstrip().startswith(b"{"):
                 failed = failed_by(rest.removeprefix(BOM))  # an error labelled as a stream
                 raise UpstreamError.by(failed)
             last = relay.relay(rest + b"\n\n") if rest else b""
             last += relay.relay_end()
-            if not self._flowing:
+            if not self._committed:
                 if not relay.content:
                     raise UpstreamError("the stream ended without content")
                 self._held += last  # what was kept back until it was known what it is
                 await self._commit()
             elif last:
-                await self._give(last)
-        except _Enough:
+                await self._send_block(last)
+        except _Complete:
             pass
         except UpstreamFailure:
             # After its end marker a stream that has given something has nothing left to lose.
-            if not (relay.complete and self._flowing):
+            if not (relay.complete and self._committed):
                 raise
         except Overflow as overflow:
             raise UpstreamError(str(overflow)) from None
@@ -125,75 +125,75 @@ class ResponseStream:
             raise
         finally:
             exchange = self.exchange
-            if not self._flowing and self._held:
-                exchange.failure_encoder = _Behind(self._held.removeprefix(BOM), relay)
+            if not self._committed and self._held:
+                exchange.failure_encoder = _HeldFailureEncoder(self._held.removeprefix(BOM), relay)
             exchange.usage, measured = self._settle(relay)
             exchange.output_estimate = min(output_tokens(relay.output_size), exchange.most_output)
-            if relay.complete and self._flowing:  # whatever the upstream's connection does now
+            if relay.complete and self._committed:  # whatever the upstream's connection does now
                 exchange.usage_reported = measured
-                exchange.outcome = "hung_up" if self._gone else "completed"
+                exchange.outcome = "hung_up" if self._disconnected else "completed"
 
-    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+    def _on_read(self, chunk: bytes) -> Awaitable[None] | None:
         """Called for every read of the upstream: the hot path of the whole program."""
-        if len(chunk) > _AT_ONCE:
-            return self._in_pieces(chunk)
+        if len(chunk) > _MAX_BLOCK:
+            return self._read_in_pieces(chunk)
         block = self._splitter.split(chunk)
         if not block:
             return None
         relay = self._relay
         block = relay.relay(block)
-        if self._flowing:
+        if self._committed:
             if not block:
                 return None
             if relay.complete:
-                return self._give(block)
-            self._watch.beat()
+                return self._send_block(block)
+            self._watchdog.beat()
             return offer(self._send, _body(block))
         self._held += block
         if relay.content:
             return self._commit()
-        if len(self._held) > _HELD_BYTES:
-            raise UpstreamError(f"{_HELD_BYTES} bytes came and no content")
+        if len(self._held) > _MAX_HELD:
+            raise UpstreamError(f"{_MAX_HELD} bytes came and no content")
         return None
 
-    async def _in_pieces(self, chunk: bytes) -> None:
-        for at in range(0, len(chunk), _AT_ONCE):
-            rest = self._take(chunk[at : at + _AT_ONCE])
+    async def _read_in_pieces(self, chunk: bytes) -> None:
+        for at in range(0, len(chunk), _MAX_BLOCK):
+            rest = self._on_read(chunk[at : at + _MAX_BLOCK])
             if rest is not None:
                 await rest
             await sleep(0)
 
     async def _commit(self) -> None:
         """The first content: let go of what was held, the head before it if it has not left."""
-        self._flowing = True
+        self._committed = True
         exchange = self.exchange
         release_request(exchange)
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
-        self._watch.content()
+        self._watchdog.content_started()
         if exchange.health_report is not None:
             exchange.health_report.answered()
         if not self.started:
             await self._start()
         exchange.headers_sent_early = False
         held, self._held = self._held.removeprefix(BOM), b""
-        await self._give(held)
+        await self._send_block(held)
 
-    async def _give(self, block: bytes) -> None:
+    async def _send_block(self, block: bytes) -> None:
         """Send what may be the last of the answer; stored first, if it is to be stored."""
         relay = self._relay
         if relay.complete and relay.answer and self.exchange.answer_record is not None:
             await self.exchange.answer_record.save(relay.answer)
-        self._watch.beat()
+        self._watchdog.beat()
         if relay.complete and not self._cost_sent:
             self._cost_sent = True
-            if cost := self._cost():
+            if cost := self._cost_comment():
                 block = before_last(block, cost)
         await self._send(_body(block))
         if relay.enough:
-            raise _Enough
+            raise _Complete
 
-    def _cost(self) -> bytes:
+    def _cost_comment(self) -> bytes:
         """What the answer cost, as a comment that readers of event streams pass over."""
         usage, measured = self._settle(self._relay)
         if usage is None or not measured:
@@ -205,20 +205,20 @@ class ResponseStream:
 
     async def finish(self) -> None:
         """The upstream has ended well and so does the client's stream."""
-        self.exchange.outcome = "hung_up" if self._gone else "completed"
+        self.exchange.outcome = "hung_up" if self._disconnected else "completed"
         await self._send({"type": "http.response.body", "body": b""})
 
 
-class CutOff(ResponseStream):
+class BudgetCutOffStream(ResponseStream):
     """A stream that ends when what its principal has set aside for it is used up."""
 
     __slots__ = ()
 
-    def _take(self, chunk: bytes) -> Awaitable[None] | None:
+    def _on_read(self, chunk: bytes) -> Awaitable[None] | None:
         relay = self._relay
         if relay.output_size > self.exchange.cut_off * TOKEN and not relay.complete:
-            raise Problem("budget_exceeded", message=_USED_UP, reason="cut off")
-        return super()._take(chunk)
+            raise Problem("budget_exceeded", message=_BUDGET_USED_UP, reason="cut off")
+        return super()._on_read(chunk)
 
 
 def release_request(exchange: Exchange) -> None:
@@ -229,7 +229,7 @@ def release_request(exchange: Exchange) -> None:
         exchange.upload.close()
 
 
-class _Behind:
+class _HeldFailureEncoder:
     """Ends a stream that broke before its first content, where events are numbered: the numbers of
     what was held are used up, so it goes out with the failure."""
 
@@ -243,7 +243,7 @@ class _Behind:
         return None if encoded is None else self._held + encoded
 
 
-async def _nowhere(message: Message) -> None: ...
+async def _discard(message: Message) -> None: ...
 
 
 def _body(block: bytes) -> Message:

@@ -49,7 +49,7 @@ PASSTHROUGH: Mapping[str, Dialect] = {
 }
 """By dialect: how bytes pass where caller and upstream speak the same."""
 
-_WAYS: Mapping[Codec | None, Dialect] = {
+_PASSTHROUGH_BY_CODEC: Mapping[Codec | None, Dialect] = {
     "compaction": COMPACTION,
     "embeddings": EMBEDDINGS,
     "object": OBJECTS,
@@ -71,14 +71,14 @@ UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
 }
 """By dialect, the one to prefer first when an upstream speaks several."""
 
-_SEARCH = "web_search_options"
+_WEB_SEARCH = "web_search_options"
 """The member of a chat that offers web search: no answer tells how often it searched."""
-_STATE = ("previous_response_id", "conversation", "background", "prompt")
+_STATE_MEMBERS = ("previous_response_id", "conversation", "background", "prompt")
 """Members of Responses by which a request means more than it says."""
-_BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
+_TOOL_BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-_PREFIXES = 4096
+_MAX_PREFIX = 4096
 """Tokens that a server may put before the inputs of a batch."""
 
 
@@ -118,21 +118,21 @@ class Translator(Protocol):
 
 def translator_for(
     exchange: Exchange,
-    spoken: Collection[DialectName],
-    aim: TargetModel,
+    dialects: Collection[DialectName],
+    target_model: TargetModel,
     *,
     estimator: Estimator,
     clients: Mapping[Codec, ClientSide] = CLIENTS,
-    passing: bool = True,
+    allow_passthrough: bool = True,
     max_answer: int = 256 << 20,
     foreign: int = 0,
     disclose: bool = False,
 ) -> Translator | None:
-    """The way for `exchange` to an upstream that speaks `spoken`; None when there is none.
+    """The way for `exchange` to an upstream that speaks `dialects`; None when there is none.
 
-    aim: the model there, without its origin.
-    clients: by codec, how callers speak. passing: False if bytes must not pass, because the
-        upstream has shown that it lacks the endpoint.
+    target_model: the model there, without its origin.
+    clients: by codec, how callers speak.
+    allow_passthrough: False for an upstream that lacks the caller's endpoint.
     max_answer: bytes that are read of a translated stream.
     foreign: see `Candidate`.
     disclose: whether an answer that passes may name who made it.
@@ -141,24 +141,26 @@ def translator_for(
     """
     row: Endpoint = exchange.row
     if not row.translated:
-        if SERVED_BY[exchange.dialect].isdisjoint(spoken):
+        if SERVED_BY[exchange.dialect].isdisjoint(dialects):
             return None
         # Many inputs may each fill the model's context; none has more tokens than bytes.
-        most = 2 * exchange.size + exchange.estimate + _PREFIXES
-        aim = replace(aim, context=most)
-        return Passthrough(exchange, exchange.dialect, aim, disclose=disclose)
+        most = 2 * exchange.size + exchange.estimate + _MAX_PREFIX
+        target_model = replace(target_model, context=most)
+        return Passthrough(exchange, exchange.dialect, target_model, disclose=disclose)
     chat = row.codec == "chat"
     borrowed = chat and speaks_responses(exchange.fields)
-    passing = passing and not (chat and (borrowed or _mixes(exchange.fields)))
+    allow_passthrough = allow_passthrough and not (
+        chat and (borrowed or _has_anthropic_tools(exchange.fields))
+    )
     native = row.dialect if row.upstream_path else None
-    if native is not None and native in spoken and passing:
-        return Passthrough(exchange, native, aim, foreign=foreign, disclose=disclose)
+    if native is not None and native in dialects and allow_passthrough:
+        return Passthrough(exchange, native, target_model, foreign=foreign, disclose=disclose)
     assert row.codec is not None
     client = clients[row.codec]
     read = _read_responses if borrowed else client.read
     written = "responses" if borrowed else native
     for dialect, upstream in UPSTREAMS.items():
-        if dialect in spoken:
+        if dialect in dialects:
             # Of another dialect, nothing is sent on that does not name its maker.
             return Translation(
                 exchange,
@@ -166,7 +168,7 @@ def translator_for(
                 client,
                 upstream,
                 dialect,
-                replace(aim, origin=fingerprint(dialect, aim.model)),
+                replace(target_model, origin=fingerprint(dialect, target_model.model)),
                 estimator,
                 max_answer,
                 foreign if dialect == written else 0,
@@ -174,12 +176,12 @@ def translator_for(
     return None
 
 
-def _mixes(fields: Fields) -> bool:
+def _has_anthropic_tools(fields: Fields) -> bool:
     """Others write Anthropic's tools, calls and results in a chat (Cursor again). Chat upstreams
     refuse them, so such a chat is translated.
     """
     messages = bytes(fields.get("messages", b""))
-    if messages.find(b'"tool_') >= 0 and found(_BLOCK, messages):
+    if messages.find(b'"tool_') >= 0 and found(_TOOL_BLOCK, messages):
         return True
     tools = fields.get("tools")
     if tools is None or bytes(tools).find(b'"input_schema"') < 0:
@@ -192,7 +194,7 @@ def _mixes(fields: Fields) -> bool:
 
 def _read_responses(fields: Fields) -> Conversation:
     """That body, which refers to nothing: what is kept is not looked up on the chat path."""
-    for name in _STATE:
+    for name in _STATE_MEMBERS:
         if bytes(fields.get(name, b"null")) not in (b"null", b"false"):
             raise Problem(
                 "invalid_request",
@@ -211,31 +213,33 @@ class Passthrough:
         self,
         exchange: Exchange,
         dialect: DialectName,
-        aim: TargetModel,
+        target_model: TargetModel,
         *,
         foreign: int = 0,
         disclose: bool = False,
     ) -> None:
         row: Endpoint = exchange.row
         fields = exchange.fields
-        way = _WAYS.get(row.codec) or PASSTHROUGH[dialect]
+        passthrough = _PASSTHROUGH_BY_CODEC.get(row.codec) or PASSTHROUGH[dialect]
         dropped: list[str] = []
         if foreign:
             fields, dropped = without_foreign_signatures(fields, dialect, foreign)
         self.dialect = dialect
         self.path = row.upstream_path
-        self._body = way.prepare(fields, aim.model, exchange.stream, family=aim.family)
-        self.ping = way.ping
+        self._body = passthrough.prepare(
+            fields, target_model.model, exchange.stream, family=target_model.family
+        )
+        self.ping = passthrough.ping
         self.dropped = dropped
         self.spelled: Spelled | None = None
-        self._way = way
+        self._passthrough = passthrough
         self._exchange = exchange
         self._disclose = disclose
-        self._context = aim.context
+        self._context = target_model.context
         # Vectors are no output, whatever their server counts.
         self._choices = requested_choices(fields) if row.bounds else 0
         self._hosted = 0
-        if _SEARCH in fields and dialect == "openai" and bytes(fields[_SEARCH]) != b"null":
+        if _WEB_SEARCH in fields and dialect == "openai" and bytes(fields[_WEB_SEARCH]) != b"null":
             self._hosted = 1
 
     def take_body(self) -> bytes:
@@ -246,14 +250,14 @@ class Passthrough:
     def relay(self) -> Relay:
         """The dialect's own."""
         exchange = self._exchange
-        return self._way.relay(
+        return self._passthrough.relay(
             exchange.fields, exchange.model, exchange.response_overrides, disclose=self._disclose
         )
 
     def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The dialect's own."""
         exchange = self._exchange
-        ours, reported = self._way.finish_body(
+        ours, reported = self._passthrough.finish_body(
             body,
             exchange.model,
             exchange.response_overrides,
@@ -267,18 +271,18 @@ class Passthrough:
             and is_plausible(reported, self._context)
         ):
             return ours, reported, True
-        usage, measured = self._settled(reported, 0, ours)
+        usage, measured = self._settle(reported, 0, ours)
         return ours, usage, measured
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
         """What the upstream told, as far as it is plausible."""
         if relay.complete:
-            return self._settled(relay.usage, relay.output_size, relay.answer)
+            return self._settle(relay.usage, relay.output_size, relay.answer)
         reported = relay.usage
         runs = self._exchange.runs
         return reported and plausible_usage(reported, self._context, self._choices, runs), False
 
-    def _settled(
+    def _settle(
         self, reported: Usage | None, output_size: int, answer: bytes
     ) -> tuple[Usage, bool]:
         """answer: whole, where there is one; it is read only if the output was not counted."""
@@ -292,7 +296,7 @@ class Passthrough:
             return reported, True
         plausible = None if reported is None else plausible_usage(reported, context, choices, runs)
         if answer and (plausible is None or not plausible.output):
-            output_size = max(output_size, self._way.output_size(answer))
+            output_size = max(output_size, self._passthrough.output_size(answer))
         input_tokens, most = self._exchange.estimate, self._exchange.most_output
         return settle_usage(
             reported,

@@ -1,8 +1,10 @@
 """From one dialect to another, through the neutral form: one attempt's way across.
 
-request   fields -> ClientSide.read -> Conversation -> UpstreamSide.write -> Sent
-stream    block -> Reader.decode -> events -> Undo.restore -> events -> Writer.encode -> bytes
-whole     body -> UpstreamSide.read -> events -> Undo.restore -> fold -> Writer.encode_body
+request     fields -> ClientSide.read -> Conversation -> UpstreamSide.write -> WrittenRequest
+stream      block -> AnswerDecoder.decode -> events -> ResponseRestorer.restore -> events
+            -> Writer.encode -> bytes
+unstreamed  body -> UpstreamSide.read -> events -> ResponseRestorer.restore -> fold
+            -> Writer.encode_body
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +47,7 @@ from middlewares.problem import Problem
 
 from .decoded_request import decoded_once
 
-_SAME = (
+_EQUIVALENT_MEMBERS = (
     ("messages", "input", "prompt"),
     ("system", "instructions", "messages"),
     ("max_completion_tokens", "max_tokens", "max_output_tokens"),
@@ -59,7 +61,7 @@ _SAME = (
     ("top_k",),
 )
 """Members of different dialects that say the same."""
-_SEARCH = b'"web_search_options"'
+_WEB_SEARCH = b'"web_search_options"'
 """The member of a chat that offers web search, as it is written here."""
 MOST_WITHHELD = 64 << 20
 """Bytes of a stream that may come without anything to pass on: they are kept until it is known what
@@ -77,7 +79,7 @@ class Translation:
         client: ClientSide,
         upstream: UpstreamSide,
         dialect: DialectName,
-        aim: TargetModel,
+        target_model: TargetModel,
         estimator: Estimator,
         max_answer: int,
         foreign: int,
@@ -86,31 +88,31 @@ class Translation:
         try:
             decoded = decoded_once(exchange, read, fields)
             conversation, weight = decoded.conversation, decoded.weight
-            sent = upstream.write(conversation, aim)
+            sent = upstream.write(conversation, target_model)
         except RecursionError:  # what could just be read can be too deep to write
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         principal = exchange.principal
         own = estimator.for_principal("" if principal is None else principal.id)
         estimate = own.estimate(exchange.catalog_id, weight)
         offered = any(tool.kind == "hosted" for tool in conversation.tools)
-        hosted = int(offered and dialect == "openai" and _SEARCH in sent.body)
+        hosted = int(offered and dialect == "openai" and _WEB_SEARCH in sent.body)
         id_ = exchange.request_id.replace("-", "")
         self.dialect = dialect
         self.path = CONVERSATIONS[dialect].upstream_path
         self._body, sent.body = sent.body, b""
         self.ping = client.ping
         self.dropped = [*missing, *conversation.dropped, *sent.dropped]
-        self.spelled: Spelled | None = partial(_spelled, exchange.fields)
+        self.spelled: Spelled | None = partial(_member_names, exchange.fields)
         self._upstream = upstream
         self._max_answer = max_answer
-        self._count = _Count(exchange, weight, estimate, own, aim.context, hosted)
+        self._count = _UsageCount(exchange, weight, estimate, own, target_model.context, hosted)
         self._writer = client.writer(_caller(exchange, id_, estimate))
-        self._undo = ResponseRestorer(
+        self._restorer = ResponseRestorer(
             sent,
             caller=exchange.dialect,
             seed=id_,
             taken=[call.id for call in conversation.calls()],
-            origin=Origin(dialect, aim.origin),
+            origin=Origin(dialect, target_model.origin),
         )
 
     def take_body(self) -> bytes:
@@ -119,9 +121,9 @@ class Translation:
         return body
 
     def relay(self) -> Relay:
-        """Reader, undo and writer, one behind the other."""
+        """Reader, restorer and writer, one behind the other."""
         return TranslatedRelay(
-            self._upstream.reader(), self._undo, self._writer, self._count, self._max_answer
+            self._upstream.reader(), self._restorer, self._writer, self._count, self._max_answer
         )
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
@@ -133,18 +135,18 @@ class Translation:
     def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
         """The fold of the answer's events."""
         read = self._upstream.read(body)
-        events = self._undo.restore(read)
+        events = self._restorer.restore(read)
         reply = fold(events)
         if reply.failed is not None:
             raise UpstreamError.by(reply.failed)
-        usage, cut = reply.usage, _is_cut(events, read)
+        usage, cut = reply.usage, _is_cut_at_stop(events, read)
         if usage is not None and not cut and self._count.is_plausible(usage):
             return self._writer.encode_body(reply), usage, True
         reply.usage, measured = self._count.settle_usage(usage, size_of_events(events), cut=cut)
         return self._writer.encode_body(reply), reply.usage, measured
 
 
-def _is_cut(events: Sequence[Event], read: Sequence[Event]) -> bool:
+def _is_cut_at_stop(events: Sequence[Event], read: Sequence[Event]) -> bool:
     """Whether `events`, made of `read`, end at a stop string of which the upstream knew nothing."""
     ours, theirs = events[-1], read[-1]
     return isinstance(ours, Stopped) and not (
@@ -166,9 +168,9 @@ def _caller(exchange: Exchange, id_: str, estimate: int) -> Caller:
     )
 
 
-def _spelled(fields: Fields) -> dict[str, str]:
+def _member_names(fields: Fields) -> dict[str, str]:
     found: dict[str, str] = {}
-    for same in _SAME:
+    for same in _EQUIVALENT_MEMBERS:
         ours = next((name for name in same if name in fields), None)
         if ours is not None:
             for name in same:
@@ -176,7 +178,7 @@ def _spelled(fields: Fields) -> dict[str, str]:
     return found
 
 
-class _Count:
+class _UsageCount:
     """What the upstream counted, where that is believed, or else what it must have been."""
 
     __slots__ = (
@@ -185,7 +187,7 @@ class _Count:
         "_estimate",
         "_estimator",
         "_hosted",
-        "_most",
+        "_max_output",
         "_runs",
         "_weight",
     )
@@ -200,7 +202,7 @@ class _Count:
         hosted: int,
     ) -> None:
         self._context = context
-        self._most = exchange.most_output
+        self._max_output = exchange.most_output
         self._runs = exchange.runs
         self._hosted = hosted
         self._entry = exchange.catalog_id
@@ -242,24 +244,24 @@ class _Count:
             input_tokens=self._estimate,
             output_size=output_size,
             hosted=self._hosted,
-            most=self._most,
+            most=self._max_output,
         )
         if cut:
-            output = max(usage.output, min(output_tokens(output_size), self._most))
+            output = max(usage.output, min(output_tokens(output_size), self._max_output))
             usage = msgspec.structs.replace(usage, output=output)
         return usage, measured and not cut
 
 
 class TranslatedRelay:
-    """A `Relay` through the neutral form. most: bytes that are read of the upstream's stream."""
+    """A `Relay` through the neutral form. max_bytes: of the upstream's stream."""
 
     __slots__ = (
+        "_bytes_left",
         "_count",
-        "_halves",
-        "_left",
-        "_left_withheld",
+        "_joiner",
         "_reader",
-        "_undo",
+        "_restorer",
+        "_withheld_left",
         "_writer",
         "complete",
         "content",
@@ -272,10 +274,10 @@ class TranslatedRelay:
     def __init__(
         self,
         reader: AnswerDecoder,
-        undo: ResponseRestorer,
+        restorer: ResponseRestorer,
         writer: Writer,
-        count: _Count,
-        most: int,
+        count: _UsageCount,
+        max_bytes: int,
     ) -> None:
         self.usage: Usage | None = None
         self.complete = False
@@ -284,12 +286,12 @@ class TranslatedRelay:
         self.estimated = False
         self.output_size = 0
         self._reader = reader
-        self._undo = undo
+        self._restorer = restorer
         self._writer = writer
         self._count = count
-        self._halves = CharacterJoiner()
-        self._left = most
-        self._left_withheld = MOST_WITHHELD
+        self._joiner = CharacterJoiner()
+        self._bytes_left = max_bytes
+        self._withheld_left = MOST_WITHHELD
 
     @property
     def answer(self) -> bytes:
@@ -302,33 +304,33 @@ class TranslatedRelay:
 
     def relay(self, block: bytes) -> bytes:
         """Translate a block of whole events."""
-        self._left -= len(block)
-        if self._left < 0:
+        self._bytes_left -= len(block)
+        if self._bytes_left < 0:
             raise UpstreamError("the stream is longer than an answer may be")
-        if (BACKSLASH in block and b"\\u" in block) or self._halves.held:
-            block = self._halves.join(block)
-        out = self._pass(self._reader.decode(block))
+        if (BACKSLASH in block and b"\\u" in block) or self._joiner.held:
+            block = self._joiner.join(block)
+        out = self._translate(self._reader.decode(block))
         if not out:
-            self._left_withheld -= len(block)
-            if self._left_withheld < 0:
+            self._withheld_left -= len(block)
+            if self._withheld_left < 0:
                 raise UpstreamError("the stream holds too much that cannot be passed on yet")
         return out
 
     def relay_end(self) -> bytes:
         """What is left when the upstream has ended. Raises UpstreamError on a cut."""
-        rest = self._halves.rest()
-        out = self._pass(self._reader.decode(rest)) if rest else b""
+        rest = self._joiner.rest()
+        out = self._translate(self._reader.decode(rest)) if rest else b""
         if self.complete:
             return out
         left = self._reader.decode_end()
         if not left:
             raise UpstreamError("the stream ended before the answer did")
-        return out + self._pass(left)
+        return out + self._translate(left)
 
-    def _pass(self, read: list[Event]) -> bytes:
+    def _translate(self, read: list[Event]) -> bytes:
         if self.complete or not read:
             return b""
-        events = self._undo.restore(read)
+        events = self._restorer.restore(read)
         if not events:
             return b""
         if len(events) == 1 and type(only := events[0]) is TextDelta:  # as nearly all are
@@ -348,7 +350,7 @@ class TranslatedRelay:
                 raise broke
             elif isinstance(event, Stopped):
                 self.complete = True
-                self.enough = _is_cut(events, read)
+                self.enough = _is_cut_at_stop(events, read)
                 self.usage, measured = self._count.settle_usage(
                     event.usage, self.output_size, cut=self.enough
                 )

@@ -1,4 +1,5 @@
-"""One attempt's request to its target, corrected and sent again where the target refuses a member.
+"""One attempt's request to its target, corrected and sent again when the target refuses a
+member.
 
 A correction is part of its attempt: it does not count for `fallback.max_attempts`, costs nothing
 and is named in the log line (`dropped`). What the target takes in no request is remembered.
@@ -11,8 +12,8 @@ import msgspec
 
 from edge.dialects.codec import Spelled
 from edge.proxy.corrections.change import Correction
-from edge.proxy.corrections.learned import Learned
-from edge.proxy.corrections.remedy import remedy_of
+from edge.proxy.corrections.learned import LearnedCorrections
+from edge.proxy.corrections.remedy import find_remedy
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Request, Response
 from edge.upstreams.bodies import read_some
@@ -26,11 +27,11 @@ from middlewares.problem import Problem
 _REFUSAL_BYTES = 64 << 10
 _REASON = 1000
 """Characters of what an upstream said that a log line may hold."""
-_MOST_CORRECTIONS = 3
+_MAX_CORRECTIONS = 3
 """Of one attempt; each is for another member, since what was dropped is not refused again."""
 
 
-async def ask(
+async def open_response(
     exchange: Exchange,
     provider: Provider,
     request: Request,
@@ -38,11 +39,11 @@ async def ask(
     *,
     dialect: Dialect,
     spelled: Spelled | None,
-    learned: Learned,
+    learned: LearnedCorrections,
 ) -> Response:
     """A response with a status of success; any other is raised as the Problem it amounts to.
 
-    dialect: of `request`. spelled: see `problem_of`. learned: remembers what was corrected.
+    dialect: of `request`. spelled: see `problem_of`. learned: remembers what was apply_corrections.
     """
     made: list[Correction] = []
     while True:
@@ -53,11 +54,11 @@ async def ask(
                 learned.add(attempt.target, made)
             return response
         refusal = await _refusal_of(response, provider)
-        if attempt.corrections >= _MOST_CORRECTIONS or not isinstance(request.body, bytes):
+        if attempt.corrections >= _MAX_CORRECTIONS or not isinstance(request.body, bytes):
             break
-        find = partial(remedy_of, response.status, refusal, request.body, dialect)
-        remedy = await run_in_thread(find) if exchange.large else find()
-        del find
+        finding = partial(find_remedy, response.status, refusal, request.body, dialect)
+        remedy = await run_in_thread(finding) if exchange.large else finding()
+        del finding
         if remedy is None:
             break
         attempt.corrections += 1

@@ -4,7 +4,7 @@ Theory of operation. The application task waits for the upstream; three things m
 meanwhile, and none of them is a byte from the upstream:
 
     the client leaves           -> the task is cancelled, so that the upstream closes; or, with
-                                   `linger`, it goes on for so long, to hear the upstream out
+                                   `drain`, it goes on for so long, to hear the upstream out
     no first content in time    -> the task is cancelled with the limit as the cause
     silence                     -> something harmless is sent, so that idle hops keep the stream
 
@@ -47,29 +47,30 @@ class Watchdog:
     ping: sends a sign of life; called only between events, never while the last call runs.
     hold: seconds from here until the first ping; silence: seconds without `beat` until a later one,
         infinity for no pings at all.
-    first_content: seconds until `content()` must have been called; None: no limit.
-    linger: seconds the wait may go on after the client has left; left: called when it has, then.
+    first_content: seconds until `content_started()` must have been called; None: no limit.
+    drain: seconds the wait may go on after the client has disconnected; 0: it ends at once.
+    on_disconnect: called when the client disconnects and `drain` is not 0.
 
-    Raises ClientGone and NoContent out of the context, where the wait was.
+    Raises ClientDisconnected and FirstTokenTimeout out of the context, where the wait was.
     """
 
     __slots__ = (
         "_beat",
         "_cause",
+        "_client_watcher",
         "_content_by",
         "_done",
+        "_drain",
+        "_draining",
         "_first_content",
-        "_left",
-        "_linger",
-        "_lingers",
         "_loop",
+        "_on_disconnect",
         "_ping",
         "_ping_task",
         "_receive",
         "_silence",
         "_task",
         "_timer",
-        "_watcher",
     )
 
     def __init__(
@@ -80,13 +81,13 @@ class Watchdog:
         hold: float = 10.0,
         silence: float = 12.0,
         first_content: float | None = None,
-        linger: float = 0.0,
-        left: Callable[[], None] = _nothing,
+        drain: float = 0.0,
+        on_disconnect: Callable[[], None] = _nothing,
     ) -> None:
         self._receive = receive
-        self._linger = linger
-        self._lingers = False
-        self._left = left
+        self._drain = drain
+        self._draining = False
+        self._on_disconnect = on_disconnect
         self._ping = ping
         self._silence = silence if ping is not None else _NEVER
         self._loop = loop = asyncio.get_running_loop()
@@ -99,7 +100,7 @@ class Watchdog:
         self._cause: Exception | None = None
         self._done = False
         self._ping_task: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._client_watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Watchdog":
         task = asyncio.current_task()
@@ -117,13 +118,13 @@ class Watchdog:
     ) -> None:
         self._done = True
         self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None  # how it ended refers to this
+        if self._client_watcher is not None:
+            self._client_watcher.cancel()
+            self._client_watcher = None  # how it ended refers to this
         if self._ping_task is not None:
             self._ping_task.cancel()
             await asyncio.wait((self._ping_task,))
-        self._left = _nothing
+        self._on_disconnect = _nothing
         self._ping = None  # it may refer to what refers to this
         cause, self._cause = self._cause, None  # its traceback will
         if (
@@ -132,14 +133,14 @@ class Watchdog:
             and isinstance(raised, asyncio.CancelledError)
         ):
             raise cause from None
-        if self._lingers and isinstance(raised, Exception):
+        if self._draining and isinstance(raised, Exception):
             raise ClientDisconnected from raised  # no client is left to report it to
 
     def beat(self) -> None:
         """Something was sent to the client."""
         self._beat = self._loop.time()
 
-    def content(self) -> None:
+    def content_started(self) -> None:
         """The first content has come: from now on only silence matters."""
         self._content_by = _NEVER
         self._beat = self._loop.time()
@@ -149,23 +150,23 @@ class Watchdog:
             self._cause = cause
             self._task.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch_client(self) -> None:
         while True:
             message = await hear(self._receive)
             if message["type"] == "http.disconnect":
                 break
-        if self._linger:
+        if self._drain:
             self._ping = None
-            self._lingers = True
-            self._left()
-            await asyncio.sleep(self._linger)
+            self._draining = True
+            self._on_disconnect()
+            await asyncio.sleep(self._drain)
         self._stop(ClientDisconnected())
 
     def _tick(self) -> None:
         if self._done or self._cause is not None:
             return
-        if self._watcher is None:
-            self._watcher = self._loop.create_task(self._watch())
+        if self._client_watcher is None:
+            self._client_watcher = self._loop.create_task(self._watch_client())
         now = self._loop.time()
         if now >= self._content_by:
             return self._stop(FirstTokenTimeout(self._first_content))

@@ -253,8 +253,8 @@ def trial_faults(snapshot: ConfigSnapshot) -> list[str]:
         alone = msgspec.structs.replace(snapshot.settings, upstreams=(upstreams[n],))
         providers = Providers()
         try:
-            made = await providers.take(msgspec.structs.replace(snapshot, settings=alone))
-            await providers.give_back(made.values())
+            made = await providers.acquire(msgspec.structs.replace(snapshot, settings=alone))
+            await providers.release(made.values())
         except Exception as error:
             # Errors of the system name files. Others may quote a password.
             reason = str(error) if isinstance(error, OSError) else type(error).__name__

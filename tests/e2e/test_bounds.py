@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.api.responses.expand import MOST_TURNS
+from edge.api.responses.expand import MAX_TURNS
 from edge.dialects.data_urls import MOST_QUOTED
 from edge.dialects.json_schema import MOST_EXPANDED, MOST_NODES, MOST_WALKED
-from edge.proxy.intake import LONGEST_NAME, MOST_MEMBERS
+from edge.proxy.intake import MAX_MEMBERS, MAX_NAME
 from edge.requests import body_limits
 from middlewares.body import FREE_PIECES, LEAST_PIECE
 from tests.e2e.hostile.arena import Helper, document
@@ -189,10 +189,10 @@ def test_a_body_has_a_bound_in_members(attacked: Gateway, name: str) -> None:
     dialect = DIALECTS[name]
     few = len(json.loads(dialect.body(name)))
     for more in (0, 1):
-        members = {f"x{n}": 0 for n in range(MOST_MEMBERS - few + more)}
+        members = {f"x{n}": 0 for n in range(MAX_MEMBERS - few + more)}
         answer = _post(attacked, dialect, dialect.body(name, **members))
         assert answer.status_code == (400 if more else 200), answer.text
-    assert f"more than {MOST_MEMBERS} members" in answer.json()["error"]["message"]
+    assert f"more than {MAX_MEMBERS} members" in answer.json()["error"]["message"]
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def test_a_data_url_that_is_quoted_has_a_bound(
 
 def test_a_name_of_a_model_has_a_bound_in_length(attacked: Gateway) -> None:
     """No model may have so long a name, so the longest is not found."""
-    dialect, name = DIALECTS["chat"], "m" * LONGEST_NAME
+    dialect, name = DIALECTS["chat"], "m" * MAX_NAME
     for within, beyond in (
         (dialect.body(name), dialect.body(name + "m")),
         (dialect.body("chat", models=[name]), dialect.body("chat", models=[name + "m"])),
@@ -314,7 +314,7 @@ def test_a_name_of_a_model_has_a_bound_in_length(attacked: Gateway) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
         answer = _post(attacked, dialect, beyond)
         assert answer.status_code == 400
-        assert f"1 to {LONGEST_NAME} characters" in answer.json()["error"]["message"]
+        assert f"1 to {MAX_NAME} characters" in answer.json()["error"]["message"]
 
 
 _GROW = """
@@ -330,16 +330,16 @@ def test_a_conversation_has_a_bound_in_turns_and_in_items(attacked: Gateway) -> 
     dialect = DIALECTS["resp"]
     kept = _post(attacked, dialect, encode({"model": "chat", "input": "Hi"})).json()["id"]
     with closing(sqlite3.connect(attacked.database, timeout=DEADLINE)) as database, database:
-        database.execute(_GROW, {"most": MOST_TURNS + 1, "id": kept})
-    for turn, status in ((MOST_TURNS, 200), (MOST_TURNS + 1, 413)):
+        database.execute(_GROW, {"most": MAX_TURNS + 1, "id": kept})
+    for turn, status in ((MAX_TURNS, 200), (MAX_TURNS + 1, 413)):
         body = dialect.body("chat", previous_response_id=f"resp_turn{turn}")
         answer = _post(attacked, dialect, body)
         assert answer.status_code == status, answer.text
     error = answer.json()["error"]
-    assert f"more than {MOST_TURNS} responses" in error["message"]
+    assert f"more than {MAX_TURNS} responses" in error["message"]
     assert error["param"] == "previous_response_id"
-    before = {"previous_response_id": f"resp_turn{MOST_TURNS}"}
-    new = body_limits.MOST_MESSAGES - MOST_TURNS - 1  # an item in each turn, and one answer
+    before = {"previous_response_id": f"resp_turn{MAX_TURNS}"}
+    new = body_limits.MOST_MESSAGES - MAX_TURNS - 1  # an item in each turn, and one answer
     for more in (0, 1):
         said = Raw(array(dialect.message, new + more))
         body = encode({"model": "claude", "store": False, **before, "input": said})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.proxy.whole_answers import MOST_ANSWER, MOST_VECTORS
+from edge.proxy.answer_memory import MAX_ANSWER, MAX_VECTORS
 
 from .program import Gateway, peak_rss, until
 from .scripted_upstream import Answer, ScriptedUpstream, scripted_upstream
@@ -63,12 +63,12 @@ def upstream() -> Iterator[ScriptedUpstream]:
         "large": [Answer(wire="embeddings", pieces=vectors(COUNT))],
         "huge": [Answer(wire="embeddings", pieces=vectors(3 * COUNT))],
         "within": [
-            Answer(wire="chat", pieces=text(MOST_ANSWER)),
-            Answer(wire="embeddings", pieces=one_vector(MOST_VECTORS)),
+            Answer(wire="chat", pieces=text(MAX_ANSWER)),
+            Answer(wire="embeddings", pieces=one_vector(MAX_VECTORS)),
         ],
         "beyond": [
-            Answer(wire="chat", pieces=text(MOST_ANSWER + 1)),
-            Answer(wire="embeddings", pieces=one_vector(MOST_VECTORS + 1)),
+            Answer(wire="chat", pieces=text(MAX_ANSWER + 1)),
+            Answer(wire="embeddings", pieces=one_vector(MAX_VECTORS + 1)),
         ],
     }
     with scripted_upstream(scripts) as server:
@@ -143,11 +143,11 @@ def test_answer_within_the_bound_is_served_and_beyond_counts_as_failed(gateway: 
     asked = {"messages": [{"role": "user", "content": "Hi"}]}
     served = gateway.post(CHAT, {"model": "within", **asked})
     assert served.status_code == 200
-    assert served.content.endswith(b'A"' + text(MOST_ANSWER)[-1][1:])
+    assert served.content.endswith(b'A"' + text(MAX_ANSWER)[-1][1:])
     refused = gateway.post(CHAT, {"model": "beyond", **asked})
     assert refused.status_code == 502, refused.text
     said = gateway.request_line(refused.headers["x-request-id"])
-    assert f"larger than {MOST_ANSWER} bytes" in json.dumps(said)
+    assert f"larger than {MAX_ANSWER} bytes" in json.dumps(said)
 
 
 def test_vectors_within_the_bound_are_served_and_beyond_are_refused_by_name(
@@ -155,9 +155,9 @@ def test_vectors_within_the_bound_are_served_and_beyond_are_refused_by_name(
 ) -> None:
     served = gateway.post("/v1/embeddings", {"model": "within", "input": "a"})
     assert served.status_code == 200
-    assert MOST_VECTORS - 100 < len(served.content) < MOST_VECTORS + 100
+    assert MAX_VECTORS - 100 < len(served.content) < MAX_VECTORS + 100
     refused = gateway.post("/v1/embeddings", {"model": "beyond", "input": "a"})
     assert refused.status_code == 413
-    assert f"larger than {MOST_VECTORS} bytes" in refused.json()["error"]["message"]
+    assert f"larger than {MAX_VECTORS} bytes" in refused.json()["error"]["message"]
     (worker,) = gateway.workers
     assert peak_rss(worker.pid) < MOST_RSS

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from edge.api.account import AccountApp
-from edge.api.handlers import handlers, stateful
-from edge.api.health import open_app
+from edge.api.handlers import handlers, responses_layer
+from edge.api.health import health_app
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.billing.usage_report import UsageReport
@@ -267,7 +267,7 @@ class ScriptedGateway:
             accounts=self.accounts,
             ledger_writer=self.ledger_writer,
             replays=MemoryReplays(),
-            stateful=stateful(
+            responses_layer=responses_layer(
                 self.settings,
                 metrics=self.metrics,
                 responses=self.responses,
@@ -287,7 +287,7 @@ class ScriptedGateway:
             metrics=self.metrics,
             estimator=self.estimator,
             log=lambda event, **fields: self.log.append({"event": event, **fields}),
-            open_app=open_app(
+            health_app=health_app(
                 self.settings,
                 self.catalog,
                 self.metrics,

@@ -207,7 +207,7 @@ async def test_adopt_changed_certificate_makes_a_new_upstream(world: World, tmp_
         }
 
     providers = Providers(make)
-    taken = [(await providers.take(one))["up"] for one in (posts[0], posts[1], posts[1])]
+    taken = [(await providers.acquire(one))["up"] for one in (posts[0], posts[1], posts[1])]
     assert seen == [b"first", b"second"]
     assert taken[0] is not taken[1]
     assert taken[1] is taken[2]

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.api.responses.items import KeptItem, listed
+from edge.api.responses.items import KeptItem, as_listed
 from edge.config.units import Credits, Duration, RateSetting, Size
 from edge.dialects.openai_responses.passthrough import SEQUENCE_NUMBER
 from edge.vendors.errors.body import read_error
@@ -106,7 +106,7 @@ def test_sequence_number_of_too_many_digits_is_none() -> None:
 
 def test_listed_item_with_numbers_that_nobody_can_write_is_shown() -> None:
     raw = msgspec.Raw(b'{"type":"x","a":%b,"b":1e999999,"c":1.5,"d":-7}' % MANY.encode())
-    shown = listed(KeptItem("id", raw))
+    shown = as_listed(KeptItem("id", raw))
     assert json.loads(json.dumps(shown, allow_nan=False))["d"] == -7
     assert (shown["a"], shown["b"], shown["c"]) == (MANY, "1e999999", 1.5)
 

@@ -30,7 +30,7 @@ from edge.dialects.events import Event, Reply, fold
 from edge.dialects.foreign_signatures import without_foreign_signatures
 from edge.dialects.passthrough import UpstreamError, decode_fields
 from edge.endpoints import ENDPOINTS
-from edge.proxy.stream_forms import as_stream, put_together
+from edge.proxy.form_conversion import body_of_stream, stream_of_body
 from edge.proxy.translate import CLIENTS, UPSTREAMS
 from edge.routing import conversation_key
 from middlewares import sse
@@ -148,12 +148,12 @@ def turn(dialect: Dialect, data: bytes) -> None:
     """A stream in answer to an unstreamed request, and the same bytes as the reverse."""
     body: bytes | None = None
     with suppress(UpstreamError):
-        body = put_together(data, dialect)
+        body = body_of_stream(data, dialect)
     if body is not None:
         again = fold(UPSTREAMS[dialect].read(body))
         assert again.failed is None, "what was put together cannot be read"
     with suppress(UpstreamError):
-        as_stream(data, dialect)
+        stream_of_body(data, dialect)
 
 
 # Callers' requests -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from edge.dialects.conversation import (
 )
 from edge.dialects.events import Reply, fold
 from edge.dialects.split_characters import CharacterJoiner
-from edge.proxy.stream_forms import as_stream, put_together
+from edge.proxy.form_conversion import body_of_stream, stream_of_body
 from edge.proxy.translate import UPSTREAMS
 from middlewares.exchange import Dialect
 
@@ -66,7 +66,7 @@ def test_stream_put_together_is_the_answer_that_it_makes(dialect: Dialect) -> No
     for name, case in cases(dialect):
         stream = case.stream()
         if stream is not None:
-            made = plain(dialect, put_together(stream, dialect))
+            made = plain(dialect, body_of_stream(stream, dialect))
             assert told(made) == told(streamed(dialect, stream)), name
 
 
@@ -75,5 +75,5 @@ def test_whole_answer_as_a_stream_is_the_same_answer(dialect: Dialect) -> None:
     for name, case in cases(dialect):
         body = case.body()
         if body is not None:
-            made = streamed(dialect, as_stream(body, dialect))
+            made = streamed(dialect, stream_of_body(body, dialect))
             assert told(made) == told(plain(dialect, body)), name

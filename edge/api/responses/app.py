@@ -26,10 +26,10 @@ from middlewares.problem import Problem, expected
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import ResponseStore
 
-from .expand import MOST_TURNS, Expanded, Fields, expand, unavailable, value_of
+from .expand import MAX_TURNS, Expanded, Fields, expand, unavailable, value_of
 from .items import is_id, shown_id
 from .page import Query, page, query_of
-from .record import ResponseRecord, put_together
+from .record import ResponseRecord, restored_answer
 
 _FALSE = msgspec.Raw(b"false")
 _READ = ("GET", "HEAD")
@@ -49,7 +49,7 @@ class ResponsesApp:
         `estimate` and `media` should be; asked again where a request means more than its body says.
         None leaves them.
     patience: seconds the end of an answer may wait for the store.
-    lost: called for each answer that should have been kept and was not.
+    on_lost: called for each answer that should have been kept and was not.
     clock: Unix seconds.
     """
 
@@ -63,7 +63,7 @@ class ResponsesApp:
         limit: int = 32 << 20,
         estimate_body: Callable[[str, bytes, str], tuple[int, int, bool]] | None = None,
         patience: float = 5.0,
-        lost: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time,
     ) -> None:
         self._forward = forward
@@ -73,7 +73,7 @@ class ResponsesApp:
         self._limit = limit
         self._estimate_body = estimate_body
         self._patience = patience
-        self._lost = lost
+        self._on_lost = on_lost
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,7 +101,7 @@ class ResponsesApp:
         _check(fields)
         owner = _owner(exchange)
         large = exchange.large
-        fields = await self._revealed(fields, owner or "", row.codec, large=large)
+        fields = await self._open_compactions(fields, owner or "", row.codec, large=large)
         asked = _flag(fields, "store") is not False
         expanded = await expand(
             fields,
@@ -116,15 +116,15 @@ class ResponsesApp:
         if opened.get("input") is not fields.get("input"):
             # What is continued may begin with a compaction too.
             large = large or len(opened.get("input", b"")) > _LARGE
-            opened = await self._revealed(opened, owner or "", None, large=large)
+            opened = await self._open_compactions(opened, owner or "", None, large=large)
         if opened.get("input") is not exchange.fields.get("input"):
             exchange.whole = False
-            await self._weigh_again(exchange, opened, owner or "")
+            await self._quote_again(exchange, opened, owner or "")
         exchange.fields = opened
         if row.codec == "responses":
             self._keep_answer(exchange, expanded, owner if asked else None)
 
-    async def _weigh_again(self, exchange: Exchange, fields: Fields, owner: str) -> None:
+    async def _quote_again(self, exchange: Exchange, fields: Fields, owner: str) -> None:
         """The request means `fields`, which are more than its body said."""
         if self._estimate_body is not None:
             whole = msgspec.json.encode(fields)
@@ -148,7 +148,7 @@ class ResponsesApp:
                 new=expanded.new,
                 keep=self._keep,
                 patience=self._patience,
-                lost=self._lost,
+                on_lost=self._on_lost,
                 clock=self._clock,
             )
         else:  # an upstream with a store of its own is not to keep it either
@@ -163,7 +163,7 @@ class ResponsesApp:
         assert self._estimate_body is not None
         return self._estimate_body(exchange.resolved[0].entry, whole, owner)
 
-    async def _revealed(
+    async def _open_compactions(
         self, fields: Fields, owner: str, codec: Codec | None, *, large: bool
     ) -> Fields:
         """`fields` with compactions of ours opened; the seal is there once this has returned."""
@@ -193,7 +193,7 @@ class ResponsesApp:
             raise unavailable(raised) from raised
         if kept is None:
             raise _unknown(response_id)
-        return put_together(kept)
+        return restored_answer(kept)
 
     async def _delete(self, exchange: Exchange, response_id: str) -> bytes:
         store, owner = self._allowed(exchange, response_id)
@@ -208,7 +208,7 @@ class ResponsesApp:
     async def _input_items(self, exchange: Exchange, response_id: str, query: Query) -> bytes:
         store, owner = self._allowed(exchange, response_id)
         try:
-            turns = await store.conversation(owner, response_id, self._clock(), MOST_TURNS)
+            turns = await store.conversation(owner, response_id, self._clock(), MAX_TURNS)
         except StoreUnavailable as raised:
             raise unavailable(raised) from raised
         if not turns:

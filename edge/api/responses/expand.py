@@ -25,14 +25,14 @@ from .items import (
     is_id,
     items_of,
     joined,
-    made,
+    output_items,
     shown_id,
     user_message,
 )
 
 Fields = dict[str, msgspec.Raw]
 
-MOST_TURNS = 10_000
+MAX_TURNS = 10_000
 """Responses of one conversation that are read at most."""
 
 _LARGE = 256 << 10
@@ -72,7 +72,7 @@ async def expand(
     Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
     request_too_large, store_unavailable (no answer from the store).
     """
-    kept = _Kept(owner, store, now)
+    kept = _OwnedResponses(owner, store, now)
     previous = _previous(fields)
     turns = [] if previous is None else await kept.conversation(previous)
     if turns:
@@ -87,11 +87,11 @@ async def expand(
     if found and extend is not None:
         extend(sum(len(item.raw) for item in found))
     if large:
-        return await run_in_thread(partial(_put_together, fields, said, found, previous, limit))
-    return _put_together(fields, said, found, previous, limit)
+        return await run_in_thread(partial(_assemble, fields, said, found, previous, limit))
+    return _assemble(fields, said, found, previous, limit)
 
 
-class _Kept:
+class _OwnedResponses:
     """What one owner may refer to."""
 
     def __init__(self, owner: str | None, store: ResponseStore | None, now: float) -> None:
@@ -105,7 +105,7 @@ class _Kept:
         if self._store is not None and self._owner is not None and is_id(response_id):
             try:
                 turns = await self._store.conversation(
-                    self._owner, response_id, self._now, MOST_TURNS + 1
+                    self._owner, response_id, self._now, MAX_TURNS + 1
                 )
             except StoreUnavailable as raised:
                 raise unavailable(raised) from raised
@@ -115,11 +115,11 @@ class _Kept:
                 message=f"Previous response with id '{shown_id(response_id)}' not found.",
                 param="previous_response_id",
             )
-        if len(turns) > MOST_TURNS:
+        if len(turns) > MAX_TURNS:
             raise Problem(
                 "request_too_large",
                 message="The conversation behind `previous_response_id` has more than "
-                f"{MOST_TURNS} responses.",
+                f"{MAX_TURNS} responses.",
                 param="previous_response_id",
             )
         return turns
@@ -133,7 +133,7 @@ class _Kept:
             turns = await self._store.holding(self._owner, askable, self._now)
         except StoreUnavailable as raised:
             raise unavailable(raised) from raised
-        return [item for turn in turns for item in made(turn)]
+        return [item for turn in turns for item in output_items(turn)]
 
 
 def unavailable(raised: StoreUnavailable) -> Problem:
@@ -169,7 +169,7 @@ def _new_items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
             raise expected("input", "a string or an array of items")
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _NewInput(msgspec.Struct, frozen=True):
     """What is kept of a conversation, and what a request newly says in it.
 
     references: by position in `new`, the ids that items only point to.
@@ -187,13 +187,13 @@ class _Said(msgspec.Struct, frozen=True):
         return dict.fromkeys(id_ for id_ in self.references.values() if id_ not in known)
 
 
-def _read(given: msgspec.Raw | None, turns: list[KeptTurn]) -> _Said:
+def _read(given: msgspec.Raw | None, turns: list[KeptTurn]) -> _NewInput:
     new = _new_items(given)
-    return _Said(list(history(turns)), new, _references(new))
+    return _NewInput(list(history(turns)), new, _references(new))
 
 
-def _put_together(
-    fields: Fields, said: _Said, found: list[KeptItem], previous: str | None, limit: int
+def _assemble(
+    fields: Fields, said: _NewInput, found: list[KeptItem], previous: str | None, limit: int
 ) -> Expanded:
     resolved = _resolved(said, found)
     rest = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
@@ -213,7 +213,7 @@ def _put_together(
     return Expanded(rest, previous, added)
 
 
-def _resolved(said: _Said, looked_up: list[KeptItem]) -> list[msgspec.Raw]:
+def _resolved(said: _NewInput, looked_up: list[KeptItem]) -> list[msgspec.Raw]:
     """What is new, itself when it has no references, else with what they point to.
 
     A reference to an item that the conversation already has adds nothing: a tool call that came

@@ -105,7 +105,7 @@ def user_message(text: msgspec.Raw) -> msgspec.Raw:
     )
 
 
-def again(item: msgspec.Raw) -> msgspec.Raw:
+def as_input(item: msgspec.Raw) -> msgspec.Raw:
     """An output item as input: without what answers alone may hold. Nulls mean nothing, and some
     servers refuse them.
     """
@@ -121,20 +121,20 @@ def again(item: msgspec.Raw) -> msgspec.Raw:
 def history(turns: list[KeptTurn]) -> Iterator[KeptItem]:
     """The items of whole turns, input before output, oldest first, ready to be sent again."""
     for turn in turns:
-        yield from given(turn)
-        yield from made(turn)
+        yield from input_items(turn)
+        yield from output_items(turn)
 
 
-def given(turn: KeptTurn) -> Iterator[KeptItem]:
+def input_items(turn: KeptTurn) -> Iterator[KeptItem]:
     """The input items of a turn."""
     for n, raw in enumerate(items_of(turn.input)):
         yield KeptItem(_id_of(head_of(raw), f"{turn.id}\0in\0{n}"), raw)
 
 
-def made(turn: KeptTurn) -> Iterator[KeptItem]:
+def output_items(turn: KeptTurn) -> Iterator[KeptItem]:
     """The output items of a turn, ready to be sent again."""
     for n, raw in enumerate(items_of(turn.output)):
-        yield KeptItem(_id_of(head_of(raw), f"{turn.id}\0out\0{n}"), again(raw))
+        yield KeptItem(_id_of(head_of(raw), f"{turn.id}\0out\0{n}"), as_input(raw))
 
 
 def _id_of(head: ItemHead, place: str) -> str:
@@ -158,7 +158,7 @@ def _number(text: str) -> int | float | str:
     return number if isfinite(number) else text
 
 
-def listed(item: KeptItem) -> dict[str, Any]:
+def as_listed(item: KeptItem) -> dict[str, Any]:
     """The item as an answer shows it: short forms written out, with id and status."""
     text = bytes(item.raw).decode("utf-8", "replace")  # nobody has looked into it before
     shown: dict[str, Any] = json.loads(text, parse_int=_number, parse_float=_number)

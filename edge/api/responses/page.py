@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from middlewares.problem import Problem, expected
 from middlewares.stores.responses.base import KeptTurn
 
-from .items import given, history, listed
+from .items import as_listed, history, input_items
 
 _USUAL = 20
 _MOST = 100
@@ -30,7 +30,7 @@ def page(turns: list[KeptTurn], query: Query) -> dict[str, Any]:
     """
     limit = _limit(query)
     newest_first = _order(query) == "desc"
-    items = [*history(turns[:-1]), *given(turns[-1])] if turns else []
+    items = [*history(turns[:-1]), *input_items(turns[-1])] if turns else []
     if newest_first:
         items.reverse()
     if after := query.get("after", [""])[-1]:
@@ -41,7 +41,7 @@ def page(turns: list[KeptTurn], query: Query) -> dict[str, Any]:
     shown = items[:limit]
     return {
         "object": "list",
-        "data": [listed(item) for item in shown],
+        "data": [as_listed(item) for item in shown],
         "first_id": shown[0].id if shown else None,
         "last_id": shown[-1].id if shown else None,
         "has_more": len(items) > limit,

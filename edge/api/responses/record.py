@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from edge.proxy.whole_answers import LARGE
+from edge.proxy.answer_memory import LARGE
 from edge.requests.untyped_json import decode_any
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.stores.errors import StoreUnavailable
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 
 
-def taken_apart(
+def stored_form(
     answer: bytes,
     *,
     owner: str,
@@ -60,7 +60,7 @@ def taken_apart(
     )
 
 
-def put_together(kept: Kept) -> bytes:
+def restored_answer(kept: Kept) -> bytes:
     """The answer that `kept` was made of, as JSON."""
     members = _decode_members(kept.answer)
     members["output"] = msgspec.Raw(kept.output)
@@ -72,7 +72,7 @@ class ResponseRecord:
 
     new: the items of its request, as JSON. previous: id of the response that it continues.
     keep: seconds for which it is stored. patience: seconds that storing it may take.
-    lost: called when it could not be stored. clock: Unix seconds.
+    on_lost: called when it could not be stored. clock: Unix seconds.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ResponseRecord:
         new: bytes,
         keep: float,
         patience: float,
-        lost: Callable[[], None],
+        on_lost: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -97,14 +97,14 @@ class ResponseRecord:
         self._new = new
         self._keep = keep
         self._patience = patience
-        self._lost = lost
+        self._on_lost = on_lost
         self._clock = clock
 
     async def save(self, answer: bytes) -> None:
         """Store the answer. Never fails: an answer that cannot be stored is still an answer."""
         try:
             take = partial(
-                taken_apart,
+                stored_form,
                 answer,
                 owner=self._owner,
                 model=self._model,
@@ -120,7 +120,7 @@ class ResponseRecord:
             async with asyncio.timeout(self._patience):
                 await self._store.save(kept)
         except Exception as raised:
-            self._lost()
+            self._on_lost()
             expected = isinstance(raised, StoreUnavailable | TimeoutError | ValueError)
             _log.error(
                 "cannot store the response of request %s: %s",

@@ -72,7 +72,7 @@ _EFFORT = Correction("drop", "output_config.effort")
 _THINKING = Correction("drop", "thinking")
 
 
-def changed(fields: Fields, change: Correction, dialect: Dialect) -> Fields:
+def apply_correction(fields: Fields, change: Correction, dialect: Dialect) -> Fields:
     """`fields`, the members of an upstream's body in `dialect`, with `change` made in them; itself
     if there is nothing to change, or it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What each target was found not to take, so that the requests after begin with it corrected."""
+"""Request corrections that are remembered for each target."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -9,25 +9,25 @@ from middlewares.exchange import Target
 from .change import Correction
 
 
-class Learned:
-    """Lasting changes by target, for `keep` seconds each; then the target is asked again as ever.
+class LearnedCorrections:
+    """Lasting corrections by target. Each is forgotten after `ttl` seconds.
 
-    most: targets that are remembered; beyond, the one that was learnt of longest ago is forgotten.
-    each: changes of one target. clock: seconds.
+    max_targets: targets that are remembered; beyond, the oldest one is forgotten.
+    max_per_target: corrections of one target. clock: seconds.
     """
 
     def __init__(
         self,
         *,
-        keep: float = 3600.0,
-        most: int = 1000,
-        each: int = 16,
+        ttl: float = 3600.0,
+        max_targets: int = 1000,
+        max_per_target: int = 16,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._keep = keep
-        self._each = each
+        self._ttl = ttl
+        self._max_per_target = max_per_target
         self._clock = clock
-        self._targets: BoundedMap[Target, dict[Correction, float]] = BoundedMap(most)
+        self._targets: BoundedMap[Target, dict[Correction, float]] = BoundedMap(max_targets)
 
     def __bool__(self) -> bool:
         """Whether anything is remembered."""
@@ -51,8 +51,8 @@ class Learned:
         if not lasting:
             return
         known = self._targets.get(target, {})
-        until = self._clock() + self._keep
+        until = self._clock() + self._ttl
         for change in lasting:
-            if len(known) < self._each:
+            if len(known) < self._max_per_target:
                 known[change] = until
         self._targets.put(target, known)

@@ -21,7 +21,7 @@ from edge.vendors.errors.causes import unquoted
 from edge.vendors.errors.members import UNSUPPORTED, named, root_of
 from middlewares.exchange import Dialect
 
-from .change import Correction, changed
+from .change import Correction, apply_correction
 
 STATUSES = (400, 422)
 """Under which members are refused."""
@@ -162,7 +162,7 @@ class Remedy(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def remedy_of(status: int, refusal: bytes, sent: bytes, dialect: Dialect) -> Remedy | None:
+def find_remedy(status: int, refusal: bytes, sent: bytes, dialect: Dialect) -> Remedy | None:
     """How to ask again; None when the refusal says nothing that could be put right here.
 
     refusal: the body of the refusal. sent: the body of the request, in `dialect`.
@@ -181,19 +181,19 @@ def remedy_of(status: int, refusal: bytes, sent: bytes, dialect: Dialect) -> Rem
         changes = [replace(change, lasting=False) for change in changes]
     now = fields
     for change in changes:
-        left = changed(now, change, dialect)
+        left = apply_correction(now, change, dialect)
         if left is now:
             return None
         now = left
     return Remedy(tuple(changes), encode(now)) if changes else None
 
 
-def corrected(body: bytes, changes: tuple[Correction, ...], dialect: Dialect) -> Remedy:
+def apply_corrections(body: bytes, changes: tuple[Correction, ...], dialect: Dialect) -> Remedy:
     """`body` with those of `changes` that it needs."""
     fields = decode_fields(body)
     made = []
     for change in changes:
-        left = changed(fields, change, dialect)
+        left = apply_correction(fields, change, dialect)
         if left is not fields:
             made.append(change)
             fields = left

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from edge.proxy.intake import MOST_MEMBERS, MOST_MODELS
+from edge.proxy.intake import MAX_MEMBERS, MAX_MODELS
 from edge.requests import body_limits
 
 from .kinds import DIALECTS, Dialect, Raw, array, encode
@@ -120,7 +120,7 @@ BOUNDS = (
         "length of a stop string", body_limits.LONGEST_STOP, _long_stop, callers=("chat", "claude")
     ),
     Bound("metadata", body_limits.MOST_METADATA, _metadata),
-    Bound("models", MOST_MODELS, _models),
+    Bound("models", MAX_MODELS, _models),
     Bound(
         "embedded texts",
         body_limits.MOST_INPUTS,
@@ -132,7 +132,7 @@ BOUNDS = (
 """Those that are exact."""
 
 ROUGH = (
-    Bound("members", MOST_MEMBERS, _members),
+    Bound("members", MAX_MEMBERS, _members),
     Bound("values", body_limits.MOST_VALUES, _values),
     Bound("containers", body_limits.MOST_CONTAINERS, _containers),
 )

@@ -315,7 +315,7 @@ def test_what_is_written_anew_in_its_own_dialect_is_cleaned_first(foreign: int) 
         ["anthropic"],
         TargetModel(model="claude-opus-4-5"),
         estimator=Estimator(),
-        passing=False,
+        allow_passthrough=False,
         foreign=foreign,
     )
     assert crossing is not None

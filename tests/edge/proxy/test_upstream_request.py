@@ -1,4 +1,4 @@
-"""Requests that are corrected where their target refuses a member, inside the whole chain."""
+"""Requests that are corrected when their target refuses a member, inside the whole chain."""
 
 import json
 from typing import Any

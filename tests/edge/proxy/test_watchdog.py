@@ -17,17 +17,17 @@ class Client:
 
     def __init__(self, *messages: Message) -> None:
         self._messages = list(messages)
-        self._left = asyncio.Event()
+        self._on_disconnect = asyncio.Event()
         self.asked = asyncio.Event()
 
     def leave(self) -> None:
-        self._left.set()
+        self._on_disconnect.set()
 
     async def __call__(self) -> Message:
         self.asked.set()
         if self._messages:
             return self._messages.pop(0)
-        await self._left.wait()
+        await self._on_disconnect.wait()
         return {"type": "http.disconnect"}
 
 
@@ -133,7 +133,7 @@ async def test_pings_are_not_content() -> None:
 async def test_content_lifts_the_limit() -> None:
     pings = Pings()
     async with Watchdog(Client(), ping=pings, hold=0, silence=0.02, first_content=0.15) as watch:
-        watch.content()
+        watch.content_started()
         await within(5, pings.until(12))  # twelve silences outlast the limit
 
 

@@ -73,7 +73,7 @@ class ScriptedGateway:
             self._forward,
             store=store,
             sealing=Sealing(MemorySecretStore()),
-            lost=self._lose,
+            on_lost=self._lose,
             clock=lambda: self.now,
             **options,
         )

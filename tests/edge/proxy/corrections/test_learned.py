@@ -1,7 +1,7 @@
 """How long and of how many targets it is remembered what they do not take."""
 
 from edge.proxy.corrections.change import NO_STREAM_OPTIONS, Correction
-from edge.proxy.corrections.learned import Learned
+from edge.proxy.corrections.learned import LearnedCorrections
 from middlewares.exchange import Target
 
 A, B, C = (Target("up", name) for name in "abc")
@@ -17,7 +17,7 @@ class Clock:
 
 
 def test_lasting_changes_are_remembered_of_their_target_alone() -> None:
-    learned = Learned()
+    learned = LearnedCorrections()
     assert not learned
     learned.add(A, [ONCE])
     assert not learned
@@ -30,7 +30,7 @@ def test_lasting_changes_are_remembered_of_their_target_alone() -> None:
 
 def test_a_change_is_forgotten_after_its_time() -> None:
     clock = Clock()
-    learned = Learned(keep=60, clock=clock)
+    learned = LearnedCorrections(ttl=60, clock=clock)
     learned.add(A, [NO_STREAM_OPTIONS])
     clock.now = 30
     learned.add(A, [OTHER])
@@ -42,7 +42,7 @@ def test_a_change_is_forgotten_after_its_time() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    learned = Learned(most=2, each=1)
+    learned = LearnedCorrections(max_targets=2, max_per_target=1)
     for target in (A, B, C):
         learned.add(target, [NO_STREAM_OPTIONS, OTHER])
     assert [len(learned.of(target)) for target in (A, B, C)] == [0, 1, 1]

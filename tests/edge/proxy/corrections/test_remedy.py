@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.proxy.corrections.remedy import STATUSES, corrected, remedy_of
+from edge.proxy.corrections.remedy import STATUSES, apply_corrections, find_remedy
 from middlewares.exchange import Dialect
 
 USAGE = {"include_usage": True}
@@ -28,10 +28,10 @@ RESPONSES: dict[str, Any] = {"model": "m", "input": [{"role": "user", "content":
 def remedied(
     refusal: Any, sent: dict[str, Any], dialect: Dialect = "openai", status: int = 400
 ) -> tuple[dict[str, Any] | None, bool]:
-    """The corrected body, None if there is none, and whether the correction lasts."""
+    """The apply_corrections body, None if there is none, and whether the correction lasts."""
     if isinstance(refusal, str):
         refusal = {"error": {"message": refusal}}
-    found = remedy_of(status, json.dumps(refusal).encode(), json.dumps(sent).encode(), dialect)
+    found = find_remedy(status, json.dumps(refusal).encode(), json.dumps(sent).encode(), dialect)
     if found is None:
         return None, False
     return json.loads(found.body), all(change.lasting for change in found.changes)
@@ -192,7 +192,7 @@ def test_what_the_request_itself_may_have_said_is_never_remembered() -> None:
     for odd in ("x is not supported", "x" * 20_000):
         assert remedied(refusal, {**CHAT, "metadata": {"a": odd}}) == (CHAT, False)
     escaped = json.dumps({**CHAT, "metadata": {"a": "is not supported"}}).replace("n", "\\u006e")
-    found = remedy_of(400, json.dumps(refusal).encode(), escaped.encode(), "openai")
+    found = find_remedy(400, json.dumps(refusal).encode(), escaped.encode(), "openai")
     assert found is not None
     assert not found.changes[0].lasting
 
@@ -434,12 +434,12 @@ def test_developer_that_is_no_role_there_becomes_system() -> None:
 
 def test_learned_changes_are_made_only_where_there_is_something_to_change() -> None:
     refusal = json.dumps(forbidden("stream_options")).encode()
-    found = remedy_of(400, refusal, json.dumps(CHAT).encode(), "openai")
+    found = find_remedy(400, refusal, json.dumps(CHAT).encode(), "openai")
     assert found is not None
-    again = corrected(json.dumps(CHAT).encode(), found.changes, "openai")
+    again = apply_corrections(json.dumps(CHAT).encode(), found.changes, "openai")
     assert (again.changes, again.body) == (found.changes, found.body)
     other = json.dumps(without(CHAT, "stream_options")).encode()
-    untouched = corrected(other, found.changes, "openai")
+    untouched = apply_corrections(other, found.changes, "openai")
     assert untouched.changes == ()
     assert untouched.body is other
 
@@ -462,5 +462,5 @@ def test_odd_members_of_the_request_are_left_to_the_upstream(value: Any, dialect
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_garbage_has_no_remedy(refusal: bytes, sent: bytes) -> None:
-    found = remedy_of(400, refusal, sent, "openai")
+    found = find_remedy(400, refusal, sent, "openai")
     assert found is None or json.loads(found.body) != json.loads(sent)

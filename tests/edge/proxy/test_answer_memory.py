@@ -1,11 +1,11 @@
-"""Large answers that are not streamed: one at a time, within a room, and cut where nobody reads."""
+"""Large answers that are not streamed: one at a time, within a memory, and cut where nobody reads."""
 
 import asyncio
 from contextlib import closing
 
 import pytest
 
-from edge.proxy.whole_answers import FREE, STALLED, AnswerMemory, HeldAnswer
+from edge.proxy.answer_memory import FREE, STALLED, AnswerMemory, HeldAnswer
 from edge.upstreams.bodies import BodyTooLarge, read_all
 from middlewares.asgi import Message
 
@@ -51,27 +51,27 @@ class Client:
         self.ended = not message.get("more_body", False)
 
 
-async def answered(room: AnswerMemory, size: int, client: Client) -> bool:
-    with closing(HeldAnswer(room)) as held:
+async def answered(memory: AnswerMemory, size: int, client: Client) -> bool:
+    with closing(HeldAnswer(memory)) as held:
         return await held.send(client.send, await read_all(Pieces(size), 64 * MiB, held.grow))
 
 
 async def test_a_small_answer_counts_nowhere() -> None:
-    room = AnswerMemory(MiB)
-    with closing(HeldAnswer(room)) as held:
+    memory = AnswerMemory(MiB)
+    with closing(HeldAnswer(memory)) as held:
         assert len(await read_all(Pieces(1), 64 * MiB, held.grow)) == FREE
-        assert (room.held, held.size) == (0, 0)
+        assert (memory.held, held.size) == (0, 0)
 
 
 async def test_a_large_answer_is_sent_whole_and_leaves_the_room() -> None:
-    room, client = AnswerMemory(8 * MiB), Client(reads=True)
-    assert await answered(room, 5, client)
-    assert client.taken == 5 * MiB and client.ended and room.held == 0
+    memory, client = AnswerMemory(8 * MiB), Client(reads=True)
+    assert await answered(memory, 5, client)
+    assert client.taken == 5 * MiB and client.ended and memory.held == 0
 
 
 async def test_only_one_large_answer_is_read_at_a_time() -> None:
-    room, responses = AnswerMemory(64 * MiB), [Pieces(4), Pieces(4)]
-    with closing(HeldAnswer(room)) as first, closing(HeldAnswer(room)) as second:
+    memory, responses = AnswerMemory(64 * MiB), [Pieces(4), Pieces(4)]
+    with closing(HeldAnswer(memory)) as first, closing(HeldAnswer(memory)) as second:
         body = await read_all(responses[0], 64 * MiB, first.grow)
         waiting = asyncio.ensure_future(read_all(responses[1], 64 * MiB, second.grow))
         await asyncio.sleep(60)
@@ -81,51 +81,51 @@ async def test_only_one_large_answer_is_read_at_a_time() -> None:
 
 
 async def test_a_turn_given_to_one_that_has_left_passes_on() -> None:
-    room = AnswerMemory(64 * MiB)
-    with closing(HeldAnswer(room)) as first:
+    memory = AnswerMemory(64 * MiB)
+    with closing(HeldAnswer(memory)) as first:
         await read_all(Pieces(2), 64 * MiB, first.grow)
-        left = asyncio.ensure_future(answered(room, 2, Client(reads=True)))
-        next_ = asyncio.ensure_future(answered(room, 2, Client(reads=True)))
+        left = asyncio.ensure_future(answered(memory, 2, Client(reads=True)))
+        next_ = asyncio.ensure_future(answered(memory, 2, Client(reads=True)))
         await asyncio.sleep(1)
     left.cancel()
     assert await next_
 
 
 async def test_who_takes_nothing_is_cut_only_when_the_room_is_wanted() -> None:
-    room, idle, client = AnswerMemory(8 * MiB), Client(reads=False), Client(reads=True)
-    stuck = asyncio.ensure_future(answered(room, 6, idle))
+    memory, idle, client = AnswerMemory(8 * MiB), Client(reads=False), Client(reads=True)
+    stuck = asyncio.ensure_future(answered(memory, 6, idle))
     await asyncio.sleep(100 * STALLED)
-    assert not stuck.done() and room.held == 6 * MiB
-    assert await answered(room, 2, client)  # which still fits
+    assert not stuck.done() and memory.held == 6 * MiB
+    assert await answered(memory, 2, client)  # which still fits
     assert not stuck.done()
-    assert await answered(room, 4, client)
+    assert await answered(memory, 4, client)
     assert await stuck is False
-    assert not idle.ended and room.held == 0
+    assert not idle.ended and memory.held == 0
 
 
 async def test_who_reads_is_waited_for() -> None:
-    room, slow = AnswerMemory(8 * MiB), Client(reads=False)
-    sending = asyncio.ensure_future(answered(room, 6, slow))
+    memory, slow = AnswerMemory(8 * MiB), Client(reads=False)
+    sending = asyncio.ensure_future(answered(memory, 6, slow))
     await asyncio.sleep(1)
-    second = asyncio.ensure_future(answered(room, 6, Client(reads=True)))
+    second = asyncio.ensure_future(answered(memory, 6, Client(reads=True)))
     await asyncio.sleep(STALLED / 2)
     slow.reads.set()
     assert await sending and await second
 
 
 async def test_a_cancellation_while_it_is_sent_is_no_cut() -> None:
-    room = AnswerMemory(8 * MiB)
-    sending = asyncio.ensure_future(answered(room, 6, Client(reads=False)))
+    memory = AnswerMemory(8 * MiB)
+    sending = asyncio.ensure_future(answered(memory, 6, Client(reads=False)))
     await asyncio.sleep(1)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    assert room.held == 0
+    assert memory.held == 0
 
 
 async def test_an_answer_over_its_bound_is_read_no_further() -> None:
-    room, response = AnswerMemory(8 * MiB), Pieces(100)
-    with pytest.raises(BodyTooLarge), closing(HeldAnswer(room)) as held:
+    memory, response = AnswerMemory(8 * MiB), Pieces(100)
+    with pytest.raises(BodyTooLarge), closing(HeldAnswer(memory)) as held:
         await read_all(response, 3 * MiB, held.grow)
     assert response.read_ == 4
-    assert await answered(room, 2, Client(reads=True))  # the turn has passed on
+    assert await answered(memory, 2, Client(reads=True))  # the turn has passed on

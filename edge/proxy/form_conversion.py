@@ -24,28 +24,28 @@ from middlewares.exchange import Dialect
 from .translate import CLIENTS, UPSTREAMS
 
 _NULL = msgspec.Raw(b"null")
-_UNTOLD = (b"null", b"0")
-_ASKED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
+_NO_COUNT = (b"null", b"0")
+_USAGE_REQUESTED = {"stream_options": msgspec.Raw(b'{"include_usage":true}')}
 _FINISHED = (b'"completed"', b'"incomplete"')
 _DONE = b'"response.output_item.done"'
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
-def put_together(stream: bytes, dialect: Dialect) -> bytes:
+def body_of_stream(stream: bytes, dialect: Dialect) -> bytes:
     """The body of the answer that a whole `stream` of `dialect` makes. Raises UpstreamError."""
     reader = UPSTREAMS[dialect].reader()
-    splitter, halves = sse.Splitter(len(stream)), CharacterJoiner()
-    block = halves.join(splitter.split(stream) + splitter.rest() + b"\n\n") + halves.rest()
+    splitter, joiner = sse.Splitter(len(stream)), CharacterJoiner()
+    block = joiner.join(splitter.split(stream) + splitter.rest() + b"\n\n") + joiner.rest()
     reply = fold([*reader.decode(block), *reader.decode_end()])
     if reply.failed is not None:
         raise UpstreamError.by(reply.failed)
     made = decode_fields(_writer(dialect, stream=False).encode_body(reply))
     events = map(_fields_of, sse.split(block))  # a million may be: one at a time
-    return encode({**made, **(_response(events) if dialect == "responses" else _told(events))})
+    return encode({**made, **(_response(events) if dialect == "responses" else _counts_of(events))})
 
 
-def as_stream(body: bytes, dialect: Dialect) -> bytes:
+def stream_of_body(body: bytes, dialect: Dialect) -> bytes:
     """The stream in which `dialect` gives the whole answer `body`. Raises UpstreamError."""
     events = UPSTREAMS[dialect].read(body)
     for event in events:
@@ -55,9 +55,9 @@ def as_stream(body: bytes, dialect: Dialect) -> bytes:
     answer = _object(body)
     if dialect == "responses":
         answer.setdefault("service_tier", _NULL)
-    told = _told([answer])
+    counts = _counts_of([answer])
     hosted = [item for item in _items(answer.get("output")) if hosted_in(bytes(item))]
-    return b"".join(_telling(event, told, hosted) for event in sse.split(stream))
+    return b"".join(_with_counts(event, counts, hosted) for event in sse.split(stream))
 
 
 def _writer(dialect: Dialect, *, stream: bool) -> Writer:
@@ -65,7 +65,7 @@ def _writer(dialect: Dialect, *, stream: bool) -> Writer:
         model="whole",
         id=uuid4().hex,
         created=int(time()),
-        fields=_ASKED if stream else {},
+        fields=_USAGE_REQUESTED if stream else {},
         stream=stream,
     )
     codec = CONVERSATIONS[dialect].codec
@@ -73,20 +73,20 @@ def _writer(dialect: Dialect, *, stream: bool) -> Writer:
     return CLIENTS[codec].writer(caller)
 
 
-def _told(events: Iterable[Fields]) -> Fields:
+def _counts_of(events: Iterable[Fields]) -> Fields:
     """What the upstream counted, and at which tier. A later count goes before an earlier one, but
     for what it does not tell.
     """
     usage: Fields = {}
-    told: Fields = {}
+    counts: Fields = {}
     for fields in events:
         fields = {**fields, **_object(fields.get("message"))}
         for name, raw in _object(fields.get("usage")).items():
-            if bytes(raw) not in _UNTOLD or name not in usage:
+            if bytes(raw) not in _NO_COUNT or name not in usage:
                 usage[name] = raw
         if "service_tier" in fields:
-            told["service_tier"] = fields["service_tier"]
-    return {**told, "usage": msgspec.Raw(encode(usage))} if usage else told
+            counts["service_tier"] = fields["service_tier"]
+    return {**counts, "usage": msgspec.Raw(encode(usage))} if usage else counts
 
 
 def _response(events: Iterable[Fields]) -> Fields:
@@ -106,16 +106,16 @@ def _response(events: Iterable[Fields]) -> Fields:
     return {"service_tier": _NULL, **response}
 
 
-def _telling(event: bytes, told: Fields, hosted: list[msgspec.Raw]) -> bytes:
-    """`event` with `told` in place of its own count, if it has one."""
+def _with_counts(event: bytes, counts: Fields, hosted: list[msgspec.Raw]) -> bytes:
+    """`event` with `counts` in place of its own count, if it has one."""
     parsed = sse.parse(event)
     fields = _fields_of(event)
     response = _object(fields.get("response"))
     if _object(fields.get("usage")):
-        fields.update(told)
+        fields.update(counts)
     elif _object(response.get("usage")):
         output = [*_items(response.get("output")), *hosted]
-        changed: dict[str, Any] = {**response, **told, "output": output}
+        changed: dict[str, Any] = {**response, **counts, "output": output}
         fields["response"] = msgspec.Raw(encode(changed))
     else:
         return event

@@ -19,10 +19,10 @@ from edge.upstreams import Header, Response, Sink, pump
 from edge.upstreams.bodies import BOM, read_all
 from middlewares.exchange import Dialect
 
-from .stream_forms import as_stream, put_together
-from .whole_answers import LARGE, MOST_ANSWER
+from .answer_memory import LARGE, MAX_ANSWER
+from .form_conversion import body_of_stream, stream_of_body
 
-_LABEL = b"text/event-stream"
+_EVENT_STREAM = b"text/event-stream"
 _LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a line of an event stream begins (WHATWG HTML section 9.2.5)."""
 
@@ -37,18 +37,18 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
     for name, value in response.headers:
         if name == b"content-type":
             label = value.strip()
-            if label[: len(_LABEL)].lower() == _LABEL:
+            if label[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM:
                 return response
             break
-    head = await _beginning(response)
+    head = await _read_beginning(response)
     text = _text(head)
     if text.startswith(_LINES):
-        return _Begun(response, head)
+        return _PartlyReadResponse(response, head)
     if text.startswith(b"{"):
-        body = await read_all(_Begun(response, head), min(limit, MOST_ANSWER))
-        made = partial(as_stream, body, dialect)
+        body = await read_all(_PartlyReadResponse(response, head), min(limit, MAX_ANSWER))
+        made = partial(stream_of_body, body, dialect)
         stream = await run_in_thread(made) if len(body) >= LARGE else made()
-        return _Begun(response, stream, ended=True)
+        return _PartlyReadResponse(response, stream, ended=True)
     raise UpstreamError(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")
 
 
@@ -57,10 +57,10 @@ def whole_answer(body: bytes, dialect: Dialect) -> bytes:
     if body.startswith(b"{"):
         return body
     text = _text(body)
-    return put_together(text, dialect) if text.startswith(_LINES) else body
+    return body_of_stream(text, dialect) if text.startswith(_LINES) else body
 
 
-async def _beginning(response: Response) -> bytes:
+async def _read_beginning(response: Response) -> bytes:
     """The first bytes, enough to tell what they are the beginning of."""
     head = b""
     while more := await response.read():
@@ -79,7 +79,7 @@ def _text(head: bytes) -> bytes:
     return head.removeprefix(BOM).lstrip(b"\r\n\t ")
 
 
-class _Begun:
+class _PartlyReadResponse:
     """A response of which `head` was read already. ended: there is no more than that."""
 
     def __init__(self, response: Response, head: bytes, *, ended: bool = False) -> None:

@@ -22,16 +22,16 @@ FREE = 1 << 20
 """Bytes of an answer that is small."""
 LARGE = 256 << 10
 """Bytes from which on an answer is read beside the event loop."""
-MOST_ANSWER = 32 << 20
+MAX_ANSWER = 32 << 20
 """Bytes of an answer that is not streamed."""
-MOST_VECTORS = 64 << 20
+MAX_VECTORS = 64 << 20
 """Bytes of the same at /v1/embeddings."""
 LEAST_TAKEN = 256 << 10
 """Bytes a second at which a client must take a large answer while others wait for its room."""
 STALLED = 5.0
 """Seconds for which it may take nothing meanwhile."""
-_PIECE = 256 << 10
-_LOOK = 0.5
+_PIECE_BYTES = 256 << 10
+_CHECK_SECONDS = 0.5
 """Seconds between two looks at who takes nothing, while an answer waits for room."""
 
 
@@ -39,7 +39,7 @@ class AnswerMemory(Shared):
     """The large answers of one worker. most: bytes of those that are being sent, together with the
     one that is read."""
 
-    def __init__(self, most: int = MOST_VECTORS) -> None:
+    def __init__(self, most: int = MAX_VECTORS) -> None:
         self._most = most
         self._turn = asyncio.Lock()
         self._reading: HeldAnswer | None = None
@@ -54,13 +54,13 @@ class AnswerMemory(Shared):
         await self._turn.acquire()
         self._reading = held
 
-    async def _fit(self, size: int) -> None:
+    async def _wait_for_room(self, size: int) -> None:
         while self._sending and self.held + size > self._most:
             now = asyncio.get_running_loop().time()
             for sending in list(self._sending):
                 if sending.is_slow(now):
                     sending.cut()
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_CHECK_SECONDS)
 
     def _leave(self, held: "HeldAnswer") -> None:
         if self._reading is held:
@@ -68,7 +68,7 @@ class AnswerMemory(Shared):
             self._turn.release()
 
 
-ROOM = AnswerMemory()
+ANSWER_MEMORY = AnswerMemory()
 """Of this process."""
 
 
@@ -81,23 +81,23 @@ class HeldAnswer:
     size = 0
     """Bytes; 0 of a small one."""
 
-    def __init__(self, room: AnswerMemory = ROOM) -> None:
-        self._room = room
+    def __init__(self, memory: AnswerMemory = ANSWER_MEMORY) -> None:
+        self._memory = memory
 
     def close(self) -> None:
         """Its client has it, or will not get it."""
         if self.size:
-            self._room._leave(self)
-            self._room._sending.pop(self, None)
+            self._memory._leave(self)
+            self._memory._sending.pop(self, None)
 
     async def grow(self, size: int) -> None:
         """So many bytes have come, see `read_all`: a large one waits here for its turn and room."""
         if size <= FREE:
             return
         if not self.size:
-            await self._room._enter(self)
+            await self._memory._enter(self)
         self.size = size
-        await self._room._fit(size)
+        await self._memory._wait_for_room(size)
 
     async def send(self, send: Send, body: bytes) -> bool:
         """Send a large `body`, whose start has been sent; whether all of it was."""
@@ -105,12 +105,12 @@ class HeldAnswer:
         self._task = asyncio.current_task()
         self.size = len(body)
         self._began = self._moved = loop.time()
-        self._room._sending[self] = None
-        self._room._leave(self)
+        self._memory._sending[self] = None
+        self._memory._leave(self)
         try:
             view = memoryview(body)
-            for at in range(0, len(body), _PIECE):
-                piece = bytes(view[at : at + _PIECE])
+            for at in range(0, len(body), _PIECE_BYTES):
+                piece = bytes(view[at : at + _PIECE_BYTES])
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 self._moved = loop.time()
             await send({"type": "http.response.body", "body": b""})
