@@ -1,4 +1,4 @@
-"""Large answers that are not streamed: one at a time, within a memory, and cut where nobody reads."""
+"""Large unstreamed answers: one at a time, within a bound, and cut when clients do not read."""
 
 import asyncio
 from contextlib import closing
