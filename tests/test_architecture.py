@@ -548,3 +548,72 @@ def test_tests_mirror_the_tree() -> None:
             elif homes and not any(inside(home, folder) for home in homes):
                 wrong.append(f"{path}: its namesake is in {' or '.join(sorted(homes))}")
     assert not wrong
+
+
+PRIVATE = {
+    # Work that is counted: what comes out is the same, however often something is done.
+    "edge/dialects/test_hostile_deltas.py": {"_Brackets", "_decode", "_fits"},
+    "edge/dialects/test_text_template.py": {"_ordinary"},
+    "edge/proxy/test_watchdog.py": {"_tick"},
+    "edge/upstreams/http1/test_request_and_response.py": {"_chunks"},
+    "middlewares/test_sse.py": {"_tail"},
+    # Memory that must not grow: what is forgotten cannot be asked for.
+    "middlewares/rate_limit/test_throttle_queue.py": {"_timer", "_timetable"},
+    "middlewares/stores/keys/test_directory.py": {"_digests", "_flights", "_grants", "_unknown"},
+    "middlewares/test_dns.py": {"_answers"},
+    # The moment between two steps, which is over before a caller sees it; time that is not waited.
+    "edge/test_generation.py": {"_services"},
+    "edge/upstreams/claude_cli/test_upstream.py": {
+        *("_SPARE_TTL", "_expire", "_expiry", "_last_take", "_spare"),
+        *("_max_processes", "_wake_next"),
+    },
+    "edge/upstreams/http1/talk.py": {"_connections", "_on_timer"},
+    "edge/upstreams/http1/test_connection_reuse.py": {"_idle"},
+    "edge/upstreams/http1/test_limits.py": {"_writable"},
+    "middlewares/stores/health/test_breakers.py": {"_places"},
+    # A process that dies, a disk that is full.
+    "middlewares/stores/counters/test_base.py": {"_accounts", "_holds", "_leases", "_places"},
+    "middlewares/stores/counters/test_redis_workers.py": {"_listen", "_tasks"},
+    "middlewares/stores/ledger/full_disk.py": {"_map", "_room"},
+    # Internals of others: their tests are there to say when those change.
+    "edge/server/test_granian_server.py": {
+        *("_args", "_granian", "_init_shared_socket", "_parent", "_signals"),
+        *("_spawn_asgi_lifespan_worker", "_spawn_workers"),
+    },
+    "middlewares/test_prometheus_internals.py": {"_accumulate_metrics"},
+    "middlewares/test_shared.py": {"_is_protocol"},
+    "test_docs.py": {"_labelnames", "_name"},
+}
+"""What tests use of the inside of others, since nothing else shows what they test. It only shrinks:
+a new row needs a reason that no public name could serve."""
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """Names with an underscore that a module takes from others, also by text, as mocks do."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        match node:
+            case (
+                ast.Attribute(value=ast.Name(id="self" | "cls"))
+                | ast.Attribute(value=ast.Name(id="os"), attr="_exit")
+            ):
+                pass
+            case ast.Attribute(attr=attr):
+                names = [attr]
+            case ast.ImportFrom(module=module, names=aliases):
+                names = [*(module or "").split("."), *(alias.name for alias in aliases)]
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=given) if (
+                called in ("getattr", "setattr", "delattr", "patch")
+            ):
+                texts = [each.value for each in given if isinstance(each, ast.Constant)]
+                names = [text.rpartition(".")[2] for text in texts if isinstance(text, str)]
+        yield from (name for name in names if re.match(r"_[^_]", name))
+
+
+def test_tests_use_what_is_public() -> None:
+    used = {
+        str(module.path.relative_to(ROOT / "tests")): names
+        for module in TESTS
+        if (names := set(private_names(module.tree)))
+    }
+    assert used == PRIVATE

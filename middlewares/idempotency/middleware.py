@@ -93,7 +93,7 @@ class IdempotencyMiddleware:
     """
 
     __slots__ = (
-        *("_alone", "_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "_space"),
+        *("_alone", "_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "memory"),
         "app",
     )
 
@@ -119,7 +119,7 @@ class IdempotencyMiddleware:
         self._fingerprint = fingerprint
         self._keep = keep
         self._largest = largest
-        self._space = RecordingMemory(together)
+        self.memory = RecordingMemory(together)
         self._body = body
         self._alone = alone
         self._shelf = ReplayShield(store)
@@ -185,7 +185,7 @@ class IdempotencyMiddleware:
         if run is None:
             mark = RunMark(name, fingerprint, uuid4().hex)
             run = IdempotentRun(
-                mark, self._shelf, follower, scope, self._largest, self._space, self._alone
+                mark, self._shelf, follower, scope, self._largest, self.memory, self._alone
             )
             self._runs[name] = run
             run.begin(self.app, messages, self._keep, partial(self._runs.pop, name))

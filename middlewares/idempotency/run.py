@@ -39,7 +39,7 @@ Refusal = Literal["", "mismatch", "large", "lost", "stopped"]
 """Why those who follow get no answer: the key is another request's; the answer is too large to be
 given twice; the store does not tell what became of it; we stop."""
 
-_PATIENCE = 2.0
+PATIENCE = 2.0
 """Seconds a request may wait for the store, which bounds itself more tightly."""
 _REST = 5.0
 """Seconds a store that did not answer is left alone."""
@@ -70,7 +70,7 @@ class ReplayShield:
                 raise StoreUnavailable("it did not answer a moment ago")
             self._until = now + _REST  # this one asks whether it is back; nobody else waits
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 answer = await question(self.store)
         except (StoreUnavailable, TimeoutError) as raised:
             self._until = monotonic() + _REST

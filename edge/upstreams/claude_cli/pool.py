@@ -52,7 +52,7 @@ class ProcessPool:
         """
         if self._closed:
             raise ConnectFailed("closed")
-        if self._queue or self._free() < 1:
+        if self._queue or self.free < 1:
             await self._wait()
         self._last_take = asyncio.get_running_loop().time()
         process = self._take_spare()
@@ -66,7 +66,13 @@ class ProcessPool:
         self._prewarm()
         return process
 
-    def _free(self) -> int:
+    @property
+    def folder(self) -> Path | None:
+        """The private folder that clients work in, once there is one."""
+        return None if self._folder is None else self._folder.path
+
+    @property
+    def free(self) -> int:
         """Places for requests; one with a spare client in it is free."""
         used = len(self._running) - len(self._spare) + self._starting
         return self._max_processes - used - self._promised
@@ -92,7 +98,7 @@ class ProcessPool:
         self._promised -= 1
 
     def _wake_next(self) -> None:
-        while self._queue and self._free() > 0:
+        while self._queue and self.free > 0:
             turn = self._queue.popleft()
             if not turn.done():
                 self._promised += 1
@@ -142,7 +148,7 @@ class ProcessPool:
         """Start a client ahead of need, where there is room and requests have come of late."""
         wanted = asyncio.get_running_loop().time() < self._last_take + _SPARE_TTL
         missing = self._prewarmed - len(self._spare) - self._starting
-        room = self._free() - len(self._spare)
+        room = self.free - len(self._spare)
         if wanted and missing > 0 and room > 0 and not self._queue and not self._closed:
             self._start().add_done_callback(self._add_spare)
 

@@ -18,7 +18,7 @@ _READ = 64 << 10
 """Bytes taken at once; twice as many wait at most while nobody takes them."""
 _LINE = 8 << 20
 """Longest line: it repeats whole blocks of an answer besides its pieces."""
-_GRACE = 2.0
+GRACE = 2.0
 """Seconds between SIGTERM, on which the client tidies up, and SIGKILL."""
 _EXIT_WAIT = 0.5
 """Seconds in which a client that has closed its output is to tell how it ended."""
@@ -133,7 +133,7 @@ class Process:
         """End its group; return when it is gone."""
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._gone.wait(), _GRACE)
+            await asyncio.wait_for(self._gone.wait(), GRACE)
         except TimeoutError:
             self._signal(signal.SIGKILL)
             await self._gone.wait()

@@ -51,7 +51,7 @@ class ClaudeCLIUpstream:
         idle: float = 120.0,
         total: float = 1800.0,
     ) -> None:
-        self._pool = ProcessPool(program, processes=processes, waiting=waiting, prewarm=prewarm)
+        self.pool = ProcessPool(program, processes=processes, waiting=waiting, prewarm=prewarm)
         self._first = first
         self._idle = idle
         self._total = total
@@ -100,16 +100,16 @@ class ClaudeCLIUpstream:
         patience = self._first / 2
         try:
             async with asyncio.timeout(patience) as limit:
-                process = await self._pool.take()
+                process = await self.pool.take()
         except TimeoutError:
             if limit.expired():
                 raise ConnectFailed(f"no client was free within {patience:g} s") from None
             raise
-        return ClientTurn(process, self._pool, asked, idle=self._idle)
+        return ClientTurn(process, self.pool, asked, idle=self._idle)
 
     async def aclose(self) -> None:
         """End every client and refuse new requests."""
-        await self._pool.aclose()
+        await self.pool.aclose()
 
 
 async def _whole(body: bytes | AsyncIterator[bytes] | None) -> bytes:
@@ -130,7 +130,7 @@ class ClientTurn:
         self, process: Process, pool: ProcessPool, asked: ClientRequest, *, idle: float
     ) -> None:
         self._process = process
-        self._pool = pool
+        self.pool = pool
         self._request = asked
         self._idle = idle
         self._output = OutputReader(asked.tools)
@@ -216,7 +216,7 @@ class ClientTurn:
 
     def close(self) -> None:
         """End the client. Idempotent, never waits."""
-        self._pool.release(self._process)
+        self.pool.release(self._process)
 
 
 class StreamedAnswer:

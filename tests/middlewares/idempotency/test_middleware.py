@@ -482,7 +482,7 @@ async def test_answers_share_what_memory_there_is(store: MemoryReplays) -> None:
     assert await whole("first")
     assert not await whole("third")
     assert await whole("third")
-    assert app._space.left == 12
+    assert app.memory.left == 12
 
 
 async def test_past_the_bound_the_slowest_sets_the_pace(store: MemoryReplays) -> None:

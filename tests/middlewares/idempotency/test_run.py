@@ -547,7 +547,7 @@ async def test_who_waits_when_the_store_goes_is_not_run() -> None:
 async def test_a_store_that_says_nothing_is_waited_for_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("middlewares.idempotency.run._PATIENCE", 0.01)
+    monkeypatch.setattr("middlewares.idempotency.run.PATIENCE", 0.01)
     store = Held("claim")
     inner = App()
     app: ASGIApp = IdempotencyMiddleware(inner, store=store)

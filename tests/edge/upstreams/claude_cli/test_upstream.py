@@ -197,7 +197,7 @@ async def test_limits_of_time(host: Host, limit: str, phase: str) -> None:
 async def test_a_client_that_does_not_hear_is_killed(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.upstreams.claude_cli.process._GRACE", 0.1)
+    monkeypatch.setattr("edge.upstreams.claude_cli.process.GRACE", 0.1)
     answer = await asked(host.upstream("deaf"))
     assert await answer.read()
     assert host.alive
@@ -281,46 +281,45 @@ async def test_a_place_is_not_lost_with_who_gives_up_waiting(
 ) -> None:
     """Whether the turn of the one that leaves had come or not."""
     upstream = host.upstream("whole", processes=1)
-    held = await upstream._pool.take()
+    held = await upstream.pool.take()
     waiting = [asyncio.create_task(asked(upstream)) for _ in range(4)]
     await asyncio.sleep(0)
-    given = upstream._pool._wake_next
+    given = upstream.pool._wake_next
 
     def leave_when_given() -> None:
         given()
-        if upstream._pool._promised:
-            waiting[1].cancel()
+        waiting[1].cancel()
 
-    monkeypatch.setattr(upstream._pool, "_wake_next", leave_when_given)
+    monkeypatch.setattr(upstream.pool, "_wake_next", leave_when_given)
     waiting[0].cancel()
     waiting[2].cancel()
-    upstream._pool.release(held)
+    upstream.pool.release(held)
     assert await rest(await waiting[3])
     assert [task.cancelled() for task in waiting] == [True, True, True, False]
-    assert not upstream._pool._promised
+    await host.until(lambda: upstream.pool.free == 1)
 
 
 async def test_who_gives_up_waiting_just_as_a_place_is_free(host: Host) -> None:
     upstream = host.upstream("whole", processes=1)
-    held = await upstream._pool.take()
-    waiting = asyncio.create_task(upstream._pool.take())
+    held = await upstream.pool.take()
+    waiting = asyncio.create_task(upstream.pool.take())
     await asyncio.sleep(0)
     waiting.cancel()
-    upstream._pool._max_processes += 1
-    upstream._pool._wake_next()  # before the one that leaves runs again
+    upstream.pool._max_processes += 1
+    upstream.pool._wake_next()  # before the one that leaves runs again
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert upstream._pool._free() == 1
-    upstream._pool.release(held)
+    assert upstream.pool.free == 1
+    upstream.pool.release(held)
 
 
 async def test_waiting_has_its_limit(host: Host) -> None:
     upstream = host.upstream("whole", processes=1, first=0.4)
-    held = await upstream._pool.take()
+    held = await upstream.pool.take()
     failed = await failure(upstream)
     assert isinstance(failed, ConnectFailed)
     assert failed.reason == "no client was free within 0.2 s"
-    upstream._pool.release(held)
+    upstream.pool.release(held)
 
 
 async def test_requests_in_turn(host: Host) -> None:
@@ -355,15 +354,14 @@ async def test_one_that_nobody_wants_does_not_grow_old(host: Host) -> None:
     upstream = host.upstream("whole", prewarm=1)
     await rest(await asked(upstream))
     await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
-    waiting = upstream._pool
+    waiting = upstream.pool
     assert waiting._expiry is not None
     assert waiting._expiry.when() == waiting._spare[0].born + pool._SPARE_TTL
     waiting._expiry.cancel()
     waiting._spare[0].born -= pool._SPARE_TTL  # as if the time had passed
     waiting._last_take -= pool._SPARE_TTL
     waiting._expire()
-    await host.until(lambda: not waiting._running)
-    assert not host.alive
+    await host.until(lambda: not host.alive)
     assert len(host.started) == 2, "nobody asked, so none is started anew"
 
 
@@ -381,11 +379,11 @@ async def test_its_folder_may_be_tidied_up(host: Host) -> None:
     upstream = host.upstream("whole")
     await rest(await asked(upstream))
     await host.until(lambda: not host.alive)
-    folder = upstream._pool._folder
+    folder = upstream.pool.folder
     assert folder is not None
-    shutil.rmtree(folder.path)
+    shutil.rmtree(folder)
     assert await rest(await asked(upstream))
-    assert upstream._pool._folder != folder
+    assert upstream.pool.folder != folder
 
 
 async def test_the_end(host: Host) -> None:
@@ -393,11 +391,11 @@ async def test_the_end(host: Host) -> None:
     await asked(upstream)
     waiting = asyncio.create_task(asked(upstream))
     await asyncio.sleep(0)
-    folder = upstream._pool._folder
+    folder = upstream.pool.folder
     await upstream.aclose()
     assert not host.alive
     assert folder is not None
-    assert not folder.path.exists()
+    assert not folder.exists()
     for closed in (waiting, asyncio.create_task(asked(upstream))):
         with pytest.raises(ConnectFailed, match="closed"):
             await closed

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from edge.upstreams import Header, Request, Response
+from edge.upstreams.http1.connection import Connection
 from edge.upstreams.http1.transport import PoolLimits, Transport
 from tests.edge.upstreams.fake import Fake, Script
 from tests.waiting import until
@@ -28,6 +29,11 @@ async def ask(transport: Transport, request: Request = GET) -> tuple[int, bytes]
     return response.status, await whole(response)
 
 
+def connections_of(transport: Transport) -> list[Connection]:
+    """All connections of a transport, which itself only says how many there are."""
+    return list(transport._connections)
+
+
 class Clock:
     """Seconds that pass only when the test lets them."""
 
@@ -40,7 +46,7 @@ class Clock:
     def passes(self, seconds: float, transport: Transport) -> None:
         """Each connection looks at its limits afterwards, as it does when its timer is due."""
         self.now += seconds
-        for connection in list(transport._connections):
+        for connection in connections_of(transport):
             connection._on_timer()
 
 

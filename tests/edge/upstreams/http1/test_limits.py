@@ -10,7 +10,7 @@ from edge.upstreams import Disconnected, Request, TimedOut
 from edge.upstreams.http1.transport import PoolLimits, SizedBody, Transport
 from tests.edge.upstreams.fake import Fake, Peer, answer, answering
 
-from .talk import GET, Clock, ask, between, post, settled, whole
+from .talk import GET, Clock, ask, between, connections_of, post, settled, whole
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
 
@@ -113,20 +113,16 @@ async def test_total_limit_of_an_earlier_exchange_is_not_the_next_ones() -> None
         await peer.send(answer(b"ok"))
         await peer.gone()
 
-    now = 0.0
-    async with Fake(script) as upstream:
-        limits = PoolLimits(total=10, first_byte=5, keepalive=8)
-        transport = Transport(upstream.url, limits=limits, clock=lambda: now)
+    clock = Clock()
+    limits = {"total": 10, "first_byte": 5, "keepalive": 8}
+    async with between(script, clock=clock, **limits) as (transport, upstream):
         await ask(transport)
-        connection = transport._idle[0]
-        now = 7.0
+        clock.now = 7.0
         task = asyncio.create_task(ask(transport))
         await upstream.until(lambda: len(upstream.requests) == 2)
-        now = 11.0
-        connection._on_timer()
+        clock.passes(4.0, transport)
         wait.set()
         assert await task == (200, b"ok")
-        await transport.aclose()
 
 
 async def test_a_consumer_that_lags_stops_the_upstream_and_is_not_called_silence() -> None:
@@ -146,7 +142,7 @@ async def test_a_consumer_that_lags_stops_the_upstream_and_is_not_called_silence
     async with between(script, clock=clock, idle=1, buffer_bytes=50_000) as (transport, _):
         response = await transport.open(GET)
         other = await transport.open(GET)
-        while response._connection is not None and not response._connection.paused:
+        while not all(connection.paused for connection in connections_of(transport)):
             await asyncio.sleep(0)
         stopped = response.received
         assert 50_000 < stopped <= 50_000 + 256 * 1024
@@ -347,12 +343,12 @@ async def at_the_upstream(transport: Transport, upstream: Fake) -> None:
 
 async def writing(transport: Transport, upstream: Fake) -> None:
     await upstream.until(lambda: upstream.peers)
-    while not any(c._writable for c in transport._connections):
+    while not any(c._writable for c in connections_of(transport)):
         await asyncio.sleep(0)
 
 
 async def streaming(transport: Transport, upstream: Fake) -> None:
-    while not any(c.exchange and c.exchange.received for c in transport._connections):
+    while not any(c.exchange and c.exchange.received for c in connections_of(transport)):
         await asyncio.sleep(0)
 
 
@@ -372,7 +368,7 @@ async def stuck() -> AsyncIterator[bytes]:
 
 
 async def started(transport: Transport, upstream: Fake) -> None:
-    while not any(c.exchange and c.exchange.started for c in transport._connections):
+    while not any(c.exchange and c.exchange.started for c in connections_of(transport)):
         await asyncio.sleep(0)
 
 
@@ -448,9 +444,9 @@ async def test_a_storm_of_cancels_leaves_nothing() -> None:
 async def test_close_is_immediate_and_idempotent() -> None:
     async with between(half) as (transport, upstream):
         response = await transport.open(GET)
-        reader = asyncio.create_task(whole(response))
-        while response._waiter is None:
-            await asyncio.sleep(0)
+        assert await response.read() == b"some"
+        reader = asyncio.create_task(response.read())
+        await asyncio.sleep(0)  # it waits
         response.close()
         response.close()
         with pytest.raises(Disconnected, match="closed by us"):
@@ -473,8 +469,7 @@ async def test_two_readers_are_refused() -> None:
         response = await transport.open(GET)
         assert await response.read() == b"some"
         first = asyncio.create_task(response.read())
-        while response._waiter is None:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it waits
         with pytest.raises(RuntimeError, match="already reading"):
             await response.read()
         response.close()

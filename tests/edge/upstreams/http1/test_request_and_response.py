@@ -9,7 +9,7 @@ from edge.upstreams import Disconnected, Malformed, Request
 from edge.upstreams.http1.transport import SizedBody
 from tests.edge.upstreams.fake import Peer, answer, answering, chunked
 
-from .talk import GET, ask, between, post, whole
+from .talk import GET, ask, between, connections_of, post, whole
 
 
 async def parts(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -43,7 +43,7 @@ async def test_a_small_answer_costs_one_future() -> None:
 
     async with between(answering(answer(b"hello"))) as (transport, _):
         assert await ask(transport) == (200, b"hello")
-        connection = transport._idle[0]
+        (connection,) = connections_of(transport)
         connection.loop = Counting()  # type: ignore[assignment]
         assert await ask(transport) == (200, b"hello")
         connection.loop = loop
