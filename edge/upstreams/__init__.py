@@ -1,13 +1,13 @@
-"""The upstream seam: `open(request)` gives a head and its bytes.
+"""The upstream protocol: `open(request)` returns a response head and an async read of its bytes.
 
-Everything that answers model requests stands behind `UpstreamConfig`: the native HTTP transport,
-httpx, the in-process simulator. Failures cross the seam only as `UpstreamFailure`.
+Everything that answers model requests implements `Upstream`: the native HTTP transport, httpx, the
+Claude CLI, the in-process simulator. All failures are raised as `UpstreamFailure`.
 
     UpstreamFailure
     ├── ConnectFailed      no connection: refused, DNS, TLS, pool exhausted
-    │   └── OutOfDescriptors   this process or machine can open no more files
+    │   └── OutOfDescriptors   this process or machine has no file descriptor left
     ├── Disconnected       the connection broke before the response was complete
-    ├── Malformed          not HTTP, or over a bound of ours
+    ├── Malformed          not HTTP, or larger than a limit
     └── TimedOut           `phase` says which limit: connect | first_byte | idle | total
 """
 
@@ -24,8 +24,8 @@ class Request(msgspec.Struct, frozen=True):
     """One request to an upstream.
 
     target: path and query as sent, e.g. b"/v1/chat/completions".
-    headers: lower-case names; `host`, `content-length` and `transfer-encoding` are the
-        transport's own and must not be given.
+    headers: lower-case names. The transport sets `host`, `content-length` and
+        `transfer-encoding`; they must not be given.
     body: bytes, or an async iterator of bytes that is sent chunked, or None for no body.
     """
 
@@ -43,25 +43,25 @@ class Response(Protocol):
     """Lower-case names, in the order received."""
 
     async def read(self) -> bytes:
-        """What has arrived since the last read, waiting for at least one byte; b"" at the end.
+        """The bytes received since the last read, at least one; b"" at the end.
 
-        Raises UpstreamFailure. Not reading slows the upstream down (bounded memory).
+        Raises UpstreamFailure. A caller that does not read slows the upstream down.
         """
         ...
 
     def close(self) -> None:
-        """Let go at once. A response read to its end returns its connection to the pool; any
-        other has its connection closed. Idempotent, never raises, never waits."""
+        """Release the response. One that was read to its end returns its connection to the
+        pool, any other closes it. Idempotent, never raises, never waits."""
         ...
 
 
 Sink = Callable[[bytes], Awaitable[None] | None]
-"""Takes a piece of a body; gives back what to wait for before the next, or None."""
+"""Takes a piece of a body; returns an awaitable to wait for before the next piece, or None."""
 
 
 @runtime_checkable
 class Pumping(Protocol):
-    """A response that can hand its bytes on from the callback in which they arrive."""
+    """A response that can call a sink from the callback in which its bytes arrive."""
 
     async def pump(self, sink: Sink) -> None:
         """See `pump`."""
@@ -69,11 +69,10 @@ class Pumping(Protocol):
 
 
 async def pump(response: Response, sink: Sink) -> None:
-    """Give `sink` every piece of the body as it arrives; return at the end.
+    """Pass every piece of the body to `sink` as it arrives; return at the end.
 
-    Where the response can, `sink` is called straight from the event loop: a piece then costs no
-    future, no task switch and no walk down the stack of whoever waits here. While `sink` has
-    something to wait for, nothing is read. Raises UpstreamFailure and whatever `sink` raises.
+    A `Pumping` response calls `sink` from the event loop, so a piece costs no future and no task
+    switch. While `sink` waits, nothing is read. Raises UpstreamFailure, and what `sink` raises.
     """
     if isinstance(response, Pumping):
         return await response.pump(sink)
@@ -84,10 +83,10 @@ async def pump(response: Response, sink: Sink) -> None:
 
 
 class Upstream(Protocol):
-    """Something that answers requests."""
+    """A service that answers requests."""
 
     async def open(self, request: Request) -> Response:
-        """Send `request`, return when the response head is there.
+        """Send `request`; return when the response head has arrived.
 
         Raises UpstreamFailure. Cancelling closes the connection.
         """
@@ -99,7 +98,7 @@ class Upstream(Protocol):
 
 
 class UpstreamFailure(Exception):
-    """What failed, for logs. `sent` tells whether any byte of the request left us."""
+    """A failed request. reason: for logs. sent: whether any byte of the request may have left."""
 
     def __init__(self, reason: str, *, sent: bool = False) -> None:
         super().__init__(reason)
@@ -108,11 +107,11 @@ class UpstreamFailure(Exception):
 
 
 class ConnectFailed(UpstreamFailure):
-    """No connection could be had."""
+    """No connection could be opened or obtained."""
 
 
 class OutOfDescriptors(ConnectFailed):
-    """No file descriptor was left for a connection: no fault of the upstream."""
+    """No file descriptor is left for a connection, which is not the upstream's fault."""
 
 
 class Disconnected(UpstreamFailure):
@@ -120,11 +119,11 @@ class Disconnected(UpstreamFailure):
 
 
 class Malformed(UpstreamFailure):
-    """The upstream did not speak HTTP, or went over a bound."""
+    """The response is not HTTP, or exceeds a limit."""
 
 
 class TimedOut(UpstreamFailure):
-    """A time limit passed; `phase` names it, and `step` what was being done, if that is known."""
+    """A time limit passed. phase: which one. step: what was in progress, if known."""
 
     def __init__(self, phase: Phase, seconds: float, *, sent: bool = False, step: str = "") -> None:
         limit = f"{phase} limit of {seconds:g} s passed"

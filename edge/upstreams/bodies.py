@@ -1,23 +1,23 @@
-"""Whole bodies of upstream responses, read within a bound and without a byte order mark."""
+"""Read the body of an upstream response within a size limit, without a byte order mark."""
 
 from collections.abc import Awaitable, Callable
 
 from edge.upstreams import Malformed, Response, UpstreamFailure
 
 BOM = b"\xef\xbb\xbf"
-"""UTF-8's byte order mark, which some servers put in front and JSON does not allow."""
+"""UTF-8's byte order mark. Some servers send it; JSON does not allow it."""
 
 
 class BodyTooLarge(Malformed):
-    """An answer over its bound."""
+    """A response body larger than its limit."""
 
 
 async def read_all(
     response: Response, limit: int, grown: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """The whole body. Raises UpstreamFailure, TooLarge for one over `limit` bytes.
+    """The whole body. Raises UpstreamFailure, and BodyTooLarge for more than `limit` bytes.
 
-    grown: awaited after each piece but the first, with the bytes that are there.
+    grown: awaited after each piece but the first, with the number of bytes read so far.
     """
     body = await response.read()  # most come in one piece
     size = len(body)
@@ -37,7 +37,7 @@ async def read_all(
 
 
 async def read_some(response: Response, limit: int) -> bytes:
-    """At most `limit` bytes of a body that only explains a refusal: its loss does not matter."""
+    """At most `limit` bytes of an error body; a failure ends it early, as only its text is lost."""
     body = b""
     try:
         while len(body) < limit and (more := await response.read()):

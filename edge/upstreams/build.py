@@ -1,4 +1,4 @@
-"""The configured upstreams as providers: which implementation stands behind each."""
+"""Build the providers of a configuration: the client, headers and secrets of each upstream."""
 
 import re
 import ssl
@@ -36,11 +36,11 @@ _CREDENTIAL = re.compile(r"key|token|secret|auth|sig|code|pass|cookie|cred|sessi
 _NO_CREDENTIAL = re.compile(
     r"version|beta|referer|title|agent|^accept|^content-type$", re.IGNORECASE
 )
-"""Names whose values are none, whatever they look like."""
+"""Names whose values are never credentials."""
 _LOOKS_RANDOM = re.compile(r"(?=\S*[A-Za-z])(?=\S*[0-9])\S{16,}")
-"""Values that look like one under any other name."""
+"""Values under other names that look like a credential."""
 _MIN_SECRET = 8
-"""Characters of a credential that is looked for in what an upstream says."""
+"""Characters that a secret needs for it to be masked in texts of an upstream."""
 _DEFAULT_HEADERS: tuple[Header, ...] = (
     (b"content-type", b"application/json"),
     (b"accept-encoding", b"identity"),
@@ -49,10 +49,11 @@ _DEFAULT_HEADERS: tuple[Header, ...] = (
 
 
 def providers_of(settings: Settings, *, pools: Pools | None = None) -> dict[str, Provider]:
-    """A provider for every configured upstream, by name. Opens no connection. pools: of this
-    process, which bound all connections together.
+    """A provider for every configured upstream, by name. Opens no connection.
 
-    Those that trust the same authorities share a TLS context: to load the system's takes 0.2 s.
+    pools: of this process; they limit the connections of all upstreams together.
+
+    Upstreams that trust the same authorities share a TLS context: loading the system's takes 0.2 s.
     """
     tls = cache(tls_context)
     repeat = settings.fallback.retry_unanswered
@@ -93,8 +94,9 @@ def _provider(config: UpstreamConfig, tls: TLS, repeat: bool, pools: Pools | Non
 
 
 def _secrets(config: UpstreamConfig) -> Iterator[str]:
-    """Credentials that are sent or read, as an upstream or a library may write them, the longest
-    first: one may begin as another does.
+    """The upstream's credentials in every form that a text may hold them, longest first.
+
+    The order matters because one may be the prefix of another.
     """
     found = set()
     for secret in (config.api_key, config.proxy):
@@ -116,7 +118,7 @@ def _secrets(config: UpstreamConfig) -> Iterator[str]:
 
 
 def _encodings(secret: str) -> Iterator[str]:
-    """A secret as it stands in texts, JSON, URLs, and behind `Basic`."""
+    """A secret as text, in JSON, in a URL, and the password of a `Basic` credential."""
     yield secret
     quoted = msgspec.json.encode(secret).decode()[1:-1]
     yield from (quoted, quoted.replace("/", "\\/"))

@@ -1,8 +1,8 @@
-"""Response bodies that came compressed although `accept-encoding: identity` was sent.
+"""Decompress response bodies that are compressed despite `accept-encoding: identity`.
 
-Some proxies compress whatever passes. gzip and deflate are decompressed as the bytes arrive, so a
-stream keeps its events apart; any other coding is a failure. A response that is not compressed is
-not wrapped: it costs one look at its headers.
+Some proxies compress everything. gzip and deflate are decompressed as the bytes arrive, so the
+events of a stream are not delayed; any other coding is a failure. An uncompressed response is not
+wrapped and costs one scan of its headers.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from edge.upstreams import Header, Malformed, Response
 
 _CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate"))
 _ANY_HEADER = zlib.MAX_WBITS | 32
-"""gzip or zlib, by the first bytes."""
+"""Detect gzip or zlib from the first bytes."""
 _MEMBER = b"\x1f"
-"""How a further gzip member begins (RFC 1952 section 2.3.1)."""
+"""First byte of a further gzip member (RFC 1952 section 2.3.1)."""
 _ABOUT_BODY = frozenset((b"content-encoding", b"content-length"))
 _PIECE = 256 << 10
-"""Bytes that are decompressed before the event loop gets its turn, about a millisecond's work."""
+"""Bytes decompressed at once, about a millisecond's work for the event loop."""
 MAX_BYTES = 256 << 20
-"""Bytes that a body may have once it is decompressed."""
+"""Bytes of a body once it is decompressed."""
 
 
 def decompressed(response: Response, limit: int = MAX_BYTES) -> Response:
-    """`response` with its body as it was before compression; itself when it is not compressed.
+    """`response` with its body decompressed, or `response` itself when it is not compressed.
 
     limit: bytes the decompressed body may have. Reading raises Malformed beyond it, for a coding
     other than gzip and deflate, and for a damaged or truncated body.
@@ -40,7 +40,7 @@ def decompressed(response: Response, limit: int = MAX_BYTES) -> Response:
 
 
 class DecompressedResponse:
-    """A `Response` whose body is decompressed while it is read."""
+    """A `Response` that decompresses its body while it is read."""
 
     def __init__(self, response: Response, coding: bytes, limit: int) -> None:
         self.status = response.status
@@ -55,20 +55,22 @@ class DecompressedResponse:
         self._begun = False
         self._waiting = b""
         self._full = False
-        """Whether the last piece was as large as it could be, so that more may be inside."""
+        """Whether the last piece had the full size, so that zlib may hold more output."""
 
     async def read(self) -> bytes:
         """See `Response.read`."""
         if self._coding not in _CODINGS:
             said = self._coding[:40].decode("latin-1")
-            raise Malformed(f"the body is compressed as {said!r}; asked was identity", sent=True)
+            raise Malformed(
+                f"the body is compressed with {said!r}; identity was requested", sent=True
+            )
         if self._waiting or self._full:
             await asyncio.sleep(0)
         while not (piece := self._piece()):
             self._waiting = await self._response.read()
             if not self._waiting:
                 if self._begun and not self._inflate.eof:
-                    raise Malformed("the compressed body ends before its end", sent=True)
+                    raise Malformed("the compressed body is truncated", sent=True)
                 return b""
             if not self._begun:
                 self._begin(self._waiting[0])
@@ -76,18 +78,17 @@ class DecompressedResponse:
 
     def _begin(self, first: int) -> None:
         self._begun = True
-        # Half of the servers take "deflate" for a stream without the header of zlib, whose method
-        # is the number 8 (RFC 1950 section 2.2).
+        # Many servers send "deflate" without the zlib header, whose method is 8 (RFC 1950, 2.2).
         if self._coding == b"deflate" and first & 0x0F != 8:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def _piece(self) -> bytes:
-        """The next piece of what has come; b"" when more has to come first."""
+        """The next decompressed piece; b"" when more input is needed."""
         while self._waiting or self._full:
             inflate = self._inflate
             if inflate.eof:
                 if not self._waiting.startswith(_MEMBER):
-                    self._waiting = b""  # padding behind the end
+                    self._waiting = b""  # padding after the last member
                     self._full = False
                     break
                 self._inflate = inflate = zlib.decompressobj(_ANY_HEADER)
@@ -99,7 +100,9 @@ class DecompressedResponse:
             self._full = len(piece) == _PIECE
             self._left -= len(piece)
             if self._left < 0:
-                raise Malformed(f"a body over {self._limit} bytes once decompressed", sent=True)
+                raise Malformed(
+                    f"the body exceeds {self._limit} bytes once decompressed", sent=True
+                )
             if piece:
                 return piece
         return b""

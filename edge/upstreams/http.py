@@ -1,4 +1,4 @@
-"""Which client stands behind an HTTP upstream."""
+"""Choose the HTTP client of an upstream: native HTTP/1.1, or httpx for HTTP/2 and proxies."""
 
 import importlib.util
 import ssl
@@ -40,19 +40,19 @@ def upstream_for(
     lookup: Lookup = lookup,
     pools: Pools | None = None,
 ) -> Upstream:
-    """The upstream for an origin; the path of `base_url` plays no part. Opens no connection.
+    """The upstream for the origin of `base_url`, whose path is ignored. Opens no connection.
 
     ca, client_cert, client_key: PEM files, see `tls_context`.
     proxy: URL of an HTTP proxy; only with `transport="httpx"`.
-    tls: makes the context, with the arguments of `tls_context`.
+    tls: builds the context from the arguments of `tls_context`.
     repeat, lookup, pools: see `Transport`.
 
-    Raises ValueError for what cannot be read, meant or combined.
+    Raises ValueError for a file that cannot be read and for arguments that do not fit together.
     """
     limits = limits or PoolLimits()
     if transport == "native":
         if proxy is not None:
-            raise ValueError('a proxy needs transport = "httpx"')
+            raise ValueError('`proxy` needs transport = "httpx", got "native"')
         context = None
         if base_url.lower().startswith("https:"):
             context = tls(ca=ca, client_cert=client_cert, client_key=client_key)
@@ -79,8 +79,8 @@ def upstream_for(
         ),
     )
     network = Network(lookup, pools)
-    inner._pool._network_backend = network  # httpx hands none on
-    made = HttpxUpstream(base_url, inner, limits=limits, network=network, repeat=repeat)
+    inner._pool._network_backend = network  # httpx has no argument for it
+    upstream = HttpxUpstream(base_url, inner, limits=limits, network=network, repeat=repeat)
     if pools is not None:
-        pools.add(made)
-    return made
+        pools.add(upstream)
+    return upstream

@@ -1,4 +1,4 @@
-"""A configured upstream with what every request to it shares, prepared once."""
+"""A configured upstream: its client, and the headers, query and body settings of each request."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,22 +11,22 @@ from middlewares.problem import Problem
 from .decompression import decompressed
 
 _SHORTEST_PART = 6
-"""Characters by which the beginning of a credential is known at the end of a text."""
+"""Characters of a secret that are recognized at the end of a truncated text."""
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class Provider(msgspec.Struct, frozen=True):
-    """One upstream, ready to be asked.
+    """One configured upstream.
 
     dialects: the wire dialects it speaks; the simulator speaks all. base_url: as configured.
-    headers, query: sent with every request: credentials and what the operator configured. The query
-        is encoded and may hold a secret.
-    extra_body: members that every body has, as JSON; drop_body: members that none has, casefolded.
+    headers, query: credentials and configured values, sent with every request. The query is encoded
+        and may hold a secret.
+    extra_body: members added to every body, as JSON. drop_body: members removed, casefolded.
     first_content: seconds until the first content of a stream.
-    disclose: whether its names and its error messages cross to callers.
-    secrets: what it is sent as credentials; upstreams repeat them in refusals.
+    disclose: whether callers see its name and its error messages.
+    secrets: its credentials, which upstreams may repeat in error messages.
     """
 
     name: str
@@ -43,13 +43,12 @@ class Provider(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] = ()
 
     async def open(self, request: Request) -> Response:
-        """See `UpstreamConfig.open`; the body is not compressed, whatever the upstream did to
-        it."""
+        """See `Upstream.open`. The body is decompressed if the upstream compressed it."""
         return decompressed(await self.upstream.open(request))
 
     def without_secrets(self, text: str) -> str:
-        """`text`, which the upstream wrote, without the credentials it was sent; also where it was
-        cut off within one."""
+        """`text` of the upstream with every secret masked, including one that is cut off at its
+        end."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
             cut = text.rfind(secret[:_SHORTEST_PART])
@@ -58,22 +57,22 @@ class Provider(msgspec.Struct, frozen=True):
         return text
 
     def target(self, path: bytes, query: bytes = b"") -> bytes:
-        """Path and query there of the endpoint at `path` below the base URL."""
+        """Request target of `path` below the base URL, with the configured query."""
         path = self.base_path + path
         if self.query:
             query = self.query + b"&" + query if query else self.query
         return path + b"?" + query if query else path
 
     def url(self, target: bytes) -> str:
-        """The URL of `target`, without its query, for an operator to read."""
+        """The URL of `target` for operators, without its query."""
         path = target.partition(b"?")[0]
         return self.base_url.removesuffix(self.base_path.decode()) + path.decode("latin-1")
 
     def with_body_settings(self, body: bytes, dropped: list[str]) -> bytes:
-        """`body`, a JSON object, with the operator's members and without those never sent.
+        """`body`, a JSON object, with `extra_body` added and `drop_body` removed.
 
-        Names are compared casefolded: servers written in Go take `USER` for `user`.
-        dropped: gets a note of what of the request is not sent.
+        Names are compared casefolded: servers written in Go read `USER` as `user`.
+        dropped: gets a note for each member of the request that is not sent.
         """
         if not self.extra_body and not self.drop_body:
             return body
@@ -88,7 +87,7 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 def credentials(dialect: str, key: str | None, header: str | None = None) -> tuple[Header, ...]:
-    """The header that carries an API key, `header` or that of `dialect`; none without a key."""
+    """The header with the API key: `header`, or the usual one of `dialect`; none without a key."""
     if not key:
         return ()
     header = header or ("x-api-key" if dialect == "anthropic" else "authorization")
@@ -105,20 +104,22 @@ _OWN = frozenset(
         b"anthropic-workspace-id",
     )
 )
-"""Anthropic's headers that mean a browser, or something in the operator's account."""
+"""Anthropic's headers about browsers or the operator's own account; never forwarded."""
 
 
 MAX_HEADER_BYTES = 4096
-"""Bytes that a header may have, name and value, which is passed on to an upstream."""
+"""Bytes of one forwarded header, name and value."""
 MAX_HEADERS_BYTES = 8192
-"""Bytes of all of these together: less than any server or proxy takes by default."""
+"""Bytes of all forwarded headers: below the default limit of any server or proxy."""
 MAX_HEADERS = 32
-"""How many of these there may be."""
+"""Number of forwarded headers."""
 
 
 def check_forwarded_headers(headers: Iterable[Header]) -> None:
-    """Raises Problem for headers that are too large to be passed on: upstreams would refuse them
-    with words that are taken for a fault of theirs."""
+    """Raise Problem for headers that are too large to forward.
+
+    An upstream would refuse them with an error that looks like its own fault.
+    """
     size = count = 0
     for name, value in headers:
         if not name.startswith(b"anthropic-") or name in _OWN:
@@ -145,11 +146,11 @@ def _too_large(name: bytes, expected: str) -> Problem:
 
 
 def forwarded_headers(dialect: Dialect, headers: Iterable[Header]) -> list[Header]:
-    """The caller's headers that go to an upstream of the same dialect: an allow-list.
+    """The caller's headers that are forwarded to an upstream of the same dialect: an allow-list.
 
-    Anthropic's are an open family (`anthropic-*`). OpenAI's organisation and project belong to the
-    caller's account, not to ours, and stay behind, as does `idempotency-key`: two callers who
-    chose the same one would get each other's answers. Credentials never pass.
+    Anthropic: `anthropic-*`. OpenAI: none, because organisation and project belong to the caller's
+    account, and two callers with the same `idempotency-key` would get each other's answers.
+    Credentials are never forwarded.
     """
     if dialect != "anthropic":
         return []

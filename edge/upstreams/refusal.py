@@ -1,14 +1,16 @@
-"""What an upstream's refusal means to the caller. Decides without I/O.
+"""Map an upstream's error response to a Problem. No I/O.
 
-Upstream text never crosses, unless the operator discloses it. What does cross is rebuilt from it:
-the class, the path of the field at fault, the numbers of a context overflow, and the few phrases by
-which coding agents decide to compact, to drop a thinking block or to leave a field out.
+The caller never sees the upstream's text unless the operator discloses it. It sees what is rebuilt
+from it: the kind of error, the path of the field at fault, the numbers of a context overflow, and
+the phrases by which coding agents decide to compact, drop a thinking block or leave a field out.
 
-    error_body   the body of any shape -> messages, codes, paths
-    causes       whose fault it is: a rate, the operator, a filter
-    members      the member of the request it names
-    overflow     the words of an overflow
-    waits        how long to wait
+Modules of `edge.vendors.errors`:
+
+    body       error body of any shape -> messages, codes, paths
+    causes     whose fault it is: rate limit, operator, content filter
+    members    the member of the request that the error names
+    overflow   wording of a context overflow
+    waits      how long to wait
 """
 
 import re
@@ -36,16 +38,15 @@ from middlewares.exchange import Dialect
 from middlewares.problem import Problem
 
 _READ = 4096
-"""Characters of a body whose shape is not known, searched all the same."""
+"""Characters that are searched in a body of unknown shape."""
 _SYSTEM_ROLE = re.compile(r"role\W{1,3}system\W", re.IGNORECASE)
 _PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<\?xml|<head)", re.IGNORECASE)
 _PROVOKED = (411, 414, 415, 417, 431, 494)
-"""What servers and proxies answer to the form of one request: its length, URL, type, expectation or
-headers; 494 is nginx's own for headers."""
+"""Statuses about the form of a request: length, URL, type, expectation, headers (494: nginx)."""
 _CALLERS = (400, 413, 422)
-"""Statuses of which the caller may be the cause."""
+"""Statuses that the caller may have caused."""
 _OF_MODELS = (400, 403, 404, 422)
-"""Statuses that may refuse a model's name."""
+"""Statuses of an unknown model."""
 
 
 def problem_of(
@@ -60,16 +61,16 @@ def problem_of(
     disclosing: bool = False,
     now: float,
 ) -> Problem:
-    """The Problem that a response with a status other than 2xx amounts to.
+    """The Problem for a response whose status is not 2xx.
 
     dialect: the caller's; it decides the wording of a context overflow.
-    fields: members of the caller's body. A path at fault crosses only when it begins with one of
-        them, since anything else may be a name of the upstream's.
-    spelled: where the request was translated, the caller's own field for each of the upstream's;
-        only that name crosses, since what lies below it is another dialect's.
-    chosen: the model's name where the caller chose it, by a wildcard of the catalog: a refusal of
-        it is then the caller's fault, and says nothing of the target's health.
-    disclosing: whether the upstream's message crosses in place of ours, redacted.
+    fields: members of the caller's body. The path at fault is reported only when it begins with one
+        of them; any other may be an internal name of the upstream.
+    spelled: for a translated request, the caller's field for each field of the upstream. Only that
+        name is reported, since anything below it belongs to another dialect.
+    chosen: the model's name if the caller chose it through a wildcard of the catalog. An unknown
+        model is then the caller's fault and does not count against the target's health.
+    disclosing: whether the caller gets the upstream's message, redacted.
     now: Unix seconds.
     """
     said = read_error(body)
@@ -96,8 +97,9 @@ def _no_model(name: str, dialect: Dialect) -> Problem:
 
 
 def disclose(problem: Problem, said: str) -> None:
-    """Give the caller `said`, the upstream's own words, redacted; but an overflow in those words
-    by which clients know one, and a rate limit with its wait.
+    """Set the message of `problem` to `said`, the upstream's text, redacted.
+
+    A context overflow keeps the wording that clients recognize; a rate limit keeps its wait.
     """
     if problem.kind == "context_length_exceeded":
         return
@@ -129,14 +131,14 @@ def _problem(
         return Problem("content_filtered")
     if status == 403 and is_rate(said):
         return Problem("rate_limited", retry_after=wait)
-    # What one caller's request provokes says nothing of the target's health.
+    # An error caused by one caller's request does not count against the target's health.
     provoked = status in _PROVOKED or (status == 403 and _is_page(said, body))
     return Problem("upstream_error", held=not provoked)
 
 
 def _is_page(said: ErrorBody, body: bytes) -> bool:
-    """Whether it comes from a firewall, and not from an API: a page, or a few words of text that do
-    not say that our key or account is at fault."""
+    """Whether a firewall answered and not the API: with a web page, or a text that does not blame
+    our key or account."""
     if _PAGE.match(body) is not None:
         return True
     return body.lstrip()[:1] not in (b"{", b"[", b'"') and not is_operators(said, None)

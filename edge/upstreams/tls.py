@@ -1,4 +1,4 @@
-"""TLS for connections to upstreams: verified always, TLS 1.2 at least."""
+"""TLS contexts for connections to upstreams: always verified, at least TLS 1.2."""
 
 import ssl
 from pathlib import Path
@@ -15,12 +15,12 @@ def tls_context(
 ) -> ssl.SSLContext:
     """A client context that checks the certificate chain and the host name.
 
-    ca: PEM file or directory of the authorities to trust, and no others. By default the system's
-        (`SSL_CERT_FILE` and `SSL_CERT_DIR` are heeded), or certifi's where the system has none.
-    client_cert, client_key: PEM files; the key may stand in the certificate's file.
+    ca: PEM file or directory of the only authorities to trust. Default: the system's (with
+        `SSL_CERT_FILE` and `SSL_CERT_DIR`), or certifi's if the system has none.
+    client_cert, client_key: PEM files; the key may be in the certificate's file.
     protocols: offered by ALPN, best first.
 
-    Raises ValueError naming the file that cannot be read or is not PEM.
+    Raises ValueError that names a file that cannot be read or is not PEM.
     """
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
     try:
@@ -43,5 +43,5 @@ def tls_context(
         except OSError as error:
             raise ValueError(f"client certificate {str(client_cert)!r}: {error}") from None
     elif client_key is not None:
-        raise ValueError("client_key was given without client_cert")
+        raise ValueError("client_key needs client_cert, which is not set")
     return context

@@ -1,19 +1,19 @@
 """The Claude command-line client of this host as an upstream that speaks Anthropic Messages.
 
-Theory of operation. One process answers one request, and is ended with it:
+Theory of operation. One process answers one request and ends with it:
 
-    started    ahead of need, with a command line and an environment that hold nothing of any
-               request (`program`), in a process group of its own that dies with the gateway
-               (`die_with_parent`, `process`); at most so many at once (`pool`)
-    told       over standard input: system prompt, tools, model and limits, then what was said so
-               far, then what is asked (`asking` makes the lines)
-    heard      over standard output: the events of the Messages API as they arrive, line by line
-               (`answering` makes an event stream of them, `whole` a message)
-    ended      with the first message: SIGTERM to its group, SIGKILL soon after
+    start      ahead of need, with a command line and an environment that contain nothing of a
+               request (`program`), in its own process group that dies with the gateway
+               (`die_with_parent`, `process`); the number of processes is limited (`pool`)
+    write      to standard input: system prompt, tools, model and limits, then the history, then
+               the last user message (`input` makes the lines)
+    read       from standard output: the events of the Messages API, line by line (`output` makes
+               an event stream of them, `message` a whole message)
+    end        after the first message: SIGTERM to the group, soon after SIGKILL
 
-The client's own tools are off. The caller's are told to it as those of a server behind standard
-input. A call of one ends the message, so that nobody ever has to answer it: the caller does, in its
-next request.
+The client's own tools are off. The caller's tools are declared to it as those of an MCP server over
+standard input. A tool call ends the message, so the client never waits for a result: the caller
+sends it with its next request.
 """
 
 from .program import Program

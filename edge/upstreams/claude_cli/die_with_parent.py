@@ -14,15 +14,15 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(parent: int, argv: list[str]) -> None:
-    """Raises OSError when the program cannot be run."""
+    """Replace this process by `argv`. Raises OSError when it cannot be run."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it died before it could be asked for
+    if os.getppid() != parent:  # the gateway died before prctl
         return
-    os.umask(0o077)  # what it leaves in its home is nobody else's to read
+    os.umask(0o077)  # files in its home are private
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that is inherited
-    os.execv(argv[0], argv)  # noqa: S606 - that is what it is for
+    os.execv(argv[0], argv)  # noqa: S606 - its purpose
 
 
 if __name__ == "__main__":

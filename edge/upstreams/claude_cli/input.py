@@ -1,8 +1,8 @@
-"""What a request of the Messages API becomes: the lines that tell the client to answer it.
+"""Encode a request of the Messages API as input lines for the client. No I/O.
 
-Pure. Nothing of a request goes where the client could take it for anything but words: texts are
-marked as composed by a program, so that it looks for no commands and no file names in them; the
-few numbers and names that steer the model are rebuilt from typed values.
+The client treats nothing of a request as an instruction to itself: texts are marked as composed by
+a program, so it looks for no commands and file names in them, and the settings of the model are
+rebuilt from typed values.
 """
 
 import re
@@ -17,23 +17,23 @@ from edge.requests import untyped_json
 
 from .program import SERVER
 
-_PROTOCOL = "2025-11-25"  # of MCP, as this client asks for it; another costs it two round trips
+_PROTOCOL = "2025-11-25"  # MCP version of this client; another one costs two round trips
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199}")
 _TOOL = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OWN_TOOLS = {"ToolSearch": "ToolSearch_of_caller"}
-"""Names that the client keeps to itself, and what its model is told instead."""
+"""Tool names that the client reserves, and the names that its model sees instead."""
 _LISTED = {"Agent": "Task"}
-"""Names that the client lists by another one, for programs of old. Its model is told the new."""
+"""Tool names that the client lists by a legacy name. Its model sees the current one."""
 _ALIAS = {alias: name for name, alias in _OWN_TOOLS.items()}
 _MAX_TURNS = 20_000
-"""The client takes 2 to 3 ms over each, in one of its few places."""
+"""Turns of a conversation; the client needs 2 to 3 ms for each."""
 _SUPPORTED = "is not supported by this model's client"
 
 Block = dict[str, Any]
 
 
 class UnsupportedRequest(Exception):
-    """The request cannot be asked of this client; the message begins with the path at fault."""
+    """A request that this client cannot answer; the message begins with the path at fault."""
 
 
 class _Message(Struct):
@@ -96,54 +96,57 @@ _encode = msgspec.json.encode
 
 
 class InputLine(Struct):
-    """A line of what was said so far; the next may follow when the client has taken it in.
+    """One turn of the history; the next is sent when the client has acknowledged it.
 
-    uuid: of what the assistant said, by which the client acknowledges it; "" for the user.
+    uuid: of an assistant turn, which the client repeats to acknowledge it; "" for the user.
     """
 
-    line: bytes
+    data: bytes
     uuid: str
 
 
 class ClientRequest(Struct):
-    """controls: lines that are answered under these ids; then `said`, one by one, then `asked`.
+    """The input of one request: `controls`, then `history` line by line, then `question`.
 
-    tools: what the client must list before it asks the model.
+    controls: lines by the id that the client repeats in its response. tools: names that the client
+    must list before it calls the model.
     """
 
     stream: bool
     controls: dict[str, bytes]
-    said: list[InputLine]
-    asked: bytes
+    history: list[InputLine]
+    question: bytes
     tools: frozenset[str]
 
 
-def asking(body: bytes) -> ClientRequest:
-    """Read a request. Raises UnsupportedRequest."""
+def read_request(body: bytes) -> ClientRequest:
+    """Read the body of a Messages request. Raises UnsupportedRequest."""
     try:
-        return _asking(_decode(body))
+        return _read(_decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnsupportedRequest(_decode_message(error)) from None
 
 
-def _asking(request: _Request) -> ClientRequest:
+def _read(request: _Request) -> ClientRequest:
     if not _MODEL.fullmatch(request.model):
-        raise UnsupportedRequest("model: this name is not one of a model")
-    turns = _turns(_checked(request.messages))
+        raise UnsupportedRequest("model: not a valid model name")
+    turns = _merged_turns(_validated(request.messages))
     if len(turns) > _MAX_TURNS:
         raise UnsupportedRequest(
-            f"messages: more than {_MAX_TURNS} turns; summarise the first ones"
+            f"messages: more than {_MAX_TURNS} turns; summarise the oldest ones"
         )
     if turns[-1].role != "user":
         raise UnsupportedRequest(f"messages: prefilling the assistant's message {_SUPPORTED}")
-    if not any(map(_says, _blocks(turns[-1]))):
-        raise UnsupportedRequest("messages: the last one must say more than nothing")
-    said = [_said(turn) for turn in turns[:-1]]
+    if not any(map(_has_content, _blocks(turns[-1]))):
+        raise UnsupportedRequest(
+            "messages: the last one is empty; expected text or another content block"
+        )
+    history = [_history_line(turn) for turn in turns[:-1]]
     return ClientRequest(
         stream=request.stream,
         controls=_controls(request),
-        said=said,
-        asked=_user(turns[-1].content, query=True),
+        history=history,
+        question=_user_line(turns[-1].content, query=True),
         tools=frozenset(_listed(tool.name) for tool in request.tools),
     )
 
@@ -160,21 +163,21 @@ def _decode_message(error: Exception) -> str:
     return f"{path}: {what}" if path else f"the body could not be read: {what}"
 
 
-# What was said
+# History
 
 
-def _turns(messages: list[_Message]) -> list[_Message]:
-    """User and assistant in turn: the client would glue two of a kind with a line end."""
+def _merged_turns(messages: list[_Message]) -> list[_Message]:
+    """Alternating turns of user and assistant; the client would join equal roles with a newline."""
     turns: list[_Message] = []
     joined: list[Block] | None = None
-    """What the last turn says, where it is of several messages."""
+    """Blocks of the last turn if it merges several messages."""
     for message in messages:
-        if message.role == "system":  # older models have no such role; the client does the same
+        if message.role == "system":  # older models lack this role; the client converts it likewise
             text = "\n".join(str(block.get("text", "")) for block in _blocks(message))
             if not text.strip():
                 continue
-            told = f"<system-reminder>\n{text}\n</system-reminder>"
-            message = _Message("user", [{"type": "text", "text": told}])
+            reminder = f"<system-reminder>\n{text}\n</system-reminder>"
+            message = _Message("user", [{"type": "text", "text": reminder}])
         if turns and turns[-1].role == message.role:
             if joined is None:
                 joined = [*_blocks(turns[-1])]
@@ -184,7 +187,7 @@ def _turns(messages: list[_Message]) -> list[_Message]:
             turns.append(message)
             joined = None
     if not turns:
-        raise UnsupportedRequest("messages: expected at least one message that says something")
+        raise UnsupportedRequest("messages: expected at least one message with content")
     return turns
 
 
@@ -193,32 +196,32 @@ def _blocks(message: _Message) -> list[Block]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _checked(messages: list[_Message]) -> list[_Message]:
-    """Over a text that is none the client would wait for ever."""
+def _validated(messages: list[_Message]) -> list[_Message]:
+    """`messages`, if each text is a string: otherwise the client would hang."""
     for number, message in enumerate(messages):
         if isinstance(message.content, str):
             continue
-        for path, block in _inside(message.content, f"messages.{number}.content"):
+        for path, block in _nested_blocks(message.content, f"messages.{number}.content"):
             if block.get("type") == "text" and not isinstance(block.get("text"), str):
                 raise UnsupportedRequest(f"{path}.text: expected a string")
     return messages
 
 
-def _inside(blocks: Iterable[Any], path: str) -> Iterator[tuple[str, Block]]:
+def _nested_blocks(blocks: Iterable[Any], path: str) -> Iterator[tuple[str, Block]]:
     for number, block in enumerate(blocks):
         if isinstance(block, dict):
             yield f"{path}.{number}", block
             if isinstance(block.get("content"), list):
-                yield from _inside(block["content"], f"{path}.{number}.content")
+                yield from _nested_blocks(block["content"], f"{path}.{number}.content")
 
 
-def _says(block: Block) -> bool:
+def _has_content(block: Block) -> bool:
     text = block.get("text")
     return block.get("type") != "text" or not isinstance(text, str) or bool(text.strip())
 
 
 def _content(content: str | list[Block]) -> str | list[Block]:
-    """As the caller wrote it, but that the client marks for itself what is to be cached."""
+    """`content` without `cache_control`, because the client sets its own cache marks."""
     if isinstance(content, str):
         return content
     blocks = []
@@ -234,7 +237,7 @@ def _content(content: str | list[Block]) -> str | list[Block]:
     return blocks
 
 
-def _user(content: str | list[Block], *, query: bool) -> bytes:
+def _user_line(content: str | list[Block], *, query: bool) -> bytes:
     message = {
         "type": "user",
         "message": {"role": "user", "content": _content(content)},
@@ -245,9 +248,9 @@ def _user(content: str | list[Block], *, query: bool) -> bytes:
     return _line(message if query else {**message, "shouldQuery": False})
 
 
-def _said(turn: _Message) -> InputLine:
+def _history_line(turn: _Message) -> InputLine:
     if turn.role == "user":
-        return InputLine(_user(turn.content, query=False), "")
+        return InputLine(_user_line(turn.content, query=False), "")
     uuid = str(uuid4())
     message = {
         "id": f"msg_{uuid}",
@@ -269,7 +272,7 @@ def _said(turn: _Message) -> InputLine:
     return InputLine(_line(line), uuid)
 
 
-# How it is to be answered
+# Settings
 
 
 def _controls(request: _Request) -> dict[str, bytes]:
@@ -327,8 +330,8 @@ def _tools(tools: list[_Tool]) -> list[dict[str, Any]]:
         if schema["type"] != "object":
             raise UnsupportedRequest(f"tools.{number}.input_schema.type: expected `object`")
         name = _OWN_TOOLS.get(tool.name, tool.name)
-        if name in names:  # of two the client would leave one out
-            raise UnsupportedRequest(f"tools.{number}.name: there is another tool of this name")
+        if name in names:  # the client would drop one of the two
+            raise UnsupportedRequest(f"tools.{number}.name: another tool has this name")
         names.add(name)
         listed.append({"name": name, "description": tool.description, "inputSchema": schema})
     return listed
@@ -347,7 +350,7 @@ def _settings(request: _Request) -> dict[str, Any]:
 
 
 def _members(request: _Request, format_: _Format | None) -> dict[str, Any]:
-    """What the client has no word for, and adds to its own request as it is."""
+    """Body members without a client setting; the client adds them to its request unchanged."""
     members: dict[str, Any] = {
         name: value
         for name in ("temperature", "top_p", "top_k")
@@ -369,7 +372,8 @@ def _line(message: dict[str, Any]) -> bytes:
     return _encode(message) + b"\n"
 
 
-_UNREACHABLE = {"env": {"ANTHROPIC_BASE_URL": "https://127.0.0.1:0"}}  # nobody can listen there
+# No server can listen on port 0.
+_UNREACHABLE = {"env": {"ANTHROPIC_BASE_URL": "https://127.0.0.1:0"}}
 STOP_REQUESTS = _line(
     {
         "type": "control_request",
@@ -377,5 +381,8 @@ STOP_REQUESTS = _line(
         "request": {"subtype": "apply_flag_settings", "settings": _UNREACHABLE},
     }
 )
-"""Told when the answer has begun. Where that is cut off by `max_tokens`, or empty, the client would
-ask for more by itself before it can be ended, at a cost that nobody is told of."""
+"""Sent when the answer has begun, so that the client sends no further request.
+
+After an answer that is empty or cut off by `max_tokens` the client would continue on its own, at a
+cost that appears nowhere.
+"""

@@ -1,4 +1,4 @@
-"""A message of the Messages API made of the events of its stream. Pure."""
+"""Build a whole message of the Messages API from its stream events. No I/O."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from edge.upstreams import Malformed
 
 
 class MessageBuilder:
-    """A message made of its events. Raises Malformed when they do not fit together."""
+    """A message under construction. Raises Malformed for an event that does not fit."""
 
     def __init__(self) -> None:
         self._message: dict[str, Any] = {}
@@ -18,11 +18,13 @@ class MessageBuilder:
         self._json: dict[int, list[str]] = {}
 
     def add(self, event: Raw) -> None:
-        """The next event."""
+        """Apply the next event."""
         try:
             self._add(decode_any(event))
         except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
-            raise Malformed(f"an event that does not fit: {error!r}", sent=True) from None
+            raise Malformed(
+                f"it sent an event that does not fit the message: {error!r}", sent=True
+            ) from None
 
     def _add(self, event: dict[str, Any]) -> None:
         match event["type"]:
@@ -55,6 +57,6 @@ class MessageBuilder:
                 self._json.setdefault(index, []).append(delta["partial_json"])
 
     def body(self) -> bytes:
-        """The message."""
+        """The message as JSON."""
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
         return msgspec.json.encode({**self._message, "content": blocks})

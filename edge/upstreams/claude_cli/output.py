@@ -1,8 +1,7 @@
-"""What the client writes, read: the events of one message, or why there is none.
+"""Read the client's output lines: the events of one message, or the reason of a failure. No I/O.
 
-Pure. The client passes the events of the Messages API on as it gets them. Where a stream breaks it
-makes up the end of blocks and of the message, but not the reason of the stop, by which a whole
-answer is known here.
+The client forwards the events of the Messages API. When a stream breaks it invents the ends of the
+blocks and of the message, but no stop reason, so a message is complete only with a stop reason.
 """
 
 import re
@@ -18,7 +17,7 @@ from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
 from .input import callers_tool_name
 
 MIN_VERSION = (2, 1, 329)
-"""The first version known to leave composed texts as they are: the one all this was measured on."""
+"""The first version tested to leave composed texts unchanged."""
 
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _OVERFLOW = re.compile(r"~(\d{1,15}) tokens \(limit (\d{1,15})\)", re.ASCII)
@@ -34,11 +33,11 @@ _ERROR_TYPES = {
 _SIGNED_OUT = ("authentication_failed", "oauth_org_not_allowed", "verification_required")
 _REASON_CHARS = 500
 _MAX_TIME = 1 << 33
-"""Unix seconds, in the year 2242: what is more is no such time."""
+"""Unix seconds, in the year 2242: a greater number is not a time."""
 
 
 class VendorRefusal(Exception):
-    """The model's vendor refused: a response with another status than 200."""
+    """An error response of the model's vendor: any status but 200."""
 
     def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
         super().__init__(f"status {status}")
@@ -48,7 +47,7 @@ class VendorRefusal(Exception):
 
 
 def refusal(status: int, message: str, *, type_: str = "", retry_at: float = 0.0) -> VendorRefusal:
-    """In Anthropic's words. retry_at: Unix seconds, 0 where they are not known."""
+    """An error in Anthropic's format. retry_at: Unix seconds, 0 if unknown."""
     kind = type_ or _ERROR_TYPES.get(status, "api_error")
     body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
     headers = [(b"content-type", b"application/json")]
@@ -144,11 +143,11 @@ _rate_limit = _decoder(_RateLimit)
 
 
 class OutputReader:
-    """The client's lines, one after another.
+    """Reads the client's output line by line.
 
-    tools: what it must have listed when it asks the model.
-    answered: ids of the controls it has answered, and of what it has taken in; `taken` counts the
-        user's messages. `complete`: the message is whole, and nothing of it is still to come.
+    tools: names that the client must list before it calls the model.
+    answered: ids of acknowledged controls and assistant turns. taken: number of acknowledged user
+        messages. complete: whether the message has ended.
     """
 
     __slots__ = (
@@ -171,9 +170,9 @@ class OutputReader:
         self.complete = False
 
     def read_line(self, line: bytes) -> Raw | None:
-        """The event of the Messages API in a line, if there is one.
+        """The event of the Messages API in `line`, or None.
 
-        Raises Refusal, and UpstreamFailure when the client fails us.
+        Raises VendorRefusal, and UpstreamFailure for a failure of the client.
         """
         if not line or self.complete:
             return None
@@ -181,9 +180,7 @@ class OutputReader:
             return self._read(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             said = line[:200].decode("utf-8", "replace")
-            raise Malformed(
-                f"it wrote what cannot be read: {said!r} ({error})", sent=True
-            ) from None
+            raise Malformed(f"it wrote an unreadable line: {said!r} ({error})", sent=True) from None
 
     def _read(self, line: bytes) -> Raw | None:
         kind = _kind(line)
@@ -209,7 +206,7 @@ class OutputReader:
         return None
 
     def _on_rate_limit(self, window: Any) -> None:
-        """A window of the account's is told of now and then; only one that is used up matters."""
+        """Remember when an exhausted rate limit window of the account resets."""
         if isinstance(window, dict) and window.get("status") == "rejected":
             until = window.get("resetsAt")
             if isinstance(until, int | float) and 0 < until < _MAX_TIME:
@@ -225,7 +222,7 @@ class OutputReader:
             self._stopped = _delta(event).delta.get("stop_reason") is not None
         elif kind == "message_stop":
             if not self._stopped:
-                return None  # made up; what went wrong comes next
+                return None  # invented by the client; the error follows
             self.complete = True
         elif kind == "content_block_start":
             return _with_callers_tool_name(event)
@@ -258,7 +255,7 @@ class OutputReader:
         text = str(result.result or "")[:_REASON_CHARS]
         if result.api_error_status is not None:
             raise refusal(result.api_error_status, _as_api_overflow(text), retry_at=self._retry_at)
-        raise Disconnected(f"it ended the turn without a whole message; {text}", sent=True)
+        raise Disconnected(f"it ended the turn without a complete message; {text}", sent=True)
 
     def _on_control_response(self, answer: _Answer) -> None:
         if answer.subtype != "success":
@@ -270,11 +267,13 @@ class OutputReader:
                 _check_version(str(version))
 
     def _control_requested(self, wish: Any) -> None:
-        """It has been told of the tools. That it asks for them means that they are none to it: it
-        would wait for ever."""
+        """Refuse a request for the tools, which it has already received.
+
+        It asks again when it cannot read a schema, and would then wait forever.
+        """
         message = wish.get("message") if isinstance(wish, dict) else None
         if isinstance(message, dict) and message.get("method") in ("initialize", "tools/list"):
-            raise refusal(400, "tools: one has a schema that this model's client cannot read")
+            raise refusal(400, "tools: the schema of a tool cannot be read by this model's client")
 
     def _check_tools(self, tools: frozenset[str]) -> None:
         if missing := sorted(self._tools - tools):
@@ -287,7 +286,7 @@ def _check_version(version: str) -> None:
     found = _VERSION.match(version)
     if found is None or tuple(map(int, found.groups())) < MIN_VERSION:
         oldest = ".".join(map(str, MIN_VERSION))
-        raise ConnectFailed(f"version {oldest} or newer is needed, this is {version[:50]}")
+        raise ConnectFailed(f"needs version {oldest} or newer, found {version[:50]}")
 
 
 def _text(content: Any) -> str:
@@ -297,7 +296,7 @@ def _text(content: Any) -> str:
 
 
 def _as_api_overflow(text: str) -> str:
-    """As the API says it, by which a caller decides to compact."""
+    """A context overflow in the API's wording, which clients recognize; other text unchanged."""
     if found := _OVERFLOW.search(text):
         return f"prompt is too long: {found[1]} tokens > {found[2]} maximum"
     return text
@@ -318,5 +317,5 @@ def _with_callers_tool_name(event: Raw) -> Raw:
 
 
 def encode_event(event: Raw) -> bytes:
-    """As a server-sent event."""
+    """`event` as a server-sent event."""
     return b"event: %b\ndata: %b\n\n" % (_type(event).type.encode(), bytes(event))

@@ -1,4 +1,4 @@
-"""How many clients run, and who waits for one."""
+"""Pool of client processes: limits, a queue of requests, and prewarmed processes."""
 
 import asyncio
 from collections import deque
@@ -16,15 +16,14 @@ from .program import Program
 _T = TypeVar("_T")
 _FOLDERS = ("work", "tmp")
 _SPARE_TTL = 300.0
-"""Seconds after which a client that nobody wanted is ended."""
+"""Seconds after which an unused prewarmed client is ended."""
 
 
 class ProcessPool:
-    """Clients: those at work, those started ahead of need, those that are ending.
+    """Client processes that are busy, prewarmed or ending.
 
-    processes: most of them all together.
-    waiting: most requests that wait for one.
-    spare: how many are started ahead, within `processes`, once there has been a request.
+    processes: limit of all processes. waiting: limit of queued requests.
+    prewarm: processes started ahead of need, within `processes`, after the first request.
     """
 
     def __init__(self, program: Program, *, processes: int, waiting: int, prewarm: int) -> None:
@@ -37,7 +36,7 @@ class ProcessPool:
         self._spare: deque[Process] = deque()
         self._starting = 0
         self._promised = 0
-        """Places of requests that have waited and do not know yet that it is their turn."""
+        """Slots assigned to queued requests that have not resumed yet."""
         self._queue: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._folder: HeldFolder | None = None
@@ -46,12 +45,12 @@ class ProcessPool:
         self._closed = False
 
     async def take(self) -> Process:
-        """A client that has been told nothing. Give it back with `release`.
+        """A client without input. The caller must `release` it.
 
-        Raises ConnectFailed when none can be started, or too many wait already.
+        Raises ConnectFailed when none can be started, or when the queue is full.
         """
         if self._closed:
-            raise ConnectFailed("closed")
+            raise ConnectFailed("the upstream is closed")
         if self._queue or self.free < 1:
             await self._wait()
         self._last_take = asyncio.get_running_loop().time()
@@ -73,15 +72,15 @@ class ProcessPool:
 
     @property
     def free(self) -> int:
-        """Places for requests; one with a spare client in it is free."""
+        """Free slots; a slot with a prewarmed client is free."""
         used = len(self._running) - len(self._spare) + self._starting
         return self._max_processes - used - self._promised
 
     async def _wait(self) -> None:
-        """Return when a place is free, which the caller has to fill before it awaits anything."""
+        """Wait for a free slot, which the caller must use before its next await."""
         if len(self._queue) >= self._max_waiting:
             raise ConnectFailed(
-                f"{self._max_processes} clients are at work and {len(self._queue)} wait"
+                f"all {self._max_processes} clients are busy and {len(self._queue)} requests wait"
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
@@ -89,7 +88,7 @@ class ProcessPool:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with suppress(ValueError):  # `_wake_next` has passed over it
+                with suppress(ValueError):  # `_wake_next` has removed it
                     self._queue.remove(turn)
             elif turn.exception() is None:
                 self._promised -= 1
@@ -121,18 +120,18 @@ class ProcessPool:
         try:
             process = await Process.start(self._program, self._private_folder())
             self._running.add(process)
-        except OSError as error:  # no room or no right to make a folder
-            raise ConnectFailed(f"no private folder: {error}") from None
+        except OSError as error:  # disk full or no permission
+            raise ConnectFailed(f"cannot create a private folder: {error}") from None
         finally:
             self._starting -= 1
             self._wake_next()
         if self._closed:
             self.release(process)
-            raise ConnectFailed("closed")
+            raise ConnectFailed("the upstream is closed")
         return process
 
     def _private_folder(self) -> Path:
-        """A folder of this pool alone (mode 0700); another when something has tidied it up."""
+        """The folder of this pool (mode 0700); a new one if it was deleted."""
         folder = self._folder
         if folder is None or not all((folder.path / name).is_dir() for name in _FOLDERS):
             if folder is not None:
@@ -145,7 +144,7 @@ class ProcessPool:
         return folder.path
 
     def _prewarm(self) -> None:
-        """Start a client ahead of need, where there is room and requests have come of late."""
+        """Start a client ahead of need if a slot is free and a request came recently."""
         wanted = asyncio.get_running_loop().time() < self._last_take + _SPARE_TTL
         missing = self._prewarmed - len(self._spare) - self._starting
         room = self.free - len(self._spare)
@@ -153,9 +152,9 @@ class ProcessPool:
             self._start().add_done_callback(self._add_spare)
 
     def _add_spare(self, starting: asyncio.Task[Process]) -> None:
-        """Have a client that nobody waits for."""
+        """Keep a started client as prewarmed."""
         if starting.cancelled() or starting.exception() is not None:
-            return  # whoever needs one will be told
+            return  # the next request gets the error
         process = starting.result()
         if len(self._spare) >= self._prewarmed:
             return self.release(process)
@@ -176,7 +175,7 @@ class ProcessPool:
         self._schedule_expiry()
 
     def release(self, process: Process) -> None:
-        """End a client; its place is free when it is gone. Never waits."""
+        """End a client; its slot is free when the process is gone. Never waits."""
         if process in self._running and process not in self._ending:
             self._ending.add(process)
             self._run(self._end(process))
@@ -197,7 +196,7 @@ class ProcessPool:
         return task
 
     async def aclose(self) -> None:
-        """End every client, and refuse requests from now on."""
+        """End every client and refuse new requests."""
         self._closed = True
         if self._expiry is not None:
             self._expiry.cancel()
@@ -205,7 +204,7 @@ class ProcessPool:
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():
-                turn.set_exception(ConnectFailed("closed"))
+                turn.set_exception(ConnectFailed("the upstream is closed"))
         for process in list(self._running):
             self.release(process)
         while self._tasks:

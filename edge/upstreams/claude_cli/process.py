@@ -1,4 +1,4 @@
-"""One running client: lines in, lines out, and its end."""
+"""One client process: write lines, read lines, end it."""
 
 import asyncio
 import os
@@ -15,20 +15,20 @@ from edge.upstreams import ConnectFailed, Disconnected, Malformed
 from .program import Program
 
 _READ = 64 << 10
-"""Bytes taken at once; twice as many wait at most while nobody takes them."""
+"""Bytes per read; at most twice as many are buffered."""
 _LINE = 8 << 20
-"""Longest line: it repeats whole blocks of an answer besides its pieces."""
+"""Bytes of the longest line, which may repeat whole blocks of an answer."""
 GRACE = 2.0
-"""Seconds between SIGTERM, on which the client tidies up, and SIGKILL."""
+"""Seconds between SIGTERM, on which the client cleans up, and SIGKILL."""
 _EXIT_WAIT = 0.5
-"""Seconds in which a client that has closed its output is to tell how it ended."""
+"""Seconds to wait for the exit status of a client that has closed its output."""
 _STDERR_CHARS = 2000
-"""Characters of its standard error that are kept, from the end."""
+"""Last characters of standard error that are kept."""
 
 
 class _Pipes(SubprocessStreamProtocol):
-    """`gone` is set when the process is. `Process.wait` waits for the end of its output too, which
-    does not come as long as nobody reads it."""
+    """Sets `gone` when the process has exited. `Process.wait` would also wait for the end of its
+    output, which needs a reader."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(_READ, loop)
@@ -40,10 +40,10 @@ class _Pipes(SubprocessStreamProtocol):
 
 
 class Process:
-    """A client in a process group of its own.
+    """A client in its own process group.
 
-    Started with `start`; whoever has it must `end` it. Its reads are one caller's at a time.
-    born: loop time. prewarmed: whether it was started before anybody needed it.
+    `start` creates it; the owner must `end` it. One reader at a time.
+    born: loop time of the start. prewarmed: whether it was started before a request needed it.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Process:
 
     @classmethod
     async def start(cls, program: Program, folder: Path) -> Self:
-        """folder: private; the client runs in `work`, and its scratch files are in `tmp`.
+        """Start a client. Raises ConnectFailed.
 
-        Raises ConnectFailed.
+        folder: private; the client runs in `work` and has its temporary files in `tmp`.
         """
         loop = asyncio.get_running_loop()
         argv = program.argv()
@@ -83,12 +83,12 @@ class Process:
             )
         except OSError as error:
             shutil.rmtree(scratch, ignore_errors=True)
-            raise ConnectFailed(f"{program.command} does not start: {error}") from None
+            raise ConnectFailed(f"cannot start {program.command}: {error}") from None
         return cls(transport, pipes, scratch)
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has exited."""
         return self._gone.is_set()
 
     async def _read_stderr(self, errors: asyncio.StreamReader) -> None:
@@ -96,19 +96,19 @@ class Process:
             self._stderr = (self._stderr + data.decode("utf-8", "replace"))[-_STDERR_CHARS:]
 
     async def write(self, lines: bytes) -> None:
-        """Lines for it, each with its end. Raises Disconnected when it has gone."""
+        """Write complete lines. Raises Disconnected when the process has exited."""
         try:
             self._in.write(lines)
             await self._in.drain()
-        except (OSError, RuntimeError):  # uvloop raises the latter for a pipe it has closed
+        except (OSError, RuntimeError):  # uvloop raises RuntimeError for a closed pipe
             raise Disconnected(await self.exit_reason(), sent=True) from None
 
     async def read(self) -> list[bytes]:
-        """Whole lines, at least one; none at its end. Raises Malformed over an endless line."""
+        """Complete lines; [] at the end. Raises Malformed for a line that is too long."""
         while True:
             data = await self._out.read(_READ)
             if not data:
-                return []  # what it was cut off in is no line
+                return []  # an incomplete line is dropped
             first, *later = data.split(b"\n")
             self._rest += first
             if len(self._rest) > _LINE:
@@ -119,7 +119,7 @@ class Process:
                 return lines
 
     async def exit_reason(self) -> str:
-        """How it ended, as far as can be told soon, for the log."""
+        """How the process ended, with its standard error, for the log."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_WAIT):
                 await self._gone.wait()
@@ -127,10 +127,10 @@ class Process:
         status = self._transport.get_returncode()
         ended = "it closed its output" if status is None else f"it ended with status {status}"
         said = " ".join(self._stderr.split())
-        return f"{ended}, saying: {said or 'nothing'}"
+        return f"{ended}; standard error: {said or 'empty'}"
 
     async def end(self) -> None:
-        """End its group; return when it is gone."""
+        """End the process group; return when the process has exited."""
         self._signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._gone.wait(), GRACE)
@@ -139,9 +139,9 @@ class Process:
             await self._gone.wait()
         finally:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)  # what it may have left in its group
+                os.killpg(self.pid, signal.SIGKILL)  # remaining processes of the group
             self._stderr_reader.cancel()
-            self._transport.close()  # nobody reads on to the end of its output
+            self._transport.close()  # its output is not read any more
             await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:

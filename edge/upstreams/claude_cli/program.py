@@ -1,4 +1,4 @@
-"""How the client is started: the same for every request, made of the configuration alone."""
+"""Command line and environment of the client; they depend only on the configuration."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 _CAN_DIE_WITH_PARENT = sys.platform == "linux"
 
 SERVER = "caller"
-"""The name under which the client knows the caller's tools."""
+"""Name of the MCP server that declares the caller's tools to the client."""
 
 _SETTINGS = '{"attribution":{"commit":"","pr":"","sessionUrl":false}}'
 
@@ -22,7 +22,7 @@ _OPTIONS = (
     *("-p", "--verbose"),
     *("--input-format", "stream-json", "--output-format", "stream-json"),
     "--include-partial-messages",
-    *("--max-turns", "1"),  # were a tool's call ever answered, there would still be no second
+    *("--max-turns", "1"),  # also prevents a second request if a tool call were answered
     *("--tools", ""),
     *("--allowedTools", f"mcp__{SERVER}"),
     "--strict-mcp-config",
@@ -38,7 +38,7 @@ _PASSED = (
     *("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"),
 )
-"""What the client gets of the gateway's own environment."""
+"""Environment variables that the client inherits from the gateway."""
 
 _SCRATCH = ("TMPDIR", "CLAUDE_CODE_TMPDIR", "XDG_CACHE_HOME")
 
@@ -52,7 +52,7 @@ _FIXED = {
     "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
     "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
     "CLAUDE_CODE_SKIP_MCP_DEBUG_LOG_FILES": "1",
-    "CLAUDE_CODE_MAX_RETRIES": "0",  # trying again is the gateway's
+    "CLAUDE_CODE_MAX_RETRIES": "0",  # the gateway retries
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_AUTO_COMPACT": "1",
     "DISABLE_TELEMETRY": "1",
@@ -61,10 +61,10 @@ _FIXED = {
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The client of one upstream.
+    """The client program of one upstream.
 
-    command: a name to be found in PATH, or a path.
-    environment: variables for it, besides a few of the gateway's own; what is fixed here wins.
+    command: a name that is looked up in PATH, or a path.
+    environment: additional variables; the fixed ones here take precedence.
     """
 
     command: str = "claude"
@@ -74,7 +74,7 @@ class Program(msgspec.Struct, frozen=True):
         """The command line. Raises ConnectFailed when there is no such program."""
         found = shutil.which(self.command)
         if found is None:
-            raise ConnectFailed(f"{self.command}: no such program, or it may not be run")
+            raise ConnectFailed(f"{self.command}: not found, or not executable")
         wrapper = (
             [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), str(os.getpid())]
             if _CAN_DIE_WITH_PARENT
@@ -83,7 +83,7 @@ class Program(msgspec.Struct, frozen=True):
         return [*wrapper, str(Path(found).absolute()), *_OPTIONS]
 
     def environ(self, temporary: Path) -> dict[str, str]:
-        """All of its environment. temporary: a private folder for its sockets and scratch files."""
+        """The whole environment. temporary: a private folder for sockets and temporary files."""
         passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
         folders = dict.fromkeys(_SCRATCH, str(temporary))
         return {**passed, **self.environment, **folders, **_FIXED}

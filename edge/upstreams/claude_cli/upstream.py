@@ -1,4 +1,4 @@
-"""The client behind the upstream seam: a process for each request, and its answer."""
+"""Upstream that runs one client process per request."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from edge.upstreams import (
     UpstreamFailure,
 )
 
-from .input import STOP_REQUESTS, ClientRequest, UnsupportedRequest, asking
+from .input import STOP_REQUESTS, ClientRequest, UnsupportedRequest, read_request
 from .message import MessageBuilder
 from .output import OutputReader, VendorRefusal, encode_event, refusal
 from .pool import ProcessPool
@@ -32,12 +32,12 @@ _JSON: list[Header] = [(b"content-type", b"application/json")]
 
 
 class ClaudeCLIUpstream:
-    """An `UpstreamConfig` for POST /v1/messages; anything else is answered 404.
+    """An `Upstream` for POST /v1/messages; any other request is answered 404.
 
-    processes, waiting, spare: see `ProcessPool`.
+    processes, waiting, prewarm: see `ProcessPool`.
     first: seconds until the model begins to answer. At most half of them are spent waiting for a
-        client: whoever waits for the answer has another place to try, or is told why.
-    idle: seconds between two reads of its output; total: for a whole request.
+        client, so that there is time to try another target.
+    idle: seconds between two reads of its output. total: seconds for a whole request.
     """
 
     def __init__(
@@ -59,15 +59,19 @@ class ClaudeCLIUpstream:
     async def open(self, request: Request) -> "StreamedAnswer | WholeAnswer":
         """Return when the model begins to answer, or at the end of an unstreamed answer.
 
-        Raises ConnectFailed where there is no client that is signed in, or none is free in time.
+        Raises ConnectFailed when the client is missing, is not signed in, or none is free in time.
         Cancelling ends the client.
         """
         path = request.target.partition(b"?")[0]
         if request.method != b"POST" or not path.endswith(b"/messages"):
-            return WholeAnswer.refused(refusal(404, "there is no such endpoint"))
+            return WholeAnswer.refused(refusal(404, "this endpoint does not exist"))
         try:
             body = await _whole(request.body)
-            asked = await run_in_thread(partial(asking, body)) if is_large(body) else asking(body)
+            client_request = (
+                await run_in_thread(partial(read_request, body))
+                if is_large(body)
+                else read_request(body)
+            )
             del body
         except UnsupportedRequest as unsupported:
             return WholeAnswer.refused(refusal(400, str(unsupported)))
@@ -75,13 +79,13 @@ class ClaudeCLIUpstream:
         turn: ClientTurn | None = None
         try:
             async with asyncio.timeout(self._first) as limit:
-                turn = await self._taken(asked)
-                if not await turn.configure() and turn.prewarmed:  # it died while nobody looked
+                turn = await self._start_turn(client_request)
+                if not await turn.configure() and turn.prewarmed:  # it died while it was idle
                     turn.close()
-                    turn = await self._taken(asked)
+                    turn = await self._start_turn(client_request)
                     await turn.configure()
                 await turn.ask()
-            if asked.stream:
+            if client_request.stream:
                 return StreamedAnswer(turn, until, self._total)
             async with asyncio.timeout_at(until):
                 return WholeAnswer(200, await turn.whole(), _JSON)
@@ -96,7 +100,7 @@ class ClaudeCLIUpstream:
                 raise TimedOut("total", self._total, sent=True) from None
             raise
 
-    async def _taken(self, asked: ClientRequest) -> "ClientTurn":
+    async def _start_turn(self, client_request: ClientRequest) -> "ClientTurn":
         patience = self._first / 2
         try:
             async with asyncio.timeout(patience) as limit:
@@ -105,7 +109,7 @@ class ClaudeCLIUpstream:
             if limit.expired():
                 raise ConnectFailed(f"no client was free within {patience:g} s") from None
             raise
-        return ClientTurn(process, self.pool, asked, idle=self._idle)
+        return ClientTurn(process, self.pool, client_request, idle=self._idle)
 
     async def aclose(self) -> None:
         """End every client and refuse new requests."""
@@ -124,58 +128,61 @@ async def _whole(body: bytes | AsyncIterator[bytes] | None) -> bytes:
 
 
 class ClientTurn:
-    """One request with the client that answers it."""
+    """One request and the client process that answers it."""
 
     def __init__(
-        self, process: Process, pool: ProcessPool, asked: ClientRequest, *, idle: float
+        self, process: Process, pool: ProcessPool, client_request: ClientRequest, *, idle: float
     ) -> None:
         self._process = process
         self.pool = pool
-        self._request = asked
+        self._request = client_request
         self._idle = idle
-        self._output = OutputReader(asked.tools)
+        self._output = OutputReader(client_request.tools)
         self._events: list[Raw] = []
         self._failure: VendorRefusal | UpstreamFailure | None = None
 
     @property
     def prewarmed(self) -> bool:
-        """Whether its client was started before it was needed."""
+        """Whether its client was prewarmed."""
         return self._process.prewarmed
 
     async def configure(self) -> bool:
-        """Tell it how to answer; False when it was gone. Raises UpstreamFailure."""
-        asked, answering = self._request, self._output
+        """Send the settings; False when the client has exited. Raises UpstreamFailure."""
+        client_request, output = self._request, self._output
         try:
-            await self._process.write(b"".join(asked.controls.values()))
-            while not answering.answered.issuperset(asked.controls):
+            await self._process.write(b"".join(client_request.controls.values()))
+            while not output.answered.issuperset(client_request.controls):
                 await self._read_events()
         except Disconnected as gone:
-            self._failure = ConnectFailed(f"it does not work: {gone.reason}")
+            self._failure = ConnectFailed(f"the client failed at start: {gone.reason}")
             return False
         return True
 
     async def ask(self) -> None:
-        """Tell it what was said, and ask; return with the first event. Raises Refusal and
-        UpstreamFailure."""
+        """Send history and question; return with the first event.
+
+        Raises VendorRefusal and UpstreamFailure.
+        """
         if self._failure is not None:
             raise self._failure
-        asked, answering, process = self._request, self._output, self._process
-        for said in asked.said:  # one by one: the assistant's words would overtake the user's
-            taken = answering.taken
-            await process.write(said.line)
-            while said.uuid not in answering.answered if said.uuid else answering.taken == taken:
+        client_request, output, process = self._request, self._output, self._process
+        # One by one, since an assistant turn would overtake the user's.
+        for line in client_request.history:
+            taken = output.taken
+            await process.write(line.data)
+            while line.uuid not in output.answered if line.uuid else output.taken == taken:
                 await self._read_events()
-        taken = answering.taken
-        await process.write(asked.asked)
+        taken = output.taken
+        await process.write(client_request.question)
         while not self._events:
             await self._read_events()
-            if answering.taken != taken:  # as something that asks for no answer
-                raise refusal(400, "messages: the last one says nothing to the model")
-        with suppress(Disconnected):  # whoever reads on is told
+            if output.taken != taken:  # the client accepted it without calling the model
+                raise refusal(400, "messages: the last one has no content for the model")
+        with suppress(Disconnected):  # the next read raises it
             await process.write(STOP_REQUESTS)
 
     async def _read_events(self) -> None:
-        """Read its next lines. Raises what they amount to, once the events before it are told."""
+        """Read the next output lines. Raises a failure once the events before it are read."""
         if self._failure is not None:
             raise self._failure
         lines = await self._process.read()
@@ -192,7 +199,7 @@ class ClientTurn:
             self._failure = failure
 
     async def events(self) -> list[Raw]:
-        """The next events, all that are there; none after the last."""
+        """All available events, at least one; [] after the last."""
         try:
             async with asyncio.timeout(self._idle) as limit:
                 while not self._events and not self._output.complete:
@@ -220,7 +227,7 @@ class ClientTurn:
 
 
 class StreamedAnswer:
-    """A `Response`: the events as a stream."""
+    """A `Response` that streams the events."""
 
     status = 200
 
@@ -232,7 +239,7 @@ class StreamedAnswer:
         self._over = False
 
     async def read(self) -> bytes:
-        """Events as they come. Raises UpstreamFailure."""
+        """The next events. Raises UpstreamFailure."""
         if self._over:
             return b""
         try:
@@ -248,13 +255,13 @@ class StreamedAnswer:
         return b"".join(map(encode_event, events))
 
     def close(self) -> None:
-        """End the client, which goes on for nobody."""
+        """End the client."""
         self._over = True
         self._turn.close()
 
 
 class WholeAnswer:
-    """A `Response` that is all there."""
+    """A `Response` with a complete body."""
 
     def __init__(self, status: int, body: bytes, headers: list[Header]) -> None:
         self.status = status
@@ -263,13 +270,13 @@ class WholeAnswer:
 
     @classmethod
     def refused(cls, refused: VendorRefusal) -> "WholeAnswer":
-        """What a refusal looks like."""
+        """The response for an error of the vendor."""
         return cls(refused.status, refused.body, refused.headers)
 
     async def read(self) -> bytes:
-        """The body, once."""
+        """The body at the first call, then b""."""
         body, self._body = self._body, b""
         return body
 
     def close(self) -> None:
-        """Nothing is held."""
+        """No effect: the process has already ended."""

@@ -1,1 +1,1 @@
-"""The HTTP/1.1 client of the hot path."""
+"""HTTP/1.1 client for the hot path: pooled connections to one origin."""

@@ -1,21 +1,19 @@
 """One HTTP/1.1 connection, which carries one exchange after another.
 
-Theory of operation. A `SimulatedConnection` lives as long as its socket and carries one
-`HTTPResponse` at a
-time; `exchange` is that response, or None while the connection is idle. Bytes go from the loop
-through the parser straight into the response's own list, and whoever waits is woken once per read
-of the socket, by one future. When a message is complete the connection goes back to its pool at
-once: the response owns its bytes and needs the connection no longer.
+Theory of operation. A `Connection` lives as long as its socket and carries one `HTTPResponse` at a
+time; `exchange` is that response, or None while the connection is idle. The parser appends bytes to
+the response's list, and the reader is woken once per read of the socket, by one future. When a
+message is complete the connection returns to its pool at once, because the response owns its bytes.
 
     idle ──start──▶ sending ──▶ waiting for the head ──▶ body ──▶ complete ──▶ idle, or closed
                        └──────────────┴──────────────────┴──▶ failed, and closed
 
-Every way out of the middle but `complete` closes the socket: failure, `HTTPResponse.close`, and
-cancellation. Bytes nobody asked for close it too: they could be taken for the answer to the next
-request. `connection_lost` is the only place where a connection leaves its pool.
+Failure, `HTTPResponse.close` and cancellation close the socket. So do unexpected bytes, which could
+be taken for the answer to the next request. Only `connection_lost` removes a connection from its
+pool.
 
-Time. One loop timer per connection, armed again only when it fires or when a deadline comes before
-it; events move `_deadline` and leave the timer alone.
+Timeouts. Each connection has one loop timer, which is set again only when it fires or when a
+deadline comes before it. Events change `_deadline` and not the timer.
 """
 
 import asyncio
@@ -36,20 +34,20 @@ _SPECIAL_HEADERS = frozenset((b"keep-alive", b"transfer-encoding"))
 
 
 class ConnectionPool(Protocol):
-    """What a connection needs of the pool it belongs to."""
+    """The pool as its connections see it."""
 
     limits: PoolLimits
     clock: Callable[[], float]
 
     def release(self, connection: "Connection") -> None:
-        """The connection is idle and may carry the next request."""
+        """Take back an idle connection."""
 
     def lost(self, connection: "Connection") -> None:
-        """The connection is lost."""
+        """Remove a lost connection."""
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one connection. `reused` says that it has carried a response before."""
+    """The protocol of one connection. reused: whether it has carried a response before."""
 
     __slots__ = (
         "_bytes_since_body",
@@ -81,7 +79,7 @@ class Connection(asyncio.Protocol):
         self.loop = loop
         self.exchange: HTTPResponse | None = None
         self.closed = False
-        self.counted = False  # the pool counts it; set by the pool
+        self.counted = False  # whether the pool counts it; set by the pool
         self.reused = False
         self.paused = False
         self.expires = inf  # while idle: when to close
@@ -97,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._bytes_since_body = 0  # bytes since the last body byte, or since the request
+        self._bytes_since_body = 0  # since the last byte of a body, or since the request
         self._interim = False
         self._unexpected = False
         self._keep = True
@@ -108,7 +106,7 @@ class Connection(asyncio.Protocol):
     def start(
         self, exchange: HTTPResponse, head: RequestHead, body: bytes | AsyncIterator[bytes] | None
     ) -> None:
-        """Write a request. The outcome arrives on `exchange`; never raises, never waits."""
+        """Write a request; the outcome is set on `exchange`. Never raises, never waits."""
         transport = self._transport
         self.exchange = exchange
         exchange._connection = self
@@ -138,7 +136,7 @@ class Connection(asyncio.Protocol):
     async def _send_body(
         self, exchange: HTTPResponse, body: bytes | AsyncIterator[bytes] | None, expect: bool
     ) -> None:
-        """Write a body that cannot be written at once. One task per request, never per chunk."""
+        """Write a body in pieces, in one task per request."""
         try:
             if expect:
                 await self._await_continue()
@@ -153,7 +151,7 @@ class Connection(asyncio.Protocol):
             if exchange is self.exchange and not exchange.status:
                 self._set_deadline(self._pool.clock() + self._pool.limits.first_byte)
         except Exception as error:
-            # The source of the body failed: its error is the caller's own and goes back to it.
+            # The source of the body failed; the caller gets its error.
             if exchange is self.exchange:
                 self.fail(error)
         finally:
@@ -182,7 +180,8 @@ class Connection(asyncio.Protocol):
                     break
                 await self._write(chunk)
             if left:
-                raise ValueError(f"a body of {body.length} bytes missed its length by {left}")
+                size = "more" if left < 0 else "fewer"
+                raise ValueError(f"the body has {size} bytes than its length of {body.length}")
             return
         async for chunk in body:
             if chunk:
@@ -190,7 +189,7 @@ class Connection(asyncio.Protocol):
         await self._write(b"0\r\n\r\n")
 
     async def _write(self, data: bytes) -> None:
-        """Write and wait until the upstream takes it. Only this wait counts as upstream silence."""
+        """Write and wait until the upstream takes it; only this wait counts as idle time."""
         transport = self._transport
         if transport is None or self.closed:
             raise Disconnected("the connection was closed during the request body", sent=True)
@@ -212,8 +211,10 @@ class Connection(asyncio.Protocol):
         self._writable = None
 
     def abort_if_ended(self) -> None:
-        """Close an idle connection whose end has come and not been read yet: what is written to it
-        now may be lost, and nobody could say whether it was."""
+        """Close an idle connection that the server has closed, if its end is not read yet.
+
+        A request written to it could be lost without a trace.
+        """
         transport = self._transport
         number = -1 if transport is None else transport.get_extra_info("socket").fileno()
         if number < 0:
@@ -232,7 +233,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            self.abort()  # nobody asked
+            self.abort()  # no request is running
             return
         exchange.unanswered = False
         before = exchange.received
@@ -245,7 +246,7 @@ class Connection(asyncio.Protocol):
                 return
             self._unexpected = True
         if self.exchange is not exchange:
-            return  # a callback failed it
+            return  # a callback has failed it
         if exchange.complete:
             self._finish(exchange)
             exchange.wake()
@@ -280,7 +281,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange = self.exchange
         if exchange is None or exchange.status:
-            return  # a trailer, or nobody asked
+            return  # a trailer, or no request is running
         name = name.lower()
         if name in _SPECIAL_HEADERS:
             self._on_special_header(name, value)
@@ -288,7 +289,7 @@ class Connection(asyncio.Protocol):
 
     def _on_special_header(self, name: bytes, value: bytes) -> None:
         if name == b"transfer-encoding":
-            # A coding we did not ask for (no `te` is sent) and could not take off.
+            # A transfer coding that was not requested (no `te` is sent) and cannot be decoded.
             if value.strip().lower() != b"chunked":
                 self.fail(Malformed("a transfer coding other than chunked", sent=True))
             return
@@ -354,7 +355,7 @@ class Connection(asyncio.Protocol):
         exchange.complete = True
 
     def _finish(self, exchange: HTTPResponse) -> None:
-        """The message is complete: back to the pool, or closed."""
+        """Return the connection to the pool after a complete message, or close it."""
         limits = self._pool.limits
         if limits.body_bytes and exchange.received > limits.body_bytes:
             exchange.complete = False
@@ -371,7 +372,7 @@ class Connection(asyncio.Protocol):
         if self.paused:
             self.resume()
         if self._head_only:
-            # The parser expects the body that the headers speak of.
+            # The parser still expects the body that the headers describe.
             self._parser = httptools.HttpResponseParser(self)
         self.reused = True
         keepalive = min(limits.keepalive, self._server_keepalive)
@@ -380,7 +381,7 @@ class Connection(asyncio.Protocol):
             self._arm()
         self._pool.release(self)
 
-    # --- flow, time, the end -----------------------------------------------------------------
+    # --- flow control, timeouts, closing -----------------------------------------------------
 
     def _pause(self) -> None:
         self.paused = True
@@ -389,7 +390,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read the socket again after the consumer caught up."""
+        """Resume reading the socket."""
         self.paused = False
         if self._transport is not None and not self.closed:
             self._transport.resume_reading()
@@ -434,8 +435,8 @@ class Connection(asyncio.Protocol):
         self.fail(TimedOut(phase, seconds, sent=exchange.sent))
 
     def eof_received(self) -> None:
-        """The upstream ended its side. Ends a body that has no other end (RFC 9112 section 6.3)."""
-        self.closed = True  # the loop closes the socket when this returns
+        """The upstream closed its side, which ends a body without length (RFC 9112 section 6.3)."""
+        self.closed = True  # the loop closes the socket after this call
         exchange = self.exchange
         if exchange is None or not exchange.status or exchange.complete:
             return
@@ -456,13 +457,13 @@ class Connection(asyncio.Protocol):
             reason = f"the upstream {what} the connection {when}"
             self.fail(Disconnected(f"{reason}: {exc}" if exc else reason, sent=exchange.sent))
         self.resume_writing()
-        self._parser = None  # a cycle
+        self._parser = None  # break the reference cycle
         if self.counted:
             self.counted = False
             self._pool.lost(self)
 
     def fail(self, error: Exception) -> None:
-        """End the exchange with `error` and close the socket. Nothing happens when it is over."""
+        """End the exchange with `error` and close the socket. No effect without an exchange."""
         exchange = self.exchange
         if exchange is None:
             return
@@ -476,7 +477,7 @@ class Connection(asyncio.Protocol):
         exchange.wake()
 
     def abort(self) -> None:
-        """Close the socket now; what was not written yet is dropped."""
+        """Close the socket now and drop unwritten bytes."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,8 +1,8 @@
 """Open a TCP or TLS connection: happy eyeballs (RFC 8305) on any event loop.
 
-uvloop's `create_connection` knows no `happy_eyeballs_delay`, so the race is run here, over sockets
-that are then handed to the loop. Nothing is left behind when it fails or is cancelled. Names are
-looked up apart from the loop (`middlewares.dns`).
+uvloop's `create_connection` has no `happy_eyeballs_delay`, so the race runs here, over sockets that
+are then passed to the loop. Failure and cancellation close all sockets. Names are looked up outside
+the event loop (`middlewares.dns`).
 """
 
 import asyncio
@@ -18,13 +18,15 @@ T = TypeVar("T")
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 HEAD_START = 0.25
-"""Seconds an address is given before the next one is tried beside it (RFC 8305 section 5)."""
+"""Seconds before the next address is tried in parallel (RFC 8305 section 5)."""
 
 
 _SILENCE = 30
-"""Seconds of silence after which the other side's system is asked whether it is still there, and in
-which it has to take what is sent. So a machine that is gone, and says nothing, is noticed within a
-minute and a half, also while a model thinks; and middle boxes keep the connection in mind."""
+"""Seconds of silence before a TCP keepalive probe, half the limit for unacknowledged data.
+
+A lost machine is noticed within a minute and a half, even while a model thinks, and middleboxes do
+not drop the connection as idle.
+"""
 
 
 def _options() -> Iterator[tuple[int, int, int]]:
@@ -42,11 +44,11 @@ def _options() -> Iterator[tuple[int, int, int]]:
 
 
 OPTIONS = tuple(_options())
-"""Of every socket to an upstream."""
+"""Socket options of every connection to an upstream."""
 
 
 def interleave(infos: Iterable[Address]) -> list[Address]:
-    """Addresses in the resolver's order, the families taking turns (RFC 8305 section 4)."""
+    """Addresses in the resolver's order with alternating families (RFC 8305 section 4)."""
     families: dict[int, list[Address]] = {}
     for info in infos:
         families.setdefault(info[0], []).append(info)
@@ -74,9 +76,9 @@ async def race(
     connect: Callable[[Address], Coroutine[Any, Any, T]],
     discard: Callable[[T], object],
 ) -> T:
-    """The first connection that is made; each next address starts when one fails or is slow.
+    """The first connection that succeeds; the next address starts when one fails or is slow.
 
-    Raises the first OSError when all fail. discard: of a loser that connected after all.
+    Raises the first OSError when all fail. discard: closes a connection that came too late.
     """
     if len(infos) == 1:
         return await connect(infos[0])
@@ -118,7 +120,7 @@ async def race(
 
 
 class Progress:
-    """How far a connection has come, for whoever gives up on it."""
+    """The step of a connection attempt, for its timeout message."""
 
     __slots__ = ("step",)
 
@@ -136,9 +138,9 @@ async def dial(
     lookup: Lookup,
     progress: Progress,
 ) -> ProtocolT:
-    """A connected protocol. With `context`, after a TLS handshake that names and checks `host`.
+    """A connected protocol. With `context`, after a TLS handshake that verifies `host`.
 
-    Raises OSError (of which ssl.SSLError and LookupFailed are kinds).
+    Raises OSError (also its subclasses ssl.SSLError and LookupFailed).
     """
     progress.step = f"name lookup of {host}"
     infos = await lookup(host, port)

@@ -1,33 +1,34 @@
-"""The bounds of one origin: every number has a unit and a default one can run with."""
+"""Time, size and connection limits of one origin."""
 
 import msgspec
 
 STALE_WITHIN = 1.0
-"""Seconds. A server that closed an idle connection before our request reached it lets us know
-within a round trip. One that goes away later had the request, and may have worked on it and charged
-for it (RFC 9110 section 9.2.2)."""
+"""Seconds in which a loss means that the server closed the connection before our request arrived.
+
+A later loss may follow work that the server has done and charged for (RFC 9110 section 9.2.2).
+"""
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Time limits are seconds, sizes are bytes. Raises ValueError for what cannot be meant.
+    """Time limits are seconds, sizes are bytes. Raises ValueError for a value out of range.
 
     connect: waiting for a free connection, DNS, TCP and TLS together.
     first_byte: from the request's last byte until the response head is complete. Interim (1xx)
         responses do not count as an answer.
-    idle: silence of the upstream inside a response body, or its refusal to take more of a request
-        body. Does not run while we paused it because our own consumer lags, nor while the source
-        of a streamed request body is the one to be waited for.
-    total: from `open` to the last byte of the response, whatever happens in between.
+    idle: silence of the upstream within a response body, or time without taking more of a request
+        body. Does not run while reading is paused for a slow consumer, nor while waiting for the
+        source of a streamed request body.
+    total: from `open` to the last byte of the response.
     continue_after: how long `expect: 100-continue` waits before the body is sent anyway
         (RFC 9110 section 10.1.1).
-    connections: open connections at a time; requests beyond wait in order of arrival.
-    waiting: requests that may wait so; one more fails at once.
-    keepalive: how long an unused connection is kept; a server's shorter `keep-alive: timeout=`
+    connections: open connections at a time; further requests wait in order of arrival.
+    waiting: requests that may wait; one more fails at once.
+    keepalive: how long an unused connection is kept; a shorter `keep-alive: timeout=` of the server
         wins.
-    header_bytes: all of a response head, interim responses and trailers included.
-    body_bytes: of a response body; 0 is no bound.
-    buffer_bytes: of a response body received and not yet read; beyond it the socket is not read.
-        One further read of the socket (at most 256 KiB) may come on top.
+    header_bytes: a response head with interim responses and trailers.
+    body_bytes: a response body; 0 means no limit.
+    buffer_bytes: received and unread bytes of a response body; beyond it the socket is not read.
+        One more read of the socket (at most 256 KiB) may be added.
     """
 
     connect: float = 5.0

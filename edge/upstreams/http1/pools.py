@@ -1,4 +1,4 @@
-"""The connections that all upstreams of a process have together, and their bound."""
+"""Connection limit for all upstreams of a process together."""
 
 from typing import Protocol
 from weakref import WeakSet
@@ -9,33 +9,35 @@ class OriginPool(Protocol):
 
     @property
     def connections(self) -> int:
-        """How many are open or being opened."""
+        """Open connections and those being opened."""
         ...
 
     @property
     def idle(self) -> int:
-        """How many of them carry nothing."""
+        """Connections without a request."""
         ...
 
     def drop_idle(self) -> None:
-        """Close the one that was idle for longest."""
+        """Close the connection that was idle longest."""
         ...
 
 
 class Pools:
-    """Connections kept for the next request give way to those of requests under way, also to other
-    upstreams. most: of all pools together; requests themselves are bounded elsewhere."""
+    """Close idle connections of any upstream to make room for running requests.
+
+    most: connections of all pools together. The number of requests is limited elsewhere.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._pools: WeakSet[OriginPool] = WeakSet()
 
     def add(self, pool: OriginPool) -> None:
-        """Count this one too, as long as it lives."""
+        """Count the connections of `pool` as long as it exists."""
         self._pools.add(pool)
 
     def make_room(self) -> None:
-        """One more connection is to be opened: close idle ones until it fits."""
+        """Close idle connections until one more fits."""
         excess = sum(pool.connections for pool in self._pools) + 1 - self.most
         if excess <= 0:
             return

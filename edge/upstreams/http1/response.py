@@ -1,4 +1,4 @@
-"""A response while it arrives and after: it owns its bytes, its connection only until the end."""
+"""An HTTP/1.1 response: it owns its bytes, and its connection until the last of them."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,23 +8,23 @@ from edge.upstreams import Disconnected, Header, Sink
 
 
 class Carrier(Protocol):
-    """What a response needs of the connection it is on."""
+    """The connection as a response sees it."""
 
     loop: asyncio.AbstractEventLoop
     paused: bool
 
     def resume(self) -> None:
-        """Read the socket again."""
+        """Resume reading the socket."""
 
     def fail(self, error: Exception) -> None:
         """End the exchange and close the socket."""
 
 
 class HTTPResponse:
-    """A response on, or already off, a connection. See `edge.upstreams.Response`.
+    """A response, on its connection or already detached. See `edge.upstreams.Response`.
 
     status, headers: of the final response; names lower case.
-    complete: every byte of the body has arrived; some may still wait to be read.
+    complete: every byte of the body has arrived; some may be unread.
     received: bytes of the body so far.
     """
 
@@ -53,8 +53,8 @@ class HTTPResponse:
         self.headers: list[Header] = []
         self.complete = False
         self.received = 0
-        self.sent = False  # a byte of the request may have left us
-        self.started = False  # a streamed request body has been asked for its first chunk
+        self.sent = False  # a byte of the request may have left
+        self.started = False  # the first chunk of a streamed request body was requested
         self.unanswered = True  # no byte of an answer has arrived
         self.total_deadline = total_deadline
         self._awaiting_head = True
@@ -69,11 +69,11 @@ class HTTPResponse:
 
     @property
     def at_end(self) -> bool:
-        """Nothing is left to read: the next `read` would return b"" without waiting."""
+        """Whether the next `read` returns b"" without waiting."""
         return self.complete and not self._chunks
 
     def take(self) -> bytes | None:
-        """`read` without waiting: None when nothing is there now but more may come."""
+        """`read` without waiting; None when nothing has arrived and more may come."""
         chunks = self._chunks
         if chunks:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -90,9 +90,9 @@ class HTTPResponse:
         return None
 
     async def read(self) -> bytes:
-        """What has arrived since the last read, waiting for at least one byte; b"" at the end.
+        """The bytes received since the last read, at least one; b"" at the end.
 
-        One reader at a time. Raises UpstreamFailure, after what had arrived before it was read.
+        One reader at a time. Raises UpstreamFailure once the bytes before the failure are read.
         Cancelling closes the connection.
         """
         while (data := self.take()) is None:
@@ -100,7 +100,7 @@ class HTTPResponse:
         return data
 
     async def wait(self) -> None:
-        """Wait for the next event: head, bytes, end or failure. The one future of the hot path."""
+        """Wait for head, bytes, end or failure. The only future on the hot path."""
         connection = self._connection
         if self._waiter is not None or connection is None:
             raise RuntimeError("another task is already reading this response")
@@ -114,7 +114,7 @@ class HTTPResponse:
             self._waiter = None
 
     async def pump(self, sink: Sink) -> None:
-        """Hand every piece to `sink` in the callback it arrives in; see `edge.upstreams.pump`."""
+        """Call `sink` in the callback in which bytes arrive; see `edge.upstreams.pump`."""
         while True:
             data = self.take()
             if data is None:
@@ -122,7 +122,9 @@ class HTTPResponse:
                 try:
                     await self.wait()
                 except BaseException:
-                    unstarted = getattr(self._rest, "close", None)  # a coroutine nobody will await
+                    unstarted = getattr(
+                        self._rest, "close", None
+                    )  # a coroutine that is not awaited
                     if unstarted is not None:
                         unstarted()
                     raise
@@ -140,7 +142,7 @@ class HTTPResponse:
                 await rest
 
     def wake(self) -> None:
-        """There is something new: for the sink if one is set, else for whoever waits."""
+        """Pass new bytes to the sink if one is set, else wake the waiting reader."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
@@ -157,11 +159,11 @@ class HTTPResponse:
 
     @property
     def failure(self) -> Exception | None:
-        """Why no more bytes will come, or None."""
+        """Why the response failed, or None."""
         return self._error
 
     def close(self) -> None:
-        """Let go at once; see `edge.upstreams.Response.close`."""
+        """Release the response; see `edge.upstreams.Response.close`."""
         connection = self._connection
         if connection is not None:
             connection.fail(Disconnected("closed by us", sent=self.sent))

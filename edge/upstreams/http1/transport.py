@@ -1,11 +1,11 @@
-"""The HTTP/1.1 client of the hot path: a bounded pool of connections to one origin.
+"""HTTP/1.1 transport with a bounded pool of connections to one origin.
 
-What it is for: streaming many small answers at the least CPU. What it does not do — HTTP/2,
-proxies — `edge.upstreams.http` gets from httpx behind the same seam.
+It streams many small answers at the least CPU. For HTTP/2 and proxies `edge.upstreams.http` uses
+httpx.
 
-Modules: `_wire` writes request heads, `_connection` carries one exchange after another,
-`_response` is what the caller reads, `_dial` opens sockets, `limits` holds the bounds, and this
-one lends connections out.
+Modules: `wire` writes request heads, `connection` carries one exchange after another, `response` is
+read by the caller, `dial` opens sockets, `limits` holds the limits, `pools` the limit of the
+process, and `transport` assigns connections to requests.
 """
 
 import asyncio
@@ -33,24 +33,22 @@ __all__ = ["HTTPResponse", "PoolLimits", "SizedBody", "Transport"]
 
 
 class Transport:
-    """An `UpstreamConfig` for one origin. Belongs to the event loop that first opens a request.
+    """An `Upstream` for one origin. Belongs to the event loop that opens the first request.
 
     base_url: `http://` or `https://`, host (name, IPv4 or bracketed IPv6), optional port. Its
-        path plays no part: the target of a request is sent as given. User information, query and
-        fragment are refused with ValueError.
+        path is ignored: the target of a request is sent as given. User information, query and
+        fragment raise ValueError.
     limits: see `PoolLimits`.
     ssl: context for https; by default `tls_context()`, which verifies chain and host name.
     clock: seconds, monotonic.
-    lookup: of host names; by default the process's own.
+    lookup: of host names; by default that of the process.
+    repeat: whether to resend a request that the upstream may have read.
+    pools: limit of the process for all its transports together.
 
-    repeat: whether a request may be sent twice that the upstream may have read.
-    pools: of this process, whose bound holds for all of them together.
-
-    A connection that carried a response before and dies before the first byte of the next one,
-    within a second, is replaced once by a fresh one, if the body can be sent again: bytes, None, or
-    a source that has not been asked for its first chunk. Without `repeat` only if nothing of the
-    request had been written: the connection was seen closed before. Nothing else is ever retried
-    here.
+    A reused connection that is lost within a second and before the first byte of the response is
+    replaced once by a new one, if the body can be resent: bytes, None, or a source whose first
+    chunk was not requested. Without `repeat`, only if nothing of the request was written. Nothing
+    else is retried here.
     """
 
     __slots__ = (
@@ -105,7 +103,7 @@ class Transport:
             self.ssl_context = ssl or tls_context()
         self._closed = False
         self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []  # the last one used is the first one lent
+        self._idle: list[Connection] = []  # the last one used is the first reused
         self._slots = 0  # connections open or being opened
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._closed_one: asyncio.Future[None] | None = None
@@ -122,31 +120,31 @@ class Transport:
 
     @property
     def idle(self) -> int:
-        """Connections that carry nothing."""
+        """Connections without a request."""
         return len(self._idle)
 
     @property
     def in_use(self) -> int:
-        """Connections that carry an exchange, or are being opened for one."""
+        """Connections with a request, and those being opened for one."""
         return self._slots - len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """Requests in line for a connection."""
+        """Requests in the queue for a connection."""
         return len(self._waiters)
 
     def drop_idle(self) -> None:
-        """Close the connection that was idle for longest, if one is."""
+        """Close the connection that was idle longest, if any."""
         if self._idle:
             self._idle.pop(0).abort()
 
-    # --- the seam ----------------------------------------------------------------------------
+    # --- the upstream protocol ---------------------------------------------------------------
 
     async def open(self, request: Request) -> HTTPResponse:
-        """Send `request` and return when the response head is there.
+        """Send `request`; return when the response head has arrived.
 
-        Raises UpstreamFailure, ValueError for a request that must not go out as it is, and
-        whatever the source of a streamed body raises. Cancelling closes the connection.
+        Raises UpstreamFailure, ValueError for a request that would break HTTP framing, and what
+        the source of a streamed body raises. Cancelling closes the connection.
         """
         head = encode_head(request, self.host_line)
         started = self.clock()
@@ -182,14 +180,14 @@ class Transport:
     async def _exchange(
         self, connection: Connection, response: HTTPResponse, head: RequestHead, request: Request
     ) -> None:
-        """One request on one connection, until there is a status or a failure."""
+        """Send one request on `connection`; return at a status or a failure."""
         connection.start(response, head, request.body)
         while not response.status and response.failure is None:
             await response.wait()
         response._awaiting_head = False
 
     async def aclose(self) -> None:
-        """Refuse new requests, close idle connections now and running ones when they finish."""
+        """Refuse new requests, close idle connections now and busy ones when they finish."""
         self._closed = True
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -198,13 +196,13 @@ class Transport:
         closing, self._idle = self._idle, []
         for connection in closing:
             connection.abort()
-        # The loop closes sockets an iteration or two after it is told to.
+        # The loop closes a socket an iteration or two after `abort`.
         while any(connection in self._connections for connection in closing):
             self._closed_one = self._closed_one or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._closed_one)
             self._closed_one = None
 
-    # --- lending -----------------------------------------------------------------------------
+    # --- assigning connections ---------------------------------------------------------------
 
     def _take_idle(self) -> Connection | None:
         idle = self._idle
@@ -218,7 +216,7 @@ class Transport:
         return None
 
     async def _acquire(self, started: float, *, fresh: bool = False) -> Connection:
-        """A connection nobody uses, waiting in line when all are in use; a new one if `fresh`."""
+        """A free connection, after a wait when all are in use; a new one if `fresh`."""
         deadline = started + self.limits.connect
         first = fresh
         while not self._closed:
@@ -228,24 +226,24 @@ class Transport:
                 self._slots += 1
                 return await self._connect(deadline)
             if fresh and self._idle:
-                self._idle.pop(0).abort()  # its slot comes to the first in line
+                self._idle.pop(0).abort()  # its slot goes to the first in the queue
             connection = await self._wait_for_connection(deadline, first)
             if connection is None:
                 return await self._connect(deadline)
             if not fresh and not connection.closed:
                 return connection
-            if connection.counted:  # not the one we want, but its slot is ours
+            if connection.counted:  # not fresh, or closed: only its slot is used
                 connection.counted = False
                 self._connections.discard(connection)
                 connection.abort()
                 return await self._connect(deadline)
-            first = True  # it died on its way here and its slot went to another
+            first = True  # it was lost and its slot went to another request
         raise ConnectFailed("the transport is closed")
 
     async def _wait_for_connection(self, deadline: float, first: bool) -> Connection | None:
-        """A connection handed over by its last user, or None for the right to open one."""
+        """A connection released by another request, or None for a free slot."""
         if len(self._waiters) >= self.limits.waiting and not first:
-            raise ConnectFailed(f"{self.limits.waiting} requests wait for {self.origin} already")
+            raise ConnectFailed(f"{self.limits.waiting} requests already wait for {self.origin}")
         waiter: asyncio.Future[Connection | None]
         waiter = asyncio.get_running_loop().create_future()
         if first:
@@ -274,7 +272,7 @@ class Transport:
             self.release(handed)
 
     async def _connect(self, deadline: float) -> Connection:
-        """A new connection in a slot that is already ours; frees the slot when it fails."""
+        """A new connection in a slot taken by the caller; frees the slot on failure."""
         loop = asyncio.get_running_loop()
         progress = Progress()
         try:
@@ -314,7 +312,7 @@ class Transport:
         self._slots -= 1
 
     def release(self, connection: Connection) -> None:
-        """A connection is idle: lend it to the first in line or keep it. Called by it."""
+        """Assign an idle connection to the first in the queue, or keep it. Called by it."""
         if self._closed:
             connection.abort()
             return
@@ -326,7 +324,7 @@ class Transport:
         self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
-        """A connection is lost. Called by it, once."""
+        """Remove a lost connection. Called by it, once."""
         self._connections.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)

@@ -1,7 +1,7 @@
-"""What a request looks like on an HTTP/1.1 wire (RFC 9112). No I/O, no state but a cache of names.
+"""Encode request heads for HTTP/1.1 (RFC 9112). No I/O; the only state is a cache of header names.
 
-Nothing a caller puts into a request can add a header, a second request or a second framing: every
-name, value, target and method is checked here, and the framing headers are ours alone.
+No value in a request can add a header, a second request or a second framing: every name, value,
+target and method is checked here, and only the transport sets the framing headers.
 """
 
 import re
@@ -31,7 +31,7 @@ def host_of(url: httpx.URL) -> str:
 
 
 def netloc_of(url: httpx.URL) -> bytes:
-    """Host and port as they stand in a request, less the zone of an address (RFC 6874)."""
+    """Host and port for the `host` header, without the zone of an address (RFC 6874)."""
     return _ZONE.sub(b"", url.netloc)
 
 
@@ -62,16 +62,16 @@ class SizedBody:
 
 
 class RequestHead(msgspec.Struct, gc=False):
-    """A request head ready to be written, and what the connection must know of it."""
+    """An encoded request head, and what the connection needs to know about it."""
 
     block: bytes
     expect: bool  # `expect: 100-continue`
     close: bool  # `connection: close`
-    bodiless_response: bool  # the response has a head only, whatever its headers say
+    bodiless_response: bool  # a response to HEAD: its headers describe a body that is not sent
 
 
 def _kind(name: bytes) -> int:
-    """Check a header name seen for the first time and remember it, within a bound."""
+    """Check a header name that is not in the cache, and add it while there is room."""
     if not _TOKEN(name):
         raise ValueError(f"not a header name: {name!r}")
     if name in _OURS:
@@ -110,8 +110,8 @@ def encode_head(request: Request, host_line: bytes) -> RequestHead:
     else:
         parts.append(b"transfer-encoding: chunked\r\n\r\n")
     block = b"".join(parts)
-    # Names are tokens and the framing is ours, so a line too many or a NUL came from a value, the
-    # target or the method. Counting once over the joined block costs less than looking at each.
+    # Names are tokens and the framing is ours, so an extra line or a NUL comes from a value, the
+    # target or the method. One count over the joined block is cheaper than a check of each.
     lines = len(request.headers) + (4 if len(parts[-1]) > 2 else 3)
     if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
         raise ValueError("CR, LF or NUL in the method, target or a header value of a request")

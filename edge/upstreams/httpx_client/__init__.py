@@ -1,1 +1,1 @@
-"""Upstreams over httpx: HTTP/2 and proxies, and httpx over our pools."""
+"""Upstreams over httpx (HTTP/2, proxies), and an httpx transport over the native pools."""

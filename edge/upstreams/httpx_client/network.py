@@ -1,9 +1,8 @@
-"""httpcore's way to the network: names looked up by us, and what each request did to a connection.
+"""Network backend of httpcore with our name lookup, which records the progress of each request.
 
-httpcore tells of a failed request neither whether its connection was an old one nor whether a byte
-of it was written or of an answer read. A `RequestProgress` notes that for one request; it is found
-by the
-context in which httpcore writes and reads, which is the one in which the request was begun.
+httpcore does not report whether a failed request used an old connection, nor whether a byte was
+written or read. A `RequestProgress` records that for one request. A context variable finds it,
+because httpcore writes and reads in the context in which the request was started.
 """
 
 import asyncio
@@ -20,18 +19,18 @@ from edge.upstreams.http1.pools import Pools
 from middlewares.dns import Address, Lookup, shown
 
 HEAD_BYTES = 256 * 1024
-"""Bytes that may come before the body of an answer, and with its beginning."""
+"""Bytes before the body of a response, with the first read of the body."""
 _TUNNEL = b"CONNECT "
 
 
 class RequestProgress:
-    """What a request has done to its connection.
+    """The progress of one request on its connection.
 
-    fresh: one was opened for it. step: what was done last to open it.
-    written: when the first bytes of the request may have left us, by the monotonic clock; 0.0 while
-        none have. on_write: called then. What asks a proxy for a tunnel is no part of it.
-    answered: bytes of an answer have come; never known over HTTP/2, where one connection carries
-        many. received: how many, of its head and what comes before.
+    fresh: whether the connection was opened for it. step: the last step of opening it.
+    written: monotonic time at which the first bytes of the request may have left, 0.0 before.
+        on_write: called at that time. A proxy's CONNECT request does not count.
+    answered: whether bytes of a response were received; unknown over HTTP/2, where one connection
+        carries many. received: bytes of the head and before it.
     """
 
     __slots__ = ("fresh", "on_write", "received", "step", "written")
@@ -55,7 +54,7 @@ current_request: ContextVar[RequestProgress | None] = ContextVar("wire", default
 
 
 class Network(httpcore.AsyncNetworkBackend):
-    """Connections over TCP, addresses tried as RFC 8305 says."""
+    """TCP connections with happy eyeballs (RFC 8305)."""
 
     def __init__(self, lookup: Lookup, pools: Pools | None = None) -> None:
         self._lookup = lookup
@@ -65,7 +64,7 @@ class Network(httpcore.AsyncNetworkBackend):
         self.retired = 0
 
     def retire(self) -> None:
-        """Have no connection that is there now carry another request: one was found dead."""
+        """Reuse no existing connection: one was found dead."""
         self.retired += 1
 
     async def connect_tcp(
@@ -76,7 +75,7 @@ class Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """See httpcore. Raises ConnectError and ConnectTimeout; the latter names the step."""
+        """See httpcore. Raises ConnectError, and ConnectTimeout that names the step."""
         progress = current_request.get() or RequestProgress()
         progress.fresh = True
         progress.step = f"name lookup of {host}"
@@ -101,7 +100,7 @@ class Network(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(progress.step) from None
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from None
-        progress.step = f"tunnel through {host}"  # unless there is something to write at once
+        progress.step = f"tunnel through {host}"  # unless the request is written at once
         return _Stream(self, stream, host)
 
     async def connect_unix_socket(
@@ -110,8 +109,8 @@ class Network(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """See httpcore. No upstream is reached so."""
-        raise httpcore.ConnectError(f"{path}: sockets of this kind are not used")
+        """See httpcore. Always raises: no upstream has a Unix socket."""
+        raise httpcore.ConnectError(f"{path}: Unix sockets are not supported")
 
     async def sleep(self, seconds: float) -> None:
         """See httpcore."""
@@ -124,7 +123,7 @@ class Network(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that notes on the wire of whoever uses it."""
+    """A connection that records the progress of the request that uses it."""
 
     def __init__(
         self,
@@ -149,7 +148,7 @@ class _Stream(httpcore.AsyncNetworkStream):
             and progress.written
         ):
             progress.received += len(data)
-            if progress.received > HEAD_BYTES:  # h11 reads interim responses for ever
+            if progress.received > HEAD_BYTES:  # h11 has no limit on interim responses
                 raise httpcore.RemoteProtocolError(f"head over {HEAD_BYTES} bytes")
         return data
 
@@ -183,21 +182,21 @@ class _Stream(httpcore.AsyncNetworkStream):
         except httpcore.ConnectTimeout:
             raise httpcore.ConnectTimeout(f"TLS handshake with {self._host}") from None
         except asyncio.CancelledError:
-            await self._inner.aclose()  # httpcore's own leaves it to the garbage collector
+            await self._inner.aclose()  # httpcore leaves it to the garbage collector
             raise
         made = inner.get_extra_info("ssl_object")
         shared = made is not None and made.selected_alpn_protocol() == "h2"
         return _Stream(self._network, inner, self._host, shared=shared)
 
     def get_extra_info(self, info: str) -> Any:
-        # httpcore takes an idle connection that can be read from for one that has been closed.
+        # httpcore treats a readable idle connection as closed.
         if info == "is_readable" and self._since != self._network.retired:
             return True
         return self._inner.get_extra_info(info)
 
 
 def _cause(error: BaseException) -> OSError:
-    """What the system said, below what httpcore and anyio made of it."""
+    """The OSError below the exceptions of httpcore and anyio."""
     said: BaseException | None = error
     while said is not None:
         if isinstance(said, OSError) and said.errno:

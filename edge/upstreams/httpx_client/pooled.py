@@ -1,4 +1,4 @@
-"""httpx's API over our pools, for everything that is not the hot path."""
+"""httpx transport over the native HTTP/1.1 pools, for everything outside the hot path."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,11 +17,11 @@ _OURS = frozenset((b"host", b"transfer-encoding", b"keep-alive"))
 
 
 class PooledHTTPTransport(httpx.AsyncBaseTransport):
-    """httpx over `Transport`s, one per origin, made when first needed.
+    """An httpx transport that creates one `Transport` per origin.
 
-    limits: for every origin. httpx's own `read` timeout is heeded on top, around the head and
-        around each read; its others are `PoolLimits.connect` and `PoolLimits.idle` here.
-    origins: how many are kept; beyond it one without open connections is forgotten.
+    limits: of every origin. httpx's `read` timeout also applies, to the head and to each read; its
+        other timeouts are replaced by `PoolLimits.connect` and `PoolLimits.idle`.
+    origins: most that are kept; beyond it one without open connections is removed.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class _ResponseStream(httpx.AsyncByteStream):
         except UpstreamFailure as failure:
             raise _httpx_error(failure, self._request) from failure
         except TimeoutError as error:
-            raise httpx.ReadTimeout(f"silent for {self._read} s", request=self._request) from error
+            raise httpx.ReadTimeout(f"no data for {self._read} s", request=self._request) from error
 
     async def aclose(self) -> None:
         self._response.close()

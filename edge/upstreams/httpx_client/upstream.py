@@ -1,4 +1,4 @@
-"""The upstream seam over httpx, for what our own client does not speak: HTTP/2 and proxies."""
+"""Upstream over httpx, for HTTP/2 and proxies, which the native client does not support."""
 
 import asyncio
 import contextlib
@@ -28,16 +28,15 @@ T = TypeVar("T")
 
 
 class HttpxUpstream:
-    """An `UpstreamConfig` over an httpx transport, with our limits and our failures.
+    """An `Upstream` over an httpx transport, with `PoolLimits` and `UpstreamFailure`.
 
-    network: on which `transport` opens its connections. With it, a request that dies on a used
-        connection is sent once more on a fresh one, as `Transport` does it.
+    network: the backend on which `transport` opens connections. With it, a request that fails on a
+        reused connection is sent once more on a new one, as by `Transport`.
     repeat: see `Transport`.
 
-    `PoolLimits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads only
-    when
-    it is read from, has a limit of its own for heads (100 KiB, and 256 KiB with what comes before
-    them) and knows no `100-continue`.
+    `PoolLimits.buffer_bytes`, `header_bytes` and `continue_after` do not apply: httpx reads on
+    demand, has its own limit for heads (100 KiB, 256 KiB with interim responses) and does not
+    support `100-continue`.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class HttpxUpstream:
         self._transport = transport
         self.limits = limits
         self._closing: set[asyncio.Task[Any]] = set()
-        self._dropped: set[Any] = set()  # of idle connections, those that are being closed
+        self._dropped: set[Any] = set()  # idle connections that are being closed
         self._closed = False
 
     @property
@@ -70,11 +69,11 @@ class HttpxUpstream:
 
     @property
     def idle(self) -> int:
-        """Connections that carry nothing."""
+        """Connections without a request."""
         return sum(each.is_idle() for each in self._pooled)
 
     def drop_idle(self) -> None:
-        """Close a connection that carries nothing, if one is there."""
+        """Close one idle connection, if any."""
         for each in self._pooled:
             if each.is_idle():
                 self._dropped.add(each)
@@ -85,15 +84,15 @@ class HttpxUpstream:
 
     @property
     def _pooled(self) -> list[Any]:
-        pool = getattr(self._transport, "_pool", None)  # httpx shows it to nobody
+        pool = getattr(self._transport, "_pool", None)  # httpx has no public access to it
         if pool is None:
             return []
         self._dropped &= set(pool.connections)
         return [one for one in pool.connections if one not in self._dropped]
 
     async def open(self, request: Request) -> "HttpxResponse":
-        """See `UpstreamConfig.open`."""
-        encode_head(request, self._host_line)  # the checks; httpx leaves some of them out
+        """See `Upstream.open`."""
+        encode_head(request, self._host_line)  # only for its checks; httpx lacks some of them
         if self._closed:
             raise ConnectFailed("the transport is closed")
         end = asyncio.get_running_loop().time() + self.limits.total
@@ -108,7 +107,7 @@ class HttpxUpstream:
         return await self._send(request, body, end, RequestProgress())
 
     def _may_resend(self, progress: RequestProgress, body: "_RequestStream") -> bool:
-        """Whether a request that was broken off may be sent once more. See `Transport`."""
+        """Whether a request may be sent once more after a disconnect. See `Transport`."""
         if progress.fresh or progress.answered or not body.resendable:
             return False
         written = progress.written
@@ -149,19 +148,18 @@ class HttpxUpstream:
         return HttpxResponse(self, response, end)
 
     async def aclose(self) -> None:
-        """See `UpstreamConfig.aclose`. Responses still being read are broken off: httpx knows no
-        other way to close a pool."""
+        """See `Upstream.aclose`. Also aborts responses that are being read: httpx closes a pool in
+        no other way."""
         self._closed = True
         while self._closing:
             await asyncio.wait(set(self._closing))
         await self._transport.aclose()
 
     async def in_own_task(self, step: Coroutine[Any, Any, T]) -> T:
-        """Await `step` in a task of its own.
+        """Await `step` in its own task, which is cancelled at most once.
 
-        When it is cancelled, httpcore closes what it has, by awaiting; cancelled once more in that,
-        by the second of two limits or a hang-up, it would never close it. This task is cancelled
-        once.
+        On cancellation httpcore awaits the closing of its connection. A second cancellation, by
+        another time limit or a disconnect, would leave the connection open.
         """
         task = asyncio.get_running_loop().create_task(step)
         try:
@@ -177,20 +175,20 @@ class HttpxUpstream:
         self._closing.discard(task)
         if task.cancelled() or task.exception() is not None:
             return
-        response = task.result()  # it came just then
+        response = task.result()  # it arrived during the cancellation
         if isinstance(response, httpx.Response):
             assert isinstance(response.stream, httpx.AsyncByteStream)
             self.close_soon(response.stream)
 
     def close_soon(self, stream: httpx.AsyncByteStream) -> None:
-        """Close `stream` soon. httpx closes by awaiting, which `Response.close` may not."""
+        """Close `stream` in a task: httpx closes with an await, `Response.close` has none."""
         task = asyncio.get_running_loop().create_task(_close(stream))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
 class HttpxResponse:
-    """A `Response` read from httpx. Closing an HTTP/2 response resets its stream only."""
+    """A `Response` of httpx. Closing an HTTP/2 response resets only its stream."""
 
     def __init__(self, upstream: HttpxUpstream, response: httpx.Response, end: float) -> None:
         stream = response.stream
@@ -205,7 +203,7 @@ class HttpxResponse:
 
     @property
     def at_end(self) -> bool:
-        """Nothing is left to read. With httpx that is known only after the empty read."""
+        """Whether all is read, which httpx shows only after an empty read."""
         return self._stream is None
 
     async def read(self) -> bytes:
@@ -220,7 +218,7 @@ class HttpxResponse:
                 while not data:
                     chunk = await self._upstream.in_own_task(self._next())
                     if chunk is None:
-                        # So that the connection can be used again.
+                        # Makes the connection reusable.
                         await self._upstream.in_own_task(self._stream.aclose())
                         self._stream = None
                         return b""
@@ -244,8 +242,10 @@ class HttpxResponse:
 
 
 class _TimeLimit:
-    """Time limits and failures of ours around steps of httpx. progress: what the request has done,
-    if that is known."""
+    """Apply `PoolLimits` to steps of httpx and map its errors to `UpstreamFailure`.
+
+    progress: of the request, if known.
+    """
 
     def __init__(
         self, limits: PoolLimits, end: float, progress: RequestProgress | None = None
@@ -261,12 +261,12 @@ class _TimeLimit:
         return self
 
     def connected(self) -> None:
-        """The request is being written: only the total counts until its end."""
+        """Apply only the total limit while the request is written."""
         self._phase = "total"
         self._timeout.reschedule(self._end)
 
     def expect(self, phase: Literal["connect", "first_byte", "idle"]) -> None:
-        """From now on the upstream has the seconds of `phase`, within the total."""
+        """Apply the limit of `phase` from now on, within the total."""
         deadline = asyncio.get_running_loop().time() + self._seconds(phase)
         if deadline < self._end:
             self._phase = phase
@@ -314,16 +314,16 @@ class _TimeLimit:
             return ConnectFailed(what)
         if isinstance(error, httpx.NetworkError):
             return Disconnected(what, sent=self._sent)
-        # httpx says with one exception that the peer left and that it spoke no HTTP.
+        # httpx raises one exception for a disconnect and for invalid HTTP.
         if "disconnected" in what or "peer closed" in what or "ConnectionTerminated" in what:
             return Disconnected(what, sent=self._sent)
         return Malformed(what, sent=True)
 
 
 class _RequestStream(httpx.AsyncByteStream):
-    """A request body; the wait for the first byte of the answer starts at its end.
+    """A request body; the `first_byte` limit starts at its end.
 
-    limit: of the try that is made. resendable: it can be sent from its beginning.
+    limit: of the current send. resendable: whether it can be sent from its beginning.
     """
 
     def __init__(self, body: bytes | AsyncIterator[bytes] | None) -> None:

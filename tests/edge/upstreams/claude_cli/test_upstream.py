@@ -118,14 +118,14 @@ async def test_an_answer(host: Host) -> None:
 
 
 FAILING = {
-    "crash": (ConnectFailed, "status 7, saying: cannot start"),
-    "old": (ConnectFailed, "version 2.1.329 or newer is needed, this is 2.0.9"),
+    "crash": (ConnectFailed, "status 7; standard error: cannot start"),
+    "old": (ConnectFailed, "needs version 2.1.329 or newer, found 2.0.9"),
     "refuses": (Malformed, "it refused control-0: not me"),
-    "garbage": (Malformed, "cannot be read: 'no JSON'"),
+    "garbage": (Malformed, "unreadable line: 'no JSON'"),
     "endless": (Malformed, "a line of more than 8388608 bytes"),
-    "dies": (Disconnected, "status 3, saying: boom"),
+    "dies": (Disconnected, "status 3; standard error: boom"),
     "twice": (Disconnected, "a second message"),
-    "nothing": (Disconnected, "without a whole message"),
+    "nothing": (Disconnected, "without a complete message"),
 }
 
 
@@ -238,7 +238,7 @@ async def test_no_program(command: str) -> None:
     upstream = ClaudeCLIUpstream(Program(command=command))
     failed = await failure(upstream)
     assert isinstance(failed, ConnectFailed)
-    assert failed.reason == f"{command}: no such program, or it may not be run"
+    assert failed.reason == f"{command}: not found, or not executable"
     await upstream.aclose()
 
 
@@ -255,7 +255,7 @@ async def test_no_folder_to_run_in(host: Host, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
     failed = await failure(host.upstream("whole"))
     assert isinstance(failed, ConnectFailed)
-    assert failed.reason.startswith("no private folder: ")
+    assert failed.reason.startswith("cannot create a private folder: ")
 
 
 # The pool
@@ -268,7 +268,7 @@ async def test_a_further_request_waits_and_one_too_many_does_not(host: Host) -> 
     await asyncio.sleep(0)
     failed = await failure(upstream)
     assert isinstance(failed, ConnectFailed)
-    assert failed.reason == "1 clients are at work and 1 wait"
+    assert failed.reason == "all 1 clients are busy and 1 requests wait"
     first.close()
     answer = await second
     assert len(host.started) == 2

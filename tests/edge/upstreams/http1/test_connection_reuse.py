@@ -311,7 +311,7 @@ async def test_a_full_line_is_not_joined() -> None:
         tasks = [asyncio.create_task(ask(transport)) for _ in range(3)]
         while transport.waiting < 2:
             await asyncio.sleep(0)
-        with pytest.raises(ConnectFailed, match="2 requests wait") as failure:
+        with pytest.raises(ConnectFailed, match="2 requests already wait") as failure:
             await ask(transport)
         assert not failure.value.sent
         assert transport.waiting == 2
