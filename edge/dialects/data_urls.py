@@ -1,4 +1,4 @@
-"""Read and write data URLs (RFC 2397), and tell what an image really is."""
+"""Read and write data URLs (RFC 2397), and detect the type of an image."""
 
 import re
 from base64 import b64decode, b64encode
@@ -11,17 +11,17 @@ _SPACE = re.compile(r"\s")
 _URLSAFE = str.maketrans("-_", "+/")
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
 MOST_QUOTED = 1 << 20
-"""Characters of a data URL that is percent-encoded."""
+"""The most characters of a percent-encoded data URL."""
 _PIECE = 1 << 20
-"""Characters that are read in one call; four of base64 stay together."""
-_HEAD = 16  # characters of base64 that hold the 12 bytes by which every format is known
+"""Characters that are decoded in one call; a multiple of four."""
+_HEAD = 16  # base64 characters of the 12 bytes that identify every format
 
 
 def read_data_url(url: str) -> tuple[str, str] | None:
     """Media type and base64 data of a data URL; None for any other URL.
 
-    The type is in small letters, without parameters, and by its registered name. Data that is not
-    base64 is made so. Raises ValueError for a data URL that cannot be read or holds nothing.
+    The type is in lower case, without parameters, and by its registered name. Other data is
+    encoded as base64. Raises ValueError for a data URL that is invalid or empty.
     """
     if url[:5].lower() != "data:":
         return None
@@ -43,7 +43,7 @@ def read_data_url(url: str) -> tuple[str, str] | None:
 
 
 def _clean(data: str) -> str:
-    """Base64 in its standard alphabet, padded. Raises ValueError for what is not base64."""
+    """`data` in standard base64, padded. Raises ValueError if it is not base64."""
     if "%" in data:
         data = unquote(data)
     if not data.isascii() or any(_SPACE.search(data, at, end) for at, end in _pieces(data)):
@@ -63,7 +63,7 @@ def _clean(data: str) -> str:
 
 
 def _pieces(data: str) -> Iterator[tuple[int, int]]:
-    """Where pieces of `data` begin and end: no step over all of it keeps others waiting."""
+    """The ends of the pieces of `data`: one step over all of it would block the event loop."""
     for at in range(0, len(data), _PIECE):
         yield at, at + _PIECE
 
@@ -74,9 +74,9 @@ def data_url(media_type: str, data: str) -> str:
 
 
 def sniffed(data: str, media_type: str) -> str:
-    """The type an image's first bytes show (JPEG, PNG, GIF, WebP), else `media_type`.
+    """The image type that the first bytes show (JPEG, PNG, GIF, WebP), else `media_type`.
 
-    data: base64. Clients name types by a file's name; vendors look at the bytes.
+    data: base64. Clients take the type from the file's name; vendors check the bytes.
     """
     try:
         head = b64decode(data[:_HEAD])

@@ -1,13 +1,13 @@
-"""Members of an answer that tell which vendor made it, and how they leave it.
+"""Hide the vendor of an answer: members that name it are replaced or removed.
 
     system_fingerprint                    null
-    id that begins with a reseller's mark begins with the dialect's own
-    model, model_*, wherever they stand   the name the caller asked for
-    provider, x_groq, cost, base_resp...  gone
+    id with a reseller's prefix           the dialect's own prefix
+    model, model_*, at any depth          the name that the caller requested
+    provider, x_groq, cost, base_resp...  removed
 
-Members that nobody knows pass. So does what the model itself said (`_SAID`), in which a name means
-something else: it is not looked into. `Spellings` does the same to event after event at the speed
-of `bytes.replace`.
+Unknown members pass. So does the model's own output (`_SAID`), in which such names mean something
+else: it is not searched. `Spellings` does the same to the events of a stream at the speed of
+`bytes.replace`.
 """
 
 import re
@@ -27,19 +27,19 @@ _ANY_GONE, _ANY_MODEL = "|".join(_GONE), "|".join(_MODEL)
 _COST = r"(?:[a-z]+_)*costs?(?:_[a-z_]+)?"
 _NULL = msgspec.Raw(b"null")
 _THEIR_ID, _OUR_ID = b'"gen-', b'"chatcmpl-'
-"""What ids of OpenRouter's begin with, and those of OpenAI."""
+"""Prefixes of OpenRouter's ids and of OpenAI's."""
 
 _DEEPEST = 16
-"""Levels that are looked into, each of which is decoded again; what tells below them is null."""
+"""Levels that are searched, each of which is decoded again; deeper values are set to null."""
 
 _Search = Callable[[bytes], re.Match[bytes] | None]
 
 
 def finder(members: Iterable[str]) -> _Search:
-    """What finds one of `members`, patterns of what stands behind the quote before a name.
+    """A search for one of `members`, patterns of a name without its opening quote.
 
-    Each begins with a letter. As those are tried first, and together, it takes less than half the
-    time of an alternation; a name that differs from one of `members` in that letter is found too.
+    Each begins with a letter. The letters are matched first, as one class, which takes less than
+    half the time of an alternation; a name that differs in that letter is found too.
     """
     first = "".join(sorted({member[0] for member in members}))
     rest = "|".join(member[1:] for member in members)
@@ -51,7 +51,7 @@ TELLING = (
     r'id"\s*:\s*"gen-',
     *(rf'{name}"\s*:' for name in (*_GONE, *_MODEL)),
 )
-"""What stands behind the quote of a member that tells, but for costs."""
+"""Patterns of members that name the vendor, without costs."""
 
 _tells = finder(TELLING)
 _tells_cost = re.compile(rf'"{_COST}"\s*:'.encode()).search
@@ -71,7 +71,7 @@ _SCALAR = r'(?:"(?:[^"\\]|\\.)*"|[-\d.eE+]+|true|false|null)'
 _spelled_gone = re.compile(
     rf'(?P<before>,\s*)?"(?:{_ANY_GONE})"\s*:\s*{_SCALAR}(?(before)|(?:\s*,)?)'.encode()
 ).finditer
-"""With one of the commas around it."""
+"""With one of the adjacent commas."""
 _spelled_else = re.compile(
     rf'"(?P<name>system_fingerprint|{_ANY_MODEL})"\s*:\s*{_SCALAR}'.encode()
 ).finditer
@@ -81,9 +81,9 @@ _LONGEST = 256
 
 
 def tells(data: bytes, usage: bytes | None = None) -> bool:
-    """Whether a member of `data`, JSON, tells who made it. Members called `model` aside.
+    """Whether a member of `data`, JSON, names the vendor; members called `model` do not count.
 
-    usage: where alone costs are looked for, if it is known.
+    usage: the part that costs are searched in; all of `data` by default.
     """
     if _tells(data) is not None:
         return True
@@ -131,22 +131,22 @@ def _inner(value: msgspec.Raw, requested_model: msgspec.Raw, depth: int) -> msgs
 
 
 class Spellings:
-    """How one stream spells what is taken out of it, learned from its own events."""
+    """Replacements that hide the vendor in one stream, learned from its own events."""
 
     __slots__ = ("pairs",)
 
     def __init__(self) -> None:
         self.pairs: list[tuple[bytes, bytes]] = []
-        """What stands there, and what takes its place."""
+        """Bytes, and their replacements."""
 
     def add(self, theirs: bytes, ours: bytes) -> None:
-        """Learn one more, as long as there are few."""
+        """Add a replacement, up to a limit."""
         pair = (theirs, ours)
         if len(self.pairs) < _MOST_SPELLINGS and len(theirs) < _LONGEST and pair not in self.pairs:
             self.pairs.append(pair)
 
     def learn(self, event: bytes, requested_model: str) -> None:
-        """Take the spellings of the plain members of `event` that tell who made it."""
+        """Learn the spellings of the plain members of `event` that name the vendor."""
         for match in _spelled_gone(event):
             self.add(match[0], b"")
         for match in _spelled_id(event):
@@ -157,7 +157,7 @@ class Spellings:
             self.add(match[0], b'"%b":%b' % (name, ours))
 
     def apply(self, block: bytes) -> bytes:
-        """`block` with all that was learned replaced."""
+        """`block` with every learned replacement applied."""
         for theirs, ours in self.pairs:
             block = block.replace(theirs, ours)
         return block

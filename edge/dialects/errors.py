@@ -1,11 +1,11 @@
-"""What an upstream's error inside a 200 amounts to: the kind of problem, and a line for the log.
+"""Errors inside a 200 response: their kind of Problem, and the line for the log.
 
-Both vendors report overload, rate limits and even refused requests as events of a stream that has
-begun, or as an error object where an answer was expected. They are told apart as statuses are
+Vendors report overload, rate limits and even refused requests as events of a stream that has begun,
+or as an error object instead of an answer. They are classified like statuses
 (`edge.upstreams.refusal`): by type, then code, then wording. The text never reaches a caller.
 
-Other servers say it in other words: `detail`, `code` and `msg`, `base_resp`. `claims_failure` knows
-them. An `error` member that says nothing (`says_error`) is none.
+Other servers use other members: `detail`, `code` and `msg`, `base_resp`; see `claims_failure`. An
+empty `error` member is no error (`says_error`).
 """
 
 from collections.abc import Mapping
@@ -55,20 +55,20 @@ _STATUSES = {
 }
 _REASON = 500
 _LARGEST = 64 << 10
-"""Bytes of an error whose words are looked at."""
+"""The largest error whose text is read, in bytes."""
 _NESTED = ("response", "error", "base_resp")
 _CODES = ("code", "type", "status_code", "status")
 _TEXTS = ("message", "msg", "detail", "error", "status_msg", "error_msg", "errmsg")
 _WORDS = ("detail", "message", "msg", "errors", "error_msg", "errmsg", "error_message")
 _CLAIMS = ("success", "code", "status", *_WORDS)
 _FINE = (None, "", 0, 200, "0", "200", "ok", "OK", "success", "Success")
-"""Codes with which a server says that nothing is wrong."""
+"""Codes that mean success."""
 _NO_ERROR = (b"null", b'""', b"{}", b"[]", b"false", b"0")
 _NOTHING: tuple[Any, ...] = (None, "", 0, [], {})
 
 
 def failed_by(data: bytes) -> Failed:
-    """The failure that `data` reports: the JSON of an error object, or of an event around one."""
+    """The failure that `data` reports: an error object, or an event around one, as JSON."""
     reason = f"error in the stream: {redacted(data[:_REASON].strip().decode('utf-8', 'replace'))}"
     words = read_error(data if len(data) <= _LARGEST else b"")
     kind = _kind(_error_of(data), words)
@@ -76,14 +76,14 @@ def failed_by(data: bytes) -> Failed:
 
 
 def broken(what: str, data: bytes = b"") -> Failed:
-    """The failure of an upstream whose bytes are not what its dialect promises."""
+    """The failure of an upstream whose bytes violate its dialect."""
     if data:
         what = f"{what}: {redacted(data[:_REASON].strip().decode('utf-8', 'replace'))}"
     return Failed(what)
 
 
 def says_error(member: bytes | msgspec.Raw) -> bool:
-    """Whether an `error` member says anything: many servers write an empty one beside an answer."""
+    """Whether an `error` member has content: many servers write an empty one beside an answer."""
     raw = bytes(member)
     if raw in _NO_ERROR:
         return False
@@ -94,9 +94,9 @@ def says_error(member: bytes | msgspec.Raw) -> bool:
 
 
 def claims_failure(members: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether an object that holds no answer says, in words of no dialect, that there is none.
+    """Whether an object without an answer reports a failure in members of no dialect.
 
-    `base_resp` (MiniMax) says it also beside an answer.
+    `base_resp` (MiniMax) may also do so beside an answer.
     """
     if "base_resp" in members:
         status = _read(bytes(members["base_resp"]))
@@ -106,7 +106,7 @@ def claims_failure(members: Mapping[str, msgspec.Raw]) -> bool:
         return True
     if isinstance(status := words.get("status"), int) and status >= 400:
         return True
-    if "code" in words:  # and it is fine
+    if "code" in words:  # and it means success
         return False
     return any(words.get(name) not in _NOTHING for name in _WORDS)
 

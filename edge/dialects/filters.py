@@ -1,11 +1,11 @@
-"""Filters for the text of an answer, fed in pieces of any size.
+"""Filters of an answer's text, which arrives in pieces of any size.
 
     StopStrings   end the text before the first of some strings
-    Fence         take a code fence away from around the text
-    Unwrapped     give {"value": X} as X
+    Fence         remove a code fence around the text
+    Unwrapped     turn {"value": X} into X
 
-Each holds back only what it must: a stop string could still begin in the held part, a fence could
-still open. What comes out for the pieces of a text is what comes out for the whole.
+Each holds back only the end that may still belong to a stop string or a fence. The output does not
+depend on how the text is cut.
 """
 
 from bisect import bisect_left
@@ -18,9 +18,9 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class StopStrings:
-    """Let text through up to the first of `strings`; `found` is then the one.
+    """Passes text up to the first of `strings`, which is then `found`.
 
-    The one that is complete first wins; of two that end together, the longer one.
+    The string that is complete first wins; of two that end together, the longer one.
     """
 
     __slots__ = ("_firsts", "_held", "_longest", "_sorted", "_strings", "found")
@@ -34,10 +34,10 @@ class StopStrings:
         self.found: str | None = None
 
     def filter(self, text: str) -> str:
-        """What of the text so far may be shown now."""
+        """The text that can be passed on now."""
         if self.found is not None:
             return ""
-        if not self._held and self._firsts.isdisjoint(text):  # as most are
+        if not self._held and self._firsts.isdisjoint(text):  # the usual case
             return text
         text = self._held + text
         ends = [
@@ -54,35 +54,35 @@ class StopStrings:
         return text[: len(text) - keep]
 
     def _tail(self, text: str) -> int:
-        """Length of the longest end of `text` that begins one of the strings."""
+        """Length of the longest suffix of `text` that is a prefix of one of the strings."""
         for size in range(min(self._longest - 1, len(text)), 0, -1):
             if text[-size] not in self._firsts:
                 continue
             end = text[-size:]
-            at = bisect_left(self._sorted, end)  # what begins with it, if anything, stands there
+            at = bisect_left(self._sorted, end)  # a string with that prefix, if any, is here
             if at < len(self._sorted) and self._sorted[at].startswith(end):
                 return size
         return 0
 
     def filter_end(self) -> str:
-        """What was held back of a text in which none of the strings came."""
+        """The held text, at the end of a text without any of the strings."""
         held, self._held = self._held, ""
         return held
 
 
 class Fence:
-    """Take one code fence away from around a text that is nothing but a fenced block."""
+    """Removes the code fence of a text that is one fenced block."""
 
     __slots__ = ("_open", "_parts", "_start")
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._start = ""
-        """The first characters that are no blanks, as many as a fence has."""
+        """The first non-blank characters, as many as a fence has."""
         self._open = True
 
     def filter(self, text: str) -> str:
-        """The text as it comes, unless it begins with a fence: then nothing yet."""
+        """The text as it comes; nothing yet if it begins with a fence."""
         if not self._open:
             return text
         self._parts.append(text)
@@ -100,7 +100,7 @@ class Fence:
         return held
 
     def filter_end(self) -> str:
-        """What a fence was around, or the text itself when the fence does not close at its end."""
+        """The text inside the fence, or the text itself if the fence does not close at its end."""
         held = self._taken()
         inner = held.strip()
         if not inner.startswith(_FENCE) or not inner.endswith(_FENCE) or "\n" not in inner:
@@ -109,7 +109,7 @@ class Fence:
 
 
 class Unwrapped:
-    """Give a text that is {"value": X} as X, and any other as it is."""
+    """Turns the text {"value": X} into X, and passes any other text."""
 
     __slots__ = ("_parts",)
 
@@ -117,7 +117,7 @@ class Unwrapped:
         self._parts: list[str] = []
 
     def filter(self, text: str) -> str:
-        """Nothing yet: only the whole can be told."""
+        """Nothing yet: the whole text is needed."""
         self._parts.append(text)
         return ""
 

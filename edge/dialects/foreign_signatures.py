@@ -1,10 +1,10 @@
-"""Take out of a request what only another maker's models can read, where nothing marks it.
+"""Remove another vendor's signatures from a request of the same dialect.
 
-Thinking signatures and encrypted reasoning of a caller's own dialect stay in the form their maker
-gave them. When a conversation changes over to another maker who speaks that dialect too, they stand
-in its history still, and that vendor refuses the whole request. How many messages may hold them is
-known from `edge.routing.affinity`; all else in them passes as the bytes it came in. What was
-packed for the caller (`signature`) names its maker, and is left to whoever sends the request.
+Thinking signatures and encrypted reasoning of the caller's own dialect pass in their vendor's form,
+without a mark. When a conversation moves to another vendor of that dialect, its history still holds
+them, and the new vendor refuses the request. `edge.routing.affinity` knows how many messages may
+hold them; everything else in them passes as the bytes it came in. Packed signatures
+(`edge.dialects.signatures`) name their origin and are removed by the writer of the request.
 """
 
 import msgspec
@@ -41,10 +41,10 @@ _decode_message = msgspec.json.Decoder(dict[str, Raw]).decode
 def without_foreign_signatures(
     fields: Fields, dialect: Dialect, first: int
 ) -> tuple[Fields, list[str]]:
-    """`fields`, which are written in `dialect`, without what is foreign in its `first` messages.
+    """`fields` without foreign signatures in its `first` messages; and notes for the log.
 
-    And what is missing then, in a few words each. `fields` itself if nothing is; what cannot be
-    read is left to the upstream to refuse.
+    Returns `fields` itself if there are none. Unreadable members are left for the upstream to
+    refuse.
     """
     if first <= 0:
         return fields, []
@@ -60,7 +60,7 @@ def without_foreign_signatures(
 
 
 def _without_reasoning(fields: Fields, first: int) -> Fields:
-    """Responses. A summary alone, and the very words of open models, are no seal."""
+    """Responses. A summary alone, or plain reasoning text of open models, is no signature."""
     raw = fields.get("input")
     if raw is None or _REASONING not in bytes(raw) or not bytes(raw).startswith(b"["):
         return fields
@@ -79,7 +79,7 @@ def _is_encrypted(item: Raw) -> bool:
 
 
 def _without_details(fields: Fields, first: int) -> Fields:
-    """Chat, where some servers sign what they think in members of their own."""
+    """Chat. Some servers sign thinking in members of their own."""
     raw = fields.get("messages")
     if raw is None or not any(holder.encode() in bytes(raw) for holder in _HOLDERS):
         return fields

@@ -1,7 +1,7 @@
-"""Events that hold no JSON of their dialect: heartbeats, and `[DONE]`.
+"""Recognise events without content: heartbeats, and `[DONE]`.
 
-Each dialect has its own form of a heartbeat, and servers and proxies write those of others, or
-none: empty data, a bare word, an object without members.
+Each dialect has its own heartbeat. Servers and proxies also write those of other dialects, and
+other forms: empty data, a bare word, an object without members.
 """
 
 import msgspec
@@ -15,11 +15,11 @@ _WORDS = frozenset(
 _NOTHING = frozenset((b"", b"{}", b"[]", b"null", b'""'))
 _UNNAMED = frozenset(("", "message"))
 _LONGEST = 256
-"""Bytes of a heartbeat; what is longer says something."""
+"""The longest heartbeat in bytes; a longer event has content."""
 
 
 def is_heartbeat(event: sse.Event) -> bool:
-    """Whether `event` can be left out. Its name counts only where its data has no type."""
+    """Whether `event` is a heartbeat. Its name counts only where its data has no type."""
     data = event.data.strip()
     named = event.name.lower() in _WORDS
     if data in _NOTHING:
@@ -42,5 +42,5 @@ def is_heartbeat(event: sse.Event) -> bool:
 
 
 def is_done(data: bytes) -> bool:
-    """Whether `data` is the mark of the end that Chat streams have, in any spelling."""
+    """Whether `data` is `[DONE]`, the end of a Chat stream, in any spelling."""
     return b"[DONE]" in data and data.strip(b" \t\r\n\"'") == b"[DONE]"

@@ -1,16 +1,17 @@
-"""Put a history in the shape that every vendor accepts.
+"""Repair a conversation's history so that every vendor accepts it.
 
-Clients trim, filter and edit what they send back, so a call may have lost its result and a result
-its call, turns may be empty, and ids may repeat. All vendors refuse such a history, each in its own
-words, so it is repaired before any of them sees it:
+Clients trim, filter and edit what they send back: a call may have lost its result and a result its
+call, turns may be empty, and ids may repeat. All vendors refuse such a history, so it is repaired
+before it is sent:
 
-1. blocks without content go, and turns left empty; neighbours of one role become one turn;
-2. each call has an id of its own, unlike all before it;
-3. the results of an assistant's calls come right behind it, in the order of the calls. What stood
-   between (an instruction, words of the user) follows them in its own order;
-4. a call nobody answered gets a result that says so; a result of no call becomes plain content.
+1. blocks without content and empty turns are removed; neighbours of one role become one turn;
+2. each call gets a unique id;
+3. the results of an assistant's calls follow it directly, in the order of the calls. Turns in
+   between (an instruction, text of the user) follow the results in their own order;
+4. a call without a result gets a result that says so; a result without a call becomes plain
+   content.
 
-Only step 4 adds words, and they are fixed. The same history always gives the same turns.
+Only step 4 adds text, and the text is fixed. The same history always gives the same turns.
 """
 
 from collections import deque
@@ -35,7 +36,7 @@ NO_RESULT = "No result was provided."
 
 
 def empty_conversation() -> Problem:
-    """The refusal of a conversation of which nothing is left to send."""
+    """The refusal of a conversation without any content."""
     return Problem(
         "invalid_request",
         message="The conversation has no content.",
@@ -44,7 +45,7 @@ def empty_conversation() -> Problem:
 
 
 def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
-    """`turns` with every call answered in the user's turn behind it. The input stays as it is."""
+    """`turns` with every call answered in the user's turn after it. The input is not changed."""
     merged = _merged(turns)
     known: set[str] = set()
     repeated: dict[str, int] = {}
@@ -91,10 +92,10 @@ def _says_something(block: Block) -> bool:
 def _numbered(
     turn: Turn, known: set[str], repeated: dict[str, int]
 ) -> tuple[list[tuple[str, ToolCall]], list[Block]]:
-    """The calls of a turn, each with the id it came by; and the turn's blocks, with unique ids.
+    """The calls of a turn, each with its original id; and the turn's blocks, with unique ids.
 
-    The very same call twice is one call: some clients write it in two spellings. repeated: by id,
-    the number that its last repetition got.
+    An identical call is taken once: some clients write it in two spellings. repeated: by id, the
+    number of its last repetition.
     """
     calls: list[tuple[str, ToolCall]] = []
     seen: set[tuple[str, str, str]] = set()
@@ -119,7 +120,7 @@ def _numbered(
 
 
 def _answered(calls: list[tuple[str, ToolCall]], gap: list[Turn]) -> list[Turn]:
-    """The turns up to the next assistant's, with the results of `calls` in front."""
+    """The turns up to the next assistant's turn, with the results of `calls` first."""
     if not calls:
         return _without_orphans(gap)
     by_id: dict[str, deque[ToolResult]] = {}
@@ -149,7 +150,7 @@ def _answered(calls: list[tuple[str, ToolCall]], gap: list[Turn]) -> list[Turn]:
 
 
 def _without_orphans(turns: Iterable[Turn]) -> list[Turn]:
-    """`turns` in which the content of each result stands as the user's own."""
+    """`turns` with the content of each result as the user's own blocks."""
     out: list[Turn] = []
     for turn in turns:
         blocks: list[Block] = []
@@ -163,9 +164,9 @@ def _without_orphans(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def without_attribution(system: list[Text]) -> list[Text]:
-    """`system` without the line by which Claude Code tells its maker who pays.
+    """`system` without the billing line that Claude Code writes for Anthropic.
 
-    It changes often, and so would spoil the cache of whoever else reads the prompt.
+    The line changes often and would invalidate another vendor's prompt cache.
     """
     if system and system[0].text.startswith(_ATTRIBUTION):
         rest = system[0].text.partition("\n")[2].lstrip("\n")

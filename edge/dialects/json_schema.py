@@ -1,7 +1,7 @@
-"""JSON Schemas in the subsets that vendors take, for tools and for structured answers.
+"""JSON Schemas reduced to the subsets that vendors accept, for tools and structured answers.
 
-Nothing here changes its input, and the same schema always gives the same result: a prompt cache is
-lost with every byte. Sources: Anthropic, "Structured outputs" (JSON Schema limitations) and "Define
+Nothing here changes its input, and a schema always gives the same result: any difference would
+invalidate a prompt cache. Sources: Anthropic, "Structured outputs" (JSON Schema limitations) and "Define
 tools"; OpenAI, "Structured model outputs" (supported schemas); JSON Schema 2020-12.
 """
 
@@ -21,25 +21,25 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 _DEFINITIONS = ("$defs", "definitions")
 _BRANCHES = ("oneOf", "anyOf", "allOf")
 _DATA = ("const", "default", "enum", "examples")
-"""Keywords that hold values, in which nothing is a keyword."""
+"""Keywords that hold plain values, not schemas."""
 
 MOST_NODES = 10_000
-"""Schemas that the schema of a structured answer becomes: each reference, what stands in its place,
-and each member that `allOf` merges. What becomes text of a description does not count."""
+"""The most schemas after expansion: each reference, its replacement, and each member that `allOf`
+merges. Keywords that become text of a description do not count."""
 MOST_EXPANDED = 2 << 20
-"""Bytes that references of one schema may expand to."""
+"""The most bytes that the references of one schema may expand to."""
 MOST_WALKED = 40_000
-"""Objects that are looked at for references, those inside of several referred ones each time."""
+"""The most objects searched for references; shared ones count each time."""
 
 
 class SchemaTooLarge(Exception):
-    """A schema expands beyond a bound; the text says what was expected, as half a sentence."""
+    """A schema expands beyond a limit; the message is half a sentence about what was expected."""
 
 
 def input_schema(schema: Schema | None) -> tuple[Schema, bool]:
-    """The parameters of a tool, as every vendor takes them; and whether they were wrapped.
+    """The parameters of a tool in a form that every vendor accepts; and whether they were wrapped.
 
-    All want an object at the top. What is not one, or is a choice between several, goes inside
+    All require an object at the top. Any other schema, or a choice between several, is wrapped in
     `{"value": ...}`. Raises Problem for a schema nested too deep.
     """
     if not schema:
@@ -78,7 +78,7 @@ def _too_deep() -> Problem:
 
 
 def _moved(node: Any) -> Any:
-    """`node` with its references to places in the schema, definitions apart, as they are now."""
+    """`node` with its references updated to the wrapped schema; definitions stay."""
     if isinstance(node, list):
         return [_moved(each) for each in node]
     if not isinstance(node, dict):
@@ -91,7 +91,7 @@ def _moved(node: Any) -> Any:
 
 
 def _defined(ref: str) -> str | None:
-    """The name behind a reference to a definition, escaped as it came; None for any other."""
+    """The definition's name in a reference, still escaped; None for any other reference."""
     for holder in _DEFINITIONS:
         head = f"#/{holder}/"
         if ref.startswith(head) and "/" not in ref[len(head) :]:
@@ -115,10 +115,10 @@ _STRICT_FORMATS = frozenset(
 
 
 def is_strict(schema: Schema) -> bool:
-    """Whether OpenAI takes `schema` with `strict: true`.
+    """Whether OpenAI accepts `schema` with `strict: true`.
 
     Each object names all its properties as required and allows no others, the top is an object,
-    and only keywords of the subset occur. In doubt it is not: a refusal costs more than a promise.
+    and only keywords of the subset occur. In doubt it is not: a refusal costs more than strictness.
     """
     try:
         return schema.get("type") == "object" and _strict(schema)
@@ -178,17 +178,17 @@ _SILENT = frozenset(
         *("deprecated", "readOnly", "writeOnly", "additionalProperties", "strict"),
     )
 )
-"""Words about the schema, not the value; and `additionalProperties`, which is always false."""
+"""Keywords about the schema, not the value; and `additionalProperties`, which is always false."""
 
 
 def for_anthropic(schema: Schema) -> tuple[Schema, bool]:
-    """A schema of a structured answer as Claude takes it; and whether it was wrapped.
+    """A schema of a structured answer in Claude's subset; and whether it was wrapped.
 
-    Limits the vendor cannot keep are told to the model in the description. A schema that is no
-    object at the top goes inside `{"value": ...}`.
+    Limits that the vendor cannot enforce are stated in the description. A schema that is no object
+    at the top is wrapped in `{"value": ...}`.
 
-    Raises ValueError, saying what was expected, for what cannot be said at all: references that
-    recurse or lead out of the schema. Raises SchemaTooLarge for one that is, or expands to, more
+    Raises ValueError, with what was expected, for references that recurse or lead out of the
+    schema. Raises SchemaTooLarge for one that is, or expands to, more
     than `MOST_NODES`, `MOST_WALKED` or `MOST_EXPANDED`, and Problem for one nested too deep.
     """
     try:
@@ -198,8 +198,10 @@ def for_anthropic(schema: Schema) -> tuple[Schema, bool]:
 
 
 def is_for_anthropic(schema: Schema) -> bool:
-    """Whether `schema` is in Anthropic's subset as it is. Nothing is expanded to find out: a schema
-    with something to expand is not."""
+    """Whether `schema` already is in Anthropic's subset.
+
+    Nothing is expanded to find out: a schema that needs expansion is not in it.
+    """
     try:
         return _Cleaner(schema, expanding=False).result() == (schema, False)
     except ValueError:
@@ -209,11 +211,11 @@ def is_for_anthropic(schema: Schema) -> bool:
 
 
 class _Cleaner:
-    """One schema on its way into Anthropic's subset.
+    """Reduces one schema to Anthropic's subset.
 
-    References to definitions stay, since the vendor knows them; any other is replaced by what it
-    refers to. The same part may be referred to many times, from within such parts too: what it
-    comes to is counted, and ends at a bound.
+    References to definitions stay, since the vendor knows them; any other is replaced by its
+    target. The same part may be referred to many times, also from within such parts: the expansion
+    is counted and limited.
 
     expanding: False to raise ValueError instead of replacing, or merging, anything. The result is
     then no larger than the schema, and has no bound.
@@ -249,7 +251,7 @@ class _Cleaner:
         return cleaned, wrapped
 
     def _count(self, more: int = 1) -> None:
-        """So many more schemas, or names of them, are part of the result."""
+        """Count `more` schemas, or names of them, in the result."""
         self._nodes += more
         if self._nodes > MOST_NODES and self._expanding:
             raise _too_many_nodes()
@@ -296,7 +298,7 @@ class _Cleaner:
         return found
 
     def _target(self, ref: str) -> Any:
-        """What `ref` (RFC 6901, as a fragment) refers to."""
+        """The target of `ref` (RFC 6901, as a fragment)."""
         node: Any = self._root
         if ref != "#" and not ref.startswith("#/"):
             raise ValueError(f"expected references within the schema, not `{ref[:100]}`")
@@ -311,7 +313,7 @@ class _Cleaner:
         return node
 
     def _inlined(self, ref: str) -> Any:
-        """What goes in the place of `ref`."""
+        """The replacement of `ref`."""
         target = self._target(ref)
         if not self._expanding:
             raise ValueError("expected nothing to expand")
@@ -326,7 +328,7 @@ class _Cleaner:
         return target
 
     def _resolved(self, node: Any) -> Any:
-        """`node`, or what it refers to."""
+        """`node`, or the target of its reference."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
             self._count()
             node = self._inlined(node["$ref"])
@@ -367,7 +369,7 @@ class _Cleaner:
         return out
 
     def _inner(self, name: str, value: Any, out: Schema) -> bool:
-        """Take a keyword that holds schemas, or is kept for some values only."""
+        """Handle a keyword that holds schemas, or is kept for some values only."""
         match name, value:
             case "properties", dict():
                 out["properties"] = {key: self._node(each) for key, each in value.items()}
@@ -386,7 +388,7 @@ class _Cleaner:
         return True
 
     def _merged(self, node: Schema) -> Schema:
-        """`node` with the parts of its `allOf` in it: closed objects cannot all hold at once."""
+        """`node` with its `allOf` merged: closed objects cannot all match at once."""
         out = {name: value for name, value in node.items() if name != "allOf"}
         described = [out["description"]] if isinstance(out.get("description"), str) else []
         properties: dict[str, Any] | None = None
@@ -425,7 +427,7 @@ class _Cleaner:
 
 
 def _key(value: Any) -> Any:
-    """What tells one value from another in a set."""
+    """A hashable key that identifies a value."""
     return value if isinstance(value, str) else _encode(value)
 
 

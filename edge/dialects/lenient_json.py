@@ -1,8 +1,8 @@
-"""Answers of upstreams whose JSON is not quite as it should be.
+"""Lenient decoding of upstream answers whose JSON is slightly wrong.
 
-Strict decoders read nearly all answers. What they refuse is read here once more, as leniently as
-the vendors' own clients read: an answer that has been paid for is not thrown away for a member that
-is not needed. Nothing here runs for an answer that is as it should be.
+Strict decoders read nearly all answers. An answer that they refuse is decoded again here, as
+leniently as the vendors' own clients do: an answer that has been paid for is not discarded for a
+member that is not needed. Nothing here runs for a valid answer.
 """
 
 import json
@@ -19,23 +19,23 @@ _BOM = b"\xef\xbb\xbf"
 _ODD = re.compile(r"Expected `([^`]*)`, got `[^`]*` - at `\$([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
 _LARGEST = 2 << 20
-"""Bytes that are put right: it takes ten times as long as reading them."""
+"""The largest answer that is repaired, in bytes: repair takes ten times as long as decoding."""
 _MOST = 64
-"""Members of odd types in one answer."""
+"""The most members of wrong types in one answer."""
 _WORK = 4 << 20
-"""Bytes that may be decoded again for them."""
+"""The most bytes that are decoded again for them."""
 
 
 def repaired_json(data: bytes) -> bytes:
-    """`data` as strict JSON: NaN and infinities as null, halves of characters as U+FFFD, no BOM.
+    """`data` as strict JSON: NaN and infinities become null, lone surrogates U+FFFD, a BOM goes.
 
-    Raises one of UNREADABLE for what is no JSON in any reading.
+    Raises one of UNREADABLE if `data` is no JSON even then.
     """
     return dumped(loaded(data))
 
 
 def loaded(data: bytes) -> Any:
-    """The value that `data` is meant to be; its texts may hold halves of characters.
+    """Decode `data` leniently; its texts may hold lone surrogates.
 
     Raises one of UNREADABLE.
     """
@@ -49,12 +49,12 @@ def loaded(data: bytes) -> Any:
 
 
 def dumped(value: Any) -> bytes:
-    """`value` as JSON, with U+FFFD for each half of a character that has lost the other."""
+    """`value` as JSON, with U+FFFD for each lone surrogate."""
     return whole(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def whole(text: str) -> str:
-    """`text` with surrogates joined, and U+FFFD in place of those that stand alone."""
+    """`text` with surrogate pairs joined, and U+FFFD for lone surrogates."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -68,19 +68,19 @@ def _number(text: str) -> float | None:
 
 
 def decode_leniently(decode: Callable[[bytes], T], data: bytes, needed: Collection[str] = ()) -> T:
-    """`data` decoded, although `decode` refused it. See `decode_corrected`."""
+    """Decode `data`, which `decode` refused. See `decode_corrected`."""
     return decode_corrected(decode, data, needed)[0]
 
 
 def decode_corrected(
     decode: Callable[[bytes], T], data: bytes, needed: Collection[str] = ()
 ) -> tuple[T, bytes]:
-    """`data` decoded, and as strict JSON: members of odd types count as absent, and are.
+    """Decode `data`, which `decode` refused; and return it as strict JSON.
 
-    Numbers in quotes become numbers and numeric names text. A null counts as absent everywhere.
-    needed: names of members that have to be right, unless they hold nothing.
+    Members of wrong types are removed. Numbers in quotes become numbers and numeric names text. A
+    null counts as absent everywhere. needed: names of members that must be valid unless empty.
 
-    Raises one of UNREADABLE when a needed member is not, or `data` is no JSON in any reading.
+    Raises one of UNREADABLE if a needed member is invalid, or `data` is no JSON.
     """
     value = loaded(data)
     for _ in range(max(2, min(_MOST, _WORK // (len(data) + 1)))):
@@ -95,7 +95,7 @@ def decode_corrected(
 
 
 def _put_right(value: Any, expected: str, path: str, needed: Collection[str]) -> bool:
-    """Change or remove what stands at `path`; False when that cannot be done."""
+    """Correct or remove the value at `path`; False if that is not possible."""
     steps = list(_STEP.finditer(path))
     if not steps or any(step[3] for step in steps):
         return False

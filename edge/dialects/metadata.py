@@ -1,4 +1,4 @@
-"""Free metadata: what a caller attaches to a request, between Chat and Responses.
+"""Caller-defined metadata of a request, in Chat and Responses.
 
 Both take 16 pairs, names of 64 characters and values of 512 (OpenAI API reference, "metadata").
 Messages has only `metadata.user_id`.
@@ -12,7 +12,7 @@ LONGEST_VALUE = 512
 
 
 def openai_metadata(metadata: dict[str, Any] | None, dropped: list[str]) -> dict[str, str]:
-    """The pairs that OpenAI's dialects take; numbers and truth values as text. Others are noted."""
+    """The pairs that OpenAI's dialects accept; numbers and booleans as text. Others are noted."""
     taken: dict[str, str] = {}
     for name, value in (metadata or {}).items():
         text = _text(value)
@@ -26,7 +26,7 @@ def openai_metadata(metadata: dict[str, Any] | None, dropped: list[str]) -> dict
 
 
 def user_of(metadata: dict[str, Any] | None, dropped: list[str]) -> str:
-    """The `user_id` in `metadata`, "" without one. That there are other members is noted."""
+    """The `user_id` in `metadata`, "" without one. Other members are noted as dropped."""
     user = (metadata or {}).get("user_id")
     known = isinstance(user, str)
     if metadata and len(metadata) > known:

@@ -1,4 +1,4 @@
-"""OpenAI Embeddings, passed through: the one dialect of them."""
+"""Pass OpenAI Embeddings through; it is the only dialect of embeddings."""
 
 import msgspec
 

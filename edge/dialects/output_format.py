@@ -1,4 +1,4 @@
-"""The form of an answer as OpenAI's dialects ask for it, and as other servers' clients do."""
+"""Output format of an answer, as clients of OpenAI's dialects and of other servers write it."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ _KINDS = ("text", "json_object", "json_schema")
 
 
 def read_format(form: dict[str, Any], path: str) -> OutputFormat | None:
-    """The format in `form`, whose schema stands beside its type; None for plain text.
+    """The format in `form`, whose schema is beside its type; None for plain text.
 
-    A schema needs no name: OpenAI asks for one, and gets ours. A `json_object` may have a schema,
-    as servers of open models take it; a `json_schema` without one is any object. Raises Problem.
+    A schema needs no name: OpenAI requires one and gets a default. A `json_object` may have a
+    schema, as with servers of open models; a `json_schema` without one is any object. Raises
+    Problem.
     """
     kind = one_of(form.get("type"), f"{path}.type", _KINDS)
     schema = form.get("schema")

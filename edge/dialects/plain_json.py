@@ -1,4 +1,4 @@
-"""Plain JSON answers, passed through: any object, of which `model` and `usage` alone are read."""
+"""Pass plain JSON answers through: only `model` and `usage` of the object are read."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from .passthrough import (
 
 
 class Answer(msgspec.Struct):
-    """What is read of an answer, whatever else is in it."""
+    """The members of an answer that are read."""
 
     model: str | None = None
     usage: msgspec.Raw = NULL
@@ -42,12 +42,12 @@ _decode = msgspec.json.Decoder(Answer, float_hook=number).decode
 
 
 def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
-    """The upstream's body: the client's members as they came, another model."""
+    """The upstream's body: the client's members unchanged, with the upstream's model."""
     return encode({**fields, "model": msgspec.Raw(encode(model))})
 
 
 def relay(fields: Fields, requested_model: str, echo: Echo, *, disclose: bool = False) -> Relay:
-    """Such answers come whole."""
+    """Such answers are never streamed."""
     raise NotImplementedError("objects are not streamed")
 
 
@@ -59,7 +59,7 @@ def finish_body(
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
-    """The client's body and the usage. Raises UpstreamError for what is no answer."""
+    """The client's body and the usage. Raises UpstreamError if the body is no answer."""
     try:
         answer = _decode(body)
     except UNREADABLE as error:
@@ -74,7 +74,7 @@ def finish_body(
 def finished(
     answer: Any, body: bytes, requested_model: str, failed: Failed | None, *, disclose: bool
 ) -> tuple[bytes, Usage | None]:
-    """The client's body and the usage, given what was read of `body`.
+    """The client's body and the usage, from the decoded `answer`.
 
     requested_model: the name that the client reads as `model`. Raises UpstreamError if `failed`.
     """
@@ -99,7 +99,7 @@ def finished(
 
 
 def output_size(body: bytes) -> int:
-    """Nothing: no text is made."""
+    """0: there is no generated text."""
     return 0
 
 

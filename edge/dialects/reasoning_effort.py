@@ -1,6 +1,6 @@
-"""How much to think: in levels, as OpenAI says it, and in tokens, as Anthropic's older models do.
+"""Reasoning effort: OpenAI's levels and Anthropic's token budgets, converted both ways.
 
-One table serves both directions, so that a level that crosses twice is the level it was:
+One table serves both directions, so that a level survives two conversions:
 
     level      minimal   low    medium   high     xhigh    max
     budget     1024      4096   8192     16384    32768    what the model can
@@ -14,22 +14,21 @@ from .conversation import EFFORTS, Reasoning
 from .validation import one_of
 
 LEAST_BUDGET = 1024
-"""Tokens; the API takes no smaller budget, and no answer that leaves less beside it."""
+"""Tokens; the API accepts no smaller budget, and no limit that leaves less for the answer."""
 _LEFT_OF_MAX = 4096
 _LARGE = 49152
 
 _UNSAID = ("", "default", "auto")
-"""What servers call the model's own level (Groq, vLLM)."""
+"""Words for the model's own default level (Groq, vLLM)."""
 _OFF = ("off", "disable", "disabled")
 _BUDGETS = {"minimal": LEAST_BUDGET, "low": 4096, "medium": 8192, "high": 16384, "xhigh": 32768}
 _BELOW = ((2048, "minimal"), (6144, "low"), (12288, "medium"), (24576, "high"), (_LARGE, "xhigh"))
 
 
 def read_effort(value: Any, path: str, words: Collection[str] = EFFORTS) -> str | None:
-    """The level that a caller names at `path`, in OpenAI's words or those of other servers.
+    """The level at `path`, in OpenAI's words or those of other servers.
 
-    None where it leaves the level to the model.
-    Raises Problem for what is none of `words`.
+    None if it is left to the model. Raises Problem for any word not in `words`.
     """
     if value is None or value in _UNSAID:
         return None
@@ -37,7 +36,7 @@ def read_effort(value: Any, path: str, words: Collection[str] = EFFORTS) -> str 
 
 
 def level_of(reasoning: Reasoning) -> str | None:
-    """The level that `reasoning` amounts to: one of `neutral.EFFORTS`; None: not said."""
+    """The level of `reasoning`, one of `conversation.EFFORTS`; None if not set."""
     if reasoning.mode == "disabled":
         return "none"
     if reasoning.mode != "enabled" or reasoning.budget is None:
@@ -51,7 +50,7 @@ def level_of(reasoning: Reasoning) -> str | None:
 def budget_of(level: str, most: int | None) -> int:
     """Tokens of thinking for a level other than "none".
 
-    most: tokens of output the model can give, None if nobody knows.
+    most: the model's limit of output tokens, None if unknown.
     """
     if level in _BUDGETS:
         return _BUDGETS[level]

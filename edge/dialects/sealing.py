@@ -1,9 +1,9 @@
-"""Authenticated encryption of small payloads that callers keep for us, as compaction summaries.
+"""Authenticated encryption of small payloads that callers store, such as compaction summaries.
 
 AES-256-GCM (NIST SP 800-38D) with a random nonce. Each purpose and owner has its own key, derived
-from one secret with HMAC-SHA-256 as a pseudo-random function. So a text is useless to another
-caller, and random nonces stay far below their bound of 2^32 per key. The secret is in the store, so
-every worker and replica can open what any of them sealed.
+from one secret with HMAC-SHA-256 as a pseudo-random function. So no other caller can use a text,
+and random nonces stay far below their bound of 2^32 per key. The secret is in the store, so every
+worker and replica can decrypt what any of them encrypted.
 """
 
 import hmac

@@ -1,10 +1,10 @@
-"""Carry what only one vendor can read (`neutral.Opaque`) through a dialect of another.
+"""Pack a vendor's thinking signatures into text that another vendor's dialect can carry.
 
-A caller keeps thinking signatures and encrypted reasoning for the next turn. What goes to a caller
-whose dialect is not the maker's is packed into text that the caller's dialect has a place for, with
-a mark and the maker's fingerprint; coming back it is unpacked, and sent on only to its maker. The
-text is no secret and needs no protection: whoever alters it spoils a signature of his own. It does
-not name the model behind it.
+A caller sends thinking signatures and encrypted reasoning back with the next turn. In an answer to
+a caller of another dialect they are packed into a text member, with a mark and the fingerprint of
+their origin. When the caller sends them back they are unpacked, and go only to the model that made
+them. The text is neither secret nor protected: a caller that alters it only invalidates its own
+signature. It does not reveal the model's name.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -15,7 +15,7 @@ import msgspec
 from .conversation import Origin, Signature
 
 MARK = "pk1-"
-"""What packed text begins with. Neither vendor's own data (base64) can: it has no hyphen."""
+"""The prefix of packed text. No vendor's own data has it: base64 has no hyphen."""
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -31,19 +31,19 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 def fingerprint(dialect: str, model: str) -> str:
-    """A short name for an upstream's model that does not tell which one it is."""
+    """A short digest of an upstream's model that does not reveal its name."""
     return blake2b(f"{dialect}\0{model}".encode(), digest_size=6, person=b"origin").hexdigest()
 
 
 def pack(signature: Signature) -> str:
-    """`signature` as ASCII text without spaces."""
+    """Pack `signature` into ASCII text without spaces."""
     origin = signature.origin
     packed = _Packed(origin.dialect, origin.model, signature.data, signature.id, signature.redacted)
     return MARK + urlsafe_b64encode(_encode(packed)).decode()
 
 
 def unpack(text: str) -> Signature | None:
-    """What `pack` made `text` of; None for anything else."""
+    """Unpack text made by `pack`; None for any other text."""
     if not text.startswith(MARK):
         return None
     try:
@@ -59,9 +59,9 @@ def unpack(text: str) -> Signature | None:
 
 
 def readable(signature: Signature | None, dialect: str, model: str) -> bool:
-    """Whether an upstream of `dialect` whose fingerprint is `model` made `signature`.
+    """Whether an upstream of `dialect` with the fingerprint `model` made `signature`.
 
-    What came in the vendor's own form is believed to be its own.
+    A signature in the vendor's own form is taken for the upstream's own.
     """
     return (
         signature is not None

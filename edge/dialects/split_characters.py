@@ -1,9 +1,9 @@
-"""Characters that an upstream cut in two, put together again.
+"""Join surrogate pairs that an upstream split between two events.
 
 Some servers write a character outside the basic plane as two escapes, and end an event between
-them: `"hi \\ud83d"`, then `"\\ude00 there"`. Neither event is JSON that a strict decoder reads, nor
-do all clients join the halves. An event whose text ends with the first half therefore waits for the
-next one; a half that stays alone becomes U+FFFD.
+them: `"hi \\ud83d"`, then `"\\ude00 there"`. Strict JSON decoders read neither event, and not all
+clients join the two. An event whose text ends with a high surrogate is therefore held back until
+the next one; a surrogate that stays alone becomes U+FFFD.
 """
 
 import re
@@ -20,7 +20,7 @@ _LONE = re.compile(
     rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89aAbB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
-"""A half without the other. Behind an escaped backslash it is none, which decoding shows."""
+"""A lone surrogate. After an escaped backslash it is none, which decoding shows."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -28,13 +28,13 @@ class _Held(NamedTuple):
     name: str
     value: Any
     holder: Any
-    """The list or object that holds the text."""
+    """The list or object that contains the text."""
     at: Any
     """Its key there."""
 
 
 class CharacterJoiner:
-    """One stream. `held` is whether an event waits for the next one."""
+    """Joins the surrogate pairs of one stream. held: an event waits for the next one."""
 
     __slots__ = ("_waiting", "held")
 
@@ -43,13 +43,13 @@ class CharacterJoiner:
         self.held = False
 
     def join(self, block: bytes) -> bytes:
-        """`block` of whole events, with the halves in it joined."""
+        """`block`, whole events, with split pairs joined."""
         if not self.held and (b"\\u" not in block or _LONE.search(block) is None):
             return block
         return b"".join(map(self._event, sse.split(block)))
 
     def rest(self) -> bytes:
-        """The event that still waits when the stream has ended; b"" for none."""
+        """The event that is held back at the end of the stream; b"" for none."""
         waiting, self._waiting, self.held = self._waiting, None, False
         return b"" if waiting is None else _written(waiting.name, waiting.value)
 
@@ -100,7 +100,7 @@ def _is_second(text: str) -> bool:
 
 
 def _find(value: Any, fits: Callable[[str], bool]) -> tuple[Any, Any] | None:
-    """Where in `value` a text stands that `fits`: what holds it, and its key there."""
+    """The container and key of a text in `value` that `fits`."""
     inner = [value] if isinstance(value, dict | list) else []
     while inner:
         holder = inner.pop()

@@ -1,4 +1,4 @@
-"""Base class of the readers of streamed answers: cuts blocks into events until the answer ends."""
+"""Base class of the answer decoders: splits blocks into events until the answer ends."""
 
 from middlewares import sse
 
@@ -6,9 +6,9 @@ from .events import Event
 
 
 class SseReader:
-    """One streamed answer. See `codec.AnswerDecoder`. A dialect adds `_read_event`.
+    """Decodes one streamed answer. See `codec.AnswerDecoder`. A dialect adds `_read_event`.
 
-    _over: the answer has ended, or failed; what comes after that is ignored.
+    _over: the answer has ended or failed; further input is ignored.
     """
 
     __slots__ = ("_over",)
@@ -30,5 +30,5 @@ class SseReader:
         return out
 
     def _read_event(self, event: bytes, out: list[Event]) -> None:
-        """Append what one SSE event amounts to."""
+        """Append the events of one SSE event."""
         raise NotImplementedError

@@ -1,12 +1,12 @@
-"""Reasons to stop: the words that upstreams write, and what each means.
+"""Stop reasons: the words that upstreams write, and their meanings.
 
-One table for all dialects: servers mix the vendors' words, and resellers pass on those of whoever
-stands behind them. Case, and the prefix of Google's enumeration, make no difference.
+One table serves all dialects: servers mix the vendors' words, and resellers pass on those of the
+vendor behind them. Case, and the prefix of Google's enumeration, make no difference.
 
     meaning      what it is
     Stop         the answer ended, and how
-    "failed"     the upstream was interrupted, and the answer is not whole
-    None         no reason was given, as in "" and null
+    "failed"     the upstream was interrupted; the answer is incomplete
+    None         no reason, as in "" and null
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ _WORDS: Mapping[Stop | Literal["failed"], str] = {
     "failure connection_error upstream_error internal_server_error image_other no_image other",
 }
 WORDS = {meaning: tuple(words.split()) for meaning, words in _WORDS.items()}
-"""By meaning, the words for it in small letters."""
+"""By meaning, its words in lower case."""
 _NONE = frozenset(("", "null", "none", "unspecified"))
 _MEANINGS: Mapping[str, Stop | Literal["failed"]] = {
     word: meaning for meaning, words in WORDS.items() for word in words
@@ -46,7 +46,7 @@ _REASON = 100
 
 
 def stop_of(word: str | None) -> Stop | Literal["failed"] | None:
-    """What `word` means. A word that is in no table ends well: vendors add words that do."""
+    """The meaning of `word`. An unknown word means a good end: vendors add such words."""
     if word is None:
         return None
     if (known := _MEANINGS.get(word)) is not None:
@@ -63,7 +63,7 @@ def is_known(word: str) -> bool:
 
 
 def interrupted(word: str | None) -> Failed:
-    """The failure of an answer whose reason to stop is `word`."""
+    """The failure of an answer whose stop reason is `word`."""
     return Failed(f"the answer was interrupted: {redacted((word or '')[:_REASON])}")
 
 

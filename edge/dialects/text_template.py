@@ -1,4 +1,4 @@
-"""Text of a stream's ordinary events, read without decoding what stands around it."""
+"""Templates of text events: the text of similar events is read without decoding the rest."""
 
 import msgspec
 
@@ -10,14 +10,14 @@ _NO_EVENT = b'"\0'
 
 
 class TextTemplate:
-    """Reads the events of one stream that differ from an earlier one in one text only.
+    """Reads events of one stream that differ from an earlier one only in their text.
 
     member: the name of the member that holds the text, with its quotes.
 
-    Theory of operation. The reader of a dialect decodes an event, and finds that it amounts to a
-    text and changes nothing else. `learn` keeps the bytes around that text. An event with the same
-    bytes around one JSON string amounts to that string, as long as the reader is in the same state:
-    a block of text is open. A stream whose events all differ in more is given up after a while.
+    Theory of operation. The decoder of a dialect decodes an event and finds a text and no other
+    change. `learn` keeps the bytes around that text. An event with the same bytes around one JSON
+    string is that string, as long as the decoder is in the same state: a block of text is open. A
+    stream whose events differ in more is given up after some attempts.
     """
 
     __slots__ = ("_head", "_member", "_start", "_stop", "_tail", "lessons")
@@ -27,10 +27,10 @@ class TextTemplate:
         self._member = member
         self._start = self._stop = 0
         self.lessons = _LESSONS
-        """How many more shapes it takes."""
+        """How many more templates are learned."""
 
     def text(self, event: bytes) -> str:
-        """The text of one whole event, if it is like the one that was learned; otherwise ""."""
+        """The text of one whole event that matches the template; "" for any other."""
         if event.startswith(self._head) and event.endswith(self._tail):
             try:
                 return _decode(event[self._start : self._stop])  # with both quotes
@@ -39,7 +39,7 @@ class TextTemplate:
         return ""
 
     def learn(self, event: bytes, text: str) -> None:
-        """Take `event`, which amounts to `text` and to nothing else, for the shape of others."""
+        """Learn a template from `event`, whose only content is `text`."""
         self.lessons -= 1
         if event.count(self._member) != 1 or BACKSLASH in event:
             return

@@ -1,7 +1,7 @@
-"""Ids of calls and names of tools, as each dialect allows them.
+"""Ids of calls and names of tools, within the limits of each dialect.
 
-What a target takes passes unchanged. What it does not is mapped, never cut, and always the same
-way, so that a call, its result and its definition still belong together without any state.
+Valid ids and names pass unchanged. Others are mapped, never cut, and deterministically, so that a
+call, its result and its definition still match without any state.
 Sources: Anthropic API, "tool use" (both alphabets, 64); OpenAI API, chat (ids of 40) and responses
 (call ids of 64).
 """
@@ -19,19 +19,19 @@ _KEPT = 55
 
 
 def call_id(id_: str, dialect: str) -> str:
-    """`id_` as `dialect` ("openai", "responses", "anthropic") takes it. `id_` is not empty."""
+    """`id_`, not empty, within the limits of `dialect` ("openai", "responses", "anthropic")."""
     if len(id_) <= _ID_LENGTH[dialect] and _ALPHABET.fullmatch(id_):
         return id_
     return _ID_PREFIX[dialect] + _digest(id_)
 
 
 def new_call_id(seed: str, dialect: str) -> str:
-    """A new id; the same for the same seed."""
+    """A new id, the same for the same seed."""
     return _ID_PREFIX[dialect] + _digest(seed)
 
 
 def tool_name(name: str, taken: Iterable[str] = ()) -> str:
-    """`name` as every dialect takes it: at most 64 of letters, digits, `_` and `-`.
+    """`name` within the limits of every dialect: at most 64 letters, digits, `_` and `-`.
 
     A name that is too long or has other characters keeps its first 55 and gets a digest, and so
     does one that is already `taken`.

@@ -1,4 +1,4 @@
-"""Values of a caller's body, each checked and refused by its path in the caller's own spelling."""
+"""Validation of the values in a caller's body; a refusal names the value's path."""
 
 from collections.abc import Collection
 from typing import Any
@@ -14,7 +14,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def unsupported(path: str, why: str) -> Problem:
-    """The refusal of something that no other dialect can express."""
+    """The refusal of a value that no other dialect can express."""
     return Problem(
         "invalid_request",
         message=f"Unsupported parameter: `{path}` {why}.",
@@ -25,9 +25,9 @@ def unsupported(path: str, why: str) -> Problem:
 
 
 class Members:
-    """Members of a body: those asked for are remembered, so that the rest can be told.
+    """Typed access to the members of a body; it records which were read.
 
-    null is the same as absent.
+    null counts as absent.
     """
 
     __slots__ = ("_fields", "_known")
@@ -48,7 +48,7 @@ class Members:
             raise expected(name, "valid JSON") from None
 
     def rest(self) -> Fields:
-        """The members that nobody asked for."""
+        """The members that were not read."""
         return {name: raw for name, raw in self._fields.items() if name not in self._known}
 
     def text(self, name: str) -> str:
@@ -96,7 +96,7 @@ class Members:
 
 
 def read_top_k(members: Members) -> int | None:
-    """`top_k`; -1 is how servers of open models say: all of them."""
+    """`top_k`; -1, as servers of open models write it, means no limit."""
     return None if members.get("top_k") == -1 else members.count("top_k", 0)
 
 
@@ -131,7 +131,7 @@ def mapping(value: Any, path: str) -> dict[str, Any]:
 
 
 def json_text(value: Any, path: str) -> str:
-    """`value` as JSON text. What could just be read can be too deep to write again."""
+    """`value` as JSON text. A value can be shallow enough to decode and too deep to encode."""
     try:
         return _encode(value).decode()
     except RecursionError:
@@ -146,5 +146,5 @@ def array(value: Any, path: str) -> list[Any]:
 
 
 def no_tool(why: str) -> Problem:
-    """The refusal of a choice that the target has no tool for. why: half a sentence."""
+    """The refusal of a tool choice that the target cannot serve. why: half a sentence."""
     return invalid_value("tool_choice", why, issue="expected a tool that the model has")
