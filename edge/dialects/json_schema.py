@@ -1,8 +1,8 @@
 """JSON Schemas reduced to the subsets that vendors accept, for tools and structured answers.
 
 Nothing here changes its input, and a schema always gives the same result: any difference would
-invalidate a prompt cache. Sources: Anthropic, "Structured outputs" (JSON Schema limitations) and "Define
-tools"; OpenAI, "Structured model outputs" (supported schemas); JSON Schema 2020-12.
+invalidate a prompt cache. Sources: Anthropic, "Structured outputs" (JSON Schema limitations) and
+"Define tools"; OpenAI, "Structured model outputs" (supported schemas); JSON Schema 2020-12.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Anthropic Messages."""
+"""The Anthropic Messages dialect."""
 
 from edge.dialects.codec import ClientSide, UpstreamSide
 

@@ -1,4 +1,4 @@
-"""Arguments of a call, as the object that Messages have in their place."""
+"""Convert the arguments of a call to the `input` object of Messages."""
 
 import msgspec
 
@@ -10,12 +10,12 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def input_of(arguments: str, *, custom: bool = False, wrapped: bool = False) -> msgspec.Raw:
-    """`input` for the JSON text `arguments`; the raw text of a custom tool is its one string.
+    """The `input` object for the JSON text `arguments`, or for a custom tool's raw text.
 
-    An object passes as it was written, whatever its numbers. No text at all is an object without
-    members, any other value goes into {"value": ...}. Text that is no JSON, as when the answer was
-    cut, goes into {"INVALID_JSON": ...}, which the vendor documents for that.
-    wrapped: an object goes into {"value": ...} too, as the tool's schema did.
+    An object passes as it was written, whatever its numbers. Empty text is an empty object; any
+    other value is wrapped in {"value": ...}. Text that is no JSON, as in an answer that was cut, is
+    wrapped in {"INVALID_JSON": ...}, as the vendor documents.
+    wrapped: an object is wrapped in {"value": ...} too, like the tool's schema.
     """
     if custom:
         return msgspec.Raw(_encode({"input": arguments}))

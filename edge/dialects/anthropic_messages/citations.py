@@ -1,4 +1,4 @@
-"""Sources of a text, as Anthropic names them."""
+"""Citations in Anthropic's form."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from edge.dialects.conversation import Citation
 
 
 def citation_of(source: dict[str, Any]) -> Citation:
-    """A source of whatever kind; what it does not say is ""."""
+    """A citation of any kind; missing members are ""."""
 
     def word(*members: str) -> str:
         found = (source.get(member) for member in members)
@@ -22,7 +22,7 @@ def citation_of(source: dict[str, Any]) -> Citation:
 
 
 def source_of(citation: Citation) -> dict[str, Any]:
-    """A source another vendor found. The mark tells that Anthropic cannot read it (`history`)."""
+    """A citation of another vendor. The mark lets `history` remove it before Anthropic reads it."""
     return {
         "type": "web_search_result_location",
         "url": citation.url,

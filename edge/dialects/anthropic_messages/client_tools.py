@@ -1,7 +1,8 @@
-"""Anthropic's tools that the client runs: their definitions are part of the vendor's models.
+"""Anthropic's client tools as functions for other models.
 
-A client that names one of them expects calls with its published input, so for every other model it
-is a function with that input. Source: the vendor's reference of client tools.
+Their definitions are built into the vendor's models. A client that names one expects calls with its
+published input, so for every other model it becomes a function with that input. Source: the
+vendor's reference of client tools.
 """
 
 from typing import Any
@@ -89,7 +90,7 @@ _KNOWN = (
 
 
 def expanded(definition: dict[str, Any]) -> Tool | None:
-    """The function that stands for a client tool; None for a definition of any other type."""
+    """The function for a client tool; None for a definition of any other type."""
     type_ = str(definition.get("type"))
     for prefix, name, description, schema in _KNOWN:
         if type_.startswith(prefix) and not type_.startswith("computer_toolset"):

@@ -1,8 +1,8 @@
-"""What is changed in a passed answer that is not as Anthropic writes it, or that names its vendor.
+"""Corrections to passed-through answers that differ from Anthropic's form or name their vendor.
 
-Everything else passes as the bytes it came in. A member that clients cannot do without gets its
-empty form where it is null or missing: the text of a block that has not begun, the content and the
-usage of a message at its start.
+Everything else passes as the bytes it came in. Members that clients require get their empty form if
+they are null or missing: the text of a block at its start, the content and the usage of a message
+at its start.
 """
 
 import re
@@ -18,20 +18,20 @@ from .wire import NULL
 from .write_answer import REASONS
 
 OWN = frozenset(("model_context_window_exceeded", "compaction", *REASONS.values()))
-"""The dialect's words for how an answer ended."""
+"""The dialect's own stop reasons."""
 _NO_TEXT = Raw(b'""')
 _EMPTY: dict[str, dict[str, Raw]] = {
     "text": {"text": _NO_TEXT},
     "thinking": {"thinking": _NO_TEXT, "signature": _NO_TEXT},
     "tool_use": {"input": Raw(b"{}")},
 }
-"""By type of block, what it begins with."""
+"""The first members of a block, by its type."""
 _TEXTS = (b'{"type":"text","text":"', b'{"type": "text", "text": "')
 _NO_USAGE = Raw(b'{"input_tokens":0,"output_tokens":0}')
 _OF_RESELLERS = re.compile(rb'("(?:id|tool_use_id)"\s*:\s*"[a-z]+_)(?:bdrk|vrtx)_')
-"""The beginning of ids that tell through whom Anthropic was asked."""
+"""Id prefixes that name the reseller of an Anthropic model."""
 _HEAD = 1 << 12
-"""Bytes in which the first of them stands: the id of the message itself is one."""
+"""Bytes that contain the first such id, that of the message."""
 
 _decode_blocks = msgspec.json.Decoder(list[Raw]).decode
 _decode_word = msgspec.json.Decoder(str | None).decode
@@ -39,18 +39,18 @@ _decode_type = msgspec.json.Decoder(str).decode
 
 
 def is_odd(reason: str | None) -> bool:
-    """Whether the reason to stop is a word of another vendor, or an empty one."""
+    """Whether the stop reason is another vendor's word, or empty."""
     return reason is not None and reason not in OWN and (is_known(reason) or not stop_of(reason))
 
 
 def names_vendor(data: bytes) -> bool:
-    """Whether `data`, JSON of an answer or an event, tells whose it is, its `model` aside."""
+    """Whether `data`, JSON of an answer or an event, names its vendor, other than by `model`."""
     sold = data.find(b"_bdrk_", 0, _HEAD) >= 0 or data.find(b"_vrtx_", 0, _HEAD) >= 0
     return (sold and _OF_RESELLERS.search(data, 0, _HEAD) is not None) or tells(data)
 
 
 def is_text(raw: Raw) -> bool:
-    """Whether a block is surely a text as Anthropic writes it."""
+    """Whether a block is certainly a text in Anthropic's form."""
     data = bytes(raw)
     return data.startswith(_TEXTS) and data.count(b'"text"') == 2 and data.count(b'"type"') == 1
 
@@ -58,7 +58,7 @@ def is_text(raw: Raw) -> bool:
 class MessagesEditor:
     """Edits the objects of one answer. requested_model: the caller's name of the model.
 
-    disclose: only the name of the model is changed of what tells whose the answer is.
+    disclose: of the members that name the vendor, only the model's name is replaced.
     All methods raise one of UNREADABLE.
     """
 
@@ -70,7 +70,7 @@ class MessagesEditor:
         self._model = Raw(encode(requested_model))
 
     def message(self, message: Fields, *, whole: bool) -> Fields:
-        """A message; whole, or as it stands at the start of a stream."""
+        """Edit a message: whole, or the one at the start of a stream."""
         out = self.open(message)
         if "model" in out:
             out["model"] = self._model
@@ -89,13 +89,13 @@ class MessagesEditor:
         return out
 
     def changes(self, raw: Raw) -> bool:
-        """Whether a block of content, which does not name the vendor, is not passed as it is."""
+        """Whether a content block that does not name the vendor needs editing."""
         return bytes(raw) == b"null" or self.block(raw, named=False) is not raw
 
     def block(self, raw: Raw, *, whole: bool = True, named: bool = True) -> Raw:
-        """A block of content; whole, or as it begins. One that is no object passes.
+        """Edit a content block: whole, or its start. A value that is no object passes.
 
-        named: something in it may name the vendor.
+        named: it may name the vendor.
         """
         try:
             block = decode_fields(raw)
@@ -115,24 +115,24 @@ class MessagesEditor:
         return self._raw(self.open({**block, **lacking}))
 
     def delta(self, delta: Fields, *, called: bool) -> Fields:
-        """The `delta` of the event that ends a message. called: it holds a call of a tool."""
+        """Edit the `delta` of `message_delta`. called: the message holds a tool call."""
         out = self.open(delta)
         self._reason(out, called=called, whole=False)
         return out
 
     def open(self, members: Fields) -> Fields:
-        """`members` of any object, less what names the vendor."""
+        """`members` of any object, without those that name the vendor."""
         return dict(members) if self._disclose else undisclosed(members, self._requested_model)
 
     def _raw(self, members: Fields) -> Raw:
         return Raw(self.without_resellers(encode(members)))
 
     def without_resellers(self, data: bytes) -> bytes:
-        """`data` with ids as Anthropic's own API makes them."""
+        """`data` with ids in the form of Anthropic's own API."""
         return data if self._disclose else _OF_RESELLERS.sub(rb"\1", data)
 
     def _reason(self, members: Fields, *, called: bool, whole: bool) -> None:
-        """Put a reason to stop in Anthropic's words; for none, null until the answer is whole."""
+        """Write a stop reason in Anthropic's words; without one, null until the answer is whole."""
         word = _decode_word(members.get("stop_reason", NULL))
         if not is_odd(word):
             return

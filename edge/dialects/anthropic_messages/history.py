@@ -1,9 +1,9 @@
-"""Take out of a caller's history what no upstream of this dialect can read.
+"""Remove from a caller's history what no upstream of this dialect can read.
 
-A conversation that other vendors' models took part in holds thinking with packed signatures, and
-sources with the same mark (see `write_answer`). Anthropic checks signatures, so both have to go;
-and so has the thinking of another maker who speaks this dialect too, which bears no mark. All that
-is left stays byte for byte as it came: it may be signed, and cached.
+A conversation with other vendors' models holds thinking with packed signatures, and citations with
+the same mark (see `write_answer`). Anthropic verifies signatures, so both are removed; so is the
+thinking of another vendor of this dialect, which has no mark. Everything else stays byte for byte
+as it came: it may be signed, and cached.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from edge.dialects.signatures import MARK
 _MARK = MARK.encode()
 _THINKING = ("thinking", "redacted_thinking")
 _THINKING_TYPE_END = b'thinking"'
-"""Ends the type of either."""
+"""The end of either type."""
 
 Message = dict[str, Raw]
 
@@ -47,9 +47,9 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def without_packed(fields: Fields) -> Fields:
-    """`fields` without what other vendors' models left in the history; itself if nothing did.
+    """`fields` without packed thinking and citations; `fields` itself if there are none.
 
-    What cannot be read is left to the upstream to refuse.
+    Unreadable members are left for the upstream to refuse.
     """
     raw = fields.get("messages")
     if raw is None or _MARK not in bytes(raw):
@@ -61,9 +61,9 @@ def without_packed(fields: Fields) -> Fields:
 
 
 def without_thinking(fields: Fields, first: int) -> Fields:
-    """`fields` without the thinking in its `first` messages; itself if there is none.
+    """`fields` without the thinking in its `first` messages; `fields` itself if there is none.
 
-    Packed thinking names its maker, and stays. What cannot be read is left to the upstream.
+    Packed thinking stays: it names its origin. Unreadable members are left to the upstream.
     """
     raw = fields.get("messages")
     if raw is None or _THINKING_TYPE_END not in bytes(raw):
@@ -83,7 +83,7 @@ def _cleaned(
     clean: Callable[[Raw], Raw | None],
     first: int | None = None,
 ) -> Fields:
-    """sign: what a content holds that `clean` has to see. first: of so many messages."""
+    """sign: bytes of content that `clean` must process. first: how many messages to clean."""
     kept: list[Message] = []
     changed = False
     for message in messages[:first]:
@@ -97,7 +97,7 @@ def _cleaned(
             kept.append(message)
             continue
         changed = True
-        if blocks:  # a turn that was nothing but thinking goes; its neighbours merge upstream
+        if blocks:  # a turn of thinking alone is removed; the upstream merges its neighbours
             kept.append({**message, "content": Raw(encode(blocks))})
     if not changed:
         return fields
@@ -117,7 +117,7 @@ def _without_unpacked_thinking(block: Raw) -> Raw | None:
 
 
 def _without_packed_parts(block: Raw) -> Raw | None:
-    """The block without what is foreign in it; itself if nothing is; None if it all is."""
+    """The block without packed parts; itself if it has none; None if nothing else is left."""
     if _MARK not in bytes(block):
         return block
     read = _decode_block(block)
@@ -142,7 +142,7 @@ def _is_marked(citation: Raw) -> bool:
 
 
 def _lacks_thinking(messages: list[Message]) -> bool:
-    """Whether the last turn of the assistant calls tools without having thought first."""
+    """Whether the assistant's last turn calls tools without thinking before."""
     kinds: list[str] = []
     for message in reversed(messages):
         if _decode_text(message.get("role", Raw(b'""'))) != "assistant":
@@ -158,9 +158,9 @@ def _lacks_thinking(messages: list[Message]) -> bool:
 
 
 def _with_thinking_off(fields: Fields) -> Fields:
-    """`fields` with thinking by a budget switched off: it wants all thinking before a call back.
+    """`fields` with thinking by a budget switched off: it requires all thinking before a call.
 
-    What clears old thinking goes along: the vendor refuses it where there is none.
+    The setting that clears old thinking is removed too: the vendor refuses it without thinking.
     """
     raw = fields.get("thinking")
     if raw is None or bytes(raw) == b"null" or _decode_thinking(raw).type != "enabled":

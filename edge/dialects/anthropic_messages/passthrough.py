@@ -1,18 +1,18 @@
-"""Anthropic Messages, passed through.
+"""Pass Anthropic Messages through.
 
-Theory of operation of `MessagesRelay`. The model's name stands only in `message_start`, usage in
-`message_start` and `message_delta`; after the first content a block of `content_block_delta` events
-is therefore passed on after one look at its first bytes and a few substring searches. Thinking
-blocks and their signatures leave as the bytes they came in. All other events are looked at one by
-one, and passed on as they came unless something in them has to change (`editing`): what is not as
-Anthropic writes it, or names the vendor.
+Theory of operation of `MessagesRelay`. The model's name is only in `message_start`, usage in
+`message_start` and `message_delta`. So after the first content, a block of `content_block_delta`
+events passes after a check of its first bytes and a few substring searches. Thinking blocks and
+their signatures pass as the bytes they came in. All other events are decoded one by one, and pass
+unchanged unless they need a correction (`editing`): they differ from Anthropic's form, or name the
+vendor.
 
-    message_start                the caller's name of the model
-    message_delta                its reason to stop decides: an end, an interruption, or none yet
-    message_stop                 the end, behind which nothing leaves
-    end of input, `[DONE]`       the end, if there was a reason to stop; `[DONE]` never leaves
+    message_start                gets the caller's name of the model
+    message_delta                its stop reason decides: an end, an interruption, or none yet
+    message_stop                 the end; nothing passes after it
+    end of input, `[DONE]`       the end, if there was a stop reason; `[DONE]` is never passed on
     heartbeats of any form       a ping
-    error, or in other words     a failure
+    error in any form            a failure
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class _Block(msgspec.Struct):
 
     @property
     def says_something(self) -> bool:
-        """A text that begins empty says nothing yet; a tool call already names its tool."""
+        """Whether it has content: a text may begin empty, a tool call already names its tool."""
         return self.type not in ("text", "thinking") or bool(self.text or self.thinking)
 
 
@@ -119,15 +119,15 @@ _decode_delta = msgspec.json.Decoder(_Delta).decode
 
 
 def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
-    """The upstream's body: the client's members as they came, another model.
+    """The upstream's body: the client's members unchanged, with the upstream's model.
 
-    Only what other vendors' models left in the history does not go along.
+    Only other vendors' packed thinking and citations are removed from the history.
     """
     return encode({**without_packed(fields), "model": msgspec.Raw(encode(model))})
 
 
 class MessagesRelay:
-    """One Messages stream on its way to the client. disclose: the answer may name its vendor."""
+    """Passes one Messages stream through. disclose: the answer may name its vendor."""
 
     __slots__ = (
         "_called",
@@ -156,34 +156,34 @@ class MessagesRelay:
         self.complete = False
         self.content = False
         self._called = False
-        """Whether a tool has been called."""
+        """Whether the answer has a tool call."""
         self._disclose = disclose
         self._editor = MessagesEditor(requested_model, disclose=disclose)
         self._ended = False
-        """Whether there was a reason to stop."""
+        """Whether a stop reason has arrived."""
         self._joiner = CharacterJoiner()
         self._head = self._tail = b""
         self._least = _NEVER
-        """Bytes of the shortest event that passes if it only begins and ends like another one."""
+        """Bytes of the shortest event that may match the template."""
         self._lessons = _LESSONS
         self._output_size = OutputSize()
         self._renamer = Renamer(requested_model)
         self._sure = False
-        """Whether the last event was a delta as it should be, so that more may follow."""
+        """Whether the last event was a valid delta, so that more may follow."""
         self._usage: MessageUsage | None = None
 
     @property
     def output_size(self) -> int:
-        """Bytes of text that the model made so far."""
+        """Bytes of generated text so far."""
         return self._output_size.bytes
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens as far as the upstream has told."""
+        """The usage that the upstream has reported so far."""
         return None if self._usage is None else self._usage.normal()
 
     def encode_failure(self, content: dict[str, Any]) -> None:
-        """Nothing: no event is numbered."""
+        """None: events have no numbers."""
 
     def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -220,7 +220,7 @@ class MessagesRelay:
             self._least = _NEVER
 
     def _learn(self, block: bytes) -> None:
-        """Take `block`, an event that passed at one look, as the shape of those to come."""
+        """Learn a template from `block`, an event that passed without decoding."""
         self._lessons -= 1
         around = self._output_size.around(block)
         if around is not None:
@@ -261,7 +261,7 @@ class MessagesRelay:
         return sse.encode(ours.replace(b"\n", b" "), kind if kind.isprintable() else "")
 
     def _passed(self, kind: str, read: _Event, data: bytes) -> bytes:
-        """The data of an event as the client gets it: `data` itself if nothing changes."""
+        """The data of an event for the client; `data` itself if nothing changes."""
         if kind == "content_block_delta":
             self.content = True
         elif kind == "content_block_start":
@@ -323,7 +323,7 @@ class MessagesRelay:
         if has_delta:
             edited = self._editor.delta(decode_fields(read.delta), called=self._called)
             fields["delta"] = msgspec.Raw(encode(edited))
-        if usage is None:  # the vendor's clients read it without a look
+        if usage is None:  # the vendor's clients require it
             fields["usage"] = msgspec.Raw(
                 encode({"output_tokens": output_tokens(self.output_size)})
             )
@@ -334,7 +334,7 @@ class MessagesRelay:
         return STOP
 
     def relay_end(self) -> bytes:
-        """A message ends with `message_stop`, or once there was a reason to stop."""
+        """End the stream. A message ends with `message_stop`, or after a stop reason."""
         rest = self._joiner.rest()
         out = each_event(rest, self._event) if rest else b""
         if self.complete:
@@ -347,7 +347,7 @@ class MessagesRelay:
 
 
 def _decode(decode: Callable[[bytes], T], data: bytes) -> tuple[T, bytes | None]:
-    """`data` decoded, and put right if it had to be. Raises one of UNREADABLE."""
+    """Decode `data`, and correct it if necessary. Raises one of UNREADABLE."""
     try:
         return decode(data), None
     except UNREADABLE:
@@ -355,7 +355,7 @@ def _decode(decode: Callable[[bytes], T], data: bytes) -> tuple[T, bytes | None]
 
 
 def _decode_event_corrected(data: bytes, name: str, error: Exception) -> tuple[_Event, bytes]:
-    """An event that is not as it should be. Of a kind that nobody knows yet, it stays as it is."""
+    """Decode an invalid event leniently. An event of an unknown kind stays as it is."""
     try:
         read, strict = decode_corrected(_decode_event, data, _NEEDED)
     except UNREADABLE:
@@ -402,7 +402,7 @@ def finish_body(
 
 
 def _is_ordinary(answer: _Answer) -> bool:
-    """Whether a body is a message of one text that has ended, and says nothing else."""
+    """Whether a body is a complete message with one text and nothing else."""
     content = answer.content
     return (
         answer.type == "message"
@@ -428,7 +428,7 @@ def _checked(answer: _Answer, body: bytes) -> list[msgspec.Raw]:
 
 
 def output_size(body: bytes) -> int:
-    """Bytes of text in an unstreamed answer."""
+    """Bytes of generated text in an unstreamed answer."""
     return size_of_events(read(body))
 
 

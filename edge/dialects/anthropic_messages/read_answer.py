@@ -1,6 +1,6 @@
-"""Answers of an upstream that speaks Messages, read into events.
+"""Decode answers of a Messages upstream into events.
 
-Theory of operation. One block is open at a time; what is open decides what a delta means:
+Theory of operation. One block is open at a time; its kind decides what a delta means:
 
     open \\ comes    text       thinking   signature   input      citation
     nothing         open text  open it    -           broken     -
@@ -9,14 +9,14 @@ Theory of operation. One block is open at a time; what is open decides what a de
     tool            (1)        (1)        -           more       -
     ignored         -          -          -           -          -
 
-    (1) close what is open, and open the other: a server that skips the start of a block
-     -  nothing: a delta nobody knows yet, or one of a block that is not passed on
+    (1) close the open block, and open the other: the server skips the start of a block
+     -  nothing: an unknown delta, or one of a block that is not passed on
 
-A block that is ignored is one the vendor runs itself (web search and its results, MCP), or a kind
-nobody knows yet. What is kept comes out when the block closes: its citations or its signature; for
-a tool without fragments the input it was opened with. A block without content does not come out.
+Ignored blocks belong to tools that the vendor runs (web search and its results, MCP), or are of an
+unknown kind. Kept parts come out when the block closes: citations or the signature; for a tool
+without fragments, the input that it was opened with. A block without content does not come out.
 
-The end is `message_stop`; also the end of the input, or `[DONE]`, once there is a reason to stop.
+The end is `message_stop`; also the end of input, or `[DONE]`, after a stop reason.
 """
 
 from typing import Literal
@@ -76,7 +76,7 @@ _NOTHING = (b"null", b"{}")
 
 
 class MessagesReader(SseReader):
-    """One streamed answer. See `codec.AnswerDecoder`."""
+    """Decodes one streamed answer. See `codec.AnswerDecoder`."""
 
     __slots__ = (
         "_answered",
@@ -97,11 +97,11 @@ class MessagesReader(SseReader):
     def __init__(self) -> None:
         super().__init__()
         self._answered = False
-        """Whether the answer holds anything, be it what is not passed on."""
+        """Whether the answer has any block, passed on or not."""
         self._open: Kind | None = None
         self._ordinary = TextTemplate(b'"text"')
         self._block_sent = False
-        """Whether the caller has seen anything of the open block."""
+        """Whether a part of the open block has been passed on."""
         self._citations: list[Citation] = []
         self._signature = ""
         self._input = ""
@@ -113,7 +113,7 @@ class MessagesReader(SseReader):
         self._usage: Usage | None = None
 
     def decode_end(self) -> list[Event]:
-        """The upstream has ended: whether that was the end of the answer."""
+        """The events at the end of input."""
         out: list[Event] = []
         if not self._over:
             if self._reason is None:
@@ -123,7 +123,7 @@ class MessagesReader(SseReader):
         return out
 
     def whole(self, body: bytes) -> list[Event]:
-        """The events of an unstreamed answer. The reader is used up."""
+        """The events of an unstreamed answer. The decoder is used up."""
         out: list[Event] = []
         try:
             message = decode_message(body)
@@ -201,7 +201,7 @@ class MessagesReader(SseReader):
             self._turn(kind, read, data, out)
 
     def _turn(self, kind: str, read: StreamEvent, data: bytes, out: list[Event]) -> None:
-        """Everything but a delta of a block."""
+        """Handle any event other than a delta of a block."""
         match kind:
             case "message_start":
                 self._start(read.message or Message(), out)
@@ -218,7 +218,7 @@ class MessagesReader(SseReader):
                 self._stop(out)
 
     def _strange(self, name: str, data: bytes, out: list[Event]) -> None:
-        """Not as it should be, unless it is of a kind nobody knows yet, or says nothing."""
+        """Fail on an invalid event, unless its kind is unknown or it has no content."""
         if is_done(data):
             if self._reason is not None:
                 self._stop(out)
@@ -395,12 +395,12 @@ class MessagesReader(SseReader):
 
 
 def read(body: bytes) -> list[Event]:
-    """A whole unstreamed answer as events."""
+    """Decode a whole unstreamed answer into events."""
     return MessagesReader().whole(body)
 
 
 def _block_of(data: bytes) -> Block:
-    """A block of an unstreamed answer. A null is none, and is left out."""
+    """A block of an unstreamed answer. A null is left out."""
     try:
         return decode_block(data)
     except UNREADABLE:
@@ -410,7 +410,7 @@ def _block_of(data: bytes) -> Block:
 
 
 def is_failure(kind: str, name: str, error: msgspec.Raw) -> bool:
-    """Whether an event says that the upstream failed. name: of its `event:` line."""
+    """Whether an event reports a failure. name: of its `event:` line."""
     return (
         kind == "error"
         or name == "error"

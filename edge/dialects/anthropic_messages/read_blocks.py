@@ -1,4 +1,4 @@
-"""Content blocks of a caller's Messages."""
+"""Decode the content blocks of a caller's Messages request."""
 
 from collections.abc import Collection
 from typing import Any
@@ -46,7 +46,7 @@ def cache_of(owner: dict[str, Any]) -> Cache | None:
 
 
 class BlockReader:
-    """Reads content; what has no place in any other dialect is noted in `dropped`."""
+    """Decodes content; what no other dialect can express is noted in `dropped`."""
 
     def __init__(self, dropped: list[str]) -> None:
         self._dropped = dropped
@@ -54,7 +54,7 @@ class BlockReader:
     def content(self, content: Any, path: str, *, never: Collection[str] = ()) -> list[Block]:
         """The blocks of `content`: a string, or an array. Raises Problem with the path.
 
-        never: types that do not belong into this content.
+        never: types that are not allowed in this content.
         """
         if isinstance(content, str):
             return [Text(text=content)]
@@ -72,7 +72,7 @@ class BlockReader:
         return blocks
 
     def texts(self, content: Any, path: str) -> list[Text]:
-        """Content that is nothing but text."""
+        """Content that is text only."""
         texts: list[Text] = []
         for at, block in enumerate(self.content(content, path)):
             if not isinstance(block, Text):
@@ -112,7 +112,7 @@ class BlockReader:
                     failed=block.get("is_error") is True,
                     cache=cache_of(block),
                 )
-            case "compaction":  # it stands for all that the conversation was before
+            case "compaction":  # it replaces the conversation before it
                 summed_up = block.get("content")
                 return Text(text=summed_up) if isinstance(summed_up, str) else None
         if isinstance(kind, str) and (kind in _RUN_BY_THE_VENDOR or kind.endswith("_tool_result")):
@@ -144,7 +144,7 @@ class BlockReader:
         return tuple(blocks)
 
     def _search_result(self, block: dict[str, Any], path: str) -> Text:
-        """What a search of the caller's own found, as text under its title and source."""
+        """A search result of the caller, as text under its title and source."""
         lines = [
             string(block.get("title") or "", f"{path}.title"),
             string(block.get("source") or "", f"{path}.source"),

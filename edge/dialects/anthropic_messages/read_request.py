@@ -1,8 +1,8 @@
-"""A request of Messages as a caller writes it, read into a conversation.
+"""Decode a caller's Messages request into a conversation.
 
-Every value is checked here, before anything is sent: what is wrong is refused by its path. A
-content block nobody knows is refused too, as it is something the user said. Members nobody knows go
-into the bag and are noted, for the vendor adds some with each of its clients' releases.
+Every value is validated here, before anything is sent; an invalid one is refused by its path. An
+unknown content block is refused too, since it is input of the user. Unknown members go into the bag
+and are noted, since the vendor's clients add some with each release.
 """
 
 import re
@@ -39,7 +39,7 @@ def read(fields: Fields) -> Conversation:
 
 
 def read_counted(fields: Fields) -> Conversation:
-    """The conversation whose tokens are to be counted: it needs no `max_tokens`."""
+    """The conversation of a token count, which needs no `max_tokens`."""
     return _read(fields, counted=True)
 
 
@@ -77,7 +77,7 @@ def _read(fields: Fields, *, counted: bool) -> Conversation:
 
 
 def _max_tokens(members: Members, *, counted: bool) -> int | None:
-    """At least one: 0 asks to fill a cache that only its own vendor has."""
+    """`max_tokens`, at least 1: 0 only fills a cache of the vendor's own."""
     value = members.get("max_tokens")
     if value is None:
         if counted:
@@ -92,7 +92,7 @@ def _max_tokens(members: Members, *, counted: bool) -> int | None:
 
 
 def _system(members: Members, blocks: BlockReader) -> list[Text]:
-    """The instructions, without the line of Claude Code that is for Anthropic alone."""
+    """The instructions, without Claude Code's billing line for Anthropic."""
     system = members.get("system")
     if system is None:
         return []
@@ -148,7 +148,7 @@ def _user(members: Members) -> str:
 def _session(user: str) -> str:
     """A stable name of the conversation, from the id that Claude Code composes.
 
-    Older releases join parts by underscores, newer ones write JSON. The parts stay with us.
+    Older releases join parts by underscores, newer ones write JSON. The parts are not passed on.
     """
     found = _SESSION.search(user)
     session: Any = found[1] if found else None
@@ -186,7 +186,7 @@ def _thinking(thinking: dict[str, Any], effort: str | None) -> Reasoning:
         case "enabled":
             budget = whole(thinking.get("budget_tokens"), "thinking.budget_tokens", 1)
             return Reasoning(effort=effort, mode="enabled", budget=budget, shown=shown)
-        case "adaptive" | "auto":  # the second is what servers outside Anthropic call it
+        case "adaptive" | "auto":  # the second is other servers' word
             return Reasoning(effort=effort, mode="adaptive", shown=shown)
         case "between_tools":
             return Reasoning(effort=effort, mode="between_tools", shown=shown)

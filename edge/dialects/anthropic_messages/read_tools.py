@@ -1,4 +1,4 @@
-"""Tools of a caller of Messages, and what it says about calling them."""
+"""Decode the tools and the tool choice of a caller's Messages request."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _PLACE = ("city", "region", "country", "timezone")
 
 
 def read_tools(members: Members) -> list[Tool]:
-    """The tools. Those that the vendor runs are "hosted". Raises Problem with the tool's path."""
+    """The tools. Tools that the vendor runs are "hosted". Raises Problem with the tool's path."""
     return [
         _tool(mapping(entry, f"tools[{at}]"), f"tools[{at}]")
         for at, entry in enumerate(members.items("tools") or ())
@@ -58,7 +58,7 @@ def _search(tool: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def read_choice(members: Members) -> tuple[ToolChoice | None, bool | None]:
-    """Which tools to call, and whether several at once. Raises Problem."""
+    """The tool choice, and whether calls may be parallel. Raises Problem."""
     choice = members.get("tool_choice")
     if choice is None:
         return None, None

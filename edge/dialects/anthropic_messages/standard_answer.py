@@ -1,7 +1,7 @@
-"""Whole answers of one text as Anthropic writes them, read at one look.
+"""Fast path of whole answers in exactly Anthropic's form, with one text.
 
-Of such an answer nothing changes but the name of the model. One member more than is listed, or one
-of another type, and it is not usual: `passthrough.finish_body` looks closely.
+In such an answer only the name of the model changes. An answer with any member that is not listed,
+or of another type, takes the slow path of `passthrough.finish_body`.
 """
 
 from typing import Annotated, Literal
@@ -71,7 +71,7 @@ _decode = msgspec.json.Decoder(_Message).decode
 
 
 def finish_standard(body: bytes, requested_model: str) -> tuple[bytes, Usage | None] | None:
-    """What `finish_body` gives for a usual answer that may not name its vendor; None for others.
+    """The result of `finish_body` for a standard answer that hides its vendor; None for others.
 
     requested_model: the caller's name of the model.
     """

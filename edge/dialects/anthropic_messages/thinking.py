@@ -1,9 +1,8 @@
-"""How much a model of this dialect is told to think, and what that leaves of the other settings.
+"""Settings of thinking for a model of this dialect, and the settings that it excludes.
 
-Which form it takes is the model's (`claude`): a level, with the model free to think less, or a
-budget of tokens that must fit into the answer's limit. Where the two collide with what the caller
-asked for itself, the caller's own words win: its limit shrinks a budget, its forced tool call ends
-the thinking.
+The form depends on the model (`edge.vendors.claude_models`): a level, with the model free to think
+less, or a budget of tokens within the answer's limit. Explicit settings of the caller win: its
+limit shrinks a budget, its forced tool call switches thinking off.
 """
 
 from typing import Any
@@ -15,14 +14,14 @@ from edge.dialects.reasoning_effort import LEAST_BUDGET, budget_of, level_of
 from edge.vendors.claude_models import Claude
 
 UNKNOWN_LIMIT = 4096
-"""Tokens of output that every model can give."""
+"""Output tokens that every model supports."""
 _LEAST_BESIDE = 1024
 _UNSAID = "high"
-"""The level of thinking when it is only said that there is to be some; the vendor's default."""
+"""The level if thinking is requested without one; the vendor's default."""
 
 
 class ThinkingPlan(Struct, kw_only=True):
-    """Members of a request. limit: `max_tokens`."""
+    """The members of a request about thinking. limit: `max_tokens`."""
 
     limit: int
     thinking: dict[str, Any] | None = None
@@ -30,7 +29,7 @@ class ThinkingPlan(Struct, kw_only=True):
 
     @property
     def on(self) -> bool:
-        """Whether the model is asked to think."""
+        """Whether thinking is on."""
         return self.thinking is not None and self.thinking["type"] != "disabled"
 
 
@@ -42,10 +41,10 @@ def plan(
     obstacle: str,
     dropped: list[str],
 ) -> ThinkingPlan:
-    """What to send.
+    """Choose the thinking settings to send.
 
-    most: tokens of output the model can give, None if unknown. obstacle: why a model that thinks by
-    a budget must not do so here, "" if nothing is in its way.
+    most: the model's limit of output tokens, None if unknown. obstacle: why a model with a budget
+    must not think here, "" if it may.
     """
     wanted = conversation.max_tokens
     limit = most or UNKNOWN_LIMIT
@@ -102,7 +101,7 @@ def _nearest(level: str, efforts: tuple[str, ...]) -> str:
 def sampling(
     conversation: Conversation, model: Claude, *, thinks: bool, dropped: list[str]
 ) -> dict[str, Any]:
-    """`temperature`, `top_p` and `top_k`, as far as the model takes them now."""
+    """`temperature`, `top_p` and `top_k`, as far as the model accepts them with these settings."""
     wanted: dict[str, Any] = {
         "temperature": conversation.temperature,
         "top_p": conversation.top_p,

@@ -1,4 +1,4 @@
-"""What is read of Anthropic's answers, and the words both sides of the dialect use."""
+"""Shapes of Anthropic's answers: only the members that are read."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from middlewares.exchange import Usage
 NULL = Raw(b"null")
 
 ANSWER_TOOL = "json_output"
-"""The tool whose input is the answer, for models that take no schema for it."""
+"""The tool whose input is the structured answer, for models without output schemas."""
 
 
 class MessageUsage(Struct):
-    """`usage` of Anthropic answers; cached tokens are beside `input_tokens`.
+    """`usage` of Anthropic's answers; cached tokens are not part of `input_tokens`.
 
-    The figures leave out passes of other kinds than "message" (compaction, an advisor's), which
-    stand in `iterations` only.
+    The figures exclude passes of kinds other than "message" (compaction, an advisor), which are
+    only in `iterations`.
     """
 
     input_tokens: Count = None
@@ -36,9 +36,9 @@ class MessageUsage(Struct):
     inference_geo: Any = None
 
     def after(self, earlier: "MessageUsage | None") -> "MessageUsage":
-        """Itself with the members of an earlier one where it has none: figures are cumulative.
+        """This usage, with missing members from an earlier one: figures are cumulative.
 
-        Input figures that add up to 0 say nothing: several servers end with such.
+        Input figures that add up to 0 count as missing: several servers end with them.
         """
         if earlier is None:
             return self
@@ -51,7 +51,7 @@ class MessageUsage(Struct):
         return msgspec.structs.replace(self, **changes)
 
     def normal(self) -> Usage:
-        """The same figures, all passes together."""
+        """The figures of all passes together."""
         usage = self._own()
         if type(self.iterations) is list:
             usage.passes = max(1, len(self.iterations))
@@ -84,12 +84,12 @@ class MessageUsage(Struct):
 
 _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _FREE = ("web_fetch_requests",)
-"""Calls of tools that the vendor does not charge for."""
+"""Hosted tools that are free of charge."""
 _decode_usage = msgspec.json.Decoder(MessageUsage, float_hook=number).decode
 
 
 def _of_pass(one: Any) -> Usage:
-    """The usage of an entry of `iterations`, to be added to that of others."""
+    """The usage of one entry of `iterations`."""
     names = (*_INPUT, "output_tokens", "cache_creation")
     usage = MessageUsage(**{name: one.get(name) for name in names})._own()
     usage.passes = 0
@@ -97,7 +97,7 @@ def _of_pass(one: Any) -> Usage:
 
 
 def usage_in(raw: Raw) -> MessageUsage | None:
-    """A `usage` member; None for null, and for what is no object: no answer needs it."""
+    """A `usage` member; None if it is no object."""
     if raw is NULL or bytes(raw) == b"null":
         return None
     try:
@@ -107,7 +107,7 @@ def usage_in(raw: Raw) -> MessageUsage | None:
 
 
 def usage_at_start(raw: Raw) -> MessageUsage | None:
-    """The same of `message_start`, whose output is only a beginning."""
+    """The usage of `message_start`; its output count is preliminary."""
     usage = usage_in(raw)
     if usage is not None:
         usage.output_tokens = None
@@ -149,7 +149,7 @@ class Delta(Struct):
 
 
 class Message(Struct):
-    """The whole answer, or the beginning of a streamed one."""
+    """A whole answer, or the start of a streamed one."""
 
     type: str = ""
     content: list[Raw] | None = None
@@ -172,7 +172,7 @@ class StreamEvent(Struct):
 
 
 class Typed(Struct):
-    """An event of which only the kind is asked, and whether it is an error."""
+    """An event of which only the type and the error are read."""
 
     type: str = ""
     error: Raw = NULL
@@ -184,14 +184,14 @@ NEEDED = frozenset(
         *("text", "thinking", "partial_json", "name"),
     )
 )
-"""Members that make up an answer: of another type than they should be, they are none."""
+"""Members without which there is no answer; they must have the right type."""
 
 _READ = (
     *("message", "message_start", "content_block_stop", "message_delta", "message_stop", "error"),
     *("text", "thinking", "redacted_thinking", "tool_use"),
     *("text_delta", "thinking_delta", "signature_delta", "input_json_delta", "citations_delta"),
 )
-"""Kinds that are read. Of others, also of those to come, nothing is expected."""
+"""Types that are read. All others may have any shape."""
 
 decode_event = msgspec.json.Decoder(StreamEvent, float_hook=number).decode
 decode_typed = msgspec.json.Decoder(Typed).decode
@@ -200,9 +200,9 @@ decode_message = msgspec.json.Decoder(Message, float_hook=number).decode
 
 
 def is_known(data: bytes | Raw) -> bool:
-    """Whether `data`, an event or a block, says that it is of a kind that is read.
+    """Whether the type of `data`, an event or a block, is one that is read.
 
-    True also for what is no object at all: that is no kind to come.
+    True also if `data` is no object: no future type would be.
     """
     try:
         value = decode_any(data)

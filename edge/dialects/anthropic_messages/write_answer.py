@@ -1,15 +1,15 @@
-"""Answers for a caller that speaks Messages.
+"""Encode answers for a caller of Messages.
 
-Theory of operation. Blocks are numbered as they open. All of a delta but its text is the same
-within a block, so it is encoded once when the block opens.
+Theory of operation. Blocks are numbered as they open. Within a block, deltas differ only in their
+text, so the rest is encoded once when the block opens.
 
     event                     events of the stream
     Started                   message_start, with an estimate of the input; a ping
     text, refusal, thinking   content_block_start with the first; a delta
-    Cited                     citations_delta, of what has an address
+    Cited                     citations_delta, if it has an address
     Signed                    kept: the signature is the last delta of its block
     ToolOpened                content_block_start
-    ToolDelta                 input_json_delta; nothing yet if it is not the text of an object
+    ToolDelta                 input_json_delta; held back if it is not the text of an object
     Closed                    signature_delta of thinking, content_block_stop
     Stopped                   message_delta with the usage, message_stop
 
@@ -67,9 +67,9 @@ REASONS: dict[Stop, str] = {
     "pause": "pause_turn",
     "refusal": "refusal",
 }
-"""`stop_reason` for each reason to stop."""
+"""`stop_reason` by `Stop`."""
 _UNSIGNED = signatures.pack(Signature(origin=Origin("openai"), data=""))
-"""The signature of thinking to which its maker gave none."""
+"""The signature of thinking that came without one."""
 STOP = sse.encode(b'{"type":"message_stop"}', "message_stop")
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{'
 _TEXT = _DELTA + b'"type":"text_delta","text":'
@@ -81,7 +81,7 @@ _Open = Literal["", "text", "thinking", "tool", "held", "custom", "redacted"]
 
 
 class MessagesWriter:
-    """One answer. See `codec.Writer`."""
+    """Encodes one answer. See `codec.Writer`."""
 
     __slots__ = (
         "_caller",
@@ -100,9 +100,9 @@ class MessagesWriter:
         self._caller = replace(caller, fields={})  # a request can be megabytes
         self._index = -1
         self._open: _Open = ""
-        """The open block; "held" and "custom": tools whose input is not passed as it comes."""
+        """The open block; "held" and "custom": tools whose input is collected."""
         self._head = b""
-        """What stands before the text of a delta of the open block."""
+        """The bytes before the text in a delta of the open block."""
         self._kept: list[str] = []
         self._signature_text = _UNSIGNED
         self._refused = False
@@ -281,12 +281,12 @@ class MessagesWriter:
         return {"type": "thinking", "thinking": block.text, "signature": _signature_text(signature)}
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
-        """The last bytes of a stream that broke."""
+        """The last bytes of a broken stream."""
         return sse.encode(encode(content), "error")
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """`usage` as Anthropic writes it: cached tokens stand beside the input."""
+    """`usage` in Anthropic's form: cached tokens are not part of the input."""
     return {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write,

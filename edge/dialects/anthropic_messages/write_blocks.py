@@ -1,4 +1,4 @@
-"""Content blocks of a request to a Messages upstream."""
+"""Encode the content blocks of a request to a Messages upstream."""
 
 from base64 import b64decode
 from typing import Any
@@ -30,7 +30,7 @@ _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
 class BlockWriter:
-    """Writes the blocks of one request."""
+    """Encodes the blocks of one request."""
 
     def __init__(
         self, target: TargetModel, model: Claude, tools: MessagesTools, dropped: list[str]
@@ -41,7 +41,7 @@ class BlockWriter:
         self._dropped = dropped
 
     def write(self, block: Block) -> Written | None:
-        """The block, or None if it says nothing. Raises Problem for what cannot be said."""
+        """The block, or None if it has no content. Raises Problem if it cannot be expressed."""
         match block:
             case Text():
                 return _marked({"type": "text", "text": block.text}, block.cache)
@@ -80,7 +80,7 @@ class BlockWriter:
         return _marked(written, result.cache)
 
     def _thinking(self, block: Thinking) -> Written | None:
-        """Thinking goes back to its maker, unchanged, and to nobody else."""
+        """Thinking is sent only to the model that made it, unchanged."""
         signature = block.signature
         if (
             signature is None

@@ -1,8 +1,8 @@
-"""The turns of a conversation in the order and shape that Messages must have.
+"""Encode the turns of a conversation in the order that Messages require.
 
-The first turn is the user's, and so is the last, but where the model goes on from the assistant's
-words; an instruction in between stands where the model allows it, else it is the user's. The words
-added are fixed, so that a conversation that grows keeps the beginning it had.
+The first turn is the user's, and so is the last, unless the model continues the assistant's text.
+An instruction in between stays if the model allows it; otherwise it becomes the user's. Added text
+is fixed, so that a growing conversation keeps its beginning.
 """
 
 from typing import Any
@@ -34,11 +34,11 @@ _NOT_BY: dict[str, tuple[type[Block], ...]] = {
     "assistant": (ToolResult, Image, Document, Audio),
     "system": (),
 }
-"""What the vendor does not take from whom."""
+"""Blocks that the vendor does not accept, by role."""
 
 
 class MessageList:
-    """system, messages: as they are sent. `finish` has to be called before."""
+    """The system and messages members of one request. Call `finish` before reading them."""
 
     def __init__(self, conversation: Conversation, model: Claude, blocks: BlockWriter) -> None:
         self._model = model
@@ -77,7 +77,7 @@ class MessageList:
             self.messages.append({"role": role, "content": content})
 
     def _place_instructions(self) -> None:
-        """Those behind which nothing of the assistant's is left become the user's."""
+        """Instructions without a later turn of the assistant become the user's."""
         for at in range(len(self.messages) - 2, -1, -1):
             if self.messages[at]["role"] == "system" and self.messages[at + 1]["role"] == "user":
                 self.messages[at]["role"] = "user"
@@ -98,7 +98,7 @@ class MessageList:
 
     @property
     def lacks_thinking(self) -> bool:
-        """Whether the last calls have lost the thinking that led to them."""
+        """Whether the last calls lack the thinking before them."""
         for message in reversed(self.messages):
             if message["role"] == "assistant":
                 kinds = [block["type"] for block in message["content"]]
@@ -106,7 +106,7 @@ class MessageList:
         return False
 
     def finish(self, *, free: bool) -> None:
-        """Settle how it ends. free: nothing is asked of the answer but to go on."""
+        """Settle the last turn. free: the request sets no form of the answer."""
         if self.messages[-1]["role"] != "assistant":
             return
         last = self.messages[-1]["content"][-1]
@@ -121,9 +121,9 @@ def _user(text: str) -> Message:
 
 
 def limit_marks(body: dict[str, Any]) -> None:
-    """Take the first cache marks away where there are more than the vendor takes.
+    """Remove the first cache marks if there are more than the vendor accepts.
 
-    The later a mark, the more of the prompt it covers.
+    A later mark covers more of the prompt.
     """
     marked = [block for block in _blocks_of(body) if "cache_control" in block]
     most = _MOST_MARKS - ("cache_control" in body)
@@ -132,7 +132,7 @@ def limit_marks(body: dict[str, Any]) -> None:
 
 
 def _blocks_of(body: dict[str, Any]) -> list[Written]:
-    """Everything that may have a mark, in the order of the prompt."""
+    """All blocks that may have a mark, in the order of the prompt."""
     found: list[Written] = [*body.get("tools", ()), *body.get("system", ())]
     for message in body["messages"]:
         for block in message["content"]:

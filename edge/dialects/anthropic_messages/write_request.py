@@ -1,7 +1,7 @@
-"""A conversation, asked of an upstream that speaks Messages.
+"""Encode a conversation as a request to a Messages upstream.
 
-Each generation of Claude refuses what another asks for (`claude`), and refuses it outright: nothing
-is sent that the model is known not to take. What is left out is noted.
+Each generation of Claude refuses settings that another requires (`edge.vendors.claude_models`), so
+nothing is sent that the model is known to refuse. What is left out is noted.
 """
 
 from hashlib import sha256
@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
-    """The request for `target.model`. Raises Problem for what Messages cannot say."""
+    """The request for `target.model`. Raises Problem for what Messages cannot express."""
     model = claude(target.family)
     dropped: list[str] = []
     tools = MessagesTools(conversation, model, dropped)
@@ -83,9 +83,9 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
 def _structured(
     conversation: Conversation, model: Claude, tools: MessagesTools
 ) -> tuple[dict[str, Any] | None, bool]:
-    """The format of the answer, and whether it is wrapped; None when a tool brings the answer.
+    """The output format, and whether it is wrapped; None if a tool carries the answer.
 
-    The tool takes any schema, so it also serves where the model's own way cannot (recursion).
+    A tool accepts any schema, so it also serves schemas that the format refuses (recursion).
     """
     output = conversation.output
     if output is None or output.schema is None:
@@ -112,7 +112,7 @@ def _obstacle(tools: MessagesTools, messages: MessageList) -> str:
 def _surroundings(
     conversation: Conversation, model: Claude, body: dict[str, Any], dropped: list[str]
 ) -> None:
-    """What does not change the answer; and what has no word here."""
+    """Set members that do not change the answer; note those that Messages lack."""
     if conversation.cache is not None and model.vendor:
         body["cache_control"] = {"type": "ephemeral"}
         if conversation.cache.ttl:

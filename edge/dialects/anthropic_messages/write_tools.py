@@ -1,8 +1,8 @@
-"""The tools of a conversation as Messages have them, and under which names.
+"""Encode the tools of a conversation for a Messages upstream.
 
-Free text is no kind of tool here: such a tool is a function with one string, `input`. A structured
-answer, for a model that takes no schema for it, is one more tool that has to be called. `restore`
-takes all of it back in the answer.
+Messages have no free-text tools: such a tool becomes a function with one string, `input`. For a
+model without output schemas, a structured answer becomes one more tool that must be called.
+`restore` reverts all of it in the answer.
 """
 
 from typing import Any
@@ -34,9 +34,9 @@ _SEARCH_MEMBERS = ("max_uses", "user_location")
 
 
 class MessagesTools:
-    """How each tool is called upstream: in its definition, in the choice and in the history.
+    """The tools of one request: definitions, choice, and names in the history.
 
-    sent: what `restore` has to know of tools that changed. wrapped: those whose schema did.
+    sent: the changed tools, for `restore`. wrapped: names of tools with a wrapped schema.
     answer_tool, answer_wrapped: see `codec.WrittenRequest`.
     """
 
@@ -66,7 +66,7 @@ class MessagesTools:
     # Definitions ---------------------------------------------------------------------------------
 
     def _host(self, tool: Tool, dropped: list[str]) -> None:
-        """A tool the vendor runs: web search is the one that all have."""
+        """Add a hosted tool: web search is the only one that all vendors have."""
         if tool.name == _WEB_SEARCH and self._model.vendor:
             self._names[tool.name] = tool.name
             self._definitions[tool.name] = _marked(_search(tool.raw or {}), tool)
@@ -101,20 +101,20 @@ class MessagesTools:
         self._definitions[name] = _marked(definition, tool)
 
     def _only_allowed(self) -> None:
-        """Messages have no word for a choice among some: the others are not offered."""
+        """Offer only the allowed tools: Messages have no choice among some of them."""
         if self._choice is not None and self._choice.allowed is not None:
             allowed = {self.name(full) for full in self._choice.allowed}
             self._definitions = {k: v for k, v in self._definitions.items() if k in allowed}
 
     def _stub(self, conversation: Conversation) -> None:
-        """A history with calls wants definitions, also where no tool is offered any more."""
+        """Define the tools of the history: Messages require it, even if no tool is offered."""
         for call in conversation.calls():
             name = self._called(call)
             self._definitions.setdefault(name, {"name": name, "input_schema": {"type": "object"}})
         self._stubs = bool(self._definitions)
 
     def answer_by(self, output: OutputFormat) -> None:
-        """Have the structured answer come as the input of a tool."""
+        """Request the structured answer as the input of a tool."""
         name = tool_names.tool_name(ANSWER_TOOL, self._definitions)
         schema, self.answer_wrapped = _schema(output.schema)
         description = output.description or "Give the final answer by calling this."
@@ -128,7 +128,7 @@ class MessagesTools:
     # The body ------------------------------------------------------------------------------------
 
     def members(self) -> dict[str, Any]:
-        """The members of the body about tools; none when there are no tools."""
+        """The members of the body about tools; none without tools."""
         if not self._definitions:
             return {}
         out: dict[str, Any] = {"tools": list(self._definitions.values())}
@@ -139,7 +139,7 @@ class MessagesTools:
 
     @property
     def forces(self) -> bool:
-        """Whether the model has to call one."""
+        """Whether the model must call a tool."""
         choice = self._chosen() if self._definitions else None
         return choice is not None and choice["type"] in ("any", "tool")
 
@@ -171,7 +171,7 @@ class MessagesTools:
     # Names and calls -----------------------------------------------------------------------------
 
     def name(self, full: str) -> str:
-        """The name by which the tool `full` goes."""
+        """The sent name of the tool with the full name `full`."""
         return self._names.get(full) or tool_names.tool_name(full)
 
     def _called(self, call: ToolCall) -> str:
@@ -209,7 +209,7 @@ def _schema(schema: dict[str, Any] | None) -> tuple[dict[str, Any], bool]:
 
 
 def _search(raw: dict[str, Any]) -> dict[str, Any]:
-    """The vendor takes the domains that are allowed or those that are not."""
+    """Web search options: the vendor accepts allowed or blocked domains, not both."""
     search: dict[str, Any] = {"type": "web_search_20250305", "name": _WEB_SEARCH}
     search |= {member: raw[member] for member in _SEARCH_MEMBERS if raw.get(member)}
     for member in ("allowed_domains", "blocked_domains"):
