@@ -1,1 +1,1 @@
-"""Checks and measures of request bodies."""
+"""Validation and measurement of request bodies."""

@@ -1,17 +1,17 @@
-"""Bounds on what a request body may hold: messages, parts, tools, names in schemas, stop strings.
+"""Limits of a request body: messages, parts, tools, names in schemas, stop strings.
 
-Theory of operation. A body of 32 MiB can hold ten million values; each would cost microseconds in
-steps that have nothing to do with how long a text is. What is bounded here costs a worker a second
-or two at the most, beside its event loop (`aside`).
+Theory of operation. A body of 32 MiB can hold ten million values; each costs microseconds in steps
+whose time does not depend on the length of texts. A body within the limits costs a worker a second
+or two at most, outside its event loop (`aside`).
 
-    small    fewer bytes than any bound but those on stop strings and metadata needs, or too few
-             values to matter: nothing is looked at but those
-    large    all bounds are checked, first of them the number of values: strings are taken out of
-             the text by their quotes, a piece at a time, and what is left has a bracket for each
-             object and array and a comma for each value but the first of these
+    small    too few bytes or values to exceed any limit but those of stop strings and metadata:
+             only these are checked
+    large    all limits are checked, first the number of values: strings are removed from the text
+             by their quotes, a piece at a time; the rest has a bracket for each object and array,
+             and a comma for each value but the first
 
-Every C call is on a piece, or on as many values as are allowed, so that the event loop is never
-kept out for long.
+Every C call handles one piece, or at most the allowed number of values, so that the event loop is
+never blocked for long.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,18 +29,18 @@ Fields = Mapping[str, msgspec.Raw]
 MOST_CONTAINERS = 100_000
 """Objects and arrays in a body."""
 MOST_VALUES = 400_000
-"""Values in a body, those inside of others included."""
+"""Values in a body, nested ones included."""
 MOST_MESSAGES = 20_000
 """Messages, or items of a Responses input."""
 MOST_PARTS = 10_000
-"""Content parts of one message, and parts of one tool result."""
+"""Content parts of one message or one tool result."""
 MOST_TOOLS = 5_000
 """Tools, or functions."""
 MOST_NAMES = 10_000
-"""Members of one object or array inside of a tool, or of the form of the answer: properties,
-required names, values of an enumeration."""
+"""Members of one object or array in a tool or an output format: properties, required names, values
+of an enumeration."""
 MOST_INPUTS = 10_000
-"""Texts, or arrays of tokens, of one request for embeddings, or prompts of one completion."""
+"""Texts or token arrays of one embeddings request, or prompts of one completion."""
 MOST_STOPS = 256
 """Stop strings."""
 LONGEST_STOP = 1024
@@ -49,13 +49,13 @@ MOST_METADATA = 1000
 """Members of `metadata`."""
 
 _LARGE = 256 << 10
-"""Bytes of a body that is large whatever is in it."""
+"""Bytes above which a body is always large."""
 SMALL = 32 << 10
-"""Bytes of a body that is small whatever is in it."""
+"""Bytes below which a body is always small."""
 MANY_OBJECTS, MANY_VALUES = 2_000, 8_000
-"""Braces and commas of a body between these two that make it large."""
+"""Braces and commas above which a body between the two is large."""
 PIECE = 128 << 10
-"""Bytes that are looked at, or decoded, in one C call."""
+"""Bytes that are searched or decoded in one C call."""
 
 _TURNS = ("messages", "input")
 _TOOLS = ("tools", "functions")
@@ -71,7 +71,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def is_large(body: bytes) -> bool:
-    """Whether steps that read all of `body` may keep the event loop waiting."""
+    """Whether steps that read all of `body` may block the event loop."""
     size = len(body)
     if size < SMALL:
         return False
@@ -79,11 +79,11 @@ def is_large(body: bytes) -> bool:
 
 
 FEW = frozenset((*_STOPS, "metadata"))
-"""Members at which `check_few` looks."""
+"""The members that `check_few` checks."""
 
 
 def check_few(fields: Fields) -> None:
-    """Raise Problem for stop strings or metadata over their bounds, which a small body may hold."""
+    """Raise Problem for stop strings or metadata over their limits; a small body may have such."""
     for name in _STOPS:
         raw = fields.get(name)
         if raw is not None and len(raw) > LONGEST_STOP:
@@ -94,9 +94,9 @@ def check_few(fields: Fields) -> None:
 
 
 def check_all(row: Endpoint, fields: Fields) -> None:
-    """Raise Problem for any other bound that a large body is over.
+    """Raise Problem for any other limit that a large body exceeds.
 
-    What is no JSON, or not what it should be, is left to who reads it.
+    Invalid JSON and wrong types are left to the decoder of the request.
     """
     _check_values(fields)
     check_few(fields)
@@ -118,7 +118,7 @@ def check_all(row: Endpoint, fields: Fields) -> None:
 
 
 def decoded(raw: msgspec.Raw | bytes) -> Any:
-    """The value of `raw`; one of many bytes is decoded in pieces, between which others may run.
+    """Decode `raw`; a large value is decoded in pieces, between which other tasks may run.
 
     Raises one of msgspec's errors, UnicodeDecodeError or RecursionError.
     """
@@ -133,7 +133,7 @@ def decoded(raw: msgspec.Raw | bytes) -> Any:
 
 
 def encoded(value: Any) -> bytes:
-    """`value` as JSON; long texts in it are escaped in pieces, between which others may run."""
+    """Encode `value`; long texts are escaped in pieces, between which other tasks may run."""
     return _encode(_with_pieces(value))
 
 
@@ -163,7 +163,7 @@ def _check_values(fields: Fields) -> None:
 
 
 def counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
-    """For each piece of `raw`: opening brackets and commas outside of strings."""
+    """Opening brackets and commas outside of strings, for each piece of `raw`."""
     text = memoryview(raw)
     inside = False
     held = b""
@@ -172,7 +172,7 @@ def counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
         held = b""
         if b"\\" in piece:
             piece = piece.replace(b"\\\\", b"")
-            if piece.endswith(b"\\"):  # what it escapes begins the next piece
+            if piece.endswith(b"\\"):  # the escaped character begins the next piece
                 piece, held = piece[:-1], b"\\"
             piece = piece.replace(b'\\"', b"")
         parts = piece.split(b'"')
@@ -192,7 +192,7 @@ def _check_turns(fields: Fields, name: str) -> None:
 
 
 def _check_parts(item: msgspec.Raw, path: str, names: tuple[str, ...]) -> None:
-    """Parts of a message or an item, and those of the results of tools among them."""
+    """Check the parts of a message or an item, and the parts of tool results in it."""
     members = _members(item)
     for name in names:
         held = members.get(name)
@@ -213,7 +213,7 @@ def _check_inputs(fields: Fields, name: str) -> None:
 
 
 def _check_names(raw: msgspec.Raw, path: str) -> None:
-    """Members of each object and array inside of a tool or a form."""
+    """Check the members of each object and array in a tool or an output format."""
     if len(raw) <= MOST_NAMES:
         return
     try:

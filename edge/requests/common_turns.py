@@ -1,7 +1,7 @@
-"""Turns and tools of the commonest kinds, which hold nothing that has to be looked for.
+"""Fast check of turns and tools: the common kinds need no further search.
 
-Most bodies hold no others. Decoding is all it takes to know: a member or a kind that is not listed
-raises ValidationError, also where it stands in the first of two members of one name.
+Most bodies hold no other kinds. Decoding decides it: a member or a kind that is not listed raises
+ValidationError, even in the first of two members of one name.
 """
 
 from typing import Literal
@@ -17,8 +17,10 @@ class _Caching(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _CommonTurn(msgspec.Struct, forbid_unknown_fields=True):
-    """A message, item or part of the commonest kinds. Most bodies hold no others, and are looked
-    through by decoding these alone, which checks each of members that stand twice."""
+    """A message, item or part of the common kinds.
+
+    Decoding checks each of several members of one name.
+    """
 
     type: (
         Literal[
@@ -83,6 +85,6 @@ class _CommonTool(msgspec.Struct, forbid_unknown_fields=True):
 
 
 check_turns = msgspec.json.Decoder(str | list[_CommonTurn] | None).decode
-"""Raises a DecodeError for messages, items or parts that are not all of the commonest kinds."""
+"""Raises a DecodeError unless all messages, items and parts are of the common kinds."""
 check_tools = msgspec.json.Decoder(list[_CommonTool] | None).decode
-"""The same for tools: those the caller runs."""
+"""The same for tools: those that the caller runs."""

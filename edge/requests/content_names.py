@@ -1,17 +1,17 @@
-"""Names inside a request's turns and tools: one look at what passes to the upstream as it came.
+"""Check the member names inside a request's turns and tools before they pass to the upstream.
 
-A server that minds no letter case, or takes the first of two members of one name, could read
-another request than the one that was checked and paid for. And some members name objects in the
-vendor's account (`edge.requests.vendor_objects`). So the objects in which this gateway, or a
-vendor, reads members are looked through once, without reading their values:
+A server that ignores letter case, or takes the first of two members of one name, could read another
+request than the one that was checked and paid for. And some members name objects in the vendor's
+account (`edge.requests.vendor_objects`). So the objects whose members the gateway or a vendor reads
+are searched once, without decoding their values:
 
-    a member that folds to one we read      refused by its path
-    a member that names a vendor's object   refused by its path, links that only its owner opens too
-    the same member twice                   only the last is sent on, the one that we read
+    a member that casefolds to a known one  refused by its path
+    a member that names a vendor's object   refused by its path, as are links to private objects
+    the same member twice                   only the last is sent, which the gateway reads too
 
-Free JSON is not entered: arguments and results of calls, schemas, metadata, unless a vendor reads
-members in it. Values stay the bytes they came in; what differs from compact JSON is put together
-again, which leaves out spaces and what stood twice.
+Free JSON is not searched: arguments and results of calls, schemas, metadata, unless a vendor reads
+members in it. Values stay the bytes they came in; JSON that is not compact is encoded again,
+without spaces and duplicates.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -43,13 +43,13 @@ from .vendor_objects import (
 Fields = MutableMapping[str, msgspec.Raw]
 
 _DEEPEST = 64
-"""Levels of objects that are looked through; no dialect has ten."""
+"""Levels of objects that are searched; no dialect has ten."""
 
 _TURNS = ("messages", "input", "system")
 _TOOLS = ("tools", "functions")
 _REFERRING = TOP | ANYWHERE
 _USUAL = READ - TOP
-"""Top-level members that refer to nothing, or are looked through by themselves."""
+"""Top-level members that refer to nothing, or are searched separately."""
 _LONGEST_NOTHING = max(map(len, NOTHING))
 
 _SAID = frozenset(
@@ -101,15 +101,15 @@ _HELD = frozenset(
 """Members of containers, environments and skills."""
 _CACHE = frozenset(("type", "ttl", "scope"))
 _FREE = frozenset(("parameters", "input_schema", "schema", "metadata", "headers", "properties"))
-"""Members, of objects that are not known, which hold free JSON."""
+"""Members of unknown objects that hold free JSON."""
 
 
 class _Kind(msgspec.Struct, eq=False):
     """A kind of objects.
 
-    names: of its members; another that folds to one of them is refused, if any are known.
-    entered: what kind of objects those members hold that are looked into. Of an unknown kind all
-    are. refers: names that refer to a vendor's object in this kind alone.
+    names: its members; another name that casefolds to one of them is refused. entered: the kind of
+    objects in members that are searched; in an unknown kind, all are. refers: names that refer to a
+    vendor's object in this kind only.
     """
 
     names: frozenset[str] = frozenset()
@@ -144,19 +144,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Fault(Exception):
-    """Something to refuse. path: to it, its own name first."""
+    """A member to refuse. path: of the member, its own name first."""
 
     def __init__(self, name: str, refusal: Callable[[str], Problem]) -> None:
         self._path = [name]
         self._refusal = refusal
 
     def below(self, part: str) -> Self:
-        """The same, further down: below `part`."""
+        """Prepend `part` to the path."""
         self._path.append(part)
         return self
 
     def problem(self) -> Problem:
-        """The refusal for the caller."""
+        """The Problem for the caller."""
         path = ""
         for part in reversed(self._path):
             path += part if not path or part[:1] == "[" else f".{part}"
@@ -164,10 +164,10 @@ class _Fault(Exception):
 
 
 def check_contents(fields: Fields) -> bool:
-    """Raise Problem for what must not pass. Members that are put together again are replaced.
+    """Raise Problem for a member that must not pass; members that are encoded again are replaced.
 
-    Whether turns and tools are of the usual kinds alone: those that `edge.requests.unseen_input`
-    sees whole.
+    Returns whether all turns and tools are of the common kinds, which hold no unseen input
+    (`edge.requests.unseen_input`).
     """
     usual = True
     try:
@@ -192,14 +192,16 @@ def check_contents(fields: Fields) -> bool:
 
 
 def _others(fields: Fields) -> None:
-    """Members that refer to something, and those that no dialect has."""
+    """Check members that refer to something, and those of no dialect."""
     for name in [name for name in fields if name not in _USUAL]:
         raw = fields[name]
         meant = plain(name)
         if bytes(memoryview(raw)[:_LONGEST_NOTHING]) in NOTHING:
             continue
         if meant in MODELS:
-            del fields[name]  # Claude Code sends one; its answer is then the asked model's refusal
+            del fields[
+                name
+            ]  # Claude Code sends one; the requested model's refusal is then the answer
             continue
         if meant == "container":
             _enter(fields, name, _CONTAINER, 0)
@@ -215,7 +217,7 @@ def _others(fields: Fields) -> None:
 
 
 def _enter(fields: Fields, name: str, kind: _Kind, depth: int) -> None:
-    """Look through the value of a member, and put it together again where it has to be."""
+    """Search the value of a member, and encode it again if necessary."""
     raw = fields[name]
     head = memoryview(raw)[0]
     if head == _STRING:
@@ -235,7 +237,7 @@ def _enter(fields: Fields, name: str, kind: _Kind, depth: int) -> None:
 
 
 def _again(raw: msgspec.Raw, many: bool, kind: _Kind, depth: int) -> msgspec.Raw | None:
-    """An array or an object looked through; what to put in its place, None where it may stay."""
+    """Search an array or an object; return its replacement, None if it may stay."""
     if depth > _DEEPEST:
         raise RecursionError
     if not many:
@@ -257,7 +259,7 @@ def _again(raw: msgspec.Raw, many: bool, kind: _Kind, depth: int) -> msgspec.Raw
 
 
 def _mixed(raw: msgspec.Raw, kind: _Kind, depth: int) -> msgspec.Raw | None:
-    """The same for an array that does not hold objects alone."""
+    """The same for an array that holds other values than objects."""
     if bytes(raw).find(b"{") < 0:
         return None
     parts = _decode_list(raw)
@@ -282,7 +284,7 @@ def _object(members: Fields, kind: _Kind, depth: int) -> None:
     entered = kind.entered
     if not entered.keys().isdisjoint(members):
         if "tool_use_id" in members and _kind_of(members).endswith("_tool_result"):
-            return  # what a vendor's tool answered
+            return  # the result of a vendor's tool
         for name in entered.keys() & members.keys():
             _enter(members, name, entered[name], depth)
     elif (
@@ -295,7 +297,7 @@ def _object(members: Fields, kind: _Kind, depth: int) -> None:
 
 
 def _odd(members: Fields, kind: _Kind, depth: int) -> None:
-    """Members that the kind does not have."""
+    """Check members that the kind does not have."""
     for name in [name for name in members if name not in kind.names]:
         folded = name.casefold()
         if folded in kind.names:
@@ -306,7 +308,7 @@ def _odd(members: Fields, kind: _Kind, depth: int) -> None:
             if bytes(memoryview(raw)[:_LONGEST_NOTHING]) in NOTHING:
                 continue
             if meant == "skillid" and kind is _SKILL and _kind_of(members) == "anthropic":
-                continue  # a skill that everybody has
+                continue  # a public skill
             raise _Fault(name, refused)
         if name not in _FREE:
             _enter(members, name, _UNKNOWN, depth)

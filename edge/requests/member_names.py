@@ -1,10 +1,9 @@
-"""Names of request members, compared as lenient servers compare them.
+"""Refuse request members whose names differ only in case from known ones.
 
-Servers written in Go take `MODEL` for `model`, and a long s for an s; of several, the last one.
-A body that passes through could then mean another model, or another bound, than was checked and
-reserved. A member that differs only in case from one that this gateway reads is refused, at the top
-and inside the objects whose members it reads in passing; of turns and tools see
-`edge.requests.content_names`.
+Servers written in Go take `MODEL` for `model`, and a long s for an s; of several members, the last.
+A body that passes through could then mean another model, or another limit, than was checked and
+reserved. Such names are refused at the top level and in the objects whose members the gateway
+reads; `edge.requests.content_names` checks turns and tools.
 """
 
 from collections.abc import Collection, Mapping, MutableMapping
@@ -98,13 +97,13 @@ _NESTED = {
     "audio": frozenset(("format", "voice")),
     "prediction": frozenset(("type", "content")),
 }
-"""Of objects that pass: the members that are read, or set."""
+"""Members that are read or set, by the object that holds them."""
 _FORMATS = ("json_schema", "format")
-"""Of members of those: the ones that hold a format of output."""
+"""Members of those objects that hold an output format."""
 _BY_CODEC = {"messages": {"metadata": frozenset(("user_id",))}}
-"""Of objects whose members are the caller's own at other endpoints."""
+"""Objects whose members are the caller's own at other endpoints."""
 _FLAT = READ - _NESTED.keys()
-"""Members in which no names are compared."""
+"""Members without nested names to compare."""
 
 _USUAL = (b'{"include_usage":true}', b'{"include_usage": true}')
 _LONGEST_USUAL = max(map(len, _USUAL))
@@ -115,10 +114,10 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def check_names(fields: Fields, codec: Codec | None = None) -> None:
-    """Raise Problem for a member that differs from one that is read only in case.
+    """Raise Problem for a member that differs only in case from one that is read.
 
-    Objects whose members are read are written again where they differ from compact JSON, so that
-    of two members of one name only the last is sent on, the one that is read here.
+    Objects whose members are read are encoded again if they are not compact JSON, so that of two
+    members of one name only the last is sent, the one that is read here.
     """
     if codec in _BY_CODEC:
         _check_nested(fields, _BY_CODEC[codec])
@@ -138,7 +137,7 @@ def _check_nested(fields: Fields, nested: Mapping[str, Collection[str]]) -> None
 def _check_inside(fields: Fields, holder: str, names: Collection[str], path: str) -> None:
     raw = fields[holder]
     if memoryview(raw)[0] != _OBJECT:
-        return  # for others to refuse
+        return  # the decoder of the request refuses it
     if len(raw) <= _LONGEST_USUAL and bytes(raw) in _USUAL:
         return
     try:
@@ -161,7 +160,7 @@ def _check(fields: Mapping[str, msgspec.Raw], names: Collection[str], path: str)
 
 
 def misspelt(path: str, meant: str) -> Problem:
-    """The refusal of the member at `path`, whose name folds to `meant`."""
+    """The refusal of the member at `path`, whose name casefolds to `meant`."""
     holder, dot, _ = path.rpartition(".")
     right = f"{holder}{dot}{meant}"
     return Problem(

@@ -1,8 +1,8 @@
-"""Bodies of one endpoint that clients send to the path of another."""
+"""Recognise bodies of one endpoint that clients send to the path of another."""
 
 from collections.abc import Collection
 
 
 def speaks_responses(names: Collection[str]) -> bool:
-    """Some clients send the body of another endpoint to the chat path (Cursor does)."""
+    """Whether a body at the Chat path is one of Responses, as Cursor sends it."""
     return "input" in names and "messages" not in names

@@ -1,9 +1,8 @@
-"""The most output tokens that a request may get, by what it says.
+"""The most output tokens that a request allows.
 
-Only a bound that the caller's own dialect defines lowers a reservation: it is the one that the
-upstream is sent. A member that bounds the answer anywhere else may only raise it: an upstream that
-reads it would follow it, and one that does not would never hear of it. The same holds for a name
-in other letters (`MAX_TOKENS`), which servers written in Go take for the one that we read.
+Only a limit of the caller's own dialect lowers a reservation, since only that one is sent to the
+upstream. A limit in any other member can only raise it: some upstreams follow it, others ignore it.
+The same holds for a name in other letter case (`MAX_TOKENS`), which servers written in Go accept.
 """
 
 import re
@@ -22,20 +21,20 @@ Fields = Mapping[str, msgspec.Raw]
 _T = TypeVar("_T")
 
 UNBOUNDED = 32_000
-"""Tokens of an answer that neither its caller nor the catalog bounds."""
+"""Output tokens if neither the caller nor the catalog sets a limit."""
 _LEAST = 16
-"""Responses upstreams are sent no bound below it (OpenAI: the least `max_output_tokens`)."""
+"""The smallest limit sent to Responses upstreams (OpenAI's minimum of `max_output_tokens`)."""
 _MOST = 1 << 31
 _MOST_KNOWN = 1024
 _MOST_NAMES, _LONGEST_NAMES = 40, 1000
-"""Names of a body, and characters in them, up to which what they mean is remembered."""
+"""Most names of a body, and characters in them, whose meaning is cached."""
 
 _FOREIGN = frozenset(
     (
         "maxtokens",
         "maxcompletiontokens",
         "maxoutputtokens",
-        "npredict",  # llama.cpp, which reads it before the others
+        "npredict",  # llama.cpp prefers it to the others
         "numpredict",
         "maxnewtokens",
         "maxgeneratedtokens",
@@ -51,13 +50,13 @@ _FOREIGN = frozenset(
         "minlength",
     )
 )
-"""Bounds of any dialect or server, in small letters, without what joins words."""
+"""Limits of any dialect or server, in lower case without separators."""
 _CHOICES = frozenset(("n", "bestof", "numcompletions", "numreturnsequences", "candidatecount"))
-"""Answers to one request, in the same form."""
+"""Numbers of answers, in the same form."""
 _NESTED = frozenset(("options", "parameters", "generationconfig", "extrabody"))
-"""Objects in which some servers look for such members."""
+"""Objects in which some servers read such members."""
 _ASIDE = frozenset(("thinking", "reasoning", "contextmanagement"))
-"""Members that may allow output beside the bound."""
+"""Members that may allow output beyond the limit."""
 ORDINARY = frozenset(
     (
         "model",
@@ -90,7 +89,7 @@ ORDINARY = frozenset(
         "previous_response_id",
     )
 )
-"""Members that most requests have, and that bound nothing."""
+"""Members of most requests that set no limit."""
 _BOUNDING = re.compile(rb"max|min|predict", re.IGNORECASE)
 _JOINTS = str.maketrans("", "", "_-. ")
 
@@ -99,7 +98,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class _Aside(msgspec.Struct):
-    """Of members that are there many times, which take long to read, the last counts."""
+    """Of repeated members, which take long to decode, the last counts."""
 
     budget_tokens: msgspec.Raw = _NULL
     max_tokens: msgspec.Raw = _NULL
@@ -111,8 +110,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def remembered(make: Callable[[tuple[str, ...]], _T]) -> Callable[[Fields], _T]:
-    """`make`, which says something of the names of a body, remembered: most bodies have the names
-    of one before."""
+    """Cache `make`, a function of a body's member names: most bodies repeat the same names."""
     known: dict[tuple[str, ...], _T] = {}
 
     def of(fields: Fields) -> _T:
@@ -130,7 +128,7 @@ def remembered(make: Callable[[tuple[str, ...]], _T]) -> Callable[[Fields], _T]:
 
 
 class _Shape(msgspec.Struct, frozen=True):
-    """The members of a body that bound its answer, by what they mean; for one set of names."""
+    """The members of a body that limit its answer, by meaning; for one set of names."""
 
     own: tuple[str, ...]
     foreign: tuple[str, ...]
@@ -138,7 +136,7 @@ class _Shape(msgspec.Struct, frozen=True):
     aside: tuple[str, ...]
     nested: tuple[str, ...]
     only: str = ""
-    """The one member that bounds the answer; "" if there are more, or none."""
+    """The only member that limits the answer; "" if there are several, or none."""
 
 
 def _shape(row: Endpoint, names: tuple[str, ...]) -> _Shape:
@@ -162,15 +160,14 @@ def _shape(row: Endpoint, names: tuple[str, ...]) -> _Shape:
 
 
 _SHAPES: dict[Endpoint, Callable[[Fields], _Shape]] = {}
-"""Of each endpoint that has been asked for."""
+"""The cached shapes of each endpoint."""
 
 
 def output_bound(row: Endpoint, fields: Fields, most: int | None, default: int = UNBOUNDED) -> int:
-    """Output tokens at most of a request to an endpoint; 0 where answers have none.
+    """The most output tokens of a request to an endpoint; 0 if its answers have none.
 
-    most: tokens that the model can make at once, None if unknown; default: tokens of an answer
-    that nothing bounds, where that is unknown. A bound that cannot be read, or is none, is for the
-    upstream to refuse, or to take for no bound.
+    most: the model's limit, None if unknown. default: tokens of an answer without any limit. An
+    invalid limit counts as none: the upstream refuses or ignores it.
     """
     shape_of = _SHAPES.get(row)
     if shape_of is None:
@@ -179,7 +176,7 @@ def output_bound(row: Endpoint, fields: Fields, most: int | None, default: int =
         shape_of = _SHAPES[row] = remembered(partial(_shape, row))
     shape = shape_of(fields)
     unbounded = most or default
-    if shape.only:  # as most have
+    if shape.only:  # the usual case
         bound = _number(fields[shape.only], unbounded)
         if bound < _LEAST:
             bound = _LEAST if bound > 0 else unbounded
@@ -208,12 +205,12 @@ def output_bound(row: Endpoint, fields: Fields, most: int | None, default: int =
 
 
 def plain(name: str) -> str:
-    """`name` in small letters, as servers compare that do not mind them, without joints."""
+    """`name` in lower case without separators, as lenient servers compare it."""
     return name.casefold().translate(_JOINTS)
 
 
 def _number(raw: msgspec.Raw, otherwise: int) -> int:
-    """A count, as the most lenient of upstreams reads it; 0 for null."""
+    """A count, as the most lenient upstream reads it; 0 for null."""
     try:
         value = _decode(raw)
     except _UNREADABLE:
@@ -226,12 +223,12 @@ def _number(raw: msgspec.Raw, otherwise: int) -> int:
 
 
 def _with_aside(raw: msgspec.Raw, bound: int, *, bounded: bool) -> int:
-    """`bound` with what thinking or a compaction may add to it.
+    """`bound` plus the output that thinking or a compaction may add.
 
-    A budget of thinking is a part of the bound, unless it is larger (interleaved thinking), or
-    there is none: then Messages upstreams are sent one that has room for both.
+    A thinking budget is part of the limit, unless it is larger (interleaved thinking) or there is
+    no limit: then Messages upstreams get a limit with room for both.
     """
-    if b'"compact' in bytes(raw):  # Anthropic: a summary of its own, before the answer
+    if b'"compact' in bytes(raw):  # Anthropic: a separate summary before the answer
         return 2 * bound
     try:
         members = _decode_aside(raw)

@@ -1,8 +1,8 @@
-"""Regular expressions over large bodies, a window at a time: one C call on all of 32 MiB can take a
-second, in which nothing else runs.
+"""Search large bodies with regular expressions, one window at a time.
 
-A match may begin in one window and end in the next, as far as `OVERLAP` goes: a longer one, which
-takes kilobytes of white space inside of a member, is not found at a window's edge.
+One C call on all of 32 MiB can take a second, in which nothing else runs. A match may begin in one
+window and end up to `OVERLAP` bytes into the next. A longer match, which takes kilobytes of white
+space inside a member, is not found at a window's edge.
 """
 
 import re
@@ -23,7 +23,7 @@ def found(pattern: re.Pattern[bytes], body: bytes | msgspec.Raw) -> bool:
 
 
 def matches(pattern: re.Pattern[bytes], body: bytes | msgspec.Raw) -> Iterator[re.Match[bytes]]:
-    """Matches of `pattern` in `body` from left to right, none inside of another."""
+    """Matches of `pattern` in `body` from left to right, without overlaps."""
     at, size = 0, len(body)
     while at < size:
         edge = at + WINDOW
@@ -36,7 +36,7 @@ def matches(pattern: re.Pattern[bytes], body: bytes | msgspec.Raw) -> Iterator[r
 
 
 def run_end(one: re.Pattern[bytes], body: bytes, at: int) -> int:
-    """Where what begins at `at` ends. one: a repeated class of bytes, that matches anywhere."""
+    """The end of the run that begins at `at`. one: a repeated class of bytes."""
     while True:
         match = one.match(body, at, at + WINDOW)
         if match is None or match.end() < at + WINDOW:

@@ -1,11 +1,11 @@
-"""Whether an upstream may read more for a request than stands in its body.
+"""Detect input that is not in a request's body, so that its tokens cannot be estimated.
 
-Linked and uploaded documents, video, tools that the vendor runs (search, code, MCP) and references
-to what it keeps have no size here. A PDF in the body has none either: its pages may be packed.
-Pictures are not meant: the largest one is known (`media_tokens`).
+Linked and uploaded documents, video, hosted tools (search, code, MCP) and references to stored
+objects have no known size. Neither has a PDF in the body: its pages may be compressed. Images are
+excluded: their largest size is known (`edge.billing.media_tokens`).
 
-What is known to be seen whole is listed, by the `type` of a part, an item or a tool; everything
-else counts as unseen, so that a part which a vendor invents tomorrow is not reserved as nothing.
+Types of parts, items and tools that are complete in the body are listed; any other type counts as
+unseen input, so that a vendor's new type is not reserved as nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _NULL = msgspec.Raw(b"null")
 _NOTHING = (b"null", b"false", b"[]", b'""')
 
 _TURNS = ("messages", "input", "system", "instructions")
-"""Members that hold what is said."""
+"""Members that hold turns."""
 _REFERENCES = frozenset(
     (
         "assistantid",
@@ -43,7 +43,7 @@ _REFERENCES = frozenset(
         "websearchoptions",
     )
 )
-"""Members that let an upstream look something up, in small letters, without what joins words."""
+"""Members that let an upstream fetch input, in lower case without separators."""
 
 
 _PARTS = frozenset(
@@ -75,14 +75,14 @@ _PARTS = frozenset(
     )
 )
 _ENDINGS = ("_call", "_call_output", "_tool_result", "_list_tools", "_approval_response")
-"""How the types of items end that repeat what a tool was asked, or has answered."""
+"""Suffixes of the types of calls and results of tools."""
 _DOCUMENTS = frozenset(("document", "file", "input_file"))
 _OWN_TOOLS = frozenset(
     ("", "function", "custom", "local_shell", "shell", "apply_patch", "computer_use_preview")
 )
 """Types of tools that the caller runs."""
 _DATED_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
-"""How the types of those begin that have a date (Anthropic)."""
+"""Prefixes of dated tool types (Anthropic)."""
 
 
 class _Part(msgspec.Struct):
@@ -119,22 +119,22 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @remembered
 def _looked_at(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Those names by which an upstream may look something up, and those of turns."""
+    """The names that let an upstream fetch input, and those of turns."""
     referring = [name for name in names if name not in ORDINARY and plain(name) in _REFERENCES]
     return referring, [name for name in _TURNS if name in names]
 
 
 def reads_more(fields: Mapping[str, msgspec.Raw], *, whole: bool = False) -> bool:
-    """Whether the upstream may read more than `fields`, the members of a body, hold.
+    """Whether the upstream may read input that is not in `fields`, the members of a body.
 
-    whole: turns and tools are known to be seen (`edge.requests.content_names`).
-    True also where they cannot be read: what an upstream makes of them is not known.
+    whole: turns and tools are known to be complete (`edge.requests.content_names`). True also for
+    unreadable members, since an upstream may interpret them.
     """
     referring, turns = _looked_at(fields)
     for name in referring:
         if bytes(fields[name]) not in _NOTHING:
             return True
-    if "prompt" in fields and bytes(fields["prompt"])[:1] == b"{":  # one that the vendor keeps
+    if "prompt" in fields and bytes(fields["prompt"])[:1] == b"{":  # a stored prompt
         return True
     if whole:
         return False
@@ -150,14 +150,14 @@ def reads_more(fields: Mapping[str, msgspec.Raw], *, whole: bool = False) -> boo
 
 
 def _hosted(raw: msgspec.Raw) -> bool:
-    """Whether one of the tools is run by the vendor."""
+    """Whether one of the tools is hosted."""
     if bytes(raw) in _NOTHING:
         return False
     return any(map(_is_hosted, _decode_tools(raw)))
 
 
 def is_hosted(raw: msgspec.Raw) -> bool:
-    """Whether a tool is run by the vendor. Raises one of msgspec's errors if it is no tool."""
+    """Whether a tool is hosted. Raises one of msgspec's errors if it is no tool."""
     return _is_hosted(_decode_tool(raw))
 
 
@@ -169,10 +169,10 @@ def _is_hosted(tool: _Tool) -> bool:
 
 
 def _unseen(raw: msgspec.Raw) -> bool:
-    """Whether an array of messages, items or parts holds something that is not seen."""
+    """Whether an array of messages, items or parts has unseen input."""
     text = bytes(raw)
     if text[:1] != b"[" or (text.find(b'"type"') < 0 and text.find(b"\\u00") < 0):
-        return False  # no part has a type, also none in other letters
+        return False  # no part has a type, in any letter case
     parts: Sequence[_Part] = _decode_parts(text)
     for part in parts:
         kind = part.type or ""
@@ -193,7 +193,7 @@ def _unseen(raw: msgspec.Raw) -> bool:
 
 
 def _seen(part: _Part) -> bool:
-    """Whether a document stands in the body, as text."""
+    """Whether a document is in the body, as text."""
     for raw in (part.source, part.file):
         if raw is not _NULL:
             source = _decode_source(raw)
@@ -210,5 +210,5 @@ def _seen(part: _Part) -> bool:
 
 
 def _linked(raw: msgspec.Raw) -> bool:
-    """Whether sound is linked where its data should be."""
+    """Whether audio is linked instead of included."""
     return (_decode_source(raw).data or "")[:16].partition(":")[1] == ":"

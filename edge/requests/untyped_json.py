@@ -1,11 +1,11 @@
-"""Decode JSON whose form is not known, as callers, models and upstreams write it.
+"""Decode JSON of unknown form from callers, models and upstreams.
 
-msgspec reads a number such as 1e308 digit by digit: 19 µs each, the time of 400 others, so that
-200 kB of them would keep the event loop waiting for half a second. Here Python's `float` reads
-them, which takes 0.5 µs of any number. Integers are read by msgspec.
+msgspec reads a number such as 1e308 digit by digit: 19 µs each, the time of 400 others, so 200 kB
+of them would block the event loop for half a second. Here Python's `float` reads them in 0.5 µs
+each. Integers are read by msgspec.
 
-Every decoder with `Any` within has `number` for its hook, as members are decoded as often as they
-are there. A member that is to be a float has no hook: it is Raw, and read once.
+Every decoder with `Any` in its type has `number` as its hook, since repeated members are all
+decoded. A member of type float has no hook: it is declared Raw and decoded once.
 """
 
 from math import isinf

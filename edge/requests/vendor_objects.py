@@ -1,8 +1,9 @@
-"""References to objects in the account of a model's vendor: files, stores, containers, skills.
+"""Refuse references to objects in the vendor's account: files, stores, containers, skills.
 
-An upstream is asked with the operator's key, so a request that names such an object would reach it
-whoever it belongs to. No caller's objects are known here, so each reference is refused, wherever a
-vendor reads one. Names are compared as lenient servers do (`edge.requests.output_limit.plain`).
+Requests go upstream with the operator's key, so a request that names such an object could reach any
+object of the account. The gateway does not know whose object it is, so it refuses every reference,
+wherever a vendor reads one. Names are compared as lenient servers do
+(`edge.requests.output_limit.plain`).
 
 Sources: OpenAI API reference, `conversation`, `prompt`, tools `file_search`, `code_interpreter`,
 `shell`, `mcp`, `image_generation`, parts `file`, `input_file`, `input_image`; Anthropic API
@@ -21,13 +22,13 @@ TOP = frozenset(
         *("assistantid", "threadid", "agentid", "adapterid", "previousinteractionid"),
     )
 )
-"""Top-level members that may be, or hold, a reference; as `plain` writes them."""
+"""Top-level members that may be or hold a reference, in the form of `plain`."""
 MODELS = frozenset(("fallbacks", "fallbackmodels", "modelfallbacks", "contextwindowfallbacks"))
 """Top-level members that name models of the upstream to try next, past the catalog and its prices
-(Messages API, LiteLLM). They are left out: who asks for other models names ours, in `models`."""
+(Messages API, LiteLLM). They are left out: a caller names other models in `models`."""
 PLACES = frozenset(("apibase", "baseurl", "userconfig", "litellmparams", "customllmprovider"))
-"""Top-level members by which a proxy that is the upstream is sent elsewhere, with its own keys
-(LiteLLM, CVE-2024-6587)."""
+"""Top-level members that redirect an upstream proxy, with its own keys, to another server (LiteLLM,
+CVE-2024-6587)."""
 ANYWHERE = frozenset(
     (
         "cachedcontent",
@@ -49,7 +50,7 @@ ANYWHERE = frozenset(
         "vectorstoreids",
     )
 )
-"""Members that are one at any depth."""
+"""Members that are a reference at any depth."""
 NOTHING = (b"null", b'""', b"[]", b"{}")
 _LONGEST_PATH = 200
 
@@ -59,7 +60,7 @@ LINKS = frozenset(
         *("document_url", "file_data", "data"),
     )
 )
-"""Members that may link to what a vendor fetches: `gs:`, `s3:` or `file:` it opens as its owner."""
+"""Members with a link that the vendor fetches; it opens `gs:`, `s3:`, `file:` as the operator."""
 _SCHEMES = ("http:", "https:", "data:")
 _LONGEST_SCHEME = 32
 
@@ -84,18 +85,18 @@ def refused_model(path: str) -> Problem:
 
 
 def refused_place(path: str) -> Problem:
-    """The refusal of a member that says where the upstream is to turn."""
+    """The refusal of a member that redirects the upstream."""
     return refused(path, "it names the place of an upstream")
 
 
 def refused_link(path: str) -> Problem:
-    """The refusal of a link to what only the operator may open."""
+    """The refusal of a link that only the operator may open."""
     why = "expected an http or https URL, or a data URL"
     return invalid_value(path[:_LONGEST_PATH], why, issue="expected an http, https or data URL")
 
 
 def is_private_link(raw: msgspec.Raw) -> bool:
-    """Whether a link, as JSON, has a scheme that means more than a public address."""
+    """Whether a link, as JSON, has a scheme other than a public address."""
     start = bytes(memoryview(raw)[: _LONGEST_SCHEME + 1])
     if start[:1] != b'"':
         return False

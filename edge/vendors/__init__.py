@@ -1,1 +1,1 @@
-"""Facts about vendors: what their models take, and how their servers say errors."""
+"""Facts about vendors: their models' capabilities, and their error bodies."""

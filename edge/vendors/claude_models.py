@@ -1,13 +1,13 @@
-"""What differs between the models behind this dialect, told by their names.
+"""Capabilities of Claude models, by name.
 
-Claude models refuse what another generation of them asks for, so each is described here. A Claude
-of a name nobody knows yet is taken for one of the newest generation. Source: the vendor's pages on
+Each generation of Claude refuses settings that another requires, so each is described here. A
+Claude with an unknown name is taken for the newest generation. Source: the vendor's pages on
 models, thinking, effort and migration.
 
-Anything that is not called Claude is some other server that speaks this dialect (llama.cpp, vLLM,
-DeepSeek, Moonshot...). Such a server gets the plain dialect of 2024: sampling as asked, thinking
-only when asked, with a budget, no effort; structured output by a tool, as `output_config` is
-silently ignored by most; no prefill, as it clashes with thinking in several chat templates.
+Any other name is another server of the Messages dialect (llama.cpp, vLLM, DeepSeek, Moonshot...).
+It gets the plain dialect of 2024: sampling as requested; thinking only on request, with a budget,
+no effort; structured output by a tool, since most ignore `output_config` silently; no prefill,
+since it conflicts with thinking in several chat templates.
 """
 
 import re
@@ -18,15 +18,15 @@ from msgspec import Struct
 Thinks = Literal["never", "budget", "either", "adaptive", "always"]
 """never; only with a budget; with a budget or adaptively; only adaptively; and cannot be stopped"""
 Sampling = Literal["any", "one", "none"]
-"""temperature and top_p as asked; one of the two; neither, nor top_k"""
+"""temperature and top_p as requested; one of the two; neither, nor top_k"""
 
 
 class Claude(Struct, frozen=True, kw_only=True):
     """One model, or all of a generation.
 
-    thinking, sampling: see `Thinks`, `Sampling`. unasked: it thinks unless told not to.
-    efforts: levels it takes, "" without any. prefill: the last turn may be the assistant's.
-    system_turns: instructions may stand between turns. structured: it takes a schema for its
+    thinking, sampling: see `Thinks`, `Sampling`. unasked: it thinks by default.
+    efforts: levels it accepts, "" without any. prefill: the last turn may be the assistant's.
+    system_turns: instructions may stand between turns. structured: it accepts a schema for its
     answer. max_output: tokens, None if unknown. vendor: it is Anthropic's own.
     """
 
@@ -42,7 +42,7 @@ class Claude(Struct, frozen=True, kw_only=True):
 
     @property
     def adaptive(self) -> bool:
-        """Whether it thinks as much as it finds right."""
+        """Whether it chooses how much to think."""
         return self.thinking in ("either", "adaptive", "always")
 
 
@@ -68,7 +68,7 @@ _VERSION = re.compile(r"(?<!\d)(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 
 
 def claude(model: str) -> Claude:
-    """What `model` takes, by its name at the upstream ("claude-opus-4-5-20251101")."""
+    """The capabilities of `model`, by its name at the upstream ("claude-opus-4-5-20251101")."""
     name = _NAME.search(model.lower())
     if name is None:
         return OTHER
@@ -84,7 +84,7 @@ def claude(model: str) -> Claude:
 
 def _numbered(family: str, version: tuple[int, int]) -> Claude:
     if version >= (5, 0):
-        # What there is no row for yet is taken for the newest; of its sizes nothing is known.
+        # A version without a row is taken for the newest, with unknown sizes.
         return Claude(
             thinking="adaptive",
             unasked=True,

@@ -1,8 +1,7 @@
-"""What differs between OpenAI's models, told by their names.
+"""Capabilities of OpenAI's models, by name.
 
-A name may carry a vendor's prefix ("openai/gpt-5"). Of a name nobody knows nothing is assumed: it
-is some other server's, which takes the older, plainer forms. Source: OpenAI's model pages and
-guide to reasoning models.
+A name may have a vendor's prefix ("openai/gpt-5"). An unknown name is another server's model, which
+accepts the older, plainer forms. Source: OpenAI's model pages and guide to reasoning models.
 """
 
 import re
@@ -18,7 +17,7 @@ _ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def is_openai(model: str) -> bool:
-    """Whether `model` is one that OpenAI itself serves. Its open weights (gpt-oss) are not."""
+    """Whether OpenAI serves `model` itself; its open weights (gpt-oss) do not count."""
     name = _bare(model)
     if name.startswith("gpt-oss"):
         return False
@@ -26,10 +25,10 @@ def is_openai(model: str) -> bool:
 
 
 def reasons(model: str) -> bool:
-    """Whether `model` is one of OpenAI's that think: the o-series, GPT-5 and later, Codex.
+    """Whether `model` is a reasoning model of OpenAI: the o-series, GPT-5 and later, Codex.
 
-    They have the role `developer`, count their thinking in `max_completion_tokens` and know no
-    `max_tokens`, and take neither `stop` nor, while they think, anything about sampling.
+    They have the role `developer`, count reasoning in `max_completion_tokens`, have no
+    `max_tokens`, and accept neither `stop` nor, while reasoning, sampling settings.
     """
     name = _bare(model)
     if _REASONING.match(name):
@@ -41,13 +40,13 @@ def reasons(model: str) -> bool:
 def takes_sampling(model: str, effort: str | None) -> bool:
     """Whether `temperature`, `top_p`, penalties and `logprobs` may be sent.
 
-    effort: as it will be sent. GPT-5.1 and later take them when told not to think.
+    effort: as it will be sent. GPT-5.1 and later accept them with the effort "none".
     """
     return not reasons(model) or effort == "none"
 
 
 def nearest_effort(model: str, effort: str) -> str:
-    """The level nearest to `effort` that `model` has; of two as near, the higher one."""
+    """The level of `model` nearest to `effort`; of two equally near, the higher one."""
     levels = _levels(_bare(model)) if reasons(model) else ("none", *_OLDEST)
     if effort in levels:
         return effort

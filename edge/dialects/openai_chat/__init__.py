@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions."""
+"""The OpenAI Chat Completions dialect."""
 
 from edge.dialects.codec import ClientSide, UpstreamSide
 from middlewares import sse

@@ -1,7 +1,7 @@
-"""One answer in several choices, put together as one.
+"""Fold an answer that is split over several choices into one choice.
 
 Some servers put the text into one choice and each tool call into another (Copilot, for Claude), or
-give the one choice another number than 0. Who did not ask for several answers reads the first only.
+number the only choice other than 0. Clients that requested one answer read the first choice only.
 """
 
 from typing import Any
@@ -27,12 +27,12 @@ class Folding:
     def __init__(self, holder: str) -> None:
         self._holder = holder
         self._calls: dict[tuple[int, int], int] = {}
-        """By choice and its own number of a call: the number it gets."""
+        """The new number of a call, by choice and its own number."""
         self._speaker: int | None = None
-        """The choice whose text is read."""
+        """The number of the choice whose text is read."""
 
     def fold(self, choices: list[Fields]) -> list[Fields]:
-        """`choices` as the one choice that was asked for. Raises one of UNREADABLE."""
+        """Fold `choices` into the one that was requested. Raises one of UNREADABLE."""
         if not choices:
             return choices
         whole: Fields = {}

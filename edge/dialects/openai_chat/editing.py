@@ -14,7 +14,7 @@ from .choice_folding import Folding
 from .wire import NULL
 
 OWN = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
-"""The dialect's words for how an answer ended."""
+"""The dialect's own finish reasons."""
 _WRITTEN = {
     "end": "stop",
     "stop_sequence": "stop",
@@ -29,7 +29,7 @@ _decode_number = msgspec.json.Decoder(int | None, strict=False).decode
 
 
 def is_odd(word: str | None) -> bool:
-    """Whether the finish reason `word` is another vendor's, or an empty one."""
+    """Whether the finish reason `word` is another vendor's, or empty."""
     return word is not None and word not in OWN and (is_known(word) or stop_of(word) is None)
 
 
@@ -42,9 +42,9 @@ def asks_for_several(fields: Fields) -> bool:
 
 
 class ChatEditor:
-    """holder: "delta" or "message". several: several answers were asked for.
+    """holder: "delta" or "message". several: several answers were requested.
 
-    disclose: of what names the upstream, only the name of the model changes.
+    disclose: of the members that name the upstream, only the model's name is replaced.
     """
 
     __slots__ = ("_disclose", "_folding", "_holder", "_requested_model")
@@ -56,11 +56,11 @@ class ChatEditor:
         self._folding = None if several else Folding(holder)
 
     def folds(self, index: int | None, count: int) -> bool:
-        """Whether `count` choices, of which the first is `index`, are not the one asked for."""
+        """Whether `count` choices, the first numbered `index`, are not the one requested."""
         return self._folding is not None and (count > 1 or bool(index))
 
     def edit(self, data: bytes, *, choices: bool, drop: tuple[str, ...] = ()) -> bytes:
-        """`data`, a chunk or a body, as the caller gets it. choices: whether those change.
+        """Edit `data`, a chunk or a body, for the caller. choices: whether those change.
 
         Raises one of UNREADABLE.
         """
@@ -88,7 +88,7 @@ class ChatEditor:
         if not is_odd(word):
             return
         meaning = stop_of(word)
-        if meaning is None and self._holder == "message":  # a body ends where it ends
+        if meaning is None and self._holder == "message":  # a body is complete
             meaning = "tool_use" if b'"tool_calls"' in bytes(choice.get("message", b"")) else "end"
         written = None if meaning in (None, "failed") else _WRITTEN[meaning]
         choice["finish_reason"] = msgspec.Raw(encode(written))

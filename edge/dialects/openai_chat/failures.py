@@ -1,7 +1,8 @@
-"""What an event or a body without choices is: a heartbeat, an error in other words, or nothing.
+"""Recognise failures in Chat events and bodies without choices.
 
-OpenAI's own form of an error is a member `error`. Other servers, and proxies in front of them, send
-`detail`, `code` and `msg`, or put the error into a choice.
+OpenAI reports an error in the member `error`. Other servers, and proxies in front of them, send
+`detail`, `code` and `msg`, or put the error into a choice. Without any of these the event is a
+heartbeat, or can be ignored.
 """
 
 from typing import Any
@@ -20,23 +21,23 @@ NEEDED = frozenset(
         *("arguments", "input", "text", "thinking", "reasoning_content"),
     )
 )
-"""Members that make up the answer: of a wrong type, they are no answer."""
+"""Members without which there is no answer; they must have the right type."""
 
 _DONE = b"[DONE]"
 _UNNAMED = ("", "message", "error")
 
 
 def is_done(data: bytes) -> bool:
-    """Whether `data` is the end of a stream, whatever blanks or quotes stand around it."""
+    """Whether `data` is the end of a stream, with any blanks or quotes around it."""
     return data.startswith(_DONE) or (
         len(data) < 20 and data.strip(b" \t\"'").upper().startswith(_DONE)
     )
 
 
 def failure_of(answer: Any, data: bytes, name: str = "") -> Failed | None:
-    """The failure that an event or a body of the dialect tells.
+    """The failure that an event or a body reports.
 
-    answer: `data` decoded, with its `error`, `object` and `base_resp`. name: that of the event.
+    answer: the decoded `data`, with `error`, `object` and `base_resp`. name: of the event.
     """
     if name == "error" or answer.object == "error" or says_error(answer.error):
         return failed_by(data)
@@ -46,9 +47,9 @@ def failure_of(answer: Any, data: bytes, name: str = "") -> Failed | None:
 
 
 def failure_of_bare(event: sse.Event, *, known: bool) -> Failed | None:
-    """The failure that an event without choices and usage tells; None if it can be left out.
+    """The failure that an event without choices and usage reports; None if it can be ignored.
 
-    known: it is of the dialect all the same, as Azure's first chunk is.
+    known: it still is an event of the dialect, like Azure's first chunk.
     """
     if is_heartbeat(event) or (event.name not in _UNNAMED and not known):
         return None
@@ -56,5 +57,5 @@ def failure_of_bare(event: sse.Event, *, known: bool) -> Failed | None:
         members = decode_fields(event.data)
     except UNREADABLE:
         return failed_by(event.data)
-    empty = bytes(members.get("error", b"null")) != b"null"  # beside nothing it says enough
+    empty = bytes(members.get("error", b"null")) != b"null"  # without an answer, any error counts
     return failed_by(event.data) if empty or claims_failure(members) else None

@@ -1,7 +1,7 @@
-"""What some families of models want of a history, told by their names.
+"""Requirements of model families on a history, known by the model's name.
 
-Sources: Mistral's API (ids of nine letters and digits; after a tool's result only the assistant may
-speak; no member it does not know), and the guides to tool use of those who want their thinking back
+Sources: Mistral's API (ids of nine letters and digits; only the assistant may follow a tool result;
+unknown members are refused), and the tool-use guides of vendors that require earlier thinking
 between two calls.
 """
 
@@ -17,22 +17,22 @@ _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 def wants_thinking(model: str) -> bool:
-    """Whether the thinking of earlier turns goes back, as `reasoning_content`."""
+    """Whether the thinking of earlier turns is sent, as `reasoning_content`."""
     return _REPLAYED.search(model.lower()) is not None
 
 
 def user_may_follow_tool(model: str) -> bool:
-    """Whether a message of the user may stand directly behind a tool's result."""
+    """Whether a user message may directly follow a tool result."""
     return _MISTRAL.search(model.lower()) is None
 
 
 def refuses_unknown(model: str) -> bool:
-    """Whether members that are only some servers' own are an error."""
+    """Whether the server refuses unknown members."""
     return _MISTRAL.search(model.lower()) is not None
 
 
 def call_id(id_: str, model: str) -> str:
-    """The id of a call as `model` takes it; the same for the same id."""
+    """The id of a call within `model`'s limits; the same for the same id."""
     if user_may_follow_tool(model):
         return tool_names.call_id(id_, "openai")
     if _NINE.fullmatch(id_):

@@ -90,8 +90,8 @@ _ODD = {
     for strip in (False, True)
     for disclose in (False, True)
 }
-"""What finds a member for which a block has to be looked at event by event: by whether usage is
-stripped, and whether the upstream may be named.
+"""Searches for members that require decoding a block event by event: by whether usage is stripped,
+and whether the upstream may be named.
 """
 
 
@@ -128,12 +128,10 @@ _EMPTY = (b"null", b'""', b"[]", b"{}")
 
 
 def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
-    """The upstream's body: the client's members as they came, another model, usage asked.
+    """The upstream's body: the client's members, the upstream's model, and usage requested.
 
-    Thinking that was packed for another vendor stays behind, and for models that refuse the member
-    also what other models thought in plain words (`seals`).
-
-    Raises Problem for `stream_options` that cannot be understood.
+    Packed thinking is removed; so is plain-text thinking, for models that refuse the member
+    (`signatures`). Raises Problem for invalid `stream_options`.
     """
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
@@ -157,7 +155,7 @@ def _wants_usage(fields: Fields) -> bool:
 
 
 class ChatRelay:
-    """One chat stream on its way to the client. disclose: the upstream may be named."""
+    """Passes one Chat stream through. disclose: the answer may name its vendor."""
 
     __slots__ = (
         "_disclose",
@@ -189,7 +187,7 @@ class ChatRelay:
         self, fields: Fields, requested_model: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
-        self._least = 1 << 62  # until a text chunk has been seen, no block is long enough
+        self._least = 1 << 62  # no block is long enough before the first text chunk
         self._lessons = _LESSONS
         self.usage: Usage | None = None
         self.complete = False
@@ -213,11 +211,11 @@ class ChatRelay:
 
     @property
     def output_size(self) -> int:
-        """Bytes of text that the model made so far."""
+        """Bytes of generated text so far."""
         return self._output_size.bytes
 
     def encode_failure(self, content: dict[str, Any]) -> None:
-        """Nothing: no event is numbered."""
+        """None: events have no numbers."""
 
     def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
@@ -235,7 +233,7 @@ class ChatRelay:
         if (BACKSLASH in block and b"\\u" in block) or self._joiner.held:
             block = self._joiner.join(block)
             if self._joiner.held:
-                self._least = 1 << 62  # the next event must not pass by the half that waits
+                self._least = 1 << 62  # the next event must not overtake the held one
         if self.content and self._ours:
             out = block
             for theirs, ours in self._spellings.pairs:
@@ -254,7 +252,7 @@ class ChatRelay:
         return each_event(block, self._event)
 
     def _learn(self, block: bytes) -> None:
-        """Take `block`, looked through and found to be ordinary, as the shape of those to come."""
+        """Learn a template from `block`, which was decoded and is ordinary."""
         found = block.rfind(_TEXT)
         if found < 0 or not self._lessons or self._joiner.held:
             return
@@ -336,22 +334,24 @@ class ChatRelay:
         return event
 
     def _edited(self, data: bytes, *, choices: bool, drop: tuple[str, ...], folds: bool) -> bytes:
-        """folds: only what is left of the choices counts as said: the others were not asked for."""
+        """folds: the size counts the folded choice only: the others were not requested."""
         out = sse.encode(self._editor.edit(data, choices=choices, drop=drop))
         if folds:
             self._output_size.add(out, 1)
         return out
 
     def _named(self, chunk: _Answer, event: bytes) -> tuple[bytes, int]:
-        """`event` with the caller's name of the model, whose spelling is learned if it is new, and
-        how many such members stand in it as they should."""
+        """`event` with the caller's name of the model, and the number of such members in it.
+
+        A new spelling of the member is learned.
+        """
         if chunk.model is None:
             return event, 0
         out = self._spellings.apply(event)
         if not self._ours or self._ours not in out:
             try:
                 theirs = spelling_of_model(event, chunk.model)
-            except UpstreamError:  # a number, or a name in other letters
+            except UpstreamError:  # a number, or an escaped name
                 return event, -1
             self._ours = b'"model":' + encode(self._requested_model)
             self._spellings.add(theirs, self._ours)
@@ -363,7 +363,7 @@ class ChatRelay:
         self._least = 1 << 62
 
     def relay_end(self) -> bytes:
-        """A stream may end without `[DONE]`, but not without a finish reason."""
+        """End the stream. It may lack `[DONE]`, but not a finish reason."""
         if self.complete:
             return b""
         out = each_event(self._joiner.rest(), self._event)
@@ -382,7 +382,7 @@ def _interruption(choice: _Choice) -> Failed:
 
 
 def _decode_repaired(data: bytes, reason: str) -> tuple[_Answer, bytes]:
-    """`data` read leniently, and as JSON that every client can read. Raises UpstreamError."""
+    """Decode `data` leniently; and return it as strict JSON. Raises UpstreamError."""
     try:
         data = repaired_json(data)
         return decode_leniently(_decode_answer, data, NEEDED), data
@@ -391,7 +391,7 @@ def _decode_repaired(data: bytes, reason: str) -> tuple[_Answer, bytes]:
 
 
 def _has_content(choice: _Choice) -> bool:
-    """Whether `choice` holds anything that the model made."""
+    """Whether `choice` holds output of the model."""
     return bool(choice.text) or _is_filled(choice.delta or {})
 
 
@@ -409,7 +409,7 @@ def finish_body(
 ) -> tuple[bytes, Usage | None]:
     """The client's body and the usage of an unstreamed answer. Raises UpstreamError.
 
-    fields: of the request. disclose: the upstream may be named.
+    fields: of the request. disclose: the answer may name its vendor.
     """
     standard = None if disclose else finish_standard(body, requested_model)
     if standard is not None:
@@ -420,7 +420,7 @@ def finish_body(
         answer, body = _decode_repaired(body, f"the answer is not a chat completion: {error}")
     changed = not _is_ordinary(answer) and _changes(answer, body)
     mark = bytes(answer.system_fingerprint)
-    if not disclose and mark != b"null":  # as most have; anything else that tells is rare
+    if not disclose and mark != b"null":  # the usual case
         body = body.replace(_MARKED + mark, _UNMARKED)
     drop = () if answer.error is NULL or bytes(answer.error) == b"null" else ("error",)
     known = int(answer.model is not None)
@@ -439,7 +439,7 @@ def finish_body(
 
 
 def _is_ordinary(answer: _Answer) -> bool:
-    """Whether a body holds the one answer that was asked for, and says nothing else."""
+    """Whether a body holds the one requested answer and nothing else."""
     choices = answer.choices
     if choices is None or len(choices) != 1 or answer.error is not NULL:
         return False
@@ -455,8 +455,9 @@ def _is_ordinary(answer: _Answer) -> bool:
 
 
 def _changes(answer: _Answer, body: bytes) -> bool:
-    """Whether the choices of a body that is not ordinary change on their way. Raises UpstreamError
-    if it is no answer.
+    """Whether the choices of a body that is not ordinary need editing.
+
+    Raises UpstreamError if the body is no answer.
     """
     failed = failure_of(answer, body)
     if failed is not None:
@@ -473,7 +474,7 @@ def _changes(answer: _Answer, body: bytes) -> bool:
 
 
 def _is_plain(choice: _Choice) -> bool:
-    """Whether `choice` is an answer with a reason to stop in the dialect's own words."""
+    """Whether `choice` is an answer with one of the dialect's own finish reasons."""
     return (
         choice.finish_reason in OWN
         and choice.error is NULL
@@ -482,9 +483,9 @@ def _is_plain(choice: _Choice) -> bool:
 
 
 def _answers(choice: _Choice) -> bool:
-    """Whether `choice` holds an answer; an empty one is one if it says that it has ended."""
+    """Whether `choice` holds an answer; an empty one counts if it has a finish reason."""
     if says_error(choice.error):
-        return True  # told apart below
+        return True  # distinguished below
     message = bytes(choice.message)
     if not message.startswith(b"{") and choice.text is None:
         return False
@@ -501,7 +502,7 @@ _decode_choices = msgspec.json.Decoder(_Choices).decode
 
 
 def output_size(body: bytes) -> int:
-    """Bytes of text in all choices of an unstreamed answer."""
+    """Bytes of generated text in all choices of an unstreamed answer."""
     try:
         choices = _decode_choices(body).choices
     except UNREADABLE:

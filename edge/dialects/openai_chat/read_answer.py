@@ -1,21 +1,21 @@
-"""Answers of an upstream that speaks chat completions, read into events.
+"""Decode answers of a Chat Completions upstream into events.
 
-Theory of operation. What is open is nothing, a text (of one of three kinds) or a tool call. Text
-and thinking close as soon as anything else comes. A call closes only when its arguments are whole:
-servers send fragments of parallel calls in turns, and a block must not open again. What comes
-before that waits in line, in the order of its first fragment.
+Theory of operation. At most one block is open: a text (of one of three kinds) or a tool call. Text
+and thinking close as soon as anything else arrives. A call closes only when its arguments are
+complete: servers interleave fragments of parallel calls, and a block must not open twice. Anything
+that arrives before that is queued, in the order of its first fragment.
 
     open        comes                    then
     nothing     text, thinking           open it
                 part of a call           open the call once its name and an argument are known
     text        the same kind            more of it
                 anything else            close, open the other
-    call        its own fragment         more of it; whole and others wait: close, next in line
-                anything else            whole: close, open it; not whole: it waits in line
+    call        its own fragment         more of it; complete and others queued: close, next
+                anything else            complete: close, open it; incomplete: it is queued
 
-A finish reason is noted, as usage may follow it. The end comes with `[DONE]`, or with the end of
-the input once there is a finish reason; then all that waits is passed on. An upstream that stops
-talking without either has broken off.
+A finish reason is noted, since usage may follow it. The end is `[DONE]`, or the end of input after
+a finish reason; then everything queued is passed on. An upstream that stops without either has
+broken off.
 """
 
 from collections import deque
@@ -67,17 +67,17 @@ _DELTA: dict[Kind, type[TextDelta] | type[RefusalDelta] | type[ThinkingDelta]] =
     "thinking": ThinkingDelta,
 }
 _WHOLE: tuple[Stop | None, ...] = (None, "end", "stop_sequence", "tool_use")
-"""Reasons that give way to what another choice says."""
+"""Reasons that another choice's reason overrides."""
 _ORIGIN = Origin("openai")
 _APART = 20
-"""Bits by which the numbers of calls in different choices are kept apart."""
+"""Bits that separate the call numbers of different choices."""
 _LEGACY = -1  # the index of the one call of `function_call`
 
 _encode = msgspec.json.Encoder().encode
 
 
 class ChatReader(SseReader):
-    """One streamed answer. See `codec.AnswerDecoder`."""
+    """Decodes one streamed answer. See `codec.AnswerDecoder`."""
 
     __slots__ = (
         "_calls",
@@ -106,25 +106,25 @@ class ChatReader(SseReader):
         self._ordinary = TextTemplate(b'"content"')
         self._reason: Stop | None = None
         self._reasoning = ""
-        """Which of the members that hold reasoning is read: servers fill several alike."""
+        """The reasoning member that is read: servers fill several with the same text."""
         self._has_output = False
         self._sequence: str | None = None
         self._speaker = 0
-        """The choice whose text is read."""
+        """The number of the choice whose text is read."""
         self._spoke = False
         """Whether there was any."""
         self._started = False
         self._usage: Usage | None = None
 
     def decode_end(self) -> list[Event]:
-        """The upstream has ended: what waited, and whether that was the end of the answer."""
+        """The events at the end of input, queued ones included."""
         out: list[Event] = []
         if not self._over:
             self._stop(out)
         return out
 
     def whole(self, body: bytes) -> list[Event]:
-        """The events of an unstreamed answer. The reader is used up."""
+        """The events of an unstreamed answer. The decoder is used up."""
         out: list[Event] = []
         try:
             answer = decode_chunk(body)
@@ -143,11 +143,11 @@ class ChatReader(SseReader):
         for choice in choices:
             calls = choice.message.tool_calls if choice.message is not None else None
             for at, call in enumerate(calls or ()):
-                call.index = at  # each entry is a call of its own, whatever its id
+                call.index = at  # each entry is its own call, whatever its id
         self._read(answer, body, out)
         if not self._over:
             if self._has_output or self._line:
-                self._reason = self._reason or "end"  # a body ends where it ends
+                self._reason = self._reason or "end"  # a body is complete
             self._stop(out)
         return out
 
@@ -176,7 +176,7 @@ class ChatReader(SseReader):
             self._ordinary.learn(event, text)
 
     def _odd(self, event: sse.Event, out: list[Event]) -> None:
-        """Take an event that is no chunk as it should be: an end, a heartbeat, or nearly one."""
+        """Handle an event that is no valid chunk: the end, a heartbeat, or an irregular chunk."""
         if is_done(event.data):
             self._stop(out)
             return
@@ -192,7 +192,7 @@ class ChatReader(SseReader):
             self._read(chunk, data, out)
 
     def _is_over(self, chunk: Chunk, event: sse.Event, out: list[Event]) -> bool:
-        """Whether `chunk` says that the answer has failed."""
+        """Whether `chunk` reports a failure."""
         failed = failure_of(chunk, event.data, event.name)
         if failed is None and not chunk.choices and bytes(chunk.usage) == b"null":
             known = chunk.choices is not None or chunk.object is not None
@@ -202,7 +202,7 @@ class ChatReader(SseReader):
         return failed is not None
 
     def _read(self, chunk: Chunk, data: bytes, out: list[Event]) -> None:
-        """Take a chunk. What stands deep in it (`Raw`) nobody has decoded before."""
+        """Handle a chunk. Its `Raw` members have not been decoded before."""
         try:
             self._take(chunk, data, out)
         except UNREADABLE:
@@ -255,8 +255,10 @@ class ChatReader(SseReader):
                     self._count(out)
 
     def _fold(self, number: int, delta: Delta) -> None:
-        """Read a choice of another number as part of the one that was asked for: some servers put
-        the text into one and each call into another. Of texts only the first choice's is read.
+        """Fold a choice of another number into the one requested.
+
+        Some servers put the text into one choice and each call into another. Only the first
+        choice's text is read.
         """
         if delta.content and number != self._speaker:
             if self._spoke:
@@ -286,7 +288,7 @@ class ChatReader(SseReader):
         out.append(_DELTA[kind](text))
 
     def _turn_to(self, held: "_Held", out: list[Event]) -> bool:
-        """Close what is open and open `held`; False if it has to wait in line."""
+        """Close the open block and open `held`; False if it is queued."""
         if isinstance(self._open, PendingCall) or self._line:
             last = self._line[-1] if self._line else None
             if isinstance(last, _Held) and last.kind == held.kind and last.signature is None:
@@ -313,7 +315,7 @@ class ChatReader(SseReader):
             self._advance(out)
 
     def _advance(self, out: list[Event], *, ending: bool = False) -> None:
-        """Open what waits in line, as far as what is open lets it."""
+        """Open queued blocks, as far as the open block allows."""
         while self._line:
             if isinstance(self._open, PendingCall) and not (ending or self._open.whole()):
                 return
@@ -360,7 +362,7 @@ class ChatReader(SseReader):
         self._count(out)
 
     def _count(self, out: list[Event]) -> None:
-        """Tell the usage, if it has not been told: between blocks, or before a failure."""
+        """Emit new usage: between blocks, or before a failure."""
         if not self._counted and self._usage is not None:
             self._counted = True
             out.append(Counted(self._usage))
@@ -382,7 +384,7 @@ class ChatReader(SseReader):
                 self._sign(detail, out)
 
     def _sign(self, detail: dict[str, Any], out: list[Event]) -> None:
-        """Keep all of a detail but its text, for the server to have it back as it was."""
+        """Keep a reasoning detail without its text, to send it back to the server unchanged."""
         rest = {key: value for key, value in detail.items() if key not in ("text", "summary")}
         signature = Signature(
             origin=_ORIGIN,
@@ -395,8 +397,9 @@ class ChatReader(SseReader):
             self._close(out)
 
     def _sign_call(self, call: PendingCall, out: list[Event], *, behind: bool) -> None:
-        """Tell what `call` is sealed with as a thought of its own, since calls have no room for it
-        in other dialects. behind: it came when the call was open already.
+        """Emit the signature of `call` as a thinking block: other dialects' calls cannot carry it.
+
+        behind: it arrived when the call was already open.
         """
         if call.signature:
             packed = Signature(
@@ -434,7 +437,7 @@ class ChatReader(SseReader):
     # Endings -------------------------------------------------------------------------------------
 
     def _stop(self, out: list[Event]) -> None:
-        """The answer is complete, unless it never said how it ended."""
+        """End the answer; without a finish reason it has failed."""
         self._advance(out, ending=True)
         if self._over:
             return
@@ -455,7 +458,7 @@ class ChatReader(SseReader):
 
 
 class _Held:
-    """Text, or a signature, that waits for a call to be whole."""
+    """A queued text or signature, until the open call is complete."""
 
     __slots__ = ("kind", "signature", "texts")
 
@@ -476,14 +479,14 @@ class _Held:
 
 
 def _number(choices: Sequence[Choice]) -> None:
-    """Give choices without a number that of their place."""
+    """Number choices without an index by their position."""
     for at, choice in enumerate(choices):
         if choice.index is None:
             choice.index = at
 
 
 def _text_of(chunk: Chunk) -> str:
-    """The text of a chunk that holds nothing else."""
+    """The text of a chunk without other content."""
     if not chunk.choices or len(chunk.choices) > 1 or bytes(chunk.usage) != b"null":
         return ""
     choice = chunk.choices[0]
@@ -505,5 +508,5 @@ def _detail_text(detail: dict[str, Any]) -> str:
 
 
 def read(body: bytes) -> list[Event]:
-    """A whole unstreamed answer as events."""
+    """Decode a whole unstreamed answer into events."""
     return ChatReader().whole(body)

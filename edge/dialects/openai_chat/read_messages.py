@@ -1,8 +1,8 @@
-"""The messages of a chat: instructions at the beginning, then turns.
+"""Decode the messages of a Chat request: instructions at the beginning, then turns.
 
-A `tool` message is a turn of the user. What the history lacks or has twice is not this module's
-matter (`repair`), except one call told in two spellings within a message, and the ids that the
-older `function_call` never had.
+A `tool` message is a turn of the user. Gaps and duplicates in the history are left to
+`history_repair`, except a call in two spellings within one message, and the ids that the older
+`function_call` lacks.
 """
 
 from typing import Any
@@ -56,7 +56,7 @@ def read_messages(messages: list[Any]) -> tuple[list[Text], list[Turn]]:
 
 
 class _LegacyIds:
-    """Ids for calls of the older functions, which belong to their results by name and order."""
+    """Ids for calls of the older functions, which are matched to results by name and order."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -84,7 +84,7 @@ def _instruction(message: dict[str, Any], path: str) -> list[Text]:
 
 
 def _marked(blocks: list[Block], message: dict[str, Any]) -> list[Block]:
-    """The blocks, with the cache mark of the message on the last one that can hold it."""
+    """The blocks, with the message's cache mark on the last block that can have one."""
     mark = cache_of(message)
     if mark is not None:
         for block in reversed(blocks):

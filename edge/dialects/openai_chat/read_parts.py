@@ -1,4 +1,4 @@
-"""Content parts of chat messages: OpenAI's own, and Anthropic's blocks, which Cursor sends here."""
+"""Decode content parts of Chat messages: OpenAI's, and Anthropic's blocks, which Cursor sends."""
 
 from base64 import b64decode
 from typing import Any
@@ -20,7 +20,7 @@ from edge.dialects.signatures import unpack
 from edge.dialects.validation import array, json_text, mapping, string
 from middlewares.problem import expected
 
-_PDF = "JVBERi0"  # how base64 of a PDF begins
+_PDF = "JVBERi0"  # the beginning of a PDF in base64
 _FILE = "a data URL, as in `data:application/pdf;base64,...`"
 
 
@@ -89,7 +89,7 @@ def _part(part: dict[str, Any], path: str) -> Block:
 
 
 def result_content(content: Any, path: str) -> tuple[Text | Image | Document, ...]:
-    """What a tool gave back. Raises Problem for parts that are neither text, image nor file."""
+    """A tool's result. Raises Problem for parts that are neither text, image nor file."""
     if content is None:
         return ()
     blocks: list[Text | Image | Document] = []
@@ -164,7 +164,7 @@ def _file(part: dict[str, Any], path: str) -> Document | Image:
 
 
 def inlined(type_: str, data: str, *, name: str, cache: Cache | None, at: str) -> Document | Image:
-    """A file by its media type, whatever the part was called. data: base64."""
+    """A file by its media type, whatever the part's type. data: base64."""
     if type_.startswith("image/"):
         return Image(media_type=sniffed(data, type_), data=data, cache=cache, at=at)
     if type_.startswith("text/"):
@@ -220,7 +220,7 @@ def _source_document(part: dict[str, Any], path: str) -> Document | Image:
 
 
 def thinking_block(block: dict[str, Any], path: str) -> Thinking:
-    """Anthropic's block of thinking. Only a signature that we packed is believed."""
+    """Anthropic's thinking block. Only packed signatures are accepted."""
     if block.get("type") == "redacted_thinking":
         return Thinking(signature=unpack(string(block.get("data") or "", f"{path}.data")))
     return Thinking(
@@ -230,9 +230,9 @@ def thinking_block(block: dict[str, Any], path: str) -> Thinking:
 
 
 def read_thinking(message: dict[str, Any], path: str) -> list[Block]:
-    """What an assistant's message holds of its thinking, read from one place only.
+    """The thinking of an assistant's message, read from one member only.
 
-    Clients keep the same thinking in several members; the ones with signatures come first.
+    Clients keep the same thinking in several members; those with signatures come first.
     """
     blocks: list[Block] = []
     for at, entry in enumerate(

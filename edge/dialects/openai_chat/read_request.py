@@ -1,8 +1,8 @@
-"""A chat completion as a caller asks for it, read into a conversation.
+"""Decode a caller's Chat Completions request into a conversation.
 
-Every value is checked here, before anything is sent: what is wrong is refused by its path. What has
-no place in any other dialect goes into the bag and is noted; only what would change what the caller
-gets back (several choices, sound) is refused.
+Every value is validated here, before anything is sent; an invalid one is refused by its path.
+Members that no other dialect has go into the bag and are noted; those that would change the answer
+(several choices, audio) are refused.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ _TIERS = {
     "scale": "priority",
 }
 _SEEN = ("model", "tool_choice", "function_call", "parallel_tool_calls")
-"""Read elsewhere, or without a meaning where there are no tools."""
+"""Members read elsewhere, or without a meaning if there are no tools."""
 
 
 def read(fields: Fields) -> Conversation:
@@ -59,7 +59,7 @@ def read(fields: Fields) -> Conversation:
 
 
 def read_settings(members: Members, into: Conversation) -> None:
-    """What chats and the older completions have in common, and all that is left over."""
+    """Decode the settings that Chat and the older Completions share, and all other members."""
     for name in _SEEN:
         members.get(name)
     if (members.count("n", 1) or 1) > 1:
@@ -110,9 +110,9 @@ def _stop(members: Members) -> tuple[str, ...]:
 
 
 def _reasoning(members: Members) -> Reasoning | None:
-    """OpenAI's `reasoning_effort`; and, as clients of other gateways send them, `reasoning` and
+    """OpenAI's `reasoning_effort`; and `reasoning` and `thinking`, as other gateways' clients send.
 
-    Anthropic's `thinking`. What is thought is always shown to a chat: it has a place for it.
+    Thinking is always shown to a Chat caller: the dialect has a member for it.
     """
     effort = read_effort(members.get("reasoning_effort"), "reasoning_effort")
     if effort is not None:
@@ -142,7 +142,7 @@ def _thinking(thinking: dict[str, Any]) -> Reasoning:
             if budget is not None:
                 budget = whole(budget, "thinking.budget_tokens", 1)
             return Reasoning(mode="enabled", budget=budget, shown=True)
-        case "adaptive" | "auto":  # the second is what servers outside Anthropic call it
+        case "adaptive" | "auto":  # the second is other servers' word
             return Reasoning(mode="adaptive", shown=True)
         case "disabled":
             return Reasoning(mode="disabled")

@@ -1,7 +1,7 @@
-"""The tools a chat offers, and which of them the model may or must call.
+"""Decode the tools and the tool choice of a Chat request.
 
-OpenAI's shapes, the flat ones of Responses and Anthropic's own are all taken: clients that speak
-several dialects mix them up (Cursor does).
+OpenAI's shapes, the flat ones of Responses and Anthropic's are all accepted: clients of several
+dialects mix them up (Cursor does).
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _CHOICES = "`auto`, `none`, `required`, or an object that names a tool"
 def read_tools(members: Members, dropped: list[str]) -> tuple[list[Tool], bool]:
     """The tools, and whether they came as the older `functions`.
 
-    Tools that a vendor would have to run, and that no other vendor has, are left out and noted.
+    Hosted tools that no other vendor has are left out and noted.
     Raises Problem with the tool's path.
     """
     tools: list[Tool] = []
@@ -79,7 +79,7 @@ def _custom(custom: dict[str, Any], path: str) -> Tool:
     if format_ is not None:
         format_ = mapping(format_, f"{path}.format")
         grammar = format_.get("grammar")
-        if isinstance(grammar, dict):  # Responses writes it flat
+        if isinstance(grammar, dict):  # the flat form of Responses
             format_ = {"type": "grammar", **grammar}
     return Tool(
         name=string(custom.get("name"), f"{path}.name", filled=True),
@@ -117,7 +117,7 @@ def _web_search(options: dict[str, Any], path: str) -> Tool:
 
 
 def read_choice(members: Members, *, legacy: bool) -> ToolChoice | None:
-    """What the caller says about calling tools. Raises Problem."""
+    """The tool choice. Raises Problem."""
     path = "function_call" if legacy else "tool_choice"
     choice = members.get(path)
     if choice is None:

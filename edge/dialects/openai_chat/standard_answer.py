@@ -1,7 +1,7 @@
-"""Whole answers as OpenAI and its nearest kin write them, read at one look.
+"""Fast path of whole answers in exactly the form of OpenAI and similar servers.
 
-Of such an answer nothing changes but the names of the model and of its build. One member more than
-is listed, or one of another type, and it is not usual: `passthrough.finish_body` looks closely.
+In such an answer only the names of the model and of its build change. An answer with any member
+that is not listed, or of another type, takes the slow path of `passthrough.finish_body`.
 """
 
 from typing import Annotated, Literal
@@ -92,7 +92,7 @@ _THEIR_ID = b'"gen-'
 
 
 def finish_standard(body: bytes, requested_model: str) -> tuple[bytes, Usage | None] | None:
-    """What `finish_body` gives for a usual answer that may not name its vendor; None for others.
+    """The result of `finish_body` for a standard answer that hides its vendor; None for others.
 
     requested_model: the caller's name of the model.
     """

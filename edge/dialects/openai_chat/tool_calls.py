@@ -1,8 +1,8 @@
-"""Which tool call a fragment of a stream belongs to, and when a call is whole.
+"""Assemble tool calls from the fragments of a stream, and detect when a call is complete.
 
-OpenAI numbers calls by `index` and tells id and name once. Other servers leave out the index, give
-index 0 to all, repeat the id or the name in each fragment, tell the name in pieces, or send
-fragments of several calls in turns. `CallTracker.find` knows them all:
+OpenAI numbers calls by `index` and sends id and name once. Other servers omit the index, give index
+0 to all, repeat the id or the name in each fragment, send the name in pieces, or interleave
+fragments of several calls. `CallTracker.find` handles them all:
 
     index, known           that call; unless another id, or a name after its arguments, shows a new
     index, unknown         a new call
@@ -21,7 +21,7 @@ from .wire import CallFragment, Custom, Function
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-"""The inside of a JSON string, as far as it has come."""
+"""The inside of a JSON string that may be incomplete."""
 _MARK = re.compile(r'["{}\[\]]')
 
 
@@ -30,10 +30,9 @@ LONGEST_NAME = 1024
 
 
 class _Brackets:
-    """Finds where a JSON value ends that comes in pieces, looking at each character once.
+    """Finds the end of a JSON value that arrives in pieces, reading each character once.
 
-    over: the outermost bracket has closed, so nothing that follows can make the text an object that
-    is none already.
+    over: the outermost bracket has closed; no further text can turn it into an object.
     """
 
     __slots__ = ("_depth", "_escaped", "_in_string", "over")
@@ -42,11 +41,11 @@ class _Brackets:
         self._depth = 0
         self._in_string = False
         self._escaped = False
-        """Whether the text has ended between a backslash and what that escapes."""
+        """Whether the last piece ended between a backslash and the character that it escapes."""
         self.over = False
 
     def scan(self, text: str) -> None:
-        """Take in the next piece."""
+        """Scan the next piece."""
         at = 0
         if self._escaped and text:
             self._escaped = False
@@ -104,11 +103,11 @@ class PendingCall:
         self.waiting: list[str] = []
         self._brackets: _Brackets | None = None
         self._scanned = 0
-        """How many of `fragments` have been looked at, to see whether they are all."""
+        """How many of `fragments` have been scanned for the end of the arguments."""
         self._is_object = False
 
     def add(self, name: str, arguments: str) -> None:
-        """Take a fragment in. A name in pieces is put together, as long as no argument came."""
+        """Add a fragment. A name in pieces is joined until the first argument."""
         if (
             name
             and name != self.name
@@ -121,9 +120,9 @@ class PendingCall:
             self.waiting.append(arguments)
 
     def whole(self) -> bool:
-        """Whether nothing can follow: the arguments are an object.
+        """Whether the arguments are complete: they are an object.
 
-        Free text could always go on, but servers that know it send one call after the other.
+        Free text could always continue, but servers with custom tools send one call at a time.
         """
         if self.custom:
             return True
@@ -134,9 +133,9 @@ class PendingCall:
         return self._is_object
 
     def _scan_new(self) -> None:
-        """Look at what has come since; all is decoded once at most, when the brackets have closed.
+        """Scan the new fragments. The arguments are decoded once, when the brackets have closed.
 
-        What comes behind that is no object any more.
+        With further text they are no object.
         """
         brackets = self._brackets = self._brackets or _Brackets()
         over = brackets.over
@@ -157,13 +156,13 @@ class CallTracker:
         self._last: PendingCall | None = None
 
     def find(self, fragment: CallFragment) -> tuple[PendingCall, bool]:
-        """The call that `fragment` belongs to, with it taken in; and whether it is a new one."""
+        """Add `fragment` to its call; return the call, and whether it is new."""
         id_ = fragment.id or ""
         name, arguments = _name_and_arguments(fragment.function, fragment.custom)
         if fragment.index is not None:
             call = self._by_index.get(fragment.index)
             if call is not None and id_ and call.id and id_ != call.id:
-                call = self._by_id.get(id_)  # index 0 for all
+                call = self._by_id.get(id_)  # the server sends index 0 for all
         elif id_:
             call = self._by_id.get(id_)
         else:
@@ -185,7 +184,7 @@ class CallTracker:
 
 
 def _begins_another(call: PendingCall, name: str, arguments: str) -> bool:
-    """Whether a name, without an id, tells of a call after `call`. A repeated name does not."""
+    """Whether a name without an id begins a new call after `call`. A repeated name does not."""
     if not (name and call.name and call.fragments):
         return False
     return name != call.name or (bool(arguments.strip()) and call.whole())
@@ -208,7 +207,7 @@ def _name_and_arguments(function: Function | None, custom: Custom | None) -> tup
 
 
 def text_of(arguments: str | dict[str, Any] | None) -> str:
-    """Arguments as JSON text, also of servers that send them as an object."""
+    """Arguments as JSON text; some servers send them as an object."""
     if isinstance(arguments, dict):
         return _encode(arguments).decode()
     return arguments or ""

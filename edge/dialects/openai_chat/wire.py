@@ -1,7 +1,7 @@
-"""Shapes of the answers of servers that speak chat completions: only the members acted on.
+"""Shapes of Chat Completions answers: only the members that are read.
 
-They are read leniently. Dozens of servers write this dialect, each a little differently, and
-nothing that is not needed may break an answer.
+They are lenient. Dozens of servers write this dialect, each a little differently, and a member that
+is not needed must not fail an answer.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ NULL = Raw(b"null")
 
 
 class ChatUsage(Struct):
-    """`usage`: cached tokens are inside `prompt_tokens`, and named in one of three ways.
+    """`usage`: cached tokens are part of `prompt_tokens`, and named in one of three ways.
 
-    Calls of tools that the vendor ran: OpenRouter's, Perplexity's and xAI's members.
+    Calls of hosted tools are in members of OpenRouter, Perplexity and xAI.
     """
 
     prompt_tokens: Count = None
@@ -35,7 +35,7 @@ class ChatUsage(Struct):
     num_sources_used: Count = None
 
     def normal(self) -> Usage:
-        """The same figures, disjoint."""
+        """The figures as disjoint counts."""
         input_details, output_details = self.prompt_tokens_details, self.completion_tokens_details
         read = member(input_details, "cached_tokens") if input_details else None
         usage = disjoint(
@@ -59,10 +59,10 @@ _decode_usage = msgspec.json.Decoder(ChatUsage, float_hook=number).decode
 
 
 def usage_in(answer: Any, *, only_input: bool = False) -> Usage | None:
-    """The usage that a chunk or an answer tells, with its tier; None if it tells none.
+    """The usage in a chunk or an answer, with its tier; None without one.
 
-    What is no object tells none: no answer needs it. only_input: nothing is made (embeddings), so
-    that a total is the input too.
+    A value that is no object counts as none. only_input: there is no output (embeddings), so a
+    total counts as input.
     """
     raw = answer.usage
     if raw is NULL or bytes(raw) == b"null":
@@ -80,7 +80,7 @@ def usage_in(answer: Any, *, only_input: bool = False) -> Usage | None:
 
 
 class Function(Struct):
-    """What is called. Some servers write the arguments as an object."""
+    """A called function. Some servers write the arguments as an object."""
 
     name: str | None = None
     arguments: str | dict[str, Raw] | None = None
@@ -94,7 +94,7 @@ class Custom(Struct):
 
 
 class CallFragment(Struct):
-    """One entry of `tool_calls`. `extra_content` holds what Gemini wants back with the call."""
+    """One entry of `tool_calls`. extra_content: Gemini's signature of the call."""
 
     index: int | None = None
     id: str | None = None
@@ -142,9 +142,9 @@ class Delta(Struct):
 
 
 class Choice(Struct):
-    """`stop_reason` (vLLM) and `matched_stop` (SGLang) may name the stop string that was met.
+    """One choice. stop_reason (vLLM), matched_stop (SGLang): may name the matched stop string.
 
-    `error` is OpenRouter's, of an upstream of its own.
+    error: OpenRouter's report of a failure of its own upstream.
     """
 
     index: int | None = None

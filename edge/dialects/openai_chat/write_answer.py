@@ -1,17 +1,16 @@
-"""Answers for a caller that speaks chat completions.
+"""Encode answers for a caller of Chat Completions.
 
-Theory of operation. Nearly all of a chunk is the same each time, so it is encoded once: what stands
-before the delta (id, time, model) and what stands behind it. A delta is then one `encode` of its
-text between two constants.
+Theory of operation. Chunks differ only in their delta, so the bytes before it (id, time, model) and
+after it are encoded once. A delta is then one `encode` of its text between two constants.
 
     event                      chunk
     Started                    the role
     text, refusal, thinking    content, refusal, reasoning_content
-    Signed                     reasoning_details: the thinking so far, and what its maker needs
+    Signed                     reasoning_details: the thinking so far, and its signature
     ToolOpened                 id and name, numbered 0, 1, 2...
     ToolDelta                  arguments
     Closed                     of a call without arguments: `{}`; of a text: its annotations
-    Stopped                    finish reason; usage if it was asked for; [DONE]
+    Stopped                    finish reason; usage if it was requested; [DONE]
 
 Signatures of thinking are packed (`edge.dialects.signatures`), since no Chat upstream takes them as
 they are. A caller of the older `functions` reads one call, as `function_call`.
@@ -72,7 +71,7 @@ _decode_tools = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 def wants_usage(fields: Fields) -> bool:
-    """Whether the caller asked for a chunk of usage at the end of its stream."""
+    """Whether the caller requested a usage chunk at the end of its stream."""
     try:
         options = _decode_options(fields.get("stream_options", _NULL))
     except UNREADABLE:
@@ -81,7 +80,7 @@ def wants_usage(fields: Fields) -> bool:
 
 
 def speaks_functions(fields: Fields) -> bool:
-    """Whether the caller offers the older `functions`, and no `tools` beside them."""
+    """Whether the caller offers the older `functions` and no `tools`."""
     if "functions" not in fields:
         return False
     try:
@@ -92,7 +91,7 @@ def speaks_functions(fields: Fields) -> bool:
 
 
 def usage_of(usage: Usage | None) -> dict[str, Any]:
-    """`usage` as OpenAI writes it: cached tokens are part of the prompt's."""
+    """`usage` in OpenAI's form: cached tokens are part of the prompt's."""
     usage = usage or Usage()
     prompt = usage.input + usage.cache_read + usage.cache_write
     return {
@@ -108,7 +107,7 @@ def usage_of(usage: Usage | None) -> dict[str, Any]:
 
 
 class ChatWriter:
-    """One answer. See `codec.Writer`."""
+    """Encodes one answer. See `codec.Writer`."""
 
     __slots__ = (
         "_base",
@@ -148,14 +147,16 @@ class ChatWriter:
         self._content = self._delta + b'{"content":'
         self._thinking = self._delta + b'{"reasoning_content":'
         self._fragment = b""
-        """What stands before the arguments of the open call; b"" while none is open."""
+        """The bytes before the arguments of the open call; b"" while none is open."""
         self._unfilled = b""
-        """What the open call still lacks, as long as no argument came."""
+        """The start of the arguments that the open call still lacks."""
         self._next = 0
         self._details = 0
         self._thought: list[str] = []
         self._citations: list[Citation] = []
-        self._start = self._length = 0  # characters: of the open text's start, and of all texts
+        self._start = self._length = (
+            0  # in characters: where the open text starts, and all texts end
+        )
         self._refused = False
 
     def _end(self) -> bytes:
@@ -205,7 +206,7 @@ class ChatWriter:
         number, self._next = self._next, self._next + 1
         name = _full_name(event.namespace, event.name)
         if self._legacy:
-            if number:  # the shape holds one call
+            if number:  # the older shape holds one call
                 return b""
             self._fragment = self._delta + b'{"function_call":{"arguments":'
             self._unfilled = self._arguments("{}")
@@ -314,7 +315,7 @@ class ChatWriter:
         return message
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
-        """The last bytes of a stream that broke."""
+        """The last bytes of a broken stream."""
         return b"data: " + encode(content) + b"\n\n"
 
 
@@ -331,7 +332,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def detail_of(text: str, signature: Signature, index: int) -> dict[str, Any]:
-    """An entry of `reasoning_details` that a caller may send back as it is."""
+    """An entry of `reasoning_details` that a caller may send back unchanged."""
     packed = signatures.pack(signature)
     if signature.redacted:
         return {"type": "reasoning.encrypted", "data": packed, "index": index}
@@ -339,7 +340,7 @@ def detail_of(text: str, signature: Signature, index: int) -> dict[str, Any]:
 
 
 def annotations(citations: Sequence[Citation], start: int, end: int) -> list[dict[str, Any]]:
-    """The citations that have an address. start, end: of the text they stand in."""
+    """The citations that have an address. start, end: of the text that they cite."""
     return [
         {
             "type": "url_citation",

@@ -1,7 +1,7 @@
-"""The messages of a chat upstream.
+"""Encode the messages of a request to a Chat upstream.
 
-A chat's `tool` message holds text only. Images and files of results are named there, and stand in
-one message of the user behind the whole run of results: between two results nothing may come.
+A `tool` message of this dialect holds text only. Images and files of results are mentioned there
+and follow in one user message after all results, since nothing may come between two results.
 """
 
 from base64 import b64decode
@@ -48,9 +48,9 @@ Message = dict[str, Any]
 def write_messages(
     conversation: Conversation, target: TargetModel, tools: ChatTools, dropped: list[str]
 ) -> list[Message]:
-    """All messages, instructions first. Raises Problem for a block that cannot be said.
+    """All messages, instructions first. Raises Problem for a block that cannot be expressed.
 
-    dropped: gets a note of what stays behind.
+    dropped: notes of what is left out are added to it.
     """
     out: list[Message] = []
     role = "developer" if reasons(target.family) else "system"
@@ -100,7 +100,7 @@ def _user(turn: Turn, target: TargetModel) -> list[Message]:
 
 
 def _result(result: ToolResult, model: str, attached: list[Block]) -> Message:
-    """The message of a result; what it cannot hold goes to `attached`."""
+    """The message of a result; other content is added to `attached`."""
     lines: list[str] = []
     for block in result.content:
         match block:
@@ -125,7 +125,7 @@ def _result(result: ToolResult, model: str, attached: list[Block]) -> Message:
 
 
 def _text_of(document: Document) -> str | None:
-    """A document that is nothing but text, headed by its name; None for any other."""
+    """The text of a text document, headed by its name; None for any other document."""
     text = document.text
     if document.blocks:
         if not all(isinstance(block, Text) for block in document.blocks):
@@ -242,7 +242,7 @@ def _assistant(
     if refusals:
         message["refusal"] = "".join(refusals)
     if thoughts or (calls and not details and wants_thinking(target.family)):
-        # Even if there is none: a call without the member is refused.
+        # Even if empty: a call without the member is refused.
         message["reasoning_content"] = "".join(thoughts)
     if details:
         message["reasoning_details"] = details
@@ -254,14 +254,14 @@ def _assistant(
 def _call_signature(
     signature: Signature | None, target: TargetModel
 ) -> tuple[msgspec.Raw, bool] | None:
-    """The seal of a call that a thought stands for, if it is this model's."""
+    """The call signature that a thinking block carries, if it is this model's."""
     if signature is None or not readable(signature, "openai", target.origin):
         return None
     return unpack_call_signature(signature.data)
 
 
 def _details(text: str, signature: Signature, target: TargetModel) -> list[dict[str, Any]]:
-    """A detail as its server gave it (`read_answer` keeps all but the text); [] if another did."""
+    """The detail as its server wrote it (`read_answer` keeps all but the text); [] of others."""
     if not readable(signature, "openai", target.origin):
         return []
     try:

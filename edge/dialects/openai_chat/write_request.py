@@ -1,9 +1,9 @@
-"""A conversation, asked of an upstream that speaks chat completions.
+"""Encode a conversation as a request to a Chat Completions upstream.
 
-OpenAI's own models and the many other servers of this dialect take different things; the model's
-name tells (`openai_models`). To OpenAI go the members it documents. To others go only those that
-the plainest of them know: an unknown member is an error to some, and a wrong level of reasoning to
-more. What is left out is noted.
+OpenAI's own models and the many other servers of this dialect accept different members; the model's
+name decides (`edge.vendors.openai_models`). OpenAI gets the members that it documents. Others get
+only members that the simplest of them know: some refuse unknown members, more refuse an unknown
+reasoning level. What is left out is noted.
 """
 
 from hashlib import sha256
@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
-    """The request for `target.model`. Raises Problem for what a chat cannot say."""
+    """The request for `target.model`. Raises Problem for what Chat cannot express."""
     family = target.family
     openai = is_openai(family)
     dropped: list[str] = []
@@ -85,7 +85,7 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
 
 
 def _stops(conversation: Conversation, model: str, body: dict[str, Any]) -> tuple[str, ...]:
-    """Those that have to be enforced here: models that think refuse them, others take four."""
+    """Stop strings to enforce here: reasoning models refuse them, others accept four."""
     stops = tuple(stop for stop in conversation.stop if stop)
     if not stops or reasons(model):
         return stops
@@ -109,7 +109,7 @@ def _effort(conversation: Conversation, model: str, dropped: list[str]) -> str |
 
 
 def _limit(conversation: Conversation, target: TargetModel, body: dict[str, Any]) -> None:
-    """One spelling of the output's limit: what OpenAI asks for, or what all others know."""
+    """Set the output limit: in OpenAI's member, or in the one that all others know."""
     limit = conversation.max_tokens
     if limit is None:
         return
@@ -142,7 +142,7 @@ def _sampling(
 
 
 def _format(output: OutputFormat) -> tuple[dict[str, Any], bool]:
-    """The form of the answer, and whether it was asked for inside `{"value": ...}`."""
+    """The output format, and whether it is wrapped in `{"value": ...}`."""
     if output.kind == "json_object" or output.schema is None:
         return {"type": "json_object"}, False
     schema, wrapped = input_schema(output.schema)
@@ -155,7 +155,7 @@ def _format(output: OutputFormat) -> tuple[dict[str, Any], bool]:
 
 
 def _short(id_: str) -> str:
-    """`id_`, or its digest if it is longer than OpenAI takes, or an address of mail."""
+    """`id_`, or its digest if it is longer than OpenAI accepts, or an email address."""
     if len(id_) <= _LONGEST_ID and "@" not in id_:
         return id_
     return sha256(id_.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The tools of a conversation as a chat upstream takes them, and under which names.
+"""Encode the tools of a conversation for a Chat upstream.
 
-A tool that takes free text is one natively only for OpenAI's models that think. To all others it
-is a function with one string, `input`; `restore` gives the caller its own kind back.
+Only OpenAI's reasoning models have free-text tools. For all others such a tool becomes a function
+with one string, `input`; `restore` reverts it in the answer.
 """
 
 from typing import Any
@@ -35,9 +35,9 @@ _MODES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 class ChatTools:
-    """How each tool is called upstream: in its definition, in the choice and in the history.
+    """The tools of one request: definitions, choice, and names in the history.
 
-    sent: what `restore` has to know of tools that changed. wrapped: those whose schema did.
+    sent: the changed tools, for `restore`. wrapped: names of tools with a wrapped schema.
     """
 
     def __init__(self, conversation: Conversation, model: str, dropped: list[str]) -> None:
@@ -53,7 +53,7 @@ class ChatTools:
         self._definitions: dict[str, dict[str, Any]] = {}
         self._search: dict[str, Any] | None = None
         self._left: set[str] = set()
-        """Hosted tools that stay behind."""
+        """Hosted tools that are left out."""
         for tool in conversation.tools:
             if tool.kind == "hosted":
                 self._host(tool, dropped)
@@ -61,7 +61,7 @@ class ChatTools:
                 self._define(tool)
 
     def _host(self, tool: Tool, dropped: list[str]) -> None:
-        """A tool the vendor runs. The chat dialect knows web search, for models made for it."""
+        """Add a hosted tool. Chat has web search only, for models made for it."""
         if tool.name == _WEB_SEARCH and self._openai and "-search" in self._model:
             self._search = _search_options(tool.raw or {})
             return
@@ -105,7 +105,7 @@ class ChatTools:
         return schema
 
     def members(self) -> dict[str, Any]:
-        """The members of the body about tools; none when there are no tools."""
+        """The members of the body about tools; none without tools."""
         out: dict[str, Any] = {}
         if self._search is not None:
             out["web_search_options"] = self._search

@@ -1,4 +1,4 @@
-"""OpenAI's older Completions, for callers only: no upstream is asked in this dialect."""
+"""The dialect of OpenAI's older Completions, for callers only: no upstream speaks it here."""
 
 from edge.dialects.codec import ClientSide
 from middlewares import sse

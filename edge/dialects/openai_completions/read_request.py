@@ -1,4 +1,4 @@
-"""The older completions: a prompt instead of messages, read as one message of the user."""
+"""Decode a request of the older Completions: its prompt becomes one user message."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from middlewares.problem import expected
 def read(fields: Fields) -> Conversation:
     """The conversation in a body of completions. Raises Problem.
 
-    What would need several answers, or a model that fills gaps, is refused: none that chats can.
+    Requests for several answers, or for filling a gap, are refused: Chat models cannot.
     """
     members = Members(fields)
     prompt = prompt_of(members.get("prompt"))
@@ -22,7 +22,7 @@ def read(fields: Fields) -> Conversation:
         raise unsupported("suffix", "is not available: this model does not fill gaps")
     members.flag("echo")
     conversation = Conversation(turns=[Turn("user", [Text(text=prompt)])])
-    members.count("logprobs", 0)  # a number here; never answered
+    members.count("logprobs", 0)  # a number in this dialect; not supported in answers
     read_settings(members, conversation)
     return conversation
 

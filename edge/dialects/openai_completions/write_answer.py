@@ -1,7 +1,7 @@
-"""Answers for callers of the older completions: text, and how it ended.
+"""Encode answers for callers of the older Completions: text and a finish reason.
 
-Thinking is not shown, and tools cannot be called, as none were offered. With `echo` the text begins
-with the prompt.
+Thinking is not shown, and there are no tool calls, since the request has no tools. With `echo` the
+text begins with the prompt.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class CompletionWriter:
-    """One answer. See `codec.Writer`."""
+    """Encodes one answer. See `codec.Writer`."""
 
     __slots__ = ("_base", "_echo", "_head", "_tail", "_text", "_usage", "answer")
 
@@ -80,7 +80,7 @@ class CompletionWriter:
         return encode({**self._base, "choices": choices, "usage": usage_of(reply.usage)})
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
-        """The last bytes of a stream that broke."""
+        """The last bytes of a broken stream."""
         return b"data: " + encode(content) + b"\n\n"
 
 

@@ -1,4 +1,4 @@
-"""OpenAI Responses."""
+"""The OpenAI Responses dialect."""
 
 from edge.dialects.codec import ClientSide, UpstreamSide
 from middlewares import sse

@@ -1,8 +1,8 @@
-"""POST /v1/responses/compact where the upstream has no compaction of its own.
+"""POST /v1/responses/compact for upstreams without compaction.
 
-The model is asked for a summary of the conversation; what the caller gets is a compaction item
-whose content only this gateway opens (`edge.dialects.sealing`). Sent back as input, it becomes a
-message with the summary before any dialect sees it (`revealed`).
+The model is asked for a summary of the conversation. The caller gets a compaction item with the
+summary encrypted (`edge.dialects.sealing`). When it is sent back as input, it is replaced by a
+message with the summary before the request is decoded (`revealed`).
 """
 
 from collections.abc import Callable
@@ -50,9 +50,9 @@ PURPOSE = "compaction"
 _BEFORE = "Notes on the conversation so far, which was shortened:\n\n"
 
 Sealer = Callable[[str, bytes], str]
-"""(owner, payload) -> text that only this gateway opens."""
+"""(owner, payload) -> text that only this gateway can decrypt."""
 Opener = Callable[[str, str], bytes | None]
-"""(owner, text) -> payload; None for what is not ours or not this owner's."""
+"""(owner, text) -> payload; None if the text is not ours or not this owner's."""
 
 
 def client(read: Callable[[Fields], Conversation], sealer: Sealer) -> ClientSide:
@@ -71,7 +71,7 @@ def client(read: Callable[[Fields], Conversation], sealer: Sealer) -> ClientSide
 
 
 class CompactionWriter:
-    """A summary as a compaction object (OpenAI API, "Compact a response"). Never a stream."""
+    """Encodes a summary as a compaction object (OpenAI API, "Compact a response"); no stream."""
 
     answer = b""
 
@@ -88,7 +88,7 @@ class CompactionWriter:
         raise NotImplementedError("a compaction is not streamed")
 
     def encode_body(self, reply: Reply) -> bytes:
-        """The object. Raises UpstreamError when there is no summary in the reply."""
+        """The object. Raises UpstreamError if the reply has no summary."""
         summary = "".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
         if not summary:
             raise UpstreamError(f"no summary came; the reply stopped with {redacted(reply.stop)}")
@@ -110,7 +110,7 @@ class CompactionWriter:
 
 
 def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
-    """The body for an upstream that compacts by itself: the caller's, another model."""
+    """The body for an upstream with its own compaction: only the model changes."""
     kept = {name: raw for name, raw in fields.items() if name not in ("store", "stream")}
     return encode({**kept, "model": msgspec.Raw(encode(model))})
 
@@ -128,7 +128,7 @@ def finish_body(
     fields: Fields = NO_FIELDS,
     disclose: bool = False,
 ) -> tuple[bytes, Usage | None]:
-    """The upstream's compaction; what is in it is the upstream's to read."""
+    """The upstream's compaction, whose content only the upstream reads."""
     editor = ResponsesEditor(requested_model, NO_ECHO, disclose=disclose)
     try:
         answer = _decode_answer(body)
@@ -142,7 +142,7 @@ def finish_body(
 
 
 def output_size(body: bytes) -> int:
-    """Bytes of text that a compaction holds, sealed as it is."""
+    """Bytes of the encrypted text in a compaction."""
     try:
         items = [_decode_item(item) for item in _decode_answer(body).output]
     except UNREADABLE:
@@ -156,16 +156,16 @@ DIALECT = Dialect(
 
 
 def may_hold_compaction(fields: Fields) -> bool:
-    """Whether there may be a compaction in `input`: a look at the bytes, no more."""
+    """Whether `input` may contain a compaction: a search of its bytes."""
     given = fields.get("input")
     return given is not None and b'"compaction' in bytes(given)
 
 
 def revealed(fields: Fields, owner: str, opener: Opener) -> Fields:
-    """`fields` with each compaction item of ours in `input` as the message it stands for.
+    """`fields` with each of our compaction items in `input` replaced by its summary.
 
-    What is not ours stays: it may be the upstream's own. Raises Problem for what bears our mark and
-    does not open: it is another caller's, or altered, and nobody else can read it either.
+    Other items stay: they may be the upstream's own. Raises Problem for an item with our mark that
+    cannot be decrypted: it is another caller's, or altered, and no upstream can read it.
     """
     if not may_hold_compaction(fields):
         return fields

@@ -1,4 +1,4 @@
-"""What is changed in a passed Responses answer: names of the vendor, and odd reasons to stop."""
+"""Corrections to passed-through Responses answers: the vendor's names, unknown stop reasons."""
 
 import re
 
@@ -14,7 +14,7 @@ _CALLERS = frozenset(
         *("response", "item"),
     )
 )
-"""Members of a response that came from the caller; and of an event, what is looked at apart."""
+"""Members of a response that came from the caller; and members of an event handled separately."""
 _escaped_letter = re.compile(rb"\\u00[4-7]").search
 _REASONS = {
     "length": "max_output_tokens",
@@ -24,9 +24,10 @@ _REASONS = {
 
 
 def may_tell(response: bytes, named: bool) -> bool:
-    """Whether a response may name the vendor, but for its own `model`. named: whether it has that.
+    """Whether a response may name the vendor, other than in its own `model`.
 
-    False only where nothing would be left out; a name with an escaped letter may be any.
+    named: whether it has that member. False only if nothing would be removed; a name with an
+    escaped letter may be any name.
     """
     return (
         response.count(b'"model"') != named
@@ -46,7 +47,7 @@ class ResponsesEditor:
         self._disclose = disclose
 
     def response(self, response: bytes) -> Fields:
-        """A response with the caller's model name and what this gateway decided."""
+        """Edit a response: the caller's model name, and the members that the gateway sets."""
         members = decode_fields(response)
         if not self._disclose and may_tell(response, "model" in members):
             members = self.open(members)
@@ -59,7 +60,7 @@ class ResponsesEditor:
         return members
 
     def _moderation(self, raw: msgspec.Raw) -> msgspec.Raw:
-        """What judged the `input` and the `output`, which are not what was said here."""
+        """Edit the moderation result; its `input` and `output` are verdicts, not text."""
         judged = decode_fields(raw)
         for name, each in judged.items():
             if bytes(each).startswith(b"{"):
@@ -67,7 +68,7 @@ class ResponsesEditor:
         return msgspec.Raw(encode(judged))
 
     def open(self, members: Fields) -> Fields:
-        """`members` of any object, less what names the vendor. What the caller sent stays."""
+        """`members` of any object, without those that name the vendor. The caller's own stay."""
         if self._disclose:
             return members
         own = {name: value for name, value in members.items() if name in _CALLERS}
@@ -82,7 +83,7 @@ class ResponsesEditor:
 
 
 def put_right(response: Fields, word: str | None) -> None:
-    """Say why a response is incomplete, `word`, as the dialect does."""
+    """Write the reason of an incomplete response, `word`, in the dialect's words."""
     if word is None or word in _REASONS.values() or not is_known(word):
         return
     stop = stop_of(word)

@@ -1,8 +1,8 @@
-"""Numbered events, and those with which a stream that broke ends.
+"""Numbered events, and the final events of a broken stream.
 
 The reference documents an `error` event with flat members, the live API nests them, and clients
-read one or the other, so both are written. `response.failed` follows, as some clients read nothing
-else. Codes are those that coding clients act on: they wait, shorten the conversation, or give up.
+read one or the other, so both are written. `response.failed` follows, since some clients read only
+that. The codes are those that coding clients act on: wait, shorten the conversation, or give up.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _CODES = {
     "insufficient_credits": "insufficient_quota",
     "content_filtered": "invalid_prompt",
 }
-"""By the code of our own problems."""
+"""By the code of the Problem."""
 _USUAL = "server_error"
 
 
 class EventNumbering:
-    """Events of one stream, each with the number after the one before. following: the next one."""
+    """Numbers the events of one stream. following: the next number."""
 
     __slots__ = ("following",)
 

@@ -1,19 +1,19 @@
-"""Which item of an answer an event belongs to, and what a finished answer says of it.
+"""Match events to the items of an answer, and items to the finished answer.
 
-Servers number items well, or all alike, or not at all; some give no ids, others an id that changes
-from event to event. So no single mark decides. Of the open items of the event's kind those are
-left to which its marks point; where several are left, nobody knows which is meant.
+Servers number items correctly, or all alike, or not at all; some send no ids, others an id that
+changes from event to event. So no single mark decides. The candidates are the open items of the
+event's kind that its marks do not exclude; with several candidates the item is unknown.
 
-    event                    one is left                       several          none is left
-    output_item.added        it, if it has begun just so       the same         a new item
+    event                    one candidate                     several          none
+    output_item.added        it, if it began in the same way   the same         a new item
     output_item.done         it                                the first        a new item, or one
-                                                                                that was done before
-    delta of a text          it; a new item if that text       none: what was   a new item
-                             has ended and has no id           said follows
+                                                                                that is done already
+    delta of a text          it; a new item if that text       none: its text   a new item
+                             has ended and has no id           comes later
     everything else          it                                none             as output_item.done
 
-An answer may hold thousands of items, so marks are looked up: an event looks at items it has a mark
-in common with, and at most at `NEAR` of those that are numbered alike.
+An answer may hold thousands of items, so marks are indexed: an event is compared with items that
+share a mark with it, and at most at `NEAR` of those that are numbered alike.
 
 Source: OpenAI API, "Streaming events". What servers do instead: theopenco/llmgateway#2908,
 teabranch/open-responses-server#63, lemonade-sdk/lemonade#3607.
@@ -29,11 +29,11 @@ ADDED = "response.output_item.added"
 DONE = "response.output_item.done"
 _DELTA = ".delta"
 NEAR = 64
-"""Items with a mark in common that an event is compared with: those that began last."""
+"""The most items with a common mark that an event is compared with: the latest ones."""
 
 
 class ItemMarks:
-    """The marks of an item. done: it is complete. ended: those of its texts that are complete."""
+    """The marks of an item. done: it is complete. ended: its complete texts."""
 
     __slots__ = ("call_id", "done", "ended", "id", "kind", "place")
 
@@ -47,7 +47,7 @@ class ItemMarks:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing of it has been said."""
+        """Whether it has no content yet."""
         raise NotImplementedError
 
 
@@ -55,14 +55,14 @@ Item = TypeVar("Item", bound=ItemMarks)
 
 
 class ItemMatch(NamedTuple, Generic[Item]):
-    """item: None for one that is new, or that cannot be found."""
+    """item: None if it is new or unknown."""
 
     item: Item | None
     new: bool = False
 
 
 class ItemMatcher(Generic[Item]):
-    """The items of one answer, in the order in which they began."""
+    """The items of one answer, in the order of their start."""
 
     __slots__ = ("_ignored", "_known", "_marked", "_places")
 
@@ -70,9 +70,9 @@ class ItemMatcher(Generic[Item]):
         self._known: list[Item] = []
         self._ignored: set[str] = set()
         self._marked = 0
-        """How many of the known are in `_places`; while they are few, none is."""
+        """How many known items are in `_places`; none while they are few."""
         self._places: defaultdict[Hashable, list[int]] = defaultdict(list)
-        """By a mark, where in `_known` the items with it are."""
+        """Positions in `_known`, by mark."""
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._known)
@@ -81,7 +81,7 @@ class ItemMatcher(Generic[Item]):
         return bool(self._known)
 
     def add(self, item: Item, event: wire.Event, reported: wire.Item) -> None:
-        """Remember `item`, of which `event` tells for the first time."""
+        """Add `item`, which `event` reports for the first time."""
         item.kind = reported.type
         item.place = event.output_index
         item.id = reported.id or event.item_id or ""
@@ -89,7 +89,7 @@ class ItemMatcher(Generic[Item]):
         self._known.append(item)
 
     def ignore(self, reported: wire.Item) -> None:
-        """Leave out all events of an item that is not passed on."""
+        """Ignore all events of an item that is not passed on."""
         if reported.id:
             self._ignored.add(reported.id)
 
@@ -122,7 +122,7 @@ class ItemMatcher(Generic[Item]):
         )
 
     def _near(self, event: wire.Event, reported: wire.Item | None, kind: str) -> list[Item]:
-        """The items that `event` may be of, in the order in which they began."""
+        """The items that `event` may belong to, in the order of their start."""
         for at in range(self._marked, len(self._known)):
             item = self._known[at]
             for mark in (
@@ -157,7 +157,7 @@ class ItemMatcher(Generic[Item]):
         )
 
     def reported(self, output: Sequence[wire.Item | None]) -> tuple[dict[int, int], list[int]]:
-        """Where in `output` the items are, by `id(item)`; and the places of those it adds."""
+        """Positions of the items in `output`, by `id(item)`; and positions of additional items."""
         left = {at: reported for at, reported in enumerate(output) if reported is not None}
         found: dict[int, int] = {}
         for ours, theirs in _SAME:
@@ -177,7 +177,7 @@ class ItemMatcher(Generic[Item]):
 
 
 class _Alike(Generic[Item]):
-    """Items that have a mark in common, in the order in which they began."""
+    """Items with a common mark, in the order of their start."""
 
     __slots__ = ("_all", "_of_call")
 
@@ -190,7 +190,7 @@ class _Alike(Generic[Item]):
         self._of_call[item.call_id].append((number, item))
 
     def first(self, call_id: str, found: dict[int, int]) -> Item | None:
-        """The first item that is not found and is of no other call than `call_id`."""
+        """The first item that is not matched and does not belong to another call than `call_id`."""
         first: tuple[int, Item] | None = None
         for line in (self._of_call[call_id], self._of_call[""]) if call_id else (self._all,):
             while line and id(line[0][1]) in found:
@@ -205,13 +205,13 @@ def _id_of(event: wire.Event, reported: wire.Item | None) -> str:
 
 
 def _text_of(event: wire.Event) -> tuple[str, int]:
-    """The text that an event is about: its type, less what happens to it, and its place."""
+    """The text of an event: its type without the last part, and its index."""
     name = event.type.rpartition(".")[0]
     return name, event.content_index or event.summary_index or 0
 
 
 def _fits(item: ItemMarks, event: wire.Event, reported: wire.Item | None) -> bool:
-    """Whether no mark says that `event` is of another item."""
+    """Whether no mark of `event` excludes `item`."""
     if reported is not None and reported.call_id and item.call_id:
         return reported.call_id == item.call_id
     place = event.output_index
@@ -219,7 +219,7 @@ def _fits(item: ItemMarks, event: wire.Event, reported: wire.Item | None) -> boo
 
 
 def _has_begun_so(item: ItemMarks, reported: wire.Item | None) -> bool:
-    """Whether `item` is what is told of once more, as it begins."""
+    """Whether the start of `item` is reported again."""
     if reported is not None and reported.id and item.id:
         return reported.id == item.id
     if reported is not None and reported.call_id and item.call_id:
@@ -228,7 +228,7 @@ def _has_begun_so(item: ItemMarks, reported: wire.Item | None) -> bool:
 
 
 def _is(item: ItemMarks, event: wire.Event, reported: wire.Item | None) -> bool:
-    """Whether `event` is of `item`, which is done."""
+    """Whether `event` belongs to `item`, which is done."""
     id_ = _id_of(event, reported)
     if id_ and item.id:
         return id_ == item.id
@@ -247,4 +247,4 @@ _SAME: tuple[
     (lambda item: item.place, lambda reported, at: at),
     (lambda item: True, lambda reported, at: True),
 )
-"""The marks by which items and what a finished answer holds are the same, the surest first."""
+"""Marks that match items with the finished answer, the most reliable first."""

@@ -1,7 +1,7 @@
-"""Items of a passed stream: their places and ids put right, and those told that were not.
+"""Correct the indexes and ids of items in a passed-through stream, and add missing items.
 
-Clients find the item of an event by its place, some by its id, and read finished items in
-`response.output_item.done` only. A server that numbers its items well is left alone.
+Clients find the item of an event by its index, some by its id, and read finished items in
+`response.output_item.done` only. Events of a server with correct numbers are not changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from .item_matching import ADDED, DONE, ItemMarks, ItemMatcher
 from .read_answer import type_of
 
 Pair = tuple[bytes, bytes]
-"""Type and members of an event, less its number."""
+"""Type and members of an event, without its number."""
 
 _OF_KINDS = (
     "response.output_text.",
@@ -27,7 +27,7 @@ _OF_KINDS = (
     "response.function_call_arguments.",
     "response.custom_tool_call_input.",
 )
-"""Events of which the item's type is known."""
+"""Events that imply the item's type."""
 _PART = "response.content_part."
 _PREFIXES = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_"}
 _NULL = Raw(b"null")
@@ -54,7 +54,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
 class _Item(ItemMarks):
-    """number, name: the place and the id by which the caller knows it."""
+    """An item. number, name: the index and the id that the caller knows."""
 
     __slots__ = ("has_content", "name", "number")
 
@@ -66,12 +66,12 @@ class _Item(ItemMarks):
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing of it has been said."""
+        """Whether it has no content yet."""
         return not self.has_content
 
 
 class ItemNumbering:
-    """One stream. odd: its marks are not as they should be, so that every event is looked at."""
+    """Numbers the items of one stream. odd: its marks are wrong, so every event is decoded."""
 
     __slots__ = (
         "_items",
@@ -88,16 +88,16 @@ class ItemNumbering:
         self._items: ItemMatcher[_Item] = ItemMatcher()
         self._last: _Item | None = None
         self._named: dict[str, _Item] = {}
-        """By each id that it came by or is known by, the last item with it."""
+        """The last item with an id, whether the server's or the caller's."""
         self._names: set[str] = set()
         self._numbers: set[int] = set()
         self._next = 0
         self._missed_beginning = False
-        """Whether something was said of an item whose beginning was not told."""
+        """Whether content arrived of an item whose start did not."""
         self.odd = False
 
     def event(self, kind: str, raw: Raw, data: bytes) -> bytes | None:
-        """`data` of an event that is of an item, with the marks of that item; None to drop it.
+        """The `data` of an item's event with the item's marks; None to drop the event.
 
         raw: the item in it. Raises one of UNREADABLE.
         """
@@ -131,7 +131,7 @@ class ItemNumbering:
         return encode(members)
 
     def _around(self, event: wire.Event) -> _Item | None:
-        """The item of a part: the one it names, or else the last one that began."""
+        """The item of a part: the one it names, else the last one that began."""
         return self._named.get(event.item_id, self._last) if event.item_id else self._last
 
     def _of(self, event: wire.Event, reported: wire.Item | None) -> _Item | None:
@@ -164,7 +164,7 @@ class ItemNumbering:
         return item
 
     def finish(self, output: Sequence[Raw]) -> tuple[list[Raw], list[Pair]]:
-        """`output` with the ids that were told; and what of it was not told, as events.
+        """`output` with the ids that the caller knows; and events for items not sent yet.
 
         Raises one of UNREADABLE.
         """
@@ -192,13 +192,13 @@ class ItemNumbering:
 
 
 def items_of(response: Fields) -> list[Raw]:
-    """The output of a response; [] for none. Raises one of UNREADABLE."""
+    """The output of a response; [] without one. Raises one of UNREADABLE."""
     output = response.get("output", _NULL)
     return [] if bytes(output) == b"null" else _decode_list(output)
 
 
 def _marks_of(data: bytes) -> tuple[_Event, bool]:
-    """The marks of an event, and whether they are numbers in quotes. Raises one of UNREADABLE."""
+    """The marks of an event, and whether they are quoted numbers. Raises one of UNREADABLE."""
     try:
         return _decode_event(data), False
     except msgspec.ValidationError:
@@ -228,7 +228,7 @@ def _named(item: _Item, raw: Raw) -> Fields:
 
 
 def _whole(item: _Item, kind: str, raw: Raw) -> Iterator[Pair]:
-    """All events of an item of which none has come."""
+    """All events of an item that none has been sent of."""
     members = _named(item, raw)
     begun = {**members, "status": "in_progress"}
     at = {"item_id": item.name, "output_index": item.number}

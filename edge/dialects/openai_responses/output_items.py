@@ -1,11 +1,11 @@
-"""The items of an answer while it is written: each from `output_item.added` to `output_item.done`.
+"""Encode the items of an answer: each from `output_item.added` to `output_item.done`.
 
-    Message     parts of text or refusal, one open at a time; annotations
-    Thought     a summary of one part, and what its maker needs
-    Call        arguments of a function, or the raw input of a custom tool
+    MessageItem     parts of text or refusal, one open at a time; annotations
+    ReasoningItem   a summary with one part, and the signature
+    CallItem        arguments of a function, or the raw input of a custom tool
 
-An item gives its events as pairs of a type and the members of the event, without their number. The
-members of a delta are the same each time but for its text: `before` and `behind` stand around it.
+An item gives its events as pairs of a type and members, without their number. Deltas differ only in
+their text: `before` and `behind` are the bytes around it.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def _members(**values: Any) -> bytes:
 
 
 class _OutputItem:
-    """What all items have. whole: the finished item as JSON, b"" until then."""
+    """Base class of the items. whole: the finished item as JSON, b"" until then."""
 
     __slots__ = ("_id", "_texts", "before", "behind", "delta", "place", "whole")
 
@@ -40,7 +40,7 @@ class _OutputItem:
         self.whole = b""
 
     def say(self, text: str) -> bytes:
-        """The members of the delta event (`delta`) for `text`."""
+        """The members of the delta event for `text`."""
         self._texts.append(text)
         return self.before + encode(text) + self.behind
 
@@ -61,7 +61,7 @@ class _OutputItem:
 
 
 class MessageItem(_OutputItem):
-    """What the model says. kind: of the open part, "" when there is none."""
+    """A message. kind: of the open part, "" without one."""
 
     __slots__ = ("_annotations", "_begun", "_length", "_measured", "_parts", "_size", "kind")
 
@@ -72,10 +72,10 @@ class MessageItem(_OutputItem):
         self._annotations: list[dict[str, Any]] = []
         self._length = self._begun = 0
         self._measured = self._size = 0
-        """How many texts of the open part were measured, and the characters in them."""
+        """How many texts of the open part were measured, and their characters."""
 
     def opened(self) -> Iterator[Pair]:
-        """The events with which it begins."""
+        """The events that begin the item."""
         yield self._added(self._item("in_progress"))
 
     def _item(self, status: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class MessageItem(_OutputItem):
         }
 
     def part(self, kind: str) -> Iterator[Pair]:
-        """Turn to a part of the kind "text" or "refusal"."""
+        """Open a part of the kind "text" or "refusal"."""
         yield from self._close_part()
         self.kind = kind
         where = self._where(content_index=len(self._parts))
@@ -109,9 +109,9 @@ class MessageItem(_OutputItem):
         }
 
     def cite(self, citation: Citation, before: int) -> Iterator[Pair]:
-        """A source of the text since the last `block_end`, if it has an address.
+        """A citation of the text since the last `block_end`, if it has an address.
 
-        before: characters of the answer's text in front of this message.
+        before: characters of the answer's text before this message.
         """
         if not citation.url or self.kind != "text":
             return
@@ -131,7 +131,7 @@ class MessageItem(_OutputItem):
         yield b"response.output_text.annotation.added", _members(**where)
 
     def block_end(self) -> None:
-        """What is cited from here on is another piece of the text."""
+        """Citations from here on refer to the text that follows."""
         self._begun = self._so_far()
 
     def _so_far(self) -> int:
@@ -163,7 +163,7 @@ class MessageItem(_OutputItem):
         self.kind = ""
 
     def finished(self, status: str) -> Iterator[Pair]:
-        """The events with which it ends."""
+        """The events that end the item."""
         yield from self._close_part()
         yield self._done(self._item(status))
 
@@ -179,7 +179,7 @@ class ReasoningItem(_OutputItem):
         self.signature: Signature | None = None
 
     def opened(self) -> Iterator[Pair]:
-        """The event with which it begins."""
+        """The event that begins the item."""
         yield self._added({"id": self._id, "type": "reasoning", "summary": []})
 
     def part(self) -> Iterator[Pair]:
@@ -193,7 +193,7 @@ class ReasoningItem(_OutputItem):
         self._expect(b"response.reasoning_summary_text.delta", where)
 
     def finished(self, status: str) -> Iterator[Pair]:
-        """The events with which it ends. status: a thought has none."""
+        """The events that end the item. status: unused, since a reasoning item has none."""
         summary: list[dict[str, Any]] = []
         if self._open:
             text = "".join(self._texts)
@@ -232,14 +232,14 @@ class CallItem(_OutputItem):
         self._expect(b"response." + kind + b".delta", self._where())
 
     def opened(self) -> Iterator[Pair]:
-        """The event with which it begins."""
+        """The event that begins the item."""
         yield self._added(self._with("", "in_progress"))
 
     def _with(self, text: str, status: str) -> dict[str, Any]:
         return {**self._item, "input" if self._custom else "arguments": text, "status": status}
 
     def finished(self, status: str) -> Iterator[Pair]:
-        """The events with which it ends. A function that was given nothing was given `{}`."""
+        """The events that end the item. A function without arguments gets `{}`."""
         if not self._texts and not self._custom:
             yield self.delta, self.say("{}")
         text = "".join(self._texts)

@@ -1,15 +1,15 @@
-"""OpenAI Responses, passed through.
+"""Pass OpenAI Responses through.
 
-Nothing depends on the state of the vendor: what a request refers to has been put in its place
-(`edge.api.responses`), so it is sent with `store: false`, and models that think are asked for their
-reasoning in its encrypted form, which the caller or the gateway sends back.
+Nothing is stored at the vendor: references in a request have been resolved (`edge.api.responses`),
+so it is sent with `store: false`, and reasoning models return their reasoning encrypted, for the
+caller or the gateway to send back.
 
-Theory of operation of `ResponsesRelay`. Whole response objects stand in the events that begin and
-end a stream; in these `model` is renamed, what names the vendor is left out, and the members that
-this gateway decided are put right (`echo`). Everything between is passed on as it came, deltas
-after one look at the block; unless items have no places or ids of their own (`numbering`). Before
-the end comes what the finished response holds and was not told; if it holds nothing, it gets the
-items that were. The numbers of the events go on when a stream has to end with an error of ours.
+Theory of operation of `ResponsesRelay`. Whole response objects are only in the events that begin
+and end a stream. In these, `model` is renamed, members that name the vendor are removed, and the
+members that the gateway sets are written (`echo`). All other events pass as they came, deltas after
+one check of the block, unless items lack correct indexes or ids (`item_numbering`). Before the end,
+items of the finished response that were not sent are added; a finished response without items gets
+those that were sent. Event numbers continue if the stream has to end with the gateway's error.
 """
 
 import re
@@ -63,10 +63,10 @@ _RUNNING = frozenset(("response.created", "response.in_progress", "response.queu
 _ENDED = frozenset(("response.completed", "response.incomplete"))
 _FAILED = frozenset(("error", "response.error", "response.failed", "response.cancelled"))
 _EMPTY = _RUNNING | {"response.content_part.added", "response.reasoning_summary_part.added"}
-"""Events that come before the model has made anything."""
+"""Events before any output of the model."""
 SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})(?!\d)')
 _SILENT = frozenset(("type", "response", "sequence_number"))
-"""Members that nearly all events with a response have, and no others: none names the vendor."""
+"""The usual members of an event with a response; none of them names the vendor."""
 _NEEDED = frozenset(("type", "response", "item", "output", "status"))
 _FALSE = msgspec.Raw(b"false")
 _COUNT = 1 << 53
@@ -105,16 +105,16 @@ _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
 
 def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
-    """The upstream's body: the caller's members as they came, another model, no state there.
+    """The upstream's body: the caller's members, the upstream's model, nothing stored.
 
-    Reasoning that only another vendor can read stays behind (`seals`).
+    Reasoning that the upstream cannot read is removed (`signatures`).
     """
     out = {**fields, "model": msgspec.Raw(encode(model)), "store": _FALSE}
     if reasons(family or model):
         try:
             names = _decode_names(fields.get("include", NULL)) or []
         except UNREADABLE:
-            names = [_ENCRYPTED]  # the upstream tells what is wrong with it
+            names = [_ENCRYPTED]  # the upstream refuses it with a reason
         if _ENCRYPTED not in names:
             out["include"] = msgspec.Raw(encode([*names, _ENCRYPTED]))
     if "input" in out:
@@ -123,7 +123,7 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
 
 
 def _failed_in(seen: _Response, data: bytes) -> Failed | None:
-    """The failure that a response object tells; None for none."""
+    """The failure that a response object reports; None without one."""
     if seen.status in ("failed", "cancelled") or says_error(seen.error):
         return failed_by(data)
     if seen.status == "incomplete" and stop_of(_word(seen)) == "failed":
@@ -132,12 +132,12 @@ def _failed_in(seen: _Response, data: bytes) -> Failed | None:
 
 
 def _word(seen: _Response) -> str | None:
-    """Why a response is incomplete."""
+    """The reason of an incomplete response."""
     return seen.incomplete_details.reason if seen.incomplete_details is not None else None
 
 
 class ResponsesRelay:
-    """One Responses stream on its way to the caller."""
+    """Passes one Responses stream through."""
 
     __slots__ = (
         "_done",
@@ -170,22 +170,22 @@ class ResponsesRelay:
         self._editor = ResponsesEditor(requested_model, echo, disclose=disclose)
         self._joiner = CharacterJoiner()
         self._id = b""
-        """Of the response, as it was told first: some clients hold on to it."""
+        """The response's first id: some clients rely on it."""
         self._numbering = ItemNumbering()
         self._started = b""
-        """The response as it was at the beginning, for one that fails."""
+        """The response at its start, for the final event of a failure."""
         self._line = b"\0"
-        """What the last ordinary event began with, as far as its data."""
+        """The bytes before the data of the last ordinary event."""
         self._sure = False
-        """Whether the last event looked at was a delta as it should be, so that more may follow."""
+        """Whether the last decoded event was a valid delta, so that more may follow."""
         self._done: list[msgspec.Raw] = []
         self._following = 0
         self._last = b""
-        """Deltas passed on since the last event whose number is known."""
+        """Deltas passed on since the last event with a known number."""
 
     @property
     def output_size(self) -> int:
-        """Bytes of text that the model made so far."""
+        """Bytes of generated text so far."""
         return self._output_size.bytes
 
     def relay(self, block: bytes) -> bytes:
@@ -227,7 +227,7 @@ class ResponsesRelay:
         else:
             try:
                 out = self._event(block)
-            except UNREADABLE:  # bytes that are no UTF-8, where nobody has looked before
+            except UNREADABLE:  # bytes that are no UTF-8, not decoded before
                 raise UpstreamError("a frame cannot be read") from None
         self._sure = self._sure and not self._joiner.held
         return out
@@ -266,7 +266,7 @@ class ResponsesRelay:
         return event
 
     def _between(self, read: _Event, parsed: sse.Event, data: bytes, event: bytes) -> bytes:
-        """An event without a response; whether it shows that the model has made something."""
+        """Handle an event without a response; note output of the model."""
         try:
             ours = self._numbering.event(read.type, read.item, data)
             if ours is None:
@@ -293,7 +293,7 @@ class ResponsesRelay:
         return event
 
     def _told(self, members: Fields) -> Fields:
-        """An event, and the item in it, less what names the vendor."""
+        """An event, and the item in it, without members that name the vendor."""
         item = members.get("item", NULL)
         out = self._editor.open(members)
         if bytes(item) != b"null":
@@ -301,7 +301,7 @@ class ResponsesRelay:
         return out
 
     def _count(self, response: msgspec.Raw) -> None:
-        """Take the usage that a response tells, if it can be read."""
+        """Read the usage of a response, if it is valid."""
         try:
             seen = _decode_response(response)
         except UNREADABLE:
@@ -338,7 +338,7 @@ class ResponsesRelay:
         return before + sse.encode(encode(members), read.type if read.type.isprintable() else "")
 
     def _end(self, response: Fields, seen: _Response, data: bytes) -> bytes:
-        """Put a finished response right; what it holds and was not told, as events."""
+        """Correct a finished response; return events for items not sent yet."""
         try:
             output, late = self._numbering.finish(items_of(response))
         except UNREADABLE:
@@ -361,7 +361,7 @@ class ResponsesRelay:
         return events
 
     def relay_end(self) -> bytes:
-        """Only a response that has ended ends a stream."""
+        """End the stream; only a finished response is a good end."""
         rest = self._joiner.rest()
         out = each_event(rest, self._event) if rest else b""
         if self.complete:
@@ -376,11 +376,11 @@ class ResponsesRelay:
         return max(self._following, int(seen[-1]) + 1) if seen else self._following
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
-        """An error event, then the response as failed with the items that are done."""
+        """An error event, then the failed response with the finished items."""
         return failing(EventNumbering(self._next()), content, self._failed)
 
     def _failed(self, code: str, message: str) -> bytes:
-        if not self._started:  # some clients hear of a failure only by an object that failed
+        if not self._started:  # some clients need a response object to fail
             caller = Caller(
                 model=self._editor.requested_model,
                 id=uuid4().hex,
@@ -398,7 +398,7 @@ class ResponsesRelay:
 
 
 def _is_one(block: bytes) -> bool:
-    """Whether a block is one event of a name and data alone, as nearly all are."""
+    """Whether a block is one event of name and data only, the usual case."""
     return (
         block.startswith(b"event:")
         and block.endswith(b"\n\n")
@@ -409,7 +409,7 @@ def _is_one(block: bytes) -> bool:
 
 
 def _is_failure(event: _Event, name: str) -> bool:
-    """Whether an event says that the upstream failed. name: of its `event:` line."""
+    """Whether an event reports a failure. name: of its `event:` line."""
     return (
         event.type in _FAILED
         or event.type in ("", "message")
@@ -457,7 +457,7 @@ def finish_body(
 
 
 def _seen(response: bytes) -> tuple[_Response, bytes]:
-    """A response object, and its bytes put right if they had to be. Raises one of UNREADABLE."""
+    """Decode a response object; correct its bytes if necessary. Raises one of UNREADABLE."""
     try:
         return _decode_response(response), response
     except UNREADABLE:
@@ -473,7 +473,7 @@ def _counted(seen: _Response, response: bytes) -> Usage | None:
 
 
 def output_size(body: bytes) -> int:
-    """Bytes of text in an unstreamed answer."""
+    """Bytes of generated text in an unstreamed answer."""
     return size_of_events(read(body))
 
 

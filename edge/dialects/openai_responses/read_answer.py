@@ -1,20 +1,20 @@
-"""Answers of an upstream that speaks Responses, read into events.
+"""Decode answers of a Responses upstream into events.
 
-Theory of operation. Items are passed on one at a time, in the order in which they were announced;
-events of an item that is not at its turn wait with it (`read_items`). Which item an event belongs
-to is not always plain (`matching`); a delta with the marks of the one before it is of the same. A
-terminal event ends the answer, whatever is still open; what it holds and was not said is said then.
+Theory of operation. Items are passed on one at a time, in the order of their start; events of later
+items are queued with their item (`read_items`). `item_matching` finds the item of an event; a delta
+with the same marks as the one before belongs to the same item. A terminal event ends the answer,
+whatever is still open; content that it holds and that was not sent is sent then.
 
     event                                     then
     output_item.added                         a new item; its turn comes when those before are done
-    output_item.done                          what of it was not said; the next item's turn
-    an event of an item                       to the item, if it is its turn; else it waits
-    completed, incomplete                     all that waits, what was never told; Stopped
-    failed, cancelled, error                  Failed; so is one that is of no type and no heartbeat
+    output_item.done                          its unsent content; the next item's turn
+    an event of an item                       to the item, if it is its turn; else it is queued
+    completed, incomplete                     all that is queued or was never sent; Stopped
+    failed, cancelled, error                  Failed; also for an event without type, no heartbeat
     created, in_progress, queued              Started
-    all others, `[DONE]`                      nothing: new ones come with every version
+    all others, `[DONE]`                      ignored: new ones appear with every version
 
-An upstream that stops talking before a terminal event has broken off.
+An upstream that stops before a terminal event has broken off.
 """
 
 from collections import deque
@@ -61,7 +61,7 @@ _CALLS = ("function_call", "custom_tool_call")
 
 
 class ResponsesReader(SseReader):
-    """One streamed answer. See `codec.AnswerDecoder`."""
+    """Decodes one streamed answer. See `codec.AnswerDecoder`."""
 
     __slots__ = (
         "_called",
@@ -76,17 +76,17 @@ class ResponsesReader(SseReader):
     def __init__(self) -> None:
         super().__init__()
         self._front: tuple[str, str | None, int | None, ItemReader] | None = None
-        """The marks of the last event, and the item in front of the line that it belonged to."""
+        """The marks of the last event, and its item, if that is the first in the queue."""
         self._items: ItemMatcher[ItemReader] = ItemMatcher()
         self._line: deque[ItemReader] = deque()
-        """The items that are not done, that at its turn in front."""
+        """The items that are not done, the one at its turn first."""
         self._called = False
         self._hosted = 0
         self._started = False
         self._text = [0]
 
     def decode(self, block: bytes) -> list[Event]:
-        # Nearly every block is one event of two lines.
+        # The usual block is one event of two lines.
         cut = block.find(b"\n")
         if (
             block.startswith(b"data: ", cut + 1)
@@ -101,14 +101,14 @@ class ResponsesReader(SseReader):
         return super().decode(block)
 
     def decode_end(self) -> list[Event]:
-        """The upstream has ended; without a terminal event it has broken off."""
+        """The events at the end of input; without a terminal event the answer has failed."""
         out: list[Event] = []
         if not self._over:
             self._fail(errors.broken("the stream ended before the response did"), out)
         return out
 
     def whole(self, body: bytes) -> list[Event]:
-        """The events of an unstreamed answer. The reader is used up."""
+        """The events of an unstreamed answer. The decoder is used up."""
         try:
             response = wire.decode_response(body)
         except UNREADABLE:
@@ -168,14 +168,14 @@ class ResponsesReader(SseReader):
             self._break(event, data, out)
 
     def _is_failure(self, event: wire.Event, data: bytes, name: bytes) -> bool:
-        """Whether an event of a type that is not the dialect's says that the upstream failed."""
+        """Whether an event of a type outside the dialect reports a failure."""
         if name == b"error" or errors.says_error(event.error) or event.type.endswith("_error"):
             return True
         named = name.decode("utf-8", "replace")
         return not event.type and not is_heartbeat(sse.Event(named, data))
 
     def _unreadable(self, data: bytes, name: bytes, out: list[Event]) -> None:
-        """An event we have no use for may be of any shape; one we need may not."""
+        """Handle an invalid event: fail only if its type is one that is read."""
         if is_done(data) or is_heartbeat(sse.Event(name.decode("utf-8", "replace"), data)):
             return
         try:
@@ -213,7 +213,7 @@ class ResponsesReader(SseReader):
             self._next(out)
 
     def _announced(self, event: wire.Event, reported: wire.Item | None) -> ItemReader:
-        """The reader of an item that begins, also of one whose beginning was never told."""
+        """Create the reader of a new item, also of one whose start was not sent."""
         reported = reported or wire.Item(type=type_of(event, reported))
         self._called |= reported.type in _CALLS
         item = reader_of(reported, self._text)
@@ -221,7 +221,7 @@ class ResponsesReader(SseReader):
         return item
 
     def _pass(self, item: ItemReader, event: wire.Event, out: list[Event]) -> None:
-        if item.done:  # what some server sends behind its end
+        if item.done:  # some servers send more after its end
             return
         if event.type != DONE:
             item.take(event, out)
@@ -233,7 +233,7 @@ class ResponsesReader(SseReader):
         item.done = True
 
     def _next(self, out: list[Event]) -> None:
-        """It is the next item's turn: pass on what waits with it."""
+        """Begin the next item's turn: pass on its queued events."""
         self._line.popleft()
         if self._line:
             item = self._line[0]
@@ -274,7 +274,7 @@ class ResponsesReader(SseReader):
         out.append(Stopped(reason, usage=usage))
 
     def _rest(self, output: Sequence[wire.Item | None], out: list[Event]) -> None:
-        """All that waits, and what `output` holds and was not said."""
+        """Pass on everything queued, and unsent content of `output`."""
         finished, added = self._items.reported(output)
         done = [item for item in self._items if item.done]
         while self._line:
@@ -298,14 +298,14 @@ class ResponsesReader(SseReader):
             self._called |= reported.type in _CALLS
 
     def _lacks_text(self, output: Sequence[wire.Item | None]) -> bool:
-        """Whether `output` holds more text than was said: messages may have been taken for one."""
+        """Whether `output` holds more text than was sent: messages may have been merged."""
         parts = [
             part for reported in output if reported is not None for part in _parts_of(reported)
         ]
         return self._text[0] < sum(len(part.text or "") for part in parts)
 
     def _break(self, event: wire.Event, data: bytes, out: list[Event]) -> None:
-        """The upstream says that it failed; it may say what that cost."""
+        """Handle a reported failure, which may include usage."""
         if event.response is not None:
             self._count(event.response, out)
         self._fail(errors.failed_by(data), out)
@@ -346,7 +346,7 @@ def type_of(event: wire.Event, reported: wire.Item | None) -> str:
 
 
 def _reason(response: wire.Response) -> Stop | Literal["failed"] | None:
-    """Why it is not complete; None if it is."""
+    """The reason of an incomplete response; None if it is complete."""
     if response.status != "incomplete":
         return None
     details = response.incomplete_details
@@ -354,5 +354,5 @@ def _reason(response: wire.Response) -> Stop | Literal["failed"] | None:
 
 
 def read(body: bytes) -> list[Event]:
-    """A whole unstreamed answer as events."""
+    """Decode a whole unstreamed answer into events."""
     return ResponsesReader().whole(body)

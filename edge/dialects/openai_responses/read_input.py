@@ -1,7 +1,7 @@
-"""The input items of a request, read into turns.
+"""Decode the input items of a Responses request into turns.
 
-Items are flat, one behind the other: those of the model that follow each other are one turn of the
-assistant, results of tools and what the user says behind them are one of the user.
+Items are a flat list. Consecutive items of the model are one turn of the assistant; tool results
+and the user messages after them are one turn of the user.
 
     item                                                  becomes
     message, also without `type`                          text, images, files of its role
@@ -10,9 +10,9 @@ assistant, results of tools and what the user says behind them are one of the us
     shell_call, local_shell_call, apply_patch_call        a call of a tool of that name
     reasoning                                             thinking, for its maker only
     additional_tools                                      tools
-    calls of tools that the vendor runs                   nothing, and a note
+    calls of hosted tools                                 nothing, and a note
 
-Anything else is refused: nothing a user said is dropped in silence.
+Anything else is refused: input of the user is never dropped silently.
 """
 
 from collections.abc import Callable
@@ -47,13 +47,13 @@ _VENDORS = (
     "mcp_",
     "tool_search_",
 )
-"""How the types of items begin that belong to tools of the vendor's."""
+"""Prefixes of the item types of hosted tools."""
 _LOCAL = {
     "local_shell_call": ("local_shell", "action"),
     "shell_call": ("shell", "action"),
     "apply_patch_call": ("apply_patch", "operation"),
 }
-"""Tools of OpenAI's that the caller runs: their name, and where their arguments stand."""
+"""OpenAI's tools that the caller runs: their name, and the member of their arguments."""
 _LOCAL_OUTPUTS = frozenset(f"{kind}_output" for kind in _LOCAL)
 _COMPACTIONS = ("compaction", "compaction_summary", "compaction_trigger", "context_compaction")
 
@@ -61,7 +61,7 @@ Item = dict[str, Any]
 
 
 class InputReader:
-    """What the items of one request come to. Raises Problem with the item's path."""
+    """Collects the turns of one request. Raises Problem with the item's path."""
 
     def __init__(self) -> None:
         self.system: list[Text] = []
@@ -70,7 +70,7 @@ class InputReader:
         self.dropped: list[str] = []
 
     def read(self, value: Any) -> None:
-        """Take in the member `input`: a string, or an array of items."""
+        """Decode the member `input`: a string, or an array of items."""
         if isinstance(value, str):
             self._add("user", [Text(text=value)])
             return
@@ -102,14 +102,14 @@ class InputReader:
             raise expected(f"{path}.type", "a known type of item", code="invalid_value")
 
     def _add(self, role: Any, blocks: list[Block]) -> None:
-        """Append to the turn of that role, or begin one."""
+        """Append to the last turn if it has that role, else begin one."""
         if self.turns and self.turns[-1].role == role:
             self.turns[-1].blocks += blocks
         else:
             self.turns.append(Turn(role, blocks))
 
     def message(self, item: Item, path: str) -> None:
-        """Something said. Instructions before all turns are the system's."""
+        """A message. Instructions before all turns belong to the system."""
         role = one_of(item.get("role"), f"{path}.role", _ROLES)
         blocks = read_content(item.get("content"), f"{path}.content", assistant=role == "assistant")
         if role in ("user", "assistant"):
@@ -147,7 +147,7 @@ class InputReader:
         self._add("assistant", [call])
 
     def result(self, item: Item, path: str) -> None:
-        """What a tool gave back."""
+        """A tool's result."""
         result = ToolResult(
             id=_call_id(item, path),
             content=read_output(item.get("output"), f"{path}.output"),
@@ -156,7 +156,7 @@ class InputReader:
         self._add("user", [result])
 
     def local_result(self, item: Item, path: str) -> None:
-        """What a tool gave back whose output has a form of its own."""
+        """The result of a tool with its own output form."""
         output = item.get("output")
         text = output if isinstance(output, str) else json_text(output, f"{path}.output")
         content = () if output is None else (Text(text=text),)
@@ -164,7 +164,7 @@ class InputReader:
         self._add("user", [ToolResult(id=_call_id(item, path), content=content, failed=failed)])
 
     def reasoning(self, item: Item, path: str) -> None:
-        """What the model thought. In whose words only its maker knows."""
+        """Reasoning of a model."""
         text = parts_text(item.get("summary"), f"{path}.summary")
         text = text or parts_text(item.get("content"), f"{path}.content")
         encrypted = string(item.get("encrypted_content") or "", f"{path}.encrypted_content")
@@ -178,12 +178,12 @@ class InputReader:
             self._add("assistant", [Thinking(text=text, signature=signature)])
 
     def more_tools(self, item: Item, path: str) -> None:
-        """Tools that came up in the middle of the conversation."""
+        """Tools added in the middle of the conversation."""
         tools = array(item.get("tools") or [], f"{path}.tools")
         self.tools += read_tool_list(tools, f"{path}.tools", self.dropped)
 
     def reference(self, item: Item, path: str) -> None:
-        """Whoever keeps responses has put the item in its place; what is left nobody knows."""
+        """An unresolved reference: `edge.api.responses` has replaced all known ones."""
         raise expected(path, "an item that is still kept", code="item_not_found")
 
 
@@ -196,7 +196,7 @@ def _text_of(block: Block, path: str) -> Text:
 
 
 def _call_id(item: Item, path: str) -> str:
-    """The id by which a call and its output belong together; never that of the item."""
+    """The id that connects a call and its output; not the item's id."""
     value = item.get("call_id")
     if value is None and item["type"].startswith("local_shell"):
         value = item.get("id")

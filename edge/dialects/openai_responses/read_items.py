@@ -1,14 +1,14 @@
-"""The items of an upstream's answer as they come, each read into blocks.
+"""Decode the items of an upstream's answer into blocks.
 
-An item is told by its events, and once more as a whole when it is done. What the events left out is
-taken from the whole, so that nothing is lost of servers that send only one of the two; what they
-said is not said again. It is told by counting characters, since a whole repeats its deltas.
+An item arrives in its events, and again as a whole when it is done. Content that the events lack is
+taken from the whole, since some servers send only one of the two; content that was sent is not
+repeated. Characters are counted to tell them apart, since a whole repeats its deltas.
 
     item                             blocks
     message                          a text or a refusal for each part
-    reasoning                        one thinking; its parts with an empty line between
+    reasoning                        one thinking block; an empty line between its parts
     function_call, custom_tool_call  one call
-    all others                       none: the vendor's own business
+    all others                       none: they are the vendor's own
 """
 
 from msgspec import Raw
@@ -34,7 +34,7 @@ _PARAGRAPH = "\n\n"
 
 
 class _ItemReader(ItemMarks):
-    """What all items have. waiting: its events, while another item is being passed on."""
+    """Base class of the readers. waiting: events queued while another item is passed on."""
 
     __slots__ = ("waiting",)
 
@@ -44,7 +44,7 @@ class _ItemReader(ItemMarks):
 
 
 class MessageItemReader(_ItemReader):
-    """What the model says. text: holds the number of characters of text in the answer so far."""
+    """Reads a message. text: holds the number of characters of text in the answer so far."""
 
     __slots__ = ("_begun", "_cited", "_kind", "_place", "_sent", "_text")
 
@@ -58,7 +58,7 @@ class MessageItemReader(_ItemReader):
         self._kind = ""
 
     def take(self, event: wire.Event, out: list[Event]) -> None:
-        """One of its events."""
+        """Handle one of its events."""
         place = event.content_index or 0
         match event.type:
             case "response.output_text.delta":
@@ -90,7 +90,7 @@ class MessageItemReader(_ItemReader):
             self._send(kind, place, text[self._sent.get(place, 0) :], out)
 
     def whole(self, item: wire.Item, out: list[Event]) -> None:
-        """Say what of the finished item has not been said yet."""
+        """Emit the unsent content of the finished item."""
         for place, part in enumerate(item.content or ()):
             if part.type == "refusal":
                 self._rest("refusal", place, part.refusal, out)
@@ -101,11 +101,11 @@ class MessageItemReader(_ItemReader):
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing of it has been said."""
+        """Whether it has no content yet."""
         return not self._sent and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
-        """Say the parts of the finished item of which nothing has been said."""
+        """Emit the parts of the finished item that have not been sent at all."""
         for place, part in enumerate(item.content or ()):
             if place not in self._sent:
                 kind = "refusal" if part.type == "refusal" else "text"
@@ -113,7 +113,7 @@ class MessageItemReader(_ItemReader):
         self.close(out)
 
     def close(self, out: list[Event]) -> None:
-        """Close what is open."""
+        """Close the open block."""
         if not self._kind:
             return
         if self._kind == "text":
@@ -135,7 +135,7 @@ class MessageItemReader(_ItemReader):
 
 
 class ReasoningItemReader(_ItemReader):
-    """What the model thought: its summary, or its very words. Servers may give the same in both."""
+    """Reads reasoning: its summary, or its full text. Servers may send the same in both."""
 
     __slots__ = ("_open", "_place", "_sent", "_signed", "_source")
 
@@ -148,7 +148,7 @@ class ReasoningItemReader(_ItemReader):
         self._source = ""
 
     def take(self, event: wire.Event, out: list[Event]) -> None:
-        """One of its events."""
+        """Handle one of its events."""
         match event.type:
             case "response.reasoning_summary_text.delta":
                 self._send("summary", event.summary_index or 0, event.delta, out)
@@ -173,7 +173,7 @@ class ReasoningItemReader(_ItemReader):
             self._send(source, place, text[self._sent.get(place, 0) :], out)
 
     def whole(self, item: wire.Item, out: list[Event]) -> None:
-        """Say what of the finished item has not been said yet."""
+        """Emit the unsent content of the finished item."""
         for source, parts in (("summary", item.summary), ("content", item.content)):
             for place, part in enumerate(parts or ()):
                 self._rest(source, place, part.text, out)
@@ -189,24 +189,24 @@ class ReasoningItemReader(_ItemReader):
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing of it has been said."""
+        """Whether it has no content yet."""
         return not self._open and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
-        """Say the finished item if nothing of it has been said."""
+        """Emit the finished item if nothing of it has been sent."""
         if not self._sent and not self._signed:
             self.whole(item, out)
             self.close(out)
 
     def close(self, out: list[Event]) -> None:
-        """Close what is open."""
+        """Close the open block."""
         if self._open:
             self._open = False
             out.append(Closed())
 
 
 class CallItemReader(_ItemReader):
-    """A call of a tool. It waits for its name, if a server tells that later."""
+    """Reads a tool call. It waits for its name if a server sends that later."""
 
     __slots__ = ("_begun", "_custom", "_item", "_open", "_sent")
 
@@ -219,7 +219,7 @@ class CallItemReader(_ItemReader):
         self._sent = 0
 
     def take(self, event: wire.Event, out: list[Event]) -> None:
-        """One of its events."""
+        """Handle one of its events."""
         match event.type:
             case "response.output_item.added":
                 self._begin(self._item, out)
@@ -242,32 +242,32 @@ class CallItemReader(_ItemReader):
             out.append(ToolDelta(text))
 
     def whole(self, item: wire.Item, out: list[Event]) -> None:
-        """Say what of the finished item has not been said yet."""
+        """Emit the unsent content of the finished item."""
         self._begin(item, out)
         text = item.input if self._custom else item.arguments
         self._send((text or "")[self._sent :], out)
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing of it has been said."""
+        """Whether it has no content yet."""
         return not self._sent and not self.waiting
 
     def missed(self, item: wire.Item, out: list[Event]) -> None:
-        """Say the finished item if its name was not known before."""
+        """Emit the finished item if its name was unknown before."""
         if not self._begun:
             self.whole(item, out)
             self.close(out)
 
     def close(self, out: list[Event]) -> None:
-        """Close what is open."""
+        """Close the open block."""
         if self._open:
             self._open = False
             out.append(Closed())
 
 
 ItemReader = MessageItemReader | ReasoningItemReader | CallItemReader
-"""take: one of its events. whole: the finished item, of which the rest is said. close: its end.
-missed: what a finished answer says of an item that was done before."""
+"""take: handles one event. whole: emits the unsent rest of the finished item. close: ends it.
+missed: handles an item of the finished answer that was done before."""
 
 
 def reader_of(item: wire.Item, text: list[int]) -> ItemReader:

@@ -1,4 +1,4 @@
-"""Content parts of Responses items: what users and models say, and what tools give back."""
+"""Decode content parts of Responses items: messages, and tool results."""
 
 from base64 import b64decode
 from typing import Any
@@ -16,7 +16,7 @@ from edge.dialects.data_urls import read_data_url, sniffed
 from edge.dialects.validation import array, mapping, string
 from middlewares.problem import expected
 
-_PDF = "JVBERi0"  # how base64 of a PDF begins
+_PDF = "JVBERi0"  # the beginning of a PDF in base64
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 _INPUT = "one of `input_text`, `input_image`, `input_file`"
 _OUTPUT = "one of `output_text`, `refusal`"
@@ -39,7 +39,7 @@ def read_content(content: Any, path: str, *, assistant: bool = False) -> list[Bl
 
 
 def read_output(output: Any, path: str) -> tuple[Text | Image | Document, ...]:
-    """What a tool gave back: a string, or parts. Raises Problem with the path."""
+    """A tool's result: a string, or parts. Raises Problem with the path."""
     if output is None:
         return ()
     blocks: list[Text | Image | Document] = []
@@ -96,7 +96,7 @@ def _image(part: dict[str, Any], path: str) -> Image:
         id_ = string(part["file_id"], f"{path}.file_id", filled=True)
         return Image(file_id=id_, detail=detail, cache=cache, at=path)
     url, where = part.get("image_url"), f"{path}.image_url"
-    if isinstance(url, dict):  # as chats write it
+    if isinstance(url, dict):  # Chat's form
         url, where = url.get("url"), f"{where}.url"
     url = string(url, where, filled=True)
     inline = _data_url(url, where)
@@ -139,7 +139,7 @@ def _file(part: dict[str, Any], path: str) -> Document | Image:
 
 
 def parts_text(parts: Any, path: str) -> str:
-    """The text of a summary, or of a reasoning item's content; its parts are paragraphs."""
+    """The text of a summary, or of a reasoning item's content; parts become paragraphs."""
     if parts is None:
         return ""
     texts = []

@@ -1,8 +1,8 @@
-"""A response as a caller asks for it, read into a conversation.
+"""Decode a caller's Responses request into a conversation.
 
-Every value is checked here, before anything is sent: what is wrong is refused by its path. Members
-that refer to what is kept (`previous_response_id`, `conversation`, `prompt`, `background`) have
-been dealt with before (`edge.api.responses`).
+Every value is validated here, before anything is sent; an invalid one is refused by its path.
+Members that refer to stored objects (`previous_response_id`, `conversation`, `prompt`,
+`background`) have been handled before (`edge.api.responses`).
 """
 
 from edge.dialects.conversation import (
@@ -33,7 +33,7 @@ _SEEN = (
     *("model", "store", "stream_options", "client_metadata"),
     *("background", "conversation", "previous_response_id", "prompt"),
 )
-"""Read elsewhere, or without a meaning where nothing is kept by the vendor."""
+"""Members read elsewhere, or without a meaning if the vendor stores nothing."""
 
 
 def read(fields: Fields) -> Conversation:
@@ -88,7 +88,7 @@ def read(fields: Fields) -> Conversation:
 
 
 def _bound_searches(tools: list[Tool], calls: int) -> bool:
-    """Bound web search, the one hosted tool that crosses, as Messages does it; whether it was."""
+    """Limit web search, the one hosted tool that is translated; return whether it was."""
     searches = [tool for tool in tools if tool.kind == "hosted" and tool.name == WEB_SEARCH]
     for tool in searches:
         tool.raw = {**(tool.raw or {}), "max_uses": calls}
@@ -96,7 +96,7 @@ def _bound_searches(tools: list[Tool], calls: int) -> bool:
 
 
 def _reasoning(members: Members) -> Reasoning | None:
-    """What is thought is shown where a summary was asked for."""
+    """Reasoning settings. Thinking is shown if a summary was requested."""
     wanted = members.members("reasoning")
     if wanted is None:
         return None
@@ -112,7 +112,7 @@ def _reasoning(members: Members) -> Reasoning | None:
 
 
 def _text(members: Members) -> tuple[OutputFormat | None, str | None]:
-    """The form of the answer, and how much it says."""
+    """The output format, and the verbosity."""
     text = members.members("text")
     if text is None:
         return None, None

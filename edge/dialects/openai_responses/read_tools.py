@@ -1,8 +1,8 @@
-"""The tools of a request, and which of them the model may or must call.
+"""Decode the tools and the tool choice of a Responses request.
 
 Tools that the vendor runs are kept as hosted ones, whatever their type: Codex sends several with
-each request, new ones with every version, and works without them. Only a caller that forces one is
-refused, by the dialect that has it not.
+each request, new ones with every version, and works without them. A caller is refused only if it
+forces one that the target's dialect lacks.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ def _tool(tool: dict[str, Any], path: str) -> Tool:
 
 
 def _function(tool: dict[str, Any], path: str) -> Tool:
-    if "name" not in tool and isinstance(tool.get("function"), dict):  # as chats write it
+    if "name" not in tool and isinstance(tool.get("function"), dict):  # Chat's form
         tool, path = tool["function"], f"{path}.function"
     schema = tool.get("parameters")
     strict = tool.get("strict")
@@ -74,7 +74,7 @@ def _custom(tool: dict[str, Any], path: str) -> Tool:
 
 
 def _search(tool: dict[str, Any], path: str) -> dict[str, Any]:
-    """Web search in the words that all dialects here use for it."""
+    """The options of web search, in their common form."""
     out: dict[str, Any] = {}
     filters = tool.get("filters")
     if filters is not None:
@@ -126,7 +126,7 @@ def _mode(word: str) -> ToolChoice:
 
 def _allowed(choice: dict[str, Any], path: str, tools: list[Tool]) -> ToolChoice:
     inner = choice.get("allowed_tools")
-    if inner is not None:  # as chats write it
+    if inner is not None:  # Chat's form
         choice, path = mapping(inner, f"{path}.allowed_tools"), f"{path}.allowed_tools"
     mode = one_of(choice.get("mode") or "auto", f"{path}.mode", ("auto", "required"))
     names: list[str] = []
@@ -143,10 +143,10 @@ def _allowed(choice: dict[str, Any], path: str, tools: list[Tool]) -> ToolChoice
 
 
 def _full_name(holder: dict[str, Any], path: str, tools: list[Tool]) -> str:
-    """The full name of the tool that `holder` names, with its namespace or without."""
+    """The full name of the tool that `holder` names, with or without its namespace."""
     kind = holder.get("type")
     inner = holder.get(kind) if isinstance(kind, str) and "name" not in holder else None
-    if isinstance(inner, dict):  # as chats write it
+    if isinstance(inner, dict):  # Chat's form
         holder, path = inner, f"{path}.{kind}"
     name = string(holder.get("name"), f"{path}.name", filled=True)
     space = string(holder.get("namespace") or "", f"{path}.namespace")

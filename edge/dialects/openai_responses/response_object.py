@@ -1,8 +1,8 @@
-"""The response object: what a caller reads at the start of a stream and at the end of any answer.
+"""The response object, sent at the start of a stream and at the end of every answer.
 
-Open Responses requires every member here, and OpenAI's own clients read most: what the caller set
-is shown to it again, what it did not has the value that the API gives it. All of that is encoded
-once when the answer begins, so that the request need not be kept for as long as its answer.
+Open Responses requires every member here, and OpenAI's clients read most: members that the caller
+set are repeated, others have the API's default. They are encoded once when the answer begins, so
+that the request need not be kept in memory during its answer.
 Source: OpenAI API reference, "The response object"; Open Responses, 2026-04-24.
 """
 
@@ -43,7 +43,7 @@ _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
 class ResponseObject:
-    """The object of one answer in each of its states, as JSON. times are Unix seconds."""
+    """The response object of one answer in each state, as JSON. Times are Unix seconds."""
 
     __slots__ = ("_behind", "_head")
 
@@ -62,19 +62,19 @@ class ResponseObject:
         self._behind = b"," + encode({**_FIXED, **state, **_echoed(caller.fields)})[1:]
 
     def running(self) -> bytes:
-        """While the model is at work."""
+        """The object in progress."""
         return self._encode("in_progress")
 
     def completed(self, output: Iterable[bytes], usage: Usage, at: int) -> bytes:
-        """When the model has said all. output: finished items."""
+        """The completed object. output: finished items."""
         return self._encode("completed", output=output, usage=usage, completed_at=at)
 
     def incomplete(self, output: Iterable[bytes], usage: Usage, reason: str) -> bytes:
-        """When the model was cut short."""
+        """The incomplete object."""
         return self._encode("incomplete", output=output, usage=usage, details={"reason": reason})
 
     def failed(self, output: Iterable[bytes], code: str, message: str) -> bytes:
-        """When it broke off."""
+        """The failed object."""
         return self._encode("failed", output=output, error={"code": code, "message": message})
 
     def _encode(
@@ -107,7 +107,7 @@ class ResponseObject:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """`usage` as the API writes it: cached tokens are part of the input's."""
+    """`usage` in the API's form: cached tokens are part of the input's."""
     read = usage.input + usage.cache_read + usage.cache_write
     return {
         "input_tokens": read,
@@ -122,7 +122,7 @@ def usage_of(usage: Usage) -> dict[str, Any]:
 
 
 def _echoed(fields: Fields) -> dict[str, Any]:
-    """What the caller set, else the value that counts. The request has been read before."""
+    """The members that the caller set, else their defaults. The request is valid."""
     out: dict[str, Any] = {}
     for name, default in _DEFAULTS.items():
         value = fields.get(name, _NULL)
@@ -160,7 +160,7 @@ def _text(value: Any) -> dict[str, Any]:
 
 
 def _tools(value: msgspec.Raw) -> list[dict[str, msgspec.Raw]]:
-    """The tools as they came; functions with the members they may have left out."""
+    """The tools unchanged; functions with their optional members."""
     try:
         tools = _decode_tools(value)
     except UNREADABLE:

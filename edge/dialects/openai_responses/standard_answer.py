@@ -1,8 +1,7 @@
-"""Whole answers as OpenAI and its nearest kin write them, read at one look.
+"""Fast path of whole answers in exactly the form of OpenAI and similar servers.
 
-Of such an answer nothing changes but the model's name and what this gateway decided. One member
-more than is listed, or one of another type, and it is not usual: `passthrough.finish_body` looks
-closely.
+In such an answer only the model's name and the members that the gateway sets change. An answer with
+any member that is not listed, or of another type, takes the slow path of `passthrough.finish_body`.
 """
 
 from typing import Annotated, Literal
@@ -45,7 +44,7 @@ class _Summary(Struct, forbid_unknown_fields=True):
 
 
 class _Item(Struct, forbid_unknown_fields=True):
-    """An item that no tool of the vendor's made. content: is not looked into."""
+    """An item of no hosted tool. content: is not decoded."""
 
     type: Literal["message", "reasoning", "function_call", "custom_tool_call"]
     id: str | None = None
@@ -63,8 +62,8 @@ class _Item(Struct, forbid_unknown_fields=True):
 
 
 class _Answer(Struct, forbid_unknown_fields=True):
-    """What is Raw came from the caller, or is a number: one that is there many times would be read
-    each time."""
+    """A standard answer. Raw members came from the caller, or are numbers, which are decoded once
+    although a member may be repeated."""
 
     id: str
     object: str
@@ -114,9 +113,9 @@ _THEIR_ID = b'"gen-'
 def finish_standard(
     body: bytes, requested_model: str, echo: Echo
 ) -> tuple[bytes, Usage | None] | None:
-    """What `finish_body` gives for a usual answer; None for others.
+    """The result of `finish_body` for a standard answer; None for others.
 
-    requested_model: the caller's name of the model. echo: what this gateway decided.
+    requested_model: the caller's name of the model. echo: members that the gateway sets.
     """
     try:
         answer = _decode(body)

@@ -1,7 +1,7 @@
-"""Shapes of the answers of upstreams that speak Responses: only the members acted on.
+"""Shapes of Responses answers: only the members that are read.
 
-They are read leniently: new events, items and members come with every month, and other servers
-write this dialect too. So items are decoded only once their type is known to be acted on.
+They are lenient: new events, items and members appear every month, and other servers write this
+dialect too. So items are decoded only if their type is one that is read.
 """
 
 import re
@@ -20,7 +20,7 @@ NULL = Raw(b"null")
 
 
 class ResponseUsage(Struct):
-    """`usage`: cached tokens are inside `input_tokens`."""
+    """`usage`: cached tokens are part of `input_tokens`."""
 
     input_tokens: Count = None
     output_tokens: Count = None
@@ -29,7 +29,7 @@ class ResponseUsage(Struct):
     output_tokens_details: Any = None
 
     def normal(self) -> Usage:
-        """The same figures, disjoint."""
+        """The figures as disjoint counts."""
         details = self.input_tokens_details
         return disjoint(
             self.input_tokens,
@@ -45,9 +45,9 @@ _decode_usage = msgspec.json.Decoder(ResponseUsage, float_hook=number).decode
 
 
 def usage_in(response: Any) -> Usage | None:
-    """The usage that a response tells, with its tier; None if it tells none.
+    """The usage of a response, with its tier; None without one.
 
-    What is no object tells none: nobody needs it for the answer.
+    A value that is no object counts as none.
     """
     raw = response.usage
     if raw is NULL or bytes(raw) == b"null":
@@ -67,7 +67,7 @@ def tiered(usage: ResponseUsage, tier: Any) -> Usage:
 
 
 class Annotation(Struct):
-    """Where a text comes from."""
+    """A citation."""
 
     type: str = ""
     url: str | None = None
@@ -101,7 +101,7 @@ class Item(Struct):
 
 
 class Incomplete(Struct):
-    """Why a response is incomplete."""
+    """The reason of an incomplete response."""
 
     reason: str | None = None
 
@@ -137,7 +137,7 @@ class Event(Struct):
 
 
 class Typed(Struct):
-    """An event or an item of which only the type is asked."""
+    """An event or an item of which only the type is read."""
 
     type: str = ""
 
@@ -145,12 +145,12 @@ class Typed(Struct):
 HOSTED = frozenset(
     ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
 )
-"""Types of items that are calls of tools which the vendor runs, and charges for."""
+"""Types of items that are calls of hosted tools, which are charged for."""
 _HOSTED_ITEM = re.compile(b'"type"\\s*:\\s*"(?:%b)"' % "|".join(sorted(HOSTED)).encode())
 
 
 def hosted_in(response: bytes) -> int:
-    """How many calls of hosted tools stand in a response, or in an item."""
+    """The number of calls of hosted tools in a response, or in an item."""
     return len(_HOSTED_ITEM.findall(response)) if b'_call"' in response else 0
 
 
@@ -163,7 +163,7 @@ NEEDED = frozenset(
         *("response", "output", "item", "content", "summary", "status"),
     )
 )
-"""Members that make up an answer: of another type than they should be, they are none."""
+"""Members without which there is no answer; they must have the right type."""
 
 decode_event = msgspec.json.Decoder(Event, float_hook=number).decode
 decode_typed = msgspec.json.Decoder(Typed).decode
@@ -173,9 +173,9 @@ _decode_annotation = msgspec.json.Decoder(Annotation).decode
 
 
 def item_of(raw: Raw) -> Item | None:
-    """An item, with nothing but its type if it is not acted on; None for null.
+    """An item, with only its type if it is not acted on; None for null.
 
-    Raises one of UNREADABLE for one that should be read and cannot.
+    Raises one of UNREADABLE for an invalid item of a type that is read.
     """
     if raw is NULL or bytes(raw) == b"null":
         return None

@@ -1,22 +1,21 @@
-"""Answers for a caller that speaks Responses.
+"""Encode answers for a caller of Responses.
 
-Theory of operation. An answer is a list of items, and each has a life that is told event by event
-(`output_items`). What is open when an event of the neutral form comes, and what it does:
+Theory of operation. An answer is a list of items, each sent as a sequence of events
+(`output_items`). The open item decides what an event does:
 
     event             open            then
     text, refusal     a message       more of it, in a part of that kind
                       anything else   finish it, begin a message
-    thinking, signed  a thought       more of it
-                      anything else   finish it, begin a thought
+    thinking, signed  a reasoning     more of it
+                      anything else   finish it, begin a reasoning
     ToolOpened        anything        finish it, begin a call
-    Closed            a thought       finish it
-                      anything else   it may be finished, when something else begins
-    Stopped           anything        finish it, with the status that the reason calls for
+    Closed            a reasoning     finish it
+                      anything else   finish it when something else begins
+    Stopped           anything        finish it, with the status of the stop reason
 
-So texts that follow each other are one message, as citations cut one sentence into several blocks;
-and the last item is known to be cut short before it is finished. Every event has a number, and the
-finished answer is the items as they were told. An unstreamed answer is the end of a stream that is
-not sent.
+So consecutive texts are one message, since citations split a sentence into several blocks; and the
+last item gets its status before it is finished. Every event has a number, and the finished answer
+holds the items as they were sent. An unstreamed answer is the end of a stream that is not sent.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -52,11 +51,11 @@ _INCOMPLETE = {
     "pause": "max_output_tokens",
     "refusal": "content_filter",
 }
-"""Why an answer is not complete, by how it stopped; those not here are complete."""
+"""The reason of an incomplete answer, by `Stop`; for others the answer is complete."""
 
 
 class ResponsesWriter:
-    """One answer. See `codec.Writer`. clock: Unix seconds."""
+    """Encodes one answer. See `codec.Writer`. clock: Unix seconds."""
 
     __slots__ = (
         "_clock",
@@ -83,7 +82,7 @@ class ResponsesWriter:
         self._started = False
         self._open: OutputItem | None = None
         self._closed = False
-        """Whether the open item has all it will have, if nothing is added to it."""
+        """Whether the open item may be finished."""
         self._done: list[bytes] = []
         self._finished_length = 0
         """Characters of text in the finished items."""
@@ -219,7 +218,7 @@ class ResponsesWriter:
         return self.answer
 
     def encode_failure(self, content: dict[str, Any]) -> bytes:
-        """The last bytes of a stream that broke. An item that was not whole is not told of."""
+        """The last bytes of a broken stream. Incomplete items are left out."""
         out = self._start()
         if self._closed:
             out += self._finish("completed")

@@ -1,4 +1,4 @@
-"""The instructions and input items of a Responses upstream."""
+"""Encode the instructions and input items of a request to a Responses upstream."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -35,9 +35,9 @@ _LED_TO = ("reasoning", "function_call", "custom_tool_call")
 def write_input(
     conversation: Conversation, target: TargetModel, tools: ResponsesTools, dropped: list[str]
 ) -> Json:
-    """`instructions`, if they are one text, and `input`. Raises Problem for what cannot be said.
+    """`instructions`, if they are one text, and `input`. Raises Problem if a block does not fit.
 
-    dropped: gets a note of what stays behind.
+    dropped: notes of what is left out are added to it.
     """
     role = "developer" if reasons(target.family) else "system"
     system = [text.text for text in without_attribution(conversation.system) if text.text.strip()]
@@ -59,7 +59,7 @@ def write_input(
 
 
 def _names_json(conversation: Conversation) -> bool:
-    """With `json_object` the API wants the word "json" in the input; instructions do not count."""
+    """Whether the input has the word "json", which the API requires with `json_object`."""
     return conversation.output is not None and conversation.output.kind == "json_object"
 
 
@@ -79,7 +79,7 @@ def _user(turn: Turn) -> list[Json]:
 
 
 def _result(result: ToolResult) -> Json:
-    """Text alone is one string; images and files stand in a list, as themselves."""
+    """A tool's result: text alone is one string; images and files are parts of a list."""
     if all(isinstance(block, Text) for block in result.content):
         output: Any = "\n".join(block.text for block in result.content if isinstance(block, Text))
         if result.failed and not output.startswith(_ERROR):
@@ -100,7 +100,7 @@ def _result(result: ToolResult) -> Json:
 
 
 def _parts(block: Block) -> list[Json]:
-    """The content parts of something that is given to the model."""
+    """The content parts of a block of input."""
     match block:
         case Text() | Refusal():
             return [{"type": "input_text", "text": block.text}]
@@ -160,7 +160,7 @@ def _foreign(file_id: str, at: str) -> Problem:
 def _assistant(
     turn: Turn, target: TargetModel, tools: ResponsesTools, dropped: list[str]
 ) -> list[Json]:
-    """One item for each run of words, each thought that this upstream had, and each call."""
+    """One item for each run of text, each thinking block of this upstream, and each call."""
     items: list[Json] = []
     texts: list[Text | Refusal] = []
     for block in turn.blocks:
@@ -184,8 +184,8 @@ def _assistant(
 
 
 def _text_message(blocks: list[Text | Refusal]) -> list[Json]:
-    """A message of the model's. Words alone are plain content; a refusal needs the form with an id,
-    which follows from what was said.
+    """A message of the model. Text alone is plain content; a refusal needs the form with an id,
+    which is derived from the text.
     """
     if not blocks:
         return []
@@ -203,7 +203,7 @@ def _text_message(blocks: list[Text | Refusal]) -> list[Json]:
 
 
 def _thought(block: Thinking, target: TargetModel) -> Json | None:
-    """The reasoning item of a thought; None if another model had it, who alone can read it."""
+    """The reasoning item of a thinking block; None if another model made it."""
     signature = block.signature
     if signature is None or not readable(signature, "responses", target.origin):
         return None
@@ -214,7 +214,7 @@ def _thought(block: Thinking, target: TargetModel) -> Json | None:
 
 
 def _without_lone_thoughts(items: list[Json]) -> list[Json]:
-    """A thought has to stand before what it led to; one whose deed is gone is refused."""
+    """`items` without reasoning items that no output follows: the API refuses those."""
     kept: list[Json] = []
     for item in reversed(items):
         if item["type"] == "reasoning":

@@ -1,8 +1,8 @@
-"""A conversation, asked of an upstream that speaks Responses.
+"""Encode a conversation as a request to a Responses upstream.
 
-Nothing is left with the vendor: `store` is always false, and thinking comes back encrypted, for
-the caller to send again. Members that only OpenAI's models take, or only those that think, go to
-no other.
+Nothing is stored at the vendor: `store` is always false, and reasoning is returned encrypted, for
+the caller to send back. Members that only OpenAI's models accept, or only reasoning models, are
+sent to no others.
 """
 
 from hashlib import sha256
@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
-    """The request for `target.model`. Raises Problem for what this dialect cannot say."""
+    """The request for `target.model`. Raises Problem for what the dialect cannot express."""
     family = target.family
     openai = is_openai(family)
     dropped: list[str] = []
@@ -75,7 +75,7 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
 
 
 def _reasoning(conversation: Conversation, model: str, dropped: list[str]) -> dict[str, Any]:
-    """How much to think, and that it is to be seen; {} if nobody said anything."""
+    """The reasoning settings, with a visible summary; {} without any."""
     wanted = conversation.reasoning
     if wanted is None:
         return {}
@@ -118,7 +118,7 @@ def _sampling(
 
 
 def _text(conversation: Conversation, model: str) -> tuple[dict[str, Any], bool]:
-    """The member `text`, and whether the answer was asked for inside `{"value": ...}`."""
+    """The member `text`, and whether the answer is wrapped in `{"value": ...}`."""
     text: dict[str, Any] = {}
     wrapped = False
     if conversation.output is not None:
@@ -141,7 +141,7 @@ def _format(output: OutputFormat) -> tuple[dict[str, Any], bool]:
 
 
 def _short(id_: str) -> str:
-    """`id_`, or its digest if it is longer than OpenAI takes, or an address of mail."""
+    """`id_`, or its digest if it is longer than OpenAI accepts, or an email address."""
     if len(id_) <= _LONGEST_ID and "@" not in id_:
         return id_
     return sha256(id_.encode()).hexdigest()

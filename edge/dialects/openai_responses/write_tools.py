@@ -1,4 +1,4 @@
-"""The tools of a conversation as a Responses upstream takes them, and under which names."""
+"""Encode the tools of a conversation for a Responses upstream."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ Json = dict[str, Any]
 
 
 class ResponsesTools:
-    """How each tool is called upstream: in its definition, in the choice and in the history.
+    """The tools of one request: definitions, choice, and names in the history.
 
     Namespaces are flattened, since not every server knows them.
 
-    sent: what `restore` has to know of tools that changed. wrapped: those whose schema did.
+    sent: the changed tools, for `restore`. wrapped: names of tools with a wrapped schema.
     """
 
     def __init__(self, conversation: Conversation, dropped: list[str]) -> None:
@@ -35,11 +35,11 @@ class ResponsesTools:
         self._names: dict[str, str] = {}
         self._definitions: dict[str, Json] = {}
         self._references: dict[str, Json] = {}
-        """By full name: how a choice names the tool."""
+        """The form of a tool in a choice, by its full name."""
         self._most_calls: int | None = None
-        """Of hosted tools."""
+        """The forms of hosted tools."""
         self._left: set[str] = set()
-        """Hosted tools that stay behind."""
+        """Hosted tools that are left out."""
         for tool in conversation.tools:
             if tool.kind == "hosted":
                 self._host(tool, dropped)
@@ -47,12 +47,12 @@ class ResponsesTools:
                 self._define(tool)
 
     def _host(self, tool: Tool, dropped: list[str]) -> None:
-        """A tool the vendor runs; this one knows web search."""
+        """Add a hosted tool; this dialect has web search."""
         if tool.name == _WEB_SEARCH:
             self._definitions[_WEB_SEARCH] = _search(tool.raw or {}, dropped)
             self._references[_WEB_SEARCH] = {"type": _WEB_SEARCH}
             uses = (tool.raw or {}).get("max_uses")
-            if type(uses) is int and uses > 0:  # no other tool that the vendor runs crosses
+            if type(uses) is int and uses > 0:  # the only hosted tool that is translated
                 self._most_calls = uses
             return
         if self._choice is not None and self._choice.name == tool.name:
@@ -79,13 +79,13 @@ class ResponsesTools:
             if wrapped:
                 self.wrapped.add(name)
             definition["parameters"] = parameters
-            # Said in any case: what is not said is strict here.
+            # Always set: the default here is strict.
             definition["strict"] = bool(tool.strict) and is_strict(parameters)
         self._definitions[name] = definition
         self._references[full] = {"type": definition["type"], "name": name}
 
     def members(self) -> Json:
-        """The members of the body about tools; none when there are no tools."""
+        """The members of the body about tools; none without tools."""
         if not self._definitions:
             if self._choice is not None and self._choice.mode == "any" and self._left:
                 raise no_tool("none of the tools is available with this model")
@@ -136,7 +136,7 @@ class ResponsesTools:
 
 
 def _flat(form: Json | None) -> Json | None:
-    """The form of a custom tool's input; chats put a grammar one level deeper."""
+    """The input format of a custom tool; Chat nests a grammar one level deeper."""
     if form is not None and isinstance(form.get("grammar"), dict):
         return {"type": "grammar", **form["grammar"]}
     return form
@@ -148,7 +148,7 @@ def _search(raw: Json, dropped: list[str]) -> Json:
         tool["filters"] = {"allowed_domains": raw["allowed_domains"]}
     place = raw.get("user_location")
     if isinstance(place, dict):
-        where = place.get("approximate", place)  # as chats write it
+        where = place.get("approximate", place)  # Chat's form
         tool["user_location"] = {**where, "type": "approximate"}
     if raw.get("search_context_size"):
         tool["search_context_size"] = raw["search_context_size"]

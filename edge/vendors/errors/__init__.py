@@ -1,1 +1,1 @@
-"""Error bodies of vendors: causes, waits, members at fault."""
+"""Error bodies of vendors: cause, wait, member at fault."""

@@ -1,9 +1,9 @@
-"""What the body of an upstream's refusal says, whatever its shape.
+"""Parse the error body of an upstream, whatever its shape.
 
 Known shapes: OpenAI's and Anthropic's `{"error": {...}}`, Google's list of one, FastAPI's and
 pydantic's `{"detail": [...]}`, `{"message": ...}`, `{"code", "msg"}`, `{"errors": [...]}`, a
 provider's own body inside a reseller's (`error.metadata.raw`, JSON within a message), plain text.
-Only members that describe an error are read: many servers repeat the request beside it (`input`).
+Only members that describe an error are read: many servers repeat the request (`input`).
 """
 
 import re
@@ -19,10 +19,10 @@ from edge.requests.untyped_json import decode_any
 from .retry_after import duration
 
 _LONGEST = 2000
-"""Characters of one message; of a path, a tenth. Some servers repeat a whole request in one."""
+"""The most characters of one message, ten times those of a path. Some repeat a whole request."""
 _MOST_TEXT = 4000
 _MOST = 200
-"""Values that are looked at."""
+"""The most values that are read."""
 _DEEPEST = 8
 _MESSAGES = frozenset(
     (
@@ -48,11 +48,11 @@ _PART = re.compile(r"[A-Za-z_][\w-]*")
 
 
 class ErrorBody(msgspec.Struct):
-    """What an error body says.
+    """The parsed error body.
 
     messages: the texts, outermost first. codes: its codes, types and reasons, in lower case.
-    paths: of the members of the request it is about, as their own members say it.
-    wait: seconds to wait, None if there is no member for it. flagged: a moderation says why.
+    paths: of the request's members at fault, from members that name them.
+    wait: seconds to wait, None without such a member. flagged: a moderation refused it.
     """
 
     messages: list[str]
@@ -63,12 +63,12 @@ class ErrorBody(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """All messages, as far as they are read."""
+        """All messages that were read."""
         return "\n".join(self.messages)[:_MOST_TEXT]
 
 
 def read_error(body: bytes) -> ErrorBody:
-    """What `body` says. Never raises; of what is no JSON the beginning is the message."""
+    """Parse `body`. Never raises; text that is no JSON becomes the message."""
     error = ErrorBody([], set(), [])
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
     try:
@@ -126,7 +126,7 @@ class _Reading:
                 pass
             else:
                 return self.read(value, depth + 1)
-        if "%20" in text:  # as xAI writes some of them
+        if "%20" in text:  # xAI escapes some messages
             text = unquote(text)
         text = text[:_LONGEST].replace("\u2019", "'")
         if text and text not in self._error.messages:
@@ -134,7 +134,7 @@ class _Reading:
 
 
 def _joined(loc: list[Any]) -> str:
-    """A path of pydantic's in OpenAI's form; parts that are no name are tags of its own."""
+    """A pydantic path in OpenAI's form; parts that are no name are pydantic's tags."""
     path = ""
     for part in loc:
         if isinstance(part, int) and path:
@@ -145,7 +145,7 @@ def _joined(loc: list[Any]) -> str:
 
 
 def _texts(value: Any, depth: int) -> Iterator[str]:
-    """Every text of a body in which no member is known."""
+    """Every text of a body without known members."""
     if isinstance(value, str):
         yield value
     elif depth <= _DEEPEST:

@@ -1,8 +1,8 @@
-"""What an upstream's refusal is about, where its status does not say: by codes, then by words.
+"""The cause of an upstream's refusal, by its codes and words, if the status does not decide it.
 
-A status of 400 stands for many things: a key that is not valid (Gemini, xAI), a country that is not
-served, an unpaid bill, a model that is not loaded, too many tokens a minute. Words count only
-outside of quotes, since what is quoted may be the request's.
+A status of 400 has many causes: an invalid key (Gemini, xAI), an unsupported country, an unpaid
+bill, a model that is not loaded, too many tokens per minute. Words in quotes do not count, since
+they may be quoted from the request.
 """
 
 import re
@@ -78,7 +78,7 @@ _OPERATOR_WORDS = re.compile(
     r"|banned|terminated|not active)"
     r"|must be verified to|not authori[sz]ed to (?:perform|access|invoke|use)|access is denied"
     r"|explicit deny|operation not allowed|use case details have not been submitted"
-    # what the model needs of the server
+    # the server's set-up of the model
     r"|on-demand throughput|inference profile|provided model identifier"
     r"|(?:you )?(?:don't|do not) have access to the model|unable to access model"
     r"|api deployment for this resource|--enable-auto-tool-choice|--tool-call-parser"
@@ -98,7 +98,7 @@ _MODEL_WORDS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _UNVERIFIED = "must be verified to"
-"""OpenAI says so of organizations, and names the member that they may not use."""
+"""OpenAI's message about organizations; it names the member that they may not use."""
 _HEADER_WORDS = re.compile(
     r"\bheaders?\b[^.]{0,40}(?:too (?:large|long|big|many)|size|exceeds? )"
     r"|(?:large|long|big|many|size of) headers",
@@ -112,25 +112,26 @@ def _any(pattern: re.Pattern[str], codes: set[str]) -> bool:
 
 
 def unquoted(text: str) -> str:
-    """`text` without what stands in quotes."""
+    """`text` without quoted parts."""
     return _QUOTED.sub(" ", text)
 
 
 def is_rate(error: ErrorBody) -> bool:
-    """Whether it is a limit of requests or tokens in some time."""
+    """Whether the cause is a rate limit of requests or tokens."""
     if _any(_RATE_CODES, error.codes):
         return True
     return _RATE_WORDS.search(unquoted(error.text)) is not None
 
 
 def vetoes_overflow(error: ErrorBody) -> bool:
-    """Whether words of an overflow mean a limit in some time."""
+    """Whether words of a context overflow mean a rate limit."""
     return is_rate(error) or _QUOTA_WORDS.search(error.text) is not None
 
 
 def is_beyond_rate(error: ErrorBody) -> bool:
-    """Whether the request alone asks for more than the limit: it would never be let through, and
-    says nothing of those that ask for less (OpenAI and Groq: "Limit 6000, Requested 9000").
+    """Whether the request alone exceeds the rate limit ("Limit 6000, Requested 9000").
+
+    It can never succeed; smaller requests may.
     """
     found = _BEYOND.search(unquoted(error.text))
     if found is None:
@@ -140,28 +141,29 @@ def is_beyond_rate(error: ErrorBody) -> bool:
 
 
 def is_unpaid(error: ErrorBody) -> bool:
-    """Whether the operator has not paid."""
+    """Whether the operator's account is unpaid."""
     words = _UNPAID_WORDS.search(unquoted(error.text))
     return words is not None or _any(_UNPAID_CODES, error.codes)
 
 
 def is_filtered(error: ErrorBody) -> bool:
-    """Whether what the prompt says was declined."""
+    """Whether a content filter refused the prompt."""
     words = _FILTERED_WORDS.search(unquoted(error.text))
     return error.flagged or words is not None or _any(_FILTERED_CODES, error.codes)
 
 
 def is_operators(error: ErrorBody, at_fault: str | None) -> bool:
-    """Whether our key, account, region or model name is at fault, which the caller did not choose.
+    """Whether the operator's key, account, region or model name is at fault.
 
-    at_fault: the member of the request it is about, if it names one; the model's name is ours.
+    at_fault: the request's member that the refusal names, if any; the model's name is the
+    operator's.
     """
     if is_of_model(error, at_fault) or any(
         _any(codes, error.codes) for codes in (_OPERATOR_CODES, _UNPAID_CODES)
     ):
         return True
     text = unquoted(error.text)
-    if at_fault is not None:  # words about a member of the request are about that member
+    if at_fault is not None:  # the words describe that member
         return _UNVERIFIED in text
     return any(words.search(text) for words in (_OPERATOR_WORDS, _UNPAID_WORDS))
 

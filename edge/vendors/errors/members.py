@@ -1,8 +1,8 @@
-"""Which member of the request an upstream's refusal is about.
+"""Find the request's member that an upstream's refusal names.
 
 It is named in a member of its own (`param`, `loc`), at the head of the message
 ("messages.1.content.0: ..."), in quotes ("Unsupported parameter: 'seed'"), or bare ("unknown field
-seed"). What crosses to the caller is made of names that stand in its own request.
+seed"). The caller is shown only names that its own request has.
 """
 
 import re
@@ -34,7 +34,7 @@ _INVALID = re.compile(
 )
 _PARTS = re.compile(r"\.?[A-Za-z_][\w-]*|\.\d+|\[\d+\]")
 _ALWAYS = frozenset(("messages", "max_tokens", "model", "input"))
-"""Members an upstream may name although the caller left them out."""
+"""Members that an upstream may name although the caller left them out."""
 _KNOWN = frozenset(
     (
         *("messages", "role", "content", "type", "text", "name", "id", "input", "output"),
@@ -47,11 +47,11 @@ _KNOWN = frozenset(
         *("cache_control", "ttl", "budget_tokens", "effort", "verbosity", "include_usage"),
     )
 )
-"""Names of all dialects: one may be at fault because it is missing."""
+"""Names of all dialects: a missing member may be at fault."""
 
 
 def named(error: ErrorBody) -> Iterator[tuple[str, bool]]:
-    """Paths that the refusal names, the surest first; and whether it says that they are paths."""
+    """Paths in the refusal, the most reliable first; and whether they are marked as paths."""
     for path in error.paths:
         if _PATH.fullmatch(path):
             yield path, True
@@ -68,13 +68,14 @@ def named(error: ErrorBody) -> Iterator[tuple[str, bool]]:
 
 
 def root_of(path: str) -> str:
-    """The member of the body that `path` begins with."""
+    """The top-level member of `path`."""
     return path.partition(".")[0].partition("[")[0]
 
 
 def at_fault(error: ErrorBody, names: Mapping[str, Raw] | Mapping[str, str]) -> str | None:
-    """The path of the upstream's member that the refusal is about, as the upstream writes it; None
-    when it names none of `names`, nor one that every request has.
+    """The path of the upstream's member at fault, as the upstream writes it.
+
+    None if the refusal names neither one of `names` nor a member that every request has.
     """
     for path, sure in named(error):
         root = root_of(path)
@@ -86,8 +87,9 @@ def at_fault(error: ErrorBody, names: Mapping[str, Raw] | Mapping[str, str]) -> 
 
 
 def callers_path(path: str, fields: Mapping[str, Raw]) -> str:
-    """`path` for the caller whose request `fields` is: parts that neither stand in its request nor
-    belong to a dialect are the upstream's, and left out.
+    """`path` for the caller of `fields`: without parts that only the upstream knows.
+
+    A part stays if the request has it or a dialect defines it.
     """
     parts: list[str] = _PARTS.findall(path)
     held = bytes(fields.get(parts[0], b""))

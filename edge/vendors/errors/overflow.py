@@ -1,6 +1,6 @@
-"""An overflow of the context: how upstreams say it, and how clients expect to hear it.
+"""Context overflow: upstreams' messages, and the message that clients expect.
 
-Coding agents decide by the words whether to compact the conversation.
+Coding agents compact the conversation if they recognise the message.
 """
 
 import re
@@ -15,9 +15,9 @@ OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 TOO_LONG = re.compile(r"string too long", re.IGNORECASE)
-"""Of a prompt it is one, too."""
+"""An overflow too, if it is about the prompt."""
 _N = r"(?<!\d)(\d{1,15})(?!\d)"
-"""A number of tokens: more digits are none, and too many are more than Python reads."""
+"""A number of tokens; Python refuses to parse very long ones."""
 _SUM = re.compile(rf"{_N} \+ {_N} > {_N}", re.ASCII)
 _USED_OVER_MAX = re.compile(rf"{_N}\D{{0,20}}>\D{{0,20}}{_N}", re.ASCII)
 _MAX_THEN_USED = re.compile(
@@ -28,7 +28,7 @@ _COUNT = re.compile(r"(?<![\d,])\d[\d,]{2,18}(?![\d,]*\d)", re.ASCII)
 
 
 def overflow_message(text: str, dialect: Dialect) -> str:
-    """The words for the caller, with the numbers of `text`, what the upstream said."""
+    """The caller's message, with the numbers of `text`, the upstream's message."""
     if found := _SUM.search(text):
         used, more, most = found.groups()
         if dialect == "anthropic":

@@ -1,4 +1,4 @@
-"""What of an upstream's words may be seen: by operators in the log, by callers where disclosed."""
+"""Redact an upstream's messages: for the log, and for callers if disclosed."""
 
 import re
 
@@ -23,13 +23,14 @@ _MOST = 1000
 
 
 def redacted(text: str) -> str:
-    """`text` for the log, less what looks like a credential: upstreams echo them."""
+    """`text` for the log, without anything like a credential: upstreams echo them."""
     return _SECRET.sub(r"\1***", text)
 
 
 def disclosed(text: str) -> str:
-    """`text` for callers of an upstream with `disclose`: a line without credentials, addresses and
-    account ids, of at most 1000 characters.
+    """`text` for callers of an upstream with `disclose`, as one line of at most 1000 characters.
+
+    Credentials, addresses and account ids are removed.
     """
     line = " ".join(text[: 2 * _MOST].split())
     return _ADDRESS.sub("***", redacted(line))[:_MOST]

@@ -1,4 +1,4 @@
-"""How long an upstream asks to be left alone: in headers, in members of a body, in words."""
+"""The wait that an upstream asks for: in headers, members of a body, or words."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ _UNIX_MS = 10**12
 
 
 def retry_after(headers: Iterable[Header], now: float) -> int | None:
-    """Seconds to wait as the headers ask, from 1 to an hour; None when they do not say.
+    """Seconds to wait by the headers, from 1 to an hour; None without such headers.
 
     now: Unix seconds, for a date (RFC 9110, section 10.2.3). `retry-after-ms` goes before
     `retry-after`, as in the vendors' SDKs; without either, the reset of a used-up limit counts
@@ -53,7 +53,7 @@ def retry_after(headers: Iterable[Header], now: float) -> int | None:
 
 
 def wait_in(wait: float | None, text: str) -> int | None:
-    """Seconds to wait as a body asks: by `wait`, a member of it, else by the words of `text`."""
+    """Seconds to wait by a body: by its member `wait`, else by the words of `text`."""
     if wait is None:
         found = _WORDS.search(text)
         wait = duration(found[1]) if found else None
@@ -61,13 +61,13 @@ def wait_in(wait: float | None, text: str) -> int | None:
 
 
 def duration(value: Any) -> float | None:
-    """Seconds: of a number, of "1m2.5s" or "20 seconds", of Google's {"seconds": 20}."""
+    """Seconds of a number, of "1m2.5s" or "20 seconds", or of Google's {"seconds": 20}."""
     if isinstance(value, dict):
         value = value.get("seconds")
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(max(-1, min(value, _FAR)))  # JSON has integers that no float can be
+        return float(max(-1, min(value, _FAR)))  # JSON integers may exceed a float
     if not isinstance(value, str):
         return None
     plain = _number(value)
@@ -93,7 +93,7 @@ def _bounded(seconds: float) -> int:
 
 
 def _reset(values: Mapping[bytes, str], now: float) -> int | None:
-    """When the last of the limits that are used up begins again."""
+    """Seconds until the last of the exhausted limits resets."""
     waits: list[float] = []
     for name, value in values.items():
         found = _REMAINING.fullmatch(name)
