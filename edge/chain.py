@@ -293,7 +293,7 @@ LAYERS: tuple[Layer, ...] = (
             app,
             accounts=p.accounts,
             ledger_writer=p.ledger_writer,
-            quote=Quoter(p.catalog, p.plans).soon,
+            quote=Quoter(p.catalog, p.plans).quote,
         ),
     ),
     Layer(

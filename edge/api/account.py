@@ -1,6 +1,6 @@
-"""GET /v1/limits, /v1/usage and /v1/requests/{id}: what the caller may have and has used.
+"""GET /v1/limits, /v1/usage and /v1/requests/{id}: limits and usage of the caller's own key.
 
-Each is of the caller's own key alone; a request of another is answered as one that never was.
+A request of another key is answered as not found.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAUSE = 0.1
-"""Seconds in which another process brings a row to the ledger."""
+"""Seconds between two reads of the ledger for a row that is not there yet."""
 
 
 async def _nothing() -> None:
@@ -30,11 +30,11 @@ async def _nothing() -> None:
 
 
 class AccountApp:
-    """Answers by the endpoint: limits, usage or requests.
+    """Answers at /v1/limits, /v1/usage and /v1/requests/{id}.
 
-    flush: brings the rows of this process to the ledger. A client may ask for a request as soon
-        as it has the answer, a moment before its row is there.
-    patience: seconds to wait for such a row, wherever it is written.
+    flush: writes the pending rows of this process to the ledger. A client may ask for a request
+        before its row is written.
+    patience: seconds to wait for a row that any process writes.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AccountApp:
     async def _content(self, scope: Scope, exchange: Exchange) -> dict[str, Any]:
         principal = exchange.principal
         if principal is None:
-            raise Problem("missing_key", reason="nobody in particular asks")
+            raise Problem("missing_key", reason="no principal")
         if exchange.endpoint == "limits":
             return await self._usage_report.limits(principal)
         if exchange.endpoint == "usage":

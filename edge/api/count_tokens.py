@@ -1,15 +1,15 @@
-"""POST /v1/messages/count_tokens and /v1/responses/input_tokens: how much a prompt is.
+"""POST /v1/messages/count_tokens and /v1/responses/input_tokens: input tokens of a prompt.
 
-The model's upstream is asked, if it speaks the caller's dialect, and only its number is passed on.
-Everywhere else the estimate answers, which errs high:
+The model's upstream counts if it speaks the caller's dialect; only its number is passed on.
+Otherwise the answer is an estimate, which errs high:
 
-    upstream of another dialect     it has no counter that knows the caller's form
-    no such endpoint, or no count   404, 405, 501, or a 2xx that is no number; the upstream is then
-                                    not asked again for ten minutes
+    upstream of another dialect     its counter does not read the caller's request
+    no such endpoint, or no count   404, 405, 501, or a 2xx without a number; the upstream is not
+                                    asked again for ten minutes
     it fails, or refuses us         5xx, 401, 403, 429, unreachable, too slow: a prompt that counts
                                     too high makes a client compact early, an error makes it blind
 
-What is the caller's fault (400, 413, 422) is answered as it would be for the prompt itself.
+The caller's own errors (400, 413, 422) are answered as for the prompt itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ _UNCOUNTED: Mapping[Dialect, frozenset[str]] = {
 """Members of a prompt that its counter refuses."""
 _NO_ENDPOINT = (404, 405, 501)
 _NOT_FOR_CALLER = ("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable")
-"""Kinds of problems between the upstream and us, of which the caller need not hear."""
+"""Kinds of problems that an estimate answers, since the caller cannot solve them."""
 _MAX_BYTES = 64 << 10
 _REASON = 500
 """Characters of what an upstream said that a log line may hold."""
@@ -63,7 +63,7 @@ _decode = msgspec.json.Decoder(_Count).decode
 
 
 class _NoCounter(Exception):
-    """The upstream has no counter: `reason` tells how it showed."""
+    """The upstream has no counter. reason: what it answered instead."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -95,7 +95,7 @@ class CountingApp:
         self._recheck = recheck
         self._clock = clock
         self._without_counter: dict[tuple[str, str], float] = {}
-        """Until when not to ask, by upstream and endpoint: no more than were configured."""
+        """Time until which not to ask, by upstream and endpoint; bounded by the configuration."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
@@ -219,7 +219,7 @@ async def _read(response: Response) -> bytes:
 
 
 def _body(dialect: Dialect, fields: Fields, model: str, family: str, provider: Provider) -> bytes:
-    """What would be sent to be answered, less what only an answer needs."""
+    """The request for an answer, without the members that a counter refuses."""
     answered = PASSTHROUGH[dialect].prepare(fields, model, False, family=family)
     sent = decode_fields(provider.with_body_settings(answered, []))
     uncounted = _UNCOUNTED[dialect]
@@ -227,6 +227,6 @@ def _body(dialect: Dialect, fields: Fields, model: str, family: str, provider: P
 
 
 def _query(dialect: Dialect, scope: Scope) -> bytes:
-    """Only Anthropic clients put meaning in the query (`?beta=true`)."""
+    """The query to forward: `beta=true` of Anthropic clients."""
     beta = b"beta=true" in scope["query_string"].split(b"&")
     return b"beta=true" if beta and dialect == "anthropic" else b""

@@ -1,5 +1,5 @@
-"""The apps that answer, by the `handler` of an endpoint: at the bottom of the chain, and those of
-Responses a little above it."""
+"""The apps at the bottom of the chain, by the `handler` of an endpoint, and the layer of the
+Responses API."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -29,7 +29,7 @@ from .responses import ResponsesApp
 class Dispatcher:
     """Pass each request to the app of its codec, or of its handler where it has no codec.
 
-    others: those that have one beside `app`.
+    others: the apps by codec or handler; `app` serves the rest.
     """
 
     __slots__ = ("_others", "app")
@@ -39,7 +39,7 @@ class Dispatcher:
         self._others = others
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """The awaitable of that app: no frame of this one stays on the way of a stream."""
+        """Return the awaitable of that app, so that a stream resumes no frame of this one."""
         if scope["type"] != "http":
             return self.app(scope, receive, send)
         row: Endpoint = exchange_of(scope).row
@@ -72,8 +72,11 @@ def handlers(
     account: ASGIApp,
     max_answer: int = 256 << 20,
 ) -> Dispatcher:
-    """The bottom. account: answers callers about themselves. max_answer: bytes of an unstreamed
-    answer."""
+    """The apps at the bottom of the chain.
+
+    account: answers at the endpoints of the caller's own account. max_answer: bytes of an
+    unstreamed answer.
+    """
     server = settings.server
 
     def seal(owner: str, payload: bytes) -> str:
@@ -120,9 +123,9 @@ def responses_layer(
     sealing: Sealing,
     estimator: Estimator,
 ) -> Callable[[ASGIApp], ResponsesLayer]:
-    """What is put around all that weighs or answers a request of the Responses API.
+    """Make the layer that adds the state of the Responses API.
 
-    responses: None where no answers are kept.
+    responses: None if no answers are kept.
     """
 
     def around(app: ASGIApp) -> ResponsesLayer:

@@ -1,4 +1,4 @@
-"""What is answered without a key: health, metrics and the front page. A small Starlette app."""
+"""Health, metrics, status and the front page: a Starlette app that needs no key."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,8 +35,11 @@ def health_app(
     status: Callable[[], Awaitable[dict[str, Any]]],
     fleet: Callable[[], Fleet],
 ) -> ASGIApp:
-    """The app beside the forwarder. `unready` says why new work is not wanted, nothing when it is;
-    `status` what there is to know of all workers, `fleet` how many of them there are."""
+    """Make the app.
+
+    unready: the reason why /readyz answers 503; empty when the worker is ready.
+    status: the status of all workers. fleet: how many workers are wanted, alive and ready.
+    """
     templates = Jinja2Templates(_TEMPLATES)
     networks = settings.server.ops_networks
     proxies = settings.server.trusted_proxies
@@ -110,7 +113,7 @@ def health_app(
 
 
 def _base(request: Request, settings: Settings) -> str:
-    """The base URL as callers have to write it, without /v1."""
+    """The base URL that callers use, without /v1."""
     server = settings.server
     if server.public_url is not None:
         return server.public_url
@@ -119,11 +122,12 @@ def _base(request: Request, settings: Settings) -> str:
 
 
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
-"""By any of these a proxy says that the request is another's."""
+"""Headers by which a proxy names the client that it forwards for."""
 
 
 def _is_from_unknown_proxy(scope: Scope, trusted: Sequence[Network]) -> bool:
-    """Whether a proxy that nobody named says it forwards: the address we know is then its own."""
+    """Whether a proxy outside `trusted_proxies` forwards the request: its address is not the
+    client's."""
     if all(header(scope, name) is None for name in _FORWARDED):
         return False
     peer = scope.get("client")
@@ -131,5 +135,5 @@ def _is_from_unknown_proxy(scope: Scope, trusted: Sequence[Network]) -> bool:
 
 
 async def _answer(request: Request, problem: Any) -> Any:
-    """A Problem is itself what Starlette wants here: something to call with scope and send."""
+    """Return `problem`, which is an ASGI app and so a response to Starlette."""
     return problem

@@ -1,6 +1,6 @@
-"""GET /v1/models and /v1/models/{id}: what the key may use, in the caller's dialect.
+"""GET /v1/models and /v1/models/{id}: the models that the key may use.
 
-One object carries the members of both vendors, inside an envelope of both, so either SDK reads it
+Each object and its envelope carry the members of both vendors, so that either SDK reads them
 (field sources: OpenAI API reference, "List models"; Anthropic API reference, "List Models").
 Prices are decimal strings in credits per million tokens, and per call of a hosted tool.
 """
@@ -25,7 +25,7 @@ _LONGEST_PAGE = 1000
 
 
 class ModelsApp:
-    """Answer from the catalog, which is in memory."""
+    """Answers /v1/models from the catalog."""
 
     def __init__(self, catalog: Catalog, brand: str) -> None:
         self._catalog = catalog
@@ -54,7 +54,7 @@ class ModelsApp:
     def _page(
         self, models: list[Model], query: dict[str, list[str]], exchange: Exchange
     ) -> dict[str, Any]:
-        """All models for OpenAI callers, who know no pages; a page for Anthropic's."""
+        """All models for OpenAI callers, whose API has no pages; a page for Anthropic callers."""
         more = False
         if exchange.dialect == "anthropic":
             ids = [model.id for model in models]

@@ -1,1 +1,1 @@
-"""A request's way to an upstream and back."""
+"""Forwarding of requests to upstreams, and of their answers to clients."""

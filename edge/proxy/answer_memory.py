@@ -1,14 +1,14 @@
-"""Whole answers of upstreams, of which a large one takes several times its size in memory.
+"""Memory of unstreamed answers: large ones are read one at a time, and sent within a bound.
 
-Theory of operation. Ten thousand short texts are embedded in a hundred megabytes of numbers, so a
-caller can have large answers made, many at once, and not read them. Therefore
+Theory of operation. The embeddings of ten thousand short texts take a hundred megabytes, so a
+caller can request many large answers at once and not read them. Therefore:
 
-    small     up to `FREE` bytes: nothing here costs anything
-    large     one at a time is read and made ready (the turn); the others wait, and their sockets
-              are not read. It is sent in pieces, each when the one before has been taken, and
-              counts until the last one has. The turn passes on once it is being sent
-    no room   answers being sent are waited for; one whose client takes nothing, or too little, is
-              cut, but only while another waits for the room
+    small     up to `FREE` bytes: not counted
+    large     one at a time is read and translated (the turn); the others wait, and their sockets
+              are not read. It is sent in pieces and counted until the last one is taken. The turn
+              ends when sending begins
+    no room   a large answer waits for those being sent. One whose client takes nothing, or too
+              little, is cut, but only while another waits
 
 Steps on large answers are done beside the event loop (`aside`).
 """
@@ -19,20 +19,20 @@ from middlewares.asgi import Send
 from middlewares.shared import Shared
 
 FREE = 1 << 20
-"""Bytes of an answer that is small."""
+"""Bytes up to which an answer is small."""
 LARGE = 256 << 10
-"""Bytes from which on an answer is read beside the event loop."""
+"""Bytes from which on an answer is translated in a thread."""
 MAX_ANSWER = 32 << 20
-"""Bytes of an answer that is not streamed."""
+"""Bytes of an unstreamed answer."""
 MAX_VECTORS = 64 << 20
 """Bytes of the same at /v1/embeddings."""
 LEAST_TAKEN = 256 << 10
 """Bytes a second at which a client must take a large answer while others wait for its room."""
 STALLED = 5.0
-"""Seconds for which it may take nothing meanwhile."""
+"""Seconds in which it may take nothing meanwhile."""
 _PIECE_BYTES = 256 << 10
 _CHECK_SECONDS = 0.5
-"""Seconds between two looks at who takes nothing, while an answer waits for room."""
+"""Seconds between two checks for slow clients, while an answer waits for room."""
 
 
 class AnswerMemory(Shared):
@@ -69,29 +69,30 @@ class AnswerMemory(Shared):
 
 
 ANSWER_MEMORY = AnswerMemory()
-"""Of this process."""
+"""The memory of this process."""
 
 
 class HeldAnswer:
-    """One answer, from its first byte until its client has it: to be closed then."""
+    """One answer, from its first byte until its client has it. Close it then."""
 
     _task: asyncio.Task[object] | None = None
     _began = _moved = 0.0
     _cut = False
     size = 0
-    """Bytes; 0 of a small one."""
+    """Bytes; 0 for a small answer."""
 
     def __init__(self, memory: AnswerMemory = ANSWER_MEMORY) -> None:
         self._memory = memory
 
     def close(self) -> None:
-        """Its client has it, or will not get it."""
+        """Release its memory."""
         if self.size:
             self._memory._leave(self)
             self._memory._sending.pop(self, None)
 
     async def grow(self, size: int) -> None:
-        """So many bytes have come, see `read_all`: a large one waits here for its turn and room."""
+        """Note that `size` bytes have come (see `read_all`). A large answer waits for its turn and
+        room."""
         if size <= FREE:
             return
         if not self.size:
@@ -100,7 +101,7 @@ class HeldAnswer:
         await self._memory._wait_for_room(size)
 
     async def send(self, send: Send, body: bytes) -> bool:
-        """Send a large `body`, whose start has been sent; whether all of it was."""
+        """Send a large `body` after its start. Returns whether all of it was sent."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self.size = len(body)
@@ -117,18 +118,18 @@ class HeldAnswer:
         except asyncio.CancelledError:
             if not self._cut or self._task is None or self._task.uncancel():
                 raise
-            return False  # fewer bytes than were announced: the server closes the connection
+            return False  # the server closes the connection, since bytes are missing
         finally:
             self._task = None
         return True
 
     def is_slow(self, now: float) -> bool:
-        """Whether its client takes too little. now: of the loop's clock."""
+        """Whether its client takes too little. now: time of the event loop."""
         due = self._began + STALLED + self.size / LEAST_TAKEN
         return now > min(due, self._moved + STALLED)
 
     def cut(self) -> None:
-        """Send no more of it."""
+        """Cancel the sending."""
         if self._task is not None and not self._cut:
             self._cut = True
             self._task.cancel()

@@ -1,17 +1,17 @@
-"""One attempt at one target: open the upstream response, pass it on. Returns or raises Problem.
+"""One attempt at one target: open the upstream response and send it to the client.
 
 Theory of operation. An attempt goes through these phases:
 
     connecting   `Upstream.open` until the head is there
-    holding      frames are read but not sent, until the first content; a failure here still has
-                 its true status and leaves no trace
+    holding      frames are read but not sent, until the first content; a failure here is still
+                 answered with its own status, or by another target
     streaming    the head has left; each upstream read becomes at most one `send`; a failure is an
                  error event and then the end
-    ended        one way or another, the upstream response is closed in one `finally`
+    ended        the upstream response is closed in one `finally`
 
-If nothing has come after `hold` seconds the head leaves early with a ping, and holding goes on
-behind it. A client that leaves ends any phase (see `watchdog`), unless its principal's upstreams
-are drained (`Exchange.on_hangup`): then what comes is counted, and sent nowhere.
+After `hold` seconds without content the head is sent early with a ping, and holding goes on. A
+client that disconnects ends any phase (see `watchdog`), unless the upstream is drained
+(`Exchange.on_hangup`): then the rest of its answer is counted, and not sent.
 """
 
 from asyncio import CancelledError
@@ -53,7 +53,7 @@ class AttemptLimits(msgspec.Struct, frozen=True):
 
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
-    drain: seconds an upstream may go on after its client has left, where it is drained.
+    drain: seconds a drained upstream may go on after its client has disconnected.
     max_answer, max_vectors: bytes of an unstreamed answer, and of one at /v1/embeddings.
     max_stream: bytes that are read of a translated stream.
     """
@@ -67,7 +67,7 @@ class AttemptLimits(msgspec.Struct, frozen=True):
 
 
 class UpstreamAttempt:
-    """One attempt. record: what is known of it later."""
+    """One attempt. record: its row in the log and the ledger."""
 
     __slots__ = ("_exchange", "_limits", "_provider", "_record", "_translator")
 
@@ -86,9 +86,10 @@ class UpstreamAttempt:
         self._limits = limits
 
     async def run(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
-        """Give the client the answer of `opening`; return when it has it, or has left.
+        """Send the answer of `opening` to the client. Returns when it is sent, or the client has
+        disconnected.
 
-        Raises Problem for a failure of the upstream, which the client has seen nothing of unless
+        Raises Problem for a failure of the upstream. Nothing of it was sent to the client unless
         `Exchange.first_content` is set.
         """
         exchange, record = self._exchange, self._record
@@ -173,7 +174,7 @@ class UpstreamAttempt:
     async def _read_answer(
         self, opening: Awaitable[Response], receive: Receive, held: HeldAnswer
     ) -> bytes:
-        """The caller's body of a whole answer. A client that has left meanwhile is the outcome."""
+        """The client's body of an unstreamed answer. A disconnect meanwhile sets the outcome."""
         exchange = self._exchange
         vectors = exchange.row.codec == "embeddings"
         max_bytes = self._limits.max_vectors if vectors else self._limits.max_answer
@@ -190,7 +191,7 @@ class UpstreamAttempt:
             finally:
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
-            # Inside: a client that has left is no reason to ask another target.
+            # Inside the watchdog: after a disconnect no other target is tried.
             if len(body) < LARGE:
                 return _translate_answer(exchange, self._translator, body)
             step = partial(_translate_answer, exchange, self._translator, body)
@@ -198,8 +199,8 @@ class UpstreamAttempt:
             return await run_to_completion(step)
 
     def _on_disconnect(self) -> None:
-        """The client has gone, and the upstream is drained."""
-        self._exchange.outcome = "hung_up"  # also if we have to stop before it is drained
+        """Set the outcome when the client disconnects and the upstream is drained."""
+        self._exchange.outcome = "hung_up"  # also if the drain is cut short
 
     async def _run_stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
         exchange, translator, limits = self._exchange, self._translator, self._limits
@@ -225,7 +226,8 @@ class UpstreamAttempt:
         await stream.finish()
 
     def _remaining_hold(self) -> float:
-        """Seconds the status may still be held, over all attempts; silence after it has left."""
+        """Seconds the status may still be held, over all attempts; the ping interval once it is
+        sent."""
         exchange = self._exchange
         if exchange.headers_sent_early:
             return self._limits.keep_alive
@@ -239,7 +241,7 @@ class UpstreamAttempt:
 
 
 def _translate_answer(exchange: Exchange, translator: Translator, body: bytes) -> bytes:
-    """The caller's body of a whole answer; what it used is noted. Raises UpstreamError."""
+    """The client's body of an unstreamed answer. Sets its usage. Raises UpstreamError."""
     body, usage, exchange.usage_reported = translator.finish_body(
         whole_answer(body, translator.dialect)
     )
@@ -249,7 +251,8 @@ def _translate_answer(exchange: Exchange, translator: Translator, body: bytes) -
 
 
 def _too_many_vectors(exchange: Exchange, reason: str, max_bytes: int) -> Problem:
-    """They were asked for and made, so their input is charged, and their target is well."""
+    """The problem of an embeddings answer over the limit. Its input is charged, and its target does
+    not count as failed."""
     exchange.usage = Usage(input=exchange.estimate)
     return Problem(
         "request_too_large",
@@ -262,9 +265,8 @@ def _too_many_vectors(exchange: Exchange, reason: str, max_bytes: int) -> Proble
 
 
 def _clear_tracebacks(raised: BaseException) -> None:
-    """Drop the tracebacks of `raised` and its causes. Some frames there hold what they raise: with
-    its traceback, which holds them, each failed request would stay, body and all, until the next
-    full garbage collection.
+    """Drop the tracebacks of `raised` and its causes. Their frames refer to the exception, and the
+    cycle would keep the request and its body until the next full garbage collection.
     """
     chain: BaseException | None = raised
     while chain is not None:

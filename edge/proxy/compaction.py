@@ -1,17 +1,17 @@
-"""POST /v1/responses/compact: by the upstream's own endpoint, by translation where it has none."""
+"""POST /v1/responses/compact: by the upstream's endpoint, else by a translated summary."""
 
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import exchange_of
 from middlewares.problem import Problem
 
 _NO_ENDPOINT = (404, 405, 501)
-"""What an upstream answers that lacks an endpoint."""
+"""Statuses of an upstream that lacks the endpoint."""
 
 
 class CompactionForwarder:
-    """Ask an upstream that lacks the endpoint a second time, for a summary.
+    """Forwards a compaction; asks an upstream that lacks the endpoint for a summary instead.
 
-    native: a forwarder by which bytes pass. translated: one by which they do not.
+    native: a forwarder that passes bytes. translated: one that translates.
     """
 
     def __init__(self, native: ASGIApp, translated: ASGIApp) -> None:

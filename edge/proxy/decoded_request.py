@@ -1,4 +1,4 @@
-"""A caller's request in the neutral form: decoded once per exchange, written once per target."""
+"""Requests in the neutral form: decoded once per exchange, written once per target."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from middlewares.exchange import Exchange
 
 
 class DecodedRequest(Struct, frozen=True, eq=False):
-    """One request of a caller. Nothing in it changes: every target gets the same.
+    """One decoded request. Nothing changes it: it is written for every target.
 
     fields: the members that it was decoded from.
-    weight: what its input tokens are estimated by.
+    weight: the basis of its token estimate.
     """
 
     fields: Fields
@@ -25,10 +25,10 @@ class DecodedRequest(Struct, frozen=True, eq=False):
 def decoded_once(
     exchange: Exchange, decode: Callable[[Fields], Conversation], fields: Fields
 ) -> DecodedRequest:
-    """`fields` decoded, or what an earlier attempt of `exchange` made of the same `fields`.
+    """Decode `fields`, or return the result of an earlier attempt of `exchange`.
 
-    It is kept only where another attempt may follow: it can take more memory than the body. Raises
-    Problem, and RecursionError for what is nested too deeply.
+    The result is kept only if another attempt may follow: it can take more memory than the body.
+    Raises Problem, and RecursionError for a body that is nested too deeply.
     """
     kept = exchange.decoded
     if isinstance(kept, DecodedRequest) and kept.fields is fields:

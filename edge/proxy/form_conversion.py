@@ -1,8 +1,8 @@
-"""A whole answer as the stream of its dialect, and the answer that a stream makes.
+"""Convert a whole answer to a stream of its dialect, and a stream to a whole answer.
 
-For upstreams that answer in the form that was not asked for. Both go through the neutral events of
-the dialect; what the upstream counted is taken over in its own words, since some of it has a price
-and is not in the words of the other form.
+For upstreams that answer in the form that was not requested. Both conversions go through neutral
+events. The upstream's usage is copied as it is, since it can have priced members that the neutral
+form lacks.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 def body_of_stream(stream: bytes, dialect: Dialect) -> bytes:
-    """The body of the answer that a whole `stream` of `dialect` makes. Raises UpstreamError."""
+    """Convert a whole `stream` of `dialect` to a body. Raises UpstreamError."""
     reader = UPSTREAMS[dialect].reader()
     splitter, joiner = sse.Splitter(len(stream)), CharacterJoiner()
     block = joiner.join(splitter.split(stream) + splitter.rest() + b"\n\n") + joiner.rest()
@@ -41,12 +41,12 @@ def body_of_stream(stream: bytes, dialect: Dialect) -> bytes:
     if reply.failed is not None:
         raise UpstreamError.by(reply.failed)
     made = decode_fields(_writer(dialect, stream=False).encode_body(reply))
-    events = map(_fields_of, sse.split(block))  # a million may be: one at a time
+    events = map(_fields_of, sse.split(block))  # one at a time: there may be a million
     return encode({**made, **(_response(events) if dialect == "responses" else _counts_of(events))})
 
 
 def stream_of_body(body: bytes, dialect: Dialect) -> bytes:
-    """The stream in which `dialect` gives the whole answer `body`. Raises UpstreamError."""
+    """Convert the whole answer `body` to a stream of `dialect`. Raises UpstreamError."""
     events = UPSTREAMS[dialect].read(body)
     for event in events:
         if isinstance(event, Failed):
@@ -74,8 +74,8 @@ def _writer(dialect: Dialect, *, stream: bool) -> Writer:
 
 
 def _counts_of(events: Iterable[Fields]) -> Fields:
-    """What the upstream counted, and at which tier. A later count goes before an earlier one, but
-    for what it does not tell.
+    """The usage and the service tier that the upstream reported. Later figures replace earlier
+    ones, unless they are null or 0.
     """
     usage: Fields = {}
     counts: Fields = {}
@@ -90,7 +90,7 @@ def _counts_of(events: Iterable[Fields]) -> Fields:
 
 
 def _response(events: Iterable[Fields]) -> Fields:
-    """The finished response of a stream, with the items that are done where it holds none."""
+    """The finished response of a stream; its output from the finished items if it has none."""
     response: Fields = {}
     done: list[msgspec.Raw] = []
     for fields in events:
@@ -107,7 +107,7 @@ def _response(events: Iterable[Fields]) -> Fields:
 
 
 def _with_counts(event: bytes, counts: Fields, hosted: list[msgspec.Raw]) -> bytes:
-    """`event` with `counts` in place of its own count, if it has one."""
+    """`event` with its usage replaced by `counts`, if it has one."""
     parsed = sse.parse(event)
     fields = _fields_of(event)
     response = _object(fields.get("response"))

@@ -1,7 +1,7 @@
 """The forwarder: the ASGI app at the bottom of the chain.
 
 It prepares the upstream request of one candidate and makes one attempt (`edge.proxy.attempt`).
-Which bytes go up and which come down is decided by the translator (`edge.proxy.translate`).
+The translator (`edge.proxy.translate`) makes the bytes of the request and of the answer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,19 +29,18 @@ from .upstream_request import open_response
 
 
 class Forwarder:
-    """Answer an exchange from one target: `Exchange.candidate`.
+    """Answers an exchange from one target: `Exchange.candidate`.
 
-    A failure before the first content is raised as a Problem, and leaves the exchange so that it
-    can be tried elsewhere.
+    Raises Problem for a failure before the first content; another target can be tried then.
 
     hold: seconds the status line of a stream is held for its first content.
     keep_alive: seconds of silence on a stream after which a ping is sent.
-    max_answer: bytes an unstreamed answer may have, and what is read of a translated stream.
-    clients: by codec, how callers speak.
-    estimator: of input tokens, for answers that must tell them before the upstream does.
-    drain: seconds an upstream may go on after its client has left, where it is drained.
-    learned: what targets were found not to take.
-    allow_passthrough: whether bytes may pass where both sides speak the same dialect.
+    max_answer: bytes of an unstreamed answer, and of a translated stream.
+    clients: the caller's side of each codec.
+    estimator: of input tokens, for answers that state them before the upstream does.
+    drain: seconds a drained upstream may go on after its client has disconnected.
+    learned: corrections that targets are known to need.
+    allow_passthrough: whether bytes pass when both sides speak the same dialect.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class Forwarder:
             spelled=translator.spelled,
             learned=self._learned,
         )
-        del request, prepared  # a prompt can be megabytes; its last holder is now what sends it
+        del request, prepared  # a prompt can be megabytes: only the sender holds it now
         attempt = UpstreamAttempt(exchange, record, translator, provider, self._limits)
         await attempt.run(opening, receive, send)
         self._learn(exchange)
@@ -107,7 +106,7 @@ class Forwarder:
     def _prepare(
         self, exchange: Exchange, candidate: ModelCandidate, provider: Provider, scope: Scope
     ) -> tuple[Translator, Request]:
-        """What is sent to `candidate`, and how its answer comes back. Raises Problem."""
+        """The request for `candidate`, and the translator of its answer. Raises Problem."""
         target, prices = candidate.target, candidate.prices
         translator = translator_for(
             exchange,
@@ -150,7 +149,7 @@ class Forwarder:
 
 
 def _charge_last_attempt(exchange: Exchange) -> None:
-    """Charge the attempt that failed for what its upstream reported, and forget it."""
+    """Charge the failed attempt for the usage it reported, and reset the exchange for another."""
     if exchange.usage is not None:
         last = exchange.attempts[-1]
         last.usage, exchange.usage = exchange.usage, None
@@ -163,14 +162,14 @@ def _charge_last_attempt(exchange: Exchange) -> None:
 
 
 def _query(exchange: Exchange, translator: Translator, scope: Scope) -> bytes:
-    """Only Anthropic clients put meaning in the query (`?beta=true`)."""
+    """The query to forward: `beta=true` between Anthropic clients and upstreams."""
     if exchange.dialect != "anthropic" or translator.dialect != "anthropic":
         return b""
     return b"beta=true" if b"beta=true" in scope["query_string"].split(b"&") else b""
 
 
 def _forwarded(exchange: Exchange, translator: Translator, scope: Scope) -> Iterable[Header]:
-    """Headers mean something only where both sides speak the same dialect."""
+    """The headers to forward: the caller's if both sides speak the same dialect."""
     return forwarded_headers(
         translator.dialect, scope["headers"] if exchange.dialect == translator.dialect else ()
     )

@@ -1,4 +1,4 @@
-"""Read what the client asks for: the body once, and of it only the members we act on."""
+"""Request intake: read the body once, decode the members that the gateway uses, find the model."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -27,7 +27,7 @@ _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
 MAX_MEMBERS = 1000
-"""No dialect has a hundred; a body full of them takes twenty times its size in memory."""
+"""No dialect has a hundred; a body of many members takes twenty times its size in memory."""
 MAX_NAME = 256
 MAX_MODELS = 16
 _EMPTY_VALUES = (b"null", b"[]", b'""')
@@ -37,7 +37,7 @@ _CONTENT_HEADERS = frozenset((b"content-type", b"content-encoding"))
 
 
 _READABLE_BODIES = frozenset(("json", "none"))
-"""Kinds of bodies that this layer reads, or that need no reader. A new kind begins here."""
+"""Kinds of bodies that this layer reads, or that need no reader. Add a new kind here."""
 
 
 def check_bodies(endpoints: Sequence[Endpoint]) -> None:
@@ -51,10 +51,10 @@ check_bodies(ENDPOINTS)
 
 
 class IntakeMiddleware:
-    """Read the body within its bounds and find out which model is asked for.
+    """Read the body within its bounds and find the model.
 
-    limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts what is held.
-    endpoints: all those whose requests come here.
+    limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts bytes held.
+    endpoints: those whose requests pass this layer.
 
     Reads:   row, dialect, client, principal
     Writes:  body_read, fields, whole, upload, model, models, resolved, stream, large, size,
@@ -127,14 +127,14 @@ class IntakeMiddleware:
             else:
                 self._read(exchange, body)
             exchange.upload = upload
-            del body  # the exchange holds what it is made of, until that is sent
+            del body  # the exchange holds its members until they are sent
             await self.app(scope, receive, send)
         finally:
             if upload.size:
                 upload.close()
 
     def _read(self, exchange: Exchange, body: bytes) -> None:
-        """What the body asks for. Raises Problem."""
+        """Set the members, the model and the estimate of the exchange. Raises Problem."""
         fields = _members(body)
         if not FEW.isdisjoint(fields):
             check_few(fields)
@@ -147,7 +147,7 @@ class IntakeMiddleware:
         exchange.size, exchange.estimate, exchange.media = self._estimate_body(entry, body, who)
 
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
-        """The same, with what takes long beside the event loop."""
+        """The same for a large body, with long steps in a thread."""
         fields, exchange.whole = await run_in_thread(partial(_members_of_large, exchange.row, body))
         entry = self._resolve(exchange, fields).entry
         principal = exchange.principal
@@ -156,11 +156,11 @@ class IntakeMiddleware:
         exchange.size, exchange.estimate, exchange.media = await run_in_thread(estimating)
 
     def _resolve(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
-        """The model that the members ask for, and how. Raises Problem."""
+        """Find the model, and set the members of the exchange. Raises Problem."""
         row: Endpoint = exchange.row
         streamed = row.streams
         if "models" in fields:
-            named = _models(fields)  # no upstream may read them
+            named = _models(fields)  # not sent to upstreams
             if streamed:
                 exchange.models = named
         exchange.model = model = _string(fields, "model")
@@ -186,7 +186,7 @@ class IntakeMiddleware:
         return found
 
     def _find_model(self, exchange: Exchange, name: str, param: str) -> Model:
-        """The model of that name. Raises Problem where there is none for this principal."""
+        """The model of that name. Raises Problem if this principal has none."""
         model = self._catalog.find(name)
         principal = exchange.principal
         if model is None:
@@ -258,7 +258,7 @@ def _string(fields: dict[str, msgspec.Raw], name: str) -> str:
 
 
 def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
-    """The caller's own order, taken out of `fields`: upstreams do not know that member."""
+    """Remove `models` from `fields`, since upstreams do not know it, and return its names."""
     raw = fields.pop("models")
     what = f"an array of up to {MAX_MODELS} names of models"
     try:

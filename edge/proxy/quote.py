@@ -1,6 +1,6 @@
-"""What a request may cost at most, before it is made.
+"""Quotes: the most that a request can cost, before it is sent.
 
-Theory of operation. Two figures of the input are kept apart:
+Theory of operation. There are two figures of the input:
 
     input        the estimate: what the text and the media that can be seen are worth. Rates take
                  it, and an answer that its upstream does not count is charged by it.
@@ -8,9 +8,8 @@ Theory of operation. Two figures of the input are kept apart:
                  asks for something that only the upstream sees (`edge.requests.unseen_input`).
 
 The output is the bound that the upstream is sent (`edge.requests.output_limit`), else the most
-that the model, or
-any model that may serve instead, can make. What is priced apart (`edge.billing.surcharges`) is in
-the price of the bill, and in its calls of hosted tools.
+that the model, or any model that may serve instead, can make. Surcharges
+(`edge.billing.surcharges`) are in the price of the quote, and in its calls of hosted tools.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -38,7 +37,7 @@ from middlewares.limits import OnHangup
 from middlewares.pricing import Price
 
 _CONTEXT = 200_000
-"""Tokens that a model reads at most whose catalog entry does not say."""
+"""The context of a model whose catalog entry does not state it."""
 
 
 class _ModelLimits(msgspec.Struct, frozen=True):
@@ -58,21 +57,21 @@ class _ModelLimits(msgspec.Struct, frozen=True):
 
 
 class Quoter:
-    """Bills of exchanges, from the catalog and the terms of their principals."""
+    """Makes the quotes of exchanges, from the catalog and the plans of their principals."""
 
     def __init__(self, catalog: Catalog, plans: Plans) -> None:
         self._catalog = catalog
         self._plans = plans
         self._limits_by_model: dict[str, _ModelLimits] = {}
 
-    def soon(self, exchange: Exchange) -> Quote | Awaitable[Quote | None] | None:
-        """The bill, which a large body has to be awaited for."""
+    def quote(self, exchange: Exchange) -> Quote | Awaitable[Quote | None] | None:
+        """The quote, or an awaitable of it for a large body."""
         if exchange.large:
             return run_in_thread(partial(self, exchange))
         return self.__call__(exchange)  # by its name, which costs less
 
     def __call__(self, exchange: Exchange) -> Quote | None:
-        """The bill; None for what costs nothing by its nature.
+        """The quote; None for an endpoint that is free.
 
         Raises Problem (`Plans.limits`, and for a tier that has no price).
         """
@@ -90,7 +89,7 @@ class Quoter:
         budget = self._plans.limits(principal).budget
         price, hosted = limits.price, 0
         asked = requested_tiers(fields)
-        if asked:  # of all that the caller named: one that fails may stand before one that costs
+        if asked:  # of all named models: any of them may be the one that is charged
             for one in (model, *exchange.resolved[1:]):
                 if one.prices is not None:
                     check_tiers(asked, one.prices)
@@ -126,7 +125,7 @@ class Quoter:
         )
 
     def _limits(self, model: Model, named: Sequence[Model]) -> _ModelLimits:
-        """The limits of all that may serve `model`, or what the caller has named."""
+        """The limits over all models that may serve the request."""
         if not named and (known := self._limits_by_model.get(model.entry)) is not None:
             return known
         others = named or filter(None, map(self._catalog.find, model.fallbacks))
@@ -144,13 +143,13 @@ class Quoter:
             added={name: raw for one in models for name, raw in one.added.items()},
             hour_is_dearer=price.cache_write_1h > max(price.input, price.cache_write),
         )
-        if not named and not model.entry.endswith("*"):  # whose targets are named by its callers
+        if not named and not model.entry.endswith("*"):  # callers name the targets of those
             self._limits_by_model[model.entry] = limits
         return limits
 
 
 def _unbounded_output(model: Model) -> int:
-    """Tokens of an answer that nothing bounds: Claude models are then sent the most they take."""
+    """Tokens of an answer without a bound: Claude models are then sent their maximum."""
     if model.max_output is not None:
         return model.max_output
     names = map(model.family_of, model.targets)

@@ -1,14 +1,14 @@
-"""Answers in another form than was asked for.
+"""Detect answers in another form than requested: a stream for a body, or a body for a stream.
 
-A streamed request is answered by an event stream, and most upstreams say so. Where the content type
-says something else, or nothing, the first bytes decide:
+Most upstreams label an event stream as such. If the content type is another, or is missing, the
+first bytes decide:
 
-    a line of an event stream   it is one
+    a line of an event stream   it is an event stream
     a JSON object               an error, or a whole answer, which is read to its end and then
-                                passed on as the stream it should have been
-    anything else               a failed attempt (HTML of a proxy, most often)
+                                converted to a stream
+    anything else               a failed attempt (most often HTML of a proxy)
 
-An unstreamed request that is answered by an event stream gets the answer that the stream makes.
+An event stream that answers an unstreamed request is converted to a body.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ _LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
 async def event_stream(response: Response, dialect: Dialect, limit: int) -> Response:
     """`response` as an event stream of `dialect`; itself when its content type says that it is one.
 
-    limit: bytes of a JSON answer that came instead. Raises UpstreamError for what is no answer, and
+    limit: bytes of a JSON answer that came instead. Raises UpstreamError for anything else, and
     UpstreamFailure.
     """
     label = b""
@@ -53,7 +53,7 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
 
 
 def whole_answer(body: bytes, dialect: Dialect) -> bytes:
-    """`body`, or the answer that it makes if it is an event stream. Raises UpstreamError."""
+    """`body`, converted if it is an event stream. Raises UpstreamError."""
     if body.startswith(b"{"):
         return body
     text = _text(body)
@@ -61,7 +61,7 @@ def whole_answer(body: bytes, dialect: Dialect) -> bytes:
 
 
 async def _read_beginning(response: Response) -> bytes:
-    """The first bytes, enough to tell what they are the beginning of."""
+    """The first bytes, enough to detect the form of the answer."""
     head = b""
     while more := await response.read():
         head += more
@@ -80,7 +80,7 @@ def _text(head: bytes) -> bytes:
 
 
 class _PartlyReadResponse:
-    """A response of which `head` was read already. ended: there is no more than that."""
+    """A response whose `head` was read already. ended: nothing follows it."""
 
     def __init__(self, response: Response, head: bytes, *, ended: bool = False) -> None:
         self.status = response.status

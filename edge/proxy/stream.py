@@ -1,7 +1,7 @@
-"""One stream on its way from an upstream to a client.
+"""Streams from an upstream to a client.
 
 Frames are held until the first content; from then on each read of the upstream becomes at most one
-`send`. Which bytes leave is the relay's to say (`edge.dialects.passthrough.Relay`).
+`send`. The relay makes the bytes to send (`edge.dialects.passthrough.Relay`).
 """
 
 from asyncio import sleep
@@ -30,17 +30,17 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 )
 _MAX_HELD = 1 << 20
 _MAX_BLOCK = 16 << 10
-"""Bytes of a read that are dealt with before others have their turn: eight thousand blank lines, or
-as many events as can be in so few bytes, take 20 ms."""
+"""Bytes of a read that are handled in one turn of the event loop: in the worst case, eight
+thousand blank lines, they take 20 ms."""
 _BUDGET_USED_UP = "The budget is used up; the answer ends here."
 
 
 class _Complete(Exception):
-    """The caller has all it asked for; the upstream need not go on."""
+    """The client has its whole answer; the upstream need not go on."""
 
 
 class ResponseStream:
-    """One stream on its way from an upstream to a client."""
+    """One stream from an upstream to a client."""
 
     __slots__ = (
         "_committed",
@@ -72,11 +72,11 @@ class ResponseStream:
         self._cost_sent = False
 
     def on_disconnect(self) -> None:
-        """The client has gone, and the upstream is drained: send what comes nowhere."""
+        """Discard the rest, when the client disconnects and the upstream is drained."""
         self._disconnected = True
         self._send = _discard
         if not self._committed:
-            self.exchange.outcome = "hung_up"  # also if we have to stop before it is drained
+            self.exchange.outcome = "hung_up"  # also if the drain is cut short
 
     async def _start(self) -> None:
         self.started = True
@@ -84,7 +84,7 @@ class ResponseStream:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def ping(self) -> None:
-        """A sign of life, after the head if that has not left yet; none after the end."""
+        """Send a keep-alive, after the head if that is not sent yet; none after the end."""
         if self._relay.complete:
             return
         if not self.started:
@@ -93,7 +93,7 @@ class ResponseStream:
         await self._send(_body(self._ping))
 
     async def run(self, response: Response, watchdog: Watchdog) -> None:
-        """Hold frames until the first content, then pass each read on at once."""
+        """Hold frames until the first content, then send each read at once."""
         self._watchdog = watchdog
         relay = self._relay
         try:
@@ -107,14 +107,14 @@ class ResponseStream:
             if not self._committed:
                 if not relay.content:
                     raise UpstreamError("the stream ended without content")
-                self._held += last  # what was kept back until it was known what it is
+                self._held += last  # content that the relay withheld
                 await self._commit()
             elif last:
                 await self._send_block(last)
         except _Complete:
             pass
         except UpstreamFailure:
-            # After its end marker a stream that has given something has nothing left to lose.
+            # After its end marker a stream with content is complete.
             if not (relay.complete and self._committed):
                 raise
         except Overflow as overflow:
@@ -129,12 +129,12 @@ class ResponseStream:
                 exchange.failure_encoder = _HeldFailureEncoder(self._held.removeprefix(BOM), relay)
             exchange.usage, measured = self._settle(relay)
             exchange.output_estimate = min(output_tokens(relay.output_size), exchange.most_output)
-            if relay.complete and self._committed:  # whatever the upstream's connection does now
+            if relay.complete and self._committed:  # however the connection ends
                 exchange.usage_reported = measured
                 exchange.outcome = "hung_up" if self._disconnected else "completed"
 
     def _on_read(self, chunk: bytes) -> Awaitable[None] | None:
-        """Called for every read of the upstream: the hot path of the whole program."""
+        """Handle a read of the upstream. This is the hot path of the program."""
         if len(chunk) > _MAX_BLOCK:
             return self._read_in_pieces(chunk)
         block = self._splitter.split(chunk)
@@ -164,7 +164,7 @@ class ResponseStream:
             await sleep(0)
 
     async def _commit(self) -> None:
-        """The first content: let go of what was held, the head before it if it has not left."""
+        """Send the held frames at the first content, after the head if that is not sent yet."""
         self._committed = True
         exchange = self.exchange
         release_request(exchange)
@@ -180,7 +180,7 @@ class ResponseStream:
         await self._send_block(held)
 
     async def _send_block(self, block: bytes) -> None:
-        """Send what may be the last of the answer; stored first, if it is to be stored."""
+        """Send a block. The answer is stored before its last block is sent."""
         relay = self._relay
         if relay.complete and relay.answer and self.exchange.answer_record is not None:
             await self.exchange.answer_record.save(relay.answer)
@@ -194,7 +194,7 @@ class ResponseStream:
             raise _Complete
 
     def _cost_comment(self) -> bytes:
-        """What the answer cost, as a comment that readers of event streams pass over."""
+        """The cost of the answer as an SSE comment, which readers ignore."""
         usage, measured = self._settle(self._relay)
         if usage is None or not measured:
             return b""
@@ -204,13 +204,13 @@ class ResponseStream:
         return comment("x-credits-used " + decimal(cost))
 
     async def finish(self) -> None:
-        """The upstream has ended well and so does the client's stream."""
+        """End the client's stream after the upstream completed."""
         self.exchange.outcome = "hung_up" if self._disconnected else "completed"
         await self._send({"type": "http.response.body", "body": b""})
 
 
 class BudgetCutOffStream(ResponseStream):
-    """A stream that ends when what its principal has set aside for it is used up."""
+    """A stream that ends when its budget reservation is used up."""
 
     __slots__ = ()
 
@@ -222,7 +222,7 @@ class BudgetCutOffStream(ResponseStream):
 
 
 def release_request(exchange: Exchange) -> None:
-    """Hold the request no longer: its answer has begun, and it is sent to no other target."""
+    """Free the request: its answer has begun, so that no other target is tried."""
     exchange.fields = {}
     exchange.decoded = None
     if exchange.upload is not None:
@@ -230,8 +230,8 @@ def release_request(exchange: Exchange) -> None:
 
 
 class _HeldFailureEncoder:
-    """Ends a stream that broke before its first content, where events are numbered: the numbers of
-    what was held are used up, so it goes out with the failure."""
+    """Encodes the failure of a stream before its first content, after the held frames: where events
+    are numbered, the failure continues their numbers."""
 
     def __init__(self, held: bytes, encoder: FailureEncoder) -> None:
         self._held = held

@@ -1,9 +1,9 @@
-"""How one attempt gets from the caller's dialect to the upstream's, and its answer back.
+"""Translators between the caller's dialect and the upstream's.
 
-    Passthrough   both speak the same: bytes pass, the model's name is spliced
-    Translation   they do not: through the neutral form (`translation`)
+    Passthrough   the same dialect: bytes pass, the model's name is replaced
+    Translation   another dialect: through the neutral form (`translation`)
 
-`translator_for` chooses. What it gives is good for one attempt: it makes the upstream's body, then
+`translator_for` chooses. A translator serves one attempt: it makes the upstream's body, then
 either a `relay` for a stream or `finish_body` for a whole answer.
 """
 
@@ -47,14 +47,14 @@ PASSTHROUGH: Mapping[str, Dialect] = {
     "anthropic": messages_passthrough.DIALECT,
     "responses": responses_passthrough.DIALECT,
 }
-"""By dialect: how bytes pass where caller and upstream speak the same."""
+"""Passthrough by dialect, if caller and upstream speak the same."""
 
 _PASSTHROUGH_BY_CODEC: Mapping[Codec | None, Dialect] = {
     "compaction": COMPACTION,
     "embeddings": EMBEDDINGS,
     "object": OBJECTS,
 }
-"""By codec, where it is not the dialect alone that says how bytes pass."""
+"""Passthrough by codec, if the dialect has several."""
 
 CLIENTS: Mapping[Codec, ClientSide] = {
     "chat": openai_chat.CLIENT,
@@ -62,57 +62,57 @@ CLIENTS: Mapping[Codec, ClientSide] = {
     "responses": openai_responses.CLIENT,
     "messages": anthropic_messages.CLIENT,
 }
-"""By codec: how callers speak."""
+"""The caller's side of each codec."""
 
 UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
     "openai": openai_chat.UPSTREAM,
     "responses": openai_responses.UPSTREAM,
     "anthropic": anthropic_messages.UPSTREAM,
 }
-"""By dialect, the one to prefer first when an upstream speaks several."""
+"""The upstream's side of each dialect, preferred ones first."""
 
 _WEB_SEARCH = "web_search_options"
-"""The member of a chat that offers web search: no answer tells how often it searched."""
+"""The member of a chat that offers web search; answers do not count the searches."""
 _STATE_MEMBERS = ("previous_response_id", "conversation", "background", "prompt")
-"""Members of Responses by which a request means more than it says."""
+"""Members of the Responses API that refer to stored state."""
 _TOOL_BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
-"""A call or a result as Anthropic writes it; inside of text the quotes are escaped."""
+"""A call or a result as Anthropic writes it; within text the quotes would be escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _MAX_PREFIX = 4096
 """Tokens that a server may put before the inputs of a batch."""
 
 
 class Translator(Protocol):
-    """One attempt's way across."""
+    """Translates one attempt."""
 
     dialect: DialectName
     """The upstream's."""
     path: bytes
-    """Where the request goes there, below the base URL."""
+    """Path of the upstream request, below the base URL."""
     ping: bytes
-    """What keeps the caller's stream alive between two events."""
+    """Bytes that keep the caller's stream alive between two events."""
     dropped: list[str]
-    """What of the request had no place there, each in a few words."""
+    """What the upstream's dialect cannot express, for the log."""
     spelled: Spelled | None
-    """Where the two dialects differ."""
+    """Names of members where the two dialects differ."""
 
     def take_body(self) -> bytes:
-        """The upstream's request. Called once: it can be megabytes, and is not kept here."""
+        """The upstream's request body. Called once: it can be megabytes, and is not kept here."""
         ...
 
     def relay(self) -> Relay:
-        """The way of a streamed answer. Called once."""
+        """The translator of a streamed answer. Called once."""
         ...
 
     def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
-        """The caller's body, what it used, and whether the upstream counted all of that.
+        """The caller's body, its usage, and whether the upstream reported all of that.
 
         Raises UpstreamError.
         """
         ...
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
-        """The same two of a stream: as far as the upstream has told, if it is not complete."""
+        """Usage of a stream, and whether the upstream reported all of it; partial if incomplete."""
         ...
 
 
@@ -128,16 +128,16 @@ def translator_for(
     foreign: int = 0,
     disclose: bool = False,
 ) -> Translator | None:
-    """The way for `exchange` to an upstream that speaks `dialects`; None when there is none.
+    """The translator for an upstream that speaks `dialects`; None if none fits the endpoint.
 
     target_model: the model there, without its origin.
-    clients: by codec, how callers speak.
+    clients: the caller's side of each codec.
     allow_passthrough: False for an upstream that lacks the caller's endpoint.
     max_answer: bytes that are read of a translated stream.
     foreign: see `Candidate`.
-    disclose: whether an answer that passes may name who made it.
+    disclose: whether a passed answer may name its maker.
 
-    Raises Problem for what the upstream's dialect cannot say, or what is wrong with the request.
+    Raises Problem for a request that is invalid, or that the upstream's dialect cannot express.
     """
     row: Endpoint = exchange.row
     if not row.translated:
@@ -161,7 +161,7 @@ def translator_for(
     written = "responses" if borrowed else native
     for dialect, upstream in UPSTREAMS.items():
         if dialect in dialects:
-            # Of another dialect, nothing is sent on that does not name its maker.
+            # Signatures without a maker are not sent to another dialect.
             return Translation(
                 exchange,
                 read,
@@ -177,8 +177,8 @@ def translator_for(
 
 
 def _has_anthropic_tools(fields: Fields) -> bool:
-    """Others write Anthropic's tools, calls and results in a chat (Cursor again). Chat upstreams
-    refuse them, so such a chat is translated.
+    """Whether a chat has tools, calls or results in Anthropic's form, as Cursor sends them. Chat
+    upstreams refuse them, so such a chat is translated.
     """
     messages = bytes(fields.get("messages", b""))
     if messages.find(b'"tool_') >= 0 and found(_TOOL_BLOCK, messages):
@@ -193,7 +193,7 @@ def _has_anthropic_tools(fields: Fields) -> bool:
 
 
 def _read_responses(fields: Fields) -> Conversation:
-    """That body, which refers to nothing: what is kept is not looked up on the chat path."""
+    """Read a body of the Responses API that came to the chat endpoint. State is refused there."""
     for name in _STATE_MEMBERS:
         if bytes(fields.get(name, b"null")) not in (b"null", b"false"):
             raise Problem(
@@ -207,7 +207,7 @@ def _read_responses(fields: Fields) -> Conversation:
 
 
 class Passthrough:
-    """Bytes through; see `edge.dialects.passthrough`."""
+    """Passes bytes; see `edge.dialects.passthrough`."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class Passthrough:
             self._hosted = 1
 
     def take_body(self) -> bytes:
-        """The caller's members as they came, another model."""
+        """The caller's members unchanged, with the target's model."""
         body, self._body = self._body, b""
         return body
 
@@ -275,7 +275,7 @@ class Passthrough:
         return ours, usage, measured
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
-        """What the upstream told, as far as it is plausible."""
+        """The usage that the upstream reported, as far as it is plausible."""
         if relay.complete:
             return self._settle(relay.usage, relay.output_size, relay.answer)
         reported = relay.usage
@@ -285,7 +285,7 @@ class Passthrough:
     def _settle(
         self, reported: Usage | None, output_size: int, answer: bytes
     ) -> tuple[Usage, bool]:
-        """answer: whole, where there is one; it is read only if the output was not counted."""
+        """answer: the whole answer, if any; read only if the output was not reported."""
         context, choices, runs = self._context, self._choices, self._exchange.runs
         if (
             reported is not None

@@ -1,4 +1,4 @@
-"""From one dialect to another, through the neutral form: one attempt's way across.
+"""Translation from one dialect to another, through the neutral form.
 
 request     fields -> ClientSide.read -> Conversation -> UpstreamSide.write -> WrittenRequest
 stream      block -> AnswerDecoder.decode -> events -> ResponseRestorer.restore -> events
@@ -60,9 +60,9 @@ _EQUIVALENT_MEMBERS = (
     ("top_p",),
     ("top_k",),
 )
-"""Members of different dialects that say the same."""
+"""Members of different dialects with the same meaning."""
 _WEB_SEARCH = b'"web_search_options"'
-"""The member of a chat that offers web search, as it is written here."""
+"""The member of a chat that offers web search, as JSON."""
 MOST_WITHHELD = 64 << 20
 """Bytes of a stream that may come without anything to pass on: they are kept until it is known what
 they are.
@@ -70,7 +70,7 @@ they are.
 
 
 class Translation:
-    """From one dialect to another."""
+    """Translates one attempt from one dialect to another."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Translation:
             decoded = decoded_once(exchange, read, fields)
             conversation, weight = decoded.conversation, decoded.weight
             sent = upstream.write(conversation, target_model)
-        except RecursionError:  # what could just be read can be too deep to write
+        except RecursionError:  # reading needs less depth than writing
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         principal = exchange.principal
         own = estimator.for_principal("" if principal is None else principal.id)
@@ -116,18 +116,18 @@ class Translation:
         )
 
     def take_body(self) -> bytes:
-        """What `UpstreamSide.write` made."""
+        """The body that `UpstreamSide.write` made."""
         body, self._body = self._body, b""
         return body
 
     def relay(self) -> Relay:
-        """Reader, restorer and writer, one behind the other."""
+        """A relay of reader, restorer and writer."""
         return TranslatedRelay(
             self._upstream.reader(), self._restorer, self._writer, self._count, self._max_answer
         )
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
-        """Settled when the stream stopped, for the caller to be told the same."""
+        """Usage that was settled at the stop event, which the caller sees too."""
         if relay.complete:
             return relay.usage, not relay.estimated
         return relay.usage and self._count.plausible_usage(relay.usage), False
@@ -147,7 +147,7 @@ class Translation:
 
 
 def _is_cut_at_stop(events: Sequence[Event], read: Sequence[Event]) -> bool:
-    """Whether `events`, made of `read`, end at a stop string of which the upstream knew nothing."""
+    """Whether `events`, restored from `read`, end at a stop string unknown to the upstream."""
     ours, theirs = events[-1], read[-1]
     return isinstance(ours, Stopped) and not (
         isinstance(theirs, Stopped) and ours.sequence == theirs.sequence

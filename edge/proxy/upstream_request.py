@@ -2,7 +2,7 @@
 member.
 
 A correction is part of its attempt: it does not count for `fallback.max_attempts`, costs nothing
-and is named in the log line (`dropped`). What the target takes in no request is remembered.
+and is named in the log line (`dropped`). Lasting corrections are remembered by target.
 """
 
 from functools import partial
@@ -26,9 +26,9 @@ from middlewares.problem import Problem
 
 _REFUSAL_BYTES = 64 << 10
 _REASON = 1000
-"""Characters of what an upstream said that a log line may hold."""
+"""Characters of an upstream's message in a log line."""
 _MAX_CORRECTIONS = 3
-"""Of one attempt; each is for another member, since what was dropped is not refused again."""
+"""Corrections of one attempt, each for another member."""
 
 
 async def open_response(
@@ -41,7 +41,7 @@ async def open_response(
     spelled: Spelled | None,
     learned: LearnedCorrections,
 ) -> Response:
-    """A response with a status of success; any other is raised as the Problem it amounts to.
+    """Open the upstream response. Raises Problem for any status but success.
 
     dialect: of `request`. spelled: see `problem_of`. learned: remembers what was apply_corrections.
     """
@@ -62,14 +62,14 @@ async def open_response(
         if remedy is None:
             break
         attempt.corrections += 1
-        attempt.status = 0  # what is sent now has not been answered
+        attempt.status = 0  # the corrected request has no answer yet
         made += remedy.changes
         exchange.dropped += [change.note for change in remedy.changes]
         request = msgspec.structs.replace(request, body=remedy.body)
     problem = _problem_of(exchange, provider, attempt, request.target, response, refusal, spelled)
     try:
         raise problem
-    finally:  # its traceback holds this frame; the two, and the request, would stay for long
+    finally:  # breaks the cycle of its traceback and this frame
         del problem
 
 
@@ -82,7 +82,7 @@ def _problem_of(
     refusal: bytes,
     spelled: Spelled | None,
 ) -> Problem:
-    """What a refusal amounts to, with its reason for the log, which `attempt` gets too."""
+    """The problem of a refusal. Sets its reason for the log, also on `attempt`."""
     problem = problem_of(
         response.status,
         response.headers,
@@ -102,7 +102,7 @@ def _problem_of(
 
 
 async def _refusal_of(response: Response, provider: Provider) -> bytes:
-    """The beginning of a body that says why, without what is secret."""
+    """The beginning of a refusal's body, without secrets."""
     try:
         body = await read_some(response, _REFUSAL_BYTES)
     finally:

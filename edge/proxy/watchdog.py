@@ -1,17 +1,15 @@
-"""What must be watched while an exchange waits for its upstream.
+"""Disconnects, first-token timeouts and keep-alive pings during an upstream request.
 
-Theory of operation. The application task waits for the upstream; three things may happen
-meanwhile, and none of them is a byte from the upstream:
+Theory of operation. The application task waits for the upstream. Meanwhile:
 
-    the client leaves           -> the task is cancelled, so that the upstream closes; or, with
-                                   `drain`, it goes on for so long, to hear the upstream out
+    the client disconnects      -> the task is cancelled, so that the upstream closes; or, with
+                                   `drain`, it goes on for so long
     no first content in time    -> the task is cancelled with the limit as the cause
-    silence                     -> something harmless is sent, so that idle hops keep the stream
+    silence                     -> a ping is sent, so that idle hops keep the stream open
 
 One loop timer handle serves all three and re-arms itself only when it fires, so an event costs a
-clock reading and no timer. A quick answer pays for setting and clearing the timer and nothing else:
-the task that owns `receive` starts with the first tick, which is well inside the second that the
-contract gives a hang-up.
+clock reading and no timer. A quick answer costs one timer: the task that owns
+`receive` starts with the first tick, 0.1 s after the start.
 """
 
 import asyncio
@@ -30,7 +28,7 @@ class ClientDisconnected(Exception):
 
 
 class FirstTokenTimeout(Exception):
-    """The limit for the first content passed; `seconds` is the limit."""
+    """No content came within `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no content within {seconds:g} s")
@@ -41,17 +39,17 @@ def _nothing() -> None: ...
 
 
 class Watchdog:
-    """Async context manager around everything that waits for one upstream.
+    """Async context manager around all waits for one upstream.
 
     receive: the ASGI receive; nothing else may await it inside the context.
-    ping: sends a sign of life; called only between events, never while the last call runs.
+    ping: sends a keep-alive; never called while the last call runs.
     hold: seconds from here until the first ping; silence: seconds without `beat` until a later one,
         infinity for no pings at all.
     first_content: seconds until `content_started()` must have been called; None: no limit.
     drain: seconds the wait may go on after the client has disconnected; 0: it ends at once.
     on_disconnect: called when the client disconnects and `drain` is not 0.
 
-    Raises ClientDisconnected and FirstTokenTimeout out of the context, where the wait was.
+    Raises ClientDisconnected and FirstTokenTimeout from the context.
     """
 
     __slots__ = (
@@ -94,7 +92,7 @@ class Watchdog:
         now = loop.time()
         self._beat = now
         if self._silence != _NEVER:
-            self._beat = now + hold - silence  # so that silence ends when the hold does
+            self._beat = now + hold - silence  # the first ping is due when the hold ends
         self._first_content = first_content or 0.0
         self._content_by = now + first_content if first_content is not None else _NEVER
         self._cause: Exception | None = None
@@ -120,13 +118,13 @@ class Watchdog:
         self._timer.cancel()
         if self._client_watcher is not None:
             self._client_watcher.cancel()
-            self._client_watcher = None  # how it ended refers to this
+            self._client_watcher = None  # its exception refers to this
         if self._ping_task is not None:
             self._ping_task.cancel()
             await asyncio.wait((self._ping_task,))
         self._on_disconnect = _nothing
-        self._ping = None  # it may refer to what refers to this
-        cause, self._cause = self._cause, None  # its traceback will
+        self._ping = None  # breaks a reference cycle
+        cause, self._cause = self._cause, None  # breaks a reference cycle
         if (
             cause is not None
             and self._task.uncancel() == 0
@@ -134,14 +132,14 @@ class Watchdog:
         ):
             raise cause from None
         if self._draining and isinstance(raised, Exception):
-            raise ClientDisconnected from raised  # no client is left to report it to
+            raise ClientDisconnected from raised  # no client is there to answer
 
     def beat(self) -> None:
-        """Something was sent to the client."""
+        """Note that something was sent to the client."""
         self._beat = self._loop.time()
 
     def content_started(self) -> None:
-        """The first content has come: from now on only silence matters."""
+        """End the limit for the first content."""
         self._content_by = _NEVER
         self._beat = self._loop.time()
 

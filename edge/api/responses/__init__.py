@@ -1,4 +1,4 @@
-"""The state of the Responses API: kept answers, and requests that refer to them."""
+"""The state of the Responses API: stored answers, and requests that refer to them."""
 
 from .app import ResponsesApp
 from .expand import Expanded, expand

@@ -1,10 +1,10 @@
 """/v1/responses and what lies below: the state of the Responses API, for any upstream.
 
-POST /v1/responses                  what the request refers to is put in its place, the request
-                                    forwarded, the answer kept before the client has its end
-POST /v1/responses/...              the same for its other endpoints, whose answers are not kept
-GET, DELETE /v1/responses/{id}      a kept answer
-GET /v1/responses/{id}/input_items  what it was made from
+POST /v1/responses                  expands what the request refers to, forwards it, and stores the
+                                    answer before the client has its end
+POST /v1/responses/...              the same for its other endpoints; their answers are not stored
+GET, DELETE /v1/responses/{id}      returns or deletes a stored answer
+GET /v1/responses/{id}/input_items  lists the input that it was made from
 """
 
 import json
@@ -35,21 +35,21 @@ _FALSE = msgspec.Raw(b"false")
 _READ = ("GET", "HEAD")
 _ITEMS = "/input_items"
 _LARGE = 32 << 10
-"""Bytes of an expanded input that may take long enough to keep others waiting."""
+"""Bytes from which on an expanded input is read in a thread."""
 
 
 class ResponsesApp:
-    """Requests of the endpoints of Responses, around the forwarder.
+    """The endpoints of the Responses API, around the forwarder.
 
-    forward: answers POST. store: None keeps nothing and knows nothing.
-    sealing: opens the compactions this gateway made, and is ready for those it will make.
+    forward: answers POST. store: None stores and finds nothing.
+    sealing: encrypts and decrypts the compactions that this gateway makes.
     keep: seconds for which an answer is kept; 0 keeps none.
     limit: bytes that a request may have together with the conversation it continues.
     estimate_body: from an entry of the catalog, a body and a principal's id, what `Exchange.size`,
         `estimate` and `media` should be; asked again where a request means more than its body says.
         None leaves them.
     patience: seconds the end of an answer may wait for the store.
-    on_lost: called for each answer that should have been kept and was not.
+    on_lost: called for each answer that could not be stored.
     clock: Unix seconds.
     """
 
@@ -95,7 +95,7 @@ class ResponsesApp:
         await send_json(scope, send, body)
 
     async def _prepare(self, exchange: Exchange) -> None:
-        """Make a request of its own out of one that refers to what is kept."""
+        """Expand a request that refers to stored answers into one that stands alone."""
         row: Endpoint = exchange.row
         fields = exchange.fields
         _check(fields)
@@ -114,7 +114,7 @@ class ResponsesApp:
         )
         opened = expanded.fields
         if opened.get("input") is not fields.get("input"):
-            # What is continued may begin with a compaction too.
+            # The continued conversation may begin with a compaction too.
             large = large or len(opened.get("input", b"")) > _LARGE
             opened = await self._open_compactions(opened, owner or "", None, large=large)
         if opened.get("input") is not exchange.fields.get("input"):
@@ -125,7 +125,7 @@ class ResponsesApp:
             self._keep_answer(exchange, expanded, owner if asked else None)
 
     async def _quote_again(self, exchange: Exchange, fields: Fields, owner: str) -> None:
-        """The request means `fields`, which are more than its body said."""
+        """Estimate the request again, after it was expanded to `fields`."""
         if self._estimate_body is not None:
             whole = msgspec.json.encode(fields)
             exchange.large = large = is_large(whole)
@@ -151,14 +151,14 @@ class ResponsesApp:
                 on_lost=self._on_lost,
                 clock=self._clock,
             )
-        else:  # an upstream with a store of its own is not to keep it either
+        else:  # nor may an upstream store it
             exchange.fields["store"] = _FALSE
         exchange.response_overrides = {"previous_response_id": expanded.previous, "store": stored}
 
     def _weighed(
         self, exchange: Exchange, fields: Fields, whole: bytes, owner: str
     ) -> tuple[int, int, bool]:
-        if exchange.large:  # each turn of a conversation was within the bounds; all of it may not
+        if exchange.large:  # each turn was within the bounds; the conversation may not be
             check_all(exchange.row, fields)
         assert self._estimate_body is not None
         return self._estimate_body(exchange.resolved[0].entry, whole, owner)
@@ -166,7 +166,7 @@ class ResponsesApp:
     async def _open_compactions(
         self, fields: Fields, owner: str, codec: Codec | None, *, large: bool
     ) -> Fields:
-        """`fields` with compactions of ours opened; the seal is there once this has returned."""
+        """`fields` with own compactions decrypted. The key is fetched once this has returned."""
         if codec != "compaction":
             may_hold_compaction = compaction.may_hold_compaction
             if not (
@@ -216,7 +216,7 @@ class ResponsesApp:
         return json.dumps(page(turns, query)).encode()
 
     def _allowed(self, exchange: Exchange, response_id: str) -> tuple[ResponseStore, str]:
-        """The store and whose responses to look for."""
+        """The store, and the owner whose responses may be read."""
         owner = _owner(exchange)
         if self._store is None or owner is None or not is_id(response_id):
             raise _unknown(response_id)
@@ -224,7 +224,7 @@ class ResponsesApp:
 
 
 def _owner(exchange: Exchange) -> str | None:
-    """Whose responses these are; None for a caller who is nobody in particular."""
+    """The id that responses are stored under; None for a caller without an identity."""
     principal = exchange.principal
     if principal is None or principal.id in ("", "unknown"):
         return None
@@ -232,7 +232,7 @@ def _owner(exchange: Exchange) -> str | None:
 
 
 def _check(fields: Fields) -> None:
-    """Refuse what would need more than kept responses (OpenAI's `code` for it)."""
+    """Refuse members that need more than stored responses, with OpenAI's `code`."""
     if _flag(fields, "background"):
         raise refused("background", "responses are not made in the background")
     for name in ("conversation", "prompt"):

@@ -1,7 +1,7 @@
-"""Put a conversation that is kept here in front of what a request newly says.
+"""Expand references to stored responses into plain input.
 
-`previous_response_id` and `item_reference` mean something only to who keeps the responses; behind
-this every dialect and upstream sees plain input. `instructions` of the former response are not
+`previous_response_id` and `item_reference` are only known to the store; after this every dialect
+and upstream sees plain input. `instructions` of the former response are not
 taken over (OpenAI API reference, "Create a model response").
 """
 
@@ -36,12 +36,12 @@ MAX_TURNS = 10_000
 """Responses of one conversation that are read at most."""
 
 _LARGE = 256 << 10
-"""Bytes of a kept conversation from which on it is read beside the event loop."""
+"""Bytes from which on a stored conversation is read in a thread."""
 _NULL = b"null"
 
 
 class Expanded(msgspec.Struct, frozen=True):
-    """A request that needs no store any more.
+    """A request without references.
 
     fields: its members, with the whole `input` and without `previous_response_id`.
     previous: the response it continues. new: JSON array of the items it added to that.
@@ -62,9 +62,9 @@ async def expand(
     large: bool = False,
     extend: Callable[[int], None] | None = None,
 ) -> Expanded:
-    """`fields` with everything it refers to put in its place. `fields` itself is not changed.
+    """A copy of `fields` in which every reference is replaced by what it refers to.
 
-    owner: whose responses may be referred to; None, like a store that is None: there are none.
+    owner: whose responses may be referred to; without an owner or a store there are none.
     now: Unix seconds. limit: bytes that the whole input may have. large: reading `fields` takes
     long enough to delay other requests (`run_in_thread`). extend: counts bytes that `fields` refer
     to; what it raises is raised.
@@ -92,7 +92,7 @@ async def expand(
 
 
 class _OwnedResponses:
-    """What one owner may refer to."""
+    """The stored responses of one owner."""
 
     def __init__(self, owner: str | None, store: ResponseStore | None, now: float) -> None:
         self._owner = owner
@@ -125,7 +125,7 @@ class _OwnedResponses:
         return turns
 
     async def items(self, ids: Iterable[str]) -> list[KeptItem]:
-        """Items the models made, of whatever response."""
+        """Output items by id, of any response."""
         askable = [id_ for id_ in ids if is_id(id_)]
         if self._store is None or self._owner is None or not askable:
             return []
@@ -137,7 +137,7 @@ class _OwnedResponses:
 
 
 def unavailable(raised: StoreUnavailable) -> Problem:
-    """What a caller is answered while the store is not there."""
+    """The problem that callers get during an outage of the store."""
     return Problem("store_unavailable", reason=f"response store: {raised}")
 
 
@@ -170,7 +170,7 @@ def _new_items(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
 
 
 class _NewInput(msgspec.Struct, frozen=True):
-    """What is kept of a conversation, and what a request newly says in it.
+    """The stored items of a conversation, and the new items of a request.
 
     references: by position in `new`, the ids that items only point to.
     """
@@ -214,10 +214,10 @@ def _assemble(
 
 
 def _resolved(said: _NewInput, looked_up: list[KeptItem]) -> list[msgspec.Raw]:
-    """What is new, itself when it has no references, else with what they point to.
+    """The new items, with references replaced by the items they point to.
 
-    A reference to an item that the conversation already has adds nothing: a tool call that came
-    twice would be refused.
+    A reference to an item that the conversation already has adds nothing: upstreams refuse a tool
+    call that comes twice.
     """
     if not said.references:
         return said.new

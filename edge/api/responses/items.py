@@ -1,4 +1,4 @@
-"""One item of a conversation in its three forms: as kept, as sent to a model again, as listed.
+"""Items of a conversation in their three forms: stored, input of a later request, and listed.
 
 Field sources: OpenAI API reference, "Create a model response" (input items) and "List input items";
 the types `ResponseInputItem` and `ResponseItem` of OpenAI's SDK. No I/O.
@@ -48,17 +48,17 @@ _OURS = frozenset(("created_by",))
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` may be an id of ours or of an upstream's, so that a store can be asked."""
+    """Whether `text` is well formed as an id, so that the store can be asked for it."""
     return _ID.fullmatch(text) is not None
 
 
 def shown_id(text: str) -> str:
-    """`text`, which should be an id, for a message."""
+    """`text`, shortened and escaped for an error message."""
     return ascii(text[:_SHOWN])[1:-1]
 
 
 class ItemHead(msgspec.Struct):
-    """What tells items apart."""
+    """The members of an item that tell its kind."""
 
     id: Any = None
     type: Any = None
@@ -81,24 +81,24 @@ head_of = msgspec.json.Decoder(ItemHead, float_hook=number).decode
 
 
 class KeptItem(msgspec.Struct, frozen=True):
-    """An item of a stored turn and the id it goes by."""
+    """An item of a stored turn, and its id."""
 
     id: str
     raw: msgspec.Raw
 
 
 def items_of(array: bytes) -> list[msgspec.Raw]:
-    """The items of a kept array."""
+    """The items of a stored array."""
     return _decode_list(array)
 
 
 def joined(items: list[msgspec.Raw]) -> bytes:
-    """Items as an array, each as the bytes it came in."""
+    """Items as a JSON array; their bytes do not change."""
     return b"[" + b",".join(bytes(item) for item in items) + b"]"
 
 
 def user_message(text: msgspec.Raw) -> msgspec.Raw:
-    """The item that a plain string as `input` stands for. text: a JSON string."""
+    """The message that a plain string as `input` stands for. text: a JSON string."""
     return msgspec.Raw(
         b'{"type":"message","role":"user","content":[{"type":"input_text","text":%b}]}'
         % bytes(text)
@@ -106,8 +106,8 @@ def user_message(text: msgspec.Raw) -> msgspec.Raw:
 
 
 def as_input(item: msgspec.Raw) -> msgspec.Raw:
-    """An output item as input: without what answers alone may hold. Nulls mean nothing, and some
-    servers refuse them.
+    """An output item as an input item: without the members that only answers have. Nulls are left
+    out too, since some servers refuse them.
     """
     members = _decode_members(item)
     kept = {
@@ -119,7 +119,7 @@ def as_input(item: msgspec.Raw) -> msgspec.Raw:
 
 
 def history(turns: list[KeptTurn]) -> Iterator[KeptItem]:
-    """The items of whole turns, input before output, oldest first, ready to be sent again."""
+    """The items of whole turns as input, oldest first; of each turn input before output."""
     for turn in turns:
         yield from input_items(turn)
         yield from output_items(turn)
@@ -132,16 +132,16 @@ def input_items(turn: KeptTurn) -> Iterator[KeptItem]:
 
 
 def output_items(turn: KeptTurn) -> Iterator[KeptItem]:
-    """The output items of a turn, ready to be sent again."""
+    """The output items of a turn, as input."""
     for n, raw in enumerate(items_of(turn.output)):
         yield KeptItem(_id_of(head_of(raw), f"{turn.id}\0out\0{n}"), as_input(raw))
 
 
-def _id_of(head: ItemHead, place: str) -> str:
-    """The item's own id, else one that follows from its place, so that it is always the same."""
+def _id_of(head: ItemHead, position: str) -> str:
+    """The id of the item, else one that is derived from its position."""
     if isinstance(head.id, str) and head.id:
         return head.id
-    return f"{_PREFIXES.get(head.kind, 'item')}_{sha256(place.encode()).hexdigest()[:48]}"
+    return f"{_PREFIXES.get(head.kind, 'item')}_{sha256(position.encode()).hexdigest()[:48]}"
 
 
 _LONGEST_NUMBER = 400
@@ -149,7 +149,7 @@ _LONGEST_NUMBER = 400
 
 
 def _number(text: str) -> int | float | str:
-    """A number of JSON; as text where Python or JSON could not write it again."""
+    """A JSON number; as text if Python cannot write it again."""
     if len(text) > _LONGEST_NUMBER:
         return text
     if text.lstrip("-").isdigit():
@@ -159,8 +159,8 @@ def _number(text: str) -> int | float | str:
 
 
 def as_listed(item: KeptItem) -> dict[str, Any]:
-    """The item as an answer shows it: short forms written out, with id and status."""
-    text = bytes(item.raw).decode("utf-8", "replace")  # nobody has looked into it before
+    """The item as /input_items lists it: short forms written out, with id and status."""
+    text = bytes(item.raw).decode("utf-8", "replace")  # not decoded before
     shown: dict[str, Any] = json.loads(text, parse_int=_number, parse_float=_number)
     kind = shown.get("type") or "message"
     shown = {"id": item.id, "type": kind, **{k: v for k, v in shown.items() if k != "id"}}

@@ -1,6 +1,6 @@
-"""GET /v1/responses/{id}/input_items: a page of what a response was made from.
+"""GET /v1/responses/{id}/input_items: the input items of a response, by page.
 
-Source: OpenAI API reference, "List input items". The conversation before counts too.
+The conversation before it is included (OpenAI API reference, "List input items").
 """
 
 import re
@@ -26,7 +26,7 @@ def query_of(text: bytes) -> Query:
 def page(turns: list[KeptTurn], query: Query) -> dict[str, Any]:
     """The page that `query` asks for. turns: up to the response, oldest first.
 
-    Raises Problem for a query that cannot be.
+    Raises Problem for an invalid query.
     """
     limit = _limit(query)
     newest_first = _order(query) == "desc"
@@ -34,10 +34,10 @@ def page(turns: list[KeptTurn], query: Query) -> dict[str, Any]:
     if newest_first:
         items.reverse()
     if after := query.get("after", [""])[-1]:
-        places = [n for n, item in enumerate(items) if item.id == after]
-        if not places:
+        positions = [n for n, item in enumerate(items) if item.id == after]
+        if not positions:
             raise _no_item()
-        items = items[places[0] + 1 :]
+        items = items[positions[0] + 1 :]
     shown = items[:limit]
     return {
         "object": "list",

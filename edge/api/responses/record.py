@@ -1,4 +1,4 @@
-"""The stored form of a finished answer: taken apart, saved, and put together again."""
+"""Store finished answers of the Responses API, and restore them."""
 
 import asyncio
 import logging
@@ -33,9 +33,9 @@ def stored_form(
     now: float,
     keep: float,
 ) -> Kept:
-    """What to keep of an answer. answer: the response object; new: what was newly sent.
+    """The row to store for an answer. answer: the response object; new: its new input items.
 
-    now: Unix seconds. keep: seconds. Raises ValueError for an object that is no response.
+    now: Unix seconds. keep: seconds. Raises ValueError for an object that is not a response.
     """
     members = _decode_members(answer)
     id_ = decode_any(members.get("id", _NULL))
@@ -61,14 +61,14 @@ def stored_form(
 
 
 def restored_answer(kept: Kept) -> bytes:
-    """The answer that `kept` was made of, as JSON."""
+    """The stored answer, as JSON."""
     members = _decode_members(kept.answer)
     members["output"] = msgspec.Raw(kept.output)
     return _encode(members)
 
 
 class ResponseRecord:
-    """The stored form of one answer, which is not made yet.
+    """Stores the answer of one request, once it is finished.
 
     new: the items of its request, as JSON. previous: id of the response that it continues.
     keep: seconds for which it is stored. patience: seconds that storing it may take.
@@ -101,7 +101,7 @@ class ResponseRecord:
         self._clock = clock
 
     async def save(self, answer: bytes) -> None:
-        """Store the answer. Never fails: an answer that cannot be stored is still an answer."""
+        """Store the answer. Never raises: a failure is logged and counted."""
         try:
             take = partial(
                 stored_form,

@@ -1,4 +1,4 @@
-"""Remove responses that have ended from the store, now and then."""
+"""Periodic deletion of expired responses."""
 
 import asyncio
 import logging
@@ -15,15 +15,16 @@ _random = SystemRandom().random
 
 
 class Sweeper:
-    """A task that purges a store for as long as the process lives. Any number may share a store.
+    """A task that deletes expired responses. Several may share a store.
 
-    What has ended is never returned, swept or not; this frees its space.
+    Expired responses are never returned, deleted or not; this frees their space.
 
     period: seconds between two sweeps, each up to a half more or less, so that the workers of a
-        gateway do not come all at once.
-    grace: seconds for which the turn of a response that has ended stays: longer than a request
-        may take, as one that was continuing it then is still to be kept.
-    keep: seconds that a response lasts, for those of before a clock was set back; None leaves them.
+        gateway do not sweep at the same time.
+    grace: seconds an expired response stays in the store: longer than a request may take, since
+        one in flight may continue it.
+    keep: seconds that a response is kept; repairs expiry times after a clock was set back. None
+        leaves them.
 
     `start` once, `aclose` at the end.
     """
@@ -57,13 +58,13 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; the first sweep comes after one period."""
+        """Start the task; the first sweep comes after one period."""
         if self._task is not None:
             raise RuntimeError("Sweeper.start was called twice")
         self._task = asyncio.create_task(self._run(), name="response-sweeper")
 
     async def aclose(self) -> None:
-        """Stop, in the middle of a sweep too. Idempotent."""
+        """Stop the task, also during a sweep. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -78,7 +79,7 @@ class Sweeper:
                 await self._store.purge(self._clock() - self.grace)
             except StoreUnavailable as raised:
                 self._outage.failed(raised)
-            except ValueError as raised:  # a row was continued just when it was to go; it waits
+            except ValueError as raised:  # a request just continued a row that was to be deleted
                 self._outage.failed(StoreUnavailable(str(raised)))
             except Exception:
                 _log.exception("cannot delete expired responses")

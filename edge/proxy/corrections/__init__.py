@@ -1,6 +1,6 @@
-"""Changes of a request that a refusal of its upstream asks for.
+"""Corrections of requests that an upstream refused.
 
-change   what can be changed in a request's body, and how
-remedy   which change answers a refusal, if any
-learned  what each target does not take, for the requests after
+change   the changes that can be made to a body
+remedy   finds the changes for a refusal
+learned  remembers lasting corrections by target
 """

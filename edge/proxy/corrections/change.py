@@ -1,8 +1,7 @@
-"""One change of an upstream request's body: a member dropped, renamed or put in another form.
+"""Changes of an upstream request's body: a member dropped, renamed or rewritten.
 
-Only members whose absence leaves the answer in the form that the caller asked for: no tools, no
-format, no number of choices, no stop strings, and nothing that makes it dearer (`service_tier`).
-A change is a value: it can be remembered, and made in the requests after.
+Only members that do not shape the answer: no tools, format, number of choices or stop strings, and
+nothing with a price (`service_tier`). A change is a value, so that later requests can repeat it.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ _HOLDERS = ("messages", "input", "system", "tools")
 _INNER = ("content", "output")
 _DEEPEST = 6
 _MOST_MARKS = 1000
-"""Members of one kind that are taken out of a body; more would hold up the loop."""
+"""Members of one name that are removed from a body; more would block the loop."""
 
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -43,8 +42,8 @@ class Correction(msgspec.Struct, frozen=True):
         adaptive   thinking by a budget becomes thinking by a level
         budget     thinking by a level becomes thinking by a budget
         system     messages of the role `developer` get the role `system`
-        unsigned   what other models signed or sealed is left out
-    lasting: the target takes it in no request; else it was only wrong in this one.
+        unsigned   signatures and encrypted content of other models are left out
+    lasting: the target refuses the member in every request, not only in this one.
     """
 
     how: How
@@ -73,8 +72,8 @@ _THINKING = Correction("drop", "thinking")
 
 
 def apply_correction(fields: Fields, change: Correction, dialect: Dialect) -> Fields:
-    """`fields`, the members of an upstream's body in `dialect`, with `change` made in them; itself
-    if there is nothing to change, or it cannot be read.
+    """Make `change` in `fields`, the members of a body in `dialect`. Returns `fields` itself if
+    nothing changes, or they cannot be decoded.
     """
     try:
         return _MAKE[change.how](fields, change, dialect)
@@ -124,7 +123,7 @@ def _stripped(fields: Fields, change: Correction, _dialect: Dialect) -> Fields:
 
 
 def _without(raw: Raw, member: str, mark: bytes, depth: int) -> Raw:
-    """`raw`, a list of objects, or an object, without `member`; itself where there is none."""
+    """`raw`, an object or a list of objects, without `member`; itself if it has none."""
     held = bytes(raw).lstrip()
     if mark not in held or depth > _DEEPEST:
         return raw
@@ -142,7 +141,7 @@ def _without(raw: Raw, member: str, mark: bytes, depth: int) -> Raw:
         out.pop(name, None)
     elif holder in out:
         out[holder] = _without(out[holder], name, mark, depth + 1)
-    for inner in _INNER:  # no further: what a tool is called with is the model's
+    for inner in _INNER:  # not deeper: the arguments of a tool are the model's
         if inner in out:
             out[inner] = _without(out[inner], member, mark, depth + 1)
     same = len(out) == len(members) and all(out[each] is members[each] for each in out)

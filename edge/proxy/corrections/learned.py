@@ -34,7 +34,7 @@ class LearnedCorrections:
         return bool(self._targets)
 
     def of(self, target: Target) -> tuple[Correction, ...]:
-        """The changes to make before `target` is asked."""
+        """The corrections to make in requests to `target`."""
         known = self._targets.get(target)
         if known is None:
             return ()
@@ -46,7 +46,7 @@ class LearnedCorrections:
         return tuple(known)
 
     def add(self, target: Target, changes: Iterable[Correction]) -> None:
-        """Remember those of `changes` that last: with them `target` has answered."""
+        """Remember the lasting ones of `changes`, with which `target` has answered."""
         lasting = [change for change in changes if change.lasting]
         if not lasting:
             return

@@ -1,10 +1,9 @@
-"""Which change of a request answers its upstream's refusal.
+"""Find the corrections for an upstream's refusal.
 
-A refusal is answered when it names a member that may be dropped, renamed or put in another form
-(`change`), and the request that was sent has it. All that it names has to be such a member: what
-would be refused again is not asked again. Many servers repeat a value in their refusal: words that
-stand in a value of the request say nothing of the target, and are never remembered of it. Sources:
-the vendors' wordings of unsupported members.
+A refusal can be corrected if it names members that may be dropped, renamed or rewritten (`change`),
+the request has them, and it names no others. Many servers repeat values of the request in their
+refusal: a correction is not remembered if its words may come from such a value. Sources: the
+vendors' messages for unsupported members.
 """
 
 import re
@@ -24,7 +23,7 @@ from middlewares.exchange import Dialect
 from .change import Correction, apply_correction
 
 STATUSES = (400, 422)
-"""Under which members are refused."""
+"""Statuses of a refused member."""
 _DROPPABLE = frozenset(
     (
         *("stream_options", "parallel_tool_calls", "store", "metadata", "user", "verbosity"),
@@ -44,20 +43,20 @@ _ECHOED = frozenset(
         *("annotations", "provider_specific_fields", "cache_control", "ttl", "scope"),
     )
 )
-"""Members of messages that clients send back as some other upstream gave them, or for a cache."""
+"""Members of messages that clients send back from other upstreams, or for a cache."""
 _INNER_OF_CACHE = ("ttl", "scope")
 _FORBIDDEN = ("extra_forbidden", "unsupported_parameter", "unknown_parameter", "unsupported_value")
 _PARTLY = re.compile(
     r"\b(?:when|unless|if|together|both|while|only|values?|thinking|effort|tools?)\b", re.IGNORECASE
 )
-"""Words by which a member is refused in some requests, and not in all."""
+"""Words of a refusal that depends on other members."""
 _FIXED = re.compile(
     r"only (?:the default|1\b|supports? 1\b)|is deprecated|cannot both|not both|when thinking"
     r"|(?:must be|may only be|has to be) (?:set to )?1\b(?!\.[1-9])"
     r"|must be (?:unset|left out|omitted)",
     re.IGNORECASE,
 )
-"""Words by which a value of sampling is refused that other models take."""
+"""Words that refuse a sampling value which other models accept."""
 _DEFAULT = re.compile(r"only the default .*supported|is deprecated for this model", re.IGNORECASE)
 _PROPERTY = re.compile(
     r"propert(?:y|ies)\W{1,3}(\w+)\W{1,3}(?:is|are) (?:unsupported|not supported)"
@@ -68,7 +67,7 @@ _ENCRYPTED = [b'["reasoning.encrypted_content"]', b"[]"]
 _AUTO = (b'"auto"', b'{"type":"auto"}', b"null")
 _TURNS = frozenset(("messages", "input", "system", "instructions", "tools"))
 _LONGEST_VALUE = 16 << 10
-"""Bytes of a value that is searched for words of a refusal; a longer one may hold any."""
+"""Bytes of a value that is searched for words of a refusal; a longer one counts as having them."""
 
 _WORDS = (UNSUPPORTED, _FIXED, _DEFAULT)
 
@@ -152,18 +151,18 @@ _SPECIAL: Mapping[Dialect, tuple[_Special, ...]] = {
         ),
     ),
 }
-"""What is refused in words of its own: how it is said, whether the request has it, what to do."""
+"""Refusals with wordings of their own: pattern, test of the request, correction."""
 
 
 class Remedy(msgspec.Struct, frozen=True):
-    """changes: what was changed. body: the request with it."""
+    """A corrected request. changes: those that were made. body: the result."""
 
     changes: tuple[Correction, ...]
     body: bytes
 
 
 def find_remedy(status: int, refusal: bytes, sent: bytes, dialect: Dialect) -> Remedy | None:
-    """How to ask again; None when the refusal says nothing that could be put right here.
+    """The corrected request; None if the refusal cannot be corrected.
 
     refusal: the body of the refusal. sent: the body of the request, in `dialect`.
     """
@@ -201,7 +200,7 @@ def apply_corrections(body: bytes, changes: tuple[Correction, ...], dialect: Dia
 
 
 def _may_be_repeated(raw: Raw) -> bool:
-    """Whether a value has words of a refusal in it, so that those may be its own."""
+    """Whether a value has words of a refusal, which the upstream may have repeated."""
     held = bytes(raw)
     if held[:1] not in (b'"', b"{", b"["):
         return False
@@ -291,7 +290,7 @@ def _strip(names: list[str], lasting: bool) -> Correction | None:
 def _drop(member: str, fields: Fields, lasting: bool, dialect: Dialect) -> Correction | None:
     raw = bytes(fields[root_of(member)]).replace(b" ", b"")
     if member == "stream_options" and raw != b'{"include_usage":true}':
-        # Of what the caller wrote, some may have been refused; usage has to be asked for.
+        # Only the caller's own options are dropped; usage is always requested.
         return Correction("set", "stream_options", '{"include_usage":true}')
     if member == "tool_choice" and raw not in _AUTO:
         return None  # without it no tool might be called
@@ -305,7 +304,7 @@ def _drop(member: str, fields: Fields, lasting: bool, dialect: Dialect) -> Corre
 
 
 def _nearest(fields: Fields, member: str, text: str) -> Correction | None:
-    """The level next to the one that was asked for, of those that the refusal lists."""
+    """The level nearest to the requested one, of those that the refusal lists."""
     raw = bytes(fields[member])
     asked = _LEVELS.search(raw.decode("utf-8", "replace"))
     if asked is None:
