@@ -1,4 +1,4 @@
-"""The table of endpoints: one row for each, which all layers read.
+"""Table of endpoints, one row each, which all layers read.
 
 To add an endpoint, add a row. It is then routed, limited, billed, retried at other targets,
 measured, simulated and documented as the row says. Code is needed only for a `handler` or a `codec`
@@ -13,29 +13,29 @@ import msgspec
 from middlewares.exchange import Dialect
 
 Body = Literal["json", "multipart", "streamed", "none"]
-"""How a request body is read. Intake refuses a table with a kind that it has no reader for."""
+"""How a request body is read. Intake rejects a table with an unsupported kind."""
 Billed = Literal["free", "tokens"]
-"""What a request pays for. "tokens": by the prices of its model, at the usage of its answer."""
+"""How a request is billed. "tokens": usage of the answer by the prices of its model."""
 Handler = Literal["forward", "count", "models", "account", "responses"]
-"""The app that answers (`edge.api.handlers`). "forward": the targets of the model that is asked
-for, one after the other until one answers."""
+"""The app that answers (`edge.api.handlers`). "forward": the targets of the requested model, one
+after the other until one answers."""
 Codec = Literal[
     "chat", "completions", "responses", "messages", "compaction", "embeddings", "object"
 ]
-"""How forwarded bodies are read and written (`edge.proxy.translate`). "object": any JSON object
-in, any JSON object out; `model` and `usage` are all that is read of it."""
+"""How forwarded bodies are read and written (`edge.proxy.translate`). "object": any JSON object, of
+which only `model` and `usage` are read."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One row. Its defaults are the careful ones; what it is billed by has none."""
+    """One endpoint. The defaults are the careful ones; `billed` has none."""
 
     name: str
-    """As metrics, the ledger, the log and the allow-lists of keys call it. Rows may share one."""
+    """Name in metrics, ledger, log and allow-lists of keys. Rows may share one."""
     methods: tuple[str, ...]
     path: str
-    """One that ends in `/*` is for everything below it."""
+    """A path that ends in `/*` matches everything below it."""
     dialect: Dialect | None
-    """Of its callers. None: Anthropic's with an `anthropic-version` header, else OpenAI's."""
+    """The caller's dialect. None: Anthropic with an `anthropic-version` header, else OpenAI."""
     body: Body
     billed: Billed
     handler: Handler
@@ -43,19 +43,19 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What it does, for docs/reference.md."""
     codec: Codec | None = None
     required: tuple[str, ...] = ()
-    """Members of the body of which one must be there and not be empty, the usual one first."""
+    """Members of the body of which one must be present and not empty, the usual one first."""
     streams: bool = False
-    """Whether `"stream": true` asks for a stream, and `models` for other models."""
+    """Whether `"stream": true` requests a stream, and `models` fallback models."""
     conversation: tuple[str, ...] = ()
     """Members that may hold a conversation, the usual one first."""
     bounds: frozenset[str] = frozenset()
-    """Members that bound the output tokens. None: its answers have no output tokens."""
+    """Members that limit the output tokens. Empty: its answers have no output tokens."""
     upstream_path: bytes = b""
-    """Below the base URL of an upstream of the same dialect; b"" where it is never asked as is."""
+    """Path below the base URL of an upstream of the same dialect; b"" if always translated."""
     translated: bool = False
     """Whether upstreams of other dialects can answer it."""
     downgradable: bool = False
-    """Whether another model may serve once a limit has refused the one asked for."""
+    """Whether another model may serve when a limit refuses the requested one."""
     limited: bool = True
     """Whether it counts against the rate and concurrency limits of its caller."""
 
@@ -68,7 +68,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         ):
             if value is not None and value not in get_args(kind):
                 known = ", ".join(get_args(kind))
-                raise ValueError(f"endpoint {self.name}: {value!r} is none of {known}")
+                raise ValueError(f"endpoint {self.name}: expected one of {known}, got {value!r}")
 
 
 _POST = ("POST",)
@@ -274,7 +274,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 """Every endpoint that needs a key."""
 
 NAMES: Final[frozenset[str]] = frozenset(row.name for row in ENDPOINTS)
-"""What the allow-list of a key may hold."""
+"""Names that the allow-list of a key may contain."""
 
 BY_NAME: Final[Mapping[str, Endpoint]] = {row.name: row for row in reversed(ENDPOINTS)}
 """The first row of each name."""
@@ -285,19 +285,19 @@ TAILS: Final[Mapping[str, str]] = {
     for row in ENDPOINTS
     if row.handler != "account" and not row.path.endswith("*")
 }
-"""What a configuration may offer at other paths: how the path ends, and the name."""
+"""Endpoints that a configuration may map to other paths: end of the path, and name."""
 
 CONVERSATIONS: Final[Mapping[Dialect, Endpoint]] = {
     row.dialect: row
     for row in ENDPOINTS
     if row.dialect is not None and row.conversation and row.streams
 }
-"""By dialect, the endpoint of its conversations. Other dialects are translated to it."""
+"""Conversation endpoint of each dialect. Other dialects are translated to it."""
 
 SERVED_BY: Final[Mapping[Dialect, frozenset[Dialect]]] = {
     "openai": frozenset(("openai", "responses")),
     "responses": frozenset(("responses",)),
     "anthropic": frozenset(("anthropic",)),
 }
-"""By dialect of an endpoint that is not translated: what upstreams speak that have it. Those of
-OpenAI Responses have the other endpoints of OpenAI too."""
+"""Upstream dialects that serve an untranslated endpoint, by the endpoint's dialect. Upstreams of
+OpenAI Responses also have the other endpoints of OpenAI."""

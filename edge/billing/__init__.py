@@ -1,1 +1,1 @@
-"""What a request may use and what it costs: plans, estimates, surcharges, usage reports."""
+"""Plans and limits, token estimates, surcharges and usage reports."""

@@ -1,4 +1,4 @@
-"""Factors of the input, learnt from what upstreams count, for each model and each principal."""
+"""Factors for token estimates, learned from the counts of upstreams per model and principal."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,23 +8,23 @@ from typing import Generic, TypeVar
 from middlewares.bounded_map import BoundedMap
 
 PER_BYTE = 0.6
-"""Tokens for a byte of body before anything is known."""
+"""Tokens per byte of body before any observation."""
 _MIN_PER_BYTE, _MAX_PER_BYTE = 0.15, 1.5
 _DECAY = 0.02
-"""How much of the way down one observation leads."""
+"""Share of the way down that one observation moves the factor."""
 _MIN_FACTOR, _MAX_FACTOR = 0.5, 2.0
 _MARGIN = 1.05
 _WINDOW = 128
 _ABOVE_SHARE = 0.04
-"""Part of the observations that may lie above the factor, before the margin."""
+"""Share of the observations that may exceed the factor before the margin."""
 _MAX_PRINCIPALS = 64
-"""Principals of a model whose factors are remembered for those that are new."""
+"""Principals of a model whose factors are kept for the median."""
 _MIN_PRINCIPALS = 4
-"""So many must have taught something before it says anything of others."""
+"""Principals with observations that the median needs."""
 
 
 class ByteFactor:
-    """Tokens for a byte of body: up at once, down slowly."""
+    """Tokens per byte of body; rises at once and falls slowly."""
 
     __slots__ = ("factor",)
 
@@ -32,7 +32,7 @@ class ByteFactor:
         self.factor = factor
 
     def observe(self, ratio: float) -> None:
-        """Tokens that were counted, over the bytes of the body."""
+        """Update with `ratio`: counted tokens per byte of body."""
         ratio *= _MARGIN
         if ratio > self.factor:
             self.factor = min(_MAX_PER_BYTE, ratio)
@@ -41,8 +41,10 @@ class ByteFactor:
 
 
 class WeightFactor:
-    """The factor of texts. A first ratio, which was not observed, keeps it up until there are
-    enough."""
+    """Tokens per unit of text weight: a high percentile of the observations.
+
+    The window starts with an assumed ratio, which keeps the factor high until there are enough.
+    """
 
     __slots__ = ("_ratios", "factor")
 
@@ -51,7 +53,7 @@ class WeightFactor:
         self._ratios: deque[float] = deque((factor / _MARGIN,), _WINDOW)
 
     def observe(self, ratio: float) -> None:
-        """Tokens that were counted, over the weight of the text."""
+        """Update with `ratio`: counted tokens per unit of weight."""
         self._ratios.append(ratio)
         ranked = sorted(self._ratios, reverse=True)
         factor = ranked[int(len(ranked) * _ABOVE_SHARE)] * _MARGIN
@@ -62,13 +64,13 @@ _Learner = TypeVar("_Learner", ByteFactor, WeightFactor)
 
 
 class LearnedFactors(Generic[_Learner]):
-    """What the answers of each model have taught, apart for each principal.
+    """Learned factors per model and principal.
 
     A principal's factor comes from its own texts. A principal without observations gets the median
     of all others' factors once there are `_MIN_PRINCIPALS` of them, else `first`. So no principal
     can move another's factor beyond what half of them have.
 
-    most: pairs of model and principal; those longest unheard of are forgotten.
+    most: pairs of model and principal; the least recently used are dropped.
     """
 
     def __init__(self, make: Callable[[float], _Learner], first: float, most: int) -> None:
@@ -78,12 +80,12 @@ class LearnedFactors(Generic[_Learner]):
         self._factors: BoundedMap[str, BoundedMap[str, float]] = BoundedMap(most)
 
     def factor(self, entry: str, principal: str) -> float:
-        """What the texts of `principal` count with, for the model's catalog entry."""
+        """The factor of `principal` for the model's catalog entry."""
         own = self._own.get((entry, principal))
         return own.factor if own is not None else self._common(entry)
 
     def observe(self, entry: str, principal: str, ratio: float) -> None:
-        """An upstream has counted: tokens over the bytes, or over the weight, of a text."""
+        """Record counted tokens per byte, or per unit of weight, of a text."""
         own = self._own.get((entry, principal)) or self._make(self._common(entry))
         own.observe(ratio)
         self._own.put((entry, principal), own)

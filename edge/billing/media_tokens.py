@@ -1,7 +1,7 @@
-"""Tokens of pictures, documents and sound, by the dearest of the vendors' published rules.
+"""Token estimates for images, documents and audio, by the most expensive published vendor rule.
 
-Only the first bytes of a picture are decoded, as far as its size stands there. What cannot be read,
-or is not sent along (a URL, a file id), counts as the largest.
+Only the first bytes of an image are decoded, which contain its size. Unreadable media, and media
+that are not in the request (a URL, a file id), count as the largest.
 """
 
 import re
@@ -19,33 +19,33 @@ _TILE, _TILE_TOKENS, _BASE_TOKENS = 512, 170, 85  # OpenAI: GPT-4o and its kin
 _FIT, _SHORT_EDGE = 2048, 768
 _PATCH, _MAX_PATCHES, _PATCH_TOKENS = 32, 1536, 2.46  # OpenAI: GPT-4.1 nano, the dearest
 _HEAD = 64
-"""Bytes in which PNG, GIF and WebP have their size."""
+"""Bytes that contain the size of a PNG, GIF or WebP."""
 _JPEG_HEAD = 256 << 10
-"""Bytes in which a JPEG has its size, after its metadata and thumbnail."""
+"""Bytes that contain the size of a JPEG, after metadata and thumbnail."""
 
 _FILL = re.compile(rb"\xff*")
 _SEGMENTS = 256
-"""Segments before a JPEG's frame header; a camera writes about twenty."""
+"""Segments before a JPEG's frame header; cameras write about twenty."""
 
 _PAGE = 4500
-"""Anthropic: up to 3,000 of text and the picture of the page."""
+"""Tokens of a PDF page. Anthropic: up to 3,000 of text, and the image of the page."""
 _PAGE_BYTES = 20_000
-"""A page has seldom less, where the file does not show its pages."""
+"""Bytes of a small page, for files whose pages cannot be counted."""
 _MAX_PAGES = 1000
 
 _PAGES, _TREES = (b"/Type/Page", b"/Type /Page"), (b"/Type/Pages", b"/Type /Pages")
 _LONGEST_MARK = len(b"/Type /Pages")
 AT_ONCE = 1 << 20
-"""Characters of base64 that are decoded in one call."""
+"""Characters of base64 decoded per call."""
 _JOINTS = b"\\\r\n ="
 
 _PER_SECOND = 32
 _SLOWEST = 4000
-"""Bytes in a second of compressed speech, at the least."""
+"""Minimum bytes per second of compressed speech."""
 
 
 def image_tokens(data: str) -> int:
-    """Tokens of a picture given as base64; the largest for one whose size is not known."""
+    """Tokens of a base64 image; the largest if its size is unknown."""
     size = image_size(data)
     if size is None or 0 in size:
         return LARGEST_IMAGE
@@ -70,9 +70,9 @@ def _by_patches(width: int, height: int) -> int:
 
 
 def image_size(data: str) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64; None when not to be read.
+    """Width and height in pixels of a base64 PNG, JPEG, GIF or WebP; None if unreadable.
 
-    Sources: PNG 3rd edition, 11.2.1; GIF89a, 18; RFC 9649; ITU-T T.81, B.2.2.
+    Sources: PNG (Third), 11.2.1; GIF89a, 18; RFC 9649; ITU-T T.81, B.2.2.
     """
     head = _decoded(data, _HEAD)
     if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 24:
@@ -100,7 +100,7 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(head: bytes) -> tuple[int, int] | None:
-    """Walk from segment to segment to the frame header."""
+    """Size in the frame header of a JPEG."""
     at = 2
     for _ in range(_SEGMENTS):
         marked = _FILL.match(head, at).end()  # type: ignore[union-attr]  # it always matches
@@ -114,7 +114,7 @@ def _jpeg(head: bytes) -> tuple[int, int] | None:
 
 
 def _decoded(data: str, most: int) -> bytes:
-    """The first bytes of base64 data; b"" for what is none."""
+    """The first bytes of base64 data; b"" if it is invalid."""
     length = (most + 2) // 3 * 4
     piece = data[:length]
     try:
@@ -124,12 +124,12 @@ def _decoded(data: str, most: int) -> bytes:
 
 
 def file_tokens(size: int) -> int:
-    """Tokens of a file of so many bytes of which nothing else is known."""
+    """Tokens of a file of which only the size in bytes is known."""
     return _PAGE * min(_MAX_PAGES, max(1, ceil(size / _PAGE_BYTES)))
 
 
 def pdf_tokens(data: str) -> int:
-    """Tokens of a PDF given as base64: by its pages, where they are not compressed away."""
+    """Tokens of a base64 PDF: by its pages if they are visible, else by its size."""
     size = pages = 0
     rest = b""
     try:
@@ -148,8 +148,7 @@ def _pages(content: bytes) -> int:
 
 
 def _unpacked(data: str) -> Iterator[bytes]:
-    """The bytes that base64 data stands for; of much of it a piece at a time, so that no step takes
-    long. Raises ValueError for what is none."""
+    """The decoded bytes of base64 data, in pieces if it is long. Raises ValueError if invalid."""
     if len(data) <= AT_ONCE:
         yield a2b_base64(data)
         return
@@ -165,8 +164,10 @@ def _unpacked(data: str) -> Iterator[bytes]:
 
 
 def audio_tokens(data: str, kind: str) -> int:
-    """Tokens of sound given as base64. A WAV tells its bytes in a second (RIFF, `fmt `), and of
-    what they are the product: players go by the parts, so a caller cannot well lie about both.
+    """Tokens of base64 audio.
+
+    A WAV states its bytes per second (RIFF, `fmt `) and the factors of that number. The smaller of
+    both counts: players use the factors, so a caller cannot understate the duration.
     """
     rate = _SLOWEST
     if kind == "wav":
@@ -181,29 +182,31 @@ def audio_tokens(data: str, kind: str) -> int:
 
 
 _LEAST_RUN = 1024
-"""Bytes of base64 that make a medium."""
+"""Minimum bytes of base64 of a media block."""
 _MAX_MEDIA = 1000
-"""Media of one request; no vendor takes as many."""
-# With the backslash that some put before each slash, or that begins a line's end.
+"""Media of one request that are measured; no vendor accepts as many."""
+# Includes the backslash of an escaped slash or newline.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_\\-]*+")
 _EMBEDDED = re.compile(
     rb'"(?:url|image_url|video_url|audio_url|file_url|file_data|data)"\s*:\s*'
     rb'"data:[^"]{0,200}?base64,|"(?:data|b64_json)"\s*:\s*"'
 )
-"""What stands before base64 in the bodies of all dialects. In a text the quotes would be escaped.
-Nothing is looked at twice, whatever a body is made of."""
+"""The JSON before base64 in the bodies of all dialects. In a text the quotes would be escaped.
+
+It scans each byte once, whatever the body.
+"""
 _REMOTE = re.compile(
     rb'(?:"(?:image_url|video_url|audio_url|file_url)"\s*:\s*(?:\{[^{}]{0,200}?"url"\s*:\s*)?'
     rb'|"source"\s*:\s*\{[^{}]{0,200}?"url"\s*:\s*)"https?:()'
 )
-"""Media that are linked. Other addresses, as of sources and search results, are text."""
+"""Linked media. Other URLs, such as those of sources and search results, are text."""
 
 
 def media_in(body: bytes) -> tuple[int, int]:
-    """Bytes of `body` that are base64 media, and the tokens of all media, linked ones included.
+    """Bytes of base64 media in `body`, and the tokens of all media, linked ones included.
 
-    A media block without base64 is taken for the largest picture. A text that only looks like one
-    stays text: what would pass for a picture would hardly be paid for.
+    A media block without base64 counts as the largest image. A text that only resembles a media
+    block counts as text, or it would cost too little.
     """
     media_bytes = 0
     tokens = 0
@@ -219,7 +222,7 @@ def media_in(body: bytes) -> tuple[int, int]:
 
 
 def _embedded(body: bytes) -> Iterator[bytes]:
-    """The base64 of each medium that stands in `body`."""
+    """The base64 of each media block in `body`."""
     at, size = 0, len(body)
     while at < size:
         head = _EMBEDDED.search(body, at, at + WINDOW + OVERLAP)
@@ -233,7 +236,7 @@ def _embedded(body: bytes) -> Iterator[bytes]:
 
 
 def _run_tokens(run: bytes) -> int:
-    """Tokens of one run of base64, by what its first bytes say it is."""
+    """Tokens of one base64 run, by the file type in its first bytes."""
     if run.startswith(b"UklGR") and run[12:16] != b"RUJQ":  # RIFF, and not WebP: WAV
         return audio_tokens(run.decode("latin-1"), "wav")
     if run.startswith((b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")):

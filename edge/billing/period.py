@@ -1,4 +1,4 @@
-"""Moments and periods as people write them: RFC 3339 or dates, all in UTC."""
+"""Parse and format times and periods: RFC 3339 times or dates, in UTC."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ USUAL_DAYS = 30
 MOST_DAYS = 366
 
 _FIRST, _LAST = 0.0, 253402300799.0
-"""1970 and the end of 9999: nothing was, or will be, outside."""
+"""Unix seconds of 1970 and of the end of 9999."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
@@ -27,7 +27,7 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class PeriodRefused(ValueError):
-    """A period that cannot be: `field` is at fault, `expected` says what was."""
+    """An invalid period. field: the one at fault. expected: what it must be."""
 
     def __init__(self, field: str, expected: str) -> None:
         super().__init__(f"{field}: expected {expected}")
@@ -38,7 +38,7 @@ class PeriodRefused(ValueError):
 def moment(seconds: float | None) -> str | None:
     """Unix seconds as RFC 3339 in UTC, to the millisecond: "2026-11-21T10:00:00.000Z".
 
-    What is later than any date that can be written is the last one.
+    A time after the year 9999 is formatted as the last second of it.
     """
     if seconds is None:
         return None
@@ -48,14 +48,16 @@ def moment(seconds: float | None) -> str | None:
 
 
 def read_moment(field: str, text: str, *, end: bool = False) -> float:
-    """Unix seconds of a date or an RFC 3339 time. A date is its midnight; as an `end` it is the
-    midnight after it, so that the day belongs to the period. Raises PeriodRefused."""
+    """Unix seconds of a date or an RFC 3339 time. Raises PeriodRefused.
+
+    A date means its midnight; as an `end` the midnight after it, so the period includes the day.
+    """
     read = -1.0
     try:
         if _DATE.fullmatch(text):
             day = date.fromisoformat(text) + timedelta(days=1 if end else 0)
             read = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-        # In a query `+` is a space unless it was escaped; nobody means a space there.
+        # An unescaped `+` of a query is decoded as a space.
         text = re.sub(r" (\d{2}:\d{2})$", r"+\1", text)
         if _MOMENT.fullmatch(text):
             read = datetime.fromisoformat(text.upper()).timestamp()
@@ -67,12 +69,12 @@ def read_moment(field: str, text: str, *, end: bool = False) -> float:
 
 
 def last_days(days: int, now: float) -> Period:
-    """The current day (UTC) and those before it, `days` in all."""
+    """The last `days` days (UTC), including the current one."""
     return Period((now // DAY - days + 1) * DAY, (now // DAY + 1) * DAY)
 
 
 def read_period(query: Mapping[str, Sequence[str]], now: float) -> Period:
-    """The period that `start`, `end` and `days` mean: the last 30 days unless they say otherwise.
+    """The period given by `start`, `end` and `days`; by default the last 30 days.
 
     Raises PeriodRefused, also for more than 366 days.
     """

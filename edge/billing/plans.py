@@ -1,6 +1,6 @@
-"""What each principal may use: the terms of its plan, with what its key has of its own.
+"""Limits of each principal: those of its plan, overridden by those of its key.
 
-A key's own limits have the keys of a plan. Each that is given takes the place of the plan's.
+The limits of a key have the same names as those of a plan.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,15 @@ from middlewares.problem import Problem
 
 _NOTHING: Mapping[str, str] = {}
 _MAX_REMEMBERED = 10_000
-"""Principals whose terms are remembered; a new revision of a key is a new one."""
+"""Principals whose limits are cached; a changed key is a new principal."""
 
 
 class Plans:
-    """The terms of each key: `auth.default_plan` is for keys that name no plan and, with
-    mode "none", for all addresses, which have `limits.address` where that plan has no rate."""
+    """Limits per principal.
+
+    `auth.default_plan` applies to keys without a plan and, with mode "none", to all addresses.
+    These get the rate `limits.address` if that plan has none.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._plans: dict[str | None, AllowanceConfig] = {plan.id: plan for plan in settings.plans}
@@ -47,10 +50,10 @@ class Plans:
         self._own: dict[int, tuple[Principal, _Divided]] = {}
 
     def limits(self, principal: Principal | None) -> PlanLimits:
-        """What this one may use.
+        """The limits of `principal`.
 
-        Raises Problem for a key of a plan that is not configured any more, or whose own limits
-        cannot be read: nobody is without limits because of a mistake.
+        Raises Problem for a key whose plan is not configured, or whose own limits are invalid: a
+        mistake must not remove the limits.
         """
         return self._divided(principal).whole
 
@@ -73,16 +76,17 @@ class Plans:
         return divided
 
     def before_body(self, exchange: Exchange) -> Limits | None:
-        """Of the limits of a request those that are decided before its body is read: slots, and the
-        rate of requests unless another model may serve instead, which only the body can tell; None
-        where there are none."""
+        """The limits that apply before the body is read, or None.
+
+        They are the concurrency and the request rate. The rate waits for the body if another model
+        may serve instead, which depends on the body.
+        """
         return self._divided(exchange.principal).before_body
 
     def with_body(self, exchange: Exchange) -> Limits | None:
-        """Of the limits of a request the others; None where there are none.
+        """The limits that apply once the body is read, or None.
 
-        What a model served instead takes is not counted against the rates: they are used up, or
-        the request has been counted.
+        A downgraded request is not counted again: its rates are exhausted, or it was counted.
         """
         if exchange.downgrade_to:
             return None
@@ -93,11 +97,11 @@ class Plans:
 
     @property
     def downgrade(self) -> bool:
-        """Whether any plan names a model to serve instead of one that is refused."""
+        """Whether any plan has a model for refused requests."""
         return bool(self._downgrades)
 
     def downgrades(self, principal: Principal | None) -> Mapping[str, str]:
-        """By kind of refusal: the model that serves instead."""
+        """The model that serves instead, by kind of refusal."""
         plan = principal.plan if principal is not None else None
         return self._downgrades.get(plan or self._default_plan, _NOTHING)
 
@@ -133,17 +137,17 @@ def _divided(whole: PlanLimits, downgrades: Mapping[str, str] | None) -> _Divide
 
 
 def merged(plan: AllowanceConfig, own: Mapping[str, Any]) -> AllowanceConfig:
-    """`plan` with the members of `own` in place of its own. Raises SettingsError."""
+    """`plan` with the members of `own` replaced. Raises SettingsError."""
     given = read_key_limits(own)
     fields = {name: getattr(plan, name) for name in AllowanceConfig.__struct_fields__}
     fields |= {name: getattr(given, name) for name in own}
     if "requests" in own and "burst" not in own:
-        fields["burst"] = 0  # the plan's belongs to the plan's rate
+        fields["burst"] = 0  # the plan's burst belongs to its own rate
     return AllowanceConfig(**fields)
 
 
 def limits_of(allowance: AllowanceConfig) -> PlanLimits:
-    """`allowance` in the form that the middlewares take."""
+    """`allowance` as `PlanLimits` for the middlewares."""
     requests = allowance.requests
     return PlanLimits(
         limits=Limits(

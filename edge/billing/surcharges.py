@@ -1,9 +1,9 @@
-"""What a request may ask for that makes its tokens dearer, or costs beside them.
+"""Surcharges that a request may cause beyond the price of its tokens.
 
-    service tier, speed, place    a factor of `price.tiers`; without one the request is refused
+    service tier, speed, region   a factor of `price.tiers`; without one the request is refused
     an hour in the prompt cache   `price.cache_write_1h`
-    tools that the vendor runs    `price.hosted_call` for each call
-    a compaction on the way       one more pass of the model over the same input
+    hosted tools                  `price.hosted_call` for each call
+    a compaction by the vendor    one more pass of the model over the same input
 
 Sources: OpenAI API reference, `service_tier`; Anthropic API reference, `service_tier`, `speed`,
 `inference_geo`, `cache_control.ttl`, `context_management`, `max_uses` of server tools.
@@ -32,9 +32,9 @@ _STANDARD_TIERS = frozenset(
         *("global", "not_available"),
     )
 )
-"""Tiers, speeds and places that cost no more than the usual price, in any dialect."""
+"""Tiers, speeds and regions without a surcharge, in any dialect."""
 _DEFAULT_CALLS = 10
-"""Calls of hosted tools that are set aside where the request does not bound them."""
+"""Calls of hosted tools that are reserved if the request sets no limit."""
 _HOUR = re.compile(rb'"(?:1|\\u0031)(?:h|\\u0068)"')
 _SHORTEST_HOUR = len('["1h"]')
 _COMPACT = re.compile(rb"compact|\\u00")
@@ -46,7 +46,7 @@ class _Tool(msgspec.Struct):
 
     @property
     def calls(self) -> int:
-        """Calls that its bound allows; 0 without one, or with one that bounds nothing."""
+        """Calls that it allows; 0 without a valid limit."""
         return max(0, self.max_uses or 0)
 
 
@@ -58,9 +58,9 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def requested_tiers(fields: Fields) -> tuple[str, ...]:
-    """Service tier, speed and place that a body asks for, each "" if none; () if it asks nothing.
+    """Service tier, speed and region in a body, each "" if absent; () if all are.
 
-    What is no text is for the upstream to refuse.
+    The upstream refuses a value that is not a string.
     """
     if _TIER_MEMBERS.isdisjoint(fields):
         return ()
@@ -76,7 +76,7 @@ def _text(raw: msgspec.Raw) -> str:
 
 
 def check_tiers(asked: tuple[str, ...], price: Price) -> None:
-    """Raise Problem for a tier that may be dearer and has no factor in `price`."""
+    """Raise Problem for a non-standard tier without a factor in `price`."""
     for name, tier in zip(_TIERS, asked, strict=False):
         if tier not in price.factors and tier not in _STANDARD_TIERS:
             raise Problem(
@@ -89,21 +89,21 @@ def check_tiers(asked: tuple[str, ...], price: Price) -> None:
 
 
 class _TieredPrice(msgspec.Struct, frozen=True):
-    """A price, and the tiers that the request asked for."""
+    """A price with the requested tiers."""
 
     price: Price
     asked: tuple[str, ...]
 
     def cost(self, usage: Usage) -> int:
-        """See `PriceConfig.cost`."""
+        """See `Price.cost`."""
         return self.price.cost(usage, self.asked)
 
 
 def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) -> Tariff | None:
-    """What an answer costs by `price`, and by the tiers that its request asks for.
+    """The tariff of an answer: `price` with the requested tiers.
 
-    sent: the upstream's request. A tier that is not in it, as its dialect has none or the operator
-    drops it, is not given and costs nothing.
+    sent: body of the upstream request. A tier that is not in it costs nothing: its dialect has
+    none, or the operator drops it.
     """
     if price is None:
         return None
@@ -117,21 +117,21 @@ def tariff_of(price: Price | None, fields: Fields, sent: bytes | None = None) ->
 
 
 def caches_for_an_hour(fields: Fields) -> bool:
-    """Whether a body may have its prompt cached for an hour."""
+    """Whether a body may request a prompt cache of one hour."""
     long = [raw for raw in fields.values() if len(raw) >= _SHORTEST_HOUR]
     return any(found(_HOUR, raw) for raw in long)
 
 
 def compacts(fields: Fields) -> bool:
-    """Whether a body may have the vendor compact the conversation on the way."""
+    """Whether a body may let the vendor compact the conversation."""
     return found(_COMPACT, fields.get("context_management", _NULL))
 
 
 def hosted_calls(codec: Codec | None, fields: Fields) -> int:
-    """Calls of tools run by the vendor that a request may come to, about.
+    """Approximate maximum of hosted tool calls of a request.
 
-    Bounds: `max_uses` of each tool (Messages), `max_tool_calls` (Responses), which translated
-    requests carry on; else ten in all. Those of another dialect bound nothing.
+    Limits: `max_uses` of each tool (Messages), `max_tool_calls` (Responses), also translated.
+    Without a limit of its own dialect: ten in all.
     """
     searches = bytes(fields.get("web_search_options", _NULL)) != b"null"
     if "tools" not in fields:

@@ -1,23 +1,22 @@
-"""How many tokens a prompt has, without a tokenizer: cheap, and rather too many than too few.
+"""Estimate the tokens of a prompt without a tokenizer, cheaply and rather too high than too low.
 
-Theory of operation. A prompt is weighed, which knows nothing of models; an estimate is its weight
-by a factor learnt for the model.
+Theory of operation. The weight of a prompt does not depend on the model; the estimate is the weight
+multiplied by a factor that is learned per model.
 
-    size       of a body that is passed on unread only the bytes are known. Media in it are found by
-               their form and weighed apart; the rest has a factor of its own, tokens per byte,
-               but digits, signs and all that is not English always count for more than letters.
-    weigh      UTF-8 bytes fall into classes (small letters, digits, kana, ...), each worth so many
-               tokens. What tells one text from another is how long letters run between other
-               bytes: English words are short and stand whole in every vocabulary, those of other
-               languages come in pieces, and base64 has no words at all. One `bytes.translate` a
-               class, over what the classes before it have left: 4 ms for a megabyte, 7 us for 1 KB.
-    fixed      what vendors put before turns and around tools, and media: from published figures,
-               those of the dearest vendor. Not scaled.
+    size       of a body that is not decoded. Media in it are found by their form and counted
+               separately; the rest has its own factor, tokens per byte, with a minimum that is
+               higher for digits, signs and all that is not English than for letters.
+    weigh      UTF-8 bytes have classes (small letters, digits, kana, ...), each with its tokens
+               per byte. Runs of letters distinguish texts: English words are short and whole in
+               every vocabulary, words of other languages are split, and base64 has no words. One
+               `bytes.translate` per class over the remaining bytes: 4 ms for 1 MB, 7 us for 1 KB.
+    fixed      tokens that vendors add to turns and tools, and media: published figures of the most
+               expensive vendor. Not scaled.
     factor     of the last 128 observations (tokens the upstream counted, over the weight of the
                text), the 96th percentile and 5 % more, within bounds. It is 1 at the start, and
                cannot fall below that before 25 observations have come.
-    principal  each has factors of its own, learnt from its own texts: no key's odd texts lower, or
-               raise, what is set aside for another's. A new one begins with the median of all.
+    principal  each has its own factors, learned from its own texts, so unusual texts of one key do
+               not change the reservations of another. A new one begins with the median of all.
 
 Measured (`tests/edge/counted.json`): the classes are worth the least that undercounts none of 43
 texts, of 20 languages, code, JSON, logs and base64, by any of the first eight vocabularies; random
@@ -90,43 +89,43 @@ _CLASSES: tuple[tuple[bytes, float, int], ...] = (
     (bytes(range(0xC0, 0xCD)), 5.0, _OTHER),  # a letter with an accent: text that is not English
     (bytes(range(0xF0, 0x100)), 3.9, _OTHER),  # emoji
 )
-"""Bytes, tokens for each of them, kind. The commonest first: each pass is over what is left."""
+"""Bytes, tokens per byte, kind. The most frequent first: each pass is over the rest."""
 _REST = 1.0  # a control character
 _WORD, _LONG_WORDS = 3, 0.45
-"""Small letters beyond so many for every other byte are worth so much more each."""
+"""Small letters beyond `_WORD` per other byte add `_LONG_WORDS` each."""
 _RUN, _LONG_RUNS = 10, 0.2
-"""Letters and digits beyond so many for every break are worth so much more each."""
+"""Letters and digits beyond `_RUN` per break add `_LONG_RUNS` each."""
 
-_START = 36  # a prompt of one turn; a chat template may have words of its own
+_START = 36  # a prompt of one turn; a chat template may add text
 _TURN = 8
 _BLOCK = 4
 _CALL = 16
 _TOOL = 16
-_TOOLS = 700  # Anthropic: what it tells the model about tools
+_TOOLS = 700  # Anthropic: its system prompt about tools
 _HOSTED = 2500  # the vendor's own description of a tool it runs
-_OPAQUE = 4  # characters of sealed thinking that hide a token, at the least
+_OPAQUE = 4  # minimum characters of encrypted thinking per token
 
 UNSEEN = file_tokens(1 << 20)
-"""Tokens of a document which only its vendor sees, where no fewer may be said than there are."""
+"""Tokens of a document that only the vendor sees, for counts that must not be too low."""
 _COMMON = (ascii_lowercase + " ").encode()
 _LEAST_COMMON, _LEAST_OTHER = 0.2, PER_BYTE
-"""Tokens for a byte at the least, of small letters and spaces, and of all else."""
+"""Minimum tokens per byte of small letters and spaces, and of all other bytes."""
 _LEAST_WORD, _LEAST_LONG_WORDS = 6, 0.3
-"""Small letters beyond so many for every other byte are no words: so much more each."""
+"""Small letters beyond `_LEAST_WORD` per other byte are not words and add this each."""
 _LEAST_BYTES = 1024
 _MEDIA = 4096
-"""Bytes of body below which no media are looked for."""
+"""Bytes of body below which no embedded media are searched."""
 
 _PIECE = 1 << 20
-"""Characters, or bytes, that are counted in one call."""
+"""Characters or bytes counted per call."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Weight(Struct, frozen=True):
-    """How much a prompt is, in tokens of the most sparing vocabulary.
+    """The weight of a prompt, in tokens of the most compact vocabulary.
 
-    text: of text, tools and turns, which a model's factor scales. fixed: of what it does not.
+    text: text, tools and turns, which the factor scales. fixed: everything else.
     """
 
     text: float
@@ -134,7 +133,7 @@ class Weight(Struct, frozen=True):
 
 
 def weigh_text(*texts: str) -> float:
-    """Tokens of `texts`, one behind the other, at factor 1."""
+    """Tokens of the joined `texts` at factor 1."""
     size = lower = 0
     kinds = [0, 0, 0]
     weight = 0.0
@@ -158,8 +157,7 @@ def weigh_text(*texts: str) -> float:
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of `texts`, no more at once than may be held beside them, and counted in one call.
-    Of few it is one piece."""
+    """The bytes of `texts` in pieces that limit memory and time per call; short texts are one."""
     if sum(map(len, texts)) < _PIECE:
         yield "".join(texts).encode("utf-8", "surrogatepass")
         return
@@ -179,13 +177,14 @@ def _pieces(texts: Sequence[str]) -> Iterator[bytes]:
 
 
 def weigh_bytes(size: int) -> Weight:
-    """The weight of a request of which only the bytes of its body are known."""
+    """The weight of a body of which only the size is known."""
     return Weight(size * PER_BYTE, _START + _TOOLS)
 
 
 def weigh(conversation: Conversation, unseen: int = LARGEST_IMAGE) -> Weight:
-    """The weight of what a caller asks. unseen: tokens that a document counts as which only its
-    vendor will see; usually as a linked picture does in a body of which only the bytes are known.
+    """The weight of a conversation.
+
+    unseen: tokens of a document that only the vendor sees; by default those of a linked image.
     """
     weigher = _Weigher(unseen)
     weigher.fixed = _START
@@ -205,7 +204,7 @@ def weigh(conversation: Conversation, unseen: int = LARGEST_IMAGE) -> Weight:
 
 
 class _Weigher:
-    """Texts and tokens as they are put on."""
+    """Collects the texts and tokens of a conversation."""
 
     __slots__ = ("fixed", "texts", "tokens", "unseen")
 
@@ -266,16 +265,16 @@ class _Weigher:
 
 
 _LEAST = 256
-"""Tokens of text below which an observation tells more of what stands around it."""
+"""Minimum tokens of text of an observation; below, the fixed part dominates."""
 _MOST_FIXED = 8
-"""The text must weigh so many times what is not text."""
+"""Minimum ratio of text to fixed tokens of an observation."""
 
 
 class Estimator:
-    """Estimates for each model, and what was learnt of it. One process, no I/O, no clock.
+    """Token estimates with learned factors. One process, no I/O, no clock.
 
-    models: most pairs of a model and a principal it knows anything of; those longest unheard of
-    are forgotten. Where a principal can be named its own texts decide, see `LearnedFactors`.
+    models: maximum pairs of model and principal with factors; the least recently used are dropped.
+    The texts of a principal decide its factor, see `LearnedFactors`.
     """
 
     def __init__(self, *, models: int = 1024) -> None:
@@ -291,16 +290,17 @@ class Estimator:
         return ceil(weight.text * self._weights.factor(entry, principal) + weight.fixed)
 
     def learn(self, entry: str, weight: Weight, counted: int, principal: str = "") -> None:
-        """The upstream has counted `counted` input tokens, cache reads and writes included.
+        """Learn from `counted` input tokens of the upstream, cache reads and writes included.
 
-        Never give it an estimate. Prompts that are mostly media, or short, teach nothing.
+        `counted` must not be an estimate. Short prompts and those of mostly media are ignored.
         """
         if counted > 0 and weight.text >= max(_LEAST, _MOST_FIXED * weight.fixed):
             self._weights.observe(entry, principal, counted / weight.text)
 
     def estimate_body(self, entry: str, body: bytes, principal: str = "") -> tuple[int, int, bool]:
-        """Bytes of text in a request's body; its input tokens, cached ones included; and whether
-        there are media in it.
+        """Estimate a request body that is not decoded.
+
+        Returns bytes of text; input tokens, cached ones included; whether it contains media.
         """
         size, fixed, media = len(body), _START, 0
         if body.find(b'"tools"') >= 0:
@@ -317,9 +317,9 @@ class Estimator:
         return size, ceil(text) + fixed, media > 0
 
     def learn_bytes(self, entry: str, size: int, counted: int, principal: str = "") -> None:
-        """The upstream has counted `counted` input tokens for a body of `size` bytes of text.
+        """Learn from `counted` input tokens of the upstream for `size` bytes of text.
 
-        Not for one with media: nobody knows how many of its tokens are text.
+        Not for a body with media, whose text tokens are unknown.
         """
         if counted > 0 and size >= _LEAST_BYTES:
             self._bytes.observe(entry, principal, counted / size)
@@ -341,8 +341,10 @@ class Estimates(Struct, frozen=True, gc=False):
 
 
 def _least(body: bytes) -> float:
-    """Tokens of text at the least, whatever was learnt: what one text has taught must not make the
-    next one cheap to set aside. Not more than `PER_BYTE` for each byte."""
+    """Minimum tokens of text, at most `PER_BYTE` per byte.
+
+    It limits how far the learned factor of one text can lower the reservation of the next.
+    """
     size = len(body)
     other = 0
     for at in range(0, size, _PIECE):

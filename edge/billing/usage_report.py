@@ -1,7 +1,7 @@
-"""What a caller may have, has used, and used it for, as JSON-ready data.
+"""Limits, usage and finished requests of a principal, as JSON-ready data.
 
-Money is in decimal strings of credits, times are RFC 3339 in UTC. The names of upstreams, and what
-they said, are in none of it.
+Money is in decimal strings of credits, times are RFC 3339 in UTC. Names and messages of upstreams
+are never included.
 """
 
 import time
@@ -21,7 +21,7 @@ Data = dict[str, Any]
 
 
 class AccountStatuses(Protocol):
-    """Where accounts stand; see `middlewares.stores.accounts`."""
+    """Status of accounts; see `middlewares.stores.accounts`."""
 
     async def standing(self, account: str, budget: Budget) -> AccountStatus:
         """Raises CountersUnavailable, StoreUnavailable."""
@@ -29,9 +29,9 @@ class AccountStatuses(Protocol):
 
 
 class UsageReport:
-    """Looks at terms, counters and ledger for whoever is asked about.
+    """Reports limits from plans and counters, and usage from the ledger.
 
-    terms: of a principal. accounts: None where nobody has a budget. rates: None where no rates are
+    limits: of a principal. accounts: None without budgets. rates: None if no rates are
     counted. rate_key: name of a principal's rates in the counters, as `RateLimitMiddleware` has it.
     clock: Unix seconds.
     """
@@ -54,13 +54,13 @@ class UsageReport:
         self.clock = clock
 
     async def limits(self, principal: Principal) -> Data:
-        """What there is and what is left of it.
+        """Limits of `principal` and what remains of them.
 
-        Raises CountersUnavailable, StoreUnavailable, and what `terms` raises.
+        Raises CountersUnavailable, StoreUnavailable, and what `limits` raises.
         """
-        terms = self._limits(principal)
-        rates, concurrency = await self._levels(principal, terms.limits)
-        windows, prepaid = await self._money(principal, terms.budget)
+        plan_limits = self._limits(principal)
+        rates, concurrency = await self._levels(principal, plan_limits.limits)
+        windows, prepaid = await self._money(principal, plan_limits.budget)
         return {
             "object": "limits",
             "plan": principal.plan,
@@ -68,7 +68,7 @@ class UsageReport:
             "credits": prepaid,
             "rates": rates,
             "concurrency": concurrency,
-            "on_excess": terms.limits.on_excess,
+            "on_excess": plan_limits.limits.on_excess,
         }
 
     async def _levels(self, principal: Principal, limits: Limits) -> tuple[list[Data], Data | None]:
@@ -118,12 +118,12 @@ class UsageReport:
         }
 
     async def usage(self, account: str | None, period: Period) -> Data:
-        """Use by day and model; of all accounts together for None. Raises StoreUnavailable."""
+        """Usage by day and model; of all accounts for None. Raises StoreUnavailable."""
         return usage(await self.ledger.sums(account, period.since, period.until), period)
 
 
 def usage(sums: Iterable[Sum], period: Period) -> Data:
-    """Sums by day and model, and the sum of them."""
+    """Sums by day and model, and their total."""
     data = list(sums)
     total = Sum(
         day="",
@@ -156,7 +156,7 @@ def _used(one: Sum) -> Data:
 
 
 def request(entry: Entry) -> Data:
-    """One finished request, as its caller may see it."""
+    """A finished request as its caller may see it."""
     return {
         "id": entry.id,
         "object": "request",

@@ -1,1 +1,1 @@
-"""Which endpoint, which model, which targets, in which order."""
+"""Route a request: endpoint, model, and its targets in order."""

@@ -1,9 +1,8 @@
-"""Which conversation an exchange belongs to, and where that was answered last.
+"""Conversation affinity: the conversation of an exchange, and the target that answered it last.
 
-A conversation is known by a hash of how it began (`dialects.thread`), of who has it, and of the
-model that is asked for: the same words to two models are two conversations, each with a prompt
-cache of its own. Two that begin alike share what is remembered. That costs no more than a prompt
-cache, or thinking that would still have been readable.
+A conversation is identified by a hash of its beginning (`conversation_key`), its principal and the
+requested model: two models have two prompt caches. Conversations with the same beginning share a
+record, which costs at most a prompt cache, or thinking that was still readable.
 """
 
 from functools import partial
@@ -20,14 +19,15 @@ from middlewares.stores.affinity.base import AffinityRecord, AffinityStore
 from . import conversation_key
 
 _KEY = 16
-"""Bytes of a conversation's key; as many as nobody finds two of by trying."""
+"""Bytes of a conversation's key, enough to prevent collisions."""
 
 
 class ConversationKey(msgspec.Struct, frozen=True):
-    """What is known of the conversation of one exchange.
+    """The conversation of one exchange.
 
-    key: of its beginning, and of who has it. messages: so many it has.
-    bound: whether a turn has begun in it that only its maker can go on with.
+    key: hash of its beginning, principal and model. messages: number of its messages.
+    bound: whether it is in a turn that only the maker of the previous answer can continue.
+    record: what is remembered of it, if anything.
     """
 
     key: str
@@ -36,21 +36,21 @@ class ConversationKey(msgspec.Struct, frozen=True):
     record: AffinityRecord | None
 
     def unreadable_messages(self, maker: str) -> int:
-        """How many of its messages, from its beginning, may hold what `maker` cannot read."""
+        """Messages from its beginning that may hold signatures which `maker` cannot read."""
         if self.record is None:
             return 0
         return self.record.since if self.record.maker == maker else self.messages
 
 
 class ConversationAffinity(Protocol):
-    """What is remembered of conversations."""
+    """Memory of conversations."""
 
     async def find(self, exchange: Exchange) -> ConversationKey | None:
         """The conversation of a request whose body has been read; None where it has none."""
         ...
 
     def keep(self, conversation: ConversationKey, target: Target, maker: str) -> None:
-        """It was answered there."""
+        """Remember that `target` answered."""
         ...
 
 
@@ -78,9 +78,11 @@ class StoredAffinity:
         return ConversationKey(key, read.messages, read.bound, await self._store.find(key))
 
     def keep(self, conversation: ConversationKey, target: Target, maker: str) -> None:
-        """What only one maker can read is believed to be its own as long as nobody has seen another
-        answer. When one has, all before its answer is foreign to it, and stays so: a history that
-        was made shorter may be a branch, and the longer one come back.
+        """Remember that `target` answered.
+
+        Once another maker answers, it cannot read the signatures before its own answer. That does
+        not change when the history gets shorter: it may be a branch, and the longer history may
+        return.
         """
         before = conversation.record
         since = 0 if before is None else conversation.unreadable_messages(maker)

@@ -1,9 +1,8 @@
-"""Where an exchange may be answered, best first.
+"""Candidate targets of an exchange, best first.
 
-The targets of the model that is asked for come first, in the order of its `load_balancing`; then
-the same of its fallbacks, or of the models that the caller named. Two things go before all that:
-what only one maker's models can read, in a turn that has begun, and the prompt cache of the target
-that answered the conversation last.
+The targets of the requested model come first, in the order of its `load_balancing`, then those of
+its fallbacks, or of the models that the caller named. Affinity takes precedence: a maker that alone
+can continue a turn, then the target that answered last and has the prompt cache.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -21,16 +20,16 @@ from .catalog import Catalog, Model, ModelCandidate
 
 
 class AffinityMatch(ModelCandidate, frozen=True):
-    """A candidate for a remembered conversation. maker: fingerprint of what answers there."""
+    """A candidate for a known conversation. maker: fingerprint of the model and dialect there."""
 
     conversation: ConversationKey | None = None
     maker: str = ""
 
 
 class Candidates:
-    """Where exchanges may be answered.
+    """Selects the candidates of exchanges.
 
-    affinity: what is remembered of conversations; None: nothing.
+    affinity: memory of conversations; None disables it.
     dialects: by upstream, the dialects it speaks.
     """
 
@@ -50,7 +49,7 @@ class Candidates:
         self._random = random
 
     def __call__(self, exchange: Exchange) -> Sequence[Candidate] | Awaitable[Sequence[Candidate]]:
-        """The candidates, best first; none for what no target answers."""
+        """The candidates, best first; none for an endpoint that is not forwarded."""
         row: Endpoint = exchange.row
         if row.handler != "forward":
             return ()
@@ -72,7 +71,7 @@ class Candidates:
         return self._remembered(exchange, models, self._affinity)
 
     def served(self, exchange: Exchange, candidate: Candidate) -> None:
-        """`candidate` has answered."""
+        """Remember that `candidate` answered."""
         if (
             self._affinity is None
             or not isinstance(candidate, AffinityMatch)
@@ -82,7 +81,7 @@ class Candidates:
         self._affinity.keep(candidate.conversation, candidate.target, candidate.maker)
 
     def _others(self, exchange: Exchange, model: Model) -> list[Model]:
-        """The models to try after `model`, each once."""
+        """The distinct models to try after `model`."""
         named: Sequence[Model] = exchange.resolved[1:] if not exchange.downgrade_to else ()
         principal = exchange.principal
         found: dict[str, Model] = {}
@@ -160,11 +159,11 @@ class Candidates:
         return matches
 
     def _has(self, exchange: Exchange, target: Target) -> bool:
-        """Whether the upstream may have an endpoint that is not translated."""
+        """Whether the upstream may serve an endpoint that is not translated."""
         return not SERVED_BY[exchange.dialect].isdisjoint(self._dialects(target.upstream))
 
     def _maker(self, exchange: Exchange, target: Target) -> str:
-        """Who can read what is made there: the same model in the same dialect."""
+        """Fingerprint of model and dialect at `target`, which can read each other's signatures."""
         dialects = self._dialects(target.upstream)
         own = exchange.dialect if exchange.dialect in dialects else next(iter(sorted(dialects)), "")
         return fingerprint(own, target.model)

@@ -1,10 +1,10 @@
-"""The models a client may name, as look-up tables.
+"""Model catalog: look up models by name.
 
-A name is an id or an alias, alone or behind the brand's prefix (`penstock/sim-1`), and may end in
-`[1m]`, the way coding clients ask for a long context. Exact names are one dict look-up; only names
-in no table are held against the few ids that end in `*`, longest first. A name that belongs to an
-exact entry once what servers ignore is taken off (letter case, repeated suffixes and prefixes,
-percent escapes; see `_is_exact`) is never matched by them.
+A name is an id or an alias, with or without the brand's prefix (`penstock/sim-1`). It may end in
+`[1m]`, by which coding clients request a long context. Exact names are one dict look-up. Other
+names are matched with the few ids that end in `*`, longest first, unless they are a variant of an
+exact name that servers treat as equal (letter case, repeated suffixes and prefixes, percent
+escapes; see `_is_exact`).
 """
 
 import re
@@ -25,34 +25,34 @@ from middlewares.pricing import Price
 LONG_CONTEXT = "[1m]"
 _LONGEST_NAME = 200
 _FORBIDDEN = frozenset(' "\\*' + "?&;,!|'`(){}<>=^$")
-"""Characters that no vendor has in a name, and that may end it where it becomes part of a URL."""
+"""Characters that no vendor uses in a name, and that may end it within a URL."""
 _SUFFIXES = (
     LONG_CONTEXT,
     *(":latest", ":default", "@latest", "@default"),
     *(":nitro", ":floor", ":online", ":exacto", ":extended", ":thinking", ":free", ":beta"),
 )
-"""What may follow a name and leaves it the same model: ours, the default tag of Ollama and version
-of Vertex AI, and the variants of OpenRouter, which are ways to it."""
+"""Suffixes that leave the model unchanged: ours, the defaults of Ollama and Vertex AI, and the
+variants of OpenRouter."""
 _BRACKET = re.compile(r"\[[^\[\]]*\]$")
 _BETWEEN = re.compile(r"/(?:\.?/)+|(?:^|/)[^/]+/\.\./")
-"""What servers that put a name into a path take for one slash."""
+"""Path segments that servers normalize to one slash."""
 _PREFIXES = ("models/",)
-"""What may precede one: Gemini's resource names. The brand and names of upstreams are added."""
+"""Prefixes of Gemini's resource names. The brand and names of upstreams are added."""
 _EDGES = "./:@\0\t\n\r "
-"""Punctuation at either end that lenient servers drop, and what they take for blanks."""
+"""Characters that lenient servers strip from both ends."""
 _ENDINGS = (*_SUFFIXES, *_EDGES, "]")
 _MARKS = frozenset(("%", "#", "//", "/."))
-"""What the rest of a disguise has in it."""
+"""Substrings of all other variants."""
 
 
 Balance = Literal["order", "weight", "least_inflight", "latency"]
-"""See `options.Model.load_balancing`."""
+"""See `ModelConfig.load_balancing`."""
 
 
 class ModelCandidate(Candidate, frozen=True, kw_only=True):
-    """A target of a model, and what an attempt there needs to know of the model.
+    """A target of a model, with the facts of the model that an attempt needs.
 
-    entry, prices: as in `ModelConfig`. model: what is asked at the target.
+    entry, prices: as in `Model`. model: the model at the target.
     """
 
     entry: str
@@ -61,13 +61,13 @@ class ModelCandidate(Candidate, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A catalog entry, ready for use.
+    """A catalog entry.
 
     id: what clients see. For an entry whose id ends in `*` it is the name the client wrote, less
         prefix and `[1m]`; it is then safe in headers, but unbounded in number.
     entry: the id as configured: use it for metric labels.
     names: every name an allow-list may call it by.
-    families: for each target a name that tells what it is; () where their own names do.
+    families: model family of each target; () if their names are the families.
     candidates: its targets as candidates, in the order of the configuration.
     price: nano-credits as configured (see `options.Price`), None when it costs nothing.
     prices: the same, ready to count with. None when it costs nothing.
@@ -98,7 +98,7 @@ class Model(msgspec.Struct, frozen=True):
     added: Mapping[str, msgspec.Raw] = {}
 
     def family_of(self, target: Target) -> str:
-        """A name that tells what `target`, one of its targets, is."""
+        """The model family of `target`, one of its targets."""
         if not self.families:
             return target.model
         return self.families[self.targets.index(target)]
@@ -142,7 +142,7 @@ class Catalog:
         return cls(exact, wild, prefix, extra)
 
     def find(self, name: str) -> Model | None:
-        """The model that `name` means, or None."""
+        """The model with the name `name`, or None."""
         model = self._exact.get(name)
         if model is None and name.endswith(LONG_CONTEXT):
             name = name[: -len(LONG_CONTEXT)]
@@ -152,7 +152,7 @@ class Catalog:
         return model
 
     def _match(self, name: str) -> Model | None:
-        # The name goes into headers, logs and bodies: only what a configured id may hold passes.
+        # The name goes into headers, logs and bodies: only characters of configured ids pass.
         if len(name) > _LONGEST_NAME or not name.isascii() or not name.isprintable():
             return None
         if not _FORBIDDEN.isdisjoint(name):
@@ -185,10 +185,10 @@ class Catalog:
         return None
 
     def _is_exact(self, name: str, stem: str) -> bool:
-        """Whether `name`, less what a client may put around it, belongs to an exact entry.
+        """Whether `name` is a variant of an exact entry.
 
-        It must not get around that entry's price, plans and allow-lists. stem: how the entry begins
-        that would match; a prefix the operator wrote there is part of the name.
+        Such a name must not bypass that entry's price, plans and allow-lists. stem: the beginning
+        of the entry that would match; a prefix in it is part of the name.
         """
         name = name.lower()
         if not (
@@ -196,7 +196,7 @@ class Catalog:
             or name.endswith(_ENDINGS)
             or any(mark in name for mark in _MARKS)
         ):
-            return name in self._lower  # the usual one wears nothing
+            return name in self._lower  # the usual case: no prefix or suffix
         stem = stem.lower()
         prefixes = [prefix for prefix in self._prefixes if not stem.startswith(prefix)]
         while name not in self._lower:
@@ -207,7 +207,7 @@ class Catalog:
         return True
 
     def grant(self, name: str) -> str | None:
-        """How an allow-list should name what `name` means: an id, or an entry that ends in `*`."""
+        """The allow-list name for `name`: an id, or an entry that ends in `*`."""
         if any(model.entry == name for model in self._wild):
             return name
         model = self.find(name)
@@ -223,13 +223,13 @@ class Catalog:
     def visible(self, principal: Principal) -> list[Model]:
         """The models to list for `principal`, in the order of the configuration.
 
-        Entries whose id ends in `*` offer names without end and are not listed.
+        Entries whose id ends in `*` match any number of names and are not listed.
         """
         return [model for model in self._listed if self.allows(principal, model)]
 
 
 def _undressed(name: str, prefixes: Iterable[str]) -> str:
-    """`name` in lower case without one layer of dressing, the outermost first; itself if bare."""
+    """`name` in lower case without its outermost prefix, suffix or escape, if it has one."""
     if "%" in name and (less := unquote(name).lower()) != name:
         return less
     less = _BETWEEN.sub("/", name.partition("#")[0]).strip(_EDGES)

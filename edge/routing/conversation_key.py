@@ -1,12 +1,11 @@
-"""How a conversation begins, and whether a turn is open in it, read from a request of any dialect.
+"""Read the stable beginning of a conversation from a request of any dialect, and its open turn.
 
-What clients send of a conversation changes from turn to turn even where it was said once and for
-all: marks of the prompt cache wander to the end, a text becomes a list of one text, an opening line
-of the system prompt is made anew, surroundings are told with the date. What the user said before
-the first answer stays, so that is what tells conversations apart; and what some clients say of
-themselves, as many conversations begin with the same words.
+Clients change earlier parts of a conversation from turn to turn: cache marks move to the end, a
+text becomes a list of one text, a line of the system prompt is rewritten, reminders contain the
+date. The user's texts before the first answer stay the same, so they identify the conversation,
+together with the ids that some clients send, since many conversations begin with the same words.
 
-As little is decoded as can be: a body may have megabytes.
+As little as possible is decoded, because a body may have megabytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,29 +20,26 @@ _NULL = Raw(b"null")
 _ENCRYPTED = b'"encrypted_content"'
 _THOUGHT = b'"thought_signature"'
 _SIGNATURES = (b'"signature"', b'"data"', _ENCRYPTED, _THOUGHT)
-"""One of these is in everything that only its maker can read; inside of text the quotes are
-escaped."""
+"""Every signature has one of these members; within a text the quotes would be escaped."""
 _REMINDER = "<system-reminder>"
-"""What coding agents tell reminders the user's own words, and not the same each time."""
+"""Start of the texts that coding agents add to the user's, which change each time."""
 _HINTS = ("prompt_cache_key", "user", "safety_identifier")
 _MAX_CHARS = 16 << 10
-"""Characters of one part that are looked at."""
+"""Characters of one part that are read."""
 _MAX_BYTES = 6 * _MAX_CHARS + 16
-"""Bytes in which so many characters stand, however they are escaped."""
+"""Bytes that contain so many characters, however they are escaped."""
 _MAX_ITEMS = 256
-"""Messages, parts of one, members of a part, and texts in all, in which a beginning is looked for:
-nobody keeps this process busy by how many there are."""
+"""Messages, parts of a message, members of a part, and texts that are read: limits the CPU time."""
 _MAX_TURN_MESSAGES = 10_000
-"""Messages since the user last spoke that are looked at."""
+"""Messages since the last user message that are read."""
 
 
 class ConversationStart(msgspec.Struct, frozen=True):
-    """What a request tells of its conversation.
+    """The conversation as one request shows it.
 
-    beginning: texts that stay the same in each of its turns, and no other conversation's, if its
-    user does not begin two alike. messages: so many it has, but for instructions at its end, which
-    clients replace. bound: whether the last one continues a turn of the model's that holds what
-    only its maker can read.
+    beginning: texts that are the same in all its turns. messages: number of messages without
+    instructions at the end, which clients replace. bound: whether the request continues a turn of
+    the model that has a signature.
     """
 
     beginning: Sequence[str]
@@ -63,12 +59,12 @@ class _Entry(msgspec.Struct):
 
     @property
     def is_instruction(self) -> bool:
-        """Whether it is an instruction, wherever it stands."""
+        """Whether it is an instruction."""
         return self.role in ("system", "developer")
 
     @property
     def by_model(self) -> bool:
-        """Whether the model has made it."""
+        """Whether the model wrote it."""
         if self.role is None:
             return self.type is not None and not self.type.endswith(("_output", "_response"))
         return self.role == "assistant"
@@ -95,7 +91,7 @@ _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 
 
 def read(fields: Fields, member: str) -> ConversationStart | None:
-    """The conversation in `member`, a text or a list; None where there is none to be read."""
+    """The conversation in `member`, a string or a list; None if it cannot be read."""
     raw = fields.get(member, _NULL)
     body = bytes(raw)
     try:
@@ -118,7 +114,7 @@ def read(fields: Fields, member: str) -> ConversationStart | None:
 
 
 def _hints(fields: Fields) -> Iterator[str]:
-    """By what some clients name a conversation themselves, or its user."""
+    """Ids by which some clients identify a conversation or its user."""
     for name in _HINTS:
         raw = fields.get(name, _NULL)
         if bytes(raw).startswith(b'"'):
@@ -127,7 +123,7 @@ def _hints(fields: Fields) -> Iterator[str]:
     if b'"user_id"' in bytes(raw):
         try:
             yield f"user_id={(_decode_metadata(raw).user_id or '')[:_MAX_CHARS]}"
-        except UNREADABLE:  # somebody's own idea of metadata
+        except UNREADABLE:  # metadata of another form
             return
 
 
@@ -148,7 +144,7 @@ def _said_first(entries: Sequence[Raw]) -> list[str]:
 
 
 def _beginning(raw: Raw) -> str:
-    """The first characters of a JSON string. Of a long one, no more is decoded."""
+    """The first characters of a JSON string; of a long one only they are decoded."""
     if len(raw) <= _MAX_BYTES:
         return _decode_text(raw)[:_MAX_CHARS]
     start = bytes(memoryview(raw)[:_MAX_BYTES])
@@ -180,7 +176,7 @@ def _texts(content: Raw) -> Iterator[str]:
 
 
 def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
-    """Whether what the model has made since the user last spoke is sealed somewhere."""
+    """Whether the model's messages since the last user message have a signature."""
     looked = False
     for raw in reversed(entries[-_MAX_TURN_MESSAGES:]):
         entry = _decode_entry(raw)
@@ -189,7 +185,7 @@ def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
         if entry.by_model:
             if _THOUGHT in bytes(raw) or _has_signature(entry):
                 return True
-            if not looked:  # the turn may be long: is there anything to look for at all?
+            if not looked:  # skip a long turn if the body has no signature at all
                 looked = True
                 if not any(signature in body for signature in _SIGNATURES):
                     return False
@@ -199,7 +195,7 @@ def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
 
 
 def _is_compacted(entries: Sequence[Raw]) -> bool:
-    """Whether the vendor itself has made the conversation shorter: only it can read that."""
+    """Whether the vendor compacted the conversation into an item that only it can read."""
     for raw in entries:
         if _ENCRYPTED in bytes(raw):
             entry = _decode_entry(raw)
@@ -209,7 +205,7 @@ def _is_compacted(entries: Sequence[Raw]) -> bool:
 
 
 def _is_result(entry: _Entry) -> bool:
-    """Whether it gives back what tools returned: Anthropic has the user do that."""
+    """Whether it returns tool results, which are user messages at Anthropic."""
     if b'tool_result"' not in bytes(entry.content):
         return False
     return any((part.type or "").endswith("tool_result") for part in _parts(entry.content))
@@ -222,14 +218,14 @@ def _has_signature(entry: _Entry) -> bool:
         for part in _parts(held):
             if _is_signature(part.signature):
                 return True
-            data = part.data  # of media, it is an object
+            data = part.data  # an object for media
             if bytes(data).startswith(b'"') and _is_signature(_decode_text(data)):
                 return True
     return False
 
 
 def _is_signature(signature: str | None) -> bool:
-    """Whether that is something to read, and not only our note that there was nothing."""
+    """Whether it holds data, and is not our marker of an empty signature."""
     if not signature:
         return False
     if not signature.startswith(MARK):

@@ -1,6 +1,6 @@
-"""What is at a path: an endpoint of the table, an open path, the management API, or nothing.
+"""Look up the endpoint at a path; open paths and the management API.
 
-Decisions rest on `scope["path"]` alone; a Host header or a query has no part in them.
+Only `scope["path"]` decides, never the Host header or the query.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,30 +23,30 @@ OPEN: Final[Mapping[str, tuple[str, ...]]] = {
     "/status": _GET,
     "/api/hello": _GET,
 }
-"""The paths that need no key, with their methods. What they answer is in `edge.api.health`."""
+"""Paths without a key, with their methods. `edge.api.health` answers them."""
 
 ADMIN: Final = "/admin/v1"
-"""Below it is the management API, with a token of its own."""
+"""Prefix of the management API, which has its own token."""
 
 UNROUTED: Final = frozenset(("ops", "admin", "unknown"))
-"""What requests are called that are at no endpoint of the table."""
+"""Endpoint names of requests that match no row of the table."""
 
 
 class Paths:
-    """Endpoints by path."""
+    """Table of endpoints by path."""
 
     __slots__ = ("_below", "_exact")
 
     def __init__(self, table: Mapping[str, Endpoint]) -> None:
-        """table: a path that ends in `*` is for everything below it."""
+        """table: a path that ends in `*` matches everything below it."""
         self._exact = table
         self._below = tuple((path[:-1], row) for path, row in table.items() if path[-1] == "*")
 
     @classmethod
     def of(cls, settings: Settings, endpoints: Sequence[Endpoint] = ENDPOINTS) -> Self:
-        """Those of the table, and the paths that a profile adds or maps to another endpoint.
+        """The table with the paths that the configuration adds or maps to another endpoint.
 
-        A conversation without a dialect is at the endpoint of the dialect that its caller speaks.
+        With dialect "auto", a conversation gets the endpoint of its caller's dialect.
         """
         known = {row.path: row for row in endpoints}
         table = dict(known)
@@ -64,7 +64,7 @@ class Paths:
         return cls(table)
 
     def find(self, path: str) -> Endpoint | None:
-        """The endpoint at `path`; None where there is none."""
+        """The endpoint at `path`, or None."""
         row = self._exact.get(path)
         if row is not None:
             return row

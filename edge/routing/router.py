@@ -1,4 +1,4 @@
-"""The endpoint, the dialect and the client of a request."""
+"""Router: the endpoint, dialect and client address of a request."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -54,7 +54,7 @@ class RouterMiddleware:
 
 
 def _unrouted(exchange: Exchange, scope: Scope) -> Scope:
-    """The scope of a request at no endpoint. An open path is then written as usual."""
+    """The scope of a request at no endpoint, with the plain form of an open path."""
     exchange.dialect = _dialect_of(scope)
     path = plain_path(scope["path"]) or "/"
     methods = OPEN.get(path)
@@ -80,10 +80,10 @@ def _wrong_method(methods: tuple[str, ...]) -> Problem:
 
 
 def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
-    """The address of the caller: the socket's, or counted from the right of `x-forwarded-for`.
+    """The caller's address: that of the socket, or from the right of `x-forwarded-for`.
 
-    Each hop is believed only as far as the hop that reported it is a trusted proxy, so a caller
-    cannot choose its own address. "" when the server knows none (a Unix socket).
+    A hop counts only if a trusted proxy reported it, so a caller cannot choose its own address. ""
+    when the server knows none (a Unix socket).
     """
     peer = scope.get("client")
     address: str = peer[0] if peer else ""
@@ -104,8 +104,10 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
 
 
 def scheme_of(scope: Scope, trusted: Sequence[Network]) -> str:
-    """ "http" or "https" as the caller wrote it: the socket's, or what a trusted proxy says in
-    `x-forwarded-proto`, of which the last value is the one it wrote itself."""
+    """The caller's scheme, "http" or "https": that of the socket, or of a trusted proxy.
+
+    Only the last value of `x-forwarded-proto` counts, because the proxy wrote it.
+    """
     scheme: str = scope.get("scheme") or "http"
     peer = scope.get("client")
     if not trusted or not peer or not within(peer[0], trusted):
@@ -116,17 +118,17 @@ def scheme_of(scope: Scope, trusted: Sequence[Network]) -> str:
 
 
 def _bare(hop: str) -> str:
-    """A hop as a plain address, without port or brackets; "" when it is none."""
+    """The address of a hop without port and brackets; "" if it is invalid."""
     if hop.startswith("["):
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
     try:
-        return str(ip_address(hop.partition("%")[0]))  # a zone is what its sender likes
+        return str(ip_address(hop.partition("%")[0]))  # the sender chooses the zone
     except ValueError:
         return ""
 
 
 def allowed_from(address: str, networks: Sequence[Network]) -> bool:
-    """Whether `address` lies in `networks`; an address that is none, as on a Unix socket, does."""
+    """Whether `address` is in `networks`; an empty one (a Unix socket) is always allowed."""
     return not address or within(address, networks)

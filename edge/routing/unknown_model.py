@@ -1,4 +1,4 @@
-"""What a caller reads about a model it cannot have: the closest name there is, and the list.
+"""Error messages for unknown and forbidden models, with the closest name.
 
 Theory of operation. Names are compared without case, punctuation and what stands before a slash
 (`OpenAI/GPT_4o` is `gpt4o`). The letters and pairs of letters that two names share pick a few
@@ -20,7 +20,7 @@ _MOST_NAMES = 500
 _LONGEST = 100
 """Characters of a name that are compared."""
 _SHORTEST = 4
-"""Characters that have to be the same where one name begins with another."""
+"""Minimum length of a common prefix."""
 _CANDIDATES = 8
 _SHARED = 0.5
 _CLOSE = 0.7
@@ -28,9 +28,9 @@ _PUNCTUATION = re.compile(r"[\W_]+")
 
 
 def not_found(catalog: Catalog, principal: Principal | None, name: str, dialect: Dialect) -> str:
-    """The message for a `name` that does not exist, with the closest that `principal` may use.
+    """The message for an unknown `name`, with the closest name that `principal` may use.
 
-    Each vendor's own wording comes first, as its clients know it.
+    It begins with the vendor's wording, which clients recognize.
     """
     if dialect == "anthropic":
         said = f"model: {name}."
@@ -43,15 +43,12 @@ def not_found(catalog: Catalog, principal: Principal | None, name: str, dialect:
 
 
 def not_allowed(name: str) -> str:
-    """The message for a `name` that exists, but not for this key."""
+    """The message for a `name` that this key may not use."""
     return f"This key may not use `{name}`. {_LIST}"
 
 
 def closest(asked: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that `asked` most likely means; None when none is like it.
-
-    Only the first 500 names are looked at.
-    """
+    """The most similar of `names`, or None if none is similar. Compares the first 500."""
     wanted = _form(asked)
     letters = _letters(wanted)
     scored: list[tuple[float, str]] = []
@@ -66,7 +63,7 @@ def closest(asked: str, names: Iterable[str]) -> str | None:
 
 
 def _usable(catalog: Catalog, principal: Principal) -> Iterator[str]:
-    """Ids first, then aliases, so that of two names as close the id is given."""
+    """Ids, then aliases, so that an id wins over an equally close alias."""
     models = catalog.visible(principal)
     for model in models:
         yield model.id
@@ -75,7 +72,7 @@ def _usable(catalog: Catalog, principal: Principal) -> Iterator[str]:
 
 
 def _form(name: str) -> str:
-    """What is compared of a name."""
+    """The normalized form of a name for comparison."""
     return _PUNCTUATION.sub("", name[:_LONGEST].lower().rpartition("/")[2])
 
 
@@ -84,19 +81,19 @@ def _letters(form: str) -> set[str]:
 
 
 def _shared(one: set[str], other: set[str]) -> float:
-    """What part of both is in both, 0 to 1 (Dice's coefficient)."""
+    """Similarity of two sets, 0 to 1 (Dice's coefficient)."""
     both = len(one) + len(other)
     return 2 * len(one & other) / both if both else 0.0
 
 
 def _begins(one: str, other: str) -> bool:
-    """Whether one begins with the other: `gpt-4o-2024-08-06` and `gpt-4o`."""
+    """Whether one name is a prefix of the other: `gpt-4o-2024-08-06` and `gpt-4o`."""
     least = min(len(one), len(other))
     return least >= _SHORTEST and one[:least] == other[:least]
 
 
 def _likeness(asked: str, name: str) -> tuple[float, float]:
-    """0 to 1: of what is compared, and of the names as they are written."""
+    """Similarity, 0 to 1, of the normalized forms and of the names as written."""
     one, other = _form(asked), _form(name)
     ratio = _ratio(one, other)
     if _begins(one, other):

@@ -10,10 +10,10 @@ from .paths import Paths, plain_path
 
 
 class UnroutedMiddleware:
-    """Answer what is at no endpoint of the table; pass on all else.
+    """Answer requests at no endpoint of the table; pass on all others.
 
-    apps: by what the router calls a request, for those that are answered ("ops", "admin").
-    paths: tells which path may have been meant by an unknown one.
+    apps: by endpoint name of the router ("ops", "admin").
+    paths: the table, to suggest a path.
 
     Reads:   row, endpoint, error_style
     Writes:  nothing
@@ -31,7 +31,7 @@ class UnroutedMiddleware:
         self._paths = paths
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """The awaitable of what answers: no frame of this layer stays on the way of a stream."""
+        """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] == "http":
             exchange = exchange_of(scope)
             if exchange.row is None:
@@ -46,6 +46,6 @@ class UnroutedMiddleware:
             raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
         if self._paths.find(f"/v1{path}") is None:
             raise Problem("not_found")
-        # A base URL without its /v1 is the usual reason.
+        # The usual reason is a base URL without /v1.
         said = "There is nothing at this address. Put /v1 at the end of the base URL."
         raise Problem("not_found", message=said)
