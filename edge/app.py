@@ -189,8 +189,8 @@ class Gateway:
         async with AsyncExitStack() as stack:
             self._services = await open_services(self._initial.settings, stack, self._gather)
             metrics = self._services.metrics
-            metrics.look(metrics.config_hash, self._digest_metric)
-            metrics.look(metrics.descriptors_left, descriptors.left)
+            metrics.sample(metrics.config_hash, self._digest_metric)
+            metrics.sample(metrics.descriptors_left, descriptors.left)
             metrics.follow(metrics.refused_at_door, lambda: self._admission.refused)
             self._register_fleet_metrics(metrics)
             stack.push_async_callback(self._close_generations)
@@ -377,11 +377,11 @@ class Gateway:
 
     def _register_fleet_metrics(self, metrics: Metrics) -> None:
         fleet = self._slot.fleet
-        metrics.look(metrics.workers_wanted, lambda: fleet().wanted)
-        metrics.look(metrics.workers_alive, lambda: fleet().alive)
-        metrics.look(metrics.workers_ready, lambda: fleet().ready)
-        metrics.look(metrics.worker_ends, lambda: fleet().ends)
-        metrics.look(metrics.worker_start_failures, lambda: fleet().failed)
+        metrics.sample(metrics.workers_wanted, lambda: fleet().wanted)
+        metrics.sample(metrics.workers_alive, lambda: fleet().alive)
+        metrics.sample(metrics.workers_ready, lambda: fleet().ready)
+        metrics.sample(metrics.worker_ends, lambda: fleet().ends)
+        metrics.sample(metrics.worker_start_failures, lambda: fleet().failed)
         metrics.follow(metrics.log_lines_dropped, dropped_lines)
 
     # Parts

@@ -96,11 +96,11 @@ def _address_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
         app,
         counters=parts.counters,
         limits=lambda _exchange: limits,
-        who=by_address,
+        subject=by_address,
         exempt=("ops",),
         name="address",
         report=False,
-        unread=True,
+        body_unread=True,
     )
 
 
@@ -110,9 +110,9 @@ def _request_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
         counters=parts.counters,
         limits=parts.plans.before_body,
         exempt=_unlimited(parts),
-        line=parts.throttle_queue,
-        unread=True,
-        gives_back=True,
+        queue=parts.throttle_queue,
+        body_unread=True,
+        refund_refused=True,
     )
 
 
@@ -121,15 +121,15 @@ def _unlimited(parts: Parts) -> frozenset[str]:
 
 
 def _token_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
-    """Who waits here has a slot, so it must not wait behind those who want one: it has another
-    line."""
+    """Token limit. Its requests hold a slot already, so they wait in a queue of their own: behind
+    requests that wait for a slot, the slots would never be released."""
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
         limits=parts.plans.with_body,
         exempt=_unlimited(parts),
         tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
-        line=parts.token_queue,
+        queue=parts.token_queue,
     )
 
 
@@ -359,10 +359,10 @@ def throttle_queue_of(settings: Settings) -> ThrottleQueue:
     """Where throttled requests wait."""
     limits = settings.limits
     return ThrottleQueue(
-        each=limits.throttle_max_per_key,
-        total=limits.throttle_max_total,
-        size=limits.throttle_max_memory,
-        patience=limits.throttle_max_wait,
+        max_per_subject=limits.throttle_max_per_key,
+        max_total=limits.throttle_max_total,
+        max_bytes=limits.throttle_max_memory,
+        max_wait=limits.throttle_max_wait,
     )
 
 

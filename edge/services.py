@@ -156,20 +156,20 @@ async def open_services(
             SqlResponseStore(database),
             size=settings.store.responses_max_size,
             count=settings.store.responses_max_count,
-            removed=metrics.made_room.inc,
+            removed=metrics.answers_removed.inc,
         )
         sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
     throttle_queue, token_queue = throttle_queue_of(settings), throttle_queue_of(settings)
     uploads = uploads_of(settings)
-    metrics.look(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
-    metrics.look(metrics.journal_up, lambda: float(ledger_writer.usable))
-    metrics.look(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
+    metrics.sample(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
+    metrics.sample(metrics.journal_up, lambda: float(ledger_writer.usable))
+    metrics.sample(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
     metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
-    metrics.look(metrics.throttled, lambda: len(throttle_queue) + len(token_queue))
-    metrics.look(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
-    metrics.look(metrics.ledger_waiting, lambda: ledger_writer.pending)
+    metrics.sample(metrics.throttled, lambda: len(throttle_queue) + len(token_queue))
+    metrics.sample(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
+    metrics.sample(metrics.ledger_waiting, lambda: ledger_writer.pending)
     metrics.follow(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
     metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
     return Services(

@@ -1,4 +1,4 @@
-"""ASGI type aliases, and the few things every gatekeeper does with a scope. No state."""
+"""ASGI types, and helpers for scopes, addresses and messages. No state."""
 
 from collections.abc import (
     Awaitable,
@@ -19,10 +19,10 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODILESS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
-"""Methods whose requests have no body, unless they say so."""
+"""Methods whose requests have no body, unless a header announces one."""
 
 Header = tuple[bytes, bytes]
-"""A header as ASGI carries it: lower-case name, value, both latin-1 bytes."""
+"""An ASGI header: lower-case name and value, both latin-1 bytes."""
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -34,12 +34,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def refuse_scope(scope: Scope, receive: Receive, send: Send) -> None:
-    """What a gatekeeper answers to a scope it cannot judge: a WebSocket is closed (RFC 6455, 1008).
+    """Refuse a scope that a gatekeeper cannot check: close a WebSocket (RFC 6455, 1008).
 
-    Raises RuntimeError for a type it does not know.
+    Raises RuntimeError for an unknown type.
     """
     if scope["type"] != "websocket":
-        raise RuntimeError(f"cannot judge a scope of type {scope['type']!r}")
+        raise RuntimeError(f"cannot check a scope of type {scope['type']!r}")
     await receive()
     await send({"type": "websocket.close", "code": 1008})
 
@@ -48,7 +48,7 @@ Network = IPv4Network | IPv6Network
 
 
 def within(address: str, networks: Iterable[Network]) -> bool:
-    """Whether `address` lies in one of `networks`; a text that is no address lies in none."""
+    """Whether `address` is in one of `networks`; False for a text that is no address."""
     ip = _parsed(address)
     return ip is not None and any(ip in network for network in networks)
 
@@ -63,7 +63,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 
 async def send_json(scope: Scope, send: Send, body: bytes, status: int = 200) -> None:
-    """Answer with a whole JSON document; to HEAD with its headers."""
+    """Answer with a JSON document; a HEAD request gets its headers."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -73,8 +73,7 @@ async def send_json(scope: Scope, send: Send, body: bytes, status: int = 200) ->
 
 
 def subscriber(address: str) -> str:
-    """Whom `address` stands for: itself, or of IPv6 its /64, which is what one subscriber has
-    (RFC 6177)."""
+    """The address, or its /64 for IPv6, which is what one subscriber has (RFC 6177)."""
     return _network(address) if ":" in address else address
 
 
@@ -89,10 +88,10 @@ def _network(address: str) -> str:
 
 
 def offer(send: Send, message: Message) -> Awaitable[None] | None:
-    """Start to send from a callback, where nothing can be awaited.
+    """Start to send from a callback, which cannot await.
 
-    None when `send` took the message at once, as servers do while there is room; otherwise what is
-    left to await, in a task, before the next message.
+    None if `send` took the message at once, as servers do while there is room; otherwise the
+    awaitable of the rest, to await in a task before the next message.
     """
     steps = send(message).__await__()
     try:
@@ -103,7 +102,7 @@ def offer(send: Send, message: Message) -> Awaitable[None] | None:
 
 
 class _Rest:
-    """An awaitable whose first step has been taken elsewhere."""
+    """The rest of an awaitable whose first step has been taken."""
 
     __slots__ = ("_steps", "_waits_for")
 
@@ -112,8 +111,8 @@ class _Rest:
         self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, None]:
-        # As `yield from` would go on: the awaitables of servers are often plain iterators, which
-        # have neither `send` nor `throw`.
+        # Like `yield from`, but awaitables of servers are often plain iterators, which have neither
+        # `send` nor `throw`.
         steps, waits_for = self._steps, self._waits_for
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Who is calling: an API key, or the client's address where no key is needed."""
+"""Authentication by API key, or by client address where no key is needed."""
 
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -14,31 +14,31 @@ from .asgi import ASGIApp, Header, Receive, Scope, Send, refuse_scope, subscribe
 from .exchange import Principal, client_of, exchange_of
 from .problem import Problem
 
-_CLIMBS = re.compile(r"(?:^|/)\.\.?(?:/|$)|\\|//")
-"""A path that a server behind may read as another one: it is not exempt."""
-_CARRIERS = frozenset({b"authorization", b"x-api-key"})
+_AMBIGUOUS = re.compile(r"(?:^|/)\.\.?(?:/|$)|\\|//")
+"""Paths that an inner server may resolve to another path: never exempt."""
+_KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 """Headers that may hold a key."""
 
 
 class AuthMiddleware:
-    """Let through whoever has a valid key, as a principal; or everybody, by address.
+    """Authenticate callers by API key; without keys, identify them by address.
 
-    The key comes as `Authorization: Bearer KEY` (RFC 6750) or `x-api-key: KEY`; two that differ
-    are refused. Only its SHA-256 leaves this file. Whatever is wrong with a key, the caller reads
-    the same; the log has the reason. In mode "none" no header is read, and the address is the
-    principal, of IPv6 its /64.
+    The key comes as `Authorization: Bearer KEY` (RFC 6750) or `x-api-key: KEY`; two different keys
+    are refused. Only its SHA-256 leaves this file. The caller gets the same error whatever is wrong
+    with a key; the log has the reason. In mode "none" no header is read, and the principal is the
+    address, or its /64 for IPv6.
 
-    exempt: paths that need no key, as `scope["path"]` has them; one that ends in `/*` stands for
-    all below it. Whoever comes there has no principal.
+    exempt: paths that need no key, compared with `scope["path"]`; a path that ends in `/*` exempts
+        all below it. A request to one has no principal.
 
     Reads:   client, endpoint
     Writes:  principal
     Rejects: missing_key, invalid_key, endpoint_not_allowed, upstream_unavailable
-    Order:   inside the address limit, outside all that spends memory or money on a caller
-    Cost:    one SHA-256 and one look-up; a query for a key not seen lately
+    Order:   inside the address limit, outside all that uses memory or money for a caller
+    Cost:    one SHA-256 and one lookup; a query for a key that is not cached
     """
 
-    __slots__ = ("_below", "_clock", "_exempt", "_keys", "app")
+    __slots__ = ("_clock", "_exempt", "_exempt_prefixes", "_keys", "app")
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class AuthMiddleware:
             raise ValueError(f"exempt {exempt!r}: expected paths such as '/health' or '/static/*'")
         self.app = app
         self._exempt = frozenset(exempt)
-        self._below = tuple(path[:-1] for path in exempt if path.endswith("/*"))
+        self._exempt_prefixes = tuple(path[:-1] for path in exempt if path.endswith("/*"))
         self._keys = keys if mode == "keys" else None
         self._clock = clock
 
@@ -96,7 +96,9 @@ class AuthMiddleware:
 
     def _is_exempt(self, path: str) -> bool:
         return path in self._exempt or (
-            path.startswith(self._below) and not _CLIMBS.search(path) if self._below else False
+            path.startswith(self._exempt_prefixes) and not _AMBIGUOUS.search(path)
+            if self._exempt_prefixes
+            else False
         )
 
 
@@ -104,7 +106,7 @@ def _secret(headers: Iterable[Header]) -> bytes | Problem:
     """The key in the headers of a request, or why there is none."""
     secret = b""
     for name, value in headers:
-        if name not in _CARRIERS:
+        if name not in _KEY_HEADERS:
             continue
         if name == b"authorization":
             if value[:7].lower() != b"bearer ":

@@ -1,16 +1,16 @@
-"""Exponential backoff: pauses between tries that double up to a bound."""
+"""Exponential backoff: pauses between attempts that double up to a bound."""
 
 _MOST_DOUBLINGS = 64
-"""Beyond them a float of seconds is longer than any bound, and `2.0 ** n` may overflow."""
+"""More would exceed any bound, and `2.0 ** n` could overflow."""
 
 
 def doubled(first: float, longest: float, times: int) -> float:
-    """`first` doubled so often, at most `longest`. Both in the same unit."""
+    """`first` doubled `times` times, at most `longest`. Both in the same unit."""
     return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), longest)
 
 
 class Backoff:
-    """Pauses of one loop of tries, in seconds: the first is `first`, none is over `longest`.
+    """Pauses of one retry loop, in seconds: the first is `first`, none exceeds `longest`.
 
     factor: how much longer each is than the one before.
     """
@@ -25,10 +25,10 @@ class Backoff:
         self._factor = factor
 
     def pause(self) -> float:
-        """Seconds to wait before the next try."""
+        """Seconds to wait before the next attempt."""
         pause, self._next = self._next, min(self._factor * self._next, self._longest)
         return pause
 
     def reset(self) -> None:
-        """A try went well: the next pause is the first one again."""
+        """Start again with the first pause, after a success."""
         self._next = self._first

@@ -1,34 +1,34 @@
-"""Read a request body once, within a bound, and hand it on as often as needed."""
+"""Read a request body once, within bounds, and replay it as often as needed."""
 
 import asyncio
 from math import inf
 
 from .asgi import BODILESS, Message, Receive, Scope, Send, header
-from .disconnects import drop_closed, hear, over
+from .disconnects import drop_closed, has_no_connections, receive_or_disconnect
 from .exchange import exchange_of
 from .problem import Problem
-from .uploads import MOST_SMALL, Upload
+from .uploads import SMALL_BODY, Upload
 
 FREE_PIECES = 4096
-"""Pieces in which any body may come, however small they are: each costs 50 us of this process."""
+"""Messages in which any body may come, however small they are: each costs 50 us of CPU."""
 LEAST_PIECE = 512
-"""Bytes that further pieces must have on average; the smallest segment of TCP over IPv4 has 536."""
+"""Least average bytes of further messages; the smallest TCP segment over IPv4 has 536."""
 
 
 LEAST_RATE = 8 << 10
-"""Bytes a second at which a body has to come, after the silence that is allowed once."""
+"""Least bytes per second of a body, after the silence that is allowed once."""
 
 
 _AFTER_REFUSAL = 2.0
-"""Seconds for which a body that nobody wants is read."""
+"""Seconds for which the body of a refused request is read and dropped."""
 _AFTER_TIMEOUT = 1.0
-"""Seconds for which a body that came too slowly is read on."""
+"""Seconds for which a body that arrived too slowly is read and dropped."""
 
 
 class BodyIncomplete(Problem):
-    """The body broke off before it was complete: it is malformed, or the client has left.
+    """The body broke off: it is malformed, or the client has disconnected.
 
-    Servers report both in the same way, so both are answered; a client that has left does not mind.
+    Servers report both in the same way, so both are answered.
     """
 
     def __init__(self, size: int) -> None:
@@ -48,17 +48,17 @@ async def read_body(
     longest: float = inf,
     upload: Upload | None = None,
 ) -> bytes:
-    """The whole body, at most `limit` bytes.
+    """Read the whole body, at most `limit` bytes.
 
-    It has to come within `longest` seconds, with no silence of more than `idle` seconds, and after
-    the first `idle` seconds at `LEAST_RATE` on the average.
-    upload: counts what comes; whoever made it closes it.
-    Stops asking as soon as `content-length` bytes are there, which spares one `receive`. A body
-    that comes in many very small pieces is refused: see `FREE_PIECES`.
-    Raises Problem: `request_too_large`, `invalid_request`, `request_timeout`, Incomplete, and what
-    `upload` has no room for.
+    It must arrive within `longest` seconds, without a silence of more than `idle` seconds, and
+    after the first `idle` seconds at `LEAST_RATE` on average.
+    upload: counts the bytes; its creator closes it.
+    It stops reading at `content-length` bytes, which saves one `receive`. A body in very many small
+    messages is refused: see `FREE_PIECES`.
+    Raises Problem: `request_too_large`, `invalid_request`, `request_timeout`, BodyIncomplete, and
+    what `upload` raises.
     """
-    if upload is None:  # whoever counts has said so
+    if upload is None:  # with an upload, intake writes it
         exchange_of(scope).body_read = True
     expected = -1
     length = header(scope, b"content-length")
@@ -68,11 +68,11 @@ async def read_body(
         expected = int(length)
         if expected > limit:
             raise _too_large(limit)
-        if upload is not None and expected > MOST_SMALL:
+        if upload is not None and expected > SMALL_BODY:
             upload.expect(expected)
     parts: list[bytes] = []
     size = 0
-    patience = _Patience(idle, longest)
+    timeout = _BodyTimeout(idle, longest)
     try:
         while True:
             message = await receive()
@@ -92,26 +92,26 @@ async def read_body(
             parts.append(body)
             if len(parts) > FREE_PIECES and len(parts) - FREE_PIECES > size // LEAST_PIECE:
                 raise _too_many_pieces()
-            patience.came(size)
+            timeout.received(size)
     except asyncio.CancelledError:
-        if not patience.ended():
+        if not timeout.ended():
             raise
     except Problem:
         parts.clear()  # the traceback would keep them while the rest is discarded
         raise
     finally:
-        patience.end()
-    if patience.over:
+        timeout.end()
+    if timeout.over:
         raise BodyIncomplete(size)
-    raise _too_slow(scope, patience.why, size)
+    raise _too_slow(scope, timeout.why, size)
 
 
-class _Patience:
+class _BodyTimeout:
     """Cancels the running task when a body takes too long, as `asyncio.timeout` would, or when the
-    server has no connection left (`over`).
+    server has no connection left (`has_no_connections`).
 
-    All bodies on their way in one event loop are looked at a few times a second: a timer for each
-    would cost more than most bodies do.
+    One timer per event loop checks all bodies a few times a second: a timer for each would cost
+    more than most bodies do.
     """
 
     why = ""
@@ -129,19 +129,19 @@ class _Patience:
         if task is None:
             raise RuntimeError("a body is read in a task")
         self._task = task
-        others = _on_the_way.get(loop)
-        if others is None:
-            others = _look_after(loop)
-        self._others = others
-        others.add(self)
+        reads = _reads.get(loop)
+        if reads is None:
+            reads = _start_checks(loop)
+        self._reads = reads
+        reads.add(self)
 
-    def came(self, size: int) -> None:
-        """More has come; `size` bytes in all."""
+    def received(self, size: int) -> None:
+        """Record that a message arrived; `size`: bytes so far."""
         self._last = self._loop.time()
         self._size = size
 
-    def look(self) -> None:
-        """End the wait if the body is due. Its time begins with the first look."""
+    def check(self) -> None:
+        """Cancel the read if it is too slow. Its time starts with the first check."""
         now = self._loop.time()
         if self._began == -inf:
             self._began = now
@@ -149,7 +149,7 @@ class _Patience:
         silent = max(self._began, self._last) + self._idle
         late = self._began + self._longest
         due = min(slow, silent, late)
-        self.over = over(self._loop)
+        self.over = has_no_connections(self._loop)
         if now < due and not self.over:
             return
         if due == late:
@@ -159,47 +159,47 @@ class _Patience:
         else:
             self.why = f"arrived at less than {LEAST_RATE} bytes a second"
         self._expired = True
-        self._others.discard(self)
+        self._reads.discard(self)
         self._before = self._task.cancelling()
         self._task.cancel()
 
     def ended(self) -> bool:
-        """Whether the task was cancelled by this and nobody else; then it is so no more."""
+        """Whether only this object cancelled the task; undoes that cancellation."""
         ours, self._expired = self._expired, False
         return ours and self._task.uncancel() <= self._before
 
     def end(self) -> None:
-        """There is nothing to wait for any more."""
-        self._others.discard(self)
+        """Stop the checks."""
+        self._reads.discard(self)
         if self._expired:
             self._task.uncancel()
 
 
-_LOOK = 0.2
-"""Seconds between two looks at the bodies on their way."""
-_on_the_way: dict[asyncio.AbstractEventLoop, set[_Patience]] = {}
+_CHECK_SECONDS = 0.2
+"""Seconds between two checks of all bodies."""
+_reads: dict[asyncio.AbstractEventLoop, set[_BodyTimeout]] = {}
 
 
-def _look_after(loop: asyncio.AbstractEventLoop) -> set[_Patience]:
-    """The bodies on their way in `loop`, looked at for as long as there are any."""
-    drop_closed(_on_the_way)
-    bodies: set[_Patience] = set()
-    _on_the_way[loop] = bodies
+def _start_checks(loop: asyncio.AbstractEventLoop) -> set[_BodyTimeout]:
+    """Start the checks of an event loop; they stop when no body is being read."""
+    drop_closed(_reads)
+    bodies: set[_BodyTimeout] = set()
+    _reads[loop] = bodies
 
-    def look() -> None:
+    def check_all() -> None:
         if not bodies:
-            del _on_the_way[loop]
+            del _reads[loop]
             return
         for each in list(bodies):
-            each.look()
-        loop.call_later(_LOOK, look)
+            each.check()
+        loop.call_later(_CHECK_SECONDS, check_all)
 
-    loop.call_later(_LOOK, look)
+    loop.call_later(_CHECK_SECONDS, check_all)
     return bodies
 
 
 def _too_slow(scope: Scope, why: str, size: int) -> Problem:
-    """RFC 9110, section 15.5.9: the connection is closed, which HTTP/2 says otherwise."""
+    """`request_timeout`. HTTP/1 closes the connection by a header (RFC 9110, section 15.5.9)."""
     old = scope.get("http_version", "1.1").startswith("1")
     return Problem(
         "request_timeout",
@@ -210,20 +210,20 @@ def _too_slow(scope: Scope, why: str, size: int) -> Problem:
 
 
 def _too_large(limit: int) -> Problem:
-    said = f"The request body is larger than {int(limit)} bytes."
-    return Problem("request_too_large", message=said)
+    message = f"The request body is larger than {int(limit)} bytes."
+    return Problem("request_too_large", message=message)
 
 
 def _too_many_pieces() -> Problem:
-    said = (
+    message = (
         f"The request body comes in too many small pieces: after the first {FREE_PIECES}, expected "
         f"{LEAST_PIECE} bytes or more in each on average. Send it in larger chunks."
     )
-    return Problem("invalid_request", message=said)
+    return Problem("invalid_request", message=message)
 
 
 async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with what `read_body` raised, so that the client gets it, and see to the rest."""
+    """Answer with what `read_body` raised, then drop the rest so that the client gets it."""
     await problem(scope, receive, send)
     if isinstance(problem, BodyIncomplete):
         return
@@ -233,15 +233,15 @@ async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -
 
 
 async def discard(receive: Receive, *, seconds: float = 5.0) -> None:
-    """Read and drop what the client still sends, for so long and in so many pieces at most.
+    """Read and drop the rest of a body, for `seconds` and `FREE_PIECES` messages at most.
 
-    A server that answers early and closes with unread bytes makes the kernel reset the
-    connection, and the client may lose the answer (RFC 9112, section 9.6).
+    If a server closes a connection with unread bytes, the kernel resets it and the client may lose
+    the answer (RFC 9112, section 9.6).
     """
     try:
         async with asyncio.timeout(seconds):
             for _ in range(FREE_PIECES):
-                message = await hear(receive)
+                message = await receive_or_disconnect(receive)
                 if message["type"] != "http.request" or not message.get("more_body", False):
                     return
     except TimeoutError:
@@ -249,8 +249,10 @@ async def discard(receive: Receive, *, seconds: float = 5.0) -> None:
 
 
 async def discard_unread(scope: Scope, receive: Receive) -> None:
-    """After a refusal: read and drop a body of which nobody has read anything, if it may be so
-    large that the server has not taken it yet. Those refused may be strangers: not for long."""
+    """Read and drop the unread body of a refused request, if it may be large.
+
+    A small one has already been taken by the server. The time is short: callers may be strangers.
+    """
     if scope["method"] in BODILESS:
         return
     length = header(scope, b"content-length")
@@ -263,7 +265,7 @@ async def discard_unread(scope: Scope, receive: Receive) -> None:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` first and then goes on with the original."""
+    """A `receive` that returns `body` first and then continues with the original."""
     given = False
 
     async def receive_again() -> Message:

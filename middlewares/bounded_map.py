@@ -1,7 +1,7 @@
-"""Dictionaries with a bound on entries, and on their time.
+"""Dictionaries with a bound on entries, and with a time-to-live.
 
-`BoundedMap` is an `OrderedDict`, so that a look-up on the path of each request costs what a look-up
-in a dictionary costs: cachetools' `LRUCache` and `TTLCache` make two to four Python calls of each.
+`BoundedMap` is an `OrderedDict`, so a lookup on the path of each request costs as much as in a
+dictionary: cachetools' `LRUCache` and `TTLCache` make two to four Python calls per lookup.
 """
 
 from collections import OrderedDict
@@ -14,13 +14,13 @@ V = TypeVar("V")
 
 
 class BoundedMap(OrderedDict[K, V]):
-    """At most `most` entries, the least recently used first; beyond that the first one is dropped.
+    """LRU map of at most `most` entries, the least recently used first.
 
-    A look-up (`get`, `[]`, `in`) is no use; `use`, `put` and `move_to_end` are. Entries are added
-    by `put` alone.
+    A lookup (`get`, `[]`, `in`) does not count as a use; `use`, `put` and `move_to_end` do. Entries
+    are added by `put` only.
 
-    dropped: called with each entry that `put`, `drop` and `drop_oldest` take away, but for one that
-    is replaced.
+    dropped: called with each entry that `put`, `drop` and `drop_oldest` remove, but not with a
+    replaced value.
     """
 
     __slots__ = ("_dropped", "_most")
@@ -33,35 +33,35 @@ class BoundedMap(OrderedDict[K, V]):
         self._dropped = dropped
 
     def use(self, key: K) -> V | None:
-        """The value of `key`, which is the most recently used now; None where there is none."""
+        """The value of `key`, marked as most recently used; None if there is none."""
         value = self.get(key)
         if value is not None:
             self.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Set the value of `key`, which is the most recently used now."""
+        """Set the value of `key`, marked as most recently used."""
         self[key] = value
         self.move_to_end(key)
         if len(self) > self._most:
             self.drop_oldest()
 
     def drop(self, key: K) -> None:
-        """Take an entry away, if it is there."""
+        """Remove an entry, if it is there."""
         if key in self:
             value = self.pop(key)
             if self._dropped is not None:
                 self._dropped(key, value)
 
     def drop_oldest(self) -> None:
-        """Take the least recently used entry away. Raises KeyError when there is none."""
+        """Remove the least recently used entry. Raises KeyError when there is none."""
         key, value = self.popitem(last=False)
         if self._dropped is not None:
             self._dropped(key, value)
 
 
 class ExpiringMap(Generic[K, V]):
-    """At most `most` entries, each for `seconds` after it was put; of more, those used last.
+    """LRU map of at most `most` entries with a time-to-live of `seconds`.
 
     clock: seconds.
     """
@@ -76,11 +76,11 @@ class ExpiringMap(Generic[K, V]):
         self._clock = clock
 
     def __len__(self) -> int:
-        """Entries, those included whose time is over."""
+        """Number of entries, including expired ones."""
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
-        """The value of `key`, which is the most recently used now; None where there is none."""
+        """The value of `key`, marked as most recently used; None if there is none."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -91,14 +91,14 @@ class ExpiringMap(Generic[K, V]):
         return entry[0]
 
     def put(self, key: K, value: V, until: float | None = None) -> None:
-        """Set the value of `key` from now on, for `seconds` or until then."""
+        """Set the value of `key` for `seconds`, or until `until`."""
         ends = self._clock() + self._seconds if until is None else until
         self._entries.put(key, (value, ends))
 
     def drop(self, key: K) -> None:
-        """Take an entry away, if it is there."""
+        """Remove an entry, if it is there."""
         self._entries.drop(key)
 
     def clear(self) -> None:
-        """Take all entries away."""
+        """Remove all entries."""
         self._entries.clear()

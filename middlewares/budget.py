@@ -1,19 +1,20 @@
-"""Money: set aside before an upstream is asked, settled once when all is over.
+"""Budgets: reserve the highest cost of a request before it runs, settle its cost at the end.
 
-Theory of operation. `quote` says what a request may cost at most. That much is reserved, the
-row is opened as it would be if the process died now, and the app runs. What has become of it is
-then read from the exchange, in one `finally` that never waits, so that no cancellation can come
-between its parts:
+Theory of operation. `quote` returns the highest cost of a request. That much is reserved, the
+ledger row is opened as it would be if the process died now, and the app runs. At the end one
+`finally` reads the result from the exchange; it never waits, so no cancellation can come between
+its parts:
 
-    no upstream asked      nothing: the row is voided, the money given back
-    counted to its end     what the upstream counted, also where the client has left
-    broken, or left        the input the upstream told, else the estimate; the output it told, or
-                           what was produced until then, whichever is more, the latter up to what
-                           was asked for
-    answered, uncounted    the same
-    failed                 what the upstream told, else nothing; the row is written, at no cost
+    no upstream asked         nothing: the row is voided, the reservation released
+    counted to its end        the upstream's count, also after a disconnect
+    broken, or disconnected   the input that the upstream reported, else the estimate; the output it
+                              reported or what was streamed until then, whichever is more, the
+                              latter up to the requested maximum
+    answered, not counted     the same
+    failed                    what the upstream reported, else nothing; the row is written, at no
+                              cost
 
-What upstreams told of attempts before the last is added to each.
+The usage that upstreams reported for earlier attempts is added to each.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,26 +30,26 @@ from msgspec.structs import replace
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.counters.base import Hold, InsufficientFunds
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
-from middlewares.stores.ledger.base import MOST_COST, AttemptRecord, Ended, Entry
+from middlewares.stores.ledger.base import MAX_COST, AttemptRecord, Ended, Entry
 from middlewares.stores.ledger.writer import LedgerWriter
 
 from .asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import MOST_RUNS, Exchange, Principal, Usage, cost_of, exchange_of
+from .exchange import MAX_RUNS, Exchange, Principal, Usage, cost_of, exchange_of
 from .limits import Budget
 from .pricing import Price, decimal
 from .problem import Problem
 
-_Way = Literal["returned", "raised", "cancelled"]
+_Exit = Literal["returned", "raised", "cancelled"]
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False):
-    """What a request may cost at most, and who says so.
+    """The highest cost of a request, and the budget that pays it.
 
-    budget: of the principal; plan: its id, for the row.
-    input: tokens, estimated, rather too many; output: the most tokens that may be made.
-    price: of the model asked for, the dearest where it may be served by another.
-    most_input: tokens to set aside where the upstream may read more than was sent; 0: `input`.
-    hosted: calls of tools that the vendor runs, at most. runs: see `Exchange.runs`.
+    budget: the principal's; plan: its id, for the row.
+    input: estimated tokens, rather too many; output: highest number of tokens.
+    price: of the requested model; the highest one if another may serve the request.
+    max_input: tokens to reserve where the upstream may read more than was sent; 0: `input`.
+    hosted: highest number of calls of tools that the vendor runs. runs: see `Exchange.runs`.
     """
 
     budget: Budget
@@ -56,27 +57,28 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     input: int
     output: int
     price: Price
-    most_input: int = 0
+    max_input: int = 0
     hosted: int = 0
-    runs: int = MOST_RUNS
+    runs: int = MAX_RUNS
 
 
-Appraise = Callable[[Exchange], Quote | Awaitable[Quote | None] | None]
-"""The bill of a request; None for what costs nothing by its nature, and leaves no row."""
+MakeQuote = Callable[[Exchange], Quote | Awaitable[Quote | None] | None]
+"""Returns the quote of a request; None for a free one, which has no ledger row."""
 
 
 class BudgetMiddleware:
-    """Let through who can pay, and write down what it was.
+    """Reserve money for a request, settle its cost, and write its ledger row.
 
-    accounts: None where no budget is limited; one that is, is then refused.
+    accounts: None where no budget has a limit; a limited one is then refused.
+    quote: see `MakeQuote`. clock: Unix seconds.
 
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
 fallback_from, first_content, upstream_seconds, usage, usage_reported, output_estimate, tariff, \
 outcome, status, on_hangup
-    Writes:  on_hangup, cut_off, runs, most_output, cost
+    Writes:  on_hangup, cut_off, runs, max_output, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
-    Cost:    one decision of the counters, two writes of the book; 8 us beyond
+    Cost:    one call of the counters, two writes to the ledger journal; 8 us more
     """
 
     __slots__ = ("_accounts", "_clock", "_ledger_writer", "_quote", "app")
@@ -87,7 +89,7 @@ outcome, status, on_hangup
         *,
         accounts: Accounts | None,
         ledger_writer: LedgerWriter,
-        quote: Appraise,
+        quote: MakeQuote,
         clock: Callable[[], float] = time,
     ) -> None:
         self.app = app
@@ -103,69 +105,73 @@ outcome, status, on_hangup
                 return await self.app(scope, receive, send)
             return await refuse_scope(scope, receive, send)
         exchange = exchange_of(scope)
-        bill = self._quote(exchange)
-        if bill is not None and not isinstance(bill, Quote):
-            bill = await bill
-        if bill is None:
+        quote = self._quote(exchange)
+        if quote is not None and not isinstance(quote, Quote):
+            quote = await quote
+        if quote is None:
             return await self.app(scope, receive, send)
         principal = exchange.principal
         if principal is None:
-            problem = Problem("missing_key", reason="nobody is there to pay: no authentication")
+            problem = Problem(
+                "missing_key", reason="no principal to charge: no authentication outside the budget"
+            )
             return await problem(scope, receive, send)
 
-        budget = bill.budget
+        budget = quote.budget
         entry_id = exchange.request_id or uuid4().hex
         hold = None
-        if budget.limited and (amount := _most(bill)):
+        if budget.limited and (amount := _max_cost(quote)):
             if self._accounts is not None:
                 hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget)
             if hold is None:
-                answer = await self._reserve(principal.id, entry_id, amount, bill)
+                answer = await self._reserve(principal.id, entry_id, amount, quote)
                 if isinstance(answer, Problem):
                     return await answer(scope, receive, send)
                 hold = answer
             if budget.cut_off:
-                exchange.cut_off = _affords(bill, hold)
+                exchange.cut_off = _affordable_output(quote, hold)
         exchange.on_hangup = budget.on_hangup
-        exchange.runs = bill.runs
-        exchange.most_output = bill.output
+        exchange.runs = quote.runs
+        exchange.max_output = quote.output
 
-        opened = _opened(exchange, principal, bill, hold, entry_id, self._clock())
+        opened = _open_entry(exchange, principal, quote, hold, entry_id, self._clock())
         unopened = self._open(opened, hold)
         if unopened is not None:
             return await unopened(scope, receive, send)
-        way: _Way = "returned"
+        app_exit: _Exit = "returned"
         status = 0
         try:
             await self.app(scope, receive, send)
         except Problem as raised:
-            way = "raised"
+            app_exit = "raised"
             status = raised.status(exchange)
             raise
         except Exception:
-            way = "raised"
+            app_exit = "raised"
             status = 500
             raise
         except BaseException:
-            way = "cancelled"
+            app_exit = "cancelled"
             raise
         finally:
-            self._settle(exchange, bill, hold, opened, way, status)
+            self._settle(exchange, quote, hold, opened, app_exit, status)
 
     async def _reserve(
-        self, account: str, hold_id: str, amount: int, bill: Quote
+        self, account: str, hold_id: str, amount: int, quote: Quote
     ) -> Hold | Problem:
-        accounts, budget = self._accounts, bill.budget
+        accounts, budget = self._accounts, quote.budget
         if accounts is None:
-            return Problem("upstream_unavailable", reason="a limited budget, and no accounts")
-        least = bill.price.tokens(bill.input, 1 if bill.output else 0)
+            return Problem(
+                "upstream_unavailable", reason="the budget has a limit, and there are no accounts"
+            )
+        least = quote.price.tokens(quote.input, 1 if quote.output else 0)
         try:
             answer = await accounts.reserve(account, hold_id, amount, least, budget)
         except (CountersUnavailable, StoreUnavailable) as raised:
             return Problem("upstream_unavailable", reason=f"budget: {raised}")
         if isinstance(answer, Hold):
             return answer
-        return _refusal(answer, bill.budget, amount, self._clock())
+        return _refusal(answer, quote.budget, amount, self._clock())
 
     def _open(self, opened: Entry, hold: Hold | None) -> Problem | None:
         """Open the row; what was reserved is given back where that fails."""
@@ -182,10 +188,10 @@ outcome, status, on_hangup
     def _settle(
         self,
         exchange: Exchange,
-        bill: Quote,
+        quote: Quote,
         hold: Hold | None,
         opened: Entry,
-        way: _Way,
+        app_exit: _Exit,
         status: int,
     ) -> None:
         """Write what it was, and take that from the account. Awaits nothing, see above."""
@@ -193,7 +199,7 @@ outcome, status, on_hangup
             self._ledger_writer.void(opened.id)
             self._drop(hold)
             return
-        entry = _closed(exchange, bill, hold, opened, way, status, self._clock())
+        entry = _closed_entry(exchange, quote, hold, opened, app_exit, status, self._clock())
         self._ledger_writer.close(entry)
         exchange.cost = entry.cost
         if hold is not None and self._accounts is not None:
@@ -208,7 +214,7 @@ outcome, status, on_hangup
 
 
 def credits_used(exchange: Exchange) -> str | None:
-    """What the answer cost, in decimal credits; None as long as that is not known for certain."""
+    """Cost of the answer in decimal credits; None while it is an estimate."""
     usage = exchange.usage
     if usage is None or not exchange.usage_reported:
         return None
@@ -216,35 +222,35 @@ def credits_used(exchange: Exchange) -> str | None:
     return None if cost is None else decimal(cost)
 
 
-def _most(bill: Quote) -> int:
+def _max_cost(quote: Quote) -> int:
     """What a request may cost at most, in nano-credits."""
-    return bill.price.most(bill.most_input or bill.input, bill.output, bill.hosted)
+    return quote.price.max_cost(quote.max_input or quote.input, quote.output, quote.hosted)
 
 
-def _affords(bill: Quote, hold: Hold) -> int:
-    """Output tokens that a hold pays for beyond the input estimate; at least 1."""
+def _affordable_output(quote: Quote, hold: Hold) -> int:
+    """Output tokens that a reservation pays for beyond the input estimate; at least 1."""
     if not hold.tight:
-        return max(1, bill.output)
-    enough, too_many = 1, max(2, bill.output)
+        return max(1, quote.output)
+    enough, too_many = 1, max(2, quote.output)
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
-        if bill.price.tokens(bill.input, middle) <= hold.amount:
+        if quote.price.tokens(quote.input, middle) <= hold.amount:
             enough = middle
         else:
             too_many = middle
     return enough
 
 
-def _opened(
+def _open_entry(
     exchange: Exchange,
     principal: Principal,
-    bill: Quote,
+    quote: Quote,
     hold: Hold | None,
     entry_id: str,
     now: float,
 ) -> Entry:
-    """The row as it is if the process dies now: as long as nothing is known, the input was used."""
-    cost = bill.price.tokens(bill.input, 0)
+    """The row as it is if the process dies now: the estimated input counts as used."""
+    cost = quote.price.tokens(quote.input, 0)
     prepaid = hold is not None and hold.source == "credits"
     return Entry(
         entry_id,
@@ -252,12 +258,12 @@ def _opened(
         now if hold is None else hold.at,
         now,
         owner=principal.owner,
-        plan=bill.plan,
+        plan=quote.plan,
         endpoint=exchange.endpoint,
         asked=exchange.model,
         ended="lost",
-        on_hangup=bill.budget.on_hangup,
-        input=bill.input,
+        on_hangup=quote.budget.on_hangup,
+        input=quote.input,
         cost=cost,
         from_credits=cost if prepaid else 0,
         reserved=0 if hold is None else hold.amount,
@@ -267,30 +273,30 @@ def _opened(
     )
 
 
-def _closed(
+def _closed_entry(
     exchange: Exchange,
-    bill: Quote,
+    quote: Quote,
     hold: Hold | None,
     opened: Entry,
-    way: _Way,
+    app_exit: _Exit,
     status: int,
     now: float,
 ) -> Entry:
-    ended = _ended(exchange, way)
-    usage = _charged(exchange, bill, ended)
+    ended = _ended(exchange, app_exit)
+    usage = _charged(exchange, quote, ended)
     tariff = exchange.tariff
-    if tariff is None and not exchange.attempts:  # nobody has said by whom it was answered
-        tariff = bill.price
+    if tariff is None and not exchange.attempts:  # the app did not say which model answered
+        tariff = quote.price
     cost = 0 if tariff is None else tariff.cost(usage)
     started, first = exchange.started, exchange.first_content
     moment = perf_counter()
-    tries = []
+    attempts = []
     for attempt in exchange.attempts:
         cost += attempt.cost
         if attempt.usage is not None:
             usage = usage.plus(attempt.usage)
         target = attempt.target
-        tries.append(
+        attempts.append(
             AttemptRecord(
                 target.upstream,
                 target.model,
@@ -302,7 +308,7 @@ def _closed(
                 attempt.error,
             )
         )
-    cost = min(cost, MOST_COST)
+    cost = min(cost, MAX_COST)
     # For more names in one call CPython makes a dictionary: `STACK_USE_GUIDELINE` in its compile.c.
     row = replace(
         opened,
@@ -319,7 +325,7 @@ def _closed(
         upstream_ms=exchange.upstream_seconds * 1e6 // 1.0 / 1e3,
         duration_ms=(moment - started) * 1e6 // 1.0 / 1e3,
         measured=exchange.usage_reported,
-        attempts=tries,
+        attempts=attempts,
     )
     if _has_more(usage) or exchange.fallback_from:
         row = replace(
@@ -341,7 +347,7 @@ def _has_more(usage: Usage) -> bool:
     )
 
 
-def _ended(exchange: Exchange, way: _Way) -> Ended:
+def _ended(exchange: Exchange, app_exit: _Exit) -> Ended:
     outcome = exchange.outcome
     if outcome == "completed":
         return "completed"
@@ -352,70 +358,72 @@ def _ended(exchange: Exchange, way: _Way) -> Ended:
         return "cut"
     if outcome:
         return "failed"
-    # Nobody inside has answered: who does is further out, or this is a stranger's app.
-    if way == "returned":
+    # No layer of the gateway inside has answered: an outer one will, or the app is another's.
+    if app_exit == "returned":
         return "completed"
     if exchange.first_content:
         return "cut"
-    return "failed" if way == "raised" else "hung_up"
+    return "failed" if app_exit == "raised" else "hung_up"
 
 
-def _charged(exchange: Exchange, bill: Quote, ended: Ended) -> Usage:
-    """The usage that is paid for: the upstream's count, or what comes nearest to it."""
-    told = exchange.usage
-    if told is not None and (exchange.usage_reported or ended == "failed"):
-        return told
-    if ended == "failed" or (told is None and _refused(exchange)):
+def _charged(exchange: Exchange, quote: Quote, ended: Ended) -> Usage:
+    """The usage to charge: the upstream's count, else the best estimate."""
+    reported = exchange.usage
+    if reported is not None and (exchange.usage_reported or ended == "failed"):
+        return reported
+    if ended == "failed" or (reported is None and _refused(exchange)):
         return Usage()
     made = exchange.output_estimate
-    if told is None:
-        return Usage(bill.input, made or int(ended == "completed" and bill.output > 0))
-    believed = told.believed(bill.input, made)
-    if made > believed.output and ended != "completed":  # told before it ended
-        return replace(believed, output=made)
-    return believed
+    if reported is None:
+        return Usage(quote.input, made or int(ended == "completed" and quote.output > 0))
+    estimated = reported.with_estimates(quote.input, made)
+    if made > estimated.output and ended != "completed":  # reported before the end
+        return replace(estimated, output=made)
+    return estimated
 
 
 def _refused(exchange: Exchange) -> bool:
-    """Whether the upstream had refused or failed when the client left: then nothing was worked on,
-    or it has told what was."""
+    """Whether the upstream had refused or failed before the client disconnected.
+
+    Then it did no work, or it reported the usage.
+    """
     if not exchange.attempts or exchange.first_content:
         return False
     last = exchange.attempts[-1]
     return last.status >= 400 or bool(last.problem)
 
 
-def _refusal(short: InsufficientFunds, budget: Budget, amount: int, now: float) -> Problem:
-    """429 that names the window, what remains of it and when it is over."""
-    remaining = decimal(max(0, short.remaining))
-    rest = f" This request may cost {decimal(amount)}." if short.remaining > 0 else ""
+def _refusal(lacking: InsufficientFunds, budget: Budget, amount: int, now: float) -> Problem:
+    """A 429 with the window, what remains of it, and its reset."""
+    remaining = decimal(max(0, lacking.remaining))
+    rest = f" This request may cost {decimal(amount)}." if lacking.remaining > 0 else ""
     extra: dict[str, Any] = {"remaining": remaining, "reset_at": None}
-    if not short.window:
+    if not lacking.window:
         return Problem(
             "insufficient_credits",
             message=f"The credits are used up: {remaining} remaining.{rest}",
-            reason=f"may cost {amount}, {short.remaining} remain",
+            reason=f"may cost {amount}, {lacking.remaining} remain",
             extra=extra,
         )
-    cap = next((window.cap for window in budget.windows if window.name == short.window), 0)
+    cap = next((window.cap for window in budget.windows if window.name == lacking.window), 0)
     until = ""
     retry_after = None
-    if short.reset is not None:
-        reset = datetime.fromtimestamp(ceil(short.reset), UTC)
-        # To the minute, and none too early.
-        shown = datetime.fromtimestamp(ceil(short.reset / 60) * 60, UTC)
+    if lacking.reset is not None:
+        reset = datetime.fromtimestamp(ceil(lacking.reset), UTC)
+        # Rounded up to the minute.
+        shown = datetime.fromtimestamp(ceil(lacking.reset / 60) * 60, UTC)
         until = f", resets {shown:%Y-%m-%d %H:%M} UTC"
         extra["reset_at"] = f"{reset:%Y-%m-%dT%H:%M:%SZ}"
-        if not short.held:
-            retry_after = ceil(short.reset - now)
-    if short.held:
+        if not lacking.held:
+            retry_after = ceil(lacking.reset - now)
+    if lacking.held:
         until = f" beside what requests in flight may cost{until}"
-    extra["window"] = short.window
+    extra["window"] = lacking.window
     return Problem(
         "budget_exceeded",
-        message=f"The {short.window} spend limit of {decimal(cap)} credits is reached: "
+        message=f"The {lacking.window} spend limit of {decimal(cap)} credits is reached: "
         f"{remaining} remaining{until}.{rest}",
-        reason=f"window {short.window}: may cost {amount}, {short.remaining} remain",
+        reason=f"window {lacking.window}: may cost {amount}, {lacking.remaining} remain",
         retry_after=retry_after,
         extra=extra,
     )

@@ -1,11 +1,10 @@
-"""Hear of a client also when the server that would tell has ended.
+"""Client disconnects, reported also when the server that would report them has ended.
 
-Theory of operation. Granian's thread ends as soon as its last connection has. A `receive` that is
-asked after that never returns, nor does one that waits in that moment and has no turn any more: of
-400 clients that leave together, 370 were not noticed, nor was one that left before anybody had
-asked. Lifespan shutdown comes when no connection is left. Whoever listens by `hear` then, or later,
-is told that its client has left. Only waits for a hang-up are such: an ordinary request pays
-nothing.
+Theory of operation. Granian's thread ends with its last connection. A `receive` called after that
+never returns, nor does one that is waiting at that moment: of 400 clients that disconnected
+together, 370 were not noticed, nor was one that disconnected before anything listened. Lifespan
+shutdown comes when no connection is left. From then on `receive_or_disconnect` returns a
+disconnect. Only code that waits for a disconnect uses it: an ordinary request pays nothing.
 """
 
 import asyncio
@@ -17,8 +16,12 @@ from typing import Any
 from .asgi import Message, Receive
 
 
-class _Ears:
-    """Who listens in one event loop. over: whether no connection is left; ended: who was told."""
+class ClientDisconnected(Exception):
+    """The client has closed its connection."""
+
+
+class _Listeners:
+    """Tasks that listen in one event loop. over: no connection is left; ended: those cancelled."""
 
     def __init__(self) -> None:
         self.over = False
@@ -26,65 +29,65 @@ class _Ears:
         self.ended: set[asyncio.Task[object]] = set()
 
 
-_ears: dict[asyncio.AbstractEventLoop, _Ears] = {}
-_apart: ContextVar[bool] = ContextVar("apart", default=False)
+_listeners: dict[asyncio.AbstractEventLoop, _Listeners] = {}
+_ignored: ContextVar[bool] = ContextVar("ignored", default=False)
 
 
-def listen_apart() -> None:
-    """This task, and those it starts, have a `receive` that no server's end concerns."""
-    _apart.set(True)
+def ignore_server_end() -> None:
+    """Mark this task, and those it starts: its `receive` does not depend on a server."""
+    _ignored.set(True)
 
 
-async def hear(receive: Receive) -> Message:
+async def receive_or_disconnect(receive: Receive) -> Message:
     """The next message of `receive`, or a disconnect when no connection is left."""
     loop = asyncio.get_running_loop()
-    ears = _ears.get(loop) or _new(loop)
+    listeners = _listeners.get(loop) or _new(loop)
     task = asyncio.current_task()
-    if task is None or _apart.get():
+    if task is None or _ignored.get():
         return await receive()
-    if ears.over:
+    if listeners.over:
         return {"type": "http.disconnect"}
-    ears.listening.add(task)
+    listeners.listening.add(task)
     try:
         return await receive()
     except asyncio.CancelledError:
-        if task not in ears.ended or task.uncancel():  # others have cancelled it
+        if task not in listeners.ended or task.uncancel():  # it was cancelled by something else
             raise
         return {"type": "http.disconnect"}
     finally:
-        ears.listening.discard(task)
-        ears.ended.discard(task)
+        listeners.listening.discard(task)
+        listeners.ended.discard(task)
         del task  # it refers to how it ended, and that to this frame
 
 
-def over(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the server of this loop has no connection left."""
-    ears = _ears.get(loop)
-    return ears is not None and ears.over
+def has_no_connections(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the server of this event loop has no connection left."""
+    listeners = _listeners.get(loop)
+    return listeners is not None and listeners.over
 
 
 @contextmanager
 def no_connections() -> Iterator[None]:
-    """Within, whoever listens in the running loop hears that its client has left."""
+    """Within, every listener of the running event loop gets a disconnect."""
     loop = asyncio.get_running_loop()
-    ears = _ears.get(loop) or _new(loop)
-    ears.over = True
-    ears.ended |= ears.listening
-    for task in ears.listening:
+    listeners = _listeners.get(loop) or _new(loop)
+    listeners.over = True
+    listeners.ended |= listeners.listening
+    for task in listeners.listening:
         task.cancel()
     try:
         yield
     finally:
-        ears.over = False
+        listeners.over = False
 
 
 def drop_closed(kept: MutableMapping[asyncio.AbstractEventLoop, Any]) -> None:
-    """Forget what is kept of event loops that are closed."""
+    """Drop the entries of closed event loops."""
     for closed in [loop for loop in kept if loop.is_closed()]:
         del kept[closed]
 
 
-def _new(loop: asyncio.AbstractEventLoop) -> _Ears:
-    drop_closed(_ears)
-    _ears[loop] = ears = _Ears()
-    return ears
+def _new(loop: asyncio.AbstractEventLoop) -> _Listeners:
+    drop_closed(_listeners)
+    _listeners[loop] = listeners = _Listeners()
+    return listeners

@@ -1,18 +1,17 @@
-"""Addresses of host names, without one silent name holding up another.
+"""Host name lookups with a cache, so that one silent name server does not stall others.
 
 Theory of operation. `getaddrinfo` blocks a thread, for half a minute and more where no name server
-answers, and cannot be stopped. So:
+answers, and cannot be cancelled. So:
 
-    a literal address   is never looked up
-    one flight a host   whoever wants the same name meanwhile waits for the same thread
-    a thread a flight   none of the event loop's or of the executor's, at most `FLIGHTS` at a time;
-                        daemons, so that the process can end while one hangs
-    the last answer     is used without a lookup for `FRESH` seconds; after that it is used when
-                        the lookup takes longer than `_PATIENCE` or fails for a while, for `KEPT`
-                        seconds (RFC 8767). That a name does not exist is an answer as well, and
-                        ends that
+    a literal address        is never looked up
+    one lookup per host      callers for the same name wait for the same thread
+    one thread per lookup    not the event loop's or the executor's, at most `FLIGHTS` at a time;
+                             daemons, so that the process can exit while one hangs
+    the last answer          is used without a lookup for `FRESH` seconds; after that it is used
+                             when the lookup takes longer than `_PATIENCE` or fails, for `KEPT`
+                             seconds (RFC 8767). "No such name" is an answer too, and removes it
 
-A caller that stops waiting leaves the flight to the others.
+A caller that stops waiting leaves the lookup to the others.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ import msgspec
 from .bounded_map import BoundedMap
 
 Address = tuple[int, int, int, str, tuple[Any, ...]]
-"""Of a stream socket, as `socket.getaddrinfo` has it."""
+"""Address of a stream socket, in the form of `socket.getaddrinfo`."""
 
 FRESH = 10.0
 """Seconds for which an answer is used without another lookup."""
@@ -42,11 +41,11 @@ HOSTS = 4096
 """Names whose last answer is kept, at most."""
 
 _UNKNOWN = frozenset((socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)))
-"""Errors that are an answer: there is no such name, or it has no address."""
+"""Errors that are an answer: the name does not exist, or has no address."""
 
 
 class LookupFailed(OSError):
-    """A host name has no address, or none could be found out."""
+    """A host name has no address, or the lookup failed."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -86,8 +85,8 @@ class Lookup:
     async def __call__(self, host: str, port: int) -> list[Address]:
         """Addresses of `host`, in the system's order, at least one.
 
-        Raises LookupFailed, which names the host. Waits for as long as the system does, where no
-        earlier answer is kept; set a limit around it.
+        Raises LookupFailed with the host. Without an earlier answer it waits as long as the system
+        does; callers set a timeout around it.
         """
         if (given := literal(host)) is not None:
             return with_port(given, port)
@@ -107,12 +106,12 @@ class Lookup:
         except OSError as error:
             unknown = isinstance(error, socket.gaierror) and error.errno in _UNKNOWN
             if known is None or unknown or now - known.at > KEPT:
-                raise LookupFailed(f"name lookup of {host}: {_said(error)}") from None
+                raise LookupFailed(f"name lookup of {host}: {_message(error)}") from None
         except UnicodeError as error:
             raise LookupFailed(f"name lookup of {host}: {error}") from None
         finally:
             if not waiting.cancel() and not waiting.cancelled():
-                waiting.exception()  # it has been seen, or nobody is left to see it
+                waiting.exception()  # mark it as retrieved
         return with_port(known.addresses, port)
 
     def _begin(self, host: str, now: float) -> _Flight:
@@ -124,7 +123,7 @@ class Lookup:
             if len(self._flights) >= FLIGHTS:
                 raise LookupFailed(f"name lookup of {host}: {FLIGHTS} others are under way")
             flight = _Flight(Future(), now)
-            flight.future.set_running_or_notify_cancel()  # none of those who wait can cancel it
+            flight.future.set_running_or_notify_cancel()  # no waiting caller can cancel it
             self._flights[host] = flight
         thread = threading.Thread(
             target=self._fly, args=(host, flight.future), name=f"lookup {host}", daemon=True
@@ -169,7 +168,7 @@ def literal(host: str) -> list[Address] | None:
         )
     except socket.gaierror as error:
         if ":" in host:  # no name has one
-            raise LookupFailed(f"address {host}: {_said(error)}") from None
+            raise LookupFailed(f"address {host}: {_message(error)}") from None
         return None
     except UnicodeError:
         return None
@@ -187,9 +186,9 @@ def shown(address: Address) -> str:
     return f"{host}%{zone}" if zone else host
 
 
-def _said(error: OSError) -> str:
+def _message(error: OSError) -> str:
     return error.strerror or str(error)
 
 
 lookup = Lookup()
-"""The process's own: what one part has found out the others know."""
+"""The shared lookup of this process."""

@@ -1,4 +1,4 @@
-"""Turn whatever goes wrong inside into an answer in the caller's dialect."""
+"""Error handling: turn exceptions of inner layers into responses in the caller's dialect."""
 
 import logging
 from asyncio import CancelledError
@@ -11,64 +11,64 @@ from .exchange import ErrorStyle, exchange_of
 from .problem import Problem
 
 _log = logging.getLogger(__name__)
-_HOUSE = ErrorStyle()
+_STYLE = ErrorStyle()
 _WHOLE = (
     *(b"\ndata: [DONE]", b"\ndata:[DONE]"),
     *(b'"message_stop"', b'"response.completed"', b'"response.incomplete"'),
 )
-"""What the last message of a stream holds when it has ended well, by dialect."""
+"""Success markers in the last message of a stream, by dialect."""
 _STOPPED = "the service stops, and did not wait any longer"
 _RESTARTING = "This service is being restarted. Please try again."
 
 
 class ErrorsMiddleware:
-    """Everything inside may fail; nothing outside has to talk.
+    """Turn exceptions into error responses, and into error events of streams that have begun.
 
-    Before the response has begun a raised `Problem` answers for itself and any other exception
-    becomes `internal`, logged with its traceback under the request id. After it, an event stream
-    ends with an error event and never with a success marker; any other body can only be broken
-    off, so the exception goes on to the server, which closes the connection.
+    Before the response has begun, a `Problem` is its own response and any other exception becomes
+    `internal`, logged with its traceback and the request id. After that, an event stream ends with
+    an error event and never with a success marker; any other body can only be broken off, so the
+    exception is raised to the server, which closes the connection.
 
-    Cancellation passes, unless `stopped` says that it came because the service stops: then it is
-    answered as `upstream_unavailable`, in a stream that has begun by an error event.
+    A cancellation is raised, unless `stopped` says that the service is stopping: then the answer is
+    `upstream_unavailable`, in a stream that has begun an error event.
 
-    stopped: asked at each cancellation, which it has undone (`Task.uncancel`) where it returns
-        true. One that comes while the answer is written ends that.
+    stopped: called at each cancellation; where it returns true it has undone it
+        (`Task.uncancel`). A further cancellation while the answer is written ends that.
 
-    What a refused client still sends is read and dropped for a while, if nobody has read its body:
-    else the connection might be reset before the client has read why.
+    The rest of a refused request's body is read and dropped for a while, if no layer has read it:
+    else the connection could be reset before the client has read the answer.
 
-    The empty last message of an event stream waits until the app has returned: Starlette's
-    `BaseHTTPMiddleware` sends it although the app inside has raised, and raises only then.
+    The empty last message of an event stream is held until the app has returned: Starlette's
+    `BaseHTTPMiddleware` sends it although the app inside it failed, and raises only after that.
 
     Reads:   body_read, request_id, dialect
     Writes:  error_style
     Rejects: internal, upstream_unavailable
-    Order:   inside what stamps and counts, outside all that may refuse
+    Order:   inside metrics, logs and headers; outside all that may refuse or fail
     Cost:    wraps send
     """
 
-    __slots__ = ("_house", "_stopped", "app")
+    __slots__ = ("_stopped", "_style", "app")
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        brand: str = _HOUSE.brand,
+        brand: str = _STYLE.brand,
         details: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         if not brand:
             raise ValueError("brand '': expected the name that public messages carry")
         self.app = app
-        self._house = ErrorStyle(brand, details)
+        self._style = ErrorStyle(brand, details)
         self._stopped = stopped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
-        exchange.error_style = self._house
+        exchange.error_style = self._style
         started = streaming = ended = refused = False
         end: Message | None = None
         last: Message = {}
@@ -95,8 +95,8 @@ class ErrorsMiddleware:
         try:
             await self.app(scope, receive, send_watched)
         except Exception as raised:
-            # No second name for what was raised: its traceback holds this frame, and the two would
-            # stay until the next garbage collection.
+            # A second name would make a cycle of this frame and the traceback, which stays until
+            # the next garbage collection.
             if not isinstance(raised, Problem):
                 _log.exception("request %s raised", exchange.request_id)
             state = _State(started, streaming, ended, end, last)
@@ -108,14 +108,14 @@ class ErrorsMiddleware:
             problem = Problem("upstream_unavailable", message=_RESTARTING, reason=_STOPPED)
             state = _State(started, streaming, ended, end, last)
             try:
-                heard = await _answer(problem, state, scope, receive, send_watched, send)
+                answered = await _answer(problem, state, scope, receive, send_watched, send)
             except CancelledError:
                 if not self._stopped():
                     raise
-                heard = True  # nobody takes it
-            if not heard:
+                answered = True  # there is no time to answer
+            if not answered:
                 raise
-            return  # there is no time for what the client still sends
+            return  # there is no time to read the rest of the body
         else:
             if end is not None:
                 await send(end)
@@ -124,8 +124,7 @@ class ErrorsMiddleware:
 
 
 class _State(NamedTuple):
-    """How far a response has come. end: the last message of a stream, which waits; last: the one
-    before it."""
+    """Progress of a response. end: the held last message of a stream; last: the one before it."""
 
     started: bool
     streaming: bool
@@ -137,11 +136,11 @@ class _State(NamedTuple):
 async def _answer(
     problem: Problem, state: _State, scope: Scope, receive: Receive, send_watched: Send, send: Send
 ) -> bool:
-    """Answer with `problem`, as far as that can be. Whether the caller has heard all it can."""
+    """Answer with `problem` if still possible; whether the response is finished."""
     if not state.started:
         await problem(scope, receive, send_watched)
     elif state.end is not None and _is_whole(state.last):
-        await send(state.end)  # the answer was whole; what failed came after it
+        await send(state.end)  # the answer was complete before the failure
     elif state.streaming and not state.ended:
         event = problem.event(exchange_of(scope))
         await send({"type": "http.response.body", "body": event})
@@ -151,13 +150,13 @@ async def _answer(
 
 
 def _is_whole(last: Message) -> bool:
-    """Whether a stream whose last message is `last` has ended well."""
+    """Whether a stream whose last message is `last` has a success marker."""
     text: bytes = b"\n" + last.get("body", b"")  # JSON has no line ends, nor bare quotes in texts
     return any(mark in text for mark in _WHOLE)
 
 
 async def _sent() -> None:
-    """In place of a `send` that waits."""
+    """Stands for the `send` of a held message."""
 
 
 def _problem_of(raised: Exception) -> Problem:

@@ -1,4 +1,4 @@
-"""Stamp response headers from the exchange."""
+"""Response headers made from the exchange."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -9,7 +9,7 @@ Stamp = Callable[[Exchange], Iterable[Header]]
 
 
 class HeaderStampMiddleware:
-    """Append what `stamp` says to the response start, refusals and errors included.
+    """Append the headers of `stamp` to each response start, refusals and errors included.
 
     Reads:   whatever `stamp` reads
     Writes:  nothing

@@ -1,4 +1,4 @@
-"""What a principal may have: rates, slots, and money by the window. Data only."""
+"""Limits of a principal: rates, concurrency, spend windows. Data only."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,9 +14,9 @@ _MONDAY = 4 * 86400
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """`count` for each `seconds`, refilled evenly, and `burst` more that may be saved up.
+    """`count` per `seconds`, refilled evenly, plus `burst` that may be saved up.
 
-    Up to `count + burst` may come at once after a rest (GCRA, ITU-T I.371).
+    After a rest up to `count + burst` may come at once (GCRA, ITU-T I.371).
     """
 
     count: int
@@ -25,8 +25,8 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
-    """Where a rate stands. remaining: of `limit`, burst not counted; reset: Unix seconds at which
-    it is full again."""
+    """State of a rate. remaining: of `limit`, without burst; reset: Unix seconds at which it is
+    full again."""
 
     name: str
     limit: int
@@ -35,10 +35,10 @@ class Level(msgspec.Struct, frozen=True, gc=False):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Rates of one principal. None does not limit.
+    """Rates and concurrency of one principal. None: no limit.
 
     requests, tokens: rates. concurrency: requests in flight at once.
-    on_excess: refuse what is too much, or let it wait its turn.
+    on_excess: refuse a request over the limit, or let it wait.
     """
 
     requests: Rate | None = None
@@ -52,7 +52,7 @@ class Window(msgspec.Struct, frozen=True):
 
     name: as configured, "5h" or "calendar month"; names the window in counters and rows.
     seconds: its length; None for the calendar month. cap: nano-credits.
-    aligned: begins at calendar boundaries (UTC; weeks on Monday), not at first use.
+    aligned: starts at calendar boundaries (UTC; weeks on Monday), not at first use.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Window(msgspec.Struct, frozen=True):
     aligned: bool = False
 
     def boundary(self, now: float) -> float | None:
-        """Unix seconds at which the period of `now` began; None where first use decides."""
+        """Unix seconds at which the period of `now` began; None if it starts at first use."""
         if self.seconds is None:
             return _month(now, 0)
         if not self.aligned:
@@ -69,18 +69,18 @@ class Window(msgspec.Struct, frozen=True):
         return (now - _MONDAY) // self.seconds * self.seconds + _MONDAY
 
     def end(self, start: float) -> float:
-        """Unix seconds at which the period that began at `start` is over."""
+        """Unix seconds at which the period that began at `start` ends."""
         return _month(start, 1) if self.seconds is None else start + self.seconds
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """The money of one principal.
+    """Spend limits of one principal.
 
-    windows: caps that all hold. credits: prepaid credits pay where windows do not, or where there
+    windows: caps that all apply. credits: prepaid credits pay where windows do not, or where there
     are none. Without both nothing is refused.
-    on_hangup: what becomes of the upstream when the client leaves: `cancel` stops it and charges
-    what was produced, `drain` hears it out and charges its count.
-    cut_off: whether a running stream ends when its money is gone.
+    on_hangup: after a disconnect, `cancel` stops the upstream and charges what was produced,
+    `drain` reads its answer to the end and charges its count.
+    cut_off: whether a running stream ends when its money is used up.
     """
 
     windows: tuple[Window, ...] = ()
@@ -90,19 +90,19 @@ class Budget(msgspec.Struct, frozen=True):
 
     @property
     def limited(self) -> bool:
-        """Whether anything can be refused for want of money."""
+        """Whether a request can be refused by this budget."""
         return bool(self.windows) or self.credits
 
 
 class PlanLimits(msgspec.Struct, frozen=True):
-    """All of it."""
+    """Rates and budget of one plan."""
 
     limits: Limits = Limits()
     budget: Budget = Budget()
 
 
 def _month(moment: float, later: int) -> float:
-    """Unix seconds at which the month of `moment`, or so many later, begins (UTC)."""
+    """Unix seconds at which the month of `moment`, plus `later` months, begins (UTC)."""
     return _month_of_day(int(moment // 86400), later)
 
 

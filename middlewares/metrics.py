@@ -1,9 +1,8 @@
-"""Count every request once, for Prometheus.
+"""Prometheus metrics of requests, counted once each.
 
-The metrics are made in one `Metrics` object on a registry that is handed in. With the environment
-variable PROMETHEUS_MULTIPROC_DIR set before prometheus_client is first imported, every worker
-process writes files there and `exposition` adds them up: one scrape of any worker is right for all.
-Another way to share them is handed in as `gather`.
+A `Metrics` object creates its metrics on a given registry. With PROMETHEUS_MULTIPROC_DIR set before
+prometheus_client is first imported, every worker process writes files there and `exposition` sums
+them: one scrape of any worker covers all. `gather` is for another way to share values.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ from .prometheus_internals import HistogramValues, Value, counter_value
 from .shared import Shared
 
 _GATHER_SECONDS = 0.2
-_LOOK_SECONDS = 1.0
+_SAMPLE_SECONDS = 1.0
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIRST = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
@@ -40,7 +39,7 @@ _Kind = tuple[str, str, int, str, str]
 
 
 class _Tally:
-    """What requests of one kind add up to. took: seconds of each; first: to its first content."""
+    """Sums over requests of one kind. took: seconds of each; first: to its first content."""
 
     __slots__ = ("cache_read", "cache_write", "cost", "first", "input", "output", "took")
 
@@ -52,18 +51,17 @@ class _Tally:
 
 
 class Metrics(Shared):
-    """The metrics of a gateway, gathered by kind of request and written out every 0.2 s.
+    """The metrics of a gateway, collected by kind of request and written every 0.2 s.
 
-    A counter that several processes share is a file in memory; one write to it costs more than
-    all other work of this layer, so a request writes none. The values behind counters and buckets
-    are taken from inside prometheus_client, which has no other way to add more than one to both.
+    A counter that several processes share is a memory-mapped file; one write to it costs more than
+    all other work of this layer, so a request makes none. The values behind counters and buckets
+    come from inside prometheus_client, which has no public way to add more than one to both.
 
-    Labels come from configuration only (endpoint, catalog id, status), never from what a client
-    wrote, so their number is bounded.
+    Labels come only from configuration (endpoint, catalog id, status), never from a client, so
+    their number is bounded.
 
-    namespace: what all names begin with, as in `penstock_requests_total`.
-    gather: makes the registry that a scrape shows, where values of several processes are kept by
-        other means than files.
+    namespace: prefix of all names, as in `penstock_requests_total`.
+    gather: returns the registry to scrape, where processes share values by other means than files.
     """
 
     def __init__(
@@ -142,12 +140,12 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livemax",
         )
-        self.made_room = Counter(
+        self.answers_removed = Counter(
             f"{namespace}_answers_removed",
             "Stored responses deleted because the quota of their owner was full.",
             registry=registry,
         )
-        self.not_kept = Counter(
+        self.answers_not_kept = Counter(
             f"{namespace}_answers_not_kept",
             "Responses that could not be stored.",
             registry=registry,
@@ -259,38 +257,40 @@ class Metrics(Shared):
             "Log lines dropped because they were not read fast enough.",
             registry=registry,
         )
-        self._looks: list[tuple[Gauge, Callable[[], float]]] = []
-        self._follows: list[tuple[Counter, Callable[[], float], float]] = []
+        self._sampled: list[tuple[Gauge, Callable[[], float]]] = []
+        self._followed: list[tuple[Counter, Callable[[], float], float]] = []
         self._counters: dict[tuple[object, ...], Value] = {}
         self._histograms: dict[tuple[Histogram, str], HistogramValues] = {}
         self._tallies: dict[_Kind, _Tally] = {}
-        self._tried: dict[tuple[str, int], int] = {}
-        self._flying = 0
+        self._attempts: dict[tuple[str, int], int] = {}
+        self._in_flight = 0
         self._due = False
-        self._looking: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Write out each second from now on, whether or not requests come: what `look` and `follow`
-        ask changes by itself. Call it on the event loop."""
+        """Write every second, with or without requests, since sampled values change by themselves.
+
+        Call it on the event loop.
+        """
         self.stop()
-        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self.start)
+        self._timer = asyncio.get_running_loop().call_later(_SAMPLE_SECONDS, self.start)
 
     def stop(self) -> None:
-        """Write out a last time, and end what `start` began."""
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        """Stop what `start` began, and write a last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.flush()
 
     def began(self) -> None:
-        """A request has come."""
-        self._flying += 1
+        """Count a request that begins."""
+        self._in_flight += 1
         if not self._due:
             self._plan()
 
     def finished(self, exchange: Exchange, now: float) -> None:
-        """Count one exchange that has ended at `now` (perf_counter seconds)."""
-        self._flying -= 1
+        """Count an exchange that ended at `now` (perf_counter seconds)."""
+        self._in_flight -= 1
         kind = (
             exchange.endpoint,
             exchange.catalog_id,
@@ -316,28 +316,28 @@ class Metrics(Shared):
             tally.cost += exchange.cost
         if exchange.fallback_from and exchange.outcome == "completed":
             self._add(1, self.fallbacks, exchange.catalog_id)
-        tried = self._tried
+        attempts = self._attempts
         for attempt in exchange.attempts:
-            place = (attempt.target.upstream, attempt.status)
-            tried[place] = tried.get(place, 0) + 1
+            counted = (attempt.target.upstream, attempt.status)
+            attempts[counted] = attempts.get(counted, 0) + 1
             if attempt.corrections:
-                self._add(attempt.corrections, self.corrections, place[0])
-            told = attempt.usage
-            if told is not None:  # of a try before the last
-                tally.input += told.input
-                tally.output += told.output
-                tally.cache_read += told.cache_read
-                tally.cache_write += told.cache_write
+                self._add(attempt.corrections, self.corrections, counted[0])
+            usage_before = attempt.usage
+            if usage_before is not None:  # of an attempt before the last
+                tally.input += usage_before.input
+                tally.output += usage_before.output
+                tally.cache_read += usage_before.cache_read
+                tally.cache_write += usage_before.cache_write
         if not self._due:
             self._plan()
 
-    def look(self, gauge: Gauge, at: Callable[[], float]) -> None:
-        """Set `gauge` to what `at` says whenever the metrics are written out."""
-        self._looks.append((gauge, at))
+    def sample(self, gauge: Gauge, source: Callable[[], float]) -> None:
+        """Set `gauge` to `source()` at each write."""
+        self._sampled.append((gauge, source))
 
-    def follow(self, counter: Counter, at: Callable[[], float]) -> None:
-        """Add to `counter` what the growing number `at` has grown by, at the same times."""
-        self._follows.append((counter, at, 0.0))
+    def follow(self, counter: Counter, source: Callable[[], float]) -> None:
+        """Add the growth of `source()` to `counter` at each write."""
+        self._followed.append((counter, source, 0.0))
 
     def _add(self, amount: float, metric: Counter, *labels: str) -> None:
         if amount:
@@ -373,34 +373,34 @@ class Metrics(Shared):
     def _plan(self) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # not asyncio: no timer, no gathering
+        except RuntimeError:  # not asyncio: no timer, so write now
             return self.flush()
         self._due = True
         loop.call_later(_GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Write out what has been gathered. On the event loop: counting is not thread-safe."""
+        """Write what was counted. Call it on the event loop: counting is not thread-safe."""
         self._due = False
         tallies, self._tallies = self._tallies, {}
         for kind, tally in tallies.items():
             self._write(kind, tally)
-        tried, self._tried = self._tried, {}
-        for (upstream, status), count in tried.items():
+        attempts, self._attempts = self._attempts, {}
+        for (upstream, status), count in attempts.items():
             self._add(count, self.attempts, upstream, str(status))
-        self.in_flight.set(self._flying)
-        for gauge, at in self._looks:
-            gauge.set(at())
-        for n, (counter, at, before) in enumerate(self._follows):
-            now = at()
+        self.in_flight.set(self._in_flight)
+        for gauge, source in self._sampled:
+            gauge.set(source())
+        for n, (counter, source, before) in enumerate(self._followed):
+            now = source()
             if now > before:
                 counter.inc(now - before)
-                self._follows[n] = (counter, at, now)
+                self._followed[n] = (counter, source, now)
 
     def exposition(self) -> tuple[bytes, str]:
-        """The text for a scrape and its content type, over all processes where there are several.
+        """The text of a scrape and its content type, over all processes.
 
-        CPU-bound and reads files: call it off the event loop, after `flush` on it. Other processes
-        may be behind by what they have gathered since their last flush, 0.2 s at most.
+        CPU-bound and reads files: call it in a thread, after `flush` on the event loop. Other
+        processes may lag by what they counted since their last flush, 0.2 s at most.
         """
         registry = self.registry
         if self._gather is not None:
@@ -412,10 +412,10 @@ class Metrics(Shared):
 
 
 class ReloadMetrics:
-    """What becomes of changed configurations, counted in the one process that takes them over.
+    """Metrics of configuration reloads, in the parent process that makes them.
 
     Written at once: reloads are rare, and that process has no event loop. Forked processes have
-    zeros of their own beside its values, which is why the gauge goes by the largest.
+    their own zeros, so the gauge takes the maximum.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -435,18 +435,18 @@ class ReloadMetrics:
         self.valid.set(1)
 
     def record(self, result: str, *, valid: bool) -> None:
-        """Count one of them. valid: whether the file is good as it is."""
+        """Count a reload. valid: whether the file is valid."""
         self.reloads.labels(result).inc()
         self.valid.set(float(valid))
 
 
 class MetricsMiddleware:
-    """Count each request once when it has ended, crashes and cancellations included.
+    """Count each request once at its end, crashes and cancellations included.
 
     Reads:   every field
     Writes:  status, bytes_out
     Rejects: never
-    Order:   outside all but request_id, so that refusals and crashes are seen
+    Order:   outside all but request_id, so that it counts refusals and crashes
     Cost:    wraps send; about eight additions in a dict per request
     """
 

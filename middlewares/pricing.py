@@ -1,4 +1,4 @@
-"""Money: whole nano-credits, and what usage costs. No floats, so that sums are exact."""
+"""Money in whole nano-credits, and prices of usage. No floats, so that sums are exact."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ _WRITTEN = re.compile(r"\s*([+-]?)([0-9]{1,10})(?:\.([0-9]{1,9})0{0,100})?\s*")
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What a model costs its caller.
+    """The price of a model for its callers.
 
     input, output, cache_read, cache_write, cache_write_1h: nano-credits per million tokens.
     image, audio_minute, job, hosted_call: nano-credits for each.
-    factors: on the price of tokens, in billionths, by the name of a service tier, speed or place.
+    factors: multiply the price of tokens, in billionths, by service tier, speed or region.
     """
 
     input: int = 0
@@ -39,22 +39,22 @@ class Price(msgspec.Struct, frozen=True):
     hosted_call: int = 0
     factors: Mapping[str, int] = {}
 
-    def cost(self, usage: Usage, asked: Sequence[str] = ()) -> int:
+    def cost(self, usage: Usage, requested: Sequence[str] = ()) -> int:
         """Nano-credits for `usage`, rounded up to a whole one.
 
-        asked: tiers that the request asked for, as `Usage.tiers`. One that the upstream tells in
-        place of it counts if it is cheaper, so that no answer costs more than was asked for.
+        requested: tiers of the request, as `Usage.tiers`. A different tier in the answer counts if
+        it is cheaper, so that no answer costs more than was requested.
         """
         tokens = usage.input * self.input + usage.output * self.output
         if usage.cache_read or usage.cache_write:
             hour = min(usage.cache_write_1h, usage.cache_write)
             tokens += usage.cache_read * self.cache_read
             tokens += (usage.cache_write - hour) * self.cache_write + hour * self.cache_write_1h
-        if self.factors and (usage.tiers or asked):
-            for one, told in zip_longest(asked, usage.tiers, fillvalue=""):
-                factor = self._most_of(one)
-                if told:
-                    factor = min(factor, self.factors.get(told, NANO))
+        if self.factors and (usage.tiers or requested):
+            for tier, reported in zip_longest(requested, usage.tiers, fillvalue=""):
+                factor = self._max_factor(tier)
+                if reported:
+                    factor = min(factor, self.factors.get(reported, NANO))
                 tokens = -(-tokens * factor // NANO)
         if not (usage.images or usage.audio_ms or usage.jobs or usage.hosted):
             return (tokens + _UP) // _MILLION
@@ -63,18 +63,18 @@ class Price(msgspec.Struct, frozen=True):
         parts = tokens * _MINUTE + usage.audio_ms * self.audio_minute * _MILLION
         return whole - (-parts // _DENOMINATOR)
 
-    def _most_of(self, tier: str) -> int:
-        """The most that a request for `tier` is multiplied by: another may be given instead."""
+    def _max_factor(self, tier: str) -> int:
+        """Highest factor of a request for `tier`: the vendor may serve another tier."""
         return max(NANO, self.factors.get(tier, NANO))
 
-    def most_with(self, asked: Sequence[str] = (), *, hour: bool = False) -> "Price":
-        """A price by which no answer to a request for these tiers costs less than it will.
+    def max_price(self, requested: Sequence[str] = (), *, hour: bool = False) -> "Price":
+        """The highest price of a request for these tiers.
 
-        hour: whether what is written to a cache may stay for an hour.
+        hour: whether cache writes may be kept for an hour.
         """
         price = self
-        for one in asked:
-            factor = self._most_of(one)
+        for tier in requested:
+            factor = self._max_factor(tier)
             if factor != NANO:
                 price = price._times(factor)
         if hour:
@@ -86,21 +86,21 @@ class Price(msgspec.Struct, frozen=True):
         return replace(self, **{name: -(-getattr(self, name) * factor // NANO) for name in names})
 
     def tokens(self, input: int, output: int) -> int:  # noqa: A002
-        """Nano-credits for tokens of which none were in a cache, rounded up to a whole one."""
+        """Nano-credits for uncached tokens, rounded up to a whole one."""
         return (input * self.input + output * self.output + _UP) // _MILLION
 
-    def most(self, input: int, output: int, hosted: int = 0) -> int:  # noqa: A002
-        """The same where it may be that all input is written to a cache, if that is dearer.
+    def max_cost(self, input: int, output: int, hosted: int = 0) -> int:  # noqa: A002
+        """The highest cost: all input at the price of cache writes, if that is higher.
 
         hosted: calls of tools that the vendor runs.
         """
-        dearer = max(self.input, self.cache_write)
-        tokens = (input * dearer + output * self.output + _UP) // _MILLION
+        input_price = max(self.input, self.cache_write)
+        tokens = (input * input_price + output * self.output + _UP) // _MILLION
         return tokens + hosted * self.hosted_call
 
     @classmethod
-    def dearest(cls, prices: Sequence["Price"]) -> "Price":
-        """A price by which nothing costs less than by any of `prices`; free if there are none."""
+    def most_expensive(cls, prices: Sequence["Price"]) -> "Price":
+        """The price with the highest of each figure in `prices`; free if there are none."""
         if not prices:
             return cls()
         factors: dict[str, int] = {}

@@ -1,16 +1,15 @@
-"""The table of everything that can go wrong, and how one entry answers as ASGI.
+"""Problems: the table of error kinds, and errors as exception, ASGI response and stream event.
 
-A `Problem` is at once an exception, an ASGI app and a stream event: raise it, `await` it with
-`(scope, receive, send)`, or put `problem.event(exchange)` on a stream that has already begun. What
-the client reads is written here; `reason` is for the log and never leaves.
+Raise a `Problem`, `await` it with `(scope, receive, send)`, or send `problem.event(exchange)` on a
+stream that has begun. The client reads the texts of this table; `reason` is for the log only.
 
-Envelopes, chosen by the caller's dialect:
+Envelopes, by the caller's dialect:
 
 * OpenAI, both dialects: `{"error": {"message", "type", "param", "code"}}`, with `"details"`
-  (`{"field", "issue"}`) inside `error` when the operator asks for it (`ErrorStyle.details`);
-* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`, which has no code.
+  (`{"field", "issue"}`) inside `error` if the operator wants it (`ErrorStyle.details`);
+* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`, without a code.
 
-What a refusal adds (`extra`: window, remaining, reset_at) stands inside `error` in both.
+Members of `extra` (window, remaining, reset_at) are inside `error` in both.
 """
 
 from collections.abc import Mapping
@@ -180,18 +179,18 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Problem(Exception):
-    """One thing gone wrong: a kind of `KINDS` and what is particular about this case.
+    """An error: a kind of `KINDS` and the details of this case.
 
-    message: public text in place of the table's. Must be ours: no upstream text, unless the
+    message: public text in place of the table's. Must be our own: no upstream text, unless the
         operator discloses it.
     param: path of the field at fault, e.g. `messages[2].content[0].image_url.url`.
-    issue: what was expected of it; stands in `details` when the operator shows them.
-    reason: internal; logged under the request id, never sent.
-    retry_after: seconds, at least 1; only kinds with status 429 and 503 carry the header always.
-        `told` is whether it was given, and is not the table's.
+    issue: what was expected of it; sent in `details` if the operator wants them.
+    reason: internal; logged with the request id, never sent.
+    retry_after: seconds, at least 1; by default the table's. Kinds with status 429 and 503 always
+        have the header. `retry_after_given`: whether it was given here.
     headers: further response headers, e.g. `allow`.
     extra: further members of the `error` object, e.g. `reset_at`, `remaining`.
-    held: whether a failure counts against the health of the target that failed.
+    held: whether the failure counts against the health of its target.
 
     Raises ValueError for a kind that is not in the table.
     """
@@ -219,7 +218,7 @@ class Problem(Exception):
         self.param = param
         self.issue = issue
         self.reason = reason
-        self.told = retry_after is not None
+        self.retry_after_given = retry_after is not None
         self.retry_after = max(1, retry_after) if retry_after is not None else row.retry_after
         self.headers = headers
         self.extra = extra
@@ -234,10 +233,10 @@ class Problem(Exception):
     def _text(self, exchange: Exchange) -> str:
         if self.message is not None:
             return self.message
-        said = self.row.message
+        text = self.row.message
         if exchange.dialect == "anthropic":
-            said = self.row.anthropic_message or said
-        return said.format(brand=exchange.error_style.brand, retry_after=self.retry_after)
+            text = self.row.anthropic_message or text
+        return text.format(brand=exchange.error_style.brand, retry_after=self.retry_after)
 
     def content(self, exchange: Exchange) -> dict[str, Any]:
         """The error body in the caller's envelope, as JSON-ready data."""
@@ -268,7 +267,7 @@ class Problem(Exception):
         return {"error": error}
 
     def event(self, exchange: Exchange) -> bytes:
-        """The error as the last event of a stream that has begun. Nothing may follow it."""
+        """The error as the last event of a stream that has begun; nothing follows it."""
         self._record(exchange, "cut")
         content = self.content(exchange)
         if exchange.failure_encoder is not None:
@@ -311,7 +310,7 @@ class Problem(Exception):
 
 
 def invalid_value(path: str, why: str, *, issue: str | None = None) -> Problem:
-    """The refusal of the value at `path` of a request. why: half a sentence.
+    """An `invalid_request` for the value at `path`. why: half a sentence.
 
     issue: see `Problem`.
     """
@@ -320,7 +319,7 @@ def invalid_value(path: str, why: str, *, issue: str | None = None) -> Problem:
 
 
 def expected(path: str, what: str, *, code: str = "") -> Problem:
-    """The refusal of the value at `path`. what: what it should be, as half a sentence.
+    """An `invalid_request` for the value at `path`. what: the expected value, half a sentence.
 
     code: the OpenAI code, where it is not the kind's own.
     """

@@ -1,4 +1,4 @@
-"""Give every request an id of our own."""
+"""Request ids: one for each request, on its response too."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -23,10 +23,10 @@ def uuid7() -> str:
 
 
 class RequestIDMiddleware:
-    """Name the exchange, and stamp the name on the response.
+    """Give each request an id and stamp it on the response.
 
-    The caller's own `x-request-id` is kept beside ours for the log when it is at most 128 visible
-    ASCII characters. `header` None leaves the stamping to somebody else.
+    A caller's own `x-request-id` is kept for the log if it is at most 128 visible ASCII characters.
+    header: the response header; None: another layer stamps it.
 
     Reads:   nothing
     Writes:  request_id, client_request_id

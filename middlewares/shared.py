@@ -1,14 +1,14 @@
-"""Objects that belong to all who hold them."""
+"""Base of objects whose copy is the object itself, such as stores."""
 
 from typing import Any, Self
 
 
 class Shared:
-    """A copy is the object itself, a deep one too.
+    """Base class: `copy` and `deepcopy` return the object itself.
 
-    Frameworks copy what they are configured with (Litestar deep-copies a router with the arguments
-    of its middlewares). A copied store would be another store: limits would be counted for each
-    router, and keys be known to none.
+    Frameworks copy their configuration (Litestar deep-copies a router with the arguments of its
+    middlewares). A copied store would be another store: each router would count its own limits, and
+    no router would know the keys.
     """
 
     __slots__ = ()

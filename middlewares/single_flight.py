@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class FlightRefused(Exception):
-    """The call was not made, or not finished: too many others are under way, or we close."""
+    """The call was not made or not finished: too many others are under way, or it was closed."""
 
 
 class SingleFlight(Generic[K, V]):
@@ -31,7 +31,7 @@ class SingleFlight(Generic[K, V]):
         return len(self._flights)
 
     async def do(self, key: K, call: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """The outcome of the call for `key`; where there is none under way, `call` makes it.
+        """Return the result of the call for `key`, started with `call` if none is under way.
 
         Raises what the call raises, and FlightRefused.
         """
@@ -41,7 +41,7 @@ class SingleFlight(Generic[K, V]):
                 raise FlightRefused(f"{len(self._flights)} others are under way")
             flight = self._flights[key] = asyncio.create_task(call())
             flight.add_done_callback(lambda done: self._landed(key, done))
-        await asyncio.wait((flight,))  # it is not cancelled with this caller
+        await asyncio.wait((flight,))  # `wait` does not cancel it with this caller
         if flight.cancelled():
             raise FlightRefused("closing")
         error = flight.exception()
@@ -59,4 +59,4 @@ class SingleFlight(Generic[K, V]):
     def _landed(self, key: K, flight: asyncio.Task[V]) -> None:
         del self._flights[key]
         if not flight.cancelled():
-            flight.exception()  # all callers may have left
+            flight.exception()  # mark it as retrieved: all callers may have been cancelled

@@ -1,51 +1,52 @@
-"""Request bodies that this process holds, counted in bytes: of each principal and in total.
+"""Bytes of request bodies in memory, bounded per principal and in total.
 
-A body counts from its first byte until nothing holds it any more: while it is read, while its
-request waits for its turn or for an answer that another request makes, and until the upstream's
-answer has begun, as until then it may have to be sent elsewhere.
+A body counts from its first byte until it is dropped: while it is read, while its request waits for
+a limit or for another request's answer, and until the upstream's answer has begun, since until then
+it may be sent to another target.
 """
 
 from .problem import Problem
 from .shared import Shared
 
-MOST_SMALL = 64 << 10
-"""Bytes; bodies up to this size have room of their own when large ones have taken the rest."""
+SMALL_BODY = 64 << 10
+"""Bytes; bodies up to this size have a reserve when large ones have taken the rest."""
 
 
 class Uploads(Shared):
-    """Bytes of bodies under way. total: of all principals; each: of one.
+    """Counter of the bytes of request bodies. total: bound of all; each: bound of one principal.
 
-    A tenth of `total` is added for bodies of up to `MOST_SMALL` bytes, so that a few large ones do
-    not shut out the many small ones.
+    A tenth of `total` is added for bodies of up to `SMALL_BODY` bytes, so that a few large ones do
+    not shut out many small ones.
     """
 
-    __slots__ = ("_each", "_of", "_total", "held")
+    __slots__ = ("_held_by", "_max_each", "_max_total", "held")
 
     def __init__(self, *, total: int, each: int) -> None:
         if not 0 < each <= total:
             raise ValueError(f"each {each}, total {total}: expected bytes, 0 < each <= total")
-        self._total = int(total)
-        self._each = int(each)
-        self._of: dict[str, int] = {}
+        self._max_total = int(total)
+        self._max_each = int(each)
+        self._held_by: dict[str, int] = {}
         self.held = 0
         """Bytes held now."""
 
     def make_room(self, size: int) -> None:
-        """Let one body of `size` bytes have room, whatever the bounds were."""
-        self._each = max(self._each, size)
-        self._total = max(self._total, self._each)
+        """Raise the bounds so that one body of `size` bytes has room."""
+        self._max_each = max(self._max_each, size)
+        self._max_total = max(self._max_total, self._max_each)
 
-    def check(self, who: str, size: int, more: int) -> None:
-        """Raises Problem where there is no room for `more` bytes of a body of `size`."""
-        if self._of.get(who, 0) + more > self._each:
+    def check(self, subject: str, size: int, more: int) -> None:
+        """Check that `more` bytes of a body of `size` have room. Raises Problem."""
+        held = self._held_by.get(subject, 0)
+        if held + more > self._max_each:
             raise Problem(
                 "rate_limited",
                 message="Rate limit reached for request bodies under way: limit "
-                f"{self._each} bytes at once. Please try again in 1s.",
-                reason=f"{self._of.get(who, 0)} bytes of bodies of this principal are held",
+                f"{self._max_each} bytes at once. Please try again in 1s.",
+                reason=f"{held} bytes of bodies of this principal are held",
                 retry_after=1,
             )
-        room = self._total if size > MOST_SMALL else self._total + self._total // 10
+        room = self._max_total if size > SMALL_BODY else self._max_total + self._max_total // 10
         if self.held + more > room:
             raise Problem(
                 "upstream_unavailable",
@@ -55,47 +56,51 @@ class Uploads(Shared):
 
 
 class Upload:
-    """One body of a principal. size: bytes of it that are counted."""
+    """The counted bytes of one body. size: their number."""
 
-    __slots__ = ("_uploads", "_who", "size")
+    __slots__ = ("_subject", "_uploads", "size")
 
-    def __init__(self, uploads: Uploads, who: str) -> None:
+    def __init__(self, uploads: Uploads, subject: str) -> None:
         self._uploads = uploads
-        self._who = who
+        self._subject = subject
         self.size = 0
 
     def expect(self, size: int) -> None:
-        """It says that it has so many bytes. Nothing is reserved for it: whoever says that it has
-        many, and sends none, takes room from nobody. Raises Problem where there is no room."""
-        self._uploads.check(self._who, size, size)
+        """Check that a body of this content-length has room. Raises Problem.
+
+        Nothing is reserved: a client that announces much and sends nothing takes no room.
+        """
+        self._uploads.check(self._subject, size, size)
 
     def add(self, more: int) -> None:
-        """So many bytes more have come. Raises Problem where there is no room for them."""
-        uploads, who = self._uploads, self._who
-        of = uploads._of
+        """Count `more` bytes that have arrived. Raises Problem where there is no room."""
+        uploads, subject = self._uploads, self._subject
+        held_by = uploads._held_by
         size = self.size + more
-        own = of.get(who, 0) + more
+        own = held_by.get(subject, 0) + more
         held = uploads.held + more
-        if own > uploads._each or held > uploads._total:
-            uploads.check(who, size, more)
+        if own > uploads._max_each or held > uploads._max_total:
+            uploads.check(subject, size, more)
         self.size = size
         uploads.held = held
-        of[who] = own
+        held_by[subject] = own
 
     def extend(self, more: int) -> None:
-        """It refers to so many bytes that are kept here, which count with it. Raises Problem where
-        there is no room for them; a body that is too large with them is for others to refuse."""
-        self.add(max(0, min(more, self._uploads._each - self.size)))
+        """Count stored bytes that the body refers to. Raises Problem where there is no room.
+
+        Counts up to the bound of one principal; a larger body is refused by its own limit.
+        """
+        self.add(max(0, min(more, self._uploads._max_each - self.size)))
 
     def close(self) -> None:
-        """Nothing holds it any more. Idempotent."""
+        """Count nothing any more. Idempotent."""
         size, self.size = self.size, 0
         if not size:
             return
         uploads = self._uploads
         uploads.held -= size
-        left = uploads._of[self._who] - size
+        left = uploads._held_by[self._subject] - size
         if left:
-            uploads._of[self._who] = left
+            uploads._held_by[self._subject] = left
         else:
-            del uploads._of[self._who]
+            del uploads._held_by[self._subject]

@@ -419,7 +419,7 @@ WRITERS = {
     "idempotency": {"middlewares.idempotency.middleware"},
     "metrics": {"middlewares.metrics"},
     "Problem": {"middlewares.problem"},
-    "whoever answers": {
+    "any layer": {
         "edge.api.account",
         "edge.management.http.app",
         "edge.api.count_tokens",

@@ -24,7 +24,7 @@ from edge.dialects.conversation import Conversation
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from edge.endpoints import Endpoint
 from edge.proxy.translate import PASSTHROUGH
-from edge.proxy.watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
+from edge.proxy.watchdog import FirstTokenTimeout, Watchdog
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Request, Response, UpstreamFailure
@@ -33,6 +33,7 @@ from edge.upstreams.provider import Provider, forwarded_headers
 from edge.upstreams.refusal import problem_of
 from edge.vendors.errors.redact import redacted
 from middlewares.asgi import Receive, Scope, Send, send_json
+from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Dialect, Exchange
 from middlewares.problem import Problem
 

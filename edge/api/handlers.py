@@ -135,7 +135,7 @@ def responses_layer(
             sealing=sealing,
             keep=settings.keep_responses,
             limit=settings.server.max_body,
-            on_lost=metrics.not_kept.inc,
+            on_lost=metrics.answers_not_kept.inc,
             estimate_body=estimator.estimate_body,
         )
         return ResponsesLayer(app, kept)

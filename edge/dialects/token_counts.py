@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from middlewares.exchange import MOST_RUNS, Usage
+from middlewares.exchange import MAX_RUNS, Usage
 
 Count = Any
 """A token count as upstreams write it: 12, 12.0, "12" or null."""
@@ -100,14 +100,14 @@ def requested_choices(fields: Mapping[str, msgspec.Raw]) -> int:
 
 
 def plausible_usage(
-    reported: Usage, context: int | None, choices: int = 1, runs: int = MOST_RUNS
+    reported: Usage, context: int | None, choices: int = 1, runs: int = MAX_RUNS
 ) -> Usage:
     """`reported` without figures that exceed what a model with this context can process.
 
     context: tokens, None if unknown. choices: number of requested answers, 0 for embeddings. runs:
     the most runs of the model for one request; see `Exchange.runs`.
     """
-    if reported.hosted >= MOST_RUNS:
+    if reported.hosted >= MAX_RUNS:
         reported = replace(reported, hosted=0)
     if not choices and (reported.output or reported.reasoning):
         reported = replace(reported, output=0, reasoning=0)
@@ -151,7 +151,7 @@ def settle_usage(
             input=input_tokens, output=min(output_tokens(output_size), most), hosted=hosted
         ), False
     hidden = 0 if plausible.output else plausible.reasoning
-    usage = plausible.believed(
+    usage = plausible.with_estimates(
         input_tokens, max(hidden, min(output_tokens(output_size) + hidden, most))
     )
     measured = usage is reported

@@ -35,6 +35,7 @@ from edge.upstreams.bodies import BodyTooLarge, read_all
 from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import disclose
 from middlewares.asgi import Receive, Send
+from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Exchange, Usage
 from middlewares.problem import Problem
 
@@ -43,7 +44,7 @@ from .response_form import event_stream, whole_answer
 from .stream import BudgetCutOffStream, ResponseStream, release_request
 from .translate import Translator
 from .upstream_request import reason_of
-from .watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
+from .watchdog import FirstTokenTimeout, Watchdog
 
 _JSON: Header = (b"content-type", b"application/json")
 

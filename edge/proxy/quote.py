@@ -4,7 +4,7 @@ Theory of operation. There are two figures of the input:
 
     input        the estimate: what the text and the media that can be seen are worth. Rates take
                  it, and an answer that its upstream does not count is charged by it.
-    most_input   what is set aside: the estimate, or the model's whole context where the request
+    max_input   what is set aside: the estimate, or the model's whole context where the request
                  asks for something that only the upstream sees (`edge.requests.unseen_input`).
 
 The output is the bound that the upstream is sent (`edge.requests.output_limit`), else the most
@@ -32,7 +32,7 @@ from edge.routing.catalog import Catalog, Model
 from edge.runtime.worker_thread import run_in_thread
 from edge.vendors.claude_models import claude
 from middlewares.budget import Quote
-from middlewares.exchange import MOST_RUNS, Exchange
+from middlewares.exchange import MAX_RUNS, Exchange
 from middlewares.limits import OnHangup
 from middlewares.pricing import Price
 
@@ -97,18 +97,18 @@ class Quoter:
             budget = msgspec.structs.replace(budget, on_hangup=limits.on_hangup)
         if limits.added:
             fields = {**fields, **limits.added}
-        estimate = most_input = exchange.estimate
-        runs = MOST_RUNS
+        estimate = max_input = exchange.estimate
+        runs = MAX_RUNS
         if budget.limited:
             runs = 1
             hour = limits.hour_is_dearer and caches_for_an_hour(fields)
             if asked or hour:
-                price = price.most_with(asked, hour=hour)
+                price = price.max_price(asked, hour=hour)
             if "context_management" in fields and compacts(fields):
                 runs += 1
-                most_input *= 2
+                max_input *= 2
             if reads_more(fields, whole=exchange.whole and not limits.added):
-                most_input = max(most_input, limits.context)
+                max_input = max(max_input, limits.context)
                 calls = hosted_calls(row.codec, fields)
                 runs += calls
                 if price.hosted_call:
@@ -119,7 +119,7 @@ class Quoter:
             estimate,
             output_bound(row, fields, limits.most, limits.unbounded),
             price,
-            most_input,
+            max_input,
             hosted,
             runs,
         )
@@ -133,7 +133,7 @@ class Quoter:
         outputs = [one.max_output for one in models]
         prices = [one.prices for one in models if one.prices is not None]
         leaving = [one.on_hangup for one in models if one.on_hangup is not None]
-        price = Price.dearest(prices)
+        price = Price.most_expensive(prices)
         limits = _ModelLimits(
             most=None if None in outputs else max(bound or 0 for bound in outputs),
             unbounded=max(map(_unbounded_output, models)),

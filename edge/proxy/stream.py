@@ -128,7 +128,7 @@ class ResponseStream:
             if not self._committed and self._held:
                 exchange.failure_encoder = _HeldFailureEncoder(self._held.removeprefix(BOM), relay)
             exchange.usage, measured = self._settle(relay)
-            exchange.output_estimate = min(output_tokens(relay.output_size), exchange.most_output)
+            exchange.output_estimate = min(output_tokens(relay.output_size), exchange.max_output)
             if relay.complete and self._committed:  # however the connection ends
                 exchange.usage_reported = measured
                 exchange.outcome = "hung_up" if self._disconnected else "completed"

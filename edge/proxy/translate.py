@@ -297,7 +297,7 @@ class Passthrough:
         plausible = None if reported is None else plausible_usage(reported, context, choices, runs)
         if answer and (plausible is None or not plausible.output):
             output_size = max(output_size, self._passthrough.output_size(answer))
-        input_tokens, most = self._exchange.estimate, self._exchange.most_output
+        input_tokens, most = self._exchange.estimate, self._exchange.max_output
         return settle_usage(
             reported,
             plausible,

@@ -202,7 +202,7 @@ class _UsageCount:
         hosted: int,
     ) -> None:
         self._context = context
-        self._max_output = exchange.most_output
+        self._max_output = exchange.max_output
         self._runs = exchange.runs
         self._hosted = hosted
         self._entry = exchange.catalog_id

@@ -17,14 +17,10 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from middlewares.asgi import Receive
-from middlewares.disconnects import hear
+from middlewares.disconnects import ClientDisconnected, receive_or_disconnect
 
 _FIRST_TICK = 0.1
 _NEVER = float("inf")
-
-
-class ClientDisconnected(Exception):
-    """The client hung up."""
 
 
 class FirstTokenTimeout(Exception):
@@ -150,7 +146,7 @@ class Watchdog:
 
     async def _watch_client(self) -> None:
         while True:
-            message = await hear(self._receive)
+            message = await receive_or_disconnect(self._receive)
             if message["type"] == "http.disconnect":
                 break
         if self._drain:

@@ -1,20 +1,19 @@
-"""Try one candidate after another until one answers, and let the client see only that one.
+"""Fallback: try candidates in order until one answers; the client sees only that answer.
 
-Theory of operation. `candidates` says where an exchange may be answered, best first. An attempt is
-one call inward with `exchange.candidate` set. It ends in one of three ways:
+Theory of operation. `candidates` lists where an exchange may be answered, best first. An attempt is
+one call of the inner app with `exchange.candidate` set. It ends in one of three ways:
 
-    answered          anything was answered, a refusal of what was asked included: over
-    failed            nothing that the client could have seen has left, and another candidate, or
-                      the same one later, may do better: the next attempt
-    failed for good   content has left, or nothing is left to try: the failure goes outward
+    answered          the app answered, possibly with a refusal of the request: the end
+    failed            nothing has reached the client, and another candidate, or the same one later,
+                      may do better: the next attempt
+    failed for good   content has reached the client, or no attempt is left: the failure is raised
 
-An attempt has failed when `Problem` of a kind in `retry_state.FAILED` is raised inside, or the
-inner app answers with a status in `statuses`. After a head that left early with nothing but signs
-of life behind it (`exchange.headers_sent_early`) attempts go on; what is sent after it is up to the
-inner app.
+An attempt fails when the inner app raises a `Problem` of a kind in `retry_state.FAILED` or answers
+with a status in `statuses`. After an early head with nothing but keep-alives behind it
+(`exchange.headers_sent_early`) attempts continue; what is sent after it is up to the inner app.
 
-A candidate that refuses what the one before it would have taken is less able: another model, or a
-target of another dialect. It is passed over, and the caller gets the last failure, not its refusal.
+A candidate may refuse a request that an earlier one would have accepted: another model, or a target
+of another dialect. It is skipped, and the caller gets the last failure, not its refusal.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from time import perf_counter
 
 from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
 from middlewares.body import read_body, refuse, replay
-from middlewares.disconnects import hear
+from middlewares.disconnects import receive_or_disconnect
 from middlewares.exchange import Candidate, Exchange, exchange_of
 from middlewares.problem import Problem
 from middlewares.stores.health.base import Health
@@ -32,30 +31,30 @@ from middlewares.stores.health.base import Health
 from .retry_state import AttemptGuard, RetryPolicy, RetryState
 
 Candidates = Callable[[Exchange], Sequence[Candidate] | Awaitable[Sequence[Candidate]]]
-"""Where an exchange may be answered, best first. None: it is passed on without one."""
+"""Returns the candidates of an exchange, best first. Empty: the request passes unchanged."""
 
 STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504, 529))
-"""Of an answer that says something of the candidate, and nothing of what was asked."""
+"""Statuses of an answer that is a failure of the candidate, not of the request."""
 
 _IDLE = 60.0
 
 
 class FallbackMiddleware:
-    """Try one candidate after another.
+    """Try candidates in order until one answers.
 
-    candidates: see `Candidates`. health: what is known of targets; those that are broken are
-        passed over while there is another. None: each is tried in its turn.
+    candidates: see `Candidates`. health: state of the targets; broken ones are skipped while there
+        is another candidate. None: each is tried in turn.
     served: called with the candidate that has answered.
-    statuses: of an inner app that answers failures itself; none where it raises `Problem`, sets
-        `exchange.first_content` and tells `exchange.health_report` when content begins. Then
-        nothing is put around `send`.
-    body: bytes of a request body to keep for further attempts; None where nothing inside reads one.
+    statuses: failures that the inner app answers itself; empty where it raises `Problem`, sets
+        `exchange.first_content` and reports to `exchange.health_report` when content begins. Then
+        `send` is not wrapped.
+    body: largest request body kept for further attempts, bytes; None where the app reads none.
 
     Reads:   attempts, headers_sent_early, first_content, outcome
     Writes:  candidate, repeatable, fallback_from, fallback_depth, health_report, outcome
     Rejects: invalid_request, request_timeout, request_too_large
-    Order:   inside what pays, so that one reservation is for all attempts; right around the app
-    Cost:    one look at the candidates of a model; with `statuses` wraps send, with `body` holds it
+    Order:   inside budget, so that one reservation covers all attempts; directly around the app
+    Cost:    one health check per candidate; with `statuses` wraps send, with `body` holds the body
     """
 
     __slots__ = (
@@ -103,7 +102,7 @@ class FallbackMiddleware:
         if not candidates:
             return await self.app(scope, receive, send)
         if len(candidates) == 1 and not self._retry.retries and not self._statuses:
-            return await self._once(exchange, candidates[0], scope, receive, send)
+            return await self._single_attempt(exchange, candidates[0], scope, receive, send)
         await self._attempts(exchange, candidates, scope, receive, send)
 
     async def _attempts(
@@ -114,18 +113,18 @@ class FallbackMiddleware:
         receive: Receive,
         send: Send,
     ) -> None:
-        """One attempt after another, until one answers or none is left."""
+        """Make attempts until one answers or none is left."""
         state = RetryState(candidates, self._health, self._retry, self._clock, self._random)
         body: bytes | None = None
-        if self._body is not None and state.possible:
+        if self._body is not None and state.may_retry:
             try:
                 body = await read_body(scope, receive, limit=self._body, idle=_IDLE)
             except Problem as problem:
                 return await refuse(problem, scope, receive, send)
-        # What a layer further out has changed stays changed.
+        # An outer layer (downgrade) may have set them.
         origin, depth = exchange.fallback_from, exchange.fallback_depth
         while True:
-            candidate = state.take()
+            candidate = state.next_candidate()
             exchange.candidate = candidate
             exchange.repeatable = state.repeatable
             exchange.fallback_from = origin or candidate.instead_of
@@ -135,14 +134,14 @@ class FallbackMiddleware:
             again = receive if body is None else replay(body, receive)
             if await self._attempt(exchange, candidate, state, scope, again, send):
                 return
-            if state.pause and await _left(receive, state.pause):
+            if state.pause and await _client_disconnects(receive, state.pause):
                 exchange.outcome = "hung_up"
                 return
 
-    async def _once(
+    async def _single_attempt(
         self, exchange: Exchange, candidate: Candidate, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """The only attempt there can be, which is most of them."""
+        """Make the only possible attempt; most exchanges have one."""
         exchange.candidate = candidate
         if candidate.instead_of and not exchange.fallback_from:
             exchange.fallback_from = candidate.instead_of
@@ -152,20 +151,20 @@ class FallbackMiddleware:
         exchange.health_report = guard
         try:
             await self.app(scope, receive, send)
-            self._over(exchange, candidate, guard)
+            self._app_returned(exchange, candidate, guard)
         except Problem as problem:
             guard.failed(problem, exchange, made)
             raise
         finally:
             exchange.health_report = None
-            guard.ends("none")
+            guard.end("none")
 
-    def _over(self, exchange: Exchange, candidate: Candidate, guard: AttemptGuard) -> None:
-        """The app has returned, and it was no failure."""
-        left = exchange.outcome == "hung_up"
-        if not left or exchange.first_content:
+    def _app_returned(self, exchange: Exchange, candidate: Candidate, guard: AttemptGuard) -> None:
+        """Record an attempt that returned without a failure."""
+        disconnected = exchange.outcome == "hung_up"
+        if not disconnected or exchange.first_content:
             guard.answered()
-        if not left:
+        if not disconnected:
             self._served(exchange, candidate)
 
     async def _attempt(
@@ -177,46 +176,58 @@ class FallbackMiddleware:
         receive: Receive,
         send: Send,
     ) -> bool:
-        """One attempt; False when another is to be made. Raises what goes outward."""
+        """Make one attempt; False when another follows. Raises what ends the exchange."""
         made = len(exchange.attempts)
         guard = AttemptGuard(self._health, candidate.target, self._clock)
-        gate = _Gate(send, self._statuses, exchange, state, guard) if self._statuses else None
+        attempt_send: _AttemptSend | None = None
+        if self._statuses:
+            attempt_send = _AttemptSend(send, self._statuses, exchange, state, guard)
         exchange.health_report = guard
         try:
-            await self.app(scope, receive, send if gate is None else gate.send)
-            if gate is not None and gate.failed:
-                return not gate.shut
-            self._over(exchange, candidate, guard)
+            await self.app(scope, receive, send if attempt_send is None else attempt_send.send)
+            if attempt_send is not None and attempt_send.failed:
+                return not attempt_send.discards
+            self._app_returned(exchange, candidate, guard)
             return True
         except Problem as problem:
-            # No second name for what is raised on from here: its traceback holds this frame, and
-            # the two would stay until the next garbage collection.
-            if gate is not None and gate.shut:
+            # A second name would make a cycle of this frame and the traceback, which stays until
+            # the next garbage collection.
+            if attempt_send is not None and attempt_send.discards:
                 return False
             failed = guard.failed(problem, exchange, made)
             if exchange.first_content or (
-                gate is not None and gate.passed and not exchange.headers_sent_early
+                attempt_send is not None and attempt_send.passed and not exchange.headers_sent_early
             ):
                 raise
-            able = not candidate.instead_of and (len(exchange.attempts) > made or not made)
-            step = state.next_step(exchange, problem, failed=failed, able=able)
+            capable = not candidate.instead_of and (len(exchange.attempts) > made or not made)
+            step = state.next_step(exchange, problem, failed=failed, capable=capable)
             if step == "raise":
                 raise
-            if step == "again":
+            if step == "retry":
                 return False
         finally:
             exchange.health_report = None
-            guard.ends("none")
+            guard.end("none")
         raise state.take_failure()
 
 
-class _Gate:
-    """`send` for an app that answers failures itself: one that is not to be seen ends here.
+class _AttemptSend:
+    """`send` of one attempt: discards the answer of one that failed and is repeated.
 
-    failed: the status says so. shut: nothing of it leaves. passed: its head has left.
+    failed: the status is a failure. discards: nothing of the answer is sent. passed: its start has
+    been sent.
     """
 
-    __slots__ = ("_exchange", "_guard", "_send", "_state", "_statuses", "failed", "passed", "shut")
+    __slots__ = (
+        "_exchange",
+        "_guard",
+        "_send",
+        "_state",
+        "_statuses",
+        "discards",
+        "failed",
+        "passed",
+    )
 
     def __init__(
         self,
@@ -233,10 +244,10 @@ class _Gate:
         self._guard = guard
         self.failed = False
         self.passed = False
-        self.shut = False
+        self.discards = False
 
     async def send(self, message: Message) -> None:
-        if self.shut:
+        if self.discards:
             return
         if message["type"] == "http.response.start":
             if message["status"] in self._statuses:
@@ -245,9 +256,9 @@ class _Gate:
                 for name, value in message.get("headers", ()):
                     if name == b"retry-after" and value.isdigit() and len(value) < 6:
                         wait = int(value)
-                self._guard.ends("bad", wait=wait)
-                if self._state.goes_on(self._exchange):
-                    self.shut = True
+                self._guard.end("bad", wait=wait)
+                if self._state.plan_next(self._exchange):
+                    self.discards = True
                     return
             self.passed = True
             if not self.failed and not self._exchange.headers_sent_early:
@@ -255,11 +266,11 @@ class _Gate:
         await self._send(message)
 
 
-async def _left(receive: Receive, seconds: float) -> bool:
-    """Wait so long; True as soon as the client has left."""
+async def _client_disconnects(receive: Receive, seconds: float) -> bool:
+    """Wait for `seconds`; True as soon as the client disconnects."""
     try:
         async with asyncio.timeout(seconds):
-            while (await hear(receive))["type"] != "http.disconnect":
+            while (await receive_or_disconnect(receive))["type"] != "http.disconnect":
                 pass
             return True
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""The attempts of one exchange: how many, where, and when (`middlewares.fallback.middleware`)."""
+"""Retry decisions for one exchange: which candidate next, whether, and after which pause."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -12,17 +12,17 @@ from middlewares.stores.health.base import Health, Verdict
 
 FAILED = frozenset(
     (
-        "model_not_found",  # by this candidate: another may have it
+        "model_not_found",  # this candidate does not have it; another may
         "rate_limited",
         "upstream_error",
         "upstream_timeout",
         "upstream_unavailable",
     )
 )
-"""Kinds of Problem that say something of the candidate, and nothing of what was asked."""
+"""Kinds of Problem that are a failure of the candidate, not of the request."""
 
 
-Step = Literal["raise", "raise_failure", "again"]
+Step = Literal["raise", "raise_failure", "retry"]
 """Raise the problem at hand, raise the last failure of a candidate, or make another attempt."""
 
 
@@ -44,7 +44,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 class AttemptGuard:
-    """One attempt, as the health of its candidate hears of it; what is said first counts."""
+    """Reports one attempt to the health of its target; the first report of its end counts."""
 
     __slots__ = ("_answered", "_clock", "_health", "_mark", "_over", "_since", "_target")
 
@@ -58,27 +58,26 @@ class AttemptGuard:
         self._mark = 0.0 if health is None else health.began(target)
 
     def answered(self, *, timed: bool = True) -> None:
-        """Its answer has begun, which may go on for long. timed: whether the time that took tells
-        how quick the candidate is."""
+        """Report that the answer has begun. timed: whether its time is the target's."""
         if self._health is not None and not self._answered and not self._over:
             self._answered = True
             seconds = self._clock() - self._since if timed else 0.0
             self._health.answered(self._target, self._mark, seconds=seconds)
 
     def failed(self, problem: Problem, exchange: Exchange, made: int) -> bool:
-        """Whether `problem` says something of the candidate. made: attempts before this one."""
+        """Report `problem`; whether the candidate failed. made: attempts before this one."""
         if problem.kind in FAILED:
             if problem.held:
-                self.ends("bad", wait=problem.retry_after if problem.told else None)
+                self.end("bad", wait=problem.retry_after if problem.retry_after_given else None)
             else:
-                self.ends("none")
+                self.end("none")
             return True
         if len(exchange.attempts) > made and exchange.attempts[-1].status:
-            self.answered(timed=False)  # a refusal is an answer, unless it is our own
+            self.answered(timed=False)  # a refusal by the upstream is an answer
         return False
 
-    def ends(self, verdict: Verdict, *, wait: int | None = None) -> None:
-        """It is over, as far as the health of its candidate is concerned."""
+    def end(self, verdict: Verdict, *, wait: int | None = None) -> None:
+        """Report the end of the attempt."""
         if self._health is not None and not self._over:
             self._over = True
             self._health.ended(self._target, verdict, self._mark, retry_after=wait)
@@ -87,20 +86,20 @@ class AttemptGuard:
 class RetryState:
     """The attempts of one exchange.
 
-    failure: the last that says something of a target. pause: seconds before the next attempt.
+    failure: the last failure of a candidate. pause: seconds before the next attempt.
     """
 
     __slots__ = (
+        "_attempts",
         "_began",
         "_candidates",
         "_clock",
         "_health",
-        "_left",
         "_models",
         "_random",
+        "_remaining",
         "_retry",
         "_rounds",
-        "_tried",
         "failure",
         "pause",
     )
@@ -116,7 +115,7 @@ class RetryState:
         self.failure: Problem | None = None
         self.pause = 0.0
         self._candidates = candidates
-        self._left = list(candidates)
+        self._remaining = list(candidates)
         self._health = health
         self._retry = retry
         self._clock = clock
@@ -124,94 +123,98 @@ class RetryState:
         self._began = clock()
         self._models: list[str] = []
         self._rounds = 0
-        self._tried = 0
+        self._attempts = 0
 
     @property
-    def possible(self) -> bool:
-        """Whether there could ever be a second attempt."""
+    def may_retry(self) -> bool:
+        """Whether there may be a second attempt."""
         return self._retry.max_attempts > 1 and (
             len(self._candidates) > 1 or self._retry.retries > 0
         )
 
     @property
     def depth(self) -> int:
-        """Models tried before the one that is tried now."""
+        """Models tried before the current one."""
         return len(self._models) - 1
 
     @property
     def repeatable(self) -> bool:
-        """Whether another attempt may follow the one that was taken last."""
+        """Whether another attempt may follow the current one."""
         retry = self._retry
-        return self._tried < retry.max_attempts and bool(self._left or self._rounds < retry.retries)
+        return self._attempts < retry.max_attempts and bool(
+            self._remaining or self._rounds < retry.retries
+        )
 
-    def take(self) -> Candidate:
-        """The next candidate to try."""
-        left, health = self._left, self._health
-        at = 0
-        if health is not None and len(left) > 1:
-            for n, candidate in enumerate(left):
+    def next_candidate(self) -> Candidate:
+        """Take the next candidate: the first that its health admits, else the one ready soonest."""
+        remaining, health = self._remaining, self._health
+        index = 0
+        if health is not None and len(remaining) > 1:
+            for n, candidate in enumerate(remaining):
                 if health.admits(candidate.target):
-                    at = n
+                    index = n
                     break
             else:
-                waits = [health.wait(candidate.target) for candidate in left]
-                at = waits.index(min(waits))
-        candidate = left.pop(at)
-        self._tried += 1
+                waits = [health.wait(candidate.target) for candidate in remaining]
+                index = waits.index(min(waits))
+        candidate = remaining.pop(index)
+        self._attempts += 1
         if candidate.served in self._models:
             self._models.remove(candidate.served)
         self._models.append(candidate.served)
         return candidate
 
-    def next_step(self, exchange: Exchange, problem: Problem, *, failed: bool, able: bool) -> Step:
-        """What to do about `problem`, by which the last attempt ended.
+    def next_step(
+        self, exchange: Exchange, problem: Problem, *, failed: bool, capable: bool
+    ) -> Step:
+        """What to do after `problem` ended the last attempt.
 
-        failed: whether it says something of the target. able: whether the candidate takes all that
-        the first would have taken, so that its refusal is the caller's to put right.
+        failed: whether it is a failure of the candidate. capable: whether the candidate accepts
+        all that the first would have accepted, so that its refusal is the caller's to fix.
         """
-        if not failed and (able or self.failure is None):
+        if not failed and (capable or self.failure is None):
             return "raise"
-        if self.goes_on(exchange):
+        if self.plan_next(exchange):
             if failed:
                 self.failure = problem.with_traceback(None)
-            return "again"
+            return "retry"
         return "raise" if failed else "raise_failure"
 
-    def goes_on(self, exchange: Exchange) -> bool:
-        """Whether there is another attempt, after `pause` seconds."""
+    def plan_next(self, exchange: Exchange) -> bool:
+        """Plan the next attempt, after `pause` seconds; False if there is none."""
         retry = self._retry
         self.pause = 0.0
-        if self._tried >= retry.max_attempts:
+        if self._attempts >= retry.max_attempts:
             return False
         attempts = exchange.attempts
         if attempts and attempts[-1].unanswered and not retry.retry_unanswered:
             return False
         spent = self._clock() - self._began
-        if self._left:
+        if self._remaining:
             return spent < retry.deadline
         if self._rounds >= retry.retries:
             return False
         most = doubled(retry.backoff, retry.max_backoff, self._rounds)
         pause = self._random() * most
-        again = list(self._candidates)
+        remaining = list(self._candidates)
         if self._health is not None:
-            waits = [self._health.wait(candidate.target) for candidate in again]
+            waits = [self._health.wait(candidate.target) for candidate in remaining]
             if min(waits) > retry.max_backoff:
-                return False  # they have asked to be left alone for longer
-            again = [
-                candidate for candidate, wait in zip(again, waits, strict=True) if wait <= most
+                return False  # their retry-after is longer
+            remaining = [
+                candidate for candidate, wait in zip(remaining, waits, strict=True) if wait <= most
             ]
             pause = max(pause, min(waits))
-            again = again or [self._candidates[waits.index(min(waits))]]
+            remaining = remaining or [self._candidates[waits.index(min(waits))]]
         if spent + pause >= retry.deadline:
             return False
         self._rounds += 1
-        self._left = again
+        self._remaining = remaining
         self.pause = pause
         return True
 
     def take_failure(self) -> Problem:
-        """The failure to tell, which is kept here no longer."""
+        """Take the failure to raise; no reference to it stays here."""
         failure, self.failure = self.failure, None
         if failure is None:
             raise RuntimeError("nothing has failed")

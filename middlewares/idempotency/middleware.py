@@ -1,7 +1,6 @@
-"""One answer for one `Idempotency-Key`, however often the request is sent.
+"""Idempotent requests: run a POST with an `Idempotency-Key` once, replay its answer to repeats.
 
-See `middlewares/idempotency/run.py` for what becomes of a key, and
-`middlewares/idempotency/recording.py` for how its answer reaches all who asked for it.
+`run.py` has the life of a key in this process, `recording.py` how one answer reaches many clients.
 """
 
 import asyncio
@@ -33,9 +32,9 @@ _OFF_LOOP = 1 << 20
 
 
 def members(_: Scope, exchange: Exchange) -> bytes | None:
-    """A fingerprint of the members of a JSON body that has been read, in whatever order they came.
+    """Fingerprint of the members of a JSON body, independent of their order; None without a body.
 
-    None when none has been read.
+    It reads `Exchange.fields`.
     """
     if not exchange.fields:
         return None
@@ -45,56 +44,65 @@ def members(_: Scope, exchange: Exchange) -> bytes | None:
         found.update(b"%d %d " % (len(name), len(value)))
         found.update(name.encode())
         found.update(value)
-    for model in exchange.models:  # a member, too, but for upstreams
+    for model in exchange.models:  # intake takes this member out of `fields`
         found.update(b"%d " % len(model))
         found.update(model.encode(errors="replace"))
     return found.digest()
 
 
 class IdempotencyMiddleware:
-    """Answer a POST that has an `Idempotency-Key` once, and give that answer again.
+    """Run a POST with an `Idempotency-Key` once and replay its answer to every repeat.
 
-    A key belongs to one principal (where nobody has established one: to the caller's credentials
-    and address), path and dialect. The first request with it runs detached from its client: a
-    hang-up does not reach the app, so that a client which lost its connection and asks again gets
-    the answer that is being made. Its call returns when the app has, so what stands outside sees
-    the true end. Who asks again meanwhile joins: it gets all there is and what comes. In another
-    process it waits until the answer is kept. Later the kept answer is given. All but the first
-    carry `idempotent-replayed: true`. The same key with another body or query is refused, 422.
+    A key belongs to one principal (without one, to the caller's credentials and address), path and
+    dialect. The first request runs detached from its client: a disconnect does not reach the app,
+    so a client that lost its connection and sends the request again gets the answer under way. Its
+    call returns when the app has, so outer layers see the true end. A repeat meanwhile joins the
+    run: it gets what has been sent so far and the rest. In another process it waits until the
+    answer is stored. Later repeats get the stored answer. All but the first carry
+    `idempotent-replayed: true`. The same key with another body or query gets 422.
 
-    Kept is what ended whole, with a status below 400 and the outcome "completed" (in an app that
-    tells no outcome: any). After anything else the key is free, and the next request runs anew.
-    An answer larger than `largest` goes on to those who get it already, at their pace, and is not
-    kept. Who asks for it while it is made gets 409; once its last client has left, the app hears
-    of that as ever. So nothing runs twice at once, and what was kept does not run again.
+    An answer is stored if it is complete, its status is below 400 and its outcome is "completed"
+    (or "", in an app that sets none). After any other end the key is free and the next request
+    runs. An answer larger than `max_answer` is sent to the clients that already follow it, at the
+    pace of the slowest, and is not stored. A repeat during it gets 409. The app gets the
+    disconnect of its last client. So nothing runs twice at once, and a stored answer is not run
+    again.
 
-    Without an answer from the store requests run as if none was kept, and join only in their own
-    process; who waits for another process then waits on, for as long as the other's mark lives,
-    and gets 409. A process that loses its mark (it stood still for longer than marks live, or the
-    store was flushed) does not notice until its answer is made.
+    While the store does not answer, requests run as if nothing was stored and join only within
+    their process. A repeat that waits for another process waits until the other's mark has expired
+    and then gets 409. A process that loses its mark (it was paused for longer than marks live, or
+    the store was flushed) does not notice until its answer is made.
 
-    store: where answers are kept; whoever made it closes it.
-    fingerprint: what tells one body from another, from a scope whose body has been read; None: not
-        to be answered once. Without it the body is read here, up to `body` bytes.
-    keep: seconds an answer is kept. largest: bytes of body an answer may have to be kept.
-    together: bytes that answers may have in memory at once, while they are made or given again. One
-        for which nothing is left is treated as one larger than `largest`.
-    alone: seconds the app may go on after its last client has left, where no answer has begun: it
-        holds the request's body. Then it hears of the hang-up, and who asks again begins anew.
+    store: stores the answers; its creator closes it.
+    fingerprint: identifies a request, from a scope whose body has been read; None from it: the key
+        is ignored. Without a function, the body is read here, up to `max_body` bytes.
+    ttl: seconds for which an answer is stored. max_answer: largest body of a stored answer, bytes.
+    max_memory: bytes of all answers in memory while they are made or replayed. An answer that does
+        not fit is treated as one larger than `max_answer`.
+    detached_timeout: seconds for which the app may continue after its last client disconnected,
+        if no answer has begun: it holds the request's body. Then the app gets the disconnect, and
+        the next repeat runs again.
 
-    `aclose`, and the shutdown of the lifespan, end what runs.
+    `aclose` and the shutdown of the lifespan cancel all runs.
 
     Reads:   principal, client, dialect, fields, models, outcome, request_id
     Writes:  replayed, served, problem, reason, outcome
     Rejects: idempotency_conflict, idempotency_mismatch, internal, invalid_request,
              request_timeout, request_too_large, upstream_unavailable
-    Order:   inside what knows the principal and reads the body; outside what spends
-    Cost:    one look at the headers of a POST; with a key two tasks, and the answer in memory
+    Order:   inside authentication and what reads the body; outside what spends money
+    Cost:    one scan of the headers of a POST; with a key two tasks, and the answer in memory
     """
 
     __slots__ = (
-        *("_alone", "_body", "_fingerprint", "_keep", "_largest", "_runs", "_shelf", "memory"),
+        "_detached_timeout",
+        "_fingerprint",
+        "_max_answer",
+        "_max_body",
+        "_runs",
+        "_shield",
+        "_ttl",
         "app",
+        "memory",
     )
 
     def __init__(
@@ -103,26 +111,30 @@ class IdempotencyMiddleware:
         *,
         store: ReplayStore,
         fingerprint: Fingerprint | None = None,
-        keep: float = 86400.0,
-        largest: int = 8 << 20,
-        together: int = 256 << 20,
-        body: int = 32 << 20,
-        alone: float = 300.0,
+        ttl: float = 86400.0,
+        max_answer: int = 8 << 20,
+        max_memory: int = 256 << 20,
+        max_body: int = 32 << 20,
+        detached_timeout: float = 300.0,
     ) -> None:
-        for what, seconds in (("keep", keep), ("alone", alone)):
+        for what, seconds in (("ttl", ttl), ("detached_timeout", detached_timeout)):
             if seconds <= 0:
                 raise ValueError(f"{what} {seconds}: expected seconds, more than 0")
-        for name, size in (("largest", largest), ("together", together), ("body", body)):
+        for name, size in (
+            ("max_answer", max_answer),
+            ("max_memory", max_memory),
+            ("max_body", max_body),
+        ):
             if size < 0:
                 raise ValueError(f"{name} {size}: expected bytes, at least 0")
         self.app = app
         self._fingerprint = fingerprint
-        self._keep = keep
-        self._largest = largest
-        self.memory = RecordingMemory(together)
-        self._body = body
-        self._alone = alone
-        self._shelf = ReplayShield(store)
+        self._ttl = ttl
+        self._max_answer = max_answer
+        self.memory = RecordingMemory(max_memory)
+        self._max_body = max_body
+        self._detached_timeout = detached_timeout
+        self._shield = ReplayShield(store)
         self._runs: dict[str, IdempotentRun] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,31 +158,31 @@ class IdempotencyMiddleware:
                 return messages[-1]
 
             try:
-                body = await read_body(scope, receive_noted, limit=self._body, idle=_IDLE)
+                body = await read_body(scope, receive_noted, limit=self._max_body, idle=_IDLE)
             except Problem as problem:
                 messages.clear()
                 return await refuse(problem, scope, receive, send)
             if messages[-1].get("more_body", False):
-                # All of its length is there, and an empty end that was still to come is not read.
+                # The body has its full length; the empty last message has not been read.
                 messages[-1] = {**messages[-1], "more_body": False}
-            given = await _digest(body)
+            body_digest = await _digest(body)
             del body
         else:
             found = await _fingerprint(self._fingerprint, scope, exchange)
             if found is None:
                 return await self.app(scope, receive, send)
-            given = await _digest(found)
+            body_digest = await _digest(found)
         query = scope.get("query_string", b"")
-        fingerprint = sha256(given + query).digest()
+        fingerprint = sha256(body_digest + query).digest()
         name = _name(scope, exchange, key)
         follower = Follower(receive)
         try:
-            while not await self._attend(name, fingerprint, follower, messages, scope, send):
+            while not await self._follow_run(name, fingerprint, follower, messages, scope, send):
                 pass
         finally:
             follower.close()
 
-    async def _attend(
+    async def _follow_run(
         self,
         name: str,
         fingerprint: bytes,
@@ -179,68 +191,78 @@ class IdempotencyMiddleware:
         scope: Scope,
         send: Send,
     ) -> bool:
-        """Follow the run that has this name, beginning one if there is none. False: once more."""
+        """Follow the run of this name; start it if there is none. False: call it again."""
         run = self._runs.get(name)
         first = run is None
         if run is None:
             mark = RunMark(name, fingerprint, uuid4().hex)
             run = IdempotentRun(
-                mark, self._shelf, follower, scope, self._largest, self.memory, self._alone
+                mark,
+                self._shield,
+                follower,
+                scope,
+                self._max_answer,
+                self.memory,
+                self._detached_timeout,
             )
             self._runs[name] = run
-            run.begin(self.app, messages, self._keep, partial(self._runs.pop, name))
+            run.begin(self.app, messages, self._ttl, partial(self._runs.pop, name))
         recording = run.recording
         follower.follow(recording)
         try:
             if run.mark.fingerprint != fingerprint:
-                return await self._differ(run, follower, scope, send)
+                return await self._refuse_mismatch(run, follower, scope, send)
             if recording.large:
                 return await _refuse(_large(), scope, send)
-            await follower.until(
+            await follower.wait_until(
                 lambda: (
                     recording.start is not None
                     or recording.ended
-                    or (follower.left and not (first and run.made))
+                    or (follower.disconnected and not (first and run.executed))
                 )
             )
-            if first and run.made:
-                return await self._own(run, follower, scope, send)
-            if run.again and not follower.left:
+            if first and run.executed:
+                return await self._serve_first(run, follower, scope, send)
+            if run.restart and not follower.disconnected:
                 return False
-            return await self._join(run, follower, scope, send)
+            return await self._serve_joined(run, follower, scope, send)
         finally:
             run.leave(follower)
 
-    async def _own(self, run: IdempotentRun, follower: Follower, scope: Scope, send: Send) -> bool:
-        """The request that runs, to the end of its app whether its client is there or not."""
+    async def _serve_first(
+        self, run: IdempotentRun, follower: Follower, scope: Scope, send: Send
+    ) -> bool:
+        """Serve the request that runs; return when its app has, even without its client."""
         recording = run.recording
-        exchange_of(scope).replayed = False  # what it joined before may have been a refusal
+        exchange_of(scope).replayed = False  # it may have joined a refused run before
         try:
-            await recording.pass_on(follower, send)
+            await recording.stream_to(follower, send)
         except Exception:
-            follower.leave()
-            await follower.until(lambda: recording.ended)
+            follower.disconnect()
+            await follower.wait_until(lambda: recording.ended)
             raise
-        await follower.until(lambda: recording.ended)
+        await follower.wait_until(lambda: recording.ended)
         if run.error is not None:
             raise run.error
         return await _end(run, scope, send)
 
-    async def _join(self, run: IdempotentRun, follower: Follower, scope: Scope, send: Send) -> bool:
-        """A request whose answer another makes, or has made."""
+    async def _serve_joined(
+        self, run: IdempotentRun, follower: Follower, scope: Scope, send: Send
+    ) -> bool:
+        """Serve a request from the run of an earlier one."""
         start = run.recording.start
         exchange = exchange_of(scope)
         if start is not None:
             exchange.replayed = True
             exchange.served = run.served
             exchange.problem, exchange.reason = run.refused
-            if await run.recording.pass_on(follower, send, _REPLAYED):
+            if await run.recording.stream_to(follower, send, _REPLAYED):
                 ended = run.outcome or ("completed" if start["status"] < 400 else "failed")
                 exchange.outcome = ended
-                if ended == "refused":  # who tries something else must not join this run again
-                    await follower.until(lambda: run.recording.ended)
+                if ended == "refused":  # a second try with another body must not join this run
+                    await follower.wait_until(lambda: run.recording.ended)
                 return True
-        if follower.left:
+        if follower.disconnected:
             exchange.outcome = "hung_up"
             return True
         if isinstance(run.error, Exception):
@@ -249,16 +271,18 @@ class IdempotencyMiddleware:
             raise Problem("internal", reason=f"the request it joined: {run.error!r}")
         return await _end(run, scope, send)
 
-    async def _differ(
+    async def _refuse_mismatch(
         self, run: IdempotentRun, follower: Follower, scope: Scope, send: Send
     ) -> bool:
-        """A request whose key is another's, unless that one turns out to be mistaken itself."""
+        """Refuse a request whose key has another fingerprint; False: that run came to nothing."""
         recording = run.recording
-        await follower.until(lambda: run.made or run.waiting or recording.ended or follower.left)
-        if follower.left:
+        await follower.wait_until(
+            lambda: run.executed or run.waiting or recording.ended or follower.disconnected
+        )
+        if follower.disconnected:
             exchange_of(scope).outcome = "hung_up"
             return True
-        if recording.ended and not run.made:
+        if recording.ended and not run.executed:
             return False
         return await _refuse(_mismatch(), scope, send)
 
@@ -272,21 +296,21 @@ class IdempotencyMiddleware:
         return receive_last
 
     async def aclose(self) -> None:
-        """Cancel what runs, and wait for it. Its clients are told that we are not available."""
+        """Cancel all runs and wait for them. Their clients get `upstream_unavailable`."""
         await asyncio.gather(*(run.stop() for run in tuple(self._runs.values())))
 
 
 def _name(scope: Scope, exchange: Exchange, key: bytes) -> str:
-    """What the store knows a key by: nobody can make it that of another principal."""
+    """The key in the store: a hash over principal, dialect, path and the client's key."""
     whole = sha256()
     principal = exchange.principal
     if principal is not None:
-        who = [b"principal", principal.id.encode()]
+        identity = [b"principal", principal.id.encode()]
     else:
         client = client_of(exchange, scope)
-        given = [n + b" " + v for n, v in scope["headers"] if n in _CREDENTIALS]
-        who = [b"caller", client.encode(), *given]
-    for part in (*who, exchange.dialect.encode(), scope["path"].encode(), key):
+        credentials = [n + b" " + v for n, v in scope["headers"] if n in _CREDENTIALS]
+        identity = [b"caller", client.encode(), *credentials]
+    for part in (*identity, exchange.dialect.encode(), scope["path"].encode(), key):
         whole.update(b"%d " % len(part))
         whole.update(part)
     return whole.hexdigest()
@@ -305,7 +329,7 @@ async def _fingerprint(of: Fingerprint, scope: Scope, exchange: Exchange) -> byt
 
 
 async def _end(run: IdempotentRun, scope: Scope, send: Send) -> bool:
-    """What is left to say when a run has ended without a whole answer and without an error."""
+    """Refuse a follower whose run ended without a whole answer and without an error."""
     match run.refusal:
         case "stopped":
             problem = Problem("upstream_unavailable", reason="stopped before it was answered")
@@ -331,8 +355,8 @@ async def _refuse(problem: Problem, scope: Scope, send: Send) -> bool:
 
 
 def _malformed() -> Problem:
-    said = f"The {_PARAM} header must be one value of 1 to 255 visible ASCII characters."
-    return Problem("invalid_request", message=said, param=_PARAM)
+    message = f"The {_PARAM} header must be one value of 1 to 255 visible ASCII characters."
+    return Problem("invalid_request", message=message, param=_PARAM)
 
 
 def _mismatch() -> Problem:
@@ -340,8 +364,8 @@ def _mismatch() -> Problem:
 
 
 def _large() -> Problem:
-    said = (
+    message = (
         f"A request with this {_PARAM} is being answered, and the answer is too large to be given "
         "twice."
     )
-    return Problem("idempotency_conflict", message=said, param=_PARAM, retry_after=1)
+    return Problem("idempotency_conflict", message=message, param=_PARAM, retry_after=1)

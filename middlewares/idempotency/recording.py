@@ -1,13 +1,13 @@
-"""One answer while it is made, and everybody who waits for it.
+"""The recording of one answer while it is made, and the clients that follow it.
 
-Theory of operation. The app that makes the answer never sends to a client: it sends to a
-`Recording`. Each client is a `Follower` with a task of its own, which takes from the recording what
-it has not had yet. So a client that comes late gets all of it, a client that leaves is missed by
-nobody, and a slow one does not hold up the others.
+Theory of operation. The app sends to a `Recording`, never to a client. Each client is a `Follower`
+with its own task, which takes from the recording the messages it has not sent yet. So a late client
+gets the whole answer, a client that disconnects does not disturb the others, and a slow client does
+not hold them up.
 
-That holds while the recording is no larger than it may be. From there on it is a pipe: what every
-follower has had is forgotten, the app waits for the slowest, nobody may join any more, and when the
-last follower leaves the app hears of it.
+This holds up to the largest size that is recorded. Beyond it the recording is a pipe: messages that
+every follower has taken are dropped, the app waits for the slowest follower, no client may join,
+and the app gets the disconnect of the last follower.
 """
 
 import asyncio
@@ -16,56 +16,56 @@ from contextlib import suppress
 from math import inf
 
 from middlewares.asgi import Header, Message, Receive, Send
-from middlewares.disconnects import hear
+from middlewares.disconnects import receive_or_disconnect
 
 _BLOCK = 16 << 10
 
 
 class Follower:
-    """One client that waits, and whether it is still there.
+    """One client that follows a recording, and whether it is connected.
 
     It owns `receive` until `close`. Only its own task may wait on it.
     """
 
-    __slots__ = ("_recording", "_waiter", "_watcher", "left", "taken")
+    __slots__ = ("_recording", "_waiter", "_watcher", "disconnected", "taken")
 
     def __init__(self, receive: Receive) -> None:
-        self.left = False
+        self.disconnected = False
         self.taken = 0
         self._recording: Recording | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._watcher = asyncio.get_running_loop().create_task(self._watch(receive))
 
     async def _watch(self, receive: Receive) -> None:
-        with suppress(Exception):  # a server that fails to tell will not tell any more
-            while (await hear(receive))["type"] != "http.disconnect":
+        with suppress(Exception):  # after an error `receive` reports nothing more
+            while (await receive_or_disconnect(receive))["type"] != "http.disconnect":
                 pass
-        self.leave()
+        self.disconnect()
 
-    def leave(self) -> None:
-        """The client has gone."""
-        self.left = True
-        self.ring()
+    def disconnect(self) -> None:
+        """Mark the client as disconnected."""
+        self.disconnected = True
+        self.notify()
         if self._recording is not None:
-            self._recording.make_room()
+            self._recording.follower_changed()
 
     def follow(self, recording: "Recording | None") -> None:
-        """Join `recording`, from its beginning; None: follow nothing any more."""
+        """Join `recording` from its beginning; None: leave the one that is followed."""
         before, self._recording = self._recording, recording
         if before is not None:
             before.followers.discard(self)
-            before.make_room()
+            before.follower_changed()
         self.taken = 0
         if recording is not None:
             recording.joined(self)
 
-    def ring(self) -> None:
-        """Something has changed."""
+    def notify(self) -> None:
+        """Wake the follower to check its condition again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def until(self, true: Callable[[], bool]) -> None:
-        """Wait for what `ring` tells of."""
+    async def wait_until(self, true: Callable[[], bool]) -> None:
+        """Wait until `true()`, checked at each `notify`."""
         while not true():
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -74,12 +74,13 @@ class Follower:
                 self._waiter = None
 
     def close(self) -> None:
+        """Follow nothing and stop watching the client."""
         self.follow(None)
         self._watcher.cancel()
 
 
 class RecordingMemory:
-    """Bytes that recordings may still take together."""
+    """Bytes that recordings may still hold together."""
 
     __slots__ = ("left",)
 
@@ -88,23 +89,24 @@ class RecordingMemory:
 
 
 class Recording:
-    """What an app has sent so far. largest: bytes of body that are recorded, if `space` has them.
-    They are given back when it has ended and nobody follows it.
+    """What an app has sent so far.
 
-    alone: seconds after which the app hears of a hang-up, where nothing has been answered yet and
-    every client has left; then `abandoned` is true, and nobody can join any more.
+    max_answer: bytes of body that are recorded, if `memory` has room for them. They are given back
+        when the recording has ended and has no follower.
+    detached_timeout: seconds after which the app gets a disconnect if no answer has begun and every
+        client has disconnected. Then `abandoned` is true, and no client may join.
     """
 
     __slots__ = (
-        "_alone",
         "_blocks",
+        "_detached_timeout",
+        "_done",
         "_forgotten",
         "_held",
-        "_largest",
-        "_over",
-        "_room",
+        "_max_answer",
+        "_memory",
         "_size",
-        "_space",
+        "_taken",
         "_timer",
         "abandoned",
         "became_large",
@@ -114,33 +116,35 @@ class Recording:
         "whole",
     )
 
-    def __init__(self, largest: int, space: RecordingMemory, alone: float = inf) -> None:
+    def __init__(
+        self, max_answer: int, memory: RecordingMemory, detached_timeout: float = inf
+    ) -> None:
         self.start: Message | None = None
         self.abandoned = False
-        self._alone = alone
+        self._detached_timeout = detached_timeout
         self._timer: asyncio.TimerHandle | None = None
         self.whole = False
         self.ended = False
         self.became_large = asyncio.Event()
         self.followers: set[Follower] = set()
-        self._largest = largest
+        self._max_answer = max_answer
         self._blocks: list[bytes] = []
         self._forgotten = 0
         self._size = 0
-        self._space = space
+        self._memory = memory
         self._held = 0
-        self._room = asyncio.Event()
-        self._over = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._done = asyncio.Event()
 
     @property
     def large(self) -> bool:
-        """Whether it is larger than what is recorded."""
+        """Whether the answer is too large to be recorded."""
         return self.became_large.is_set()
 
     @property
     def listening(self) -> bool:
-        """Whether a client is left that waits for it."""
-        return any(not follower.left for follower in self.followers)
+        """Whether a connected client follows it."""
+        return any(not follower.disconnected for follower in self.followers)
 
     @property
     def _count(self) -> int:
@@ -149,28 +153,28 @@ class Recording:
     # The app's side
 
     def receive(self, body: list[Message]) -> Receive:
-        """What the app receives: these messages, and a disconnect once there is nothing to do.
+        """The app's `receive`: these messages, then a disconnect when there is nothing left to do.
 
-        That is after the last of the answer; or when nobody waits for it and nobody can join.
+        That is after the last message of the answer, or when no client follows and none may join.
         """
 
         async def receive() -> Message:
             if body:
                 return body.pop(0)
-            await self._over.wait()
+            await self._done.wait()
             return {"type": "http.disconnect"}
 
         return receive
 
     async def send(self, message: Message) -> None:
-        """What the app sends to. Raises RuntimeError for what ASGI forbids.
+        """The app's `send`. Raises RuntimeError for a message that ASGI forbids here.
 
-        Nothing of a message is referred to afterwards: an app may use it again.
+        It keeps no reference to the message: an app may reuse it.
         """
         kind = message["type"]
         if kind == "http.response.start" and self.start is None:
             self.start = {**message, "headers": [(n, v) for n, v in message.get("headers", ())]}
-            return self.ring()
+            return self.notify()
         if kind != "http.response.body" or self.start is None or self.whole:
             raise RuntimeError(f"unexpected message {kind!r}")
         body = bytes(message.get("body", b""))
@@ -179,95 +183,106 @@ class Recording:
             self._blocks.append(body)
         self._size += len(body)
         if not self.large:
-            if self._size > self._largest or len(body) > self._space.left:
+            if self._size > self._max_answer or len(body) > self._memory.left:
                 self.became_large.set()
                 self._hold(-self._held)
             else:
                 self._hold(len(body))
         if self.whole:
-            self._over.set()
-        self.ring()
+            self._done.set()
+        self.notify()
         if self.large:
-            await self._everybody_has_it()
+            await self._wait_for_followers()
 
-    async def _everybody_has_it(self) -> None:
-        while any(one.taken < self._count and not one.left for one in self.followers):
-            self._room.clear()
-            await self._room.wait()
+    async def _wait_for_followers(self) -> None:
+        while any(one.taken < self._count and not one.disconnected for one in self.followers):
+            self._taken.clear()
+            await self._taken.wait()
         self._forgotten += len(self._blocks)
         self._blocks.clear()
-        self.make_room()
+        self.follower_changed()
 
-    def make_room(self) -> None:
-        """A follower has taken something, or left."""
-        self._room.set()
+    def follower_changed(self) -> None:
+        """React to a follower that took a message, disconnected or left."""
+        self._taken.set()
         if self.ended and not self.followers:
             self._hold(-self._held)
         if self.listening:
             return
         if self.large:
-            self._over.set()
-        elif self.start is None and not self.ended and self._timer is None and self._alone != inf:
-            self._timer = asyncio.get_running_loop().call_later(self._alone, self._abandon)
+            self._done.set()
+        elif (
+            self.start is None
+            and not self.ended
+            and self._timer is None
+            and self._detached_timeout != inf
+        ):
+            self._timer = asyncio.get_running_loop().call_later(
+                self._detached_timeout, self._abandon
+            )
 
     def joined(self, follower: Follower) -> None:
-        """Somebody follows it from now on."""
+        """Add a follower."""
         self.followers.add(follower)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _abandon(self) -> None:
-        """The time that it may go on alone is over, unless somebody has come back."""
+        """End a run whose clients have all disconnected before it answered."""
         self._timer = None
         if self.start is None and not (self.ended or self.listening):
             self.abandoned = True
-            self._over.set()
+            self._done.set()
 
     def end(self) -> None:
-        """Nothing more will come, whether it is whole or not."""
+        """End the recording, complete or not."""
         self.ended = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._over.set()
-        self.make_room()
-        self.ring()
+        self._done.set()
+        self.follower_changed()
+        self.notify()
 
-    def ring(self) -> None:
-        """Tell all followers that something has changed."""
+    def notify(self) -> None:
+        """Wake all followers."""
         for follower in self.followers:
-            follower.ring()
+            follower.notify()
 
     # The clients' side
 
-    async def pass_on(self, follower: Follower, send: Send, extra: tuple[Header, ...] = ()) -> bool:
-        """Send what there is and what comes, with `extra` headers; whether that was all of it.
+    async def stream_to(
+        self, follower: Follower, send: Send, extra: tuple[Header, ...] = ()
+    ) -> bool:
+        """Send the whole answer to a follower, with `extra` headers, as it is made.
 
-        False when it broke off, or when the client left.
+        False if the answer broke off or the client disconnected.
         """
-        await follower.until(lambda: self.start is not None or self.ended or follower.left)
-        if self.start is None or follower.left:
+        await follower.wait_until(
+            lambda: self.start is not None or self.ended or follower.disconnected
+        )
+        if self.start is None or follower.disconnected:
             return False
         await send({**self.start, "headers": [*self.start["headers"], *extra]})
         while True:
-            await follower.until(
-                lambda: follower.taken < self._count or self.ended or follower.left
+            await follower.wait_until(
+                lambda: follower.taken < self._count or self.ended or follower.disconnected
             )
-            if follower.left or follower.taken == self._count:
+            if follower.disconnected or follower.taken == self._count:
                 return False
             block = self._blocks[follower.taken - self._forgotten]
             more = not self.whole or follower.taken + 1 < self._count
             await send({"type": "http.response.body", "body": block, "more_body": more})
             follower.taken += 1
-            self.make_room()
+            self.follower_changed()
             if not more:
                 return True
 
     # The store's side
 
     def fill(self, status: int, headers: tuple[Header, ...], blocks: tuple[bytes, ...]) -> None:
-        """Make it what was recorded before."""
+        """Load a stored answer."""
         self.start = {"type": "http.response.start", "status": status, "headers": list(headers)}
         self._blocks = list(blocks) or [b""]
         self._hold(sum(map(len, self._blocks)))
@@ -275,10 +290,10 @@ class Recording:
 
     def _hold(self, more: int) -> None:
         self._held += more
-        self._space.left -= more
+        self._memory.left -= more
 
     def blocks(self) -> tuple[bytes, ...]:
-        """The body in fewer pieces, none of which ends where none ended before."""
+        """The body in fewer blocks, each a run of whole blocks that the app sent."""
         gathered: list[bytes] = []
         parts: list[bytes] = []
         size = 0

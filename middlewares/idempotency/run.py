@@ -1,15 +1,15 @@
-"""What becomes of one idempotency key in this process, from the first request to its end.
+"""One idempotency key in this process, from its first request to its end.
 
-Theory of operation. A `IdempotentRun` is a task of its own and belongs to no client; those who
-have sent its key follow its recording. It goes through these phases:
+Theory of operation. An `IdempotentRun` has its own task and belongs to no client; the clients that
+sent its key follow its recording. Its phases:
 
-    claiming    the store is asked, in one atomic step, whether the key is free
-    made        it was: the app runs, and its answer is recorded while it is passed on
-    waiting     another process makes the answer: the store is asked now and then, until it is kept
-    ended       kept, recalled, refused, failed; or `again`: whoever follows starts anew
+    claiming    asks the store, in one atomic step, whether the key is free
+    executed    it was: the app runs, and its answer is recorded and streamed
+    waiting     another process runs the app: the store is polled until the answer is there
+    ended       stored, replayed, refused or failed; or `restart`: followers start a new run
 
-Its mark in the store is renewed while the app runs, and taken away or replaced by the answer at the
-end, however that comes.
+The run renews its mark in the store while the app runs. At the end the answer replaces the mark, or
+the mark is released.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ import msgspec
 
 from middlewares.asgi import ASGIApp, Message, Scope
 from middlewares.backoff import Backoff
-from middlewares.disconnects import listen_apart
+from middlewares.disconnects import ignore_server_end
 from middlewares.exchange import Outcome, exchange_of
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.outage import Outage
@@ -36,19 +36,19 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 Refusal = Literal["", "mismatch", "large", "lost", "stopped"]
-"""Why those who follow get no answer: the key is another request's; the answer is too large to be
-given twice; the store does not tell what became of it; we stop."""
+"""Why followers get no answer: the key has another fingerprint; the answer is too large to be
+stored; the store does not report it; the process stops."""
 
 PATIENCE = 2.0
-"""Seconds a request may wait for the store, which bounds itself more tightly."""
+"""Seconds a request waits for the store at most; the store itself has a tighter limit."""
 _REST = 5.0
-"""Seconds a store that did not answer is left alone."""
+"""Seconds between two questions to a store that does not answer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.25
-"""Seconds between two looks at what another process does."""
+"""Seconds between two polls of another process's run."""
 
 
 class ReplayShield:
-    """The store, asked within bounds, and left alone for a while when it does not answer."""
+    """A `ReplayStore` with a timeout, and a pause after it did not answer."""
 
     __slots__ = ("_outage", "_until", "store")
 
@@ -63,12 +63,12 @@ class ReplayShield:
         self._until = 0.0
 
     async def ask(self, question: Callable[[ReplayStore], Awaitable[_T]]) -> _T:
-        """Raises StoreUnavailable; logs when that begins and when it is over."""
+        """Ask the store. Raises StoreUnavailable; logs the begin and the end of an outage."""
         if self._outage.on:
             now = monotonic()
             if now < self._until:
                 raise StoreUnavailable("it did not answer a moment ago")
-            self._until = now + _REST  # this one asks whether it is back; nobody else waits
+            self._until = now + _REST  # only this call waits to see whether it is back
         try:
             async with asyncio.timeout(PATIENCE):
                 answer = await question(self.store)
@@ -80,17 +80,17 @@ class ReplayShield:
         return answer
 
     async def renew(self, mark: RunMark) -> None:
-        """As far as it goes: the next time is soon enough."""
+        """Renew a mark. A failure is ignored: the next renewal is soon enough."""
         with suppress(StoreUnavailable):
             await self.ask(lambda store: store.renew(mark))
 
     async def release(self, mark: RunMark) -> None:
-        """As far as it goes: a mark ends by itself."""
+        """Release a mark. A failure is ignored: a mark expires."""
         with suppress(StoreUnavailable):
             await self.ask(lambda store: store.release(mark))
 
     async def keep(self, mark: RunMark, answer: KeptAnswer, seconds: float) -> bool:
-        """Whether it is kept."""
+        """Store an answer; whether that worked."""
         try:
             return await self.ask(lambda store: store.keep(mark, answer, seconds))
         except StoreUnavailable:
@@ -98,10 +98,10 @@ class ReplayShield:
 
 
 class IdempotentRun:
-    """One key under way, begun by `first` with the request of `scope`.
+    """The run of one key, started by `first` with the request of `scope`.
 
-    made: the app runs, or ran, for it. waiting: another process makes the answer. again: it came to
-    nothing, and whoever follows starts anew. error: what the app raised.
+    executed: the app runs, or ran, for it. waiting: another process runs the app. restart: it came
+    to nothing, and followers start a new run. error: what the app raised.
     """
 
     __slots__ = (
@@ -112,41 +112,41 @@ class IdempotentRun:
         "_refused",
         "_scope",
         "_served",
-        "_shelf",
+        "_shield",
         "_task",
-        "again",
-        "made",
+        "executed",
         "mark",
         "recording",
         "refusal",
+        "restart",
         "waiting",
     )
 
     def __init__(
         self,
         mark: RunMark,
-        shelf: ReplayShield,
+        shield: ReplayShield,
         first: Follower,
         scope: Scope,
-        largest: int,
-        space: RecordingMemory,
-        alone: float = inf,
+        max_answer: int,
+        memory: RecordingMemory,
+        detached_timeout: float = inf,
     ) -> None:
         self.mark = mark
-        self.recording = Recording(largest, space, alone)
-        self.made = False
+        self.recording = Recording(max_answer, memory, detached_timeout)
+        self.executed = False
         self.waiting = False
-        self.again = False
+        self.restart = False
         self.refusal: Refusal = ""
         self._error: BaseException | None = None
         self._first = first
         self._exchange = exchange_of(scope)
-        if scope.get("extensions"):  # what they offer is said in messages that are not recorded
+        if scope.get("extensions"):  # what they offer is message in messages that are not recorded
             scope = {**scope, "extensions": {}}
         self._refused: tuple[str, str] | None = None
         self._scope = scope
         self._served = ""
-        self._shelf = shelf
+        self._shield = shield
         self._marked = False  # whether the mark may be in the store
         self._task: asyncio.Task[None] | None = None
 
@@ -157,50 +157,49 @@ class IdempotentRun:
     @property
     def served(self) -> str:
         """See `Exchange.served`."""
-        return self._exchange.served if self.made else self._served
+        return self._exchange.served if self.executed else self._served
 
     @property
     def refused(self) -> tuple[str, str]:
-        """See `Exchange.problem` and `Exchange.reason`: what was answered by this run, whatever
-        became of the request afterwards."""
-        if not self.made:
+        """`Exchange.problem` and `Exchange.reason` as this run answered them, whatever followed."""
+        if not self.executed:
             return "", ""
         return self._refused or (self._exchange.problem, self._exchange.reason)
 
     @property
     def outcome(self) -> Outcome:
         """See `Exchange.outcome`."""
-        return self._exchange.outcome if self.made else "completed"
+        return self._exchange.outcome if self.executed else "completed"
 
     def begin(
-        self, app: ASGIApp, body: list[Message], keep: float, over: Callable[[], object]
+        self, app: ASGIApp, body: list[Message], ttl: float, over: Callable[[], object]
     ) -> None:
-        """Start. body: what the app receives; keep: seconds; over: called when it has ended."""
-        self._task = asyncio.get_running_loop().create_task(self._lead(app, body, keep, over))
+        """Start. body: messages that the app receives. over: called at the end."""
+        self._task = asyncio.get_running_loop().create_task(self._run(app, body, ttl, over))
 
     async def stop(self) -> None:
-        """Cancel it, and wait for its end."""
+        """Cancel the run and wait for its end."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
     def leave(self, follower: Follower) -> None:
-        """This one follows no more."""
+        """Remove a follower. A run that only waits ends with its last one."""
         follower.follow(None)
         if self.recording.followers:
             return
         self._error = None  # its traceback holds what refers to it
         if self.waiting and self._task is not None:
-            self.again = True  # for whom joins before it is gone
+            self.restart = True  # for a follower that joins before the task ends
             self._task.cancel()
 
-    async def _lead(
-        self, app: ASGIApp, body: list[Message], keep: float, over: Callable[[], object]
+    async def _run(
+        self, app: ASGIApp, body: list[Message], ttl: float, over: Callable[[], object]
     ) -> None:
         try:
-            await self._decide(app, body, keep)
+            await self._claim(app, body, ttl)
         except asyncio.CancelledError:
-            if not self.again:
+            if not self.restart:
                 self.refusal = "stopped"
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -215,32 +214,32 @@ class IdempotentRun:
         finally:
             try:
                 if self._marked:
-                    await self._shelf.release(self.mark)
+                    await self._shield.release(self.mark)
             finally:
                 if self.recording.abandoned and self.recording.start is None:
-                    self.again = True
+                    self.restart = True
                 over()
                 self.recording.end()
 
-    async def _decide(self, app: ASGIApp, body: list[Message], keep: float) -> None:
+    async def _claim(self, app: ASGIApp, body: list[Message], ttl: float) -> None:
         recording = self.recording
-        self._marked = True  # as far as one can know, if this is cancelled
+        self._marked = True  # a cancelled claim may have set the mark
         try:
-            found = await self._shelf.ask(lambda store: store.claim(self.mark))
+            found = await self._shield.ask(lambda store: store.claim(self.mark))
         except StoreUnavailable:
             found = None
         if found is None:
-            if self._first not in recording.followers or self._first.left:
-                self.again = True
+            if self._first not in recording.followers or self._first.disconnected:
+                self.restart = True
             else:
-                await self._make(app, body, keep)
+                await self._execute(app, body, ttl)
             return
         self._marked = False
         if not self._settled(found) and recording.followers:
             await self._wait()
 
     def _settled(self, found: ReplayEntry) -> bool:
-        """Whether what was found is what this comes to."""
+        """Whether the entry that was found ends this run."""
         if found.fingerprint != self.mark.fingerprint:
             self.refusal = "mismatch"
         elif found.answer is not None:
@@ -253,25 +252,25 @@ class IdempotentRun:
             return False
         return True
 
-    async def _make(self, app: ASGIApp, body: list[Message], keep: float) -> None:
-        """Let the app answer, and keep what it answered."""
+    async def _execute(self, app: ASGIApp, body: list[Message], ttl: float) -> None:
+        """Run the app and store its answer."""
         recording = self.recording
-        self.made = True
-        recording.ring()
+        self.executed = True
+        recording.notify()
         renewal = asyncio.get_running_loop().create_task(self._renew())
         try:
-            listen_apart()  # it may go on without any client
+            ignore_server_end()  # the app may run without any client
             await app(self._scope, recording.receive(body), recording.send)
             self._refused = self.refused
             answer = self._answer()
-            if answer is not None and await self._shelf.keep(self.mark, answer, keep):
+            if answer is not None and await self._shield.keep(self.mark, answer, ttl):
                 self._marked = False
         finally:
             renewal.cancel()
             await asyncio.wait((renewal,))
 
     def _answer(self) -> KeptAnswer | None:
-        """What is to be kept."""
+        """The answer to store, if it may be stored."""
         recording = self.recording
         start = recording.start
         if start is None or not recording.whole or recording.large or start["status"] >= 400:
@@ -282,38 +281,38 @@ class IdempotentRun:
         return KeptAnswer(start["status"], headers, recording.blocks(), self.served)
 
     async def _renew(self) -> None:
-        """Keep the mark alive, and tell others at once when they need not wait for an answer."""
+        """Renew the mark, at once when the answer became too large to be stored."""
         recording = self.recording
-        pause = self._shelf.store.lifetime / 3
-        told = False
+        pause = self._shield.store.lifetime / 3
+        large = False
         while True:
-            if told:
+            if large:
                 await asyncio.sleep(pause)
             else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
-                        told = await recording.became_large.wait()
-            await self._shelf.renew(msgspec.structs.replace(self.mark, large=told))
+                        large = await recording.became_large.wait()
+            await self._shield.renew(msgspec.structs.replace(self.mark, large=large))
 
     async def _wait(self) -> None:
-        """Another process makes the answer."""
+        """Poll the store while another process runs the app."""
         self.waiting = True
-        self.recording.ring()
+        self.recording.notify()
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, factor=1.5)
         seen = monotonic()
         try:
             while True:
                 await asyncio.sleep(backoff.pause())
                 try:
-                    found = await self._shelf.ask(lambda store: store.find(self.mark.key))
+                    found = await self._shield.ask(lambda store: store.find(self.mark.key))
                 except StoreUnavailable:
-                    if monotonic() - seen < self._shelf.store.lifetime:
+                    if monotonic() - seen < self._shield.store.lifetime:
                         continue
                     self.refusal = "lost"
                     return
                 seen = monotonic()
                 if found is None:
-                    self.again = True
+                    self.restart = True
                     return
                 if self._settled(found):
                     return

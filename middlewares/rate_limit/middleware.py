@@ -1,4 +1,4 @@
-"""How much of it: requests and tokens in a time, and requests at once, for each principal."""
+"""Rate and concurrency limits per principal: requests, tokens, requests in flight."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import lru_cache
@@ -17,6 +17,7 @@ from middlewares.asgi import (
     refuse_scope,
     subscriber,
 )
+from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Exchange, client_of, exchange_of
 from middlewares.limits import Level, Limits, Rate
 from middlewares.problem import Problem
@@ -25,53 +26,52 @@ from middlewares.stores.counters.base import Check, RateCounters, Verdict
 from middlewares.stores.counters.memory_rates import MemoryRates
 from middlewares.stores.errors import CountersUnavailable
 
-from .throttle_queue import ClientDisconnected, QueueEntry, QueueFull, ThrottleQueue
+from .throttle_queue import QueueEntry, QueueFull, ThrottleQueue
 
-_UNREAD = 1 << 20
-"""Bytes that a body is taken for whose length nobody has said."""
+_UNKNOWN_SIZE = 1 << 20
+"""Bytes counted for a body without content-length."""
 _PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
 class RateLimitMiddleware:
-    """Let through what the limits of the caller have room for; refuse the rest, or let it wait.
+    """Admit requests within the caller's limits; refuse or throttle the rest.
 
-    limits: of this request; None, or a kind that is None, does not limit.
-    who: whom they count for; by default the principal, without one the address (`by_address`).
-    name: keeps this limiter's counters apart from those of others with the same `counters`.
+    limits: the limits of a request; None, or a kind that is None, does not limit.
+    subject: what a request counts for; by default the principal, else the address (`by_address`).
+    name: separates this limiter's counters from those of others on the same `counters`.
     exempt: endpoints that are not counted.
-    tokens: what the request will probably take of the rate of tokens. When it is over, what it
-        really took counts: what `usage` says, nothing if no upstream was asked.
-    line: where requests wait whose limits say "throttle". It may be shared.
-    report: whether to write `levels`, for response headers; one limiter of an app may, and others
-        of the same principals further in, whose levels are added.
-    unread: whether the body has not been read yet: of one that waits, only a part is held.
-    gives_back: whether a request that another limiter further in refuses takes nothing of the rate
-        of requests.
-    clock: Unix seconds; by default the counters go by their own clock.
+    tokens: estimated tokens of a request. At its end the actual number counts: that of `usage`, or
+        none if no upstream was asked.
+    queue: where throttled requests wait; several limiters may share it.
+    report: whether to write `levels`, for response headers; one limiter of an app, and limiters of
+        the same principals further in, which add theirs.
+    body_unread: whether the body has not been read yet: a waiting request holds only a part of it.
+    refund_refused: whether a request that an inner limiter refuses is not counted in the rate.
+    clock: Unix seconds; by default the counters use their own clock.
 
     Reads:   endpoint, principal, client, request_id, size, estimate, usage, attempts, outcome,
              problem, output_estimate
     Writes:  levels, outcome
     Rejects: rate_limited, upstream_unavailable
-    Order:   inside whatever tells who is calling, and how much it asks for if tokens are limited;
-             outside all that costs money
-    Cost:    one call of the counters; a request that waits also costs a task that listens for a
-             hang-up
+    Order:   inside authentication, and inside intake where tokens are limited; outside all that
+             costs money
+    Cost:    one call of the counters; a request that waits also costs a task that watches for a
+             disconnect
     """
 
     __slots__ = (
+        "_body_unread",
         "_clock",
         "_counters",
         "_exempt",
-        "_gives_back",
         "_limits",
-        "_line",
         "_name",
+        "_queue",
         "_rates",
+        "_refund_refused",
         "_report",
+        "_subject",
         "_tokens",
-        "_unread",
-        "_who",
         "app",
     )
 
@@ -81,32 +81,32 @@ class RateLimitMiddleware:
         *,
         counters: RateCounters,
         limits: Callable[[Exchange], Limits | None],
-        who: Callable[[Exchange], str] | None = None,
+        subject: Callable[[Exchange], str] | None = None,
         name: str = "key",
         exempt: Collection[str] = (),
         tokens: Callable[[Exchange], int] | None = None,
-        line: ThrottleQueue | None = None,
+        queue: ThrottleQueue | None = None,
         report: bool = True,
-        unread: bool = False,
-        gives_back: bool = False,
+        body_unread: bool = False,
+        refund_refused: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.app = app
         self._counters = counters
         self._rates = _in_process(counters)
         self._limits = limits
-        self._who = who
+        self._subject = subject
         self._name = f"{name}:"
         self._exempt = frozenset(exempt)
         self._tokens = tokens
-        self._line = ThrottleQueue() if line is None else line
+        self._queue = ThrottleQueue() if queue is None else queue
         self._report = report
-        self._unread = unread
-        self._gives_back = gives_back
+        self._body_unread = body_unread
+        self._refund_refused = refund_refused
         self._clock = clock
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # Where nothing is limited no frame is added: each would be passed with each step.
+        # Not async: without limits it adds no frame, which each step of the app would pass.
         kind = scope["type"]
         if kind != "http":
             if kind == "lifespan":
@@ -121,172 +121,178 @@ class RateLimitMiddleware:
     async def _limited(
         self, exchange: Exchange, limits: Limits, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        who = self._name + (_caller(exchange, scope) if self._who is None else self._who(exchange))
+        subject = self._name + (
+            _caller(exchange, scope) if self._subject is None else self._subject(exchange)
+        )
         tokens = 0
         if limits.tokens is not None:
             tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
         lease = (exchange.request_id or token_hex(12)) if limits.concurrency else ""
         rates = self._rates
-        if rates is None or (limits.on_excess == "throttle" and self._line.waits(who)):
+        if rates is None or (limits.on_excess == "throttle" and self._queue.has_waiting(subject)):
             levels = None
         else:
             now = None if self._clock is None else self._clock()
-            levels = rates.take(who, limits, tokens, lease, now, self._report)
-        # The app runs in this frame: each one more would be passed with each step of it.
+            levels = rates.take(subject, limits, tokens, lease, now, self._report)
+        # The app runs in this frame: each step of it passes every frame around it.
         if levels is not None:
             if self._report:
                 exchange.levels += levels
-            entered = receive
+            inner_receive = receive
         else:
-            share = _Share(self._counters, self._line, who, limits, tokens, lease, exchange.levels)
-            if not (share.checks or lease):
+            claim = _Claim(
+                self._counters, self._queue, subject, limits, tokens, lease, exchange.levels
+            )
+            if not (claim.checks or lease):
                 return await self.app(scope, receive, send)
             if limits.on_excess == "throttle":
-                let_in = await self._in_turn(share, limits, exchange, scope, receive)
+                admitted_receive = await self._in_turn(claim, limits, exchange, scope, receive)
             else:
-                let_in = await self._at_once(share, limits, exchange, receive)
-            if let_in is None:
+                admitted_receive = await self._at_once(claim, limits, exchange, receive)
+            if admitted_receive is None:
                 return
-            if isinstance(let_in, Problem):
-                return await let_in(scope, receive, send)
-            entered = let_in
-        if not (lease or limits.tokens or self._gives_back) and entered is receive:
-            # Where only requests are counted nothing is given back.
+            if isinstance(admitted_receive, Problem):
+                return await admitted_receive(scope, receive, send)
+            inner_receive = admitted_receive
+        if not (lease or limits.tokens or self._refund_refused) and inner_receive is receive:
+            # A rate of requests has nothing to release.
             return await self.app(scope, receive, send)
         failed = False
         try:
-            await self.app(scope, entered, send)
+            await self.app(scope, inner_receive, send)
         except Exception:
             failed = True
             raise
         finally:
-            self._settle(exchange, limits, who, tokens, lease, failed=failed)
-            if isinstance(entered, ReadAhead):
-                entered.close()
+            self._settle(exchange, limits, subject, tokens, lease, failed=failed)
+            if isinstance(inner_receive, ReadAhead):
+                inner_receive.close()
 
     def _settle(
         self,
         exchange: Exchange,
         limits: Limits,
-        who: str,
+        subject: str,
         tokens: int,
         lease: str,
         *,
         failed: bool,
     ) -> None:
-        """Give back what a request held, and count what it took really. tokens: taken before."""
+        """Release the slot and count the tokens actually used. tokens: taken before."""
         if lease:
-            self._counters.release(who, lease)
-            self._line.freed(who)
+            self._counters.release(subject, lease)
+            self._queue.slot_released(subject)
         if limits.tokens is not None:
             more = _used(exchange, tokens, failed=failed) - tokens
             if more:
                 now = None if self._clock is None else self._clock()
-                self._counters.charge(who, Check("tokens", limits.tokens, more), now)
-        counted = limits.requests if self._gives_back else None
+                self._counters.charge(subject, Check("tokens", limits.tokens, more), now)
+        counted = limits.requests if self._refund_refused else None
         if counted is not None and exchange.problem and _refused_within(exchange):
             now = None if self._clock is None else self._clock()
-            self._counters.charge(who, Check("requests", counted, -1), now)
+            self._counters.charge(subject, Check("requests", counted, -1), now)
 
     async def _at_once(
-        self, share: "_Share", limits: Limits, exchange: Exchange, receive: Receive
+        self, claim: "_Claim", limits: Limits, exchange: Exchange, receive: Receive
     ) -> Receive | Problem:
-        """Ask once: `receive`, or the refusal."""
+        """Ask the counters once: `receive`, or the refusal."""
         try:
-            verdict = await share.ask(self._clock)
+            verdict = await claim.ask(self._clock)
         except CountersUnavailable as raised:
             return _unavailable(raised)
         if self._report:
-            exchange.levels = share.before + verdict.levels
+            exchange.levels = claim.before + verdict.levels
         return receive if verdict.admitted else _refusal(limits, verdict, verdict.wait)
 
     async def _in_turn(
-        self, share: "_Share", limits: Limits, exchange: Exchange, scope: Scope, receive: Receive
+        self, claim: "_Claim", limits: Limits, exchange: Exchange, scope: Scope, receive: Receive
     ) -> Receive | Problem | None:
-        """Have the request let through, at once or in its turn: its `receive` from here on, or the
-        refusal. None: its client has left."""
+        """Admit the request at once or after a wait: its `receive` from here on, or the refusal.
+
+        None: its client has disconnected.
+        """
         verdict, since = None, -1
-        if not self._line.waits(share.who):
-            since = self._line.releases
+        if not self._queue.has_waiting(claim.subject):
+            since = self._queue.releases
             try:
-                verdict = await share.ask(self._clock)
+                verdict = await claim.ask(self._clock)
             except CountersUnavailable as raised:
                 return _unavailable(raised)
             if self._report:
-                exchange.levels = share.before + verdict.levels
+                exchange.levels = claim.before + verdict.levels
             if verdict.admitted:
                 return receive
         size = _size(exchange, scope)
-        if self._unread:
+        if self._body_unread:
             size = min(size, BOUND)
         try:
-            place = self._line.join(
-                share.who, share.checks, size=size, verdict=verdict, since=since
+            entry = self._queue.join(
+                claim.subject, claim.checks, size=size, verdict=verdict, since=since
             )
-            return await self._wait(place, share, exchange, receive)
+            return await self._wait(entry, claim, exchange, receive)
         except ClientDisconnected:
             exchange.outcome = "hung_up"
             return None
         except QueueFull as full:
             if self._report and full.verdict is not None:
-                exchange.levels = share.before + full.verdict.levels
+                exchange.levels = claim.before + full.verdict.levels
             return _refusal(limits, full.verdict, full.wait)
         except CountersUnavailable as raised:
             return _unavailable(raised)
 
     async def _wait(
-        self, place: QueueEntry, share: "_Share", exchange: Exchange, receive: Receive
+        self, entry: QueueEntry, claim: "_Claim", exchange: Exchange, receive: Receive
     ) -> Receive:
-        """Wait for the turn. Raises ClientDisconnected, QueueFull, CountersUnavailable."""
-        ahead = ReadAhead(receive, place.leave)
-        entered = False
+        """Wait in the queue. Raises ClientDisconnected, QueueFull, CountersUnavailable."""
+        ahead = ReadAhead(receive, entry.disconnect)
+        inner_receive = False
         try:
-            levels = (await place.turn(lambda: share.ask(self._clock))).levels
-            if place.left:
-                share.give_back(self._clock)
+            levels = (await entry.wait_turn(lambda: claim.ask(self._clock))).levels
+            if entry.disconnected:
+                claim.refund(self._clock)
                 raise ClientDisconnected
-            entered = True
+            inner_receive = True
         finally:
-            if not entered:
+            if not inner_receive:
                 ahead.close()
         if self._report:
-            exchange.levels = share.before + levels
-        ahead.enough()
+            exchange.levels = claim.before + levels
+        ahead.stop()
         return ahead
 
 
 def _in_process(counters: RateCounters) -> MemoryRates | None:
-    """Counters that can be asked without waiting."""
+    """The counters, if they can be asked without waiting."""
     if isinstance(counters, MemoryRates) and type(counters).admit is MemoryRates.admit:
         return counters
     return None
 
 
 def _refused_within(exchange: Exchange) -> bool:
-    """Whether another limiter refused it."""
+    """Whether an inner limiter refused it."""
     refused = exchange.outcome == "refused" and exchange.problem == "rate_limited"
     return refused and not exchange.attempts
 
 
-class _Share:
-    """What one request takes of the limits. before: levels that a limiter further out told."""
+class _Claim:
+    """What one request takes of its limits. before: levels that an outer limiter wrote."""
 
-    __slots__ = ("_counters", "_line", "before", "checks", "lease", "slots", "who")
+    __slots__ = ("_counters", "_queue", "before", "checks", "lease", "slots", "subject")
 
     def __init__(
         self,
         counters: RateCounters,
-        line: ThrottleQueue,
-        who: str,
+        queue: ThrottleQueue,
+        subject: str,
         limits: Limits,
         tokens: int,
         lease: str,
         before: tuple[Level, ...],
     ) -> None:
         self._counters = counters
-        self._line = line
+        self._queue = queue
         self.before = before
-        self.who = who
+        self.subject = subject
         self.slots = limits.concurrency or 0
         self.lease = lease
         self.checks = [] if limits.requests is None else [Check("requests", limits.requests)]
@@ -294,44 +300,44 @@ class _Share:
             self.checks.append(Check("tokens", limits.tokens, tokens))
 
     async def ask(self, clock: Callable[[], float] | None) -> Verdict:
-        """Ask for all of it. Raises CountersUnavailable."""
+        """Ask the counters for all of it. Raises CountersUnavailable."""
         now = None if clock is None else clock()
         try:
             return await self._counters.admit(
-                self.who, self.checks, slots=self.slots, lease=self.lease, now=now
+                self.subject, self.checks, slots=self.slots, lease=self.lease, now=now
             )
         except BaseException:
-            self.release()  # it may have been given, though nobody heard of it
+            self.release()  # the slot may have been taken although no answer came
             raise
 
-    def give_back(self, clock: Callable[[], float] | None) -> None:
-        """It was given, and is not wanted any more."""
+    def refund(self, clock: Callable[[], float] | None) -> None:
+        """Give back all that was taken."""
         self.release()
         for check in self.checks:
             if check.cost:
                 now = None if clock is None else clock()
-                self._counters.charge(self.who, Check(check.name, check.rate, -check.cost), now)
+                self._counters.charge(self.subject, Check(check.name, check.rate, -check.cost), now)
 
     def release(self) -> None:
-        """Give the slot back, if there is one, and also if it may not have been given."""
+        """Release the slot; harmless if it was not taken."""
         if self.slots:
-            self._counters.release(self.who, self.lease)
-            self._line.freed(self.who)
+            self._counters.release(self.subject, self.lease)
+            self._queue.slot_released(self.subject)
 
 
 def by_address(exchange: Exchange) -> str:
-    """The caller's address; of IPv6 its /64 (`subscriber`)."""
+    """The caller's address, or its /64 for IPv6 (`subscriber`)."""
     return subscriber(exchange.client) or "unknown"
 
 
 def rate_limit_headers(
     exchange: Exchange, *, clock: Callable[[], float] = time
 ) -> Sequence[Header]:
-    """Where the caller's rates stand, for `HeaderStampMiddleware`.
+    """Rate limit headers, for `HeaderStampMiddleware`.
 
-    `x-ratelimit-*` is of the rate of requests, with its reset in whole Unix seconds. Beside it
-    stand, by dialect, OpenAI's headers, whose resets are durations ("6m0s"), or Anthropic's, whose
-    resets are times (RFC 3339). Sources: the vendors' pages on rate limits.
+    `x-ratelimit-*` is the rate of requests, with its reset in whole Unix seconds. Beside it come,
+    by dialect, OpenAI's headers, whose resets are durations ("6m0s"), or Anthropic's, whose resets
+    are times (RFC 3339). Sources: the vendors' pages on rate limits.
     """
     levels = exchange.levels
     if not levels:
@@ -343,7 +349,7 @@ def rate_limit_headers(
         limit, remaining = _number(level.limit), b"%d" % level.remaining
         reset = level.reset
         until = ceil(reset)
-        told = _moment(until) if anthropic else _duration(reset - now)
+        shown = _moment(until) if anthropic else _duration(reset - now)
         if level.name == "requests":
             headers += (
                 (b"x-ratelimit-limit", limit),
@@ -354,25 +360,25 @@ def rate_limit_headers(
                 headers += (
                     (b"anthropic-ratelimit-requests-limit", limit),
                     (b"anthropic-ratelimit-requests-remaining", remaining),
-                    (b"anthropic-ratelimit-requests-reset", told),
+                    (b"anthropic-ratelimit-requests-reset", shown),
                 )
             else:
                 headers += (
                     (b"x-ratelimit-limit-requests", limit),
                     (b"x-ratelimit-remaining-requests", remaining),
-                    (b"x-ratelimit-reset-requests", told),
+                    (b"x-ratelimit-reset-requests", shown),
                 )
         elif anthropic:
             headers += (
                 (b"anthropic-ratelimit-tokens-limit", limit),
                 (b"anthropic-ratelimit-tokens-remaining", remaining),
-                (b"anthropic-ratelimit-tokens-reset", told),
+                (b"anthropic-ratelimit-tokens-reset", shown),
             )
         else:
             headers += (
                 (b"x-ratelimit-limit-tokens", limit),
                 (b"x-ratelimit-remaining-tokens", remaining),
-                (b"x-ratelimit-reset-tokens", told),
+                (b"x-ratelimit-reset-tokens", shown),
             )
     return headers
 
@@ -390,18 +396,18 @@ def _size(exchange: Exchange, scope: Scope) -> int:
         return int(length)
     if scope["method"] in BODILESS:
         return 0
-    return max(_UNREAD, exchange.size)
+    return max(_UNKNOWN_SIZE, exchange.size)
 
 
 def _used(exchange: Exchange, estimate: int, *, failed: bool) -> int:
-    """Tokens that a request took, now that it is over."""
+    """Tokens that a finished request took."""
     usage = exchange.usage
     if usage is not None:
         return usage.input + usage.output + usage.cache_read + usage.cache_write
     outcome = exchange.outcome
     if failed or outcome in ("refused", "failed"):
         return 0
-    if exchange.attempts or not outcome:  # "": an app that does not tell what it does
+    if exchange.attempts or not outcome:  # "": an app that sets no outcome
         return estimate + exchange.output_estimate
     return 0
 
@@ -447,7 +453,7 @@ def _moment(seconds: int) -> bytes:
 
 
 def _duration(seconds: float) -> bytes:
-    """As OpenAI writes it, which is Go's way: "120ms", "1s", "8.64s", "6m0s"."""
+    """A duration as OpenAI (and Go) writes it: "120ms", "1s", "8.64s", "6m0s"."""
     milliseconds = ceil(seconds * 1000)
     if milliseconds < 1000:
         return b"%dms" % milliseconds if milliseconds > 0 else b"0s"

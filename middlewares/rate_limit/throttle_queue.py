@@ -1,22 +1,23 @@
-"""The line in which requests wait for their turn, when a rate lets them wait.
+"""Queue of throttled requests, fair between principals.
 
-Theory of operation. Requests of one principal wait in a queue of their own, first come first
-served, and only the first of a queue asks the counters: when the last answer said that it may be
-different, and at once when the one before it was let through. What is due is asked in the order it
-fell due, so of many principals each gets its turn in rotation, however long the queue of one is.
+Theory of operation. Each subject (usually a principal) has a first-in, first-out queue, and only
+its first request asks the counters: when the last verdict said that it may succeed, and at once
+after the request before it was admitted. Requests that are due ask in the order they became due, so
+subjects take turns, however long the queue of one is.
 
-    join        a place at the end of the principal's queue, or `QueueFull`
-    turn        waits until the counters let the place's owner through; raises `QueueFull`,
-    `ClientDisconnected` leave       the client has hung up
-    freed       a slot was given back in this process: whoever waits for one asks at once
+    join            an entry at the end of the subject's queue, or `QueueFull`
+    wait_turn       waits until the counters admit the entry; raises `QueueFull`,
+                    `ClientDisconnected`
+    disconnect      the client of an entry has disconnected
+    slot_released   a slot was released in this process: a request that lacks one asks at once
 
-One loop timer serves the whole line; a request that waits costs a future and no task. A request
-asks in its own task, so that whoever cancels it cancels all there is of it.
+One loop timer serves all queues; a waiting request costs a future and no task. A request asks in
+its own task, so cancelling that task cancels all of it.
 
-What bounds the line: places of one principal, places in total, bytes of bodies held, and time. Who
-would wait too long, by what waits before it, is told at once. Where the line is full in total, the
-principal that fills it most gives way, from the end of its queue, so that nobody is kept out by
-somebody greedy.
+Bounds: entries of one subject, entries in total, bytes of bodies held, and time. A request that
+would wait too long, by what waits before it, is refused at once. When the total is reached, the
+last entry of the longest queue is refused in favour of a shorter one, so that one greedy subject
+does not shut out the others.
 """
 
 import asyncio
@@ -24,23 +25,24 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import heapify, heappop, heappush
 
+from middlewares.disconnects import ClientDisconnected
 from middlewares.shared import Shared
 from middlewares.stores.counters.base import Check, Verdict
 
 _GRAIN = 0.001
 """Seconds; timers of event loops are no finer."""
-_LOOK = 1.0
-"""Seconds after which one who waits for a slot asks again, as another process may have freed it."""
+_POLL = 1.0
+"""Seconds between two questions for a slot: other processes release slots too."""
 _SLACK = 64
-"""Entries of the timetable that may be out of date before it is made anew."""
+"""Stale tickets that the timetable may hold before it is rebuilt."""
 
 Ask = Callable[[], Awaitable[Verdict]]
 
 
 class QueueFull(Exception):
-    """No place in the line, or its end was not reached in time.
+    """The queue is full, or the wait would be too long.
 
-    wait: seconds after which it should work. verdict: the last that the principal got, if any.
+    wait: seconds after which to try again. verdict: the last one of the subject, if any.
     """
 
     def __init__(self, wait: float, verdict: Verdict | None) -> None:
@@ -49,124 +51,126 @@ class QueueFull(Exception):
         self.verdict = verdict
 
 
-class ClientDisconnected(Exception):
-    """The client hung up while it waited."""
-
-
 class _Queue:
-    """Those of one principal that wait.
+    """Waiting requests of one subject.
 
-    due: loop time at which its first asks. free: loop time at which its first should be through.
-    entry: number of its valid entry in the timetable; 0 while its first is asking.
-    costs: of all in it, by name of the rate.
+    due: loop time at which its first asks. expected: loop time at which its first should be
+    admitted. ticket: its valid ticket in the timetable; 0 while its first is asking.
+    costs: sum over all entries, by name of the rate.
     """
 
-    __slots__ = ("costs", "due", "entry", "free", "places", "size", "verdict", "who")
+    __slots__ = ("costs", "due", "entries", "expected", "size", "subject", "ticket", "verdict")
 
-    def __init__(self, who: str, verdict: Verdict | None, now: float) -> None:
-        self.who = who
-        self.places: deque[QueueEntry] = deque()
+    def __init__(self, subject: str, verdict: Verdict | None, now: float) -> None:
+        self.subject = subject
+        self.entries: deque[QueueEntry] = deque()
         self.costs: dict[str, int] = {}
         self.size = 0
-        self.entry = 0
-        self.told(verdict, now)
+        self.ticket = 0
+        self.update(verdict, now)
 
-    def add(self, place: "QueueEntry") -> None:
-        self.places.append(place)
-        self.size += place.size
-        for check in place.checks:
+    def add(self, entry: "QueueEntry") -> None:
+        self.entries.append(entry)
+        self.size += entry.size
+        for check in entry.checks:
             self.costs[check.name] = self.costs.get(check.name, 0) + check.cost
 
-    def remove(self, place: "QueueEntry") -> None:
-        self.places.remove(place)
-        self.size -= place.size
-        for check in place.checks:
+    def remove(self, entry: "QueueEntry") -> None:
+        self.entries.remove(entry)
+        self.size -= entry.size
+        for check in entry.checks:
             self.costs[check.name] -= check.cost
 
-    def told(self, verdict: Verdict | None, now: float, *, again: bool = False) -> None:
-        """An answer of the counters. again: it is out of date already."""
+    def update(self, verdict: Verdict | None, now: float, *, again: bool = False) -> None:
+        """Take a verdict of the counters. again: it is out of date already."""
         self.verdict = verdict
-        wait = 0.0 if verdict is None else _pause(verdict)
-        self.free = now + wait
+        wait = 0.0 if verdict is None else _wait_of(verdict)
+        self.expected = now + wait
         self.due = now if again or verdict is None else now + wait + _GRAIN
 
     def predict(self, checks: Sequence[Check], now: float) -> float:
-        """Seconds until one with these checks would be through, if it joined now."""
+        """Seconds until a request with these checks would be admitted, if it joined now."""
         longest = 0.0
-        if self.places:
-            first = {check.name: check.cost for check in self.places[0].checks}
+        if self.entries:
+            first = {check.name: check.cost for check in self.entries[0].checks}
             for check in checks:
                 name, rate = check.name, check.rate
                 cost = check.cost + self.costs.get(name, 0) - first.get(name, 0)
                 longest = max(longest, cost * rate.seconds / rate.count)
-        return max(0.0, self.free - now) + longest
+        return max(0.0, self.expected - now) + longest
 
 
 class QueueEntry:
-    """One request in the line. `left`: whether its client has hung up."""
+    """One waiting request. disconnected: whether its client has disconnected."""
 
     __slots__ = (
         "_asking",
         "_future",
-        "_line",
         "_queue",
         "_refused",
+        "_throttle",
         "_until",
         "checks",
-        "left",
+        "disconnected",
         "size",
     )
 
     def __init__(
-        self, line: "ThrottleQueue", queue: _Queue, checks: Sequence[Check], size: int, until: float
+        self,
+        throttle: "ThrottleQueue",
+        queue: _Queue,
+        checks: Sequence[Check],
+        size: int,
+        until: float,
     ) -> None:
         self.checks = checks
         self.size = size
-        self.left = False
-        self._line = line
+        self.disconnected = False
+        self._throttle = throttle
         self._queue: _Queue | None = queue
         self._until = until
         self._asking = False
         self._refused: QueueFull | None = None
         self._future: asyncio.Future[None] | None = None
 
-    async def turn(self, ask: Ask) -> Verdict:
-        """Wait, and ask the counters with `ask`, until they let it through.
+    async def wait_turn(self, ask: Ask) -> Verdict:
+        """Wait and ask the counters with `ask` until they admit the request.
 
-        Raises Full when that takes too long or the place had to be given up, Left, and what `ask`
-        raises. The client may have left during the last question: then `left` is true.
+        Raises QueueFull when that takes too long or the entry was refused in favour of another,
+        ClientDisconnected, and what `ask` raises. If the client disconnected during the last
+        question, it returns and `disconnected` is true.
         """
-        line = self._line
+        throttle = self._throttle
         loop = asyncio.get_running_loop()
         try:
             while True:
-                while not (self._asking or self.left or self._refused):
+                while not (self._asking or self.disconnected or self._refused):
                     self._future = loop.create_future()
                     await self._future
-                if self.left:
+                if self.disconnected:
                     raise ClientDisconnected
                 if self._refused is not None:
                     raise self._refused
-                since = line.releases
+                since = throttle.releases
                 verdict = await ask()
                 if verdict.admitted:
                     return verdict
-                line._again(self, verdict, since)
+                throttle._requeue(self, verdict, since)
         finally:
             self._refused = None  # its traceback refers to this
             self.close()
 
-    def leave(self) -> None:
-        """The client has hung up."""
-        self.left = True
+    def disconnect(self) -> None:
+        """Record that the client disconnected."""
+        self.disconnected = True
         if not self._asking:
-            self.close()  # the next one moves up now, not when this task runs
+            self.close()  # the next entry moves up now, not when this task runs
         self._wake()
 
     def close(self) -> None:
-        """Give the place up. Idempotent."""
+        """Leave the queue. Idempotent."""
         if self._queue is not None:
-            self._line._remove(self)
+            self._throttle._remove(self)
 
     def _wake(self) -> None:
         if self._future is not None and not self._future.done():
@@ -174,172 +178,177 @@ class QueueEntry:
 
 
 class ThrottleQueue(Shared):
-    """A line that several limiters may share.
+    """Queue of throttled requests that several limiters may share.
 
-    each: places of one principal. total: places. size: bytes of bodies that those in the line
-    hold. patience: seconds that anybody waits at most.
+    max_per_subject: entries of one subject. max_total: all entries. max_bytes: bodies held by
+    waiting requests. max_wait: seconds.
     """
 
     __slots__ = (
         "_bytes",
-        "_each",
-        "_entries",
-        "_patience",
-        "_places",
+        "_count",
+        "_max_bytes",
+        "_max_per_subject",
+        "_max_total",
+        "_max_wait",
         "_queues",
-        "_size",
+        "_tickets",
         "_timer",
         "_timetable",
-        "_total",
         "releases",
     )
 
     def __init__(
         self,
         *,
-        each: int = 100,
-        total: int = 1000,
-        size: int = 256 << 20,
-        patience: float = 30.0,
+        max_per_subject: int = 100,
+        max_total: int = 1000,
+        max_bytes: int = 256 << 20,
+        max_wait: float = 30.0,
     ) -> None:
-        bounds = {"each": each, "total": total, "size": size, "patience": patience}
+        bounds = {
+            "max_per_subject": max_per_subject,
+            "max_total": max_total,
+            "max_bytes": max_bytes,
+            "max_wait": max_wait,
+        }
         for name, bound in bounds.items():
             if not bound > 0:
                 raise ValueError(f"{name} {bound!r}: expected more than 0")
-        self._each = each
-        self._total = total
-        self._size = size
-        self._patience = patience
+        self._max_per_subject = max_per_subject
+        self._max_total = max_total
+        self._max_bytes = max_bytes
+        self._max_wait = max_wait
         self._queues: dict[str, _Queue] = {}
-        self._places = 0
+        self._count = 0
         self._bytes = 0
         self._timetable: list[tuple[float, int, _Queue]] = []
-        self._entries = 0
+        self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
         self.releases = 0
-        """How often `freed` was called; see `join`."""
+        """Calls of `slot_released`; see `join`."""
 
     def __len__(self) -> int:
-        return self._places
+        return self._count
 
     @property
     def size(self) -> int:
-        """Bytes of bodies that those in the line hold."""
+        """Bytes of bodies that waiting requests hold."""
         return self._bytes
 
-    def waits(self, who: str) -> bool:
-        """Whether requests of this principal wait; another has to join them without asking."""
-        return who in self._queues
+    def has_waiting(self, subject: str) -> bool:
+        """Whether requests of this subject wait; a new one must join them without asking."""
+        return subject in self._queues
 
     def join(
         self,
-        who: str,
+        subject: str,
         checks: Sequence[Check],
         *,
         size: int = 0,
         verdict: Verdict | None = None,
         since: int = -1,
     ) -> QueueEntry:
-        """A place in the line. Its `turn` must be awaited, or its `close` called.
+        """Add an entry. Its `wait_turn` must be awaited, or its `close` called.
 
-        size: bytes that it holds while it waits. verdict: what the counters have told it, if it
-        has asked, and `since` what `releases` was before it did. Raises Full.
+        size: bytes that it holds while it waits. verdict: the answer of the counters if the request
+        has asked, and `since` the value of `releases` before that. Raises QueueFull.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        queue = self._queues.get(who)
+        queue = self._queues.get(subject)
         new = queue is None
         if queue is None:
-            queue = _Queue(who, verdict, now)
+            queue = _Queue(subject, verdict, now)
             if _lacks_a_slot(verdict) and since not in (-1, self.releases):
                 queue.due = now
         wait = queue.predict(checks, now)
         if (
-            wait > self._patience
-            or len(queue.places) >= self._each
+            wait > self._max_wait
+            or len(queue.entries) >= self._max_per_subject
             or not self._make_room(queue, size)
         ):
             raise QueueFull(wait, verdict or queue.verdict)
-        place = QueueEntry(self, queue, checks, size, now + self._patience)
-        queue.add(place)
-        self._places += 1
+        entry = QueueEntry(self, queue, checks, size, now + self._max_wait)
+        queue.add(entry)
+        self._count += 1
         self._bytes += size
         if new:
-            self._queues[who] = queue
+            self._queues[subject] = queue
             self._schedule(queue)
-        return place
+        return entry
 
-    def freed(self, who: str) -> None:
-        """A slot of this principal was given back."""
+    def slot_released(self, subject: str) -> None:
+        """Record that a slot of this subject was released."""
         self.releases += 1
-        queue = self._queues.get(who)
-        if queue is not None and queue.entry and _lacks_a_slot(queue.verdict):
-            self._call(queue)
+        queue = self._queues.get(subject)
+        if queue is not None and queue.ticket and _lacks_a_slot(queue.verdict):
+            self._wake_first(queue)
 
     def _make_room(self, queue: _Queue, size: int) -> bool:
-        """Have others give way until there is room, if they have more of it than `queue`."""
-        if size > self._size:
+        """Refuse entries of longer queues until there is room; False if there is none."""
+        if size > self._max_bytes:
             return False
-        while self._places >= self._total:
-            most = max(self._queues.values(), key=_places_of)
-            if len(most.places) <= len(queue.places) + 1 or not self._give_way(most):
+        while self._count >= self._max_total:
+            most = max(self._queues.values(), key=_count_of)
+            if len(most.entries) <= len(queue.entries) + 1 or not self._refuse_last(most):
                 return False
-        while self._bytes + size > self._size:
+        while self._bytes + size > self._max_bytes:
             most = max(self._queues.values(), key=_bytes_of)
-            if most.size <= queue.size + size or not self._give_way(most):
+            if most.size <= queue.size + size or not self._refuse_last(most):
                 return False
         return True
 
-    def _give_way(self, queue: _Queue) -> bool:
-        place = queue.places[-1]
-        if place._asking:
+    def _refuse_last(self, queue: _Queue) -> bool:
+        entry = queue.entries[-1]
+        if entry._asking:
             return False
-        self._refuse(place, queue)
+        self._refuse(entry, queue)
         return True
 
-    def _refuse(self, place: QueueEntry, queue: _Queue) -> None:
-        place.close()
-        wait = queue.predict(place.checks, asyncio.get_running_loop().time())
-        place._refused = QueueFull(wait, queue.verdict)
-        place._wake()
+    def _refuse(self, entry: QueueEntry, queue: _Queue) -> None:
+        entry.close()
+        wait = queue.predict(entry.checks, asyncio.get_running_loop().time())
+        entry._refused = QueueFull(wait, queue.verdict)
+        entry._wake()
 
-    def _again(self, place: QueueEntry, verdict: Verdict, since: int) -> None:
-        """The first of a queue has asked, and must wait on."""
-        place._asking = False
-        queue = place._queue
+    def _requeue(self, entry: QueueEntry, verdict: Verdict, since: int) -> None:
+        """Schedule the first of a queue again after it asked in vain."""
+        entry._asking = False
+        queue = entry._queue
         if queue is not None:
             again = _lacks_a_slot(verdict) and since != self.releases
-            queue.told(verdict, asyncio.get_running_loop().time(), again=again)
+            queue.update(verdict, asyncio.get_running_loop().time(), again=again)
             self._schedule(queue)
 
-    def _remove(self, place: QueueEntry) -> None:
-        queue = place._queue
+    def _remove(self, entry: QueueEntry) -> None:
+        queue = entry._queue
         if queue is None:
             return
-        place._queue = None
-        queue.remove(place)
-        self._places -= 1
-        self._bytes -= place.size
-        if not queue.places:
-            del self._queues[queue.who]
-            queue.entry = 0
+        entry._queue = None
+        queue.remove(entry)
+        self._count -= 1
+        self._bytes -= entry.size
+        if not queue.entries:
+            del self._queues[queue.subject]
+            queue.ticket = 0
             if not self._queues:
                 self._stop()
-        elif place._asking:
+        elif entry._asking:
             now = asyncio.get_running_loop().time()
-            queue.due = now  # only asking tells when
-            queue.free = now + max(map(_spacing, queue.places[0].checks), default=0.0)
+            queue.due = now  # only the counters know when
+            queue.expected = now + max(map(_spacing, queue.entries[0].checks), default=0.0)
             self._schedule(queue)
 
     def _schedule(self, queue: _Queue) -> None:
-        """Put the first of a queue on the timetable."""
-        self._entries += 1
-        queue.entry = self._entries
+        """Put the first entry of a queue on the timetable."""
+        self._tickets += 1
+        queue.ticket = self._tickets
         table = self._timetable
         if len(table) > 2 * len(self._queues) + _SLACK:
-            table[:] = [entry for entry in table if entry[1] == entry[2].entry]
+            table[:] = [ticket for ticket in table if ticket[1] == ticket[2].ticket]
             heapify(table)
-        heappush(table, (min(queue.due, queue.places[0]._until), queue.entry, queue))
+        heappush(table, (min(queue.due, queue.entries[0]._until), queue.ticket, queue))
         self._arm()
 
     def _arm(self) -> None:
@@ -362,15 +371,15 @@ class ThrottleQueue(Shared):
         table = self._timetable
         now = asyncio.get_running_loop().time() + _GRAIN
         while table and table[0][0] <= now:
-            _, entry, queue = heappop(table)
-            if entry != queue.entry:
+            _, ticket, queue = heappop(table)
+            if ticket != queue.ticket:
                 continue
-            first = queue.places[0]
+            first = queue.entries[0]
             if queue.due <= now:
-                self._call(queue)
+                self._wake_first(queue)
             elif first._until <= now:
                 self._refuse(first, queue)
-                if queue.places:
+                if queue.entries:
                     self._schedule(queue)
             else:
                 self._schedule(queue)
@@ -378,16 +387,16 @@ class ThrottleQueue(Shared):
             self._arm()
 
     @staticmethod
-    def _call(queue: _Queue) -> None:
-        """It is the turn of the first of a queue."""
-        queue.entry = 0
-        first = queue.places[0]
+    def _wake_first(queue: _Queue) -> None:
+        """Let the first entry of a queue ask."""
+        queue.ticket = 0
+        first = queue.entries[0]
         first._asking = True
         first._wake()
 
 
-def _pause(verdict: Verdict) -> float:
-    return min(verdict.wait, _LOOK) if _lacks_a_slot(verdict) else verdict.wait
+def _wait_of(verdict: Verdict) -> float:
+    return min(verdict.wait, _POLL) if _lacks_a_slot(verdict) else verdict.wait
 
 
 def _lacks_a_slot(verdict: Verdict | None) -> bool:
@@ -398,8 +407,8 @@ def _spacing(check: Check) -> float:
     return check.cost * check.rate.seconds / check.rate.count
 
 
-def _places_of(queue: _Queue) -> int:
-    return len(queue.places)
+def _count_of(queue: _Queue) -> int:
+    return len(queue.entries)
 
 
 def _bytes_of(queue: _Queue) -> int:

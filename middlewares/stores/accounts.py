@@ -23,7 +23,7 @@ from middlewares.shared import Shared
 from middlewares.single_flight import FlightRefused, SingleFlight
 from middlewares.stores.counters.base import AccountCounters, AccountStatus, Hold, InsufficientFunds
 from middlewares.stores.counters.memory import MemoryCounters
-from middlewares.stores.ledger.base import MOST_COST, Entry, LedgerStore
+from middlewares.stores.ledger.base import MAX_COST, Entry, LedgerStore
 
 from .errors import CountersUnavailable
 from .outage import Outage
@@ -94,7 +94,7 @@ class Accounts(Shared):
 
         Raises CountersUnavailable, StoreUnavailable; then nothing is held.
         """
-        amount = min(amount, MOST_COST)
+        amount = min(amount, MAX_COST)
         try:
             for _ in range(_TRIES):
                 now = self._clock()
@@ -122,7 +122,7 @@ class Accounts(Shared):
 
     def resize(self, hold: Hold, amount: int) -> None:
         """The request has ended and costs `amount` nano-credits; its row is with the book."""
-        amount = min(amount, MOST_COST)
+        amount = min(amount, MAX_COST)
         self._counters.resize(hold, amount)
         hold.amount = amount
 

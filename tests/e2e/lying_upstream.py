@@ -22,7 +22,7 @@ TRUTH = {"input": 11, "output": 7, "cache_read": 5, "cache_write": 3}
 """Tokens of an honest answer, disjoint."""
 CONTEXT = 200_000
 UNBOUNDED = 32_000
-MOST_OUTPUT = 64_000
+MAX_OUTPUT = 64_000
 """What its models make of an answer that nothing bounds, and at most."""
 _READ = frozenset(
     ("maxtokens", "maxcompletiontokens", "maxoutputtokens", "npredict", "maxnewtokens", "mintokens")
@@ -104,7 +104,7 @@ def obeyed(asked: dict[str, Any], size: int) -> dict[str, int]:
     linked = any(mark in text for mark in _LINKS) or "web_search_options" in asked
     return {
         "input": CONTEXT - 10 if linked else size // 8,
-        "output": min(made, MOST_OUTPUT) * min(128, max(1, *choices, 1)),
+        "output": min(made, MAX_OUTPUT) * min(128, max(1, *choices, 1)),
         "cache_read": 0,
         "cache_write": 0,
     }

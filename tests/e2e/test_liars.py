@@ -16,7 +16,7 @@ from middlewares.pricing import NANO, decimal
 from .conftest import SECRETS, Figures, shared_store
 from .ledger import Row, credits_of, rows, standing
 from .lying_caller import Lie, lies
-from .lying_upstream import CONTEXT, MOST_OUTPUT, TRUTH, Liar, lying
+from .lying_upstream import CONTEXT, MAX_OUTPUT, TRUTH, Liar, lying
 from .program import DEADLINE, Gateway
 from .surfaces import SURFACES, Wish
 from .wire import Reply, ask, line, request
@@ -54,7 +54,7 @@ def document(upstream: str, store: dict[str, Any]) -> dict[str, Any]:
                 "targets": [f"far-{dialect}/{who}-{name}"],
                 "price": price,
                 "context": CONTEXT,
-                **({"max_output": MOST_OUTPUT} if who == "obey" else {}),
+                **({"max_output": MAX_OUTPUT} if who == "obey" else {}),
             }
             for who in ("lie", "true", "obey")
             for name, dialect in FAR.items()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge.upstreams.provider import MAX_HEADER_BYTES, MAX_HEADERS, MAX_HEADERS_BYTES
-from middlewares.uploads import MOST_SMALL
+from middlewares.uploads import SMALL_BODY
 
 from .conftest import ADMIN_TOKEN, SECRETS, Figures, Start, over_http
 from .program import DEADLINE, Gateway, Program, peak_rss, release, until
@@ -301,7 +301,7 @@ async def test_small_bodies_have_room_when_large_ones_have_taken_the_rest(
     body = json.dumps({**chat(HELD, "chat"), "user": "x" * size}).encode()
     empty = len(json.dumps({**chat("Hi"), "user": ""}))
     within, beyond = (
-        json.dumps({**chat("Hi"), "user": "x" * (MOST_SMALL - empty + more)}).encode()
+        json.dumps({**chat("Hi"), "user": "x" * (SMALL_BODY - empty + more)}).encode()
         for more in (0, 1)
     )
     async with (
@@ -309,7 +309,7 @@ async def test_small_bodies_have_room_when_large_ones_have_taken_the_rest(
         waiting(gateway, keys[1], body) as second,
     ):
         await until_held(gateway, 2 * size)
-        assert len(within) == MOST_SMALL
+        assert len(within) == SMALL_BODY
         assert (await ask(gateway.url, CHAT, within, keys[2])).status == 200
         refused = await ask(gateway.url, CHAT, beyond, keys[2])
         assert (refused.status, refused.error["code"]) == (503, "upstream_unavailable")

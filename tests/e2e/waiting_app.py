@@ -9,10 +9,11 @@ leaves. `/seen` tells how requests ended so far, as "outcome path", and how many
 import asyncio
 import json
 
-from edge.proxy.watchdog import ClientDisconnected, Watchdog
+from edge.proxy.watchdog import Watchdog
 from middlewares import Exchange, Principal, RateLimitMiddleware
 from middlewares.asgi import Receive, Scope, Send
 from middlewares.body import read_body, replay
+from middlewares.disconnects import ClientDisconnected
 from middlewares.limits import Limits, Rate
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores.counters.memory import MemoryCounters
@@ -49,7 +50,7 @@ async def _say(send: Send, body: bytes) -> None:
 
 
 _limited = RateLimitMiddleware(
-    _inner, counters=MemoryCounters(), limits=lambda _: LIMITS, line=_line
+    _inner, counters=MemoryCounters(), limits=lambda _: LIMITS, queue=_line
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from middlewares.asgi import Message, Receive
 from middlewares.body import BodyIncomplete, read_body
-from middlewares.disconnects import hear, listen_apart, no_connections
+from middlewares.disconnects import ignore_server_end, no_connections, receive_or_disconnect
 from tests.asgi import http_scope
 
 GONE = {"type": "http.disconnect"}
@@ -29,7 +29,7 @@ class Server:
 
 async def begun(receive: Receive) -> asyncio.Task[Message]:
     """A task that waits."""
-    task = asyncio.create_task(hear(receive))
+    task = asyncio.create_task(receive_or_disconnect(receive))
     for _ in range(3):
         await asyncio.sleep(0)
     assert not task.done()
@@ -38,21 +38,21 @@ async def begun(receive: Receive) -> asyncio.Task[Message]:
 
 async def test_end_while_somebody_listens_is_a_disconnect() -> None:
     server = Server()
-    assert await hear(server.receive) == BODY
+    assert await receive_or_disconnect(server.receive) == BODY
     waiting = await begun(server.receive)
     with no_connections():
         assert await waiting == GONE
         assert waiting.cancelling() == 0
-        assert await hear(server.receive) == GONE
-        assert await hear(Server().receive) == GONE
+        assert await receive_or_disconnect(server.receive) == GONE
+        assert await receive_or_disconnect(Server().receive) == GONE
     assert server.asked == 2
-    assert await hear(Server().receive) == BODY
+    assert await receive_or_disconnect(Server().receive) == BODY
 
 
 async def test_listening_through_another_who_listens_is_a_disconnect() -> None:
     server = Server()
-    await hear(server.receive)
-    waiting = await begun(lambda: hear(server.receive))
+    await receive_or_disconnect(server.receive)
+    waiting = await begun(lambda: receive_or_disconnect(server.receive))
     with no_connections():
         assert await waiting == GONE
         assert waiting.cancelling() == 0
@@ -81,8 +81,8 @@ async def test_who_listens_apart_is_not_told() -> None:
         return BODY
 
     async def apart() -> Message:
-        listen_apart()
-        return await asyncio.create_task(hear(receive))
+        ignore_server_end()
+        return await asyncio.create_task(receive_or_disconnect(receive))
 
     outer = await begun(receive)
     inner = asyncio.create_task(apart())
@@ -98,7 +98,7 @@ async def test_who_listens_apart_is_not_told() -> None:
 @pytest.mark.parametrize("order", ["end, cancel", "cancel, end", "cancel"])
 async def test_a_cancellation_by_others_is_not_swallowed(order: str) -> None:
     server = Server()
-    await hear(server.receive)
+    await receive_or_disconnect(server.receive)
     waiting = await begun(server.receive)
     if order == "end, cancel":
         with no_connections():
@@ -114,7 +114,7 @@ async def test_a_cancellation_by_others_is_not_swallowed(order: str) -> None:
 
 async def test_a_body_on_its_way_has_broken_off() -> None:
     server = Server()
-    await hear(server.receive)
+    await receive_or_disconnect(server.receive)
     scope = http_scope()
     reading = asyncio.create_task(read_body(scope, server.receive, limit=10, idle=1000.0))
     await asyncio.sleep(0)

@@ -176,7 +176,7 @@ async def test_what_changes_by_itself_is_written_without_any_request() -> None:
             again.set()
         return value
 
-    metrics.look(metrics.counters_up, at)
+    metrics.sample(metrics.counters_up, at)
     metrics.start()
     try:
         value = 1.0

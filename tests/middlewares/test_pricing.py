@@ -173,19 +173,19 @@ def test_cost_tiers_no_answer_costs_more_than_was_asked_for(
 ) -> None:
     cost = APART.cost(replace(USED, tiers=told), asked)
     assert cost == int(COSTS * Decimal(factor))
-    assert cost <= APART.most_with(asked).most(1000, 100)
+    assert cost <= APART.max_price(asked).max_cost(1000, 100)
 
 
 def test_most_with_an_hour_sets_aside_the_price_of_the_hour() -> None:
-    assert APART.most_with(hour=True).most(1000, 0) == 1000 * 6000
-    assert APART.most(1000, 0) == 1000 * 4000
-    assert APART.most_with(("priority", "", ""), hour=True).most(1000, 0) == 1000 * 12_000
-    assert APART.most(0, 0, hosted=2) == 2 * NANO // 100
+    assert APART.max_price(hour=True).max_cost(1000, 0) == 1000 * 6000
+    assert APART.max_cost(1000, 0) == 1000 * 4000
+    assert APART.max_price(("priority", "", ""), hour=True).max_cost(1000, 0) == 1000 * 12_000
+    assert APART.max_cost(0, 0, hosted=2) == 2 * NANO // 100
 
 
 def test_dearest_is_dearer_than_each_in_every_part() -> None:
     other = Price(input=9 * NANO, factors={"priority": NANO, "fast": 6 * NANO})
-    both = Price.dearest([APART, other])
+    both = Price.most_expensive([APART, other])
     assert (both.input, both.output, both.hosted_call) == (9 * NANO, 15 * NANO, NANO // 100)
     assert both.factors == {**APART.factors, "fast": 6 * NANO}
-    assert Price.dearest([]) == Price()
+    assert Price.most_expensive([]) == Price()

@@ -35,9 +35,12 @@ OWNED = {
 def stores() -> set[type]:
     """Every public class of the stores that has coroutines, less what only stores hold."""
     found = set()
-    for module in pkgutil.iter_modules(import_module("middlewares.stores").__path__):
-        name = f"middlewares.stores.{module.name}"
-        for class_ in vars(import_module(name)).values() if not module.ispkg else ():
+    package = import_module("middlewares.stores")
+    for module in pkgutil.walk_packages(package.__path__, "middlewares.stores."):
+        name = module.name
+        if ".migrations" in name:
+            continue  # loaded by alembic only
+        for class_ in vars(import_module(name)).values():
             if (
                 inspect.isclass(class_)
                 and class_.__module__ == name

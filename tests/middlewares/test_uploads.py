@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from middlewares.problem import Problem
-from middlewares.uploads import MOST_SMALL, Upload, Uploads
+from middlewares.uploads import SMALL_BODY, Upload, Uploads
 
 
 def refusal(upload: Upload, more: int) -> str:
@@ -29,22 +29,22 @@ def test_upload_add_beyond_the_share_of_one_is_refused() -> None:
 
 
 def test_upload_add_beyond_the_total_is_refused_until_one_closes() -> None:
-    size = 10 * MOST_SMALL
+    size = 10 * SMALL_BODY
     uploads = Uploads(total=size, each=size)
     first, second = Upload(uploads, "a"), Upload(uploads, "b")
     first.add(size)
-    assert refusal(second, MOST_SMALL + 1) == "upstream_unavailable"
+    assert refusal(second, SMALL_BODY + 1) == "upstream_unavailable"
     first.close()
     second.add(size)
     assert uploads.held == size
 
 
 def test_upload_small_bodies_have_room_of_their_own() -> None:
-    size = 10 * MOST_SMALL
+    size = 10 * SMALL_BODY
     uploads = Uploads(total=size, each=size)
     Upload(uploads, "a").add(size)
     small = Upload(uploads, "b")
-    small.add(MOST_SMALL)
+    small.add(SMALL_BODY)
     assert refusal(small, 1) == "upstream_unavailable"  # no longer small
     assert refusal(Upload(uploads, "c"), 1) == "upstream_unavailable"  # the tenth is used up
 

@@ -19,7 +19,7 @@ LARGEST = 2**63 - 1
 """The largest amount or count of a row, and of a sum of rows: what a column of 64 bits holds.
 Sums end there (`saturated`), so that no row makes an account unreadable."""
 
-MOST_COST = 10**15
+MAX_COST = 10**15
 """The most that one request costs or has set aside, in nano-credits: a million credits. No price
 and no answer comes near it; an upstream that counts as if it did is not believed further."""
 

@@ -11,7 +11,7 @@ from edge.proxy.quote import Quoter
 from edge.routing.catalog import Catalog
 from middlewares import Principal, Problem
 from middlewares.budget import Quote
-from middlewares.exchange import MOST_RUNS, Exchange, Usage
+from middlewares.exchange import MAX_RUNS, Exchange, Usage
 from tests.edge.exchanges import exchange_at, resolve
 
 SETTINGS = parse(
@@ -299,11 +299,11 @@ def test_what_is_not_seen_is_set_aside_at_the_size_of_the_context() -> None:
         assert bill is not None
         return bill
 
-    assert (of("small", linked).input, of("small", linked).most_input) == (100, 8000)
-    assert of("small", "Hi").most_input == 100
-    assert of("unsaid", linked).most_input == of("falls", linked).most_input == 200_000
-    assert of("small", linked, estimate=9000).most_input == 9000
-    assert of("small", linked, plan=None).most_input == 100, "nothing is set aside"
+    assert (of("small", linked).input, of("small", linked).max_input) == (100, 8000)
+    assert of("small", "Hi").max_input == 100
+    assert of("unsaid", linked).max_input == of("falls", linked).max_input == 200_000
+    assert of("small", linked, estimate=9000).max_input == 9000
+    assert of("small", linked, plan=None).max_input == 100, "nothing is set aside"
 
 
 def test_tier_needs_a_price_of_every_model_that_the_caller_names() -> None:
@@ -345,7 +345,7 @@ def test_what_an_upstream_adds_to_bodies_is_set_aside(
     exchange.fields = {"messages": msgspec.Raw(b"[]"), "max_tokens": msgspec.Raw(b"500")}
     found = Resolving(Catalog.build(settings), Plans(settings))(exchange)
     assert found is not None
-    assert (found.most_input, found.output, found.runs) == more
+    assert (found.max_input, found.output, found.runs) == more
 
 
 def test_runs_are_what_the_request_may_come_to() -> None:
@@ -360,4 +360,4 @@ def test_runs_are_what_the_request_may_come_to() -> None:
     assert runs(endpoint="responses", tools=[search]) == runs(tools=[search]) == 11
     assert runs(tools=[{"type": "web_search"}]) == 11
     assert runs(context_management={"edits": [{"type": "compact_20260112"}]}) == 2
-    assert runs(plan="") == MOST_RUNS, "nothing is limited"
+    assert runs(plan="") == MAX_RUNS, "nothing is limited"

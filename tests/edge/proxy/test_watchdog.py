@@ -6,8 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from edge.proxy.watchdog import ClientDisconnected, FirstTokenTimeout, Watchdog
+from edge.proxy.watchdog import FirstTokenTimeout, Watchdog
 from middlewares.asgi import Message
+from middlewares.disconnects import ClientDisconnected
 
 pytestmark = pytest.mark.simulated_time
 

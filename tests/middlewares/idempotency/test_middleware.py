@@ -156,7 +156,7 @@ async def test_the_longest_key(store: MemoryReplays) -> None:
 
 async def test_a_body_too_large_to_be_read(store: MemoryReplays) -> None:
     inner = App()
-    record = await answer(IdempotencyMiddleware(inner, store=store, body=3), body=b"1234")
+    record = await answer(IdempotencyMiddleware(inner, store=store, max_body=3), body=b"1234")
     assert (record.status, inner.runs) == (413, 0)
 
 
@@ -172,7 +172,8 @@ async def test_body_that_breaks_off_is_refused(store: MemoryReplays) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"keep": 0}, {"largest": -1}, {"together": -1}, {"body": -1}, {"alone": 0}]
+    "bad",
+    [{"ttl": 0}, {"max_answer": -1}, {"max_memory": -1}, {"max_body": -1}, {"detached_timeout": 0}],
 )
 def test_bad_configuration(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
@@ -432,7 +433,7 @@ async def test_what_asgi_forbids_is_an_error(store: MemoryReplays) -> None:
 
 async def test_an_answer_expires(store: MemoryReplays, clock: Clock) -> None:
     inner = App()
-    app = IdempotencyMiddleware(inner, store=store, keep=60.0)
+    app = IdempotencyMiddleware(inner, store=store, ttl=60.0)
     await answer(app)
     clock.now += 59.0
     assert replayed(await answer(app))
@@ -443,12 +444,12 @@ async def test_an_answer_expires(store: MemoryReplays, clock: Clock) -> None:
 
 async def test_an_answer_that_is_too_large_is_not_kept(store: MemoryReplays) -> None:
     inner = App()
-    app = IdempotencyMiddleware(inner, store=store, largest=sum(map(len, EVENTS)) - 1)
+    app = IdempotencyMiddleware(inner, store=store, max_answer=sum(map(len, EVENTS)) - 1)
     for _ in range(2):
         record = await answer(app)
         assert record.body == b"".join(EVENTS) and not replayed(record)
     assert (inner.runs, len(store)) == (2, 0)
-    largest = IdempotencyMiddleware(inner, store=store, largest=sum(map(len, EVENTS)))
+    largest = IdempotencyMiddleware(inner, store=store, max_answer=sum(map(len, EVENTS)))
     await answer(largest)
     assert replayed(await answer(largest))
 
@@ -464,7 +465,7 @@ async def test_answers_share_what_memory_there_is(store: MemoryReplays) -> None:
         await on[dict(scope["headers"])[b"idempotency-key"].decode()].wait()
         await send({"type": "http.response.body", "body": b"y"})
 
-    app = IdempotencyMiddleware(inner, store=store, together=12)
+    app = IdempotencyMiddleware(inner, store=store, max_memory=12)
 
     async def whole(key: str) -> bool:
         on[key].set()
@@ -489,7 +490,7 @@ async def test_past_the_bound_the_slowest_sets_the_pace(store: MemoryReplays) ->
     """Who follows already gets all of it; who comes now is refused; nothing runs twice."""
     parts = [b"%d" % n * 10 for n in range(10)]
     inner = App(parts)
-    app = IdempotencyMiddleware(inner, store=store, largest=25)
+    app = IdempotencyMiddleware(inner, store=store, max_answer=25)
     async with calling(app, window=0) as first, calling(app) as second:
         await first.stalled()
         await second.received_all()
@@ -517,7 +518,7 @@ async def test_past_the_bound_the_last_hang_up_reaches_the_app(store: MemoryRepl
         await send({"type": "http.response.body", "body": b"x" * 11, "more_body": True})
         heard.append((await receive())["type"])
 
-    app = IdempotencyMiddleware(inner, store=store, largest=10)
+    app = IdempotencyMiddleware(inner, store=store, max_answer=10)
     async with calling(app) as first, calling(app) as second:
         assert await first.chunk() == await second.chunk() == b"x" * 11
         first.hang_up()

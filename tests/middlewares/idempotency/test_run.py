@@ -351,7 +351,7 @@ async def test_what_another_process_could_not_keep(largest: int) -> None:
     """Too large is told at once; what failed is run anew here, once for all who waited."""
     store = MemoryReplays()
     inner, ours_then = App(status=500).by_hand(), App()
-    theirs = IdempotencyMiddleware(inner, store=store, largest=largest)
+    theirs = IdempotencyMiddleware(inner, store=store, max_answer=largest)
     ours = IdempotencyMiddleware(ours_then, store=store)
     async with calling(theirs) as first:
         inner.step(2)
@@ -595,7 +595,7 @@ async def test_run_without_an_answer_hears_of_the_hang_up_when_nobody_comes_back
     store: MemoryReplays,
 ) -> None:
     inner = Silent()
-    app = IdempotencyMiddleware(inner, store=store, alone=0.05)
+    app = IdempotencyMiddleware(inner, store=store, detached_timeout=0.05)
     async with calling(app) as first:
         await inner.inside.wait()
         first.hang_up()
@@ -609,7 +609,7 @@ async def test_run_without_an_answer_hears_of_the_hang_up_when_nobody_comes_back
 @pytest.mark.simulated_time
 async def test_run_goes_on_when_somebody_comes_back_in_time(store: MemoryReplays) -> None:
     inner = Silent()
-    app = IdempotencyMiddleware(inner, store=store, alone=0.2)
+    app = IdempotencyMiddleware(inner, store=store, detached_timeout=0.2)
     async with calling(app) as first:
         await inner.inside.wait()
         first.hang_up()

@@ -223,7 +223,7 @@ def test_two_limiters_of_one_app() -> None:
             authenticated,
             counters=counters,
             limits=lambda _: net,
-            who=by_address,
+            subject=by_address,
             name="address",
             report=False,
             clock=unix,
@@ -318,7 +318,9 @@ def test_a_request_that_an_inner_limiter_refuses_takes_none_of_the_outer_rate() 
         requests, tokens = Rate(10, 60.0), Rate(1000, 60.0)
         options: dict[str, Any] = {"counters": counters, "clock": unix}
         inner = RateLimitMiddleware(ok, limits=lambda _: Limits(tokens=tokens), **options)
-        outer = limited(inner, counters, Limits(requests=requests, concurrency=3), gives_back=True)
+        outer = limited(
+            inner, counters, Limits(requests=requests, concurrency=3), refund_refused=True
+        )
         app = as_principal(outer, {"estimate": 600})
         first = await request(app, "POST")
         assert first.status == 200

@@ -12,8 +12,9 @@ import pytest
 
 from middlewares import Exchange, HeaderStampMiddleware, RateLimitMiddleware, rate_limit_headers
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
+from middlewares.disconnects import ClientDisconnected
 from middlewares.limits import Limits, Rate
-from middlewares.rate_limit.throttle_queue import ClientDisconnected, QueueFull, ThrottleQueue
+from middlewares.rate_limit.throttle_queue import QueueFull, ThrottleQueue
 from middlewares.stores.counters.base import Check, Verdict
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.errors import CountersUnavailable
@@ -33,12 +34,12 @@ def throttled(
     app: ASGIApp,
     counters: MemoryCounters,
     limits: Limits = SECOND,
-    line: ThrottleQueue | None = None,
+    queue: ThrottleQueue | None = None,
     **options: Any,
 ) -> ASGIApp:
     """`app` inside a limiter of the path, which stands for the principal."""
     limit = RateLimitMiddleware(
-        app, counters=counters, limits=lambda _: limits, line=line, clock=unix, **options
+        app, counters=counters, limits=lambda _: limits, queue=queue, clock=unix, **options
     )
     stamp = HeaderStampMiddleware(limit, stamp=lambda it: rate_limit_headers(it, clock=unix))
     return as_principal(stamp)
@@ -80,7 +81,7 @@ async def settled() -> None:
 def test_what_is_too_much_comes_through_at_its_rate_in_its_order() -> None:
     async def main() -> None:
         log, line = Log(), ThrottleQueue()
-        app = throttled(log, MemoryCounters(), line=line)
+        app = throttled(log, MemoryCounters(), queue=line)
         async with asyncio.TaskGroup() as group:
             tasks = []
             for n in range(5):
@@ -118,7 +119,7 @@ def test_principals_take_turns() -> None:
 
     async def main() -> None:
         log, line = Log(), ThrottleQueue()
-        app = throttled(log, MemoryCounters(), line=line)
+        app = throttled(log, MemoryCounters(), queue=line)
         for who in "abc":
             await status_of(app, f"/{who}")
         async with asyncio.TaskGroup() as group:
@@ -287,7 +288,7 @@ def test_a_slot_given_back_while_the_counters_answer_is_not_missed(standing: boo
 def test_a_hang_up_while_waiting_takes_nothing() -> None:
     async def main() -> None:
         log, line, counters = Log(), ThrottleQueue(), MemoryCounters()
-        app = throttled(log, counters, line=line)
+        app = throttled(log, counters, queue=line)
         assert await status_of(app) == 200
         async with (
             Call(app, http_scope("POST"), timeout=FOREVER) as leaves,
@@ -366,7 +367,7 @@ def test_a_storm_while_waiting_leaves_no_trace(how: str) -> None:
                 await asyncio.sleep(0.01)
         assert min(ended.values()) > 20
         assert len(line) == line.size == 0
-        assert not any(line.waits(f"key:/{n}") for n in range(5))
+        assert not any(line.has_waiting(f"key:/{n}") for n in range(5))
         for n in range(5):
             assert await slots_of(counters, f"key:/{n}") == 0
         await settled()
@@ -382,7 +383,7 @@ def test_shutdown_while_waiting() -> None:
 
     async def main() -> None:
         line, counters = ThrottleQueue(), MemoryCounters()
-        app = throttled(ok, counters, line=line)
+        app = throttled(ok, counters, queue=line)
         calls = [asyncio.create_task(hold(app)) for _ in range(10)]
         await waiting(line, 9)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -409,7 +410,7 @@ def test_counters_that_fail_while_somebody_waits() -> None:
 
     async def main() -> None:
         line, counters = ThrottleQueue(), Failing()
-        app = throttled(ok, counters, line=line)
+        app = throttled(ok, counters, queue=line)
         assert await status_of(app) == 200
         tasks = [asyncio.create_task(status_of(app)) for _ in range(3)]
         await waiting(line, 3)
@@ -436,8 +437,8 @@ def test_a_body_read_ahead_is_the_apps_to_read() -> None:
             got.append(await receive())
 
         line = ThrottleQueue()
-        app = throttled(inner, MemoryCounters(), line=line)
-        assert await status_of(throttled(ok, MemoryCounters(), line=line)) == 200
+        app = throttled(inner, MemoryCounters(), queue=line)
+        assert await status_of(throttled(ok, MemoryCounters(), queue=line)) == 200
         async with Call(app, body=b"first", timeout=FOREVER) as first:
             await first.started()
             first.hang_up()
@@ -475,7 +476,7 @@ def test_only_so_much_is_read_ahead() -> None:
             await ok(scope, receive, send)
 
         line = ThrottleQueue()
-        app = throttled(inner, MemoryCounters(), line=line)
+        app = throttled(inner, MemoryCounters(), queue=line)
         chunks = [b"x" * (300 << 10)] * 9
         async with Call(app, body=chunks, timeout=FOREVER) as first:
             await first.done()
@@ -533,7 +534,7 @@ CHECK = Check("requests", Rate(10, 10.0))
 
 def test_so_many_of_one_principal() -> None:
     async def main() -> None:
-        line = ThrottleQueue(each=3)
+        line = ThrottleQueue(max_per_subject=3)
         places = [line.join("a", (CHECK,), verdict=told(1.0)) for _ in range(3)]
         assert await full(line, "a", CHECK) == pytest.approx(4.0)
         line.join("b", (CHECK,), verdict=told(1.0)).close()
@@ -549,7 +550,7 @@ def test_so_many_of_one_principal() -> None:
 def test_who_would_wait_too_long_is_told_at_once() -> None:
     async def main() -> None:
         limits = Limits(requests=Rate(6, 60.0), on_excess="throttle")
-        line = ThrottleQueue(patience=30.0)
+        line = ThrottleQueue(max_wait=30.0)
         app = throttled(ok, MemoryCounters(), limits, line)
         assert [await status_of(app) for _ in range(6)] == [200] * 6
         tasks = [asyncio.create_task(status_of(app)) for _ in range(3)]
@@ -571,8 +572,8 @@ def test_patience_ends_where_the_prediction_was_wrong() -> None:
     """Another process serves the same principal, and takes what this one waits for."""
 
     async def main() -> None:
-        counters, line = MemoryCounters(), ThrottleQueue(patience=5.0)
-        app = throttled(ok, counters, line=line)
+        counters, line = MemoryCounters(), ThrottleQueue(max_wait=5.0)
+        app = throttled(ok, counters, queue=line)
         assert await status_of(app) == 200
         tasks = [asyncio.create_task(status_of(app)) for _ in range(3)]
         await waiting(line, 3)
@@ -586,7 +587,7 @@ def test_patience_ends_where_the_prediction_was_wrong() -> None:
 
 def test_patience_ends_for_who_waits_for_a_slot() -> None:
     async def main() -> None:
-        counters, gate, line = MemoryCounters(), Gate(), ThrottleQueue(patience=5.0)
+        counters, gate, line = MemoryCounters(), Gate(), ThrottleQueue(max_wait=5.0)
         app = throttled(gate, counters, Limits(concurrency=1, on_excess="throttle"), line)
         first = asyncio.create_task(status_of(app))
         await gate.came.wait()
@@ -600,11 +601,11 @@ def test_patience_ends_for_who_waits_for_a_slot() -> None:
 
 def test_where_the_line_is_full_the_greediest_gives_way() -> None:
     async def main() -> None:
-        line = ThrottleQueue(total=6)
+        line = ThrottleQueue(max_total=6)
         turns = []
         for _ in range(5):
             place = line.join("greedy", (CHECK,), verdict=told(3.0))
-            turns.append(asyncio.create_task(place.turn(never)))
+            turns.append(asyncio.create_task(place.wait_turn(never)))
         other = line.join("b", (CHECK,), verdict=told(3.0))
         await settled()
         newcomer = line.join("c", (CHECK,), verdict=told(3.0))
@@ -637,10 +638,10 @@ def test_where_the_line_is_full_the_greediest_gives_way() -> None:
 
 def test_so_many_bytes_are_held() -> None:
     async def main() -> None:
-        line = ThrottleQueue(size=1000)
+        line = ThrottleQueue(max_bytes=1000)
         big = line.join("big", (CHECK,), size=700, verdict=told(1.0))
-        turn = asyncio.create_task(big.turn(never))
-        more = asyncio.create_task(line.join("big", (CHECK,), size=200).turn(never))
+        turn = asyncio.create_task(big.wait_turn(never))
+        more = asyncio.create_task(line.join("big", (CHECK,), size=200).wait_turn(never))
         await settled()
         assert await full(line, "small", CHECK, size=1001) == pytest.approx(1.0)
         assert await full(line, "other", CHECK, size=950) > 0.0  # it would have the most
@@ -664,13 +665,15 @@ def test_so_many_bytes_are_held() -> None:
 
 def test_who_is_about_to_leave_the_line_does_not_give_way() -> None:
     async def main() -> None:
-        line, answered = ThrottleQueue(size=1000), asyncio.Event()
+        line, answered = ThrottleQueue(max_bytes=1000), asyncio.Event()
 
         async def ask() -> Verdict:
             await answered.wait()
             return Verdict(admitted=True, levels=())
 
-        turn = asyncio.create_task(line.join("a", (CHECK,), size=900, verdict=told(1.0)).turn(ask))
+        turn = asyncio.create_task(
+            line.join("a", (CHECK,), size=900, verdict=told(1.0)).wait_turn(ask)
+        )
         await asyncio.sleep(2)
         assert await full(line, "b", CHECK, size=200) > 0.0
         answered.set()
@@ -684,8 +687,8 @@ def test_who_moves_up_has_the_time_of_its_own() -> None:
     """The first would have had to give up before its turn; it left, and the second need not."""
 
     async def main() -> None:
-        log, counters, line = Log(), MemoryCounters(), ThrottleQueue(patience=5.0)
-        app = throttled(log, counters, line=line)
+        log, counters, line = Log(), MemoryCounters(), ThrottleQueue(max_wait=5.0)
+        app = throttled(log, counters, queue=line)
         assert await status_of(app) == 200
         async with Call(app, timeout=FOREVER) as first:
             await waiting(line, 1)
@@ -704,8 +707,8 @@ def test_who_moves_up_has_the_time_of_its_own() -> None:
 
 def test_a_body_counts_by_its_announced_length() -> None:
     async def main() -> None:
-        counters, line = MemoryCounters(), ThrottleQueue(size=3 << 20)
-        app = throttled(ok, counters, line=line)
+        counters, line = MemoryCounters(), ThrottleQueue(max_bytes=3 << 20)
+        app = throttled(ok, counters, queue=line)
         assert await status_of(app) == 200
         sizes = []
         tasks = []
@@ -726,11 +729,11 @@ def test_a_place_that_was_left_is_no_place() -> None:
     async def main() -> None:
         line = ThrottleQueue()
         place = line.join("a", (CHECK,), verdict=told(1.0))
-        place.leave()
-        place.leave()
+        place.disconnect()
+        place.disconnect()
         assert len(line) == 0
         with pytest.raises(ClientDisconnected):
-            await place.turn(never)
+            await place.wait_turn(never)
         assert len(line) == 0
 
     async def never() -> Verdict:
@@ -746,7 +749,7 @@ def test_the_timetable_of_a_storm_stays_small() -> None:
         line = ThrottleQueue()
         kept = line.join("kept", (CHECK,), verdict=told(20.0))
         for n in range(10_000):
-            line.join(f"{n}", (CHECK,), verdict=told(20.0)).leave()
+            line.join(f"{n}", (CHECK,), verdict=told(20.0)).disconnect()
         assert len(line) == 1
         assert len(line._timetable) < 200
         kept.close()
@@ -756,7 +759,7 @@ def test_the_timetable_of_a_storm_stays_small() -> None:
     simulate(main())
 
 
-@pytest.mark.parametrize("name", ["each", "total", "size", "patience"])
+@pytest.mark.parametrize("name", ["max_per_subject", "max_total", "max_bytes", "max_wait"])
 def test_bounds_are_more_than_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} 0: expected more than 0"):
         ThrottleQueue(**{name: 0})

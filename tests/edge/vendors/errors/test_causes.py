@@ -183,7 +183,11 @@ def test_refusal_of_the_callers_own_request_stays_400(body: Any) -> None:
 def test_rate_limit_under_another_status_is_429_with_its_wait(status: int, body: Any) -> None:
     raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     problem = refuse(status, raw=raw, headers=[(b"retry-after", b"12")])
-    assert (problem.kind, problem.retry_after, problem.told) == ("rate_limited", 12, True)
+    assert (problem.kind, problem.retry_after, problem.retry_after_given) == (
+        "rate_limited",
+        12,
+        True,
+    )
 
 
 @pytest.mark.parametrize("status", [413, 429])

@@ -120,6 +120,9 @@ def test_wait_in_the_body(error: dict[str, Any], seconds: int | None) -> None:
         for status, kind in ((429, "rate_limited"), (503, "upstream_unavailable")):
             problem = refuse(status, raw=json.dumps(body).encode())
             assert problem.kind == kind
-            assert (problem.retry_after, problem.told) == (seconds or 1, seconds is not None)
+            assert (problem.retry_after, problem.retry_after_given) == (
+                seconds or 1,
+                seconds is not None,
+            )
     header = [(b"retry-after", b"17")]
     assert refuse(429, raw=json.dumps({"error": error}).encode(), headers=header).retry_after == 17
