@@ -255,8 +255,8 @@ class Exchange(msgspec.Struct, eq=False):
     dropped: list[str] = []  # forward: parts of the request that the upstream does not accept
     failure_encoder: FailureEncoder | None = None  # forward: of the stream that is open
     outcome: Outcome = ""  # any layer: the one that answers or notices the disconnect
-    problem: str = ""  # Problem, idempotency: kind of the answer; downgrade clears it
-    reason: str = ""  # Problem, idempotency: why, for the log; downgrade clears it
+    problem: str = ""  # Problem, idempotency: kind of the answer; downgrade, which clears it
+    reason: str = ""  # Problem, idempotency: why, for the log; downgrade, which clears it
     status: int = 0  # metrics: status sent
     bytes_out: int = 0  # metrics: body bytes sent
 
