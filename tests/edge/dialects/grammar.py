@@ -1,4 +1,4 @@
-"""The grammar of `edge.dialects.neutral`, held against the events of one reply."""
+"""The grammar of `edge.dialects.events`, checked on the events of one reply."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

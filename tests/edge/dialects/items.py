@@ -1,4 +1,4 @@
-"""Answers of Responses upstreams: stories of items, numbered oddly, or told in part."""
+"""Answers of Responses upstreams: stories of items, with wrong numbers, or incomplete."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -142,7 +142,7 @@ def _dropped(*ends: str) -> Callable[[Json], bool]:
     return lambda event: not event["type"].endswith(ends)
 
 
-TOLD: dict[str, Callable[[Json], bool]] = {
+REPORTED: dict[str, Callable[[Json], bool]] = {
     "all": lambda event: True,
     "no deltas": _dropped(".delta"),
     "no text is done": _dropped("text.done", "arguments.done"),
@@ -156,9 +156,12 @@ TOLD: dict[str, Callable[[Json], bool]] = {
 }
 
 
-def stream_of(story: str, marks: str, told: str) -> list[Json]:
-    """The events of a story, less those not told, and with other marks."""
+def stream_of(story: str, marks: str, reported: str) -> list[Json]:
+    """The reported events of a story, with other marks."""
     items = STORIES[story]
     distort = MARKS[marks]()
     events = [*chain(*(item_events(place, *item) for place, item in enumerate(items)))]
-    return [*(distort(event) for event in events if TOLD[told](event)), distort(completed(items))]
+    return [
+        *(distort(event) for event in events if REPORTED[reported](event)),
+        distort(completed(items)),
+    ]

@@ -304,6 +304,6 @@ def conversations(draw: st.DrawFn, *, tidy: bool = False) -> Conversation:
         }
         for name, strategy in settings.items():
             setattr(conversation, name, draw(strategy))
-        if conversation.output is not None:  # OpenAI wants the word, of whoever asks for any object
+        if conversation.output is not None:  # OpenAI requires the word for any object
             conversation.system.append(Text(text="Answer in JSON."))
     return conversation

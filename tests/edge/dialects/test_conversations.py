@@ -82,7 +82,7 @@ def test_each_vendor_takes_what_is_sent(
     assert found.status == 200, b"".join(data for _, data in found.steps)
 
 
-def told(conversation: Conversation) -> list[Any]:
+def turns_of(conversation: Conversation) -> list[Any]:
     """What every dialect can say of a conversation, in one shape.
 
     Texts of one speaker run together, blanks between them do not count; ids and names are those
@@ -136,4 +136,4 @@ def test_a_request_says_the_same_in_every_dialect(
     read = CLIENTS[SURFACES[first]].read(decode_fields(body))
     over = sent(read, second, MODELS[second][0])
     again = CLIENTS[SURFACES[second]].read(decode_fields(over))
-    assert told(again) == told(read)
+    assert turns_of(again) == turns_of(read)

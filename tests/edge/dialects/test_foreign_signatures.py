@@ -70,8 +70,8 @@ def way(endpoint: str, spoken: Dialect, *, foreign: int, **members: Any) -> Tran
     return found
 
 
-def sent(crossing: Translator) -> Any:
-    return msgspec.json.decode(crossing.take_body())
+def sent(translator: Translator) -> Any:
+    return msgspec.json.decode(translator.take_body())
 
 
 # Messages -----------------------------------------------------------------------------------------
@@ -280,27 +280,27 @@ def test_a_chat_that_is_translated_believes_only_what_it_packed() -> None:
     for seal, arrives in ((mine, True), (packed("anthropic", "other"), False), ("c2ln", False)):
         message = made(thinking_blocks=[thought(seal)], content="Ok")
         tail = {"role": "user", "content": "More"}
-        crossing = way(
+        translator = way(
             "chat.completions",
             "anthropic",
             foreign=3,
             messages=[HELLO, message, tail],
             reasoning_effort="high",
         )
-        assert ("c2ln" in crossing.take_body().decode()) is arrives
+        assert ("c2ln" in translator.take_body().decode()) is arrives
 
 
 @pytest.mark.parametrize("foreign", [0, 4])
 def test_a_borrowed_body_speaks_responses(foreign: int) -> None:
     """Cursor sends items to the chat path."""
-    crossing = way(
+    translator = way(
         "chat.completions",
         "responses",
         foreign=foreign,
         input=[HELLO, reasoned("gAAA"), CALLED, RETURNED],
     )
-    assert ("gAAA" in crossing.take_body().decode()) is (foreign == 0)
-    assert (DROPPED in crossing.dropped) is (foreign != 0)
+    assert ("gAAA" in translator.take_body().decode()) is (foreign == 0)
+    assert (DROPPED in translator.dropped) is (foreign != 0)
 
 
 @pytest.mark.parametrize("foreign", [0, 3])
@@ -310,7 +310,7 @@ def test_what_is_written_anew_in_its_own_dialect_is_cleaned_first(foreign: int) 
         model="m",
         fields=fields_of(model="m", max_tokens=9000, **FULL["anthropic"]),
     )
-    crossing = translator_for(
+    translator = translator_for(
         exchange,
         ["anthropic"],
         TargetModel(model="claude-opus-4-5"),
@@ -318,8 +318,8 @@ def test_what_is_written_anew_in_its_own_dialect_is_cleaned_first(foreign: int) 
         allow_passthrough=False,
         foreign=foreign,
     )
-    assert crossing is not None
-    body = sent(crossing)
+    assert translator is not None
+    body = sent(translator)
     kinds = [block["type"] for block in body["messages"][1]["content"]]
     assert kinds == (["tool_use"] if foreign else ["thinking", "tool_use"])
     assert ("thinking" in body) is (foreign == 0)
@@ -333,7 +333,7 @@ def test_another_dialect_gets_no_seal_of_the_callers(endpoint: str) -> None:
         members = FULL["anthropic"] if endpoint == "messages" else FULL["responses"]
         if endpoint == "messages":
             members = {**members, "max_tokens": 9000}
-        crossing = way(endpoint, spoken, foreign=0, **members)
-        body = crossing.take_body()
+        translator = way(endpoint, spoken, foreign=0, **members)
+        body = translator.take_body()
         assert b"c2ln" not in body
         assert b"gAAA" not in body

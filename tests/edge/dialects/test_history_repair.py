@@ -105,7 +105,7 @@ CASES: dict[str, tuple[list[Turn], list[Turn]]] = {
         [assistant(call("1"), call("2")), user(result("1")), system("x"), user(result("2"))],
         [assistant(call("1"), call("2")), user(result("1"), result("2")), system("x")],
     ),
-    "BerriAI/litellm#23510: one call told twice is one": (
+    "BerriAI/litellm#23510: one call sent twice is one": (
         [assistant(call("1"), call("1")), user(result("1"))],
         [assistant(call("1")), user(result("1"))],
     ),

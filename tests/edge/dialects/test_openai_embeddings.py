@@ -77,11 +77,16 @@ TELLING: Json = {"system_fingerprint": "vendor-secret", "provider": "vendor-secr
 
 
 def test_finish_body_does_not_name_the_upstream() -> None:
-    told = {**ANSWER, **TELLING, "usage": {**USAGE, "cost": 0.1}, "by": {"model": "vendor-secret"}}
-    out, _ = finished(told)
+    actual = {
+        **ANSWER,
+        **TELLING,
+        "usage": {**USAGE, "cost": 0.1},
+        "by": {"model": "vendor-secret"},
+    }
+    out, _ = finished(actual)
     expected = {**ANSWER, "model": "ours", "system_fingerprint": None, "by": {"model": "ours"}}
     assert out == expected
-    assert finished(told, disclose=True)[0] == {**told, "model": "ours"}
+    assert finished(actual, disclose=True)[0] == {**actual, "model": "ours"}
 
 
 @pytest.mark.parametrize("disclose", [False, True])

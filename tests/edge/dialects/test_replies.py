@@ -155,15 +155,15 @@ def _ended(dialect: Dialect, stream: bytes) -> bool:
     for event in sse.split(stream + b"\n\n"):
         parsed = sse.parse(event)
         try:
-            told = json.loads(parsed.data if parsed else b"")
+            actual = json.loads(parsed.data if parsed else b"")
         except ValueError:
             continue
         if dialect == "openai":
-            reasons = [choice["finish_reason"] for choice in told["choices"]]
+            reasons = [choice["finish_reason"] for choice in actual["choices"]]
         elif dialect == "anthropic":
-            reasons = [told.get("delta", {}).get("stop_reason")]
+            reasons = [actual.get("delta", {}).get("stop_reason")]
         else:
-            reasons = [told["type"] in ("response.completed", "response.incomplete")]
+            reasons = [actual["type"] in ("response.completed", "response.incomplete")]
         if any(reasons):
             return True
     return False

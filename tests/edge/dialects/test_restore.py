@@ -37,7 +37,7 @@ from middlewares.exchange import Usage
 ORIGIN = Origin("anthropic", "f00d")
 
 
-def undo(
+def restorer(
     sent: WrittenRequest | None = None, *, caller: str = "anthropic", taken: tuple[str, ...] = ()
 ) -> ResponseRestorer:
     return ResponseRestorer(
@@ -46,7 +46,7 @@ def undo(
 
 
 def through(events: list[Event], sent: WrittenRequest | None = None, **how: object) -> Reply:
-    return fold(undo(sent, **how).restore(events))  # type: ignore[arg-type]
+    return fold(restorer(sent, **how).restore(events))  # type: ignore[arg-type]
 
 
 def call(id_: str = "c1", name: str = "t", *fragments: str) -> list[Event]:
@@ -73,9 +73,9 @@ def test_an_answer_that_needs_nothing_passes_as_it_is() -> None:
         *call("c1", "t", "{}"),
         Stopped("tool_use", usage=Usage(input=1, output=2)),
     ]
-    one_by_one = undo()
+    one_by_one = restorer()
     assert [out for event in events for out in one_by_one.restore([event])] == events
-    assert list(undo().restore(events)) == events
+    assert list(restorer().restore(events)) == events
 
 
 def test_a_tool_is_called_by_the_name_the_caller_gave_it() -> None:
@@ -113,7 +113,7 @@ def test_only_the_answer_tool_becomes_text() -> None:
     """BerriAI/litellm#12463, vercel/ai#6577: other calls stay calls."""
     sent = WrittenRequest(body=b"", answer_tool="json_output")
     events = [*call("c1", "json_output", '{"a"', ":1}"), Stopped("tool_use")]
-    out = list(undo(sent).restore(events))
+    out = list(restorer(sent).restore(events))
     assert out == [TextDelta('{"a"'), TextDelta(":1}"), Closed(), Stopped("end")]
     both = [*call("c1", "json_output", "{}"), *call("c2", "t", "{}"), Stopped("tool_use")]
     reply = through(both, sent)
@@ -146,7 +146,7 @@ def test_json_asked_for_in_words_loses_its_fence() -> None:
 
 def test_a_stop_string_ends_the_reply_and_is_not_in_it() -> None:
     sent = WrittenRequest(body=b"", stops=("STOP",))
-    each = undo(sent)
+    each = restorer(sent)
     out = [o for text in ("one S", "TOP two", "three") for o in each.restore([TextDelta(text)])]
     assert out == [
         TextDelta("one "),
@@ -165,7 +165,7 @@ def test_text_held_for_a_stop_string_that_does_not_come_is_not_lost() -> None:
 
 def test_a_stop_string_at_the_very_beginning_leaves_no_empty_block() -> None:
     sent = WrittenRequest(body=b"", stops=("X",))
-    assert list(undo(sent).restore([Started(), TextDelta("X...")])) == [
+    assert list(restorer(sent).restore([Started(), TextDelta("X...")])) == [
         Started(),
         Stopped("stop_sequence", "X"),
     ]
@@ -178,7 +178,7 @@ def test_a_stop_string_behind_a_call_leaves_the_call_to_be_answered() -> None:
 
 def test_usage_known_so_far_goes_with_a_local_stop() -> None:
     sent = WrittenRequest(body=b"", stops=("X",))
-    out = undo(sent).restore([Counted(Usage(input=5)), TextDelta("aX")])
+    out = restorer(sent).restore([Counted(Usage(input=5)), TextDelta("aX")])
     assert out[-1] == Stopped("stop_sequence", "X", usage=Usage(input=5))
 
 
@@ -221,7 +221,7 @@ def test_long_ids_are_mapped_and_not_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "told", "reason"),
+    ("events", "upstream_text", "reason"),
     [
         (call(), "end", "tool_use"),
         (call(), "tool_use", "tool_use"),
@@ -234,20 +234,20 @@ def test_long_ids_are_mapped_and_not_cut() -> None:
     ],
 )
 def test_a_reason_that_contradicts_the_reply_is_put_right(
-    events: list[Event], told: str, reason: str
+    events: list[Event], upstream_text: str, reason: str
 ) -> None:
     """jasonxu114514/opencode2api#27, BerriAI/litellm#29286: no tool emitted, no tool turn."""
-    assert through([*events, Stopped(told)]).stop == reason  # type: ignore[arg-type]
+    assert through([*events, Stopped(upstream_text)]).stop == reason  # type: ignore[arg-type]
 
 
 def test_opaque_data_gets_its_origin() -> None:
     signature = Signature(origin=Origin("anthropic"), data="sig")
-    (out, _) = undo().restore([Signed(signature), Closed()])
+    (out, _) = restorer().restore([Signed(signature), Closed()])
     assert out == Signed(Signature(origin=ORIGIN, data="sig"))
 
 
 def test_a_failure_ends_everything() -> None:
-    each = undo(WrittenRequest(body=b"", stops=("X",)))
+    each = restorer(WrittenRequest(body=b"", stops=("X",)))
     assert each.restore([TextDelta("a"), Failed("cut"), TextDelta("b")])[-1] == Failed("cut")
     assert each.over
 
@@ -290,6 +290,6 @@ def test_pieces_come_out_as_the_whole(
             pieces += [type(event)(letter) for letter in event.text]
         else:
             pieces.append(event)
-    one, other = undo(sent), undo(sent)
+    one, other = restorer(sent), restorer(sent)
     by_pieces = [out for event in pieces for out in other.restore([event])]
     assert fold(one.restore(whole)) == fold(by_pieces)

@@ -30,8 +30,8 @@ def passed(relay: MessagesRelay | ResponsesRelay, blocks: list[bytes]) -> bytes:
 
 
 def delta(text: str) -> dict[str, Any]:
-    told = {"type": "text_delta", "text": text}
-    return {"type": "content_block_delta", "index": "0", "delta": told}
+    actual = {"type": "text_delta", "text": text}
+    return {"type": "content_block_delta", "index": "0", "delta": actual}
 
 
 MESSAGE = {"id": "m", "role": "assistant", "model": "up", "content": None, "usage": None}

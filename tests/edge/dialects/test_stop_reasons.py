@@ -13,8 +13,8 @@ DIALECTS = Path(__file__).parents[3] / "docs/dialects.md"
 def test_words_all_stand_in_the_documentation() -> None:
     section = DIALECTS.read_text().partition("\n## Reasons to stop\n")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
-    told = {row[0]: tuple(re.findall(r"`([^`]+)`", row[-1])) for row in rows[2:]}
-    assert told == WORDS
+    actual = {row[0]: tuple(re.findall(r"`([^`]+)`", row[-1])) for row in rows[2:]}
+    assert actual == WORDS
 
 
 @pytest.mark.parametrize(

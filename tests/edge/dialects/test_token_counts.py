@@ -263,7 +263,7 @@ def test_choices_asked_is_one_without_n() -> None:
 def test_counts_are_believed_for_the_runs_that_were_asked_for(
     reported: Usage, runs: int, expected: tuple[int, int]
 ) -> None:
-    """An upstream that counts searches which nobody asked for is not believed more tokens."""
+    """An upstream that counts unrequested searches gets no more tokens accepted."""
     sure = plausible_usage(reported, 100, runs=runs)
     assert (sure.input, sure.output) == expected
 

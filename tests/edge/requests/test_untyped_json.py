@@ -1,4 +1,4 @@
-"""JSON of unknown form: the numbers are those of msgspec, whoever wrote them and however long."""
+"""JSON of unknown form: numbers are read as msgspec reads them, however they are written."""
 
 import importlib
 import pkgutil
@@ -141,6 +141,6 @@ def test_numbers_there_many_times_are_read_as_the_last() -> None:
     fields = {"max_tokens": Raw(b"100"), "thinking": Raw(thinking.encode())}
     assert output_bound(BY_NAME["messages"], fields, None) > 100
     answer = '{"id":"r","object":"response","model":"m","status":"completed","output":[],{}}'
-    for told, known in ((repeated("temperature"), True), ('"temperature":"hot"', False)):
-        body = answer.replace("{}", told).encode()
+    for actual, known in ((repeated("temperature"), True), ('"temperature":"hot"', False)):
+        body = answer.replace("{}", actual).encode()
         assert (usual_response(body, "m", {}) is not None) == known

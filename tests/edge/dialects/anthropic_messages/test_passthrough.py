@@ -36,13 +36,13 @@ def start(**more: Any) -> bytes:
 
 def opened(index: int = 0, **block: Any) -> bytes:
     block = block or {"type": "text", "text": ""}
-    told = {"type": "content_block_start", "index": index, "content_block": block}
-    return event(json.dumps(told))
+    decoded = {"type": "content_block_start", "index": index, "content_block": block}
+    return event(json.dumps(decoded))
 
 
 def text(said: str, **more: Any) -> bytes:
-    told = {"type": "content_block_delta", "index": 0, **more}
-    return event(json.dumps({**told, "delta": {"type": "text_delta", "text": said}}))
+    decoded = {"type": "content_block_delta", "index": 0, **more}
+    return event(json.dumps({**decoded, "delta": {"type": "text_delta", "text": said}}))
 
 
 ODD_DELTA = (
@@ -54,8 +54,8 @@ CLOSED = event('{"type":"content_block_stop","index":0}')
 
 def ended(reason: str | None = "end_turn", **more: Any) -> bytes:
     delta = {"stop_reason": reason, "stop_sequence": None}
-    told = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}, **more}
-    return event(json.dumps(told))
+    decoded = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}, **more}
+    return event(json.dumps(decoded))
 
 
 BEGUN = start() + opened()
@@ -94,14 +94,14 @@ def run(stream: bytes, *, disclose: bool = False) -> Result:
     return result
 
 
-def told(stream: bytes) -> list[tuple[str, Json]]:
+def decoded(stream: bytes) -> list[tuple[str, Json]]:
     """Name and data of each event."""
     found = [sse.parse(each) for each in sse.split(stream)]
     return [(each.name, json.loads(each.data)) for each in found if each is not None]
 
 
 def said(stream: bytes) -> str:
-    deltas = [data["delta"] for name, data in told(stream) if name == "content_block_delta"]
+    deltas = [data["delta"] for name, data in decoded(stream) if name == "content_block_delta"]
     return "".join(delta.get("text", "") for delta in deltas)
 
 
@@ -142,8 +142,10 @@ def test_relay_heartbeats_leave_as_pings(beat: bytes) -> None:
 def test_relay_events_without_their_lines_get_them() -> None:
     bare = b"".join(b"data: " + each.partition(b"\ndata: ")[2] for each in sse.split(ANSWER))
     result = run(bare)
-    assert [name for name, data in told(result.out)] == [data["type"] for _, data in told(ANSWER)]
-    assert told(result.out)[1:] == told(ANSWER)[1:]
+    assert [name for name, data in decoded(result.out)] == [
+        data["type"] for _, data in decoded(ANSWER)
+    ]
+    assert decoded(result.out)[1:] == decoded(ANSWER)[1:]
     assert said(result.out) == "Hello there."
     assert result.relay.usage == Usage(input=10, output=5)
 
@@ -152,10 +154,10 @@ def test_relay_events_without_a_type_get_it_from_their_line() -> None:
     bare = b"".join(
         each.replace(b'"type": "%b", ' % name.encode(), b"", 1)
         for each in sse.split(HELLO + ended())
-        for name in [told(each)[0][0]]
+        for name in [decoded(each)[0][0]]
     )
     result = run(bare)
-    assert told(result.out) == told(renamed(ANSWER))
+    assert decoded(result.out) == decoded(renamed(ANSWER))
 
 
 @pytest.mark.parametrize("close", [b"", b"data: [DONE]\n\n", b'data:  "[DONE]" \n\n'])
@@ -249,7 +251,7 @@ def test_relay_an_error_in_the_message_breaks_the_stream() -> None:
 )
 def test_a_reason_to_stop_is_one_of_the_dialect(word: str, ours: str) -> None:
     result = run(HELLO + ended(word) + event(STOP))
-    assert told(result.out)[-2][1]["delta"]["stop_reason"] == ours
+    assert decoded(result.out)[-2][1]["delta"]["stop_reason"] == ours
     assert plain(stop_reason=word)["stop_reason"] == ours
 
 
@@ -266,7 +268,7 @@ def test_an_interrupted_answer_breaks(word: str) -> None:
 def test_an_odd_reason_beside_a_call_is_a_call() -> None:
     block: Json = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
     result = run(start() + opened(**block) + CLOSED + ended("stop") + event(STOP))
-    assert told(result.out)[-2][1]["delta"]["stop_reason"] == "tool_use"
+    assert decoded(result.out)[-2][1]["delta"]["stop_reason"] == "tool_use"
     assert plain(content=[block], stop_reason="")["stop_reason"] == "tool_use"
 
 
@@ -295,7 +297,7 @@ def test_an_odd_reason_beside_a_call_is_a_call() -> None:
 def test_relay_null_members_of_a_block_become_empty(block: Json, ours: Json | None) -> None:
     for before in (b"", opened() + text("a") + CLOSED):
         result = run(start() + before + opened(**block) + CLOSED + ended() + event(STOP))
-        starts = [data for name, data in told(result.out) if name == "content_block_start"]
+        starts = [data for name, data in decoded(result.out) if name == "content_block_start"]
         assert starts[-1]["content_block"] == (ours or block)
         assert result.broke == ""
 
@@ -303,10 +305,10 @@ def test_relay_null_members_of_a_block_become_empty(block: Json, ours: Json | No
 def test_relay_null_members_of_the_message_become_empty() -> None:
     stream = start(content=None, usage=None) + opened() + text("a") + ended(usage=None)
     result = run(stream + event(STOP))
-    message = told(result.out)[0][1]["message"]
+    message = decoded(result.out)[0][1]["message"]
     assert message["content"] == []
     assert message["usage"] == {"input_tokens": 0, "output_tokens": 0}
-    assert told(result.out)[-2][1]["usage"] == {"output_tokens": 1}
+    assert decoded(result.out)[-2][1]["usage"] == {"output_tokens": 1}
     assert result.relay.usage is None
 
 
@@ -322,9 +324,9 @@ def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
     )
     result = run(stream)
     assert result.broke == ""
-    assert [data.get("index") for _, data in told(result.out)] == [None, 0, 0, 0, 0, None, None]
+    assert [data.get("index") for _, data in decoded(result.out)] == [None, 0, 0, 0, 0, None, None]
     assert said(result.out) == "ab"
-    assert told(result.out)[0][1]["message"]["id"] == 5
+    assert decoded(result.out)[0][1]["message"]["id"] == 5
 
 
 def test_relay_halves_of_characters_are_joined() -> None:
@@ -360,7 +362,7 @@ def test_relay_what_names_the_vendor_does_not_leave() -> None:
     assert b"theirs" not in result.out.replace(b"theirs_tool", b"")
     assert b"bdrk" not in result.out
     assert b"vrtx" not in result.out
-    (_, begun), (_, block), (_, call), (_, end), (_, novelty), _ = told(result.out)
+    (_, begun), (_, block), (_, call), (_, end), (_, novelty), _ = decoded(result.out)
     assert (begun["message"]["id"], begun["message"]["novel"]) == ("msg_1", 1)
     assert block["content_block"]["to"] == {"model": "ours"}
     assert call["content_block"]["input"] == {"provider": "x"}
@@ -460,7 +462,7 @@ def test_finish_body_odd_members_are_put_right() -> None:
 
 
 def test_finish_body_what_names_the_vendor_does_not_leave() -> None:
-    told = plain(
+    decoded = plain(
         id="msg_vrtx_1",
         provider="theirs",
         content=[
@@ -472,19 +474,23 @@ def test_finish_body_what_names_the_vendor_does_not_leave() -> None:
         usage={"output_tokens": 1, "cost_details": {}, "iterations": [{"model": "theirs"}]},
         container={"id": "container_1"},
     )
-    assert "theirs" not in json.dumps(told)
-    assert (told["id"], told["model"]) == ("msg_1", "ours")
-    fallback, server, result, call = told["content"]
+    assert "theirs" not in json.dumps(decoded)
+    assert (decoded["id"], decoded["model"]) == ("msg_1", "ours")
+    fallback, server, result, call = decoded["content"]
     assert fallback["to"] == {"model": "ours"}
     assert server["id"] == result["tool_use_id"] == "srvtoolu_1"
     assert call["input"] == {"model": "mine"}
-    assert told["usage"] == {"output_tokens": 1, "iterations": [{"model": "ours"}]}
-    assert told["container"] == {"id": "container_1"}
+    assert decoded["usage"] == {"output_tokens": 1, "iterations": [{"model": "ours"}]}
+    assert decoded["container"] == {"id": "container_1"}
 
 
 def test_finish_body_with_disclose_only_the_model_is_renamed() -> None:
-    told = plain(disclose=True, id="msg_vrtx_1", provider="theirs")
-    assert (told["id"], told["provider"], told["model"]) == ("msg_vrtx_1", "theirs", "ours")
+    decoded = plain(disclose=True, id="msg_vrtx_1", provider="theirs")
+    assert (decoded["id"], decoded["provider"], decoded["model"]) == (
+        "msg_vrtx_1",
+        "theirs",
+        "ours",
+    )
 
 
 def test_said_counts_the_text_of_an_answer() -> None:

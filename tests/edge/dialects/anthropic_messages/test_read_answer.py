@@ -341,7 +341,7 @@ def test_nothing_at_all_has_failed() -> None:
     ],
 )
 def test_an_error_ends_it(error: dict[str, str], kind: str) -> None:
-    """openai/codex#43337: what went wrong inside a 200 is told by its words, not by its status."""
+    """openai/codex#43337: an error inside a 200 is classified by its words, not its status."""
     events = events_of(start(), text(0, "x"), sse("error", error=error), text(1, "y"), STOP)
     assert isinstance(events[-1], Failed)
     assert events[-1].kind == kind
@@ -479,8 +479,8 @@ def test_nothing_is_lost_or_changed_however_it_is_cut(
             blocks.append(each)
     reply = reply_to(*blocks)
     assert [block.text for block in reply.blocks if isinstance(block, Text)] == texts
-    told = [(b.name, b.arguments) for b in reply.blocks if isinstance(b, ToolCall)]
-    assert told == [(name, "".join(pieces)) for name, pieces in calls]
+    actual = [(b.name, b.arguments) for b in reply.blocks if isinstance(b, ToolCall)]
+    assert actual == [(name, "".join(pieces)) for name, pieces in calls]
     assert reply.failed is None
 
 
@@ -531,8 +531,8 @@ def test_decode_an_error_in_other_words_is_a_failure(frame: bytes, kind: str) ->
 
 @pytest.mark.parametrize("error", [None, {}, "", False])
 def test_read_an_empty_error_is_none(error: Any) -> None:
-    told = {"type": "message_stop", "error": error}
-    stop = f"event: message_stop\ndata: {json.dumps(told)}\n\n".encode()
+    actual = {"type": "message_stop", "error": error}
+    stop = f"event: message_stop\ndata: {json.dumps(actual)}\n\n".encode()
     assert reply_to(start(), text(0, "x"), ended(), stop).failed is None
     body = {"type": "message", "content": [{"type": "text", "text": "x"}], "error": error}
     assert fold(read(json.dumps(body).encode())).blocks == [Text(text="x")]

@@ -49,7 +49,7 @@ FOREIGN = Signature(origin=Origin("responses", "f00"), data="gAAAA", id="rs_1")
 
 
 def writer() -> MessagesWriter:
-    return MessagesWriter(Caller(model="house/best", id=ID, created=1700000000, estimate=123))
+    return MessagesWriter(Caller(model="acme/best", id=ID, created=1700000000, estimate=123))
 
 
 def stream_of(events: Sequence[Event]) -> bytes:
@@ -209,8 +209,8 @@ def test_the_input_of_a_call_is_always_an_object(arguments: str, shown: Any) -> 
         Closed(),
         Stopped("tool_use", usage=USAGE),
     ]
-    told = "".join(d["partial_json"] for d in deltas_of(stream_of(events)))
-    assert json.loads(told) == shown
+    actual = "".join(d["partial_json"] for d in deltas_of(stream_of(events)))
+    assert json.loads(actual) == shown
     assert json.loads(writer().encode_body(fold(events)))["content"][0]["input"] == shown
 
 
@@ -245,8 +245,8 @@ def test_a_free_text_call_has_its_text_in_input() -> None:
         Closed(),
         Stopped("tool_use", usage=USAGE),
     ]
-    told = "".join(d["partial_json"] for d in deltas_of(stream_of(events)))
-    assert json.loads(told) == {"input": "*** Begin\n{}"}
+    actual = "".join(d["partial_json"] for d in deltas_of(stream_of(events)))
+    assert json.loads(actual) == {"input": "*** Begin\n{}"}
     assert check_stream("messages", stream_of(events)) == summary(
         "messages", writer().encode_body(fold(events))
     )
@@ -293,8 +293,8 @@ def test_a_refusal_is_text_and_a_reason() -> None:
         "explanation": None,
     }
     assert summary("messages", writer().encode_body(fold(events))).stop == "refusal"
-    told = Stopped("refusal", explanation="Not this.")
-    assert parsed(stream_of([Started(), told]))[-2]["delta"]["stop_details"]["explanation"] == (
+    actual = Stopped("refusal", explanation="Not this.")
+    assert parsed(stream_of([Started(), actual]))[-2]["delta"]["stop_details"]["explanation"] == (
         "Not this."
     )
 

@@ -180,13 +180,13 @@ def test_text_and_calls_in_several_choices_of_a_body_are_one_answer() -> None:
     assert (names, reply.stop) == (["a", "b"], "tool_use")
 
 
-# Seals of calls ----------------------------------------------------------------------------------
+# Signatures of calls -----------------------------------------------------------------------------
 
 SEAL = {"google": {"thought_signature": "U0VBTA=="}}
 
 
 def sealed(events: list[Event]) -> list[str]:
-    """What comes, in order: the kinds of events, and the data of seals."""
+    """The kinds of events, and the data of signatures, in order."""
     return [
         event.signature.data if isinstance(event, Signed) else type(event).__name__
         for event in events

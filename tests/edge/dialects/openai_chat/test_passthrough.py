@@ -27,7 +27,7 @@ def said(content: Any, **choice: Any) -> Json:
     return {"index": 0, "delta": {"content": content}, "finish_reason": None} | choice
 
 
-class Told:
+class Relayed:
     """What a caller makes of a stream."""
 
     def __init__(self, blocks: Sequence[bytes], **fields: Any) -> None:
@@ -96,18 +96,18 @@ def ways(*blocks: bytes) -> list[list[bytes]]:
 )
 def test_relay_breaks_where_the_answer_does(last: bytes) -> None:
     for blocks in ways(event(said("half ")), event(said("of it")), last):
-        told = Told(blocks)
-        assert told.broke is not None
-        assert (told.text, told.done) == ("half of it", 0)
-        assert b"vendor-secret" not in told.out
-    first = Told([last])
+        relayed = Relayed(blocks)
+        assert relayed.broke is not None
+        assert (relayed.text, relayed.done) == ("half of it", 0)
+        assert b"vendor-secret" not in relayed.out
+    first = Relayed([last])
     assert first.broke is not None
     assert not first.content
 
 
 def test_relay_words_of_the_chunk_that_breaks_are_passed() -> None:
-    told = Told([event(said("half")), event(said(" more", finish_reason="abort"))])
-    assert (told.text, told.reasons, told.done) == ("half more", [], 0)
+    relayed = Relayed([event(said("half")), event(said(" more", finish_reason="abort"))])
+    assert (relayed.text, relayed.reasons, relayed.done) == ("half more", [], 0)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_finish_body_passes_an_answer_that_says_little(choice: Json) -> None:
 
 def test_relay_passes_chunks_without_choices_that_belong_to_the_dialect() -> None:
     filtered = event(prompt_filter_results=[{"prompt_index": 0}])
-    told = Told([filtered, event(said("Hi")), event(STOP), event(usage=USAGE), DONE])
-    assert "prompt_filter_results" in told.chunks[0]
-    assert (told.text, told.done, told.broke) == ("Hi", 1, None)
-    assert told.usage == Usage(input=10, output=5)
+    relayed = Relayed([filtered, event(said("Hi")), event(STOP), event(usage=USAGE), DONE])
+    assert "prompt_filter_results" in relayed.chunks[0]
+    assert (relayed.text, relayed.done, relayed.broke) == ("Hi", 1, None)
+    assert relayed.usage == Usage(input=10, output=5)
 
 
 # Finish reasons ---------------------------------------------------------------------------------
@@ -173,13 +173,13 @@ def test_relay_passes_chunks_without_choices_that_belong_to_the_dialect() -> Non
         ("sensitive", "content_filter"),
         ("SAFETY", "content_filter"),
         ("tool_use", "tool_calls"),
-        ("a word nobody knows", "a word nobody knows"),
+        ("an unknown word", "an unknown word"),
     ],
 )
 def test_finish_reason_is_written_in_words_of_the_dialect(word: str, written: str) -> None:
     last = {"index": 0, "delta": {}, "finish_reason": word}
-    told = Told([event(said("Hi")), event(last), DONE])
-    assert (told.reasons, told.done) == ([written], 1)
+    relayed = Relayed([event(said("Hi")), event(last), DONE])
+    assert (relayed.reasons, relayed.done) == ([written], 1)
     message = {"role": "assistant", "content": "Hi"}
     body = {"model": "up", "choices": [{"index": 0, "message": message, "finish_reason": word}]}
     out, _ = finish_body(json.dumps(body).encode(), "ours")
@@ -189,10 +189,10 @@ def test_finish_reason_is_written_in_words_of_the_dialect(word: str, written: st
 @pytest.mark.parametrize("word", ["", "null"])
 def test_finish_reason_that_is_empty_is_none(word: str) -> None:
     chunks = [event(said(text, finish_reason=word)) for text in ("a", "b", "c", "d")]
-    cut = Told(chunks)
+    cut = Relayed(chunks)
     assert cut.broke is not None
     assert (cut.text, cut.reasons, cut.done) == ("abcd", [], 0)
-    whole = Told([*chunks, event(STOP), DONE])
+    whole = Relayed([*chunks, event(STOP), DONE])
     assert (whole.text, whole.reasons, whole.done) == ("abcd", ["stop"], 1)
 
 
@@ -235,19 +235,19 @@ def test_heartbeats_are_left_out(beat: bytes) -> None:
         DONE,
     ]
     for blocks in ways(*stream):
-        told = Told(blocks)
-        assert (told.text, told.done, told.broke) == ("Hello there.", 1, None)
-        assert len(told.chunks) == 3
-    assert not Told([beat]).content
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.done, relayed.broke) == ("Hello there.", 1, None)
+        assert len(relayed.chunks) == 3
+    assert not Relayed([beat]).content
 
 
 @pytest.mark.parametrize(
     "end", [b"data:  [DONE] \n\n", b"data:\t[DONE]\n\n", b'data: "[DONE]"\n\n', b"data: [done]\n\n"]
 )
 def test_done_in_another_spelling_is_an_end(end: bytes) -> None:
-    told = Told([event(said("Hi")), event(STOP), end])
-    assert told.out.endswith(DONE)
-    assert (told.done, told.broke) == (1, None)
+    relayed = Relayed([event(said("Hi")), event(STOP), end])
+    assert relayed.out.endswith(DONE)
+    assert (relayed.done, relayed.broke) == (1, None)
 
 
 # Odd members ------------------------------------------------------------------------------------
@@ -269,9 +269,9 @@ def test_done_in_another_spelling_is_an_end(end: bytes) -> None:
 def test_odd_members_nobody_needs_do_no_harm(members: Json) -> None:
     stream = [event(said("Hello "), **members), event(said("there.")), event(STOP, **members), DONE]
     for blocks in ways(*stream):
-        told = Told(blocks)
-        assert (told.text, told.done, told.broke) == ("Hello there.", 1, None)
-        assert not any("error" in chunk for chunk in told.chunks)
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.done, relayed.broke) == ("Hello there.", 1, None)
+        assert not any("error" in chunk for chunk in relayed.chunks)
     message = {"role": "assistant", "content": "Hello there.", "refusal": False, "annotations": {}}
     choice = {"index": "0", "message": message, "finish_reason": "stop"}
     out, _ = finish_body(json.dumps({"choices": [choice], **members}).encode(), "ours")
@@ -282,9 +282,9 @@ def test_nan_is_null_for_the_caller() -> None:
     logprobs = {"content": [{"token": "x", "logprob": float("nan")}]}
     stream = [event(said("Hello")), event(said(" there.", logprobs=logprobs)), event(STOP), DONE]
     for blocks in ways(*stream):
-        told = Told(blocks, logprobs=True)
-        assert told.text == "Hello there."
-        assert b"NaN" not in told.out
+        relayed = Relayed(blocks, logprobs=True)
+        assert relayed.text == "Hello there."
+        assert b"NaN" not in relayed.out
     choice = {"message": {"content": "Hi"}, "logprobs": logprobs, "finish_reason": "stop"}
     out, _ = finish_body(json.dumps({"choices": [choice], "model": "up"}).encode(), "ours")
     assert json.loads(out)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
@@ -306,14 +306,14 @@ def test_halves_of_a_character_are_joined() -> None:
         DONE,
     ]
     for blocks in ways(*stream):
-        told = Told(blocks)
-        assert (told.text, told.done) == ("first hi \U0001f600 there!", 1)
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.done) == ("first hi \U0001f600 there!", 1)
 
 
 def test_a_half_that_stays_alone_is_replaced() -> None:
-    told = Told([event(said("first ")), event(said("hi \ud83d"))])
-    assert told.broke is not None
-    assert told.text == "first hi \ufffd"
+    relayed = Relayed([event(said("first ")), event(said("hi \ud83d"))])
+    assert relayed.broke is not None
+    assert relayed.text == "first hi \ufffd"
 
 
 # Several choices --------------------------------------------------------------------------------
@@ -351,8 +351,8 @@ def test_numbers_that_are_none_are_those_of_the_place(index: Any) -> None:
     choices = [{"index": index, "message": TEXT, "finish_reason": "stop"} for _ in range(2)]
     out, _ = finish_body(json.dumps({"choices": choices}).encode(), "ours")
     assert json.loads(out)["choices"] == [choices[0] | {"index": 0}]
-    told = Told([event(said("Hi", index=index)), event(STOP | {"index": index}), DONE])
-    assert (told.text, told.done) == ("Hi", 1)
+    relayed = Relayed([event(said("Hi", index=index)), event(STOP | {"index": index}), DONE])
+    assert (relayed.text, relayed.done) == ("Hi", 1)
 
 
 @pytest.mark.parametrize(
@@ -389,17 +389,17 @@ def test_relay_text_and_calls_in_several_choices_are_one() -> None:
         DONE,
     ]
     for blocks in ways(*stream):
-        told = Told(blocks)
-        assert (told.text, told.reasons, told.done) == ("Looking.", ["tool_calls"], 1)
-        assert {choice["index"] for choice in told.choices} == {0}
-        calls = [each for c in told.choices for each in c["delta"].get("tool_calls", ())]
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.reasons, relayed.done) == ("Looking.", ["tool_calls"], 1)
+        assert {choice["index"] for choice in relayed.choices} == {0}
+        calls = [each for c in relayed.choices for each in c["delta"].get("tool_calls", ())]
         assert [each["index"] for each in calls] == [0, 0, 1]
 
 
 def test_relay_several_that_were_asked_for_stay() -> None:
     stream = [event(said("a")), event(said("b", index=1)), event(STOP), DONE]
-    told = Told(stream, n=2)
-    assert [choice["index"] for choice in told.choices] == [0, 1, 0]
+    relayed = Relayed(stream, n=2)
+    assert [choice["index"] for choice in relayed.choices] == [0, 1, 0]
 
 
 # Names of the upstream --------------------------------------------------------------------------
@@ -425,23 +425,23 @@ def test_relay_does_not_name_the_upstream(members: Json, asks: Json) -> None:
     stream += [event({"index": 0, "delta": {"reasoning": "x"}}, **members), event(STOP, **members)]
     stream += [event(usage=costs, **members), DONE]
     for blocks in ways(*stream):
-        told = Told(blocks, **asks)
-        assert b"vendor-secret" not in told.out
-        assert (told.text, told.done) == ("Hello \u00e9 there.", 1)
-        assert {chunk["model"] for chunk in told.chunks} == {"ours"}
-        assert told.chunks[1]["novel"] == 1
+        relayed = Relayed(blocks, **asks)
+        assert b"vendor-secret" not in relayed.out
+        assert (relayed.text, relayed.done) == ("Hello \u00e9 there.", 1)
+        assert {chunk["model"] for chunk in relayed.chunks} == {"ours"}
+        assert relayed.chunks[1]["novel"] == 1
         if "system_fingerprint" in members:
-            assert {chunk["system_fingerprint"] for chunk in told.chunks} == {None}
-        assert ([chunk["usage"] for chunk in told.chunks if "usage" in chunk] == [USAGE]) is bool(
-            asks
-        )
+            assert {chunk["system_fingerprint"] for chunk in relayed.chunks} == {None}
+        assert (
+            [chunk["usage"] for chunk in relayed.chunks if "usage" in chunk] == [USAGE]
+        ) is bool(asks)
 
 
 def test_relay_a_name_that_comes_late_does_not_pass() -> None:
     stream = [event(said("a")), event(said("b")), event(said("c"), provider="vendor-secret")]
     for blocks in ways(*stream, event(STOP), DONE):
-        told = Told(blocks)
-        assert (told.text, b"vendor-secret" in told.out) == ("abc", False)
+        relayed = Relayed(blocks)
+        assert (relayed.text, b"vendor-secret" in relayed.out) == ("abc", False)
 
 
 def test_relay_discloses_where_the_operator_says_so() -> None:
@@ -451,8 +451,8 @@ def test_relay_discloses_where_the_operator_says_so() -> None:
         event(STOP, **TELLING),
         DONE,
     ]
-    told = Told(stream, disclose=True)
-    assert told.out == b"".join(stream).replace(b'"model":"up"', b'"model":"ours"')
+    relayed = Relayed(stream, disclose=True)
+    assert relayed.out == b"".join(stream).replace(b'"model":"up"', b'"model":"ours"')
 
 
 def test_finish_body_does_not_name_the_upstream() -> None:
@@ -474,8 +474,8 @@ def test_finish_body_does_not_name_the_upstream() -> None:
 def test_model_of_another_type_names_nobody_and_does_no_harm(model: Any) -> None:
     stream = [event(said("a"), model=model), event(said("b"), model=model), event(STOP), DONE]
     for blocks in ways(*stream):
-        told = Told(blocks)
-        assert (told.text, told.done, b"vendor-secret" in told.out) == ("ab", 1, False)
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.done, b"vendor-secret" in relayed.out) == ("ab", 1, False)
     choice = {"index": 0, "message": TEXT, "finish_reason": "stop"}
     out, _ = finish_body(json.dumps({"model": model, "choices": [choice]}).encode(), "ours")
     assert json.loads(out)["choices"] == [choice]
@@ -485,14 +485,14 @@ def test_model_of_another_type_names_nobody_and_does_no_harm(model: Any) -> None
 def test_relay_a_member_in_other_letters_is_read_as_every_client_reads_it() -> None:
     odd = event(said("b")).replace(b'"model":"up"', b'"mod\\u0065l":"vendor-secret"')
     for blocks in ways(event(said("a")), odd, event(STOP), DONE):
-        told = Told(blocks)
-        assert (told.text, told.done, b"vendor-secret" in told.out) == ("ab", 1, False)
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.done, b"vendor-secret" in relayed.out) == ("ab", 1, False)
 
 
 def test_text_of_choices_that_were_not_asked_for_is_not_said() -> None:
     both = event(said("Hello"), said("unasked", index=1))
     stream = [both, event(said("not asked for", index=1)), event(said(" you")), event(STOP), DONE]
     for blocks in ways(*stream):
-        told = Told(blocks)
-        assert (told.text, told.size) == ("Hello you", len("Hello you"))
-    assert Told(stream, n=2).size == len("Hello youunaskednot asked for")
+        relayed = Relayed(blocks)
+        assert (relayed.text, relayed.size) == ("Hello you", len("Hello you"))
+    assert Relayed(stream, n=2).size == len("Hello youunaskednot asked for")

@@ -75,7 +75,7 @@ def reply_to(*stream: bytes) -> Reply:
 
 
 def check_grammar(events: Sequence[Event]) -> None:
-    """The grammar of `neutral`, as far as it can be told from the events."""
+    """The grammar of `edge.dialects.events`, as far as events show it."""
     allowed: dict[type, tuple[type, ...]] = {
         TextDelta: (TextDelta, Cited, Closed),
         Cited: (Cited, Closed),
@@ -483,16 +483,16 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("told", "usage"), USAGE)
-def test_usage(told: dict[str, Any], usage: Usage) -> None:
+@pytest.mark.parametrize(("reported", "usage"), USAGE)
+def test_usage(reported: dict[str, Any], usage: Usage) -> None:
     """ogx-ai/ogx#6415, askui/python-sdk#303, Helicone/helicone#5652: cached tokens are in the
 
     prompt's, unless there are more of them than the prompt has.
     """
-    stream = [chunk({"content": "x"}), chunk({}, "stop"), event({"choices": [], "usage": told})]
+    stream = [chunk({"content": "x"}), chunk({}, "stop"), event({"choices": [], "usage": reported})]
     assert reply_to(*stream, DONE).usage == usage
-    assert reply_to(chunk({"content": "x"}, usage=told), chunk({}, "stop"), DONE).usage == usage
-    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": told}
+    assert reply_to(chunk({"content": "x"}, usage=reported), chunk({}, "stop"), DONE).usage == usage
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": reported}
     assert fold(read(json.dumps(body).encode())).usage == usage
 
 
@@ -555,7 +555,7 @@ def test_an_end_marker_without_a_finish_reason_is_no_end() -> None:
     ],
 )
 def test_errors_inside_a_stream(bad: bytes, kind: str) -> None:
-    """openai/codex#43337: an error of a stream is told by its code."""
+    """openai/codex#43337: an error of a stream is classified by its code."""
     events = events_of([chunk({"content": "x"}), bad + chunk({"content": "y"}), DONE])
     assert events[:2] == [Started(), TextDelta("x")]
     assert isinstance(events[-1], Failed)
@@ -668,9 +668,9 @@ def test_nothing_is_lost_or_changed_however_it_is_cut(
             blocks.append(each)
     reply = reply_to(*blocks)
     said = "".join(block.text for block in reply.blocks if isinstance(block, Text))
-    told = [(b.id, b.name, b.arguments) for b in reply.blocks if isinstance(b, ToolCall)]
+    reported = [(b.id, b.name, b.arguments) for b in reply.blocks if isinstance(b, ToolCall)]
     assert said == text
-    assert told == wanted
+    assert reported == wanted
     assert reply == reply_to(*stream)
 
 
@@ -709,15 +709,15 @@ _USAGES = st.none() | st.just({"prompt_tokens": 3, "completion_tokens": 1.0})
 
 @given(st.lists(st.tuples(_DELTA, _FINISH, _USAGES), max_size=8), st.booleans())
 def test_whatever_comes_is_read_in_order(
-    told: list[tuple[dict[str, Any], str | None, Any]], done: bool
+    reported: list[tuple[dict[str, Any], str | None, Any]], done: bool
 ) -> None:
-    stream = [chunk(delta, finish, usage=usage) for delta, finish, usage in told]
+    stream = [chunk(delta, finish, usage=usage) for delta, finish, usage in reported]
     events = events_of([*stream, DONE] if done else stream)
     said = "".join(each.text for each in events if isinstance(each, TextDelta | ThinkingDelta))
     if isinstance(events[-1], Stopped):
-        contents = [delta.get("content") for delta, _, _ in told]
+        contents = [delta.get("content") for delta, _, _ in reported]
         assert all(c in said for c in contents if isinstance(c, str))
-    for delta, finish, usage in told:
+    for delta, finish, usage in reported:
         whole(delta, finish, usage=usage)
 
 

@@ -59,8 +59,8 @@ def test_who_refuses_thinking_in_plain_words_gets_none(model: str) -> None:
     thought = {"role": "assistant", "content": "x", "reasoning_content": "hm"}
     said = {"role": "user", "content": "what is reasoning_content?"}
     fields = {"messages": msgspec.Raw(json.dumps([said, thought]).encode())}
-    told = json.loads(prepare(fields, model, False))["messages"]
-    assert told == [said, {"role": "assistant", "content": "x"}]
+    actual = json.loads(prepare(fields, model, False))["messages"]
+    assert actual == [said, {"role": "assistant", "content": "x"}]
     assert json.loads(prepare(fields, "kimi-k2.5", False))["messages"] == [said, thought]
     for raw in (b'{"reasoning_content":1}', b'["reasoning_content"]'):
         assert b"reasoning_content" in prepare({"messages": msgspec.Raw(raw)}, model, False)
@@ -73,6 +73,6 @@ def test_prepare_leaves_seals_of_calls_to_models_that_know_them(model: str) -> N
     asked = {"role": "user", "content": "what is extra_content?"}
     history = [asked, {"role": "assistant", "content": None, "tool_calls": [call, sealed]}]
     fields = {"messages": msgspec.Raw(json.dumps(history).encode())}
-    told = json.loads(prepare(fields, model, False))["messages"]
-    assert told == [asked, {"role": "assistant", "content": None, "tool_calls": [call, call]}]
+    actual = json.loads(prepare(fields, model, False))["messages"]
+    assert actual == [asked, {"role": "assistant", "content": None, "tool_calls": [call, call]}]
     assert json.loads(prepare(fields, "gemini-3-pro", False))["messages"] == history

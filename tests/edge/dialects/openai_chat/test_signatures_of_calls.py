@@ -11,16 +11,16 @@ from tests.golden.play import cross_of, fed
 Json = dict[str, Any]
 
 SCHEMA: Json = {"type": "object", "properties": {"city": {"type": "string"}}}
-SEALS: list[Json | None] = [{"google": {"thought_signature": "U0VBTC0x"}, "more": [1]}, None]
+SIGNATURES: list[Json | None] = [{"google": {"thought_signature": "U0VBTC0x"}, "more": [1]}, None]
 CALLS: list[Json] = [
     {
         "index": at,
         "id": f"call_{at}",
         "type": "function",
         "function": {"name": "w", "arguments": '{"city":"Rome"}'},
-        **({"extra_content": seal} if seal else {}),
+        **({"extra_content": signature} if signature else {}),
     }
-    for at, seal in enumerate(SEALS)
+    for at, signature in enumerate(SIGNATURES)
 ]
 ASKED: dict[str, Json] = {
     "messages": {
@@ -124,7 +124,7 @@ def sent_back(caller: str, kept: list[Json], calls: list[str], model: str) -> li
 def test_seal_of_a_call_comes_back_to_its_maker(caller: str, streamed: bool) -> None:
     kept, calls = answered(caller, "gemini-3", streamed=streamed)
     again = sent_back(caller, kept, calls, "gemini-3")
-    assert [call.get("extra_content") for call in again] == SEALS
+    assert [call.get("extra_content") for call in again] == SIGNATURES
     assert [call["function"] for call in again] == [call["function"] for call in CALLS]
 
 
@@ -139,11 +139,11 @@ def test_seal_that_came_late_belongs_to_the_call_before_it() -> None:
     body = {"model": "m", "stream": True, **ASKED["messages"]}
     exchange, way = cross_of("messages", body, "openai", "gemini-3")
     bare = [{key: call[key] for key in call if key != "extra_content"} for call in CALLS]
-    late = {"index": 0, "extra_content": SEALS[0]}
+    late = {"index": 0, "extra_content": SIGNATURES[0]}
     deltas: list[Json] = [{"tool_calls": [call]} for call in (bare[0], late, bare[1])]
     data = [line({"index": 0, "delta": delta, "finish_reason": None}) for delta in deltas]
     data += [line({"index": 0, "delta": {}, "finish_reason": "tool_calls"}), b"data: [DONE]\n\n"]
     out, _, _ = fed(exchange, way.relay(), data)
     datas = [each.data for each in map(sse.parse, sse.split(out)) if each]
     again = sent_back("messages", *kept_of_stream("messages", datas), "gemini-3")
-    assert [call.get("extra_content") for call in again] == SEALS
+    assert [call.get("extra_content") for call in again] == SIGNATURES

@@ -45,7 +45,7 @@ USAGE = Usage(input=20, output=41, cache_read=80, reasoning=7)
 
 def writer(**fields: Any) -> ChatWriter:
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields.items()}
-    return ChatWriter(Caller(model="house/best", id=ID, created=1700000000, fields=raw))
+    return ChatWriter(Caller(model="acme/best", id=ID, created=1700000000, fields=raw))
 
 
 def stream_of(events: Sequence[Event], **fields: Any) -> bytes:
@@ -109,7 +109,7 @@ def test_the_traced_answer_of_two_calls() -> None:
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
     assert {(c["id"], c["created"], c["model"]) for c in chunks} == {
-        (f"chatcmpl-{ID}", 1700000000, "house/best")
+        (f"chatcmpl-{ID}", 1700000000, "acme/best")
     }
     check_stream("chat", stream, include_usage=True)
 
@@ -143,14 +143,16 @@ HIDDEN = Thinking(
 def test_thinking_comes_back_with_what_its_maker_needs() -> None:
     reply = Reply(blocks=[THOUGHT, HIDDEN, Text(text="x")])
     stream = stream_of(list(unfold(reply)))
-    told = [detail for delta in deltas_of(stream) for detail in delta.get("reasoning_details", [])]
+    actual = [
+        detail for delta in deltas_of(stream) for detail in delta.get("reasoning_details", [])
+    ]
     message = body_of(reply)["choices"][0]["message"]
     assert message["reasoning_content"] == "hm"
-    assert message["reasoning_details"] == told
-    assert [detail["type"] for detail in told] == ["reasoning.text", "reasoning.encrypted"]
-    assert told[0]["text"] == "hm"
-    assert unpack(told[0]["signature"]) == THOUGHT.signature
-    assert unpack(told[1]["data"]) == HIDDEN.signature
+    assert message["reasoning_details"] == actual
+    assert [detail["type"] for detail in actual] == ["reasoning.text", "reasoning.encrypted"]
+    assert actual[0]["text"] == "hm"
+    assert unpack(actual[0]["signature"]) == THOUGHT.signature
+    assert unpack(actual[1]["data"]) == HIDDEN.signature
 
 
 def test_content_is_null_only_where_there_are_calls_instead() -> None:
@@ -177,8 +179,8 @@ def test_free_text_comes_back_raw() -> None:
         ToolCall(id="b", name="patch", custom=True),
     ]
     reply = Reply(blocks=list(calls), stop="tool_use")
-    told = body_of(reply)["choices"][0]["message"]["tool_calls"]
-    assert told[0] == {
+    actual = body_of(reply)["choices"][0]["message"]["tool_calls"]
+    assert actual[0] == {
         "id": "a",
         "type": "custom",
         "custom": {"name": "patch", "input": "*** Begin"},
@@ -240,8 +242,8 @@ def test_sources_are_annotations() -> None:
     assert message["content"] == "first second"
     assert [each["url_citation"] for each in message["annotations"]] == expected
     stream = stream_of(list(unfold(reply)))
-    told = [delta["annotations"] for delta in deltas_of(stream) if "annotations" in delta]
-    assert told == [message["annotations"]]
+    actual = [delta["annotations"] for delta in deltas_of(stream) if "annotations" in delta]
+    assert actual == [message["annotations"]]
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ def test_the_least() -> None:
 )
 def test_instructions(model: str, role: str) -> None:
     """chenyme/grok2api#598, router-for-me/CLIProxyAPI#3608: also those in the middle."""
-    told = messages(HI, Turn("system", [text("C")]), model=model, system=[text("A"), text("B")])
-    assert told == [
+    shown = messages(HI, Turn("system", [text("C")]), model=model, system=[text("A"), text("B")])
+    assert shown == [
         {"role": role, "content": "A\n\nB"},
         {"role": "user", "content": "hi"},
         {"role": role, "content": "C"},
@@ -106,15 +106,15 @@ def test_instructions(model: str, role: str) -> None:
 )
 def test_the_billing_line_stays_behind(lines: str) -> None:
     """api7/aisix#1144, musistudio/claude-code-router#1372, sgl-project/sglang#29169."""
-    told = messages(system=[text(lines), text("B")])[0]["content"]
-    assert told == ("A\n\nB" if lines.endswith("A") else "B")
+    shown = messages(system=[text(lines), text("B")])[0]["content"]
+    assert shown == ("A\n\nB" if lines.endswith("A") else "B")
 
 
 def test_a_turn_of_calls_has_no_content() -> None:
     """anthropics/anthropic-sdk-python#461, anomalyco/opencode#31259."""
-    told = messages(HI, assistant(call("a")), user(ToolResult(id="a", content=(text("A"),))))
+    shown = messages(HI, assistant(call("a")), user(ToolResult(id="a", content=(text("A"),))))
     function = {"name": "w", "arguments": "{}"}
-    assert told[1:] == [
+    assert shown[1:] == [
         {
             "role": "assistant",
             "content": None,
@@ -126,8 +126,8 @@ def test_a_turn_of_calls_has_no_content() -> None:
 
 def test_texts_of_the_model_are_one_sentence() -> None:
     cited = Text(text="is blue", citations=(Citation(url="https://a"),))
-    told = messages(HI, assistant(text("The sky "), cited, call("a"), text(".")))
-    assert told[1]["content"] == "The sky is blue."
+    shown = messages(HI, assistant(text("The sky "), cited, call("a"), text(".")))
+    assert shown[1]["content"] == "The sky is blue."
 
 
 def test_texts_of_the_user() -> None:
@@ -139,11 +139,11 @@ def test_texts_of_the_user() -> None:
 
 def test_histories_are_repaired() -> None:
     """OpenHands/OpenHands#7512, lidge-jun/opencodex#620."""
-    told = messages(HI, assistant(call("a"), call("")), user(text("go")))
-    assert [message["role"] for message in told] == ["user", "assistant", "tool", "tool", "user"]
-    assert told[2]["content"] == "Error: No result was provided."
-    ids = [each["id"] for each in told[1]["tool_calls"]]
-    assert ids == [told[2]["tool_call_id"], told[3]["tool_call_id"]]
+    shown = messages(HI, assistant(call("a"), call("")), user(text("go")))
+    assert [message["role"] for message in shown] == ["user", "assistant", "tool", "tool", "user"]
+    assert shown[2]["content"] == "Error: No result was provided."
+    ids = [each["id"] for each in shown[1]["tool_calls"]]
+    assert ids == [shown[2]["tool_call_id"], shown[3]["tool_call_id"]]
 
 
 IMAGE = Image(media_type="image/png", data="eHl6")
@@ -155,7 +155,7 @@ def test_images_of_results_stand_behind_the_whole_run() -> None:
 
     weave-os/router#965, netease-lcap/wave-agent#1368.
     """
-    told = messages(
+    shown = messages(
         HI,
         assistant(call("a"), call("b")),
         user(
@@ -164,7 +164,7 @@ def test_images_of_results_stand_behind_the_whole_run() -> None:
             text("go"),
         ),
     )
-    assert told[2:] == [
+    assert shown[2:] == [
         {"role": "tool", "tool_call_id": "a", "content": "see\n[image attached below]"},
         {"role": "tool", "tool_call_id": "b", "content": "[image attached below]"},
         {"role": "user", "content": [PICTURE, PICTURE, {"type": "text", "text": "go"}]},
@@ -241,9 +241,9 @@ def test_ids(id_: str, same: bool) -> None:
 
     langchain-ai/langchain#37756.
     """
-    told = messages(HI, assistant(call(id_)), user(ToolResult(id=id_)))
-    sent = told[1]["tool_calls"][0]["id"]
-    assert told[2]["tool_call_id"] == sent
+    shown = messages(HI, assistant(call(id_)), user(ToolResult(id=id_)))
+    sent = shown[1]["tool_calls"][0]["id"]
+    assert shown[2]["tool_call_id"] == sent
     assert (sent == id_) is same
     assert len(sent) <= 40
     assert id_[:24] not in sent or same
@@ -251,15 +251,15 @@ def test_ids(id_: str, same: bool) -> None:
 
 def test_mistral_wants_the_assistant_behind_a_tool_and_ids_of_nine() -> None:
     """LibreChat-AI/agents#344."""
-    told = messages(
+    shown = messages(
         HI,
         assistant(call("call_1"), call("AbC123xyZ")),
         user(ToolResult(id="call_1"), ToolResult(id="AbC123xyZ"), text("go")),
         model="mistral-large-latest",
     )
-    assert [m["role"] for m in told[2:]] == ["tool", "tool", "assistant", "user"]
-    ids = [each["id"] for each in told[1]["tool_calls"]]
-    assert [told[2]["tool_call_id"], told[3]["tool_call_id"]] == ids
+    assert [m["role"] for m in shown[2:]] == ["tool", "tool", "assistant", "user"]
+    ids = [each["id"] for each in shown[1]["tool_calls"]]
+    assert [shown[2]["tool_call_id"], shown[3]["tool_call_id"]] == ids
     assert ids[1] == "AbC123xyZ"
     assert len(ids[0]) == 9
     assert ids[0].isalnum()
@@ -278,22 +278,22 @@ def test_refusals() -> None:
 # Thinking ----------------------------------------------------------------------------------------
 
 
-def seal(dialect: str, data: str = "{}", model: str = "here") -> Signature:
+def signature_from(dialect: str, data: str = "{}", model: str = "here") -> Signature:
     return Signature(origin=Origin(dialect, model), data=data)
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "shown"),
     [("deepseek-reasoner", "hm"), ("moonshotai/Kimi-K2", "hm"), ("GLM-4.7", "hm"), (OPEN, None)],
 )
-def test_thinking_goes_back_to_those_who_want_it(model: str, told: str | None) -> None:
+def test_thinking_goes_back_to_those_who_want_it(model: str, shown: str | None) -> None:
     turn = assistant(Thinking(text="hm"), call("a"))
-    assert messages(HI, turn, model=model)[1].get("reasoning_content") == told
+    assert messages(HI, turn, model=model)[1].get("reasoning_content") == shown
 
 
 def test_who_wants_thinking_back_refuses_a_call_without() -> None:
     """QuantumNous/new-api#3121: also where another model made the call, and there is none."""
-    foreign = assistant(Thinking(text="hm", signature=seal("anthropic")), call("a"))
+    foreign = assistant(Thinking(text="hm", signature=signature_from("anthropic")), call("a"))
     assert messages(HI, foreign, model="kimi-k2.5")[1]["reasoning_content"] == ""
     assert "reasoning_content" not in messages(HI, foreign)[1]
     assert "reasoning_content" not in messages(HI, assistant(text("ok")), model="kimi-k2.5")[1]
@@ -301,23 +301,28 @@ def test_who_wants_thinking_back_refuses_a_call_without() -> None:
 
 @pytest.mark.parametrize("dialect", ["anthropic", "responses"])
 def test_thinking_of_others_stays_behind(dialect: str) -> None:
-    turn = assistant(Thinking(text="hm", signature=seal(dialect)), text("ok"))
-    told = messages(HI, turn, model="deepseek-reasoner")[1]
-    assert told == {"role": "assistant", "content": "ok"}
+    turn = assistant(Thinking(text="hm", signature=signature_from(dialect)), text("ok"))
+    shown = messages(HI, turn, model="deepseek-reasoner")[1]
+    assert shown == {"role": "assistant", "content": "ok"}
 
 
 def test_details_go_back_to_their_maker_as_they_were() -> None:
     detail = {"type": "reasoning.text", "signature": "s", "index": 0}
-    turn = assistant(Thinking(text="hm", signature=seal("openai", json.dumps(detail))), text("ok"))
+    turn = assistant(
+        Thinking(text="hm", signature=signature_from("openai", json.dumps(detail))), text("ok")
+    )
     assert messages(HI, turn)[1]["reasoning_details"] == [{**detail, "text": "hm"}]
-    for other in (seal("openai", json.dumps(detail), "there"), seal("openai", "spoilt")):
+    for other in (
+        signature_from("openai", json.dumps(detail), "there"),
+        signature_from("openai", "spoilt"),
+    ):
         turn = assistant(Thinking(text="hm", signature=other), text("ok"))
         assert "reasoning_details" not in messages(HI, turn)[1]
 
 
 def test_what_the_assistant_did_not_say_is_named() -> None:
     turn = assistant(
-        Thinking(text="a", signature=seal("anthropic")), Thinking(text="b"), IMAGE, IMAGE
+        Thinking(text="a", signature=signature_from("anthropic")), Thinking(text="b"), IMAGE, IMAGE
     )
     assert write(HI, turn, HI).dropped == [
         "thinking of another model",
@@ -347,20 +352,20 @@ def test_tools() -> None:
         Tool(name="u"),
     ]
     sent = write(tools=tools, parallel=False, tool_choice=ToolChoice())
-    told = json.loads(sent.body)
-    assert [tool["function"] for tool in told["tools"]] == [
+    shown = json.loads(sent.body)
+    assert [tool["function"] for tool in shown["tools"]] == [
         {"name": "w", "description": "d", "parameters": STRICT, "strict": True},
         {"name": "v", "parameters": {"type": "object", "properties": {"x": {}}}},
         {"name": "u", "parameters": OBJECT},
     ]
-    assert told["tool_choice"] == "auto"
-    assert told["parallel_tool_calls"] is False
+    assert shown["tool_choice"] == "auto"
+    assert shown["parallel_tool_calls"] is False
     assert sent.names == {}
 
 
 def test_nothing_about_tools_without_tools() -> None:
-    told = body(tool_choice=ToolChoice(mode="any"), parallel=False)
-    assert not {"tools", "tool_choice", "parallel_tool_calls"} & told.keys()
+    shown = body(tool_choice=ToolChoice(mode="any"), parallel=False)
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & shown.keys()
 
 
 LONG = "mcp__" + "x" * 80
@@ -379,13 +384,13 @@ def test_names_are_mapped_everywhere_and_back() -> None:
         ],
         tool_choice=ToolChoice(mode="one", name=LONG),
     )
-    told = json.loads(sent.body)
-    names = [tool["function"]["name"] for tool in told["tools"]]
+    shown = json.loads(sent.body)
+    names = [tool["function"]["name"] for tool in shown["tools"]]
     assert all(len(name) <= 64 and name.replace("_", "").isalnum() for name in names)
     assert len(set(names)) == 4
     assert names[1] == "ns__go"
-    assert told["tool_choice"] == {"type": "function", "function": {"name": names[0]}}
-    history = [each["function"]["name"] for each in told["messages"][1]["tool_calls"]]
+    assert shown["tool_choice"] == {"type": "function", "function": {"name": names[0]}}
+    history = [each["function"]["name"] for each in shown["messages"][1]["tool_calls"]]
     assert history == names[:2]
     assert sent.names == {
         names[0]: WrittenTool(LONG),
@@ -399,13 +404,13 @@ def test_free_text_is_a_function_to_most() -> None:
     tool = Tool(name="p", kind="custom", description="d", format=format_)
     history = ToolCall(id="a", name="p", arguments='*** "Begin"', custom=True)
     sent = write(HI, assistant(history), tools=[tool], tool_choice=ToolChoice(mode="one", name="p"))
-    told = json.loads(sent.body)
-    function = told["tools"][0]["function"]
+    shown = json.loads(sent.body)
+    function = shown["tools"][0]["function"]
     assert function["parameters"]["required"] == ["input"]
     assert function["description"].startswith("d\n\n")
     assert function["description"].endswith("start: x")
-    assert told["tool_choice"] == {"type": "function", "function": {"name": "p"}}
-    arguments = told["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert shown["tool_choice"] == {"type": "function", "function": {"name": "p"}}
+    arguments = shown["messages"][1]["tool_calls"][0]["function"]["arguments"]
     assert json.loads(arguments) == {"input": '*** "Begin"'}
     assert sent.names == {"p": WrittenTool("p", custom=True)}
 
@@ -414,7 +419,7 @@ def test_free_text_is_native_to_those_who_know_it() -> None:
     format_ = {"type": "grammar", "syntax": "lark", "definition": "start: x"}
     tool = Tool(name="p", kind="custom", format=format_)
     history = ToolCall(id="a", name="p", arguments="raw", custom=True)
-    told = body(
+    shown = body(
         HI,
         assistant(history),
         model="gpt-5",
@@ -422,14 +427,14 @@ def test_free_text_is_native_to_those_who_know_it() -> None:
         tool_choice=ToolChoice(mode="one", name="p"),
     )
     grammar = {"syntax": "lark", "definition": "start: x"}
-    assert told["tools"] == [
+    assert shown["tools"] == [
         {
             "type": "custom",
             "custom": {"name": "p", "format": {"type": "grammar", "grammar": grammar}},
         }
     ]
-    assert told["tool_choice"] == {"type": "custom", "custom": {"name": "p"}}
-    assert told["messages"][1]["tool_calls"] == [
+    assert shown["tool_choice"] == {"type": "custom", "custom": {"name": "p"}}
+    assert shown["messages"][1]["tool_calls"] == [
         {"id": "a", "type": "custom", "custom": {"name": "p", "input": "raw"}}
     ]
 
@@ -438,9 +443,9 @@ def test_a_choice_of_schemas_goes_inside_an_object() -> None:
     """diegosouzapw/OmniRoute#13552, anthropics/claude-code#40075, anomalyco/opencode#35516."""
     either = {"anyOf": [{"type": "object"}, {"type": "string"}]}
     sent = write(HI, assistant(call("a", "w", '"x"')), tools=[Tool(name="w", schema=either)])
-    told = json.loads(sent.body)
-    assert told["tools"][0]["function"]["parameters"]["properties"] == {"value": either}
-    assert told["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"value":"x"}'
+    shown = json.loads(sent.body)
+    assert shown["tools"][0]["function"]["parameters"]["properties"] == {"value": either}
+    assert shown["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"value":"x"}'
     assert sent.wrapped == {"w"}
 
 
@@ -454,7 +459,7 @@ def test_a_schema_without_a_bottom_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "told"),
+    ("choice", "shown"),
     [
         (ToolChoice(), "auto"),
         (ToolChoice(mode="any"), "required"),
@@ -462,22 +467,22 @@ def test_a_schema_without_a_bottom_is_refused() -> None:
         (ToolChoice(mode="one", name="w"), {"type": "function", "function": {"name": "w"}}),
     ],
 )
-def test_choices(choice: ToolChoice, told: Any) -> None:
+def test_choices(choice: ToolChoice, shown: Any) -> None:
     """hivecommons/hive#1643."""
-    assert body(tools=[Tool(name="w")], tool_choice=choice)["tool_choice"] == told
+    assert body(tools=[Tool(name="w")], tool_choice=choice)["tool_choice"] == shown
 
 
 def test_allowed_tools() -> None:
     tools = [Tool(name="w"), Tool(name="v")]
     choice = ToolChoice(mode="any", allowed=("v",))
-    told = body(tools=tools, tool_choice=choice)
-    assert [tool["function"]["name"] for tool in told["tools"]] == ["v"]
-    assert told["tool_choice"] == "required"
-    told = body(tools=tools, tool_choice=choice, model="gpt-5")
-    assert len(told["tools"]) == 2
+    shown = body(tools=tools, tool_choice=choice)
+    assert [tool["function"]["name"] for tool in shown["tools"]] == ["v"]
+    assert shown["tool_choice"] == "required"
+    shown = body(tools=tools, tool_choice=choice, model="gpt-5")
+    assert len(shown["tools"]) == 2
     reference = {"type": "function", "function": {"name": "v"}}
     allowed = {"mode": "required", "tools": [reference]}
-    assert told["tool_choice"] == {"type": "allowed_tools", "allowed_tools": allowed}
+    assert shown["tool_choice"] == {"type": "allowed_tools", "allowed_tools": allowed}
 
 
 def test_hosted_tools_stay_behind() -> None:
@@ -496,9 +501,9 @@ def test_a_choice_among_tools_of_which_some_stay_behind(model: str) -> None:
     """Codex offers several hosted tools: they do not spoil a choice, unless nothing is left."""
     tools = [Tool(name="w"), Tool(name="image_generation", kind="hosted", raw={})]
     both = ToolChoice(mode="any", allowed=("image_generation", "w"))
-    told = body(tools=tools, tool_choice=both, model=model)["tool_choice"]
-    assert told == "required" or [
-        t["function"]["name"] for t in told["allowed_tools"]["tools"]
+    shown = body(tools=tools, tool_choice=both, model=model)["tool_choice"]
+    assert shown == "required" or [
+        t["function"]["name"] for t in shown["allowed_tools"]["tools"]
     ] == ["w"]
     free = ToolChoice(allowed=("image_generation",))
     assert body(tools=tools, tool_choice=free, model=model).get("tool_choice") in (None, "none")
@@ -514,8 +519,8 @@ def test_a_choice_among_tools_of_which_some_stay_behind(model: str) -> None:
 def test_web_search_for_models_made_for_it() -> None:
     place = {"type": "approximate", "city": "Ulm"}
     search = Tool(name="web_search", kind="hosted", raw={"user_location": place, "max_uses": 2})
-    told = body(tools=[search], model="gpt-4o-search-preview")
-    assert told["web_search_options"] == {
+    shown = body(tools=[search], model="gpt-4o-search-preview")
+    assert shown["web_search_options"] == {
         "user_location": {"type": "approximate", "approximate": {"city": "Ulm"}}
     }
 
@@ -534,13 +539,13 @@ def test_refuses_to_force_a_tool_that_is_not_there() -> None:
     [(OPEN, "max_tokens"), ("gpt-4o", "max_completion_tokens"), ("o3", "max_completion_tokens")],
 )
 def test_the_limit_in_one_spelling(model: str, member: str) -> None:
-    told = body(model=model, max_tokens=100)
-    assert {k: v for k, v in told.items() if k.startswith("max")} == {member: 100}
+    shown = body(model=model, max_tokens=100)
+    assert {k: v for k, v in shown.items() if k.startswith("max")} == {member: 100}
 
 
-@pytest.mark.parametrize(("asked", "most", "told"), [(0, None, 1), (100, 64, 64), (10, 64, 10)])
-def test_limits_fit_the_model(asked: int, most: int | None, told: int) -> None:
-    assert body(max_tokens=asked, max_output=most)["max_tokens"] == told
+@pytest.mark.parametrize(("asked", "most", "shown"), [(0, None, 1), (100, 64, 64), (10, 64, 10)])
+def test_limits_fit_the_model(asked: int, most: int | None, shown: int) -> None:
+    assert body(max_tokens=asked, max_output=most)["max_tokens"] == shown
 
 
 SAMPLING: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "top_k": 3}
@@ -565,7 +570,7 @@ def test_sampling(model: str, effort: str | None, kept: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "stops", "told", "local"),
+    ("model", "stops", "shown", "local"),
     [
         (OPEN, ("a",), ["a"], ()),
         (OPEN, ("a", "b", "c", "d"), ["a", "b", "c", "d"], ()),
@@ -574,14 +579,14 @@ def test_sampling(model: str, effort: str | None, kept: set[str]) -> None:
         (OPEN, (), None, ()),
     ],
 )
-def test_stops(model: str, stops: Any, told: Any, local: Any) -> None:
+def test_stops(model: str, stops: Any, shown: Any, local: Any) -> None:
     sent = write(model=model, stop=stops)
-    assert json.loads(sent.body).get("stop") == told
+    assert json.loads(sent.body).get("stop") == shown
     assert sent.stops == local
 
 
 @pytest.mark.parametrize(
-    ("model", "effort", "told"),
+    ("model", "effort", "shown"),
     [
         ("gpt-5", "max", "high"),
         ("gpt-5.2", "xhigh", "xhigh"),
@@ -591,10 +596,10 @@ def test_stops(model: str, stops: Any, told: Any, local: Any) -> None:
         (OPEN, None, None),
     ],
 )
-def test_efforts(model: str, effort: str | None, told: str | None) -> None:
+def test_efforts(model: str, effort: str | None, shown: str | None) -> None:
     """BerriAI/litellm#27074: effort is not dropped on the way, where the model can do it."""
     reasoning = Reasoning(effort=effort) if effort else None
-    assert body(model=model, reasoning=reasoning).get("reasoning_effort") == told
+    assert body(model=model, reasoning=reasoning).get("reasoning_effort") == shown
 
 
 def test_output_formats() -> None:
@@ -648,8 +653,8 @@ def test_what_only_openai_knows() -> None:
         "top_logprobs": 2,
     }
     assert body(**said).keys() == {"model", "messages", "user", "metadata"}
-    told = body(model="gpt-5", **said)
-    assert told.keys() - {"model", "messages"} == {
+    shown = body(model="gpt-5", **said)
+    assert shown.keys() - {"model", "messages"} == {
         "verbosity",
         "service_tier",
         "prompt_cache_key",
@@ -660,15 +665,15 @@ def test_what_only_openai_knows() -> None:
 
 @pytest.mark.parametrize("user_id", ["x" * 65, "ann@example.com"])
 def test_long_ids_and_addresses_are_digested(user_id: str) -> None:
-    told = body(model="gpt-4o", user=user_id, session="y" * 65)
-    assert told["safety_identifier"] == sha256(user_id.encode()).hexdigest()
-    assert told["prompt_cache_key"] == sha256(b"y" * 65).hexdigest()
+    shown = body(model="gpt-4o", user=user_id, session="y" * 65)
+    assert shown["safety_identifier"] == sha256(user_id.encode()).hexdigest()
+    assert shown["prompt_cache_key"] == sha256(b"y" * 65).hexdigest()
 
 
 def test_usage_is_always_asked_of_a_stream() -> None:
-    told = body(stream=True)
-    assert told["stream"] is True
-    assert told["stream_options"] == {"include_usage": True}
+    shown = body(stream=True)
+    assert shown["stream"] is True
+    assert shown["stream_options"] == {"include_usage": True}
     assert not {"stream", "stream_options"} & body().keys()
 
 

@@ -32,7 +32,7 @@ def raw(**fields: Any) -> dict[str, msgspec.Raw]:
 
 
 def caller(**fields: Any) -> Caller:
-    return Caller(model="house/best", id=ID, created=1700000000, fields=raw(**fields))
+    return Caller(model="acme/best", id=ID, created=1700000000, fields=raw(**fields))
 
 
 @pytest.mark.parametrize("prompt", ["Once", ["Once"]])

@@ -62,7 +62,7 @@ def sent(gateway: ScriptedGateway) -> dict[str, Any]:
 
 
 async def compacted(upstream: str) -> tuple[ScriptedGateway, dict[str, Any]]:
-    """A house, and a compaction that it made of a summary."""
+    """A gateway, and a compaction that it made of a summary."""
     scripts = [LACKING] if upstream == "responses" else []
     gateway = house_of(*scripts, says(upstream))
     answer = await post(gateway, upstream, COMPACT)
@@ -105,8 +105,8 @@ async def test_a_summary_where_it_does_not(upstream: str) -> None:
     assert SUMMARY not in answer.text
     assert made["usage"]["input_tokens"] == 30
     assert made["usage"]["total_tokens"] == 50
-    told = json.dumps(sent(gateway))
-    assert told.index("tea?") < told.index("Write down what is needed")
+    actual = json.dumps(sent(gateway))
+    assert actual.index("tea?") < actual.index("Write down what is needed")
     assert sent(gateway).get("tool_choice") in ("none", {"type": "none"}, None)
     exchange = gateway.exchanges[0]
     assert exchange.outcome == "completed"
@@ -157,9 +157,9 @@ async def test_what_was_sealed_here_is_read_everywhere(upstream: str, maker: str
     gateway.upstream.answers = [says(upstream)] * 9
     answer = await post(gateway, upstream, input=[item, {"role": "user", "content": "And now?"}])
     assert answer.status == 200, answer.body
-    told = json.dumps(sent(gateway))
-    assert told.index(SUMMARY) < told.index("And now?")
-    assert item["encrypted_content"] not in told
+    actual = json.dumps(sent(gateway))
+    assert actual.index(SUMMARY) < actual.index("And now?")
+    assert item["encrypted_content"] not in actual
 
 
 @everywhere
@@ -181,10 +181,10 @@ async def test_a_kept_conversation_that_begins_with_one(upstream: str) -> None:
     first = (await post(gateway, upstream, input=given)).json()
     answer = await post(gateway, upstream, input="Sure?", previous_response_id=first["id"])
     assert answer.status == 200, answer.body
-    told = json.dumps(sent(gateway))
-    order = [told.index(word) for word in (SUMMARY, "What?", "Tea.", "Sure?")]
+    actual = json.dumps(sent(gateway))
+    order = [actual.index(word) for word in (SUMMARY, "What?", "Tea.", "Sure?")]
     assert order == sorted(order)
-    assert item["encrypted_content"] not in told
+    assert item["encrypted_content"] not in actual
 
 
 @everywhere
@@ -197,18 +197,18 @@ async def test_a_kept_conversation_can_be_compacted(upstream: str) -> None:
     body = {"model": MODELS[upstream], "previous_response_id": first["id"]}
     answer = await request(gateway.app, "POST", COMPACT, json=body, client=ANN)
     assert answer.status == 200, answer.body
-    told = json.dumps(sent(gateway))
-    assert told.index("Make tea.") < told.index("Tea it is.")
+    actual = json.dumps(sent(gateway))
+    assert actual.index("Make tea.") < actual.index("Tea it is.")
 
 
 @everywhere
 @pytest.mark.parametrize("path", [PATH, COMPACT, f"{PATH}/input_tokens"])
-@pytest.mark.parametrize("how", ["another caller's", "another house's", "altered", "half"])
+@pytest.mark.parametrize("how", ["another caller's", "another gateway's", "altered", "half"])
 async def test_what_does_not_open_is_refused(upstream: str, path: str, how: str) -> None:
     """It is never passed on: no upstream can read it, and as text it would only confuse a model."""
     gateway, item = await compacted("openai")
     sealed = item["encrypted_content"]
-    if how == "another house's":
+    if how == "another gateway's":
         sealed = Seal(bytes(32)).seal("compaction", ANN[0], b"x")
     elif how == "altered":
         sealed = sealed[:-1] + ("A" if sealed[-1] != "A" else "B")

@@ -1,4 +1,4 @@
-"""Items that servers number alike, or not at all, or tell only in part: each comes out once."""
+"""Items that servers number alike, or not at all, or report only in part: each comes out once."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from edge.dialects.conversation import Text, Thinking, ToolCall
 from edge.dialects.events import Reply, fold
 from edge.dialects.openai_responses import UPSTREAM
-from tests.edge.dialects.items import MARKS, STORIES, TOLD, Json, stream_of
+from tests.edge.dialects.items import MARKS, REPORTED, STORIES, Json, stream_of
 
 
 def reply_to(events: list[Json]) -> Reply:
@@ -43,11 +43,11 @@ def _texts_joined(blocks: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("marks", MARKS)
-@pytest.mark.parametrize("told", TOLD)
-def test_items_however_marked_come_out_once(story: str, marks: str, told: str) -> None:
+@pytest.mark.parametrize("reported", REPORTED)
+def test_items_however_marked_come_out_once(story: str, marks: str, reported: str) -> None:
     items = STORIES[story]
-    reply = reply_to(stream_of(story, marks, told))
+    reply = reply_to(stream_of(story, marks, reported))
     assert _texts_joined(reply.blocks) == _texts_joined(expected(items))
-    if told not in WITHOUT_BOUNDS:
+    if reported not in WITHOUT_BOUNDS:
         assert reply.blocks == expected(items)
     assert reply.stop == ("tool_use" if "call" in str(items) else "end")

@@ -7,14 +7,14 @@ import pytest
 
 from edge.dialects.openai_responses.passthrough import ResponsesRelay
 from middlewares import sse
-from tests.edge.dialects.items import MARKS, STORIES, TOLD, Json, finished, stream_of
+from tests.edge.dialects.items import MARKS, REPORTED, STORIES, Json, finished, stream_of
 
 LATE = "nothing but the end"
-DELTAS_ARE_TOLD = ("all", "no text is done", LATE)
+DELTAS_ARE_REPORTED = ("all", "no text is done", LATE)
 """Where texts come in deltas; that of a thought, late, only with the whole item."""
 WITHOUT_BOUNDS = ("items never done", "only texts", "only deltas")
 WITHOUT_MARKS = ("one id for all, all at place 0",)
-"""Where nobody can know which item is meant: only the finished answer is sure."""
+"""Cases in which an item is ambiguous: only the finished answer decides."""
 
 
 def passed(events: list[Json]) -> list[Json]:
@@ -71,20 +71,20 @@ def client_of(events: list[Json]) -> Client:
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("marks", MARKS)
-@pytest.mark.parametrize("told", TOLD)
-def test_items_however_marked_are_found_once(story: str, marks: str, told: str) -> None:
+@pytest.mark.parametrize("reported", REPORTED)
+def test_items_however_marked_are_found_once(story: str, marks: str, reported: str) -> None:
     items = STORIES[story]
     expected = [(kind, "".join(pieces)) for kind, *pieces in items]
-    events = passed(stream_of(story, marks, told))
+    events = passed(stream_of(story, marks, reported))
     output = events[-1]["response"]["output"]
     assert [(item["type"], text_of(item)) for item in output] == expected
-    if told in WITHOUT_BOUNDS or (marks in WITHOUT_MARKS and told != "all"):
+    if reported in WITHOUT_BOUNDS or (marks in WITHOUT_MARKS and reported != "all"):
         return
     client = client_of(events)
     found = [client.done[place] for place in sorted(client.done)]
     assert sorted((item["type"], text_of(item)) for item in found) == sorted(expected)
-    if told in DELTAS_ARE_TOLD:
-        texts = [text for kind, text in expected if kind != "reasoning" or told != LATE]
+    if reported in DELTAS_ARE_REPORTED:
+        texts = [text for kind, text in expected if kind != "reasoning" or reported != LATE]
         assert sorted(client.texts.values()) == sorted(texts)
         assert [client.items[place]["type"] for place in sorted(client.items)] == [
             client.done[place]["type"] for place in sorted(client.done)
@@ -103,8 +103,8 @@ def test_an_end_without_items_gets_those_that_were_told() -> None:
     outputs: tuple[Any, ...] = ([], None)
     for output in outputs:
         end: dict[str, Any] = {**events[-1]["response"], "output": output}
-        told = passed([*events[:-1], {"type": "response.completed", "response": end}])
-        assert told[-1]["response"]["output"] == whole
+        reported = passed([*events[:-1], {"type": "response.completed", "response": end}])
+        assert reported[-1]["response"]["output"] == whole
 
 
 def test_numbers_of_events_go_on_behind_what_is_added() -> None:
@@ -112,6 +112,6 @@ def test_numbers_of_events_go_on_behind_what_is_added() -> None:
     numbered = [{**event, "sequence_number": at} for at, event in enumerate(events)]
     del numbered[1]
     numbered[-1]["sequence_number"] = 1
-    told = passed(numbered)
-    assert [event["sequence_number"] for event in told] == list(range(len(told)))
-    assert told[-2]["item"] == finished(1, *STORIES["text and call"][1])
+    reported = passed(numbered)
+    assert [event["sequence_number"] for event in reported] == list(range(len(reported)))
+    assert reported[-2]["item"] == finished(1, *STORIES["text and call"][1])

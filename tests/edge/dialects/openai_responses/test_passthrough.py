@@ -207,14 +207,14 @@ def test_nothing_follows_the_end() -> None:
     )
 
 
-@pytest.mark.parametrize("told", range(2, 24))
-def test_a_cut_stream_ends_with_its_failure(told: int) -> None:
+@pytest.mark.parametrize("actual", range(2, 24))
+def test_a_cut_stream_ends_with_its_failure(actual: int) -> None:
     """Numbers go on (Soju06/codex-lb#1479, Wei-Shaw/sub2api#7129, BerriAI/litellm#28899), and the
     end is a failure (router-for-me/CLIProxyAPI#3055, openai/codex#41340).
     """
     events = list(sse.split(STREAM))
-    assert told < len(events)
-    for chunks in ([b"".join(events[:told])], events[:told]):
+    assert actual < len(events)
+    for chunks in ([b"".join(events[:actual])], events[:actual]):
         result = run(chunks)
         assert result.broke == "upstream_error"
         check_stream("responses", result.out, error=True)
@@ -230,9 +230,9 @@ def test_a_stream_may_fail_before_its_first_event() -> None:
     error, failed = parsed(relay.encode_failure(CONTENT))
     assert (error["type"], error["sequence_number"]) == ("error", 0)
     assert (failed["type"], failed["sequence_number"]) == ("response.failed", 1)
-    told = check("response", failed["response"])
-    assert (told["status"], told["model"], told["store"]) == ("failed", "ours", True)
-    assert told["error"]["code"] == "upstream_error"
+    actual = check("response", failed["response"])
+    assert (actual["status"], actual["model"], actual["store"]) == ("failed", "ours", True)
+    assert actual["error"]["code"] == "upstream_error"
 
 
 def test_the_upstreams_own_failure_is_told_in_our_words() -> None:
@@ -315,8 +315,8 @@ def test_whole_answers_that_are_none(body: bytes, kind: str) -> None:
 
 
 def response_event(kind: str, **members: Any) -> bytes:
-    told = {"type": f"response.{kind}", "response": {**response(kind, []), **members}}
-    return stream_of([told], named=True)
+    actual = {"type": f"response.{kind}", "response": {**response(kind, []), **members}}
+    return stream_of([actual], named=True)
 
 
 BEGUN, ENDED = (
@@ -400,12 +400,12 @@ def test_an_interrupted_answer_breaks() -> None:
 
 def test_a_response_without_output_is_no_answer() -> None:
     for output in ({"output": None}, {}):
-        told = {**response("completed", [])}
-        del told["output"]
-        told |= output
+        actual = {**response("completed", [])}
+        del actual["output"]
+        actual |= output
         with pytest.raises(UpstreamError):
-            finish_body(json.dumps(told).encode(), "ours")
-        end = stream_of([{"type": "response.completed", "response": told}], named=True)
+            finish_body(json.dumps(actual).encode(), "ours")
+        end = stream_of([{"type": "response.completed", "response": actual}], named=True)
         assert run([BEGUN + end]).broke == "upstream_error"
 
 
@@ -425,8 +425,8 @@ def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
     assert [event["sequence_number"] for event in parsed(result.out)] == [
         event["sequence_number"] for event in parsed(run([STREAM]).out)
     ]
-    told = {**response("completed", []), "usage": "free", "service_tier": 5}
-    assert json.loads(finish_body(json.dumps(told).encode(), "ours")[0])["usage"] == "free"
+    actual = {**response("completed", []), "usage": "free", "service_tier": 5}
+    assert json.loads(finish_body(json.dumps(actual).encode(), "ours")[0])["usage"] == "free"
 
 
 NAMING = {
@@ -441,12 +441,12 @@ NAMING = {
 }
 
 
-def named(told: dict[str, Any]) -> None:
-    assert (told["model"], told["service_tier"], told["novel"]) == ("ours", "flex", 1)
-    assert "theirs" not in json.dumps(told).replace(told["id"], "")
-    assert "cost" not in told["usage"]
-    assert told["system_fingerprint"] is None
-    assert (told["tools"], told["metadata"]) == (NAMING["tools"], NAMING["metadata"])
+def named(actual: dict[str, Any]) -> None:
+    assert (actual["model"], actual["service_tier"], actual["novel"]) == ("ours", "flex", 1)
+    assert "theirs" not in json.dumps(actual).replace(actual["id"], "")
+    assert "cost" not in actual["usage"]
+    assert actual["system_fingerprint"] is None
+    assert (actual["tools"], actual["metadata"]) == (NAMING["tools"], NAMING["metadata"])
 
 
 def test_what_names_the_vendor_does_not_leave() -> None:
@@ -464,14 +464,14 @@ def test_what_names_the_vendor_does_not_leave() -> None:
     ]
     for chunks in cuts(stream_of(events, named=True)):
         result = run(chunks)
-        told = parsed(result.out)
-        named(told[0]["response"])
-        named(told[-1]["response"])
+        actual = parsed(result.out)
+        named(actual[0]["response"])
+        named(actual[-1]["response"])
         named(json.loads(result.relay.answer))
         ours = {"id": "i", "type": "image_generation_call", "model": "ours"}
-        assert told[1]["item"] == told[3]["item"] == told[-1]["response"]["output"][0] == ours
-        assert told[2]["model"] == "ours"
-        assert "provider" not in told[-1]
+        assert actual[1]["item"] == actual[3]["item"] == actual[-1]["response"]["output"][0] == ours
+        assert actual[2]["model"] == "ours"
+        assert "provider" not in actual[-1]
     body, _ = finish_body(json.dumps({**response("completed", []), **NAMING}).encode(), "ours")
     named(json.loads(body))
 

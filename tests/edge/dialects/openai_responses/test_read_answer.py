@@ -242,12 +242,12 @@ def test_arguments_are_never_lost(events: list[Json]) -> None:
     assert found == ToolCall(id="call_0", name="w", arguments='{"a":1}')
 
 
-@pytest.mark.parametrize("told", [1, 2, 3, 4, 5, 6])
-def test_text_is_never_lost(told: int) -> None:
+@pytest.mark.parametrize("actual", [1, 2, 3, 4, 5, 6])
+def test_text_is_never_lost(actual: int) -> None:
     events = [*message(0, "Hel", text="Hello")]
     output = [events[-1]["item"]]
     done = ev("completed", response=response(output=output))
-    some = [CREATED, *events[:told], done]
+    some = [CREATED, *events[:actual], done]
     assert fold(run(some)).blocks == [Text(text="Hello")]
     assert fold(run([CREATED, events[-1], done])).blocks == [Text(text="Hello")]
     assert fold(run([done])).blocks == [Text(text="Hello")]
@@ -413,7 +413,7 @@ def test_incomplete_is_an_end_too(details: Json | None, reason: str) -> None:
     ],
 )
 def test_failures(event: Json, kind: str) -> None:
-    """Overload comes inside a 200 and is told by its code: openai/codex#43337."""
+    """Overload comes inside a 200 and is classified by its code: openai/codex#43337."""
     reader = ResponsesReader()
     out = reader.decode(b"".join(map(sse, [CREATED, *list(message(0, "Hel"))[:3], event])))
     assert isinstance(out[-1], Failed)
@@ -429,10 +429,10 @@ def test_what_a_failure_cost_is_counted() -> None:
     assert run([CREATED, failed])[1] == Counted(COUNTED)
 
 
-@pytest.mark.parametrize("told", range(1, 8))
-def test_an_end_without_a_terminal_event_is_a_failure(told: int) -> None:
+@pytest.mark.parametrize("actual", range(1, 8))
+def test_an_end_without_a_terminal_event_is_a_failure(actual: int) -> None:
     """router-for-me/CLIProxyAPI#3055, openai/codex#41340."""
-    found = run([CREATED, *message(0, "Hel", "lo")][:told])
+    found = run([CREATED, *message(0, "Hel", "lo")][:actual])
     assert isinstance(found[-1], Failed)
     assert found[-1].kind == "upstream_error"
 
@@ -635,5 +635,5 @@ BEHIND_ITS_END = [next(call(0)), *message(1, "Hello"), list(message(1, "x"))[2]]
 @example([*BEHIND_ITS_END, *list(call(0))[1:], COMPLETED], 1)
 @given(st.lists(st.sampled_from(STORY), max_size=20), st.integers(1, 5))
 def test_no_order_of_events_leads_out_of_the_grammar(events: list[Json], size: int) -> None:
-    """Lost, doubled and out of order: what comes out can still be told to any caller."""
+    """Lost, doubled and out of order: the events can still be encoded for any caller."""
     check_events(run(events, size=size))

@@ -82,9 +82,9 @@ def test_the_whole_lifecycle() -> None:
     BerriAI/litellm#28899.
     """
     stream = b"".join(writer_.encode([event]) for writer_ in [writer()] for event in EVENTS)
-    told = check_stream("responses", stream)
-    assert told.thinking == "Hm."
-    assert told.text == "Ok ä"
+    actual = check_stream("responses", stream)
+    assert actual.thinking == "Hm."
+    assert actual.text == "Ok ä"
     assert kinds(stream) == [
         "created",
         "in_progress",
@@ -160,9 +160,9 @@ def test_the_whole_answer_is_the_end_of_its_stream() -> None:
     streamed, whole = writer(), writer()
     streamed.encode(EVENTS)
     assert whole.encode_body(fold(EVENTS)) == streamed.answer == whole.answer
-    told = summary("responses", streamed.answer)
-    assert told.stop == "tools"
-    assert told.usage == {
+    actual = summary("responses", streamed.answer)
+    assert actual.stop == "tools"
+    assert actual.usage == {
         "input": 36,
         "cache_read": 64,
         "cache_write": 2,
@@ -452,8 +452,8 @@ def test_no_text_is_lost_or_changed(found: list[list[Event]], stop: Stop) -> Non
         events += block
     events.append(Stopped(stop, usage=USAGE))
     written = writer()
-    told = check_stream("responses", written.encode(events))
+    actual = check_stream("responses", written.encode(events))
     reply = fold(events)
     said = "".join(event.text for event in events if isinstance(event, TextDelta))
-    assert told.text == said
-    assert told == summary("responses", writer().encode_body(reply))
+    assert actual.text == said
+    assert actual == summary("responses", writer().encode_body(reply))

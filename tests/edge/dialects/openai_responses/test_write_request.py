@@ -531,8 +531,8 @@ def test_who_asks() -> None:
 def test_a_choice_among_tools_of_which_some_stay_behind() -> None:
     tools = [Tool(name="f"), Tool(name="image_generation", kind="hosted", raw={})]
     both = ToolChoice(mode="any", allowed=("image_generation", "f"))
-    told = body(said(tools=tools, tool_choice=both))["tool_choice"]
-    assert told["tools"] == [{"type": "function", "name": "f"}]
+    actual = body(said(tools=tools, tool_choice=both))["tool_choice"]
+    assert actual["tools"] == [{"type": "function", "name": "f"}]
     free = ToolChoice(allowed=("image_generation",))
     assert body(said(tools=tools, tool_choice=free))["tool_choice"] == "none"
     for offered, choice in (

@@ -25,7 +25,7 @@ def test_unpaid_bill_as_429_is_unavailable(message: str, detail: dict[str, Any])
     assert "quota" not in said(problem, "openai").lower()
 
 
-# What the operator has to put right, told as 400
+# What the operator has to correct, reported as 400
 
 OPERATORS: list[Any] = [
     # the key
@@ -155,7 +155,7 @@ def test_refusal_of_the_callers_own_request_stays_400(body: Any) -> None:
     assert refuse(400, raw=json.dumps(body).encode()).kind == "invalid_request"
 
 
-# Rates told by another status
+# Rate limits with another status
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ def test_retry_after_of_any_garbage_is_harmless(value: bytes) -> None:
 def test_the_wait_is_told_and_is_there_even_when_the_upstream_gave_none(
     status: int, kind: str
 ) -> None:
-    told = refuse(status, "x", headers=[(b"retry-after", b"17")])
-    assert (told.kind, told.retry_after) == (kind, 17)
+    actual = refuse(status, "x", headers=[(b"retry-after", b"17")])
+    assert (actual.kind, actual.retry_after) == (kind, 17)
     assert refuse(status, "x").retry_after == 1
     if status == 429:
-        assert "try again in 17s" in said(told, "openai")
+        assert "try again in 17s" in said(actual, "openai")
 
 
 @pytest.mark.parametrize(
