@@ -55,7 +55,7 @@ class ConversationAffinity(Protocol):
 
 
 class StoredAffinity:
-    """`ConversationAffinity` by what `store` knows. Whoever makes it starts and closes `store`."""
+    """`ConversationAffinity` over a store, which the owner starts and closes."""
 
     __slots__ = ("_store",)
 

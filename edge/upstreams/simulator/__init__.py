@@ -1,9 +1,9 @@
-"""A deterministic OpenAI and Anthropic provider, for tests, benches and demos.
+"""Deterministic OpenAI and Anthropic provider for tests, benchmarks and demos.
 
-It speaks Chat Completions, Messages and Responses. One behaviour with three ways in: `answer`
-turns a request into a head and timed steps without I/O; `SimulatorUpstream` stands behind the
-upstream seam in this process; `SimulatorServer` speaks HTTP. How a request asks for speed, shape
-and faults is told in `controls`.
+It speaks Chat Completions, Messages and Responses. One behaviour has three entry points: `answer`
+turns a request into a head and timed steps without I/O; `SimulatorUpstream` is an `Upstream` in
+this process; `SimulatorServer` speaks HTTP. `controls` documents how a request selects speed, shape
+and faults.
 
     POST /v1/chat/completions   POST /v1/messages   POST /v1/messages/count_tokens
     POST /v1/responses          POST /v1/responses/compact   POST /v1/responses/input_tokens
@@ -11,18 +11,18 @@ and faults is told in `controls`.
     POST to any other endpoint of `edge.endpoints` that is a plain JSON object
     GET /stats                  (server only) counters and hang-ups, see `stats`
 
-    controls    what a caller may ask for
-    prompt      what a request says, in one form for all dialects
+    controls    options of a request
+    prompt      a request in one form for all dialects
     read_chat, read_messages, read_responses    request -> Prompt; conversation: its input items
-    turns       what messages say and weigh; script: where directives stand in them
+    turns       text and tokens of messages; directives: the directives in them
     reply       Prompt -> Reply, in tokens
-    strictness  what the vendors would refuse
+    strictness  rules by which vendors refuse requests
     chat, messages, responses, response_items, embeddings, objects, models   the bytes of each
     answer      bytes -> timed steps, and the faults in them
     behaviour   the endpoints together
-    reported    what an answer that broke off has told of its usage
-    upstream    the way to reach it in this process
-    server      the way over HTTP: connection, wire, wheel, stats; command
+    reported    usage reported by an answer that broke off
+    upstream    entry point in this process
+    server      entry point over HTTP: connection, wire, timer_wheel, stats; command
 """
 
 from .answer import SimulatedAnswer, Step

@@ -1,4 +1,4 @@
-"""An answer on the way to the wire: head, timed steps, ending; and the faults in it. No I/O.
+"""Build an answer as head, timed steps and ending, with its faults. No I/O.
 
 Theory of operation. An answer is a head and *steps*, each a time and the bytes written then, and
 an ending: `whole`, `cut` (the connection breaks) or `silent` (nothing more until the client hangs
@@ -21,7 +21,7 @@ Step = tuple[float, bytes]
 Ending = Literal["whole", "cut", "silent"]
 
 HELD = 1e6
-"""Seconds, longer than any server runs: what is due so late waits for a release."""
+"""Seconds beyond the lifetime of any server: such a step waits for a release."""
 _PING_GAP = 0.02
 _PART_GAP = 0.002
 JSON = b"application/json"
@@ -29,24 +29,24 @@ EVENTS = b"text/event-stream; charset=utf-8"
 _BREAKING = frozenset(
     ("html", "empty", "garbage", "overlong", "error-event", "cut", "end", "stall")
 )
-"""Faults of answers that are not whole."""
+"""Faults that make an answer incomplete."""
 _HTML = (
     b"<!DOCTYPE html><html><head><title>502</title></head>"
     b"<body><h1>Bad gateway</h1><p>SimProvider sim-gpu-17.internal.example</p></body></html>"
 )
 _LONG = b"data: ".ljust(1 << 20, b"0")
 _LONGER = 17
-"""Pieces of one event, a MiB each: more than any client should keep."""
+"""Pieces of one event, 1 MiB each: more than any client should buffer."""
 
 
 class SimulatedAnswer(msgspec.Struct, frozen=True):
-    """What to write, and when.
+    """An answer: what to write, and when.
 
     length: of the whole body, or None for a stream of unknown length. When the ending is not
         `whole`, the steps hold less than `length`.
     head_at: when the response head leaves.
-    used: what it takes to make it; None for what tells no usage, or does not come to its end.
-    model: that was asked for; "" where none was.
+    used: its usage; None if it reports none or is incomplete.
+    model: the requested model, or "".
     """
 
     status: int

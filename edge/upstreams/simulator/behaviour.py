@@ -1,7 +1,7 @@
-"""From a request to an `SimulatedAnswer`: the provider's endpoints, without I/O.
+"""The provider's endpoints: turn a request into a `SimulatedAnswer`. No I/O.
 
-The tail of the path decides, so a base URL with or without `/v1` both work. Everything is derived
-from the request: the same request is answered with the same bytes.
+The end of the path selects the endpoint, so base URLs with and without `/v1` work. An answer is
+derived from its request alone: equal requests get equal bytes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,9 +32,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SimulatorRequest(msgspec.Struct, frozen=True):
-    """A request as the endpoints see it. `identity`: a digest of it, in hexadecimal.
+    """A request to the provider. identity: its digest in hexadecimal.
 
-    version, betas: what its headers say of the Anthropic API.
+    version, betas: of the Anthropic API, from its headers.
     """
 
     path: str
@@ -56,7 +56,7 @@ def answer(
     body: bytes,
     defaults: Controls,
 ) -> SimulatedAnswer:
-    """The answer to one request. Never raises: what is wrong with a request is answered."""
+    """The answer to one request. Never raises: an invalid request gets an error answer."""
     path = target.partition(b"?")[0].decode("latin-1").rstrip("/")
     given = dict(headers)
     dialect: Dialect = "openai"
@@ -104,7 +104,7 @@ def _controlled(request: SimulatorRequest, words: str) -> SimulatorRequest:
 
 
 def _directed(request: SimulatorRequest, words: str) -> SimulatorRequest:
-    """By the directive of the prompt, which is the last word; less faults that others have."""
+    """Apply the directive of the prompt, and drop the faults outside of their `share`."""
     request = _controlled(request, words)
     if int(request.identity[:8], 16) % 100 < request.controls.share:
         return request
@@ -113,7 +113,7 @@ def _directed(request: SimulatorRequest, words: str) -> SimulatorRequest:
 
 
 def _refused(request: SimulatorRequest, tokens: int = 0) -> SimulatedAnswer | None:
-    """The error answer that the faults ask for, if they do."""
+    """The error answer selected by the faults, or None."""
     controls = request.controls
     slow = Controls(
         fault={name: n for name, n in controls.fault.items() if name.startswith("slow-")}
@@ -261,7 +261,7 @@ _COUNTS: Mapping[DialectName, Handler] = {"anthropic": _count_tokens, "responses
 
 
 def handlers_by_tail(endpoints: Iterable[Endpoint]) -> dict[str, Handler]:
-    """What answers by the end of a path. Raises LookupError for an endpoint that nothing does."""
+    """Handlers by the end of the path. Raises LookupError for an endpoint without a handler."""
     table = {}
     for row in endpoints:
         if row.upstream_path and row.dialect is not None:

@@ -1,4 +1,4 @@
-"""One client of the server: requests in, answers out, one after the other."""
+"""One client connection of the server: answers its requests in order."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ _HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host")
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Bytes a request may have in headers and body; answers kept, by count and by bytes."""
+    """Limits of a server: bytes of headers and body; cached answers by count and bytes."""
 
     headers: int = 64 << 10
     body: int = 32 << 20
@@ -30,7 +30,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class ConnectionServer(Protocol):
-    """What a connection needs of its server."""
+    """The server as its connections see it."""
 
     bounds: Bounds
     stats: Stats
@@ -41,7 +41,7 @@ class ConnectionServer(Protocol):
 
 
 class SimulatedConnection(asyncio.Protocol):
-    """One client. At most one answer is under way; further requests wait their turn."""
+    """One client connection. One answer is written at a time; further requests are queued."""
 
     def __init__(self, server: ConnectionServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -93,7 +93,7 @@ class SimulatedConnection(asyncio.Protocol):
         self._queue.clear()
 
     def data_received(self, data: bytes) -> None:
-        # The parser holds no bound on a request line or header line that never ends.
+        # The parser does not limit the length of a request line or header line.
         self._header_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -118,7 +118,7 @@ class SimulatedConnection(asyncio.Protocol):
             self._schedule(self.due(self._loop.time()))
 
     def abort(self) -> None:
-        """Break the connection; not a hang-up of the client's."""
+        """Close the connection without counting a hang-up of the client."""
         if self._wire is not None:
             if self._next_call:
                 self._server.wheel.remove(self, self._next_call)
@@ -127,7 +127,7 @@ class SimulatedConnection(asyncio.Protocol):
         self._transport.abort()
 
     def release(self) -> None:
-        """Go on with an answer that is held."""
+        """Continue a held answer."""
         wire = self._wire
         at = self._written
         if wire is None or self._over or at == len(wire.times) or wire.times[at] < HELD:
@@ -203,7 +203,7 @@ class SimulatedConnection(asyncio.Protocol):
             self._server.wheel.add(self, when)
 
     def due(self, now: float) -> float:
-        """Write what is due; the loop time of the next write, 0 when there is none to wait for."""
+        """Write what is due; returns the loop time of the next write, 0 if there is none."""
         self._next_call = 0.0
         wire = self._wire
         if wire is None or self._over:
@@ -246,7 +246,7 @@ class SimulatedConnection(asyncio.Protocol):
         self._server.stats.streams -= wire.streams
 
     def _refuse(self, status: int) -> None:
-        """Say why and close; a client whose answer is under way is just closed."""
+        """Send an error status and close; close at once while an answer is being written."""
         if self._over:
             return
         self._over = True

@@ -1,8 +1,8 @@
-"""What a caller may ask of the simulator: speed, shape and faults.
+"""Controls of the simulator: speed, shape and faults of an answer.
 
-Controls are words `key=value`. They come, later ones winning, from the defaults of a server, from
-a request header `x-sim: tokens=50 rate=50`, and from a directive in the text of the last user
-message, `[[sim tokens=50 fault=cut:5]]`, which survives every SDK and gateway on the way.
+Controls are words `key=value`. They come from the defaults of a server, from a request header
+`x-sim: tokens=50 rate=50`, and from a directive in the text of the last user message,
+`[[sim tokens=50 fault=cut:5]]`, which every SDK and gateway passes on. Later ones take precedence.
 
     tokens=N        text tokens of the answer; without it, an echo and a sentence. 0: no text
     rate=R          tokens per second; 0 sends all at once. An unstreamed answer takes as long
@@ -80,7 +80,7 @@ FAULTS: Mapping[str, float | None] = {
     "split-utf8": 0,
     "byte-by-byte": 0,
 }
-"""Fault names and the number each has when the request gives none; None: it must give one."""
+"""Fault names and default numbers; None: the number is required."""
 
 MAX_TOKENS = 100_000
 
@@ -88,7 +88,7 @@ _DIRECTIVE = re.compile(r"\[\[sim\b([^\]]*)\]\]")
 
 
 class Controls(msgspec.Struct, frozen=True):
-    """The controls of one request; the module's docstring says what they mean."""
+    """The controls of one request, documented in the module's docstring."""
 
     tokens: int | None = None
     rate: float = 0.0
@@ -109,7 +109,7 @@ class Controls(msgspec.Struct, frozen=True):
     def with_words(self, text: str) -> "Controls":
         """These controls, changed by the words of `text`.
 
-        Raises ValueError that names every word that is no control.
+        Raises ValueError that names every unknown control.
         """
         values: dict[str, str] = {}
         unknown: list[str] = []
@@ -153,7 +153,7 @@ def take_directive(text: str) -> tuple[str, str]:
 
 
 def has_calls(text: str) -> bool:
-    """Whether a directive in `text` tells a tool script."""
+    """Whether a directive in `text` contains a tool script."""
     return any(
         word.startswith("call=") for found in _DIRECTIVE.findall(text) for word in found.split()
     )

@@ -1,4 +1,4 @@
-"""The input items of a Responses request, as messages; refuses what OpenAI refuses about them."""
+"""Read the input items of a Responses request as messages, with OpenAI's checks."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
@@ -21,27 +21,27 @@ _RESULTS = {
 _ENCRYPTED = {"reasoning", "compaction", "compaction_summary"}
 _KNOWN = {"message", "additional_tools", "item_reference", *_CALLS, *_RESULTS, *_ENCRYPTED}
 _HOSTED = ("_call", "_call_output", "_output", "mcp_list_tools", "mcp_approval_request")
-"""How the types of items end that belong to tools of the vendor; they are passed over."""
+"""Suffixes of item types of hosted tools, which are ignored."""
 
 
 def encrypt_content(text: str) -> str:
-    """`text` as `encrypted_content` that only this simulator takes back."""
+    """`text` as `encrypted_content`, which only this simulator accepts."""
     data = text.encode()
     digest = blake2b(_VERSION + data, digest_size=_DIGEST).digest()
     return urlsafe_b64encode(_VERSION + digest + data).decode()
 
 
 def decrypt_content(sealed: str) -> str:
-    """The text in what `seal` made. Raises ValueError for anything else."""
+    """The text in a result of `encrypt_content`. Raises ValueError for anything else."""
     data = urlsafe_b64decode(sealed.encode())
     text = data[len(_VERSION) + _DIGEST :].decode()
     if encrypt_content(text) != sealed:
-        raise ValueError("not sealed here")
+        raise ValueError("encrypted_content is not from this simulator")
     return text
 
 
 def read_items(given: str | list[Any]) -> list[Message]:
-    """The input as messages, with what the model did in a row as one. Raises Rejected."""
+    """The input as messages. Raises PromptRejected."""
     if isinstance(given, str):
         return [Message("user", given)]
     messages: list[Message] = []
@@ -122,7 +122,7 @@ def _message(item: dict[str, Any], where: str) -> Message:
 
 
 def _encrypted_message(item: dict[str, Any], where: str) -> Message:
-    """Its own text is not looked at: what the model reads is what was sealed."""
+    """The item as the model reads it: its encrypted content, not its visible text."""
     sealed = item.get("encrypted_content")
     if sealed is None and item["type"] == "reasoning":
         return Message("assistant", _dicts(item.get("summary")))

@@ -1,9 +1,9 @@
-"""Where in a conversation the directives stand, and how far a tool script has come.
+"""Find the directives of a conversation, and the progress of a tool script.
 
-Theory of operation. The last user message that has text tells the directive. A tool script is
-told once and holds for the turns after it, so that it is looked for in all user messages, the
-newest first: coding clients put text of their own behind the user's. The tool results behind that
-message count the steps that are done. An assistant turn without a call behind it ends the script.
+Theory of operation. The last user message with text contains the directive. A tool script is given
+once and applies to the following turns, so it is searched in all user messages, the newest first:
+coding clients append their own text to the user's. The tool results after that message are the
+steps done. A later assistant turn without a call ends the script.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ from .turns import Message, text_of
 
 
 class Directives(msgspec.Struct, frozen=True):
-    """text: of the last user message that has any, without `directive`, the words that hold now.
+    """The directives that apply to the next answer.
 
-    results: texts of the tool results since the script was told, or of all when the conversation
-    tells none. over: the script has been answered with text.
+    text: of the last user message that has any, without directives. directive: their words.
+    results: texts of the tool results since the script, or of all without one. over: whether the
+    script has ended.
     """
 
     text: str
@@ -28,7 +29,7 @@ class Directives(msgspec.Struct, frozen=True):
 
 
 def directives_of(messages: Sequence[Message]) -> Directives:
-    """What the conversation tells."""
+    """The directives of a conversation."""
     last = _last_user(messages)
     text, words = take_directive(text_of(messages[last].content)) if last >= 0 else ("", "")
     start = _last_user(messages, scripted=True)
@@ -51,7 +52,7 @@ def _last_user(messages: Sequence[Message], *, scripted: bool = False) -> int:
 
 
 def _answered(messages: Sequence[Message]) -> bool:
-    """Whether a turn of the assistant is over that called nothing."""
+    """Whether an assistant turn without a call has ended."""
     spoke = called = False
     for message in messages:
         if message.role == "assistant":

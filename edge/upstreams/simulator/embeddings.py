@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: unit vectors derived from the text alone."""
+"""POST /v1/embeddings: unit vectors derived from the text."""
 
 import math
 from array import array
@@ -24,7 +24,7 @@ class _Body(msgspec.Struct):
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True):
-    """What to embed: one bytes value for each input, in order."""
+    """A request for embeddings. inputs: one bytes value per input, in order."""
 
     model: str
     inputs: tuple[bytes, ...]
@@ -39,7 +39,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read(body: bytes) -> EmbeddingsRequest:
-    """Raises Rejected. A directive may stand in any input text."""
+    """Read a body. A directive may be in any input text. Raises PromptRejected."""
     try:
         asked = _decode(body)
     except UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/ID. Any other model name is answered as well as these."""
+"""GET /v1/models and /v1/models/ID. Every other model name works too."""
 
 from typing import Any
 from urllib.parse import unquote

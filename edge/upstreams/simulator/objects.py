@@ -13,7 +13,7 @@ from .tokens import count
 
 
 class ObjectRequest(msgspec.Struct, frozen=True):
-    """A request. received: its members but `model`. directive: those in any of its texts."""
+    """A request. received: its members without `model`. directive: those of all its texts."""
 
     model: str
     received: dict[str, Any]
@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read(body: bytes) -> ObjectRequest:
-    """Raises Rejected."""
+    """Read a body. Raises PromptRejected."""
     try:
         members = _decode(body)
     except UNREADABLE as error:

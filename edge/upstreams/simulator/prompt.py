@@ -1,4 +1,4 @@
-"""What the simulator reads from a request, in one form for all dialects."""
+"""A request to the simulator in one form for all dialects."""
 
 import re
 from base64 import b64encode
@@ -11,7 +11,7 @@ Dialect = Literal["openai", "anthropic", "responses"]
 
 
 class PromptRejected(Exception):
-    """The request is answered with an error: status, public message, path of the field, code."""
+    """An invalid request, answered with status, message, path of the field and code."""
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None
@@ -36,9 +36,9 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """A request for an answer.
 
     text: of the last user message that has any, without its directives.
-    directive: the words of the directives that hold for this request.
+    directive: the words of the directives that apply to this request.
     results: texts of the tool results that the request ends with.
-    since: texts of all tool results since a tool script was told; over: it has been played.
+    since: texts of all tool results since a tool script. over: whether the script has ended.
     choice: `auto`, `none`, `any`, or `only`, when `tools` holds just the one to be called.
     limit: most tokens of the answer. thinks, shows: whether to think, and to show it.
     schema: of a structured answer. tokens: of the prompt, of which `cached` and `written`.
@@ -75,18 +75,18 @@ _PATH = re.compile(r" - at `\$\.?(.*)`")
 
 
 def rejected(error: Exception) -> PromptRejected:
-    """A 400 for a body that is not JSON or does not fit."""
+    """A 400 for a body that is not JSON or has a wrong type."""
     path = _PATH.search(str(error))
     return PromptRejected(400, _PATH.sub("", str(error)), path[1] or None if path else None)
 
 
 def automatic_cache(tokens: int, before: int) -> int:
-    """How many tokens OpenAI reads from its cache, of the `before` that may be there."""
+    """Tokens that OpenAI reads from its cache, if `before` were sent earlier."""
     return before // _CACHE_STEP * _CACHE_STEP if tokens >= _CACHEABLE else 0
 
 
 def sign(thinking: str) -> str:
-    """The signature of a thinking block. A block sent back with another one is refused."""
+    """The signature of a thinking block, which must be sent back unchanged."""
     return b64encode(b"sim\x01" + blake2b(thinking.encode(), digest_size=62).digest()).decode()
 
 

@@ -1,4 +1,4 @@
-"""A request of Chat Completions, as a `Prompt`."""
+"""Read a Chat Completions request as a `Prompt`."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ _decode_chat = msgspec.json.Decoder(_Chat, float_hook=number).decode
 
 
 def read_chat(body: bytes) -> Prompt:
-    """A body of POST /v1/chat/completions. Raises Rejected."""
+    """A body of POST /v1/chat/completions. Raises PromptRejected."""
     try:
         asked = _decode_chat(body)
     except UNREADABLE as error:
@@ -101,7 +101,7 @@ def _choice(
 ) -> tuple[str, list[PromptTool]]:
     """The kind of choice, and the tools it leaves. Tools that take free text are never called.
 
-    Raises Rejected.
+    Raises PromptRejected.
     """
     if not isinstance(given, dict):
         return {"required": "any"}.get(given or "auto", given or "auto"), tools

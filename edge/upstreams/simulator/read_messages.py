@@ -1,4 +1,4 @@
-"""A request of Messages, as a `Prompt`."""
+"""Read a Messages request as a `Prompt`."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class _MessagesTool(msgspec.Struct):
 
     @property
     def callable(self) -> bool:
-        """Not a tool of the provider's own, nor one that waits for a search to load it."""
+        """Whether the client runs it and it is not loaded by a search."""
         return self.input_schema is not None and not self.defer_loading
 
 
@@ -56,7 +56,7 @@ _decode_messages = msgspec.json.Decoder(_Messages, float_hook=number).decode
 
 
 def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
-    """A body of POST /v1/messages, or of its count_tokens when `counting`. Raises Rejected."""
+    """A body of POST /v1/messages, or of count_tokens if `counting`. Raises PromptRejected."""
     try:
         asked = _decode_messages(body)
     except UNREADABLE as error:

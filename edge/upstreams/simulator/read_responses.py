@@ -1,4 +1,4 @@
-"""A request of Responses, as a `Prompt`. Refuses foreign fields and state, as OpenAI does."""
+"""Read a Responses request as a `Prompt`; refuses unknown fields and state, as OpenAI does."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -60,7 +60,7 @@ class _Responses(msgspec.Struct):
 
 
 def read_responses(body: bytes) -> Prompt:
-    """A body of POST /v1/responses, of its input_tokens or its compact. Raises Rejected."""
+    """A body of POST /v1/responses, of its input_tokens or its compact. Raises PromptRejected."""
     try:
         given = decode_object(body)
         _refuse(given)
@@ -156,7 +156,7 @@ def _tools(given: Iterable[dict[str, Any]], namespace: str | None = None) -> Ite
 def _choice(
     given: str | dict[str, Any] | None, tools: list[PromptTool]
 ) -> tuple[str, list[PromptTool]]:
-    """The kind of choice, and the tools it leaves. Raises Rejected."""
+    """The kind of choice, and the tools it leaves. Raises PromptRejected."""
     if not isinstance(given, dict):
         return {"required": "any"}.get(given or "auto", given or "auto"), tools
     if given.get("type") == "allowed_tools":

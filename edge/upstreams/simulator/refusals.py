@@ -1,4 +1,4 @@
-"""Error bodies as the vendors write them, with text in them that must not leak."""
+"""Error bodies in the vendors' formats, with text that a gateway must not leak."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SECRETS = (
     "sim-gpu-17.internal.example",
     "SimProvider",
 )
-"""What errors of the simulator give away about it. No client of a gateway may ever see one."""
+"""Secrets in errors of the simulator. No client of a gateway may see one."""
 
 _TEXT = (
     "SimProvider failed on sim-gpu-17.internal.example for organization org-simsecret77 "
@@ -52,7 +52,7 @@ def error_body(
     param: str | None = None,
     code: str | None = None,
 ) -> bytes:
-    """An error in the dialect's envelope; without a message, one full of SECRETS."""
+    """An error in the dialect's format; without `message`, one with SECRETS."""
     error = _error(dialect, status, identity, message or _TEXT.format(status=status), param)
     if code is not None and dialect != "anthropic":
         error["error"]["code"] = code
@@ -60,7 +60,7 @@ def error_body(
 
 
 def failure(status: int) -> dict[str, Any]:
-    """The inside of an OpenAI error, full of SECRETS."""
+    """The `error` object of OpenAI, with SECRETS."""
     error: dict[str, Any] = _error("openai", status, "", _TEXT.format(status=status), None)["error"]
     return error
 
@@ -81,9 +81,9 @@ def _error(
 
 
 def error_event(dialect: Dialect, identity: str) -> bytes:
-    """The error as the last event of a stream: overloaded, in words that must not leak.
+    """The overload error as the last event of a stream, with SECRETS.
 
-    Responses counts its events, so `responses` writes that one.
+    Events of Responses are numbered, so `responses` writes that one.
     """
     if dialect == "anthropic":
         return b"event: error\ndata: " + error_body(dialect, 529, identity) + b"\n\n"

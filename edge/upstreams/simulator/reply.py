@@ -1,4 +1,4 @@
-"""What the simulator answers, before any dialect: thinking, text, tool calls, counts."""
+"""The answer to a prompt, independent of the dialect: thinking, text, tool calls, usage."""
 
 from itertools import cycle, islice
 from typing import Literal
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One tool call, its arguments in the fragments in which they are streamed."""
+    """One tool call. fragments: the streamed pieces of its arguments."""
 
     id: str
     name: str
@@ -63,7 +63,7 @@ class SimulatedReply(msgspec.Struct, frozen=True, kw_only=True):
         return self.thought + len(self.text) + sum(len(call.fragments) for call in self.calls)
 
     def used(self, model: str) -> Used:
-        """What it took, of a model that was asked for by this name."""
+        """Its usage, for the requested model."""
         uncached = self.prompt_tokens - self.cached - self.written
         return Used(model, uncached, self.cached, self.written, self.output_tokens)
 
@@ -177,7 +177,7 @@ def _playing(prompt: Prompt, controls: Controls) -> bool:
 
 
 def _scripted(prompt: Prompt, controls: Controls, identity: str) -> Call | None:
-    """The call of the script that is due, if there is one and the request offers its tool."""
+    """The next call of the script, if the request offers its tool."""
     due = len(prompt.since)
     if due >= len(controls.call):
         return None
@@ -187,7 +187,7 @@ def _scripted(prompt: Prompt, controls: Controls, identity: str) -> Call | None:
 
 
 def _fitted(tool: PromptTool, text: str) -> str:
-    """Arguments as they are told; text for a tool that takes an object is its only argument."""
+    """Arguments of a scripted call; a text becomes the only argument of an object."""
     properties = tool.schema.get("properties") if isinstance(tool.schema, dict) else None
     if tool.custom or not isinstance(properties, dict) or len(properties) != 1:
         return text

@@ -1,4 +1,4 @@
-"""What an answer that did not come to its end has told of its usage until then. No I/O."""
+"""Usage reported by an answer that broke off. No I/O."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,9 +13,9 @@ _DATA = b"data: {"
 
 
 def reported(model: str, writes: Iterable[bytes]) -> Used | None:
-    """The last usage that is told in what was written of a stream, in any dialect.
+    """The last usage in the written part of a stream of any dialect, or None.
 
-    None where there is none; nor is any legible in half of an unstreamed body.
+    Half of an unstreamed body contains no readable usage.
     """
     found = None
     for line in b"".join(writes).split(b"\n"):

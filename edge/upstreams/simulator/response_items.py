@@ -1,4 +1,4 @@
-"""The items of a Responses answer: at their start, at their end, and the events between."""
+"""The output items of a Responses answer, and their events."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ class _Reasoning:
         self.opened: dict[str, Any] = {"id": name, "type": "reasoning", "summary": []}
         self.whole = {**self.opened, "summary": summary}
         if sealed:
-            # The vendor, too, shows one at the start that is not the one to be sent back.
+            # Like the vendor, the first event has a value that cannot be sent back.
             content = encrypt_content("".join(reply.thinking))
             self.whole["encrypted_content"] = content
             self.opened = {**self.opened, "encrypted_content": content[:40]}
@@ -113,13 +113,13 @@ def _sentences(tokens: Iterator[str]) -> Iterator[str]:
 
 
 Item = _Reasoning | _Message | _Called
-"""`opened`: as it is at its start, `whole`: at its end, `events`: between the two."""
+"""opened: the item at its start. whole: at its end. events: between them."""
 
 
 def items_of(reply: SimulatedReply, *, sealed: bool) -> list[Item]:
-    """What the answer is made of, in order. Only the last of it can be cut short.
+    """The items of an answer, in order. Only the last can be incomplete.
 
-    sealed: reasoning comes with its `encrypted_content`.
+    sealed: whether reasoning has its `encrypted_content`.
     """
     count = bool(reply.signature) + bool(reply.text) + len(reply.calls)
     cut = "incomplete" if reply.stop in INCOMPLETE else "completed"

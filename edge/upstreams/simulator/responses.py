@@ -43,7 +43,7 @@ def body(prompt: Prompt, reply: SimulatedReply) -> bytes:
 
 
 def compacted(prompt: Prompt, reply: SimulatedReply) -> bytes:
-    """The conversation as one item, which is taken back as input."""
+    """The conversation as one item, which is accepted as input."""
     item = {
         "id": f"cmp_{reply.id[:46]}",
         "type": "compaction",
@@ -66,9 +66,9 @@ def count(prompt: Prompt) -> bytes:
 
 
 class Events:
-    """The events of one stream, all numbered, and what fails in place of them.
+    """The numbered events of one stream, or its failure.
 
-    pings: so many `keepalive` events have a number each, after `response.created`.
+    pings: number of `keepalive` events after `response.created`.
     """
 
     def __init__(self, prompt: Prompt, reply: SimulatedReply, pings: int) -> None:
@@ -81,7 +81,7 @@ class Events:
         self.frames: list[Frame] = [(created, False), *self._rest()]
 
     def failing(self, after: int) -> bytes:
-        """The error event and `response.failed`, as the last after so many events."""
+        """The error event and `response.failed`, as the last events after `after` others."""
         self._number = min(after, self._number)
         error = failure(503)
         output = [item for number, item in self._done if number < self._number]
@@ -136,7 +136,7 @@ def _finished(
 def _response(
     prompt: Prompt, reply: SimulatedReply, status: str, output: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The response object with what was asked, in the state given."""
+    """The response object with the request's fields, in the given state."""
     asked = prompt.asked
     given = {name: asked.get(name) for name in _DEFAULTS}
     echoed = {name: _DEFAULTS[name] if value is None else value for name, value in given.items()}

@@ -1,4 +1,4 @@
-"""What a simulator has seen, for tests that ask it from outside."""
+"""Statistics of a simulator, for tests that query it over HTTP."""
 
 from time import process_time, time
 from typing import Literal
@@ -9,7 +9,7 @@ HangUpPhase = Literal["head", "body"]
 
 
 class HangUp(msgspec.Struct, frozen=True):
-    """A client left before its answer was over.
+    """A client that disconnected before the end of its answer.
 
     at: Unix seconds. phase: whether the response head had left. written: steps of the body that
     had been written.
@@ -32,7 +32,7 @@ class Used(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct):
-    """Answers of one model that were written to their end, and the sums of what they used."""
+    """Complete answers of one model, and the sums of their usage."""
 
     answers: int = 0
     input: int = 0
@@ -42,9 +42,7 @@ class Total(msgspec.Struct):
 
 
 class ModelStats(msgspec.Struct):
-    """Requests for one model, whatever became of them, and the sums of all usage that was told:
-    also by answers that did not come to their end.
-    """
+    """Requests for one model, and sums of all reported usage, also of incomplete answers."""
 
     requests: int = 0
     input: int = 0
@@ -54,9 +52,9 @@ class ModelStats(msgspec.Struct):
 
 
 class Stats(msgspec.Struct):
-    """Counters since the start; `connections`, `running` and `streams` are of this moment.
+    """Counters since the start; `connections`, `running` and `streams` are current values.
 
-    running: answers being waited for or written; streams: those of them that are streams.
+    running: answers in progress. streams: those that are streamed.
     last_hangups: the newest hundred. used: by model, see `Total`; seen: by model, of a server only,
     see `ModelStats`.
     """
@@ -73,12 +71,12 @@ class Stats(msgspec.Struct):
     seen: dict[str, ModelStats] = {}
 
     def add_request(self, model: str) -> None:
-        """A request for a model has come."""
+        """Count a request for `model`."""
         if model:
             self.seen.setdefault(model, ModelStats()).requests += 1
 
     def add_usage(self, used: Used | None) -> None:
-        """An answer is over, and has told this."""
+        """Add the usage that an answer reported."""
         if used is not None and (total := self.seen.get(used.model)) is not None:
             total.input += used.input
             total.cache_read += used.cache_read
@@ -86,7 +84,7 @@ class Stats(msgspec.Struct):
             total.output += used.output
 
     def finished(self, used: Used | None) -> None:
-        """An answer was written to its end."""
+        """Count a complete answer."""
         if used is None:
             return
         total = self.used.get(used.model)

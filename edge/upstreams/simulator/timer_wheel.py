@@ -1,10 +1,9 @@
-"""One timer for any number of schedules.
+"""Timer wheel: one loop timer for any number of schedules.
 
-Theory of operation. Time is cut into ticks. Whoever wants to be called is put in the bucket of
-the tick at or after its due time; a heap keeps the ticks that have a bucket, and the event loop
-holds one timer, for the first of them. A turn calls all buckets that are due. So a thousand
-streams with an event each 20 ms cost at most one wake-up of the loop per tick, and per event a
-list append and a call.
+Theory of operation. Time is divided into ticks. An item is put in the bucket of the tick at or
+after its due time. A heap holds the ticks that have a bucket, and the event loop holds one timer,
+for the first of them. A turn calls all buckets that are due. A thousand streams with an event each
+20 ms cost at most one wake-up per tick, and per event a list append and a call.
 """
 
 import asyncio
@@ -18,10 +17,10 @@ _NEVER = 1 << 62
 
 
 class Scheduled(Protocol):
-    """Something that is called when its time has come."""
+    """An item that is called at its due time."""
 
     def due(self, now: float) -> float:
-        """Do what is due at loop time `now`; returns when to be called next, 0 for never."""
+        """Run what is due at loop time `now`; returns the next due time, 0 for none."""
         ...
 
 
@@ -48,13 +47,13 @@ class TimerWheel:
             self._arm(tick)
 
     def remove(self, item: Scheduled, when: float) -> None:
-        """Take back `add(item, when)`, if it has not been called yet."""
+        """Cancel `add(item, when)` if it was not called yet."""
         bucket = self._buckets.get(-int(-when // TICK))
         if bucket is not None and item in bucket:
             bucket.remove(item)
 
     def close(self) -> None:
-        """Call nobody any more."""
+        """Cancel all calls."""
         self._buckets.clear()
         self._ticks.clear()
         if self._timer is not None:

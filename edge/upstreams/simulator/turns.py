@@ -1,4 +1,4 @@
-"""Messages of any dialect: their text, their tool results, and their weight in tokens."""
+"""Messages of any dialect: text, tool results and tokens."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class Message(msgspec.Struct):
 
 
 def text_of(content: Any) -> str:
-    """The texts of a content, one a line; what is not text is left out."""
+    """The texts of a content, joined by newlines."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -89,8 +89,10 @@ def _weigh_tools(tools: Any) -> int:
 
 
 def weights(messages: list[Message], tools: Any) -> tuple[int, int]:
-    """Tokens of the whole prompt, and of what an earlier request may have carried already: all
-    before the last assistant message, or else before the last message."""
+    """Tokens of the prompt, and of the part that an earlier request may have sent.
+
+    That part ends before the last assistant message, or else before the last message.
+    """
     last = len(messages) - 1
     for at, message in enumerate(messages):
         if message.role == "assistant":

@@ -1,4 +1,4 @@
-"""The simulator as an upstream in this process: the same bytes as its server, no socket."""
+"""The simulator as an upstream in this process, with the same bytes as its server."""
 
 import asyncio
 from collections import deque
@@ -15,7 +15,7 @@ _LARGEST_BODY = 64 << 20
 
 
 class SimulatorUpstream:
-    """An `UpstreamConfig` that answers by itself.
+    """An `Upstream` that simulates the answers.
 
     controls: defaults for every request. `stats` counts, `recent` holds the newest requests, with
     their bodies as bytes.
@@ -80,7 +80,7 @@ class SimulatedResponse:
         stats.streams += found.length is None
 
     async def read(self) -> bytes:
-        """Raises Disconnected at a cut, and once closed before the end."""
+        """The next step. Raises Disconnected at a cut, and after `close`."""
         found = self._answer
         if self._closed:
             raise Disconnected("the response is closed", sent=True)
@@ -99,7 +99,7 @@ class SimulatedResponse:
         return b""
 
     async def _until(self, when: float | None) -> None:
-        """Wait until the loop's time is `when`; None: until somebody closes the response."""
+        """Wait until loop time `when`; None: until the response is closed."""
         loop = asyncio.get_running_loop()
         if when is not None and when <= loop.time():
             return
@@ -113,7 +113,7 @@ class SimulatedResponse:
                 timer.cancel()
 
     def close(self) -> None:
-        """Before the end of the body it is a hang-up."""
+        """Close the response; before the end of its body this counts as a hang-up."""
         if self._over:
             return
         self._closed = True

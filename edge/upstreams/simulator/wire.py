@@ -1,4 +1,4 @@
-"""Answers as bytes on the wire, and a shelf of those that were asked for before. No I/O."""
+"""Encode answers as HTTP/1.1 bytes, and cache them. No I/O."""
 
 import msgspec
 
@@ -67,7 +67,7 @@ def wire_of(found: SimulatedAnswer, *, head_only: bool = False) -> AnswerWire:
 
 
 class WireCache:
-    """Wires kept for requests that come again; emptied when `count` or `size` bytes are reached."""
+    """Cache of encoded answers; cleared at `count` answers or `size` bytes."""
 
     def __init__(self, count: int, size: int) -> None:
         self._count = count

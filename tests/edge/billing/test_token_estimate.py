@@ -71,7 +71,7 @@ def test_no_text_is_undercounted_by_a_tokenizer_of_today(name: str) -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_estimate_of_usual_text_is_not_much_too_high(name: str) -> None:
-    """A client that is told twice the truth compacts at half its context."""
+    """A client that gets twice the true count compacts at half its context."""
     case = RECORDED[name]
     weight = weigh_text(case["text"])
     assert weight <= 1.25 * case["tokens"]["claude47"]
@@ -285,7 +285,7 @@ def test_a_document_counts_by_its_pages_or_its_size() -> None:
 
 
 def test_document_that_only_its_vendor_sees_counts_as_a_picture_or_by_what_it_may_be() -> None:
-    """An uncounted answer is charged by the first, clients are told the second."""
+    """An uncounted answer is charged by the first, clients get the second."""
     for document in (Document(url="https://example.org/a.pdf"), Document(file_id="file_1")):
         one = conversation(document)
         assert LARGEST_IMAGE <= tokens(one) < LARGEST_IMAGE + 100

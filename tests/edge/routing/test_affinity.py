@@ -50,7 +50,7 @@ def text(said: str, **more: Any) -> dict[str, Any]:
 
 def claude_code(prompt: str, session: str, *, turns: int, date: str = "today") -> dict[str, Any]:
     """What it sends for the turn: the mark of the cache wanders, a list becomes a string, the first
-    line of the system prompt is made anew, and reminders come and go."""
+    line of the system prompt is rewritten, and reminders come and go."""
     surroundings = f"# Environment\n{date}"
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": [text(f"<system-reminder>\n{date}"), text(prompt)]},
@@ -116,13 +116,13 @@ CLIENTS = [
 """Endpoint, body, whether it tells its session, whether its turns are sealed."""
 
 
-@pytest.mark.parametrize(("endpoint", "client", "tells", "seals"), CLIENTS)
+@pytest.mark.parametrize(("endpoint", "client", "tells", "signs"), CLIENTS)
 async def test_the_turns_of_a_client_are_one_conversation(
-    endpoint: str, client: Any, tells: bool, seals: bool
+    endpoint: str, client: Any, tells: bool, signs: bool
 ) -> None:
     turns = [await of(endpoint, client("Fix it.", "s1", turns=n)) for n in range(4)]
     assert len({turn.key for turn in turns}) == 1
-    assert [turn.bound for turn in turns] == [False, seals, seals, seals]
+    assert [turn.bound for turn in turns] == [False, signs, signs, signs]
     counts = [turn.messages for turn in turns]
     assert counts == sorted(set(counts))
     other = await of(endpoint, client("Break it.", "s1", turns=2))
@@ -328,9 +328,9 @@ async def test_a_conversation_that_goes_on_stays_the_same(
         marked = at < len(marks) and marks[at]
         return [text(said, **CACHED)] if marked else said
 
-    told = [first, *rest]
-    roles = ["user", "assistant"] * len(told)
-    messages = [{"role": roles[n], "content": written(said, n)} for n, said in enumerate(told)]
+    texts = [first, *rest]
+    roles = ["user", "assistant"] * len(texts)
+    messages = [{"role": roles[n], "content": written(said, n)} for n, said in enumerate(texts)]
     conversation = await of("messages", {"messages": messages})
     beginning = await of("messages", {"messages": [{"role": "user", "content": first}]})
     assert conversation.key == beginning.key

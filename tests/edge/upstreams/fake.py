@@ -133,7 +133,7 @@ class Peer(asyncio.Protocol):
         self.transport.pause_reading()
 
     def read_again(self) -> None:
-        """Undo `stop_reading`."""
+        """Read again after `stop_reading`."""
         self.transport.resume_reading()
 
     def close(self) -> None:
@@ -229,7 +229,7 @@ class Fake:
         return sum(not peer.lost.is_set() for peer in self.peers)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until `condition`, looked at whenever a request or a connection comes or goes."""
+        """Wait until `condition`, checked whenever a request or a connection comes or goes."""
         async with asyncio.timeout(DEADLINE), self._changed:
             await self._changed.wait_for(lambda: bool(condition()))
 

@@ -184,7 +184,7 @@ SECRETS = {
         "x-api-token": "tok/en+with==signs",
         "x-odd": "a1b2c3d4e5f6a7b8c9",
         "authorization": "Basic dXNlcjpiYXNpYy1wYXNzd29yZA==",
-        "x-team": "payments-of-the-house",
+        "x-team": "payments-of-the-firm",
         "anthropic-version": "2023-06-01-preview",
     },
     "query": {"sig": "que/ry&secret", "api-version": "2024-12-01-preview"},
@@ -203,7 +203,7 @@ SECRETS = {
         ("user user, password basic-password", "user user, password ***"),
         ("GET /x?sig=que%2Fry%26secret&a=1", "GET /x?sig=***&a=1"),
         ("header cut off: a1b2c3d4e5", "header cut off: ***"),
-        ("payments-of-the-house 2023-06-01-preview 2024-12-01-preview", None),
+        ("payments-of-the-firm 2023-06-01-preview 2024-12-01-preview", None),
     ],
 )
 def test_masked_credential_is_left_out_however_it_is_written(said: str, kept: str | None) -> None:
@@ -215,8 +215,8 @@ def test_masked_credential_is_left_out_however_it_is_written(said: str, kept: st
 async def test_credentials_an_upstream_repeats_are_in_no_log_line_and_no_attempt() -> None:
     """Also where the text is cut within one, in a count, in a stream, and behind a 200."""
     secret = "a1b2c3d4e5f6a7b8c9"
-    told = f"you sent x-odd: {secret}"
-    error = {"error": {"message": told, "type": "server_error"}}
+    reported = f"you sent x-odd: {secret}"
+    error = {"error": {"message": reported, "type": "server_error"}}
     cut = {"error": {"message": "y" * 455 + secret}}
     for dialect, path, body in (
         ("openai", "/v1/chat/completions", CHAT),

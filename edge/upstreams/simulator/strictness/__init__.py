@@ -1,8 +1,8 @@
-"""What the vendors refuse, in their words, for callers that ask for `strict=1`.
+"""The vendors' checks of requests, with their messages, for `strict=1`.
 
-A translator is right when what it writes is taken here; so these rules are those that a request
-from another dialect is likely to break, not all that the vendors have. What no request may contain
-at all is refused by the readers without being asked.
+They show that a translated request is valid. So they contain the rules that a request from another
+dialect is likely to break, not all rules of the vendors. The readers always refuse what no request
+may contain.
 
     chat, messages, responses   the rules of each dialect
     openai                      what Chat Completions and Responses have in common
@@ -24,10 +24,10 @@ _CHECKS: Mapping[Dialect, Callable[[dict[str, Any]], None]] = {
 
 
 def check(dialect: Dialect, body: bytes, *, version: str = "", betas: bool = False) -> None:
-    """Hold a body that has been read before against the rules of its dialect.
+    """Check a body, which a reader has accepted, by the rules of its dialect.
 
-    version: of the Anthropic API. betas: some are switched on, so that unknown fields may pass.
-    Raises Rejected.
+    version: of the Anthropic API. betas: whether betas are enabled, so unknown fields are allowed.
+    Raises PromptRejected.
     """
     given = decode_object(body)
     try:

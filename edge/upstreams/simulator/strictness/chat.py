@@ -1,4 +1,4 @@
-"""What OpenAI refuses in a Chat Completions request."""
+"""OpenAI's checks of a Chat Completions request."""
 
 import json
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ _NOT_THINKING = ("temperature", "top_p", "presence_penalty", "frequency_penalty"
 
 
 def check(given: dict[str, Any]) -> None:
-    """Raises Rejected."""
+    """Raises PromptRejected."""
     for name in given:
         if name not in FIELDS:
             raise PromptRejected(400, f"Unrecognized request argument supplied: {name}")
@@ -173,7 +173,7 @@ def _call(call: dict[str, Any], path: str) -> None:
 
 
 def _pairs(messages: list[dict[str, Any]]) -> None:
-    """Every call is answered right behind it, and nothing else is."""
+    """Each tool call has its result right after it, and each result its call."""
     waiting: list[str] = []
     asked: set[str] = set()
     for at, message in enumerate(messages):

@@ -1,4 +1,4 @@
-"""What Anthropic refuses in a Messages request: its fields, blocks and tools."""
+"""Anthropic's checks of a Messages request: fields, blocks and tools."""
 
 import re
 from base64 import b64decode
@@ -66,7 +66,7 @@ _NO_FORMAT = [
 
 
 def check(given: dict[str, Any], *, version: str, betas: bool) -> None:
-    """Raises Rejected."""
+    """Raises PromptRejected."""
     if not betas:
         _only(given, FIELDS, "")
         _only(given.get("metadata") or {}, ("user_id",), "metadata.")

@@ -1,4 +1,4 @@
-"""What Chat Completions and Responses refuse alike."""
+"""OpenAI's checks that Chat Completions and Responses share."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -158,7 +158,7 @@ def _schema(schema: Any, whose: str, path: str, code: str, *, strict: bool) -> N
 
 
 def _faults(schema: Any, context: tuple[str, ...]) -> Iterable[str]:
-    """What keeps a schema out of the subset of structured outputs."""
+    """Violations of the subset of structured outputs."""
     if not isinstance(schema, dict):
         return
     place = f"In context={context}, "

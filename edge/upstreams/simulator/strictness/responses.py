@@ -1,4 +1,4 @@
-"""What OpenAI refuses in a Responses request, beyond what `read_responses` always does."""
+"""OpenAI's checks of a Responses request, in addition to those of `read_responses`."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ _TOOLS: Mapping[str, tuple[str, ...]] = {
 
 
 def check(given: dict[str, Any]) -> None:
-    """Raises Rejected."""
+    """Raises PromptRejected."""
     openai.limits(given)
     items = given["input"] if isinstance(given["input"], list) else []
     for at, item in enumerate(items):
@@ -113,7 +113,7 @@ def _part(part: dict[str, Any], path: str, *, results: bool) -> None:
 
 
 def _after_reasoning(items: list[dict[str, Any]]) -> None:
-    """Reasoning stands right before what it led to."""
+    """Each reasoning item precedes its output item."""
     for item, after in zip(items, [*items, {}][1:], strict=True):
         led = after.get("type") in ("reasoning", "function_call", "custom_tool_call", "compaction")
         if item.get("type") == "reasoning" and not led and after.get("role") != "assistant":

@@ -1,4 +1,4 @@
-"""What Anthropic refuses of thinking, sampling and prefills, by model and version."""
+"""Anthropic's checks of thinking, sampling and prefills, by model and API version."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ _LEAST_BUDGET = 1024
 
 
 def check(given: dict[str, Any], version: str) -> None:
-    """Raises Rejected."""
+    """Raises PromptRejected."""
     model = str(given["model"])
     thinking = given.get("thinking") or {}
     _sampling(given, model, version, thinks=thinking.get("type") in ("enabled", "adaptive"))

@@ -1,4 +1,4 @@
-"""What Anthropic refuses in the shape of a conversation."""
+"""Anthropic's checks of the turns of a conversation."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ _NO_TURNS_OF_SYSTEM = (
 
 
 def check(given: dict[str, Any]) -> None:
-    """Raises Rejected."""
+    """Raises PromptRejected."""
     messages = given["messages"]
     for at, message in enumerate(messages):
         role = message.get("role")

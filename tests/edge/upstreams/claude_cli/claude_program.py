@@ -1,4 +1,4 @@
-"""A program that speaks as the Claude client does, and fails as told: `claude_program.py MODE LOG`.
+"""Fake Claude client with a failure mode: `claude_program.py MODE LOG`.
 
 For what the real one cannot be made to do. It leaves a file named after its process in the folder
 LOG, and in it how many bytes it has written, and `stopped` once a pipe was full.
@@ -117,12 +117,12 @@ def main() -> None:
     while text := sys.stdin.readline():
         line = json.loads(text)
         if line["type"] == "control_request":
-            told: dict[str, Any] = {
+            reported: dict[str, Any] = {
                 "claude_code_version": "2.0.9" if MODE == "old" else "9.0.0",
                 "commands": [],
             }
             outcome = "error" if MODE == "refuses" else "success"
-            response = {"subtype": outcome, "request_id": line["request_id"], "response": told}
+            response = {"subtype": outcome, "request_id": line["request_id"], "response": reported}
             if MODE == "asks" and line["request"]["subtype"] == "initialize":
                 message = {"method": "initialize", "params": {}}
                 wish = {"subtype": "mcp_message", "server_name": "caller", "message": message}

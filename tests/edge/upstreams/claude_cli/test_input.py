@@ -83,8 +83,8 @@ def test_what_was_said_so_far() -> None:
     assert (content(asked.data), asked.uuid) == ([text("one"), text("two")], "")
     assert content(said.data) == [signed, {**call, "name": "ToolSearch_of_caller"}]
     assert json.loads(said.data)["uuid"] == said.uuid != ""
-    told = text("<system-reminder>\nbe brief\n</system-reminder>")
-    assert content(question.question) == [{**result, "content": [text("sunny")]}, told]
+    reminder = text("<system-reminder>\nbe brief\n</system-reminder>")
+    assert content(question.question) == [{**result, "content": [text("sunny")]}, reminder]
 
 
 def test_a_line_stays_one_line() -> None:

@@ -105,10 +105,10 @@ async def failure(upstream: ClaudeCLIUpstream, **members: Any) -> UpstreamFailur
 async def test_an_answer(host: Host) -> None:
     upstream = host.upstream("whole")
     answer = await asked(upstream)
-    told = await rest(answer)
-    assert told.startswith(b"event: message_start\ndata: {")
-    assert told.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
-    await host.until(lambda: not host.alive)  # nobody had to close it
+    reported = await rest(answer)
+    assert reported.startswith(b"event: message_start\ndata: {")
+    assert reported.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
+    await host.until(lambda: not host.alive)  # without a call of `close`
     history = [{"role": role, "content": "x"} for role in ("user", "assistant", "user")]
     whole = json.loads(await rest(await asked(upstream, stream=False, messages=history)))
     assert whole["content"] == [{"type": "text", "text": "hello"}]
@@ -141,18 +141,18 @@ async def test_a_client_that_fails(host: Host, mode: str, stream: bool) -> None:
 
 async def test_what_came_before_a_failure_is_told_first(host: Host) -> None:
     answer = await asked(host.upstream("dies"))
-    told = b""
+    reported = b""
     with pytest.raises(Disconnected):
         while more := await answer.read():
-            told += more
-    assert b'"text": "hel"' in told
+            reported += more
+    assert b'"text": "hel"' in reported
 
 
 async def test_a_made_up_end_is_no_end(host: Host) -> None:
     upstream = host.upstream("made-up")
-    told = await rest(await asked(upstream))
-    assert b"message_stop" not in told
-    assert told.endswith(
+    reported = await rest(await asked(upstream))
+    assert b"message_stop" not in reported
+    assert reported.endswith(
         b'event: error\ndata: {"type":"error","error":'
         b'{"type":"overloaded_error","message":"it broke"}}\n\n'
     )
@@ -170,9 +170,9 @@ async def test_what_the_client_would_never_answer_is_refused_at_once(
     host: Host, mode: str, begins: str
 ) -> None:
     """It is the caller's fault, and must not look like one of the client's."""
-    told = await asked(host.upstream(mode, processes=1))
-    assert told.status == 400
-    assert json.loads(await rest(told))["error"]["message"].startswith(begins)
+    reported = await asked(host.upstream(mode, processes=1))
+    assert reported.status == 400
+    assert json.loads(await rest(reported))["error"]["message"].startswith(begins)
     await host.until(lambda: not host.alive)
 
 
@@ -208,11 +208,11 @@ async def test_a_client_that_does_not_hear_is_killed(
 
 
 async def test_a_slow_reader_slows_the_client(host: Host) -> None:
-    """What was written and not read is in pipes and small buffers, however long nobody reads."""
+    """Unread output stays in pipes and small buffers, however long the reader waits."""
     answer = await asked(host.upstream("flood"))
     (log,) = host.log.iterdir()
     await host.until(lambda: "stopped" in log.read_text())
-    told = 0
+    reported = 0
 
     def written() -> int:
         return int((log.read_text().split() or ["0"])[0])
@@ -220,9 +220,9 @@ async def test_a_slow_reader_slows_the_client(host: Host) -> None:
     for _ in range(25):
         await asyncio.sleep(0.01)
         assert written() < 1 << 19
-    while told < 1 << 20:
-        told += len(await answer.read())
-        assert written() < told + (1 << 19)
+    while reported < 1 << 20:
+        reported += len(await answer.read())
+        assert written() < reported + (1 << 19)
     answer.close()
 
 
@@ -335,8 +335,8 @@ async def test_requests_in_turn(host: Host) -> None:
             answer.close()
         return await rest(answer)
 
-    told = await asyncio.gather(*map(one, range(9)))
-    assert [bool(text) for text in told] == [number % 3 != 0 for number in range(9)]
+    reported = await asyncio.gather(*map(one, range(9)))
+    assert [bool(text) for text in reported] == [number % 3 != 0 for number in range(9)]
     assert most <= 2
 
 
@@ -362,7 +362,7 @@ async def test_one_that_nobody_wants_does_not_grow_old(host: Host) -> None:
     waiting._last_take -= pool._SPARE_TTL
     waiting._expire()
     await host.until(lambda: not host.alive)
-    assert len(host.started) == 2, "nobody asked, so none is started anew"
+    assert len(host.started) == 2, "no request came, so none is started again"
 
 
 async def test_a_spare_one_that_died_is_not_used(host: Host) -> None:

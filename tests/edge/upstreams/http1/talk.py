@@ -65,7 +65,7 @@ async def between(
 
 
 async def settled(transport: Transport) -> None:
-    """Every connection of the transport is gone and nobody waits."""
+    """Every connection of the transport is gone and no request waits."""
     await until(lambda: not transport.connections and not transport.waiting)
 
 

@@ -146,7 +146,7 @@ async def test_a_consumer_that_lags_stops_the_upstream_and_is_not_called_silence
             await asyncio.sleep(0)
         stopped = response.received
         assert 50_000 < stopped <= 50_000 + 256 * 1024
-        assert (await whole(other)) == b"x" * size  # and nobody else is stopped
+        assert (await whole(other)) == b"x" * size  # and no other response is stopped
         clock.passes(1.5, transport)
         await asyncio.sleep(0)
         assert response.received == stopped

@@ -1,4 +1,4 @@
-"""Against a server nobody here wrote: Granian with TLS, over HTTP/1.1 and HTTP/2."""
+"""Tests with an independent server: Granian with TLS, over HTTP/1.1 and HTTP/2."""
 
 import asyncio
 import socket

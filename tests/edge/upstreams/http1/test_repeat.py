@@ -246,7 +246,7 @@ async def test_name_over_tls_is_the_one_that_is_checked(
 
 @BOTH
 async def test_name_with_a_dead_address_is_reached_at_the_next(how: How) -> None:
-    """Nobody listens there; what drops packets is overtaken, see `test_dial`."""
+    """No server listens there; for an address that drops packets see `test_dial`."""
     async with Fake(answering(OK)) as upstream:
         url = f"http://somewhere.example:{upstream.port}"
         asked = client(url, how, lookup=known("::1", "127.0.0.9", "127.0.0.1"))

@@ -1,4 +1,4 @@
-"""What a request may ask of the simulator, and how it is told what it may not."""
+"""Controls of the simulator, and the errors for invalid ones."""
 
 import json
 

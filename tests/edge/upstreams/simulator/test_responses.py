@@ -35,14 +35,14 @@ def twins(said: str, /, **fields: Any) -> tuple[Any, Summary]:
     plain = check("response", ask_json(post(RESPONSES, responses(said, **fields))))
     found = ask(post(RESPONSES, responses(said, stream=True, **fields)))
     streamed = check_stream("responses", whole(found))
-    told = summary("responses", plain)
-    assert (told.text, told.thinking, told.stop) == (
+    reported = summary("responses", plain)
+    assert (reported.text, reported.thinking, reported.stop) == (
         streamed.text,
         streamed.thinking,
         streamed.stop,
     )
-    assert [call[1:] for call in told.calls] == [call[1:] for call in streamed.calls]
-    assert told.usage == streamed.usage
+    assert [call[1:] for call in reported.calls] == [call[1:] for call in streamed.calls]
+    assert reported.usage == streamed.usage
     return plain, streamed
 
 

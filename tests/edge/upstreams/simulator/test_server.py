@@ -162,8 +162,8 @@ async def test_stats_sum_up_what_whole_answers_used(server: SimulatorServer) -> 
     """As their own usage says, streamed or not; what broke, or was refused, used nothing."""
     text = "one two three four [[sim tokens=7 cached=2 written=1"
     _, plain, _ = await exchange(server, post(CHAT, chat(f"{text}]]")))
-    told = json.loads(plain)["usage"]
-    assert told["completion_tokens"] == 7
+    reported = json.loads(plain)["usage"]
+    assert reported["completion_tokens"] == 7
     for stream in (False, True):
         await exchange(server, post(CHAT, chat(f"{text}]]", stream=stream)))
         for fault in ("status:500", "overflow", "empty", "garbage", "error-event:1", "cut:1"):
@@ -171,7 +171,7 @@ async def test_stats_sum_up_what_whole_answers_used(server: SimulatorServer) -> 
     await exchange(server, post(MESSAGES, {**messages(f"{text}]]", stream=True), "model": "other"}))
     _, body, _ = await exchange(server, Request(b"GET", b"/stats", (), b""))
     each = {
-        "input": told["prompt_tokens"] - 3,
+        "input": reported["prompt_tokens"] - 3,
         "cache_read": 2,
         "cache_write": 1,
         "output": 7,
@@ -199,9 +199,9 @@ async def test_stats_tell_what_broken_answers_have_told(server: SimulatorServer)
     await until(lambda: server.stats.running == 0)
     whole = server.stats.seen["chat"]
     assert (whole.requests, whole.cache_read, whole.output) == (6, 2, 7)
-    told = {"input": whole.input, "cache_read": 2, "cache_write": 0, "output": 7}
-    assert msgspec.to_builtins(server.stats.seen["resp"]) == {"requests": 6, **told}
-    begun = {kind: 4 * tokens for kind, tokens in told.items()} | {"output": 7 + 3}
+    reported = {"input": whole.input, "cache_read": 2, "cache_write": 0, "output": 7}
+    assert msgspec.to_builtins(server.stats.seen["resp"]) == {"requests": 6, **reported}
+    begun = {kind: 4 * tokens for kind, tokens in reported.items()} | {"output": 7 + 3}
     assert msgspec.to_builtins(server.stats.seen["claude"]) == {"requests": 6, **begun}
 
 
