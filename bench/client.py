@@ -1,4 +1,4 @@
-"""The HTTP/1.1 side of the load generator: little CPU, exact times, nothing taken on trust."""
+"""HTTP/1.1 client of the load generator: low CPU cost, exact times, verified answers."""
 
 import asyncio
 from collections.abc import Callable

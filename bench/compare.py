@@ -28,7 +28,7 @@ from .environments import ENVIRONMENTS, Unavailable
 from .figures import Result, Run, added
 from .measure import LOAD_CORE, SUBJECT_CORE, Failed, Plan
 from .peers import PEERS
-from .subjects import CHAT, ENVOY, LIMITING, NGINX, PENSTOCK, TRANSLATING, Place, Ready, Subject
+from .subjects import CHAT, ENVOY, LIMITING, NGINX, PENSTOCK, TRANSLATING, Ready, Subject, Workspace
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -59,8 +59,8 @@ def prepare(subject: Subject, upstream: str, work: Path) -> tuple[Ready, Path]:
     """Install and configure a subject, and the folder it lives in. Raises Unavailable."""
     folder = work / subject.name
     folder.mkdir()
-    place = Place(folder, free_port(), free_port(), upstream)
-    return subject.prepare(place), folder
+    workspace = Workspace(folder, free_port(), free_port(), upstream)
+    return subject.prepare(workspace), folder
 
 
 def compare(subjects: Sequence[Subject], plan: Plan, rounds: int, work: Path) -> Run:
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=0, help="default 3, with --quick 1")
     parser.add_argument("--only", metavar="NAMES", help="of these subjects; not saved")
     parser.add_argument("--save", action="store_true", help="save also with --quick and --only")
-    parser.add_argument("--attach", nargs=2, metavar=("PID", "URL"), help="look at this process")
+    parser.add_argument("--attach", nargs=2, metavar=("PID", "URL"), help="measure this process")
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'")
     parser.add_argument("--model", default="sim-1", help="with --attach: the model to ask for")
     options = parser.parse_args(arguments)

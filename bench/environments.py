@@ -1,4 +1,4 @@
-"""Environments of their own for what is compared, under bench/.envs, made on first use."""
+"""Python environments of the compared programs, under bench/.envs, created on first use."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""From the figures of rounds to medians, spreads, ratios and verdicts."""
+"""Medians, spreads, ratios and verdicts from the figures of rounds."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence

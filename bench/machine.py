@@ -1,4 +1,4 @@
-"""What a result is worth nothing without: machine, versions, commit. No names, no paths."""
+"""Description of the machine, versions and commit of a result, without names and paths."""
 
 import os
 import platform

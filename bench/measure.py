@@ -1,4 +1,4 @@
-"""One subject in one round: start it, put it through the phases, stop it."""
+"""Measure one subject in one round: start it, run the phases, stop it."""
 
 import socket
 import subprocess

@@ -7,23 +7,23 @@ logs turned down as its manual has it. What cannot be installed or started is na
 import json
 
 from .environments import node_environment, python_environment
-from .subjects import Place, Ready, Subject, said
+from .subjects import Ready, Subject, Workspace, said
 
 _UPSTREAM_KEY = "sk-bench-upstream"
 
 
-def _vllm_router(place: Place) -> Ready:
+def _vllm_router(workspace: Workspace) -> Ready:
     home = python_environment("vllm-router", ["vllm-router==0.1.17"])
-    command = f"""{home}/bin/vllm-router --host 127.0.0.1 --port {place.port} --enable-igw
+    command = f"""{home}/bin/vllm-router --host 127.0.0.1 --port {workspace.port} --enable-igw
         --policy round_robin --log-level error --health-check-endpoint /v1/models
-        --max-concurrent-requests 32768 --prometheus-port {place.spare_port}"""
-    worker = json.dumps({"url": place.upstream, "model_id": "sim-1"})
+        --max-concurrent-requests 32768 --prometheus-port {workspace.spare_port}"""
+    worker = json.dumps({"url": workspace.upstream, "model_id": "sim-1"})
     return Ready(
         command=command.split(),
-        url=place.url,
+        url=workspace.url,
         model="sim-1",
         version="0.1.17",
-        introduce=(f"http://127.0.0.1:{place.port}/workers", worker),
+        introduce=(f"http://127.0.0.1:{workspace.port}/workers", worker),
         note="passes requests through: no keys, no model names of its own; the simulator was added "
         "by its management interface, as workers on the command line must answer /health",
     )
@@ -54,11 +54,11 @@ threading.Event().wait()
 """
 
 
-def _tensorzero(place: Place) -> Ready:
+def _tensorzero(workspace: Workspace) -> Ready:
     home = python_environment("tensorzero", ["tensorzero==2026.6.*", "openai"])
-    config = _TENSORZERO.format(upstream=place.upstream)
-    place.write("tensorzero.toml", config)
-    place.write("host.py", _TENSORZERO_HOST)
+    config = _TENSORZERO.format(upstream=workspace.upstream)
+    workspace.write("tensorzero.toml", config)
+    workspace.write("host.py", _TENSORZERO_HOST)
     python = f"{home}/bin/python"
     return Ready(
         command=[python, "host.py"],
@@ -73,7 +73,7 @@ def _tensorzero(place: Place) -> Ready:
     )
 
 
-def _portkey(place: Place) -> Ready:
+def _portkey(workspace: Workspace) -> Ready:
     home = node_environment(
         "portkey",
         {"@portkey-ai/gateway": "1.15.2"},
@@ -84,17 +84,17 @@ def _portkey(place: Place) -> Ready:
         command=[
             "node",
             str(package / "build" / "start-server.js"),
-            f"--port={place.port}",
+            f"--port={workspace.port}",
             "--headless",
         ],
-        url=place.url,
+        url=workspace.url,
         model="sim-1",
         version=json.loads((package / "package.json").read_text())["version"],
         env={"NODE_ENV": "production"},
         headers={
             "authorization": f"Bearer {_UPSTREAM_KEY}",
             "x-portkey-provider": "openai",
-            "x-portkey-custom-host": f"{place.upstream}/v1",
+            "x-portkey-custom-host": f"{workspace.upstream}/v1",
         },
         note="no keys of its own; the provider is named by request headers",
     )
@@ -115,10 +115,10 @@ litellm_settings:
 """
 
 
-def _litellm(place: Place) -> Ready:
+def _litellm(workspace: Workspace) -> Ready:
     home = python_environment("litellm", ["litellm[proxy]==1.106.*"])
-    config = _LITELLM.format(upstream=place.upstream, key=_UPSTREAM_KEY)
-    file = place.write("litellm.yaml", config)
+    config = _LITELLM.format(upstream=workspace.upstream, key=_UPSTREAM_KEY)
+    file = workspace.write("litellm.yaml", config)
     return Ready(
         command=[
             f"{home}/bin/litellm",
@@ -127,11 +127,11 @@ def _litellm(place: Place) -> Ready:
             "--host",
             "127.0.0.1",
             "--port",
-            str(place.port),
+            str(workspace.port),
             "--num_workers",
             "1",
         ],
-        url=place.url,
+        url=workspace.url,
         model="bench-model",
         version=_version(f"{home}/bin/python", "litellm"),
         env={

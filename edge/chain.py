@@ -1,4 +1,4 @@
-"""The chain, outermost first: what stands where, and why. `penstock print-chain` shows it."""
+"""The middleware chain, outermost layer first, with the reason for each layer's position."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
@@ -54,8 +54,8 @@ from .endpoints import ENDPOINTS, Endpoint
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What the layers are made of. `log` takes an event name and fields. `stopped`: see
-    `ErrorsMiddleware`."""
+    """The settings, stores and apps that the layers need. log: takes an event name and fields.
+    stopped: see `ErrorsMiddleware`."""
 
     settings: Settings
     catalog: Catalog
@@ -181,7 +181,7 @@ def _fallback(app: ASGIApp, parts: Parts) -> ASGIApp:
 LAYERS: tuple[Layer, ...] = (
     Layer(
         "request_id",
-        "every later line of log, header and error carries it",
+        "log lines, headers and errors carry it",
         lambda app, _: RequestIDMiddleware(app, header=None),
     ),
     Layer(
@@ -206,7 +206,7 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "errors",
-        "all inside may fail, nothing outside may talk",
+        "turns every failure of the layers inside into an error response",
         lambda app, p: ErrorsMiddleware(
             app,
             brand=p.settings.brand,
@@ -230,7 +230,7 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "address_limit",
-        "the safety net costs less than looking a key up",
+        "costs less than a look-up of a key",
         _address_limit,
     ),
     Layer(
@@ -244,17 +244,17 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "auth",
-        "nothing below spends memory or a store call on a stranger",
+        "no layer inside spends memory or a store call on an unknown caller",
         lambda app, p: AuthMiddleware(app, keys=p.keys, mode=p.settings.auth.mode),
     ),
     Layer(
         "rate_limit",
-        "slots and the rate of requests are asked before a body is read, which takes memory",
+        "checks slots and the request rate before a body is read into memory",
         _request_limit,
     ),
     Layer(
         "intake",
-        "reads the body once and finds the model; all that acts on the model is inside",
+        "reads the body once and finds the model, which the layers inside need",
         lambda app, p: IntakeMiddleware(
             app,
             catalog=p.catalog,
@@ -268,12 +268,12 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "downgrade",
-        "serves another model where what is inside would refuse the one asked for",
+        "serves another model if the layers inside would refuse the requested one",
         _downgrade,
     ),
     Layer(
         "token_limit",
-        "cheaper than budget; needs the size of what is asked",
+        "cheaper than budget; needs the size of the request",
         _token_limit,
     ),
     Layer(
@@ -283,12 +283,12 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "responses",
-        "what a request continues is part of its input, and has to be paid for",
+        "the conversation that a request continues is part of its input, and is charged",
         lambda app, p: p.responses_layer(app),
     ),
     Layer(
         "budget",
-        "reserves once for all that is tried inside, and writes down what it was",
+        "reserves once for all attempts inside, and records the cost",
         lambda app, p: BudgetMiddleware(
             app,
             accounts=p.accounts,
@@ -298,7 +298,7 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "fallback",
-        "repeats only what is inside it: one try at one target",
+        "repeats only what is inside it: one attempt at one target",
         _fallback,
     ),
 )
@@ -333,7 +333,7 @@ def describe() -> list[tuple[str, str]]:
 
 
 def stamp(exchange: Exchange) -> Iterable[Header]:
-    """The response headers that tell what happened (see the reference of headers)."""
+    """The gateway's response headers (docs/reference.md lists them)."""
     request_id = exchange.request_id.encode()
     headers = [(b"x-request-id", request_id)]
     if exchange.dialect == "anthropic":
@@ -356,7 +356,7 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
 
 
 def throttle_queue_of(settings: Settings) -> ThrottleQueue:
-    """Where throttled requests wait."""
+    """A queue for throttled requests, with the bounds of the settings."""
     limits = settings.limits
     return ThrottleQueue(
         max_per_subject=limits.throttle_max_per_key,
@@ -367,7 +367,7 @@ def throttle_queue_of(settings: Settings) -> ThrottleQueue:
 
 
 def uploads_of(settings: Settings) -> Uploads:
-    """Where request bodies are counted. One of the largest size has room in any case."""
+    """The bound on the memory of request bodies. One of the largest size always fits."""
     each = max(settings.limits.max_body_memory_per_key, settings.server.max_body)
     return Uploads(total=max(settings.limits.max_body_memory, each), each=each)
 

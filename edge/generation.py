@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Generation:
-    """The chain of one configuration.
+    """The chain and the providers of one configuration.
 
     requests: the tasks of its requests. retired: set once another has replaced it.
     loaded: Unix seconds.
@@ -66,9 +66,9 @@ class Providers:
         self._entries: list[_SharedProvider] = []
 
     async def acquire(self, snapshot: ConfigSnapshot) -> dict[str, Provider]:
-        """The providers of a configuration by name: existing ones where nothing has changed, new
-        ones else. Do not call it concurrently. Raises what building one raises, and then nothing
-        is taken."""
+        """The providers of a configuration by name: existing ones if unchanged, else new ones. Do
+        not call it concurrently. If building one fails, its exception is raised and none is
+        acquired."""
         wanted = [(option, _files(option, snapshot)) for option in snapshot.settings.upstreams]
         repeat = snapshot.settings.fallback.retry_unanswered
         found = [self._find(*each, repeat) for each in wanted]
@@ -114,7 +114,7 @@ class Providers:
         return None
 
     async def close(self, generation: Generation) -> None:
-        """Close the layers of a generation that run tasks, and give its providers back."""
+        """Close the layers of a generation that run tasks, and release its providers."""
         try:
             await generation.close_layers()
         finally:

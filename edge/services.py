@@ -125,7 +125,7 @@ async def open_services(
     breaker_reporter = BreakerReporter(settings, metrics)
     counters = counters_of(settings)
     stack.push_async_callback(counters.aclose)
-    # All at once: a Redis that does not answer, or whose name does not, is waited for once.
+    # Concurrently, so that an unreachable Redis is waited for once.
     share, health, affinity_store, _ = await asyncio.gather(
         grants_of(settings, stack),
         health_of(settings, stack, breaker_reporter, shared=breaker_reporter.knows),

@@ -78,7 +78,7 @@ def body_of(caller: str, upstream: str) -> dict[str, Any]:
 class Haltingly:
     """A priced gateway whose upstream falls silent twice, each time until pings have gone out.
 
-    `heard` is told what the client has got so far, and lets the upstream go on.
+    `heard` gets what the client has got so far, and lets the upstream go on.
     """
 
     def __init__(self, upstream: str, form: Form) -> None:

@@ -1,10 +1,10 @@
 """An upstream in memory that plays a script, and the whole chain over it.
 
     up = Scripted(Answer(body=[b"data: ...\\n\\n", gate, Disconnected("cut")]))
-    house = House(up)
-    answer = await request(house.app, "POST", "/v1/chat/completions", json=...)
+    gateway = ScriptedGateway(up)
+    answer = await request(gateway.app, "POST", "/v1/chat/completions", json=...)
 
-A script is data: bytes are given to whoever reads, an event is waited for, an exception is raised.
+A script is data: bytes are returned by reads, an event is waited for, an exception is raised.
 """
 
 import asyncio

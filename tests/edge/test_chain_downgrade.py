@@ -87,7 +87,7 @@ async def test_it_is_a_model_that_its_caller_may_use() -> None:
     ],
 )
 async def test_only_answers_are_served_by_another_model(path: str, body: bytes) -> None:
-    """Counting asks no model, so a rate would hold nobody; vectors of two cannot be compared."""
+    """Counting asks no model, so a rate limits none; vectors of two cannot be compared."""
     one = gateway(body, body, **RATED)
     first = await ask(one, path, input="Hello")
     second = await ask(one, path, input="Hello")

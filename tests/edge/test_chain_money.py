@@ -35,7 +35,7 @@ Make = Callable[..., Awaitable[ScriptedGateway]]
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Make]:
-    """Makes houses in which everybody has the plan that is given."""
+    """Makes gateways in which every caller has the given plan."""
     made: list[ScriptedGateway] = []
 
     async def make(
@@ -119,9 +119,9 @@ async def test_what_a_response_continues_is_part_of_its_input(gateway: Make) -> 
     assert (await ask(one, RESPONSES, **again)).status == 200
     before, after = (row.reserved for row in reversed(await rows(one)))
     assert after > 0.9 * before
-    told, continued = one.exchanges
-    assert continued.size >= told.size
-    assert continued.estimate > 0.9 * told.estimate > 3000
+    received, continued = one.exchanges
+    assert continued.size >= received.size
+    assert continued.estimate > 0.9 * received.estimate > 3000
 
 
 async def test_a_cap_does_not_pay_for_what_is_continued(gateway: Make) -> None:

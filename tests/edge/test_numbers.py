@@ -65,7 +65,7 @@ def test_overflow_message_leaves_out_numbers_that_are_none(dialect: Dialect, tex
 
 
 def test_overflow_message_keeps_ordinary_numbers() -> None:
-    told = "This model's maximum context length is {} tokens. However, your messages resulted "
+    received = "This model's maximum context length is {} tokens. However, your messages resulted "
     for text in (
         "prompt is too long: 210000 tokens > 200000 maximum",
         "input is too long: 9 + 209991 > 200000",
@@ -73,7 +73,7 @@ def test_overflow_message_keeps_ordinary_numbers() -> None:
         "the input of 210,000 tokens exceeds the limit of 200,000",
     ):
         said = overflow_message(text, "openai")
-        assert said.startswith(told.format(200000)), text
+        assert said.startswith(received.format(200000)), text
         assert "210000" in said
 
 

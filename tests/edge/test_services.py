@@ -11,11 +11,11 @@ from tests.middlewares.stores.sqlite_files import new_sqlite
 from tests.waiting import DEADLINE
 
 LINKS = 4
-"""Of grants, counters, breakers and bonds."""
+"""Of grants, counters, breakers and affinity."""
 
 
 async def test_start_silent_redis_is_waited_for_by_all_at_once(tmp_path: Path) -> None:
-    """One after the other took two seconds for each, in which nobody listened at a respawn."""
+    """One after the other took two seconds for each, in which a replaced worker did not listen."""
     seen: list[str] = []
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,6 @@
 """The state of the Responses API in the whole chain: what is kept, when, and for whom.
 
-Callers are told apart by their address here (`auth = "none"`).
+Callers are distinguished by their address here (`auth = "none"`).
 """
 
 import asyncio
@@ -87,9 +87,9 @@ async def test_an_answer_is_kept_before_its_caller_has_the_end(upstream: str, st
     scope = http_scope("POST", PATH, headers=headers, client=ANN)
     async with Call(gateway.app, scope, body=body) as call:
         await asyncio.wait_for(store.asked.wait(), 5)
-        told = call.record.body if call.record.has_started else b""
-        assert b"response.completed" not in told
-        assert stream is (b"Hello" in told)
+        received = call.record.body if call.record.has_started else b""
+        assert b"response.completed" not in received
+        assert stream is (b"Hello" in received)
         store.gate.set()
         recorded = await call.done()
     whole = Read(recorded.body).data[-1]["response"] if stream else recorded.json()
@@ -138,10 +138,14 @@ async def test_a_conversation_goes_on_wherever_the_model_is(upstream: str) -> No
     gateway = ScriptedGateway(up, document=DOCUMENT)
     first = made(await post(gateway, upstream, input="My name is Ann."))
     second = made(await post(gateway, other, input="Who am I?", previous_response_id=first["id"]))
-    told = sent(gateway)
-    assert told.index("My name is Ann.") < told.index("Ann it is.") < told.index("Who am I?")
-    assert "previous_response_id" not in json.loads(told)
-    assert first["id"] not in told
+    received = sent(gateway)
+    assert (
+        received.index("My name is Ann.")
+        < received.index("Ann it is.")
+        < received.index("Who am I?")
+    )
+    assert "previous_response_id" not in json.loads(received)
+    assert first["id"] not in received
     assert second["previous_response_id"] == first["id"]
 
 
@@ -208,9 +212,9 @@ async def test_many_at_once_keep_their_own() -> None:
             previous = {"previous_response_id": response["id"]}
         address = f"{PATH}/{response['id']}/input_items"
         items = (await request(gateway.app, "GET", address, client=who)).json()["data"]
-        told = json.dumps(items)
-        assert told.count(f"|owner-{n}|") == 5
-        assert told.count("|owner-") == 5
+        received = json.dumps(items)
+        assert received.count(f"|owner-{n}|") == 5
+        assert received.count("|owner-") == 5
 
     await asyncio.gather(*map(talk, range(20)))
 

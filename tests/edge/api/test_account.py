@@ -1,4 +1,4 @@
-"""GET /v1/limits, /v1/usage and /v1/requests/{id}: what a caller is told, and of whom."""
+"""GET /v1/limits, /v1/usage and /v1/requests/{id}: what is shown, and of which key."""
 
 import asyncio
 from pathlib import Path

@@ -430,7 +430,7 @@ async def test_others_have_their_turn_while_a_read_full_of_tiny_events_is_dealt_
 
 
 async def test_vectors_past_the_bound_are_charged_and_refused_by_name() -> None:
-    """Whoever asks for too many gets them neither for nothing nor held against the target."""
+    """An answer over the limit is charged, and does not count against the target."""
     up = Scripted(Answer([b'{"data":[', b"0," * 600, b"0]}"], headers=[JSON]))
     gateway = ScriptedGateway(up, max_answer=1000)
     asked = json.dumps({"model": "priced", "input": ["a" * 400] * 9}).encode()
@@ -492,12 +492,12 @@ async def test_failure_after_content_is_an_error_event_and_no_success(
     event = answer.body.removeprefix(good)
     if dialect == "anthropic":
         assert event.startswith(b"event: error\ndata: {") and event.endswith(b"}\n\n")
-        told = json.loads(event.removeprefix(b"event: error\ndata: "))
-        assert (told["type"], told["error"]["type"]) == ("error", "api_error")
-        assert told["request_id"] == answer.header("request-id")
+        received = json.loads(event.removeprefix(b"event: error\ndata: "))
+        assert (received["type"], received["error"]["type"]) == ("error", "api_error")
+        assert received["request_id"] == answer.header("request-id")
     else:
-        told = json.loads(event.removeprefix(b"data: "))
-        assert told["error"]["code"] == kind
+        received = json.loads(event.removeprefix(b"data: "))
+        assert received["error"]["code"] == kind
     assert event.count(b"\n\n") == 1
     assert b"canary" not in answer.body
     assert answer.complete
@@ -805,18 +805,18 @@ async def test_an_end_without_content_that_is_cut_keeps_its_true_status(pumping:
     role = b'data: {"model":"up","choices":[{"delta":{"role":"assistant"}}]}\n\n'
     answer = Answer([role + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
     gateway = ScriptedGateway(Scripted(answer))
-    told = await request(gateway.app, "POST", PATHS["openai"], body=body(stream=True))
-    assert told.status == 502
-    assert b"[DONE]" not in told.body
+    received = await request(gateway.app, "POST", PATHS["openai"], body=body(stream=True))
+    assert received.status == 502
+    assert b"[DONE]" not in received.body
 
 
 @pytest.mark.parametrize("pumping", [False, True])
 async def test_a_connection_lost_after_the_end_marker_is_no_failure(pumping: bool) -> None:
     answer = Answer([HI + STOP + b"data: [DONE]\n\n", Disconnected("cut")], pumping=pumping)
     gateway = ScriptedGateway(Scripted(answer))
-    told = await request(gateway.app, "POST", PATHS["openai"], body=body(stream=True))
-    assert told.status == 200
-    assert told.body.endswith(b"data: [DONE]\n\n")
+    received = await request(gateway.app, "POST", PATHS["openai"], body=body(stream=True))
+    assert received.status == 200
+    assert received.body.endswith(b"data: [DONE]\n\n")
     assert gateway.exchanges[0].outcome == "completed"
 
 

@@ -42,7 +42,7 @@ def body(path: str, *, stream: bool) -> dict[str, Any]:
 
 
 async def left(gateway: ScriptedGateway) -> int:
-    """How many are still there; those that the house noted are not what is meant."""
+    """How many are still there; those that the gateway recorded are not what is meant."""
     gateway.exchanges.clear()
     await asyncio.sleep(0)  # tasks that were cancelled end
     young = gc.get_objects(generation=0)

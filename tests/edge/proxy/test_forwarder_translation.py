@@ -142,7 +142,7 @@ async def test_usage_that_the_upstream_does_not_tell_is_estimated(
     usage = gateway.exchanges[0].usage
     assert usage is not None
     assert usage.input > 0
-    if not (stream and upstream == "anthropic"):  # which told 1 at the beginning
+    if not (stream and upstream == "anthropic"):  # which reported 1 at the beginning
         assert usage.output > len(text) // 8
 
 
@@ -163,7 +163,7 @@ async def test_an_answer_and_its_stream_are_estimated_alike(caller: str, upstrea
 
 
 async def test_arguments_of_calls_count_in_an_estimate() -> None:
-    """The same unstreamed and streamed: whoever reads a long call has cost something."""
+    """The same unstreamed and streamed: a client that reads a long call is charged."""
     arguments = json.dumps({"text": "x" * 400})
     call = {"id": "c", "type": "function", "function": {"name": "w", "arguments": arguments}}
     say = Chat()
@@ -237,9 +237,14 @@ async def test_what_waited_is_all_there_in_the_end(caller: str) -> None:
     gateway = house_of(Chat().start(), *steps, Chat().stop())
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one", "two"))
     read = Read((await post(gateway, caller, body)).body)
-    told = json.dumps(read.data)
+    received = json.dumps(read.data)
     assert read.ended
-    assert told.index('"c0"') < told.index("111}") < told.index('"c1"') < told.index("222}")
+    assert (
+        received.index('"c0"')
+        < received.index("111}")
+        < received.index('"c1"')
+        < received.index("222}")
+    )
 
 
 async def test_an_upstream_that_withholds_for_ever_is_stopped(

@@ -252,7 +252,7 @@ CHAT: dict[str, tuple[list[E], Usage | None]] = {
         ],
         None,
     ),
-    "reasoning and members nobody knows": (
+    "reasoning and unknown members": (
         [
             chunk(ROLE, ',"service_tier":"x","nested":{"a":[1.0,1e5]}'),
             chunk(delta('{"reasoning_content":"hm"}'), ',"obfuscation":"zz"'),
@@ -505,7 +505,7 @@ MESSAGES: dict[str, tuple[list[E], Usage | None]] = {
         ],
         Usage(input=10, output=7),
     ),
-    "events nobody knows": (
+    "unknown events": (
         [
             message_start(),
             E(*(event(f'{{"type":"novelty","model":"{name}"}}').sent for name in NAMES)),
@@ -675,8 +675,8 @@ BROKEN_MESSAGES: dict[str, tuple[list[E], str]] = {
 @pytest.mark.parametrize("name", BROKEN_MESSAGES)
 def test_a_broken_messages_stream_says_so_and_loses_nothing_that_was_good(name: str) -> None:
     events, kind = BROKEN_MESSAGES[name]
-    told = Usage(input=10, output=1 if name == "cut after message_delta" else 0)
-    check("anthropic", events, told, broke=kind or "upstream_error")
+    received = Usage(input=10, output=1 if name == "cut after message_delta" else 0)
+    check("anthropic", events, received, broke=kind or "upstream_error")
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])

@@ -1,4 +1,4 @@
-"""A stream on its way: what it cost, what becomes of it when its client leaves, and its end when
+"""A stream on its way: what it cost, its drain when its client leaves, and its end when
 the money is gone."""
 
 import asyncio
@@ -54,7 +54,7 @@ async def nothing_is_left_running() -> AsyncIterator[None]:
 
 class Leaving:
     """A chat through the forwarder alone, with what outer layers have written; `noticed` is set
-    when the forwarder has been told that its client has left."""
+    when the forwarder has noticed that its client has left."""
 
     def __init__(
         self,

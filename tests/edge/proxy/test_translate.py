@@ -40,7 +40,7 @@ def chat(*messages: Any, **members: Any) -> Translator:
 
 
 def test_anthropics_blocks_in_a_chat_are_written_anew() -> None:
-    """router-for-me/CLIProxyAPI#658: Cursor sends them to whatever model it was told of."""
+    """router-for-me/CLIProxyAPI#658: Cursor sends them to every configured model."""
     tool = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
     found = chat(*MIXED, tools=[tool])
     assert isinstance(found, Translation)

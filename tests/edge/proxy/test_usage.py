@@ -33,8 +33,8 @@ CONTEXT = 10_000
 pairs = pytest.mark.parametrize(("caller", "upstream"), PAIRS)
 forms = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 
-Told = tuple[int, int] | None
-UNTOLD: list[tuple[Told, bool, bool]] = [
+Reported = tuple[int, int] | None
+UNREPORTED: list[tuple[Reported, bool, bool]] = [
     (None, False, False),
     ((0, 0), False, False),
     ((0, 20), False, True),
@@ -48,15 +48,15 @@ UNTOLD: list[tuple[Told, bool, bool]] = [
 
 
 @pytest.fixture
-async def houses() -> AsyncIterator[list[ScriptedGateway]]:
+async def gateways() -> AsyncIterator[list[ScriptedGateway]]:
     made_: list[ScriptedGateway] = []
     yield made_
     for gateway in made_:
         await gateway.ledger_writer.aclose()
 
 
-async def open_house(
-    houses: list[ScriptedGateway], *answers: Answer, family: str | None = None, **price: Any
+async def open_gateway(
+    gateways: list[ScriptedGateway], *answers: Answer, family: str | None = None, **price: Any
 ) -> ScriptedGateway:
     more = {"context": CONTEXT, "price": {**PRICE, **price}}
     if family is not None:
@@ -67,7 +67,7 @@ async def open_house(
         Scripted(*answers), document={**DOCUMENT, "models": models}, ledger=MemoryLedgerStore()
     )
     await gateway.ledger_writer.start()
-    houses.append(gateway)
+    gateways.append(gateway)
     return gateway
 
 
@@ -76,16 +76,18 @@ async def row_of(gateway: ScriptedGateway) -> Any:
     return (await gateway.ledger.page())[0]
 
 
-def answer_of(upstream: str, told: Told, *, stream: bool) -> Answer:
+def answer_of(upstream: str, received: Reported, *, stream: bool) -> Answer:
     say = SAY[upstream]()
     if not stream:
-        return Answer([say.whole(TEXT, told)], headers=PLAIN)
-    data = say.start() + say.text(TEXT) + say.stop(told)
+        return Answer([say.whole(TEXT, received)], headers=PLAIN)
+    data = say.start() + say.text(TEXT) + say.stop(received)
     if upstream == "anthropic":  # its input stands at the beginning
         started = b'"usage": {"input_tokens": 30, "output_tokens": 1}'
         assert started in data
         new = (
-            b"" if told is None else b'"usage": {"input_tokens": %d, "output_tokens": 1}' % told[0]
+            b""
+            if received is None
+            else b'"usage": {"input_tokens": %d, "output_tokens": 1}' % received[0]
         )
         data = data.replace(started, new or b'"usage": {}')
     return Answer([data])
@@ -111,17 +113,17 @@ def told_to_caller(answer: Recorded, *, stream: bool) -> tuple[int, int]:
 
 @pairs
 @forms
-@pytest.mark.parametrize(("told", "given", "made_"), UNTOLD)
+@pytest.mark.parametrize(("received", "given", "made_"), UNREPORTED)
 async def test_usage_is_believed_by_halves(
-    houses: list[ScriptedGateway],
+    gateways: list[ScriptedGateway],
     caller: str,
     upstream: str,
     stream: bool,
-    told: Told,
+    received: Reported,
     given: bool,
     made_: bool,
 ) -> None:
-    gateway = await open_house(houses, answer_of(upstream, told, stream=stream))
+    gateway = await open_gateway(gateways, answer_of(upstream, received, stream=stream))
     members: dict[str, Any] = {"stream": stream}
     if stream and caller == "chat.completions":
         members["stream_options"] = {"include_usage": True}
@@ -144,12 +146,12 @@ async def test_usage_is_believed_by_halves(
 @pairs
 @forms
 async def test_usage_of_an_empty_answer_is_believed(
-    houses: list[ScriptedGateway], caller: str, upstream: str, stream: bool
+    gateways: list[ScriptedGateway], caller: str, upstream: str, stream: bool
 ) -> None:
     say = SAY[upstream]()
     whole = say.whole("", (30, 0))
     data = say.start() + say.stop((30, 0)) if stream else whole
-    gateway = await open_house(houses, Answer([data], headers=() if stream else PLAIN))
+    gateway = await open_gateway(gateways, Answer([data], headers=() if stream else PLAIN))
     await request(gateway.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream))
     row = await row_of(gateway)
     if row.ended == "completed":
@@ -169,11 +171,11 @@ async def test_usage_of_an_empty_answer_is_believed(
     ],
 )
 async def test_usage_of_embeddings_is_the_input(
-    houses: list[ScriptedGateway], usage: Any, expected: int | None, measured: bool
+    gateways: list[ScriptedGateway], usage: Any, expected: int | None, measured: bool
 ) -> None:
     vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "v1"}
     data = json.dumps({**vectors, "usage": usage}).encode()
-    gateway = await open_house(houses, Answer([data], headers=[JSON]))
+    gateway = await open_gateway(gateways, Answer([data], headers=[JSON]))
     body = {"model": "vectors", "input": "Hello there"}
     answer = await request(gateway.app, "POST", "/v1/embeddings", json=body)
     assert answer.status == 200
@@ -184,7 +186,7 @@ async def test_usage_of_embeddings_is_the_input(
 
 
 async def test_usage_of_embeddings_has_no_output_and_no_more_input_than_bytes(
-    houses: list[ScriptedGateway],
+    gateways: list[ScriptedGateway],
 ) -> None:
     """Nothing is set aside for what no such answer has."""
     vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "v1"}
@@ -192,7 +194,7 @@ async def test_usage_of_embeddings_has_no_output_and_no_more_input_than_bytes(
     true = json.dumps({**vectors, "usage": usage}).encode()
     huge = json.dumps({**vectors, "usage": {**usage, "prompt_tokens": 10**6}}).encode()
     answers = [Answer([data], headers=[JSON]) for data in (true, huge)]
-    gateway = await open_house(houses, *answers)
+    gateway = await open_gateway(gateways, *answers)
     body = {"model": "vectors", "input": "Hello there"}
     rows = []
     for _ in answers:
@@ -204,7 +206,7 @@ async def test_usage_of_embeddings_has_no_output_and_no_more_input_than_bytes(
 
 @forms
 async def test_usage_of_several_choices_is_estimated_over_all(
-    houses: list[ScriptedGateway], stream: bool
+    gateways: list[ScriptedGateway], stream: bool
 ) -> None:
     texts = ["one " * 30, "two " * 30]
     if stream:
@@ -231,14 +233,14 @@ async def test_usage_of_several_choices_is_estimated_over_all(
         ]
         whole = {"object": "chat.completion", "choices": choices}
         answer = Answer([json.dumps(whole).encode()], headers=[JSON])
-    gateway = await open_house(houses, answer)
+    gateway = await open_gateway(gateways, answer)
     body = ask("chat.completions", "openai", n=2, stream=stream)
     await request(gateway.app, "POST", PATHS["chat.completions"], json=body)
     assert (await row_of(gateway)).output == output_tokens(240)
 
 
 async def test_usage_beyond_the_context_is_believed_of_several_passes(
-    houses: list[ScriptedGateway],
+    gateways: list[ScriptedGateway],
 ) -> None:
     counted = {
         "input_tokens": 100,
@@ -250,7 +252,7 @@ async def test_usage_beyond_the_context_is_believed_of_several_passes(
     }
     message = json.loads(SAY["anthropic"]().whole("Hello there."))
     data = json.dumps({**message, "usage": counted}).encode()
-    gateway = await open_house(houses, Answer([data], headers=[JSON]))
+    gateway = await open_gateway(gateways, Answer([data], headers=[JSON]))
     await request(gateway.app, "POST", PATHS["messages"], json=ask("messages", "anthropic"))
     row = await row_of(gateway)
     assert (row.input, row.output, row.measured) == (CONTEXT + 100, 3510, True)
@@ -268,12 +270,12 @@ HOUR = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}
 
 @pytest.mark.parametrize(("price", "each"), [({}, 2000), ({"cache_write_1h": "3.00"}, 3000)])
 async def test_usage_written_for_an_hour_has_its_own_price(
-    houses: list[ScriptedGateway], price: dict[str, Any], each: int
+    gateways: list[ScriptedGateway], price: dict[str, Any], each: int
 ) -> None:
     answer = message_of(
         input_tokens=0, output_tokens=5, cache_creation_input_tokens=1000, cache_creation=HOUR
     )
-    gateway = await open_house(houses, answer, **price)
+    gateway = await open_gateway(gateways, answer, **price)
     for caller in PATHS:
         await request(gateway.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
         row = await row_of(gateway)
@@ -281,11 +283,13 @@ async def test_usage_written_for_an_hour_has_its_own_price(
         assert row.cost == 1000 * each + 5 * 2000
 
 
-async def test_usage_of_hosted_tools_is_charged_by_the_call(houses: list[ScriptedGateway]) -> None:
+async def test_usage_of_hosted_tools_is_charged_by_the_call(
+    gateways: list[ScriptedGateway],
+) -> None:
     answer = message_of(
         input_tokens=30, output_tokens=5, server_tool_use={"web_search_requests": 2}
     )
-    gateway = await open_house(houses, answer, hosted_call="0.01")
+    gateway = await open_gateway(gateways, answer, hosted_call="0.01")
     for caller in PATHS:
         await request(gateway.app, "POST", PATHS[caller], json=ask(caller, "anthropic"))
         assert (await row_of(gateway)).cost == 30 * 1000 + 5 * 2000 + 20_000_000
@@ -293,14 +297,14 @@ async def test_usage_of_hosted_tools_is_charged_by_the_call(houses: list[Scripte
 
 @forms
 async def test_usage_of_hosted_items_is_charged_by_the_call(
-    houses: list[ScriptedGateway], stream: bool
+    gateways: list[ScriptedGateway], stream: bool
 ) -> None:
     call = b'{"type":"web_search_call","id":"ws_1","status":"completed"}'
     say = SAY["responses"]()
     data = say.start() + say.text("Hi") + say.stop() if stream else say.whole("Hi")
     data = data.replace(b'"output": [{"id": "msg_r1"', b'"output": [' + call + b', {"id": "msg_r1"')
-    gateway = await open_house(
-        houses, Answer([data], headers=() if stream else PLAIN), hosted_call="0.01"
+    gateway = await open_gateway(
+        gateways, Answer([data], headers=() if stream else PLAIN), hosted_call="0.01"
     )
     for caller in PATHS:
         body = ask(caller, "responses", stream=stream)
@@ -318,11 +322,11 @@ SEARCHES: dict[str, dict[str, Any]] = {
 @forms
 @pytest.mark.parametrize("caller", SEARCHES)
 async def test_usage_of_a_chat_that_may_search_is_charged_one_call(
-    houses: list[ScriptedGateway], caller: str, stream: bool
+    gateways: list[ScriptedGateway], caller: str, stream: bool
 ) -> None:
     answer = answer_of("openai", (30, 20), stream=stream)
     family = "gpt-5-search-api"
-    gateway = await open_house(houses, answer, family=family, hosted_call="0.01")
+    gateway = await open_gateway(gateways, answer, family=family, hosted_call="0.01")
     for members, calls in ((SEARCHES[caller], 1), ({}, 0)):
         body = ask(caller, "openai", stream=stream, **members)
         assert (await request(gateway.app, "POST", PATHS[caller], json=body)).status == 200
@@ -330,11 +334,11 @@ async def test_usage_of_a_chat_that_may_search_is_charged_one_call(
         assert (row.cost, row.measured) == (30 * 1000 + 20 * 2000 + calls * 10_000_000, True)
 
 
-async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[ScriptedGateway]) -> None:
+async def test_usage_of_a_tier_is_multiplied_by_its_factor(gateways: list[ScriptedGateway]) -> None:
     whole = json.loads(SAY["openai"]().whole("Hi"))
     data = json.dumps({**whole, "service_tier": "priority"}).encode()
-    gateway = await open_house(
-        houses, Answer([data], headers=[JSON]), tiers={"priority": "2.0", "flex": "0.5"}
+    gateway = await open_gateway(
+        gateways, Answer([data], headers=[JSON]), tiers={"priority": "2.0", "flex": "0.5"}
     )
     path = PATHS["chat.completions"]
     usual = 30 * 1000 + 20 * 2000
@@ -346,10 +350,10 @@ async def test_usage_of_a_tier_is_multiplied_by_its_factor(houses: list[Scripted
 
 
 async def test_usage_of_a_tier_that_was_not_passed_on_costs_as_usual(
-    houses: list[ScriptedGateway],
+    gateways: list[ScriptedGateway],
 ) -> None:
     answer = Answer([SAY["openai"]().whole("Hi")], headers=PLAIN)
-    gateway = await open_house(houses, answer, tiers={"fast": "6.0"})
+    gateway = await open_gateway(gateways, answer, tiers={"fast": "6.0"})
     body = ask("messages", "openai", speed="fast")
     assert (await request(gateway.app, "POST", PATHS["messages"], json=body)).status == 200
     assert (await row_of(gateway)).cost == 30 * 1000 + 20 * 2000
@@ -357,9 +361,9 @@ async def test_usage_of_a_tier_that_was_not_passed_on_costs_as_usual(
 
 @pytest.mark.parametrize("caller", PATHS)
 async def test_usage_of_a_tier_without_a_price_is_refused(
-    houses: list[ScriptedGateway], caller: str
+    gateways: list[ScriptedGateway], caller: str
 ) -> None:
-    gateway = await open_house(houses, Answer([SAY["openai"]().whole("Hi")], headers=PLAIN))
+    gateway = await open_gateway(gateways, Answer([SAY["openai"]().whole("Hi")], headers=PLAIN))
     body = ask(caller, NATIVE[caller], service_tier="priority")
     refused = await request(gateway.app, "POST", PATHS[caller], json=body)
     assert refused.status == 400
@@ -400,10 +404,10 @@ THOUGHTS: dict[str, list[bytes]] = {
 
 @pairs
 async def test_usage_reasoning_that_is_shown_is_charged_when_the_client_leaves(
-    houses: list[ScriptedGateway], caller: str, upstream: str
+    gateways: list[ScriptedGateway], caller: str, upstream: str
 ) -> None:
     never = asyncio.Event()
-    gateway = await open_house(houses, Answer([*THOUGHTS[upstream], never]))
+    gateway = await open_gateway(gateways, Answer([*THOUGHTS[upstream], never]))
     sent = json.dumps(ask(caller, upstream, stream=True)).encode()
     scope = http_scope("POST", PATHS[caller], headers={"content-length": str(len(sent))})
     async with Call(gateway.app, scope, body=sent) as call:
@@ -416,7 +420,7 @@ async def test_usage_reasoning_that_is_shown_is_charged_when_the_client_leaves(
 
 
 async def test_usage_of_a_model_that_drains_is_counted_by_the_upstream(
-    houses: list[ScriptedGateway],
+    gateways: list[ScriptedGateway],
 ) -> None:
     go_on = asyncio.Event()
     say = SAY["openai"]()
@@ -427,7 +431,7 @@ async def test_usage_of_a_model_that_drains_is_counted_by_the_upstream(
         ledger=MemoryLedgerStore(),
     )
     await gateway.ledger_writer.start()
-    houses.append(gateway)
+    gateways.append(gateway)
     sent = json.dumps(ask("chat.completions", "openai", stream=True)).encode()
     scope = http_scope(
         "POST", PATHS["chat.completions"], headers={"content-length": str(len(sent))}

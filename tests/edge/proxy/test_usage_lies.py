@@ -116,8 +116,8 @@ async def test_usage_of_a_liar_is_neither_free_nor_beyond_what_a_model_can_work(
     stream = random.random() < 0.5
     say = SAY[upstream]()
     data = say.start() + say.text(TEXT) + say.stop() if stream else say.whole(TEXT)
-    told = lied(data, upstream, random)
-    gateway.upstream.answers[:] = [Answer([told], headers=Answer().headers if stream else PLAIN)]
+    lie = lied(data, upstream, random)
+    gateway.upstream.answers[:] = [Answer([lie], headers=Answer().headers if stream else PLAIN)]
     answer = await request(
         gateway.app, "POST", PATHS[caller], json=ask(caller, upstream, stream=stream)
     )

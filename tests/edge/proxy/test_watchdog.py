@@ -1,4 +1,4 @@
-"""What a Watch does while something waits, and that it leaves nothing behind."""
+"""The watchdog: disconnects, timeouts, pings, and that it leaves no tasks behind."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -268,10 +268,10 @@ async def test_what_is_not_to_be_kept_is_not(
 
 
 async def test_the_upstream_is_told_not_to_keep_it_either() -> None:
-    told: list[bytes] = []
+    received: list[bytes] = []
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:
-        told.append(bytes(Exchange.of(scope).fields.get("store", b"left out")))
+        received.append(bytes(Exchange.of(scope).fields.get("store", b"left out")))
 
     for store, keep in ((None, 1.0), (MemoryResponseStore(), 0.0), (MemoryResponseStore(), 1.0)):
         app = ResponsesApp(forward, store=store, keep=keep, sealing=Sealing(MemorySecretStore()))
@@ -282,7 +282,7 @@ async def test_the_upstream_is_told_not_to_keep_it_either() -> None:
             _never,
             _nowhere,
         )
-    assert told == [b"false", b"false", b"left out"]
+    assert received == [b"false", b"false", b"left out"]
 
 
 async def _never() -> Any:
@@ -460,7 +460,7 @@ async def test_text_that_is_none_is_shown_somehow() -> None:
 
 
 class Broken(MemoryResponseStore):
-    """A store that fails as told."""
+    """A store that raises the given exception."""
 
     def __init__(self, failure: BaseException | asyncio.Event) -> None:
         super().__init__()

@@ -149,9 +149,9 @@ async def test_foreign_expired_and_deleted_ones_are_unknown(store: MemoryRespons
     ask["previous_response_id"] = "r2"
     deleted = await problem(store, **ask)
     expired = await problem(store, now=NOW + 100, **{**ask, "previous_response_id": "r1"})
-    nobody = await problem(store, owner=None, **ask)
+    anonymous = await problem(store, owner=None, **ask)
     nowhere = await problem(None, **ask)
-    kinds = {each.kind for each in (foreign, deleted, expired, nobody, nowhere)}
+    kinds = {each.kind for each in (foreign, deleted, expired, anonymous, nowhere)}
     assert kinds == {"previous_response_not_found"}
 
 
