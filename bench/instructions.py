@@ -7,7 +7,8 @@ go through the whole chain in one process, without sockets, to an upstream in me
 counts the instructions of the interpreter for a few requests and for many; the difference is what
 the requests cost. The garbage collector is off, as its turns fall elsewhere in each version.
 
---than: another checkout, with its own `.venv`, which is measured in turns with this one.
+--than: another checkout, with its own `.venv`, which is measured in turns with this one, by its own
+copy of this script.
 --limited: callers have rates, windows and credits.
 """
 
@@ -226,7 +227,7 @@ def counted(checkout: Path, mode: str, *, limited: bool) -> float:
             [
                 *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
                 *("--cachegrind-out-file=/dev/null", str(checkout / ".venv/bin/python"), "-P"),
-                *(str(Path(__file__).resolve()), "--run", str(count), mode),
+                *(str(checkout / "bench/instructions.py"), "--run", str(count), mode),
                 *(["--limited"] if limited else []),
             ],
             cwd=checkout,
